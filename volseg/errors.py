@@ -1,0 +1,86 @@
+"""The one tree of errors that volseg raises on purpose.
+
+    VolsegError              anything that volseg refuses, in a sentence with the cure
+    ├── UsageError           a wrong option, path or name typed by the user
+    ├── SourceError          raw data that cannot become a case
+    │   └── RleError         a run-length string that does not describe a mask
+    ├── VolumeError          a file that is not a readable volume
+    │   └── GeometryError    an affine or a grid that cannot be right, or two grids that differ
+    ├── LabelError           a label value, name or table that does not fit
+    ├── CohortError          a cohort folder that breaks its contract
+    ├── BundleError          a bundle or an override that cannot work
+    └── CheckpointError      a checkpoint that cannot be read or does not fit the network
+
+Each message says what was got, what was expected and the cure. The case key is added once, at the door, with
+`VolsegError.of_case`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+_E = TypeVar("_E", bound="VolsegError")
+
+
+class VolsegError(Exception):
+    """Anything that volseg refuses; `case` is the key of the case concerned, where there is one.
+
+    >>> str(VolsegError("the label is empty", case="case1_day2"))
+    'case1_day2: the label is empty'
+    """
+
+    def __init__(self, message: str, *, case: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.case = case
+
+    def __str__(self) -> str:
+        return f"{self.case}: {self.message}" if self.case else self.message
+
+    def of_case(self: _E, case: str) -> _E:
+        """Return the same error with the case's key, unless it already carries one.
+
+        >>> str(VolsegError("no voxels").of_case("case1_day2").of_case("other"))
+        'case1_day2: no voxels'
+        """
+        if self.case is not None:
+            return self
+        named = type(self)(self.message, case=case)
+        named.__cause__ = self.__cause__
+        return named
+
+
+class UsageError(VolsegError):
+    """A wrong option, path or name typed by the user."""
+
+
+class SourceError(VolsegError):
+    """Raw data that cannot become a case."""
+
+
+class RleError(SourceError):
+    """A run-length string that does not describe a mask."""
+
+
+class VolumeError(VolsegError):
+    """A file that is not a readable volume."""
+
+
+class GeometryError(VolumeError):
+    """An affine or a grid that cannot be right, or two grids that differ."""
+
+
+class LabelError(VolsegError):
+    """A label value, name or table that does not fit."""
+
+
+class CohortError(VolsegError):
+    """A cohort folder that breaks its contract."""
+
+
+class BundleError(VolsegError):
+    """A bundle or an override that cannot work."""
+
+
+class CheckpointError(VolsegError):
+    """A checkpoint that cannot be read or does not fit the network."""

@@ -1,0 +1,228 @@
+"""A volume: voxels [X, Y, Z] with an affine in RAS millimetres; NIfTI in and out, checked and atomic."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import GeometryError, VolumeError
+from volseg.geometry import Affine, check_affine, spacing_mm
+
+# A header may claim any size; beyond this nothing is allocated for it.
+MAX_BYTES = 16 * 2**30
+_GZIP_LEVEL = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One scalar volume.
+
+    Attributes:
+        voxels: (X, Y, Z), any real dtype; integers stay integers.
+        affine_ras: (4, 4), voxel index to RAS millimetres.
+
+    >>> Volume(np.zeros((4, 5, 6), np.uint16), np.diag([1.5, 1.5, 3, 1])).spacing_mm
+    (1.5, 1.5, 3.0)
+    """
+
+    voxels: NDArray[Any]
+    affine_ras: Affine
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 3 or 0 in self.voxels.shape:
+            raise VolumeError(f"the voxels have shape {self.voxels.shape}, expected three axes X, Y, Z of at least 1")
+        object.__setattr__(self, "affine_ras", check_affine(self.affine_ras))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along X, Y, Z."""
+        x, y, z = self.voxels.shape
+        return x, y, z
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxels along X, Y, Z."""
+        return spacing_mm(self.affine_ras)
+
+
+def read_volume(path: str | Path, *, oriented: bool = True) -> Volume:
+    """Read a 3D NIfTI file; integer voxels stay integers, scaled ones become float32.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        oriented: refuse a file that states no orientation (neither qform nor sform).
+
+    Raises:
+        VolumeError: absent, cut short, not NIfTI, too large, or not 3D.
+        GeometryError: no orientation or a singular affine.
+    """
+    channels = read_channels(path, oriented=oriented)
+    if len(channels) != 1:
+        raise VolumeError(f"{Path(path).name} has {len(channels)} channels, expected one 3D volume")
+    return channels[0]
+
+
+def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
+    """Read a 3D or 4D NIfTI file as one volume a channel (the fourth axis). Errors as in `read_volume`."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    path = Path(path)
+    kind = nibabel.Nifti1Image
+    try:
+        content = _inflate(path)
+        if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"):
+            kind = nibabel.Nifti2Image
+        image = kind.from_bytes(content)
+        header = image.header
+        _check_size(header, len(content), path)
+        voxels = np.asanyarray(image.dataobj)
+    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, struct.error) as error:
+        if isinstance(error, FileNotFoundError):
+            raise VolumeError(f"{path} is not there") from error
+        raise VolumeError(
+            f"{path.name} cannot be read as NIfTI ({error}); it may be cut short, copy it again"
+        ) from error
+    if voxels.ndim == 4 and voxels.shape[3] == 1:
+        voxels = voxels[..., 0]
+    if voxels.ndim not in (3, 4):
+        raise VolumeError(f"{path.name} has shape {voxels.shape}, expected X, Y, Z and at most one axis of channels")
+    if voxels.dtype.kind not in "iuf":
+        raise VolumeError(f"{path.name} holds voxels of type {voxels.dtype}, expected real numbers")
+    if voxels.dtype == np.float64 or voxels.dtype.byteorder not in "=|":
+        voxels = voxels.astype(np.float32 if voxels.dtype.kind == "f" else voxels.dtype.newbyteorder("="))
+    if oriented and int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
+        raise GeometryError(
+            f"{path.name} states no orientation (qform and sform codes are 0); write it again with its affine"
+        )
+    try:
+        parts = [voxels] if voxels.ndim == 3 else [voxels[..., c] for c in range(voxels.shape[3])]
+        return [Volume(part, image.affine) for part in parts]
+    except GeometryError as error:
+        raise GeometryError(f"{path.name}: {error}") from error
+
+
+def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
+    """Shape and affine (RAS mm) of a NIfTI file from its header alone."""
+    import nibabel
+
+    try:
+        image: Any = nibabel.load(path)
+        return tuple(int(n) for n in image.shape), check_affine(image.affine)
+    except FileNotFoundError as error:
+        raise VolumeError(f"{path} is not there") from error
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise VolumeError(f"{Path(path).name} cannot be read as NIfTI ({error})") from error
+
+
+def write_volume(path: str | Path, volume: Volume) -> None:
+    """Write a volume as NIfTI, whole or not at all; `.gz` is compressed, and equal volumes give equal bytes.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        volume: bool voxels are written as uint8; 64-bit integers are refused.
+
+    Raises:
+        VolumeError: voxels of a type that other readers refuse.
+    """
+    import nibabel
+    from isal import igzip
+
+    path = Path(path)
+    voxels = volume.voxels.view(np.uint8) if volume.voxels.dtype == np.bool_ else volume.voxels
+    if voxels.dtype.name not in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"):
+        raise VolumeError(f"voxels of type {voxels.dtype} do not go into NIfTI; convert them to float32 or int32")
+    image = nibabel.Nifti1Image(voxels, volume.affine_ras)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(volume.affine_ras, code=1)
+    image.set_qform(volume.affine_ras, code=1)
+    content = image.to_bytes()
+    with atomic(path) as partial:
+        if path.suffix == ".gz":
+            content = igzip.compress(content, compresslevel=_GZIP_LEVEL, mtime=0)
+        partial.write_bytes(content)
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what is written there appears under `path` at once, or never.
+
+    The name starts with `.partial-`, so a killed run leaves nothing that anyone reads as data.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=f"-{path.name}", dir=path.parent)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _inflate(path: Path) -> bytes:
+    """The file's content, decompressed, after the header's claimed size was found acceptable."""
+    from isal import igzip
+
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    if not zipped:
+        if path.stat().st_size > MAX_BYTES:
+            raise VolumeError(f"{path.name} holds more than {MAX_BYTES >> 30} GiB")
+        return path.read_bytes()
+    with igzip.open(path, "rb") as stream:
+        head = stream.read(540)
+        limit = min(_claimed_bytes(head), MAX_BYTES) + 2**20  # header, extensions
+        content: bytes = head + stream.read(limit)
+        if stream.read(1):
+            raise VolumeError(f"{path.name} inflates to more than its header claims; it is damaged or not NIfTI")
+    return content
+
+
+def _claimed_bytes(head: bytes) -> int:
+    """Bytes of voxels that a NIfTI-1 or NIfTI-2 header claims; 0 where it is no such header."""
+    for order in "<>":
+        if len(head) >= 348 and struct.unpack_from(order + "i", head)[0] == 348:
+            dims, bits = struct.unpack_from(order + "8h", head, 40), struct.unpack_from(order + "h", head, 72)[0]
+        elif len(head) >= 540 and struct.unpack_from(order + "i", head)[0] == 540:
+            dims, bits = struct.unpack_from(order + "8q", head, 16), struct.unpack_from(order + "h", head, 14)[0]
+        else:
+            continue
+        rank = min(max(dims[0], 0), 7)
+        size: int = math.prod(max(n, 1) for n in dims[1 : rank + 1]) * max(bits, 8) // 8
+        return size
+    return 0
+
+
+def _check_size(
+    header: Any,  # noqa: ANN401 - nibabel's header has no type
+    got: int,
+    path: Path,
+) -> None:
+    expected = math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
+    if expected > MAX_BYTES:
+        raise VolumeError(f"{path.name} claims {expected / 2**30:.0f} GiB of voxels, more than {MAX_BYTES >> 30} GiB")
+    if got < int(header["vox_offset"]) + expected:
+        raise VolumeError(f"{path.name} ends after {got} bytes of {expected}; it is cut short, copy it again")
