@@ -1,0 +1,343 @@
+"""The cohort folder: an nnU-Net v2 raw dataset on disk, opened, listed and split by patient."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from volseg.errors import CohortError, UsageError
+from volseg.labels import LabelTable
+from volseg.volume import atomic, read_grid
+
+FILE_ENDING = ".nii.gz"
+COLUMNS = ("key", "patient", "session", "shape", "spacing_mm", "source", "warnings")
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One line of `cases.csv`: what a case is, without its voxels."""
+
+    key: str
+    patient: str
+    session: str
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    source: str
+    warnings: tuple[str, ...]
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the case carries a warning that keeps it out of folds."""
+        return any(warning.startswith("suspect") for warning in self.warnings)
+
+    def to_csv(self) -> dict[str, str]:
+        """The row as text: sizes joined by `x`, warnings by `; `."""
+        return {
+            "key": self.key,
+            "patient": self.patient,
+            "session": self.session,
+            "shape": "x".join(map(str, self.shape)),
+            "spacing_mm": "x".join(f"{mm:.6g}" for mm in self.spacing_mm),
+            "source": self.source,
+            "warnings": "; ".join(self.warnings),
+        }
+
+    @classmethod
+    def from_csv(cls, row: Mapping[str, str]) -> CaseRow:
+        """The inverse of `to_csv`."""
+        return cls(
+            row["key"],
+            row["patient"],
+            row["session"],
+            tuple(int(n) for n in row["shape"].split("x")),
+            tuple(float(mm) for mm in row["spacing_mm"].split("x")),
+            row["source"],
+            tuple(warning for warning in row["warnings"].split("; ") if warning),
+        )
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The keys to train on and the keys to validate on."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """An opened cohort folder. Nothing but text has been read; volumes stay on disk.
+
+    Attributes:
+        folder: the folder that holds dataset.json.
+        labels: the label table.
+        channel_names: one name an image channel, in file order.
+        rows: one row a case by key, sorted by key.
+        labelled: the keys that have a reference label (imagesTr and labelsTr); the others are in imagesTs.
+    """
+
+    folder: Path
+    labels: LabelTable
+    channel_names: tuple[str, ...]
+    rows: Mapping[str, CaseRow]
+    labelled: frozenset[str]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Cohort:
+        """Open a cohort that volseg or anyone else wrote in nnU-Net's raw layout.
+
+        Where `cases.csv` is absent the headers are read and each case is taken for a patient of its own.
+
+        Raises:
+            CohortError: no dataset.json, no case, or files that do not match each other; the message names the first.
+        """
+        folder = Path(folder)
+        dataset = read_dataset_json(folder)
+        channel_names = _channel_names(dataset)
+        ending = dataset.get("file_ending", FILE_ENDING)
+        if ending != FILE_ENDING:
+            raise CohortError(f"{folder} has the file ending {ending!r}; volseg reads {FILE_ENDING!r} cohorts")
+        images = {part: _keys_of_images(folder / part, len(channel_names)) for part in ("imagesTr", "imagesTs")}
+        twice = images["imagesTr"] & images["imagesTs"]
+        if twice:
+            raise CohortError(f"{_some(twice)} stands in imagesTr and in imagesTs; a case belongs to one of them")
+        labels = {path.name.removesuffix(FILE_ENDING) for path in _files(folder / "labelsTr")}
+        lost = labels - images["imagesTr"]
+        if lost:
+            raise CohortError(f"{_some(lost)} has a file in labelsTr and no image in imagesTr")
+        bare = images["imagesTr"] - labels
+        if bare:
+            raise CohortError(f"{_some(bare)} has an image in imagesTr and no label in labelsTr; move it to imagesTs")
+        keys = images["imagesTr"] | images["imagesTs"]
+        if not keys:
+            raise CohortError(f"{folder} holds no case; convert some with `volseg convert KIND RAW {folder}`")
+        table = folder / "cases.csv"
+        known = {row.key: row for row in read_table(table)} if table.is_file() else {}
+        rows = {}
+        for key in sorted(keys):
+            row = known.get(key)
+            if row is None:
+                part = "imagesTr" if key in labels else "imagesTs"
+                row = _row_of_headers(key, folder / part / f"{key}_0000{FILE_ENDING}")
+            rows[key] = row
+        return cls(folder, LabelTable.from_dataset_json(dataset), channel_names, rows, frozenset(labels))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of all cases, sorted."""
+        return tuple(self.rows)
+
+    @property
+    def channels(self) -> int:
+        """The number of image channels."""
+        return len(self.channel_names)
+
+    def patient(self, key: str) -> str:
+        """The patient of a case."""
+        return self._row(key).patient
+
+    def image_paths(self, key: str) -> list[Path]:
+        """One image file a channel."""
+        self._row(key)
+        part = self.folder / ("imagesTr" if key in self.labelled else "imagesTs")
+        return [part / f"{key}_{channel:04d}{FILE_ENDING}" for channel in range(self.channels)]
+
+    def label_path(self, key: str) -> Path | None:
+        """The reference label map of a case, or None where it has none."""
+        self._row(key)
+        return self.folder / "labelsTr" / f"{key}{FILE_ENDING}" if key in self.labelled else None
+
+    def folds(self) -> list[Fold]:
+        """The folds of `splits.json`, checked: known labelled keys, and no patient on both sides.
+
+        Raises:
+            CohortError: no splits.json, or a split that is wrong; the message says which.
+        """
+        path = self.folder / "splits.json"
+        if not path.is_file():
+            raise CohortError(f"{self.folder} has no splits.json; write it with `volseg split {self.folder}`")
+        try:
+            folds = [Fold(tuple(f["training"]), tuple(f["validation"])) for f in json.loads(path.read_text())]
+        except (ValueError, TypeError, KeyError) as error:
+            raise CohortError(f"{path} is not a list of training and validation keys ({error}); split again") from error
+        for number, fold in enumerate(folds):
+            unknown = ({*fold.training, *fold.validation}) - self.labelled
+            if unknown:
+                raise CohortError(
+                    f"fold {number} of {path} names {_some(unknown)}, which has no label here; split again"
+                )
+            shared = {self.patient(k) for k in fold.training} & {self.patient(k) for k in fold.validation}
+            if shared:
+                raise CohortError(f"fold {number} of {path} has patient {_some(shared)} on both sides; split again")
+        return folds
+
+    def fold(self, number: int) -> Fold:
+        """One fold, counted from 0."""
+        folds = self.folds()
+        if not 0 <= number < len(folds):
+            raise UsageError(f"fold {number} was asked for; {self.folder} has the folds 0 to {len(folds) - 1}")
+        return folds[number]
+
+    def datalist(self, part: Literal["training", "validation", "all"], *, fold: int = 0) -> list[dict[str, Any]]:
+        """MONAI's list of dictionaries: `key`, `image` (one path a channel) and, where there is one, `label`.
+
+        Args:
+            part: a side of the fold, or `all` cases of the cohort, labelled or not.
+            fold: number of the fold, from 0.
+        """
+        if part == "all":
+            keys = self.keys
+        elif part in ("training", "validation"):
+            keys = getattr(self.fold(fold), part)
+        else:
+            raise UsageError(f"the part {part!r} was asked for, expected training, validation or all")
+        items = []
+        for key in keys:
+            item: dict[str, Any] = {"key": key, "image": [str(path) for path in self.image_paths(key)]}
+            label = self.label_path(key)
+            if label is not None:
+                item["label"] = str(label)
+            items.append(item)
+        return items
+
+    def median_spacing_mm(self) -> list[float]:
+        """Median spacing along X, Y, Z over the labelled cases (all cases where none is), to 0.01 mm."""
+        rows = [row for row in self.rows.values() if row.key in self.labelled] or list(self.rows.values())
+        return [round(statistics.median(row.spacing_mm[axis] for row in rows), 2) for axis in range(3)]
+
+    def median_shape(self, spacing_mm: Sequence[float]) -> list[int]:
+        """Median number of voxels along X, Y, Z once the cases are resampled to `spacing_mm`."""
+        rows = self.rows.values()
+        return [
+            round(statistics.median(row.shape[axis] * row.spacing_mm[axis] / spacing_mm[axis] for row in rows))
+            for axis in range(3)
+        ]
+
+    def _row(self, key: str) -> CaseRow:
+        try:
+            return self.rows[key]
+        except KeyError:
+            raise CohortError(f"there is no case {key!r} in {self.folder}") from None
+
+
+def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, suspects: bool = False) -> list[Fold]:
+    """Folds in which each case is validated once and no patient stands on both sides.
+
+    Patients are shuffled with `seed` and dealt, those with most cases first, to the fold with fewest cases so far.
+
+    Args:
+        rows: the labelled cases.
+        folds: how many.
+        seed: another seed, another split.
+        suspects: keep the cases marked as suspect, which are left out otherwise.
+
+    Raises:
+        UsageError: fewer patients than folds.
+    """
+    by_patient: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: row.key):
+        if suspects or not row.suspect:
+            by_patient.setdefault(row.patient, []).append(row.key)
+    if folds < 2 or len(by_patient) < folds:
+        raise UsageError(
+            f"{folds} folds were asked for and there are {len(by_patient)} patients; ask for 2 to {len(by_patient)}"
+        )
+    patients = sorted(by_patient)
+    random.Random(seed).shuffle(patients)  # noqa: S311 - a split, not a secret
+    patients.sort(key=lambda patient: -len(by_patient[patient]))
+    held_out: list[list[str]] = [[] for _ in range(folds)]
+    for patient in patients:
+        min(held_out, key=len).extend(by_patient[patient])
+    everything = sorted(key for keys in by_patient.values() for key in keys)
+    return [Fold(tuple(key for key in everything if key not in set(out)), tuple(sorted(out))) for out in held_out]
+
+
+def write_splits(folder: Path, folds: Sequence[Fold]) -> None:
+    """Write `splits.json`, in the form of nnU-Net's `splits_final.json`."""
+    content = [{"training": list(fold.training), "validation": list(fold.validation)} for fold in folds]
+    with atomic(folder / "splits.json") as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def read_table(path: Path) -> list[CaseRow]:
+    """Read `cases.csv`."""
+    try:
+        with path.open(newline="") as file:
+            rows = [CaseRow.from_csv(row) for row in csv.DictReader(file)]
+    except (KeyError, ValueError, TypeError) as error:
+        raise CohortError(f"{path} is damaged ({error!r}); convert again to write it anew") from error
+    return rows
+
+
+def write_table(path: Path, rows: Iterable[CaseRow]) -> None:
+    """Write `cases.csv`, sorted by key."""
+    with atomic(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row.to_csv() for row in sorted(rows, key=lambda row: row.key))
+
+
+def read_dataset_json(folder: Path) -> dict[str, Any]:
+    """The content of a folder's `dataset.json`.
+
+    Raises:
+        CohortError: the folder or the file is absent, or it is no JSON object.
+    """
+    path = folder / "dataset.json"
+    if not folder.is_dir():
+        raise CohortError(f"there is no folder {folder}; write a cohort with `volseg convert KIND RAW {folder}`")
+    try:
+        dataset = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CohortError(f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder)") from None
+    except ValueError as error:
+        raise CohortError(f"{path} is not JSON ({error})") from error
+    if not isinstance(dataset, dict):
+        raise CohortError(f"{path} holds no JSON object")
+    return dataset
+
+
+def _channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    names = dataset.get("channel_names")
+    if not isinstance(names, Mapping) or sorted(names) != sorted(map(str, range(len(names)))) or not names:
+        raise CohortError('dataset.json needs "channel_names" such as {"0": "MR"}')
+    return tuple(str(names[str(i)]) for i in range(len(names)))
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.name.endswith(FILE_ENDING) and not path.name.startswith(".")]
+
+
+def _keys_of_images(folder: Path, channels: int) -> set[str]:
+    found: dict[str, set[str]] = {}
+    for path in _files(folder):
+        key, _, channel = path.name.removesuffix(FILE_ENDING).rpartition("_")
+        found.setdefault(key, set()).add(channel)
+    expected = {f"{channel:04d}" for channel in range(channels)}
+    for key, got in sorted(found.items()):
+        if not key or got != expected:
+            raise CohortError(
+                f"{folder.name} holds the channels {sorted(got)} of case {key!r}, expected {sorted(expected)}: "
+                f"name each file KEY_0000{FILE_ENDING}"
+            )
+    return set(found)
+
+
+def _row_of_headers(key: str, path: Path) -> CaseRow:
+    from volseg.geometry import spacing_mm
+
+    shape, affine = read_grid(path)
+    return CaseRow(key, key, "", shape[:3], spacing_mm(affine), path.name, ())
+
+
+def _some(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,232 @@
+"""From a source to a cohort folder: in parallel, whole files or none, resumed where it stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import volseg
+from volseg.case import Case, Source, check_key
+from volseg.cohort import (
+    FILE_ENDING,
+    CaseRow,
+    Cohort,
+    read_dataset_json,
+    split_by_patient,
+    write_splits,
+    write_table,
+)
+from volseg.errors import CohortError, UsageError, VolsegError
+from volseg.labels import LabelTable
+from volseg.volume import Volume, atomic, write_volume
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `write_cohort` did: keys written, keys found finished, and the error of each failed key."""
+
+    written: tuple[str, ...]
+    finished_before: tuple[str, ...]
+    failed: dict[str, str]
+
+
+def write_cohort(
+    source: Source,
+    folder: str | Path,
+    *,
+    workers: int = 2,
+    folds: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Write each case of a source into a cohort folder, and the tables when all are done.
+
+    A case that fails is reported and the others go on. A case that a former run finished is skipped, if its raw data
+    have not changed. A kill at any moment leaves whole files or none; run again to go on.
+
+    Args:
+        source: where the cases come from.
+        folder: a cohort folder, new or of the same labels and channels.
+        workers: threads; decoding and compressing release Python's lock.
+        folds: how many folds to write into a new `splits.json` (fewer where there are fewer patients).
+        seed: seed of the split.
+        progress: called with (done, total) after each case.
+
+    Raises:
+        UsageError: the folder holds something else.
+        SourceError: the source has no case.
+    """
+    folder = Path(folder)
+    keys = [check_key(key) for key in source.keys()]
+    _check_target(source, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.rglob(".partial-*"):
+        leftover.unlink()
+    _write_dataset_json(source, folder, count=sum(source.labelled(key) for key in keys))
+
+    rows: dict[str, CaseRow] = {}
+    written: list[str] = []
+    before: list[str] = []
+    failed: dict[str, str] = {}
+    done = 0
+    for key, outcome in _map(lambda key: _convert_case(source, key, folder), keys, workers=workers):
+        if isinstance(outcome, VolsegError):
+            failed[key] = outcome.message
+        else:
+            rows[key], fresh = outcome
+            (written if fresh else before).append(key)
+        done += 1
+        if progress:
+            progress(done, len(keys))
+    everything = {row.key: row for row in _recorded_rows(folder)} | rows
+    write_table(folder / "cases.csv", everything.values())
+    _write_dataset_json(source, folder, count=len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}"))))
+    _split(folder, source, everything, folds=folds, seed=seed)
+    return Conversion(tuple(sorted(written)), tuple(sorted(before)), dict(sorted(failed.items())))
+
+
+def open_cohort(folder: str | Path, *, embedded: str | Path | None = None) -> Cohort:
+    """Open a cohort; where `folder` is the `embedded` default and absent, make the phantom cohort there first."""
+    folder = Path(folder)
+    if embedded is not None and folder.resolve() == Path(embedded).resolve() and not folder.exists():
+        from volseg.sources.phantom import write_phantom
+        from volseg.sources.uw_madison import UwMadison
+
+        raw = folder.parent / f"{folder.name}_raw"
+        logger.warning(
+            "there is no cohort at %s: writing the embedded phantom there (synthetic, takes seconds)", folder
+        )
+        if not raw.exists():
+            write_phantom(raw)
+        result = write_cohort(UwMadison(raw), folder)
+        if result.failed:
+            raise CohortError(f"the phantom could not be written: {result.failed}")
+    return Cohort.open(folder)
+
+
+def _convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]:
+    """Convert one case unless it is done; returns its row and whether it was written now."""
+    digest = source.digest(key)
+    labelled = source.labelled(key)
+    images = folder / ("imagesTr" if labelled else "imagesTs")
+    files = [images / f"{key}_{channel:04d}{FILE_ENDING}" for channel in range(len(source.channel_names))]
+    label_file = folder / "labelsTr" / f"{key}{FILE_ENDING}"
+    record = _record_path(folder, key)
+    if record.is_file() and all(file.is_file() for file in [*files, *([label_file] if labelled else [])]):
+        content = json.loads(record.read_text())
+        if content["digest"] == digest:
+            return CaseRow.from_csv(content["row"]), False
+    try:
+        case = source.load(key)
+    except VolsegError as error:
+        _forget(folder, key)
+        raise error.of_case(key) from error
+    if len(case.channels) != len(files):
+        raise CohortError(f"{len(case.channels)} channels were read, expected {source.channel_names}", case=key)
+    for file, channel in zip(files, case.channels, strict=True):
+        write_volume(file, channel)
+    if labelled and case.label is not None:
+        write_volume(label_file, Volume(source.labels.check(case.label.voxels, case=key), case.label.affine_ras))
+    row = _row(case)
+    with atomic(record) as partial:
+        partial.write_text(json.dumps({"digest": digest, "row": row.to_csv()}))
+    return row, True
+
+
+def _forget(folder: Path, key: str) -> None:
+    """Remove what a former run wrote of a case that can no longer be read: stale files would look valid."""
+    _record_path(folder, key).unlink(missing_ok=True)
+    (folder / "labelsTr" / f"{key}{FILE_ENDING}").unlink(missing_ok=True)
+    for part in ("imagesTr", "imagesTs"):
+        for file in (folder / part).glob(f"{key}_[0-9][0-9][0-9][0-9]{FILE_ENDING}"):
+            file.unlink()
+
+
+def _map(
+    convert: Callable[[str], tuple[CaseRow, bool]], keys: Sequence[str], *, workers: int
+) -> Iterator[tuple[str, tuple[CaseRow, bool] | VolsegError]]:
+    """Run `convert` on threads, with at most `workers` cases in memory; a VolsegError becomes the case's outcome."""
+    waiting = list(reversed(keys))
+    running: dict[Future[tuple[CaseRow, bool]], str] = {}
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        try:
+            while waiting or running:
+                while waiting and len(running) < max(1, workers):
+                    key = waiting.pop()
+                    running[pool.submit(convert, key)] = key
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    key = running.pop(future)
+                    try:
+                        yield key, future.result()
+                    except VolsegError as error:
+                        yield key, error
+        finally:
+            waiting.clear()
+
+
+def _check_target(source: Source, folder: Path) -> None:
+    """Refuse a folder that holds anything but a cohort of the same labels and channels."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / "dataset.json").is_file():
+        raise UsageError(f"{folder} is not empty and no cohort; name a new folder")
+    dataset = read_dataset_json(folder)
+    if LabelTable.from_dataset_json(dataset).digest != source.labels.digest:
+        raise UsageError(f"{folder} holds a cohort with other labels; name a new folder")
+    if dataset.get("channel_names") != _channels(source):
+        raise UsageError(f"{folder} holds a cohort with other channels; name a new folder")
+
+
+def _channels(source: Source) -> dict[str, str]:
+    return {str(i): name for i, name in enumerate(source.channel_names)}
+
+
+def _write_dataset_json(source: Source, folder: Path, *, count: int) -> None:
+    entries: dict[str, Any] = {
+        "name": folder.name,
+        "channel_names": _channels(source),
+        **source.labels.to_dataset_json(),
+        "numTraining": count,
+        "file_ending": FILE_ENDING,
+    }
+    entries["volseg"] = {"version": volseg.__version__, "source": source.kind, **entries["volseg"]}
+    with atomic(folder / "dataset.json") as partial:
+        partial.write_text(json.dumps(entries, indent=1) + "\n")
+
+
+def _split(folder: Path, source: Source, rows: dict[str, CaseRow], *, folds: int, seed: int) -> None:
+    """Write `splits.json` unless one is there that still fits."""
+    labelled = [row for row in rows.values() if (folder / "labelsTr" / f"{row.key}{FILE_ENDING}").is_file()]
+    patients = {row.patient for row in labelled if not row.suspect}
+    if len(patients) < 2:
+        logger.warning("no splits.json was written: %s has %d patients with labels", folder, len(patients))
+        return
+    path = folder / "splits.json"
+    if path.is_file():
+        split = json.loads(path.read_text())
+        if {key for fold in split for key in fold["validation"]} == {row.key for row in labelled if not row.suspect}:
+            return
+    write_splits(folder, split_by_patient(labelled, folds=min(folds, len(patients)), seed=seed))
+
+
+def _row(case: Case) -> CaseRow:
+    image = case.channels[0]
+    return CaseRow(case.key, case.patient, case.session, image.shape, image.spacing_mm, case.source, case.warnings)
+
+
+def _record_path(folder: Path, key: str) -> Path:
+    return folder / ".volseg" / "cases" / f"{key}.json"
+
+
+def _recorded_rows(folder: Path) -> list[CaseRow]:
+    records = sorted((folder / ".volseg" / "cases").glob("[!.]*.json"))
+    return [CaseRow.from_csv(json.loads(record.read_text())["row"]) for record in records]
