@@ -1,0 +1,1 @@
+"""Predictions and cohorts in the formats of other programs."""
