@@ -6,23 +6,21 @@ signed distance is negative inside a structure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_closing, binary_opening, gaussian_filter, generate_binary_structure
-from scipy.spatial import KDTree
 
-Field = NDArray[np.float64]
-_FAR_MM = 60.0
+from volseg.sources.tube import Field, Hollow, Tube, hollow
 
 # Centre lines (x, y, z, radius in mm) of an average patient.
 _STOMACH = (
-    (58, 26, 34, 19),
-    (68, 14, 30, 29),
-    (70, -8, 20, 30),
+    (56, 22, 37, 18),
+    (67, 10, 31, 28),
+    (70, -9, 20, 30),
     (60, -32, 5, 27),
     (38, -48, -6, 22),
     (10, -51, -7, 18),
@@ -49,39 +47,7 @@ _COLON = (
 _DUODENUM = ((-30, -32, 3, 10), (-46, -14, -2, 11), (-44, 6, -14, 11), (-24, 14, -20, 10), (10, 2, -18, 10))
 _PANCREAS = ((-32, -4, -4, 11), (-8, -14, 4, 9), (24, -2, 12, 9), (56, 22, 18, 8), (84, 34, 22, 6))
 # The small bowel visits each node of this lattice once: nodes along x, y, z; first node and step in mm.
-_LATTICE, _FIRST_MM, _STEP_MM = (7, 4, 3), (-69.0, -42.0, -52.0), (23.0, 20.5, 19.0)
-
-
-@dataclass(frozen=True)
-class Tube:
-    """A curved tube: centre points (N, 3), radius (N,) and length from its start (N,), all in mm."""
-
-    points: Field
-    radius: Field
-    length: Field
-
-    @classmethod
-    def through(cls, knots: Field, *, step_mm: float) -> Tube:
-        """The smooth tube through knots (K, 4): x, y, z, radius."""
-        at = np.concatenate([[0.0], np.cumsum(np.sqrt((np.diff(knots[:, :3], axis=0) ** 2).sum(axis=1)))])
-        dense = CubicSpline(at, knots)(np.linspace(0, at[-1], max(int(at[-1] / step_mm), 2)))
-        length = np.concatenate([[0.0], np.cumsum(np.sqrt((np.diff(dense[:, :3], axis=0) ** 2).sum(axis=1)))])
-        return cls(dense[:, :3], dense[:, 3], length)
-
-
-@dataclass(frozen=True)
-class Hollow:
-    """A hollow organ on the grid.
-
-    Attributes:
-        distance: (X, Y, Z), signed distance to its outer wall.
-        along: (X, Y, Z), length along the centre line at the nearest centre point.
-        height: (X, Y, Z), how far in front of the centre line (up, in a patient on the back), as part of the radius.
-    """
-
-    distance: Field
-    along: Field
-    height: Field
+_LATTICE, _FIRST_MM, _STEP_MM = (6, 4, 3), (-66.0, -46.0, -52.0), (26.5, 22.5, 20.5)
 
 
 @dataclass(frozen=True)
@@ -111,12 +77,13 @@ def smooth_field(rng: np.random.Generator, shape: Sequence[int], waves: Sequence
     >>> smooth_field(np.random.default_rng(0), (8, 6, 4), (3, 3, 2)).shape
     (8, 6, 4)
     """
-    field = rng.normal(size=tuple(waves))
+    field: Field = rng.normal(size=tuple(waves))
     for n, k in zip(shape, waves, strict=True):
         basis = np.cos(np.pi * np.outer(np.arange(n) + 0.5, np.arange(k)) / n)
         basis[:, 1:] *= np.sqrt(2)
         field = np.moveaxis(np.tensordot(basis, field, axes=(1, 0)), 0, -1)  # the next axis comes to the front
-    return field / np.sqrt(float(np.prod(waves)))
+    field /= math.sqrt(math.prod(waves))
+    return field
 
 
 def build_abdomen(
@@ -135,28 +102,32 @@ def build_abdomen(
         spacing: of the grid in mm.
     """
     axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing, strict=True)]
-    size = np.array([patient.uniform(0.93, 1.05), patient.uniform(0.92, 1.05), patient.uniform(0.90, 0.99)])
-    shift = patient.normal(0, (3, 3, 3)) + day.normal(0, (1.5, 1.5, 2))
+    size = patient.uniform((0.90, 0.90, 0.86), (1.03, 1.06, 0.98))
+    shift = patient.uniform((-4, -6, -2), (4, 6, 4)) + day.normal(0, (1.5, 1.5, 2))
     rigid = [
         np.broadcast_to(axis.reshape([-1 if i == d else 1 for i in range(3)]), shape)
         for d, axis in enumerate((axis - shift[d]) / size[d] for d, axis in enumerate(axes))
     ]
-    form = [mm * smooth_field(patient, shape, (3, 3, 3)) for mm in (2.5, 2.5, 1.5)]
+    form = [mm * smooth_field(patient, shape, (3, 3, 3)) for mm in (2.0, 2.0, 1.0)]
     frame = [a + b for a, b in zip(rigid, form, strict=True)]
     motion = [smooth_field(day, shape, (4, 4, 4)) for _ in range(3)]
-    soft = [a + mm * b for a, b, mm in zip(frame, motion, (3.0, 3.0, 2.0), strict=True)]
+    built = [smooth_field(patient, shape, (4, 4, 4)) for _ in range(3)]
+    soft = [
+        p + own * a + mm * b for p, a, b, own, mm in zip(frame, built, motion, (6, 5, 3), (3.0, 3.0, 2.0), strict=True)
+    ]
 
     body, muscle, cavity, solid = _frame_of(patient, frame)
-    solid |= _solid_organs(patient, soft)
-    vessels = np.sqrt(sum(gaussian_filter(patient.normal(size=shape), 2.2) ** 2 for _ in range(2)))
+    solid |= {name: np.maximum(distance, cavity) for name, distance in _solid_organs(patient, soft).items()}
+    vessels = np.sqrt(sum(gaussian_filter(patient.normal(size=shape), 2.7) ** 2 for _ in range(2)))
     vessels = vessels / vessels.mean()
 
-    stomach = _hollow(_stomach(patient, day), soft, exact=True)
-    large = _hollow(_colon(patient, day), soft)
-    small = _hollow(_small_bowel(patient, day), soft)
+    stomach = hollow(_stomach(patient, day), soft, exact=True)
+    large = hollow(_colon(patient, day), soft)
+    small = hollow(_small_bowel(patient, day), soft)
     # What yields to what, and by how much two contours may run into each other.
     hard = np.minimum.reduce([solid[name] for name in ("bone", "psoas", "vessel", "kidney")])
-    wall = np.maximum(cavity, -hard)
+    ends = np.abs(axes[2])[None, None, :] - axes[2][-3]  # nothing is outlined in the last three slices at each end
+    wall = np.maximum.reduce([cavity, -hard, np.broadcast_to(ends, shape)])
     stomach_mm = np.maximum(stomach.distance, wall)
     large_mm = np.maximum.reduce([large.distance, wall, -stomach_mm - 2.0])
     small_mm = np.maximum.reduce([small.distance - 0.8, wall, -stomach_mm - 2.0, -large_mm - 2.5])
@@ -174,21 +145,23 @@ def build_abdomen(
 
 def _ellipsoid(at: Sequence[Field], centre: Sequence[float], radii: Sequence[float], *, power: float = 2.0) -> Field:
     """Signed distance, first order, to a (super)ellipsoid; an infinite radius makes a cylinder."""
-    value = np.zeros(at[0].shape)
-    slope = np.zeros(at[0].shape)
+    value, slope = np.zeros(at[0].shape), np.zeros(at[0].shape)
     for p, c, r in zip(at, centre, radii, strict=True):
         if np.isfinite(r):
-            part = np.abs(p - c) / r
-            value += part**power
-            slope += (part ** (power - 1) / r) ** 2
-    level = value ** (1 / power)
-    return (level - 1) * level ** (power - 1) / np.sqrt(slope + 1e-12)
+            part = (p - c) / r
+            steep = part if power == 2 else np.abs(part) ** (power - 1)
+            value += steep * (part if power == 2 else np.abs(part))
+            slope += (steep / r) ** 2
+    level = np.sqrt(value) if power == 2 else value ** (1 / power)
+    steepness = np.sqrt(slope + 1e-12)
+    distance: Field = (level - 1) * (level if power == 2 else level ** (power - 1)) / steepness
+    return distance
 
 
 def _frame_of(patient: np.random.Generator, at: Sequence[Field]) -> tuple[Field, Field, Field, dict[str, Field]]:
     """Body surface, muscle, cavity, and the bones, vessels and muscles that do not move with the bowel."""
     x, y, z = at
-    fat = patient.uniform(9, 24)
+    fat = patient.uniform(8, 19)
     waist = 1 + 0.03 * np.cos(2 * np.pi * (z - 10) / 160)
     flat = [x / waist, y, z]
     inf = np.inf
@@ -219,8 +192,11 @@ def _frame_of(patient: np.random.Generator, at: Sequence[Field]) -> tuple[Field,
             np.abs(_ellipsoid(at, (0, 5, -60), (112, 74, inf))) - 7, np.maximum(z + 42 + 0.35 * y, 10 - y)
         ),
     }
-    wider = 1 - 0.004 * z  # the psoas widens downwards and moves outwards
-    solid["psoas"] = _ellipsoid([(np.abs(x) - 36 + 0.1 * z) / wider, (y - 47) / wider, z], (0, 0, 0), (14, 15, inf))
+    wider = np.clip(1 - 0.008 * z, 0.3, 1.5)  # the psoas widens downwards and moves outwards
+    solid["psoas"] = np.minimum(
+        _ellipsoid([(np.abs(x) - 32 + 0.14 * z) / wider, (y - 46) / wider, z], (0, 0, 0), (12, 16, inf)),
+        _ellipsoid([np.abs(x) + 0.1 * z, y, z], (60, 66, -40), (18, 7, 50)),
+    )
     solid["vessel"] = np.minimum(
         _ellipsoid(at, (9, 19, 0), (8.5, 8.5, inf)),
         _ellipsoid(at, (-17, 20, 0), (11, 8, inf)),
@@ -237,15 +213,15 @@ def _solid_organs(patient: np.random.Generator, at: Sequence[Field]) -> dict[str
     left = _ellipsoid([x, y, z - 0.12 * x], (-12, -44, 44), (70, 30, 32 * grow[0]))
     tilt = [x + 0.25 * z, y - 0.15 * z, z]
     kidneys = [
-        _ellipsoid([x - s * 0.18 * (8 - z), y - 0.12 * (8 - z), z], (s * 62, 46, top), (24 * g, 25 * g, 42 * g))
-        for s, top, g in ((-1, 0, grow[1]), (1, 8, grow[2]))
+        _ellipsoid([x - s * 0.18 * (8 - z), y - 0.12 * (8 - z), z], (s * 62, 48, top), (24 * g, 24 * g, 37 * g))
+        for s, top, g in ((-1, -4, grow[1]), (1, 3, grow[2]))
     ]
     kidney = np.minimum(*kidneys)
     hilum = np.minimum(
-        _ellipsoid(at, (-50, 40, 0), (13, 10, 22)),
-        _ellipsoid(at, (50, 40, 8), (13, 10, 22)),
+        _ellipsoid(at, (-50, 42, -4), (14, 9, 20)),
+        _ellipsoid(at, (50, 42, 3), (14, 9, 20)),
     )
-    pancreas = _hollow(Tube.through(np.array(_PANCREAS, dtype=np.float64), step_mm=3), at).distance
+    pancreas = hollow(Tube.through(np.array(_PANCREAS, dtype=np.float64), step_mm=3), at).distance
     return {
         "liver": np.minimum(right, left),
         "spleen": _ellipsoid(tilt, (114, 38, 34), (24 * grow[3], 40 * grow[3], 36 * grow[3])),
@@ -256,43 +232,20 @@ def _solid_organs(patient: np.random.Generator, at: Sequence[Field]) -> dict[str
     }
 
 
-def _hollow(tube: Tube, at: Sequence[Field], *, exact: bool = False) -> Hollow:
-    """The tube on the grid; `exact` takes the nearest wall, not the nearest centre point (strong taper, few points)."""
-    shape = at[0].shape
-    reach = tube.radius.max() + 12
-    near = np.ones(shape, dtype=bool)
-    for axis in range(3):
-        near &= (at[axis] > tube.points[:, axis].min() - reach) & (at[axis] < tube.points[:, axis].max() + reach)
-    where = np.stack([p[near] for p in at], axis=1)
-    if exact:
-        nearest = np.zeros(len(where), dtype=np.intp)
-        best = np.full(len(where), np.inf)
-        for i, (point, radius) in enumerate(zip(tube.points, tube.radius, strict=True)):
-            gap = np.sqrt(((where - point) ** 2).sum(axis=1)) - radius
-            closer = gap < best
-            best[closer], nearest[closer] = gap[closer], i
-    else:
-        gap, nearest = KDTree(tube.points).query(where, distance_upper_bound=reach)
-        inside = nearest < len(tube.points)
-        nearest = np.where(inside, nearest, 0)
-        best = np.where(inside, gap - tube.radius[nearest], _FAR_MM)
-    distance, along, height = np.full(shape, _FAR_MM), np.zeros(shape), np.zeros(shape)
-    distance[near] = best
-    along[near] = tube.length[nearest]
-    height[near] = (tube.points[nearest, 1] - where[:, 1]) / tube.radius[nearest]
-    return Hollow(distance, along, height)
-
-
 def _stomach(patient: np.random.Generator, day: np.random.Generator) -> Tube:
     knots = np.array(_STOMACH, dtype=np.float64)
-    knots[:, :3] += patient.normal(0, 2.5, size=(len(knots), 3)) + day.normal(0, 1.5, size=(len(knots), 3))
-    knots[:, 3] *= patient.uniform(0.92, 1.06) * day.uniform(0.84, 1.08)
+    knots[:, :3] += (
+        patient.normal(0, (6, 5, 4))
+        + patient.normal(0, 3, size=(len(knots), 3))
+        + day.normal(0, 1.5, size=(len(knots), 3))
+    )
+    knots[:, 3] *= patient.uniform(0.84, 1.08) * day.uniform(0.86, 1.06)
     return Tube.through(knots, step_mm=4)
 
 
 def _colon(patient: np.random.Generator, day: np.random.Generator) -> Tube:
     knots = np.array(_COLON, dtype=np.float64)
-    knots[:, :3] += patient.normal(0, 4, size=(len(knots), 3)) + day.normal(0, 2, size=(len(knots), 3))
+    knots[:, :3] += patient.normal(0, (7, 7, 5), size=(len(knots), 3)) + day.normal(0, 2, size=(len(knots), 3))
     knots[:, 3] *= patient.uniform(0.9, 1.05) * (1 + day.normal(0, 0.08, size=len(knots)))
     tube = Tube.through(knots, step_mm=2)
     pouch = 2 * np.pi * tube.length / patient.uniform(26, 32) + day.uniform(0, 2 * np.pi)
@@ -302,12 +255,13 @@ def _colon(patient: np.random.Generator, day: np.random.Generator) -> Tube:
 
 def _small_bowel(patient: np.random.Generator, day: np.random.Generator) -> Tube:
     nodes = np.array(_walk(patient), dtype=np.float64) * _STEP_MM + _FIRST_MM
-    nodes += patient.normal(0, 3.5, size=nodes.shape) + day.normal(0, 2.0, size=nodes.shape)
-    # The square cross section of the lattice becomes rounder.
-    u, v = nodes[:, 0] / 69, (nodes[:, 1] + 11) / 31
-    nodes[:, 0] *= 1 - 0.16 * np.clip(v**2, 0, 1.5)
-    nodes[:, 1] = -11 + (nodes[:, 1] + 11) * (1 - 0.16 * np.clip(u**2, 0, 1.5))
-    radius = 10.6 * (1 + patient.normal(0, 0.04)) * (1 + day.normal(0, 0.09, size=len(nodes)))
+    nodes += patient.normal(0, 4.5, size=nodes.shape) + day.normal(0, 2.0, size=nodes.shape)
+    # The square cross section of the lattice becomes rounder; the whole lies and spreads otherwise in each patient.
+    u, v = nodes[:, 0] / 66, (nodes[:, 1] + 12) / 34
+    nodes[:, 0] *= patient.uniform(0.84, 1.08) * (1 - 0.18 * np.clip(v**2, 0, 1.5))
+    nodes[:, 1] = -12 + (nodes[:, 1] + 12) * (1 - 0.18 * np.clip(u**2, 0, 1.5))
+    nodes += patient.normal(0, (7, 3, 3))
+    radius = 11.6 * (1 + patient.normal(0, 0.04)) * (1 + day.normal(0, 0.09, size=len(nodes)))
     jejunum = np.column_stack([nodes, radius])
     start = np.array(_DUODENUM, dtype=np.float64)
     start[:, :3] += patient.normal(0, 2, size=(len(start), 3))

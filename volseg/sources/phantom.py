@@ -18,7 +18,8 @@ from volseg.case import Case
 from volseg.errors import UsageError
 from volseg.geometry import affine_lps_axes
 from volseg.labels import LabelTable
-from volseg.sources.anatomy import Abdomen, Field, Hollow, build_abdomen, smooth_field
+from volseg.sources.anatomy import Abdomen, build_abdomen, smooth_field
+from volseg.sources.tube import Field, Hollow
 from volseg.volume import Volume
 
 LABELS = LabelTable.overlapping(("large_bowel", "small_bowel", "stomach"))
@@ -32,13 +33,13 @@ _SIGNAL = {
     "ribs": 0.30,
     "liver": 0.44,
     "spleen": 0.56,
-    "hilum": 0.76,
-    "kidney": 0.62,
+    "hilum": 0.74,
+    "kidney": 0.58,
     "pancreas": 0.52,
     "gall_bladder": 0.96,
     "bladder": 0.98,
-    "psoas": 0.30,
-    "vessel": 0.70,
+    "psoas": 0.32,
+    "vessel": 0.90,
     "ilium": 0.42,
     "spine": 0.22,
     "vertebra": 0.46,
@@ -46,6 +47,8 @@ _SIGNAL = {
     "canal": 0.92,
 }
 _FAT, _MUSCLE, _WALL, _GAS = 0.80, 0.29, 0.34, 0.05
+# Fat and water in one pixel cancel: a dark line around organs in fat.
+_OUTLINED, _EDGE = frozenset({"liver", "spleen", "kidney", "pancreas", "gall_bladder", "vessel", "vertebra"}), 0.30
 
 
 def phantom_keys(*, patients: int = 8, days: int = 3, seed: int = 0) -> list[tuple[int, int]]:
@@ -159,8 +162,7 @@ def _paint(abdomen: Abdomen, patient: np.random.Generator, day: np.random.Genera
     """The signal without noise: each structure over the ones before it, edges mixed over one pixel."""
 
     def over(image: Field, value: Field | float, distance: Field) -> Field:
-        share = np.clip(0.5 - distance / pixel_mm, 0, 1)
-        return image + share * (value - image)
+        return _mix(image, np.clip(0.5 - distance / pixel_mm, 0, 1), value)
 
     shape = abdomen.body.shape
     grain = [gaussian_filter(day.normal(size=shape), sigma) for sigma in (0.7, 1.3)]
@@ -182,10 +184,12 @@ def _paint(abdomen: Abdomen, patient: np.random.Generator, day: np.random.Genera
             value = value + 0.12 * np.clip(-abdomen.solid[name] / 12, 0, 1) + 0.03 * coarse
         elif name in ("pancreas", "vertebra", "spleen"):
             value = value + 0.03 * coarse
+        if name in _OUTLINED:
+            image = over(image, _EDGE, abdomen.solid[name] - 0.8)
         image = over(image, value, abdomen.solid[name])
 
     for organ, wall_mm, content in (
-        (abdomen.small_bowel, 2.0, _chyme(abdomen.small_bowel, day, coarse)),
+        (abdomen.small_bowel, 1.6, _chyme(abdomen.small_bowel, day, coarse)),
         (abdomen.large_bowel, 2.6, _stool(abdomen.large_bowel, day, fine, coarse)),
         (abdomen.stomach, 3.0, _meal(abdomen.stomach, day, coarse)),
     ):
@@ -194,20 +198,25 @@ def _paint(abdomen: Abdomen, patient: np.random.Generator, day: np.random.Genera
     return image
 
 
+def _mix(signal: Field, share: Field, other: Field | float = _GAS) -> Field:
+    mixed: Field = signal + share * (other - signal)
+    return mixed
+
+
 def _along(rng: np.random.Generator, organ: Hollow, *, scale_mm: float) -> Field:
     """A smooth random function of the length along the organ, mean 0, deviation 1, on the grid."""
     steps = np.arange(0, organ.along.max() + 10, 5.0)
     values = gaussian_filter1d(rng.normal(size=len(steps) + 40), scale_mm / 5)[20 : 20 + len(steps)]
-    return np.interp(organ.along, steps, (values - values.mean()) / (values.std() + 1e-9))
+    return np.interp(organ.along, steps, (values - values.mean()) / values.std())
 
 
 def _chyme(organ: Hollow, day: np.random.Generator, coarse: Field) -> Field:
     """Fluid and collapsed loops in turn, with folds across the lumen."""
     filling = _along(day, organ, scale_mm=30)
     folds = np.cos(2 * np.pi * organ.along / 11)
-    content = 0.62 + 0.11 * filling + 0.06 * folds + 0.04 * coarse
+    content = 0.70 + 0.13 * filling + 0.07 * folds + 0.03 * coarse
     gas = np.clip((filling - 1.5) * 2, 0, 1) * np.clip((organ.height - 0.15) * 4, 0, 1)
-    return content + gas * (_GAS - content)
+    return _mix(content, gas)
 
 
 def _stool(organ: Hollow, day: np.random.Generator, fine: Field, coarse: Field) -> Field:
@@ -216,7 +225,7 @@ def _stool(organ: Hollow, day: np.random.Generator, fine: Field, coarse: Field) 
     content = 0.38 + 0.26 * wet + (0.09 - 0.05 * wet) * (0.6 * fine + 0.6 * coarse)
     level = 0.55 - 0.55 * _along(day, organ, scale_mm=45)
     gas = np.clip((organ.height - level) * 4, 0, 1)
-    return content + gas * (_GAS - content)
+    return _mix(content, gas)
 
 
 def _meal(organ: Hollow, day: np.random.Generator, coarse: Field) -> Field:
@@ -229,7 +238,7 @@ def _meal(organ: Hollow, day: np.random.Generator, coarse: Field) -> Field:
     content = content + 0.10 * np.clip((rows - front) / (back - front) - 0.6, 0, 1)  # the heavy part sinks
     level = front + day.uniform(0.02, 0.42) * (back - front)
     gas = np.clip(level - rows + 0.5, 0, 1)
-    return content + gas * (_GAS - content)
+    return _mix(content, gas)
 
 
 def _receive(signal: Field, patient: np.random.Generator, day: np.random.Generator) -> NDArray[np.uint16]:
