@@ -207,7 +207,8 @@ def _along(rng: np.random.Generator, organ: Hollow, *, scale_mm: float) -> Field
     """A smooth random function of the length along the organ, mean 0, deviation 1, on the grid."""
     steps = np.arange(0, organ.along.max() + 10, 5.0)
     values = gaussian_filter1d(rng.normal(size=len(steps) + 40), scale_mm / 5)[20 : 20 + len(steps)]
-    return np.interp(organ.along, steps, (values - values.mean()) / values.std())
+    field: Field = np.interp(organ.along, steps, (values - values.mean()) / values.std())
+    return field
 
 
 def _chyme(organ: Hollow, day: np.random.Generator, coarse: Field) -> Field:
