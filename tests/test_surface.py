@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from volseg.errors import GeometryError, LabelError, UsageError
+from volseg.metrics.surface import boundary, bounding_box, directed_distances_mm, hausdorff_mm
+from volseg.volume import read_volume
+
+SPACINGS = st.tuples(*[st.sampled_from([0.5, 1.0, 1.5, 3, 2])] * 3)
+PAIRS = array_shapes(min_dims=3, max_dims=3, max_side=6).flatmap(
+    lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))
+)
+
+
+def monai_distances_mm(prediction, reference, spacing_mm):
+    """MONAI's own directed distances, both ways."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch
+        from monai.metrics.utils import get_edge_surface_distance
+
+        masks = [torch.from_numpy(np.ascontiguousarray(mask)) for mask in (prediction, reference)]
+        spacing = tuple(float(step) for step in spacing_mm)  # MONAI refuses mixed int and float
+        _, distances, _ = get_edge_surface_distance(*masks, spacing=spacing, symmetric=True)
+    return [one.numpy().astype(np.float64) for one in distances]
+
+
+def monai_hausdorff_mm(prediction, reference, spacing_mm, *, percentile=95.0):
+    """MONAI's definition on MONAI's distances, the percentile in double precision."""
+    return max(np.percentile(one, percentile) for one in monai_distances_mm(prediction, reference, spacing_mm))
+
+
+def monai_as_it_is_mm(prediction, reference, spacing_mm, *, percentile=95.0):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch
+        from monai.metrics import compute_hausdorff_distance
+
+        masks = [torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (prediction, reference)]
+        spacing = tuple(float(step) for step in spacing_mm)
+        return float(
+            compute_hausdorff_distance(*masks, include_background=True, percentile=percentile, spacing=spacing)
+        )
+
+
+def by_hand_boundary(mask):
+    """Voxel by voxel: True where a face neighbour is outside the mask or the grid."""
+    found = np.zeros_like(mask)
+    for index in np.argwhere(mask):
+        for axis, step in itertools.product(range(mask.ndim), (-1, 1)):
+            other = index.copy()
+            other[axis] += step
+            outside = not 0 <= other[axis] < mask.shape[axis]
+            if outside or not mask[tuple(other)]:
+                found[tuple(index)] = True
+    return found
+
+
+def by_hand_hausdorff_mm(prediction, reference, spacing_mm, percentile):
+    """Every boundary voxel against every other."""
+    points = [np.argwhere(by_hand_boundary(mask)) * np.array(spacing_mm, float) for mask in (prediction, reference)]
+    between = np.sqrt(((points[0][:, None] - points[1][None]) ** 2).sum(axis=2))
+    return max(np.percentile(between.min(axis=1), percentile), np.percentile(between.min(axis=0), percentile))
+
+
+def ball(shape, centre, radius_mm, spacing_mm):
+    grid = np.indices(shape, dtype=float)
+    return sum(((grid[i] - centre[i]) * spacing_mm[i]) ** 2 for i in range(3)) <= radius_mm**2
+
+
+def test_boundary_of_a_cube_by_hand():
+    cube = np.zeros((5, 5, 5), bool)
+    cube[1:4, 1:4, 1:4] = True
+    shell = boundary(cube)
+    assert shell.sum() == 26
+    assert not shell[2, 2, 2]
+
+
+def test_a_mask_at_the_edge_of_the_grid_has_its_boundary_there():
+    assert boundary(np.ones((3, 3, 3), bool)).sum() == 26
+
+
+@settings(deadline=None)
+@given(arrays(bool, array_shapes(min_dims=1, max_dims=3, max_side=6)))
+def test_boundary_equals_the_voxel_by_voxel_one(mask):
+    before = mask.copy()
+    assert np.array_equal(boundary(mask), by_hand_boundary(mask))
+    assert np.array_equal(mask, before)
+
+
+def test_bounding_box_by_hand():
+    a, b = np.zeros((2, 6, 7, 8), bool)
+    a[1, 2, 3], b[4, 2, 6] = True, True
+    assert bounding_box(a, b) == (slice(1, 5), slice(2, 3), slice(3, 7))
+    assert bounding_box(np.zeros((3, 3), bool)) == (slice(0, 0), slice(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("shift", "spacing_mm", "expected"),
+    [
+        ((2, 0, 0), (1.5, 1, 1), 3.0),
+        ((0, 1, 0), (1, 2.5, 1), 2.5),
+        ((0, 3, 4), (1, 1, 1), 5.0),
+        ((0, 0, 0), (1, 1, 1), 0),
+    ],
+)
+def test_one_voxel_each_by_hand(shift, spacing_mm, expected):
+    a, b = np.zeros((2, 6, 6, 6), bool)
+    a[1, 1, 1] = True
+    b[tuple(1 + step for step in shift)] = True
+    assert hausdorff_mm(a, b, spacing_mm) == expected
+
+
+def test_the_larger_directed_percentile_counts_not_the_pooled_one():
+    # The prediction holds the reference (20 voxels in a row) and two islands 10 and 20 mm beyond its end. From the
+    # prediction: 20 zeros, 10, 20; the 95th percentile lies at position 0.95 * 21 = 19.95 of 0..21: 9.5 mm. From the
+    # reference: zeros. Pooled over 42 values, position 38.95: 0 mm.
+    reference = np.zeros((60, 1, 1), bool)
+    reference[:20] = True
+    prediction = reference.copy()
+    prediction[29] = prediction[39] = True
+    assert hausdorff_mm(prediction, reference, (1, 1, 1)) == pytest.approx(9.5)
+    assert hausdorff_mm(prediction, reference, (1, 1, 1), percentile=100) == 20
+    assert hausdorff_mm(prediction, reference, (1, 1, 1), percentile=50) == 0
+
+
+@settings(deadline=None)
+@given(PAIRS, SPACINGS, st.sampled_from([0, 50, 95, 100]))
+def test_hausdorff_equals_brute_force(pair, spacing_mm, percentile):
+    value = hausdorff_mm(*pair, spacing_mm, percentile=percentile)
+    if not (pair[0].any() and pair[1].any()):
+        assert math.isnan(value)
+        return
+    assert value == pytest.approx(by_hand_hausdorff_mm(*pair, spacing_mm, percentile), abs=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(PAIRS, SPACINGS)
+def test_hausdorff_is_symmetric_and_blind_to_flips_axis_order_and_memory_layout(pair, spacing_mm):
+    a, b = pair
+    if not (a.any() and b.any()):
+        return
+    value = pytest.approx(hausdorff_mm(a, b, spacing_mm), abs=1e-9)
+    assert hausdorff_mm(b, a, spacing_mm) == value
+    for axis in range(3):
+        assert hausdorff_mm(np.flip(a, axis), np.flip(b, axis), spacing_mm) == value
+    for axes in itertools.permutations(range(3)):
+        permuted = [spacing_mm[axis] for axis in axes]
+        assert hausdorff_mm(a.transpose(axes), b.transpose(axes), permuted) == value
+    assert hausdorff_mm(np.asfortranarray(a), b, spacing_mm) == value
+    assert hausdorff_mm(np.pad(a, 2), np.pad(b, 2), spacing_mm) == value
+    assert hausdorff_mm(a, b, [2 * step for step in spacing_mm]) == pytest.approx(2 * value.expected, abs=1e-9)
+    assert hausdorff_mm(a, a, spacing_mm) == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(PAIRS, SPACINGS)
+def test_hausdorff_equals_monai_on_random_masks(pair, spacing_mm):
+    if not (pair[0].any() and pair[1].any()):
+        return
+    assert hausdorff_mm(*pair, spacing_mm) == pytest.approx(monai_hausdorff_mm(*pair, spacing_mm), rel=1e-6)
+    whole = monai_as_it_is_mm(*pair, spacing_mm, percentile=None)
+    assert hausdorff_mm(*pair, spacing_mm, percentile=100) == pytest.approx(whole, rel=1e-6)
+    # torch.quantile finds the rank 0.95 * (n - 1) in float32, so MONAI's percentile is off by about n * 1e-7 of the
+    # step between two neighbouring distances.
+    assert hausdorff_mm(*pair, spacing_mm) == pytest.approx(monai_as_it_is_mm(*pair, spacing_mm), abs=1e-3)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.5, 1.5, 3), (1, 1, 1), (0.7, 2, 5.0)])
+def test_hausdorff_equals_monai_on_balls_with_false_islands(spacing_mm):
+    shape = (40, 36, 24)
+    reference = ball(shape, (18, 18, 12), 11, spacing_mm)
+    prediction = ball(shape, (20, 17, 12), 10, spacing_mm)
+    prediction |= np.random.default_rng(0).random(shape) < 0.003
+    value = hausdorff_mm(prediction, reference, spacing_mm)
+    assert value == pytest.approx(monai_hausdorff_mm(prediction, reference, spacing_mm), rel=1e-6)
+    assert value == pytest.approx(monai_as_it_is_mm(prediction, reference, spacing_mm), rel=1e-4)
+    ours, theirs = (
+        distances(prediction, reference, spacing_mm) for distances in (directed_distances_mm, monai_distances_mm)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.sort(one) == pytest.approx(np.sort(other), rel=1e-6)
+
+
+def test_hausdorff_equals_monai_on_real_hippocampi(shared_data):
+    files = sorted((shared_data / "Task04_Hippocampus" / "labelsTr").glob("[!.]*.nii.gz"))[:12]
+    for one, other in itertools.pairwise(map(read_volume, files)):
+        x, y, z = (min(sides) for sides in zip(one.shape, other.shape, strict=True))
+        for value in (1, 2):
+            a, b = (volume.voxels[:x, :y, :z] == value for volume in (one, other))
+            ours = hausdorff_mm(a, b, (1.5, 1, 3))
+            assert ours == pytest.approx(monai_hausdorff_mm(a, b, (1.5, 1, 3)), rel=1e-6)
+            assert ours == pytest.approx(monai_as_it_is_mm(a, b, (1.5, 1, 3)), rel=1e-4)
+
+
+def test_a_shift_of_a_real_hippocampus_is_at_most_its_length(shared_data):
+    path = min((shared_data / "Task04_Hippocampus" / "labelsTr").glob("[!.]*.nii.gz"))
+    mask = np.pad(read_volume(path).voxels == 1, 4)
+    shifted = np.roll(mask, 3, axis=2)
+    assert 0 < hausdorff_mm(mask, shifted, (1, 1, 2)) <= 6.0
+    # The shifted image of a boundary voxel is one of the other boundary, so none is further than the shift.
+    assert hausdorff_mm(mask, shifted, (1, 1, 2), percentile=100) <= 6.0
+
+
+def test_spacing_of_mixed_types_which_monai_refuses():
+    a, b = np.zeros((2, 5, 5, 5), bool)
+    a[0, 0, 0] = b[0, 0, 2] = True
+    for spacing_mm in [(1.5, 1.5, 3), [1, 1.0, np.float32(3)], np.array([1, 1, 3])]:
+        assert hausdorff_mm(a, b, spacing_mm) == 6.0
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 1), (1, 0), (0, 0)])
+def test_an_empty_mask_has_no_distance(a, b):
+    prediction, reference = np.full((3, 3, 3), bool(a)), np.full((3, 3, 3), bool(b))
+    assert math.isnan(hausdorff_mm(prediction, reference, (1, 1, 1)))
+    from_prediction, from_reference = directed_distances_mm(prediction, reference, (1, 1, 1))
+    assert np.isnan(from_prediction).all()
+    assert np.isnan(from_reference).all()
+    assert (from_prediction.size, from_reference.size) == (26 * a, 26 * b)
+
+
+def test_directed_distances_leave_the_masks_alone():
+    a, b = np.random.default_rng(0).random((2, 6, 6, 6)) < 0.3
+    before = a.copy(), b.copy()
+    directed_distances_mm(a, b, (1, 1, 1))
+    assert np.array_equal(a, before[0])
+    assert np.array_equal(b, before[1])
+
+
+def test_what_cannot_be_is_refused():
+    mask = np.ones((3, 3, 3), bool)
+    with pytest.raises(GeometryError, match="shapes"):
+        hausdorff_mm(mask, mask[:2], (1, 1, 1))
+    with pytest.raises(GeometryError, match="spacing"):
+        hausdorff_mm(mask, mask, (1, 1))
+    with pytest.raises(LabelError, match="bool"):
+        hausdorff_mm(mask.astype(np.uint8), mask, (1, 1, 1))
+    with pytest.raises(UsageError, match="percentile is 950"):
+        hausdorff_mm(mask, mask, (1, 1, 1), percentile=950)

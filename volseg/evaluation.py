@@ -1,0 +1,185 @@
+"""Evaluation: prediction and reference files, paired by key, become one row of metrics a case and region."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.cohort import FILE_ENDING, Cohort
+from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError
+from volseg.geometry import Affine, space_difference
+from volseg.labels import LabelMap, LabelTable
+from volseg.metrics.overlap import Outcome, dice, outcome, volume_ml
+from volseg.metrics.surface import bounding_box, hausdorff_mm
+from volseg.volume import Volume, read_volume
+
+# Cosine between two axes; beyond it a distance taken from the spacing is no longer the distance in space.
+_SHEAR = 1e-3
+
+
+@dataclass(frozen=True)
+class Row:
+    """The metrics of one region of one case; or, with `error`, one case that could not be scored.
+
+    Attributes:
+        key: the case.
+        patient: empty where the cohort does not know the case.
+        region: empty in the row of a failed case.
+        dice: 0 to 1, with 0 where missed or invented; None where both are empty.
+        hd95_mm: None unless both are present.
+        reference_ml: volume of the reference.
+        predicted_ml: volume of the prediction.
+        outcome: which of the two holds the region.
+        error: why the case has no numbers; then every other value is None.
+    """
+
+    key: str
+    patient: str
+    region: str
+    dice: float | None = None
+    hd95_mm: float | None = None
+    reference_ml: float | None = None
+    predicted_ml: float | None = None
+    outcome: Outcome | None = None
+    error: str | None = None
+
+
+def evaluate(
+    predictions: Path,
+    cohort: Cohort,
+    *,
+    keys: Sequence[str] | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Row]:
+    """Score the predictions of a folder against the references of a cohort, paired by key.
+
+    A case that cannot be scored (no prediction, no reference, unreadable, another grid, an undeclared value) is one
+    row with its error and no number.
+
+    Args:
+        predictions: folder of label maps `KEY.nii.gz` with the cohort's values, on the grid of the case.
+        cohort: holds the references.
+        keys: the cases that must have a prediction; None for every prediction in the folder.
+        workers: cases scored, and held in memory, at once.
+        progress: called after each case with the number of cases done and of all.
+
+    Returns:
+        One row a case and region, in the order of the keys (sorted where `keys` is None) and of the label table.
+
+    Raises:
+        UsageError: no such folder, no prediction in it, a key given twice, or fewer than one worker.
+    """
+    predictions = Path(predictions)
+    if not predictions.is_dir():
+        raise UsageError(f"{predictions} is no folder; name the folder that holds the predictions KEY{FILE_ENDING}")
+    if workers < 1:
+        raise UsageError(f"{workers} workers were asked for, expected at least 1")
+    if keys is None:
+        keys = _predicted_keys(predictions)
+        if not keys:
+            raise UsageError(f"{predictions} holds no prediction KEY{FILE_ENDING}")
+    repeated = [key for key, times in Counter(keys).items() if times > 1]
+    if repeated:
+        raise UsageError(f"the keys {repeated} are given more than once; a case counts once")
+    known = frozenset(cohort.keys)
+
+    def rows_of(key: str) -> list[Row]:
+        return _rows(key, predictions, cohort, known)
+
+    rows: list[Row] = []
+    with ThreadPoolExecutor(workers) as pool:
+        for done, of_case in enumerate(pool.map(rows_of, keys), start=1):
+            rows += of_case
+            if progress is not None:
+                progress(done, len(keys))
+    return rows
+
+
+def _predicted_keys(folder: Path) -> list[str]:
+    names = (path.name for path in folder.iterdir() if path.is_file())
+    return sorted(
+        name.removesuffix(FILE_ENDING) for name in names if name.endswith(FILE_ENDING) and not name.startswith(".")
+    )
+
+
+def _rows(key: str, predictions: Path, cohort: Cohort, known: frozenset[str]) -> list[Row]:
+    """The rows of one case, or the one row that says why there are none."""
+    patient = cohort.patient(key) if key in known else ""
+    try:
+        return _score(key, patient, predictions, cohort, known)
+    except VolsegError as error:
+        return [Row(key, patient, "", error=error.message)]
+
+
+def _score(key: str, patient: str, predictions: Path, cohort: Cohort, known: frozenset[str]) -> list[Row]:
+    if key not in known:
+        raise CohortError(
+            f"the cohort {cohort.folder.name} has no case of this key; name the prediction after its case"
+        )
+    path = predictions / f"{key}{FILE_ENDING}"
+    if not path.is_file():
+        raise SourceError(f"there is no prediction {path.name}; run the prediction of this case")
+    reference_path = cohort.label_path(key)
+    if reference_path is None:
+        raise CohortError("the case has no reference label, so its prediction cannot be scored")
+    reference, predicted = _read("reference", reference_path), _read("prediction", path)
+    difference = space_difference(reference.shape, reference.affine_ras, predicted.shape, predicted.affine_ras)
+    if difference:
+        raise GeometryError(
+            f"the prediction is not on the reference's grid: {difference}; write it on the grid of the case's image"
+        )
+    _check_right_angles(reference.affine_ras)
+    # Outside the box both are 0, so what is found inside it holds for the whole grid.
+    box = bounding_box(reference.voxels != 0, predicted.voxels != 0)
+    truths = cohort.labels.masks(_checked("reference", reference.voxels[box], cohort.labels))
+    guesses = cohort.labels.masks(_checked("prediction", predicted.voxels[box], cohort.labels))
+    spacing = reference.spacing_mm
+    rows = []
+    for region, truth, guess in zip(cohort.labels.names, truths, guesses, strict=True):
+        found = outcome(guess, truth)
+        rows.append(
+            Row(
+                key,
+                patient,
+                region,
+                dice=None if found == "both empty" else dice(guess, truth),
+                hd95_mm=hausdorff_mm(guess, truth, spacing, percentile=95) if found == "both present" else None,
+                reference_ml=volume_ml(truth, spacing),
+                predicted_ml=volume_ml(guess, spacing),
+                outcome=found,
+            )
+        )
+    return rows
+
+
+def _read(role: str, path: Path) -> Volume:
+    """Read a volume; an error says which of the two files it is about, since both bear the case's name."""
+    try:
+        return read_volume(path)
+    except VolsegError as error:
+        raise type(error)(f"the {role}: {error.message}") from error
+
+
+def _checked(role: str, voxels: NDArray[Any], labels: LabelTable) -> LabelMap:
+    try:
+        return labels.check(voxels)
+    except VolsegError as error:
+        raise type(error)(f"the {role}: {error.message}") from error
+
+
+def _check_right_angles(affine_ras: Affine) -> None:
+    axes = affine_ras[:3, :3] / np.linalg.norm(affine_ras[:3, :3], axis=0)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if cosine > _SHEAR:
+        raise GeometryError(
+            f"the grid's axes are not at right angles (cosine {cosine:.3g}), as with a tilted gantry; distances in mm "
+            "would be wrong, resample the case to a straight grid"
+        )

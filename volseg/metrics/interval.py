@@ -1,0 +1,131 @@
+"""How sure a mean over cases is: a bootstrap over patients, since the cases of one patient resemble each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from volseg.errors import UsageError
+
+DRAWS = 2000
+LEVEL = 0.95
+SEED = 0
+
+_BLOCK = 2**22  # counts held at once
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over cases with its bootstrap interval.
+
+    Attributes:
+        mean: NaN where no case has a value; with several columns, the mean of the columns' means.
+        low: lower end of the interval; NaN where fewer than two patients have a value.
+        high: upper end, likewise.
+        cases: cases with a value in some column.
+        dropped: cases with none: NaN throughout.
+        patients: patients of the cases counted.
+        draws: bootstrap samples the ends rest on.
+    """
+
+    mean: float
+    low: float
+    high: float
+    cases: int
+    dropped: int
+    patients: int
+    draws: int
+
+
+def mean_interval(
+    values: ArrayLike, patients: Sequence[str], *, draws: int = DRAWS, level: float = LEVEL, seed: int = SEED
+) -> Interval:
+    """The mean over cases and its percentile bootstrap interval, resampling whole patients with replacement.
+
+    A patient drawn twice brings all cases twice. Equal arguments give equal intervals, whatever the order of the cases.
+    Several columns (regions, say) are resampled together and give the interval of the mean of their means; a sample
+    that leaves a column without a value is not counted.
+
+    Source: cluster bootstrap, Field and Welsh 2007, J R Stat Soc B 69:369-390.
+
+    Args:
+        values: (cases,) or (cases, columns); NaN where undefined.
+        patients: the patient of each case.
+        draws: number of bootstrap samples.
+        level: coverage of the interval, between 0 and 1.
+        seed: of the random draws.
+
+    Raises:
+        UsageError: lengths that differ, an infinite value, or a draws or level that cannot be.
+
+    >>> mean_interval([0.8, 0.8, 0.9, float("nan")], ["a", "a", "b", "c"])
+    Interval(mean=0.8333..., low=0.8, high=0.9, cases=3, dropped=1, patients=2, draws=2000)
+    """
+    table = _table(values, patients)
+    if draws < 1 or not 0 < level < 1:
+        raise UsageError(
+            f"{draws} draws at level {level} were asked for, expected at least 1 and a level within 0 to 1"
+        )
+    defined = ~np.isnan(table)
+    kept = np.flatnonzero(defined.any(axis=1))
+    names = [patients[i] for i in kept.tolist()]
+    order = {name: i for i, name in enumerate(sorted(set(names)))}
+    shape = (len(order), table.shape[1])
+    sums, counts = np.zeros(shape), np.zeros(shape)
+    of_case = np.array([order[name] for name in names], dtype=np.intp)
+    np.add.at(sums, of_case, np.where(defined, table, 0)[kept])  # (patients, columns)
+    np.add.at(counts, of_case, defined[kept])
+    low = high = np.nan
+    made = 0
+    if len(order) > 1 and counts.any(axis=0).all():
+        means = _resampled_means(sums, counts, draws, seed)
+        made = means.size
+        if made:
+            tail = (1 - level) / 2
+            low, high = (float(end) for end in np.quantile(means, [tail, 1 - tail]))
+    return Interval(
+        mean=_mean(sums, counts),
+        low=low,
+        high=high,
+        cases=len(kept),
+        dropped=len(table) - len(kept),
+        patients=len(order),
+        draws=made,
+    )
+
+
+def _table(values: ArrayLike, patients: Sequence[str]) -> NDArray[np.float64]:
+    """(cases, columns), checked."""
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim == 1:
+        table = table[:, None]
+    if table.ndim != 2 or len(table) != len(patients):
+        raise UsageError(f"values of shape {table.shape} were given with {len(patients)} patients, expected one a case")
+    if np.isinf(table).any():
+        raise UsageError("a value is infinite; a metric that is undefined is NaN")
+    return table
+
+
+def _mean(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
+    """The mean of the columns' means; NaN where a column has no value."""
+    total = counts.sum(axis=0)
+    return float((sums.sum(axis=0) / total).mean()) if total.all() and total.size else float("nan")
+
+
+def _resampled_means(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], draws: int, seed: int
+) -> NDArray[np.float64]:
+    """(at most draws,): the mean of the columns' means in each sample that has a value in every column."""
+    patients = len(sums)
+    generator = np.random.default_rng(seed)
+    share = np.full(patients, 1 / patients)
+    means = []
+    for start in range(0, draws, block := max(1, _BLOCK // patients)):
+        times = generator.multinomial(patients, share, size=min(block, draws - start))  # (samples, patients)
+        total, weight = times @ sums, times @ counts  # (samples, columns)
+        whole = weight.all(axis=1)
+        means.append((total[whole] / weight[whole]).mean(axis=1))
+    return np.concatenate(means)

@@ -1,0 +1,196 @@
+"""The summary of an evaluation: what each region reached, over how many cases, and what failed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from volseg.errors import UsageError
+from volseg.evaluation import Row
+from volseg.metrics.interval import Interval, mean_interval
+from volseg.metrics.overlap import OUTCOMES, Outcome
+
+WORST = 10
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One metric over the cases in which it is defined.
+
+    Attributes:
+        cases: cases covered; all others are left out, none counts as 0.
+        patients: patients of those cases.
+        draws: bootstrap samples of the interval, 0 where there is none.
+        mean: None where no case is covered.
+        low: lower end of the 95 % interval of the mean, by bootstrap over patients; None below two patients.
+        high: upper end, likewise.
+        median: None where no case is covered.
+        std: standard deviation over cases (n - 1); None below two cases.
+    """
+
+    cases: int
+    patients: int
+    draws: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    median: float | None
+    std: float | None
+
+    @property
+    def method(self) -> str:
+        """How the interval was made."""
+        return f"bootstrap by patient, {self.patients} patients, {self.draws} draws"
+
+
+@dataclass(frozen=True)
+class RegionSummary:
+    """The scored cases of one region.
+
+    Attributes:
+        region: its name.
+        cases: scored cases.
+        outcomes: how many of them had each outcome; every outcome is there.
+        dice: over all but `both empty`.
+        hd95_mm: over `both present`.
+        volume_error_ml: predicted minus reference, over all but `both empty`.
+        absolute_volume_error_ml: its size, over the same cases.
+    """
+
+    region: str
+    cases: int
+    outcomes: dict[Outcome, int]
+    dice: Spread
+    hd95_mm: Spread
+    volume_error_ml: Spread
+    absolute_volume_error_ml: Spread
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An evaluation in numbers.
+
+    Attributes:
+        cases: scored cases.
+        patients: patients of the scored cases.
+        regions: in the order of the rows.
+        mean_dice: mean of the regions' mean Dice; its mean is None unless every region has one.
+        mean_hd95_mm: likewise.
+        failures: the rows of the cases that could not be scored.
+        worst: the rows of lowest Dice, ten at most; of equal ones the larger volume error first.
+    """
+
+    cases: int
+    patients: int
+    regions: tuple[RegionSummary, ...]
+    mean_dice: Spread
+    mean_hd95_mm: Spread
+    failures: tuple[Row, ...]
+    worst: tuple[Row, ...]
+
+
+def summarise(rows: Sequence[Row]) -> Summary:
+    """Summarise the rows of an evaluation. Equal rows give an equal summary.
+
+    Raises:
+        UsageError: a case that is there twice.
+
+    >>> rows = [Row("a", "p1", "colon", dice=0.75, outcome="both present", reference_ml=9, predicted_ml=8),
+    ...         Row("b", "p2", "colon", dice=0.0, outcome="missed", reference_ml=5, predicted_ml=0),
+    ...         Row("c", "p3", "", error="there is no prediction")]
+    >>> summary = summarise(rows)
+    >>> summary.regions[0].dice.mean, summary.regions[0].outcomes["missed"], summary.failures[0].key
+    (0.375, 1, 'c')
+    """
+    failures = tuple(row for row in rows if row.error is not None)
+    scored = [row for row in rows if row.error is None]
+    _check_once(scored, failures)
+    names = list(dict.fromkeys(row.region for row in scored))
+    keys = list(dict.fromkeys(row.key for row in scored))
+    patient = {row.key: row.patient for row in scored}
+    return Summary(
+        cases=len(keys),
+        patients=len(set(patient.values())),
+        regions=tuple(_region(name, [row for row in scored if row.region == name]) for name in names),
+        mean_dice=_over_regions({(row.key, row.region): row.dice for row in scored}, keys, names, patient),
+        mean_hd95_mm=_over_regions({(row.key, row.region): row.hd95_mm for row in scored}, keys, names, patient),
+        failures=failures,
+        worst=tuple(sorted((row for row in scored if row.dice is not None), key=_badness)[:WORST]),
+    )
+
+
+def volume_error_ml(row: Row) -> float | None:
+    """Predicted minus reference volume; None where both are empty or the case failed.
+
+    >>> volume_error_ml(Row("a", "p", "colon", reference_ml=9.0, predicted_ml=8.0, outcome="both present"))
+    -1.0
+    """
+    if row.reference_ml is None or row.predicted_ml is None or row.outcome == "both empty":
+        return None
+    return row.predicted_ml - row.reference_ml
+
+
+def _check_once(scored: Sequence[Row], failures: Sequence[Row]) -> None:
+    seen = Counter((row.key, row.region) for row in scored)
+    failed = Counter(row.key for row in failures)
+    failed.update(dict.fromkeys((key for key, _ in seen), 1))  # scored, so it must not have failed too
+    twice = {key for (key, _), times in seen.items() if times > 1} | {key for key, n in failed.items() if n > 1}
+    if twice:
+        raise UsageError(f"{len(twice)} cases are in the rows more than once, such as {min(twice)}; give each once")
+
+
+def _region(name: str, rows: Sequence[Row]) -> RegionSummary:
+    patients = [row.patient for row in rows]
+    errors = [volume_error_ml(row) for row in rows]
+    return RegionSummary(
+        region=name,
+        cases=len(rows),
+        outcomes={outcome: sum(row.outcome == outcome for row in rows) for outcome in OUTCOMES},
+        dice=_spread([row.dice for row in rows], patients),
+        hd95_mm=_spread([row.hd95_mm for row in rows], patients),
+        volume_error_ml=_spread(errors, patients),
+        absolute_volume_error_ml=_spread([None if error is None else abs(error) for error in errors], patients),
+    )
+
+
+def _spread(values: Sequence[float | None], patients: Sequence[str]) -> Spread:
+    numbers = np.array(values, dtype=np.float64)  # None becomes NaN
+    covered = np.sort(numbers[~np.isnan(numbers)])  # sorted, so that the order of the cases cannot matter
+    return _with_interval(
+        mean_interval(numbers, patients),
+        median=float(np.median(covered)) if covered.size else None,
+        std=float(np.std(covered, ddof=1)) if covered.size > 1 else None,
+    )
+
+
+def _over_regions(
+    values: dict[tuple[str, str], float | None], keys: Sequence[str], names: Sequence[str], patient: dict[str, str]
+) -> Spread:
+    table = np.array([[values.get((key, name)) for name in names] for key in keys], dtype=np.float64)
+    interval = mean_interval(table.reshape(len(keys), len(names)), [patient[key] for key in keys])
+    return _with_interval(interval, median=None, std=None)
+
+
+def _with_interval(interval: Interval, *, median: float | None, std: float | None) -> Spread:
+    return Spread(
+        cases=interval.cases,
+        patients=interval.patients,
+        draws=interval.draws,
+        mean=_defined(interval.mean),
+        low=_defined(interval.low),
+        high=_defined(interval.high),
+        median=median,
+        std=std,
+    )
+
+
+def _defined(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
+def _badness(row: Row) -> tuple[float, float, str, str]:
+    return row.dice or 0.0, -abs(volume_error_ml(row) or 0.0), row.key, row.region

@@ -1,0 +1,270 @@
+"""The tables of a report: rows as CSV, the summary as JSON and as Markdown. Equal input gives equal bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from volseg.evaluation import Row
+from volseg.metrics.interval import DRAWS, LEVEL, SEED
+from volseg.metrics.overlap import DICE_DEFINITION
+from volseg.metrics.surface import HD95_DEFINITION
+from volseg.report.summary import RegionSummary, Spread, Summary, summarise, volume_error_ml
+from volseg.volume import atomic
+
+SCHEMA = "volseg.report/1"
+
+DEFINITIONS = {
+    "dice": DICE_DEFINITION,
+    "hd95_mm": HD95_DEFINITION,
+    "volume_error_ml": (
+        "Volume error = predicted minus reference volume in ml, voxels times the volume of one; above 0 is too large. "
+        "Cases with both empty are left out."
+    ),
+    "interval": (
+        f"{LEVEL * 100:.0f} % interval of the mean over cases: percentile bootstrap that resamples patients with all "
+        f"their cases, {DRAWS} draws, seed {SEED}; none below two patients. It says how the mean varies with the "
+        "choice of patients, not how one case varies."
+    ),
+    "mean_of_regions": (
+        "Mean of regions = unweighted mean of the regions' means, with regions resampled together; undefined unless "
+        "every region has a mean. A draw that leaves a region without a value is not counted."
+    ),
+    "outcome": (
+        "Both present; missed: in the reference, not predicted; invented: predicted, not in the reference; both empty. "
+        "A failed case is in no mean and in no count but that of the failures."
+    ),
+}
+
+_DIGITS = 6  # of the files; the last bits of a sum may differ between machines
+_NONE = "–"
+
+
+def write_report(rows: Sequence[Row], folder: Path, *, title: str, details: Mapping[str, str]) -> list[Path]:
+    """Write `cases.csv`, `summary.json` and `report.md`, each whole or not at all.
+
+    No time is written unless `details` holds one, so the same evaluation gives the same files.
+
+    Args:
+        rows: of one evaluation.
+        folder: made where absent; files of these names are replaced.
+        title: heading of the page.
+        details: what the reader must know, in order: cohort, model, checkpoint, version, ...
+
+    Returns:
+        The paths of the three files.
+
+    Raises:
+        UsageError: a case that is there twice.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in write_report([], Path(folder), title="Test", details={})]
+    ['cases.csv', 'summary.json', 'report.md']
+    """
+    summary = summarise(rows)
+    contents = {
+        "cases.csv": rows_as_csv(rows),
+        "summary.json": json.dumps(summary_as_json(summary, title=title, details=details), indent=1, allow_nan=False)
+        + "\n",
+        "report.md": summary_as_markdown(summary, title=title, details=details),
+    }
+    paths = []
+    for name, content in contents.items():
+        path = Path(folder) / name
+        with atomic(path) as partial:
+            partial.write_bytes(content.encode())
+        paths.append(path)
+    return paths
+
+
+def rows_as_csv(rows: Sequence[Row]) -> str:
+    """One line a row, in their order; an undefined value is an empty field.
+
+    >>> print(rows_as_csv([Row("a", "p", "colon", dice=1 / 3)]), end="")
+    key,patient,region,dice,hd95_mm,reference_ml,predicted_ml,outcome,error
+    a,p,colon,0.333333,,,,,
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [field.name for field in fields(Row)]
+    writer.writerow(columns)
+    writer.writerows([_rounded(getattr(row, column)) for column in columns] for row in rows)
+    return text.getvalue()
+
+
+def summary_as_json(summary: Summary, *, title: str, details: Mapping[str, str]) -> dict[str, Any]:
+    """The content of `summary.json`, schema `volseg.report/1`: numbers with six decimals, null where undefined.
+
+    >>> sorted(summary_as_json(summarise([]), title="Test", details={}))
+    ['bootstrap', 'cases', 'definitions', 'details', 'failures', 'mean_of_regions', 'regions', 'schema', 'title']
+    """
+    content = {
+        "schema": SCHEMA,
+        "title": title,
+        "details": dict(details),
+        "cases": {"scored": summary.cases, "failed": len(summary.failures), "patients": summary.patients},
+        "bootstrap": {"unit": "patient", "draws": DRAWS, "level": LEVEL, "seed": SEED},
+        "regions": {region.region: _region_as_json(region) for region in summary.regions},
+        "mean_of_regions": {
+            "dice": _spread_as_json(summary.mean_dice),
+            "hd95_mm": _spread_as_json(summary.mean_hd95_mm),
+        },
+        "failures": [{"key": row.key, "patient": row.patient, "error": row.error} for row in summary.failures],
+        "definitions": DEFINITIONS,
+    }
+    rounded: dict[str, Any] = _rounded(content)
+    return rounded
+
+
+def _region_as_json(region: RegionSummary) -> dict[str, Any]:
+    return {
+        "cases": region.cases,
+        "outcomes": region.outcomes,
+        "dice": _spread_as_json(region.dice),
+        "hd95_mm": _spread_as_json(region.hd95_mm),
+        "volume_error_ml": _spread_as_json(region.volume_error_ml),
+        "absolute_volume_error_ml": _spread_as_json(region.absolute_volume_error_ml),
+    }
+
+
+def _spread_as_json(spread: Spread) -> dict[str, Any]:
+    return {
+        "cases": spread.cases,
+        "patients": spread.patients,
+        "mean": spread.mean,
+        "interval": None if spread.low is None else [spread.low, spread.high],
+        "interval_method": None if spread.low is None else spread.method,
+        "median": spread.median,
+        "std": spread.std,
+    }
+
+
+def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, str]) -> str:
+    """The page a person reads: the table, what each mean covers, the failures, the worst cases, the definitions."""
+    lines = [f"# {_text(title)}", ""]
+    lines += [f"- {_text(name)}: {_text(value)}" for name, value in details.items()]
+    lines += [f"- Scored: {summary.cases} cases of {summary.patients} patients"]
+    lines += [f"- Failed: {len(summary.failures)}, in no number below", "", "## Result", ""]
+    if summary.regions:
+        lines += _result(summary)
+        lines += ["", "## What each mean covers", "", *_coverage(summary)]
+    else:
+        lines += ["No case could be scored."]
+    lines += ["", "## Failed cases", ""]
+    failed = [[row.key, row.patient or _NONE, row.error or ""] for row in summary.failures]
+    lines += _grid(["Case", "Patient", "Error"], failed) if failed else ["None."]
+    if summary.worst:
+        lines += ["", f"## Worst cases: the {len(summary.worst)} lowest Dice", "", *_worst(summary.worst)]
+    lines += ["", "## Definitions", "", *(f"- {definition}" for definition in DEFINITIONS.values())]
+    return "\n".join(lines) + "\n"
+
+
+def _result(summary: Summary) -> list[str]:
+    header = ["Region", "Cases", "Dice mean [95 % CI]", "Dice median", "HD95 mean [95 % CI] (mm)", "HD95 median (mm)"]
+    header += ["Volume error mean [95 % CI] (ml)", "Missed", "Invented", "Both empty"]
+    lines = [_result_of(region) for region in summary.regions]
+    if len(summary.regions) > 1:
+        means = [_mean(summary.mean_dice, ".3f"), "", _mean(summary.mean_hd95_mm, ".2f")]
+        lines.append(["Mean of regions", str(summary.cases), *means, "", "", "", "", ""])
+    drawn = f"bootstrap by patient, {summary.patients} patients, {DRAWS} draws"
+    note = f"95 % CI: {drawn}; where a mean covers fewer, the next table says so. {_NONE}: undefined."
+    return [*_grid(header, lines), "", note]
+
+
+def _result_of(region: RegionSummary) -> list[str]:
+    return [
+        region.region,
+        str(region.cases),
+        _mean(region.dice, ".3f"),
+        _number(region.dice.median, ".3f"),
+        _mean(region.hd95_mm, ".2f"),
+        _number(region.hd95_mm.median, ".2f"),
+        _mean(region.volume_error_ml, "+.2f"),
+        *(str(region.outcomes[outcome]) for outcome in ("missed", "invented", "both empty")),
+    ]
+
+
+def _coverage(summary: Summary) -> list[str]:
+    spreads = [
+        (region.region, region.cases, name, spread)
+        for region in summary.regions
+        for name, spread in (
+            ("Dice", region.dice),
+            ("HD95", region.hd95_mm),
+            ("volume error", region.volume_error_ml),
+        )
+    ]
+    if len(summary.regions) > 1:
+        spreads.append(("Mean of regions", summary.cases, "Dice", summary.mean_dice))
+        spreads.append(("Mean of regions", summary.cases, "HD95", summary.mean_hd95_mm))
+    lines = [
+        [region, name, str(spread.cases), str(cases - spread.cases), spread.method if spread.draws else "no interval"]
+        for region, cases, name, spread in spreads
+    ]
+    return _grid(["Region", "Mean of", "Cases covered", "Left out (undefined)", "Interval"], lines)
+
+
+def _worst(rows: Sequence[Row]) -> list[str]:
+    header = [
+        "Case",
+        "Patient",
+        "Region",
+        "Dice",
+        "HD95 (mm)",
+        "Reference (ml)",
+        "Predicted (ml)",
+        "Error (ml)",
+        "Outcome",
+    ]
+    return _grid(
+        header,
+        [
+            [
+                row.key,
+                row.patient,
+                row.region,
+                _number(row.dice, ".3f"),
+                _number(row.hd95_mm, ".2f"),
+                _number(row.reference_ml, ".2f"),
+                _number(row.predicted_ml, ".2f"),
+                _number(volume_error_ml(row), "+.2f"),
+                row.outcome or _NONE,
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(map(_text, line)) + " |" for line in (header, ["---"] * len(header), *lines)]
+
+
+def _mean(spread: Spread, form: str) -> str:
+    if spread.mean is None:
+        return _NONE
+    if spread.low is None or spread.high is None:
+        return f"{spread.mean:{form}} [{_NONE}]"
+    return f"{spread.mean:{form}} [{spread.low:{form}}, {spread.high:{form}}]"
+
+
+def _number(value: float | None, form: str) -> str:
+    return _NONE if value is None else f"{value:{form}}"
+
+
+def _text(text: str) -> str:
+    """A text that cannot break a line or a cell of Markdown."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, float):
+        return round(value, _DIGITS) + 0.0  # no negative zero
+    if isinstance(value, Mapping):
+        return {name: _rounded(entry) for name, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, list) else value
