@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_closing, binary_opening, gaussian_filter, generate_binary_structure
+from scipy.ndimage import binary_closing, binary_opening, gaussian_filter, generate_binary_structure, label
 
 from volseg.sources.tube import Field, Hollow, Tube, hollow
 
@@ -31,9 +31,9 @@ _COLON = (
     (-84, -12, -45, 16),
     (-95, -2, -38, 22),
     (-99, 10, -20, 21),
-    (-98, 6, -4, 20),
-    (-86, -24, 3, 19),
-    (-62, -50, -10, 18),
+    (-98, 4, -9, 20),
+    (-85, -26, -5, 19),
+    (-61, -51, -14, 18),
     (-28, -64, -27, 18),
     (12, -66, -33, 17),
     (52, -62, -22, 17),
@@ -66,9 +66,7 @@ class Abdomen:
     @property
     def masks(self) -> NDArray[np.bool_]:
         """(3, X, Y, Z): large bowel, small bowel, stomach, as drawn by hand: no pinholes, no slivers."""
-        drawn = [organ.distance < 0 for organ in (self.large_bowel, self.small_bowel, self.stomach)]
-        cross = generate_binary_structure(2, 1)[..., None]
-        return np.stack([binary_opening(binary_closing(mask, cross), cross) for mask in drawn])
+        return np.stack([_drawn(organ.distance < 0) for organ in (self.large_bowel, self.small_bowel, self.stomach)])
 
 
 def smooth_field(rng: np.random.Generator, shape: Sequence[int], waves: Sequence[int]) -> Field:
@@ -141,6 +139,16 @@ def build_abdomen(
         stomach=Hollow(stomach_mm, stomach.along, stomach.height),
         vessels=vessels,
     )
+
+
+def _drawn(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask, smoothed in each axial slice and without islands below 1 % of it."""
+    cross = generate_binary_structure(2, 1)[..., None]
+    islands, _ = label(binary_opening(binary_closing(mask, cross), cross))
+    voxels = np.bincount(islands.ravel())
+    kept = voxels >= 0.01 * voxels[1:].sum()
+    kept[0] = False
+    return np.asarray(kept[islands], dtype=np.bool_)
 
 
 def _ellipsoid(at: Sequence[Field], centre: Sequence[float], radii: Sequence[float], *, power: float = 2.0) -> Field:
@@ -224,7 +232,7 @@ def _solid_organs(patient: np.random.Generator, at: Sequence[Field]) -> dict[str
     pancreas = hollow(Tube.through(np.array(_PANCREAS, dtype=np.float64), step_mm=3), at).distance
     return {
         "liver": np.minimum(right, left),
-        "spleen": _ellipsoid(tilt, (114, 38, 34), (24 * grow[3], 40 * grow[3], 36 * grow[3])),
+        "spleen": _ellipsoid(tilt, (105, 38, 33), (22 * grow[3], 40 * grow[3], 36 * grow[3])),
         "kidney": np.maximum(kidney, -hilum),
         "hilum": np.maximum(kidney, hilum),
         "pancreas": pancreas,
@@ -245,7 +253,7 @@ def _stomach(patient: np.random.Generator, day: np.random.Generator) -> Tube:
 
 def _colon(patient: np.random.Generator, day: np.random.Generator) -> Tube:
     knots = np.array(_COLON, dtype=np.float64)
-    knots[:, :3] += patient.normal(0, (7, 7, 5), size=(len(knots), 3)) + day.normal(0, 2, size=(len(knots), 3))
+    knots[:, :3] += patient.normal(0, (5.5, 5.5, 4), size=(len(knots), 3)) + day.normal(0, 2, size=(len(knots), 3))
     knots[:, 3] *= patient.uniform(0.9, 1.05) * (1 + day.normal(0, 0.08, size=len(knots)))
     tube = Tube.through(knots, step_mm=2)
     pouch = 2 * np.pi * tube.length / patient.uniform(26, 32) + day.uniform(0, 2 * np.pi)

@@ -1,4 +1,15 @@
-"""The phantom: a synthetic abdominal MR cohort for those who have no patient data at hand."""
+"""The phantom: a synthetic abdominal MR cohort for those who have no patient data at hand.
+
+Each scan shows one abdomen as a balanced steady-state sequence of an MR-Linac would, in coarse pixels: stomach, small
+and large bowel with fluid, stool and gas, among liver, spleen, kidneys, vessels, muscle and fat. Patients differ in
+size, form and course of the bowel; the days of one patient differ in filling and by some millimetres. The label is
+outlined as by hand: organs that touch share about 2 % of their voxels.
+
+It cannot be solved by a threshold. Over the default cohort of 24 scans, each divided by its 99th percentile, the best
+window of intensity reaches a Dice of 0.13 (large bowel), 0.19 (small bowel) and 0.07 (stomach). Nor by place alone:
+the mean label of the other patients reaches 0.54, 0.73 and 0.66. Results on it say that a pipeline works, and nothing
+about patients.
+"""
 
 from __future__ import annotations
 
@@ -223,7 +234,7 @@ def _chyme(organ: Hollow, day: np.random.Generator, coarse: Field) -> Field:
 def _stool(organ: Hollow, day: np.random.Generator, fine: Field, coarse: Field) -> Field:
     """Mottled stool, in places fluid, with gas in front."""
     wet = np.clip(0.5 + 0.6 * _along(day, organ, scale_mm=50), 0, 1)
-    content = 0.38 + 0.26 * wet + (0.09 - 0.05 * wet) * (0.6 * fine + 0.6 * coarse)
+    content = 0.37 + 0.19 * wet + (0.09 - 0.05 * wet) * (0.6 * fine + 0.6 * coarse)
     level = 0.55 - 0.55 * _along(day, organ, scale_mm=45)
     gas = np.clip((organ.height - level) * 4, 0, 1)
     return _mix(content, gas)
@@ -245,7 +256,8 @@ def _meal(organ: Hollow, day: np.random.Generator, coarse: Field) -> Field:
 def _receive(signal: Field, patient: np.random.Generator, day: np.random.Generator) -> NDArray[np.uint16]:
     """Coil sensitivity, blur, Rician noise and the scanner's scale; uint16."""
     shape = signal.shape
-    bias = np.exp(0.12 * smooth_field(patient, shape, (3, 3, 2)) + 0.06 * smooth_field(day, shape, (3, 3, 2)))
+    uneven = 0.10 * smooth_field(patient, shape, (3, 3, 2)) + 0.05 * smooth_field(day, shape, (3, 3, 2))
+    bias = np.exp(0.25 * np.tanh(4 * uneven))
     y = np.linspace(-1, 1, shape[1])[None, :, None]
     bias = bias * (1 + 0.12 * y**2)  # arrays of coils lie before and behind
     clean = gaussian_filter(signal * bias, (0.45, 0.45, 0.4))
