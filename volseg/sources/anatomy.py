@@ -151,18 +151,20 @@ def _drawn(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(kept[islands], dtype=np.bool_)
 
 
-def _ellipsoid(at: Sequence[Field], centre: Sequence[float], radii: Sequence[float], *, power: float = 2.0) -> Field:
-    """Signed distance, first order, to a (super)ellipsoid; an infinite radius makes a cylinder."""
+def _ellipsoid(at: Sequence[Field], centre: Sequence[float], radii: Sequence[float], *, boxy: bool = False) -> Field:
+    """Signed distance, first order, to an ellipsoid (boxy: of power 2.5); an infinite radius makes a cylinder."""
     value, slope = np.zeros(at[0].shape), np.zeros(at[0].shape)
     for p, c, r in zip(at, centre, radii, strict=True):
         if np.isfinite(r):
-            part = (p - c) / r
-            steep = part if power == 2 else np.abs(part) ** (power - 1)
-            value += steep * (part if power == 2 else np.abs(part))
-            slope += (steep / r) ** 2
-    level = np.sqrt(value) if power == 2 else value ** (1 / power)
-    steepness = np.sqrt(slope + 1e-12)
-    distance: Field = (level - 1) * (level if power == 2 else level ** (power - 1)) / steepness
+            part = np.abs(p - c)
+            part *= 1 / r
+            steep = part * np.sqrt(part) if boxy else part
+            value += steep * part
+            steep = steep * (1 / r)
+            steep *= steep
+            slope += steep
+    level = value**0.4 if boxy else np.sqrt(value)
+    distance: Field = (level - 1) * (level * np.sqrt(level) if boxy else level) / np.sqrt(slope + 1e-12)
     return distance
 
 
@@ -173,8 +175,8 @@ def _frame_of(patient: np.random.Generator, at: Sequence[Field]) -> tuple[Field,
     waist = 1 + 0.03 * np.cos(2 * np.pi * (z - 10) / 160)
     flat = [x / waist, y, z]
     inf = np.inf
-    cavity = _ellipsoid(flat, (0, -5, 0), (126, 78, inf), power=2.4)
-    body = _ellipsoid(flat, (0, 2, 0), (138 + fat, 96 + 0.75 * fat, inf), power=2.3)
+    cavity = _ellipsoid(flat, (0, -5, 0), (126, 78, inf), boxy=True)
+    body = _ellipsoid(flat, (0, 2, 0), (138 + fat, 96 + 0.75 * fat, inf), boxy=True)
     sides = 8 + 4 * np.clip(np.abs(x) / 80 - 0.3, 0, 1)
     erector = np.minimum(
         _ellipsoid(at, (-32, 76, 0), (27, 19, inf)),
@@ -217,7 +219,7 @@ def _solid_organs(patient: np.random.Generator, at: Sequence[Field]) -> dict[str
     """Liver, spleen, kidneys, pancreas and gall bladder."""
     x, y, z = at
     grow = patient.uniform(0.92, 1.08, size=4)
-    right = _ellipsoid(at, (-70, 4, 36), (60 * grow[0], 74, 58 * grow[0]), power=2.4)
+    right = _ellipsoid(at, (-70, 4, 36), (60 * grow[0], 74, 58 * grow[0]), boxy=True)
     left = _ellipsoid([x, y, z - 0.12 * x], (-12, -44, 44), (70, 30, 32 * grow[0]))
     tilt = [x + 0.25 * z, y - 0.15 * z, z]
     kidneys = [
