@@ -1,3 +1,20 @@
 """volseg: volumetric medical image segmentation on MONAI, from slices to a Dice report."""
 
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
 __version__ = "0.1.0"
+
+# The rooms, opened at first use: `import volseg` is instant, and a bundle's JSON reaches all of them by one import.
+_ROOMS = frozenset(
+    "bundle case cohort conversion errors evaluation export geometry inference labels metrics recipe report rle sources "
+    "training transforms volume".split()
+)
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ROOMS:
+        return importlib.import_module(f"volseg.{name}")
+    raise AttributeError(f"module 'volseg' has no attribute {name!r}")

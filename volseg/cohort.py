@@ -16,7 +16,8 @@ from volseg.labels import LabelTable
 from volseg.volume import atomic, read_grid
 
 FILE_ENDING = ".nii.gz"
-COLUMNS = ("key", "patient", "session", "shape", "spacing_mm", "source", "warnings")
+COLUMNS = ("key", "patient", "session", "shape", "spacing_mm", "orientation", "source", "warnings")
+_RAS_AXIS = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class CaseRow:
     session: str
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
+    orientation: str
     source: str
     warnings: tuple[str, ...]
 
@@ -35,6 +37,11 @@ class CaseRow:
     def suspect(self) -> bool:
         """Whether the case carries a warning that keeps it out of folds."""
         return any(warning.startswith("suspect") for warning in self.warnings)
+
+    def along_ras(self, values: Sequence[float]) -> tuple[float, float, float]:
+        """One value an array axis, in the order right-left, anterior-posterior, superior-inferior."""
+        x, y, z = (value for _, value in sorted(zip(map(_RAS_AXIS.get, self.orientation), values, strict=True)))
+        return x, y, z
 
     def to_csv(self) -> dict[str, str]:
         """The row as text: sizes joined by `x`, warnings by `; `."""
@@ -44,6 +51,7 @@ class CaseRow:
             "session": self.session,
             "shape": "x".join(map(str, self.shape)),
             "spacing_mm": "x".join(f"{mm:.6g}" for mm in self.spacing_mm),
+            "orientation": self.orientation,
             "source": self.source,
             "warnings": "; ".join(self.warnings),
         }
@@ -57,6 +65,7 @@ class CaseRow:
             row["session"],
             tuple(int(n) for n in row["shape"].split("x")),
             tuple(float(mm) for mm in row["spacing_mm"].split("x")),
+            row["orientation"],
             row["source"],
             tuple(warning for warning in row["warnings"].split("; ") if warning),
         )
@@ -207,17 +216,18 @@ class Cohort:
         return items
 
     def median_spacing_mm(self) -> list[float]:
-        """Median spacing along X, Y, Z over the labelled cases (all cases where none is), to 0.01 mm."""
+        """Median spacing over the labelled cases (all cases where none is), to 0.01 mm, in the order of RAS axes."""
         rows = [row for row in self.rows.values() if row.key in self.labelled] or list(self.rows.values())
-        return [round(statistics.median(row.spacing_mm[axis] for row in rows), 2) for axis in range(3)]
+        spacings = [row.along_ras(row.spacing_mm) for row in rows]
+        return [round(statistics.median(spacing[axis] for spacing in spacings), 2) for axis in range(3)]
 
     def median_shape(self, spacing_mm: Sequence[float]) -> list[int]:
-        """Median number of voxels along X, Y, Z once the cases are resampled to `spacing_mm`."""
-        rows = self.rows.values()
-        return [
-            round(statistics.median(row.shape[axis] * row.spacing_mm[axis] / spacing_mm[axis] for row in rows))
-            for axis in range(3)
+        """Median number of voxels along the RAS axes once the cases are resampled to `spacing_mm`."""
+        sizes_mm = [
+            row.along_ras([n * mm for n, mm in zip(row.shape, row.spacing_mm, strict=True)])
+            for row in self.rows.values()
         ]
+        return [round(statistics.median(size[axis] for size in sizes_mm) / spacing_mm[axis]) for axis in range(3)]
 
     def _row(self, key: str) -> CaseRow:
         try:
@@ -332,10 +342,10 @@ def _keys_of_images(folder: Path, channels: int) -> set[str]:
 
 
 def _row_of_headers(key: str, path: Path) -> CaseRow:
-    from volseg.geometry import spacing_mm
+    from volseg.geometry import orientation, spacing_mm
 
     shape, affine = read_grid(path)
-    return CaseRow(key, key, "", shape[:3], spacing_mm(affine), path.name, ())
+    return CaseRow(key, key, "", shape[:3], spacing_mm(affine), orientation(affine), path.name, ())
 
 
 def _some(names: Iterable[str]) -> str:

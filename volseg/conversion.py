@@ -22,6 +22,7 @@ from volseg.cohort import (
     write_table,
 )
 from volseg.errors import CohortError, UsageError, VolsegError
+from volseg.geometry import orientation
 from volseg.labels import LabelTable
 from volseg.volume import Volume, atomic, write_volume
 
@@ -220,7 +221,16 @@ def _split(folder: Path, source: Source, rows: dict[str, CaseRow], *, folds: int
 
 def _row(case: Case) -> CaseRow:
     image = case.channels[0]
-    return CaseRow(case.key, case.patient, case.session, image.shape, image.spacing_mm, case.source, case.warnings)
+    return CaseRow(
+        case.key,
+        case.patient,
+        case.session,
+        image.shape,
+        image.spacing_mm,
+        orientation(image.affine_ras),
+        case.source,
+        case.warnings,
+    )
 
 
 def _record_path(folder: Path, key: str) -> Path:

@@ -52,9 +52,9 @@ def decode(rle: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     ends = starts + lengths
     if starts.min() < 0 or lengths.min() < 1:
         raise RleError("the run-length string has a start or a length below 1; starts count from 1")
-    if ends.max() > size:
+    if max(starts.max(), lengths.max(), ends.max()) > size:  # each alone too: their sum may overflow
         raise RleError(
-            f"a run ends at pixel {int(ends.max())}, past the {size} pixels of a slice of {shape[0]} rows "
+            f"a run goes past the {size} pixels of a slice of {shape[0]} rows "
             f"and {shape[1]} columns; the mask belongs to another slice or size"
         )
     if (starts[1:] < ends[:-1]).any():

@@ -1,0 +1,214 @@
+"""From a checkpoint and a volume on disk to a prediction on the volume's own grid."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer, SlidingWindowInferer
+from monai.transforms import Compose
+from torch import Tensor, nn
+
+from volseg import bundle as bundles
+from volseg.errors import CheckpointError, VolsegError
+from volseg.recipe import Recipe, read_recipe
+from volseg.volume import MAX_BYTES
+
+__all__ = ["MAX_BYTES", "MixedPrecision", "Predictor", "read_recipe", "sliding_window"]
+
+logger = logging.getLogger(__name__)
+
+
+class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
+    """Another inferer under bfloat16 autocast, on a GPU or a CPU; logits come back as float32.
+
+    bfloat16 has the range of float32, so no loss scaling is needed.
+
+    Args:
+        inferer: the one that calls the network.
+        precision: `fp32`, `bf16`, or `auto`: bf16 where the device multiplies it in hardware (CUDA 8.0 and later, CPUs
+            with AMX), else fp32.
+
+    >>> MixedPrecision(SlidingWindowInferer([32, 32, 32]), precision="fp32").bf16(torch.device("cpu"))
+    False
+    """
+
+    def __init__(self, inferer: Inferer, *, precision: str = "auto") -> None:
+        if precision not in ("auto", "fp32", "bf16"):
+            raise VolsegError(f"precision {precision!r} was asked for, expected auto, fp32 or bf16")
+        self.inferer = inferer
+        self.precision = precision
+
+    def bf16(self, device: torch.device) -> bool:
+        """Whether the network runs in bfloat16 on the device."""
+        if self.precision != "auto":
+            return self.precision == "bf16"
+        if device.type == "cuda":
+            return torch.cuda.get_device_capability(device) >= (8, 0)
+        return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Logits (B, channels, X, Y, Z) of inputs (B, C, X, Y, Z)."""
+        if isinstance(inputs, MetaTensor):
+            inputs = inputs.as_tensor()  # every operation of a network on a MetaTensor pays for its metadata
+        if not self.bf16(inputs.device):
+            logits: Tensor = self.inferer(inputs, network, *args, **kwargs)
+            return logits
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+            logits = self.inferer(inputs, network, *args, **kwargs)
+        return logits.float()
+
+
+def sliding_window(
+    roi_size: Sequence[int], *, overlap: float = 0.5, windows_at_once: int = 1, precision: str = "auto"
+) -> MixedPrecision:
+    """Windows over a whole volume, averaged with Gaussian weights.
+
+    Args:
+        roi_size: window along X, Y, Z.
+        overlap: share of a window that its neighbour covers too, 0 to below 1.
+        windows_at_once: windows in one pass of the network; more than one pays on a GPU only.
+        precision: as in `MixedPrecision`.
+    """
+    inferer = SlidingWindowInferer(
+        tuple(roi_size), sw_batch_size=windows_at_once, overlap=overlap, mode="gaussian", cache_roi_weight_map=True
+    )
+    return MixedPrecision(inferer, precision=precision)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A trained network with all that its bundle does before and after it.
+
+    Attributes:
+        network: in evaluation mode, on `device`.
+        preprocessing, inferer, postprocessing: the bundle's own; the last one gives `pred` as a label map.
+        recipe: what the checkpoint says of itself.
+        device: where the network runs.
+    """
+
+    network: nn.Module
+    preprocessing: Compose
+    inferer: Inferer
+    postprocessing: Compose
+    recipe: Recipe
+    device: torch.device
+
+    @classmethod
+    def from_bundle(
+        cls, bundle: str | Path, *, checkpoint: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+    ) -> Predictor:
+        """Build from the `inference.json` of a bundle.
+
+        Args:
+            bundle: name or folder.
+            checkpoint: the file; the bundle's default otherwise.
+            overrides: ids of the config and their values, as `monai.bundle run` takes them.
+
+        Raises:
+            BundleError: no such bundle.
+            CheckpointError: absent, damaged, or of another network.
+        """
+        from monai.bundle import ConfigParser
+
+        folder = bundles.find(bundle)
+        parser = ConfigParser()
+        parser.read_config(str(bundles.config(folder, "inference.json")))
+        parser.update({"bundle_root": str(folder), "output_dir": None, **dict(overrides or {})})
+        if checkpoint is not None:
+            parser.update({"checkpoint": str(checkpoint)})
+        path = Path(parser.get_parsed_content("checkpoint"))
+        recipe = read_recipe(path)
+        network: nn.Module = parser.get_parsed_content("network")
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        try:
+            network.load_state_dict(state["model"])
+        except (KeyError, RuntimeError) as error:
+            raise CheckpointError(f"{path} does not fit the network of {folder.name}; name its own bundle") from error
+        return cls(
+            network.eval(),
+            parser.get_parsed_content("preprocessing"),
+            parser.get_parsed_content("inferer"),
+            parser.get_parsed_content("postprocessing"),
+            recipe,
+            parser.get_parsed_content("device"),
+        )
+
+    def predict(self, images: Sequence[str | Path], *, key: str) -> Any:  # noqa: ANN401 - MONAI's MetaTensor
+        """The label map of one case, (1, X, Y, Z) uint8 with its affine, on the grid of the files.
+
+        Args:
+            images: one NIfTI file a channel.
+            key: names the case in errors.
+
+        Raises:
+            VolsegError: a file that cannot be read or used, with the key.
+        """
+        try:
+            item = self.preprocessing({"key": key, "image": [str(path) for path in images]})
+            with torch.inference_mode():
+                logits = self.inferer(item["image"][None].to(self.device), self.network)[0]
+                item["pred"] = logits.to("cpu")
+                return self.postprocessing(item)["pred"]
+        except (RuntimeError, ValueError) as error:
+            raise root_error(error).of_case(key) from error
+
+    def predict_to(
+        self,
+        cases: Iterable[tuple[str, Sequence[Path]]],
+        output_dir: Path,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> dict[str, str]:
+        """Write `KEY.nii.gz` for each case; a case that fails is reported and the others go on.
+
+        Args:
+            cases: (key, one file a channel).
+            output_dir: where predictions go.
+            progress: called with the number of cases done.
+
+        Returns:
+            The error of each failed key.
+        """
+        from volseg.transforms import SaveLabelMapd
+
+        save = SaveLabelMapd("pred", output_dir=output_dir)
+        failed: dict[str, str] = {}
+        for done, (key, images) in enumerate(cases, start=1):
+            try:
+                prediction = self.predict(images, key=key)
+                save({"key": key, "pred": prediction, "image": _Grid({"original_affine": prediction.affine})})
+            except VolsegError as error:
+                failed[key] = error.message
+                logger.error("%s", error)  # noqa: TRY400 - the message is the cure, the trace is not
+            if progress:
+                progress(done)
+        return failed
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Stands for the image where only its grid on disk is asked for."""
+
+    meta: Mapping[str, Any]
+
+
+def root_error(error: BaseException) -> VolsegError:
+    """The VolsegError behind an error that MONAI has wrapped, or a new one with the innermost message.
+
+    >>> str(root_error(RuntimeError("applying transform X")))
+    'applying transform X'
+    """
+    inner: BaseException = error
+    while True:
+        if isinstance(inner, VolsegError):
+            return inner
+        following = inner.__cause__ or inner.__context__
+        if following is None:
+            return VolsegError(str(inner).strip() or type(inner).__name__)
+        inner = following

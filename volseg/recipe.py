@@ -1,0 +1,102 @@
+"""What a network was trained with, and must be used with: it travels inside the checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import volseg
+from volseg.errors import CheckpointError, VolsegError
+from volseg.labels import LabelTable
+
+_SCHEMA = 1
+
+
+@dataclass
+class Recipe:
+    """The facts that inference takes from the checkpoint and never from a default.
+
+    Attributes:
+        labels: the label table; its digest tells one from another.
+        channel_names: one name an image channel.
+        spacing_mm: the grid that images are resampled to.
+        roi_size: the window, in voxels of that grid.
+        network: the network's arguments that depend on the machine or the user, such as its width.
+        facts: anything else worth keeping: the cohort, the fold, the initialisation.
+
+    >>> recipe = Recipe(LabelTable.exclusive(["organ"]), ["MR"], [1, 1, 3], [64, 64, 32], {"feature_size": 12})
+    >>> Recipe.from_state(recipe.state_dict()).network["feature_size"]
+    12
+    """
+
+    labels: LabelTable
+    channel_names: Sequence[str]
+    spacing_mm: Sequence[float]
+    roi_size: Sequence[int]
+    network: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, str]:
+        """The recipe as one JSON string, which `torch.load(weights_only=True)` accepts."""
+        content = {
+            "schema": _SCHEMA,
+            "volseg": volseg.__version__,
+            "labels": self.labels.to_dataset_json(),
+            "channel_names": list(self.channel_names),
+            "spacing_mm": [float(mm) for mm in self.spacing_mm],
+            "roi_size": [int(n) for n in self.roi_size],
+            "network": dict(self.network),
+            "facts": dict(self.facts),
+        }
+        return {"json": json.dumps(content)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint that was trained with another label table."""
+        stored = Recipe.from_state(state)
+        if stored.labels.digest != self.labels.digest:
+            raise CheckpointError(
+                f"the checkpoint segments {list(stored.labels.names)}, this cohort has {list(self.labels.names)} "
+                "with other names or values; train anew or name the cohort it was trained on"
+            )
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Recipe:
+        """The inverse of `state_dict`."""
+        try:
+            content = json.loads(state["json"])
+            return cls(
+                LabelTable.from_dataset_json(content["labels"]),
+                content["channel_names"],
+                content["spacing_mm"],
+                content["roi_size"],
+                content["network"],
+                content.get("facts", {}),
+            )
+        except (KeyError, TypeError, ValueError, VolsegError) as error:
+            raise CheckpointError(f"the checkpoint's recipe cannot be read ({error})") from error
+
+
+def read_recipe(checkpoint: str | Path) -> Recipe:
+    """The recipe inside a checkpoint file, loaded with `weights_only=True`.
+
+    Raises:
+        CheckpointError: absent, damaged, a pickle that would run code, or not one of volseg's.
+    """
+    import pickle
+
+    import torch
+
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; train first, or name one with --checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:120]
+        raise CheckpointError(f"{path} is damaged or no safe checkpoint ({reason})") from error
+    if not isinstance(content, dict) or "recipe" not in content:
+        raise CheckpointError(f"{path} holds no recipe, so it was not trained with volseg")
+    return Recipe.from_state(content["recipe"])

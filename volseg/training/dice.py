@@ -1,0 +1,73 @@
+"""The key metric of validation: the mean volumetric Dice, with emptiness owned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine
+from ignite.metrics import Metric
+from torch import Tensor
+
+from volseg.labels import LabelTable
+
+
+class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
+    """Dice of each whole volume and region, averaged over cases, then over regions.
+
+    A region empty in reference and prediction leaves the case out of that region's mean; missed or invented counts 0.
+    (MONAI's DiceMetric aggregates to 0 where every case is empty.) Beside the mean, `engine.state.metrics` gets one
+    value a region, `NAME_REGION`.
+
+    Args:
+        labels: the label table.
+        output_transform: gives (predictions, references), lists of bool masks (R, X, Y, Z).
+    """
+
+    def __init__(self, labels: LabelTable, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
+        self.labels = labels
+        self._scores: list[list[float]] = []
+        super().__init__(output_transform)
+
+    def reset(self) -> None:
+        """Forget all cases."""
+        self._scores = []
+
+    def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
+        """Add cases."""
+        for prediction, reference in zip(*output, strict=True):
+            axes = tuple(range(1, prediction.ndim))
+            both = (prediction & reference).sum(axes).double()
+            sizes = prediction.sum(axes).double() + reference.sum(axes).double()
+            self._scores.append((2 * both / sizes).tolist())  # 0 / 0 is NaN: empty in both
+
+    def compute(self) -> float:
+        """The mean over regions; NaN where no region was there at all."""
+        means = [mean for mean in self.by_region().values() if not math.isnan(mean)]
+        return sum(means) / len(means) if means else math.nan
+
+    def by_region(self) -> dict[str, float]:
+        """Mean Dice of each region over the cases that have it."""
+        scores = self._scores
+        if idist.get_world_size() > 1:
+            scores = [row for part in idist.all_gather(scores) for row in part]
+        table = torch.tensor(scores, dtype=torch.float64).reshape(-1, len(self.labels.names))
+        return dict(zip(self.labels.names, table.nanmean(dim=0).tolist(), strict=True))
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """Store the mean and each region's value."""
+        engine.state.metrics[name] = self.compute()
+        for region, value in self.by_region().items():
+            engine.state.metrics[f"{name}_{region}"] = value
+
+
+def better(current: float, best: float) -> bool:
+    """Whether a validation beats the best so far; a mean of nothing (NaN) never does.
+
+    >>> better(0.8, 0.7), better(float("nan"), -1.0), better(0.1, float("nan"))
+    (True, False, True)
+    """
+    return not math.isnan(current) and (math.isnan(best) or current > best)

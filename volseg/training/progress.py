@@ -1,0 +1,100 @@
+"""The progress of a training run: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+logger = logging.getLogger("volseg.training")
+
+
+class Progress:
+    """Show epoch, loss, validation Dice and time left; a handler for MONAI's SupervisedTrainer.
+
+    Args:
+        evaluator: the engine whose key metric is shown, or None.
+        every: epochs between lines where there is no terminal.
+    """
+
+    def __init__(self, evaluator: Engine | None = None, *, every: int = 5) -> None:
+        self.evaluator = evaluator
+        self.every = every
+        self._losses: list[float] = []
+        self._started = 0.0
+        self._bar: Any = None
+        self._task: Any = None
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, self._stop)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _start(self, engine: Engine) -> None:
+        self._started = time.monotonic()
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("loss {task.fields[loss]} · Dice {task.fields[dice]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            total = engine.state.max_epochs * engine.state.epoch_length
+            self._task = self._bar.add_task("training", total=total, loss="…", dice="…")
+            self._bar.start()
+
+    def _iteration(self, engine: Engine) -> None:
+        output = engine.state.output
+        output = output[0] if isinstance(output, list) else output
+        self._losses.append(float(output["loss"]))
+        if self._bar is not None:
+            epoch = f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
+            self._bar.update(
+                self._task, advance=1, description=epoch, loss=f"{self._losses[-1]:.3f}", dice=self._dice()
+            )
+
+    def _epoch(self, engine: Engine) -> None:
+        epoch, last = engine.state.epoch, engine.state.max_epochs
+        if self._bar is None and (epoch % self.every == 0 or epoch in (1, last)):
+            seconds = time.monotonic() - self._started
+            left = seconds / epoch * (last - epoch)
+            logger.info(
+                "epoch %d/%d  loss %.3f  Dice %s  %s elapsed, %s left",
+                *(epoch, last, sum(self._losses) / len(self._losses), self._dice(), _clock(seconds), _clock(left)),
+            )
+        self._losses.clear()
+
+    def _dice(self) -> str:
+        if self.evaluator is None:
+            return "not measured"
+        best = self.evaluator.state.best_metric
+        now = self.evaluator.state.metrics.get(self.evaluator.state.key_metric_name or "", math.nan)
+        return "…" if math.isnan(now) else f"{now:.3f} (best {best:.3f})"
+
+    def _stop(self, _: Engine) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        self._stop(engine)
+        raise error
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min"
