@@ -126,8 +126,8 @@ def build_abdomen(
     hard = np.minimum.reduce([solid[name] for name in ("bone", "psoas", "vessel", "kidney")])
     ends = np.abs(axes[2])[None, None, :] - axes[2][-3]  # nothing is outlined in the last three slices at each end
     wall = np.maximum.reduce([cavity, -hard, np.broadcast_to(ends, shape)])
-    stomach_mm = np.maximum(stomach.distance, wall)
-    large_mm = np.maximum.reduce([large.distance, wall, -stomach_mm - 2.0])
+    large_mm = np.maximum(large.distance, wall)
+    stomach_mm = np.maximum.reduce([stomach.distance, wall, -large_mm - 2.0])
     small_mm = np.maximum.reduce([small.distance - 0.8, wall, -stomach_mm - 2.0, -large_mm - 2.5])
     return Abdomen(
         body=body,
