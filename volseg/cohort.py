@@ -6,14 +6,15 @@ import csv
 import json
 import random
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from volseg.case import Case
 from volseg.errors import CohortError, UsageError
 from volseg.labels import LabelTable
-from volseg.volume import atomic, read_grid
+from volseg.volume import atomic, read_grid, read_volume
 
 FILE_ENDING = ".nii.gz"
 COLUMNS = ("key", "patient", "session", "shape", "spacing_mm", "orientation", "source", "warnings")
@@ -193,27 +194,41 @@ class Cohort:
             raise UsageError(f"fold {number} was asked for; {self.folder} has the folds 0 to {len(folds) - 1}")
         return folds[number]
 
-    def datalist(self, part: Literal["training", "validation", "all"], *, fold: int = 0) -> list[dict[str, Any]]:
+    def datalist(self, part: str, *, fold: int = 0) -> list[dict[str, Any]]:
         """MONAI's list of dictionaries: `key`, `image` (one path a channel) and, where there is one, `label`.
 
         Args:
-            part: a side of the fold, or `all` cases of the cohort, labelled or not.
+            part: as in `part`.
             fold: number of the fold, from 0.
         """
-        if part == "all":
-            keys = self.keys
-        elif part in ("training", "validation"):
-            keys = getattr(self.fold(fold), part)
-        else:
-            raise UsageError(f"the part {part!r} was asked for, expected training, validation or all")
         items = []
-        for key in keys:
+        for key in self.part(part, fold=fold):
             item: dict[str, Any] = {"key": key, "image": [str(path) for path in self.image_paths(key)]}
             label = self.label_path(key)
             if label is not None:
                 item["label"] = str(label)
             items.append(item)
         return items
+
+    def cases(self) -> Iterator[Case]:
+        """Read the labelled cases one after the other, as a source yields them."""
+        for key in sorted(self.labelled):
+            row = self.rows[key]
+            channels = tuple(read_volume(path) for path in self.image_paths(key))
+            label = read_volume(self.folder / "labelsTr" / f"{key}{FILE_ENDING}")
+            yield Case(key, row.patient, row.session, channels, label, row.source, row.warnings)
+
+    def part(self, name: str, *, fold: int = 0) -> tuple[str, ...]:
+        """The keys of `training` or `validation` of a fold, of all `labelled` cases, or of `all`."""
+        if name == "all":
+            return self.keys
+        if name == "labelled":
+            return tuple(sorted(self.labelled))
+        if name == "training":
+            return self.fold(fold).training
+        if name == "validation":
+            return self.fold(fold).validation
+        raise UsageError(f"the part {name!r} was asked for, expected all, labelled, training or validation")
 
     def median_spacing_mm(self) -> list[float]:
         """Median spacing over the labelled cases (all cases where none is), to 0.01 mm, in the order of RAS axes."""
@@ -259,7 +274,7 @@ def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, 
             f"{folds} folds were asked for and there are {len(by_patient)} patients; ask for 2 to {len(by_patient)}"
         )
     patients = sorted(by_patient)
-    random.Random(seed).shuffle(patients)  # noqa: S311 - a split, not a secret
+    random.Random(seed).shuffle(patients)
     patients.sort(key=lambda patient: -len(by_patient[patient]))
     held_out: list[list[str]] = [[] for _ in range(folds)]
     for patient in patients:

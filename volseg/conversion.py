@@ -67,7 +67,7 @@ def write_cohort(
         SourceError: the source has no case.
     """
     folder = Path(folder)
-    keys = [check_key(key) for key in source.keys()]
+    keys = [check_key(key) for key in source.keys()]  # noqa: SIM118 - a source is no dict
     _check_target(source, folder)
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.rglob(".partial-*"):
@@ -78,20 +78,19 @@ def write_cohort(
     written: list[str] = []
     before: list[str] = []
     failed: dict[str, str] = {}
-    done = 0
-    for key, outcome in _map(lambda key: _convert_case(source, key, folder), keys, workers=workers):
+    outcomes = _map(lambda key: _convert_case(source, key, folder), keys, workers=workers)
+    for done, (key, outcome) in enumerate(outcomes, start=1):
         if isinstance(outcome, VolsegError):
             failed[key] = outcome.message
         else:
             rows[key], fresh = outcome
             (written if fresh else before).append(key)
-        done += 1
         if progress:
             progress(done, len(keys))
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
     write_table(folder / "cases.csv", everything.values())
     _write_dataset_json(source, folder, count=len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}"))))
-    _split(folder, source, everything, folds=folds, seed=seed)
+    _split(folder, everything, folds=folds, seed=seed)
     return Conversion(tuple(sorted(written)), tuple(sorted(before)), dict(sorted(failed.items())))
 
 
@@ -204,7 +203,7 @@ def _write_dataset_json(source: Source, folder: Path, *, count: int) -> None:
         partial.write_text(json.dumps(entries, indent=1) + "\n")
 
 
-def _split(folder: Path, source: Source, rows: dict[str, CaseRow], *, folds: int, seed: int) -> None:
+def _split(folder: Path, rows: dict[str, CaseRow], *, folds: int, seed: int) -> None:
     """Write `splits.json` unless one is there that still fits."""
     labelled = [row for row in rows.values() if (folder / "labelsTr" / f"{row.key}{FILE_ENDING}").is_file()]
     patients = {row.patient for row in labelled if not row.suspect}

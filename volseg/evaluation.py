@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import FILE_ENDING, Cohort
-from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError
+from volseg.cohort import FILE_ENDING, Cohort, read_dataset_json
+from volseg.errors import CohortError, GeometryError, LabelError, SourceError, UsageError, VolsegError
 from volseg.geometry import Affine, space_difference
 from volseg.labels import LabelMap, LabelTable
 from volseg.metrics.overlap import Outcome, dice, outcome, volume_ml
@@ -101,6 +101,22 @@ def evaluate(
             if progress is not None:
                 progress(done, len(keys))
     return rows
+
+
+def check_labels(predictions: Path, cohort: Cohort) -> None:
+    """Refuse predictions whose own `dataset.json` states another label table; without one, values decide.
+
+    Raises:
+        LabelError: with both tables.
+    """
+    if not (predictions / "dataset.json").is_file():
+        return
+    table = LabelTable.from_dataset_json(read_dataset_json(predictions))
+    if table.digest != cohort.labels.digest:
+        raise LabelError(
+            f"the predictions in {predictions} are of {list(table.names)}, the cohort has {list(cohort.labels.names)}, "
+            "or the same names with other values; evaluate against the cohort the network was trained on"
+        )
 
 
 def _predicted_keys(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,10 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from volseg import bundle as bundles
-from volseg.errors import CheckpointError, VolsegError
+from volseg.cohort import Cohort
+from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.recipe import Recipe, read_recipe
-from volseg.volume import MAX_BYTES
-
-__all__ = ["MAX_BYTES", "MixedPrecision", "Predictor", "read_recipe", "sliding_window"]
+from volseg.volume import atomic
 
 logger = logging.getLogger(__name__)
 
@@ -185,10 +185,63 @@ class Predictor:
                 save({"key": key, "pred": prediction, "image": _Grid({"original_affine": prediction.affine})})
             except VolsegError as error:
                 failed[key] = error.message
-                logger.error("%s", error)  # noqa: TRY400 - the message is the cure, the trace is not
+                logger.error("%s", error)
             if progress:
                 progress(done)
         return failed
+
+
+def find_inputs(
+    path: str | Path, *, channels: int = 1, part: str = "all", fold: int = 0
+) -> list[tuple[str, list[Path]]]:
+    """The cases to predict, each with its key and one file a channel.
+
+    Args:
+        path: a NIfTI file; a folder of `KEY.nii.gz`, or of `KEY_0000.nii.gz` and so on; or a cohort.
+        channels: of the network; a folder's files are grouped by it.
+        part: of a cohort, as in `Cohort.part`.
+        fold: of a cohort.
+
+    Raises:
+        UsageError: nothing there.
+    """
+    path = Path(path)
+    if (path / "dataset.json").is_file() and any((path / images).is_dir() for images in ("imagesTr", "imagesTs")):
+        cohort = Cohort.open(path)
+        return [(key, cohort.image_paths(key)) for key in cohort.part(part, fold=fold)]
+    if part != "all":
+        raise UsageError(f"--part {part} was asked for and {path} is no cohort")
+    if path.is_file():
+        files = [path]
+    elif path.is_dir():
+        files = sorted(file for file in path.iterdir() if _is_nifti(file))
+    else:
+        raise UsageError(f"there is no file or folder {path}")
+    if not files:
+        raise UsageError(f"{path} holds no .nii or .nii.gz file")
+    cases: dict[str, list[Path]] = {}
+    for file in files:
+        stem = file.name.removesuffix(".gz").removesuffix(".nii")
+        numbered = len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdigit()
+        cases.setdefault(stem[:-5] if numbered else stem, []).append(file)
+    if path.is_file() and channels > 1:
+        raise UsageError(f"the network takes {channels} channels; name the folder that holds KEY_0000.nii.gz and so on")
+    return list(cases.items())
+
+
+def write_labels(output_dir: Path, recipe: Recipe) -> None:
+    """Write the `dataset.json` that tells readers of the predictions what the values mean."""
+    entries = {
+        "channel_names": {str(i): name for i, name in enumerate(recipe.channel_names)},
+        **recipe.labels.to_dataset_json(),
+        "file_ending": ".nii.gz",
+    }
+    with atomic(output_dir / "dataset.json") as partial:
+        partial.write_text(json.dumps(entries, indent=1) + "\n")
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
 
 
 @dataclass(frozen=True)

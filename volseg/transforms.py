@@ -228,7 +228,9 @@ class TargetOfLabelMapd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no 
             label = item[key]
             values = label.numpy().astype(np.uint8)[0]
             target = self.labels.masks(values).view(np.uint8) if self.labels.overlap else self._classes[values][None]
-            item[key] = MetaTensor(torch.from_numpy(target), meta=label.meta, applied_operations=label.applied_operations)
+            item[key] = MetaTensor(
+                torch.from_numpy(target), meta=label.meta, applied_operations=label.applied_operations
+            )
         return item
 
 

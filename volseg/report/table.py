@@ -165,6 +165,27 @@ def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, s
     return "\n".join(lines) + "\n"
 
 
+def short_table(summary: Summary) -> str:
+    """The regions' Dice and HD95 as aligned text, for a terminal."""
+    lines = [("region", "cases", "Dice mean [95 % CI]", "median", "HD95 mm")]
+    for region in summary.regions:
+        dice = region.dice
+        lines.append(
+            (
+                region.region,
+                str(dice.cases),
+                _mean(dice, ".3f"),
+                _number(dice.median, ".3f"),
+                _number(region.hd95_mm.mean, ".2f"),
+            )
+        )
+    if len(summary.regions) > 1:
+        distance = _number(summary.mean_hd95_mm.mean, ".2f")
+        lines.append(("mean of regions", str(summary.cases), _mean(summary.mean_dice, ".3f"), "", distance))
+    widths = [max(len(line[column]) for line in lines) for column in range(5)]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+
+
 def _result(summary: Summary) -> list[str]:
     header = ["Region", "Cases", "Dice mean [95 % CI]", "Dice median", "HD95 mean [95 % CI] (mm)", "HD95 median (mm)"]
     header += ["Volume error mean [95 % CI] (ml)", "Missed", "Invented", "Both empty"]

@@ -25,6 +25,7 @@ class Pictures:
         self.log_dir = log_dir
         self.labels = labels
         self._drawn = False
+        self._writer: SummaryWriter | None = None
 
     def attach(self, engine: Engine) -> None:
         """Listen to an evaluator."""
@@ -47,8 +48,9 @@ class Pictures:
             item["pred"].cpu().numpy()[..., middle],
             self.labels,
         )
-        with SummaryWriter(self.log_dir) as writer:
-            writer.add_image("validation/image_reference_prediction", picture, engine.state.epoch, dataformats="HWC")
+        self._writer = self._writer or SummaryWriter(self.log_dir, filename_suffix=".pictures")
+        self._writer.add_image("validation/image_reference_prediction", picture, engine.state.epoch, dataformats="HWC")
+        self._writer.flush()
 
 
 def triptych(

@@ -73,8 +73,9 @@ class Progress:
             seconds = time.monotonic() - self._started
             left = seconds / epoch * (last - epoch)
             logger.info(
-                "epoch %d/%d  loss %.3f  Dice %s  %s elapsed, %s left",
-                *(epoch, last, sum(self._losses) / len(self._losses), self._dice(), _clock(seconds), _clock(left)),
+                "epoch %d/%d  loss %.3f  Dice %s%s  %s elapsed, %s left",
+                *(epoch, last, sum(self._losses) / len(self._losses), self._dice(), self._regions()),
+                *(_clock(seconds), _clock(left)),
             )
         self._losses.clear()
 
@@ -84,6 +85,13 @@ class Progress:
         best = self.evaluator.state.best_metric
         now = self.evaluator.state.metrics.get(self.evaluator.state.key_metric_name or "", math.nan)
         return "…" if math.isnan(now) else f"{now:.3f} (best {best:.3f})"
+
+    def _regions(self) -> str:
+        if self.evaluator is None:
+            return ""
+        name = f"{self.evaluator.state.key_metric_name}_"
+        values = {key.removeprefix(name): v for key, v in self.evaluator.state.metrics.items() if key.startswith(name)}
+        return f"  [{', '.join(f'{region} {value:.3f}' for region, value in values.items())}]" if values else ""
 
     def _stop(self, _: Engine) -> None:
         if self._bar is not None:

@@ -1,0 +1,59 @@
+"""`volseg …`: parse, call, exit code. One file a command; the logic is elsewhere.
+
+Exit codes: 0 done, 1 some cases failed or the work stopped, 2 wrong use. `--debug` anywhere adds the traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+import volseg
+from volseg.cli import check, convert, evaluate, export, phantom, predict, split, train
+from volseg.errors import VolsegError
+
+app = typer.Typer(
+    name="volseg",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Volumetric medical image segmentation: slices to volumes, networks, predictions and Dice reports.",
+    epilog="Each command shows an example with --help. Add --debug for the traceback of an error.",
+)
+for command in (phantom, convert, check, split, train, predict, evaluate):
+    command.register(app)
+app.add_typer(export.app, name="export")
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        typer.echo(f"volseg {volseg.__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the console script."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        app(words)
+    except VolsegError as error:
+        if debug:
+            raise
+        typer.secho(f"volseg: {error}", fg="red", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if debug:
+            raise
+        reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        typer.secho(f"volseg: {reason}; what was finished is kept, run again to go on", fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.secho("volseg: stopped; run again to go on", err=True)
+        sys.exit(130)

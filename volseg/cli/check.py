@@ -1,0 +1,28 @@
+"""`volseg check COHORT`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: volseg check data/cohort")(check)
+
+
+def check(
+    cohort: Path = typer.Argument(help="A cohort folder, of volseg or of nnU-Net."),
+    workers: int = typer.Option(2, min=1, help="Threads."),
+) -> None:
+    """Read every file of a cohort: grids, orientations, NaN, label values, folds."""
+    from volseg.cli.bar import bar, tell_failures
+    from volseg.cohort import Cohort
+    from volseg.inspection import inspect_cohort
+
+    opened = Cohort.open(cohort)
+    with bar("check") as progress:
+        report = inspect_cohort(opened, workers=workers, progress=progress)
+    typer.echo(report.text)
+    tell_failures(report.failed)

@@ -1,0 +1,28 @@
+"""`volseg phantom RAW`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: volseg phantom data/raw && volseg convert uw_madison data/raw data/cohort")(phantom)
+
+
+def phantom(
+    raw: Path = typer.Argument(help="New folder for slices and train.csv."),
+    patients: int = typer.Option(8, min=1, help="How many patients."),
+    days: int = typer.Option(3, min=1, help="Treatment days a patient."),
+    seed: int = typer.Option(0, help="Another seed, other patients."),
+    workers: int = typer.Option(2, min=1, help="Threads."),
+) -> None:
+    """Write a synthetic abdominal MR cohort in the UW-Madison layout."""
+    from volseg.cli.bar import bar
+    from volseg.sources.phantom import write_phantom
+
+    with bar("phantom") as progress:
+        write_phantom(raw, patients=patients, days=days, seed=seed, workers=workers, progress=progress)
+    typer.echo(f"wrote {patients * days} scans to {raw}; next: volseg convert uw_madison {raw} COHORT")

@@ -1,0 +1,39 @@
+"""`volseg predict BUNDLE INPUT -o OUT`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: volseg predict swinunetr data/cohort --part validation -o data/predictions")(predict)
+
+
+def predict(
+    bundle: str = typer.Argument(help="Name in bundles/, or folder."),
+    images: Path = typer.Argument(help="A NIfTI file, a folder of them, or a cohort.", metavar="INPUT"),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder for KEY.nii.gz."),
+    checkpoint: Path | None = typer.Option(None, help="The trained network; the bundle's own by default."),
+    part: str = typer.Option("all", help="Of a cohort: all, training or validation."),
+    fold: int = typer.Option(0, min=0, help="Which fold the part is of."),
+    device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default."),
+    overlap: float = typer.Option(0.5, min=0, max=0.9, help="Share of a window that its neighbour covers."),
+    precision: str = typer.Option("auto", help="fp32, bf16, or auto: bf16 where the hardware has it."),
+) -> None:
+    """Segment volumes; each prediction lies on the grid of its own input."""
+    from volseg.cli.bar import bar, tell_failures
+    from volseg.inference import Predictor, find_inputs, write_labels
+
+    overrides: dict[str, object] = {"overlap": overlap, "precision": precision}
+    if device is not None:
+        overrides["device"] = f"$torch.device('{device}')"
+    predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, overrides=overrides)
+    cases = find_inputs(images, channels=len(predictor.recipe.channel_names), part=part, fold=fold)
+    write_labels(output, predictor.recipe)
+    with bar("predict") as progress:
+        failed = predictor.predict_to(cases, output, progress=lambda done: progress(done, len(cases)))
+    typer.echo(f"{output}: {len(cases) - len(failed)} predicted, {len(failed)} failed")
+    tell_failures(failed)

@@ -1,0 +1,29 @@
+"""`volseg split COHORT`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: volseg split data/cohort --folds 5 --seed 1")(split)
+
+
+def split(
+    cohort: Path = typer.Argument(help="A cohort folder."),
+    folds: int = typer.Option(5, min=2, help="How many folds."),
+    seed: int = typer.Option(0, help="Another seed, another split."),
+    suspects: bool = typer.Option(False, help="Keep the cases marked as suspect in the folds."),
+) -> None:
+    """Write splits.json: each case is validated once, and no patient stands on both sides."""
+    from volseg.cohort import Cohort, split_by_patient, write_splits
+
+    opened = Cohort.open(cohort)
+    rows = [row for row in opened.rows.values() if row.key in opened.labelled]
+    result = split_by_patient(rows, folds=folds, seed=seed, suspects=suspects)
+    write_splits(cohort, result)
+    for number, fold in enumerate(result):
+        typer.echo(f"fold {number}: {len(fold.training)} training, {len(fold.validation)} validation")

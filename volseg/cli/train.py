@@ -1,0 +1,59 @@
+"""`volseg train BUNDLE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from volseg.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        epilog="Example: volseg train swinunetr --dataset_dir data/cohort --max_epochs 100",
+    )(train)
+
+
+def train(
+    context: typer.Context,
+    bundle: str = typer.Argument(help="Name in bundles/, or folder."),
+    config_file: list[Path] = typer.Option([], help="A further config laid over train.json; may be repeated."),
+    dry: bool = typer.Option(False, help="Check everything and stop before training."),
+) -> None:
+    """Check a bundle and its cohort, then train. Any setting of train.json can be given: --max_epochs 100."""
+    overrides = _overrides(context.args)
+    import warnings
+
+    with warnings.catch_warnings():
+        # Notices of third parties about their own future; `python -m monai.bundle run` shows them.
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from volseg.training.run import train as run
+
+        checkpoint = run(bundle, overrides=overrides, more=config_file, dry=dry)
+    typer.echo("the checks passed" if dry else f"the best network is {checkpoint}")
+
+
+def _overrides(words: list[str]) -> dict[str, object]:
+    """`--name value` and `--name=value` as a dictionary; values are read as Python literals where they are some."""
+    import ast
+
+    result: dict[str, object] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise UsageError(f"{word!r} was not understood; settings are given as --name value")
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            if not rest or (rest[0].startswith("--")):
+                raise UsageError(f"--{name} has no value; settings are given as --name value")
+            value = rest.pop(0)
+        try:
+            result[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            result[name] = {"true": True, "false": False, "null": None}.get(value, value)
+    return result

@@ -1,0 +1,73 @@
+"""Training a bundle behind the preflight: what `volseg train` does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from volseg import bundle as bundles
+from volseg.errors import CheckpointError
+from volseg.inference import root_error
+from volseg.training.preflight import check_overrides, preflight
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    bundle: str | Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    more: Sequence[str | Path] = (),
+    dry: bool = False,
+) -> Path:
+    """Run the id `training` of a bundle, as `python -m monai.bundle run training` does, after checking it.
+
+    Args:
+        bundle: name or folder.
+        overrides: ids of train.json and their values.
+        more: further config files laid over train.json.
+        dry: check only.
+
+    Returns:
+        The checkpoint of the best validation.
+
+    Raises:
+        VolsegError: what the preflight found, or the root of what went wrong in training.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    folder = bundles.find(bundle)
+    files = [str(bundles.config(folder, "train.json")), *map(str, more)]
+    settings: dict[str, Any] = {"bundle_root": str(folder), **dict(overrides or {})}
+    logging_file = folder / "logging.conf"
+    workflow = ConfigWorkflow(
+        config_file=files,
+        meta_file=str(bundles.config(folder, "metadata.json")),
+        logging_file=str(logging_file) if logging_file.is_file() else False,
+        run_id="training",
+    )
+    check_overrides(workflow.parser.get(), settings)
+    workflow.parser.update(pairs=settings)
+    # Checked on a copy: what the checks build must not reach the run, which starts from its seed.
+    preflight(_copy(workflow.parser))
+    output_dir = Path(_copy(workflow.parser).get_parsed_content("output_dir"))
+    checkpoint = output_dir / "model.pt"
+    if dry:
+        return checkpoint
+    try:
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise root_error(error) from error
+    if not checkpoint.is_file():
+        raise CheckpointError(f"training ended without a checkpoint in {output_dir}; was any validation run?")
+    return checkpoint
+
+
+def _copy(parser: Any) -> Any:  # noqa: ANN401 - MONAI's ConfigParser
+    from monai.bundle import ConfigParser
+
+    return ConfigParser(config=parser.get())
