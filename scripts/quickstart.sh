@@ -1,0 +1,60 @@
+#!/bin/sh
+# The whole walk on the synthetic phantom: install, slices, cohort, training, predictions, report, files for 3D Slicer.
+set -eu
+
+case ${1-} in
+    -h | --help)
+        echo "usage: sh scripts/quickstart.sh [settings of volseg train, such as --max_epochs 10]"
+        echo "  writes .venv/ and data/quickstart/"
+        exit 0
+        ;;
+esac
+
+cd "$(dirname "$0")/.."
+sh scripts/install.sh
+
+# Idle threads of OpenMP spin by default: with another busy process on the machine, training is many times slower.
+export OMP_WAIT_POLICY=passive
+PATH=$(pwd -P)/.venv/bin:$PATH
+export PATH
+
+out=data/quickstart
+step=preparing
+trap '[ -z "$step" ] || echo "quickstart.sh: stopped at: $step" >&2' EXIT
+run() {
+    step=$*
+    printf '\n$ %s\n' "$step"
+    "$@"
+}
+
+if [ -e "$out" ]; then
+    echo "removing $out, which an earlier quickstart wrote"
+    rm -rf "$out"
+fi
+started=$(date +%s)
+run volseg phantom "$out/raw"
+run volseg convert uw_madison "$out/raw" "$out/cohort"
+run volseg check "$out/cohort"
+run volseg train swinunetr --dataset_dir "$out/cohort" --output_dir "$out/run" "$@"
+run volseg predict swinunetr "$out/cohort" --part validation --checkpoint "$out/run/model.pt" -o "$out/predictions"
+run volseg evaluate "$out/predictions" "$out/cohort" --part validation --title "Phantom, held-out patients" \
+    -o "$out/report"
+run volseg export slicer "$out/predictions" -o "$out/slicer"
+step=
+ended=$(date +%s)
+
+for segmentation in "$out"/slicer/*.seg.nrrd; do
+    break
+done
+key=$(basename "$segmentation" .seg.nrrd)
+cat <<END
+
+Done in $((ended - started)) s, installation not counted. Open these:
+  $out/report/report.md
+  $out/cohort/imagesTr/${key}_0000.nii.gz   (drop it on the window of 3D Slicer ...)
+  $segmentation   (... and then this: it lies on the image)
+
+Next, train on the embedded cohort with MONAI's own command:
+  . .venv/bin/activate
+  python -m monai.bundle run training --config_file bundles/swinunetr/train.json
+END

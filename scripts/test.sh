@@ -1,0 +1,46 @@
+#!/bin/sh
+# Installs volseg with what its tests need, then runs every check that CI runs.
+set -eu
+
+usage="usage: sh scripts/test.sh [--fast] [arguments of pytest]
+  --fast    leave out the tests marked slow"
+
+fast=
+case ${1-} in
+    -h | --help)
+        echo "$usage"
+        exit 0
+        ;;
+    --fast)
+        fast=yes
+        shift
+        ;;
+esac
+
+# The arguments of pytest may name files: those are looked up from the root of the checkout.
+cd "$(dirname "$0")/.."
+sh scripts/install.sh test
+
+# Idle threads of OpenMP spin by default: with another busy process on the machine, training is many times slower.
+export OMP_WAIT_POLICY=passive
+PATH=$(pwd -P)/.venv/bin:$PATH
+export PATH
+
+failed=
+check() {
+    printf '\n$ %s\n' "$*"
+    "$@" || failed="$failed
+  $*"
+}
+check ruff check
+check ruff format --check
+check mypy
+if [ -n "$fast" ]; then
+    check pytest -m "not slow" "$@"
+else
+    check pytest "$@"
+fi
+if [ -n "$failed" ]; then
+    echo "test.sh: failed:$failed" >&2
+    exit 1
+fi
