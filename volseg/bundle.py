@@ -15,10 +15,11 @@ _CONFIGS = ("train.json", "inference.json")
 def root() -> str:
     """The absolute folder of the bundle that MONAI is running, whatever the working directory is.
 
-    MONAI gives a config no word of its own place. It does put the bundle's folder on `sys.path` when it runs it, and
-    the command line names the config file; the working directory comes last.
+    MONAI gives a config no word of its own place. It does put the bundle's folder on `sys.path` when it runs it, behind
+    the first entry, which is the working directory or the script's; and the command line names the config file. The
+    working directory, which may be another bundle, comes last.
     """
-    for folder in map(Path, sys.path):
+    for folder in map(Path, sys.path[1:]):
         if _is_bundle(folder):
             return str(folder.resolve())
     for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):

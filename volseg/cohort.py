@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.case import Case
-from volseg.errors import CohortError, UsageError
+from volseg.errors import CohortError, UsageError, VolumeError
 from volseg.labels import LabelTable
 from volseg.volume import atomic, read_grid, read_volume
 
@@ -59,16 +59,22 @@ class CaseRow:
 
     @classmethod
     def from_csv(cls, row: Mapping[str, str]) -> CaseRow:
-        """The inverse of `to_csv`."""
+        """The inverse of `to_csv`.
+
+        Raises:
+            ValueError: a field that is absent or makes no sense.
+        """
+        absent = [name for name in COLUMNS if row.get(name) is None]
+        if absent:
+            raise ValueError(f"a row has no {', '.join(absent)}")
+        shape = tuple(int(n) for n in row["shape"].split("x"))
+        spacing = tuple(float(mm) for mm in row["spacing_mm"].split("x"))
+        axes = sorted(_RAS_AXIS.get(letter, -1) for letter in row["orientation"])
+        if not len(shape) == len(spacing) == 3 or axes != [0, 1, 2]:
+            raise ValueError(f"{row['key']} has a shape, spacing or orientation without three axes")
+        warnings = tuple(warning for warning in row["warnings"].split("; ") if warning)
         return cls(
-            row["key"],
-            row["patient"],
-            row["session"],
-            tuple(int(n) for n in row["shape"].split("x")),
-            tuple(float(mm) for mm in row["spacing_mm"].split("x")),
-            row["orientation"],
-            row["source"],
-            tuple(warning for warning in row["warnings"].split("; ") if warning),
+            row["key"], row["patient"], row["session"], shape, spacing, row["orientation"], row["source"], warnings
         )
 
 
@@ -172,10 +178,7 @@ class Cohort:
         path = self.folder / "splits.json"
         if not path.is_file():
             raise CohortError(f"{self.folder} has no splits.json; write it with `volseg split {self.folder}`")
-        try:
-            folds = [Fold(tuple(f["training"]), tuple(f["validation"])) for f in json.loads(path.read_text())]
-        except (ValueError, TypeError, KeyError) as error:
-            raise CohortError(f"{path} is not a list of training and validation keys ({error}); split again") from error
+        folds = read_splits(path)
         for number, fold in enumerate(folds):
             unknown = ({*fold.training, *fold.validation}) - self.labelled
             if unknown:
@@ -232,17 +235,18 @@ class Cohort:
 
     def median_spacing_mm(self) -> list[float]:
         """Median spacing over the labelled cases (all cases where none is), to 0.01 mm, in the order of RAS axes."""
-        rows = [row for row in self.rows.values() if row.key in self.labelled] or list(self.rows.values())
-        spacings = [row.along_ras(row.spacing_mm) for row in rows]
+        spacings = [row.along_ras(row.spacing_mm) for row in self._measured()]
         return [round(statistics.median(spacing[axis] for spacing in spacings), 2) for axis in range(3)]
 
     def median_shape(self, spacing_mm: Sequence[float]) -> list[int]:
-        """Median number of voxels along the RAS axes once the cases are resampled to `spacing_mm`."""
+        """Median number of voxels along the RAS axes once these cases are resampled to `spacing_mm`."""
         sizes_mm = [
-            row.along_ras([n * mm for n, mm in zip(row.shape, row.spacing_mm, strict=True)])
-            for row in self.rows.values()
+            row.along_ras([n * mm for n, mm in zip(row.shape, row.spacing_mm, strict=True)]) for row in self._measured()
         ]
         return [round(statistics.median(size[axis] for size in sizes_mm) / spacing_mm[axis]) for axis in range(3)]
+
+    def _measured(self) -> list[CaseRow]:
+        return [row for row in self.rows.values() if row.key in self.labelled] or list(self.rows.values())
 
     def _row(self, key: str) -> CaseRow:
         try:
@@ -269,6 +273,8 @@ def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, 
     for row in sorted(rows, key=lambda row: row.key):
         if suspects or not row.suspect:
             by_patient.setdefault(row.patient, []).append(row.key)
+    if len(by_patient) < 2:
+        raise UsageError(f"a split needs at least 2 patients with labels, there are {len(by_patient)}")
     if folds < 2 or len(by_patient) < folds:
         raise UsageError(
             f"{folds} folds were asked for and there are {len(by_patient)} patients; ask for 2 to {len(by_patient)}"
@@ -283,6 +289,27 @@ def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, 
     return [Fold(tuple(key for key in everything if key not in set(out)), tuple(sorted(out))) for out in held_out]
 
 
+def read_splits(path: Path) -> list[Fold]:
+    """Read `splits.json`; whether its keys are known is left to `Cohort.folds`.
+
+    Raises:
+        CohortError: it is no list of folds, or an empty one.
+    """
+    try:
+        folds = [Fold(_words(fold["training"]), _words(fold["validation"])) for fold in json.loads(path.read_text())]
+    except (ValueError, TypeError, KeyError) as error:
+        raise CohortError(f"{path} is not a list of training and validation keys ({error}); split again") from error
+    if not folds:
+        raise CohortError(f"{path} has no fold; split again")
+    return folds
+
+
+def _words(keys: object) -> tuple[str, ...]:
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise TypeError(f"expected a list of keys, got {keys!r}")
+    return tuple(keys)
+
+
 def write_splits(folder: Path, folds: Sequence[Fold]) -> None:
     """Write `splits.json`, in the form of nnU-Net's `splits_final.json`."""
     content = [{"training": list(fold.training), "validation": list(fold.validation)} for fold in folds]
@@ -293,16 +320,16 @@ def write_splits(folder: Path, folds: Sequence[Fold]) -> None:
 def read_table(path: Path) -> list[CaseRow]:
     """Read `cases.csv`."""
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = [CaseRow.from_csv(row) for row in csv.DictReader(file)]
-    except (KeyError, ValueError, TypeError) as error:
-        raise CohortError(f"{path} is damaged ({error!r}); convert again to write it anew") from error
+    except (ValueError, csv.Error) as error:
+        raise CohortError(f"{path} is damaged ({error}); convert again to write it anew") from error
     return rows
 
 
 def write_table(path: Path, rows: Iterable[CaseRow]) -> None:
     """Write `cases.csv`, sorted by key."""
-    with atomic(path) as partial, partial.open("w", newline="") as file:
+    with atomic(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(row.to_csv() for row in sorted(rows, key=lambda row: row.key))
@@ -359,7 +386,12 @@ def _keys_of_images(folder: Path, channels: int) -> set[str]:
 def _row_of_headers(key: str, path: Path) -> CaseRow:
     from volseg.geometry import orientation, spacing_mm
 
-    shape, affine = read_grid(path)
+    try:
+        shape, affine = read_grid(path)
+    except VolumeError as error:
+        raise error.of_case(key) from error
+    if len(shape) < 3:
+        raise VolumeError(f"{path.name} has shape {shape}, expected three axes X, Y, Z", case=key)
     return CaseRow(key, key, "", shape[:3], spacing_mm(affine), orientation(affine), path.name, ())
 
 

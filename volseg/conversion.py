@@ -17,11 +17,12 @@ from volseg.cohort import (
     CaseRow,
     Cohort,
     read_dataset_json,
+    read_splits,
     split_by_patient,
     write_splits,
     write_table,
 )
-from volseg.errors import CohortError, UsageError, VolsegError
+from volseg.errors import CohortError, SourceError, UsageError, VolsegError
 from volseg.geometry import orientation
 from volseg.labels import LabelTable
 from volseg.volume import Volume, atomic, write_volume
@@ -95,13 +96,17 @@ def write_cohort(
 
 
 def open_cohort(folder: str | Path, *, embedded: str | Path | None = None) -> Cohort:
-    """Open a cohort; where `folder` is the `embedded` default and absent, make the phantom cohort there first."""
+    """Open a cohort; where `folder` is the `embedded` default and absent, make the phantom cohort there first.
+
+    A phantom cohort that was stopped half way is finished.
+    """
     folder = Path(folder)
-    if embedded is not None and folder.resolve() == Path(embedded).resolve() and not folder.exists():
+    raw = folder.parent / f"{folder.name}_raw"
+    default = embedded is not None and folder.resolve() == Path(embedded).resolve()
+    if default and (not folder.exists() or (raw.exists() and not (folder / "splits.json").is_file())):
         from volseg.sources.phantom import write_phantom
         from volseg.sources.uw_madison import UwMadison
 
-        raw = folder.parent / f"{folder.name}_raw"
         logger.warning(
             "there is no cohort at %s: writing the embedded phantom there (synthetic, takes seconds)", folder
         )
@@ -115,40 +120,58 @@ def open_cohort(folder: str | Path, *, embedded: str | Path | None = None) -> Co
 
 def _convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]:
     """Convert one case unless it is done; returns its row and whether it was written now."""
-    digest = source.digest(key)
-    labelled = source.labelled(key)
-    images = folder / ("imagesTr" if labelled else "imagesTs")
-    files = [images / f"{key}_{channel:04d}{FILE_ENDING}" for channel in range(len(source.channel_names))]
-    label_file = folder / "labelsTr" / f"{key}{FILE_ENDING}"
-    record = _record_path(folder, key)
-    if record.is_file() and all(file.is_file() for file in [*files, *([label_file] if labelled else [])]):
-        content = json.loads(record.read_text())
-        if content["digest"] == digest:
-            return CaseRow.from_csv(content["row"]), False
+    channels = len(source.channel_names)
     try:
+        digest = source.digest(key)
+        labelled = source.labelled(key)
+        images = _image_files(folder, "imagesTr" if labelled else "imagesTs", key, channels)
+        label_file = folder / "labelsTr" / f"{key}{FILE_ENDING}"
+        if all(file.is_file() for file in [*images, *([label_file] if labelled else [])]):
+            finished = _finished_row(folder, key, digest)
+            if finished is not None:
+                return finished, False
+        # What a former run left may be of other raw data, or of a case that has won or lost its label since.
+        _forget(folder, key, channels)
         case = source.load(key)
+        if len(case.channels) != channels:
+            raise CohortError(f"{len(case.channels)} channels were read, expected {source.channel_names}")
+        if labelled:
+            if case.label is None:
+                raise SourceError("the source promised a label and gave none")
+            label = Volume(source.labels.check(case.label.voxels), case.label.affine_ras)
+        for file, channel in zip(images, case.channels, strict=True):
+            write_volume(file, channel)
+        if labelled:
+            write_volume(label_file, label)
     except VolsegError as error:
-        _forget(folder, key)
+        _forget(folder, key, channels)
         raise error.of_case(key) from error
-    if len(case.channels) != len(files):
-        raise CohortError(f"{len(case.channels)} channels were read, expected {source.channel_names}", case=key)
-    for file, channel in zip(files, case.channels, strict=True):
-        write_volume(file, channel)
-    if labelled and case.label is not None:
-        write_volume(label_file, Volume(source.labels.check(case.label.voxels, case=key), case.label.affine_ras))
     row = _row(case)
-    with atomic(record) as partial:
+    with atomic(_record_path(folder, key)) as partial:
         partial.write_text(json.dumps({"digest": digest, "row": row.to_csv()}))
     return row, True
 
 
-def _forget(folder: Path, key: str) -> None:
-    """Remove what a former run wrote of a case that can no longer be read: stale files would look valid."""
+def _finished_row(folder: Path, key: str, digest: str) -> CaseRow | None:
+    """The row that a former run recorded for the same raw data, if it did."""
+    try:
+        content = json.loads(_record_path(folder, key).read_text())
+        return CaseRow.from_csv(content["row"]) if content["digest"] == digest else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _image_files(folder: Path, part: str, key: str, channels: int) -> list[Path]:
+    return [folder / part / f"{key}_{channel:04d}{FILE_ENDING}" for channel in range(channels)]
+
+
+def _forget(folder: Path, key: str, channels: int) -> None:
+    """Remove what a former run wrote of a case: stale files would look valid."""
     _record_path(folder, key).unlink(missing_ok=True)
     (folder / "labelsTr" / f"{key}{FILE_ENDING}").unlink(missing_ok=True)
     for part in ("imagesTr", "imagesTs"):
-        for file in (folder / part).glob(f"{key}_[0-9][0-9][0-9][0-9]{FILE_ENDING}"):
-            file.unlink()
+        for file in _image_files(folder, part, key, channels):
+            file.unlink(missing_ok=True)
 
 
 def _map(
@@ -175,7 +198,10 @@ def _map(
 
 def _check_target(source: Source, folder: Path) -> None:
     """Refuse a folder that holds anything but a cohort of the same labels and channels."""
-    if not folder.exists() or not any(folder.iterdir()):
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a new folder")
+    # A kill during the very first write leaves nothing but a partial file.
+    if not folder.exists() or all(path.name.startswith(".partial-") for path in folder.iterdir()):
         return
     if not (folder / "dataset.json").is_file():
         raise UsageError(f"{folder} is not empty and no cohort; name a new folder")
@@ -192,7 +218,7 @@ def _channels(source: Source) -> dict[str, str]:
 
 def _write_dataset_json(source: Source, folder: Path, *, count: int) -> None:
     entries: dict[str, Any] = {
-        "name": folder.name,
+        "name": folder.resolve().name,
         "channel_names": _channels(source),
         **source.labels.to_dataset_json(),
         "numTraining": count,
@@ -204,7 +230,7 @@ def _write_dataset_json(source: Source, folder: Path, *, count: int) -> None:
 
 
 def _split(folder: Path, rows: dict[str, CaseRow], *, folds: int, seed: int) -> None:
-    """Write `splits.json` unless one is there that still fits."""
+    """Write `splits.json` unless one is there that still fits: all keys known, and no case left out but suspects."""
     labelled = [row for row in rows.values() if (folder / "labelsTr" / f"{row.key}{FILE_ENDING}").is_file()]
     patients = {row.patient for row in labelled if not row.suspect}
     if len(patients) < 2:
@@ -212,9 +238,14 @@ def _split(folder: Path, rows: dict[str, CaseRow], *, folds: int, seed: int) -> 
         return
     path = folder / "splits.json"
     if path.is_file():
-        split = json.loads(path.read_text())
-        if {key for fold in split for key in fold["validation"]} == {row.key for row in labelled if not row.suspect}:
-            return
+        try:
+            split = {key for fold in read_splits(path) for key in (*fold.training, *fold.validation)}
+        except CohortError as error:
+            logger.warning("%s: writing it anew", error)
+        else:
+            if {row.key for row in labelled if not row.suspect} <= split <= {row.key for row in labelled}:
+                return
+            logger.warning("%s no longer fits the cases of the cohort: writing it anew", path)
     write_splits(folder, split_by_patient(labelled, folds=min(folds, len(patients)), seed=seed))
 
 

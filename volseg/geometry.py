@@ -12,6 +12,7 @@ from volseg.errors import GeometryError
 Affine = NDArray[np.float64]
 
 _TOLERANCE_MM = 1e-3
+_FARTHEST_MM = 1e9
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -22,7 +23,7 @@ def check_affine(affine: ArrayLike) -> Affine:
         affine: (4, 4), voxel index to millimetres.
 
     Raises:
-        GeometryError: not 4x4, not finite, last row not 0 0 0 1, or singular (an affine of zeros, say).
+        GeometryError: not 4x4, NaN, beyond 1000 km, last row not 0 0 0 1, or singular (an affine of zeros, say).
 
     >>> check_affine(np.diag([1.5, 1.5, 3, 1])).shape
     (4, 4)
@@ -30,11 +31,16 @@ def check_affine(affine: ArrayLike) -> Affine:
     matrix = np.asarray(affine, dtype=np.float64)
     if matrix.shape != (4, 4):
         raise GeometryError(f"the affine has shape {matrix.shape}, expected (4, 4)")
-    if not np.isfinite(matrix).all():
-        raise GeometryError("the affine holds NaN or infinity; write the file again with its true orientation")
+    if not (np.abs(matrix) <= _FARTHEST_MM).all():
+        raise GeometryError(
+            f"the affine holds NaN or a number beyond {_FARTHEST_MM:g} mm; write the file with its true orientation"
+        )
     if not np.allclose(matrix[3], (0, 0, 0, 1)):
         raise GeometryError(f"the affine's last row is {matrix[3].tolist()}, expected [0, 0, 0, 1]")
-    if abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
+    axes = matrix[:3, :3]
+    # Volume of a voxel against that of the box its edges would span at right angles: 1 without shear, 0 if singular.
+    edges = np.linalg.norm(axes, axis=0)
+    if not edges.all() or abs(np.linalg.det(axes / edges)) < 1e-6:
         raise GeometryError(
             "the affine is singular, so its voxels have no size; write the file again with its true spacing"
         )

@@ -19,7 +19,7 @@ from volseg import bundle as bundles
 from volseg.cohort import Cohort
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.recipe import Recipe, read_recipe
-from volseg.volume import atomic
+from volseg.volume import Volume, atomic, write_volume
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +139,8 @@ class Predictor:
             parser.get_parsed_content("device"),
         )
 
-    def predict(self, images: Sequence[str | Path], *, key: str) -> Any:  # noqa: ANN401 - MONAI's MetaTensor
-        """The label map of one case, (1, X, Y, Z) uint8 with its affine, on the grid of the files.
+    def predict(self, images: Sequence[str | Path], *, key: str) -> Volume:
+        """The label map of one case, uint8, on the very grid of its files.
 
         Args:
             images: one NIfTI file a channel.
@@ -152,11 +152,12 @@ class Predictor:
         try:
             item = self.preprocessing({"key": key, "image": [str(path) for path in images]})
             with torch.inference_mode():
-                logits = self.inferer(item["image"][None].to(self.device), self.network)[0]
-                item["pred"] = logits.to("cpu")
-                return self.postprocessing(item)["pred"]
+                item["pred"] = self.inferer(item["image"][None].to(self.device), self.network)[0].to("cpu")
+                label_map = self.postprocessing(item)["pred"]
         except (RuntimeError, ValueError) as error:
             raise root_error(error).of_case(key) from error
+        # The inverse transforms bring the affine back to rounding; the file's own is exact.
+        return Volume(label_map.numpy()[0], item["image"].meta["original_affine"].numpy())
 
     def predict_to(
         self,
@@ -175,14 +176,10 @@ class Predictor:
         Returns:
             The error of each failed key.
         """
-        from volseg.transforms import SaveLabelMapd
-
-        save = SaveLabelMapd("pred", output_dir=output_dir)
         failed: dict[str, str] = {}
         for done, (key, images) in enumerate(cases, start=1):
             try:
-                prediction = self.predict(images, key=key)
-                save({"key": key, "pred": prediction, "image": _Grid({"original_affine": prediction.affine})})
+                write_volume(output_dir / f"{key}.nii.gz", self.predict(images, key=key))
             except VolsegError as error:
                 failed[key] = error.message
                 logger.error("%s", error)
@@ -242,13 +239,6 @@ def write_labels(output_dir: Path, recipe: Recipe) -> None:
 
 def _is_nifti(path: Path) -> bool:
     return path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Stands for the image where only its grid on disk is asked for."""
-
-    meta: Mapping[str, Any]
 
 
 def root_error(error: BaseException) -> VolsegError:

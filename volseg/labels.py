@@ -104,23 +104,29 @@ class LabelTable:
         >>> LabelTable.of({"background": 0, "tumour": [1, 2], "core": 2}).activation
         'sigmoid'
         """
-        colours = dict((details or {}).get("colours", {}))
-        codes = dict((details or {}).get("codes", {}))
+        try:
+            colours = dict((details or {}).get("colours", {}))
+            codes = dict((details or {}).get("codes", {}))
+        except (AttributeError, TypeError, ValueError):
+            raise LabelError('"colours" and "codes" in dataset.json must be objects by region name') from None
         regions: list[Region] = []
         for name, value in values.items():
             if name == "background":
                 continue
-            try:
-                numbers = tuple(sorted({int(number) for number in (value if isinstance(value, Sequence) else [value])}))
-            except (TypeError, ValueError):
-                raise LabelError(f"label {name!r} has the value {value!r}, expected a whole number or a list") from None
+            numbers: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+            if not all(isinstance(number, (int, np.integer)) and not isinstance(number, bool) for number in numbers):
+                raise LabelError(f"label {name!r} has the value {value!r}, expected a whole number or a list of them")
             known_colour, known_code = _KNOWN.get(name, (_PALETTE[len(regions) % len(_PALETTE)], _TISSUE))
-            r, g, b = colours.get(name, known_colour)
-            code = known_code
-            if name in codes:
-                scheme, code_value, meaning = codes[name]
-                code = Code(code_value, meaning, scheme)
-            regions.append(Region(name, numbers, (int(r), int(g), int(b)), code))
+            try:
+                r, g, b = map(int, colours.get(name, known_colour))
+                scheme, code_value, meaning = codes.get(name, (known_code.scheme, known_code.value, known_code.meaning))
+            except (TypeError, ValueError):
+                raise LabelError(
+                    f"label {name!r} has the colour {colours.get(name)!r} and the code {codes.get(name)!r}, "
+                    "expected [red, green, blue] and [scheme, value, meaning]"
+                ) from None
+            values_of_region = tuple(sorted({int(number) for number in numbers}))
+            regions.append(Region(name, values_of_region, (r, g, b), Code(code_value, meaning, scheme)))
         return cls(tuple(regions))
 
     @classmethod
@@ -224,8 +230,7 @@ class LabelTable:
         Raises:
             LabelError: a value that is not declared, a fraction, or NaN.
         """
-        found = np.unique(label_map)
-        unknown = [value for value in found.tolist() if value not in self.values]
+        unknown = [value for value in _held(label_map).tolist() if value not in self.values]
         if unknown:
             shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             raise LabelError(
@@ -301,3 +306,12 @@ class LabelTable:
             winner[better] = channel[better]
             label_map[better] = value
         return label_map
+
+
+def _held(label_map: NDArray[Any]) -> NDArray[Any]:
+    """The values that a label map holds, ascending; a table of 256 entries is faster than the sort of `np.unique`."""
+    if label_map.dtype.kind not in "iu" or not label_map.size or label_map.min() < 0 or label_map.max() > 255:
+        return np.unique(label_map)
+    held = np.zeros(256, dtype=bool)
+    held[label_map.ravel(order="K")] = True
+    return np.flatnonzero(held)

@@ -67,6 +67,8 @@ class Recipe:
         """The inverse of `state_dict`."""
         try:
             content = json.loads(state["json"])
+            if content["schema"] != _SCHEMA:
+                raise CheckpointError(f"schema {content['schema']}, this volseg reads {_SCHEMA}: update volseg")
             return cls(
                 LabelTable.from_dataset_json(content["labels"]),
                 content["channel_names"],
@@ -75,7 +77,7 @@ class Recipe:
                 content["network"],
                 content.get("facts", {}),
             )
-        except (KeyError, TypeError, ValueError, VolsegError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, VolsegError) as error:
             raise CheckpointError(f"the checkpoint's recipe cannot be read ({error})") from error
 
 
@@ -95,7 +97,7 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:120]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise CheckpointError(f"{path} is damaged or no safe checkpoint ({reason})") from error
     if not isinstance(content, dict) or "recipe" not in content:
         raise CheckpointError(f"{path} holds no recipe, so it was not trained with volseg")

@@ -21,6 +21,8 @@ from volseg.geometry import Affine, check_affine, spacing_mm
 
 # A header may claim any size; beyond this nothing is allocated for it.
 MAX_BYTES = 16 * 2**30
+# Deflate packs at most 1032 bytes into one.
+_MAX_INFLATION = 1032
 _GZIP_LEVEL = 1
 
 
@@ -76,8 +78,6 @@ def read_volume(path: str | Path, *, oriented: bool = True) -> Volume:
 def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
     """Read a 3D or 4D NIfTI file as one volume a channel (the fourth axis). Errors as in `read_volume`."""
     import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
 
     path = Path(path)
     kind = nibabel.Nifti1Image
@@ -85,13 +85,14 @@ def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
         content = _inflate(path)
         if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"):
             kind = nibabel.Nifti2Image
-        image = kind.from_bytes(content)
-        header = image.header
-        _check_size(header, len(content), path)
-        voxels = np.asanyarray(image.dataobj)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, struct.error) as error:
-        if isinstance(error, FileNotFoundError):
-            raise VolumeError(f"{path} is not there") from error
+        with np.errstate(all="ignore"):  # of numbers in a damaged header, which are checked here and below
+            image = kind.from_bytes(content)
+            header = image.header
+            _check_size(header, len(content), path)
+            voxels = np.asanyarray(image.dataobj)
+    except FileNotFoundError as error:
+        raise VolumeError(f"{path} is not there") from error
+    except _unreadable() as error:
         raise VolumeError(
             f"{path.name} cannot be read as NIfTI ({error}); it may be cut short, copy it again"
         ) from error
@@ -101,8 +102,10 @@ def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
         raise VolumeError(f"{path.name} has shape {voxels.shape}, expected X, Y, Z and at most one axis of channels")
     if voxels.dtype.kind not in "iuf":
         raise VolumeError(f"{path.name} holds voxels of type {voxels.dtype}, expected real numbers")
-    if voxels.dtype == np.float64 or voxels.dtype.byteorder not in "=|":
-        voxels = voxels.astype(np.float32 if voxels.dtype.kind == "f" else voxels.dtype.newbyteorder("="))
+    if voxels.dtype.kind == "f":
+        voxels = voxels.astype(np.float32, copy=False)
+    elif not voxels.dtype.isnative:
+        voxels = voxels.astype(voxels.dtype.newbyteorder("="))
     if oriented and int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
         raise GeometryError(
             f"{path.name} states no orientation (qform and sform codes are 0); write it again with its affine"
@@ -119,11 +122,14 @@ def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
     import nibabel
 
     try:
-        image: Any = nibabel.load(path)
+        with np.errstate(all="ignore"):
+            image: Any = nibabel.load(path)
         return tuple(int(n) for n in image.shape), check_affine(image.affine)
     except FileNotFoundError as error:
         raise VolumeError(f"{path} is not there") from error
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
+    except GeometryError as error:
+        raise GeometryError(f"{Path(path).name}: {error}") from error
+    except _unreadable() as error:
         raise VolumeError(f"{Path(path).name} cannot be read as NIfTI ({error})") from error
 
 
@@ -182,6 +188,16 @@ def _umask() -> int:
     return mask
 
 
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What nibabel and the decompressors raise at a damaged file."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    wrong = (ValueError, OverflowError, TypeError, KeyError)  # a header whose numbers make no sense
+    return (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, zlib.error, struct.error, *wrong)
+
+
 def _inflate(path: Path) -> bytes:
     """The file's content, decompressed, after the header's claimed size was found acceptable."""
     from isal import igzip
@@ -194,7 +210,10 @@ def _inflate(path: Path) -> bytes:
         return path.read_bytes()
     with igzip.open(path, "rb") as stream:
         head = stream.read(540)
-        limit = min(_claimed_bytes(head), MAX_BYTES) + 2**20  # header, extensions
+        claimed = _claimed_bytes(head)
+        if claimed > MAX_BYTES:
+            raise _too_large(path, claimed)
+        limit = min(claimed + 2**20, _MAX_INFLATION * path.stat().st_size)  # 1 MiB for header and extensions
         content: bytes = head + stream.read(limit)
         if stream.read(1):
             raise VolumeError(f"{path.name} inflates to more than its header claims; it is damaged or not NIfTI")
@@ -221,8 +240,18 @@ def _check_size(
     got: int,
     path: Path,
 ) -> None:
-    expected = math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
+    shape = header.get_data_shape()
+    if min(shape, default=0) < 1:
+        raise VolumeError(f"{path.name} claims the shape {shape}, expected at least one voxel along each axis")
+    expected = math.prod(shape) * header.get_data_dtype().itemsize
     if expected > MAX_BYTES:
-        raise VolumeError(f"{path.name} claims {expected / 2**30:.0f} GiB of voxels, more than {MAX_BYTES >> 30} GiB")
+        raise _too_large(path, expected)
     if got < int(header["vox_offset"]) + expected:
         raise VolumeError(f"{path.name} ends after {got} bytes of {expected}; it is cut short, copy it again")
+
+
+def _too_large(path: Path, claimed: int) -> VolumeError:
+    return VolumeError(
+        f"{path.name} claims {claimed / 2**30:.0f} GiB of voxels, more than {MAX_BYTES >> 30} GiB; "
+        "it is damaged, or must be cut into parts"
+    )

@@ -40,6 +40,7 @@ class Decathlon:
     Raises:
         SourceError: no case, a case listed twice, or a dataset.json without channels.
         CohortError: no dataset.json.
+        LabelError: labels in dataset.json that make no table.
     """
 
     kind = "decathlon"
@@ -50,6 +51,8 @@ class Decathlon:
         names = dataset.get("channel_names") or dataset.get("modality")
         if not isinstance(names, dict) or not names:
             raise SourceError(f'{self.raw / "dataset.json"} names no channel; add "modality" or "channel_names"')
+        if not all(key.isdigit() for key in names):
+            raise SourceError(f'{self.raw / "dataset.json"} names the channels {names}, expected {{"0": "MRI", ...}}')
         self.channel_names: tuple[str, ...] = tuple(str(names[key]) for key in sorted(names, key=int))
         self.labels = LabelTable.from_dataset_json(dataset)
         listed = isinstance(dataset.get("training"), list)
@@ -73,7 +76,9 @@ class Decathlon:
             try:
                 stat = path.stat()
             except FileNotFoundError:
-                raise SourceError(f"{path} is not there, though dataset.json lists it", case=key) from None
+                raise SourceError(
+                    f"{path} is not there; copy it, or take the case out of the folder", case=key
+                ) from None
             facts.append([path.name, stat.st_size, stat.st_mtime_ns])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -96,11 +101,15 @@ class Decathlon:
     def _listed(self, dataset: dict[str, Any]) -> dict[str, _Files]:
         files: dict[str, _Files] = {}
         for item in dataset["training"]:
-            if not isinstance(item, dict) or not {"image", "label"} <= set(item):
-                raise SourceError(f"dataset.json lists {item!r}, expected an image and a label")
-            self._add(files, item["image"], self.raw / item["label"])
+            image, label = (item.get("image"), item.get("label")) if isinstance(item, dict) else (None, None)
+            if not isinstance(image, str) or not isinstance(label, str):
+                raise SourceError(f"dataset.json lists {item!r} for training, expected an image and a label")
+            self._add(files, image, self.raw / label)
         for item in dataset.get("test", []):
-            self._add(files, item["image"] if isinstance(item, dict) else item, None)
+            image = item.get("image") if isinstance(item, dict) else item
+            if not isinstance(image, str):
+                raise SourceError(f"dataset.json lists {item!r} for test, expected an image")
+            self._add(files, image, None)
         return files
 
     def _add(self, files: dict[str, _Files], image: str, label: Path | None) -> None:
@@ -110,11 +119,17 @@ class Decathlon:
         files[key] = _Files((self.raw / image,), label)
 
     def _found(self, channels: int) -> dict[str, _Files]:
-        files = {}
+        files: dict[str, _Files] = {}
         for part in ("imagesTr", "imagesTs"):
-            for first in sorted((self.raw / part).glob("*_0000.nii*")):
-                suffix = "".join(first.suffixes[-2:]) if first.name.endswith(".gz") else first.suffix
+            for first in sorted((self.raw / part).glob("[!.]*_0000.nii*")):
+                if not (found := _SUFFIX.search(first.name)):
+                    continue
+                suffix = found.group()
                 key = first.name.removesuffix(f"_0000{suffix}")
+                if key in files:
+                    raise SourceError(f"{self.raw} holds the case twice (again as {part}/{first.name})", case=key)
+                if first.with_name(f"{key}_{channels:04d}{suffix}").is_file():
+                    raise SourceError(f"there are more files than the {channels} channels of dataset.json", case=key)
                 images = tuple(first.with_name(f"{key}_{channel:04d}{suffix}") for channel in range(channels))
                 label = self.raw / "labelsTr" / f"{key}{suffix}" if part == "imagesTr" else None
                 files[key] = _Files(images, label)

@@ -1,0 +1,147 @@
+"""Loss, key metric, progress, pictures and the preflight."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+
+from volseg.errors import BundleError, UsageError
+from volseg.labels import LabelTable
+from volseg.training import Progress, VolumetricDice, better, dice_ce
+from volseg.training.pictures import triptych
+from volseg.training.preflight import check_memory, check_overrides, check_roi
+
+EXCLUSIVE = LabelTable.exclusive(["a", "b"])
+OVERLAPPING = LabelTable.overlapping(["a", "b"])
+
+
+def test_the_loss_of_a_perfect_network_is_near_zero_and_of_a_wrong_one_is_not() -> None:
+    target = torch.zeros(2, 2, 4, 4, 4)
+    target[:, 0, :2] = 1
+    target[:, 1, 1:3] = 1  # overlaps the first region
+    loss = dice_ce(OVERLAPPING)
+    assert float(loss(target * 40 - 20, target)) < 1e-4
+    assert float(loss(20 - target * 40, target)) > 2
+    classes = torch.randint(0, 3, (2, 1, 4, 4, 4))
+    logits = torch.nn.functional.one_hot(classes[:, 0], 3).movedim(-1, 1).float() * 40
+    assert float(dice_ce(EXCLUSIVE)(logits, classes)) < 1e-4
+
+
+def test_regions_do_not_compete_where_they_overlap() -> None:
+    """MONAI's DiceCELoss with sigmoid takes a softmax cross entropy: a voxel in two regions could never be right."""
+    target = torch.ones(1, 2, 4, 4, 4)
+    assert float(dice_ce(OVERLAPPING)(torch.full_like(target, 20), target)) < 1e-4
+
+
+def test_mean_dice_owns_emptiness() -> None:
+    def masks(a: list[int], b: list[int]) -> torch.Tensor:
+        return torch.tensor([a, b], dtype=torch.bool)[:, :, None, None]
+
+    metric = VolumetricDice(EXCLUSIVE)
+    metric.update(
+        (
+            [masks([1, 1, 0, 0], [0, 0, 0, 0]), masks([0, 0, 0, 0], [0, 0, 0, 0])],
+            [masks([0, 1, 0, 0], [0, 0, 0, 0]), masks([1, 1, 0, 0], [0, 0, 0, 0])],
+        )
+    )
+    regions = metric.by_region()
+    assert regions["a"] == pytest.approx((2 / 3 + 0) / 2)  # the second case is missed
+    assert math.isnan(regions["b"])  # in no case: no number
+    assert metric.compute() == pytest.approx(1 / 3)
+    metric.reset()
+    assert math.isnan(metric.compute())
+
+
+def test_the_metric_tells_each_region() -> None:
+    engine = Engine(lambda *_: ([torch.ones(2, 2, 2, 2, dtype=torch.bool)],) * 2)
+    VolumetricDice(EXCLUSIVE).attach(engine, "dice")
+    engine.run([0])
+    assert engine.state.metrics == {"dice": 1.0, "dice_a": 1.0, "dice_b": 1.0}
+
+
+def test_better_never_takes_nan() -> None:
+    assert better(0.5, -1)
+    assert not better(math.nan, -1)
+    assert not better(0.5, 0.5)
+
+
+def test_progress_writes_a_line_where_there_is_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    trainer = Engine(lambda *_: [{"loss": torch.tensor(0.5)}])
+    evaluator = Engine(lambda *_: None)
+    evaluator.state.metrics = {"dice": 0.75, "dice_a": 0.7, "dice_b": 0.8}
+    evaluator.state.key_metric_name = "dice"
+    evaluator.state.best_metric = 0.76
+    Progress(evaluator, every=2).attach(trainer)
+    with caplog.at_level(logging.INFO, logger="volseg.training"):
+        trainer.run([0, 1], max_epochs=4)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/4", "epoch 2/4", "epoch 4/4"]
+    assert "loss 0.500  Dice 0.750 (best 0.760)  [a 0.700, b 0.800]" in lines[0]
+
+
+def test_an_axial_slice_is_drawn_as_a_radiologist_sees_it() -> None:
+    image = np.zeros((6, 4))
+    masks = np.zeros((2, 6, 4), bool)
+    masks[0, 5, 3] = True  # the patient's right and front corner in RAS: largest X is right
+    picture = triptych(image, masks, np.zeros_like(masks), EXCLUSIVE)
+    assert picture.shape == (4, 18, 3)
+    rows, columns = np.nonzero(picture.sum(axis=2))
+    assert (rows.tolist(), columns.tolist()) == ([0], [6])  # front is up, right is left, in the reference's panel
+
+
+def test_a_mistyped_setting_is_refused_with_the_nearest_one() -> None:
+    config = {"learning_rate": 1, "train": {"trainer": {"max_epochs": 1}, "dataset": {"_target_": "CacheDataset"}}}
+    check_overrides(config, {"learning_rate": 2, "train#trainer#max_epochs": 3, "train#dataset#cache_rate": 0.5})
+    check_overrides(config, {"train::trainer::max_epochs": 3})
+    with pytest.raises(UsageError, match="did you mean --learning_rate"):
+        check_overrides(config, {"learningrate": 2})
+    with pytest.raises(UsageError, match=r"train\.json"):
+        check_overrides(config, {"zzz": 2})
+
+
+@pytest.mark.parametrize(
+    ("roi", "cure"),
+    [
+        ([64, 64, 50], r"\[64,64,64\]"),
+        ([32, 32, 32], r"\[64,32,32\]"),
+        ([100, 64, 64], r"\[96,64,64\]"),
+        ([10, 64, 64], r"\[32,64,64\]"),
+    ],
+)
+def test_a_window_that_the_network_cannot_take_is_refused_with_the_nearest(roi: list[int], cure: str) -> None:
+    with pytest.raises(BundleError, match=cure):
+        check_roi(roi, divisor=32)
+
+
+@pytest.mark.parametrize("roi", [None, 64, [64, 64], [64.0, 64, 64], "64,64,64", [0, 64, 64]])
+def test_a_window_that_is_none_is_refused(roi: object) -> None:
+    with pytest.raises(BundleError, match="three whole numbers"):
+        check_roi(roi, divisor=32)
+
+
+def test_a_cache_that_does_not_fit_is_refused_with_the_share_that_does() -> None:
+    check_memory(5, 10)
+    check_memory(5, None)
+    with pytest.raises(UsageError, match=r"cache_rate 0\.8"):
+        check_memory(10 * 2**30, 10 * 2**30)
+
+
+def test_pictures_write_one_file(tmp_path: Path) -> None:
+    from volseg.training import Pictures
+
+    item = {
+        "image": torch.rand(1, 8, 8, 4),
+        "label": torch.zeros(2, 8, 8, 4, dtype=torch.bool),
+        "pred": torch.ones(2, 8, 8, 4, dtype=torch.bool),
+    }
+    engine = Engine(lambda *_: [item])
+    Pictures(str(tmp_path), EXCLUSIVE).attach(engine)
+    for _ in range(3):
+        engine.run([0, 1])
+    assert len(list(tmp_path.iterdir())) == 1
