@@ -157,6 +157,8 @@ class LabelTable:
         if not isinstance(labels, Mapping):
             raise LabelError('dataset.json has no "labels" object; add {"background": 0, "organ": 1, ...}')
         if labels and all(isinstance(key, str) and key.isdigit() for key in labels):
+            if len(set(labels.values())) < len(labels):
+                raise LabelError(f"dataset.json gives several values one name: {dict(labels)}; name each value")
             labels = {str(name): int(value) for value, name in labels.items()}
         return cls.of(labels, dataset.get("volseg"))
 

@@ -1,0 +1,238 @@
+"""The label table: masks and label maps are inverse, and networks' channels become the right values."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from volseg.errors import LabelError
+from volseg.labels import Code, LabelTable, Region
+
+NAMES = [f"organ{i}" for i in range(8)]
+NESTED = LabelTable.of({"whole": [1, 2, 3], "core": [2, 3], "enhancing": 3})
+BOWELS = LabelTable.overlapping(["large_bowel", "small_bowel", "stomach"])
+
+overlapping = st.integers(1, 8).map(lambda count: LabelTable.overlapping(NAMES[:count]))
+exclusive = st.integers(1, 8).map(lambda count: LabelTable.exclusive(NAMES[:count]))
+shapes = st.tuples(*[st.integers(1, 5)] * 3)
+
+
+def masks_of(table):
+    return shapes.flatmap(lambda shape: hnp.arrays(bool, (len(table.regions), *shape)))
+
+
+def maps_of(table):
+    return hnp.arrays(np.uint8, shapes, elements=st.sampled_from(table.values))
+
+
+@given(overlapping.flatmap(lambda table: st.tuples(st.just(table), masks_of(table))))
+def test_overlapping_masks_survive_the_label_map(drawn):
+    table, masks = drawn
+    np.testing.assert_array_equal(table.masks(table.encode(masks)), masks)
+
+
+@given(st.one_of(overlapping, exclusive, st.just(NESTED)).flatmap(lambda t: st.tuples(st.just(t), maps_of(t))))
+def test_a_label_map_survives_its_masks(drawn):
+    table, label_map = drawn
+    back = table.encode(table.masks(label_map))
+    assert back.dtype == np.uint8
+    np.testing.assert_array_equal(back, label_map)
+
+
+@given(masks_of(NESTED))
+def test_encoding_loses_no_voxel_and_adds_none(masks):
+    np.testing.assert_array_equal(NESTED.encode(masks) > 0, masks.any(axis=0))
+
+
+def test_a_combination_that_no_value_stands_for_is_painted_in_order():
+    # whole, core, enhancing; what nested regions cannot say falls to the last region painted.
+    combinations = {(0, 0, 0): 0, (1, 0, 0): 1, (1, 1, 0): 2, (1, 1, 1): 3}
+    combinations |= {(0, 1, 0): 2, (0, 0, 1): 3, (1, 0, 1): 3, (0, 1, 1): 3}
+    masks = np.array(list(combinations), bool).T
+    assert NESTED.encode(masks).tolist() == list(combinations.values())
+
+
+def test_masks_that_share_a_voxel_without_a_value_for_it_give_the_last():
+    table = LabelTable.exclusive(["a", "b"])
+    assert table.encode(np.array([[1, 1, 0], [0, 1, 1]], bool)).tolist() == [1, 2, 2]
+
+
+def probabilities_of(table):
+    channels = hnp.arrays(np.float32, (table.channels, 3, 2, 4), elements=st.floats(0, 1, width=16))
+    return st.tuples(st.just(table), channels)
+
+
+@given(overlapping.filter(lambda table: table.overlap).flatmap(probabilities_of))
+def test_sigmoid_channels_are_decided_at_one_half(drawn):
+    table, probabilities = drawn
+    np.testing.assert_array_equal(table.decide(probabilities), table.encode(probabilities > 0.5))
+
+
+@given(exclusive.flatmap(probabilities_of))
+def test_softmax_channels_are_decided_by_the_largest(drawn):
+    table, probabilities = drawn
+    np.testing.assert_array_equal(table.decide(probabilities), probabilities.argmax(axis=0))
+
+
+def test_softmax_with_values_that_are_no_channel_numbers():
+    table = LabelTable.of({"a": 5, "b": [7, 9]})
+    assert (table.activation, table.channels) == ("softmax", 3)
+    probabilities = np.eye(3, dtype=np.float32)[:, [0, 1, 2]]
+    assert table.decide(probabilities).tolist() == [0, 5, 7]
+
+
+@pytest.mark.parametrize("table", [BOWELS, NESTED, LabelTable.exclusive(["a", "b"])])
+def test_another_number_of_channels_or_masks_is_refused(table):
+    with pytest.raises(LabelError, match=f"gave {table.channels + 1} channels, the table has {table.channels}"):
+        table.decide(np.zeros((table.channels + 1, 2, 2, 2), np.float32))
+    with pytest.raises(LabelError, match="masks were given"):
+        table.encode(np.zeros((len(table.regions) + 1, 2, 2, 2), bool))
+
+
+def test_channels_follow_overlap():
+    assert BOWELS.channel_names == ("large_bowel", "small_bowel", "stomach")
+    assert NESTED.activation == "sigmoid"
+    assert LabelTable.exclusive(["a", "b"]).channel_names == ("background", "a", "b")
+    # Several values, yet no voxel in two regions.
+    assert LabelTable.of({"tumour": [1, 2], "organ": 3}).activation == "softmax"
+
+
+LUNG = Region("left lung", (4,), (1, 2, 3), Code("44029006", "Left lung"))
+LESION = Region("lesion", (1, 2), (9, 8, 7), Code("L1", "Lesion", "99LOCAL"))
+
+
+@pytest.mark.parametrize("table", [BOWELS, NESTED, LabelTable.exclusive(NAMES), LabelTable((LUNG, LESION))])
+def test_dataset_json_carries_the_whole_table(table):
+    dataset = json.loads(json.dumps(table.to_dataset_json()))
+    assert LabelTable.from_dataset_json(dataset) == table
+    assert ("regions_class_order" in dataset) == any(len(region.values) > 1 for region in table.regions)
+
+
+def test_regions_class_order_paints_as_nnunet_does():
+    # nnU-Net: segmentation[probability of region i > 0.5] = regions_class_order[i], one region after the other.
+    assert NESTED.to_dataset_json()["regions_class_order"] == [1, 2, 3]
+    masks = NESTED.masks(np.array([0, 1, 2, 3], np.uint8))
+    painted = np.zeros(4, np.uint8)
+    for mask, value in zip(masks, NESTED.to_dataset_json()["regions_class_order"], strict=True):
+        painted[mask] = value
+    assert painted.tolist() == [0, 1, 2, 3]
+
+
+def test_the_decathlon_writes_value_to_name():
+    table = LabelTable.from_dataset_json({"labels": {"0": "background", "1": "Anterior", "2": "Posterior"}})
+    assert [(region.name, region.values) for region in table.regions] == [("Anterior", (1,)), ("Posterior", (2,))]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ({}, 'no "labels" object'),
+        ({"labels": ["a"]}, 'no "labels" object'),
+        ({"labels": {}}, "no region"),
+        ({"labels": {"background": 0}}, "no region"),
+        ({"labels": {"a": 0}}, "from 1 to 255"),
+        ({"labels": {"a": 256}}, "from 1 to 255"),
+        ({"labels": {"a": []}}, "from 1 to 255"),
+        ({"labels": {"a": 1.5}}, "expected a whole number"),
+        ({"labels": {"a": "12"}}, "expected a whole number"),
+        ({"labels": {"a": True}}, "expected a whole number"),
+        ({"labels": {"a": None}}, "expected a whole number"),
+        ({"labels": {"a": [1, "2"]}}, "expected a whole number"),
+        ({"labels": {"1": "a", "2": "a"}}, "several values one name"),
+        ({"labels": {"a": 1}, "volseg": "x"}, "must be objects"),
+        ({"labels": {"a": 1}, "volseg": {"colours": ["a"]}}, "must be objects"),
+        ({"labels": {"a": 1}, "volseg": {"colours": {"a": [1, 2]}}}, "colour"),
+        ({"labels": {"a": 1}, "volseg": {"codes": {"a": 5}}}, "code"),
+    ],
+)
+def test_a_wrong_declaration_is_refused(dataset, message):
+    with pytest.raises(LabelError, match=message):
+        LabelTable.from_dataset_json(dataset)
+
+
+def test_a_name_needs_to_be_there_once():
+    region = LabelTable.exclusive(["a"]).regions[0]
+    with pytest.raises(LabelError, match="repeat a name"):
+        LabelTable((region, region))
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_a_uint8_keeps_one_to_eight_overlapping_regions(count):
+    with pytest.raises(LabelError, match="keeps 1 to 8"):
+        LabelTable.overlapping([f"organ{i}" for i in range(count)])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int32", "int64", "float32", "float64", ">i2"])
+@pytest.mark.parametrize("order", "CF")
+def test_declared_values_pass_as_uint8(dtype, order):
+    label_map = np.array([[[0, 1], [3, 7]], [[7, 7], [0, 0]]]).astype(dtype, order=order)
+    checked = BOWELS.check(label_map)
+    assert checked.dtype == np.uint8
+    np.testing.assert_array_equal(checked, label_map)
+
+
+def test_a_mask_passes_where_1_is_declared():
+    assert LabelTable.exclusive(["a"]).check(np.array([True, False])).tolist() == [1, 0]
+    assert BOWELS.check(np.zeros((0, 4, 4), np.uint8)).shape == (0, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("label_map", "shown"),
+    [
+        (np.array([0, 8], np.uint8), "8"),
+        (np.array([0, 255], np.uint8), "255"),
+        (np.array([0, 300], np.int16), "300"),
+        (np.array([0, -1], np.int16), "-1"),
+        (np.array([0, 257], np.int64), "257"),  # 1 as uint8
+        (np.array([0, 0.5], np.float32), "0.5"),
+        (np.array([0, np.nan], np.float32), "nan"),
+        (np.array([0, np.inf], np.float32), "inf"),
+        (np.arange(20), "8, 9, 10, 11, 12, ..."),
+    ],
+)
+def test_an_undeclared_value_is_named(label_map, shown):
+    with pytest.raises(LabelError) as caught:
+        BOWELS.check(label_map, case="case1_day2")
+    assert str(caught.value).startswith(
+        f"case1_day2: the label map holds {shown}; dataset.json declares [0, 1, 2, 3, 4, 5, 6, 7]. "
+    )
+
+
+def test_the_check_changes_nothing():
+    label_map = np.array([0, 3], np.int16)
+    BOWELS.check(label_map)
+    assert (label_map.dtype, label_map.tolist()) == (np.int16, [0, 3])
+
+
+@given(maps_of(NESTED), st.integers(0, 255), st.sampled_from(["uint8", "int16", "float32"]))
+def test_the_check_finds_what_numpy_finds(label_map, value, dtype):
+    label_map = label_map.astype(dtype)
+    label_map[0, 0, 0] = value
+    if value in (0, 1, 2, 3):
+        np.testing.assert_array_equal(NESTED.check(label_map), label_map)
+    else:
+        with pytest.raises(LabelError, match=f"holds {value};"):
+            NESTED.check(label_map)
+
+
+def test_the_digest_tells_names_and_values_and_order_not_colours():
+    digests = [
+        table.digest
+        for table in (
+            LabelTable.of({"a": 1, "b": 2}),
+            LabelTable.of({"b": 2, "a": 1}),
+            LabelTable.of({"a": 1, "c": 2}),
+            LabelTable.of({"a": 1, "b": 3}),
+            LabelTable.of({"a": 1, "b": [2, 3]}),
+        )
+    ]
+    assert len(set(digests)) == 5
+    assert all(len(digest) == 12 for digest in digests)
+    red = LabelTable.of({"a": 1, "b": 2}, {"colours": {"a": [255, 0, 0]}})
+    assert red.digest == digests[0]
+    assert red != LabelTable.of({"a": 1, "b": 2})
