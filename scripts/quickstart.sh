@@ -37,7 +37,7 @@ run volseg convert uw_madison "$out/raw" "$out/cohort"
 run volseg check "$out/cohort"
 run volseg train swinunetr --dataset_dir "$out/cohort" --output_dir "$out/run" "$@"
 run volseg predict swinunetr "$out/cohort" --part validation --checkpoint "$out/run/model.pt" -o "$out/predictions"
-run volseg evaluate "$out/predictions" "$out/cohort" --part validation --title "Phantom, held-out patients" \
+run volseg evaluate "$out/predictions" "$out/cohort" --part validation --title Phantom \
     -o "$out/report"
 run volseg export slicer "$out/predictions" -o "$out/slicer"
 step=

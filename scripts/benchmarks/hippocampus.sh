@@ -52,7 +52,7 @@ run volseg train swinunetr --dataset_dir "$cohort" --output_dir data/runs/hippoc
 ended=$(date +%s)
 run volseg predict swinunetr "$cohort" --part validation --checkpoint data/runs/hippocampus/model.pt --device cpu \
     -o data/hippocampus_predictions
-run volseg evaluate data/hippocampus_predictions "$cohort" --part validation --title "Hippocampus, fold 0" \
+run volseg evaluate data/hippocampus_predictions "$cohort" --part validation --title Hippocampus \
     -o data/hippocampus_report
 
 printf '\ntraining took %s s\n\n' "$((ended - started))"
