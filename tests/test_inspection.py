@@ -1,0 +1,97 @@
+"""Inspection: every file is read, and what training would stumble over is told by key."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from volseg.cohort import CaseRow, Cohort, Fold, write_splits, write_table
+from volseg.inspection import inspect_cohort
+from volseg.volume import Volume, write_volume
+
+SHAPE = (5, 5, 4)
+AFFINE = np.diag([-2.0, -2, 5, 1])  # 0.02 ml a voxel
+
+
+def put(path, voxels=None, affine=AFFINE):
+    write_volume(path, Volume(np.ones(SHAPE, np.float32) if voxels is None else voxels, affine))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for key in "abc":
+        for channel in range(2):
+            put(tmp_path / ("imagesTs" if key == "c" else "imagesTr") / f"{key}_000{channel}.nii.gz")
+    label = np.zeros(SHAPE, np.uint8)
+    put(tmp_path / "labelsTr" / "b.nii.gz", label.copy())
+    label.flat[:50] = 1
+    put(tmp_path / "labelsTr" / "a.nii.gz", label)
+    entries = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "organ": 1, "lesion": 2}}
+    (tmp_path / "dataset.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+def test_a_sound_cohort_is_described(folder):
+    calls = []
+    found = inspect_cohort(Cohort.open(folder), progress=lambda done, total: calls.append((done, total)))
+    assert found.failed == {}
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert found.text.splitlines() == [
+        f"{folder}: 3 cases, 2 with labels, 3 patients, 0 suspect",
+        "channels T1, T2; median spacing 2 x 2 x 5 mm",
+        "  organ: in 1 of 2 labels, median 1.0 ml",
+        "  lesion: in 0 of 2 labels, in no case",
+        f"folds: {folder} has no splits.json; write it with `volseg split {folder}`",
+    ]
+
+
+def test_folds_patients_and_suspects_are_counted(folder):
+    rows = [CaseRow(key, "p1", "", SHAPE, (2, 2, 5), "LPS", "", ("suspect: cut",)) for key in "ac"]
+    write_table(folder / "cases.csv", rows)
+    write_splits(folder, [Fold(("a",), ("b",)), Fold(("b",), ("a",))])
+    text = inspect_cohort(Cohort.open(folder)).text
+    assert "3 cases, 2 with labels, 2 patients, 2 suspect" in text
+    assert text.endswith("folds: 1/1, 1/1")
+
+
+def not_finite(value):
+    voxels = np.ones(SHAPE, np.float32)
+    voxels[1, 2, 3] = value
+    return voxels
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def without_orientation(path):
+    image = nibabel.Nifti1Image(np.ones(SHAPE, np.float32), None)
+    path.write_bytes(gzip.compress(image.to_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("imagesTr/a_0001.nii.gz", lambda path: put(path, not_finite(np.nan)), "holds NaN or infinity"),
+        ("imagesTs/c_0000.nii.gz", lambda path: put(path, not_finite(np.inf)), "holds NaN or infinity"),
+        ("imagesTr/a_0001.nii.gz", lambda path: put(path, affine=np.eye(4)), "lie on different grids"),
+        ("labelsTr/a.nii.gz", lambda path: put(path, np.zeros((5, 5, 5), np.uint8)), "against 5 x 5 x 5"),
+        ("labelsTr/a.nii.gz", lambda path: put(path, np.full(SHAPE, 3, np.uint8)), "the label map holds 3"),
+        ("labelsTr/a.nii.gz", lambda path: put(path, np.full(SHAPE, 0.5, np.float32)), "the label map holds 0.5"),
+        ("imagesTr/a_0001.nii.gz", cut, "a_0001.nii.gz cannot be read"),
+        ("labelsTr/a.nii.gz", cut, "a.nii.gz cannot be read"),
+        ("imagesTr/a_0001.nii.gz", without_orientation, "a_0001.nii.gz states no orientation"),
+    ],
+)
+def test_each_fault_is_told_by_key_and_the_others_are_counted(folder, name, damage, message):
+    cohort = Cohort.open(folder)
+    damage(folder / name)
+    found = inspect_cohort(cohort)
+    key = "c" if "/c" in name else "a"
+    assert list(found.failed) == [key]
+    assert message in found.failed[key]
+    assert ("of 1 labels" if key == "a" else "of 2 labels") in found.text
