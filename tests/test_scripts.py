@@ -22,6 +22,7 @@ from typer.main import get_command
 import volseg
 from volseg.cli import app
 from volseg.errors import VolsegError
+from volseg.sources.phantom import phantom_keys
 from volseg.training.preflight import check_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -327,6 +328,12 @@ def test_the_table_of_settings_is_that_of_train_json() -> None:
         by_device = re.fullmatch(r"\$(.+) if @gpu else (.+)", value)
         expected = (by_device[2], by_device[1]) if by_device else (value, value)
         assert told[name] == expected, f"{name} is {value} in train.json"
+
+
+def test_the_readme_counts_the_phantom() -> None:
+    patients = [patient for patient, _ in phantom_keys()]
+    days = len(patients) // len(set(patients))
+    assert f"{len(set(patients))} patients with {days} treatment days each" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
