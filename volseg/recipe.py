@@ -87,8 +87,6 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     Raises:
         CheckpointError: absent, damaged, a pickle that would run code, or not one of volseg's.
     """
-    import pickle
-
     import torch
 
     path = Path(checkpoint)
@@ -96,8 +94,8 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
         raise CheckpointError(f"there is no checkpoint {path}; train first, or name one with --checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+    except Exception as error:  # a damaged pickle raises errors of any kind
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
         raise CheckpointError(f"{path} is damaged or no safe checkpoint ({reason})") from error
     if not isinstance(content, dict) or "recipe" not in content:
         raise CheckpointError(f"{path} holds no recipe, so it was not trained with volseg")
