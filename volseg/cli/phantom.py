@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 def phantom(
     raw: Path = typer.Argument(help="New folder for slices and train.csv."),
-    patients: int = typer.Option(8, min=1, help="How many patients."),
+    patients: int = typer.Option(14, min=1, help="How many patients."),
     days: int = typer.Option(3, min=1, help="Treatment days a patient."),
     seed: int = typer.Option(0, help="Another seed, other patients."),
     workers: int = typer.Option(2, min=1, help="Threads."),
