@@ -15,19 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volseg.cohort import (
-    COLUMNS,
-    CaseRow,
-    Cohort,
-    Fold,
-    read_splits,
-    read_table,
-    split_by_patient,
-    write_splits,
-    write_table,
-)
+from volseg.case_table import COLUMNS, CaseRow, read_table, write_table
+from volseg.cohort import Cohort
 from volseg.conversion import write_cohort
 from volseg.errors import CohortError, GeometryError, LabelError, UsageError, VolumeError
+from volseg.folds import Fold, read_splits, split_by_patient, write_splits
 from volseg.volume import Volume, write_volume
 
 DATASET = {

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from volseg.case import Case
-from volseg.cohort import Cohort, Fold, read_splits, split_by_patient, write_splits
+from volseg.cohort import Cohort
 from volseg.conversion import open_cohort, write_cohort
 from volseg.errors import CohortError, LabelError, SourceError, UsageError, VolumeError
+from volseg.folds import Fold, read_splits, split_by_patient, write_splits
 from volseg.labels import LabelTable
 from volseg.sources.phantom import write_phantom
 from volseg.sources.uw_madison import UwMadison

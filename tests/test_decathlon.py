@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -254,3 +255,15 @@ def test_hippocampus_cases_are_converted_as_nibabel_reads_them(shared_data, tmp_
         assert cohort.rows[key].shape == oracle.shape
         assert cohort.rows[key].orientation == "RAS"
     assert cohort.median_spacing_mm() == [1, 1, 1]
+
+
+def test_a_cohort_of_volseg_read_again_keeps_its_patients(tmp_path: Path) -> None:
+    from volseg.sources.phantom import write_phantom
+    from volseg.sources.uw_madison import UwMadison
+
+    write_phantom(tmp_path / "raw", patients=2, days=2)
+    write_cohort(UwMadison(tmp_path / "raw"), tmp_path / "cohort")
+    write_cohort(Decathlon(tmp_path / "cohort"), tmp_path / "again")
+    tables = [(tmp_path / name / "splits.json").read_text() for name in ("cohort", "again")]
+    assert tables[0] == tables[1]
+    assert {row.patient for row in Cohort.open(tmp_path / "again").rows.values()} == {"case201", "case202"}

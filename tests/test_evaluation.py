@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from volseg.cohort import COLUMNS, Cohort
+from volseg.case_table import COLUMNS
+from volseg.cohort import Cohort
 from volseg.errors import UsageError
 from volseg.evaluation import Row, evaluate
 from volseg.labels import LabelTable

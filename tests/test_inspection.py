@@ -9,7 +9,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from volseg.cohort import CaseRow, Cohort, Fold, write_splits, write_table
+from volseg.case_table import CaseRow, write_table
+from volseg.cohort import Cohort
+from volseg.folds import Fold, write_splits
 from volseg.inspection import inspect_cohort
 from volseg.volume import Volume, write_volume
 

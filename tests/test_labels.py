@@ -236,3 +236,8 @@ def test_the_digest_tells_names_and_values_and_order_not_colours():
     red = LabelTable.of({"a": 1, "b": 2}, {"colours": {"a": [255, 0, 0]}})
     assert red.digest == digests[0]
     assert red != LabelTable.of({"a": 1, "b": 2})
+
+
+def test_the_ignore_label_of_nnunet_is_refused() -> None:
+    with pytest.raises(LabelError, match="ignore"):
+        LabelTable.from_dataset_json({"labels": {"background": 0, "organ": 1, "ignore": 2}})

@@ -1,10 +1,8 @@
-"""The cohort folder: an nnU-Net v2 raw dataset on disk, opened, listed and split by patient."""
+"""The cohort folder: an nnU-Net v2 raw dataset on disk, opened and listed."""
 
 from __future__ import annotations
 
-import csv
 import json
-import random
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,78 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from volseg.case import Case
+from volseg.case_table import CaseRow, read_table
 from volseg.errors import CohortError, UsageError, VolumeError
+from volseg.folds import Fold, read_splits
 from volseg.labels import LabelTable
-from volseg.volume import atomic, read_grid, read_volume
+from volseg.volume import read_grid, read_volume
 
 FILE_ENDING = ".nii.gz"
-COLUMNS = ("key", "patient", "session", "shape", "spacing_mm", "orientation", "source", "warnings")
-_RAS_AXIS = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
-
-
-@dataclass(frozen=True)
-class CaseRow:
-    """One line of `cases.csv`: what a case is, without its voxels."""
-
-    key: str
-    patient: str
-    session: str
-    shape: tuple[int, ...]
-    spacing_mm: tuple[float, ...]
-    orientation: str
-    source: str
-    warnings: tuple[str, ...]
-
-    @property
-    def suspect(self) -> bool:
-        """Whether the case carries a warning that keeps it out of folds."""
-        return any(warning.startswith("suspect") for warning in self.warnings)
-
-    def along_ras(self, values: Sequence[float]) -> tuple[float, float, float]:
-        """One value an array axis, in the order right-left, anterior-posterior, superior-inferior."""
-        x, y, z = (value for _, value in sorted(zip(map(_RAS_AXIS.get, self.orientation), values, strict=True)))
-        return x, y, z
-
-    def to_csv(self) -> dict[str, str]:
-        """The row as text: sizes joined by `x`, warnings by `; `."""
-        return {
-            "key": self.key,
-            "patient": self.patient,
-            "session": self.session,
-            "shape": "x".join(map(str, self.shape)),
-            "spacing_mm": "x".join(f"{mm:.6g}" for mm in self.spacing_mm),
-            "orientation": self.orientation,
-            "source": self.source,
-            "warnings": "; ".join(self.warnings),
-        }
-
-    @classmethod
-    def from_csv(cls, row: Mapping[str, str]) -> CaseRow:
-        """The inverse of `to_csv`.
-
-        Raises:
-            ValueError: a field that is absent or makes no sense.
-        """
-        absent = [name for name in COLUMNS if row.get(name) is None]
-        if absent:
-            raise ValueError(f"a row has no {', '.join(absent)}")
-        shape = tuple(int(n) for n in row["shape"].split("x"))
-        spacing = tuple(float(mm) for mm in row["spacing_mm"].split("x"))
-        axes = sorted(_RAS_AXIS.get(letter, -1) for letter in row["orientation"])
-        if not len(shape) == len(spacing) == 3 or axes != [0, 1, 2]:
-            raise ValueError(f"{row['key']} has a shape, spacing or orientation without three axes")
-        warnings = tuple(warning for warning in row["warnings"].split("; ") if warning)
-        return cls(
-            row["key"], row["patient"], row["session"], shape, spacing, row["orientation"], row["source"], warnings
-        )
-
-
-@dataclass(frozen=True)
-class Fold:
-    """The keys to train on and the keys to validate on."""
-
-    training: tuple[str, ...]
-    validation: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,86 +186,6 @@ class Cohort:
             return self.rows[key]
         except KeyError:
             raise CohortError(f"there is no case {key!r} in {self.folder}") from None
-
-
-def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, suspects: bool = False) -> list[Fold]:
-    """Folds in which each case is validated once and no patient stands on both sides.
-
-    Patients are shuffled with `seed` and dealt, those with most cases first, to the fold with fewest cases so far.
-
-    Args:
-        rows: the labelled cases.
-        folds: how many.
-        seed: another seed, another split.
-        suspects: keep the cases marked as suspect, which are left out otherwise.
-
-    Raises:
-        UsageError: fewer patients than folds.
-    """
-    by_patient: dict[str, list[str]] = {}
-    for row in sorted(rows, key=lambda row: row.key):
-        if suspects or not row.suspect:
-            by_patient.setdefault(row.patient, []).append(row.key)
-    if len(by_patient) < 2:
-        raise UsageError(f"a split needs at least 2 patients with labels, there are {len(by_patient)}")
-    if folds < 2 or len(by_patient) < folds:
-        raise UsageError(
-            f"{folds} folds were asked for and there are {len(by_patient)} patients; ask for 2 to {len(by_patient)}"
-        )
-    patients = sorted(by_patient)
-    random.Random(seed).shuffle(patients)
-    patients.sort(key=lambda patient: -len(by_patient[patient]))
-    held_out: list[list[str]] = [[] for _ in range(folds)]
-    for patient in patients:
-        min(held_out, key=len).extend(by_patient[patient])
-    everything = sorted(key for keys in by_patient.values() for key in keys)
-    return [Fold(tuple(key for key in everything if key not in set(out)), tuple(sorted(out))) for out in held_out]
-
-
-def read_splits(path: Path) -> list[Fold]:
-    """Read `splits.json`; whether its keys are known is left to `Cohort.folds`.
-
-    Raises:
-        CohortError: it is no list of folds, or an empty one.
-    """
-    try:
-        folds = [Fold(_words(fold["training"]), _words(fold["validation"])) for fold in json.loads(path.read_text())]
-    except (ValueError, TypeError, KeyError) as error:
-        raise CohortError(f"{path} is not a list of training and validation keys ({error}); split again") from error
-    if not folds:
-        raise CohortError(f"{path} has no fold; split again")
-    return folds
-
-
-def _words(keys: object) -> tuple[str, ...]:
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise TypeError(f"expected a list of keys, got {keys!r}")
-    return tuple(keys)
-
-
-def write_splits(folder: Path, folds: Sequence[Fold]) -> None:
-    """Write `splits.json`, in the form of nnU-Net's `splits_final.json`."""
-    content = [{"training": list(fold.training), "validation": list(fold.validation)} for fold in folds]
-    with atomic(folder / "splits.json") as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def read_table(path: Path) -> list[CaseRow]:
-    """Read `cases.csv`."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [CaseRow.from_csv(row) for row in csv.DictReader(file)]
-    except (ValueError, csv.Error) as error:
-        raise CohortError(f"{path} is damaged ({error}); convert again to write it anew") from error
-    return rows
-
-
-def write_table(path: Path, rows: Iterable[CaseRow]) -> None:
-    """Write `cases.csv`, sorted by key."""
-    with atomic(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row.to_csv() for row in sorted(rows, key=lambda row: row.key))
 
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:

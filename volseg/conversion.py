@@ -12,17 +12,10 @@ from typing import Any
 
 import volseg
 from volseg.case import Case, Source, check_key
-from volseg.cohort import (
-    FILE_ENDING,
-    CaseRow,
-    Cohort,
-    read_dataset_json,
-    read_splits,
-    split_by_patient,
-    write_splits,
-    write_table,
-)
+from volseg.case_table import CaseRow, write_table
+from volseg.cohort import FILE_ENDING, Cohort, read_dataset_json
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
+from volseg.folds import read_splits, split_by_patient, write_splits
 from volseg.geometry import orientation
 from volseg.labels import LabelTable
 from volseg.volume import Volume, atomic, write_volume

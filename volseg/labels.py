@@ -152,6 +152,9 @@ class LabelTable:
 
         >>> LabelTable.from_dataset_json({"labels": {"0": "background", "1": "Anterior"}}).names
         ('Anterior',)
+
+        Raises:
+            LabelError: no labels, or labels that make no table.
         """
         labels = dataset.get("labels")
         if not isinstance(labels, Mapping):
@@ -160,6 +163,11 @@ class LabelTable:
             if len(set(labels.values())) < len(labels):
                 raise LabelError(f"dataset.json gives several values one name: {dict(labels)}; name each value")
             labels = {str(name): int(value) for value, name in labels.items()}
+        if "ignore" in labels:
+            raise LabelError(
+                'dataset.json declares nnU-Net\'s "ignore" label, which volseg would train as an organ; '
+                "give these voxels a real label, or leave the cases out"
+            )
         return cls.of(labels, dataset.get("volseg"))
 
     def to_dataset_json(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.case import Case
+from volseg.case_table import read_table
 from volseg.cohort import read_dataset_json
 from volseg.errors import SourceError, VolumeError
 from volseg.labels import LabelTable
@@ -33,6 +34,8 @@ class Decathlon:
     The decathlon lists its files in `training` and `test` and stores channels as a fourth axis; nnU-Net v2 stores one
     file a channel, `KEY_0000.nii.gz`, and lists nothing. The source is told by `modality` or `channel_names`.
     Layout: Antonelli et al. 2022, doi:10.1038/s41467-022-30695-9; Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
+
+    A `cases.csv` in the folder, as volseg's own cohorts have, keeps patients and warnings.
 
     Args:
         raw: the folder that holds dataset.json.
@@ -57,6 +60,8 @@ class Decathlon:
         self.labels = LabelTable.from_dataset_json(dataset)
         listed = isinstance(dataset.get("training"), list)
         self._files = self._listed(dataset) if listed else self._found(len(self.channel_names))
+        table = self.raw / "cases.csv"
+        self._rows = {row.key: row for row in read_table(table)} if table.is_file() else {}
         if not self._files:
             raise SourceError(f"{self.raw} holds no case; the decathlon keeps them in imagesTr and labelsTr")
 
@@ -71,7 +76,7 @@ class Decathlon:
     def digest(self, key: str) -> str:
         """Changes with the name, size or time of any file of the case."""
         files = self._files[key]
-        facts: list[Any] = [self.kind, 1, self.channel_names, self.labels.digest]
+        facts: list[Any] = [self.kind, 1, self.channel_names, self.labels.digest, self._known(key)]
         for path in (*files.images, *([files.label] if files.label else [])):
             try:
                 stat = path.stat()
@@ -96,7 +101,13 @@ class Decathlon:
         if files.label is not None:
             stored = read_volume(files.label)
             label = Volume(self.labels.check(stored.voxels, case=key), stored.affine_ras)
-        return Case(key, key, "", channels, label, files.images[0].name)
+        patient, session, warnings = self._known(key)
+        return Case(key, patient, session, channels, label, files.images[0].name, warnings)
+
+    def _known(self, key: str) -> tuple[str, str, tuple[str, ...]]:
+        """Patient, session and warnings, as a `cases.csv` in the folder states them; else each case is a patient."""
+        row = self._rows.get(key)
+        return (row.patient, row.session, row.warnings) if row else (key, "", ())
 
     def _listed(self, dataset: dict[str, Any]) -> dict[str, _Files]:
         files: dict[str, _Files] = {}
