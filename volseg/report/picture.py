@@ -1,0 +1,203 @@
+"""Pictures of slices: grey image, filled regions, contours of one pixel, differences; arrays in, pixels out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from volseg.errors import LabelError, UsageError
+from volseg.labels import LabelTable
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Colour = tuple[int, int, int]
+
+FILL = 0.45  # share of the colour in a filled region
+# Apart from each other and from the palette of the label table, for colour-blind readers too.
+MISSED: Colour = (220, 38, 127)
+INVENTED: Colour = (255, 220, 60)
+CONFUSED: Colour = (255, 255, 255)
+
+
+def grey_levels(image: NDArray[Any], *, window: tuple[float, float] | None = None) -> Pixels:
+    """The image in 256 levels of grey.
+
+    Args:
+        image: any shape and scale; NaN and infinity become black.
+        window: values shown black and white; None for the 1st and 99th percentile.
+
+    >>> grey_levels(np.array([0.0, 5.0, 10.0]), window=(0, 10)).tolist()
+    [0, 128, 255]
+    """
+    finite = np.isfinite(image)
+    low, high = window if window is not None else _percentiles(image[finite])
+    scaled = (np.where(finite, image, low) - low) / max(float(high - low), 1e-6)
+    return np.asarray((np.clip(scaled, 0, 1) * 255).round(), dtype=np.uint8)
+
+
+def panel(
+    grey: Pixels,
+    masks: NDArray[np.bool_] | None = None,
+    colours: Sequence[Colour] = (),
+    *,
+    fill: float = FILL,
+    line: bool = False,
+    lines: NDArray[np.bool_] | None = None,
+    pixel_mm: tuple[float, float] = (1.0, 1.0),
+    scale: int = 1,
+) -> Pixels:
+    """One slice with its regions filled, outlined, or both.
+
+    Contours are one pixel wide after enlarging, on the inner side of the voxels' edges: nothing is smoothed.
+
+    Args:
+        grey: (rows, columns) as seen on the screen (see `View.apply`).
+        masks: (R, rows, columns), filled; None for none.
+        colours: one a mask.
+        fill: share of the colour in the filled regions; 0 for none.
+        line: outline the masks too.
+        lines: (R, rows, columns), further masks outlined in the same colours (a prediction over a filled reference).
+        pixel_mm: height and width of a stored pixel; the picture has square pixels.
+        scale: how many pixels the shorter side of a stored pixel becomes.
+
+    Returns:
+        (height, width, 3).
+
+    Raises:
+        LabelError: masks and colours that do not match.
+        UsageError: a scale below 1.
+
+    >>> square = np.zeros((1, 4, 4), bool)
+    >>> square[0, 1:3, 1:3] = True
+    >>> panel(np.zeros((4, 4), np.uint8), square, [(200, 100, 0)], fill=0.5)[1, 1].tolist()
+    [100, 50, 0]
+    """
+    size = panel_size((grey.shape[0], grey.shape[1]), pixel_mm=pixel_mm, scale=scale)
+    picture = np.repeat(_smooth(grey, size)[..., None], 3, axis=2).astype(np.float64)
+    outlined = []
+    for group, filled, drawn in ((masks, fill, line), (lines, 0.0, True)):
+        if group is None:
+            continue
+        if len(group) != len(colours) or group.shape[1:] != grey.shape:
+            raise LabelError(
+                f"masks of shape {group.shape} were given for {len(colours)} colours and an image of shape {grey.shape}"
+            )
+        for mask, colour in zip(group, colours, strict=True):
+            large = _nearest(mask, size)
+            if filled:
+                picture[large] = (1 - filled) * picture[large] + filled * np.array(colour)
+            if drawn:
+                outlined.append((outline(large), colour))
+    for border, colour in outlined:
+        picture[border] = colour
+    return picture.round().astype(np.uint8)
+
+
+def triptych(
+    grey: Pixels,
+    reference: NDArray[np.bool_],
+    prediction: NDArray[np.bool_],
+    labels: LabelTable,
+    *,
+    fill: float = FILL,
+    line: bool = False,
+    pixel_mm: tuple[float, float] = (1.0, 1.0),
+    scale: int = 1,
+) -> Pixels:
+    """Image, reference and prediction side by side.
+
+    Args:
+        grey: (rows, columns) as seen on the screen.
+        reference: (R, rows, columns).
+        prediction: (R, rows, columns).
+        labels: R regions and their colours.
+        fill: as in `panel`.
+        line: as in `panel`.
+        pixel_mm: as in `panel`.
+        scale: as in `panel`.
+
+    Returns:
+        (height, 3 x width, 3).
+    """
+    colours = [region.colour for region in labels.regions]
+    return np.concatenate(
+        [
+            panel(grey, masks, colours, fill=fill, line=line, pixel_mm=pixel_mm, scale=scale)
+            for masks in (None, reference, prediction)
+        ],
+        axis=1,
+    )
+
+
+def difference_masks(reference: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where the two disagree: only missed, only invented, and both at once (one region taken for another).
+
+    Args:
+        reference: (R, ...).
+        prediction: (R, ...).
+
+    Returns:
+        (3, ...), no voxel in two of them; their colours are `DIFFERENCE_COLOURS`.
+
+    >>> reference, prediction = np.array([[1, 1, 0], [0, 0, 0]], bool), np.array([[0, 0, 1], [1, 0, 0]], bool)
+    >>> difference_masks(reference, prediction).astype(int).tolist()
+    [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
+    """
+    missed = (reference & ~prediction).any(axis=0)
+    invented = (prediction & ~reference).any(axis=0)
+    return np.stack([missed & ~invented, invented & ~missed, missed & invented])
+
+
+DIFFERENCE_COLOURS: tuple[Colour, Colour, Colour] = (MISSED, INVENTED, CONFUSED)
+DIFFERENCE_NAMES = ("missed", "invented", "another region")
+
+
+def panel_size(shape: tuple[int, int], *, pixel_mm: tuple[float, float], scale: int) -> tuple[int, int]:
+    """Height and width of the panel of a slice.
+
+    >>> panel_size((10, 20), pixel_mm=(3.0, 1.5), scale=2)
+    (40, 40)
+    """
+    if scale < 1:
+        raise UsageError(f"the scale {scale} was asked for, expected at least 1")
+    fine = min(pixel_mm)
+    return (
+        max(1, round(shape[0] * pixel_mm[0] / fine * scale)),
+        max(1, round(shape[1] * pixel_mm[1] / fine * scale)),
+    )
+
+
+def outline(mask: Mask) -> Mask:
+    """The pixels of a mask with one of their four neighbours outside: its inner contour, one pixel wide.
+
+    >>> outline(np.ones((3, 3), bool)).astype(int).tolist()
+    [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
+    """
+    around = np.pad(mask, 1)
+    inside = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    return mask & ~inside
+
+
+def _percentiles(values: NDArray[Any]) -> tuple[float, float]:
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.percentile(values, (1, 99)).tolist()
+    return low, high
+
+
+def _smooth(grey: Pixels, size: tuple[int, int]) -> Pixels:
+    if grey.shape == size:
+        return grey
+    height, width = size
+    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BICUBIC), dtype=np.uint8)
+
+
+def _nearest(mask: Mask, size: tuple[int, int]) -> Mask:
+    if mask.shape == size:
+        return mask
+    rows, columns = ((2 * np.arange(n) + 1) * m // (2 * n) for n, m in zip(size, mask.shape, strict=True))
+    return mask[np.ix_(rows, columns)]
