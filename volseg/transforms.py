@@ -14,6 +14,7 @@ import torch
 from monai import transforms as mt
 from monai.config import KeysCollection
 from monai.data import MetaTensor
+from torch import Tensor
 
 from volseg.errors import VolsegError, VolumeError
 from volseg.geometry import space_difference
@@ -211,66 +212,58 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         return MetaTensor(torch.from_numpy(np.ascontiguousarray(voxels)), affine=affine.clone(), meta=meta)
 
 
-class TargetOfLabelMapd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
+class _OfLabelTable(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
+    """Replaces each item by what `change` makes of it with a label table."""
+
+    def __init__(self, keys: KeysCollection, *, labels: LabelTable) -> None:
+        super().__init__(keys)
+        self.labels = labels
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Change the items of all keys."""
+        return {**data, **{key: self.change(data[key], key) for key in self.keys}}
+
+    def change(self, tensor: MetaTensor, key: Hashable) -> Tensor:
+        """The new item."""
+        raise NotImplementedError
+
+
+class TargetOfLabelMapd(_OfLabelTable):
     """A label map (1, X, Y, Z) as class numbers 0 to K (1, X, Y, Z), or as masks (R, X, Y, Z) where regions overlap."""
 
-    def __init__(self, keys: KeysCollection, *, labels: LabelTable) -> None:
-        super().__init__(keys)
-        self.labels = labels
-        self._classes = np.zeros(256, np.uint8)
-        for number, region in enumerate(labels.regions, start=1):
-            self._classes[list(region.values)] = number
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each label map by the network's target."""
-        item = dict(data)
-        for key in self.keys:
-            label = item[key]
-            values = label.numpy().astype(np.uint8)[0]
-            target = self.labels.masks(values).view(np.uint8) if self.labels.overlap else self._classes[values][None]
-            item[key] = MetaTensor(
-                torch.from_numpy(target), meta=label.meta, applied_operations=label.applied_operations
-            )
-        return item
+    def change(self, tensor: MetaTensor, _: Hashable) -> MetaTensor:
+        """The target, with the label map's grid and history."""
+        values = tensor.numpy().astype(np.uint8)[0]
+        if self.labels.overlap:
+            target = self.labels.masks(values).view(np.uint8)
+        else:
+            classes = np.zeros(256, np.uint8)
+            for number, region in enumerate(self.labels.regions, start=1):
+                classes[list(region.values)] = number
+            target = classes[values][None]
+        return MetaTensor(torch.from_numpy(target), meta=tensor.meta, applied_operations=tensor.applied_operations)
 
 
-class RegionMasksd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
-    """Logits (channels, ...) or targets as bool masks (R, ...)."""
+class RegionMasksd(_OfLabelTable):
+    """Logits (channels, ...) or, under the key `label`, targets as bool masks (R, ...)."""
 
-    def __init__(self, keys: KeysCollection, *, labels: LabelTable) -> None:
-        super().__init__(keys)
-        self.labels = labels
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each tensor by its masks; `label` is a target, anything else is logits."""
-        item = dict(data)
-        for key in self.keys:
-            tensor = torch.as_tensor(item[key])
-            if isinstance(tensor, MetaTensor):
-                tensor = tensor.as_tensor()
-            if self.labels.overlap:
-                item[key] = tensor > 0  # masks are 0 or 1; a logit above 0 is a probability above 0.5
-            else:
-                classes = tensor[0] if key == "label" else tensor.max(dim=0)[1]
-                item[key] = torch.stack([classes == number for number in range(1, self.labels.channels)])
-        return item
+    def change(self, tensor: MetaTensor, key: Hashable) -> Tensor:
+        """The masks, as a plain tensor."""
+        tensor = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+        if self.labels.overlap:
+            masks: Tensor = tensor > 0  # targets are 0 or 1; a logit above 0 is a probability above 0.5
+            return masks
+        classes = tensor[0] if key == "label" else tensor.max(dim=0)[1]
+        return torch.stack([classes == number for number in range(1, self.labels.channels)])
 
 
-class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
+class Decided(_OfLabelTable):
     """Probabilities (channels, X, Y, Z) as a uint8 label map (1, X, Y, Z)."""
 
-    def __init__(self, keys: KeysCollection, *, labels: LabelTable) -> None:
-        super().__init__(keys)
-        self.labels = labels
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each tensor by the decision."""
-        item = dict(data)
-        for key in self.keys:
-            probabilities = item[key]
-            label_map = self.labels.decide(probabilities.detach().cpu().numpy())
-            item[key] = MetaTensor(torch.from_numpy(label_map[None]), affine=probabilities.affine)
-        return item
+    def change(self, tensor: MetaTensor, _: Hashable) -> MetaTensor:
+        """The decision, on the same grid."""
+        label_map = self.labels.decide(tensor.detach().cpu().numpy())
+        return MetaTensor(torch.from_numpy(label_map[None]), affine=tensor.affine)
 
 
 class SaveLabelMapd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
