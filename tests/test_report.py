@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from volseg.errors import UsageError
-from volseg.evaluation import Row
+from volseg.evaluation import METRICS, Row
 from volseg.report import Summary, summarise, write_report
 
 DETAILS = {"cohort": "test cohort", "model": "none"}
@@ -122,7 +122,8 @@ def test_the_csv_holds_every_row_and_leaves_the_undefined_empty(tmp_path):
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == len(ROWS)
-    assert lines[0] == {
+    assert list(lines[0]) == ["key", "patient", "region", "outcome", *(metric.name for metric in METRICS), "error"]
+    assert {name: value for name, value in lines[0].items() if value} == {
         "key": "p1_1",
         "patient": "p1",
         "region": "colon",
@@ -130,8 +131,9 @@ def test_the_csv_holds_every_row_and_leaves_the_undefined_empty(tmp_path):
         "hd95_mm": "4.0",
         "reference_ml": "10",
         "predicted_ml": "12",
+        "volume_error_ml": "2",
+        "volume_error_percent": "20.0",
         "outcome": "both present",
-        "error": "",
     }
     assert (lines[1]["dice"], lines[1]["hd95_mm"], lines[1]["outcome"]) == ("", "", "both empty")
     failed = lines[6]

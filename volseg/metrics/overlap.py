@@ -21,6 +21,16 @@ DICE_DEFINITION = (
     "doi:10.2307/1932409). Missed (P empty, R not) and invented (R empty, P not) count as 0; both empty is undefined "
     "and left out."
 )
+JACCARD_DEFINITION = (
+    "Jaccard = |P and R| / |P or R| over voxels (Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x). Missed and "
+    "invented count as 0; both empty is undefined and left out."
+)
+PRECISION_DEFINITION = (
+    "Precision = |P and R| / |P|, the share of the prediction that is right. Defined only where something is predicted."
+)
+RECALL_DEFINITION = (
+    "Recall = |P and R| / |R|, the share of the reference that is found. Defined only where the reference is present."
+)
 
 
 def dice(prediction: Mask, reference: Mask) -> float:

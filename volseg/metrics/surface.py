@@ -22,6 +22,22 @@ HD95_DEFINITION = (
     "Defined only where both masks are present: a missed or invented region has no HD95 and is counted apart."
 )
 
+HAUSDORFF_DEFINITION = (
+    "Hausdorff distance = the largest of all distances that HD95 takes its percentiles of (Huttenlocher 1993, "
+    "doi:10.1109/34.232073); one stray voxel decides it. Defined only where both masks are present."
+)
+
+MEAN_SURFACE_DISTANCE_DEFINITION = (
+    "Mean surface distance = the mean in mm of the distances from each boundary voxel of either mask to the other's "
+    "boundary, both directions pooled (average symmetric surface distance, Heimann 2009, "
+    "doi:10.1109/TMI.2009.2013851). Defined only where both masks are present."
+)
+
+SURFACE_DICE_DEFINITION = (
+    "Surface Dice = the share of the boundary voxels of both masks that lie within the tolerance of the other's "
+    "boundary (Nikolov 2021, doi:10.2196/26151). Missed and invented count as 0; both empty is undefined and left out."
+)
+
 # Larger leaves build sooner; the tree answers one batch only.
 _LEAF_SIZE = 32
 

@@ -123,17 +123,6 @@ def summarise(rows: Sequence[Row]) -> Summary:
     )
 
 
-def volume_error_ml(row: Row) -> float | None:
-    """Predicted minus reference volume; None where both are empty or the case failed.
-
-    >>> volume_error_ml(Row("a", "p", "colon", reference_ml=9.0, predicted_ml=8.0, outcome="both present"))
-    -1.0
-    """
-    if row.reference_ml is None or row.predicted_ml is None or row.outcome == "both empty":
-        return None
-    return row.predicted_ml - row.reference_ml
-
-
 def _check_once(scored: Sequence[Row], failures: Sequence[Row]) -> None:
     seen = Counter((row.key, row.region) for row in scored)
     failed = Counter(row.key for row in failures)
@@ -145,7 +134,7 @@ def _check_once(scored: Sequence[Row], failures: Sequence[Row]) -> None:
 
 def _region(name: str, rows: Sequence[Row]) -> RegionSummary:
     patients = [row.patient for row in rows]
-    errors = [volume_error_ml(row) for row in rows]
+    errors = [row.volume_error_ml for row in rows]
     return RegionSummary(
         region=name,
         cases=len(rows),
@@ -193,4 +182,4 @@ def _defined(number: float) -> float | None:
 
 
 def _badness(row: Row) -> tuple[float, float, str, str]:
-    return row.dice or 0.0, -abs(volume_error_ml(row) or 0.0), row.key, row.region
+    return row.dice or 0.0, -abs(row.volume_error_ml or 0.0), row.key, row.region

@@ -6,15 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from volseg.evaluation import Row
+from volseg.evaluation import METRICS, Row
 from volseg.metrics.interval import DRAWS, LEVEL, SEED
 from volseg.metrics.overlap import DICE_DEFINITION
 from volseg.metrics.surface import HD95_DEFINITION
-from volseg.report.summary import RegionSummary, Spread, Summary, summarise, volume_error_ml
+from volseg.report.summary import RegionSummary, Spread, Summary, summarise
 from volseg.volume import atomic
 
 SCHEMA = "volseg.report/1"
@@ -86,13 +85,13 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str, details: Mapp
 def rows_as_csv(rows: Sequence[Row]) -> str:
     """One line a row, in their order; an undefined value is an empty field.
 
-    >>> print(rows_as_csv([Row("a", "p", "colon", dice=1 / 3)]), end="")
-    key,patient,region,dice,hd95_mm,reference_ml,predicted_ml,outcome,error
-    a,p,colon,0.333333,,,,,
+    >>> print(rows_as_csv([Row("a", "p", "colon", dice=1 / 3)]))
+    key,patient,region,outcome,dice,hd95_mm,...,error
+    a,p,colon,,0.333333,,...
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = [field.name for field in fields(Row)]
+    columns = ["key", "patient", "region", "outcome", *(metric.name for metric in METRICS), "error"]
     writer.writerow(columns)
     writer.writerows([_rounded(getattr(row, column)) for column in columns] for row in rows)
     return text.getvalue()
@@ -254,7 +253,7 @@ def _worst(rows: Sequence[Row]) -> list[str]:
                 _number(row.hd95_mm, ".2f"),
                 _number(row.reference_ml, ".2f"),
                 _number(row.predicted_ml, ".2f"),
-                _number(volume_error_ml(row), "+.2f"),
+                _number(row.volume_error_ml, "+.2f"),
                 row.outcome or _NONE,
             ]
             for row in rows
