@@ -82,6 +82,19 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         main(["check", str(tmp_path / "nowhere"), "--debug"])
 
 
+def test_what_nobody_foresaw_is_one_line_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("volseg.cohort.Cohort.open", fail)
+    assert told(capsys, "check", tmp_path) == (
+        1,
+        "volseg: unexpected ZeroDivisionError: by zero; --debug shows where\n",
+    )
+
+
 def test_some_failed_cases_make_exit_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     raw, cohort = tmp_path / "raw", tmp_path / "cohort"
     assert told(capsys, "phantom", raw, "--patients", "2", "--days", "1")[0] == 0

@@ -127,6 +127,16 @@ def test_inputs_are_found_by_key(tmp_path: Path) -> None:
         find_inputs(tmp_path / "empty")
 
 
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model.pt")
+    with pytest.raises(UsageError, match="no device"):
+        Predictor.from_bundle(BUNDLE, checkpoint=checkpoint, device="gpu")
+    with pytest.raises(UsageError, match="CUDA devices"):
+        Predictor.from_bundle(BUNDLE, checkpoint=checkpoint, device="cuda:99")
+    with pytest.raises(VolsegError, match="fp16"):
+        Predictor.from_bundle(BUNDLE, checkpoint=checkpoint, overrides={"precision": "fp16"})
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no bundle"):
         Predictor.from_bundle("swinuntr", checkpoint="x")

@@ -116,6 +116,8 @@ def test_the_bundle_runs_under_monai_from_any_directory(place: Path) -> None:
         (("--fold", "9"), "has the folds 0 to 1"),
         (("--network_def#out_channels", "2"), "the network has 2 output channels"),
         (("--batch_size",), "has no value"),
+        (("--device", "gpu"), "--device gpu is no device"),
+        (("--precision", "fp16"), "expected auto, fp32 or bf16"),
     ],
 )
 def test_a_mistake_costs_one_line(place: Path, overrides: tuple[str, ...], told: str) -> None:

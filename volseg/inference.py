@@ -101,17 +101,24 @@ class Predictor:
 
     @classmethod
     def from_bundle(
-        cls, bundle: str | Path, *, checkpoint: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+        cls,
+        bundle: str | Path,
+        *,
+        checkpoint: str | Path | None = None,
+        device: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
     ) -> Predictor:
         """Build from the `inference.json` of a bundle.
 
         Args:
             bundle: name or folder.
             checkpoint: the file; the bundle's default otherwise.
+            device: `cpu`, `cuda:1`, ...; the bundle's choice otherwise.
             overrides: ids of the config and their values, as `monai.bundle run` takes them.
 
         Raises:
-            BundleError: no such bundle.
+            BundleError: no such bundle, or an override that it cannot take.
+            UsageError: no such device.
             CheckpointError: absent, damaged, or of another network.
         """
         from monai.bundle import ConfigParser
@@ -122,22 +129,21 @@ class Predictor:
         parser.update({"bundle_root": str(folder), "output_dir": None, **dict(overrides or {})})
         if checkpoint is not None:
             parser.update({"checkpoint": str(checkpoint)})
+        if device is not None:
+            parser.update({"device": str(check_device(device))})
         path = Path(parser.get_parsed_content("checkpoint"))
         recipe = read_recipe(path)
-        network: nn.Module = parser.get_parsed_content("network")
+        parts = ("network", "preprocessing", "inferer", "postprocessing", "device")
+        try:
+            network, before, inferer, after, place = (parser.get_parsed_content(part) for part in parts)
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise root_error(error) from error
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         try:
             network.load_state_dict(state["model"])
         except (KeyError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not fit the network of {folder.name}; name its own bundle") from error
-        return cls(
-            network.eval(),
-            parser.get_parsed_content("preprocessing"),
-            parser.get_parsed_content("inferer"),
-            parser.get_parsed_content("postprocessing"),
-            recipe,
-            parser.get_parsed_content("device"),
-        )
+        return cls(network.eval(), before, inferer, after, recipe, torch.device(place))
 
     def predict(self, images: Sequence[str | Path], *, key: str) -> Volume:
         """The label map of one case, uint8, on the very grid of its files.
@@ -186,6 +192,25 @@ class Predictor:
             if progress:
                 progress(done)
         return failed
+
+
+def check_device(name: str | torch.device) -> torch.device:
+    """The device of that name, if it is there.
+
+    Raises:
+        UsageError: no such kind of device, or none of it in this machine.
+
+    >>> check_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name} is no device; use cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise UsageError(f"--device {name} was asked for and PyTorch finds {there} CUDA devices; use --device cpu")
+    return device
 
 
 def find_inputs(

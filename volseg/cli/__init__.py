@@ -11,7 +11,7 @@ import sys
 import typer
 
 import volseg
-from volseg.cli import check, convert, evaluate, export, phantom, predict, split, train
+from volseg.cli import check, convert, evaluate, export, phantom, picture, predict, split, train
 from volseg.errors import VolsegError
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Volumetric medical image segmentation: slices to volumes, networks, predictions and Dice reports.",
     epilog="Each command shows an example with --help. Add --debug for the traceback of an error.",
 )
-for command in (phantom, convert, check, split, train, predict, evaluate):
+for command in (phantom, convert, check, split, train, predict, evaluate, picture):
     command.register(app)
 app.add_typer(export.app, name="export")
 
@@ -53,6 +53,12 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
         typer.secho(f"volseg: {reason}; what was finished is kept, run again to go on", fg="red", err=True)
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        typer.secho(f"volseg: unexpected {type(error).__name__}: {reason}; --debug shows where", fg="red", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         typer.secho("volseg: stopped; run again to go on", err=True)

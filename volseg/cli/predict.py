@@ -28,9 +28,7 @@ def predict(
     from volseg.inference import Predictor, find_inputs, write_labels
 
     overrides: dict[str, object] = {"overlap": overlap, "precision": precision}
-    if device is not None:
-        overrides["device"] = f"$torch.device('{device}')"
-    predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, overrides=overrides)
+    predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, device=device, overrides=overrides)
     cases = find_inputs(images, channels=len(predictor.recipe.channel_names), part=part, fold=fold)
     write_labels(output, predictor.recipe)
     with bar("predict") as progress:

@@ -113,7 +113,7 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
     Raises:
         VolsegError: the first thing that cannot work, in a sentence with its cure.
     """
-    from volseg.inference import root_error
+    from volseg.inference import check_device, root_error
 
     def value(name: str) -> Any:  # noqa: ANN401
         try:
@@ -129,6 +129,8 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
     rate = value("learning_rate")
     if not isinstance(rate, (int, float)) or not 0 < rate < 10:
         raise UsageError(f"--learning_rate is {rate!r}, expected a number above 0, such as 0.001")
+    check_device(value("device"))
+    value("train#inferer")  # knows the precisions
     cohort: Cohort = value("cohort")
     fold = cohort.fold(value("fold"))
     if not fold.training or not fold.validation:
