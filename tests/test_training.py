@@ -6,7 +6,6 @@ import logging
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
@@ -14,7 +13,6 @@ from ignite.engine import Engine
 from volseg.errors import BundleError, UsageError
 from volseg.labels import LabelTable
 from volseg.training import Progress, VolumetricDice, better, dice_ce
-from volseg.training.pictures import triptych
 from volseg.training.preflight import check_memory, check_overrides, check_roi
 
 EXCLUSIVE = LabelTable.exclusive(["a", "b"])
@@ -85,16 +83,6 @@ def test_progress_writes_a_line_where_there_is_no_terminal(caplog: pytest.LogCap
     assert "loss 0.500  Dice 0.750 (best 0.760)  [a 0.700, b 0.800]" in lines[0]
 
 
-def test_an_axial_slice_is_drawn_as_a_radiologist_sees_it() -> None:
-    image = np.zeros((6, 4))
-    masks = np.zeros((2, 6, 4), bool)
-    masks[0, 5, 3] = True  # the patient's right and front corner in RAS: largest X is right
-    picture = triptych(image, masks, np.zeros_like(masks), EXCLUSIVE)
-    assert picture.shape == (4, 18, 3)
-    rows, columns = np.nonzero(picture.sum(axis=2))
-    assert (rows.tolist(), columns.tolist()) == ([0], [6])  # front is up, right is left, in the reference's panel
-
-
 def test_a_mistyped_setting_is_refused_with_the_nearest_one() -> None:
     config = {"learning_rate": 1, "train": {"trainer": {"max_epochs": 1}, "dataset": {"_target_": "CacheDataset"}}}
     check_overrides(config, {"learning_rate": 2, "train#trainer#max_epochs": 3, "train#dataset#cache_rate": 0.5})
@@ -132,9 +120,12 @@ def test_a_cache_that_does_not_fit_is_refused_with_the_share_that_does() -> None
         check_memory(10 * 2**30, 10 * 2**30)
 
 
-def test_pictures_write_one_file(tmp_path: Path) -> None:
+def test_pictures_write_one_file_and_a_snapshot_at_each_validation(tmp_path: Path) -> None:
     from volseg.training import Pictures
 
+    (tmp_path / "snapshots").mkdir()
+    for left in ("epoch_0001.png", "epoch_0009.png"):  # by an earlier run: the later one is no part of this one
+        (tmp_path / "snapshots" / left).write_bytes(b"")
     item = {
         "image": torch.rand(1, 8, 8, 4),
         "label": torch.zeros(2, 8, 8, 4, dtype=torch.bool),
@@ -142,6 +133,10 @@ def test_pictures_write_one_file(tmp_path: Path) -> None:
     }
     engine = Engine(lambda *_: [item])
     Pictures(str(tmp_path), EXCLUSIVE).attach(engine)
-    for _ in range(3):
-        engine.run([0, 1])
-    assert len(list(tmp_path.iterdir())) == 1
+    for epoch in (2, 4):
+        engine.state.epoch, engine.state.max_epochs = epoch - 1, epoch
+        engine.run([0, 1], max_epochs=epoch)
+    assert len(list(tmp_path.glob("events*.pictures"))) == 1
+    assert [path.name for path in sorted((tmp_path / "snapshots").iterdir())] == [
+        f"epoch_{epoch:04d}.png" for epoch in (1, 2, 4)
+    ]

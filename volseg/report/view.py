@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from volseg.errors import UsageError
 from volseg.geometry import orientation, spacing_mm
+
+_T = TypeVar("_T", bound=np.generic)
 
 Plane = Literal["axial", "coronal", "sagittal"]
 
@@ -69,7 +71,7 @@ class View:
         towards = _TOWARDS[self.plane]
         return _OPPOSITE[towards[2]], _OPPOSITE[towards[1]]
 
-    def apply(self, voxels: NDArray[np.generic]) -> NDArray[np.generic]:
+    def apply(self, voxels: NDArray[_T]) -> NDArray[_T]:
         """Turn voxels into slices on the screen; nothing is copied.
 
         Args:

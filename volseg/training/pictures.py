@@ -1,20 +1,23 @@
-"""Overlay pictures of the first validation case, for TensorBoard."""
+"""Pictures of the first validation case, for TensorBoard and as snapshots on disk."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from volseg.labels import LabelTable
+from volseg.report.animation import write_png
+from volseg.report.scene import Scene, draw
 
 
 class Pictures:
-    """After each validation, draw one axial slice: the image, the reference and the prediction as filled colours.
+    """After each validation, draw one axial slice of the first case: image, reference and prediction.
+
+    The picture goes to TensorBoard and to `snapshots/epoch_0004.png`, which `volseg animate` joins.
 
     Args:
         log_dir: TensorBoard's folder.
@@ -39,41 +42,27 @@ class Pictures:
         if self._drawn:
             return
         self._drawn = True
-        item = engine.state.output[0]
-        masks = item["label"].cpu().numpy()
-        middle = int(masks.sum(axis=(0, 1, 2)).argmax())  # the slice with most organ
-        picture = triptych(
-            np.asarray(torch.as_tensor(item["image"]).cpu())[0, :, :, middle],
-            masks[..., middle],
-            item["pred"].cpu().numpy()[..., middle],
+        item, epoch = engine.state.output[0], engine.state.epoch
+        scene = Scene.of(
+            np.asarray(torch.as_tensor(item["image"]).cpu())[0],
+            np.asarray(getattr(item["image"], "affine", np.eye(4)), dtype=np.float64),  # volumes are read in RAS
             self.labels,
+            reference=item["label"].cpu().numpy().astype(bool),
+            prediction=item["pred"].cpu().numpy().astype(bool),
         )
-        self._writer = self._writer or SummaryWriter(self.log_dir, filename_suffix=".pictures")
-        self._writer.add_image("validation/image_reference_prediction", picture, engine.state.epoch, dataformats="HWC")
+        picture = draw(scene, note=f"epoch {epoch}")  # of the slice with most organ, the same each time
+        if self._writer is None:
+            self._writer = SummaryWriter(self.log_dir, filename_suffix=".pictures")
+            self._remove_later(epoch)
+        self._writer.add_image("validation/image_reference_prediction", picture, epoch, dataformats="HWC")
         self._writer.flush()
+        write_png(self._snapshot(epoch), picture)
 
+    def _snapshot(self, epoch: int) -> Path:
+        return Path(self.log_dir) / "snapshots" / f"epoch_{epoch:04d}.png"
 
-def triptych(
-    image: NDArray[Any], reference: NDArray[np.bool_], prediction: NDArray[np.bool_], labels: LabelTable
-) -> NDArray[np.uint8]:
-    """Image, reference and prediction side by side as a radiologist sees an axial slice: left on the right, front up.
-
-    Args:
-        image: (X, Y) in RAS order, any scale.
-        reference: (R, X, Y).
-        prediction: (R, X, Y).
-        labels: R regions and their colours.
-
-    Returns:
-        (rows, columns, 3) uint8.
-    """
-    low, high = np.percentile(image, (1, 99))
-    grey = np.clip((image - low) / max(float(high - low), 1e-6), 0, 1)
-    panels = []
-    for masks in (None, reference, prediction):
-        panel = np.repeat(grey[..., None] * 255, 3, axis=2)
-        for region, mask in zip(labels.regions, masks if masks is not None else [], strict=False):
-            panel[mask] = 0.55 * panel[mask] + 0.45 * np.array(region.colour)
-        # [X, Y] with X to the right and Y to the front becomes [row, column]: rows to the back, columns to the left.
-        panels.append(panel[::-1, ::-1].transpose(1, 0, 2))
-    return np.concatenate(panels, axis=1).round().astype(np.uint8)
+    def _remove_later(self, epoch: int) -> None:
+        """Remove the snapshots that an earlier run left; a run that is resumed keeps those of its epochs so far."""
+        for path in (Path(self.log_dir) / "snapshots").glob("epoch_*.png"):
+            if path.name > self._snapshot(epoch).name:
+                path.unlink()

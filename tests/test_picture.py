@@ -1,0 +1,338 @@
+"""Pictures: radiological display of any stored orientation, contours, differences, sheets, animations, commands."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from volseg.cli import main
+from volseg.cohort import Cohort
+from volseg.errors import GeometryError, LabelError, UsageError
+from volseg.illustration import animate_training, illustrate, read_scene
+from volseg.labels import LabelTable
+from volseg.report.animation import read_snapshots, write_animation, write_png
+from volseg.report.picture import (
+    INVENTED,
+    MISSED,
+    difference_masks,
+    grey_levels,
+    outline,
+    panel,
+    panel_size,
+    triptych,
+)
+from volseg.report.scene import STYLES, Scene, draw, frames
+from volseg.report.sheet import Entry, round_length_mm, sheet
+from volseg.report.view import PLANES, View
+from volseg.volume import Volume, read_volume, write_volume
+
+LABELS = LabelTable.exclusive(["a", "b"])
+SPACING = (1.0, 2.0, 4.0)  # of RAS axes
+# One of every axis order and a mix of directions: UW-Madison's, NIfTI's, a sagittal acquisition, ...
+ORIENTATIONS = ["RAS", "LPS", "ASL", "PIR", "SAR", "IPL", "LAS", "RSA"]
+
+
+def body() -> np.ndarray:
+    """(9, 8, 7) in RAS: a ramp, so that every voxel is its own."""
+    return np.arange(9 * 8 * 7, dtype=np.float32).reshape(9, 8, 7)
+
+
+def stored(voxels: np.ndarray, orientation: str) -> Volume:
+    """The same body, written in another orientation."""
+    image = nibabel.Nifti1Image(voxels, np.diag([*SPACING, 1]))
+    to = nibabel.orientations.axcodes2ornt(orientation)
+    turned = image.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), to))
+    return Volume(np.asarray(turned.dataobj), turned.affine)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_the_same_body_looks_the_same_however_it_is_stored(orientation, plane):
+    expected = View.of(np.diag([*SPACING, 1]), plane)
+    volume = stored(body(), orientation)
+    view = View.of(volume.affine_ras, plane)
+    np.testing.assert_array_equal(view.apply(volume.voxels), expected.apply(body()))
+    assert view.pixel_mm == pytest.approx(expected.pixel_mm)
+    assert view.thickness_mm == pytest.approx(expected.thickness_mm)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_right_is_left_and_front_and_head_are_up(orientation):
+    # One voxel at the patient's right, front and top: the largest index along each RAS axis.
+    mark = np.zeros((9, 8, 7), np.float32)
+    mark[8, 7, 6] = 1
+    volume = stored(mark, orientation)
+    found = {
+        plane: tuple(int(i) for i in np.argwhere(View.of(volume.affine_ras, plane).apply(volume.voxels))[0])
+        for plane in PLANES
+    }
+    # (slice, row, column). RAS: +X is the patient's right, shown left; +Y the front; +Z the head.
+    assert found["axial"][1:] == (0, 0)
+    assert found["coronal"][1:] == (0, 0)
+    assert found["sagittal"][1:] == (0, 0)
+    assert View.of(volume.affine_ras, "sagittal").edges == ("A", "S")
+    assert View.of(volume.affine_ras, "axial").edges == ("R", "A")
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_slice_is_numbered_as_the_file_stores_it(orientation):
+    volume = stored(body(), orientation)
+    for plane in PLANES:
+        view = View.of(volume.affine_ras, plane)
+        shown = view.apply(volume.voxels)
+        for number in range(len(shown)):
+            as_stored = np.take(volume.voxels, number, axis=view.axes[0])
+            assert set(shown[view.number(number, len(shown))].ravel()) == set(as_stored.ravel())
+    with pytest.raises(UsageError, match="numbered 0 to 6"):
+        View.of(np.eye(4)).number(7, 7)
+
+
+def test_an_oblique_grid_is_shown_along_its_own_axes():
+    turn = np.deg2rad(20)
+    affine = np.diag([1.0, 1, 1, 1])
+    affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    assert View.of(affine).axes == View.of(np.eye(4)).axes
+    with pytest.raises(UsageError, match="expected axial"):
+        View.of(np.eye(4), "oblique")
+
+
+def test_pixels_are_square_in_mm():
+    scene = Scene.of(body(), np.diag([*SPACING, 1]), LABELS, plane="coronal")
+    # X has 9 voxels of 1 mm, Z has 7 of 4 mm.
+    assert panel_size(scene.grey.shape[1:], pixel_mm=scene.view.pixel_mm, scale=3) == (7 * 4 * 3, 9 * 3)
+
+
+def test_a_contour_is_one_pixel_wide_at_any_scale_and_in_the_regions_colour():
+    mask = np.zeros((1, 12, 12), bool)
+    mask[0, 3:9, 2:10] = True
+    colour = (10, 200, 30)
+    for scale in (1, 2, 5):
+        picture = panel(np.zeros((12, 12), np.uint8), mask, [colour], fill=0, line=True, scale=scale)
+        drawn = (picture == colour).all(axis=2)
+        assert not picture[~drawn].any()
+        height, width = 6 * scale, 8 * scale
+        assert drawn.sum() == 2 * (height + width) - 4
+        assert drawn[3 * scale, 2 * scale : 10 * scale].all()  # on the voxel's edge, inside
+        assert not drawn[3 * scale - 1].any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_outline_is_the_mask_without_its_inside(seed):
+    from scipy import ndimage
+
+    mask = np.random.default_rng(seed).random((20, 30)) < 0.7
+    np.testing.assert_array_equal(outline(mask), mask & ~ndimage.binary_erosion(mask))
+
+
+def test_an_axial_slice_is_drawn_as_a_radiologist_sees_it():
+    image = np.zeros((6, 4, 1))
+    masks = np.zeros((2, 6, 4, 1), bool)
+    masks[0, 5, 3] = True  # the patient's right and front corner in RAS: largest X is right
+    view = View.of(np.eye(4))
+    shown = view.apply(masks)[:, 0]
+    picture = triptych(grey_levels(view.apply(image)[0]), shown, np.zeros_like(shown), LABELS)
+    assert picture.shape == (4, 18, 3)
+    rows, columns = np.nonzero(picture.sum(axis=2))
+    assert (rows.tolist(), columns.tolist()) == ([0], [6])  # front is up, right is left, in the reference's panel
+
+
+def test_differences_of_equal_masks_are_none_and_swapping_them_swaps_the_colours():
+    generator = np.random.default_rng(0)
+    a, b = generator.random((2, 3, 10, 10)) < 0.5
+    assert not difference_masks(a, a).any()
+    forth, back = difference_masks(a, b), difference_masks(b, a)
+    np.testing.assert_array_equal(forth, back[[1, 0, 2]])
+    assert forth.sum(axis=0).max() == 1
+    np.testing.assert_array_equal(forth.any(axis=0), (a != b).any(axis=0))
+
+
+def test_grey_levels_of_odd_images():
+    assert grey_levels(np.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
+    assert grey_levels(np.array([np.nan, np.inf, -np.inf, 0.0, 1.0]), window=(0, 1)).tolist() == [0, 0, 0, 0, 255]
+    assert grey_levels(np.full(3, np.nan)).tolist() == [0, 0, 0]
+
+
+def test_masks_that_do_not_fit_are_refused():
+    with pytest.raises(LabelError, match="1 colours"):
+        panel(np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4), bool), [(1, 2, 3)])
+    with pytest.raises(UsageError, match="expected \\(2, 9, 8, 7\\)"):
+        Scene.of(body(), np.eye(4), LABELS, reference=np.zeros((1, 9, 8, 7), bool))
+    with pytest.raises(UsageError, match="at least 1"):
+        panel(np.zeros((4, 4), np.uint8), scale=0)
+
+
+def test_a_sheet_holds_its_panels_unchanged():
+    generator = np.random.default_rng(0)
+    panels = [(f"p{i}", generator.integers(0, 255, (90, 120, 3), dtype=np.uint8)) for i in range(5)]
+    legend = [Entry(f"a region with a long name {i}", (250, i, 7), line=i % 2 == 0) for i in range(6)]
+    picture = sheet(panels, title="title", legend=legend, columns=2)
+    windows = np.lib.stride_tricks.sliding_window_view(picture[:, :, 0], (90, 120))
+    for _, part in panels:
+        corners = np.argwhere(windows[:, :, 0, 0] == part[0, 0, 0])
+        assert any(np.array_equal(picture[y : y + 90, x : x + 120], part) for y, x in corners)
+    for entry in legend:
+        assert (picture == entry.colour).all(axis=2).any()
+    with pytest.raises(UsageError, match="one size"):
+        sheet([("a", np.zeros((2, 2, 3), np.uint8)), ("b", np.zeros((3, 2, 3), np.uint8))])
+    with pytest.raises(UsageError, match="at least one"):
+        sheet([])
+
+
+def test_the_scale_bar_is_as_long_as_it_says():
+    picture = sheet([("", np.full((100, 200, 3), 90, np.uint8))], mm_per_pixel=0.5)
+    white = (picture == 255).all(axis=2)
+    longest = max((len(list(run)) for row in white for on, run in itertools.groupby(row) if on), default=0)
+    # At most 0.3 x 200 pixels of 0.5 mm = 30 mm: the bar says 20 mm, 40 pixels with its dark rim.
+    assert longest == 39
+    assert round_length_mm(30) == 20
+
+
+def scene_of(reference=True, prediction=True) -> Scene:
+    masks = np.zeros((2, 9, 8, 7), bool)
+    masks[0, 2:5, 2:5, 1:5] = True
+    masks[1, 5:7, 2:5, 2:4] = True
+    return Scene.of(
+        body(),
+        np.diag([*SPACING, 1]),
+        LABELS,
+        reference=masks if reference else None,
+        prediction=np.roll(masks, 1, axis=1) if prediction else None,
+        name="case1",
+    )
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_draws(style):
+    picture = draw(scene_of(), style=style)
+    assert picture.dtype == np.uint8
+    assert picture.std() > 5
+    colours = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
+    assert colours >= {region.colour for region in LABELS.regions}
+    if style == "overlay":
+        assert {MISSED, INVENTED} <= colours
+
+
+def test_what_is_not_there_has_no_panel():
+    widths = [draw(scene_of(*there), scale=20).shape[1] for there in ((True, True), (True, False), (False, False))]
+    assert widths[0] > widths[1] > widths[2]
+    with pytest.raises(UsageError, match="--predictions"):
+        draw(scene_of(True, False), style="overlay")
+    with pytest.raises(UsageError, match="many slices"):
+        draw(scene_of(), style="montage", number=2)
+    with pytest.raises(UsageError, match="expected panels"):
+        draw(scene_of(), style="nice")
+    assert len(list(frames(scene_of()))) == 7  # slices 1 to 4, two more on each side as far as there are
+    with pytest.raises(UsageError, match="does not move"):
+        list(frames(scene_of(), style="montage"))
+
+
+def test_the_fullest_slice_is_taken():
+    scene = scene_of()
+    assert scene.fullest in (2, 3)
+    assert scene_of(False, False).fullest == 3
+
+
+def test_animations_keep_frames_times_and_colours(tmp_path: Path):
+    pictures = list(frames(scene_of(), scale=10))
+    colours = [region.colour for region in LABELS.regions]
+    for name in ("a.gif", "a.webp"):
+        write_animation(tmp_path / name, pictures, colours=colours, ms=100)
+        with Image.open(tmp_path / name) as moving:
+            assert moving.n_frames == len(pictures)
+            for i, expected in enumerate(pictures):
+                moving.seek(i)
+                got = np.asarray(moving.convert("RGB"))
+                for colour in colours:
+                    np.testing.assert_array_equal((got == colour).all(axis=2), (expected == colour).all(axis=2))
+                if name == "a.webp":
+                    np.testing.assert_array_equal(got, expected)
+    with pytest.raises(UsageError, match=r"\.gif or \.webp"):
+        write_animation(tmp_path / "a.mp4", pictures)
+    with pytest.raises(UsageError, match="one size"):
+        write_animation(tmp_path / "a.gif", [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "a.webp"]
+
+
+def test_snapshots_are_joined_in_the_order_of_the_epochs(tmp_path: Path):
+    run = tmp_path / "run"
+    for epoch, level in ((10, 30), (2, 10), (4, 20)):
+        write_png(run / "snapshots" / f"epoch_{epoch:04d}.png", np.full((40, 50, 3), level, np.uint8))
+    assert [int(picture[0, 0, 0]) for picture in read_snapshots(run)] == [10, 20, 30]
+    assert animate_training(run, tmp_path / "training.webp") == 3
+    with pytest.raises(SystemExit) as left:
+        main(["animate", str(run), "-o", str(tmp_path / "training.gif")])
+    assert left.value.code == 0
+    with Image.open(tmp_path / "training.gif") as moving:
+        assert moving.n_frames == 3
+    (run / "snapshots" / "epoch_0006.png").write_bytes(b"no picture")
+    with pytest.raises(UsageError, match="is no picture"):
+        read_snapshots(run)
+    with pytest.raises(UsageError, match="holds no snapshots"):
+        read_snapshots(tmp_path)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """One case, stored LPS."""
+    folder = tmp_path / "cohort"
+    affine = np.diag([-1.5, -1.5, 3, 1])
+    label = np.zeros((24, 20, 10), np.uint8)
+    label[4:10, 4:12, 2:8] = 1
+    label[12:18, 4:12, 3:7] = 2
+    image = label * 40 + np.random.default_rng(0).integers(0, 50, label.shape)
+    write_volume(folder / "imagesTr/case1_0000.nii.gz", Volume(image.astype(np.int16), affine))
+    write_volume(folder / "labelsTr/case1.nii.gz", Volume(label, affine))
+    dataset = {"channel_names": {"0": "MR"}, "file_ending": ".nii.gz", **LABELS.to_dataset_json()}
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    return folder
+
+
+def predict(cohort: Path, folder: Path) -> str:
+    opened = Cohort.open(cohort)
+    key = opened.keys[0]
+    reference = read_volume(opened.label_path(key))
+    write_volume(folder / f"{key}.nii.gz", Volume(np.roll(reference.voxels, 1, axis=0), reference.affine_ras))
+    return key
+
+
+def test_the_command_draws_what_was_asked_for(cohort: Path, tmp_path: Path):
+    key = predict(cohort, tmp_path / "predictions")
+    words = ["picture", str(cohort), key, "--predictions", str(tmp_path / "predictions")]
+    for more, name in (
+        (["--style", "overlay"], "a.png"),
+        (["--plane", "sagittal", "--slice", "3"], "b.png"),
+        (["--style", "montage"], "c.png"),
+        ([], "d.gif"),
+        (["--style", "overlay", "--plane", "coronal"], "e.webp"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main([*words, *more, "-o", str(tmp_path / name)])
+        assert left.value.code == 0
+        with Image.open(tmp_path / name) as picture:
+            picture.load()
+            assert (getattr(picture, "n_frames", 1) > 1) == (name[0] in "de")
+
+
+def test_a_case_that_cannot_be_drawn_says_why(cohort: Path, tmp_path: Path):
+    opened = Cohort.open(cohort)
+    key = predict(cohort, tmp_path)
+    scene = read_scene(opened, key)
+    with pytest.raises(UsageError, match=r"\.png, \.gif or \.webp"):
+        illustrate(scene, tmp_path / "a.jpg")
+    with pytest.raises(UsageError, match="leave --slice out"):
+        illustrate(scene, tmp_path / "a.gif", number=3)
+    with pytest.raises(UsageError, match="channels 0 to 0"):
+        read_scene(opened, key, channel=1)
+    prediction = read_volume(tmp_path / f"{key}.nii.gz")
+    write_volume(tmp_path / f"{key}.nii.gz", Volume(prediction.voxels[1:], prediction.affine_ras))
+    with pytest.raises(GeometryError, match=f"{key}: the prediction: not on the image's grid"):
+        read_scene(opened, key, predictions=tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(["picture", str(cohort), "nobody", "-o", str(tmp_path / "a.png")])
+    assert left.value.code == 2

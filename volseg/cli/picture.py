@@ -1,0 +1,67 @@
+"""`volseg picture COHORT CASE -o OUT` and `volseg animate RUN -o OUT`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+import typer
+
+
+class Style(str, Enum):
+    """What a picture shows."""
+
+    panels = "panels"
+    overlay = "overlay"
+    montage = "montage"
+
+
+class Plane(str, Enum):
+    """Which slices are shown."""
+
+    axial = "axial"
+    coronal = "coronal"
+    sagittal = "sagittal"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        epilog="Example: volseg picture data/cohort case101_day0 --predictions data/predictions -o case101.png"
+    )(picture)
+    app.command(epilog="Example: volseg animate data/runs/swinunetr -o training.webp")(animate)
+
+
+def picture(
+    cohort: Path = typer.Argument(help="A cohort folder."),
+    case: str = typer.Argument(help="Key of the case."),
+    output: Path = typer.Option(..., "-o", "--output", help="OUT.png; .gif or .webp walk through the slices."),
+    predictions: Path | None = typer.Option(None, help="Folder of KEY.nii.gz."),
+    style: Style = typer.Option(
+        Style.panels, help="panels side by side, overlay (with the differences) or montage of slices."
+    ),
+    plane: Plane = typer.Option(Plane.axial, help="Which slices."),
+    slice_number: int | None = typer.Option(
+        None, "--slice", min=0, help="Slice as the file stores it, from 0; the fullest by default."
+    ),
+    channel: int = typer.Option(0, min=0, help="Channel of the image."),
+    scale: int | None = typer.Option(None, min=1, help="Pixels a voxel; a handy size by default."),
+) -> None:
+    """Draw a case as a radiologist sees it: image, reference, prediction, contours, differences."""
+    from volseg.cohort import Cohort
+    from volseg.illustration import illustrate, read_scene
+
+    scene = read_scene(Cohort.open(cohort), case, predictions=predictions, plane=plane.value, channel=channel)
+    illustrate(scene, output, style=style.value, number=slice_number, scale=scale)
+    typer.echo(f"wrote {output}")
+
+
+def animate(
+    run: Path = typer.Argument(help="Output folder of a training run."),
+    output: Path = typer.Option(..., "-o", "--output", help="OUT.webp or OUT.gif."),
+) -> None:
+    """Join the pictures of one case through training to an animation."""
+    from volseg.illustration import animate_training
+
+    count = animate_training(run, output)
+    typer.echo(f"wrote {output}: {count} pictures")

@@ -1,0 +1,238 @@
+"""A scene: one case as slices on the screen, and the pictures of it: panels, overlay, montage, all slices in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from volseg.errors import UsageError
+from volseg.labels import LabelTable, Masks
+from volseg.report.picture import (
+    DIFFERENCE_COLOURS,
+    DIFFERENCE_NAMES,
+    Pixels,
+    difference_masks,
+    grey_levels,
+    panel,
+    panel_size,
+)
+from volseg.report.sheet import Entry, sheet
+from volseg.report.view import Plane, View
+
+Style = Literal["panels", "overlay", "montage"]
+
+STYLES: tuple[Style, ...] = get_args(Style)
+
+_MONTAGE = 12  # slices
+_COLUMNS = 4
+# Pixels of a panel's longer side, about.
+_WIDE = {"panels": 380, "overlay": 380, "montage": 230}
+_WIDE_MOVING = 230
+_LIGHT, _STRONG = 0.25, 0.75  # shares of the colour in fills
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One case, turned for the screen.
+
+    Attributes:
+        name: of the case, for the title.
+        grey: (slices, rows, columns).
+        reference: (R, slices, rows, columns), or None.
+        prediction: likewise.
+        labels: the R regions.
+        view: how the stored voxels were turned.
+    """
+
+    name: str
+    grey: Pixels
+    reference: Masks | None
+    prediction: Masks | None
+    labels: LabelTable
+    view: View
+
+    @classmethod
+    def of(
+        cls,
+        image: NDArray[Any],
+        affine_ras: ArrayLike,
+        labels: LabelTable,
+        *,
+        reference: Masks | None = None,
+        prediction: Masks | None = None,
+        name: str = "",
+        plane: Plane = "axial",
+    ) -> Scene:
+        """The scene of voxels as they are stored.
+
+        Args:
+            image: (X, Y, Z), any scale.
+            affine_ras: (4, 4), voxel index to RAS mm.
+            labels: R regions and their colours.
+            reference: (R, X, Y, Z), or None.
+            prediction: likewise.
+            name: of the case.
+            plane: of the slices.
+
+        Raises:
+            UsageError: masks of another shape, or no such plane.
+        """
+        expected = (len(labels.regions), *image.shape)
+        for masks in (reference, prediction):
+            if masks is not None and masks.shape != expected:
+                raise UsageError(f"masks of shape {masks.shape} were given, expected {expected}")
+        view = View.of(affine_ras, plane)
+        turned = [None if masks is None else view.apply(masks) for masks in (reference, prediction)]
+        return cls(name, view.apply(grey_levels(image)), turned[0], turned[1], labels, view)
+
+    @property
+    def slices(self) -> int:
+        """The number of slices in the plane."""
+        return int(self.grey.shape[0])
+
+    @property
+    def area(self) -> NDArray[np.intp]:
+        """(slices,): pixels in a region of the reference, or of the prediction where there is no reference."""
+        masks = self.reference if self.reference is not None and self.reference.any() else self.prediction
+        if masks is None:
+            return np.zeros(self.slices, dtype=np.intp)
+        return np.asarray(masks.sum(axis=(0, 2, 3)), dtype=np.intp)
+
+    @property
+    def fullest(self) -> int:
+        """The slice on the screen with most of the regions; the middle one where there is no region."""
+        area = self.area
+        return int(area.argmax()) if area.any() else self.slices // 2
+
+
+def draw(
+    scene: Scene, *, style: Style = "panels", number: int | None = None, scale: int | None = None, note: str = ""
+) -> Pixels:
+    """The picture of a scene.
+
+    - `panels`: image, reference and prediction side by side, as far as they are there.
+    - `overlay`: the same, and what the prediction missed, invented or took for another region.
+    - `montage`: up to twelve slices through the regions; the reference filled, the prediction outlined.
+
+    Args:
+        scene: the case.
+        style: one of the three.
+        number: the slice as the file stores it, from 0; None for the one with most of the regions.
+        scale: how many pixels a stored pixel becomes; None for a picture of a handy size.
+        note: a word at the end of the title.
+
+    Returns:
+        (height, width, 3).
+
+    Raises:
+        UsageError: a slice that is not there, an overlay without both label maps, or a montage of one slice.
+    """
+    if style not in STYLES:
+        raise UsageError(f"the style {style!r} was asked for, expected {', '.join(STYLES)}")
+    scale = _scale(scene, _WIDE[style]) if scale is None else scale
+    if style == "montage":
+        if number is not None:
+            raise UsageError("a montage shows many slices; leave --slice out or take another style")
+        return _montage(scene, scale, note)
+    shown = scene.fullest if number is None else scene.view.number(number, scene.slices)
+    return _panels(scene, shown, scale, differences=style == "overlay", note=note)
+
+
+def frames(scene: Scene, *, style: Style = "panels", scale: int | None = None) -> Iterator[Pixels]:
+    """The pictures of a walk through all slices that hold a region, and two more at each end; all slices without any.
+
+    Raises:
+        UsageError: as `draw`; a montage does not move.
+    """
+    if style == "montage":
+        raise UsageError("a montage does not move; take the style panels or overlay, or write a .png")
+    scale = _scale(scene, _WIDE_MOVING) if scale is None else scale
+    held = np.flatnonzero(scene.area)
+    first, last = (int(held[0]) - 2, int(held[-1]) + 2) if held.size else (0, scene.slices - 1)
+    for shown in range(max(first, 0), min(last, scene.slices - 1) + 1):
+        yield _panels(scene, shown, scale, differences=style == "overlay", note="")
+
+
+def _panels(scene: Scene, shown: int, scale: int, *, differences: bool, note: str) -> Pixels:
+    colours = [region.colour for region in scene.labels.regions]
+    grey, pixel_mm = scene.grey[shown], scene.view.pixel_mm
+    parts = [("image", panel(grey, pixel_mm=pixel_mm, scale=scale))]
+    for caption, masks in (("reference", scene.reference), ("prediction", scene.prediction)):
+        if masks is not None:
+            picture = panel(grey, masks[:, shown], colours, fill=_LIGHT, line=True, pixel_mm=pixel_mm, scale=scale)
+            parts.append((caption, picture))
+    legend = _regions(scene) if len(parts) > 1 else []
+    if differences:
+        if scene.reference is None or scene.prediction is None:
+            raise UsageError("an overlay shows how two label maps differ; give a labelled case and --predictions")
+        wrong = difference_masks(scene.reference[:, shown], scene.prediction[:, shown])
+        picture = panel(grey, wrong, DIFFERENCE_COLOURS, fill=_STRONG, pixel_mm=pixel_mm, scale=scale)
+        parts.append(("differences", picture))
+        legend += [Entry(name, colour) for name, colour in zip(DIFFERENCE_NAMES, DIFFERENCE_COLOURS, strict=True)]
+    return sheet(
+        parts,
+        title=_title(scene, f"{scene.view.plane} slice {_stored(scene, shown)} (0 to {scene.slices - 1})", note),
+        legend=legend,
+        mm_per_pixel=min(pixel_mm) / scale,
+        edges=scene.view.edges,
+    )
+
+
+def _montage(scene: Scene, scale: int, note: str) -> Pixels:
+    colours = [region.colour for region in scene.labels.regions]
+    held = np.flatnonzero(scene.area)
+    first, last = (int(held[0]), int(held[-1])) if held.size else (0, scene.slices - 1)
+    count = min(_MONTAGE, last - first + 1)
+    chosen = [round(position) for position in np.linspace(first, last, count).tolist()]
+    both = scene.reference is not None and scene.prediction is not None
+    filled = scene.reference if both else None
+    outlined = scene.prediction if scene.prediction is not None else scene.reference
+    pixel_mm = scene.view.pixel_mm
+    parts = [
+        (
+            f"slice {_stored(scene, shown)}",
+            panel(
+                scene.grey[shown],
+                None if filled is None else filled[:, shown],
+                colours,
+                fill=_LIGHT,
+                lines=None if outlined is None else outlined[:, shown],
+                pixel_mm=pixel_mm,
+                scale=scale,
+            ),
+        )
+        for shown in chosen
+    ]
+    if both:
+        note = f"{note} · filled: reference, contour: prediction".removeprefix(" · ")
+    elif outlined is not None:
+        note = f"{note} · contour: {'reference' if scene.prediction is None else 'prediction'}".removeprefix(" · ")
+    return sheet(
+        parts,
+        title=_title(scene, f"{scene.view.plane} slices", note),
+        legend=_regions(scene, line=not both) if outlined is not None else [],
+        mm_per_pixel=min(pixel_mm) / scale,
+        edges=scene.view.edges,
+        columns=_COLUMNS,
+    )
+
+
+def _scale(scene: Scene, wide: int) -> int:
+    size = panel_size((scene.grey.shape[1], scene.grey.shape[2]), pixel_mm=scene.view.pixel_mm, scale=1)
+    return max(1, round(wide / max(size)))
+
+
+def _stored(scene: Scene, shown: int) -> int:
+    return scene.view.number(shown, scene.slices)
+
+
+def _title(scene: Scene, place: str, note: str) -> str:
+    return " · ".join(part for part in (scene.name, place, note) if part)
+
+
+def _regions(scene: Scene, *, line: bool = False) -> list[Entry]:
+    return [Entry(region.name.replace("_", " "), region.colour, line) for region in scene.labels.regions]
