@@ -1,0 +1,177 @@
+"""The parts of the HTML report that show cases: figures, volumes over sessions, a section a case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from volseg.cohort import Cohort
+from volseg.evaluation import METRICS, Row
+from volseg.report.case_picture import CasePicture
+from volseg.report.figures import Point, Session, curve_figure, spoken, strip_figure
+from volseg.report.html_tables import NONE, swatch
+
+_PLOTTED = ("dice", "hd95_mm")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_SIDES = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
+
+
+def figures(rows: Sequence[Row], cohort: Cohort, links: Mapping[str, str]) -> str:
+    """A strip of all cases a region, for Dice and for HD95."""
+    drawn = []
+    for metric in METRICS:
+        if metric.name not in _PLOTTED or all(getattr(row, metric.name) is None for row in rows):
+            continue
+        lanes = [
+            (
+                region,
+                [
+                    Point(row.key, getattr(row, metric.name), row.outcome or "", _anchor(links, row.key))
+                    for row in rows
+                    if row.region == region.name
+                ],
+            )
+            for region in cohort.labels.regions
+        ]
+        lanes = [lane for lane in lanes if lane[1]]
+        drawn.append(
+            "<figure>"
+            + strip_figure(lanes, title=metric.title, unit=metric.unit, digits=metric.digits, ratio=not metric.unit)
+            + "</figure>"
+        )
+    if not drawn:
+        return ""
+    note = (
+        "A point is a case: point at it for its name, click for its picture. Box: quartiles and median; whiskers: the "
+        "farthest case within 1.5 box lengths. × missed, + invented."
+    )
+    return (
+        f'<section id="spread"><h2>Spread over cases</h2><div class="pair">{"".join(drawn)}</div>'
+        f'<p class="note">{note}</p></section>'
+    )
+
+
+def _anchor(links: Mapping[str, str], key: str) -> str:
+    return f"#{links[key]}" if key in links else ""
+
+
+def curves(rows: Sequence[Row], cohort: Cohort) -> str:
+    """Volumes over the sessions of each patient that has two or more; empty where none has."""
+    by_patient: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.key in cohort.rows and row.reference_ml is not None and row.predicted_ml is not None:
+            by_patient.setdefault(row.patient, []).append(row)
+    blocks = []
+    for patient, of_patient in sorted(by_patient.items()):
+        keys = list(dict.fromkeys(row.key for row in of_patient))
+        if len(keys) < 2:
+            continue
+        times, axis = session_times({key: cohort.rows[key].session for key in keys})
+        drawn = []
+        for region in cohort.labels.regions:
+            sessions = [
+                Session(times[row.key][1], times[row.key][0], row.reference_ml or 0.0, row.predicted_ml or 0.0)
+                for row in of_patient
+                if row.region == region.name
+            ]
+            if any(session.reference_ml or session.predicted_ml for session in sessions):
+                drawn.append(curve_figure(region, sorted(sessions, key=lambda session: session.at), axis=axis))
+        if drawn:
+            blocks.append(
+                f'<div class="patient"><h3>{escape(patient)}</h3><div class="curves">{"".join(drawn)}</div></div>'
+            )
+    if not blocks:
+        return ""
+    key = "".join(
+        f'<span class="key"><svg viewBox="0 0 34 10" aria-hidden="true"><path class="curve {kind}" d="M1 5H33" '
+        f'stroke="currentColor"/><circle class="{mark}" cx="17" cy="5" r="4" fill="{fill}" stroke="currentColor"/>'
+        f"</svg>{text}</span>"
+        for kind, mark, fill, text in (
+            ("reference", "dot", "currentColor", "reference"),
+            ("predicted", "ring", "none", "prediction"),
+        )
+    )
+    return f'<section id="sessions"><h2>Volume over sessions</h2><p class="note">{key}</p>{"".join(blocks)}</section>'
+
+
+def session_times(sessions: Mapping[str, str]) -> tuple[dict[str, tuple[float, str]], str]:
+    """Where each case stands on the axis of time, how it is written there, and the axis' name.
+
+    The number in the session counts where each has one of its own; else the sessions stand in order, evenly.
+
+    >>> session_times({"a": "day12", "b": "day3"})
+    ({'a': (12.0, '12'), 'b': (3.0, '3')}, 'day')
+    >>> session_times({"a": "pre", "b": "post"})
+    ({'b': (0.0, 'post'), 'a': (1.0, 'pre')}, 'session')
+    """
+    found = {key: _NUMBER.findall(text) for key, text in sessions.items()}
+    if all(len(numbers) == 1 for numbers in found.values()) and len({n[0] for n in found.values()}) == len(found):
+        words = {_NUMBER.sub("", text).strip(" _-") for text in sessions.values()}
+        axis = words.pop() if len(words) == 1 else ""
+        return {key: (float(numbers[0]), numbers[0]) for key, numbers in found.items()}, axis or "session"
+    ordered = sorted(sessions, key=lambda key: (sessions[key], key))
+    return {key: (float(number), sessions[key] or key) for number, key in enumerate(ordered)}, "session"
+
+
+def case_section(
+    rows: Sequence[Row],
+    cohort: Cohort,
+    *,
+    identity: str,
+    picture: CasePicture | None,
+    source: str,
+    problem: str,
+    viewer: str,
+    opened: bool,
+) -> str:
+    """One case: its scores, its picture, and the place of the viewer.
+
+    Args:
+        rows: of this case, one a region.
+        cohort: gives sessions and colours.
+        identity: the id that the tables link to.
+        picture: what the picture shows; None where there is none.
+        source: of the `<img>`: a data URI or a path beside the page.
+        problem: why there is no picture.
+        viewer: the element of the viewer, or empty.
+        opened: whether the reader sees it without a click.
+    """
+    first = rows[0]
+    known = cohort.rows.get(first.key)
+    who = " · ".join(text for text in (f"patient {first.patient}", known.session if known else "") if text)
+    scores = "".join(
+        f"<span>{swatch(row.region, cohort.labels)}{escape(spoken(row.region))} {_score(row)}</span>" for row in rows
+    )
+    body = f"<p>No picture: {escape(problem)}</p>" if picture is None else _figure(first.key, picture, source)
+    return (
+        f'<details class="case" id="{escape(identity)}"{" open" if opened else ""}><summary><b>{escape(first.key)}</b>'
+        f'<span class="who">{escape(who)}</span><span class="scores">{scores}</span></summary>{body}{viewer}</details>'
+    )
+
+
+def _score(row: Row) -> str:
+    if row.outcome in ("missed", "invented"):
+        return f'<span class="outcome {row.outcome}">{row.outcome}</span>'
+    if row.dice is None:
+        return escape(row.outcome or NONE)
+    return f"<b>{row.dice:.3f}</b>"
+
+
+def _figure(key: str, picture: CasePicture, source: str) -> str:
+    width, height = picture.size
+    left, above = picture.edges
+    said = f"{key}: image, reference and prediction of {picture.plane} slice {picture.slice} of {picture.slices}"
+    # Small pictures are not blown up beyond what their voxels tell.
+    most = max(width, 3 * 230)
+    caption = (
+        f"{picture.plane.capitalize()} slice {picture.slice} of {picture.slices}, the one with most of the reference; "
+        f"the patient's {_SIDES[left]} is at the left."
+    )
+    return (
+        f'<figure style="--most:{most}px"><div class="panels"><span>Image</span><span>Reference</span>'
+        f'<span>Prediction</span></div><div class="frame"><img src="{escape(source)}" width="{width}" '
+        f'height="{height}" loading="lazy" decoding="async" alt="{escape(said)}">'
+        f'<span class="edge left" aria-hidden="true">{left}</span>'
+        f'<span class="edge above" aria-hidden="true">{above}</span></div><figcaption>{caption}</figcaption></figure>'
+    )

@@ -1,0 +1,69 @@
+"""A scene: image, reference and prediction of one case, read and found to lie on one grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.cohort import FILE_ENDING, Cohort
+from volseg.errors import GeometryError, SourceError, VolsegError
+from volseg.geometry import space_difference
+from volseg.labels import LabelTable
+from volseg.volume import Volume, read_volume
+
+_SOFT_TISSUE_HU = (-160.0, 240.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What one looks at: one case with its reference and its prediction.
+
+    Attributes:
+        key: the case.
+        image: its first channel.
+        channel: that channel's name.
+        reference: uint8 label map on the image's grid.
+        prediction: likewise.
+        labels: what the values mean.
+    """
+
+    key: str
+    image: Volume
+    channel: str
+    reference: Volume
+    prediction: Volume
+    labels: LabelTable
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """Values shown black and white: 400 HU around 40 HU for CT; None where the scale says nothing, as in MR."""
+        return _SOFT_TISSUE_HU if self.channel.upper() == "CT" else None
+
+
+def read_scene(key: str, predictions: Path, cohort: Cohort) -> Scene:
+    """Read a case of a cohort and its prediction `KEY.nii.gz`.
+
+    Raises:
+        VolsegError: a file that is absent or unreadable, another grid, or an undeclared value; it names the case.
+    """
+    try:
+        reference_path = cohort.label_path(key)
+        if reference_path is None:
+            raise SourceError("the case has no reference label; give it one, or look at another case")
+        image = read_volume(cohort.image_paths(key)[0])
+        reference = _label_map("reference", reference_path, image, cohort.labels)
+        prediction = _label_map("prediction", Path(predictions) / f"{key}{FILE_ENDING}", image, cohort.labels)
+    except VolsegError as error:
+        raise error.of_case(key) from error
+    return Scene(key, image, cohort.channel_names[0], reference, prediction, cohort.labels)
+
+
+def _label_map(role: str, path: Path, image: Volume, labels: LabelTable) -> Volume:
+    try:
+        volume = read_volume(path)
+        difference = space_difference(image.shape, image.affine_ras, volume.shape, volume.affine_ras)
+        if difference:
+            raise GeometryError(f"it is not on the image's grid: {difference}; write it on that grid")
+        return Volume(labels.check(volume.voxels), volume.affine_ras)
+    except VolsegError as error:
+        raise type(error)(f"the {role}: {error.message}") from error
