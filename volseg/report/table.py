@@ -13,6 +13,7 @@ from volseg.evaluation import METRICS, Row
 from volseg.metrics.interval import DRAWS, LEVEL, SEED
 from volseg.metrics.overlap import DICE_DEFINITION
 from volseg.metrics.surface import HD95_DEFINITION
+from volseg.report.cells import NONE, grid, number, plain, rounded
 from volseg.report.summary import RegionSummary, Spread, Summary, summarise
 from volseg.volume import atomic
 
@@ -39,9 +40,6 @@ DEFINITIONS = {
         "A failed case is in no mean and in no count but that of the failures."
     ),
 }
-
-_DIGITS = 6  # of the files; the last bits of a sum may differ between machines
-_NONE = "–"
 
 
 def write_report(rows: Sequence[Row], folder: Path, *, title: str, details: Mapping[str, str]) -> list[Path]:
@@ -93,7 +91,7 @@ def rows_as_csv(rows: Sequence[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     columns = ["key", "patient", "region", "outcome", *(metric.name for metric in METRICS), "error"]
     writer.writerow(columns)
-    writer.writerows([_rounded(getattr(row, column)) for column in columns] for row in rows)
+    writer.writerows([rounded(getattr(row, column)) for column in columns] for row in rows)
     return text.getvalue()
 
 
@@ -117,8 +115,8 @@ def summary_as_json(summary: Summary, *, title: str, details: Mapping[str, str])
         "failures": [{"key": row.key, "patient": row.patient, "error": row.error} for row in summary.failures],
         "definitions": DEFINITIONS,
     }
-    rounded: dict[str, Any] = _rounded(content)
-    return rounded
+    result: dict[str, Any] = rounded(content)
+    return result
 
 
 def _region_as_json(region: RegionSummary) -> dict[str, Any]:
@@ -146,8 +144,8 @@ def _spread_as_json(spread: Spread) -> dict[str, Any]:
 
 def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, str]) -> str:
     """The page a person reads: the table, what each mean covers, the failures, the worst cases, the definitions."""
-    lines = [f"# {_text(title)}", ""]
-    lines += [f"- {_text(name)}: {_text(value)}" for name, value in details.items()]
+    lines = [f"# {plain(title)}", ""]
+    lines += [f"- {plain(name)}: {plain(value)}" for name, value in details.items()]
     lines += [f"- Scored: {summary.cases} cases of {summary.patients} patients"]
     lines += [f"- Failed: {len(summary.failures)}, in no number below", "", "## Result", ""]
     if summary.regions:
@@ -156,8 +154,8 @@ def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, s
     else:
         lines += ["No case could be scored."]
     lines += ["", "## Failed cases", ""]
-    failed = [[row.key, row.patient or _NONE, row.error or ""] for row in summary.failures]
-    lines += _grid(["Case", "Patient", "Error"], failed) if failed else ["None."]
+    failed = [[row.key, row.patient or NONE, row.error or ""] for row in summary.failures]
+    lines += grid(["Case", "Patient", "Error"], failed) if failed else ["None."]
     if summary.worst:
         lines += ["", f"## Worst cases: the {len(summary.worst)} lowest Dice", "", *_worst(summary.worst)]
     lines += ["", "## Definitions", "", *(f"- {definition}" for definition in DEFINITIONS.values())]
@@ -174,12 +172,12 @@ def short_table(summary: Summary) -> str:
                 region.region,
                 str(dice.cases),
                 _mean(dice, ".3f"),
-                _number(dice.median, ".3f"),
-                _number(region.hd95_mm.mean, ".2f"),
+                number(dice.median, ".3f"),
+                number(region.hd95_mm.mean, ".2f"),
             )
         )
     if len(summary.regions) > 1:
-        distance = _number(summary.mean_hd95_mm.mean, ".2f")
+        distance = number(summary.mean_hd95_mm.mean, ".2f")
         lines.append(("mean of regions", str(summary.cases), _mean(summary.mean_dice, ".3f"), "", distance))
     widths = [max(len(line[column]) for line in lines) for column in range(5)]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
@@ -193,8 +191,8 @@ def _result(summary: Summary) -> list[str]:
         means = [_mean(summary.mean_dice, ".3f"), "", _mean(summary.mean_hd95_mm, ".2f")]
         lines.append(["Mean of regions", str(summary.cases), *means, "", "", "", "", ""])
     drawn = f"bootstrap by patient, {summary.patients} patients, {DRAWS} draws"
-    note = f"95 % CI: {drawn}; where a mean covers fewer, the next table says so. {_NONE}: undefined."
-    return [*_grid(header, lines), "", note]
+    note = f"95 % CI: {drawn}; where a mean covers fewer, the next table says so. {NONE}: undefined."
+    return [*grid(header, lines), "", note]
 
 
 def _result_of(region: RegionSummary) -> list[str]:
@@ -202,9 +200,9 @@ def _result_of(region: RegionSummary) -> list[str]:
         region.region,
         str(region.cases),
         _mean(region.dice, ".3f"),
-        _number(region.dice.median, ".3f"),
+        number(region.dice.median, ".3f"),
         _mean(region.hd95_mm, ".2f"),
-        _number(region.hd95_mm.median, ".2f"),
+        number(region.hd95_mm.median, ".2f"),
         _mean(region.volume_error_ml, "+.2f"),
         *(str(region.outcomes[outcome]) for outcome in ("missed", "invented", "both empty")),
     ]
@@ -227,7 +225,7 @@ def _coverage(summary: Summary) -> list[str]:
         [region, name, str(spread.cases), str(cases - spread.cases), spread.method if spread.draws else "no interval"]
         for region, cases, name, spread in spreads
     ]
-    return _grid(["Region", "Mean of", "Cases covered", "Left out (undefined)", "Interval"], lines)
+    return grid(["Region", "Mean of", "Cases covered", "Left out (undefined)", "Interval"], lines)
 
 
 def _worst(rows: Sequence[Row]) -> list[str]:
@@ -242,49 +240,28 @@ def _worst(rows: Sequence[Row]) -> list[str]:
         "Error (ml)",
         "Outcome",
     ]
-    return _grid(
+    return grid(
         header,
         [
             [
                 row.key,
                 row.patient,
                 row.region,
-                _number(row.dice, ".3f"),
-                _number(row.hd95_mm, ".2f"),
-                _number(row.reference_ml, ".2f"),
-                _number(row.predicted_ml, ".2f"),
-                _number(row.volume_error_ml, "+.2f"),
-                row.outcome or _NONE,
+                number(row.dice, ".3f"),
+                number(row.hd95_mm, ".2f"),
+                number(row.reference_ml, ".2f"),
+                number(row.predicted_ml, ".2f"),
+                number(row.volume_error_ml, "+.2f"),
+                row.outcome or NONE,
             ]
             for row in rows
         ],
     )
 
 
-def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(map(_text, line)) + " |" for line in (header, ["---"] * len(header), *lines)]
-
-
 def _mean(spread: Spread, form: str) -> str:
     if spread.mean is None:
-        return _NONE
+        return NONE
     if spread.low is None or spread.high is None:
-        return f"{spread.mean:{form}} [{_NONE}]"
+        return f"{spread.mean:{form}} [{NONE}]"
     return f"{spread.mean:{form}} [{spread.low:{form}}, {spread.high:{form}}]"
-
-
-def _number(value: float | None, form: str) -> str:
-    return _NONE if value is None else f"{value:{form}}"
-
-
-def _text(text: str) -> str:
-    """A text that cannot break a line or a cell of Markdown."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def _rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, float):
-        return round(value, _DIGITS) + 0.0  # no negative zero
-    if isinstance(value, Mapping):
-        return {name: _rounded(entry) for name, entry in value.items()}
-    return [_rounded(entry) for entry in value] if isinstance(value, list) else value

@@ -1,0 +1,42 @@
+"""Cells of tables: numbers and texts as Markdown shows them, and values rounded for files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NONE = "–"
+
+_DIGITS = 6  # of the files; the last bits of a sum may differ between machines
+
+
+def grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table.
+
+    >>> grid(["Case", "Dice"], [["a", "0.9"]])
+    ['| Case | Dice |', '| --- | --- |', '| a | 0.9 |']
+    """
+    return ["| " + " | ".join(map(plain, line)) + " |" for line in (header, ["---"] * len(header), *lines)]
+
+
+def number(value: float | None, form: str) -> str:
+    """A number in a format, or the dash of an undefined one.
+
+    >>> number(0.5, ".2f"), number(None, ".2f")
+    ('0.50', '–')
+    """
+    return NONE if value is None else f"{value:{form}}"
+
+
+def plain(text: str) -> str:
+    """A text that cannot break a line or a cell of Markdown."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """A JSON value with its numbers rounded to six decimals."""
+    if isinstance(value, float):
+        return round(value, _DIGITS) + 0.0  # no negative zero
+    if isinstance(value, Mapping):
+        return {name: rounded(entry) for name, entry in value.items()}
+    return [rounded(entry) for entry in value] if isinstance(value, list) else value
