@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from volseg.case_table import COLUMNS
 from volseg.cohort import Cohort
 from volseg.errors import UsageError
-from volseg.evaluation import Row, evaluate
+from volseg.evaluation import METRICS, Method, Row, evaluate
 from volseg.labels import LabelTable
 from volseg.volume import Volume, write_volume
 
@@ -75,6 +77,12 @@ def predictions(tmp_path):
     return folder
 
 
+def numbers(row: Row) -> dict[str, float]:
+    """The numbers of a row that are defined."""
+    values = {metric.name: getattr(row, metric.name) for metric in METRICS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def only(rows: list[Row]) -> Row:
     assert len(rows) == 1
     return rows[0]
@@ -95,9 +103,32 @@ def test_a_case_by_hand(cohort, predictions):
     write(predictions / "p1_day1.nii.gz", predicted)
     large, small, stomach = evaluate(predictions, cohort)
     ml = 64 * VOXEL_ML
-    assert large == Row("p1_day1", "p1", "large_bowel", 1.0, 0.0, ml, ml, "both present")
-    assert small == Row("p1_day1", "p1", "small_bowel", 0.75, 1.5, ml, ml, "both present")
-    assert stomach == Row("p1_day1", "p1", "stomach", 0.0, None, 0.0, pytest.approx(VOXEL_ML), "invented")
+    # Contour of a slice: 12 pixels. Shifted by one along X, 4 pixels of the side and 2 of the middle are not covered:
+    # 6 pixels of 1.5 mm in 4 slices. Within 3 mm nothing is to be corrected. Time saved: 4 slices pass, 4 are empty.
+    assert numbers(large) == {
+        **{"dice": 1, "surface_dice": 1, "jaccard": 1, "precision": 1, "recall": 1, "uw_madison_score": 1},
+        **{"hd95_mm": 0, "hausdorff_mm": 0, "mean_surface_distance_mm": 0},
+        **{"reference_ml": ml, "predicted_ml": ml, "volume_error_ml": 0, "volume_error_percent": 0},
+        **{"added_path_length_mm": 0, "slices_to_correct": 0, "correction_minutes": 0},
+        **{"time_saved": 5, "time_saved_from_empty": 2.5},
+    }
+    diagonal = math.hypot(*SHAPE)
+    assert numbers(small) == {
+        **{"dice": 0.75, "surface_dice": 1, "jaccard": 48 / 80, "precision": 0.75, "recall": 0.75},
+        **{"uw_madison_score": pytest.approx(0.4 * 0.75 + 0.6 * (1 - 1 / diagonal))},
+        **{"hd95_mm": 1.5, "hausdorff_mm": 1.5, "mean_surface_distance_mm": small.mean_surface_distance_mm},
+        **{"reference_ml": ml, "predicted_ml": ml, "volume_error_ml": 0, "volume_error_percent": 0},
+        **{"added_path_length_mm": 36, "slices_to_correct": 0, "correction_minutes": pytest.approx(0.036 * 2)},
+        **{"time_saved": 3, "time_saved_from_empty": 1.5},
+    }
+    assert 0 < small.mean_surface_distance_mm < 1.5
+    assert numbers(stomach) == {
+        **{"dice": 0, "surface_dice": 0, "jaccard": 0, "precision": 0, "uw_madison_score": 0},
+        **{"reference_ml": 0, "predicted_ml": pytest.approx(VOXEL_ML), "volume_error_ml": pytest.approx(VOXEL_ML)},
+        **{"added_path_length_mm": 0, "slices_to_correct": 1, "correction_minutes": 0},
+        **{"time_saved": (7 * 2 - 4) / 8, "time_saved_from_empty": 7 * 2 / 8},
+    }
+    assert [row.outcome for row in (large, small, stomach)] == ["both present", "both present", "invented"]
 
 
 def test_overlapping_regions_are_scored_as_regions(cohort, predictions):
@@ -252,6 +283,68 @@ def test_one_failure_does_not_touch_the_other_cases(cohort, predictions):
         ("p1_day2", False),
         *[("p2_day1", True)] * 3,
     ]
+
+
+def test_every_number_of_a_row_is_described_once():
+    numeric = {field.name for field in fields(Row)} - {"key", "patient", "region", "outcome", "error"}
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    assert set(names) == numeric | {"volume_error_ml", "volume_error_percent"}
+    assert all(metric.title and metric.definition.endswith(".") for metric in METRICS)
+
+
+def test_objects_are_counted_where_asked_for(cohort, predictions):
+    predicted = label_map(large_bowel=box(1, 5, 1, 5, 1, 5), stomach=box(0, 1, 0, 1, 0, 1))
+    predicted[2, 2, 2] = 0  # a hole
+    write(predictions / "p1_day1.nii.gz", predicted)
+    assert evaluate(predictions, cohort)[0].reference_objects is None
+    large, small, stomach = evaluate(predictions, cohort, method=Method(objects=True))
+    assert (large.reference_objects, large.predicted_objects, large.matched_objects, large.object_f1) == (1, 1, 1, 1)
+    assert (large.reference_holes, large.predicted_holes) == (0, 1)
+    assert (small.reference_objects, small.predicted_objects, small.object_f1) == (1, 0, 0)
+    assert (stomach.reference_objects, stomach.predicted_objects, stomach.object_f1) == (0, 1, 0)
+    write(predictions / "p1_day1.nii.gz", np.zeros(SHAPE, np.uint8))
+    stomach = evaluate(predictions, cohort, method=Method(objects=True))[2]
+    assert (stomach.reference_objects, stomach.predicted_objects, stomach.object_f1) == (0, 0, None)
+
+
+def test_the_method_changes_what_it_names(cohort, predictions):
+    predicted = label_map(small_bowel=box(4, 8, 3, 7, 1, 5))
+    predicted[box(8, 10, 7, 9, 7, 8)] = 2  # 4 strays beside 56 boundary voxels: above 5 % of one, not of both
+    write(predictions / "p1_day1.nii.gz", predicted)
+    rows = {
+        name: evaluate(predictions, cohort, method=Method(**{name: value}))[1]
+        for name, value in {"reading": "pooled", "tolerance_mm": 1.0, "minutes_per_metre": 4.0}.items()
+    }
+    standard = evaluate(predictions, cohort)[1]
+    assert rows["reading"].hd95_mm != standard.hd95_mm
+    assert rows["reading"].hausdorff_mm == standard.hausdorff_mm
+    assert rows["tolerance_mm"].surface_dice < standard.surface_dice
+    assert rows["tolerance_mm"].slices_to_correct > standard.slices_to_correct
+    assert rows["minutes_per_metre"].correction_minutes == pytest.approx(2 * standard.correction_minutes)
+    surfel = evaluate(predictions, cohort, method=Method(reading="surfel"))[1]
+    assert surfel.hd95_mm > 0
+    for wrong in ({"reading": "nearest"}, {"tolerance_mm": -1.0}, {"minutes_per_metre": math.nan}):
+        with pytest.raises(UsageError):
+            Method(**wrong)
+
+
+def test_no_more_cases_than_workers_are_held(tmp_path, predictions):
+    """Streaming: the peak memory of 16 cases is that of 4."""
+    import tracemalloc
+
+    label = np.zeros((60, 60, 60), np.uint8)
+    label[10:50, 10:50, 10:50] = 3
+    cohort = make_cohort(tmp_path / "cohort", {f"p{i}_1": label for i in range(16)})
+    for key in cohort.keys:
+        write(predictions / f"{key}.nii.gz", label)
+    peaks = []
+    for count in (2, 4, 16):  # the first loads what is loaded once
+        tracemalloc.start()
+        evaluate(predictions, cohort, keys=cohort.keys[:count], workers=2)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.3 * peaks[1]
 
 
 def test_workers_change_nothing(tmp_path, predictions):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +21,49 @@ from volseg.labels import LabelMap, LabelTable
 from volseg.metrics.effort import (
     ADDED_PATH_LENGTH_DEFINITION,
     CORRECTION_DEFINITION,
+    MINUTES_PER_METRE,
+    POINT_RULES,
     SLICES_TO_CORRECT_DEFINITION,
     TIME_SAVED_DEFINITION,
+    added_path_length_mm,
+    slices_to_correct,
+    time_saved,
 )
-from volseg.metrics.objects import HOLES_DEFINITION, MATCHED_DEFINITION, OBJECT_F1_DEFINITION, OBJECTS_DEFINITION
+from volseg.metrics.objects import (
+    HOLES_DEFINITION,
+    MATCHED_DEFINITION,
+    OBJECT_F1_DEFINITION,
+    OBJECTS_DEFINITION,
+    count_holes,
+    match_objects,
+)
 from volseg.metrics.overlap import (
     DICE_DEFINITION,
     JACCARD_DEFINITION,
     PRECISION_DEFINITION,
     RECALL_DEFINITION,
+    Mask,
     Outcome,
     dice,
+    jaccard,
     outcome,
+    precision,
+    recall,
     volume_ml,
 )
 from volseg.metrics.surface import (
     HAUSDORFF_DEFINITION,
     HD95_DEFINITION,
     MEAN_SURFACE_DISTANCE_DEFINITION,
+    READING_NOTES,
+    READINGS,
     SURFACE_DICE_DEFINITION,
+    TOLERANCE_MM,
+    Reading,
     bounding_box,
-    hausdorff_mm,
+    surface_distances,
 )
-from volseg.metrics.uw_madison import UW_MADISON_DEFINITION
+from volseg.metrics.uw_madison import UW_MADISON_DEFINITION, uw_madison_score
 from volseg.volume import Volume, read_volume
 
 # Cosine between two axes; beyond it a distance taken from the spacing is no longer the distance in space.
@@ -137,6 +159,48 @@ class Row:
         return 100 * error / self.reference_ml if error is not None and self.reference_ml else None
 
 
+@dataclass(frozen=True)
+class Method:
+    """How the numbers of an evaluation were made, as far as that is a choice; it travels with them into the report.
+
+    Attributes:
+        tolerance_mm: of surface Dice and of the slices to correct.
+        reading: of HD95, surface Dice and the mean surface distance.
+        minutes_per_metre: of contour drawn by hand.
+        objects: whether objects and holes are counted, which takes longer.
+
+    Raises:
+        UsageError: a number that cannot be, or no such reading.
+    """
+
+    tolerance_mm: float = TOLERANCE_MM
+    reading: Reading = "directed"
+    minutes_per_metre: float = MINUTES_PER_METRE
+    objects: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("tolerance", self.tolerance_mm), ("minutes per metre", self.minutes_per_metre)):
+            if not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"the {name} is {value}, expected a number of 0 or more")
+        if self.reading not in READINGS:
+            raise UsageError(f"the reading of HD95 is {self.reading!r}, expected one of {', '.join(READINGS)}")
+
+    @property
+    def details(self) -> dict[str, str]:
+        """What the reader of a report must know, by name.
+
+        >>> Method(tolerance_mm=2).details["Tolerance"]
+        '2 mm, of surface Dice and slices to correct'
+        """
+        return {
+            "HD95 reading": READING_NOTES[self.reading],
+            "Tolerance": f"{self.tolerance_mm:g} mm, of surface Dice and slices to correct",
+            "Time to correct": f"{self.minutes_per_metre:g} minutes a metre of added path length (an assumption)",
+        }
+
+
+STANDARD = Method()
+
 METRICS: tuple[Metric, ...] = (
     Metric("dice", "Dice", "", True, 3, DICE_DEFINITION),
     Metric("hd95_mm", "HD95", "mm", False, 2, HD95_DEFINITION),
@@ -196,6 +260,7 @@ def evaluate(
     keys: Sequence[str] | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    method: Method = STANDARD,
 ) -> list[Row]:
     """Score the predictions of a folder against the references of a cohort, paired by key.
 
@@ -208,6 +273,7 @@ def evaluate(
         keys: the cases that must have a prediction; None for every prediction in the folder.
         workers: cases scored, and held in memory, at once.
         progress: called after each case with the number of cases done and of all.
+        method: the choices among readings, tolerances and what is computed.
 
     Returns:
         One row a case and region, in the order of the keys (sorted where `keys` is None) and of the label table.
@@ -230,7 +296,7 @@ def evaluate(
     known = frozenset(cohort.keys)
 
     def rows_of(key: str) -> list[Row]:
-        return _rows(key, predictions, cohort, known)
+        return _rows(key, predictions, cohort, known, method)
 
     rows: list[Row] = []
     with ThreadPoolExecutor(workers) as pool:
@@ -264,16 +330,18 @@ def _predicted_keys(folder: Path) -> list[str]:
     )
 
 
-def _rows(key: str, predictions: Path, cohort: Cohort, known: frozenset[str]) -> list[Row]:
+def _rows(key: str, predictions: Path, cohort: Cohort, known: frozenset[str], method: Method) -> list[Row]:
     """The rows of one case, or the one row that says why there are none."""
     patient = cohort.patient(key) if key in known else ""
     try:
-        return _score(key, patient, predictions, cohort, known)
+        return _score(key, patient, predictions, cohort, known, method)
     except VolsegError as error:
         return [Row(key, patient, "", error=error.message)]
 
 
-def _score(key: str, patient: str, predictions: Path, cohort: Cohort, known: frozenset[str]) -> list[Row]:
+def _score(
+    key: str, patient: str, predictions: Path, cohort: Cohort, known: frozenset[str], method: Method
+) -> list[Row]:
     if key not in known:
         raise CohortError(
             f"the cohort {cohort.folder.name} has no case of this key; name the prediction after its case"
@@ -295,23 +363,73 @@ def _score(key: str, patient: str, predictions: Path, cohort: Cohort, known: fro
     box = bounding_box(reference.voxels != 0, predicted.voxels != 0)
     truths = cohort.labels.masks(_checked("reference", reference.voxels[box], cohort.labels))
     guesses = cohort.labels.masks(_checked("prediction", predicted.voxels[box], cohort.labels))
-    spacing = reference.spacing_mm
-    rows = []
-    for region, truth, guess in zip(cohort.labels.names, truths, guesses, strict=True):
-        found = outcome(guess, truth)
-        rows.append(
-            Row(
-                key,
-                patient,
-                region,
-                dice=None if found == "both empty" else dice(guess, truth),
-                hd95_mm=hausdorff_mm(guess, truth, spacing, percentile=95) if found == "both present" else None,
-                reference_ml=volume_ml(truth, spacing),
-                predicted_ml=volume_ml(guess, spacing),
-                outcome=found,
-            )
-        )
-    return rows
+    score = partial(_region, key, patient, image_shape=reference.shape, spacing_mm=reference.spacing_mm, method=method)
+    return [score(name, guess, truth) for name, guess, truth in zip(cohort.labels.names, guesses, truths, strict=True)]
+
+
+def _region(
+    key: str,
+    patient: str,
+    region: str,
+    guess: Mask,
+    truth: Mask,
+    *,
+    image_shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    method: Method,
+) -> Row:
+    """The row of one region; `guess` and `truth` are cropped to one box of the image."""
+    box = bounding_box(guess, truth)
+    guess, truth = guess[box], truth[box]
+    surfaces = surface_distances(guess, truth, spacing_mm, reading=method.reading)
+    rule = POINT_RULES.get(region)
+    saved = time_saved(guess, truth, rule, slices=image_shape[2]) if rule else None
+    path_mm = added_path_length_mm(guess, truth, spacing_mm)
+    row = Row(
+        key,
+        patient,
+        region,
+        dice=_number(dice(guess, truth)),
+        hd95_mm=_number(surfaces.hausdorff_mm(95)),
+        reference_ml=volume_ml(truth, spacing_mm),
+        predicted_ml=volume_ml(guess, spacing_mm),
+        outcome=outcome(guess, truth),
+        surface_dice=_number(surfaces.surface_dice(method.tolerance_mm)),
+        mean_surface_distance_mm=_number(surfaces.mean_mm()),
+        hausdorff_mm=_number(surfaces.hausdorff_mm(100)),
+        jaccard=_number(jaccard(guess, truth)),
+        precision=_number(precision(guess, truth)),
+        recall=_number(recall(guess, truth)),
+        uw_madison_score=_number(uw_madison_score(guess, truth, image_shape=image_shape)),
+        added_path_length_mm=path_mm,
+        slices_to_correct=slices_to_correct(guess, truth, spacing_mm, tolerance_mm=method.tolerance_mm),
+        correction_minutes=path_mm / 1000 * method.minutes_per_metre,
+        time_saved=saved.points if saved else None,
+        time_saved_from_empty=saved.from_empty if saved else None,
+    )
+    return _with_objects(row, guess, truth, image_shape) if method.objects else row
+
+
+def _with_objects(row: Row, guess: Mask, truth: Mask, image_shape: tuple[int, int, int]) -> Row:
+    thin = tuple(axis for axis, side in enumerate(image_shape) if side == 1)
+    guess, truth = (
+        np.logical_or.reduce(mask, axis=thin) for mask in (guess, truth)
+    )  # in an image of one slice a ring encloses its inside
+    objects = match_objects(guess, truth)
+    return replace(
+        row,
+        reference_objects=objects.reference,
+        predicted_objects=objects.predicted,
+        matched_objects=objects.matched,
+        object_f1=_number(objects.f1),
+        reference_holes=count_holes(truth),
+        predicted_holes=count_holes(guess),
+    )
+
+
+def _number(value: float) -> float | None:
+    """None where undefined."""
+    return None if math.isnan(value) else value
 
 
 def _read(role: str, path: Path) -> Volume:

@@ -1,4 +1,4 @@
-"""Overlap of two masks: Dice, volume, and which of the two is there at all."""
+"""Overlap of two masks: Dice and its kin, volume, and which of the two is there at all."""
 
 from __future__ import annotations
 
@@ -56,6 +56,84 @@ def dice(prediction: Mask, reference: Mask) -> float:
     return 2 * int(np.count_nonzero(prediction & reference)) / total if total else math.nan
 
 
+def jaccard(prediction: Mask, reference: Mask) -> float:
+    """Jaccard index (intersection over union), 0 to 1; NaN where both are empty.
+
+    Source: Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x. Arguments and errors as for `dice`.
+
+    >>> jaccard(np.array([True, True, True, False]), np.array([False, True, False, False]))
+    0.3333333333333333
+    """
+    check_masks(prediction, reference)
+    return _ratio(prediction & reference, prediction | reference)
+
+
+def precision(prediction: Mask, reference: Mask) -> float:
+    """Share of the prediction that is right (positive predictive value), 0 to 1; NaN where nothing is predicted.
+
+    Source: Taha 2015, doi:10.1186/s12880-015-0068-x. Arguments and errors as for `dice`.
+
+    >>> precision(np.array([True, True, True, False]), np.array([False, True, False, True]))
+    0.3333333333333333
+    """
+    check_masks(prediction, reference)
+    return _ratio(prediction & reference, prediction)
+
+
+def recall(prediction: Mask, reference: Mask) -> float:
+    """Share of the reference that is found (sensitivity), 0 to 1; NaN where the reference is empty.
+
+    Source: Taha 2015, doi:10.1186/s12880-015-0068-x. Arguments and errors as for `dice`.
+
+    >>> recall(np.array([True, True, True, False]), np.array([False, True, False, True]))
+    0.5
+    """
+    check_masks(prediction, reference)
+    return _ratio(prediction & reference, reference)
+
+
+def relative_volume_difference(prediction: Mask, reference: Mask) -> float:
+    """Predicted minus reference volume over the reference volume, -1 and up; NaN where the reference is empty.
+
+    Source: Heimann 2009, doi:10.1109/TMI.2009.2013851. Arguments and errors as for `dice`.
+
+    >>> relative_volume_difference(np.array([True, True, True, False]), np.array([False, True, False, True]))
+    0.5
+    """
+    check_masks(prediction, reference)
+    expected = int(np.count_nonzero(reference))
+    return (int(np.count_nonzero(prediction)) - expected) / expected if expected else math.nan
+
+
+def dice_by_slice(prediction: Mask, reference: Mask, *, slice_axis: int = -1) -> NDArray[np.float64]:
+    """Dice of each slice, as `dice` of the two slices; NaN where both are empty.
+
+    Args:
+        prediction: (X, Y, Z), True inside.
+        reference: same shape, True inside.
+        slice_axis: the axis that counts the slices, by default the last.
+
+    Returns:
+        (slices,).
+
+    Raises:
+        LabelError: a mask that is not boolean.
+        GeometryError: shapes that differ.
+
+    >>> prediction, reference = np.array([[[1, 0, 1], [1, 0, 0]], [[1, 0, 1], [0, 0, 1]]], bool)
+    >>> dice_by_slice(prediction, reference).tolist()  # 2 / 3, both empty, 2 / 3
+    [0.6666666666666666, nan, 0.6666666666666666]
+    """
+    check_masks(prediction, reference)
+    within = tuple(axis for axis in range(prediction.ndim) if axis != slice_axis % prediction.ndim)
+    shared, one, other = (
+        np.count_nonzero(mask, axis=within) for mask in (prediction & reference, prediction, reference)
+    )
+    total = one + other
+    by_slice: NDArray[np.float64] = np.divide(2.0 * shared, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return by_slice
+
+
 def outcome(prediction: Mask, reference: Mask) -> Outcome:
     """Which of the two masks holds anything: `both present`, `missed`, `invented` or `both empty`.
 
@@ -92,6 +170,11 @@ def volume_ml(mask: Mask, spacing_mm: Sequence[float]) -> float:
     """
     check_masks(mask)
     return int(np.count_nonzero(mask)) * math.prod(check_spacing(spacing_mm, mask.ndim)) / 1000
+
+
+def _ratio(part: Mask, whole: Mask) -> float:
+    total = int(np.count_nonzero(whole))
+    return int(np.count_nonzero(part)) / total if total else math.nan
 
 
 def check_masks(*masks: Mask) -> None:

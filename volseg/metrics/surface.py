@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from volseg.errors import UsageError
+from volseg.metrics.lattice import Distances, Lattice
 from volseg.metrics.overlap import Mask, check_masks, check_spacing
+from volseg.metrics.surfel import areas_mm2, codes
 
-Distances = NDArray[np.float64]
+Reading = Literal["directed", "pooled", "surfel"]
+
+READINGS: tuple[Reading, ...] = get_args(Reading)
+TOLERANCE_MM = 3.0
 
 HD95_DEFINITION = (
     "HD95 = the larger of the two directed 95th percentiles (interpolated linearly) of the Euclidean distance in mm "
@@ -21,6 +27,14 @@ HD95_DEFINITION = (
     "tools that pool both directions (medpy) or weigh surface elements (surface-distance) give other numbers. "
     "Defined only where both masks are present: a missed or invented region has no HD95 and is counted apart."
 )
+
+READING_NOTES: dict[Reading, str] = {
+    "directed": "directed: the larger of the two directed percentiles over boundary voxels (MONAI, MetricsReloaded)",
+    "pooled": "pooled: one percentile of the distances of both directions together, over boundary voxels (medpy, "
+    "panoptica)",
+    "surfel": "surfel: the larger of the two directed percentiles over surface elements weighted with their area, not "
+    "interpolated (surface-distance); surface Dice and mean surface distance are weighted likewise",
+}
 
 HAUSDORFF_DEFINITION = (
     "Hausdorff distance = the largest of all distances that HD95 takes its percentiles of (Huttenlocher 1993, "
@@ -38,21 +52,138 @@ SURFACE_DICE_DEFINITION = (
     "boundary (Nikolov 2021, doi:10.2196/26151). Missed and invented count as 0; both empty is undefined and left out."
 )
 
-# Larger leaves build sooner; the tree answers one batch only.
-_LEAF_SIZE = 32
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """The distances between two surfaces, both ways, from which every surface metric follows.
+
+    Attributes:
+        from_prediction: (P,) mm, from each surface element of the prediction to the nearest of the reference; NaN
+            throughout where the reference is empty.
+        from_reference: (R,) mm, the other way round.
+        prediction_weights: (P,): 1 for a boundary voxel, mm2 for a surfel.
+        reference_weights: (R,), likewise.
+        reading: what an element is and how a percentile is taken.
+    """
+
+    from_prediction: Distances
+    from_reference: Distances
+    prediction_weights: Distances
+    reference_weights: Distances
+    reading: Reading
+
+    @property
+    def defined(self) -> bool:
+        """Whether both surfaces are there."""
+        return bool(self.from_prediction.size and self.from_reference.size)
+
+    def hausdorff_mm(self, percentile: float = 95.0) -> float:
+        """Hausdorff distance in mm at a percentile; NaN where a mask is empty.
+
+        Raises:
+            UsageError: a percentile outside 0 to 100.
+        """
+        if not 0 <= percentile <= 100:
+            raise UsageError(f"the percentile is {percentile}, expected 0 to 100")
+        if not self.defined:
+            return math.nan
+        if self.reading == "pooled":
+            return float(np.percentile(np.concatenate([self.from_prediction, self.from_reference]), percentile))
+        if self.reading == "surfel":
+            return max(
+                _weighted_percentile(self.from_prediction, self.prediction_weights, percentile),
+                _weighted_percentile(self.from_reference, self.reference_weights, percentile),
+            )
+        return max(float(np.percentile(one, percentile)) for one in (self.from_prediction, self.from_reference))
+
+    def mean_mm(self) -> float:
+        """Average symmetric surface distance in mm, both directions pooled; NaN where a mask is empty."""
+        if not self.defined:
+            return math.nan
+        total = self.from_prediction @ self.prediction_weights + self.from_reference @ self.reference_weights
+        return float(total / (self.prediction_weights.sum() + self.reference_weights.sum()))
+
+    def surface_dice(self, tolerance_mm: float = TOLERANCE_MM) -> float:
+        """Share of both surfaces within the tolerance of the other; 0 where one mask is empty, NaN where both are.
+
+        Raises:
+            UsageError: a tolerance below 0.
+        """
+        if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
+            raise UsageError(f"the tolerance is {tolerance_mm} mm, expected 0 or more")
+        total = self.prediction_weights.sum() + self.reference_weights.sum()
+        if not total:
+            return math.nan
+        near = self.prediction_weights @ (self.from_prediction <= tolerance_mm)
+        near += self.reference_weights @ (self.from_reference <= tolerance_mm)  # NaN is not near
+        return float(near / total)
 
 
-def hausdorff_mm(prediction: Mask, reference: Mask, spacing_mm: Sequence[float], *, percentile: float = 95.0) -> float:
+def surface_distances(
+    prediction: Mask, reference: Mask, spacing_mm: Sequence[float], *, reading: Reading = "directed"
+) -> SurfaceDistances:
+    """All distances between the surfaces of two masks, exact: see `READING_NOTES`.
+
+    Args:
+        prediction: (X, Y, Z), True inside.
+        reference: same shape, True inside.
+        spacing_mm: mm along X, Y, Z; whole numbers and fractions may mix.
+        reading: `directed`, `pooled` or `surfel`.
+
+    Raises:
+        LabelError: a mask that is not boolean.
+        GeometryError: shapes that differ, or a spacing that does not fit them.
+        UsageError: no such reading.
+
+    >>> prediction, reference = np.zeros((2, 4, 1, 1), bool)
+    >>> prediction[0], reference[2] = True, True
+    >>> found = surface_distances(prediction, reference, (1.5, 1, 3))
+    >>> found.hausdorff_mm(), found.mean_mm(), found.surface_dice(2.5), found.surface_dice(3)
+    (3.0, 3.0, 0.0, 1.0)
+    """
+    if reading not in READINGS:
+        raise UsageError(f"the reading is {reading!r}, expected one of {', '.join(READINGS)}")
+    check_masks(prediction, reference)
+    spacing = check_spacing(spacing_mm, prediction.ndim)
+    # NIfTI voxels lie in memory with X fastest: walk them as they lie, the last axis the fastest. Surfels stay: their
+    # triangles depend a little on the order of the axes.
+    axes = list(range(prediction.ndim))
+    if reading != "surfel":
+        axes.sort(key=lambda axis: -prediction.strides[axis])
+    prediction, reference = prediction.transpose(axes), reference.transpose(axes)
+    box = bounding_box(prediction, reference)
+    prediction, reference = prediction[box], reference[box]
+    if reading == "surfel":
+        return _surfel_distances(prediction, reference, tuple(spacing[axis] for axis in axes))
+    lattice = Lattice.around(prediction.shape, tuple(spacing[axis] for axis in axes))
+    flat_prediction, flat_reference = lattice.flat(prediction), lattice.flat(reference)
+    on_prediction, on_reference = lattice.boundary(flat_prediction), lattice.boundary(flat_reference)
+    from_prediction = lattice.nearest_mm(on_prediction, on_reference)
+    from_reference = lattice.nearest_mm(on_reference, on_prediction)
+    return SurfaceDistances(
+        from_prediction, from_reference, np.ones(len(from_prediction)), np.ones(len(from_reference)), reading
+    )
+
+
+def hausdorff_mm(
+    prediction: Mask,
+    reference: Mask,
+    spacing_mm: Sequence[float],
+    *,
+    percentile: float = 95.0,
+    reading: Reading = "directed",
+) -> float:
     """Hausdorff distance in mm at a percentile: the larger of the two directed percentiles over boundary voxels.
 
-    The definition of MONAI and MetricsReloaded: see `HD95_DEFINITION`. Source: Huttenlocher 1993,
-    doi:10.1109/34.232073; Maier-Hein 2024, doi:10.1038/s41592-023-02151-z.
+    The definition of MONAI and MetricsReloaded: see `HD95_DEFINITION`; `READING_NOTES` has the others. Source:
+    Huttenlocher 1993, doi:10.1109/34.232073; Maier-Hein 2024, doi:10.1038/s41592-023-02151-z.
 
     Args:
         prediction: (X, Y, Z), True inside.
         reference: same shape, True inside.
         spacing_mm: mm along X, Y, Z; whole numbers and fractions may mix.
         percentile: 0 to 100; 100 is the Hausdorff distance itself.
+        reading: `directed`, `pooled` or `surfel`.
 
     Returns:
         The distance, or NaN where either mask is empty: `overlap.outcome` says which.
@@ -60,19 +191,44 @@ def hausdorff_mm(prediction: Mask, reference: Mask, spacing_mm: Sequence[float],
     Raises:
         LabelError: a mask that is not boolean.
         GeometryError: shapes that differ, or a spacing that does not fit them.
-        UsageError: a percentile outside 0 to 100.
+        UsageError: a percentile outside 0 to 100, or no such reading.
 
     >>> prediction, reference = np.zeros((2, 4, 1, 1), bool)
     >>> prediction[0], reference[2] = True, True
     >>> hausdorff_mm(prediction, reference, (1.5, 1, 3))
     3.0
     """
-    if not 0 <= percentile <= 100:
-        raise UsageError(f"the percentile is {percentile}, expected 0 to 100")
-    from_prediction, from_reference = directed_distances_mm(prediction, reference, spacing_mm)
-    if not from_prediction.size or not from_reference.size:
-        return math.nan
-    return max(float(np.percentile(distances, percentile)) for distances in (from_prediction, from_reference))
+    return surface_distances(prediction, reference, spacing_mm, reading=reading).hausdorff_mm(percentile)
+
+
+def mean_surface_distance_mm(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> float:
+    """Average symmetric surface distance in mm: the mean of both directions' distances, pooled.
+
+    Source: Heimann 2009, doi:10.1109/TMI.2009.2013851. Arguments and errors as for `hausdorff_mm`.
+
+    >>> prediction, reference = np.array([[1, 0, 0, 0], [1, 0, 0, 1]], bool)
+    >>> mean_surface_distance_mm(prediction, reference, (2.0,))  # 0 from the prediction; 0 and 6 from the reference
+    2.0
+    """
+    return surface_distances(prediction, reference, spacing_mm).mean_mm()
+
+
+def surface_dice(
+    prediction: Mask, reference: Mask, spacing_mm: Sequence[float], *, tolerance_mm: float = TOLERANCE_MM
+) -> float:
+    """Surface Dice (normalised surface distance): the share of both boundaries within a tolerance of the other.
+
+    Source: Nikolov 2021, doi:10.2196/26151, here over boundary voxels as in MONAI. Arguments and errors as for
+    `hausdorff_mm`; a tolerance below 0 is a UsageError.
+
+    Returns:
+        0 to 1: 0 where one mask is empty, NaN where both are.
+
+    >>> prediction, reference = np.array([[1, 0, 0, 0], [1, 0, 0, 1]], bool)
+    >>> surface_dice(prediction, reference, (2.0,), tolerance_mm=3)  # 2 of the 3 boundary voxels
+    0.6666666666666666
+    """
+    return surface_distances(prediction, reference, spacing_mm).surface_dice(tolerance_mm)
 
 
 def directed_distances_mm(
@@ -97,21 +253,8 @@ def directed_distances_mm(
     >>> [distances.tolist() for distances in directed_distances_mm(a, b, (2.5,))]
     [[0.0], [0.0, 5.0]]
     """
-    check_masks(prediction, reference)
-    spacing = np.array(check_spacing(spacing_mm, prediction.ndim))
-    # NIfTI voxels lie in memory with X fastest: walk them as they lie, the last axis the fastest.
-    axes = sorted(range(prediction.ndim), key=lambda axis: -prediction.strides[axis])
-    prediction, reference, spacing = prediction.transpose(axes), reference.transpose(axes), spacing[axes]
-    box = bounding_box(prediction, reference)
-    on_prediction, on_reference = boundary(prediction[box]), boundary(reference[box])
-    from_prediction, from_reference = np.argwhere(on_prediction), np.argwhere(on_reference)
-    # A voxel on both boundaries is 0 mm away and needs no search.
-    prediction_apart = ~on_reference[tuple(from_prediction.T)]
-    reference_apart = ~on_prediction[tuple(from_reference.T)]
-    return (
-        _nearest_mm(from_prediction * spacing, from_reference * spacing, prediction_apart),
-        _nearest_mm(from_reference * spacing, from_prediction * spacing, reference_apart),
-    )
+    found = surface_distances(prediction, reference, spacing_mm)
+    return found.from_prediction, found.from_reference
 
 
 def boundary(mask: Mask) -> Mask:
@@ -123,13 +266,9 @@ def boundary(mask: Mask) -> Mask:
     >>> boundary(np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1]], bool)).astype(int).tolist()
     [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
     """
-    padded = np.pad(mask, 1)
-    centre = (slice(1, -1),) * mask.ndim
-    inside = mask.copy()
-    for axis in range(mask.ndim):
-        for neighbour in (slice(None, -2), slice(2, None)):  # the voxel before and the voxel after, along the axis
-            inside &= padded[(*centre[:axis], neighbour, *centre[axis + 1 :])]
-    return mask & ~inside
+    lattice = Lattice(mask.shape, (1.0,) * mask.ndim, (1,) * mask.ndim)
+    found = lattice.boundary(lattice.flat(mask)).reshape(lattice.padded)
+    return found[(slice(1, -1),) * mask.ndim]
 
 
 def bounding_box(*masks: Mask) -> tuple[slice, ...]:
@@ -141,29 +280,42 @@ def bounding_box(*masks: Mask) -> tuple[slice, ...]:
     >>> bounding_box(np.array([0, 1, 0, 0], bool), np.array([0, 0, 1, 0], bool))
     (slice(1, 3, None),)
     """
-    axes = range(masks[0].ndim)
-    box = []
-    for axis in axes:
-        others = tuple(other for other in axes if other != axis)
-        filled = np.flatnonzero(np.any([mask.any(axis=others) for mask in masks], axis=0))
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1) if filled.size else slice(0, 0))
-    return tuple(box)
+    # The slowest axis first: its slabs lie together in memory, and the other axes are then read from one slab's shadow.
+    filled = [np.zeros(side, dtype=bool) for side in masks[0].shape]
+    for mask in masks:
+        axes = sorted(range(mask.ndim), key=lambda axis: -mask.strides[axis])
+        slowest, others = axes[0], tuple(axes[1:])
+        slabs = np.any(mask, axis=others)
+        filled[slowest] |= slabs
+        where = np.flatnonzero(slabs)
+        if where.size and others:
+            part = mask[(slice(None),) * slowest + (slice(int(where[0]), int(where[-1]) + 1),)]
+            shadow = np.any(part, axis=slowest)
+            for axis in others:
+                kept = axis - (axis > slowest)
+                filled[axis] |= np.any(shadow, axis=tuple(other for other in range(shadow.ndim) if other != kept))
+    ends = [np.flatnonzero(along) for along in filled]
+    return tuple(slice(int(end[0]), int(end[-1]) + 1) if end.size else slice(0, 0) for end in ends)
 
 
-def _nearest_mm(starts: Distances, ends: Distances, apart: Mask) -> Distances:
-    """Distance from each start to the nearest end, by a search tree; 0 where not `apart`.
+def _surfel_distances(prediction: Mask, reference: Mask, spacing: tuple[float, ...]) -> SurfaceDistances:
+    """The distances between the 2x2x2 blocks through which the surfaces pass, weighted with the area in each."""
+    blocks = [codes(mask) for mask in (prediction, reference)]
+    areas = areas_mm2(spacing)
+    lattice = Lattice.around(blocks[0].shape, spacing)
+    passed = [(block != 0) & (block != 255) for block in blocks]
+    on_prediction, on_reference = (lattice.flat(one) for one in passed)
+    return SurfaceDistances(
+        lattice.nearest_mm(on_prediction, on_reference),
+        lattice.nearest_mm(on_reference, on_prediction),
+        areas[blocks[0][passed[0]]],
+        areas[blocks[1][passed[1]]],
+        "surfel",
+    )
 
-    Args:
-        starts: (S, axes), mm.
-        ends: (E, axes), mm.
-        apart: (S,), whether the start is no end itself.
-    """
-    from scipy.spatial import cKDTree
 
-    if not len(ends):
-        return np.full(len(starts), np.nan)
-    distances = np.zeros(len(starts))
-    if apart.any():
-        tree = cKDTree(ends, leafsize=_LEAF_SIZE, compact_nodes=False, balanced_tree=False)
-        distances[apart], _ = tree.query(starts[apart])
-    return distances
+def _weighted_percentile(distances: Distances, weights: Distances, percentile: float) -> float:
+    """The smallest distance up to which at least that share of the weight lies: no interpolation."""
+    order = np.argsort(distances)
+    share = np.cumsum(weights[order]) / weights.sum()
+    return float(distances[order][min(int(np.searchsorted(share, percentile / 100)), len(distances) - 1)])

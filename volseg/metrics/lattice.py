@@ -1,0 +1,138 @@
+"""Masks on a padded grid laid out flat, where a neighbour is one addition away: boundaries and nearest voxels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Flat = NDArray[np.bool_]
+Distances = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+# Offsets that are looked up one by one; beyond them a search tree is faster. Measured on organs of 100,000 voxels.
+_OFFSETS = 250
+_LEAF_SIZE = 32  # larger leaves build sooner; the tree answers one batch only
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """A grid with a margin of False around it, so that no look-up leaves it.
+
+    Attributes:
+        shape: of the grid without the margin.
+        spacing_mm: one an axis.
+        margin: voxels on each side, one number an axis, at least 1.
+    """
+
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    margin: tuple[int, ...]
+
+    @classmethod
+    def around(cls, shape: tuple[int, ...], spacing_mm: tuple[float, ...], *, at_least_mm: float = 0.0) -> Lattice:
+        """The lattice whose margin fits the look-ups of `nearest_mm`, and steps of `at_least_mm`."""
+        reach = [np.abs(offsets).max(axis=0) for _, offsets in _shells(spacing_mm)]
+        margin = np.max([[1] * len(shape), *reach, [int(at_least_mm / step) for step in spacing_mm]], axis=0)
+        return cls(shape, spacing_mm, tuple(margin.tolist()))
+
+    @property
+    def padded(self) -> tuple[int, ...]:
+        """The shape with the margin."""
+        return tuple(side + 2 * margin for side, margin in zip(self.shape, self.margin, strict=True))
+
+    @cached_property
+    def steps(self) -> NDArray[np.intp]:
+        """(axes,): how far the next voxel along each axis lies in a flat mask."""
+        return np.array([math.prod(self.padded[axis + 1 :]) for axis in range(len(self.shape))], dtype=np.intp)
+
+    def flat(self, mask: NDArray[np.bool_]) -> Flat:
+        """(padded voxels,): the mask with its margin, last axis fastest."""
+        padded = np.zeros(self.padded, dtype=bool)
+        padded[tuple(slice(m, m + side) for m, side in zip(self.margin, self.shape, strict=True))] = mask
+        return padded.ravel()
+
+    def boundary(self, flat: Flat, *, axes: tuple[int, ...] | None = None) -> Flat:
+        """The voxels that have a neighbour outside the mask along one of the axes (all by default)."""
+        inside = flat.copy()
+        for step in self.steps if axes is None else self.steps[list(axes)]:
+            inside[step:] &= flat[:-step]
+            inside[:-step] &= flat[step:]
+        return flat > inside
+
+    def positions_mm(self, indices: Indices) -> Distances:
+        """(voxels, axes): where voxels of a flat mask are."""
+        positions: Distances = np.stack(np.unravel_index(indices, self.padded), axis=1) * np.array(self.spacing_mm)
+        return positions
+
+    def nearest_mm(self, starts: Flat, ends: Flat) -> Distances:
+        """The distance from each start to the nearest end, exact; NaN where there is no end.
+
+        The nearest offsets are looked up one after another, and what they do not reach is left to a search tree.
+
+        Returns:
+            (S,) for the starts in flat order.
+
+        >>> line = Lattice.around((5,), (2.0,))
+        >>> line.nearest_mm(line.flat(np.arange(5) < 2), line.flat(np.arange(5) == 3)).tolist()
+        [6.0, 4.0]
+        """
+        from scipy.spatial import cKDTree
+
+        places = np.flatnonzero(starts)
+        if not ends.any():
+            return np.full(len(places), np.nan)
+        distances = np.zeros(len(places))
+        left = np.flatnonzero(~ends[places])
+        for distance, offsets in _shells(self.spacing_mm):
+            if not left.size:
+                return distances
+            hit = _any(ends, places[left], offsets @ self.steps)
+            distances[left[hit]] = distance
+            left = left[~hit]
+        if left.size:
+            tree = cKDTree(
+                self.positions_mm(np.flatnonzero(ends)), leafsize=_LEAF_SIZE, compact_nodes=False, balanced_tree=False
+            )
+            distances[left], _ = tree.query(self.positions_mm(places[left]))
+        return distances
+
+    def beyond(self, starts: Flat, ends: Flat, limit_mm: float, *, axes: tuple[int, ...]) -> Indices:
+        """The flat indices of the starts with no end within the limit, going along the given axes only."""
+        left = np.flatnonzero(starts > ends)
+        reach = [int(limit_mm / step + 1e-9) if axis in axes else 0 for axis, step in enumerate(self.spacing_mm)]
+        offsets = np.indices([2 * r + 1 for r in reach]).reshape(len(reach), -1).T - reach
+        lengths = np.sqrt(((offsets * self.spacing_mm) ** 2).sum(axis=1))
+        for offset in offsets[np.argsort(lengths, kind="stable")][: int((lengths <= limit_mm + 1e-9).sum())]:
+            if not left.size:
+                break
+            left = left[~ends[left + offset @ self.steps]]
+        return left
+
+
+def _any(flat: Flat, places: Indices, steps: Indices) -> NDArray[np.bool_]:
+    """(P,): whether the flat mask is True at one of the steps from each place."""
+    hit: Flat = flat.take(places + steps[0])
+    for step in steps[1:]:
+        hit |= flat.take(places + step)
+    return hit
+
+
+@lru_cache(maxsize=64)
+def _shells(spacing_mm: tuple[float, ...]) -> tuple[tuple[float, Indices], ...]:
+    """The nearest offsets but 0, as (distance in mm, (offsets of that distance, axes)), ascending."""
+    axes = len(spacing_mm)
+    # A ball of radius r mm holds about (1.6 r)^axes / voxel volume offsets.
+    radius = (_OFFSETS * math.prod(spacing_mm)) ** (1 / axes) / 1.6
+    reach = [min(int(radius / step), _OFFSETS) for step in spacing_mm]
+    offsets = np.indices([2 * r + 1 for r in reach]).reshape(axes, -1).T - reach
+    lengths = np.sqrt(((offsets * np.array(spacing_mm)) ** 2).sum(axis=1))
+    near = (lengths > 0) & (lengths <= radius)
+    offsets, lengths = offsets[near], lengths[near]
+    order = np.argsort(lengths, kind="stable")
+    offsets, lengths = offsets[order], lengths[order]
+    starts = np.flatnonzero(np.diff(lengths, prepend=-1.0) > 1e-12)
+    return tuple((float(lengths[i]), part) for i, part in zip(starts, np.split(offsets, starts[1:]), strict=True))
