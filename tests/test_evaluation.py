@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import threading
@@ -409,3 +410,27 @@ def test_real_hippocampi_against_their_own_shift(shared_data, tmp_path, predicti
         assert row.hd95_mm == pytest.approx(1.0)  # mm: the shift
         assert row.reference_ml == pytest.approx(row.predicted_ml)
         assert 0.5 < row.reference_ml < 4  # half a hippocampus
+
+
+def test_the_command_has_the_defaults_of_the_method():
+    from volseg.cli.evaluate import evaluate as command
+
+    defaults = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
+    standard = Method()
+    assert defaults["tolerance_mm"].default == standard.tolerance_mm
+    assert defaults["hd_reading"].default == standard.reading
+    assert defaults["minutes_per_metre"].default == standard.minutes_per_metre
+    assert defaults["objects"].default == standard.objects
+
+
+def test_the_command_passes_the_method_on(cohort, predictions, tmp_path):
+    from volseg.cli import main
+
+    write(predictions / "p1_day1.nii.gz", REFERENCE)
+    words = ["evaluate", str(predictions), str(cohort.folder), "-o", str(tmp_path / "report"), "--no-html"]
+    words += ["--tolerance-mm", "2", "--hd-reading", "surfel", "--minutes-per-metre", "1.5", "--objects"]
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert not stopped.value.code
+    method = json.loads((tmp_path / "report" / "summary.json").read_text())["method"]
+    assert method == {"tolerance_mm": 2.0, "reading": "surfel", "minutes_per_metre": 1.5, "objects": True}

@@ -5,11 +5,14 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import volseg.report
 from volseg.errors import UsageError
-from volseg.evaluation import METRICS, Row
+from volseg.evaluation import METRICS, Method, Row
 from volseg.report import Summary, summarise, write_report
 
 DETAILS = {"cohort": "test cohort", "model": "none"}
@@ -145,12 +148,22 @@ def test_the_json_has_its_schema(tmp_path):
     _, path, _ = write_report(ROWS, tmp_path, title="Test", details=DETAILS)
     content = json.loads(path.read_text())
     assert content["schema"] == "volseg.report/1"
-    assert (content["title"], content["details"]) == ("Test", DETAILS)
+    assert content["title"] == "Test"
+    assert content["details"].items() >= DETAILS.items()
+    assert content["method"] == {
+        "tolerance_mm": 3.0,
+        "reading": "directed",
+        "minutes_per_metre": 2.0,
+        "objects": False,
+    }
+    assert [metric["name"] for metric in content["metrics"]] == [metric.name for metric in METRICS]
     assert content["cases"] == {"scored": 4, "failed": 1, "patients": 3}
     assert content["bootstrap"] == {"unit": "patient", "draws": 2000, "level": 0.95, "seed": 0}
     assert list(content["regions"]) == ["colon", "stomach"]
     colon = content["regions"]["colon"]
-    assert list(colon) == ["cases", "outcomes", "dice", "hd95_mm", "volume_error_ml", "absolute_volume_error_ml"]
+    names = [metric.name for metric in METRICS]
+    assert list(colon) == ["cases", "outcomes", *names, "absolute_volume_error_ml"]
+    assert colon["surface_dice"] == {**dict.fromkeys(colon["dice"], None), "cases": 0, "patients": 0}
     assert colon["dice"]["mean"] == 0.35
     assert colon["dice"]["interval_method"] == "bootstrap by patient, 3 patients, 2000 draws"
     assert colon["hd95_mm"] == {
@@ -165,6 +178,43 @@ def test_the_json_has_its_schema(tmp_path):
     assert content["mean_of_regions"]["dice"]["mean"] == 0.525
     assert content["failures"] == [{"key": "p3_1", "patient": "p3", "error": ROWS[6].error}]
     assert "larger of the two directed 95th percentiles" in content["definitions"]["hd95_mm"]
+
+
+@pytest.mark.parametrize("rows", [ROWS, [], ROWS[6:7], ROWS[:1]])
+@pytest.mark.parametrize("method", [Method(), Method(tolerance_mm=2, reading="surfel", objects=True)])
+def test_the_json_keeps_to_its_published_schema(tmp_path, rows, method):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((Path(volseg.report.__file__).parent / "summary.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    _, path, _ = write_report(rows, tmp_path, title="Test", details=DETAILS, method=method)
+    content = json.loads(path.read_text())
+    jsonschema.validate(content, schema)
+    content["regions"]["made up"] = {"cases": 1}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, schema)
+
+
+def test_every_report_names_its_reading_and_tolerance(tmp_path):
+    method = Method(tolerance_mm=1.5, reading="pooled", minutes_per_metre=3)
+    _, summary, page = write_report(ROWS, tmp_path, title="T", details=DETAILS, method=method)
+    text = page.read_text(encoding="utf-8")
+    assert "- HD95 reading: pooled: one percentile" in text
+    assert "- Tolerance: 1.5 mm, of surface Dice" in text
+    assert "- Time to correct: 3 minutes a metre" in text
+    assert json.loads(summary.read_text())["method"]["reading"] == "pooled"
+
+
+def test_the_second_table_has_the_other_metrics_and_what_each_covers(tmp_path):
+    rows = [replace(row, time_saved=1.0, recall=None if row.outcome == "invented" else 0.5) for row in ROWS]
+    page = write_report(rows, tmp_path, title="T", details={})[2].read_text(encoding="utf-8")
+    header, *lines = table_after(page, "## Further metrics")
+    assert header == ["Metric", "Region", "Mean [95 % CI]", "Median", "Cases covered", "Left out (undefined)"]
+    found = {(line[0], line[1]): line for line in lines}
+    assert found["Recall", "colon"][4:] == ["3", "1"]
+    assert found["Time saved (points a slice)", "Mean of regions"][2].startswith("1.00")
+    assert not [line for line in lines if line[0].startswith(("Dice", "Object F1"))]
+    assert "Object F1 =" not in page  # not computed, so not defined either
+    assert "Recall =" in page
 
 
 def table_after(page: str, heading: str) -> list[list[str]]:
@@ -184,7 +234,7 @@ def test_the_page_states_the_numbers_their_cover_and_the_failures(tmp_path):
     page = path.read_text(encoding="utf-8")
     assert page.startswith("# Bowel and stomach\n\n- cohort: test cohort\n")
     header, colon, stomach, mean = table_after(page, "## Result")
-    assert len(header) == 10
+    assert len(header) == 11
     row = dict(zip(header, colon, strict=True))
     assert (row["Region"], row["Cases"], row["Dice median"]) == ("colon", "4", "0.300")
     assert row["Dice mean [95 % CI]"].startswith("0.350 [")

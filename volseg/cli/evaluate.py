@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from volseg.metrics.surface import Reading
 
 
 def register(app: typer.Typer) -> None:
@@ -17,28 +21,58 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     predictions: Path = typer.Argument(help="Folder of KEY.nii.gz."),
     cohort: Path = typer.Argument(help="The cohort with the references."),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for cases.csv, summary.json and report.md."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", help="Folder of the report: cases.csv, summary.json, report.md and .html."
+    ),
     part: str | None = typer.Option(None, help="Expect a prediction of each case of labelled, training or validation."),
     fold: int = typer.Option(0, min=0, help="Which fold the part is of."),
     title: str = typer.Option("Segmentation report", help="Title of the report."),
     workers: int = typer.Option(2, min=1, help="Threads."),
+    tolerance_mm: float = typer.Option(3.0, min=0, help="Tolerance of surface Dice and of slices to correct."),
+    hd_reading: str = typer.Option(
+        "directed", help="Of HD95: directed (MONAI), pooled (medpy) or surfel (surface-distance)."
+    ),
+    minutes_per_metre: float = typer.Option(2.0, min=0, help="Minutes to draw a metre of contour by hand."),
+    objects: bool = typer.Option(False, "--objects", help="Count and match objects and holes too: cells, lesions."),
+    html: bool = typer.Option(True, help="Write report.html too: figures, pictures and a 3D viewer."),
 ) -> None:
-    """Score predictions against references: Dice, HD95 in mm, volumes, with intervals by patient."""
+    """Score predictions against references: overlap, surface distances, volumes, effort; intervals by patient."""
     from volseg.cli.bar import bar, tell_failures
     from volseg.cohort import Cohort
-    from volseg.evaluation import check_labels
+    from volseg.evaluation import Method, check_labels
     from volseg.evaluation import evaluate as score
     from volseg.report import short_table, summarise, write_report
 
+    method = Method(
+        tolerance_mm=tolerance_mm,
+        reading=cast("Reading", hd_reading),
+        minutes_per_metre=minutes_per_metre,
+        objects=objects,
+    )
     opened = Cohort.open(cohort)
     check_labels(predictions, opened)
     keys = None if part is None else opened.part(part, fold=fold)
     with bar("evaluate") as progress:
-        rows = score(predictions, opened, keys=keys, workers=workers, progress=progress)
+        rows = score(predictions, opened, keys=keys, workers=workers, progress=progress, method=method)
     details = {"predictions": str(predictions), "cohort": str(cohort)}
     if part:
         details["part"] = f"{part}, fold {fold}"
-    files = write_report(rows, output, title=title, details=details)
+    files = write_report(rows, output, title=title, details=details, method=method)
+    if html:
+        from volseg.report.html import write_html
+
+        with bar("draw") as progress:
+            files.append(
+                write_html(
+                    rows,
+                    output,
+                    cohort=opened,
+                    predictions=predictions,
+                    title=title,
+                    details={**details, **method.details},
+                    progress=progress,
+                )
+            )
     typer.echo(short_table(summarise(rows)))
     typer.echo(f"wrote {', '.join(str(file) for file in files)}")
     tell_failures({row.key: row.error for row in rows if row.error})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from volseg.errors import UsageError
-from volseg.evaluation import Row
+from volseg.evaluation import METRICS, Metric, Row
 from volseg.metrics.interval import Interval, mean_interval
 from volseg.metrics.overlap import OUTCOMES, Outcome
 
@@ -55,19 +55,33 @@ class RegionSummary:
         region: its name.
         cases: scored cases.
         outcomes: how many of them had each outcome; every outcome is there.
-        dice: over all but `both empty`.
-        hd95_mm: over `both present`.
-        volume_error_ml: predicted minus reference, over all but `both empty`.
-        absolute_volume_error_ml: its size, over the same cases.
+        spreads: every metric of `METRICS` by name, over the cases that have it, and the absolute volume error.
     """
 
     region: str
     cases: int
     outcomes: dict[Outcome, int]
-    dice: Spread
-    hd95_mm: Spread
-    volume_error_ml: Spread
-    absolute_volume_error_ml: Spread
+    spreads: dict[str, Spread]
+
+    @property
+    def dice(self) -> Spread:
+        """Over all but `both empty`."""
+        return self.spreads["dice"]
+
+    @property
+    def hd95_mm(self) -> Spread:
+        """Over `both present`."""
+        return self.spreads["hd95_mm"]
+
+    @property
+    def volume_error_ml(self) -> Spread:
+        """Predicted minus reference, over all but `both empty`."""
+        return self.spreads["volume_error_ml"]
+
+    @property
+    def absolute_volume_error_ml(self) -> Spread:
+        """Its size, over the same cases."""
+        return self.spreads["absolute_volume_error_ml"]
 
 
 @dataclass(frozen=True)
@@ -78,8 +92,7 @@ class Summary:
         cases: scored cases.
         patients: patients of the scored cases.
         regions: in the order of the rows.
-        mean_dice: mean of the regions' mean Dice; its mean is None unless every region has one.
-        mean_hd95_mm: likewise.
+        means: of every metric by name, the mean of the regions' means; None unless every region has one.
         failures: the rows of the cases that could not be scored.
         worst: the rows of lowest Dice, ten at most; of equal ones the larger volume error first.
     """
@@ -87,10 +100,24 @@ class Summary:
     cases: int
     patients: int
     regions: tuple[RegionSummary, ...]
-    mean_dice: Spread
-    mean_hd95_mm: Spread
+    means: dict[str, Spread]
     failures: tuple[Row, ...]
     worst: tuple[Row, ...]
+
+    @property
+    def mean_dice(self) -> Spread:
+        """Mean of the regions' mean Dice."""
+        return self.means["dice"]
+
+    @property
+    def mean_hd95_mm(self) -> Spread:
+        """Mean of the regions' mean HD95."""
+        return self.means["hd95_mm"]
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics that some case has."""
+        return tuple(metric for metric in METRICS if any(region.spreads[metric.name].cases for region in self.regions))
 
 
 def summarise(rows: Sequence[Row]) -> Summary:
@@ -116,8 +143,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
         cases=len(keys),
         patients=len(set(patient.values())),
         regions=tuple(_region(name, [row for row in scored if row.region == name]) for name in names),
-        mean_dice=_over_regions({(row.key, row.region): row.dice for row in scored}, keys, names, patient),
-        mean_hd95_mm=_over_regions({(row.key, row.region): row.hd95_mm for row in scored}, keys, names, patient),
+        means={metric.name: _over_regions(scored, metric.name, keys, names, patient) for metric in METRICS},
         failures=failures,
         worst=tuple(sorted((row for row in scored if row.dice is not None), key=_badness)[:WORST]),
     )
@@ -134,15 +160,14 @@ def _check_once(scored: Sequence[Row], failures: Sequence[Row]) -> None:
 
 def _region(name: str, rows: Sequence[Row]) -> RegionSummary:
     patients = [row.patient for row in rows]
+    spreads = {metric.name: _spread([getattr(row, metric.name) for row in rows], patients) for metric in METRICS}
     errors = [row.volume_error_ml for row in rows]
+    absolute = _spread([None if error is None else abs(error) for error in errors], patients)
     return RegionSummary(
         region=name,
         cases=len(rows),
         outcomes={outcome: sum(row.outcome == outcome for row in rows) for outcome in OUTCOMES},
-        dice=_spread([row.dice for row in rows], patients),
-        hd95_mm=_spread([row.hd95_mm for row in rows], patients),
-        volume_error_ml=_spread(errors, patients),
-        absolute_volume_error_ml=_spread([None if error is None else abs(error) for error in errors], patients),
+        spreads={**spreads, "absolute_volume_error_ml": absolute},
     )
 
 
@@ -157,8 +182,9 @@ def _spread(values: Sequence[float | None], patients: Sequence[str]) -> Spread:
 
 
 def _over_regions(
-    values: dict[tuple[str, str], float | None], keys: Sequence[str], names: Sequence[str], patient: dict[str, str]
+    rows: Sequence[Row], metric: str, keys: Sequence[str], names: Sequence[str], patient: dict[str, str]
 ) -> Spread:
+    values: dict[tuple[str, str], float | None] = {(row.key, row.region): getattr(row, metric) for row in rows}
     table = np.array([[values.get((key, name)) for name in names] for key in keys], dtype=np.float64)
     interval = mean_interval(table.reshape(len(keys), len(names)), [patient[key] for key in keys])
     return _with_interval(interval, median=None, std=None)

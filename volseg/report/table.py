@@ -7,42 +7,22 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from volseg.evaluation import METRICS, Row
-from volseg.metrics.interval import DRAWS, LEVEL, SEED
-from volseg.metrics.overlap import DICE_DEFINITION
-from volseg.metrics.surface import HD95_DEFINITION
+from volseg.evaluation import METRICS, STANDARD, Method, Metric, Row
+from volseg.metrics.interval import DRAWS
 from volseg.report.cells import NONE, grid, number, plain, rounded
 from volseg.report.summary import RegionSummary, Spread, Summary, summarise
+from volseg.report.summary_file import DEFINITIONS as DEFINITIONS  # the pages take it from here
+from volseg.report.summary_file import summary_as_json
 from volseg.volume import atomic
 
-SCHEMA = "volseg.report/1"
-
-DEFINITIONS = {
-    "dice": DICE_DEFINITION,
-    "hd95_mm": HD95_DEFINITION,
-    "volume_error_ml": (
-        "Volume error = predicted minus reference volume in ml, voxels times the volume of one; above 0 is too large. "
-        "Cases with both empty are left out."
-    ),
-    "interval": (
-        f"{LEVEL * 100:.0f} % interval of the mean over cases: percentile bootstrap that resamples patients with all "
-        f"their cases, {DRAWS} draws, seed {SEED}; none below two patients. It says how the mean varies with the "
-        "choice of patients, not how one case varies."
-    ),
-    "mean_of_regions": (
-        "Mean of regions = unweighted mean of the regions' means, with regions resampled together; undefined unless "
-        "every region has a mean. A draw that leaves a region without a value is not counted."
-    ),
-    "outcome": (
-        "Both present; missed: in the reference, not predicted; invented: predicted, not in the reference; both empty. "
-        "A failed case is in no mean and in no count but that of the failures."
-    ),
-}
+# Of the first table; the second has the others.
+_MAIN = ("dice", "hd95_mm", "surface_dice", "volume_error_ml")
 
 
-def write_report(rows: Sequence[Row], folder: Path, *, title: str, details: Mapping[str, str]) -> list[Path]:
+def write_report(
+    rows: Sequence[Row], folder: Path, *, title: str, details: Mapping[str, str], method: Method = STANDARD
+) -> list[Path]:
     """Write `cases.csv`, `summary.json` and `report.md`, each whole or not at all.
 
     No time is written unless `details` holds one, so the same evaluation gives the same files.
@@ -52,6 +32,7 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str, details: Mapp
         folder: made where absent; files of these names are replaced.
         title: heading of the page.
         details: what the reader must know, in order: cohort, model, checkpoint, version, ...
+        method: how the rows were made; stated after the details.
 
     Returns:
         The paths of the three files.
@@ -67,9 +48,11 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str, details: Mapp
     summary = summarise(rows)
     contents = {
         "cases.csv": rows_as_csv(rows),
-        "summary.json": json.dumps(summary_as_json(summary, title=title, details=details), indent=1, allow_nan=False)
+        "summary.json": json.dumps(
+            summary_as_json(summary, title=title, details=details, method=method), indent=1, allow_nan=False
+        )
         + "\n",
-        "report.md": summary_as_markdown(summary, title=title, details=details),
+        "report.md": summary_as_markdown(summary, title=title, details={**details, **method.details}),
     }
     paths = []
     for name, content in contents.items():
@@ -95,53 +78,6 @@ def rows_as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def summary_as_json(summary: Summary, *, title: str, details: Mapping[str, str]) -> dict[str, Any]:
-    """The content of `summary.json`, schema `volseg.report/1`: numbers with six decimals, null where undefined.
-
-    >>> sorted(summary_as_json(summarise([]), title="Test", details={}))
-    ['bootstrap', 'cases', 'definitions', 'details', 'failures', 'mean_of_regions', 'regions', 'schema', 'title']
-    """
-    content = {
-        "schema": SCHEMA,
-        "title": title,
-        "details": dict(details),
-        "cases": {"scored": summary.cases, "failed": len(summary.failures), "patients": summary.patients},
-        "bootstrap": {"unit": "patient", "draws": DRAWS, "level": LEVEL, "seed": SEED},
-        "regions": {region.region: _region_as_json(region) for region in summary.regions},
-        "mean_of_regions": {
-            "dice": _spread_as_json(summary.mean_dice),
-            "hd95_mm": _spread_as_json(summary.mean_hd95_mm),
-        },
-        "failures": [{"key": row.key, "patient": row.patient, "error": row.error} for row in summary.failures],
-        "definitions": DEFINITIONS,
-    }
-    result: dict[str, Any] = rounded(content)
-    return result
-
-
-def _region_as_json(region: RegionSummary) -> dict[str, Any]:
-    return {
-        "cases": region.cases,
-        "outcomes": region.outcomes,
-        "dice": _spread_as_json(region.dice),
-        "hd95_mm": _spread_as_json(region.hd95_mm),
-        "volume_error_ml": _spread_as_json(region.volume_error_ml),
-        "absolute_volume_error_ml": _spread_as_json(region.absolute_volume_error_ml),
-    }
-
-
-def _spread_as_json(spread: Spread) -> dict[str, Any]:
-    return {
-        "cases": spread.cases,
-        "patients": spread.patients,
-        "mean": spread.mean,
-        "interval": None if spread.low is None else [spread.low, spread.high],
-        "interval_method": None if spread.low is None else spread.method,
-        "median": spread.median,
-        "std": spread.std,
-    }
-
-
 def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, str]) -> str:
     """The page a person reads: the table, what each mean covers, the failures, the worst cases, the definitions."""
     lines = [f"# {plain(title)}", ""]
@@ -151,6 +87,7 @@ def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, s
     if summary.regions:
         lines += _result(summary)
         lines += ["", "## What each mean covers", "", *_coverage(summary)]
+        lines += ["", "## Further metrics", "", *_further(summary)]
     else:
         lines += ["No case could be scored."]
     lines += ["", "## Failed cases", ""]
@@ -158,13 +95,13 @@ def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, s
     lines += grid(["Case", "Patient", "Error"], failed) if failed else ["None."]
     if summary.worst:
         lines += ["", f"## Worst cases: the {len(summary.worst)} lowest Dice", "", *_worst(summary.worst)]
-    lines += ["", "## Definitions", "", *(f"- {definition}" for definition in DEFINITIONS.values())]
+    lines += ["", "## Definitions", "", *(f"- {text}" for text in _definitions(summary))]
     return "\n".join(lines) + "\n"
 
 
 def short_table(summary: Summary) -> str:
-    """The regions' Dice and HD95 as aligned text, for a terminal."""
-    lines = [("region", "cases", "Dice mean [95 % CI]", "median", "HD95 mm")]
+    """The regions' Dice, HD95 and surface Dice as aligned text, for a terminal."""
+    lines = [("region", "cases", "Dice mean [95 % CI]", "median", "HD95 mm", "surface Dice")]
     for region in summary.regions:
         dice = region.dice
         lines.append(
@@ -174,22 +111,25 @@ def short_table(summary: Summary) -> str:
                 _mean(dice, ".3f"),
                 number(dice.median, ".3f"),
                 number(region.hd95_mm.mean, ".2f"),
+                number(region.spreads["surface_dice"].mean, ".3f"),
             )
         )
     if len(summary.regions) > 1:
         distance = number(summary.mean_hd95_mm.mean, ".2f")
-        lines.append(("mean of regions", str(summary.cases), _mean(summary.mean_dice, ".3f"), "", distance))
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
+        near = number(summary.means["surface_dice"].mean, ".3f")
+        lines.append(("mean of regions", str(summary.cases), _mean(summary.mean_dice, ".3f"), "", distance, near))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
 
 
 def _result(summary: Summary) -> list[str]:
     header = ["Region", "Cases", "Dice mean [95 % CI]", "Dice median", "HD95 mean [95 % CI] (mm)", "HD95 median (mm)"]
-    header += ["Volume error mean [95 % CI] (ml)", "Missed", "Invented", "Both empty"]
+    header += ["Surface Dice mean [95 % CI]", "Volume error mean [95 % CI] (ml)", "Missed", "Invented", "Both empty"]
     lines = [_result_of(region) for region in summary.regions]
     if len(summary.regions) > 1:
-        means = [_mean(summary.mean_dice, ".3f"), "", _mean(summary.mean_hd95_mm, ".2f")]
-        lines.append(["Mean of regions", str(summary.cases), *means, "", "", "", "", ""])
+        means = [_mean(summary.mean_dice, ".3f"), "", _mean(summary.mean_hd95_mm, ".2f"), ""]
+        means += [_mean(summary.means["surface_dice"], ".3f")]
+        lines.append(["Mean of regions", str(summary.cases), *means, "", "", "", ""])
     drawn = f"bootstrap by patient, {summary.patients} patients, {DRAWS} draws"
     note = f"95 % CI: {drawn}; where a mean covers fewer, the next table says so. {NONE}: undefined."
     return [*grid(header, lines), "", note]
@@ -203,6 +143,7 @@ def _result_of(region: RegionSummary) -> list[str]:
         number(region.dice.median, ".3f"),
         _mean(region.hd95_mm, ".2f"),
         number(region.hd95_mm.median, ".2f"),
+        _mean(region.spreads["surface_dice"], ".3f"),
         _mean(region.volume_error_ml, "+.2f"),
         *(str(region.outcomes[outcome]) for outcome in ("missed", "invented", "both empty")),
     ]
@@ -215,17 +156,50 @@ def _coverage(summary: Summary) -> list[str]:
         for name, spread in (
             ("Dice", region.dice),
             ("HD95", region.hd95_mm),
+            ("surface Dice", region.spreads["surface_dice"]),
             ("volume error", region.volume_error_ml),
         )
     ]
     if len(summary.regions) > 1:
         spreads.append(("Mean of regions", summary.cases, "Dice", summary.mean_dice))
         spreads.append(("Mean of regions", summary.cases, "HD95", summary.mean_hd95_mm))
+        spreads.append(("Mean of regions", summary.cases, "surface Dice", summary.means["surface_dice"]))
     lines = [
         [region, name, str(spread.cases), str(cases - spread.cases), spread.method if spread.draws else "no interval"]
         for region, cases, name, spread in spreads
     ]
     return grid(["Region", "Mean of", "Cases covered", "Left out (undefined)", "Interval"], lines)
+
+
+def _further(summary: Summary) -> list[str]:
+    """One line a metric and region, with what the mean covers; metrics that no case has are left out."""
+    lines = []
+    for metric in summary.metrics:
+        if metric.name in _MAIN:
+            continue
+        form = f"{'+' if 'error' in metric.name else ''}.{metric.digits}f"
+        for region in summary.regions:
+            spread = region.spreads[metric.name]
+            if spread.cases:
+                cells = [_mean(spread, form), number(spread.median, form), str(spread.cases)]
+                lines.append([_headed(metric), region.region, *cells, str(region.cases - spread.cases)])
+        mean = summary.means[metric.name]
+        if len(summary.regions) > 1 and mean.mean is not None:
+            cells = [_mean(mean, form), "", str(mean.cases), str(summary.cases - mean.cases)]
+            lines.append([_headed(metric), "Mean of regions", *cells])
+    if not lines:
+        return ["None."]
+    return grid(["Metric", "Region", "Mean [95 % CI]", "Median", "Cases covered", "Left out (undefined)"], lines)
+
+
+def _headed(metric: Metric) -> str:
+    return f"{metric.title} ({metric.unit})" if metric.unit else metric.title
+
+
+def _definitions(summary: Summary) -> list[str]:
+    held = {metric.name for metric in summary.metrics}
+    known = {metric.name for metric in METRICS}
+    return [text for name, text in DEFINITIONS.items() if name in held or name not in known or name in _MAIN]
 
 
 def _worst(rows: Sequence[Row]) -> list[str]:
