@@ -11,9 +11,10 @@ import numpy as np
 
 from volseg.labels import Region
 
-_WIDTH = 640
-_GUTTER = 118  # for the regions' names
-_RIGHT = 92  # for the counts
+_WIDTH = 520
+_LETTERS = 26  # of a region's name; a longer one is cut
+_LETTER = 7.4  # width of one
+_RIGHT = 84  # for the counts
 _LANE = 66  # height of one region
 _FOOT = 40  # for the axis
 _SPREAD = 20  # height of the band of points
@@ -96,9 +97,10 @@ def strip_figure(
         low, high = min(0.0, min(values, default=0.0)), max(values, default=1.0)
     marks = ticks(low, high)
     low, high = marks[0], marks[-1]
+    gutter = 24 + _LETTER * min(max((len(region.name) for region, _ in lanes), default=0), _LETTERS)
 
     def x(value: float) -> float:
-        return _GUTTER + (value - low) / (high - low) * (_WIDTH - _GUTTER - _RIGHT)
+        return gutter + (value - low) / (high - low) * (_WIDTH - gutter - _RIGHT)
 
     bottom = len(lanes) * _LANE + 6
     parts = []
@@ -110,19 +112,26 @@ def strip_figure(
     middle = (x(low) + x(high)) / 2
     parts.append(f'<text class="axis" x="{middle:.1f}" y="{bottom + 33}" text-anchor="middle">{escape(name)}</text>')
     for number, (region, points) in enumerate(lanes):
-        parts += _lane(region, points, top=number * _LANE, x=x, unit=unit, digits=digits)
+        parts += _lane(region, points, left=gutter, top=number * _LANE, x=x, unit=unit, digits=digits)
     label = f"{name} of every case, by region"
     return _svg(_WIDTH, bottom + _FOOT, label, parts)
 
 
 def _lane(
-    region: Region, points: Sequence[Point], *, top: float, x: Callable[[float], float], unit: str, digits: int
+    region: Region,
+    points: Sequence[Point],
+    *,
+    left: float,
+    top: float,
+    x: Callable[[float], float],
+    unit: str,
+    digits: int,
 ) -> list[str]:
     defined = [point for point in points if point.value is not None]
     fill = colour(region)
     parts = [
-        f'<text class="name" x="{_GUTTER - 14}" y="{top + 30}" text-anchor="end">{escape(spoken(region.name))}</text>',
-        f'<rect x="{_GUTTER - 9}" y="{top + 12}" width="3" height="{_LANE - 20}" fill="{fill}"/>',
+        f'<text class="name" x="{left - 15:.1f}" y="{top + 30}" text-anchor="end">{escape(_short(region.name))}</text>',
+        f'<rect x="{left - 9:.1f}" y="{top + 12}" width="3" height="{_LANE - 20}" fill="{fill}"/>',
         f'<text class="count" x="{_WIDTH - 4}" y="{top + 30}" text-anchor="end">{len(defined)} cases</text>',
     ]
     if len(defined) < len(points):
@@ -232,6 +241,11 @@ def spoken(name: str) -> str:
     'large bowel'
     """
     return name.replace("_", " ")
+
+
+def _short(name: str) -> str:
+    words = spoken(name)
+    return words if len(words) <= _LETTERS else words[: _LETTERS - 1] + "…"
 
 
 def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:

@@ -133,16 +133,18 @@
     legend.className = "legend";
     const position = document.createElement("div");
     position.className = "note";
+    const help = "Click a slice to move the crosshair, turn the wheel to leaf through, drag the 3D view to turn it.";
+    position.textContent = help;
     mount.replaceChildren(tools, box, legend, position);
 
     const nv = new niivue.Niivue({
-      backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.6], crosshairWidth: 0.6, show3Dcrosshair: true,
+      backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.6], crosshairWidth: 0.25, crosshairWidthUnit: "percent", show3Dcrosshair: true,
       isRadiologicalConvention: true, sagittalNoseLeft: true, isColorbar: false, dragAndDropEnabled: false,
-      multiplanarShowRender: 1, multiplanarLayout: 2, textHeight: 0.04, loadingText: "", logLevel: "error",
+      multiplanarShowRender: 1, multiplanarLayout: 2, fontMinPx: 15, loadingText: "", logLevel: "error",
     });
     nv.onLocationChange = (place) => {
       const mm = place && place.mm ? Array.from(place.mm).slice(0, 3) : null;
-      if (mm) position.textContent = `Crosshair at R ${mm[0].toFixed(1)}, A ${mm[1].toFixed(1)}, S ${mm[2].toFixed(1)} mm. Drag in 3D turns; the wheel changes the slice.`;
+      if (mm) position.textContent = `Crosshair at R ${mm[0].toFixed(1)}, A ${mm[1].toFixed(1)}, S ${mm[2].toFixed(1)} mm. ${help}`;
     };
     await nv.attachToCanvas(canvas);
     const names = ["image", "reference", "prediction", "difference"];
