@@ -97,7 +97,7 @@ def strip_figure(
         low, high = min(0.0, min(values, default=0.0)), max(values, default=1.0)
     marks = ticks(low, high)
     low, high = marks[0], marks[-1]
-    gutter = 24 + _LETTER * min(max((len(region.name) for region, _ in lanes), default=0), _LETTERS)
+    gutter = 28 + _LETTER * min(max((len(region.name) for region, _ in lanes), default=0), _LETTERS)
 
     def x(value: float) -> float:
         return gutter + (value - low) / (high - low) * (_WIDTH - gutter - _RIGHT)
@@ -130,8 +130,8 @@ def _lane(
     defined = [point for point in points if point.value is not None]
     fill = colour(region)
     parts = [
-        f'<text class="name" x="{left - 15:.1f}" y="{top + 30}" text-anchor="end">{escape(_short(region.name))}</text>',
-        f'<rect x="{left - 9:.1f}" y="{top + 12}" width="3" height="{_LANE - 20}" fill="{fill}"/>',
+        f'<text class="name" x="{left - 19:.1f}" y="{top + 30}" text-anchor="end">{escape(_short(region.name))}</text>',
+        f'<rect x="{left - 13:.1f}" y="{top + 12}" width="3" height="{_LANE - 20}" fill="{fill}"/>',
         f'<text class="count" x="{_WIDTH - 4}" y="{top + 30}" text-anchor="end">{len(defined)} cases</text>',
     ]
     if len(defined) < len(points):

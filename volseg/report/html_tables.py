@@ -13,38 +13,38 @@ from volseg.report.figures import colour, spoken
 from volseg.report.summary import RegionSummary, Spread, Summary
 from volseg.report.table import DEFINITIONS
 
-# Shown at once; a checkbox shows the others.
+# Columns of cases that are shown at once; a checkbox shows the others.
 MAIN = ("dice", "hd95_mm", "surface_dice", "reference_ml", "predicted_ml", "volume_error_ml")
 NONE = "–"
+_RESULT = ("dice", "hd95_mm", "surface_dice", "volume_error_ml")
 
 
 def result_table(summary: Summary, labels: LabelTable) -> str:
     """Means with their intervals, medians, and how many cases were missed, invented or empty in both."""
-    heads = ["Region", "Cases", "Dice", "HD95 (mm)", "Volume error (ml)", "Missed", "Invented", "Both empty"]
-    lines = [_result_of(region, labels) for region in summary.regions]
+    shown = [metric for metric in summary.metrics if metric.name in _RESULT]
+    heads = ["Region", "Cases", *map(_named, shown), "Missed", "Invented", "Both empty"]
+    lines = [_result_of(region, labels, shown) for region in summary.regions]
     if len(summary.regions) > 1:
-        cells = [_spread(summary.mean_dice, ".3f"), _spread(summary.mean_hd95_mm, ".2f"), "<td></td>" * 4]
+        # A mean over regions says something of a ratio or a distance, nothing of a volume.
+        cells = [
+            _spread(summary.means[m.name], m)
+            if m.higher_is_better is not None and m.name in summary.means
+            else "<td></td>"
+            for m in shown
+        ]
         lines.append(
             f'<tr class="total"><th scope="row">Mean of regions</th><td class="num">{summary.cases}</td>'
-            f"{''.join(cells)}</tr>"
+            f"{''.join(cells)}{'<td></td>' * 3}</tr>"
         )
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     note = (
         f"Mean, in brackets its 95 % interval (bootstrap by patient, {summary.patients} patients, {DRAWS} draws), "
-        f"below it the median. {NONE}: undefined. {_coverage(summary)}"
+        f"below it the median. {NONE}: undefined. {_coverage(summary, shown)}"
     )
-    return (
-        f'<div class="wide"><table class="result"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-        f'</div><p class="note">{note}</p>'
-    )
+    return f'{_table("result", heads, lines)}<p class="note">{note}</p>{_further(summary, labels)}'
 
 
-def _result_of(region: RegionSummary, labels: LabelTable) -> str:
-    cells = [
-        _spread(region.dice, ".3f"),
-        _spread(region.hd95_mm, ".2f"),
-        _spread(region.volume_error_ml, "+.1f"),
-    ]
+def _result_of(region: RegionSummary, labels: LabelTable, shown: Sequence[Metric]) -> str:
+    cells = [_spread(region.spreads[metric.name], metric) for metric in shown]
     for outcome in ("missed", "invented", "both empty"):
         count = region.outcomes[outcome]
         cells.append(f'<td class="num{" some" if count else " none"}">{count}</td>')
@@ -54,28 +54,64 @@ def _result_of(region: RegionSummary, labels: LabelTable) -> str:
     )
 
 
-def _spread(spread: Spread, form: str) -> str:
-    if spread.mean is None:
-        return f'<td class="num">{NONE}</td>'
-    interval = NONE if spread.low is None or spread.high is None else f"{spread.low:{form}}, {spread.high:{form}}"
-    median = "" if spread.median is None else f'<span class="median">median {spread.median:{form}}</span>'
+def _further(summary: Summary, labels: LabelTable) -> str:
+    """Every other metric that some case has: one line a metric, one column a region, with the cases it covers."""
+    others = [metric for metric in summary.metrics if metric.name not in _RESULT]
+    if not others:
+        return ""
+    heads = [
+        "Metric",
+        *(f"{swatch(region.region, labels)}{escape(spoken(region.region))}" for region in summary.regions),
+    ]
+    lines = []
+    for metric in others:
+        cells = [_spread(region.spreads[metric.name], metric, covered=region.cases) for region in summary.regions]
+        lines.append(f'<tr><th scope="row">{_named(metric)}</th>{"".join(cells)}</tr>')
     return (
-        f'<td class="num"><span class="mean">{spread.mean:{form}}</span> '
-        f'<span class="interval">[{interval}]</span>{median}</td>'
+        f'<details class="more-metrics"><summary>Further metrics ({len(others)})</summary>'
+        f"{_table('result', heads, lines)}</details>"
     )
 
 
-def _coverage(summary: Summary) -> str:
+def _table(kind: str, heads: Sequence[str], lines: Sequence[str]) -> str:
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    return (
+        f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+        "</div>"
+    )
+
+
+def _named(metric: Metric) -> str:
+    return escape(f"{metric.title} ({metric.unit})" if metric.unit else metric.title)
+
+
+def _spread(spread: Spread, metric: Metric, *, covered: int | None = None) -> str:
+    """A cell: mean, interval and median; with `covered`, the cases of the mean where they are fewer than that."""
+    if spread.mean is None:
+        return f'<td class="num">{NONE}</td>'
+    form = _form(metric)
+    interval = NONE if spread.low is None or spread.high is None else f"{spread.low:{form}}, {spread.high:{form}}"
+    below = [] if spread.median is None else [f"median {spread.median:{form}}"]
+    if covered is not None and spread.cases < covered:
+        below.append(f"{spread.cases} of {covered} cases")
+    return (
+        f'<td class="num"><span class="mean">{spread.mean:{form}}</span> '
+        f'<span class="interval">[{interval}]</span><span class="median">{", ".join(below)}</span></td>'
+    )
+
+
+def _form(metric: Metric) -> str:
+    return f"{'+' if metric.name.startswith('volume_error') else ''}.{metric.digits}f"
+
+
+def _coverage(summary: Summary, shown: Sequence[Metric]) -> str:
     """Which means leave cases out."""
-    named = [
-        (region, name, spread)
-        for region in summary.regions
-        for name, spread in (("Dice", region.dice), ("HD95", region.hd95_mm), ("volume error", region.volume_error_ml))
-    ]
     short = [
-        f"{name} of {escape(spoken(region.region))} {spread.cases} of {region.cases}"
-        for region, name, spread in named
-        if spread.cases < region.cases
+        f"{escape(metric.title)} of {escape(spoken(region.region))} "
+        f"{region.spreads[metric.name].cases} of {region.cases}"
+        for region in summary.regions
+        for metric in shown
+        if region.spreads[metric.name].cases < region.cases
     ]
     if not short:
         return "Every mean of a region covers every scored case."
@@ -151,27 +187,26 @@ def _cell(row: Row, metric: Metric) -> str:
     value = getattr(row, metric.name)
     if value is None:
         return f'<td class="{_kind(metric)} none">{NONE}</td>'
-    sign = "+" if "error" in metric.name else ""
-    digits = 0 if isinstance(value, int) else metric.digits
-    return f'<td class="{_kind(metric)}" data-v="{float(value):.9g}">{value:{sign}.{digits}f}</td>'
+    form = ".0f" if isinstance(value, int) else _form(metric)
+    return f'<td class="{_kind(metric)}" data-v="{float(value):.9g}">{value:{form}}</td>'
 
 
 def definition_list(rows: Sequence[Row]) -> str:
     """What each number means: the metrics that have one, then the means, intervals and outcomes."""
     entries = [
-        (f"{metric.title} ({metric.unit})" if metric.unit else metric.title, metric.definition)
+        (_named(metric), escape(metric.definition))
         for metric in METRICS
         if any(getattr(row, metric.name) is not None for row in rows)
     ]
     entries += [
-        (title, DEFINITIONS[name])
+        (title, escape(DEFINITIONS[name]))
         for name, title in (
             ("interval", "95 % interval"),
             ("mean_of_regions", "Mean of regions"),
             ("outcome", "Outcome"),
         )
     ]
-    return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in entries) + "</dl>"
+    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in entries) + "</dl>"
 
 
 def swatch(region: str, labels: LabelTable) -> str:
