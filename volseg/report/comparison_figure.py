@@ -8,7 +8,7 @@ from html import escape
 from volseg.comparison import Comparison, Difference
 from volseg.report.figures import ticks
 
-_WIDTH, _LEFT, _RIGHT = 900, 210, 190  # pixels
+_WIDTH, _LEFT, _RIGHT = 920, 210, 210  # pixels
 _HEAD, _LANE, _FOOT, _BAND = 62, 54, 46, 30
 _GOLDEN = 0.618034  # steps of it never line up, so points side by side keep apart
 _INK, _QUIET, _GRID = "#1c1c1f", "#63636b", "#dcdce0"

@@ -1,0 +1,160 @@
+"""Quality control without a reference: the list, its order, its files, the command."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from volseg.cli import main
+from volseg.cohort import Cohort
+from volseg.errors import UsageError
+from volseg.labels import LabelTable
+from volseg.metrics.overlap import dice
+from volseg.quality import rank
+from volseg.report.quality import quality_as_csv, quality_as_markdown
+from volseg.volume import Volume, read_volume, write_volume
+
+LABELS = LabelTable.exclusive(["a", "b"])
+AFFINE = np.diag([-1.5, -1.5, 3, 1])
+
+
+def label_of(seed: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    label = np.zeros((24, 24, 10), np.uint8)
+    width = 8 + generator.integers(0, 3)
+    label[3 : 3 + width, 4:14, 2:8] = 1
+    label[15:22, 4 : 8 + generator.integers(0, 3), 3:7] = 2
+    return label
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """Twenty labelled cases."""
+    folder = tmp_path_factory.mktemp("quality") / "cohort"
+    for i in range(20):
+        label = label_of(i)
+        image = 100 * (label > 0) + np.random.default_rng(i).integers(0, 30, label.shape)
+        write_volume(folder / f"imagesTr/c{i:02d}_0000.nii.gz", Volume(image.astype(np.int16), AFFINE))
+        write_volume(folder / f"labelsTr/c{i:02d}.nii.gz", Volume(label, AFFINE))
+    dataset = {"channel_names": {"0": "MR"}, "file_ending": ".nii.gz", **LABELS.to_dataset_json()}
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    return Cohort.open(folder)
+
+
+def predict(cohort: Cohort, folder: Path) -> None:
+    """Right predictions of c00 to c09, but for four."""
+    for key in cohort.keys[:10]:
+        label = read_volume(cohort.label_path(key)).voxels.copy()
+        if key == "c01":
+            label[label == 2] = 0  # an organ is absent
+        if key == "c02":
+            label[label == 1] = 0
+            label[3:7, 4:7, 2:8] = 1  # far too small
+        if key == "c03":
+            label[::3, 20:24:2, ::2] = 1  # crumbs
+        if key == "c04":
+            label[:, :, 5][label[:, :, 5] == 1] = 0  # a slice was left out
+        write_volume(folder / f"{key}.nii.gz", Volume(label, AFFINE))
+
+
+def test_what_is_wrong_stands_first_and_says_why(cohort, tmp_path):
+    predict(cohort, tmp_path)
+    ranked = rank(tmp_path, LABELS, cohort=cohort)
+    assert {quality.key for quality in ranked[:4]} == {"c01", "c02", "c03", "c04"}
+    why = {quality.key: " ".join(finding.reason for finding in quality.findings) for quality in ranked}
+    assert "b is empty; 100 % of the training cases have it" in why["c01"]
+    assert "a is small" in why["c02"]
+    assert "parts, usually 1" in why["c03"]
+    assert "changes by 100 % of its area" in why["c04"]
+    # Learnt from the other ten cases only: the ten predicted ones have no part in what is usual.
+    overlaps = []
+    for quality in ranked:
+        reference = read_volume(cohort.label_path(quality.key)).voxels
+        predicted = read_volume(tmp_path / f"{quality.key}.nii.gz").voxels
+        overlaps.append(np.nanmean([dice(predicted == value, reference == value) for value in (1, 2)]))
+    assert stats.spearmanr([quality.score for quality in ranked], overlaps).statistic < -0.5
+
+
+def test_predictions_may_be_their_own_norm(cohort, tmp_path):
+    predict(cohort, tmp_path)
+    ranked = rank(tmp_path, LABELS)
+    assert {quality.key for quality in ranked[:2]} <= {"c01", "c02", "c03", "c04"}
+    assert all(("grey", "a") not in quality.values for quality in ranked)  # no image was given
+
+
+def test_where_two_predictions_disagree_counts(cohort, tmp_path):
+    for key in cohort.keys[:10]:
+        volume = read_volume(cohort.label_path(key))
+        write_volume(tmp_path / f"one/{key}.nii.gz", volume)
+        far = 4 if key == "c07" else 1
+        write_volume(tmp_path / f"two/{key}.nii.gz", Volume(np.roll(volume.voxels, far, axis=1), AFFINE))
+    (tmp_path / "two/c09.nii.gz").unlink()
+    ranked = rank(tmp_path / "one", LABELS, cohort=cohort, other=tmp_path / "two")
+    assert ranked[0].key == "c07"
+    assert "the two predictions disagree" in ranked[0].findings[0].reason
+    by_key = {quality.key: quality for quality in ranked}
+    assert by_key["c09"].disagreement is None
+    same = rank(tmp_path / "one", LABELS, cohort=cohort, other=tmp_path / "one")
+    alone = rank(tmp_path / "one", LABELS, cohort=cohort)
+    assert [quality.score for quality in same] == [quality.score for quality in alone]
+
+
+def test_an_image_of_another_kind_is_told(cohort, tmp_path):
+    """The grey values of the predicted case are looked up in another cohort."""
+    strange = tmp_path / "strange"
+    for i in range(3):
+        label = label_of(50 + i)
+        image = 100_000 * (label == 0)
+        write_volume(strange / f"imagesTs/x{i}_0000.nii.gz", Volume(image.astype(np.int32), AFFINE))
+        write_volume(tmp_path / f"predictions/x{i}.nii.gz", Volume(label, AFFINE))
+    dataset = {"channel_names": {"0": "MR"}, "file_ending": ".nii.gz", **LABELS.to_dataset_json()}
+    (strange / "dataset.json").write_text(json.dumps(dataset))
+    ranked = rank(tmp_path / "predictions", LABELS, cohort=cohort, images=Cohort.open(strange))
+    why = " ".join(finding.reason for finding in ranked[0].findings)
+    assert "the image's range is wider than in training" in why
+    assert "lies on darker voxels than usual" in why
+
+
+def test_a_case_that_cannot_be_read_stands_first(cohort, tmp_path):
+    predict(cohort, tmp_path)
+    (tmp_path / "c05.nii.gz").write_bytes(b"no volume")
+    label = read_volume(tmp_path / "c06.nii.gz")
+    write_volume(tmp_path / "c06.nii.gz", Volume(label.voxels[1:], AFFINE))
+    ranked = rank(tmp_path, LABELS, cohort=cohort)
+    assert [quality.key for quality in ranked[:2]] == ["c05", "c06"]
+    assert "grid" in ranked[1].error
+    lines = list(csv.DictReader(quality_as_csv(ranked).splitlines()))
+    assert [line["key"] for line in lines] == [quality.key for quality in ranked]
+    assert lines[0]["score"] == ""
+    assert "cannot be read" in quality_as_markdown(ranked, title="T", details={})
+
+
+def test_workers_change_nothing(cohort, tmp_path):
+    predict(cohort, tmp_path)
+    assert quality_as_csv(rank(tmp_path, LABELS, cohort=cohort, workers=3)) == quality_as_csv(
+        rank(tmp_path, LABELS, cohort=cohort)
+    )
+
+
+def test_the_command(cohort, tmp_path, capsys):
+    predict(cohort, tmp_path / "predictions")
+    words = ["quality", str(tmp_path / "predictions"), "--cohort", str(cohort.folder), "-o", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 0
+    assert "b is empty" in capsys.readouterr().out
+    assert (tmp_path / "out/quality.md").read_text().startswith("# Quality control without reference")
+    (tmp_path / "predictions/c05.nii.gz").write_bytes(b"no volume")
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 1
+    with pytest.raises(UsageError, match="holds no prediction"):
+        rank(tmp_path, LABELS)
+    write_volume(tmp_path / "few/a.nii.gz", Volume(label_of(0), AFFINE))
+    with pytest.raises(UsageError, match="at least 5"):
+        rank(tmp_path / "few", LABELS)

@@ -1,0 +1,49 @@
+"""`volseg quality PREDICTIONS -o OUT`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: volseg quality data/predictions --cohort data/cohort -o data/quality")(quality)
+
+
+def quality(
+    predictions: Path = typer.Argument(help="Folder of KEY.nii.gz."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder for quality.csv and quality.md."),
+    cohort: Path | None = typer.Option(
+        None, help="Labelled cohort that says what is usual; the predictions themselves by default."
+    ),
+    images: Path | None = typer.Option(None, help="Cohort with the images of the predicted cases; COHORT by default."),
+    other: Path | None = typer.Option(None, help="Second predictions of the same cases, to see where they disagree."),
+    title: str = typer.Option("Quality control without reference", help="Title of the page."),
+    workers: int = typer.Option(2, min=1, help="Threads."),
+) -> None:
+    """Rank predictions without a reference: volume, parts, jumps, grey values, disagreement. Look at the top first."""
+    from volseg.cli.bar import bar, tell_failures
+    from volseg.cohort import Cohort, read_dataset_json
+    from volseg.evaluation import check_labels
+    from volseg.labels import LabelTable
+    from volseg.quality import rank
+    from volseg.report.quality import short_list, write_quality
+
+    learnt = None if cohort is None else Cohort.open(cohort)
+    if learnt is not None:
+        check_labels(predictions, learnt)
+    labels = LabelTable.from_dataset_json(read_dataset_json(predictions)) if learnt is None else learnt.labels
+    pictures = None if images is None else Cohort.open(images)
+    with bar("quality") as progress:
+        ranked = rank(
+            predictions, labels, cohort=learnt, images=pictures, other=other, workers=workers, progress=progress
+        )
+    details = {"predictions": str(predictions), "usual": str(cohort or "the predictions themselves")}
+    if other is not None:
+        details["second predictions"] = str(other)
+    files = write_quality(ranked, output, title=title, details=details)
+    typer.echo(short_list(ranked))
+    typer.echo(f"wrote {', '.join(str(file) for file in files)}")
+    tell_failures({case.key: case.error for case in ranked if case.error})

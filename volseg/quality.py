@@ -1,0 +1,187 @@
+"""Quality control without a reference: what is unusual about a prediction, so that people look at it first.
+
+Each case is measured (volume, parts, jumps between slices, grey values) and set against the labelled cases of a
+training cohort; a second prediction of the same case adds how far the two disagree. A high score says "look", not
+"wrong".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from volseg.cohort import FILE_ENDING, Cohort
+from volseg.errors import GeometryError, UsageError, VolsegError
+from volseg.geometry import space_difference
+from volseg.labels import LabelTable, Masks
+from volseg.metrics.overlap import dice
+from volseg.norms import CHECKS, Z_DEFINITION, Finding, Values, learn, measure, unusual
+from volseg.volume import Volume, read_volume
+
+_APART = 1.5  # times the usual disagreement, from which it is named
+
+DEFINITIONS = (
+    "Score = mean over the checks of -log10 of the share of usual cases beyond the value's z, about 0.4 for a usual "
+    "case; where a second prediction is given, plus the disagreement over its median. It orders the cases; it is no "
+    "probability and no Dice.",
+    Z_DEFINITION,
+    *(check.definition for check in CHECKS),
+    "Disagreement = 1 - Dice of the two predictions of a case, mean over the regions that either holds.",
+)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One case.
+
+    Attributes:
+        key: of the case.
+        score: higher is more unusual; infinite for a case that could not be read.
+        findings: the largest first.
+        values: what was measured.
+        disagreement: of the two predictions, None without a second one.
+        error: why the case could not be measured.
+    """
+
+    key: str
+    score: float
+    findings: tuple[Finding, ...] = ()
+    values: Values | None = None
+    disagreement: float | None = None
+    error: str | None = None
+
+
+def rank(
+    predictions: Path,
+    labels: LabelTable,
+    *,
+    cohort: Cohort | None = None,
+    images: Cohort | None = None,
+    other: Path | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Quality]:
+    """The cases of a folder of predictions, the one to look at first at the top.
+
+    Args:
+        predictions: folder of label maps `KEY.nii.gz`.
+        labels: what their values mean.
+        cohort: labelled cases that say what is usual; those that are predicted are left out. None for the predictions
+            themselves.
+        images: holds the images of the predicted cases; None for `cohort`. Cases it lacks are not checked for grey.
+        other: folder of second predictions of the same cases.
+        workers: cases measured, and held in memory, at once.
+        progress: called with (done, total).
+
+    Raises:
+        UsageError: no prediction, or fewer than five cases to learn from.
+        VolsegError: a training case that cannot be read.
+    """
+    predictions = Path(predictions)
+    keys = _keys(predictions)
+    images = images or cohort
+    known = [] if cohort is None else sorted(cohort.labelled - set(keys))
+    total = len(keys) + len(known)
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    def of_training(key: str) -> Values:
+        path = cohort.label_path(key) if cohort is not None else None
+        if cohort is None or path is None:
+            return {}
+        try:
+            return _measured(path, labels, _image(cohort, key))[0]
+        except VolsegError as error:
+            raise error.of_case(key) from error
+
+    def of_prediction(key: str) -> tuple[Values, float | None] | VolsegError:
+        try:
+            values, masks, volume = _measured(predictions / f"{key}{FILE_ENDING}", labels, _image(images, key))
+            return values, None if other is None else _disagreement(masks, volume, Path(other), key, labels)
+        except VolsegError as error:
+            return error
+
+    learnt, measured = [], {}
+    with ThreadPoolExecutor(workers) as pool:
+        for values in pool.map(of_training, known):
+            learnt.append(values)
+            count()
+        for key, found in zip(keys, pool.map(of_prediction, keys), strict=True):
+            measured[key] = found
+            count()
+    readable = {key: found for key, found in measured.items() if not isinstance(found, VolsegError)}
+    among = cohort is None
+    norms = learn([values for values, _ in readable.values()] if among else learnt)
+    apart = [apart for _, apart in readable.values() if apart is not None]
+    usual_apart = float(np.median(apart)) if apart else 0.0
+    result = []
+    for key, found in measured.items():
+        if isinstance(found, VolsegError):
+            result.append(Quality(key, math.inf, error=found.message))
+        else:
+            score, findings = unusual(found[0], norms, among=among)
+            result.append(_with_disagreement(key, score, findings, found, usual_apart))
+    return sorted(result, key=lambda quality: (-quality.score, quality.key))
+
+
+def _with_disagreement(
+    key: str, score: float, findings: list[Finding], found: tuple[Values, float | None], usual: float
+) -> Quality:
+    values, disagreement = found
+    if disagreement is not None:
+        relative = disagreement / usual if usual > 0 else float(disagreement > 0)
+        score += relative
+        if relative > _APART:
+            reason = f"the two predictions disagree: 1 - Dice is {disagreement:.3f}, usually {usual:.3f}"
+            findings = [*findings, Finding("disagreement", "", 2 * relative, reason)]
+    ordered = sorted(findings, key=lambda finding: (-finding.weight, finding.check, finding.region))
+    return Quality(key, score, tuple(ordered), values, disagreement)
+
+
+def _keys(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder; name the folder that holds the predictions KEY{FILE_ENDING}")
+    names = [path.name for path in folder.iterdir() if path.name.endswith(FILE_ENDING)]
+    keys = sorted(name.removesuffix(FILE_ENDING) for name in names if not name.startswith("."))
+    if not keys:
+        raise UsageError(f"{folder} holds no prediction KEY{FILE_ENDING}")
+    return keys
+
+
+def _image(cohort: Cohort | None, key: str) -> Path | None:
+    return cohort.image_paths(key)[0] if cohort is not None and key in cohort.rows else None
+
+
+def _measured(path: Path, labels: LabelTable, image_path: Path | None) -> tuple[Values, Masks, Volume]:
+    volume = read_volume(path)
+    masks = labels.masks(labels.check(volume.voxels))
+    image = None
+    if image_path is not None:
+        image = read_volume(image_path)
+        difference = space_difference(image.shape, image.affine_ras, volume.shape, volume.affine_ras)
+        if difference:
+            raise GeometryError(f"the label map is not on the image's grid: {difference}")
+    return measure(masks, volume.spacing_mm, labels, None if image is None else image.voxels), masks, volume
+
+
+def _disagreement(masks: Masks, volume: Volume, other: Path, key: str, labels: LabelTable) -> float | None:
+    path = other / f"{key}{FILE_ENDING}"
+    if not path.is_file():
+        return None
+    second = read_volume(path)
+    difference = space_difference(volume.shape, volume.affine_ras, second.shape, second.affine_ras)
+    if difference:
+        raise GeometryError(f"the two predictions lie on different grids: {difference}")
+    overlaps = [dice(a, b) for a, b in zip(masks, labels.masks(labels.check(second.voxels)), strict=True)]
+    held = [overlap for overlap in overlaps if not math.isnan(overlap)]
+    return 1 - math.fsum(held) / len(held) if held else 0.0
