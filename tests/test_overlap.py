@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from volseg.errors import GeometryError, LabelError
-from volseg.metrics.overlap import OUTCOMES, check_spacing, dice, outcome, volume_ml
+from volseg.metrics.overlap import (
+    OUTCOMES,
+    check_spacing,
+    dice,
+    dice_by_slice,
+    jaccard,
+    outcome,
+    precision,
+    recall,
+    relative_volume_difference,
+    volume_ml,
+)
 
 
 def mask(*values: int) -> np.ndarray:
@@ -111,3 +122,48 @@ def test_shapes_that_broadcast_are_refused():
 def test_a_spacing_that_cannot_be_is_refused(spacing):
     with pytest.raises(GeometryError, match="expected 3 lengths"):
         check_spacing(spacing, 3)
+
+
+@settings(deadline=None)
+@given(PAIRS)
+def test_the_kin_of_dice_agree_with_each_other(pair):
+    a, b = pair
+    if outcome(a, b) == "both empty":
+        assert all(math.isnan(f(a, b)) for f in (jaccard, precision, recall, relative_volume_difference))
+        return
+    assert jaccard(a, b) == pytest.approx(dice(a, b) / (2 - dice(a, b)))
+    assert jaccard(a, b) == jaccard(b, a)
+    assert precision(a, b) == pytest.approx(recall(b, a), nan_ok=True)
+    if a.any() and b.any():
+        assert 1 + relative_volume_difference(a, b) == pytest.approx(a.sum() / b.sum())
+        both = precision(a, b) + recall(a, b)
+        assert dice(a, b) == pytest.approx(2 * precision(a, b) * recall(a, b) / both if both else 0)
+
+
+def test_the_kin_of_dice_by_hand():
+    # 2 shared, 1 only predicted, 3 only in the reference
+    prediction, reference = mask(1, 1, 1, 0, 0, 0), mask(1, 1, 0, 1, 1, 1)
+    assert jaccard(prediction, reference) == 2 / 6
+    assert precision(prediction, reference) == 2 / 3
+    assert recall(prediction, reference) == 2 / 5
+    assert relative_volume_difference(prediction, reference) == (3 - 5) / 5
+    nothing = mask(0, 0, 0, 0, 0, 0)
+    assert math.isnan(precision(nothing, reference))
+    assert math.isnan(recall(prediction, nothing))
+    assert (recall(nothing, reference), relative_volume_difference(nothing, reference)) == (0, -1)
+    assert math.isnan(relative_volume_difference(prediction, nothing))
+
+
+@settings(deadline=None)
+@given(PAIRS, st.sampled_from([0, 1, 2, -1]))
+def test_dice_by_slice_is_the_dice_of_each_slice(pair, axis):
+    expected = [dice(a, b) for a, b in zip(*(np.moveaxis(m, axis, 0) for m in pair), strict=True)]
+    assert dice_by_slice(*pair, slice_axis=axis) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("function", [jaccard, precision, recall, relative_volume_difference, dice_by_slice])
+def test_the_kin_of_dice_refuse_what_dice_refuses(function):
+    with pytest.raises(LabelError):
+        function(np.ones(3, np.uint8), np.ones(3, bool))
+    with pytest.raises(GeometryError):
+        function(np.ones((3, 1), bool), np.ones((3, 3), bool))

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from volseg.errors import GeometryError, LabelError, UsageError
-from volseg.metrics.surface import boundary, bounding_box, directed_distances_mm, hausdorff_mm
+from volseg.metrics.surface import (
+    READING_NOTES,
+    READINGS,
+    boundary,
+    bounding_box,
+    directed_distances_mm,
+    hausdorff_mm,
+    mean_surface_distance_mm,
+    surface_dice,
+    surface_distances,
+)
 from volseg.volume import read_volume
 
 SPACINGS = st.tuples(*[st.sampled_from([0.5, 1.0, 1.5, 3, 2])] * 3)
@@ -161,7 +171,7 @@ def test_hausdorff_is_symmetric_and_blind_to_flips_axis_order_and_memory_layout(
     assert hausdorff_mm(a, a, spacing_mm) == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(PAIRS, SPACINGS)
 def test_hausdorff_equals_monai_on_random_masks(pair, spacing_mm):
     if not (pair[0].any() and pair[1].any()):
@@ -245,3 +255,128 @@ def test_what_cannot_be_is_refused():
         hausdorff_mm(mask.astype(np.uint8), mask, (1, 1, 1))
     with pytest.raises(UsageError, match="percentile is 950"):
         hausdorff_mm(mask, mask, (1, 1, 1), percentile=950)
+
+
+def monai_mean_and_dice(prediction, reference, spacing_mm, tolerance_mm):
+    """MONAI's average symmetric surface distance and surface Dice."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch
+        from monai.metrics import compute_average_surface_distance, compute_surface_dice
+
+        masks = [torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (prediction, reference)]
+        spacing = tuple(float(step) for step in spacing_mm)
+        mean = compute_average_surface_distance(*masks, include_background=True, symmetric=True, spacing=spacing)
+        share = compute_surface_dice(*masks, [tolerance_mm], include_background=True, spacing=spacing)
+    return float(mean), float(share)
+
+
+@settings(max_examples=30, deadline=None)
+@given(PAIRS, SPACINGS, st.sampled_from([0.0, 0.9, 1.6, 3.1]))
+def test_mean_distance_and_surface_dice_equal_monai_on_random_masks(pair, spacing_mm, tolerance_mm):
+    # The tolerances lie between distances: MONAI's are float32, so one on the edge may fall on either side.
+    if not (pair[0].any() and pair[1].any()):
+        return
+    mean, share = monai_mean_and_dice(*pair, spacing_mm, tolerance_mm)
+    assert mean_surface_distance_mm(*pair, spacing_mm) == pytest.approx(mean, rel=1e-6)
+    assert surface_dice(*pair, spacing_mm, tolerance_mm=tolerance_mm) == pytest.approx(share, rel=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(PAIRS, SPACINGS, st.sampled_from(READINGS))
+def test_every_reading_is_symmetric_and_perfect_on_identical_masks(pair, spacing_mm, reading):
+    there = surface_distances(*pair, spacing_mm, reading=reading)
+    back = surface_distances(*pair[::-1], spacing_mm, reading=reading)
+    for one, other in (
+        (there.hausdorff_mm(), back.hausdorff_mm()),
+        (there.hausdorff_mm(100), back.hausdorff_mm(100)),
+        (there.mean_mm(), back.mean_mm()),
+        (there.surface_dice(1.6), back.surface_dice(1.6)),
+    ):
+        assert one == pytest.approx(other, abs=1e-9, nan_ok=True)
+    if pair[0].any():
+        same = surface_distances(pair[0], pair[0], spacing_mm, reading=reading)
+        assert (same.hausdorff_mm(100), same.mean_mm(), same.surface_dice(0)) == (0, 0, 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(PAIRS, SPACINGS, st.sampled_from(["directed", "pooled"]))
+def test_mean_and_surface_dice_are_blind_to_flips_and_axis_order(pair, spacing_mm, reading):
+    def values(a, b, spacing):
+        found = surface_distances(a, b, spacing, reading=reading)
+        return pytest.approx([found.hausdorff_mm(), found.mean_mm(), found.surface_dice(1.6)], abs=1e-9, nan_ok=True)
+
+    expected = values(*pair, spacing_mm)
+    for axis in range(3):
+        assert values(*(np.flip(mask, axis) for mask in pair), spacing_mm).expected == expected
+    for axes in ((1, 2, 0), (0, 2, 1)):
+        permuted = [spacing_mm[axis] for axis in axes]
+        assert values(*(mask.transpose(axes) for mask in pair), permuted).expected == expected
+
+
+def test_pooled_takes_one_percentile_of_both_directions():
+    # The masks of the test above: pooled over 42 values, the 95th percentile lies at position 38.95, among the zeros.
+    reference = np.zeros((60, 1, 1), bool)
+    reference[:20] = True
+    prediction = reference.copy()
+    prediction[29] = prediction[39] = True
+    assert hausdorff_mm(prediction, reference, (1, 1, 1), reading="pooled") == 0
+    assert hausdorff_mm(prediction, reference, (1, 1, 1), reading="pooled", percentile=100) == 20
+    both = np.concatenate(directed_distances_mm(prediction, reference, (1, 1, 1)))
+    assert hausdorff_mm(prediction, reference, (1, 1, 1), reading="pooled", percentile=97) == np.percentile(both, 97)
+
+
+def test_surface_dice_by_hand():
+    # Two plates 2 mm apart: no voxel within 1.9 mm, all within 2 mm (the tolerance itself counts).
+    a, b = np.zeros((2, 4, 5, 5), bool)
+    a[0], b[1] = True, True
+    assert surface_dice(a, b, (2, 1, 1), tolerance_mm=1.9) == 0
+    assert surface_dice(a, b, (2, 1, 1), tolerance_mm=2) == 1
+    half = a.copy()
+    half[3, 0, 0] = True  # one island 4 mm from plate b: 50 of 51 voxels are near
+    assert surface_dice(half, b, (2, 1, 1), tolerance_mm=2) == pytest.approx(50 / 51)
+
+
+@pytest.mark.parametrize(("a", "b", "expected"), [(0, 1, 0.0), (1, 0, 0.0), (0, 0, math.nan)])
+@pytest.mark.parametrize("reading", READINGS)
+def test_emptiness_in_every_reading(a, b, expected, reading):
+    found = surface_distances(np.full((3, 3, 3), bool(a)), np.full((3, 3, 3), bool(b)), (1, 1, 1), reading=reading)
+    assert found.surface_dice(1) == pytest.approx(expected, nan_ok=True)
+    assert math.isnan(found.hausdorff_mm())
+    assert math.isnan(found.mean_mm())
+
+
+def test_far_masks_are_left_to_the_tree_and_near_ones_to_the_shells():
+    # Islands at every distance from the plate, near and far: all equal to their distance along X.
+    plate = np.zeros((80, 9, 9), bool)
+    plate[0] = True
+    for far in range(1, 80):
+        other = np.zeros_like(plate)
+        other[far, 4, 4] = True
+        from_other, _ = directed_distances_mm(other, plate, (1.5, 1.5, 3))
+        assert from_other == pytest.approx([1.5 * far])
+
+
+@pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (1.5, 1.5, 3), (0.2, 0.2, 9), (50, 0.1, 1)])
+def test_shells_and_tree_equal_scipys_distance_transform(spacing_mm):
+    from scipy import ndimage
+
+    generator = np.random.default_rng(1)
+    a = ball((30, 24, 20), (14, 12, 9), 8 * min(spacing_mm[:2]), spacing_mm) | (generator.random((30, 24, 20)) < 0.002)
+    b = ball((30, 24, 20), (17, 11, 10), 7 * min(spacing_mm[:2]), spacing_mm) | (generator.random((30, 24, 20)) < 0.002)
+    for one, other, found in zip((a, b), (b, a), directed_distances_mm(a, b, spacing_mm), strict=True):
+        to_other = ndimage.distance_transform_edt(~boundary(other), sampling=spacing_mm)
+        assert np.sort(found) == pytest.approx(np.sort(to_other[boundary(one)]), rel=1e-9)
+
+
+def test_readings_are_named_and_others_refused():
+    mask = np.ones((3, 3, 3), bool)
+    assert set(READING_NOTES) == set(READINGS)
+    with pytest.raises(UsageError, match="directed, pooled, surfel"):
+        surface_distances(mask, mask, (1, 1, 1), reading="nearest")
+    with pytest.raises(UsageError, match="three axes"):
+        surface_distances(mask[0], mask[0], (1, 1), reading="surfel")
+    with pytest.raises(UsageError, match="tolerance"):
+        surface_dice(mask, mask, (1, 1, 1), tolerance_mm=-1)
+    with pytest.raises(UsageError, match="tolerance"):
+        surface_dice(mask, mask, (1, 1, 1), tolerance_mm=math.nan)

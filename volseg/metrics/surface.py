@@ -24,8 +24,9 @@ HD95_DEFINITION = (
     "from each boundary voxel of one mask to the nearest boundary voxel of the other, between voxel centres. A "
     "boundary voxel is one of the mask with a face neighbour outside it; beyond the grid counts as outside. This is "
     "the definition of MONAI's compute_hausdorff_distance and of MetricsReloaded (doi:10.1038/s41592-023-02151-z); "
-    "tools that pool both directions (medpy) or weigh surface elements (surface-distance) give other numbers; where the "
-    "head of a report names one of these readings, it holds instead. Defined only where both masks are present: a missed or invented region has no HD95 and is counted apart."
+    "tools that pool both directions (medpy) or weigh surface elements (surface-distance) give other numbers; where "
+    "the head of a report names one of these readings, it holds instead. Defined only where both masks are present: a "
+    "missed or invented region has no HD95 and is counted apart."
 )
 
 READING_NOTES: dict[Reading, str] = {
@@ -114,8 +115,8 @@ class SurfaceDistances:
         total = self.prediction_weights.sum() + self.reference_weights.sum()
         if not total:
             return math.nan
-        near = self.prediction_weights @ (self.from_prediction <= tolerance_mm)
-        near += self.reference_weights @ (self.from_reference <= tolerance_mm)  # NaN is not near
+        near = self.prediction_weights[self.from_prediction <= tolerance_mm].sum()  # NaN is not near
+        near += self.reference_weights[self.from_reference <= tolerance_mm].sum()
         return float(near / total)
 
 
