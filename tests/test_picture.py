@@ -14,7 +14,7 @@ from PIL import Image
 from volseg.cli import main
 from volseg.cohort import Cohort
 from volseg.errors import GeometryError, LabelError, UsageError
-from volseg.illustration import animate_training, illustrate, read_scene
+from volseg.illustration import animate_training, illustrate, read_screen
 from volseg.labels import LabelTable
 from volseg.report.animation import read_snapshots, write_animation, write_png
 from volseg.report.picture import (
@@ -27,7 +27,7 @@ from volseg.report.picture import (
     panel_size,
     triptych,
 )
-from volseg.report.scene import STYLES, Scene, draw, frames
+from volseg.report.screen import STYLES, Screen, draw, frames
 from volseg.report.sheet import Entry, round_length_mm, sheet
 from volseg.report.view import PLANES, View
 from volseg.volume import Volume, read_volume, write_volume
@@ -103,9 +103,9 @@ def test_an_oblique_grid_is_shown_along_its_own_axes():
 
 
 def test_pixels_are_square_in_mm():
-    scene = Scene.of(body(), np.diag([*SPACING, 1]), LABELS, plane="coronal")
+    screen = Screen.of(body(), np.diag([*SPACING, 1]), LABELS, plane="coronal")
     # X has 9 voxels of 1 mm, Z has 7 of 4 mm.
-    assert panel_size(scene.grey.shape[1:], pixel_mm=scene.view.pixel_mm, scale=3) == (7 * 4 * 3, 9 * 3)
+    assert panel_size(screen.grey.shape[1:], pixel_mm=screen.view.pixel_mm, scale=3) == (7 * 4 * 3, 9 * 3)
 
 
 def test_a_contour_is_one_pixel_wide_at_any_scale_and_in_the_regions_colour():
@@ -162,7 +162,7 @@ def test_masks_that_do_not_fit_are_refused():
     with pytest.raises(LabelError, match="1 colours"):
         panel(np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4), bool), [(1, 2, 3)])
     with pytest.raises(UsageError, match="expected \\(2, 9, 8, 7\\)"):
-        Scene.of(body(), np.eye(4), LABELS, reference=np.zeros((1, 9, 8, 7), bool))
+        Screen.of(body(), np.eye(4), LABELS, reference=np.zeros((1, 9, 8, 7), bool))
     with pytest.raises(UsageError, match="at least 1"):
         panel(np.zeros((4, 4), np.uint8), scale=0)
 
@@ -193,11 +193,11 @@ def test_the_scale_bar_is_as_long_as_it_says():
     assert round_length_mm(30) == 20
 
 
-def scene_of(reference=True, prediction=True) -> Scene:
+def screen_of(reference=True, prediction=True) -> Screen:
     masks = np.zeros((2, 9, 8, 7), bool)
     masks[0, 2:5, 2:5, 1:5] = True
     masks[1, 5:7, 2:5, 2:4] = True
-    return Scene.of(
+    return Screen.of(
         body(),
         np.diag([*SPACING, 1]),
         LABELS,
@@ -209,7 +209,7 @@ def scene_of(reference=True, prediction=True) -> Scene:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_every_style_draws(style):
-    picture = draw(scene_of(), style=style)
+    picture = draw(screen_of(), style=style)
     assert picture.dtype == np.uint8
     assert picture.std() > 5
     colours = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
@@ -219,27 +219,27 @@ def test_every_style_draws(style):
 
 
 def test_what_is_not_there_has_no_panel():
-    widths = [draw(scene_of(*there), scale=20).shape[1] for there in ((True, True), (True, False), (False, False))]
+    widths = [draw(screen_of(*there), scale=20).shape[1] for there in ((True, True), (True, False), (False, False))]
     assert widths[0] > widths[1] > widths[2]
     with pytest.raises(UsageError, match="--predictions"):
-        draw(scene_of(True, False), style="overlay")
+        draw(screen_of(True, False), style="overlay")
     with pytest.raises(UsageError, match="many slices"):
-        draw(scene_of(), style="montage", number=2)
+        draw(screen_of(), style="montage", number=2)
     with pytest.raises(UsageError, match="expected panels"):
-        draw(scene_of(), style="nice")
-    assert len(list(frames(scene_of()))) == 7  # slices 1 to 4, two more on each side as far as there are
+        draw(screen_of(), style="nice")
+    assert len(list(frames(screen_of()))) == 7  # slices 1 to 4, two more on each side as far as there are
     with pytest.raises(UsageError, match="does not move"):
-        list(frames(scene_of(), style="montage"))
+        list(frames(screen_of(), style="montage"))
 
 
 def test_the_fullest_slice_is_taken():
-    scene = scene_of()
-    assert scene.fullest in (2, 3)
-    assert scene_of(False, False).fullest == 3
+    screen = screen_of()
+    assert screen.fullest in (2, 3)
+    assert screen_of(False, False).fullest == 3
 
 
 def test_animations_keep_frames_times_and_colours(tmp_path: Path):
-    pictures = list(frames(scene_of(), scale=10))
+    pictures = list(frames(screen_of(), scale=10))
     colours = [region.colour for region in LABELS.regions]
     for name in ("a.gif", "a.webp"):
         write_animation(tmp_path / name, pictures, colours=colours, ms=100)
@@ -322,17 +322,17 @@ def test_the_command_draws_what_was_asked_for(cohort: Path, tmp_path: Path):
 def test_a_case_that_cannot_be_drawn_says_why(cohort: Path, tmp_path: Path):
     opened = Cohort.open(cohort)
     key = predict(cohort, tmp_path)
-    scene = read_scene(opened, key)
+    screen = read_screen(opened, key)
     with pytest.raises(UsageError, match=r"\.png, \.gif or \.webp"):
-        illustrate(scene, tmp_path / "a.jpg")
+        illustrate(screen, tmp_path / "a.jpg")
     with pytest.raises(UsageError, match="leave --slice out"):
-        illustrate(scene, tmp_path / "a.gif", number=3)
+        illustrate(screen, tmp_path / "a.gif", number=3)
     with pytest.raises(UsageError, match="channels 0 to 0"):
-        read_scene(opened, key, channel=1)
+        read_screen(opened, key, channel=1)
     prediction = read_volume(tmp_path / f"{key}.nii.gz")
     write_volume(tmp_path / f"{key}.nii.gz", Volume(prediction.voxels[1:], prediction.affine_ras))
-    with pytest.raises(GeometryError, match=f"{key}: the prediction: not on the image's grid"):
-        read_scene(opened, key, predictions=tmp_path)
+    with pytest.raises(GeometryError, match=f"{key}: the prediction: it is not on the image's grid"):
+        read_screen(opened, key, predictions=tmp_path)
     with pytest.raises(SystemExit) as left:
         main(["picture", str(cohort), "nobody", "-o", str(tmp_path / "a.png")])
     assert left.value.code == 2

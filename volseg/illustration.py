@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from volseg.cohort import FILE_ENDING, Cohort
-from volseg.errors import GeometryError, UsageError, VolsegError
-from volseg.geometry import space_difference
-from volseg.labels import Masks
+from volseg.errors import UsageError, VolsegError
 from volseg.report.animation import MOVING, STILL, read_snapshots, write_animation, write_png
 from volseg.report.picture import DIFFERENCE_COLOURS
-from volseg.report.scene import Scene, Style, draw, frames
+from volseg.report.screen import Screen, Style, draw, frames
 from volseg.report.view import Plane
-from volseg.volume import Volume, read_volume
+from volseg.scene import read_label_map, window_of
+from volseg.volume import read_volume
 
 
-def read_scene(
+def read_screen(
     cohort: Cohort, key: str, *, predictions: Path | None = None, plane: Plane = "axial", channel: int = 0
-) -> Scene:
+) -> Screen:
     """Read what the pictures of a case need.
 
     Args:
@@ -38,32 +37,37 @@ def read_scene(
     try:
         image = read_volume(paths[channel])
         label = cohort.label_path(key)
-        reference = None if label is None else _masks("reference", label, image, cohort)
-        prediction = None
+        files = {"reference": label}
         if predictions is not None:
-            prediction = _masks("prediction", Path(predictions) / f"{key}{FILE_ENDING}", image, cohort)
+            files["prediction"] = Path(predictions) / f"{key}{FILE_ENDING}"
+        masks = {
+            role: cohort.labels.masks(read_label_map(role, path, image, cohort.labels).voxels)
+            for role, path in files.items()
+            if path is not None
+        }
     except VolsegError as error:
         raise error.of_case(key) from error
-    return Scene.of(
+    return Screen.of(
         image.voxels,
         image.affine_ras,
         cohort.labels,
-        reference=reference,
-        prediction=prediction,
+        reference=masks.get("reference"),
+        prediction=masks.get("prediction"),
         name=key,
         plane=plane,
+        window=window_of(cohort.channel_names[channel]),
     )
 
 
 def illustrate(
-    scene: Scene, path: Path, *, style: Style = "panels", number: int | None = None, scale: int | None = None
+    screen: Screen, path: Path, *, style: Style = "panels", number: int | None = None, scale: int | None = None
 ) -> None:
-    """Draw a scene to a .png, or walk through its slices in a .gif or .webp.
+    """Draw a screen to a .png, or walk through its slices in a .gif or .webp.
 
     Args:
-        scene: the case.
+        screen: the case.
         path: its ending decides.
-        style: as in `volseg.report.scene.draw`.
+        style: as in `volseg.report.screen.draw`.
         number: the slice as the file stores it, from 0; only for a .png.
         scale: how many pixels a stored pixel becomes; None for a picture of a handy size.
 
@@ -72,12 +76,12 @@ def illustrate(
     """
     ending = Path(path).suffix.lower()
     if ending in STILL:
-        write_png(path, draw(scene, style=style, number=number, scale=scale))
+        write_png(path, draw(screen, style=style, number=number, scale=scale))
     elif ending in MOVING:
         if number is not None:
             raise UsageError("an animation shows all slices; leave --slice out or write a .png")
-        colours = [*(region.colour for region in scene.labels.regions), *DIFFERENCE_COLOURS]
-        write_animation(path, list(frames(scene, style=style, scale=scale)), colours=colours)
+        colours = [*(region.colour for region in screen.labels.regions), *DIFFERENCE_COLOURS]
+        write_animation(path, list(frames(screen, style=style, scale=scale)), colours=colours)
     else:
         raise UsageError(f"{Path(path).name} was asked for; pictures are written as .png, .gif or .webp")
 
@@ -91,14 +95,3 @@ def animate_training(run: Path, path: Path) -> int:
     pictures = read_snapshots(run)
     write_animation(path, pictures, ms=500)
     return len(pictures)
-
-
-def _masks(role: str, path: Path, image: Volume, cohort: Cohort) -> Masks:
-    try:
-        volume = read_volume(path)
-        difference = space_difference(image.shape, image.affine_ras, volume.shape, volume.affine_ras)
-        if difference:
-            raise GeometryError(f"not on the image's grid: {difference}; write it on the grid of the case's image")
-        return cohort.labels.masks(cohort.labels.check(volume.voxels))
-    except VolsegError as error:
-        raise type(error)(f"the {role}: {error.message}") from error

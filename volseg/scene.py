@@ -37,7 +37,7 @@ class Scene:
     @property
     def window(self) -> tuple[float, float] | None:
         """Values shown black and white: 400 HU around 40 HU for CT; None where the scale says nothing, as in MR."""
-        return _SOFT_TISSUE_HU if self.channel.upper() == "CT" else None
+        return window_of(self.channel)
 
 
 def read_scene(key: str, predictions: Path, cohort: Cohort) -> Scene:
@@ -51,14 +51,34 @@ def read_scene(key: str, predictions: Path, cohort: Cohort) -> Scene:
         if reference_path is None:
             raise SourceError("the case has no reference label; give it one, or look at another case")
         image = read_volume(cohort.image_paths(key)[0])
-        reference = _label_map("reference", reference_path, image, cohort.labels)
-        prediction = _label_map("prediction", Path(predictions) / f"{key}{FILE_ENDING}", image, cohort.labels)
+        reference = read_label_map("reference", reference_path, image, cohort.labels)
+        prediction = read_label_map("prediction", Path(predictions) / f"{key}{FILE_ENDING}", image, cohort.labels)
     except VolsegError as error:
         raise error.of_case(key) from error
     return Scene(key, image, cohort.channel_names[0], reference, prediction, cohort.labels)
 
 
-def _label_map(role: str, path: Path, image: Volume, labels: LabelTable) -> Volume:
+def window_of(channel: str) -> tuple[float, float] | None:
+    """Values shown black and white for a channel of this name; None where the name says nothing about the scale.
+
+    >>> window_of("CT"), window_of("MR")
+    ((-160.0, 240.0), None)
+    """
+    return _SOFT_TISSUE_HU if channel.upper() == "CT" else None
+
+
+def read_label_map(role: str, path: Path, image: Volume, labels: LabelTable) -> Volume:
+    """Read a label map that must lie on the image's grid.
+
+    Args:
+        role: `reference` or `prediction`; an error says which of the two files it is about.
+        path: of the file.
+        image: whose grid counts.
+        labels: the declared values.
+
+    Raises:
+        VolsegError: absent or unreadable, another grid, or an undeclared value.
+    """
     try:
         volume = read_volume(path)
         difference = space_difference(image.shape, image.affine_ras, volume.shape, volume.affine_ras)

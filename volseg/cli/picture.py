@@ -49,10 +49,10 @@ def picture(
 ) -> None:
     """Draw a case as a radiologist sees it: image, reference, prediction, contours, differences."""
     from volseg.cohort import Cohort
-    from volseg.illustration import illustrate, read_scene
+    from volseg.illustration import illustrate, read_screen
 
-    scene = read_scene(Cohort.open(cohort), case, predictions=predictions, plane=plane.value, channel=channel)
-    illustrate(scene, output, style=style.value, number=slice_number, scale=scale)
+    screen = read_screen(Cohort.open(cohort), case, predictions=predictions, plane=plane.value, channel=channel)
+    illustrate(screen, output, style=style.value, number=slice_number, scale=scale)
     typer.echo(f"wrote {output}")
 
 

@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from volseg.labels import LabelTable
 from volseg.report.animation import write_png
-from volseg.report.scene import Scene, draw
+from volseg.report.screen import Screen, draw
 
 
 class Pictures:
@@ -43,14 +43,14 @@ class Pictures:
             return
         self._drawn = True
         item, epoch = engine.state.output[0], engine.state.epoch
-        scene = Scene.of(
+        screen = Screen.of(
             np.asarray(torch.as_tensor(item["image"]).cpu())[0],
             np.asarray(getattr(item["image"], "affine", np.eye(4)), dtype=np.float64),  # volumes are read in RAS
             self.labels,
             reference=item["label"].cpu().numpy().astype(bool),
             prediction=item["pred"].cpu().numpy().astype(bool),
         )
-        picture = draw(scene, note=f"epoch {epoch}")  # of the slice with most organ, the same each time
+        picture = draw(screen, note=f"epoch {epoch}")  # of the slice with most organ, the same each time
         if self._writer is None:
             self._writer = SummaryWriter(self.log_dir, filename_suffix=".pictures")
             self._remove_later(epoch)

@@ -1,4 +1,4 @@
-"""A scene: one case as slices on the screen, and the pictures of it: panels, overlay, montage, all slices in turn."""
+"""The screen: one case as slices, and the pictures of it: panels, overlay, montage, all slices in turn."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _LIGHT, _STRONG = 0.25, 0.75  # shares of the colour in fills
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
-    """One case, turned for the screen.
+class Screen:
+    """One case as it is seen.
 
     Attributes:
         name: of the case, for the title.
@@ -66,8 +66,9 @@ class Scene:
         prediction: Masks | None = None,
         name: str = "",
         plane: Plane = "axial",
-    ) -> Scene:
-        """The scene of voxels as they are stored.
+        window: tuple[float, float] | None = None,
+    ) -> Screen:
+        """Turn voxels as they are stored.
 
         Args:
             image: (X, Y, Z), any scale.
@@ -77,6 +78,7 @@ class Scene:
             prediction: likewise.
             name: of the case.
             plane: of the slices.
+            window: values shown black and white; None for the 1st and 99th percentile of the volume.
 
         Raises:
             UsageError: masks of another shape, or no such plane.
@@ -87,7 +89,7 @@ class Scene:
                 raise UsageError(f"masks of shape {masks.shape} were given, expected {expected}")
         view = View.of(affine_ras, plane)
         turned = [None if masks is None else view.apply(masks) for masks in (reference, prediction)]
-        return cls(name, view.apply(grey_levels(image)), turned[0], turned[1], labels, view)
+        return cls(name, view.apply(grey_levels(image, window=window)), turned[0], turned[1], labels, view)
 
     @property
     def slices(self) -> int:
@@ -110,16 +112,16 @@ class Scene:
 
 
 def draw(
-    scene: Scene, *, style: Style = "panels", number: int | None = None, scale: int | None = None, note: str = ""
+    screen: Screen, *, style: Style = "panels", number: int | None = None, scale: int | None = None, note: str = ""
 ) -> Pixels:
-    """The picture of a scene.
+    """The picture of a case.
 
     - `panels`: image, reference and prediction side by side, as far as they are there.
     - `overlay`: the same, and what the prediction missed, invented or took for another region.
     - `montage`: up to twelve slices through the regions; the reference filled, the prediction outlined.
 
     Args:
-        scene: the case.
+        screen: the case.
         style: one of the three.
         number: the slice as the file stores it, from 0; None for the one with most of the regions.
         scale: how many pixels a stored pixel becomes; None for a picture of a handy size.
@@ -133,16 +135,16 @@ def draw(
     """
     if style not in STYLES:
         raise UsageError(f"the style {style!r} was asked for, expected {', '.join(STYLES)}")
-    scale = _scale(scene, _WIDE[style]) if scale is None else scale
+    scale = _scale(screen, _WIDE[style]) if scale is None else scale
     if style == "montage":
         if number is not None:
             raise UsageError("a montage shows many slices; leave --slice out or take another style")
-        return _montage(scene, scale, note)
-    shown = scene.fullest if number is None else scene.view.number(number, scene.slices)
-    return _panels(scene, shown, scale, differences=style == "overlay", note=note)
+        return _montage(screen, scale, note)
+    shown = screen.fullest if number is None else screen.view.number(number, screen.slices)
+    return _panels(screen, shown, scale, differences=style == "overlay", note=note)
 
 
-def frames(scene: Scene, *, style: Style = "panels", scale: int | None = None) -> Iterator[Pixels]:
+def frames(screen: Screen, *, style: Style = "panels", scale: int | None = None) -> Iterator[Pixels]:
     """The pictures of a walk through all slices that hold a region, and two more at each end; all slices without any.
 
     Raises:
@@ -150,53 +152,53 @@ def frames(scene: Scene, *, style: Style = "panels", scale: int | None = None) -
     """
     if style == "montage":
         raise UsageError("a montage does not move; take the style panels or overlay, or write a .png")
-    scale = _scale(scene, _WIDE_MOVING) if scale is None else scale
-    held = np.flatnonzero(scene.area)
-    first, last = (int(held[0]) - 2, int(held[-1]) + 2) if held.size else (0, scene.slices - 1)
-    for shown in range(max(first, 0), min(last, scene.slices - 1) + 1):
-        yield _panels(scene, shown, scale, differences=style == "overlay", note="")
+    scale = _scale(screen, _WIDE_MOVING) if scale is None else scale
+    held = np.flatnonzero(screen.area)
+    first, last = (int(held[0]) - 2, int(held[-1]) + 2) if held.size else (0, screen.slices - 1)
+    for shown in range(max(first, 0), min(last, screen.slices - 1) + 1):
+        yield _panels(screen, shown, scale, differences=style == "overlay", note="")
 
 
-def _panels(scene: Scene, shown: int, scale: int, *, differences: bool, note: str) -> Pixels:
-    colours = [region.colour for region in scene.labels.regions]
-    grey, pixel_mm = scene.grey[shown], scene.view.pixel_mm
+def _panels(screen: Screen, shown: int, scale: int, *, differences: bool, note: str) -> Pixels:
+    colours = [region.colour for region in screen.labels.regions]
+    grey, pixel_mm = screen.grey[shown], screen.view.pixel_mm
     parts = [("image", panel(grey, pixel_mm=pixel_mm, scale=scale))]
-    for caption, masks in (("reference", scene.reference), ("prediction", scene.prediction)):
+    for caption, masks in (("reference", screen.reference), ("prediction", screen.prediction)):
         if masks is not None:
             picture = panel(grey, masks[:, shown], colours, fill=_LIGHT, line=True, pixel_mm=pixel_mm, scale=scale)
             parts.append((caption, picture))
-    legend = _regions(scene) if len(parts) > 1 else []
+    legend = _regions(screen) if len(parts) > 1 else []
     if differences:
-        if scene.reference is None or scene.prediction is None:
+        if screen.reference is None or screen.prediction is None:
             raise UsageError("an overlay shows how two label maps differ; give a labelled case and --predictions")
-        wrong = difference_masks(scene.reference[:, shown], scene.prediction[:, shown])
+        wrong = difference_masks(screen.reference[:, shown], screen.prediction[:, shown])
         picture = panel(grey, wrong, DIFFERENCE_COLOURS, fill=_STRONG, pixel_mm=pixel_mm, scale=scale)
         parts.append(("differences", picture))
         legend += [Entry(name, colour) for name, colour in zip(DIFFERENCE_NAMES, DIFFERENCE_COLOURS, strict=True)]
     return sheet(
         parts,
-        title=_title(scene, f"{scene.view.plane} slice {_stored(scene, shown)} (0 to {scene.slices - 1})", note),
+        title=_title(screen, f"{screen.view.plane} slice {_stored(screen, shown)} (0 to {screen.slices - 1})", note),
         legend=legend,
         mm_per_pixel=min(pixel_mm) / scale,
-        edges=scene.view.edges,
+        edges=screen.view.edges,
     )
 
 
-def _montage(scene: Scene, scale: int, note: str) -> Pixels:
-    colours = [region.colour for region in scene.labels.regions]
-    held = np.flatnonzero(scene.area)
-    first, last = (int(held[0]), int(held[-1])) if held.size else (0, scene.slices - 1)
+def _montage(screen: Screen, scale: int, note: str) -> Pixels:
+    colours = [region.colour for region in screen.labels.regions]
+    held = np.flatnonzero(screen.area)
+    first, last = (int(held[0]), int(held[-1])) if held.size else (0, screen.slices - 1)
     count = min(_MONTAGE, last - first + 1)
     chosen = [round(position) for position in np.linspace(first, last, count).tolist()]
-    both = scene.reference is not None and scene.prediction is not None
-    filled = scene.reference if both else None
-    outlined = scene.prediction if scene.prediction is not None else scene.reference
-    pixel_mm = scene.view.pixel_mm
+    both = screen.reference is not None and screen.prediction is not None
+    filled = screen.reference if both else None
+    outlined = screen.prediction if screen.prediction is not None else screen.reference
+    pixel_mm = screen.view.pixel_mm
     parts = [
         (
-            f"slice {_stored(scene, shown)}",
+            f"slice {_stored(screen, shown)}",
             panel(
-                scene.grey[shown],
+                screen.grey[shown],
                 None if filled is None else filled[:, shown],
                 colours,
                 fill=_LIGHT,
@@ -210,29 +212,29 @@ def _montage(scene: Scene, scale: int, note: str) -> Pixels:
     if both:
         note = f"{note} · filled: reference, contour: prediction".removeprefix(" · ")
     elif outlined is not None:
-        note = f"{note} · contour: {'reference' if scene.prediction is None else 'prediction'}".removeprefix(" · ")
+        note = f"{note} · contour: {'reference' if screen.prediction is None else 'prediction'}".removeprefix(" · ")
     return sheet(
         parts,
-        title=_title(scene, f"{scene.view.plane} slices", note),
-        legend=_regions(scene, line=not both) if outlined is not None else [],
+        title=_title(screen, f"{screen.view.plane} slices", note),
+        legend=_regions(screen, line=not both) if outlined is not None else [],
         mm_per_pixel=min(pixel_mm) / scale,
-        edges=scene.view.edges,
+        edges=screen.view.edges,
         columns=_COLUMNS,
     )
 
 
-def _scale(scene: Scene, wide: int) -> int:
-    size = panel_size((scene.grey.shape[1], scene.grey.shape[2]), pixel_mm=scene.view.pixel_mm, scale=1)
+def _scale(screen: Screen, wide: int) -> int:
+    size = panel_size((screen.grey.shape[1], screen.grey.shape[2]), pixel_mm=screen.view.pixel_mm, scale=1)
     return max(1, round(wide / max(size)))
 
 
-def _stored(scene: Scene, shown: int) -> int:
-    return scene.view.number(shown, scene.slices)
+def _stored(screen: Screen, shown: int) -> int:
+    return screen.view.number(shown, screen.slices)
 
 
-def _title(scene: Scene, place: str, note: str) -> str:
-    return " · ".join(part for part in (scene.name, place, note) if part)
+def _title(screen: Screen, place: str, note: str) -> str:
+    return " · ".join(part for part in (screen.name, place, note) if part)
 
 
-def _regions(scene: Scene, *, line: bool = False) -> list[Entry]:
-    return [Entry(region.name.replace("_", " "), region.colour, line) for region in scene.labels.regions]
+def _regions(screen: Screen, *, line: bool = False) -> list[Entry]:
+    return [Entry(region.name.replace("_", " "), region.colour, line) for region in screen.labels.regions]
