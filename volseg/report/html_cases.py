@@ -165,7 +165,7 @@ def _figure(key: str, picture: CasePicture, source: str) -> str:
     # Small pictures are not blown up beyond what their voxels tell.
     most = max(width, 3 * 230)
     caption = (
-        f"{picture.plane.capitalize()} slice {picture.slice} of {picture.slices}, the one with most of the reference; "
+        f"{picture.plane.capitalize()} slice {picture.slice} of {picture.slices}, the one with most labelled voxels; "
         f"the patient's {_SIDES[left]} is at the left."
     )
     return (

@@ -163,8 +163,9 @@ def case_table(rows: Sequence[Row], cohort: Cohort, links: Mapping[str, str]) ->
         cells += [_cell(row, metric) for metric in metrics]
         lines.append(f'<tr data-region="{escape(row.region)}">{"".join(cells)}</tr>')
     return (
-        '<div class="wide tall"><table class="cases sortable" id="case-table"><thead><tr>'
-        f"{''.join(heads)}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        '<div class="wide tall" tabindex="0" role="region" aria-label="Cases and regions">'
+        f'<table class="cases sortable" id="case-table"><thead><tr>{"".join(heads)}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
