@@ -232,6 +232,16 @@ def test_what_is_not_there_has_no_panel():
         list(frames(screen_of(), style="montage"))
 
 
+def test_a_long_legend_names_what_is_in_the_slice():
+    labels = LabelTable.exclusive([f"region_{i}" for i in range(30)])
+    masks = np.zeros((30, 9, 8, 7), bool)
+    masks[3, :, :, 2] = masks[7, :, :, 5] = True
+    screen = Screen.of(body(), np.eye(4), labels, reference=masks)
+    assert draw(screen, number=2, scale=20).shape[0] < 330
+    pictures = {picture.shape for picture in frames(screen, scale=20)}
+    assert len(pictures) == 1  # the legend stays where it is
+
+
 def test_the_fullest_slice_is_taken():
     screen = screen_of()
     assert screen.fullest in (2, 3)

@@ -32,6 +32,7 @@ _COLUMNS = 4
 # Pixels of a panel's longer side, about.
 _WIDE = {"panels": 380, "overlay": 380, "montage": 230}
 _WIDE_MOVING = 230
+_LEGEND = 8  # regions up to which all are named, in the slice or not
 _LIGHT, _STRONG = 0.25, 0.75  # shares of the colour in fills
 
 
@@ -156,10 +157,12 @@ def frames(screen: Screen, *, style: Style = "panels", scale: int | None = None)
     held = np.flatnonzero(screen.area)
     first, last = (int(held[0]) - 2, int(held[-1]) + 2) if held.size else (0, screen.slices - 1)
     for shown in range(max(first, 0), min(last, screen.slices - 1) + 1):
-        yield _panels(screen, shown, scale, differences=style == "overlay", note="")
+        yield _panels(screen, shown, scale, differences=style == "overlay", moving=True)
 
 
-def _panels(screen: Screen, shown: int, scale: int, *, differences: bool, note: str) -> Pixels:
+def _panels(
+    screen: Screen, shown: int, scale: int, *, differences: bool, note: str = "", moving: bool = False
+) -> Pixels:
     colours = [region.colour for region in screen.labels.regions]
     grey, pixel_mm = screen.grey[shown], screen.view.pixel_mm
     parts = [("image", panel(grey, pixel_mm=pixel_mm, scale=scale))]
@@ -167,7 +170,7 @@ def _panels(screen: Screen, shown: int, scale: int, *, differences: bool, note: 
         if masks is not None:
             picture = panel(grey, masks[:, shown], colours, fill=_LIGHT, line=True, pixel_mm=pixel_mm, scale=scale)
             parts.append((caption, picture))
-    legend = _regions(screen) if len(parts) > 1 else []
+    legend = _regions(screen, shown=None if moving else shown) if len(parts) > 1 else []
     if differences:
         if screen.reference is None or screen.prediction is None:
             raise UsageError("an overlay shows how two label maps differ; give a labelled case and --predictions")
@@ -236,5 +239,13 @@ def _title(screen: Screen, place: str, note: str) -> str:
     return " · ".join(part for part in (screen.name, place, note) if part)
 
 
-def _regions(screen: Screen, *, line: bool = False) -> list[Entry]:
-    return [Entry(region.name.replace("_", " "), region.colour, line) for region in screen.labels.regions]
+def _regions(screen: Screen, *, shown: int | None = None, line: bool = False) -> list[Entry]:
+    """The legend's regions; of a long table only those that are in the slice shown, or in the case."""
+    regions = screen.labels.regions
+    there = [masks for masks in (screen.reference, screen.prediction) if masks is not None]
+    if len(regions) > _LEGEND:
+        kept = [
+            any((masks[i] if shown is None else masks[i, shown]).any() for masks in there) for i in range(len(regions))
+        ]
+        regions = tuple(region for region, keep in zip(regions, kept, strict=True) if keep)
+    return [Entry(region.name.replace("_", " "), region.colour, line) for region in regions]

@@ -111,7 +111,7 @@ def _letters(
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
     (x, y), (width, height) = corner, size
-    if min(size) < 4 * _LINE:
+    if min(size) < 2 * _LINE:
         return
     for letter, place, anchor in (
         (edges[0], (x + 4, y + height // 2), "lm"),
@@ -128,7 +128,7 @@ def _scale_bar(
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
     (x, y), (width, height) = corner, size
-    if min(size) < 3 * _LINE:
+    if min(size) < 2 * _LINE:
         return
     length_mm = round_length_mm(_BAR_SHARE * width * mm_per_pixel)
     length = max(1, round(length_mm / mm_per_pixel))
