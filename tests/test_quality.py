@@ -94,12 +94,14 @@ def test_where_two_predictions_disagree_counts(cohort, tmp_path):
         far = 4 if key == "c07" else 1
         write_volume(tmp_path / f"two/{key}.nii.gz", Volume(np.roll(volume.voxels, far, axis=1), AFFINE))
     (tmp_path / "two/c09.nii.gz").unlink()
-    ranked = rank(tmp_path / "one", LABELS, cohort=cohort, other=tmp_path / "two")
+    ranked = rank(tmp_path / "one", LABELS, cohort=cohort, others=[tmp_path / "two"])
     assert ranked[0].key == "c07"
-    assert "the two predictions disagree" in ranked[0].findings[0].reason
+    assert "the predictions disagree" in ranked[0].findings[0].reason
     by_key = {quality.key: quality for quality in ranked}
     assert by_key["c09"].disagreement is None
-    same = rank(tmp_path / "one", LABELS, cohort=cohort, other=tmp_path / "one")
+    both = rank(tmp_path / "one", LABELS, cohort=cohort, others=[tmp_path / "one", tmp_path / "two"])
+    assert both[0].disagreement == pytest.approx(ranked[0].disagreement / 2)  # one agrees
+    same = rank(tmp_path / "one", LABELS, cohort=cohort, others=[tmp_path / "one"])
     alone = rank(tmp_path / "one", LABELS, cohort=cohort)
     assert [quality.score for quality in same] == [quality.score for quality in alone]
 

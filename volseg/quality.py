@@ -1,14 +1,14 @@
 """Quality control without a reference: what is unusual about a prediction, so that people look at it first.
 
 Each case is measured (volume, parts, jumps between slices, grey values) and set against the labelled cases of a
-training cohort; a second prediction of the same case adds how far the two disagree. A high score says "look", not
+training cohort; further predictions of the same case add how far they disagree. A high score says "look", not
 "wrong".
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,12 @@ _APART = 1.5  # times the usual disagreement, from which it is named
 
 DEFINITIONS = (
     "Score = mean over the checks of -log10 of the share of usual cases beyond the value's z, about 0.4 for a usual "
-    "case; where a second prediction is given, plus the disagreement over its median. It orders the cases; it is no "
+    "case; where further predictions are given, plus the disagreement over its median. It orders the cases; it is no "
     "probability and no Dice.",
     Z_DEFINITION,
     *(check.definition for check in CHECKS),
-    "Disagreement = 1 - Dice of the two predictions of a case, mean over the regions that either holds.",
+    "Disagreement = 1 - Dice of two predictions of a case, mean over the regions that either holds and over the "
+    "further predictions that are there.",
 )
 
 
@@ -44,7 +45,7 @@ class Quality:
         score: higher is more unusual; infinite for a case that could not be read.
         findings: the largest first.
         values: what was measured.
-        disagreement: of the two predictions, None without a second one.
+        disagreement: of the predictions of the case, None without a second one.
         error: why the case could not be measured.
     """
 
@@ -62,7 +63,7 @@ def rank(
     *,
     cohort: Cohort | None = None,
     images: Cohort | None = None,
-    other: Path | None = None,
+    others: Sequence[Path] = (),
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Quality]:
@@ -74,7 +75,7 @@ def rank(
         cohort: labelled cases that say what is usual; those that are predicted are left out. None for the predictions
             themselves.
         images: holds the images of the predicted cases; None for `cohort`. Cases it lacks are not checked for grey.
-        other: folder of second predictions of the same cases.
+        others: folders of further predictions of the same cases: of another network, or of the input mirrored or blurred.
         workers: cases measured, and held in memory, at once.
         progress: called with (done, total).
 
@@ -107,7 +108,7 @@ def rank(
     def of_prediction(key: str) -> tuple[Values, float | None] | VolsegError:
         try:
             values, masks, volume = _measured(predictions / f"{key}{FILE_ENDING}", labels, _image(images, key))
-            return values, None if other is None else _disagreement(masks, volume, Path(other), key, labels)
+            return values, _disagreement(masks, volume, [Path(other) for other in others], key, labels)
         except VolsegError as error:
             return error
 
@@ -142,7 +143,7 @@ def _with_disagreement(
         relative = disagreement / usual if usual > 0 else float(disagreement > 0)
         score += relative
         if relative > _APART:
-            reason = f"the two predictions disagree: 1 - Dice is {disagreement:.3f}, usually {usual:.3f}"
+            reason = f"the predictions disagree: 1 - Dice is {disagreement:.3f}, usually {usual:.3f}"
             findings = [*findings, Finding("disagreement", "", 2 * relative, reason)]
     ordered = sorted(findings, key=lambda finding: (-finding.weight, finding.check, finding.region))
     return Quality(key, score, tuple(ordered), values, disagreement)
@@ -174,14 +175,18 @@ def _measured(path: Path, labels: LabelTable, image_path: Path | None) -> tuple[
     return measure(masks, volume.spacing_mm, labels, None if image is None else image.voxels), masks, volume
 
 
-def _disagreement(masks: Masks, volume: Volume, other: Path, key: str, labels: LabelTable) -> float | None:
-    path = other / f"{key}{FILE_ENDING}"
-    if not path.is_file():
-        return None
-    second = read_volume(path)
-    difference = space_difference(volume.shape, volume.affine_ras, second.shape, second.affine_ras)
-    if difference:
-        raise GeometryError(f"the two predictions lie on different grids: {difference}")
-    overlaps = [dice(a, b) for a, b in zip(masks, labels.masks(labels.check(second.voxels)), strict=True)]
-    held = [overlap for overlap in overlaps if not math.isnan(overlap)]
-    return 1 - math.fsum(held) / len(held) if held else 0.0
+def _disagreement(masks: Masks, volume: Volume, others: Sequence[Path], key: str, labels: LabelTable) -> float | None:
+    """Mean over the other predictions that are there; None where none is."""
+    apart = []
+    for other in others:
+        path = other / f"{key}{FILE_ENDING}"
+        if not path.is_file():
+            continue
+        second = read_volume(path)
+        difference = space_difference(volume.shape, volume.affine_ras, second.shape, second.affine_ras)
+        if difference:
+            raise GeometryError(f"the two predictions lie on different grids: {difference}")
+        overlaps = [dice(a, b) for a, b in zip(masks, labels.masks(labels.check(second.voxels)), strict=True)]
+        held = [overlap for overlap in overlaps if not math.isnan(overlap)]
+        apart.append(1 - math.fsum(held) / len(held) if held else 0.0)
+    return math.fsum(apart) / len(apart) if apart else None

@@ -19,7 +19,9 @@ def quality(
         None, help="Labelled cohort that says what is usual; the predictions themselves by default."
     ),
     images: Path | None = typer.Option(None, help="Cohort with the images of the predicted cases; COHORT by default."),
-    other: Path | None = typer.Option(None, help="Second predictions of the same cases, to see where they disagree."),
+    other: list[Path] = typer.Option(
+        [], help="Further predictions of the same cases, to see where they disagree; may be repeated."
+    ),
     title: str = typer.Option("Quality control without reference", help="Title of the page."),
     workers: int = typer.Option(2, min=1, help="Threads."),
 ) -> None:
@@ -38,11 +40,11 @@ def quality(
     pictures = None if images is None else Cohort.open(images)
     with bar("quality") as progress:
         ranked = rank(
-            predictions, labels, cohort=learnt, images=pictures, other=other, workers=workers, progress=progress
+            predictions, labels, cohort=learnt, images=pictures, others=other, workers=workers, progress=progress
         )
     details = {"predictions": str(predictions), "usual": str(cohort or "the predictions themselves")}
-    if other is not None:
-        details["second predictions"] = str(other)
+    if other:
+        details["further predictions"] = ", ".join(map(str, other))
     files = write_quality(ranked, output, title=title, details=details)
     typer.echo(short_list(ranked))
     typer.echo(f"wrote {', '.join(str(file) for file in files)}")
