@@ -14,7 +14,7 @@ from volseg.report.picture import grey_levels, triptych
 from volseg.report.view import Plane, View
 from volseg.scene import Scene
 
-_PANEL = 360  # pixels that a panel's width comes near to
+_PANEL = 360  # pixels that a panel's longer side comes near to
 _QUALITY = 86
 _FILL = 0.16
 _THICK = 2.0  # slices so much thicker than pixels were acquired in their own plane
@@ -52,7 +52,7 @@ def draw_case(scene: Scene) -> CasePicture:
     number = fullest_slice(reference, prediction)
     image = view.apply(scene.image.voxels)[number]
     grey = grey_levels(image, window=scene.window)
-    width = grey.shape[1] * view.pixel_mm[1] / min(view.pixel_mm)
+    longer = max(n * mm for n, mm in zip(grey.shape, view.pixel_mm, strict=True)) / min(view.pixel_mm)
     picture = triptych(
         grey,
         scene.labels.masks(reference[number].astype(np.uint8)),
@@ -61,7 +61,7 @@ def draw_case(scene: Scene) -> CasePicture:
         fill=_FILL,
         line=True,
         pixel_mm=view.pixel_mm,
-        scale=max(1, round(_PANEL / width)),
+        scale=max(1, round(_PANEL / longer)),
     )
     encoded = io.BytesIO()
     Image.fromarray(picture).save(encoded, "WEBP", quality=_QUALITY, method=5)

@@ -139,7 +139,8 @@ def case_section(
     """
     first = rows[0]
     known = cohort.rows.get(first.key)
-    who = " · ".join(text for text in (f"patient {first.patient}", known.session if known else "") if text)
+    patient = f"patient {first.patient}" if first.patient != first.key else ""
+    who = " · ".join(text for text in (patient, known.session if known else "") if text)
     scores = "".join(
         f"<span>{swatch(row.region, cohort.labels)}{escape(spoken(row.region))} {_score(row)}</span>" for row in rows
     )

@@ -146,7 +146,9 @@ def case_table(rows: Sequence[Row], cohort: Cohort, links: Mapping[str, str]) ->
     """
     metrics = [metric for metric in METRICS if any(getattr(row, metric.name) is not None for row in rows)]
     sessions = any(_session(row, cohort) for row in rows)
-    heads = [_head("Case", ""), _head("Patient", "")]
+    patients = any(row.patient != row.key for row in rows)
+    heads = [_head("Case", "")]
+    heads += [_head("Patient", "")] if patients else []
     heads += [_head("Session", "")] if sessions else []
     heads += [_head("Region", ""), _head("Outcome", "")]
     heads += [_head(metric.title, metric.unit, kind=_kind(metric), hint=metric.definition) for metric in metrics]
@@ -155,7 +157,7 @@ def case_table(rows: Sequence[Row], cohort: Cohort, links: Mapping[str, str]) ->
         link = links.get(row.key)
         key = escape(row.key)
         cells = [f'<th scope="row">{f"""<a href="#{escape(link)}">{key}</a>""" if link else key}</th>']
-        cells.append(f"<td>{escape(row.patient)}</td>")
+        cells += [f"<td>{escape(row.patient)}</td>"] if patients else []
         cells += [f"<td>{escape(_session(row, cohort))}</td>"] if sessions else []
         cells.append(f"<td>{swatch(row.region, cohort.labels)}{escape(spoken(row.region))}</td>")
         state = row.outcome or NONE

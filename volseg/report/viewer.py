@@ -46,6 +46,7 @@ def viewer_data(scene: Scene) -> str:
         "prediction": _packed(scene.prediction),
         "difference": _packed(Volume(difference, scene.reference.affine_ras)),
         "centre": _centre_mm(scene),
+        "extent": round(max(n * mm for n, mm in zip(scene.image.shape, scene.image.spacing_mm, strict=True)), 2),
         "regions": colour_table(
             scene.labels, held=np.unique([*_held(scene.reference), *_held(scene.prediction)]).tolist()
         ),

@@ -138,7 +138,7 @@
     mount.replaceChildren(tools, box, legend, position);
 
     const nv = new niivue.Niivue({
-      backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.6], crosshairWidth: 0.25, crosshairWidthUnit: "percent", show3Dcrosshair: true,
+      backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.6], crosshairWidth: data.extent / 240, crosshairWidthUnit: "mm", show3Dcrosshair: true,
       isRadiologicalConvention: true, sagittalNoseLeft: true, isColorbar: false, dragAndDropEnabled: false,
       multiplanarShowRender: 1, multiplanarLayout: 2, fontMinPx: 15, loadingText: "", logLevel: "error",
     });
