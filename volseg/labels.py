@@ -37,7 +37,7 @@ _TISSUE = Code("85756007", "Tissue")
 _KNOWN: dict[str, tuple[tuple[int, int, int], Code]] = {
     "large_bowel": ((230, 159, 0), Code("14742008", "Large intestine")),
     "small_bowel": ((86, 180, 233), Code("30315005", "Small intestine")),
-    "stomach": ((213, 94, 0), Code("69695003", "Stomach")),
+    "stomach": ((204, 121, 167), Code("69695003", "Stomach")),
     "colon": ((230, 159, 0), Code("71854001", "Colon")),
     "hippocampus": ((0, 158, 115), Code("5366008", "Hippocampus")),
 }
