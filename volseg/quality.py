@@ -75,7 +75,7 @@ def rank(
         cohort: labelled cases that say what is usual; those that are predicted are left out. None for the predictions
             themselves.
         images: holds the images of the predicted cases; None for `cohort`. Cases it lacks are not checked for grey.
-        others: folders of further predictions of the same cases: of another network, or of the input mirrored or blurred.
+        others: folders of further predictions of the same cases: of another network, or of the mirrored input.
         workers: cases measured, and held in memory, at once.
         progress: called with (done, total).
 
