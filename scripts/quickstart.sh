@@ -52,7 +52,7 @@ key=$(basename "$segmentation" .seg.nrrd)
 cat <<END
 
 Done in $((ended - started)) s, installation not counted. Open these:
-  $out/report/report.md
+  $out/report/report.html   (in a browser; report.md is the same in short)
   $out/cohort/imagesTr/${key}_0000.nii.gz   (drop it on the window of 3D Slicer ...)
   $segmentation   (... and then this: it lies on the image)
 
