@@ -380,3 +380,24 @@ def test_readings_are_named_and_others_refused():
         surface_dice(mask, mask, (1, 1, 1), tolerance_mm=-1)
     with pytest.raises(UsageError, match="tolerance"):
         surface_dice(mask, mask, (1, 1, 1), tolerance_mm=math.nan)
+
+
+@pytest.mark.parametrize(("name", "value"), [("mr", 6), ("mr", 13), ("mr", 15), ("ct", 6)])
+def test_every_measure_equals_monai_and_scipy_on_a_real_abdomen(shared_data, name, value):
+    """An organ against itself moved, worn away on one side and with an island: stomach, small bowel, colon."""
+    from scipy import ndimage
+
+    volume = read_volume(shared_data / "abdomen" / f"{name}_labels.nii.gz")
+    reference = volume.voxels == value
+    prediction = np.roll(ndimage.binary_opening(reference, iterations=1), (2, -1, 1), axis=(0, 1, 2))
+    prediction[1:3, 1:3, 1:3] = True
+    spacing_mm = volume.spacing_mm
+    found = surface_distances(prediction, reference, spacing_mm)
+    theirs = monai_distances_mm(prediction, reference, spacing_mm)
+    for one, other in zip((found.from_prediction, found.from_reference), theirs, strict=True):
+        assert np.sort(one) == pytest.approx(np.sort(other), rel=1e-6)
+    mean, share = monai_mean_and_dice(prediction, reference, spacing_mm, 3.1)
+    assert (found.mean_mm(), found.surface_dice(3.1)) == (pytest.approx(mean, rel=1e-6), pytest.approx(share, rel=1e-6))
+    to_reference = ndimage.distance_transform_edt(~boundary(reference), sampling=spacing_mm)
+    assert found.hausdorff_mm(100) >= np.sort(to_reference[boundary(prediction)])[-1] - 1e-9
+    assert np.sort(found.from_prediction) == pytest.approx(np.sort(to_reference[boundary(prediction)]), rel=1e-9)
