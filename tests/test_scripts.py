@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,11 @@ def test_a_printed_command_exists(page: Path, line: str) -> None:
     elif words[0] == "sh":
         assert (ROOT / words[1]).is_file()
         assert sh(words[1], "--help").returncode == 0
+    elif words[0] == "python":
+        done = subprocess.run(
+            [sys.executable, words[1], "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert {word for word in words if word.startswith("-")} <= set(re.findall(r"--?[\w-]+", done.stdout))
     else:
         assert words == [".", ".venv/bin/activate"]
 
