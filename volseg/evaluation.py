@@ -19,31 +19,18 @@ from volseg.errors import CohortError, GeometryError, LabelError, SourceError, U
 from volseg.geometry import Affine, space_difference
 from volseg.labels import LabelMap, LabelTable
 from volseg.metrics.effort import (
-    ADDED_PATH_LENGTH_DEFINITION,
-    CORRECTION_DEFINITION,
     MINUTES_PER_METRE,
     POINT_RULES,
-    SLICES_TO_CORRECT_DEFINITION,
-    TIME_SAVED_DEFINITION,
     added_path_length_mm,
     slices_to_correct,
     time_saved,
 )
 from volseg.metrics.objects import (
-    HOLES_DEFINITION,
-    MATCHED_DEFINITION,
-    OBJECT_F1_DEFINITION,
-    OBJECTS_DEFINITION,
     count_holes,
     match_objects,
 )
 from volseg.metrics.overlap import (
-    DICE_DEFINITION,
-    JACCARD_DEFINITION,
-    PRECISION_DEFINITION,
-    RECALL_DEFINITION,
     Mask,
-    Outcome,
     dice,
     jaccard,
     outcome,
@@ -52,111 +39,21 @@ from volseg.metrics.overlap import (
     volume_ml,
 )
 from volseg.metrics.surface import (
-    HAUSDORFF_DEFINITION,
-    HD95_DEFINITION,
-    MEAN_SURFACE_DISTANCE_DEFINITION,
     READING_NOTES,
     READINGS,
-    SURFACE_DICE_DEFINITION,
     TOLERANCE_MM,
     Reading,
     bounding_box,
     surface_distances,
 )
-from volseg.metrics.uw_madison import UW_MADISON_DEFINITION, uw_madison_score
+from volseg.metrics.uw_madison import uw_madison_score
+from volseg.row import METRICS as METRICS  # with its row: who evaluates needs them
+from volseg.row import Metric as Metric
+from volseg.row import Row as Row
 from volseg.volume import Volume, read_volume
 
 # Cosine between two axes; beyond it a distance taken from the spacing is no longer the distance in space.
 _SHEAR = 1e-3
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a number of a row means; `METRICS` has one for each.
-
-    Attributes:
-        name: of the attribute of `Row`.
-        title: for the head of a column, without the unit.
-        unit: `mm`, `ml`, `%`, ...; empty for a ratio or a count.
-        higher_is_better: None where neither is.
-        digits: decimals to show.
-        definition: one paragraph: formula, source, and what emptiness gives.
-    """
-
-    name: str
-    title: str
-    unit: str
-    higher_is_better: bool | None
-    digits: int
-    definition: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """The metrics of one region of one case; or, with `error`, one case that could not be scored.
-
-    Every number is None where it is undefined or was not asked for; `METRICS` says when, and holds the definitions.
-
-    Attributes:
-        key: the case.
-        patient: empty where the cohort does not know the case.
-        region: empty in the row of a failed case.
-        dice: 0 to 1, with 0 where missed or invented; None where both are empty.
-        hd95_mm: None unless both are present.
-        reference_ml: volume of the reference.
-        predicted_ml: volume of the prediction.
-        outcome: which of the two holds the region.
-        error: why the case has no numbers; then every other value is None.
-    """
-
-    key: str
-    patient: str
-    region: str
-    dice: float | None = None
-    hd95_mm: float | None = None
-    reference_ml: float | None = None
-    predicted_ml: float | None = None
-    outcome: Outcome | None = None
-    surface_dice: float | None = None
-    mean_surface_distance_mm: float | None = None
-    hausdorff_mm: float | None = None
-    jaccard: float | None = None
-    precision: float | None = None
-    recall: float | None = None
-    uw_madison_score: float | None = None
-    added_path_length_mm: float | None = None
-    slices_to_correct: int | None = None
-    correction_minutes: float | None = None
-    time_saved: float | None = None
-    time_saved_from_empty: float | None = None
-    reference_objects: int | None = None
-    predicted_objects: int | None = None
-    matched_objects: int | None = None
-    object_f1: float | None = None
-    reference_holes: int | None = None
-    predicted_holes: int | None = None
-    error: str | None = None
-
-    @property
-    def volume_error_ml(self) -> float | None:
-        """Predicted minus reference volume; None where both are empty or the case failed.
-
-        >>> Row("a", "p", "colon", reference_ml=9.0, predicted_ml=8.0, outcome="both present").volume_error_ml
-        -1.0
-        """
-        if self.reference_ml is None or self.predicted_ml is None or self.outcome == "both empty":
-            return None
-        return self.predicted_ml - self.reference_ml
-
-    @property
-    def volume_error_percent(self) -> float | None:
-        """The volume error over the reference volume; None where the reference is empty or the case failed.
-
-        >>> Row("a", "p", "colon", reference_ml=10.0, predicted_ml=8.0, outcome="both present").volume_error_percent
-        -20.0
-        """
-        error = self.volume_error_ml
-        return 100 * error / self.reference_ml if error is not None and self.reference_ml else None
 
 
 @dataclass(frozen=True)
@@ -200,57 +97,6 @@ class Method:
 
 
 STANDARD = Method()
-
-METRICS: tuple[Metric, ...] = (
-    Metric("dice", "Dice", "", True, 3, DICE_DEFINITION),
-    Metric("hd95_mm", "HD95", "mm", False, 2, HD95_DEFINITION),
-    Metric("surface_dice", "Surface Dice", "", True, 3, SURFACE_DICE_DEFINITION),
-    Metric("mean_surface_distance_mm", "Mean surface distance", "mm", False, 2, MEAN_SURFACE_DISTANCE_DEFINITION),
-    Metric("hausdorff_mm", "Hausdorff distance", "mm", False, 2, HAUSDORFF_DEFINITION),
-    Metric(
-        "volume_error_ml",
-        "Volume error",
-        "ml",
-        None,
-        2,
-        "Volume error = predicted minus reference volume in ml, voxels times the volume of one; above 0 is too large. "
-        "Cases with both empty are left out.",
-    ),
-    Metric(
-        "volume_error_percent",
-        "Relative volume error",
-        "%",
-        None,
-        1,
-        "Relative volume error = volume error over reference volume, in percent. Defined only where the reference is "
-        "present; missed gives -100 %.",
-    ),
-    Metric("reference_ml", "Reference volume", "ml", None, 2, "Reference volume = voxels times the volume of one."),
-    Metric("predicted_ml", "Predicted volume", "ml", None, 2, "Predicted volume = voxels times the volume of one."),
-    Metric("jaccard", "Jaccard", "", True, 3, JACCARD_DEFINITION),
-    Metric("precision", "Precision", "", True, 3, PRECISION_DEFINITION),
-    Metric("recall", "Recall", "", True, 3, RECALL_DEFINITION),
-    Metric("uw_madison_score", "UW-Madison score", "", True, 3, UW_MADISON_DEFINITION),
-    Metric("added_path_length_mm", "Added path length", "mm", False, 0, ADDED_PATH_LENGTH_DEFINITION),
-    Metric("slices_to_correct", "Slices to correct", "", False, 1, SLICES_TO_CORRECT_DEFINITION),
-    Metric("correction_minutes", "Time to correct", "min", False, 1, CORRECTION_DEFINITION),
-    Metric("time_saved", "Time saved", "points a slice", True, 2, TIME_SAVED_DEFINITION),
-    Metric(
-        "time_saved_from_empty",
-        "Time saved, from empty slices",
-        "points a slice",
-        None,
-        2,
-        "The part of the time saved that comes from slices in which neither mask holds the region.",
-    ),
-    Metric("reference_objects", "Reference objects", "", None, 1, OBJECTS_DEFINITION),
-    Metric("predicted_objects", "Predicted objects", "", None, 1, "Objects of the prediction, counted likewise."),
-    Metric("matched_objects", "Matched objects", "", None, 1, MATCHED_DEFINITION),
-    Metric("object_f1", "Object F1", "", True, 3, OBJECT_F1_DEFINITION),
-    Metric("reference_holes", "Reference holes", "", None, 1, HOLES_DEFINITION),
-    Metric("predicted_holes", "Predicted holes", "", None, 1, "Holes of the prediction, counted likewise."),
-)
-"""Every number of a row, in the order of a report: `getattr(row, metric.name)`."""
 
 
 def evaluate(
