@@ -17,8 +17,8 @@ Mask = NDArray[np.bool_]
 Colour = tuple[int, int, int]
 
 FILL = 0.45  # share of the colour in a filled region
-# Apart from each other and from the palette of the label table, for colour-blind readers too.
-MISSED: Colour = (220, 38, 127)
+# Apart from each other in lightness, for colour-blind readers too; they stand in a panel of their own.
+MISSED: Colour = (230, 40, 40)
 INVENTED: Colour = (255, 220, 60)
 CONFUSED: Colour = (255, 255, 255)
 
