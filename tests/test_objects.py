@@ -125,3 +125,15 @@ def test_what_cannot_be_is_refused():
         match_objects(mask, mask[:2])
     with pytest.raises(LabelError):
         count_objects(mask.astype(np.uint8))
+
+
+def test_contours_are_counted_slice_by_slice() -> None:
+    from volseg.metrics.objects import count_contours
+
+    ball = np.linalg.norm(np.indices((9, 9, 9)) - 4, axis=0) <= 3.5
+    assert count_contours(ball) == 7  # one outline in each slice it meets
+    hollow = ball & ~(np.linalg.norm(np.indices((9, 9, 9)) - 4, axis=0) <= 1.5)
+    assert count_contours(hollow) == 7 + 3  # and one more round the hole
+    assert count_contours(np.zeros((4, 4, 4), bool)) == 0
+    assert count_contours(ball[:, :, 4]) == 1
+    assert count_contours(np.array([True, False, True])) == 2

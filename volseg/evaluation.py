@@ -26,6 +26,7 @@ from volseg.metrics.effort import (
     time_saved,
 )
 from volseg.metrics.objects import (
+    count_contours,
     count_holes,
     match_objects,
 )
@@ -268,6 +269,8 @@ def _with_objects(row: Row, guess: Mask, truth: Mask, image_shape: tuple[int, in
         predicted_objects=objects.predicted,
         matched_objects=objects.matched,
         object_f1=_number(objects.f1),
+        reference_contours=count_contours(truth),
+        predicted_contours=count_contours(guess),
         reference_holes=count_holes(truth),
         predicted_holes=count_holes(guess),
     )

@@ -10,7 +10,13 @@ from volseg.metrics.effort import (
     SLICES_TO_CORRECT_DEFINITION,
     TIME_SAVED_DEFINITION,
 )
-from volseg.metrics.objects import HOLES_DEFINITION, MATCHED_DEFINITION, OBJECT_F1_DEFINITION, OBJECTS_DEFINITION
+from volseg.metrics.objects import (
+    CONTOURS_DEFINITION,
+    HOLES_DEFINITION,
+    MATCHED_DEFINITION,
+    OBJECT_F1_DEFINITION,
+    OBJECTS_DEFINITION,
+)
 from volseg.metrics.overlap import (
     DICE_DEFINITION,
     JACCARD_DEFINITION,
@@ -90,6 +96,8 @@ class Row:
     predicted_objects: int | None = None
     matched_objects: int | None = None
     object_f1: float | None = None
+    reference_contours: int | None = None
+    predicted_contours: int | None = None
     reference_holes: int | None = None
     predicted_holes: int | None = None
     error: str | None = None
@@ -162,6 +170,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("predicted_objects", "Predicted objects", "", None, 1, "Objects of the prediction, counted likewise."),
     Metric("matched_objects", "Matched objects", "", None, 1, MATCHED_DEFINITION),
     Metric("object_f1", "Object F1", "", True, 3, OBJECT_F1_DEFINITION),
+    Metric("reference_contours", "Reference contours", "", None, 1, CONTOURS_DEFINITION),
+    Metric("predicted_contours", "Predicted contours", "", None, 1, "Contours of the prediction, counted likewise."),
     Metric("reference_holes", "Reference holes", "", None, 1, HOLES_DEFINITION),
     Metric("predicted_holes", "Predicted holes", "", None, 1, "Holes of the prediction, counted likewise."),
 )

@@ -25,6 +25,10 @@ OBJECT_F1_DEFINITION = (
     "Object F1 = 2 matched / (predicted + reference objects). Missed and invented count as 0; both empty is undefined "
     "and left out."
 )
+CONTOURS_DEFINITION = (
+    "Contours = closed outlines that a reader would draw, slice by slice along the third axis: one round each "
+    "connected part of a slice and one round each hole in it."
+)
 HOLES_DEFINITION = "Holes = background that the mask encloses: parts joined over faces that touch no edge of the grid."
 
 
@@ -103,6 +107,22 @@ def count_holes(mask: Mask) -> int:
     """
     check_masks(mask)
     return _labelled(~np.pad(mask, 1), diagonal=False)[1] - 1  # the outside is one part
+
+
+def count_contours(mask: Mask) -> int:
+    """The closed outlines of a mask, slice by slice: one round each part of a slice and one round each of its holes.
+
+    Args:
+        mask: (X, Y), or (X, Y, Z) with slices along Z; parts are joined over edges and corners.
+
+    >>> ring = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
+    >>> count_contours(ring), count_contours(np.stack([ring, ~ring], axis=2))
+    (2, 3)
+    """
+    check_masks(mask)
+    planes = mask.reshape(mask.shape + (1,) * (3 - mask.ndim))
+    used = np.flatnonzero(planes.any(axis=(0, 1)))
+    return sum(count_objects(planes[..., z]) + count_holes(planes[..., z]) for z in used.tolist())
 
 
 def _labelled(mask: Mask, *, diagonal: bool) -> tuple[NDArray[np.int32], int]:

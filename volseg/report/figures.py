@@ -53,7 +53,7 @@ def colour(region: Region) -> str:
 
     >>> from volseg.labels import LabelTable
     >>> colour(LabelTable.exclusive(["stomach"]).regions[0])
-    '#d55e00'
+    '#cc79a7'
     """
     return "#{:02x}{:02x}{:02x}".format(*region.colour)
 
