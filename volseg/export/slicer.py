@@ -101,8 +101,8 @@ def write_colour_table(path: Path, labels: LabelTable) -> None:
     # 4 values
     0 background 0 0 0 0
     1 large_bowel 230 159 0 255
-    2 stomach 213 94 0 255
-    3 large_bowel+stomach 222 126 0 255
+    2 stomach 204 121 167 255
+    3 large_bowel+stomach 217 140 84 255
     """
     path = Path(path)
     rows = ["0 background 0 0 0 0"]

@@ -122,6 +122,7 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
             found = root_error(error)
             raise found if type(found) is not VolsegError else BundleError(f"{name}: {found}") from error
 
+    check_device(value("device"))  # first: other settings follow from it
     for name, least in (("max_epochs", 1), ("batch_size", 1), ("crops_per_case", 1), ("val_interval", 1)):
         number = value(name)
         if not isinstance(number, int) or number < least:
@@ -129,7 +130,6 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
     rate = value("learning_rate")
     if not isinstance(rate, (int, float)) or not 0 < rate < 10:
         raise UsageError(f"--learning_rate is {rate!r}, expected a number above 0, such as 0.001")
-    check_device(value("device"))
     value("train#inferer")  # knows the precisions
     cohort: Cohort = value("cohort")
     fold = cohort.fold(value("fold"))
