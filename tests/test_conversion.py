@@ -6,11 +6,13 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from volseg.conversion import open_cohort, write_cohort
 from volseg.errors import CohortError, LabelError, SourceError, UsageError, VolumeError
 from volseg.folds import Fold, read_splits, split_by_patient, write_splits
 from volseg.labels import LabelTable
+from volseg.sources.decathlon import Decathlon
 from volseg.sources.phantom import write_phantom
 from volseg.sources.uw_madison import UwMadison
 from volseg.volume import Volume, read_volume
@@ -42,6 +45,7 @@ class Made:
 
     cases: dict
     kind: str = "made"
+    raw: Path = Path("made here")
     channel_names: tuple = ("MR",)
     labels: LabelTable = TABLE
     unlabelled: set = field(default_factory=set)
@@ -416,3 +420,39 @@ def kill_at_random(tmp_path, phantom):
 
 def test_killed_again_and_again_with_several_workers_it_ends_with_the_same_bytes(tmp_path, phantom):
     assert in_a_clean_process(kill_at_random, tmp_path, phantom) > 0
+
+
+def foreign_dataset(folder: Path) -> None:
+    """A dataset as others write it: nnU-Net's raw layout, without volseg's object."""
+    write_cohort(made("p1_d1", "p2_d1"), folder)
+    dataset = json.loads((folder / "dataset.json").read_text())
+    del dataset["volseg"]
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    shutil.rmtree(folder / ".volseg")
+
+
+def test_the_raw_folder_is_never_the_target(tmp_path):
+    """It was: the files of each case were removed before they were read."""
+    foreign_dataset(tmp_path / "raw")
+    before = content(tmp_path / "raw")
+    (tmp_path / "link").symlink_to(tmp_path / "raw")
+    for target in ("raw", "link", "raw/../raw"):
+        with pytest.raises(UsageError, match="only read"):
+            write_cohort(Decathlon(tmp_path / "raw"), tmp_path / target)
+    assert content(tmp_path / "raw") == before
+
+
+def test_a_dataset_of_somebody_else_is_left_alone(tmp_path):
+    foreign_dataset(tmp_path / "theirs")
+    before = content(tmp_path / "theirs")
+    with pytest.raises(UsageError, match="did not write"):
+        write_cohort(made("p1_d1", "p9_d1"), tmp_path / "theirs")
+    assert content(tmp_path / "theirs") == before
+
+
+def test_a_damaged_record_of_a_case_not_asked_for_counts_for_nothing(tmp_path):
+    write_cohort(made(*KEYS), tmp_path / "cohort")
+    (tmp_path / "cohort" / ".volseg" / "cases" / "p1_d1.json").write_text("{")
+    result = write_cohort(made("p2_d1", "p3_d1"), tmp_path / "cohort")
+    assert result.finished_before == ("p2_d1", "p3_d1")
+    assert write_cohort(made(*KEYS), tmp_path / "cohort").written == ("p1_d1",)

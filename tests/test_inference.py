@@ -11,7 +11,7 @@ import torch
 from monai.networks.nets import SwinUNETR
 
 from volseg.errors import BundleError, CheckpointError, UsageError, VolsegError
-from volseg.inference import MixedPrecision, Predictor, find_inputs, write_labels
+from volseg.inference import MixedPrecision, Predictor, check_output, find_inputs, write_labels
 from volseg.labels import LabelTable
 from volseg.recipe import Recipe
 from volseg.volume import Volume, read_volume, write_volume
@@ -153,6 +153,20 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save(state, path)
     with pytest.raises(CheckpointError, match="does not fit"):
         Predictor.from_bundle(BUNDLE, checkpoint=path)
+
+
+def test_predictions_never_replace_images(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.nii.gz").touch()
+    (tmp_path / "cohort" / "imagesTr").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    cases = find_inputs(tmp_path / "images")
+    check_output(tmp_path / "predictions", cases)
+    for place in ("images", "link"):
+        with pytest.raises(UsageError, match="would replace"):
+            check_output(tmp_path / place, cases)
+    with pytest.raises(UsageError, match="is a cohort"):
+        check_output(tmp_path / "cohort", cases)
 
 
 def test_predictions_carry_their_label_table(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from volseg.errors import GeometryError, SourceError
@@ -55,6 +56,7 @@ class Source(Protocol):
     """One raw layout on disk. Listing is cheap; `load` reads one case and may run in several threads at once."""
 
     kind: str
+    raw: Path
     channel_names: tuple[str, ...]
     labels: LabelTable
 

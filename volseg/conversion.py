@@ -120,9 +120,9 @@ def _convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool
         images = _image_files(folder, "imagesTr" if labelled else "imagesTs", key, channels)
         label_file = folder / "labelsTr" / f"{key}{FILE_ENDING}"
         if all(file.is_file() for file in [*images, *([label_file] if labelled else [])]):
-            finished = _finished_row(folder, key, digest)
-            if finished is not None:
-                return finished, False
+            finished = _read_record(_record_path(folder, key))
+            if finished is not None and finished[0] == digest:
+                return finished[1], False
         # What a former run left may be of other raw data, or of a case that has won or lost its label since.
         _forget(folder, key, channels)
         case = source.load(key)
@@ -143,15 +143,6 @@ def _convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool
     with atomic(_record_path(folder, key)) as partial:
         partial.write_text(json.dumps({"digest": digest, "row": row.to_csv()}))
     return row, True
-
-
-def _finished_row(folder: Path, key: str, digest: str) -> CaseRow | None:
-    """The row that a former run recorded for the same raw data, if it did."""
-    try:
-        content = json.loads(_record_path(folder, key).read_text())
-        return CaseRow.from_csv(content["row"]) if content["digest"] == digest else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return None
 
 
 def _image_files(folder: Path, part: str, key: str, channels: int) -> list[Path]:
@@ -190,7 +181,12 @@ def _map(
 
 
 def _check_target(source: Source, folder: Path) -> None:
-    """Refuse a folder that holds anything but a cohort of the same labels and channels."""
+    """Refuse the raw folder itself, and a folder that holds anything but volseg's cohort of the same labels.
+
+    Converting replaces and removes files by key: in a folder that volseg did not write, they are somebody's only copy.
+    """
+    if folder.resolve() == source.raw.resolve():
+        raise UsageError(f"{folder} is the raw folder, which is only read; name a new folder for the cohort")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a new folder")
     # A kill during the very first write leaves nothing but a partial file.
@@ -199,6 +195,8 @@ def _check_target(source: Source, folder: Path) -> None:
     if not (folder / "dataset.json").is_file():
         raise UsageError(f"{folder} is not empty and no cohort; name a new folder")
     dataset = read_dataset_json(folder)
+    if "volseg" not in dataset:
+        raise UsageError(f"{folder} holds a dataset that volseg did not write and will not change; name a new folder")
     if LabelTable.from_dataset_json(dataset).digest != source.labels.digest:
         raise UsageError(f"{folder} holds a cohort with other labels; name a new folder")
     if dataset.get("channel_names") != _channels(source):
@@ -261,5 +259,19 @@ def _record_path(folder: Path, key: str) -> Path:
 
 
 def _recorded_rows(folder: Path) -> list[CaseRow]:
-    records = sorted((folder / ".volseg" / "cases").glob("[!.]*.json"))
-    return [CaseRow.from_csv(json.loads(record.read_text())["row"]) for record in records]
+    """The rows of all cases that any run finished; a damaged record counts for nothing, its case is converted again."""
+    rows = []
+    for record in sorted((folder / ".volseg" / "cases").glob("[!.]*.json")):
+        content = _read_record(record)
+        if content is not None:
+            rows.append(content[1])
+    return rows
+
+
+def _read_record(record: Path) -> tuple[str, CaseRow] | None:
+    """Digest and row; None where the record is absent or damaged."""
+    try:
+        content = json.loads(record.read_text())
+        return str(content["digest"]), CaseRow.from_csv(content["row"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -251,6 +251,19 @@ def find_inputs(
     return list(cases.items())
 
 
+def check_output(output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]]) -> None:
+    """Refuse to write predictions over images or into a cohort, whose files have the same names.
+
+    Raises:
+        UsageError: the folder holds an image of a case, or is a cohort.
+    """
+    place = output_dir.resolve()
+    if any(path.resolve().parent == place for _, images in cases for path in images):
+        raise UsageError(f"{output_dir} holds the images, which predictions would replace; name another folder with -o")
+    if any((place / images).is_dir() for images in ("imagesTr", "imagesTs")):
+        raise UsageError(f"{output_dir} is a cohort, whose dataset.json would be replaced; name another folder with -o")
+
+
 def write_labels(output_dir: Path, recipe: Recipe) -> None:
     """Write the `dataset.json` that tells readers of the predictions what the values mean."""
     entries = {

@@ -25,11 +25,12 @@ def predict(
 ) -> None:
     """Segment volumes; each prediction lies on the grid of its own input."""
     from volseg.cli.bar import bar, tell_failures
-    from volseg.inference import Predictor, find_inputs, write_labels
+    from volseg.inference import Predictor, check_output, find_inputs, write_labels
 
     overrides: dict[str, object] = {"overlap": overlap, "precision": precision}
     predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, device=device, overrides=overrides)
     cases = find_inputs(images, channels=len(predictor.recipe.channel_names), part=part, fold=fold)
+    check_output(output, cases)
     write_labels(output, predictor.recipe)
     with bar("predict") as progress:
         failed = predictor.predict_to(cases, output, progress=lambda done: progress(done, len(cases)))

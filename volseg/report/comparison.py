@@ -13,7 +13,7 @@ from volseg.comparison import TEST_DEFINITIONS, Comparison, Difference
 from volseg.metrics.interval import DRAWS, LEVEL, SEED
 from volseg.report.cells import NONE, grid, number, plain, rounded
 from volseg.report.comparison_figure import comparison_figure
-from volseg.volume import atomic
+from volseg.report.files import write_files
 
 SCHEMA = "volseg.comparison/1"
 
@@ -37,13 +37,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, title: str, detail
         "comparison.md": comparison_as_markdown(comparison, title=title, details=details),
         "comparison.svg": comparison_figure(comparison),
     }
-    paths = []
-    for name, text in contents.items():
-        path = Path(folder) / name
-        with atomic(path) as partial:
-            partial.write_bytes(text.encode())
-        paths.append(path)
-    return paths
+    return write_files(folder, contents)
 
 
 def comparison_as_csv(comparison: Comparison) -> str:

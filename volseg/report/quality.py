@@ -10,7 +10,7 @@ from pathlib import Path
 
 from volseg.quality import DEFINITIONS, Quality
 from volseg.report.cells import NONE, grid, number, plain, rounded
-from volseg.volume import atomic
+from volseg.report.files import write_files
 
 FIRST = 20  # cases on the page
 
@@ -31,13 +31,7 @@ def write_quality(ranked: Sequence[Quality], folder: Path, *, title: str, detail
         "quality.csv": quality_as_csv(ranked),
         "quality.md": quality_as_markdown(ranked, title=title, details=details),
     }
-    paths = []
-    for name, text in contents.items():
-        path = Path(folder) / name
-        with atomic(path) as partial:
-            partial.write_bytes(text.encode())
-        paths.append(path)
-    return paths
+    return write_files(folder, contents)
 
 
 def quality_as_csv(ranked: Sequence[Quality]) -> str:

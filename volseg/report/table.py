@@ -11,10 +11,10 @@ from pathlib import Path
 from volseg.evaluation import METRICS, STANDARD, Method, Metric, Row
 from volseg.metrics.interval import DRAWS
 from volseg.report.cells import NONE, grid, number, plain, rounded
+from volseg.report.files import write_files
 from volseg.report.summary import RegionSummary, Spread, Summary, summarise
 from volseg.report.summary_file import DEFINITIONS as DEFINITIONS  # the pages take it from here
 from volseg.report.summary_file import summary_as_json
-from volseg.volume import atomic
 
 # Of the first table; the second has the others.
 _MAIN = ("dice", "hd95_mm", "surface_dice", "volume_error_ml")
@@ -54,13 +54,7 @@ def write_report(
         + "\n",
         "report.md": summary_as_markdown(summary, title=title, details={**details, **method.details}),
     }
-    paths = []
-    for name, content in contents.items():
-        path = Path(folder) / name
-        with atomic(path) as partial:
-            partial.write_bytes(content.encode())
-        paths.append(path)
-    return paths
+    return write_files(folder, contents)
 
 
 def rows_as_csv(rows: Sequence[Row]) -> str:
