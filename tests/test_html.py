@@ -284,7 +284,7 @@ def test_the_patients_right_is_at_the_left_however_the_file_is_stored(signs):
     assert columns.mean() < panel.shape[1] / 2, "the patient's right is at the left"
     assert rows.mean() < panel.shape[0] / 2, "the front is up"
     assert picture.edges == ("R", "A")
-    assert picture.slice == 5
+    assert picture.slice == (5 if signs[2] > 0 else 2)  # counted as the file stores them
 
 
 def test_thick_coronal_slices_are_shown_as_they_were_acquired():

@@ -88,9 +88,11 @@ def test_a_slice_is_numbered_as_the_file_stores_it(orientation):
         shown = view.apply(volume.voxels)
         for number in range(len(shown)):
             as_stored = np.take(volume.voxels, number, axis=view.axes[0])
-            assert set(shown[view.number(number, len(shown))].ravel()) == set(as_stored.ravel())
-    with pytest.raises(UsageError, match="numbered 0 to 6"):
-        View.of(np.eye(4)).number(7, 7)
+            place = view.place(number + 1, len(shown))
+            assert set(shown[place].ravel()) == set(as_stored.ravel())
+            assert view.number(place, len(shown)) == number + 1
+    with pytest.raises(UsageError, match="numbered 1 to 7"):
+        View.of(np.eye(4)).place(8, 7)
 
 
 def test_an_oblique_grid_is_shown_along_its_own_axes():

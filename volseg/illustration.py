@@ -68,7 +68,7 @@ def illustrate(
         screen: the case.
         path: its ending decides.
         style: as in `volseg.report.screen.draw`.
-        number: the slice as the file stores it, from 0; only for a .png.
+        number: of the slice, as in `View.number`; only for a .png.
         scale: how many pixels a stored pixel becomes; None for a picture of a handy size.
 
     Raises:

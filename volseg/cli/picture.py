@@ -42,7 +42,10 @@ def picture(
     ),
     plane: Plane = typer.Option(Plane.axial, help="Which slices."),
     slice_number: int | None = typer.Option(
-        None, "--slice", min=0, help="Slice as the file stores it, from 0; the fullest by default."
+        None,
+        "--slice",
+        min=1,
+        help="Number of the slice, from 1 in the order of the file; the fullest by default.",
     ),
     channel: int = typer.Option(0, min=0, help="Channel of the image."),
     scale: int | None = typer.Option(None, min=1, help="Pixels a voxel; a handy size by default."),

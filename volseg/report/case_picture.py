@@ -28,7 +28,7 @@ class CasePicture:
         webp: the encoded picture.
         size: width and height in pixels.
         plane: of the slice.
-        slice: its number on the screen, from 1.
+        slice: its number, as in `View.number`.
         slices: how many there are.
         edges: what is at the left and at the top of each panel: `("R", "A")`.
     """
@@ -49,14 +49,14 @@ def draw_case(scene: Scene) -> CasePicture:
     """
     view = View.of(scene.image.affine_ras, acquired_plane(scene))
     reference, prediction = view.apply(scene.reference.voxels), view.apply(scene.prediction.voxels)
-    number = fullest_slice(reference, prediction)
-    image = view.apply(scene.image.voxels)[number]
+    place = fullest_slice(reference, prediction)
+    image = view.apply(scene.image.voxels)[place]
     grey = grey_levels(image, window=scene.window)
     longer = max(n * mm for n, mm in zip(grey.shape, view.pixel_mm, strict=True)) / min(view.pixel_mm)
     picture = triptych(
         grey,
-        scene.labels.masks(reference[number].astype(np.uint8)),
-        scene.labels.masks(prediction[number].astype(np.uint8)),
+        scene.labels.masks(reference[place].astype(np.uint8)),
+        scene.labels.masks(prediction[place].astype(np.uint8)),
         scene.labels,
         fill=_FILL,
         line=True,
@@ -66,7 +66,8 @@ def draw_case(scene: Scene) -> CasePicture:
     encoded = io.BytesIO()
     Image.fromarray(picture).save(encoded, "WEBP", quality=_QUALITY, method=5)
     height, width_all = picture.shape[:2]
-    return CasePicture(encoded.getvalue(), (width_all, height), view.plane, number + 1, len(reference), view.edges)
+    number = view.number(place, len(reference))
+    return CasePicture(encoded.getvalue(), (width_all, height), view.plane, number, len(reference), view.edges)
 
 
 def acquired_plane(scene: Scene) -> Plane:

@@ -124,7 +124,7 @@ def draw(
     Args:
         screen: the case.
         style: one of the three.
-        number: the slice as the file stores it, from 0; None for the one with most of the regions.
+        number: of the slice, as in `View.number`; None for the one with most of the regions.
         scale: how many pixels a stored pixel becomes; None for a picture of a handy size.
         note: a word at the end of the title.
 
@@ -141,7 +141,7 @@ def draw(
         if number is not None:
             raise UsageError("a montage shows many slices; leave --slice out or take another style")
         return _montage(screen, scale, note)
-    shown = screen.fullest if number is None else screen.view.number(number, screen.slices)
+    shown = screen.fullest if number is None else screen.view.place(number, screen.slices)
     return _panels(screen, shown, scale, differences=style == "overlay", note=note)
 
 
@@ -180,7 +180,7 @@ def _panels(
         legend += [Entry(name, colour) for name, colour in zip(DIFFERENCE_NAMES, DIFFERENCE_COLOURS, strict=True)]
     return sheet(
         parts,
-        title=_title(screen, f"{screen.view.plane} slice {_stored(screen, shown)} (0 to {screen.slices - 1})", note),
+        title=_title(screen, f"{screen.view.plane} slice {_number(screen, shown)} of {screen.slices}", note),
         legend=legend,
         mm_per_pixel=min(pixel_mm) / scale,
         edges=screen.view.edges,
@@ -199,7 +199,7 @@ def _montage(screen: Screen, scale: int, note: str) -> Pixels:
     pixel_mm = screen.view.pixel_mm
     parts = [
         (
-            f"slice {_stored(screen, shown)}",
+            f"slice {_number(screen, shown)}",
             panel(
                 screen.grey[shown],
                 None if filled is None else filled[:, shown],
@@ -231,7 +231,7 @@ def _scale(screen: Screen, wide: int) -> int:
     return max(1, round(wide / max(size)))
 
 
-def _stored(screen: Screen, shown: int) -> int:
+def _number(screen: Screen, shown: int) -> int:
     return screen.view.number(shown, screen.slices)
 
 

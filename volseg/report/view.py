@@ -87,15 +87,29 @@ class View:
         turned = voxels.transpose(*range(first), *(first + axis for axis in self.axes))
         return turned[(..., *(slice(None, None, -1) if flip else slice(None) for flip in self.flips))]
 
-    def number(self, stored: int, slices: int) -> int:
-        """The number on the screen of a slice numbered as the file stores it, or the other way round; from 0.
+    def number(self, place: int, slices: int) -> int:
+        """The number of a slice for people: from 1, in the order of the file.
+
+        ITK-SNAP counts so, and so do UW-Madison's file names; 3D Slicer's Data Probe shows one less.
+
+        Args:
+            place: of the slice on the screen, from 0.
+            slices: how many there are.
+
+        >>> View.of(np.diag([1, 1, -1, 1])).number(0, 10)
+        10
+        """
+        return slices - place if self.flips[0] else place + 1
+
+    def place(self, number: int, slices: int) -> int:
+        """The place on the screen, from 0, of a slice with a `number`.
 
         Raises:
             UsageError: a slice that is not there.
 
-        >>> View.of(np.diag([1, 1, -1, 1])).number(0, 10)
-        9
+        >>> View.of(np.diag([1, 1, -1, 1])).place(10, 10)
+        0
         """
-        if not 0 <= stored < slices:
-            raise UsageError(f"slice {stored} was asked for; the {self.plane} slices are numbered 0 to {slices - 1}")
-        return slices - 1 - stored if self.flips[0] else stored
+        if not 1 <= number <= slices:
+            raise UsageError(f"slice {number} was asked for; the {self.plane} slices are numbered 1 to {slices}")
+        return slices - number if self.flips[0] else number - 1
