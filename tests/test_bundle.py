@@ -77,29 +77,50 @@ def test_a_bundle_of_a_checkout_writes_into_its_data_folder(tmp_path):
     assert data_dir(make(tmp_path / "one")) == str(tmp_path / "one" / "data")
 
 
-shapes = st.lists(st.integers(1, 700), min_size=2, max_size=3)
+shapes = st.lists(st.integers(1, 700), min_size=3, max_size=3)
+divisors = st.lists(st.sampled_from([1, 2, 8, 16, 32]), min_size=3, max_size=3)
 
 
-@given(shapes, st.sampled_from([1, 2, 8, 16, 32]), st.integers(1, 300**3))
+@given(shapes, divisors, st.integers(1, 300**3))
 def test_a_window_is_on_the_grid_and_within_the_budget_or_minimal(shape, divisor, voxels):
     roi = fit_roi(shape, divisor=divisor, voxels=voxels)
-    assert len(roi) == len(shape)
-    assert all(n >= divisor and n % divisor == 0 for n in roi)
-    assert any(n > divisor for n in roi)
-    assert math.prod(roi) <= voxels or sorted(roi) == [divisor] * (len(shape) - 1) + [2 * divisor]
+    steps = [n // step for n, step in zip(roi, divisor, strict=True)]
+    assert roi == [step * n for step, n in zip(divisor, steps, strict=True)]
+    assert min(steps) >= 1
+    halved = [n for n, step in zip(steps, divisor, strict=True) if step > 1]
+    assert not halved or max(halved) > 1, "more than one voxel is left at the bottom"
+    assert math.prod(roi) <= voxels or sorted(steps) in ([1, 1, 1], [1, 1, 2])
 
 
-@given(shapes, st.sampled_from([8, 16, 32]))
+@given(shapes, st.sampled_from([8, 16, 32]), st.integers(1, 300**3))
+def test_one_divisor_is_that_of_each_axis(shape, divisor, voxels):
+    assert fit_roi(shape, divisor=divisor, voxels=voxels) == fit_roi(shape, divisor=[divisor] * 3, voxels=voxels)
+
+
+@given(shapes, divisors)
 def test_without_a_limit_the_window_is_the_shape_to_half_a_step(shape, divisor):
     roi = fit_roi(shape, divisor=divisor, voxels=2**62)
-    if any(n > 1.5 * divisor for n in shape):
-        assert all(abs(a - n) <= divisor / 2 or a == divisor for a, n in zip(roi, shape, strict=True))
+    if any(n > 1.5 * step for n, step in zip(shape, divisor, strict=True) if step > 1):
+        near = (abs(a - n) <= step / 2 or a == step for a, n, step in zip(roi, shape, divisor, strict=True))
+        assert all(near)
 
 
-@given(shapes, st.integers(1, 200**3), st.integers(1, 200**3))
-def test_more_voxels_give_no_smaller_window(shape, a, b):
-    small, large = (fit_roi(shape, divisor=16, voxels=voxels) for voxels in sorted((a, b)))
+@given(shapes, divisors, st.integers(1, 200**3), st.integers(1, 200**3))
+def test_more_voxels_give_no_smaller_window(shape, divisor, a, b):
+    small, large = (fit_roi(shape, divisor=divisor, voxels=voxels) for voxels in sorted((a, b)))
     assert math.prod(small) <= math.prod(large)
+
+
+def test_one_slice_stays_one_slice():
+    assert fit_roi([266, 266, 1], divisor=[32, 32, 1], voxels=2**62) == [256, 256, 1]
+    assert fit_roi([20, 30, 1], divisor=[32, 32, 1], voxels=2**62) == [32, 64, 1], "an axis that is halved grows"
+    assert fit_roi([266, 266, 9], divisor=[32, 32, 1], voxels=64 * 64) == [64, 32, 2]
+
+
+@pytest.mark.parametrize("divisor", [0, [32, 32], [32, 32, 0], [32, 32, 1.5], "32"])
+def test_a_divisor_that_is_none_is_refused(divisor):
+    with pytest.raises(BundleError, match="roi_divisor is"):
+        fit_roi([64, 64, 64], divisor=divisor, voxels=1)
 
 
 def test_a_window_by_hand():

@@ -107,6 +107,12 @@ def test_a_window_that_the_network_cannot_take_is_refused_with_the_nearest(roi: 
         check_roi(roi, divisor=32)
 
 
+def test_a_window_of_one_slice_is_taken_where_the_network_does_not_halve_that_axis() -> None:
+    assert check_roi([64, 32, 1], divisor=[32, 32, 1]) == [64, 32, 1]
+    with pytest.raises(BundleError, match=r"multiples of \[32, 32, 1\].* --roi_size \[64,32,7\]"):
+        check_roi([40, 40, 7], divisor=[32, 32, 1])
+
+
 @pytest.mark.parametrize("roi", [None, 64, [64, 64], [64.0, 64, 64], "64,64,64", [0, 64, 64]])
 def test_a_window_that_is_none_is_refused(roi: object) -> None:
     with pytest.raises(BundleError, match="three whole numbers"):

@@ -43,29 +43,62 @@ def data_dir(bundle_root: str | Path) -> str:
     return str(folder / "data")
 
 
-def fit_roi(shape: Sequence[int], *, divisor: int, voxels: int) -> list[int]:
+def fit_roi(shape: Sequence[int], *, divisor: int | Sequence[int], voxels: int) -> list[int]:
     """The training window for a cohort: near its median shape, within a budget, on the network's grid.
 
-    Each axis is rounded to the nearest multiple of `divisor`; then the largest axis shrinks until at most `voxels`
-    remain. At least two multiples stay along one axis, since instance normalisation needs two voxels at the bottom.
+    Each axis is rounded to the nearest multiple of its divisor; then the largest axis shrinks until at most `voxels`
+    remain. Where the network halves an axis (divisor above 1), two multiples stay along one such axis, since
+    normalisation over a single voxel at the bottom is undefined. An axis that it does not halve may be one voxel.
 
     Args:
         shape: median voxels along X, Y, Z.
-        divisor: what each axis must be a multiple of.
+        divisor: what each axis must be a multiple of; one number, or one an axis.
         voxels: the budget.
 
     >>> fit_roi([35, 50, 36], divisor=32, voxels=64 * 64 * 32)
     [32, 64, 32]
-    >>> fit_roi([266, 266, 144], divisor=32, voxels=96 * 96 * 96)
-    [96, 96, 96]
+    >>> fit_roi([266, 266, 1], divisor=[32, 32, 1], voxels=256 * 256)
+    [256, 256, 1]
     """
-    roi = [max(1, math.floor(n / divisor + 0.5)) * divisor for n in shape]
-    while math.prod(roi) > voxels and max(roi) > divisor:
-        largest = max(range(len(roi)), key=lambda axis: (roi[axis], axis))
-        roi[largest] -= divisor
-    if all(n == divisor for n in roi):
-        roi[max(range(len(roi)), key=lambda axis: (shape[axis], -axis))] += divisor
+    steps = axis_divisors(divisor, axes=len(shape))
+    roi = [max(1, math.floor(n / step + 0.5)) * step for n, step in zip(shape, steps, strict=True)]
+    roi = grow_roi(roi, steps, shape=shape)
+    while math.prod(roi) > voxels:
+        smaller = [[n - steps[i] if i == axis else n for i, n in enumerate(roi)] for axis in range(len(roi))]
+        fits = [axis for axis, to in enumerate(smaller) if to[axis] and grow_roi(to, steps, shape=shape) == to]
+        if not fits:
+            break
+        roi = smaller[max(fits, key=lambda axis: (roi[axis], axis))]
     return roi
+
+
+def grow_roi(roi: Sequence[int], divisors: Sequence[int], *, shape: Sequence[int]) -> list[int]:
+    """The window, with a second multiple along its longest halved axis where each would shrink to a single voxel.
+
+    >>> grow_roi([32, 32, 7], [32, 32, 1], shape=[20, 30, 7])
+    [32, 64, 7]
+    """
+    grown = list(roi)
+    halved = [axis for axis, step in enumerate(divisors) if step > 1]
+    if halved and all(roi[axis] == divisors[axis] for axis in halved):
+        axis = max(halved, key=lambda axis: (shape[axis], -axis))
+        grown[axis] += divisors[axis]
+    return grown
+
+
+def axis_divisors(divisor: int | Sequence[int], *, axes: int = 3) -> list[int]:
+    """One divisor an axis.
+
+    Raises:
+        BundleError: no whole numbers above 0, or not one an axis.
+
+    >>> axis_divisors(32), axis_divisors([32, 32, 1])
+    ([32, 32, 32], [32, 32, 1])
+    """
+    divisors = [divisor] * axes if isinstance(divisor, int) else list(divisor)
+    if len(divisors) != axes or not all(isinstance(step, int) and step > 0 for step in divisors):
+        raise BundleError(f"roi_divisor is {divisor!r}, expected a whole number or {axes} of them, such as [32, 32, 1]")
+    return divisors
 
 
 def find(bundle: str | Path) -> Path:

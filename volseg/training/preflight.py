@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from volseg.bundle import axis_divisors, grow_roi
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, UsageError, VolsegError
 
@@ -40,31 +41,31 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
             raise UsageError(f"--{name} is no setting of this bundle{hint}")
 
 
-def check_roi(roi_size: object, *, divisor: int) -> list[int]:
-    """Return the window if the network takes it.
+def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
+    """Return the window if it is on the network's grid.
 
     Args:
         roi_size: voxels along X, Y, Z.
-        divisor: each axis must be a multiple of it, and one axis at least twice it: instance normalisation in training
-            needs two voxels where the network is deepest.
+        divisor: what each axis must be a multiple of, one number or one an axis; as in `volseg.bundle.fit_roi`.
 
     Raises:
         BundleError: with the nearest window that works.
 
-    >>> check_roi([96, 96, 64], divisor=32)
-    [96, 96, 64]
+    >>> check_roi([96, 96, 64], divisor=32), check_roi([256, 256, 1], divisor=[32, 32, 1])
+    ([96, 96, 64], [256, 256, 1])
     """
+    divisors = axis_divisors(divisor)
     if (
         not isinstance(roi_size, (list, tuple))
         or len(roi_size) != 3
         or not all(isinstance(n, int) and n > 0 for n in roi_size)
     ):
-        raise BundleError(f"roi_size is {roi_size!r}, expected three whole numbers such as [{divisor * 2}, ...]")
-    nearest = [max(1, round(n / divisor)) * divisor for n in roi_size]
-    if max(nearest) == divisor:
-        nearest[0] = 2 * divisor
+        example = ",".join(str(2 * step) for step in divisors)
+        raise BundleError(f"roi_size is {roi_size!r}, expected three whole numbers such as [{example}]")
+    nearest = [max(1, round(n / step)) * step for n, step in zip(roi_size, divisors, strict=True)]
+    nearest = grow_roi(nearest, divisors, shape=roi_size)
     if list(roi_size) != nearest:
-        reason = f"each axis must be a multiple of {divisor} and one at least {2 * divisor}"
+        reason = f"its axes must be multiples of {divisors}, one of them at least twice"
         shown = str(nearest).replace(" ", "")
         raise BundleError(f"the network cannot take roi_size {list(roi_size)}: {reason}; try --roi_size {shown}")
     return list(roi_size)
