@@ -16,7 +16,7 @@ from volseg.cohort import Cohort
 from volseg.errors import GeometryError, LabelError, UsageError
 from volseg.illustration import animate_training, illustrate, read_screen
 from volseg.labels import LabelTable
-from volseg.report.animation import read_snapshots, write_animation, write_png
+from volseg.report.animation import write_animation, write_png
 from volseg.report.picture import (
     INVENTED,
     MISSED,
@@ -29,6 +29,7 @@ from volseg.report.picture import (
 )
 from volseg.report.screen import STYLES, Screen, draw, frames
 from volseg.report.sheet import Entry, round_length_mm, sheet
+from volseg.report.snapshot import Snapshot, read_snapshots, snapshot_path, write_snapshot
 from volseg.report.view import PLANES, View
 from volseg.volume import Volume, read_volume, write_volume
 
@@ -273,20 +274,41 @@ def test_animations_keep_frames_times_and_colours(tmp_path: Path):
 
 def test_snapshots_are_joined_in_the_order_of_the_epochs(tmp_path: Path):
     run = tmp_path / "run"
-    for epoch, level in ((10, 30), (2, 10), (4, 20)):
-        write_png(run / "snapshots" / f"epoch_{epoch:04d}.png", np.full((40, 50, 3), level, np.uint8))
-    assert [int(picture[0, 0, 0]) for picture in read_snapshots(run)] == [10, 20, 30]
+    for epoch, level in ((10_000, 30), (2, 10), (4, 20)):
+        write_png(snapshot_path(run, epoch), np.full((40, 50, 3), level, np.uint8))
+    assert [int(snapshot.picture[0, 0, 0]) for snapshot in read_snapshots(run)] == [10, 20, 30]
     assert animate_training(run, tmp_path / "training.webp") == 3
     with pytest.raises(SystemExit) as left:
         main(["animate", str(run), "-o", str(tmp_path / "training.gif")])
     assert left.value.code == 0
     with Image.open(tmp_path / "training.gif") as moving:
         assert moving.n_frames == 3
+        assert moving.size == (50, 40)  # pictures without a Dice have no curve
     (run / "snapshots" / "epoch_0006.png").write_bytes(b"no picture")
-    with pytest.raises(UsageError, match="is no picture"):
+    with pytest.raises(UsageError, match="is no snapshot"):
         read_snapshots(run)
     with pytest.raises(UsageError, match="holds no snapshots"):
         read_snapshots(tmp_path)
+
+
+def test_the_dice_of_the_snapshots_is_drawn_beside_them(tmp_path: Path):
+    colours = {region.name: region.colour for region in LABELS.regions}
+    scores = [{}, {"a": 0.0}, {"a": 0.5, "b": 0.9}]  # b is empty at first, and nothing was there before
+    for epoch, dice in enumerate(scores, start=1):
+        write_snapshot(tmp_path, Snapshot(np.zeros((60, 50, 3), np.uint8), epoch, dice, colours))
+    assert [snapshot.dice for snapshot in read_snapshots(tmp_path)] == scores
+    assert read_snapshots(tmp_path)[0].colours == colours
+    assert animate_training(tmp_path, tmp_path / "training.webp") == 3
+    drawn = []
+    with Image.open(tmp_path / "training.webp") as moving:
+        for frame in range(3):
+            moving.seek(frame)
+            pixels = np.asarray(moving.convert("RGB"))
+            assert not pixels[:60, :50].any()
+            drawn.append([int((pixels[:, 50:] == colour).all(axis=2).sum()) for colour in colours.values()])
+    a, b = zip(*drawn, strict=True)
+    assert a[0] < a[1] < a[2]  # the key; a point; a line
+    assert b[0] == b[1] < b[2]
 
 
 @pytest.fixture

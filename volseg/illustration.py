@@ -6,9 +6,11 @@ from pathlib import Path
 
 from volseg.cohort import FILE_ENDING, Cohort
 from volseg.errors import UsageError, VolsegError
-from volseg.report.animation import MOVING, STILL, read_snapshots, write_animation, write_png
+from volseg.report.animation import MOVING, STILL, write_animation, write_png
+from volseg.report.curve import beside
 from volseg.report.picture import DIFFERENCE_COLOURS
 from volseg.report.screen import Screen, Style, draw, frames
+from volseg.report.snapshot import read_snapshots
 from volseg.report.view import Plane
 from volseg.scene import read_label_map, window_of
 from volseg.volume import read_volume
@@ -87,11 +89,12 @@ def illustrate(
 
 
 def animate_training(run: Path, path: Path) -> int:
-    """Join the snapshots of a training run to an animation, and say how many there were.
+    """Join the snapshots of a training run, with the Dice of their case, to an animation; returns how many there were.
 
     Raises:
         UsageError: no snapshot, or a path that ends neither in .gif nor in .webp.
     """
-    pictures = read_snapshots(run)
-    write_animation(path, pictures, ms=500)
-    return len(pictures)
+    snapshots = read_snapshots(run)
+    colours = [colour for snapshot in snapshots for colour in snapshot.colours.values()]
+    write_animation(path, beside(snapshots), colours=colours, ms=500)
+    return len(snapshots)

@@ -63,7 +63,7 @@ def animate(
     run: Path = typer.Argument(help="Output folder of a training run."),
     output: Path = typer.Option(..., "-o", "--output", help="OUT.webp or OUT.gif."),
 ) -> None:
-    """Join the pictures of one case through training to an animation."""
+    """Join the pictures of one case through training, with its Dice curve, to an animation."""
     from volseg.illustration import animate_training
 
     count = animate_training(run, output)

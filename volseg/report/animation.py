@@ -80,29 +80,6 @@ def write_animation(
         )
 
 
-def read_snapshots(folder: str | Path) -> list[Pixels]:
-    """The snapshots `epoch_0004.png`, ... of a training run, in the order of the epochs.
-
-    Args:
-        folder: the run's output folder, or its `snapshots`.
-
-    Raises:
-        UsageError: there is none.
-    """
-    folder = Path(folder)
-    paths = sorted((folder / "snapshots").glob("epoch_*.png")) or sorted(folder.glob("epoch_*.png"))
-    if not paths:
-        raise UsageError(f"{folder} holds no snapshots/epoch_*.png; training writes one at each validation")
-    pictures = []
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                pictures.append(np.asarray(picture.convert("RGB"), dtype=np.uint8))
-        except OSError as error:
-            raise UsageError(f"{path} is no picture ({error}); remove it") from error
-    return pictures
-
-
 def _palette(frames: Sequence[Pixels], colours: Sequence[Colour]) -> Image.Image:
     """256 colours: those that must be exact, and the best ones for some of the frames."""
     exact = list(dict.fromkeys(colours))[:64]

@@ -13,8 +13,8 @@ from volseg.errors import UsageError
 from volseg.report.picture import Colour, Pixels
 
 BACKGROUND: Colour = (18, 18, 21)
-_TEXT: Colour = (232, 232, 232)
-_QUIET: Colour = (160, 160, 166)
+TEXT: Colour = (232, 232, 232)
+QUIET: Colour = (160, 160, 166)
 _MARGIN, _GAP, _LINE = 12, 6, 18  # pixels
 _FONT = 13
 _BAR_SHARE = 0.3  # of a panel's width, at most
@@ -70,12 +70,12 @@ def sheet(
     canvas = Image.new("RGB", (across + 2 * _MARGIN, foot + len(entries) * _LINE + _MARGIN), BACKGROUND)
     pen = ImageDraw.Draw(canvas)
     if title:
-        pen.text((_MARGIN, _MARGIN), title, fill=_TEXT, font=font)
+        pen.text((_MARGIN, _MARGIN), title, fill=TEXT, font=font)
     for i, (caption, picture) in enumerate(panels):
         row, column = divmod(i, columns)
         x, y = _MARGIN + column * (width + _GAP), top + row * (height + captions + _GAP)
         if caption:
-            pen.text((x, y), caption, fill=_QUIET, font=font)
+            pen.text((x, y), caption, fill=QUIET, font=font)
         canvas.paste(Image.fromarray(picture), (x, y + captions))
     corner = (_MARGIN, top + captions)
     if edges is not None:
@@ -88,7 +88,7 @@ def sheet(
             y = foot + line * _LINE
             box = (x, y + 3, x + 11, y + 13)
             pen.rectangle(box, outline=entry.colour, fill=None if entry.line else entry.colour, width=1)
-            pen.text((x + 17, y), entry.name, fill=_TEXT, font=font)
+            pen.text((x + 17, y), entry.name, fill=TEXT, font=font)
             x += _entry_width(entry, font)
     return np.asarray(canvas, dtype=np.uint8)
 
@@ -117,7 +117,7 @@ def _letters(
         (edges[0], (x + 4, y + height // 2), "lm"),
         (edges[1], (x + width // 2, y + 3), "ma"),
     ):
-        pen.text(place, letter, fill=_TEXT, font=font, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
+        pen.text(place, letter, fill=TEXT, font=font, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
 
 
 def _scale_bar(
@@ -138,7 +138,7 @@ def _scale_bar(
     pen.text(
         (right, bottom - 5),
         f"{length_mm:g} mm",
-        fill=_TEXT,
+        fill=TEXT,
         font=font,
         anchor="rd",
         stroke_width=1,

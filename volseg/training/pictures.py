@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,15 @@ from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
 from volseg.labels import LabelTable
-from volseg.report.animation import write_png
+from volseg.metrics.overlap import dice
 from volseg.report.screen import Screen, draw
+from volseg.report.snapshot import Snapshot, snapshot_path, write_snapshot
 
 
 class Pictures:
     """After each validation, draw one axial slice of the first case: image, reference and prediction.
 
-    The picture goes to TensorBoard and to `snapshots/epoch_0004.png`, which `volseg animate` joins.
+    The picture, with the case's Dice, goes to TensorBoard and to `snapshots/epoch_0004.png`; `volseg animate` joins these.
 
     Args:
         log_dir: TensorBoard's folder.
@@ -43,12 +45,13 @@ class Pictures:
             return
         self._drawn = True
         item, epoch = engine.state.output[0], engine.state.epoch
+        reference, prediction = item["label"].cpu().numpy().astype(bool), item["pred"].cpu().numpy().astype(bool)
         screen = Screen.of(
             np.asarray(torch.as_tensor(item["image"]).cpu())[0],
             np.asarray(getattr(item["image"], "affine", np.eye(4)), dtype=np.float64),  # volumes are read in RAS
             self.labels,
-            reference=item["label"].cpu().numpy().astype(bool),
-            prediction=item["pred"].cpu().numpy().astype(bool),
+            reference=reference,
+            prediction=prediction,
         )
         picture = draw(screen, note=f"epoch {epoch}")  # of the slice with most organ, the same each time
         if self._writer is None:
@@ -56,13 +59,13 @@ class Pictures:
             self._remove_later(epoch)
         self._writer.add_image("validation/image_reference_prediction", picture, epoch, dataformats="HWC")
         self._writer.flush()
-        write_png(self._snapshot(epoch), picture)
-
-    def _snapshot(self, epoch: int) -> Path:
-        return Path(self.log_dir) / "snapshots" / f"epoch_{epoch:04d}.png"
+        scores = {name: dice(*masks) for name, *masks in zip(self.labels.names, prediction, reference, strict=True)}
+        held = {name: score for name, score in scores.items() if not math.isnan(score)}
+        colours = {region.name: region.colour for region in self.labels.regions}
+        write_snapshot(self.log_dir, Snapshot(picture, epoch, held, colours))
 
     def _remove_later(self, epoch: int) -> None:
         """Remove the snapshots that an earlier run left; a run that is resumed keeps those of its epochs so far."""
         for path in (Path(self.log_dir) / "snapshots").glob("epoch_*.png"):
-            if path.name > self._snapshot(epoch).name:
+            if path.name > snapshot_path(self.log_dir, epoch).name:
                 path.unlink()
