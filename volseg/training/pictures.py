@@ -19,7 +19,7 @@ from volseg.report.snapshot import Snapshot, snapshot_path, write_snapshot
 class Pictures:
     """After each validation, draw one axial slice of the first case: image, reference and prediction.
 
-    The picture, with the case's Dice, goes to TensorBoard and to `snapshots/epoch_0004.png`; `volseg animate` joins these.
+    The picture and the case's Dice go to TensorBoard and to `snapshots/epoch_0004.png`; `volseg animate` joins them.
 
     Args:
         log_dir: TensorBoard's folder.
