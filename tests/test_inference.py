@@ -14,6 +14,7 @@ from volseg.errors import BundleError, CheckpointError, UsageError, VolsegError
 from volseg.inference import MixedPrecision, Predictor, check_output, find_inputs, write_labels
 from volseg.labels import LabelTable
 from volseg.recipe import Recipe
+from volseg.uncertainty import read_uncertainty
 from volseg.volume import Volume, read_volume, write_volume
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "swinunetr"
@@ -106,7 +107,24 @@ def test_bad_input_is_a_row_and_the_others_go_on(predictor: Predictor, tmp_path:
     assert "no orientation" in failed["unoriented"]
     assert "channels" in failed["two"]
     assert "singular" in failed["flat"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.nii.gz", "uncertainty.csv"]
+    assert list(read_uncertainty(tmp_path / "out")) == ["good"]
+    (tmp_path / "good.nii.gz").write_bytes(b"")
+    predictor.predict_to(find_inputs(tmp_path / "good.nii.gz"), tmp_path / "out")
+    assert read_uncertainty(tmp_path / "out") == {}  # what was known of the earlier prediction is gone
+
+
+def test_the_network_says_how_sure_it_is_of_each_region(predictor: Predictor, tmp_path: Path) -> None:
+    write_volume(tmp_path / "a.nii.gz", Volume(image(0, (40, 36, 32)), AFFINE))
+    prediction = predictor.predict([tmp_path / "a.nii.gz"], key="a")
+    masks = LABELS.masks(prediction.label_map.voxels)
+    assert list(prediction.uncertainty) == list(LABELS.names)
+    for mask, expected in zip(masks, prediction.uncertainty.values(), strict=True):
+        assert (expected is None) == (not mask.any())
+        assert expected is None or 0.5 < expected < 1  # inside, each probability is above one half
+    predictor.predict_to(find_inputs(tmp_path), tmp_path / "out")
+    written = read_uncertainty(tmp_path / "out")["a"]
+    assert written == {name: pytest.approx(value, rel=1e-5) for name, value in prediction.uncertainty.items()}
 
 
 def test_inputs_are_found_by_key(tmp_path: Path) -> None:

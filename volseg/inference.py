@@ -19,6 +19,7 @@ from volseg import bundle as bundles
 from volseg.cohort import Cohort
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.recipe import Recipe, read_recipe
+from volseg.uncertainty import Uncertainty, write_uncertainty
 from volseg.volume import Volume, atomic, write_volume
 
 logger = logging.getLogger(__name__)
@@ -52,16 +53,21 @@ class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
             return torch.cuda.get_device_capability(device) >= (8, 0)
         return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
 
-    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
-        """Logits (B, channels, X, Y, Z) of inputs (B, C, X, Y, Z)."""
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: Callable[..., Any],
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Tensor | list[Tensor]:
+        """Logits (B, channels, X, Y, Z) of inputs (B, C, X, Y, Z); a list where the network returns several."""
         if isinstance(inputs, MetaTensor):
             inputs = inputs.as_tensor()  # every operation of a network on a MetaTensor pays for its metadata
-        if not self.bf16(inputs.device):
-            logits: Tensor = self.inferer(inputs, network, *args, **kwargs)
-            return logits
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bf16(inputs.device)):
             logits = self.inferer(inputs, network, *args, **kwargs)
-        return logits.float()
+        if isinstance(logits, (list, tuple)):
+            return [part.float() for part in logits]
+        return logits.float()  # type: ignore[no-any-return]  # MONAI has no types
 
 
 def sliding_window(
@@ -79,6 +85,19 @@ def sliding_window(
         tuple(roi_size), sw_batch_size=windows_at_once, overlap=overlap, mode="gaussian", cache_roi_weight_map=True
     )
     return MixedPrecision(inferer, precision=precision)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One predicted case.
+
+    Attributes:
+        label_map: uint8, on the very grid of the image's files.
+        uncertainty: the Dice that the network expects of it, by region.
+    """
+
+    label_map: Volume
+    uncertainty: Uncertainty
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +164,8 @@ class Predictor:
             raise CheckpointError(f"{path} does not fit the network of {folder.name}; name its own bundle") from error
         return cls(network.eval(), before, inferer, after, recipe, torch.device(place))
 
-    def predict(self, images: Sequence[str | Path], *, key: str) -> Volume:
-        """The label map of one case, uint8, on the very grid of its files.
+    def predict(self, images: Sequence[str | Path], *, key: str) -> Prediction:
+        """The label map of one case and how sure of it the network is.
 
         Args:
             images: one NIfTI file a channel.
@@ -159,11 +178,12 @@ class Predictor:
             item = self.preprocessing({"key": key, "image": [str(path) for path in images]})
             with torch.inference_mode():
                 item["pred"] = self.inferer(item["image"][None].to(self.device), self.network)[0].to("cpu")
-                label_map = self.postprocessing(item)["pred"]
+                item = self.postprocessing(item)
         except (RuntimeError, ValueError) as error:
             raise root_error(error).of_case(key) from error
         # The inverse transforms bring the affine back to rounding; the file's own is exact.
-        return Volume(label_map.numpy()[0], item["image"].meta["original_affine"].numpy())
+        label_map = Volume(item["pred"].numpy()[0], item["image"].meta["original_affine"].numpy())
+        return Prediction(label_map, item.get("uncertainty", {}))
 
     def predict_to(
         self,
@@ -172,7 +192,7 @@ class Predictor:
         *,
         progress: Callable[[int], None] | None = None,
     ) -> dict[str, str]:
-        """Write `KEY.nii.gz` for each case; a case that fails is reported and the others go on.
+        """Write `KEY.nii.gz` and a line of `uncertainty.csv` a case; one that fails is reported and the others go on.
 
         Args:
             cases: (key, one file a channel).
@@ -183,14 +203,23 @@ class Predictor:
             The error of each failed key.
         """
         failed: dict[str, str] = {}
-        for done, (key, images) in enumerate(cases, start=1):
-            try:
-                write_volume(output_dir / f"{key}.nii.gz", self.predict(images, key=key))
-            except VolsegError as error:
-                failed[key] = error.message
-                logger.error("%s", error)
-            if progress:
-                progress(done)
+        uncertainties: dict[str, Uncertainty] = {}
+        cases = list(cases)
+        # Lines of an earlier network go first: they must not stay if this run is stopped.
+        write_uncertainty(output_dir, {}, forget=[key for key, _ in cases])
+        try:
+            for done, (key, images) in enumerate(cases, start=1):
+                try:
+                    prediction = self.predict(images, key=key)
+                    write_volume(output_dir / f"{key}.nii.gz", prediction.label_map)
+                    uncertainties[key] = prediction.uncertainty
+                except VolsegError as error:
+                    failed[key] = error.message
+                    logger.error("%s", error)
+                if progress:
+                    progress(done)
+        finally:
+            write_uncertainty(output_dir, uncertainties)
         return failed
 
 

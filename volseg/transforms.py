@@ -5,6 +5,7 @@ The dictionaries hold `key` (str), `image` (paths, then C, X, Y, Z), `label` and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 from volseg.errors import VolsegError, VolumeError
 from volseg.geometry import space_difference
 from volseg.labels import LabelTable
+from volseg.metrics.confidence import expected_dice
 from volseg.volume import Volume, read_volume, write_volume
 
 # Positions kept of each class for balanced crops: enough that no crop repeats, without an index of every voxel.
@@ -257,13 +259,27 @@ class RegionMasksd(_OfLabelTable):
         return torch.stack([classes == number for number in range(1, self.labels.channels)])
 
 
-class Decided(_OfLabelTable):
-    """Probabilities (channels, X, Y, Z) as a uint8 label map (1, X, Y, Z)."""
+class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
+    """Probabilities (channels, X, Y, Z) as a uint8 label map (1, X, Y, Z); `uncertainty` is what they expect of it."""
 
-    def change(self, tensor: MetaTensor, _: Hashable) -> MetaTensor:
-        """The decision, on the same grid."""
-        label_map = self.labels.decide(tensor.detach().cpu().numpy())
-        return MetaTensor(torch.from_numpy(label_map[None]), affine=tensor.affine)
+    def __init__(self, keys: KeysCollection, *, labels: LabelTable) -> None:
+        super().__init__(keys)
+        self.labels = labels
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The decision on the same grid, and its `volseg.uncertainty.Uncertainty`."""
+        item = dict(data)
+        for key in self.keys:
+            probabilities = item[key].detach().cpu().numpy()
+            label_map = self.labels.decide(probabilities)
+            item[key] = MetaTensor(torch.from_numpy(label_map[None]), affine=item[key].affine)
+            names = self.labels.names
+            of_regions = probabilities[-len(names) :]  # a softmax has the background before them
+            expected = map(expected_dice, of_regions, self.labels.masks(label_map))
+            item["uncertainty"] = {
+                name: None if math.isnan(value) else value for name, value in zip(names, expected, strict=True)
+            }
+        return item
 
 
 class SaveLabelMapd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
