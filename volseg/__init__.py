@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 # The rooms, opened at first use: `import volseg` is instant, and a bundle's JSON reaches all of them by one import.
 _ROOMS = frozenset(
     {"bundle", "case", "cohort", "conversion", "errors", "evaluation", "export", "geometry", "inference", "inspection"}
-    | {"labels", "metrics", "recipe", "report", "rle", "sources", "training", "transforms", "volume"}
+    | {"labels", "metrics", "networks", "recipe", "report", "rle", "sources", "training", "transforms", "volume"}
 )
 
 
