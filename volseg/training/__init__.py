@@ -1,8 +1,45 @@
 """What MONAI's engines lack: the preflight, the progress bar, the key metric and pictures."""
 
+from volseg.training.average import Average
+from volseg.training.cached_dataset import CachedDataset
+from volseg.training.capacity import choose_cache, loader_workers
+from volseg.training.checkpoints import Checkpoints
+from volseg.training.deep_supervision import DeepSupervision
 from volseg.training.dice import VolumetricDice, better
-from volseg.training.loss import dice_ce
+from volseg.training.gradients import Gradients
+from volseg.training.loss import bce, dice_bce, dice_ce, dice_focal, tversky
+from volseg.training.parameter_groups import parameters
+from volseg.training.patience import Patience
 from volseg.training.pictures import Pictures
 from volseg.training.progress import Progress
+from volseg.training.resume import Resume
+from volseg.training.schedule import constant, multi_step, one_cycle, polynomial, warmup_cosine
+from volseg.training.seeds import Seeds
 
-__all__ = ["Pictures", "Progress", "VolumetricDice", "better", "dice_ce"]
+__all__ = [
+    "Average",
+    "CachedDataset",
+    "Checkpoints",
+    "DeepSupervision",
+    "Gradients",
+    "Patience",
+    "Pictures",
+    "Progress",
+    "Resume",
+    "Seeds",
+    "VolumetricDice",
+    "bce",
+    "better",
+    "choose_cache",
+    "constant",
+    "dice_bce",
+    "dice_ce",
+    "dice_focal",
+    "loader_workers",
+    "multi_step",
+    "one_cycle",
+    "parameters",
+    "polynomial",
+    "tversky",
+    "warmup_cosine",
+]

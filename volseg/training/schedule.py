@@ -1,0 +1,178 @@
+"""Learning rates over a run: warm-up and cosine, polynomial, steps, one cycle, constant.
+
+All take the optimizer and the number of iterations, so that one can be put in another's place by its name alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from volseg.errors import UsageError
+
+
+def warmup_cosine(
+    optimizer: Optimizer, *, iterations: int, warmup: float = 0.05, start: float = 0.05, end: float = 0.0
+) -> LRScheduler:
+    """A linear rise, then half a cosine down (Loshchilov and Hutter 2017, arXiv:1608.03983); the default.
+
+    Args:
+        optimizer: its learning rates are the highest.
+        iterations: of the whole run.
+        warmup: share of the run that the rise takes.
+        start: the first factor of the learning rate.
+        end: the last one.
+
+    >>> from torch import nn, optim
+    >>> network = nn.Linear(1, 1)
+    >>> schedule = warmup_cosine(optim.SGD(network.parameters(), lr=1.0), iterations=40)
+    >>> rates = []
+    >>> for _ in range(40):
+    ...     rates += schedule.get_last_lr()
+    ...     schedule.step()
+    >>> [round(rates[n], 3) for n in (0, 1, 2, 21, 39)]
+    [0.05, 0.525, 1.0, 0.5, 0.002]
+    """
+    fall = _warmed(iterations, warmup, start, lambda done: end + (1 - end) * _cosine(done))
+    return Schedule(optimizer, iterations=iterations, factor=fall)
+
+
+def polynomial(
+    optimizer: Optimizer, *, iterations: int, power: float = 0.9, warmup: float = 0.0, start: float = 0.05
+) -> LRScheduler:
+    """(1 - share of the run)^power, as nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
+
+    Args:
+        optimizer: its learning rates are the highest.
+        iterations: of the whole run.
+        power: 1 is a straight line.
+        warmup: share of the run that a linear rise takes before it.
+        start: the first factor of the rise.
+    """
+    fall = _warmed(iterations, warmup, start, lambda done: max(0.0, 1 - done) ** power)
+    return Schedule(optimizer, iterations=iterations, factor=fall)
+
+
+def multi_step(
+    optimizer: Optimizer,
+    *,
+    iterations: int,
+    milestones: Sequence[float] = (0.5, 0.75),
+    gamma: float = 0.1,
+    warmup: float = 0.0,
+    start: float = 0.05,
+) -> LRScheduler:
+    """The learning rate times `gamma` at each milestone.
+
+    Args:
+        optimizer: its learning rates are the highest.
+        iterations: of the whole run.
+        milestones: shares of the run after the warm-up, above 0 and below 1.
+        gamma: the factor.
+        warmup: share of the run that a linear rise takes before it.
+        start: the first factor of the rise.
+    """
+    if not all(0 < milestone < 1 for milestone in milestones):
+        raise UsageError(f"milestones are {list(milestones)}, expected shares of the run such as [0.5, 0.75]")
+    # Rounding must not put a milestone behind the iteration it falls on.
+    steps = _warmed(iterations, warmup, start, lambda done: gamma ** sum(done > m - 1e-9 for m in milestones))
+    return Schedule(optimizer, iterations=iterations, factor=steps)
+
+
+def one_cycle(
+    optimizer: Optimizer, *, iterations: int, warmup: float = 0.3, start: float = 1 / 25, end: float = 1 / 25e4
+) -> LRScheduler:
+    """Half a cosine up and half a cosine down (Smith and Topin 2019, arXiv:1708.07120), momentum unchanged.
+
+    Args:
+        optimizer: its learning rates are the highest.
+        iterations: of the whole run.
+        warmup: share of the run that the rise takes.
+        start: the first factor of the learning rate.
+        end: the last one.
+    """
+    rise = _share("warmup", warmup) * iterations
+
+    def factor(iteration: int) -> float:
+        if iteration < rise:
+            return 1 + (start - 1) * _cosine(iteration / rise)
+        return end + (1 - end) * _cosine((iteration - rise) / (iterations - rise))
+
+    return Schedule(optimizer, iterations=iterations, factor=factor)
+
+
+def constant(optimizer: Optimizer, *, iterations: int, warmup: float = 0.0, start: float = 0.05) -> LRScheduler:
+    """The learning rate as it is, after the warm-up if there is one. Arguments of `warmup_cosine`."""
+    return Schedule(optimizer, iterations=iterations, factor=_warmed(iterations, warmup, start, lambda _: 1.0))
+
+
+class Schedule(LRScheduler):
+    """The learning rate of each parameter group times a factor, which follows from the iteration alone.
+
+    One `step` is one iteration of the trainer. Where gradients are accumulated the optimizer steps less often, of which
+    torch's own schedules warn. After `load_state_dict` the rates are those of the saved iteration, to the bit.
+
+    Args:
+        optimizer: its learning rates are those of factor 1.
+        iterations: of the whole run; later ones keep the last factor.
+        factor: of the iteration, from 0 to `iterations`.
+
+    Raises:
+        UsageError: iterations below 1.
+    """
+
+    def __init__(self, optimizer: Optimizer, *, iterations: int, factor: Callable[[int], float]) -> None:
+        if iterations < 1:
+            raise UsageError(f"the run has {iterations} iterations, expected at least 1; are there training cases?")
+        self.iterations = iterations
+        self.factor = factor
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:  # type: ignore[override]  # torch allows tensors too
+        """The learning rate of each parameter group at this iteration."""
+        factor = self.factor(min(self.last_epoch, self.iterations))
+        return [float(rate) * factor for rate in self.base_lrs]
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go on by one iteration, or to iteration `epoch`."""
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        self._last_lr: list[Any] = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """The iteration; all else follows from the settings."""
+        return {"iteration": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go to the iteration of a `state_dict`."""
+        self.step(state_dict["iteration"])
+
+
+def _cosine(done: float) -> float:
+    """1 to 0 as `done` goes from 0 to 1."""
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _warmed(iterations: int, warmup: float, start: float, after: Callable[[float], float]) -> Callable[[int], float]:
+    """A linear rise from `start` to 1, then `after` of the share that is done of the rest."""
+    rise = math.floor(_share("warmup", warmup) * iterations + 1e-9)
+    if warmup:
+        rise = max(1, rise)
+
+    def factor(iteration: int) -> float:
+        if iteration < rise:
+            return start + (1 - start) * (iteration / rise)
+        return after((iteration - rise) / max(1, iterations - rise))
+
+    return factor
+
+
+def _share(name: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise UsageError(f"{name} is {value!r}, expected a share of the run from 0 to below 1")
+    return value
