@@ -12,7 +12,7 @@ from monai.networks.nets import DynUNet
 
 from volseg.bundle import fit_roi
 from volseg.errors import BundleError
-from volseg.networks.pyramid import fit_pyramid
+from volseg.networks.pyramid import fit_divisor, fit_pyramid
 
 _PLANE, _ALL = [[1, 3, 3]], [[3, 3, 3]]
 
@@ -83,13 +83,22 @@ def test_the_order_of_axes_and_the_unit_do_not_matter(
 
 
 @given(st.lists(st.integers(1, 400), min_size=3, max_size=3), st.sampled_from([8, 16]), st.integers(20_000, 2_000_000))
-def test_a_window_that_fits_a_cohort_can_be_halved(shape: list[int], step: int, voxels: int) -> None:
-    divisor = [1 if n == 1 else step for n in shape]
-    assume(sum(n >= 16 for n in shape) > 1)
+def test_a_window_that_fits_a_cohort_can_be_halved(shape: list[int], most: int, voxels: int) -> None:
+    divisor = fit_divisor(shape, most=most)
+    assert all(step == 1 for n, step in zip(shape, divisor, strict=True) if n < 8)
     roi = fit_roi(shape, divisor=divisor, voxels=voxels)
     assume(enough(roi))
     pyramid = fit_pyramid(roi, [1, 1, 1])
     assert [n % along for n, along in zip(roi, pyramid.divisor, strict=True)] == [0, 0, 0]
+
+
+@given(st.integers(8, 56))
+def test_with_that_divisor_a_window_is_halved_as_often_as_its_axis_would_be(size: int) -> None:
+    """nnU-Net's way with an odd size is to enlarge it; so, rounded up, has the window here."""
+    step = fit_divisor([size], most=8)[0]
+    roi = -(-size // step) * step
+    assume(roi >= 24)
+    assert fit_pyramid([roi] * 3, [1, 1, 1]).divisor == [step] * 3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Networks that MONAI does not have, and the numbers that fit its networks to a cohort."""
 
 from volseg.networks.dense_unet import DenseUNet
-from volseg.networks.pyramid import Pyramid, fit_pyramid
+from volseg.networks.pyramid import Pyramid, fit_divisor, fit_pyramid
 
-__all__ = ["DenseUNet", "Pyramid", "fit_pyramid"]
+__all__ = ["DenseUNet", "Pyramid", "fit_divisor", "fit_pyramid"]

@@ -98,6 +98,27 @@ def fit_pyramid(roi_size: Sequence[int], spacing_mm: Sequence[float]) -> Pyramid
     return Pyramid(strides, kernels)
 
 
+def fit_divisor(shape: Sequence[int], *, most: int) -> list[int]:
+    """What each axis of a window should be a multiple of, so that it can be halved as often as nnU-Net would halve it.
+
+    For `volseg.bundle.fit_roi`, which needs it before there is a window. Thin axes stay as thin as they are.
+
+    Args:
+        shape: the cohort's median voxels along X, Y, Z.
+        most: a power of 2. A larger one lets large windows be halved more often, and leaves fewer sizes to choose from.
+
+    >>> fit_divisor([35, 50, 36], most=8), fit_divisor([266, 266, 20], most=16), fit_divisor([512, 512, 1], most=16)
+    ([8, 8, 8], [16, 16, 4], [16, 16, 1])
+    """
+    divisor = []
+    for size in shape:
+        halvings = 0
+        while size >= 2 * _SMALLEST:
+            size, halvings = (size + 1) // 2, halvings + 1
+        divisor.append(min(2**halvings, most))
+    return divisor
+
+
 def _to_halve(sizes: Sequence[int], spacing: Sequence[float]) -> list[int]:
     """The axes that the next stage halves."""
     large = [axis for axis, size in enumerate(sizes) if size >= 2 * _SMALLEST and size % 2 == 0]
