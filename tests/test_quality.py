@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import volseg.report
 from volseg.cli import main
 from volseg.cohort import Cohort
 from volseg.errors import UsageError
 from volseg.labels import LabelTable
 from volseg.metrics.overlap import dice
 from volseg.quality import rank
-from volseg.report.quality import quality_as_csv, quality_as_markdown
+from volseg.report.quality import quality_as_csv, quality_as_markdown, write_quality
+from volseg.uncertainty import write_uncertainty
 from volseg.volume import Volume, read_volume, write_volume
 
 LABELS = LabelTable.exclusive(["a", "b"])
@@ -104,6 +106,62 @@ def test_where_two_predictions_disagree_counts(cohort, tmp_path):
     same = rank(tmp_path / "one", LABELS, cohort=cohort, others=[tmp_path / "one"])
     alone = rank(tmp_path / "one", LABELS, cohort=cohort)
     assert [quality.score for quality in same] == [quality.score for quality in alone]
+
+
+def test_alarms_come_first_and_then_what_the_network_is_least_sure_of(cohort, tmp_path):
+    predict(cohort, tmp_path)
+    calm = [key for key in cohort.keys[:10] if key not in ("c01", "c02", "c03", "c04")]
+    surest_last = {key: {"a": 0.9 + place / 100, "b": None} for place, key in enumerate(calm[::-1])}
+    sure = {key: {"a": 0.99, "b": 0.99} for key in ("c01", "c02", "c03", "c04")}
+    write_uncertainty(tmp_path, {**surest_last, **sure})
+    ranked = rank(tmp_path, LABELS, cohort=cohort)
+    assert [quality.alarm for quality in ranked] == [True] * 4 + [False] * 6
+    assert {quality.key for quality in ranked[:4]} == {"c01", "c02", "c03", "c04"}
+    assert [quality.key for quality in ranked[4:]] == calm[::-1]
+    assert ranked[4].expected_dice == 0.9
+    write_uncertainty(tmp_path, {}, forget=[calm[-1]])  # what the network did not say is not invented
+    assert [quality.key for quality in rank(tmp_path, LABELS, cohort=cohort)[4:]] == [*calm[-2::-1], calm[-1]]
+    (tmp_path / "uncertainty.csv").write_text("something,else\n1,2\n")
+    with pytest.raises(UsageError, match="no table of uncertainties"):
+        rank(tmp_path, LABELS, cohort=cohort)
+
+
+def test_the_json_keeps_to_its_published_schema(cohort, tmp_path):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((Path(volseg.report.__file__).parent / "quality.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    predict(cohort, tmp_path / "predictions")
+    (tmp_path / "predictions/c05.nii.gz").write_bytes(b"no volume")
+    write_uncertainty(tmp_path / "predictions", {"c06": {"a": 0.5, "b": None}})
+    ranked = rank(tmp_path / "predictions", LABELS, cohort=cohort)
+    _, path, _ = write_quality(ranked, tmp_path / "out", title="Test", details={"usual": "cohort"})
+    content = json.loads(path.read_text())
+    jsonschema.validate(content, schema)
+    assert content["cases"] == {"ranked": 10, "alarms": 4, "failed": 1}
+    by_key = {case["key"]: case for case in content["ranked"]}
+    assert by_key["c05"]["score"] is None
+    assert by_key["c06"]["expected_dice_by_region"] == {"a": 0.5, "b": None}
+    lines = list(csv.DictReader((tmp_path / "out/quality.csv").read_text().splitlines()))
+    assert [line["key"] for line in lines] == [case["key"] for case in content["ranked"]]
+    assert [line["alarm"] for line in lines] == [""] + ["yes"] * 4 + ["no"] * 5
+    assert lines[5]["expected_dice a"] == "0.5"
+    content["ranked"][0]["made up"] = 1
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, schema)
+
+
+@pytest.mark.parametrize("command", [["quality"], ["export", "slicer"]])
+def test_a_folder_that_is_not_there_gets_the_hint_for_predictions(command, tmp_path, capsys):
+    for folder, hint in (
+        (tmp_path / "nowhere", "holds the predictions KEY.nii.gz"),
+        (tmp_path, "name a cohort with --"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main([*command, str(folder), "-o", str(tmp_path / "out")])
+        assert left.value.code == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert hint in told
+        assert "volseg convert" not in told
 
 
 def test_an_image_of_another_kind_is_told(cohort, tmp_path):

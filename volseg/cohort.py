@@ -208,6 +208,25 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     return dataset
 
 
+def read_labels(predictions: Path, *, option: str) -> LabelTable:
+    """The label table of a folder of predictions, from the `dataset.json` that `volseg predict` writes there.
+
+    Args:
+        predictions: the folder.
+        option: of the command, that names a cohort instead; for the error.
+
+    Raises:
+        UsageError: no such folder, or it does not say what its labels mean.
+    """
+    if not predictions.is_dir():
+        raise UsageError(f"{predictions} is no folder; name the folder that holds the predictions KEY{FILE_ENDING}")
+    if not (predictions / "dataset.json").is_file():
+        raise UsageError(
+            f"{predictions} has no dataset.json, which says what its labels mean; name a cohort with {option}"
+        )
+    return LabelTable.from_dataset_json(read_dataset_json(predictions))
+
+
 def _channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     names = dataset.get("channel_names")
     if not isinstance(names, Mapping) or sorted(names) != sorted(map(str, range(len(names)))) or not names:

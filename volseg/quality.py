@@ -1,8 +1,8 @@
-"""Quality control without a reference: what is unusual about a prediction, so that people look at it first.
+"""Quality control without a reference: which predictions people should look at first, and why.
 
 Each case is measured (volume, parts, jumps between slices, grey values) and set against the labelled cases of a
-training cohort; further predictions of the same case add how far they disagree. A high score says "look", not
-"wrong".
+training cohort; further predictions of the same case add how far they disagree. What is far out raises an alarm and
+comes first; the others follow in the order of the Dice that the network expects of itself.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,22 @@ from volseg.cohort import FILE_ENDING, Cohort
 from volseg.errors import GeometryError, UsageError, VolsegError
 from volseg.geometry import space_difference
 from volseg.labels import LabelTable, Masks
+from volseg.metrics.confidence import EXPECTED_DICE_DEFINITION
 from volseg.metrics.overlap import dice
 from volseg.norms import CHECKS, Z_DEFINITION, Finding, Values, learn, measure, unusual
+from volseg.uncertainty import Uncertainty, mean_expected_dice, read_uncertainty
 from volseg.volume import Volume, read_volume
 
+ALARM = 3.0  # weight of a finding that raises one
 _APART = 1.5  # times the usual disagreement, from which it is named
+_LEAST_APART = 0.01  # predictions that agree better than this are as good as equal
 
 DEFINITIONS = (
+    "Order = cases that could not be read; alarms, the highest score first; then the others, the lowest expected Dice "
+    "first; last, by score, those without an expected Dice.",
+    "Alarm = a region is absent that nearly every training case has, or there that hardly any has; a value is beyond "
+    f"z {ALARM:g}; or predictions disagree {ALARM:g} times as much as they usually do.",
+    EXPECTED_DICE_DEFINITION,
     "Score = mean over the checks of -log10 of the share of usual cases beyond the value's z, about 0.4 for a usual "
     "case; where further predictions are given, plus the disagreement over its median. It orders the cases; it is no "
     "probability and no Dice.",
@@ -44,6 +53,7 @@ class Quality:
         key: of the case.
         score: higher is more unusual; infinite for a case that could not be read.
         findings: the largest first.
+        uncertainty: what `volseg predict` wrote of it; empty where it wrote nothing.
         values: what was measured.
         disagreement: of the predictions of the case, None without a second one.
         error: why the case could not be measured.
@@ -52,9 +62,31 @@ class Quality:
     key: str
     score: float
     findings: tuple[Finding, ...] = ()
+    uncertainty: Uncertainty = field(default_factory=dict)
     values: Values | None = None
     disagreement: float | None = None
     error: str | None = None
+
+    @property
+    def alarm(self) -> bool:
+        """Whether a finding is far out."""
+        return any(finding.weight >= ALARM for finding in self.findings)
+
+    @property
+    def expected_dice(self) -> float | None:
+        """The mean over the predicted regions, None where it is not known."""
+        return mean_expected_dice(self.uncertainty)
+
+    @property
+    def order(self) -> tuple[int, float, str]:
+        """What the list is sorted by."""
+        if self.error is not None:
+            return 0, 0.0, self.key
+        if self.alarm:
+            return 1, -self.score, self.key
+        if self.expected_dice is not None:
+            return 2, self.expected_dice, self.key
+        return 3, -self.score, self.key
 
 
 def rank(
@@ -70,7 +102,7 @@ def rank(
     """The cases of a folder of predictions, the one to look at first at the top.
 
     Args:
-        predictions: folder of label maps `KEY.nii.gz`.
+        predictions: folder of label maps `KEY.nii.gz`, and the `uncertainty.csv` of the network.
         labels: what their values mean.
         cohort: labelled cases that say what is usual; those that are predicted are left out. None for the predictions
             themselves.
@@ -80,11 +112,12 @@ def rank(
         progress: called with (done, total).
 
     Raises:
-        UsageError: no prediction, or fewer than five cases to learn from.
+        UsageError: no prediction, fewer than five cases to learn from, or another `uncertainty.csv`.
         VolsegError: a training case that cannot be read.
     """
     predictions = Path(predictions)
     keys = _keys(predictions)
+    uncertainties = read_uncertainty(predictions)
     images = images or cohort
     known = [] if cohort is None else sorted(cohort.labelled - set(keys))
     total = len(keys) + len(known)
@@ -130,23 +163,26 @@ def rank(
         if isinstance(found, VolsegError):
             result.append(Quality(key, math.inf, error=found.message))
         else:
-            score, findings = unusual(found[0], norms, among=among)
-            result.append(_with_disagreement(key, score, findings, found, usual_apart))
-    return sorted(result, key=lambda quality: (-quality.score, quality.key))
+            values, disagreement = found
+            score, findings = unusual(values, norms, among=among)
+            if disagreement is not None:
+                relative, named = _relative(disagreement, usual_apart)
+                score += relative
+                findings += named
+            findings.sort(key=lambda finding: (-finding.weight, finding.check, finding.region))
+            result.append(
+                Quality(key, score, tuple(findings), uncertainties.get(key, {}), values, disagreement),
+            )
+    return sorted(result, key=lambda quality: quality.order)
 
 
-def _with_disagreement(
-    key: str, score: float, findings: list[Finding], found: tuple[Values, float | None], usual: float
-) -> Quality:
-    values, disagreement = found
-    if disagreement is not None:
-        relative = disagreement / usual if usual > 0 else float(disagreement > 0)
-        score += relative
-        if relative > _APART:
-            reason = f"the predictions disagree: 1 - Dice is {disagreement:.3f}, usually {usual:.3f}"
-            findings = [*findings, Finding("disagreement", "", 2 * relative, reason)]
-    ordered = sorted(findings, key=lambda finding: (-finding.weight, finding.check, finding.region))
-    return Quality(key, score, tuple(ordered), values, disagreement)
+def _relative(disagreement: float, usual: float) -> tuple[float, list[Finding]]:
+    """A disagreement over the usual one, and the finding where it is large."""
+    relative = disagreement / max(usual, _LEAST_APART)
+    if relative <= _APART:
+        return relative, []
+    reason = f"the predictions disagree: 1 - Dice is {disagreement:.3f}, usually {usual:.3f}"
+    return relative, [Finding("disagreement", "", relative, reason)]
 
 
 def _keys(folder: Path) -> list[str]:

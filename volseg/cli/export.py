@@ -19,11 +19,14 @@ def slicer(
 ) -> None:
     """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table."""
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cohort import read_dataset_json
+    from volseg.cohort import read_dataset_json, read_labels
     from volseg.export.slicer import export_slicer
     from volseg.labels import LabelTable
 
-    table = LabelTable.from_dataset_json(read_dataset_json(labels or predictions))
+    if labels is None:
+        table = read_labels(predictions, option="--labels")
+    else:
+        table = LabelTable.from_dataset_json(read_dataset_json(labels))
     target = output or predictions
     with bar("export") as progress:
         failed = export_slicer(predictions, target, table, progress=progress)

@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 def quality(
     predictions: Path = typer.Argument(help="Folder of KEY.nii.gz."),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for quality.csv and quality.md."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder for quality.csv, quality.json and quality.md."),
     cohort: Path | None = typer.Option(
         None, help="Labelled cohort that says what is usual; the predictions themselves by default."
     ),
@@ -25,18 +25,17 @@ def quality(
     title: str = typer.Option("Quality control without reference", help="Title of the page."),
     workers: int = typer.Option(2, min=1, help="Threads."),
 ) -> None:
-    """Rank predictions without a reference: volume, parts, jumps, grey values, disagreement. Look at the top first."""
+    """Rank predictions without a reference: alarms first, then by the Dice that the network expects of itself."""
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cohort import Cohort, read_dataset_json
+    from volseg.cohort import Cohort, read_labels
     from volseg.evaluation import check_labels
-    from volseg.labels import LabelTable
     from volseg.quality import rank
     from volseg.report.quality import short_list, write_quality
 
     learnt = None if cohort is None else Cohort.open(cohort)
     if learnt is not None:
         check_labels(predictions, learnt)
-    labels = LabelTable.from_dataset_json(read_dataset_json(predictions)) if learnt is None else learnt.labels
+    labels = read_labels(predictions, option="--cohort") if learnt is None else learnt.labels
     pictures = None if images is None else Cohort.open(images)
     with bar("quality") as progress:
         ranked = rank(

@@ -1,22 +1,26 @@
-"""The list of a quality control: whom to look at first and why, as CSV and Markdown."""
+"""The list of a quality control: whom to look at first and why, as CSV, JSON and Markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from volseg.quality import DEFINITIONS, Quality
 from volseg.report.cells import NONE, grid, number, plain, rounded
 from volseg.report.files import write_files
 
 FIRST = 20  # cases on the page
+SCHEMA = "volseg.quality/1"
 
 
 def write_quality(ranked: Sequence[Quality], folder: Path, *, title: str, details: Mapping[str, str]) -> list[Path]:
-    """Write `quality.csv` and `quality.md`, each whole or not at all.
+    """Write `quality.csv`, `quality.json` and `quality.md`, each whole or not at all.
 
     Args:
         ranked: the one to look at first at the top.
@@ -25,10 +29,12 @@ def write_quality(ranked: Sequence[Quality], folder: Path, *, title: str, detail
         details: what the reader must know, in order.
 
     Returns:
-        The paths of the two files.
+        The paths of the three files.
     """
+    content = quality_as_json(ranked, title=title, details=details)
     contents = {
         "quality.csv": quality_as_csv(ranked),
+        "quality.json": json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "quality.md": quality_as_markdown(ranked, title=title, details=details),
     }
     return write_files(folder, contents)
@@ -37,33 +43,84 @@ def write_quality(ranked: Sequence[Quality], folder: Path, *, title: str, detail
 def quality_as_csv(ranked: Sequence[Quality]) -> str:
     """One line a case in the order of the list, with every value that was measured.
 
-    >>> print(quality_as_csv([Quality("a", 0.5, values={("volume", "x"): 1.0})]), end="")
-    rank,key,score,reasons,disagreement,volume x,error
-    1,a,0.5,,,1.0,
+    >>> print(quality_as_csv([Quality("a", 0.5, (), {"x": 0.875}, {("volume", "x"): 1.0})]), end="")
+    rank,key,alarm,expected_dice,score,reasons,disagreement,expected_dice x,volume x,error
+    1,a,no,0.875,0.5,,,0.875,1.0,
     """
+    regions = list(dict.fromkeys(region for quality in ranked for region in quality.uncertainty))
     names = list(dict.fromkeys(name for quality in ranked for name in quality.values or {}))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["rank", "key", "score", "reasons", "disagreement", *(" ".join(n).strip() for n in names), "error"])
+    measured = [f"expected_dice {region}" for region in regions] + [" ".join(name).strip() for name in names]
+    fixed = ["rank", "key", "alarm", "expected_dice", "score", "reasons", "disagreement"]
+    writer.writerow([*fixed, *measured, "error"])
     for place, quality in enumerate(ranked, start=1):
-        values = [rounded((quality.values or {}).get(name)) for name in names]
-        score = rounded(quality.score) if math.isfinite(quality.score) else None
+        values = [quality.uncertainty.get(region) for region in regions]
+        values += [(quality.values or {}).get(name) for name in names]
+        alarm = "" if quality.error is not None else "yes" if quality.alarm else "no"
+        score = quality.score if math.isfinite(quality.score) else None
         reasons = "; ".join(finding.reason for finding in quality.findings)
-        writer.writerow([place, quality.key, score, reasons, rounded(quality.disagreement), *values, quality.error])
+        line = [place, quality.key, alarm, quality.expected_dice, score, reasons, quality.disagreement, *values]
+        writer.writerow([*map(rounded, line), quality.error])
     return text.getvalue()
+
+
+def quality_as_json(ranked: Sequence[Quality], *, title: str, details: Mapping[str, str]) -> dict[str, Any]:
+    """The content of `quality.json`, whose JSON Schema is `quality.schema.json` beside this file.
+
+    >>> content = quality_as_json([Quality("a", math.inf, error="cut short")], title="Test", details={})
+    >>> content["schema"], content["cases"], content["ranked"][0]["score"]
+    ('volseg.quality/1', {'ranked': 1, 'alarms': 0, 'failed': 1}, None)
+    """
+    alarms = sum(quality.alarm for quality in ranked)
+    failed = sum(quality.error is not None for quality in ranked)
+    result: dict[str, Any] = rounded(
+        {
+            "schema": SCHEMA,
+            "title": title,
+            "details": dict(details),
+            "cases": {"ranked": len(ranked), "alarms": alarms, "failed": failed},
+            "ranked": [
+                {
+                    "rank": place,
+                    "key": quality.key,
+                    "alarm": quality.alarm,
+                    "expected_dice": quality.expected_dice,
+                    "expected_dice_by_region": dict(quality.uncertainty),
+                    "score": quality.score if math.isfinite(quality.score) else None,
+                    "disagreement": quality.disagreement,
+                    "findings": [asdict(finding) for finding in quality.findings],
+                    "values": [
+                        {"check": check, "region": region, "value": value}
+                        for (check, region), value in (quality.values or {}).items()
+                    ],
+                    "error": quality.error,
+                }
+                for place, quality in enumerate(ranked, start=1)
+            ],
+            "definitions": list(DEFINITIONS),
+        }
+    )
+    return result
 
 
 def quality_as_markdown(ranked: Sequence[Quality], *, title: str, details: Mapping[str, str]) -> str:
     """The page a person reads: look at these first."""
     lines = [f"# {plain(title)}", ""]
     lines += [f"- {plain(name)}: {plain(value)}" for name, value in details.items()]
-    unusual = sum(bool(quality.findings) or quality.error is not None for quality in ranked)
-    lines += [f"- Cases: {len(ranked)}, {unusual} of them with something unusual", "", "## Look at these first", ""]
+    lines += [f"- {_counts(ranked)}", "", "## Look at these first", ""]
     table = [
-        [str(place), quality.key, number(quality.score, ".2f") if quality.error is None else NONE, _why(quality)]
+        [
+            str(place),
+            quality.key,
+            "yes" if quality.alarm else "",
+            number(quality.expected_dice, ".3f"),
+            number(quality.score, ".2f") if quality.error is None else NONE,
+            _why(quality),
+        ]
         for place, quality in enumerate(ranked[:FIRST], start=1)
     ]
-    lines += grid(["Rank", "Case", "Score", "Why"], table)
+    lines += grid(["Rank", "Case", "Alarm", "Expected Dice", "Score", "Why"], table)
     if len(ranked) > FIRST:
         lines += ["", f"The other {len(ranked) - FIRST} are in quality.csv."]
     lines += ["", "## Definitions", "", *(f"- {definition}" for definition in DEFINITIONS)]
@@ -73,10 +130,18 @@ def quality_as_markdown(ranked: Sequence[Quality], *, title: str, details: Mappi
 def short_list(ranked: Sequence[Quality], *, first: int = 10) -> str:
     """The top of the list as text, for a terminal."""
     width = max((len(quality.key) for quality in ranked[:first]), default=0)
-    return "\n".join(
-        f"{place:3d}  {quality.key.ljust(width)}  {quality.score:7.2f}  {_why(quality)}"
+    lines = [
+        f"{place:3d}  {quality.key.ljust(width)}  {'alarm' if quality.alarm else '':5}  "
+        f"{number(quality.expected_dice, '.3f'):>5}  {_why(quality)}"
         for place, quality in enumerate(ranked[:first], start=1)
-    )
+    ]
+    return "\n".join([_counts(ranked), *lines])
+
+
+def _counts(ranked: Sequence[Quality]) -> str:
+    alarms = sum(quality.alarm for quality in ranked)
+    expected = sum(quality.expected_dice is not None for quality in ranked)
+    return f"Cases: {len(ranked)}, {alarms} with an alarm, {expected} with an expected Dice"
 
 
 def _why(quality: Quality) -> str:
