@@ -22,9 +22,10 @@ from typer.main import get_command
 
 import volseg
 from volseg.cli import app
+from volseg.cli.train import _overrides
 from volseg.errors import VolsegError
 from volseg.sources.phantom import phantom_keys
-from volseg.training.preflight import check_overrides
+from volseg.training.overrides import check_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
@@ -266,8 +267,7 @@ def parse_volseg(words: list[str]) -> None:
         command = command.commands[name]
     context = command.make_context(name, [word for word in words if word != "$@"])
     if context.args:
-        names = [word.removeprefix("--").partition("=")[0] for word in context.args if word.startswith("--")]
-        check_overrides(config("bundles/swinunetr/train.json"), dict.fromkeys(names))
+        check_overrides(config(f"bundles/{context.params['bundle']}/train.json"), _overrides(context.args))
 
 
 def parse_bundle(words: list[str]) -> None:

@@ -13,7 +13,7 @@ from ignite.engine import Engine
 from volseg.errors import BundleError, UsageError
 from volseg.labels import LabelTable
 from volseg.training import Progress, VolumetricDice, better, dice_ce
-from volseg.training.preflight import check_memory, check_overrides, check_roi
+from volseg.training.preflight import check_memory, check_roi
 
 EXCLUSIVE = LabelTable.exclusive(["a", "b"])
 OVERLAPPING = LabelTable.overlapping(["a", "b"])
@@ -81,16 +81,6 @@ def test_progress_writes_a_line_where_there_is_no_terminal(caplog: pytest.LogCap
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/4", "epoch 2/4", "epoch 4/4"]
     assert "loss 0.500  Dice 0.750 (best 0.760)  [a 0.700, b 0.800]" in lines[0]
-
-
-def test_a_mistyped_setting_is_refused_with_the_nearest_one() -> None:
-    config = {"learning_rate": 1, "train": {"trainer": {"max_epochs": 1}, "dataset": {"_target_": "CacheDataset"}}}
-    check_overrides(config, {"learning_rate": 2, "train#trainer#max_epochs": 3, "train#dataset#cache_rate": 0.5})
-    check_overrides(config, {"train::trainer::max_epochs": 3})
-    with pytest.raises(UsageError, match="did you mean --learning_rate"):
-        check_overrides(config, {"learningrate": 2})
-    with pytest.raises(UsageError, match=r"train\.json"):
-        check_overrides(config, {"zzz": 2})
 
 
 @pytest.mark.parametrize(

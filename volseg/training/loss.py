@@ -202,7 +202,7 @@ def _dice(labels: LabelTable) -> nn.Module:
     return loss
 
 
-def _weights(labels: LabelTable, by_name: Mapping[str, float]) -> Tensor:
+def _weights(labels: LabelTable, by_name: object) -> Tensor:
     """(K,): the weight of each channel."""
     if not isinstance(by_name, Mapping):
         example = {labels.names[0]: 2}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +16,6 @@ logger = logging.getLogger(__name__)
 
 _GIB = 2**30
 _BYTES_A_POSITION = 8 * 20_000  # the positions kept of each class, see volseg.transforms
-
-
-def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Refuse an override whose id the config does not have; monai.bundle takes it in silence.
-
-    Args:
-        config: the content of train.json.
-        overrides: ids, `#` or `::` between levels, and their values.
-
-    Raises:
-        UsageError: names the nearest id that exists.
-
-    >>> check_overrides({"max_epochs": 1}, {"max_epoch": 2})
-    Traceback (most recent call last):
-    volseg.errors.UsageError: --max_epoch is no setting of this bundle; did you mean --max_epochs?
-    """
-    known = _ids(config)
-    for name in overrides:
-        if name.replace("::", "#") not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"; did you mean --{near[0]}?" if near else "; the names are in its train.json"
-            raise UsageError(f"--{name} is no setting of this bundle{hint}")
 
 
 def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
@@ -155,21 +132,3 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
         *(cohort.folder, len(fold.training), len(fold.validation), ", ".join(cohort.labels.names)),
         *("x".join(f"{mm:g}" for mm in spacing), "x".join(map(str, roi)), needed / _GIB, value("device")),
     )
-
-
-def _ids(config: object, prefix: str = "") -> list[str]:
-    """Every id of a config, `#` between levels."""
-    if isinstance(config, Mapping):
-        items = [(str(name), content) for name, content in config.items()]
-    elif isinstance(config, list):
-        items = [(str(number), content) for number, content in enumerate(config)]
-    else:
-        return []
-    ids = []
-    for name, content in items:
-        ids.append(prefix + name)
-        ids += _ids(content, f"{prefix}{name}#")
-    # An argument that a part takes and the JSON leaves at its default may be given too.
-    if isinstance(config, Mapping) and config.get("_target_") == "CacheDataset":
-        ids.append(f"{prefix}cache_rate")
-    return ids

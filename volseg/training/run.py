@@ -10,7 +10,8 @@ from typing import Any
 from volseg import bundle as bundles
 from volseg.errors import CheckpointError
 from volseg.inference import root_error
-from volseg.training.preflight import check_overrides, preflight
+from volseg.training.overrides import check_overrides
+from volseg.training.preflight import preflight
 
 logger = logging.getLogger(__name__)
 
