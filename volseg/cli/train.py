@@ -23,7 +23,10 @@ def train(
     config_file: list[Path] = typer.Option([], help="A further config laid over train.json; may be repeated."),
     dry: bool = typer.Option(False, help="Check everything and stop before training."),
 ) -> None:
-    """Check a bundle and its cohort, then train. Any setting of train.json can be given: --max_epochs 100."""
+    """Check a bundle and its cohort, then train. Any setting of train.json can be given: --max_epochs 100.
+
+    --resume goes on with an interrupted training of the same output_dir, or begins where there is none.
+    """
     overrides = _overrides(context.args)
     import warnings
 
@@ -38,7 +41,10 @@ def train(
 
 
 def _overrides(words: list[str]) -> dict[str, object]:
-    """`--name value` and `--name=value` as a dictionary; values are read as Python literals where they are some."""
+    """`--name value` and `--name=value` as a dictionary; values are read as Python literals where they are some.
+
+    `--resume` alone is true.
+    """
     import ast
 
     result: dict[str, object] = {}
@@ -49,7 +55,11 @@ def _overrides(words: list[str]) -> dict[str, object]:
             raise UsageError(f"{word!r} was not understood; settings are given as --name value")
         name, equals, value = word[2:].partition("=")
         if not equals:
-            if not rest or (rest[0].startswith("--")):
+            bare = not rest or rest[0].startswith("--")
+            if bare and name == "resume":
+                result[name] = True
+                continue
+            if bare:
                 raise UsageError(f"--{name} has no value; settings are given as --name value")
             value = rest.pop(0)
         try:

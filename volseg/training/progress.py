@@ -16,6 +16,8 @@ logger = logging.getLogger("volseg.training")
 class Progress:
     """Show epoch, loss, validation Dice and time left; a handler for MONAI's SupervisedTrainer.
 
+    Of a resumed run, time elapsed and time left follow from the epochs since then.
+
     Args:
         evaluator: the engine whose key metric is shown, or None.
         every: epochs between lines where there is no terminal.
@@ -26,6 +28,7 @@ class Progress:
         self.every = every
         self._losses: list[float] = []
         self._started = 0.0
+        self._epochs_before = 0
         self._bar: Any = None
         self._task: Any = None
 
@@ -39,6 +42,7 @@ class Progress:
 
     def _start(self, engine: Engine) -> None:
         self._started = time.monotonic()
+        self._epochs_before = engine.state.epoch
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -54,7 +58,9 @@ class Progress:
                 console=Console(stderr=True),
             )
             total = engine.state.max_epochs * engine.state.epoch_length
-            self._task = self._bar.add_task("training", total=total, loss="…", dice="…")
+            self._task = self._bar.add_task(
+                "training", total=total, completed=engine.state.iteration, loss="…", dice=self._dice()
+            )
             self._bar.start()
 
     def _iteration(self, engine: Engine) -> None:
@@ -68,10 +74,10 @@ class Progress:
             )
 
     def _epoch(self, engine: Engine) -> None:
-        epoch, last = engine.state.epoch, engine.state.max_epochs
-        if self._bar is None and (epoch % self.every == 0 or epoch in (1, last)):
+        epoch, last, before = engine.state.epoch, engine.state.max_epochs, self._epochs_before
+        if self._bar is None and (epoch % self.every == 0 or epoch in (before + 1, last)):
             seconds = time.monotonic() - self._started
-            left = seconds / epoch * (last - epoch)
+            left = seconds / (epoch - before) * (last - epoch)
             logger.info(
                 "epoch %d/%d  loss %.3f  Dice %s%s  %s elapsed, %s left",
                 *(epoch, last, sum(self._losses) / len(self._losses), self._dice(), self._regions()),
