@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from volseg import bundle as bundles
-from volseg.errors import CheckpointError
+from volseg.errors import CheckpointError, VolsegError
 from volseg.inference import root_error
 from volseg.training.overrides import check_overrides
 from volseg.training.preflight import preflight
@@ -36,6 +37,7 @@ def train(
 
     Raises:
         VolsegError: what the preflight found, or the root of what went wrong in training.
+        OSError: the disk is full, or refused to be written.
     """
     from monai.bundle import ConfigWorkflow
 
@@ -62,10 +64,19 @@ def train(
         workflow.run()
         workflow.finalize()
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise root_error(error) from error
+        raise _disk_error(error) or root_error(error) from error
     if not checkpoint.is_file():
         raise CheckpointError(f"training ended without a checkpoint in {output_dir}; was any validation run?")
     return checkpoint
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The error of a disk that cannot be written, if that is what MONAI has wrapped."""
+    while error is not None and not isinstance(error, VolsegError):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _copy(parser: Any) -> Any:  # noqa: ANN401 - MONAI's ConfigParser
