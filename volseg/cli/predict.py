@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 def predict(
     bundle: str = typer.Argument(help="Name in bundles/, or folder."),
     images: Path = typer.Argument(help="A NIfTI file, a folder of them, or a cohort.", metavar="INPUT"),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for KEY.nii.gz."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder for KEY.nii.gz and uncertainty.csv."),
     checkpoint: Path | None = typer.Option(None, help="The trained network; the bundle's own by default."),
     part: str = typer.Option("all", help="Of a cohort: all, training or validation."),
     fold: int = typer.Option(0, min=0, help="Which fold the part is of."),
@@ -23,7 +23,7 @@ def predict(
     overlap: float = typer.Option(0.5, min=0, max=0.9, help="Share of a window that its neighbour covers."),
     precision: str = typer.Option("auto", help="fp32, bf16, or auto: bf16 where the hardware has it."),
 ) -> None:
-    """Segment volumes; each prediction lies on the grid of its own input."""
+    """Segment volumes, each on the grid of its own input; uncertainty.csv holds the Dice that the network expects."""
     from volseg.cli.bar import bar, tell_failures
     from volseg.inference import Predictor, check_output, find_inputs, write_labels
 
