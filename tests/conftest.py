@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from volseg.labels import LabelTable
+from volseg.volume import Volume, write_volume
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -15,3 +20,25 @@ def shared_data() -> Path:
     if not _SHARED.is_dir():
         pytest.skip(f"the real test data is not at {_SHARED}")
     return _SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort folder of five small scans in which two regions overlap; fold 0 trains on three. Not to be changed."""
+    folder = tmp_path_factory.mktemp("tiny") / "cohort"
+    labels = LabelTable.overlapping(["large", "small"])
+    generator = np.random.default_rng(0)
+    x, y, z = np.mgrid[:40, :36, :20]
+    keys = [f"case{number}_day0" for number in range(5)]
+    for key in keys:
+        a, b, c = generator.uniform(12, 20, 3)
+        squared = (x - a) ** 2 + (y - b) ** 2 + (z - c / 2) ** 2
+        label = (squared < 64) + 2 * ((x - a - 5) ** 2 + (y - b) ** 2 + (z - c / 2) ** 2 < 36)
+        image = (200 * (label > 0) + generator.integers(0, 80, label.shape)).astype(np.uint16)
+        affine = np.diag([1.5, 1.5, 3.0, 1.0])
+        write_volume(folder / "imagesTr" / f"{key}_0000.nii.gz", Volume(image, affine))
+        write_volume(folder / "labelsTr" / f"{key}.nii.gz", Volume(label.astype(np.uint8), affine))
+    dataset = {"channel_names": {"0": "MR"}, **labels.to_dataset_json(), "numTraining": 5, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    (folder / "splits.json").write_text(json.dumps([{"training": keys[:3], "validation": keys[3:]}]))
+    return folder

@@ -10,10 +10,10 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from volseg.errors import BundleError, UsageError
+from volseg.errors import BundleError
 from volseg.labels import LabelTable
 from volseg.training import Progress, VolumetricDice, better, dice_ce
-from volseg.training.preflight import check_memory, check_roi
+from volseg.training.preflight import check_roi
 
 EXCLUSIVE = LabelTable.exclusive(["a", "b"])
 OVERLAPPING = LabelTable.overlapping(["a", "b"])
@@ -107,13 +107,6 @@ def test_a_window_of_one_slice_is_taken_where_the_network_does_not_halve_that_ax
 def test_a_window_that_is_none_is_refused(roi: object) -> None:
     with pytest.raises(BundleError, match="three whole numbers"):
         check_roi(roi, divisor=32)
-
-
-def test_a_cache_that_does_not_fit_is_refused_with_the_share_that_does() -> None:
-    check_memory(5, 10)
-    check_memory(5, None)
-    with pytest.raises(UsageError, match=r"cache_rate 0\.8"):
-        check_memory(10 * 2**30, 10 * 2**30)
 
 
 def test_pictures_write_one_file_and_a_snapshot_at_each_validation(tmp_path: Path) -> None:

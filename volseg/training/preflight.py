@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from volseg.bundle import axis_divisors, grow_roi
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, UsageError, VolsegError
+from volseg.inference import check_device, root_error
+from volseg.training.capacity import (
+    GIB,
+    available_bytes,
+    cache_bytes,
+    check_cache,
+    check_disk,
+    check_memory,
+    check_shared_memory,
+    choose_cache,
+    processes_here,
+)
+from volseg.training.mapped_case import size_bytes
+from volseg.training.trial import try_window
 
 logger = logging.getLogger(__name__)
 
-_GIB = 2**30
-_BYTES_A_POSITION = 8 * 20_000  # the positions kept of each class, see volseg.transforms
+_BATCHES_A_WORKER = 2  # that torch's DataLoader prepares ahead
+# last.pt holds weights, averaged weights and Adam's two moments; it is there twice while it is written.
+_LAST = 4
 
 
 def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
@@ -48,60 +63,25 @@ def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
     return list(roi_size)
 
 
-def cache_bytes(cohort: Cohort, *, fold: int, spacing_mm: list[float]) -> int:
-    """The memory that CacheDataset will hold for both sides of a fold, from the sizes in cases.csv alone."""
-    total = 0.0
-    sides = cohort.fold(fold)
-    a_voxel = 4 * cohort.channels + (len(cohort.labels.names) if cohort.labels.overlap else 1)
-    for key in (*sides.training, *sides.validation):
-        row = cohort.rows[key]
-        total += math.prod(row.shape) * math.prod(row.spacing_mm) / math.prod(spacing_mm) * a_voxel
-    return round(total) + len(sides.training) * cohort.labels.channels * _BYTES_A_POSITION
-
-
-def available_bytes() -> int | None:
-    """Memory that can be had without swapping, or None where the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
-
-
-def check_memory(needed: int, available: int | None) -> None:
-    """Refuse a cache that does not fit, with the share that would.
-
-    >>> check_memory(2 * 2**30, 1 * 2**30)
-    Traceback (most recent call last):
-    volseg.errors.UsageError: caching needs 2.0 GiB and 1.0 GiB are free; keep a part: --train#dataset#cache_rate 0.4
-    """
-    if available is not None and needed > 0.9 * available:
-        rate = math.floor(8 * available / needed) / 10
-        raise UsageError(
-            f"caching needs {needed / _GIB:.1f} GiB and {available / _GIB:.1f} GiB are free; "
-            f"keep a part: --train#dataset#cache_rate {rate:g}"
-        )
-
-
 def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
-    """Check a bundle's parsed train.json against its cohort: fold, labels, channels, window, memory and numbers.
+    """Check a bundle's parsed train.json against its cohort and this machine, so that a run starts or says why not.
+
+    Numbers, device, fold, labels and channels, the window, and whether memory and disk suffice.
 
     Raises:
         VolsegError: the first thing that cannot work, in a sentence with its cure.
     """
-    from volseg.inference import check_device, root_error
 
     def value(name: str) -> Any:  # noqa: ANN401
         try:
             return parser.get_parsed_content(name)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
             found = root_error(error)
             raise found if type(found) is not VolsegError else BundleError(f"{name}: {found}") from error
 
     check_device(value("device"))  # first: other settings follow from it
-    for name, least in (("max_epochs", 1), ("batch_size", 1), ("crops_per_case", 1), ("val_interval", 1)):
+    leasts = {"max_epochs": 1, "batch_size": 1, "crops_per_case": 1, "val_interval": 1, "loader_workers": 0}
+    for name, least in leasts.items():
         number = value(name)
         if not isinstance(number, int) or number < least:
             raise UsageError(f"--{name} is {number!r}, expected a whole number of at least {least}")
@@ -113,7 +93,25 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
     fold = cohort.fold(value("fold"))
     if not fold.training or not fold.validation:
         raise UsageError(f"fold {value('fold')} has an empty side; split again with `volseg split {cohort.folder}`")
-    outputs, inputs = value("network_def#out_channels"), value("network_def#in_channels")
+    roi = check_roi(value("roi_size"), divisor=value("roi_divisor"))
+    parameter_bytes = _check_network(parser, value, cohort, roi)
+    checkpoints = value("keep") if "keep" in parser.get() else 1
+    needed, kept = _check_space(value, cohort, roi, parameter_bytes * (2 * _LAST + checkpoints + 1))
+    logger.info(
+        "cohort %s: %d training and %d validation cases; regions %s; grid %s mm; window %s; "
+        "preprocessed %.2f GiB (%s); device %s",
+        *(cohort.folder, len(fold.training), len(fold.validation), ", ".join(cohort.labels.names)),
+        *("x".join(f"{mm:g}" for mm in value("spacing_mm")), "x".join(map(str, roi)), needed / GIB, kept),
+        value("device"),
+    )
+
+
+def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi: Sequence[int]) -> int:  # noqa: ANN401
+    """Build the network and send a window through it; returns the bytes of its parameters."""
+    definition = parser["network_def"]
+    arguments = definition if isinstance(definition, Mapping) else {}
+    outputs = value("network_def#out_channels") if "out_channels" in arguments else cohort.labels.channels
+    inputs = value("network_def#in_channels") if "in_channels" in arguments else cohort.channels
     if outputs != cohort.labels.channels:
         raise BundleError(
             f"the network has {outputs} output channels, the cohort's labels need {cohort.labels.channels}: "
@@ -123,12 +121,33 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
         raise BundleError(
             f"the network has {inputs} input channels, the cohort has {cohort.channels}: {cohort.channel_names}"
         )
-    roi = check_roi(value("roi_size"), divisor=value("roi_divisor"))
-    spacing = list(value("spacing_mm"))
-    needed = cache_bytes(cohort, fold=value("fold"), spacing_mm=spacing)
-    check_memory(round(needed * parser["train#dataset"].get("cache_rate", 1.0)), available_bytes())
-    logger.info(
-        "cohort %s: %d training and %d validation cases; regions %s; grid %s mm; window %s; cache %.2f GiB; device %s",
-        *(cohort.folder, len(fold.training), len(fold.validation), ", ".join(cohort.labels.names)),
-        *("x".join(f"{mm:g}" for mm in spacing), "x".join(map(str, roi)), needed / _GIB, value("device")),
-    )
+    network = value("network_def")
+    found = try_window(network, channels=cohort.channels, roi_size=roi)
+    expected = (1, cohort.labels.channels, *roi)
+    if found is not None and found.shape != expected:
+        raise BundleError(f"the network gives logits of shape {found.shape} for a window, expected {expected}")
+    return sum(parameter.nbytes for parameter in network.parameters())
+
+
+def _check_space(
+    value: Callable[[str], Any], cohort: Cohort, roi: Sequence[int], checkpoint_bytes: int
+) -> tuple[int, str]:
+    """Check memory and disk; returns the bytes of the preprocessed cases and where they are kept."""
+    grid = {"fold": value("fold"), "spacing_mm": list(value("spacing_mm")), "roi_size": roi}
+    check_cache(value("cache"))
+    kept = choose_cache(value("cache"), cohort, **grid)
+    needed = cache_bytes(cohort, **grid)
+    if kept == "disk":
+        folder = Path(value("cache_dir")).expanduser()
+        there = size_bytes(folder)  # some of it may be of these very cases
+        check_disk(folder, needed - there, what="keeping preprocessed cases", setting="--cache_dir")
+    else:
+        check_memory(needed * processes_here(), available_bytes())
+    if value("loader_workers"):
+        masks = len(cohort.labels.names) if cohort.labels.overlap else 1
+        windows = value("batch_size") * value("crops_per_case")
+        batch_bytes = windows * math.prod(roi) * 4 * (cohort.channels + masks)
+        ahead = _BATCHES_A_WORKER * value("loader_workers") + 1
+        check_shared_memory(batch_bytes * ahead * processes_here())
+    check_disk(value("output_dir"), checkpoint_bytes, what="saving checkpoints", setting="--output_dir")
+    return needed, kept

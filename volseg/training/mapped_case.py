@@ -1,0 +1,173 @@
+"""One preprocessed case as memory-mapped files: a crop reads its own part of them and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from volseg.errors import UsageError
+
+_HEADER = "case.json"
+_PARTIAL = ".partial-"
+_ABANDONED_SECONDS = 24 * 3600
+
+
+def write_case(folder: Path, item: Mapping[str, Any]) -> None:
+    """Write a case, whole or not at all: one `.npy` an array, and `case.json` with all else.
+
+    Several processes may write the same case at once; the first to finish is kept.
+
+    Args:
+        folder: of this case alone; its parent is made.
+        item: tensors, arrays, lists of one-dimensional tensors, and values that JSON knows. Of a MetaTensor the affine
+            and simple metadata are kept, and not the list of transforms: what is read cannot be inverted.
+
+    Raises:
+        UsageError: a value of another kind.
+        OSError: no space or no right to write.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder.parent))
+    try:
+        header: dict[str, Any] = {name: _write(partial, name, value) for name, value in item.items()}
+        sizes = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
+        with (partial / _HEADER).open("w") as file:
+            json.dump({"files": sizes, "items": header}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(0o777 & ~_umask())
+        if folder.exists() and not is_whole(folder):
+            _set_aside(folder)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not is_whole(folder):  # else another process was first
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_case(folder: Path) -> dict[str, Any]:
+    """The case, its arrays mapped: writing to one changes a private copy and never the file."""
+    items = json.loads((folder / _HEADER).read_text())["items"]
+    return {name: _read(folder, entry) for name, entry in items.items()}
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a case is there with files of the size they were written in."""
+    try:
+        sizes = json.loads((folder / _HEADER).read_text())["files"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def size_bytes(folder: Path) -> int:
+    """The size of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove what killed processes left half-written: nothing that was touched within a day."""
+    for partial in folder.glob(f"{_PARTIAL}*"):
+        try:
+            last = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
+        except OSError:
+            continue  # its own process has just finished it
+        if time.time() - last > _ABANDONED_SECONDS:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> None:
+    """Make room for a damaged case's successor, unless another process does so at the same time."""
+    aside = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder.parent))
+    try:
+        folder.rename(aside / "damaged")
+    except FileNotFoundError:
+        pass
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write(folder: Path, name: str, value: object) -> dict[str, Any]:
+    """Write an array; returns what `_read` needs to give the value back."""
+    if isinstance(value, MetaTensor):
+        meta = {str(key): _as_json(one) for key, one in value.meta.items() if _known(one)}
+        return {"kind": "volume", "file": _save(folder, name, value.as_tensor().numpy()), "meta": meta}
+    if isinstance(value, Tensor):
+        return {"kind": "tensor", "file": _save(folder, name, value.numpy())}
+    if isinstance(value, np.ndarray):
+        return {"kind": "array", "file": _save(folder, name, value)}
+    if isinstance(value, list) and value and all(isinstance(one, Tensor) and one.ndim == 1 for one in value):
+        parts = [torch.as_tensor(one).numpy() for one in value]
+        file = _save(folder, name, np.concatenate(parts))
+        return {"kind": "parts", "file": file, "ends": np.cumsum([len(part) for part in parts]).tolist()}
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"the preprocessing gives {name} as {type(value).__name__}, which is not kept on disk; use --cache memory"
+        ) from None
+    return {"kind": "value", "value": value}
+
+
+def _read(folder: Path, entry: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as it was written
+    if entry["kind"] == "value":
+        return entry["value"]
+    array = np.load(folder / entry["file"], mmap_mode="c")  # copy on write
+    if entry["kind"] == "array":
+        return array
+    tensor = torch.from_numpy(array)
+    if entry["kind"] == "parts":
+        starts = [0, *entry["ends"][:-1]]
+        return [tensor[start:end] for start, end in zip(starts, entry["ends"], strict=True)]
+    if entry["kind"] == "volume":
+        meta = {name: _of_json(value) for name, value in entry["meta"].items()}
+        return MetaTensor(tensor, meta=meta)
+    return tensor
+
+
+def _save(folder: Path, name: str, array: np.ndarray[Any, Any]) -> str:
+    path = folder / f"{name}.npy"
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    return path.name
+
+
+def _known(value: object) -> bool:
+    return isinstance(value, (str, int, float, bool, Tensor, np.ndarray))
+
+
+def _as_json(value: object) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, Tensor):
+        return {"tensor": value.tolist(), "dtype": str(value.dtype).removeprefix("torch.")}
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist(), "dtype": str(value.dtype)}
+    return value
+
+
+def _of_json(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        if "tensor" in value:
+            return torch.tensor(value["tensor"], dtype=getattr(torch, value["dtype"]))
+        return np.array(value["array"], dtype=value["dtype"])
+    return value
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
