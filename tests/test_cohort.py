@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -98,6 +99,34 @@ def test_the_datalist_carries_key_images_and_label(folder):
     ]
     with pytest.raises(UsageError, match="the part 'test' was asked for"):
         cohort.datalist("test")
+
+
+def test_the_digest_tells_cohorts_apart_and_not_their_places(tiny_cohort, tmp_path):
+    def changed(name, change):
+        place = tmp_path / name
+        shutil.copytree(tiny_cohort, place)
+        change(place)
+        return Cohort.open(place).digest
+
+    def swap(place):
+        fold = json.loads((place / "splits.json").read_text())[0]
+        (place / "splits.json").write_text(
+            json.dumps([{"training": fold["validation"], "validation": fold["training"]}])
+        )
+
+    def rename(place):
+        (place / "dataset.json").write_text((place / "dataset.json").read_text().replace('"small"', '"tiny"'))
+
+    def regrid(place):
+        path = place / "imagesTr" / "case0_day0_0000.nii.gz"
+        write_volume(path, Volume(np.zeros((4, 4, 4), np.uint8), np.eye(4)))
+
+    same = Cohort.open(tiny_cohort).digest
+    assert len(same) == 16
+    assert changed("copy", lambda _: None) == same
+    others = {changed(change.__name__, change) for change in (swap, rename, regrid)}
+    others.add(changed("no folds", lambda place: (place / "splits.json").unlink()))
+    assert len({same, *others}) == 5
 
 
 def remove(*names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -87,6 +88,18 @@ class Cohort:
         """The number of image channels."""
         return len(self.channel_names)
 
+    @property
+    def digest(self) -> str:
+        """A hexadecimal word that differs where keys, patients, sizes, label table, channels or folds do.
+
+        It does not look at voxels: two runs with the same word were asked the same question of equally shaped files.
+        """
+        columns = ("key", "patient", "session", "shape", "spacing_mm", "orientation")
+        table = [[row.to_csv()[column] for column in columns] for row in self.rows.values()]
+        folds = [[fold.training, fold.validation] for fold in self.folds()] if self._splits.is_file() else []
+        content = [table, sorted(self.labelled), self.labels.digest, self.channel_names, folds]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
     def patient(self, key: str) -> str:
         """The patient of a case."""
         return self._row(key).patient
@@ -108,7 +121,7 @@ class Cohort:
         Raises:
             CohortError: no splits.json, or a split that is wrong; the message says which.
         """
-        path = self.folder / "splits.json"
+        path = self._splits
         if not path.is_file():
             raise CohortError(f"{self.folder} has no splits.json; write it with `volseg split {self.folder}`")
         folds = read_splits(path)
@@ -177,6 +190,10 @@ class Cohort:
             row.along_ras([n * mm for n, mm in zip(row.shape, row.spacing_mm, strict=True)]) for row in self._measured()
         ]
         return [round(statistics.median(size[axis] for size in sizes_mm) / spacing_mm[axis]) for axis in range(3)]
+
+    @property
+    def _splits(self) -> Path:
+        return self.folder / "splits.json"
 
     def _measured(self) -> list[CaseRow]:
         return [row for row in self.rows.values() if row.key in self.labelled] or list(self.rows.values())

@@ -8,13 +8,16 @@ from volseg.training.deep_supervision import DeepSupervision
 from volseg.training.dice import VolumetricDice, better
 from volseg.training.gradients import Gradients
 from volseg.training.loss import bce, dice_bce, dice_ce, dice_focal, tversky
+from volseg.training.order import Order
 from volseg.training.parameter_groups import parameters
 from volseg.training.patience import Patience
 from volseg.training.pictures import Pictures
 from volseg.training.progress import Progress
+from volseg.training.ranks import distributed, join, leave, rank_device
 from volseg.training.resume import Resume
 from volseg.training.schedule import constant, multi_step, one_cycle, polynomial, warmup_cosine
 from volseg.training.seeds import Seeds
+from volseg.training.stopwatch import Stopwatch
 
 __all__ = [
     "Average",
@@ -22,11 +25,13 @@ __all__ = [
     "Checkpoints",
     "DeepSupervision",
     "Gradients",
+    "Order",
     "Patience",
     "Pictures",
     "Progress",
     "Resume",
     "Seeds",
+    "Stopwatch",
     "VolumetricDice",
     "bce",
     "better",
@@ -35,11 +40,15 @@ __all__ = [
     "dice_bce",
     "dice_ce",
     "dice_focal",
+    "distributed",
+    "join",
+    "leave",
     "loader_workers",
     "multi_step",
     "one_cycle",
     "parameters",
     "polynomial",
+    "rank_device",
     "tversky",
     "warmup_cosine",
 ]

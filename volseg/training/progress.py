@@ -10,6 +10,8 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from volseg.training.stopwatch import Stopwatch
+
 logger = logging.getLogger("volseg.training")
 
 
@@ -21,11 +23,13 @@ class Progress:
     Args:
         evaluator: the engine whose key metric is shown, or None.
         every: epochs between lines where there is no terminal.
+        stopwatch: tells where the network waits for data too long.
     """
 
-    def __init__(self, evaluator: Engine | None = None, *, every: int = 5) -> None:
+    def __init__(self, evaluator: Engine | None = None, *, every: int = 5, stopwatch: Stopwatch | None = None) -> None:
         self.evaluator = evaluator
         self.every = every
+        self.stopwatch = stopwatch
         self._losses: list[float] = []
         self._started = 0.0
         self._epochs_before = 0
@@ -79,9 +83,9 @@ class Progress:
             seconds = time.monotonic() - self._started
             left = seconds / (epoch - before) * (last - epoch)
             logger.info(
-                "epoch %d/%d  loss %.3f  Dice %s%s  %s elapsed, %s left",
+                "epoch %d/%d  loss %.3f  Dice %s%s  %s elapsed, %s left%s",
                 *(epoch, last, sum(self._losses) / len(self._losses), self._dice(), self._regions()),
-                *(_clock(seconds), _clock(left)),
+                *(_clock(seconds), _clock(left), self._complaint()),
             )
         self._losses.clear()
 
@@ -98,6 +102,10 @@ class Progress:
         name = f"{self.evaluator.state.key_metric_name}_"
         values = {key.removeprefix(name): v for key, v in self.evaluator.state.metrics.items() if key.startswith(name)}
         return f"  [{', '.join(f'{region} {value:.3f}' for region, value in values.items())}]" if values else ""
+
+    def _complaint(self) -> str:
+        complaint = self.stopwatch.complaint if self.stopwatch is not None else ""
+        return f"  {complaint}" if complaint else ""
 
     def _stop(self, _: Engine) -> None:
         if self._bar is not None:
