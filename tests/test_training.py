@@ -46,12 +46,16 @@ def test_mean_dice_owns_emptiness() -> None:
         (
             [masks([1, 1, 0, 0], [0, 0, 0, 0]), masks([0, 0, 0, 0], [0, 0, 0, 0])],
             [masks([0, 1, 0, 0], [0, 0, 0, 0]), masks([1, 1, 0, 0], [0, 0, 0, 0])],
+            ["case1", "case2"],
         )
     )
     regions = metric.by_region()
     assert regions["a"] == pytest.approx((2 / 3 + 0) / 2)  # the second case is missed
     assert math.isnan(regions["b"])  # in no case: no number
     assert metric.compute() == pytest.approx(1 / 3)
+    # A case that comes again, as where several processes come out even by sharing it, counts once.
+    metric.update(([masks([1, 0, 0, 0], [0, 0, 0, 0])], [masks([0, 1, 0, 0], [0, 0, 0, 0])], ["case2"]))
+    assert metric.by_region()["a"] == pytest.approx(1 / 3)
     metric.reset()
     assert math.isnan(metric.compute())
 
@@ -59,7 +63,7 @@ def test_mean_dice_owns_emptiness() -> None:
 def test_the_metric_tells_each_region() -> None:
     engine = Engine(lambda *_: ([torch.ones(2, 2, 2, 2, dtype=torch.bool)],) * 2)
     VolumetricDice(EXCLUSIVE).attach(engine, "dice")
-    engine.run([0])
+    engine.run([[{"key": "case1"}]])
     assert engine.state.metrics == {"dice": 1.0, "dice_a": 1.0, "dice_b": 1.0}
 
 

@@ -65,8 +65,17 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
         if cache == "disk" and cache_dir is None:
             raise UsageError("--cache disk needs a folder; name it with --cache_dir")
         self.folder = Path(cache_dir).expanduser() if cache == "disk" and cache_dir is not None else None
+        # What the random transforms draw from, with the case's number; None: they go on from case to case.
+        self.epoch_seed: tuple[int, int] | None = None
         self._made = 0
         super().__init__(data, transform, num_workers=num_workers, progress=False, copy_cache=False)
+
+    def _transform(self, index: int) -> Any:  # noqa: ANN401 - an item, or a list of crops
+        """One case, whose random transforms are seeded first where there is a seed."""
+        if self.epoch_seed is not None:
+            seed = np.random.SeedSequence([*self.epoch_seed, index]).generate_state(1)
+            self.transform.set_random_state(seed=int(seed[0]))
+        return super()._transform(index)
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> Sequence[Any]:
         """Preprocess all cases in threads, with a line now and then; what MONAI calls to build the cache."""

@@ -22,27 +22,34 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
     (MONAI's DiceMetric aggregates to 0 where every case is empty.) Beside the mean, `engine.state.metrics` gets one
     value a region, `NAME_REGION`.
 
+    Processes that train together share the cases; one that two of them took to come out even counts once.
+
     Args:
         labels: the label table.
-        output_transform: gives (predictions, references), lists of bool masks (R, X, Y, Z).
+        output_transform: gives (predictions, references), lists of bool masks (R, X, Y, Z); the keys stand in the batch.
     """
 
     def __init__(self, labels: LabelTable, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
         self.labels = labels
-        self._scores: list[list[float]] = []
+        self._scores: dict[str, list[float]] = {}
         super().__init__(output_transform)
 
     def reset(self) -> None:
         """Forget all cases."""
-        self._scores = []
+        self._scores = {}
 
-    def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
+    def iteration_completed(self, engine: Engine) -> None:
+        """Add the cases of a batch, which MONAI has taken apart."""
+        keys = [str(item["key"]) for item in engine.state.batch]
+        self.update((*self._output_transform(engine.state.output), keys))
+
+    def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor], Sequence[str]]) -> None:
         """Add cases."""
-        for prediction, reference in zip(*output, strict=True):
+        for prediction, reference, key in zip(*output, strict=True):
             axes = tuple(range(1, prediction.ndim))
             both = (prediction & reference).sum(axes).double()
             sizes = prediction.sum(axes).double() + reference.sum(axes).double()
-            self._scores.append((2 * both / sizes).tolist())  # 0 / 0 is NaN: empty in both
+            self._scores[key] = (2 * both / sizes).tolist()  # 0 / 0 is NaN: empty in both
 
     def compute(self) -> float:
         """The mean over regions; NaN where no region was there at all."""
@@ -53,8 +60,10 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
         """Mean Dice of each region over the cases that have it."""
         scores = self._scores
         if idist.get_world_size() > 1:
-            scores = [row for part in idist.all_gather(scores) for row in part]
-        table = torch.tensor(scores, dtype=torch.float64).reshape(-1, len(self.labels.names))
+            scores = {key: row for part in idist.all_gather(scores) for key, row in part.items()}
+        table = torch.tensor([scores[key] for key in sorted(scores)], dtype=torch.float64).reshape(
+            -1, len(self.labels.names)
+        )
         return dict(zip(self.labels.names, table.nanmean(dim=0).tolist(), strict=True))
 
     def completed(self, engine: Engine, name: str) -> None:

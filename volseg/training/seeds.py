@@ -10,14 +10,18 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 
+from volseg.training.cached_dataset import CachedDataset
+from volseg.training.order import Order
+
 
 class Seeds:
     """Seed every generator anew as an epoch starts; a handler for a trainer of MONAI.
 
-    Python's, NumPy's and torch's generators and those of the data set's transforms start from (seed, epoch, rank). An
-    epoch then depends on what came before through weights and optimizer only. The data loader makes its iterator after
-    the epoch has started, and workers take their seeds from torch's generator as they start; those that outlive an
-    epoch (`persistent_workers`) do not, so a resumed run with them draws other crops.
+    Python's, NumPy's and torch's generators start from (seed, epoch, rank), `Order` from (seed, epoch) and the random
+    transforms of a `CachedDataset`, case by case, from (seed, epoch, case), whichever process takes it; those of other
+    data sets from (seed, epoch, rank). An epoch then depends on what came before through weights and optimizer only.
+    The data loader makes its iterator and its workers after the epoch has started; workers that outlive an epoch
+    (`persistent_workers`) know nothing of the next, so a resumed run with them draws other crops.
 
     Args:
         seed: None leaves the generators alone.
@@ -37,4 +41,11 @@ class Seeds:
         random.seed(for_python)
         np.random.seed(for_numpy)  # noqa: NPY002 - transforms of others may draw from the global generator
         torch.manual_seed(for_torch)
-        set_rnd(getattr(engine.data_loader, "dataset", None), for_transforms)
+        dataset = getattr(engine.data_loader, "dataset", None)
+        if isinstance(dataset, CachedDataset):
+            dataset.epoch_seed = (self.seed or 0, engine.state.epoch)
+        else:
+            set_rnd(dataset, for_transforms)
+        order = getattr(engine.data_loader, "batch_sampler", None)
+        if isinstance(order, Order):
+            order.epoch = engine.state.epoch

@@ -1,0 +1,108 @@
+"""What a bundle that MONAI runs was set to: the config behind the running code, its values, and what differs from file."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from volseg.bundle import config
+from volseg.errors import BundleError
+
+# Ids that are no settings: what MONAI imports and runs, and its metadata.
+_NO_SETTINGS = {"imports", "initialize", "training", "evaluating", "finalize", "run", "_meta_", "_workflow_"}
+
+
+class Settings:
+    """The settings of one run, read from MONAI's ConfigParser as its parts are built.
+
+    Args:
+        parser: after its config was changed by the user's overrides.
+    """
+
+    def __init__(self, parser: ConfigParser) -> None:
+        self.parser = parser
+
+    @classmethod
+    def running(cls) -> Settings | None:
+        """Those of the config that is just building the caller, or None where no bundle does.
+
+        MONAI tells a part nothing of the config that it stands in, whether `volseg train`, `monai.bundle run` or
+        another program reads it; but the parser is among the callers of whatever the parser builds.
+        """
+        frame = inspect.currentframe()
+        while frame is not None:
+            parser = frame.f_locals.get("self")
+            if isinstance(parser, ConfigParser):
+                return cls(parser)
+            frame = frame.f_back
+        return None
+
+    def values(self) -> dict[str, Any]:
+        """Every setting at the top of the config with the value that it came to, as JSON knows it."""
+        found = {}
+        for name, raw in self.parser.get().items():
+            known, value = _as_json(self.parser.ref_resolver.resolved_content.get(name, raw))
+            if known and name not in _NO_SETTINGS and not _is_reference(value):
+                found[name] = value
+        return found
+
+    def given(self) -> dict[str, Any]:
+        """What differs from the bundle's own train.json: ids, `#` between levels, and what was given for them."""
+        root = self.values().get("bundle_root")
+        try:
+            own = ConfigParser.load_config_file(str(config(Path(str(root)), "train.json")))
+        except (BundleError, ValueError, OSError):
+            return {}
+        before, now = _leaves(own), _leaves(self.parser.get())
+        return {
+            name: value
+            for name, value in now.items()
+            if name.partition("#")[0] not in {*_NO_SETTINGS, "bundle_root"} and before.get(name, _ABSENT) != value
+        }
+
+    def config(self) -> dict[str, Any]:
+        """The whole config with these values in their places: it can be run again, from anywhere."""
+        whole = {name: copy.deepcopy(raw) for name, raw in self.parser.get().items() if not name.startswith("_")}
+        return {**whole, **{name: value for name, value in self.values().items() if name in whole}}
+
+
+_ABSENT = object()
+
+
+def _is_reference(value: object) -> bool:
+    """Whether MONAI has not yet evaluated a value."""
+    return isinstance(value, str) and value.startswith(("$", "@", "%"))
+
+
+def _as_json(value: object) -> tuple[bool, Any]:
+    """Whether a value is a plain setting, and what JSON has for it."""
+    if isinstance(value, (torch.device, Path)):
+        return True, str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return True, str(value)
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return True, value
+    if isinstance(value, (list, tuple)):
+        parts = [_as_json(one) for one in value]
+        return all(known for known, _ in parts), [one for _, one in parts]
+    return False, None
+
+
+def _leaves(raw: object, prefix: str = "") -> dict[str, Any]:
+    """The lowest ids of a config with their values, spelled as in a file: MONAI writes `::` for `#` in what it parses."""
+    if isinstance(raw, Mapping):
+        items = [(str(name), value) for name, value in raw.items()]
+    elif isinstance(raw, list) and any(isinstance(one, (Mapping, list)) for one in raw):
+        items = [(str(number), value) for number, value in enumerate(raw)]
+    else:
+        value = json.loads(json.dumps(raw, default=str).replace("::", "#"))
+        return {prefix.removesuffix("#"): value}
+    return {id_: leaf for name, value in items for id_, leaf in _leaves(value, f"{prefix}{name}#").items()}
