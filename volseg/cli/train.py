@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 def train(
     context: typer.Context,
     bundle: str = typer.Argument(help="Name in bundles/, or folder."),
-    config_file: list[Path] = typer.Option([], help="A further config laid over train.json; may be repeated."),
+    config_file: list[Path] = typer.Option(
+        [], "--config-file", "--config_file", help="A further config laid over train.json; may be repeated."
+    ),
     dry: bool = typer.Option(False, help="Check everything and stop before training."),
 ) -> None:
     """Check a bundle and its cohort, then train. Any setting of train.json can be given: --max_epochs 100.
