@@ -4,8 +4,8 @@
 
 The held-out cases are predicted as they are, and damaged on purpose: not at all, noise, blur, bias field, rotation, an
 empty slab by turns, with a strength drawn by a fixed seed. For each measure Spearman's rho with the true mean Dice is
-printed, a 95 % interval (percentile bootstrap over cases), and its p-value; positive is right. Some measures need the
-network again: for the input mirrored right to left (it must have been trained so, as in
+printed, a 95 % interval (percentile bootstrap over cases), and its p-value; positive is right. For images as they are,
+some measures need the network again: for the input mirrored right to left (it must have been trained so, as in
 `scripts/benchmarks/hippocampus.sh`), shifted by two voxels, with noise, and with other gamma. `cases.csv` in the output
 holds every number.
 
@@ -101,12 +101,15 @@ def perturbed(image: torch.Tensor) -> dict[str, tuple[torch.Tensor, Callable[[to
     }
 
 
-def outputs(predictor: Predictor, path: Path, labels: LabelTable) -> dict[str, tuple[Probabilities, Masks]]:
+def outputs(
+    predictor: Predictor, path: Path, labels: LabelTable, *, more: bool
+) -> dict[str, tuple[Probabilities, Masks]]:
     """Probabilities and decision of each region on the image's own grid, by the name of the input."""
     item = predictor.preprocessing({"key": path.name, "image": [str(path)]})
+    inputs = perturbed(item["image"].as_tensor())
     found = {}
     with torch.inference_mode():
-        for name, (image, back) in perturbed(item["image"].as_tensor()).items():
+        for name, (image, back) in inputs.items() if more else list(inputs.items())[:1]:
             logits = back(predictor.inferer(image[None].to(predictor.device), predictor.network)[0].cpu())
             output = {**item, "pred": logits}
             for step in predictor.postprocessing.transforms[:-1]:  # without the decision
@@ -157,6 +160,8 @@ MEASURES: dict[str, Measure] = {
     "mean probability inside": lambda p, m, _: mean([float(q[k].mean()) for q, k in zip(p, m, strict=True) if k.any()]),
     "- entropy a predicted voxel": lambda p, m, _: -float(entropy(p).sum() / max(m.sum(), 1)),
     "- entropy at the surface": lambda p, m, _: -at_surface(p, m),
+}
+PERTURBED: dict[str, Measure] = {
     "Dice with the mirrored": lambda _, m, more: agreement(m, more["mirrored"][1]),
     "expected Dice, mean with the mirrored": lambda p, m, more: expected((p + more["mirrored"][0]) / 2, m),
     "Dice with 6 perturbed": lambda _, m, more: mean([agreement(m, k) for _, k in more.values()]),
@@ -187,14 +192,15 @@ def measured(cohort: Cohort, predictor: Predictor, folder: Path, *, fold: int, d
     place = {case.key: (number, case) for number, case in enumerate(listed)}
     rows = []
     for key in keys:
-        more = outputs(predictor, paths[key], cohort.labels)
+        more = outputs(predictor, paths[key], cohort.labels, more=not damage)
         probabilities, masks = more.pop("as it is")
+        measures = MEASURES if damage else {**MEASURES, **PERTURBED}
         number, case = place[key]
         rows.append(
             {
                 "key": key,
                 "dice": np.mean([row.dice for row in scores if row.key == key and row.dice is not None]),
-                **{name: measure(probabilities, masks, more) for name, measure in MEASURES.items()},
+                **{name: measure(probabilities, masks, more) for name, measure in measures.items()},
                 "- score of the checks": -case.score,
                 "place in the list": number,
                 "alarm": case.alarm,
