@@ -14,6 +14,7 @@ from volseg.training.patience import Patience
 from volseg.training.pictures import Pictures
 from volseg.training.progress import Progress
 from volseg.training.ranks import distributed, join, leave, rank_device
+from volseg.training.record import Record
 from volseg.training.resume import Resume
 from volseg.training.schedule import constant, multi_step, one_cycle, polynomial, warmup_cosine
 from volseg.training.seeds import Seeds
@@ -29,6 +30,7 @@ __all__ = [
     "Patience",
     "Pictures",
     "Progress",
+    "Record",
     "Resume",
     "Seeds",
     "Stopwatch",

@@ -41,10 +41,20 @@ def cache_bytes(cohort: Cohort, *, fold: int, spacing_mm: Sequence[float], roi_s
     return voxels * a_voxel + len(sides.training) * cohort.labels.channels * _BYTES_A_POSITION
 
 
-def choose_cache(cache: str, cohort: Cohort, *, fold: int, spacing_mm: Sequence[float], roi_size: Sequence[int]) -> str:
+def choose_cache(
+    cache: str, cohort: Cohort, *, fold: int, spacing_mm: Sequence[float], roi_size: Sequence[int], tell: bool = True
+) -> str:
     """`memory` or `disk` as given; for `auto`, memory where both sides of the fold fit into 70 % of what is free.
 
     Each process of a training on several GPUs of one machine keeps cases of its own in memory; files are shared.
+
+    Args:
+        cache: `auto`, `memory` or `disk`.
+        cohort: as in `cache_bytes`, and so are
+        fold: the number,
+        spacing_mm: the grid, and
+        roi_size: the window.
+        tell: log what `auto` chose, and why.
 
     Raises:
         UsageError: another word.
@@ -55,11 +65,12 @@ def choose_cache(cache: str, cohort: Cohort, *, fold: int, spacing_mm: Sequence[
     needed = cache_bytes(cohort, fold=fold, spacing_mm=spacing_mm, roi_size=roi_size) * processes_here()
     available = available_bytes()
     chosen = "memory" if available is None or needed <= _CACHE_SHARE * available else "disk"
-    logger.info(
-        "preprocessed cases are kept %s: they take %.2f GiB, and %s GiB of memory are free",
-        *("in memory" if chosen == "memory" else "on disk", needed / GIB),
-        "?" if available is None else f"{available / GIB:.1f}",
-    )
+    if tell:
+        logger.info(
+            "preprocessed cases are kept %s: they take %.2f GiB, and %s GiB of memory are free",
+            *("in memory" if chosen == "memory" else "on disk", needed / GIB),
+            "?" if available is None else f"{available / GIB:.1f}",
+        )
     return chosen
 
 

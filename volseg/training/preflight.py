@@ -8,21 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from volseg.bundle import axis_divisors, grow_roi
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, UsageError, VolsegError
 from volseg.inference import check_device, root_error
+from volseg.training.average import Average
 from volseg.training.capacity import (
     GIB,
     available_bytes,
     cache_bytes,
-    check_cache,
     check_disk,
     check_memory,
     check_shared_memory,
     choose_cache,
     processes_here,
 )
+from volseg.training.gradients import Gradients
 from volseg.training.mapped_case import size_bytes
 from volseg.training.trial import try_window
 
@@ -81,7 +84,10 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
 
     check_device(value("device"))  # first: other settings follow from it
     leasts = {"max_epochs": 1, "batch_size": 1, "crops_per_case": 1, "val_interval": 1, "loader_workers": 0}
+    leasts |= {"accumulate": 1, "patience": 0, "keep": 1}
     for name, least in leasts.items():
+        if name not in parser.get():
+            continue
         number = value(name)
         if not isinstance(number, int) or number < least:
             raise UsageError(f"--{name} is {number!r}, expected a whole number of at least {least}")
@@ -89,6 +95,10 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
     if not isinstance(rate, (int, float)) or not 0 < rate < 10:
         raise UsageError(f"--learning_rate is {rate!r}, expected a number above 0, such as 0.001")
     value("train#inferer")  # knows the precisions
+    if "clip_norm" in parser.get():
+        Gradients(clip_norm=value("clip_norm"))  # knows what it takes
+    if "ema_decay" in parser.get():
+        Average(nn.Identity(), decay=value("ema_decay"))
     cohort: Cohort = value("cohort")
     fold = cohort.fold(value("fold"))
     if not fold.training or not fold.validation:
@@ -134,8 +144,7 @@ def _check_space(
 ) -> tuple[int, str]:
     """Check memory and disk; returns the bytes of the preprocessed cases and where they are kept."""
     grid = {"fold": value("fold"), "spacing_mm": list(value("spacing_mm")), "roi_size": roi}
-    check_cache(value("cache"))
-    kept = choose_cache(value("cache"), cohort, **grid)
+    kept = choose_cache(value("cache"), cohort, **grid, tell=False)
     needed = cache_bytes(cohort, **grid)
     if kept == "disk":
         folder = Path(value("cache_dir")).expanduser()

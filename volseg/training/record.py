@@ -70,40 +70,47 @@ class Record:
         self._content: dict[str, Any] = {}
         self._losses: list[Tensor] = []
         self._began = 0.0
+        self._elapsed_before = 0.0
+        self._last_to_raise = False
 
     def attach(self, engine: Engine) -> None:
         """Listen to a trainer."""
         if idist.get_rank() > 0:
             return
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.STARTED, self._raise_at_last)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         engine.add_event_handler(Events.COMPLETED, self._complete)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
-        engine.add_event_handler(Events.STARTED, self._let_errors_pass)
 
-    def _let_errors_pass(self, engine: Engine) -> None:
-        """Raise what went wrong once all handlers have seen it: ignite takes an error that is handled for settled."""
+    def _raise_at_last(self, engine: Engine) -> None:
+        """Raise an error after all handlers have seen it: ignite takes one that any handler has seen for settled."""
 
-        def again(error: BaseException) -> None:
+        def again(_: Engine, error: BaseException) -> None:
             raise error
 
-        engine.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: again(error))
+        if not self._last_to_raise:
+            engine.add_event_handler(Events.EXCEPTION_RAISED, again)
+            self._last_to_raise = True
 
-    def _start(self, engine: Engine) -> None:
-        """Before the first epoch of this process, when a resumed trainer already knows where it goes on."""
+    def _start_epoch(self, engine: Engine) -> None:
+        self._start(engine, done=engine.state.epoch - 1)
+
+    def _start(self, engine: Engine, *, done: int) -> None:
+        """Open the record, once; `done` epochs came before: only by now a resumed trainer knows where it goes on."""
         if self._content:
             return
         self._began = time.monotonic()
-        done = engine.state.epoch - (0 if engine.last_event_name == Events.COMPLETED else 1)
         earlier = self._earlier() if done > 0 else None
         if earlier is None:
             set_aside(self.output_dir / "run.json")
-        self._content = self._facts(engine)
+        self._content = self._facts(engine, first_epoch=done + 1)
         if earlier is not None:
             self._content["started"] = earlier["started"]
             self._content["history"] = [row for row in earlier["history"] if row["epoch"] <= done]
             self._content["sessions"] = [*map(_ended, earlier["sessions"]), *self._content["sessions"]]
+            self._elapsed_before = sum(one["seconds"] for one in earlier["sessions"])
         if self.settings is not None:
             _write(self.output_dir / "train.json", json.dumps(self.settings.config(), indent=4) + "\n")
         self._write(engine)
@@ -125,6 +132,7 @@ class Record:
         self._content["history"].append(
             {
                 "epoch": engine.state.epoch,
+                "elapsed_s": round(self._elapsed_before + time.monotonic() - self._began, 3),
                 "loss": _number(torch.stack(self._losses).float().mean()) if self._losses else None,
                 "learning_rate": max(float(group["lr"]) for group in engine.optimizer.param_groups),
                 "data_wait_share": round(self.stopwatch.epoch_share, 4),
@@ -136,17 +144,16 @@ class Record:
         self._write(engine)
 
     def _complete(self, engine: Engine) -> None:
-        self._start(engine)  # a run that was resumed at its end has no epoch
+        self._start(engine, done=engine.state.epoch)  # a run that was resumed at its end has no epoch
         early = engine.state.epoch < engine.state.max_epochs
         self._end(engine, "stopped early" if early else "finished")
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
-        if not self._content or self._content["status"] != "running":
-            return
-        if isinstance(error, KeyboardInterrupt):
-            self._end(engine, "interrupted")
-        else:
-            self._end(engine, "failed", error=str(root_error(error)))
+        if self._content and self._content["status"] == "running":
+            stopped = isinstance(error, KeyboardInterrupt)
+            self._end(engine, "interrupted" if stopped else "failed", error=None if stopped else str(root_error(error)))
+        if not self._last_to_raise:
+            raise error
 
     def _end(self, engine: Engine, status: str, *, error: str | None = None) -> None:
         self._content["status"] = status
@@ -192,7 +199,7 @@ class Record:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _facts(self, engine: Engine) -> dict[str, Any]:
+    def _facts(self, engine: Engine, *, first_epoch: int) -> dict[str, Any]:
         """What is known before the first epoch."""
         values = self.settings.values() if self.settings is not None else {}
         fold_number = int(self.recipe.facts.get("fold", 0))
@@ -222,7 +229,7 @@ class Record:
             },
             "network": self._network(),
             "history": [],
-            "sessions": [{"started": now, "first_epoch": max(1, engine.state.epoch)}],
+            "sessions": [{"started": now, "first_epoch": first_epoch}],
         }
 
     def _network(self) -> dict[str, Any]:

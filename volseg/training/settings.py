@@ -1,4 +1,4 @@
-"""What a bundle that MONAI runs was set to: the config behind the running code, its values, and what differs from file."""
+"""What a bundle was set to when MONAI runs it: the config behind the running code, its values, and the user's part."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _as_json(value: object) -> tuple[bool, Any]:
 
 
 def _leaves(raw: object, prefix: str = "") -> dict[str, Any]:
-    """The lowest ids of a config with their values, spelled as in a file: MONAI writes `::` for `#` in what it parses."""
+    """The lowest ids of a config with their values, spelled as in a file: what MONAI has parsed has `::` for `#`."""
     if isinstance(raw, Mapping):
         items = [(str(name), value) for name, value in raw.items()]
     elif isinstance(raw, list) and any(isinstance(one, (Mapping, list)) for one in raw):
