@@ -16,7 +16,7 @@ class Patience:
 
     It only compares epochs with that of the evaluator's best metric, so it has no state that a resumed run could lose,
     and processes that share the metric stop together. (ignite's EarlyStopping counts for itself and takes NaN for an
-    improvement.) Place it behind the handlers that validate and resume.
+    improvement.) Place it last, behind the handlers that validate, resume and show progress.
 
     Args:
         evaluator: of MONAI; its `metric_cmp_fn` says what is better.
@@ -42,11 +42,12 @@ class Patience:
 
     def _look(self, engine: Engine) -> None:
         best, epoch = self.evaluator.state.best_metric_epoch, engine.state.epoch
-        if best > 0 and epoch - best >= self.validations * self.every:
+        last = engine.state.max_epochs
+        if best > 0 and epoch < last and epoch - best >= self.validations * self.every:
             logger.info(
                 "stopped after epoch %d of %d: no validation was better than that of epoch %d (%s %.3f), "
                 "%d in a row, which is --patience",
-                *(epoch, engine.state.max_epochs, best, self.evaluator.state.key_metric_name),
+                *(epoch, last, best, self.evaluator.state.key_metric_name),
                 *(self.evaluator.state.best_metric, self.validations),
             )
             engine.terminate()

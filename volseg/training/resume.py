@@ -162,9 +162,10 @@ class Resume:
 
     def _check(self, stored: Mapping[str, Any], engine: Engine) -> None:
         now = json.loads(json.dumps(self._settings(engine), default=str))
-        other = [name for name in now if now[name] != stored.get(name)]
+        before, now = _flat(stored), _flat(now)
+        other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if other:
-            told = "; ".join(f"{name} was {_short(stored.get(name))} and is {_short(now[name])}" for name in other)
+            told = "; ".join(f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}" for name in other)
             raise UsageError(
                 f"{self.path} is of a training with other settings: {told}. "
                 "Resume with the same, or train anew, without --resume"
@@ -179,7 +180,8 @@ class Resume:
 
     def _tell(self, engine: Engine, before: int) -> None:
         epoch, last = engine.state.epoch, engine.state.max_epochs
-        logger.info("%s: epoch %d of %d is done, the training goes on from there", self.path, epoch, last)
+        following = "the training goes on from there" if epoch < last else "nothing is left to do"
+        logger.info("%s: epoch %d of %d is done, %s", self.path, epoch, last, following)
         if last > before:
             logger.warning(
                 "it was planned with %d epochs: the learning rate goes on as in a training of %d epochs, at %.3g, and "
@@ -205,6 +207,15 @@ class Resume:
             "batches of an epoch": engine.state.epoch_length,
             **self.settings,
         }
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """One level of names: {"optimizer": {"lr": 0.1}} is {"optimizer lr": 0.1}."""
+    flat = {}
+    for name, value in settings.items():
+        inner = value if isinstance(value, dict) and value else {}
+        flat.update({f"{name} {key}": content for key, content in inner.items()} or {name: value})
+    return flat
 
 
 def _short(value: object) -> str:

@@ -64,17 +64,18 @@ def train(
         workflow.run()
         workflow.finalize()
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise _disk_error(error) or root_error(error) from error
+        raise _disk_error(error, output_dir) or root_error(error) from error
     if not checkpoint.is_file():
         raise CheckpointError(f"training ended without a checkpoint in {output_dir}; was any validation run?")
     return checkpoint
 
 
-def _disk_error(error: BaseException | None) -> OSError | None:
-    """The error of a disk that cannot be written, if that is what MONAI has wrapped."""
+def _disk_error(error: BaseException | None, output_dir: Path) -> OSError | None:
+    """What to tell of a disk that cannot be written, if that is the error that MONAI has wrapped."""
     while error is not None and not isinstance(error, VolsegError):
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            return error
+            cure = "make room and train again with --resume"
+            return OSError(error.errno, f"{error.strerror} ({cure})", error.filename or str(output_dir))
         error = error.__cause__ or error.__context__
     return None
 

@@ -24,7 +24,7 @@ class Seeds:
     (`persistent_workers`) know nothing of the next, so a resumed run with them draws other crops.
 
     Args:
-        seed: None leaves the generators alone.
+        seed: None leaves the generators alone; only the order of the cases is then known beforehand.
     """
 
     def __init__(self, seed: int | None) -> None:
@@ -32,20 +32,21 @@ class Seeds:
 
     def attach(self, engine: Engine) -> None:
         """Listen to a trainer."""
-        if self.seed is not None:
-            engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
 
     def _seed(self, engine: Engine) -> None:
-        numbers = np.random.SeedSequence([self.seed or 0, engine.state.epoch, idist.get_rank()]).generate_state(4)
+        order = getattr(engine.data_loader, "batch_sampler", None)
+        if isinstance(order, Order):
+            order.epoch = engine.state.epoch
+        if self.seed is None:
+            return
+        numbers = np.random.SeedSequence([self.seed, engine.state.epoch, idist.get_rank()]).generate_state(4)
         for_python, for_numpy, for_torch, for_transforms = map(int, numbers)
         random.seed(for_python)
         np.random.seed(for_numpy)  # noqa: NPY002 - transforms of others may draw from the global generator
         torch.manual_seed(for_torch)
         dataset = getattr(engine.data_loader, "dataset", None)
         if isinstance(dataset, CachedDataset):
-            dataset.epoch_seed = (self.seed or 0, engine.state.epoch)
+            dataset.epoch_seed = (self.seed, engine.state.epoch)
         else:
             set_rnd(dataset, for_transforms)
-        order = getattr(engine.data_loader, "batch_sampler", None)
-        if isinstance(order, Order):
-            order.epoch = engine.state.epoch
