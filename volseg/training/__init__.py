@@ -13,7 +13,7 @@ from volseg.training.parameter_groups import parameters
 from volseg.training.patience import Patience
 from volseg.training.pictures import Pictures
 from volseg.training.progress import Progress
-from volseg.training.ranks import distributed, join, leave, rank_device
+from volseg.training.ranks import SharedLoss, distributed, join, leave, rank, rank_device
 from volseg.training.record import Record
 from volseg.training.resume import Resume
 from volseg.training.schedule import constant, multi_step, one_cycle, polynomial, warmup_cosine
@@ -33,6 +33,7 @@ __all__ = [
     "Record",
     "Resume",
     "Seeds",
+    "SharedLoss",
     "Stopwatch",
     "VolumetricDice",
     "bce",
@@ -50,6 +51,7 @@ __all__ = [
     "one_cycle",
     "parameters",
     "polynomial",
+    "rank",
     "rank_device",
     "tversky",
     "warmup_cosine",

@@ -26,7 +26,7 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
 
     Args:
         labels: the label table.
-        output_transform: gives (predictions, references), lists of bool masks (R, X, Y, Z); the keys stand in the batch.
+        output_transform: gives (predictions, references), lists of bool masks (R, X, Y, Z); keys stand in the batch.
     """
 
     def __init__(self, labels: LabelTable, output_transform: Callable[[Any], Any] = lambda output: output) -> None:

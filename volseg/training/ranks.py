@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
+import ignite.distributed as idist
 import torch
 import torch.distributed as dist
+from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -34,13 +37,45 @@ def rank_device() -> str:
     return f"cuda:{local}"
 
 
+def rank() -> int:
+    """The number of this process among all that train together, from 0; the first one writes and tells.
+
+    >>> rank()
+    0
+    """
+    word = os.environ.get("RANK", "0")
+    return int(word) if word.isdigit() else 0
+
+
 def join(device: str | torch.device) -> None:
-    """Wait for the other processes and form their group: NCCL between GPUs, Gloo between CPUs."""
+    """Wait for the other processes and form their group: NCCL between GPUs, Gloo between CPUs. Only the first logs."""
+    if rank() > 0:
+        logging.getLogger("volseg").setLevel(logging.WARNING)
     kind = torch.device(device).type
     if kind == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+
+
+class SharedLoss:
+    """Give every process the mean of their losses; a handler for MONAI's SupervisedTrainer.
+
+    Place it first: what shows, records or checks the loss then does so for the whole batch, and a loss that is no
+    number stops all processes, where one that stopped alone would leave the others waiting.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a trainer, where there are several processes."""
+        if idist.get_world_size() > 1:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._share)
+
+    def _share(self, engine: Engine) -> None:
+        output = engine.state.output
+        output = output[0] if isinstance(output, list) else output
+        loss = output["loss"]
+        loss = loss.detach() if isinstance(loss, torch.Tensor) else float(loss)
+        output["loss"] = idist.all_reduce(loss) / idist.get_world_size()
 
 
 def leave() -> None:

@@ -1,0 +1,92 @@
+"""Two processes under torchrun train as one that accumulates the gradients of two batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from volseg.errors import UsageError
+from volseg.training import rank_device
+
+BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+# One tiny network after another; what the JSON calls its width.
+TINY = {
+    "swinunetr": ("--window_size", "2"),
+    "unetr": ("--feature_size", "4", "--hidden_size", "24", "--mlp_dim", "24", "--num_heads", "2"),
+    "unet": ("--width", "4"),
+    "dense_unet": ("--growth_rate", "4"),
+    "segformer": (),
+}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Four training scans and two for validation."""
+    folder = tmp_path_factory.mktemp("many")
+    volseg = [sys.executable, "-c", "import sys; from volseg.cli import main; sys.exit(main())"]
+    for words in (
+        ("phantom", "raw", "--patients", "6", "--days", "1"),
+        ("convert", "uw_madison", "raw", "cohort", "--folds", "3"),
+    ):
+        subprocess.run([*volseg, *words], cwd=folder, check=True, capture_output=True)
+    return folder / "cohort"
+
+
+def train(name, cohort, output_dir, *, processes, more=()):
+    files = [BUNDLES / name / "train.json"]
+    start = [sys.executable, "-m", "monai.bundle"]
+    if processes > 1:
+        files.append(BUNDLES / name / "multi_gpu_train.json")
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        start += ["-m", "monai.bundle"]
+    words = [
+        *(*start, "run", "training", "--config_file", str([str(file) for file in files])),
+        *("--dataset_dir", str(cohort), "--output_dir", str(output_dir), "--max_epochs", "2", "--val_interval", "1"),
+        *("--roi_size", "[64,32,32]", "--crops_per_case", "1", "--precision", "fp32", "--device", "cpu"),
+        *("--lr_scheduler#_target_", "volseg.training.constant", *TINY[name], *more),
+    ]
+    if processes > 1:
+        words.remove("--device")
+        words.remove("cpu")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in BUNDLES.glob("*/multi_gpu_train.json")))
+def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(name, cohort, tmp_path):
+    train(name, cohort, tmp_path / "one", processes=1, more=("--accumulate", "2"))
+    told = train(name, cohort, tmp_path / "two", processes=2)
+    assert told.count("epoch 2/2") == 1  # the second process is silent
+    events = [len(list((tmp_path / run).glob("events.out.tfevents.*"))) for run in ("one", "two")]
+    assert events[0] == events[1]
+    histories = [json.loads((tmp_path / run / "run.json").read_text())["history"] for run in ("one", "two")]
+    for one, two in zip(*histories, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert two["dice"] == pytest.approx(one["dice"], abs=1e-3)
+        assert two["regions"] == pytest.approx(one["regions"], abs=1e-3)
+    one, two = (torch.load(tmp_path / run / "model.pt", weights_only=True)["model"] for run in ("one", "two"))
+    assert list(one) == list(two)
+
+
+def test_it_must_be_started_by_torchrun(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(UsageError, match=r"start them with torchrun --standalone --nproc_per_node=2 -m monai\.bundle"):
+        rank_device()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match=r"3 processes were started and PyTorch finds 2 GPUs; use --nproc_per_node=2"):
+        rank_device()
