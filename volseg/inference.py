@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from volseg import bundle as bundles
+from volseg.engines import EXPORTED, Engine, TorchEngine, check_precision, choose, runs_bf16
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.recipe import Recipe, read_recipe
 from volseg.uncertainty import Uncertainty, write_uncertainty
 from volseg.volume import Volume, atomic, write_volume
-from volseg.worklist import check_output, find_inputs
+from volseg.worklist import check_output, count_windows, find_inputs
 
 __all__ = [
     "MixedPrecision",
@@ -28,6 +29,7 @@ __all__ = [
     "Predictor",
     "check_device",
     "check_output",
+    "count_windows",
     "find_inputs",
     "root_error",
     "sliding_window",
@@ -52,18 +54,13 @@ class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
     """
 
     def __init__(self, inferer: Inferer, *, precision: str = "auto") -> None:
-        if precision not in ("auto", "fp32", "bf16"):
-            raise VolsegError(f"precision {precision!r} was asked for, expected auto, fp32 or bf16")
+        check_precision(precision)
         self.inferer = inferer
         self.precision = precision
 
     def bf16(self, device: torch.device) -> bool:
         """Whether the network runs in bfloat16 on the device."""
-        if self.precision != "auto":
-            return self.precision == "bf16"
-        if device.type == "cuda":
-            return torch.cuda.get_device_capability(device) >= (8, 0)
-        return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+        return runs_bf16(device, precision=self.precision)
 
     def __call__(
         self,
@@ -119,16 +116,22 @@ class Predictor:
     Attributes:
         network: in evaluation mode, on `device`.
         preprocessing, inferer, postprocessing: the bundle's own; the last one gives `pred` as a label map.
-        recipe: what the checkpoint says of itself.
+        checkpoint: the file that was read.
+        recipe: what it says of itself.
         device: where the network runs.
+        engine: what computes the logits of windows; the network in PyTorch at first, see `with_engine`.
+        exported: the network for OpenVINO, where the bundle was packed with it.
     """
 
     network: nn.Module
     preprocessing: Compose
     inferer: Inferer
     postprocessing: Compose
+    checkpoint: Path
     recipe: Recipe
     device: torch.device
+    engine: Engine
+    exported: Path | None = None
 
     @classmethod
     def from_bundle(
@@ -158,8 +161,8 @@ class Predictor:
         parser = ConfigParser()
         parser.read_config(str(bundles.config(folder, "inference.json")))
         parser.update({"bundle_root": str(folder), "output_dir": None, **dict(overrides or {})})
-        if checkpoint is not None:
-            parser.update({"checkpoint": str(checkpoint)})
+        if checkpoint is not None:  # a packed bundle states the recipe of its own one in words
+            parser.update({"checkpoint": str(checkpoint), "recipe": "$volseg.recipe.read_recipe(@checkpoint)"})
         if device is not None:
             parser.update({"device": str(check_device(device))})
         path = Path(parser.get_parsed_content("checkpoint"))
@@ -174,7 +177,29 @@ class Predictor:
             network.load_state_dict(state["model"])
         except (KeyError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not fit the network of {folder.name}; name its own bundle") from error
-        return cls(network.eval(), before, inferer, after, recipe, torch.device(place))
+        place = torch.device(place)
+        engine = TorchEngine(network.eval(), device=place, precision=getattr(inferer, "precision", "fp32"))
+        exported = folder / EXPORTED
+        own = checkpoint is None and exported.is_file()
+        return cls(network, before, inferer, after, path, recipe, place, engine, exported if own else None)
+
+    def with_engine(self, name: str, *, windows: int | None = None) -> Predictor:
+        """The same predictor with another engine, in the precision of its inferer; says in the log which one it is.
+
+        Args:
+            name: auto, torch or openvino, as in `volseg.engines.choose`.
+            windows: how many are to come, if known: with few of them `auto` makes no trial.
+        """
+        engine = choose(
+            self.network,
+            name=name,
+            window=(len(self.recipe.channel_names), *self.recipe.roi_size),
+            device=self.device,
+            precision=getattr(self.inferer, "precision", "fp32"),
+            windows=windows,
+            exported=self.exported,
+        )
+        return replace(self, engine=engine)
 
     def predict(self, images: Sequence[str | Path], *, key: str) -> Prediction:
         """The label map of one case and how sure of it the network is.
@@ -189,7 +214,7 @@ class Predictor:
         try:
             item = self.preprocessing({"key": key, "image": [str(path) for path in images]})
             with torch.inference_mode():
-                item["pred"] = self.inferer(item["image"][None].to(self.device), self.network)[0].to("cpu")
+                item["pred"] = self.inferer(item["image"][None].to(self.device), self.engine)[0].to("cpu")
                 item = self.postprocessing(item)
         except (RuntimeError, ValueError) as error:
             raise root_error(error).of_case(key) from error

@@ -1,12 +1,17 @@
-"""The cases that are to be predicted, from what a user names; and where their predictions must not go."""
+"""The cases that are to be predicted, from what a user names; how much work they are, and where results must not go."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from volseg.cohort import Cohort
-from volseg.errors import UsageError
+from volseg.errors import UsageError, VolsegError
+from volseg.geometry import spacing_mm
+from volseg.volume import read_grid
 
 
 def find_inputs(
@@ -45,6 +50,43 @@ def find_inputs(
     if path.is_file() and channels > 1:
         raise UsageError(f"the network takes {channels} channels; name the folder that holds KEY_0000.nii.gz and so on")
     return list(cases.items())
+
+
+def count_windows(
+    cases: Iterable[tuple[str, Sequence[Path]]],
+    *,
+    grid_mm: Sequence[float],
+    roi_size: Sequence[int],
+    overlap: float,
+    enough: int = 5000,
+) -> int:
+    """How many windows a sliding window visits in the cases, from the headers of their files.
+
+    Args:
+        cases: (key, one file a channel); one that cannot be read counts nothing.
+        grid_mm: spacing that volumes are resampled to, along X, Y, Z of the turned axes.
+        roi_size: the window in voxels of that grid.
+        overlap: share of a window that its neighbour covers.
+        enough: stop counting there.
+    """
+    count = 0
+    for _, files in cases:
+        try:
+            shape, affine = read_grid(files[0])
+        except VolsegError:
+            continue
+        world = np.abs(affine[:3, :3]).argmax(axis=0)  # voxel axis -> the axis of the body it runs along
+        sizes = [1.0] * 3
+        for n, mm, axis in zip(shape, spacing_mm(affine), world, strict=False):
+            sizes[axis] = n * mm / grid_mm[axis]
+        steps = [max(1, int(roi * (1 - overlap))) for roi in roi_size]
+        count += math.prod(
+            math.ceil(max(0, round(size) - roi) / step) + 1
+            for size, roi, step in zip(sizes, roi_size, steps, strict=True)
+        )
+        if count >= enough:
+            break
+    return count
 
 
 def check_output(output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]]) -> None:

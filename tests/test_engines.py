@@ -1,0 +1,158 @@
+"""Engines: the same logits whichever computes them, the faster one chosen, and what cannot be is said."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_bundle
+import torch
+from torch import Tensor, nn
+
+from volseg.engines import OpenVinoEngine, TorchEngine, choose, difference, installed
+from volseg.errors import UsageError, VolsegError
+from volseg.inference import Predictor, find_inputs
+from volseg.volume import Volume, read_volume, write_volume
+
+WINDOW = (1, *tiny_bundle.ROI)
+CPU = torch.device("cpu")
+needs_openvino = pytest.mark.skipif(not installed(), reason="openvino is absent")
+
+
+class Slow(nn.Module):
+    """A network that PyTorch waits for; a conversion leaves the wait out."""
+
+    def forward(self, windows: Tensor) -> Tensor:
+        time.sleep(0.2)
+        return 2 * windows + 1
+
+
+class Undecided(nn.Module):
+    """What it computes depends on the image, which a conversion decides once for all images."""
+
+    def forward(self, windows: Tensor) -> Tensor:
+        return 2 * windows if windows.std() > 0.5 else -windows
+
+
+class Foreign(nn.Module):
+    """Leaves PyTorch on its way."""
+
+    def forward(self, windows: Tensor) -> Tensor:
+        return torch.linalg.eigvals(windows.mean((0, 1, 4))[:2, :2]).real.sum() * windows
+
+
+def drawn(count: int = 3) -> Tensor:
+    return torch.randn(count, *WINDOW, generator=torch.Generator().manual_seed(1))
+
+
+@needs_openvino
+def test_openvino_computes_what_the_network_does() -> None:
+    network = tiny_bundle.network()
+    engine = OpenVinoEngine(network, window=WINDOW, precision="fp32")
+    with torch.inference_mode():
+        expected = network(drawn())
+        got = engine(drawn())
+    assert got.dtype == torch.float32
+    assert torch.allclose(got, expected, atol=1e-4)
+    assert (engine.name, engine.precision) == ("openvino", "fp32")
+    with pytest.raises(VolsegError, match=r"compiled for \(1, 32, 16, 16\)"):
+        engine(torch.zeros(1, 1, 16, 16, 16))
+
+
+@needs_openvino
+def test_openvino_tells_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `convert_model` makes an id of the user in the home folder and reports to its makers."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    OpenVinoEngine(tiny_bundle.network(), window=WINDOW)
+    assert not list(tmp_path.iterdir())
+
+
+@needs_openvino
+def test_bf16_is_claimed_only_where_the_cpu_has_it(caplog: pytest.LogCaptureFixture) -> None:
+    import openvino
+
+    engine = OpenVinoEngine(tiny_bundle.network(), window=WINDOW, precision="bf16")
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert engine.precision == "bf16"
+    else:
+        assert engine.precision == "fp32"
+        assert "no bfloat16" in caplog.text
+
+
+def test_pytorch_in_bf16_gives_float32() -> None:
+    network = tiny_bundle.network()
+    engine = TorchEngine(network, device=CPU, precision="bf16")
+    apart, scale = difference(engine, network, window=WINDOW)
+    assert engine(drawn(1)).dtype == torch.float32
+    assert 0 < apart < 0.1 * scale
+
+
+@needs_openvino
+def test_a_saved_network_is_read_and_that_of_another_is_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    network, path = tiny_bundle.network(), tmp_path / "model.xml"
+    OpenVinoEngine(network, window=WINDOW).save(path)
+    assert difference(OpenVinoEngine(network, window=WINDOW, exported=path), network, window=WINDOW)[0] < 1e-4
+    with torch.no_grad():
+        list(network.parameters())[-2].mul_(1.5)
+    engine = choose(network, name="openvino", window=WINDOW, device=CPU, precision="fp32", exported=path)
+    assert "not of this network" in caplog.text
+    assert difference(engine, network, window=WINDOW)[0] < 1e-4
+
+
+@needs_openvino
+def test_the_faster_engine_is_chosen_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert choose(Slow(), name="auto", window=WINDOW, device=CPU).name == "openvino"
+    assert "engine: openvino" in caplog.text
+    assert choose(Slow(), name="torch", window=WINDOW, device=CPU).name == "torch"
+
+
+@needs_openvino
+def test_little_work_is_not_worth_a_trial(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert choose(Slow(), name="auto", window=WINDOW, device=CPU, windows=8).name == "torch"
+    assert "no trial" in caplog.text
+
+
+@needs_openvino
+@pytest.mark.parametrize("network", [Undecided(), Foreign()])
+def test_what_openvino_cannot_do_stays_with_pytorch(network: nn.Module) -> None:
+    assert choose(network, name="auto", window=WINDOW, device=CPU).name == "torch"
+    with pytest.raises(VolsegError, match="use --engine torch"):
+        choose(network, name="openvino", window=WINDOW, device=CPU)
+
+
+def test_what_is_not_installed_or_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny_bundle.network()
+    with pytest.raises(UsageError, match="expected auto, torch, openvino"):
+        choose(network, name="tensorrt", window=WINDOW, device=CPU)
+    with pytest.raises(UsageError, match="runs on the CPU"):
+        choose(network, name="openvino", window=WINDOW, device=torch.device("cuda"))
+    with pytest.raises(VolsegError, match="fp16"):
+        choose(network, name="torch", window=WINDOW, device=CPU, precision="fp16")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert choose(network, name="auto", window=WINDOW, device=CPU).name == "torch"
+    with pytest.raises(UsageError, match=r"pip install 'volseg\[openvino\]'"):
+        choose(network, name="openvino", window=WINDOW, device=CPU)
+
+
+@needs_openvino
+def test_predictions_of_both_engines_agree(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    voxels = (1000 + 100 * rng.normal(size=(40, 36, 20))).astype(np.uint16)
+    write_volume(tmp_path / "images" / "a.nii.gz", Volume(voxels, np.diag([-2.0, -2.0, 3.0, 1.0])))
+    bundle = tiny_bundle.write_bundle(tmp_path / "tiny")
+    checkpoint = tiny_bundle.write_checkpoint(tmp_path / "model.pt")
+    predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, device="cpu", overrides={"precision": "fp32"})
+    label_maps = []
+    for name in ("torch", "openvino"):
+        engine = predictor.with_engine(name)
+        assert engine.engine.name == name
+        assert not engine.predict_to(find_inputs(tmp_path / "images"), tmp_path / name)
+        label_maps.append(read_volume(tmp_path / name / "a.nii.gz").voxels)
+    assert len(np.unique(label_maps[0])) > 1
+    assert np.mean(label_maps[0] == label_maps[1]) > 0.9999
