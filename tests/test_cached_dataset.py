@@ -76,10 +76,12 @@ def test_memory_and_disk_give_the_network_the_same_bits(cohort: Cohort, tmp_path
             assert torch.equal(a, b)
 
 
-def test_worker_processes_draw_the_same_from_memory_and_from_disk(cohort: Cohort, tmp_path: Path) -> None:
-    from_memory, from_disk = crops(make(cohort), workers=2), crops(make(cohort, folder=tmp_path), workers=2)
-    for a, b in zip(from_memory, from_disk, strict=True):
+def test_worker_processes_draw_what_the_training_itself_would(cohort: Cohort, tmp_path: Path) -> None:
+    memory, disk = make(cohort), make(cohort, folder=tmp_path)
+    memory.epoch_seed = disk.epoch_seed = (3, 1)  # as Seeds sets it
+    for a, b, c in zip(crops(memory), crops(memory, workers=2), crops(disk, workers=2), strict=True):
         assert torch.equal(a, b)
+        assert torch.equal(a, c)
 
 
 def test_a_case_is_mapped_and_its_file_cannot_be_changed_through_it(cohort: Cohort, tmp_path: Path) -> None:
@@ -124,13 +126,20 @@ def test_the_log_tells_sizes_and_what_is_left_of_other_settings(
 ) -> None:
     with caplog.at_level(logging.INFO, logger="volseg.training"):
         make(cohort, folder=tmp_path)
+        (settings,) = tmp_path.glob("*/settings.json")
+        os.utime(settings, (0, 0))
         make(cohort, folder=tmp_path, roi=[16, 16, 16])
+        make(cohort, folder=tmp_path)
+        make(cohort, folder=tmp_path)
         make(cohort)
     told = [record.getMessage() for record in caplog.records]
-    assert "3 cases kept in " in told[0]
-    assert "GiB on disk, 3 made" in told[0]
-    assert "also holds" in told[2]
-    assert told[3].startswith("3 cases kept in memory: 0.00 GiB")
+    assert told[0].startswith(f"3 cases kept in {settings.parent}: 0.00 GiB on disk; 0 were there, 3 made in ")
+    assert told[2].endswith(
+        f"that no training has used for a week; 1 of its folders can be removed: {settings.parent.name}"
+    )
+    assert "; 3 were there, 0 made in " in told[3]
+    assert told[5].startswith("3 cases kept in memory: 0.00 GiB")
+    assert len(told) == 6
 
 
 def test_a_damaged_case_is_made_again(cohort: Cohort, tmp_path: Path) -> None:
@@ -190,6 +199,8 @@ def test_every_kind_of_value_comes_back(tmp_path: Path) -> None:
         "number": 3,
         "array": np.arange(6, dtype=np.int16).reshape(2, 3),
         "tensor": torch.tensor([1.5, float("nan")]),
+        "scalar": torch.tensor(2.5),
+        "turned": torch.arange(6.0).reshape(2, 3).T,
         "parts": [torch.arange(3), torch.arange(0), torch.arange(2)],
         "volume": MetaTensor(torch.rand(1, 2, 3, 4), affine=torch.diag(torch.tensor([1.1, 2, 3, 1]).double())),
     }
@@ -198,7 +209,8 @@ def test_every_kind_of_value_comes_back(tmp_path: Path) -> None:
     assert found.keys() == item.keys()
     assert (found["key"], found["number"]) == ("case1", 3)
     assert np.array_equal(found["array"], item["array"])
-    assert torch.equal(found["tensor"], item["tensor"].nan_to_num(9)) is False
+    assert torch.equal(found["scalar"], item["scalar"])
+    assert torch.equal(found["turned"], item["turned"])
     assert torch.equal(found["tensor"].nan_to_num(9), item["tensor"].nan_to_num(9))
     assert [part.tolist() for part in found["parts"]] == [[0, 1, 2], [], [0, 1]]
     assert torch.equal(found["volume"].affine, item["volume"].affine)

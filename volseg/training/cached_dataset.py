@@ -26,6 +26,7 @@ logger = logging.getLogger("volseg.training")
 
 _GIB = 2**30
 _SECONDS_BETWEEN_LINES = 10.0
+_UNUSED_SECONDS = 7 * 24 * 3600
 
 
 class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
@@ -116,9 +117,8 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
         try:
             place.mkdir(parents=True, exist_ok=True)
             clear_abandoned(place)
-            if not (place / "settings.json").is_file():
-                with atomic(place / "settings.json") as partial:
-                    partial.write_text(json.dumps(description, indent=1) + "\n")
+            with atomic(place / "settings.json") as partial:  # written at each use: its time tells when that was
+                partial.write_text(json.dumps(description, indent=1) + "\n")
         except OSError as error:
             raise _storage_error(error, folder) from error
 
@@ -138,14 +138,16 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
 
     def _tell_disk(self, place: Path, total_bytes: int, cases: int, seconds: float) -> None:
         logger.info(
-            "%d cases kept in %s: %.2f GiB on disk, %d made in %.0f s, the others were there",
-            *(cases, place, total_bytes / _GIB, self._made, seconds),
+            "%d cases kept in %s: %.2f GiB on disk; %d were there, %d made in %.0f s",
+            *(cases, place, total_bytes / _GIB, cases - self._made, self._made, seconds),
         )
-        others = [path for path in place.parent.iterdir() if path.is_dir() and path != place]
-        if others:
+        long_ago = time.time() - _UNUSED_SECONDS
+        unused = [path.parent for path in place.parent.glob("*/settings.json") if path.stat().st_mtime < long_ago]
+        if unused:
             logger.info(
-                "%s also holds %.2f GiB of cases for other settings; remove its folders when they are not needed",
-                *(place.parent, sum(map(size_bytes, others)) / _GIB),
+                "%s also holds %.2f GiB that no training has used for a week; %d of its folders can be removed: %s",
+                *(place.parent, sum(map(size_bytes, unused)) / _GIB, len(unused)),
+                ", ".join(path.name for path in unused),
             )
 
 
