@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,19 +24,17 @@ TINY = {
     "dense_unet": ("--growth_rate", "4"),
     "segformer": (),
 }
+ROI = {name: [32, 32, 16] for name in TINY} | {"swinunetr": [64, 32, 32]}
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    """Four training scans and two for validation."""
-    folder = tmp_path_factory.mktemp("many")
-    volseg = [sys.executable, "-c", "import sys; from volseg.cli import main; sys.exit(main())"]
-    for words in (
-        ("phantom", "raw", "--patients", "6", "--days", "1"),
-        ("convert", "uw_madison", "raw", "cohort", "--folds", "3"),
-    ):
-        subprocess.run([*volseg, *words], cwd=folder, check=True, capture_output=True)
-    return folder / "cohort"
+def cohort(tiny_cohort, tmp_path_factory):
+    """Four scans for training; one for validation, which both processes take and which counts once."""
+    folder = tmp_path_factory.mktemp("many") / "cohort"
+    shutil.copytree(tiny_cohort, folder)
+    keys = sorted(path.name.removesuffix(".nii.gz") for path in (folder / "labelsTr").iterdir())
+    (folder / "splits.json").write_text(json.dumps([{"training": keys[:4], "validation": keys[4:]}]))
+    return folder
 
 
 def train(name, cohort, output_dir, *, processes, more=()):
@@ -48,7 +47,7 @@ def train(name, cohort, output_dir, *, processes, more=()):
     words = [
         *(*start, "run", "training", "--config_file", str([str(file) for file in files])),
         *("--dataset_dir", str(cohort), "--output_dir", str(output_dir), "--max_epochs", "2", "--val_interval", "1"),
-        *("--roi_size", "[64,32,32]", "--crops_per_case", "1", "--precision", "fp32", "--device", "cpu"),
+        *("--roi_size", str(ROI[name]), "--crops_per_case", "1", "--precision", "fp32", "--device", "cpu"),
         *("--lr_scheduler#_target_", "volseg.training.constant", *TINY[name], *more),
     ]
     if processes > 1:
