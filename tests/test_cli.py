@@ -22,7 +22,19 @@ def told(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, s
 
 @pytest.mark.parametrize(
     "command",
-    ["phantom", "convert", "check", "split", "train", "predict", "evaluate", "export slicer", "export slices"],
+    [
+        "phantom",
+        "convert",
+        "check",
+        "split",
+        "train",
+        "predict",
+        "evaluate",
+        "export slicer",
+        "export slices",
+        "export dicom-seg",
+        "export rtstruct",
+    ],
 )
 def test_each_command_shows_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, text = told(capsys, *command.split(), "--help")
@@ -57,6 +69,8 @@ def test_a_mistyped_command_or_option_is_wrong_use(capsys: pytest.CaptureFixture
         (("evaluate", "nowhere", "nowhere", "-o", "report"), "there is no folder nowhere"),
         (("export", "slicer", "nowhere"), "nowhere"),
         (("export", "slices", "nowhere", "raw"), "nowhere"),
+        (("export", "rtstruct", "nowhere", "--dicom", "nowhere", "-o", "out"), "nowhere"),
+        (("convert", "dicom", "nowhere", "cohort"), "nowhere"),
     ],
 )
 def test_a_missing_folder_costs_one_line_and_exit_2(

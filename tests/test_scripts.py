@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import inspect
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import monai.bundle
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -30,7 +32,8 @@ from volseg.training.overrides import check_overrides
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "docs/BENCHMARKS.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")),
+    *(ROOT / "docs" / name for name in ("BENCHMARKS.md", "DICOM.md")),
     *sorted(ROOT.glob("bundles/*/docs/README.md")),
 ]
 SHELL = shutil.which("dash") or shutil.which("sh") or "sh"
@@ -246,6 +249,8 @@ def test_a_printed_command_exists(page: Path, line: str) -> None:
         parse_volseg(words[1:])
     elif words[:4] == ["python", "-m", "monai.bundle", "run"]:
         parse_bundle(words[4:])
+    elif words[:3] == ["python", "-m", "monai.bundle"]:
+        parse_monai(words[3], words[4:])
     elif words[0] == "sh":
         assert (ROOT / words[1]).is_file()
         assert sh(words[1], "--help").returncode == 0
@@ -282,6 +287,16 @@ def parse_bundle(words: list[str]) -> None:
     check_overrides(content, {name.removeprefix("--"): value for name, value in given.items()})
 
 
+def parse_monai(command: str, words: list[str]) -> None:
+    """Another command of MONAI: each option is one of its own, or an id of the config or the metadata."""
+    own = inspect.signature(getattr(monai.bundle, command)).parameters
+    net_id, *options = words
+    given = {name.removeprefix("--"): value for name, value in zip(options[::2], options[1::2], strict=True)}
+    content = config(given["config_file"]) | {"_meta_": config(given["meta_file"])}
+    assert net_id in content
+    check_overrides(content, {name: value for name, value in given.items() if name not in own})
+
+
 def config(file: str) -> dict[str, object]:
     content: dict[str, object] = json.loads((ROOT / file).read_text())
     return content
@@ -304,7 +319,7 @@ def test_a_printed_command_that_does_not_exist_would_be_found() -> None:
 
 def test_the_table_of_commands_is_complete() -> None:
     table = (ROOT / "README.md").read_text().partition("## Commands")[2].partition("\n## ")[0]
-    told = {tuple(cell.split()) for cell in re.findall(r"^\| `volseg ([a-z ]+)", table, re.M)}
+    told = {tuple(cell.split()) for cell in re.findall(r"^\| `volseg ([a-z -]+)", table, re.M)}
     root = get_command(app)
     there = set()
     for name, command in root.commands.items():  # type: ignore[attr-defined]

@@ -300,3 +300,16 @@ def test_an_atomic_file_appears_whole_in_a_new_folder_with_the_usual_rights(tmp_
     usual = tmp_path / "usual"
     usual.touch()
     assert os.stat(path).st_mode == os.stat(usual).st_mode  # noqa: PTH116
+
+
+def test_a_changed_byte_anywhere_in_a_gzip_is_a_volume_error(tmp_path):
+    """The stream itself may make no sense, which isal tells with an error of its own."""
+    write_volume(tmp_path / "whole.nii.gz", Volume(VOXELS, AFFINE))
+    whole = (tmp_path / "whole.nii.gz").read_bytes()
+    for at in range(10, len(whole), 3):
+        (tmp_path / "a.nii.gz").write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        for read in (read_volume, read_grid):
+            try:
+                read(tmp_path / "a.nii.gz")
+            except VolumeError:
+                continue

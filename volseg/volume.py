@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ MAX_BYTES = 16 * 2**30
 # Deflate packs at most 1032 bytes into one.
 _MAX_INFLATION = 1032
 _GZIP_LEVEL = 1
+# A list of the files of one DICOM series, see `volseg.sources.dicom_list`.
+SERIES = ".series"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,10 @@ def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
     import nibabel
 
     path = Path(path)
+    if path.suffix == SERIES:
+        from volseg.sources.dicom_list import read_listed
+
+        return [read_listed(path)]
     kind = nibabel.Nifti1Image
     try:
         content = _inflate(path)
@@ -121,6 +127,10 @@ def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
     """Shape and affine (RAS mm) of a NIfTI file from its header alone."""
     import nibabel
 
+    if Path(path).suffix == SERIES:
+        from volseg.sources.dicom_list import listed_grid
+
+        return listed_grid(Path(path))
     try:
         with np.errstate(all="ignore"):
             image: Any = nibabel.load(path)
@@ -190,12 +200,14 @@ def _umask() -> int:
 
 def _unreadable() -> tuple[type[Exception], ...]:
     """What nibabel and the decompressors raise at a damaged file."""
+    from isal.igzip_lib import IsalError
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
     wrong = (ValueError, OverflowError, TypeError, KeyError)  # a header whose numbers make no sense
-    return (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, zlib.error, struct.error, *wrong)
+    squeezed = (cast(type[Exception], IsalError), zlib.error, EOFError, struct.error)  # isal's stub is wrong
+    return (ImageFileError, HeaderDataError, WrapStructError, OSError, *squeezed, *wrong)
 
 
 def _inflate(path: Path) -> bytes:

@@ -11,19 +11,21 @@ import numpy as np
 from volseg.cohort import Cohort
 from volseg.errors import UsageError, VolsegError
 from volseg.geometry import spacing_mm
-from volseg.volume import read_grid
+from volseg.volume import SERIES, read_grid
 
 
 def find_inputs(
-    path: str | Path, *, channels: int = 1, part: str = "all", fold: int = 0
+    path: str | Path, *, channels: int = 1, part: str = "all", fold: int = 0, modality: str | None = None
 ) -> list[tuple[str, list[Path]]]:
     """The cases to predict, each with its key and one file a channel.
 
     Args:
-        path: a NIfTI file; a folder of `KEY.nii.gz`, or of `KEY_0000.nii.gz` and so on; or a cohort.
+        path: a NIfTI file; a folder of `KEY.nii.gz`, or of `KEY_0000.nii.gz` and so on; a cohort; or a folder of DICOM
+            files, each of whose series is a case.
         channels: of the network; a folder's files are grouped by it.
         part: of a cohort, as in `Cohort.part`.
         fold: of a cohort.
+        modality: of a folder of DICOM files, which series; needed where there are several modalities.
 
     Raises:
         UsageError: nothing there.
@@ -35,16 +37,18 @@ def find_inputs(
     if part != "all":
         raise UsageError(f"--part {part} was asked for and {path} is no cohort")
     if path.is_file():
-        files = [path]
+        files = [] if path.suffix == ".dcm" else [path]
     elif path.is_dir():
         files = sorted(file for file in path.iterdir() if _is_nifti(file))
     else:
         raise UsageError(f"there is no file or folder {path}")
     if not files:
-        raise UsageError(f"{path} holds no .nii or .nii.gz file")
+        from volseg.sources.dicom_list import list_series
+
+        files = list_series(path, modality=modality)
     cases: dict[str, list[Path]] = {}
     for file in files:
-        stem = file.name.removesuffix(".gz").removesuffix(".nii")
+        stem = file.name.removesuffix(".gz").removesuffix(".nii").removesuffix(SERIES)
         numbered = len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdigit()
         cases.setdefault(stem[:-5] if numbered else stem, []).append(file)
     if path.is_file() and channels > 1:
@@ -89,13 +93,22 @@ def count_windows(
     return count
 
 
-def check_output(output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]]) -> None:
+def check_output(
+    output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]], *, inputs: Path | None = None
+) -> None:
     """Refuse to write predictions over images or into a cohort, whose files have the same names.
 
+    Args:
+        output_dir: where predictions would go.
+        cases: (key, one file a channel).
+        inputs: what `find_inputs` was given: a folder of DICOM files is no place for predictions either.
+
     Raises:
-        UsageError: the folder holds an image of a case, or is a cohort.
+        UsageError: the folder holds an image of a case, is a cohort, or is the folder of the inputs.
     """
     place = output_dir.resolve()
+    if inputs is not None and inputs.resolve() == place:
+        raise UsageError(f"{output_dir} holds the images; name another folder with -o")
     if any(path.resolve().parent == place for _, images in cases for path in images):
         raise UsageError(f"{output_dir} holds the images, which predictions would replace; name another folder with -o")
     if any((place / images).is_dir() for images in ("imagesTr", "imagesTs")):

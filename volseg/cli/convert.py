@@ -15,6 +15,7 @@ class Kind(str, Enum):
 
     uw_madison = "uw_madison"
     decathlon = "decathlon"
+    dicom = "dicom"
 
 
 def register(app: typer.Typer) -> None:
@@ -23,11 +24,17 @@ def register(app: typer.Typer) -> None:
 
 
 def convert(
-    kind: Kind = typer.Argument(help="uw_madison (slices and RLE) or decathlon (also nnU-Net raw folders)."),
+    kind: Kind = typer.Argument(help="uw_madison (slices and RLE), decathlon (also nnU-Net raw) or dicom."),
     raw: Path = typer.Argument(help="The raw folder; it is only read."),
     cohort: Path = typer.Argument(help="The cohort folder to write, or to go on with."),
     case: list[str] = typer.Option([], help="Only this patient or case; may be repeated (uw_madison)."),
     thickness_mm: float = typer.Option(3.0, help="Distance between slices (uw_madison)."),
+    modality: str | None = typer.Option(None, help="Only CT, MR, PT series (dicom)."),
+    series: str | None = typer.Option(None, help="Only series whose description matches this expression (dicom)."),
+    labels: list[str] = typer.Option([], help="NAME or PATTERN=NAME,...: the regions to take, renamed (dicom)."),
+    key: str = typer.Option("{patient}_{series}", help="Pattern of the case keys (dicom)."),
+    keep_ids: bool = typer.Option(False, "--keep-ids", help="Write patient IDs and file names to tables (dicom)."),
+    secret_file: Path | None = typer.Option(None, help="A file whose text keys the words for patients (dicom)."),
     folds: int = typer.Option(5, min=2, help="Folds of splits.json, grouped by patient."),
     seed: int = typer.Option(0, help="Seed of the split."),
     workers: int = typer.Option(2, min=1, help="Threads."),
@@ -40,10 +47,18 @@ def convert(
     from volseg.sources.uw_madison import UwMadison
 
     source: Source
+    if kind is not Kind.dicom and (modality or series or labels or keep_ids or secret_file):
+        raise UsageError("--modality, --series, --labels, --keep-ids and --secret-file are for dicom folders")
     if kind is Kind.uw_madison:
         source = UwMadison(raw, cases=case or None, thickness_mm=thickness_mm)
     elif case:
-        raise UsageError("--case selects from uw_madison folders; a decathlon folder is converted whole")
+        raise UsageError(f"--case selects from uw_madison folders; a {kind.value} folder is converted whole")
+    elif kind is Kind.dicom:
+        from volseg.sources.dicom import Dicom
+        from volseg.sources.dicom_identity import read_secret
+
+        secret = read_secret(secret_file)
+        source = Dicom(raw, modality=modality, series=series, labels=labels, key=key, keep_ids=keep_ids, secret=secret)
     else:
         source = Decathlon(raw)
     with bar("convert") as progress:

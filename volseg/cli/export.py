@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from volseg.export.dicom_target import Target
+    from volseg.labels import LabelTable
 
 app = typer.Typer(no_args_is_help=True, help="Write predictions or a cohort in the format of another program.")
 
@@ -46,3 +52,68 @@ def slices(
     opened = Cohort.open(cohort)
     write_raw(raw, opened.cases(), opened.labels)
     typer.echo(f"wrote {len(opened.labelled)} scans to {raw}")
+
+
+_PREDICTIONS = typer.Argument(help="A file KEY.nii.gz, or a folder of them.")
+_DICOM = typer.Option(..., help="Folder tree with the series that the predictions were made from.")
+_OUTPUT = typer.Option(..., "-o", "--output", help="Folder; or a file.dcm for a single prediction.")
+_LABELS = typer.Option(None, help="Cohort whose dataset.json names the labels; the one beside PREDICTIONS by default.")
+_KEY = typer.Option("{patient}_{series}", help="Pattern of the keys, as at the conversion.")
+_SECRET = typer.Option(None, help="Secret of the keys, as at the conversion.")
+
+
+@app.command("dicom-seg", epilog="Example: volseg export dicom-seg data/predictions --dicom data/dicom -o data/seg")
+def dicom_seg(
+    predictions: Path = _PREDICTIONS,
+    dicom: Path = _DICOM,
+    output: Path = _OUTPUT,
+    labels: Path | None = _LABELS,
+    key: str = _KEY,
+    secret_file: Path | None = _SECRET,
+) -> None:
+    """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series."""
+    from volseg.export.dicom_seg import write_dicom_seg
+
+    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file)
+
+
+@app.command(epilog="Example: volseg export rtstruct data/predictions --dicom data/dicom -o data/rtstruct")
+def rtstruct(
+    predictions: Path = _PREDICTIONS,
+    dicom: Path = _DICOM,
+    output: Path = _OUTPUT,
+    labels: Path | None = _LABELS,
+    key: str = _KEY,
+    secret_file: Path | None = _SECRET,
+) -> None:
+    """Write RT Structure Sets for planning systems; they carry the patient and study of their series."""
+    from volseg.export.rtstruct import write_rtstruct
+
+    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file)
+
+
+def _objects(
+    predictions: Path,
+    dicom: Path,
+    output: Path,
+    labels: Path | None,
+    write: Callable[[Path, Target, LabelTable], None],
+    ending: str,
+    key: str,
+    secret_file: Path | None,
+) -> None:
+    from volseg.cli.bar import bar, tell_failures
+    from volseg.cohort import read_dataset_json
+    from volseg.export.dicom_target import export_objects
+    from volseg.labels import LabelTable
+    from volseg.sources.dicom_identity import read_secret
+
+    beside = predictions.parent if predictions.is_file() else predictions
+    table = LabelTable.from_dataset_json(read_dataset_json(labels or beside))
+    secret = read_secret(secret_file)
+    with bar("export") as progress:
+        failed = export_objects(
+            predictions, dicom, output, table, write, ending=ending, key=key, secret=secret, progress=progress
+        )
+    typer.echo(f"{output}: DICOM objects for the archive, with the patient of their series; {len(failed)} failed")
+    tell_failures(dict(failed))

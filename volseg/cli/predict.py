@@ -14,9 +14,10 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     bundle: str = typer.Argument(help="Name in bundles/, or folder."),
-    images: Path = typer.Argument(help="A NIfTI file, a folder of them, or a cohort.", metavar="INPUT"),
+    images: Path = typer.Argument(help="A NIfTI file, a folder of them, a cohort, or DICOM.", metavar="INPUT"),
     output: Path = typer.Option(..., "-o", "--output", help="Folder for KEY.nii.gz and uncertainty.csv."),
     checkpoint: Path | None = typer.Option(None, help="The trained network; the bundle's own by default."),
+    modality: str | None = typer.Option(None, help="Of a folder of DICOM files: only CT, MR, PT series."),
     part: str = typer.Option("all", help="Of a cohort: all, training or validation."),
     fold: int = typer.Option(0, min=0, help="Which fold the part is of."),
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default."),
@@ -30,8 +31,8 @@ def predict(
 
     overrides: dict[str, object] = {"overlap": overlap, "precision": precision}
     predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, device=device, overrides=overrides)
-    cases = find_inputs(images, channels=len(predictor.recipe.channel_names), part=part, fold=fold)
-    check_output(output, cases)
+    cases = find_inputs(images, channels=len(predictor.recipe.channel_names), part=part, fold=fold, modality=modality)
+    check_output(output, cases, inputs=images)
     recipe = predictor.recipe
     windows = count_windows(cases, grid_mm=recipe.spacing_mm, roi_size=recipe.roi_size, overlap=overlap)
     predictor = predictor.with_engine(engine, windows=windows)
