@@ -2,7 +2,7 @@
 
 Each case is measured (volume, parts, jumps between slices, grey values) and set against the labelled cases of a
 training cohort; further predictions of the same case add how far they disagree. What is far out raises an alarm and
-comes first; the others follow in the order of the Dice that the network expects of itself.
+comes first. Alarms and the others are in the order of the Dice that the network expects of itself.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _APART = 1.5  # times the usual disagreement, from which it is named
 _LEAST_APART = 0.01  # predictions that agree better than this are as good as equal
 
 DEFINITIONS = (
-    "Order = cases that could not be read; alarms, the highest score first; then the others, the lowest expected Dice "
-    "first; last, by score, those without an expected Dice.",
+    "Order = cases that could not be read; alarms; the others. Of both the lowest expected Dice comes first. Without "
+    "one, the highest score comes first, at the top of the alarms and at the end of the others.",
     "Alarm = a region is absent that nearly every training case has, or there that hardly any has; a value is beyond "
     f"z {ALARM:g}; or predictions disagree {ALARM:g} times as much as they usually do.",
     EXPECTED_DICE_DEFINITION,
@@ -78,15 +78,12 @@ class Quality:
         return mean_expected_dice(self.uncertainty)
 
     @property
-    def order(self) -> tuple[int, float, str]:
+    def order(self) -> tuple[int, float, float, str]:
         """What the list is sorted by."""
-        if self.error is not None:
-            return 0, 0.0, self.key
-        if self.alarm:
-            return 1, -self.score, self.key
-        if self.expected_dice is not None:
-            return 2, self.expected_dice, self.key
-        return 3, -self.score, self.key
+        group = 0 if self.error is not None else 1 if self.alarm else 2
+        # An alarm without an expected Dice may be a case in which nothing was found.
+        unknown = 0.0 if self.alarm else 1.0
+        return group, unknown if self.expected_dice is None else self.expected_dice, -self.score, self.key
 
 
 def rank(
