@@ -69,7 +69,7 @@ def trainer_of(
     handlers = [
         stopwatch,
         ValidationHandler(2, evaluator),
-        Record(output_dir, **parts, network=network, cohort=cohort, stopwatch=stopwatch),
+        Record(output_dir, **parts, network=network, cohort=cohort, stopwatch=stopwatch, scores=metric),
         Resume(output_dir, **parts, resume=resume, **state),
     ]
     return SupervisedTrainer(
@@ -106,6 +106,12 @@ def test_a_run_is_recorded_from_its_first_epoch_to_its_end(cohort: Cohort, tmp_p
     assert run["history"][0]["loss"] > run["history"][3]["loss"] > 0
     assert set(run["history"][1]["regions"]) == {"large", "small"}
     assert run["best"]["dice"] == max(row["dice"] for row in run["history"] if row["dice"] is not None)
+    # The cases of the best validation, from which runs are compared.
+    cases = run["best"]["cases"]
+    assert [case["key"] for case in cases] == sorted(cohort.fold(0).validation)
+    for region in ("large", "small"):
+        mean = sum(case["dice"][region] for case in cases) / len(cases)
+        assert mean == pytest.approx(run["best"]["regions"][region], abs=1e-5)
     assert run["timing"]["iterations"] == 12
     assert 0 < run["timing"]["data_wait_share"] < 1
     assert run["network"] == {

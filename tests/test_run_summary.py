@@ -77,7 +77,7 @@ RUN: dict[str, Any] = {
         "initialisation": "scratch",
     },
     "history": [row(epoch, epoch / 200 if epoch != 51 else 0.9) for epoch in range(1, 101)],
-    "best": {"epoch": 51, "dice": 0.9, "regions": {"a|b": 0.9, "c": None}},
+    "best": {"epoch": 51, "dice": 0.9, "regions": {"a|b": 0.9, "c": None}, "cases": []},
     "timing": {"seconds": 7500.0, "iterations": 1600, "seconds_per_iteration": 0.25, "data_wait_share": 0.021},
     "memory": {"resident_bytes": 2**30, "cuda_bytes": 3 * 2**30},
     "checkpoints": [{"file": "model.pt", "bytes": 2**20}],

@@ -1,4 +1,4 @@
-"""`volseg compare COHORT PREDICTIONS PREDICTIONS … -o OUT`."""
+"""`volseg compare COHORT PREDICTIONS PREDICTIONS … -o OUT`, and `volseg compare RUN RUN … -o OUT`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,67 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    cohort: Path = typer.Argument(help="The cohort with the references."),
-    predictions: list[Path] = typer.Argument(help="Two or more folders of KEY.nii.gz."),
+    paths: list[Path] = typer.Argument(
+        metavar="COHORT PREDICTIONS... | RUN...",
+        help="The cohort with the references and two or more folders of KEY.nii.gz; or folders of training runs.",
+    ),
     output: Path = typer.Option(..., "-o", "--output", help="Folder for comparison.csv, .json, .md and .svg."),
     metric: str = typer.Option("dice", help="What is compared: dice, hd95_mm, ..."),
     tolerance: float | None = typer.Option(
         None, min=0, help="Differences that are ties; 0.005 of Dice and 0.5 mm of HD95 by default."
     ),
-    title: str = typer.Option("Comparison of predictions", help="Title of the page."),
+    title: str | None = typer.Option(None, help="Title of the page."),
     workers: int = typer.Option(2, min=1, help="Threads."),
 ) -> None:
-    """Compare prediction sets on the cases they share: paired differences, intervals by patient, Wilcoxon with Holm."""
+    """Compare prediction sets, or training runs, on the cases they share.
+
+    Paired differences, intervals by patient, Wilcoxon with Holm. Of training runs the Dice of the best validation is
+    compared, and their size, speed and memory go into runs.md.
+    """
+    from volseg.training_run import is_run
+
+    if any(map(is_run, paths)):
+        _compare_runs(paths, output, metric=metric, tolerance=tolerance, title=title or "Comparison of training runs")
+    else:
+        cohort, *predictions = paths
+        title = title or "Comparison of predictions"
+        _compare_predictions(
+            cohort, predictions, output, metric=metric, tolerance=tolerance, title=title, workers=workers
+        )
+
+
+def _compare_runs(paths: list[Path], output: Path, *, metric: str, tolerance: float | None, title: str) -> None:
+    from volseg.comparison import compare as contrast
+    from volseg.comparison import set_names
+    from volseg.errors import UsageError
+    from volseg.report.comparison import short_comparison
+    from volseg.report.runs import accuracy_table, write_runs
+    from volseg.training_run import check_alike, read_run
+
+    if metric != "dice":
+        raise UsageError(f"--metric {metric}: a training run knows Dice alone; predict with both and compare those")
+    runs = {name: read_run(path) for name, path in zip(set_names(paths), paths, strict=True)}
+    check_alike(runs)
+    comparison = None
+    if len(runs) > 1:
+        comparison = contrast({name: run.rows for name, run in runs.items()}, tolerance=tolerance)
+    files = write_runs(runs, comparison, output, title=title)
+    typer.echo("\n".join(accuracy_table(runs)))
+    if comparison is not None:
+        typer.echo(f"\n{short_comparison(comparison)}")
+    typer.echo(f"wrote {', '.join(str(file) for file in files)}")
+
+
+def _compare_predictions(
+    cohort: Path,
+    predictions: list[Path],
+    output: Path,
+    *,
+    metric: str,
+    tolerance: float | None,
+    title: str,
+    workers: int,
+) -> None:
     from volseg.cli.bar import bar, tell_failures
     from volseg.cohort import Cohort
     from volseg.comparison import compare as contrast

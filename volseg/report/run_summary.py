@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SCHEMA = "volseg.run/1"
-
 _MOST_ROWS = 20
 
 

@@ -32,6 +32,7 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
     def __init__(self, labels: LabelTable, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
         self.labels = labels
         self._scores: dict[str, list[float]] = {}
+        self._gathered: dict[str, list[float]] = {}
         super().__init__(output_transform)
 
     def reset(self) -> None:
@@ -58,13 +59,16 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
 
     def by_region(self) -> dict[str, float]:
         """Mean Dice of each region over the cases that have it."""
-        scores = self._scores
+        self._gathered = self._scores
         if idist.get_world_size() > 1:
-            scores = {key: row for part in idist.all_gather(scores) for key, row in part.items()}
-        table = torch.tensor([scores[key] for key in sorted(scores)], dtype=torch.float64).reshape(
-            -1, len(self.labels.names)
-        )
+            self._gathered = {key: row for part in idist.all_gather(self._scores) for key, row in part.items()}
+        rows = [self._gathered[key] for key in sorted(self._gathered)]
+        table = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(self.labels.names))
         return dict(zip(self.labels.names, table.nanmean(dim=0).tolist(), strict=True))
+
+    def by_case(self) -> dict[str, dict[str, float]]:
+        """Dice of each case and region at the last `compute`, by key; NaN where both masks are empty."""
+        return {key: dict(zip(self.labels.names, self._gathered[key], strict=True)) for key in sorted(self._gathered)}
 
     def completed(self, engine: Engine, name: str) -> None:
         """Store the mean and each region's value."""

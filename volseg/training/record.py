@@ -21,12 +21,14 @@ from volseg.cohort import Cohort
 from volseg.errors import BundleError
 from volseg.inference import root_error
 from volseg.recipe import Recipe
-from volseg.report.run_summary import SCHEMA, run_as_markdown
+from volseg.report.run_summary import run_as_markdown
 from volseg.training.checkpoints import set_aside
+from volseg.training.dice import VolumetricDice
 from volseg.training.provenance import commit, machine, peak_memory, versions
 from volseg.training.settings import Settings
 from volseg.training.stopwatch import Stopwatch
 from volseg.training.trial import try_window
+from volseg.training_run import SCHEMA
 from volseg.volume import atomic
 
 
@@ -48,6 +50,7 @@ class Record:
         cohort: it trains on.
         recipe: tells the window and the fold.
         stopwatch: attached before this.
+        scores: the key metric, if it knows the Dice of each case: that of the best validation is kept.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Record:
         cohort: Cohort,
         recipe: Recipe,
         stopwatch: Stopwatch,
+        scores: VolumetricDice | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.evaluator = evaluator
@@ -66,8 +70,10 @@ class Record:
         self.cohort = cohort
         self.recipe = recipe
         self.stopwatch = stopwatch
+        self.scores = scores
         self.settings = Settings.running()
         self._content: dict[str, Any] = {}
+        self._best_cases: dict[str, Any] = {}
         self._losses: list[Tensor] = []
         self._began = 0.0
         self._elapsed_before = 0.0
@@ -108,6 +114,7 @@ class Record:
         self._content = self._facts(engine, first_epoch=done + 1)
         if earlier is not None:
             self._content["started"] = earlier["started"]
+            self._best_cases = earlier["best"] or {}
             self._content["history"] = [row for row in earlier["history"] if row["epoch"] <= done]
             self._content["sessions"] = [*map(_ended, earlier["sessions"]), *self._content["sessions"]]
             self._elapsed_before = sum(one["seconds"] for one in earlier["sessions"])
@@ -141,6 +148,9 @@ class Record:
             }
         )
         self._losses.clear()
+        best = _best(self._content["history"])
+        if best is not None and best["epoch"] == engine.state.epoch:
+            self._best_cases = {"epoch": best["epoch"], "cases": self._cases()}
         self._write(engine)
 
     def _complete(self, engine: Engine) -> None:
@@ -182,7 +192,10 @@ class Record:
             "data_wait_share": round(total["waited_s"] / total["trained_s"], 4) if total["trained_s"] else None,
         }
         content["memory"] = peak_memory(_device(engine))
-        content["best"] = _best(history)
+        best = _best(history)
+        if best is not None:
+            best["cases"] = self._best_cases["cases"] if self._best_cases.get("epoch") == best["epoch"] else []
+        content["best"] = best
         content["checkpoints"] = [
             {"file": path.name, "bytes": path.stat().st_size}
             for path in (*sorted(self.output_dir.glob("model*.pt")), self.output_dir / "last.pt")
@@ -231,6 +244,19 @@ class Record:
             "history": [],
             "sessions": [{"started": now, "first_epoch": first_epoch}],
         }
+
+    def _cases(self) -> list[dict[str, Any]]:
+        """The Dice of each case of the last validation."""
+        if self.scores is None:
+            return []
+        return [
+            {
+                "key": key,
+                "patient": self.cohort.patient(key),
+                "dice": {region: _number(value) for region, value in regions.items()},
+            }
+            for key, regions in self.scores.by_case().items()
+        ]
 
     def _network(self) -> dict[str, Any]:
         network = getattr(self.network, "module", self.network)  # as several processes wrap it
