@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
 import shutil
+import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dicom_series import PATIENT, STUDY, grid, image, multi_frame, noise, place, save, series, set_pixels
+from pydicom.config import settings
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, generate_uid
 
 from volseg.case import Case
@@ -21,7 +26,7 @@ from volseg.sources.dicom_pixels import Frames
 from volseg.sources.dicom_stack import Plane, by_place
 from volseg.sources.dicom_stack import grid as grid_of
 from volseg.volume import read_grid, read_volume
-from volseg.worklist import find_inputs
+from volseg.worklist import check_output, find_inputs
 
 
 def only(folder: Path, **options) -> Case:
@@ -409,6 +414,36 @@ def test_damaged_frames_never_reach_beyond_the_decoder(tmp_path: Path) -> None:
         assert len(list(frames.read(path))) == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_decoder_that_dies_or_hangs_costs_one_file(tmp_path: Path) -> None:
+    (file,) = series(noise((40, 40, 1)))
+    file.compress(JPEGLSLossless)
+    path = save(tmp_path, [file])[0]
+    with Frames() as frames:
+        for sent, seconds, reason in (
+            (signal.SIGKILL, 60.0, "stopped the decoder"),
+            (signal.SIGSTOP, 1.0, "took more than 1 s"),
+        ):
+            assert len(list(frames.read(path))) == 1
+            frames._decoder.send_signal(sent)
+            frames._seconds = seconds
+            with pytest.raises(SourceError, match=reason):
+                list(frames.read(path))
+            frames._seconds = 60.0
+        next(frames.read(path))
+        assert len(list(frames.read(path))) == 1, "a file that was left in the middle does not disturb the next"
+
+
+def test_pydicom_is_quiet_while_a_file_is_read_and_then_as_before() -> None:
+    level, mode = logging.getLogger("pydicom").level, settings.reading_validation_mode
+    with Quiet(), Quiet():
+        assert not logging.getLogger("pydicom.anything").isEnabledFor(logging.ERROR)
+        warnings.warn("patient", stacklevel=1)
+    assert (logging.getLogger("pydicom").level, settings.reading_validation_mode) == (level, mode)
+    with pytest.warns(UserWarning, match="heard"):
+        warnings.warn("heard", stacklevel=1)
+
+
 def test_malformed_files_are_values_or_refusals(tmp_path: Path) -> None:
     """Flipped, cut, zeroed and inflated bytes, in headers above all."""
     clean = tmp_path / "clean"
@@ -553,6 +588,9 @@ def test_a_folder_of_dicom_is_a_list_of_inputs(tmp_path: Path) -> None:
     holes = series(noise((7, 6, 9), seed=1), series="2")
     save(tmp_path / "b", holes[:4] + holes[6:])
     cases = dict(find_inputs(tmp_path))
+    with pytest.raises(UsageError, match="holds the images"):
+        check_output(tmp_path, list(cases.items()), inputs=tmp_path)
+    check_output(tmp_path / "out", list(cases.items()), inputs=tmp_path)
     assert set(cases) == set(Dicom(tmp_path).keys())
     refused, read = [], []
     for (file,) in cases.values():

@@ -80,7 +80,7 @@ def test_a_prediction_is_written_and_read_back_to_the_voxel(tmp_path: Path, mult
     write_dicom_seg(tmp_path / "images/out.dcm", place(Volume(label[:, ::-1], flipped), stack), table)
     source = Dicom(tmp_path / "images", labels=["large_bowel,stomach"])
     case = source.load(source.keys()[0])
-    assert case.warnings == ()
+    assert case.warnings == ("the DICOM SEG is a prediction of volseg",)
     np.testing.assert_array_equal(source.labels.masks(case.label.voxels), table.masks(label)[:2])
     assert [(r.name, r.colour, r.code) for r in source.labels.regions] == [
         (r.name, r.colour, r.code) for r in table.regions[:2]

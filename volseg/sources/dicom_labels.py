@@ -37,6 +37,7 @@ class Drawing:
     sop_uids: frozenset[str]
     frame_uids: frozenset[str]
     drawn: str
+    maker: str
 
     @property
     def kind(self) -> str:
@@ -66,7 +67,7 @@ def read_drawing(instance: Instance) -> Drawing:
     when = ("StructureSetDate", "StructureSetTime") if outlines else ("ContentDate", "ContentTime")
     drawn = " ".join(text(header, tag) for tag in when)
     uids = [frozenset(found - {""}) for found in (series, images, frames)]
-    return Drawing(instance, tuple(rois), uids[0], uids[1], uids[2], drawn)
+    return Drawing(instance, tuple(rois), uids[0], uids[1], uids[2], drawn, text(header, "Manufacturer"))
 
 
 def match(drawings: Iterable[Drawing], index: Index) -> dict[str, list[tuple[Drawing, str]]]:
@@ -221,6 +222,9 @@ def read_label(
         LabelError: regions that overlap where the table does not allow it.
     """
     warnings = [note for _, note in drawings if note]
+    warnings += [
+        f"the {drawing.kind} is a prediction of volseg" for drawing, _ in drawings if drawing.maker == "volseg"
+    ]
     owners: dict[str, Drawing] = {}
     for drawing, _ in sorted(drawings, key=lambda pair: pair[0].drawn):
         for region in regions_of(drawing, rules):

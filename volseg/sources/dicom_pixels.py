@@ -27,7 +27,6 @@ from volseg.errors import SourceError
 from volseg.sources.dicom_file import DAMAGE, Quiet, read_whole, whole
 from volseg.volume import MAX_BYTES
 
-_SECONDS_A_FRAME = 60.0
 _DECODER_BYTES = 3 * 2**30
 # A blank frame may shrink this much in JPEG 2000; below the floor nothing is refused.
 _MAX_COMPRESSION = 2000
@@ -69,11 +68,15 @@ def compressed(header: Dataset) -> bool:
 class Frames:
     """Reads the frames of files one after the other; a context, since it may keep a decoder running.
 
+    Args:
+        seconds: how long the decoder may take for a frame.
+
     >>> with Frames() as frames:
     ...     pass
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, seconds: float = 60.0) -> None:
+        self._seconds = seconds
         self._decoder: subprocess.Popen[bytes] | None = None
         self._busy = False
 
@@ -129,7 +132,7 @@ class Frames:
             expired.set()
             process.kill()
 
-        late = threading.Timer(_SECONDS_A_FRAME, give_up)
+        late = threading.Timer(self._seconds, give_up)
         late.start()
         try:
             line = process.stdout.readline() if process.stdout else b""
@@ -144,7 +147,8 @@ class Frames:
         finally:
             late.cancel()
         self._stop()
-        return {"error": "a damaged frame " + ("kept it for a minute" if expired.is_set() else "stopped the decoder")}
+        late_by = f"took more than {self._seconds:g} s" if expired.is_set() else "stopped the decoder"
+        return {"error": f"a damaged frame {late_by}"}
 
     def _stop(self) -> None:
         process, self._decoder, self._busy = self._decoder, None, False
