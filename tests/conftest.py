@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,23 @@ import pytest
 from volseg.labels import LabelTable
 from volseg.volume import Volume, write_volume
 
+# No test reaches for the Hugging Face hub, or for what someone has of it at home; both are read at the first import.
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_CACHE="/nonexistent")
+
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long` runs the tests that train for minutes."""
+    parser.addoption("--long", action="store_true", help="run the tests marked long too: minutes each")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long tests out unless they are asked for."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; run it with --long"))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ HEAVY_ROOMS = {"transforms", "engines", "inference", "networks", "training", "pa
 HEAVY = {"torch", "monai", "ignite", "transformers", "torchvision", "lightning"}
 # What `report` may take from `metrics`: intervals and words, no measure of a mask.
 WORDS = {"OUTCOMES", "Outcome", "DICE_DEFINITION", "HD95_DEFINITION"}
+# What `transformers` calls a network, and a bundle is called too.
+FAMILIES = {"segformer"}
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def test_the_package_knows_no_script_no_test_and_no_bundle(module):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in module.docstrings:
             shown = node.value.startswith("Example: ")  # of a command's help
             named = {name for name in bundles if re.search(rf"\b{re.escape(name)}\b", node.value)}
+            named -= FAMILIES if module.room == "networks" else set()
             assert shown or not named, f"line {node.lineno} names the bundle {named}"
 
 
@@ -184,6 +187,12 @@ def test_report_computes_no_metric(module):
 @modules
 def test_ray_is_imported_only_inside_fleet(module):
     assert "ray" not in packages_of(module) or module.room == "fleet"
+
+
+@modules
+def test_transformers_is_loaded_only_by_the_network_that_needs_it(module):
+    assert "transformers" not in packages_of(module, top_only=True)
+    assert "transformers" not in packages_of(module) or module.room == "networks"
 
 
 @modules

@@ -2,5 +2,6 @@
 
 from volseg.networks.dense_unet import DenseUNet
 from volseg.networks.pyramid import Pyramid, fit_divisor, fit_pyramid
+from volseg.networks.slicewise import SlicewiseNetwork
 
-__all__ = ["DenseUNet", "Pyramid", "fit_divisor", "fit_pyramid"]
+__all__ = ["DenseUNet", "Pyramid", "SlicewiseNetwork", "fit_divisor", "fit_pyramid"]

@@ -1,0 +1,196 @@
+"""Weights that were trained elsewhere: from a folder or the Hugging Face hub, into a network for slices."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from volseg.errors import CheckpointError
+from volseg.networks.architecture import published_weights, settings_of
+from volseg.networks.stem import adapt_stem
+
+logger = logging.getLogger(__name__)
+
+# What tells one published size from another.
+_SIZES = ("model_type", "depths", "hidden_sizes", "embed_dim", "hidden_size", "num_hidden_layers")
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """What a network of `transformers` has learned.
+
+    Attributes:
+        name: of the folder, or on the hub.
+        settings: of its config, see `volseg.networks.architecture.settings_of`.
+        tensors: by the names of its parameters and buffers.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+
+def find_weights(
+    weights: str | Path | None, *, base_model: str | None = None, sizes: Mapping[str, Any] | None = None
+) -> Weights | None:
+    """The weights of a trained 2D network, as its authors made it; None to start from scratch.
+
+    Args:
+        weights: a folder that `save_pretrained` wrote; a name on the Hugging Face hub; None; or `auto`: those that the
+            authors of `base_model` published, and where these cannot be had from scratch, with one line in the log.
+        base_model: as `volseg.networks.architecture` names it, or None for the network of the weights.
+        sizes: what the backbone of the weights must agree with.
+
+    Raises:
+        CheckpointError: weights that were asked for by name cannot be had, or are of another network.
+    """
+    if weights is None:
+        return None
+    if weights != "auto":
+        return _load(str(weights), sizes or {})
+    name = published_weights(base_model)
+    if name is None:
+        warn_of_scratch(f"none were published for {base_model}")
+        return None
+    try:
+        return _load(name, sizes or {})
+    except CheckpointError as error:
+        warn_of_scratch(error)
+        return None
+
+
+def warn_of_scratch(reason: object) -> None:
+    """The one loud line of a training that wanted pretrained weights and starts without."""
+    logger.warning("TRAINING FROM SCRATCH, without pretrained weights: %s", reason)
+
+
+def transfer(weights: Weights, network: nn.Module, *, channels: int, context: int) -> None:
+    """Give a network for slices the weights of one for colour images.
+
+    The backbone takes them all, its first convolution by the rule of `adapt_stem`. The heads take what fits, and start
+    anew where it does not; their last layers, one output a region, always do.
+
+    Args:
+        weights: of a network with the same backbone.
+        network: for `channels * (2 * context + 1)` channels and other regions; it is changed.
+        channels: image channels, as `adapt_stem` takes them.
+        context: neighbouring slices on each side, likewise.
+
+    Raises:
+        CheckpointError: the backbones differ; nothing was changed.
+    """
+    inside = f"{_name_of(network, backbone_of(network))}."
+    stem = f"{_name_of(network, first_convolution(network))}.weight"
+    anew = tuple(f"{_name_of(network, layer)}." for layer in classifiers(network))
+    taken: dict[str, Tensor] = {}
+    own = network.state_dict()
+    for name, value in own.items():
+        found = None if name.startswith(anew) else weights.tensors.get(name)
+        if found is not None and name == stem:
+            found = adapt_stem(found, channels=channels, context=context)
+        if found is not None and found.shape == value.shape:
+            taken[name] = found
+        elif name.startswith(inside):
+            had = "absent there" if found is None else f"{list(found.shape)} there"
+            raise CheckpointError(
+                f"{weights.name} does not fit the backbone: {name} is {list(value.shape)} here and {had}; leave the "
+                "sizes in --config as published, or start from scratch with --weights null"
+            )
+    network.load_state_dict(taken, strict=False)
+    logger.info("%d of %d tensors are those of %s, the others start anew", len(taken), len(own), weights.name)
+
+
+def backbone_of(network: nn.Module) -> nn.Module:
+    """The part of a network of `transformers` that was trained on images of all kinds; the rest is its head."""
+    found = getattr(network, "backbone", None)
+    return found if isinstance(found, nn.Module) else network.base_model  # type: ignore[return-value]
+
+
+def first_convolution(network: nn.Module) -> nn.Conv2d:
+    """The convolution that sees the image."""
+    return next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
+
+
+def classifiers(network: nn.Module) -> list[nn.Conv2d]:
+    """The last convolution of each head of a segmentation network of `transformers`: one output a region."""
+    found = []
+    for name in ("decode_head", "head", "segmentation_head", "auxiliary_head"):
+        head = getattr(network, name, None)
+        if isinstance(head, nn.Module):
+            last = getattr(head, "classifier", head)
+            found.append([layer for layer in last.modules() if isinstance(layer, nn.Conv2d)][-1])
+    return found
+
+
+def _name_of(network: nn.Module, wanted: nn.Module) -> str:
+    return next(str(name) for name, layer in network.named_modules() if layer is wanted)
+
+
+def _load(weights: str, sizes: Mapping[str, Any]) -> Weights:
+    from transformers import AutoConfig, AutoModelForSemanticSegmentation
+
+    folder = Path(weights).expanduser()
+    if not folder.is_dir() and (weights.startswith((".", "~", "/")) or weights.count("/") != 1):
+        raise CheckpointError(
+            f"there is no folder {weights} with weights; give one that save_pretrained wrote, a name on the hub such "
+            f"as {published_weights('segformer-b0')}, or --weights null"
+        )
+    place = str(folder) if folder.is_dir() else weights
+    try:
+        with _quiet():
+            config = AutoConfig.from_pretrained(place)
+            _check_sizes(weights, sizes, config.to_dict())
+            network, report = AutoModelForSemanticSegmentation.from_pretrained(
+                place, config=config, dtype=torch.float32, output_loading_info=True
+            )
+    except CheckpointError:
+        raise
+    except Exception as error:  # a hub out of reach, a damaged file: errors of many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        cure = (
+            "give a folder that save_pretrained wrote"
+            if folder.is_dir()
+            else f"check the name and the connection, or fetch them elsewhere with `hf download {weights} --local-dir "
+            "FOLDER` and give --weights FOLDER"
+        )
+        raise CheckpointError(f"{weights} cannot be had ({reason}); {cure}, or --weights null") from error
+    learned = {name: value for name, value in network.state_dict().items() if name not in report["missing_keys"]}
+    return Weights(weights, settings_of(network.config), learned)
+
+
+def _check_sizes(weights: str, wanted: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Refuse weights of another network than the one that was asked for."""
+    for name in [size for size in _SIZES if size in wanted]:
+        has = list(theirs[name]) if isinstance(theirs.get(name), tuple) else theirs.get(name)
+        if has != wanted[name]:
+            raise CheckpointError(
+                f"{weights} has {name} {has} and this network has {wanted[name]}; with --base_model null the network "
+                "is that of the weights, with --weights null it starts from scratch"
+            )
+    if "backbone_config" in wanted:
+        _check_sizes(weights, wanted["backbone_config"], theirs.get("backbone_config") or {})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and reports of `transformers`, whose facts are checked here."""
+    from transformers.utils import logging as transformers_logging
+
+    theirs: Any = transformers_logging
+
+    level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        theirs.set_verbosity(level)
+        if bars:
+            theirs.enable_progress_bar()

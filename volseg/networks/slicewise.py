@@ -1,0 +1,279 @@
+"""A 2D segmentation network of `transformers` as a network for volumes: slice by slice, with neighbours as channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from torch import Tensor, nn
+from torch.nn import functional
+
+from volseg.errors import BundleError, CheckpointError, UsageError
+from volseg.networks.architecture import divisor, make_config, merge, published_sizes, settings_of
+from volseg.networks.pretrained import backbone_of, find_weights, transfer, warn_of_scratch
+
+
+class SlicewiseNetwork(nn.Module):
+    """Segformer, UPerNet, DPT, BEiT and their like, on every slice of a volume.
+
+    Each slice goes through the network with `context` neighbours on each side as further channels (2.5D); beyond the
+    ends of the volume the last slice is repeated. The networks were made for colours scaled to mean 0 and deviation 1;
+    images that were z-scored are near enough.
+
+    A slice of any size will do. It is extended by its own edge to the next size that the network divides, and the
+    logits, which most networks give at a quarter of the size, are enlarged bilinearly and cropped to the slice. The
+    position embeddings of DPT and BEiT are interpolated to the slice, as their authors do.
+
+    Args:
+        base_model: `segformer-b0` to `-b5`; `upernet-convnext-` or `upernet-swin-` with `tiny`, `small` or `base`;
+            `dpt-base`, `dpt-large`, `beit-base`, `beit-large`; or None for the network of `weights` or `config`.
+        in_channels, out_channels: of the images and the logits.
+        weights: None to start from random weights, as a network does whose own checkpoint is loaded next; a folder
+            that `save_pretrained` wrote; a name on the Hugging Face hub; or `auto`: those that the authors of
+            `base_model` published, and random ones, with one line in the log, where these cannot be had. Their
+            licences are their authors': NVIDIA's for Segformer allow no commercial use.
+        config: what differs from the published network, as its config in `transformers` names it: sizes, drop path,
+            ... With other sizes no published weights fit.
+        context: neighbouring slices on each side, 0 for plain 2D.
+        stride: slices from one neighbour to the next.
+        axis: the volume's axis that slices are stacked along: 0, 1 or 2. The default suits volumes in RAS with thick
+            slices along Z.
+        upsample: a whole number by which a slice is enlarged before the network. It costs its square, and lets a
+            network that sees patches of 4 x 4 pixels find the edge of a small organ.
+        slices_at_once: slices in one pass where nothing is learned, which bounds the memory. In training all slices
+            of a batch go at once: batch norms must see them together.
+        deep_supervision: keep the auxiliary head of UPerNet, BEiT and DPT and give its logits too, in training.
+        use_checkpoint: save memory in training by computing the backbone again in the backward pass.
+
+    Attributes:
+        initialisation: `scratch`, or `pretrained: ` and the name of the weights.
+        settings: the arguments that build this network again without weights, fit for JSON: what a checkpoint's recipe
+            must keep.
+
+    Args (of the call):
+        volumes: (B, in_channels, X, Y, Z).
+
+    Returns (of the call):
+        (B, out_channels, X, Y, Z). With deep supervision, in training: a list of two, the auxiliary logits last.
+
+    Raises:
+        UsageError: arguments that make no network.
+        CheckpointError: weights that were asked for by name cannot be had or do not fit.
+        BundleError: the volumes are no batch of `in_channels`.
+
+    >>> small = {"hidden_sizes": [8, 16, 16, 16], "num_attention_heads": [1, 2, 2, 2], "decoder_hidden_size": 16}
+    >>> network = SlicewiseNetwork("segformer-b0", in_channels=1, out_channels=3, config=small, context=1)
+    >>> network(torch.zeros(1, 1, 40, 33, 5)).shape, network.initialisation
+    (torch.Size([1, 3, 40, 33, 5]), 'scratch')
+    """
+
+    def __init__(
+        self,
+        base_model: str | None,
+        *,
+        in_channels: int,
+        out_channels: int,
+        weights: str | Path | None = None,
+        config: Mapping[str, Any] | None = None,
+        context: int = 0,
+        stride: int = 1,
+        axis: int = 2,
+        upsample: int = 1,
+        slices_at_once: int = 16,
+        deep_supervision: bool = False,
+        use_checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(1, in_channels=in_channels, out_channels=out_channels, stride=stride, upsample=upsample)
+        _check(1, slices_at_once=slices_at_once)
+        _check(0, context=context)
+        if axis not in (0, 1, 2):
+            raise UsageError(f"axis is {axis!r}, expected 0, 1 or 2: X, Y or Z")
+        self.base_model, self.in_channels, self.out_channels = base_model, in_channels, out_channels
+        self.context, self.stride, self.axis = context, stride, axis
+        self.upsample, self.slices_at_once = upsample, slices_at_once
+        self.deep_supervision = deep_supervision
+
+        sizes = published_sizes(base_model)
+        found = find_weights(weights, base_model=base_model, sizes=merge(sizes, config or {}))
+        sizes = dict(found.settings) if found else sizes
+        self.model = _build(
+            merge(sizes, config or {}),
+            in_channels=in_channels * (2 * context + 1),
+            out_channels=out_channels,
+            auxiliary=deep_supervision,
+        )
+        self.initialisation = "scratch"
+        if found:
+            try:
+                transfer(found, self.model, channels=in_channels, context=context)
+                self.initialisation = f"pretrained: {found.name}"
+            except CheckpointError as error:
+                if weights != "auto":
+                    raise
+                warn_of_scratch(error)
+        self._divisor = divisor(self.model.config)
+        for parameter in _idle(self.model, torch.zeros(1, in_channels * (2 * context + 1), *[self._divisor] * 2)):
+            parameter.requires_grad_(False)
+        if deep_supervision:
+            self.model.auxiliary_head = _Auxiliary(self.model.auxiliary_head)
+        if use_checkpoint:
+            _checkpoint(self.backbone)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The part that pretrained weights fill; all else is the head."""
+        return backbone_of(self.model)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments that build this network again without weights, fit for JSON."""
+        names = ("base_model", "context", "stride", "axis", "upsample", "deep_supervision")
+        return {"config": settings_of(self.model.config), **{name: getattr(self, name) for name in names}}
+
+    def forward(self, volumes: Tensor) -> Tensor | list[Tensor]:
+        """Logits of a batch of volumes."""
+        if isinstance(volumes, MetaTensor):
+            volumes = volumes.as_tensor()  # every operation on a MetaTensor pays for its metadata
+        if volumes.ndim != 5 or volumes.shape[1] != self.in_channels:
+            raise BundleError(
+                f"the network was given a batch of shape {list(volumes.shape)}, "
+                f"expected [B, {self.in_channels}, X, Y, Z]"
+            )
+        slices = self._slices(volumes)
+        number = slices.shape[0] if self.training else self.slices_at_once
+        parts = [self._logits(part) for part in torch.split(slices, number)]
+        outputs = [self._volumes(torch.cat(part), volumes.shape[0]) for part in zip(*parts, strict=True)]
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def _slices(self, volumes: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) as (B * Z, C * n, X, Y), for slices along Z and n of them as channels."""
+        slices = volumes.movedim(2 + self.axis, 1)  # (B, Z, C, X, Y)
+        if self.context:
+            # z:            0         1         2
+            # neighbours:  [0 0 1]   [0 1 2]   [1 2 2]   for one on each side, of three slices
+            depth = slices.shape[1]
+            steps = torch.arange(-self.context, self.context + 1, device=slices.device) * self.stride
+            neighbours = (torch.arange(depth, device=slices.device)[:, None] + steps).clamp(0, depth - 1)
+            slices = slices[:, neighbours].movedim(2, 3).flatten(2, 3)  # (B, Z, n, C, X, Y) -> (B, Z, C * n, X, Y)
+        return slices.flatten(0, 1)
+
+    def _volumes(self, logits: Tensor, batch: int) -> Tensor:
+        """(B * Z, K, X, Y) as (B, K, X, Y, Z)."""
+        return logits.reshape(batch, -1, *logits.shape[1:]).movedim(1, 2 + self.axis).contiguous()
+
+    def _logits(self, slices: Tensor) -> tuple[Tensor, ...]:
+        """Logits (N, K, H, W) of slices (N, C * n, H, W); the auxiliary ones too where they are wanted."""
+        height, width = slices.shape[-2:]
+        step = self._divisor // math.gcd(self._divisor, self.upsample)
+        slices = functional.pad(slices, (0, -width % step, 0, -height % step), mode="replicate")
+        size = slices.shape[-2:]
+        if self.upsample > 1:
+            slices = functional.interpolate(slices, scale_factor=self.upsample, mode="bilinear", align_corners=False)
+        try:
+            outputs = [_run(self.model, slices)]
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise BundleError(
+                f"{self.base_model} cannot learn from a batch of one slice, which has no spread to normalise by; raise "
+                "--batch_size or --crops_per_case"
+            ) from error
+        if self.deep_supervision and self.training:
+            outputs.append(self.model.auxiliary_head.take())
+        return tuple(
+            functional.interpolate(output, size=size, mode="bilinear", align_corners=False)[..., :height, :width]
+            for output in outputs
+        )
+
+
+class _Auxiliary(nn.Module):
+    """The auxiliary head of a network: silent in evaluation, and in training it keeps what it said last."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+        self._said: list[Tensor] = []
+
+    def forward(self, features: Any) -> Tensor:  # noqa: ANN401 - a tensor or several, as the network has it
+        if not self.training:
+            return torch.zeros(1, 1, 1, 1, device=features[0].device)
+        said: Tensor = self.head(features)
+        self._said = [said]
+        return said
+
+    def take(self) -> Tensor:
+        return self._said.pop()
+
+
+def _run(model: Any, slices: Tensor) -> Tensor:  # noqa: ANN401 - a network of transformers
+    """Logits of slices, at the size that the network gives them."""
+    config = model.config
+    logits: Tensor
+    if config.model_type == "dpt" and not config.is_hybrid:
+        # Its own forward takes every image for a square; its neck does not, when told.
+        tokens = model.dpt(pixel_values=slices, output_hidden_states=True).hidden_states[1:]
+        grid = [n // config.patch_size for n in slices.shape[-2:]]
+        fused = model.neck([tokens[layer] for layer in config.backbone_out_indices], *grid)
+        if model.auxiliary_head is not None:
+            model.auxiliary_head(fused[-1])
+        logits = model.head(fused)
+    else:
+        logits = model(pixel_values=slices).logits
+    return logits
+
+
+def _build(settings: Mapping[str, Any], *, in_channels: int, out_channels: int, auxiliary: bool) -> Any:  # noqa: ANN401
+    from transformers import AutoModelForSemanticSegmentation
+
+    config = make_config(settings, in_channels=in_channels, out_channels=out_channels, auxiliary=auxiliary)
+    builder: Any = AutoModelForSemanticSegmentation
+    try:
+        model = builder.from_config(config, dtype=torch.float32)
+    except Exception as error:  # transformers has errors of many kinds
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"the config makes no {config.model_type} network: {reason}") from error
+    if auxiliary and getattr(model, "auxiliary_head", None) is None:
+        raise UsageError(f"{config.model_type} has no auxiliary head; leave deep_supervision off")
+    return model
+
+
+def _idle(model: Any, slices: Tensor) -> list[nn.Parameter]:  # noqa: ANN401
+    """Parameters that no output depends on: `transformers` builds some, and distributed training waits for them."""
+    try:
+        with torch.enable_grad():
+            logits = _run(model.eval(), slices)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"the config makes no network that runs: {reason}") from error
+    model.train()
+    auxiliary = getattr(model, "auxiliary_head", None)
+    reached = set(auxiliary.parameters()) if auxiliary is not None else set()
+    seen: set[Any] = {None}
+    waiting: list[Any] = [logits.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            reached.add(getattr(node, "variable", None))
+            waiting += [following for following, _ in node.next_functions]
+    return [parameter for parameter in model.parameters() if parameter not in reached]
+
+
+def _checkpoint(backbone: Any) -> None:  # noqa: ANN401
+    try:
+        # The first is the name since transformers 5.20, the second the one before.
+        enable = getattr(backbone, "activation_checkpointing_enable", None) or backbone.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"{type(backbone).__name__} cannot save memory so; leave use_checkpoint off") from error
+
+
+def _check(least: int, **numbers: int) -> None:
+    for name, number in numbers.items():
+        if not isinstance(number, int) or number < least:
+            raise UsageError(f"{name} is {number!r}, expected a whole number of at least {least}")
