@@ -60,6 +60,7 @@ RUN: dict[str, Any] = {
             "threads": 1,
             "device": "cuda:0",
             "gpu": "GPU X",
+            "processes": 2,
         }
     },
     "cohort": {
@@ -115,7 +116,7 @@ def test_the_page_says_what_counts() -> None:
         "| Seed | 7 |",
         "0.250 s an iteration, 1600 iterations; 2.1 % of the time waiting for data",
         "1.00 GiB resident, 3.00 GiB on the GPU at the peak",
-        "| GPU X, 2 cores, on h |",
+        "| GPU X, 2 cores, on h; 2 processes |",
         "commit 000000000000, with changes, python 3.11",
     ):
         assert told in text, told

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import slicerio
 
+import volseg
 from volseg.cohort import Cohort
 from volseg.volume import read_volume
 
@@ -43,6 +45,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (folder / "run" / "model.pt").is_file()
     assert list((folder / "run").glob("events.out.tfevents.*"))
     return folder
+
+
+def test_the_run_is_recorded(place: Path) -> None:
+    record = json.loads((place / "run" / "run.json").read_text())
+    schema = json.loads((Path(volseg.__file__).parent / "report" / "run.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(record)
+    assert (record["status"], record["bundle"], len(record["history"])) == ("finished", BUNDLE.name, 2)
+    assert record["settings"]["given"]["roi_size"] == record["settings"]["values"]["roi_size"] == [64, 32, 32]
+    assert json.loads((place / "run" / "train.json").read_text())["max_epochs"] == 2
+    assert f"volseg predict {BUNDLE}" in (place / "run" / "summary.md").read_text()
 
 
 def test_conversion_can_be_repeated(place: Path) -> None:

@@ -54,7 +54,8 @@ def _facts(run: Mapping[str, Any]) -> str:
         "Seed": str(run["settings"]["values"].get("seed", "none")),
         "Speed": _speed(timing),
         "Memory": _memory(run["memory"]),
-        "Machine": f"{machine['gpu'] or machine['processor']}, {machine['cores']} cores, on {machine['host']}",
+        "Machine": f"{machine['gpu'] or machine['processor']}, {machine['cores']} cores, on {machine['host']}"
+        + (f"; {machine['processes']} processes" if machine["processes"] > 1 else ""),
         "Versions": _versions(run),
         "Checkpoints": ", ".join(f"{one['file']} ({one['bytes'] / 2**20:.0f} MiB)" for one in run["checkpoints"])
         or "none yet",

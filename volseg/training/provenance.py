@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 
 import volseg
@@ -58,7 +59,7 @@ def commit(checkout: Path | None = None) -> dict[str, Any] | None:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the run computes on: names of host, processor and GPU, cores and memory."""
+    """What the run computes on: names of host, processor and GPU, cores, and processes that train together."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "host": platform.node(),
@@ -68,6 +69,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "processes": idist.get_world_size(),
     }
 
 
