@@ -136,6 +136,7 @@ def test_the_habits_of_monai_label(tiny_cohort, tmp_path):
     run(parser)
     assert same(began_with, before)
     assert trainer.state.epoch == 2
+    assert parser.get_parsed_content("iterations") == 2 * 3  # the learning rate comes down within them
     assert read(tmp_path / "model.pt")["validation"]["epoch"] in (1, 2)
     assert any(same(read(path)["model"], before) for path in (tmp_path / "earlier").glob("model_*.pt"))
 
