@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from volseg.errors import BundleError, CheckpointError, UsageError
 from volseg.networks import SlicewiseNetwork
 from volseg.networks.architecture import make_config, merge, published_sizes, published_weights
-from volseg.networks.pretrained import backbone_of
+from volseg.networks.pretrained import backbone_of, warn_of_scratch
 from volseg.networks.stem import adapt_stem
 
 _VIT = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 64}
@@ -364,8 +364,10 @@ def test_the_settings_build_the_same_network_without_weights(family: str, tmp_pa
 
 
 def test_default_weights_out_of_reach_mean_scratch_and_one_loud_line(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_scratch.cache_clear()
     with caplog.at_level(logging.WARNING, logger="volseg"):
-        network = build("dpt-base", weights="auto")  # none were published
+        build("dpt-base", weights="auto")  # none were published
+        network = build("dpt-base", weights="auto")
     assert network.initialisation == "scratch"
     (record,) = caplog.records
     assert record.getMessage().startswith("TRAINING FROM SCRATCH")

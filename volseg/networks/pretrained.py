@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -62,11 +63,12 @@ def find_weights(
     try:
         return _load(name, sizes or {})
     except CheckpointError as error:
-        warn_of_scratch(error)
+        warn_of_scratch(error.message)
         return None
 
 
-def warn_of_scratch(reason: object) -> None:
+@functools.cache  # said once a process: what checks a training builds its network too
+def warn_of_scratch(reason: str) -> None:
     """The one loud line of a training that wanted pretrained weights and starts without."""
     logger.warning("TRAINING FROM SCRATCH, without pretrained weights: %s", reason)
 
@@ -101,7 +103,7 @@ def transfer(weights: Weights, network: nn.Module, *, channels: int, context: in
             had = "absent there" if found is None else f"{list(found.shape)} there"
             raise CheckpointError(
                 f"{weights.name} does not fit the backbone: {name} is {list(value.shape)} here and {had}; leave the "
-                "sizes in --config as published, or start from scratch with --weights null"
+                "sizes in its config as published, or start from scratch with --weights null"
             )
     network.load_state_dict(taken, strict=False)
     logger.info("%d of %d tensors are those of %s, the others start anew", len(taken), len(own), weights.name)

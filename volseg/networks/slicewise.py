@@ -115,7 +115,7 @@ class SlicewiseNetwork(nn.Module):
             except CheckpointError as error:
                 if weights != "auto":
                     raise
-                warn_of_scratch(error)
+                warn_of_scratch(error.message)
         self._divisor = divisor(self.model.config)
         for parameter in _idle(self.model, torch.zeros(1, in_channels * (2 * context + 1), *[self._divisor] * 2)):
             parameter.requires_grad_(False)
