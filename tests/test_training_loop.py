@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
     "precision": "fp32",
     "crops_per_case": 1,
-    "max_epochs": 4,
+    "max_epochs": 3,
     "val_interval": 1,
     "loader_workers": 0,
 }
@@ -71,7 +71,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def test_the_same_command_gives_the_same_weights_with_or_without_workers(tiny_cohort, tmp_path):
     for name, workers in (("one", 0), ("two", 0), ("three", 2)):
-        run(parser_of(tiny_cohort, tmp_path / name, loader_workers=workers, max_epochs=2))
+        run(parser_of(tiny_cohort, tmp_path / name, loader_workers=workers, max_epochs=1))
     one, two, three = (read(tmp_path / name / "last.pt")["network"] for name in ("one", "two", "three"))
     assert same(one, two)
     assert same(one, three)
@@ -87,7 +87,7 @@ def test_everything_on_is_reached_through_the_settings_and_resumes(tiny_cohort, 
         pass
 
     def kill(engine: Any) -> None:
-        if engine.state.iteration == 8:
+        if engine.state.iteration == 5:
             raise Killed
 
     broken = parser_of(tiny_cohort, tmp_path / "broken", **ALL_ON)
@@ -161,7 +161,7 @@ def test_a_bundle_killed_at_random_steps_ends_as_an_unbroken_one(tiny_cohort, tm
         return done.returncode
 
     assert train("unbroken") == 0
-    for iteration in sorted(random.sample(range(1, 4 * 3 + 1), 2)):
+    for iteration in sorted(random.sample(range(1, 3 * 3 + 1), 2)):
         kill = f"lambda e: os.kill(os.getpid(), 9) if e.state.iteration == {iteration} else None"
         event = "Events.ITERATION_COMPLETED"
         training = [f"$@train#trainer.add_event_handler({event}, {kill})", "$@train#trainer.run()"]
