@@ -147,10 +147,12 @@ def _load(weights: str, sizes: Mapping[str, Any]) -> Weights:
     place = str(folder) if folder.is_dir() else weights
     try:
         with _quiet():
-            config = AutoConfig.from_pretrained(place)
+            # Without this, each file of a hub that is out of reach is asked for six times.
+            offline = not folder.is_dir() and not _answers(weights)
+            config = AutoConfig.from_pretrained(place, local_files_only=offline)
             _check_sizes(weights, sizes, config.to_dict())
             network, report = AutoModelForSemanticSegmentation.from_pretrained(
-                place, config=config, dtype=torch.float32, output_loading_info=True
+                place, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=offline
             )
     except CheckpointError:
         raise
@@ -165,6 +167,20 @@ def _load(weights: str, sizes: Mapping[str, Any]) -> Weights:
         raise CheckpointError(f"{weights} cannot be had ({reason}); {cure}, or --weights null") from error
     learned = {name: value for name, value in network.state_dict().items() if name not in report["missing_keys"]}
     return Weights(weights, settings_of(network.config), learned)
+
+
+def _answers(name: str) -> bool:
+    """Whether the hub says anything of a name, be it that there is none."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().model_info(name, timeout=10)
+    except HfHubHTTPError:
+        return True
+    except Exception:  # noqa: BLE001 - no connection, no name service, offline by wish: errors of many kinds
+        return False
+    return True
 
 
 def _check_sizes(weights: str, wanted: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
