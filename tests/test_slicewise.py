@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from volseg.errors import BundleError, CheckpointError, UsageError
 from volseg.networks import SlicewiseNetwork
 from volseg.networks.architecture import make_config, merge, published_sizes, published_weights
-from volseg.networks.pretrained import backbone_of, warn_of_scratch
+from volseg.networks.pretrained import backbone_of, classifiers, warn_of_scratch
 from volseg.networks.stem import adapt_stem
 
 _VIT = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 64}
@@ -265,6 +265,18 @@ def test_bfloat16_is_near() -> None:
         rough = run(network, volume)
     exact = run(network, volume)
     assert (rough.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_segformer_from_scratch_starts_as_its_authors_do() -> None:
+    """transformers starts every convolution at a deviation of 0.02, which hides the image from the first stages."""
+    torch.manual_seed(0)
+    network = SlicewiseNetwork("segformer-b0", in_channels=1, out_channels=3)
+    depthwise = [layer for layer in network.backbone.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
+    assert len(depthwise) == 8
+    for layer in depthwise:
+        assert float(layer.weight.detach().std()) == pytest.approx((2 / 9) ** 0.5, rel=0.15)
+    (classifier,) = classifiers(network.model)
+    assert float(classifier.weight.detach().std()) == pytest.approx(0.02, rel=0.2)
 
 
 # The stem

@@ -239,7 +239,22 @@ def _build(settings: Mapping[str, Any], *, in_channels: int, out_channels: int, 
         raise UsageError(f"the config makes no {config.model_type} network: {reason}") from error
     if auxiliary and getattr(model, "auxiliary_head", None) is None:
         raise UsageError(f"{config.model_type} has no auxiliary head; leave deep_supervision off")
+    if config.model_type == "segformer":
+        _spread(backbone_of(model))
     return model
+
+
+@torch.no_grad()
+def _spread(backbone: nn.Module) -> None:
+    """Start convolutions as Segformer's authors do: at a deviation of sqrt(2 / fan out) (He et al., arXiv:1502.01852).
+
+    `transformers` starts them all at 0.02. The 3 x 3 convolutions between its linear layers, which have channels of
+    their own and tell the network of places, then pass on a sixteenth, and a network from scratch hardly learns.
+    """
+    for layer in backbone.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_out = math.prod(layer.kernel_size) * layer.out_channels // layer.groups
+            layer.weight.normal_(0, math.sqrt(2 / fan_out))
 
 
 def _idle(model: Any, slices: Tensor) -> list[nn.Parameter]:  # noqa: ANN401
