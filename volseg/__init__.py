@@ -9,9 +9,9 @@ __version__ = "0.1.0"
 
 # The rooms, opened at first use: `import volseg` is instant, and a bundle's JSON reaches all of them by one import.
 _ROOMS = frozenset(
-    {"bundle", "case", "cohort", "conversion", "engines", "errors", "evaluation", "export", "geometry", "inference"}
-    | {"inspection", "labels", "metrics", "networks", "packing", "recipe", "report", "rle", "sources", "training"}
-    | {"transforms", "volume"}
+    {"bundle", "case", "cohort", "conversion", "engines", "errors", "evaluation", "export", "fleet", "geometry"}
+    | {"inference", "inspection", "labels", "metrics", "networks", "packing", "recipe", "report", "rle", "sources"}
+    | {"training", "transforms", "volume"}
 )
 
 

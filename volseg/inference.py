@@ -33,6 +33,7 @@ __all__ = [
     "find_inputs",
     "root_error",
     "sliding_window",
+    "worker_device",
     "write_labels",
 ]
 
@@ -277,6 +278,20 @@ def check_device(name: str | torch.device) -> torch.device:
         there = torch.cuda.device_count()
         raise UsageError(f"--device {name} was asked for and PyTorch finds {there} CUDA devices; use --device cpu")
     return device
+
+
+def worker_device(name: str | None, number: int) -> str | None:
+    """The device of one of several workers on a machine: each has a GPU of its own, in turn, where one is wanted.
+
+    Args:
+        name: what the user asked for; None for the best.
+        number: of the worker.
+
+    >>> worker_device("cpu", 3), worker_device("cuda:1", 3)
+    ('cpu', 'cuda:1')
+    """
+    gpus = torch.cuda.device_count()
+    return f"cuda:{number % gpus}" if name in (None, "cuda") and gpus else name
 
 
 def write_labels(output_dir: Path, recipe: Recipe) -> None:
