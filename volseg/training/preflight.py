@@ -94,8 +94,8 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
     epochs, interval = value("max_epochs"), value("val_interval")
     if interval > epochs:
         raise UsageError(
-            f"--val_interval {interval} is more than --max_epochs {epochs}: no validation would be run and no checkpoint "
-            f"be kept; try --val_interval {epochs}"
+            f"--val_interval {interval} is more than --max_epochs {epochs}: no validation would be run and no "
+            f"checkpoint be kept; try --val_interval {epochs}"
         )
     rate = value("learning_rate")
     if not isinstance(rate, (int, float)) or not 0 < rate < 10:
