@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,8 +81,9 @@ class RayCrew:
         ray = self._ray
         if not ray.is_initialized():
             try:
+                _knock(self._address)
                 ray.init(address=self._address, logging_level=logging.WARNING)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 raise UsageError(
                     f"there is no Ray cluster at {self._address}; start one with `ray start --head`, "
                     "or name its address"
@@ -168,6 +170,14 @@ class RayCrew:
             return []
         death = f"the worker died ({type(error).__name__})"
         return [Answer(worker.job.key, worker.name, 0.0, error=death, died=True)]
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray itself tries for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdigit():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+            pass
 
 
 def threads_that_fit(cores: Sequence[int], *, workers: int) -> int:

@@ -1,0 +1,79 @@
+"""The fleet on a Ray cluster of two nodes, one of which is killed in the middle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet_stub import do_jobs, jobs_in
+
+from volseg.errors import UsageError, VolsegError
+from volseg.fleet.job import Job
+from volseg.fleet.ray_cluster import RayCrew
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+MORE = 20  # cases after the death
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Two nodes of two cores each; the second is `cluster.second`."""
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'volseg[ray]'")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    size = 128 * 2**20
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": size, "num_gpus": 0})
+    made.second = made.add_node(num_cpus=2, object_store_memory=size, num_gpus=0)
+    made.wait_for_nodes()
+    ray.init(address=made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def test_a_node_is_killed_and_every_case_is_in_the_journal_once(tmp_path: Path, cluster: Any) -> None:
+    crew = RayCrew(cluster.address, workers=4)
+    keys: list[str] = []
+
+    def jobs() -> Iterator[Job]:
+        """Cases until all four workers are at it; then a node goes; cases until that is noticed, and a few more."""
+        phases = iter((lambda: crew.alive() == 4, lambda: crew.alive() < 4, lambda: left == 0))
+        phase, left = next(phases, None), MORE
+        while phase is not None:
+            keys.append({5: "bad", 9: "flaky"}.get(len(keys), f"case{len(keys):04d}"))
+            yield from jobs_in(tmp_path, keys[-1:])
+            left -= 1
+            if phase():
+                phase, left = next(phases, None), MORE
+                if crew.alive() == 4:
+                    cluster.remove_node(cluster.second, allow_graceful=False)
+
+    tally = do_jobs(tmp_path, jobs(), crew, seconds=0.05)
+    assert tally.failed.keys() == {"bad"}
+    assert tally.done == len(keys) - 1
+    assert tally.deaths >= 1
+    told = [json.loads(line) for line in (tmp_path / "out" / ".volseg" / "stub.jsonl").read_text().splitlines()]
+    assert sorted(line["key"] for line in told) == sorted(keys)
+    for line in told:
+        if line["error"] is None:
+            assert (tmp_path / "out" / line["key"]).read_text() == f"TEXT OF {line['key'].upper()}"
+    assert do_jobs(tmp_path, jobs_in(tmp_path, keys), RayCrew(cluster.address)).before == len(keys) - 1
+
+    with pytest.raises(VolsegError, match="cannot start: there is no checkpoint"):
+        do_jobs(tmp_path, jobs_in(tmp_path, keys), RayCrew(cluster.address), digest="cannot start")
+
+
+def test_no_cluster_is_wrong_use(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'volseg[ray]'")
+    with pytest.raises(UsageError, match="no Ray cluster at"):
+        do_jobs(tmp_path, jobs_in(tmp_path, ["a"]), RayCrew("127.0.0.1:1"))
