@@ -27,6 +27,7 @@ from volseg.errors import BundleError, CheckpointError, UsageError
 from volseg.inference import Predictor
 from volseg.labels import LabelTable
 from volseg.packing import FORMATS, pack
+from volseg.packing.exports import onnx
 from volseg.recipe import read_recipe
 from volseg.volume import Volume, read_volume, write_volume
 
@@ -303,6 +304,8 @@ def test_every_format_computes_what_the_network_does(bundle: Path, checkpoint: P
     assert all(export["difference"] <= 1e-4 for export in written)
     session = onnxruntime.InferenceSession(str(package / "models" / "model.onnx"))
     compiled = openvino.Core().compile_model(str(package / "models" / "model.xml"), "CPU")
+    assert Predictor.from_bundle(package).exported == package / "models" / "model.xml"
+    assert Predictor.from_bundle(package, checkpoint=checkpoint).exported is None, "it may be another network"
     network = tiny_bundle.network()
     drawn = torch.randn(3, *WINDOW)
     with torch.inference_mode():
@@ -317,6 +320,21 @@ def test_every_format_computes_what_the_network_does(bundle: Path, checkpoint: P
     again = pack(bundle, checkpoint=checkpoint, output=tmp_path / "again", formats=FORMATS)
     for name in ("model.onnx", "model.bin"):  # the names in a model.xml count the layers of the process
         assert (again / "models" / name).read_bytes() == (package / "models" / name).read_bytes(), name
+
+
+class OneByOne(torch.nn.Module):
+    """Loops over the windows, which PyTorch's exporter unrolls without a word."""
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        return torch.stack([2 * window for window in windows])
+
+
+def test_onnx_says_how_many_windows_it_takes(tmp_path: Path) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    (tmp_path / "models").mkdir()
+    assert "one window at a time" in onnx(OneByOne(), WINDOW, tmp_path).note
+    assert "any number" in onnx(torch.nn.Conv3d(1, 2, 1).eval(), WINDOW, tmp_path).note
 
 
 # --- the commands

@@ -83,8 +83,6 @@ class TorchEngine:
     def __init__(self, network: nn.Module, *, device: torch.device, precision: str = "auto") -> None:
         self.network = network
         self.precision = "bf16" if runs_bf16(device, precision=precision) else "fp32"
-        if self.precision == "bf16" and device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
-            logger.warning("this CPU has no bfloat16: PyTorch imitates it, many times slower than --precision fp32")
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Logits of windows."""
@@ -242,6 +240,8 @@ def choose(
             raise UsageError(f"--engine openvino runs on the CPU, not on {device}; add --device cpu")
         return _checked(network, window=window, precision=precision, exported=exported)
     plain = TorchEngine(network, device=device, precision=precision)
+    if device.type == "cpu" and plain.precision == "bf16" and not torch.cpu._is_avx512_bf16_supported():
+        logger.warning("this CPU has no bfloat16: PyTorch imitates it, many times slower than --precision fp32")
     if name == "torch" or device.type != "cpu":
         return plain
     if not installed():

@@ -96,7 +96,7 @@ def onnx(network: nn.Module, window: Sequence[int], folder: Path) -> Export:
 
 
 def _onnx(network: nn.Module, window: Sequence[int], path: Path, *, batches: bool) -> Any:  # noqa: ANN401
-    """One attempt, in one file and quietly; returns the session of onnxruntime that has computed a sample of it."""
+    """One attempt, in one file and quietly; returns a session of onnxruntime that takes what it should."""
     import onnx
     import onnxruntime
 
@@ -130,7 +130,8 @@ def _onnx(network: nn.Module, window: Sequence[int], path: Path, *, batches: boo
         del node.metadata_props[:]  # traces of calls, with the folders of this machine's libraries
     onnx.save_model(model, str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    session.run(None, {"image": sample.numpy()})
+    for number in (1, 3) if batches else (1,):  # PyTorch may have fixed the number of the sample without a word
+        session.run(None, {"image": torch.zeros(number, *window).numpy()})
     return session
 
 

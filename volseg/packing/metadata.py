@@ -95,18 +95,19 @@ def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> 
 
 
 def without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts to be given away: of a path, the last part alone.
+    """Facts to be given away: of the cohort's folder and of any absolute path, the last part alone.
 
-    >>> without_folders({"cohort": "/home/ann/patients/liver", "fold": 0})
-    {'cohort': 'liver', 'fold': 0}
+    >>> without_folders({"cohort": "patients/liver", "weights": "/home/ann/mit-b0", "fold": 0})
+    {'cohort': 'liver', 'weights': 'mit-b0', 'fold': 0}
     """
-    return {key: _last_part(fact) if isinstance(fact, str) else fact for key, fact in facts.items()}
+    return {key: _last_part(key, fact) if isinstance(fact, str) else fact for key, fact in facts.items()}
 
 
-def _last_part(text: str) -> str:
-    for kind in (PurePosixPath, PureWindowsPath):
-        if kind(text).is_absolute():
-            return kind(text).name
+def _last_part(key: str, text: str) -> str:
+    for kind in (PureWindowsPath, PurePosixPath):
+        path = kind(text)
+        if path.is_absolute() or (key == "cohort" and len(path.parts) > 1):
+            return path.name
     return text
 
 
