@@ -182,6 +182,24 @@ def test_shards_part_the_cases_and_know_of_each_other(tmp_path: Path) -> None:
     assert do_jobs(tmp_path, jobs, Serial()).before == 20  # another number of shards does nothing twice
 
 
+def test_a_job_array_is_one_shard_a_task(tmp_path: Path) -> None:
+    """With any first index and step, and without SLURM; `volseg` here only tells its words."""
+    fake = tmp_path / "volseg"
+    fake.write_text('#!/bin/sh\necho "$@"\n')
+    fake.chmod(0o755)
+    script = STUB.parents[1] / "scripts" / "slurm_predict.sh"
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for number, first, step, expected in ((0, 0, 1, "0/4"), (3, 0, 1, "3/4"), (14, 8, 2, "3/4")):
+        names = {"ID": number, "MIN": first, "STEP": step, "COUNT": 4}
+        task = {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in names.items()}
+        words = ["sh", str(script), "bundle", "in put", "out", "--overlap", "0.25"]
+        run = subprocess.run(words, env={**path, **task}, capture_output=True, text=True, check=True)
+        assert run.stdout == f"predict bundle in put -o out --shard {expected} --overlap 0.25\n"
+    run = subprocess.run(words, env=path, capture_output=True, text=True, check=True)
+    assert "--shard 0/1" in run.stdout
+    assert subprocess.run(words[:3], env=path, capture_output=True, check=False).returncode == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_ten_moments_a_run_ends_as_if_it_was_never_killed(tmp_path: Path, workers: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from volseg.volume import Volume, atomic, write_volume
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
+Outcomes = Iterator[tuple[str, "tuple[CaseRow, bool] | VolsegError"]]
+"""Key, and its row with whether it was written now; or its error."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ def write_cohort(
     folds: int = 5,
     seed: int = 0,
     progress: Progress | None = None,
+    only: Container[str] | None = None,
+    outcomes: Callable[[Sequence[str]], Outcomes] | None = None,
 ) -> Conversion:
     """Write each case of a source into a cohort folder, and the tables when all are done.
 
@@ -55,6 +59,8 @@ def write_cohort(
         folds: how many folds to write into a new `splits.json` (fewer where there are fewer patients).
         seed: seed of the split.
         progress: called with (done, total) after each case.
+        only: the keys of this run, where other runs write others into the same folder at the same time.
+        outcomes: calls `convert_case` for keys, instead of threads; see `volseg.fleet.converting`.
 
     Raises:
         UsageError: the folder holds something else.
@@ -64,23 +70,28 @@ def write_cohort(
     keys = [check_key(key) for key in source.keys()]  # noqa: SIM118 - a source is no dict
     _check_target(source, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.rglob(".partial-*"):
-        leftover.unlink()
+    if only is None:  # else they may be of another run, which is about to rename them
+        for leftover in folder.rglob(".partial-*"):
+            leftover.unlink()
     _write_dataset_json(source, folder, count=sum(source.labelled(key) for key in keys))
 
     rows: dict[str, CaseRow] = {}
     written: list[str] = []
     before: list[str] = []
     failed: dict[str, str] = {}
-    outcomes = _map(lambda key: _convert_case(source, key, folder), keys, workers=workers)
-    for done, (key, outcome) in enumerate(outcomes, start=1):
+    mine = [key for key in keys if only is None or key in only]
+    if outcomes is None:
+        came = _map(lambda key: convert_case(source, key, folder), mine, workers=workers)
+    else:
+        came = outcomes(mine)
+    for done, (key, outcome) in enumerate(came, start=1):
         if isinstance(outcome, VolsegError):
             failed[key] = outcome.message
         else:
             rows[key], fresh = outcome
             (written if fresh else before).append(key)
         if progress:
-            progress(done, len(keys))
+            progress(done, len(mine))
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
     write_table(folder / "cases.csv", everything.values())
     _write_dataset_json(source, folder, count=len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}"))))
@@ -111,8 +122,12 @@ def open_cohort(folder: str | Path, *, embedded: str | Path | None = None) -> Co
     return Cohort.open(folder)
 
 
-def _convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]:
-    """Convert one case unless it is done; returns its row and whether it was written now."""
+def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]:
+    """Convert one case unless it is done; returns its row and whether it was written now.
+
+    Raises:
+        VolsegError: what is wrong with the case; nothing of it is left in the folder.
+    """
     channels = len(source.channel_names)
     try:
         digest = source.digest(key)
@@ -158,9 +173,7 @@ def _forget(folder: Path, key: str, channels: int) -> None:
             file.unlink(missing_ok=True)
 
 
-def _map(
-    convert: Callable[[str], tuple[CaseRow, bool]], keys: Sequence[str], *, workers: int
-) -> Iterator[tuple[str, tuple[CaseRow, bool] | VolsegError]]:
+def _map(convert: Callable[[str], tuple[CaseRow, bool]], keys: Sequence[str], *, workers: int) -> Outcomes:
     """Run `convert` on threads, with at most `workers` cases in memory; a VolsegError becomes the case's outcome."""
     waiting = list(reversed(keys))
     running: dict[Future[tuple[CaseRow, bool]], str] = {}

@@ -134,7 +134,7 @@ def evaluate(
     if workers < 1:
         raise UsageError(f"{workers} workers were asked for, expected at least 1")
     if keys is None:
-        keys = _predicted_keys(predictions)
+        keys = predicted_keys(predictions)
         if not keys:
             raise UsageError(f"{predictions} holds no prediction KEY{FILE_ENDING}")
     repeated = [key for key, times in Counter(keys).items() if times > 1]
@@ -170,7 +170,8 @@ def check_labels(predictions: Path, cohort: Cohort) -> None:
         )
 
 
-def _predicted_keys(folder: Path) -> list[str]:
+def predicted_keys(folder: Path) -> list[str]:
+    """The keys of the predictions in a folder, sorted."""
     names = (path.name for path in folder.iterdir() if path.is_file())
     return sorted(
         name.removesuffix(FILE_ENDING) for name in names if name.endswith(FILE_ENDING) and not name.startswith(".")
@@ -181,14 +182,24 @@ def _rows(key: str, predictions: Path, cohort: Cohort, known: frozenset[str], me
     """The rows of one case, or the one row that says why there are none."""
     patient = cohort.patient(key) if key in known else ""
     try:
-        return _score(key, patient, predictions, cohort, known, method)
+        return score_case(key, predictions, cohort, known=known, method=method)
     except VolsegError as error:
         return [Row(key, patient, "", error=error.message)]
 
 
-def _score(
-    key: str, patient: str, predictions: Path, cohort: Cohort, known: frozenset[str], method: Method
-) -> list[Row]:
+def score_case(key: str, predictions: Path, cohort: Cohort, *, known: frozenset[str], method: Method) -> list[Row]:
+    """The rows of one case, one a region.
+
+    Args:
+        key: of the case.
+        predictions: folder of label maps.
+        cohort: holds the references.
+        known: the keys of the cohort.
+        method: of the numbers.
+
+    Raises:
+        VolsegError: why the case cannot be scored.
+    """
     if key not in known:
         raise CohortError(
             f"the cohort {cohort.folder.name} has no case of this key; name the prediction after its case"
@@ -210,7 +221,9 @@ def _score(
     box = bounding_box(reference.voxels != 0, predicted.voxels != 0)
     truths = cohort.labels.masks(_checked("reference", reference.voxels[box], cohort.labels))
     guesses = cohort.labels.masks(_checked("prediction", predicted.voxels[box], cohort.labels))
-    score = partial(_region, key, patient, image_shape=reference.shape, spacing_mm=reference.spacing_mm, method=method)
+    score = partial(
+        _region, key, cohort.patient(key), image_shape=reference.shape, spacing_mm=reference.spacing_mm, method=method
+    )
     return [score(name, guess, truth) for name, guess, truth in zip(cohort.labels.names, guesses, truths, strict=True)]
 
 

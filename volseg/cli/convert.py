@@ -37,12 +37,19 @@ def convert(
     secret_file: Path | None = typer.Option(None, help="A file whose text keys the words for patients (dicom)."),
     folds: int = typer.Option(5, min=2, help="Folds of splits.json, grouped by patient."),
     seed: int = typer.Option(0, help="Seed of the split."),
-    workers: int = typer.Option(2, min=1, help="Threads."),
+    workers: int = typer.Option(2, min=0, help="Threads; processes with --journal or --shard, of Ray with --ray."),
+    ray: str | None = typer.Option(None, help="Address of a Ray cluster, or auto; --workers 0 fills it."),
+    shard: str | None = typer.Option(None, help="I/N: only the I-th of N fixed shares of the cases, from 0."),
+    journal: Path | None = typer.Option(
+        None, help="A line a case; COHORT/.volseg/convert.jsonl with --ray or --shard."
+    ),
 ) -> None:
     """Stack raw slices or volumes into a cohort folder of NIfTI volumes. Run again to go on after a stop."""
     from volseg.case import Source
     from volseg.cli.bar import bar, tell_failures
     from volseg.conversion import write_cohort
+    from volseg.fleet.converting import convert_cases
+    from volseg.fleet.team import Team
     from volseg.sources.decathlon import Decathlon
     from volseg.sources.uw_madison import UwMadison
 
@@ -61,8 +68,12 @@ def convert(
         source = Dicom(raw, modality=modality, series=series, labels=labels, key=key, keep_ids=keep_ids, secret=secret)
     else:
         source = Decathlon(raw)
+    team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     with bar("convert") as progress:
-        done = write_cohort(source, cohort, workers=workers, folds=folds, seed=seed, progress=progress)
+        if ray or shard or journal:
+            done = convert_cases(source, cohort, team=team, folds=folds, seed=seed, progress=progress)
+        else:
+            done = write_cohort(source, cohort, workers=workers, folds=folds, seed=seed, progress=progress)
     typer.echo(
         f"{cohort}: {len(done.written)} written, {len(done.finished_before)} finished before, {len(done.failed)} failed"
     )

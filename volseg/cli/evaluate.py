@@ -27,7 +27,12 @@ def evaluate(
     part: str | None = typer.Option(None, help="Expect a prediction of each case of labelled, training or validation."),
     fold: int = typer.Option(0, min=0, help="Which fold the part is of."),
     title: str = typer.Option("Segmentation report", help="Title of the report."),
-    workers: int = typer.Option(2, min=1, help="Threads."),
+    workers: int = typer.Option(2, min=0, help="Threads; processes with --journal or --shard, of Ray with --ray."),
+    ray: str | None = typer.Option(None, help="Address of a Ray cluster, or auto; --workers 0 fills it."),
+    shard: str | None = typer.Option(None, help="I/N: only the I-th of N fixed shares of the cases, from 0."),
+    journal: Path | None = typer.Option(
+        None, help="A line a case; OUTPUT/.volseg/evaluate.jsonl with --ray or --shard."
+    ),
     tolerance_mm: float = typer.Option(3.0, min=0, help="Tolerance of surface Dice and of slices to correct."),
     hd_reading: str = typer.Option(
         "directed", help="Of HD95: directed (MONAI), pooled (medpy) or surfel (surface-distance)."
@@ -41,6 +46,8 @@ def evaluate(
     from volseg.cohort import Cohort
     from volseg.evaluation import Method, check_labels
     from volseg.evaluation import evaluate as score
+    from volseg.fleet.evaluating import evaluate_cases
+    from volseg.fleet.team import Team
     from volseg.report import short_table, summarise, write_report
 
     method = Method(
@@ -49,11 +56,15 @@ def evaluate(
         minutes_per_metre=minutes_per_metre,
         objects=objects,
     )
+    team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     opened = Cohort.open(cohort)
     check_labels(predictions, opened)
     keys = None if part is None else opened.part(part, fold=fold)
     with bar("evaluate") as progress:
-        rows = score(predictions, opened, keys=keys, workers=workers, progress=progress, method=method)
+        if ray or shard or journal:
+            rows = evaluate_cases(predictions, opened, output, team=team, keys=keys, method=method, progress=progress)
+        else:
+            rows = score(predictions, opened, keys=keys, workers=workers, progress=progress, method=method)
     details = {"predictions": str(predictions), "cohort": str(cohort)}
     if part:
         details["part"] = f"{part}, fold {fold}"

@@ -33,7 +33,9 @@ class Shard:
             raise UsageError(f"--shard {text} was given, expected I/N with I from 0 to N - 1, such as 0/8")
         return cls(int(found[1]), int(found[2]))
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, str):
+            return False
         return int.from_bytes(hashlib.sha256(key.encode()).digest(), "big") % self.count == self.number
 
     @property
