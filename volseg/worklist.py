@@ -93,9 +93,7 @@ def count_windows(
     return count
 
 
-def check_output(
-    output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]], *, inputs: Path | None = None
-) -> None:
+def check_output(output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]], *, inputs: Path | None = None) -> None:
     """Refuse to write predictions over images or into a cohort, whose files have the same names.
 
     Args:
