@@ -106,7 +106,10 @@ def transfer(weights: Weights, network: nn.Module, *, channels: int, context: in
                 "sizes in its config as published, or start from scratch with --weights null"
             )
     network.load_state_dict(taken, strict=False)
-    logger.info("%d of %d tensors are those of %s, the others start anew", len(taken), len(own), weights.name)
+    logger.info(
+        "%d of %d tensors are those of %s, whose licence applies; the others start anew",
+        *(len(taken), len(own), weights.name),
+    )
 
 
 def backbone_of(network: nn.Module) -> nn.Module:
