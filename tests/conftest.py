@@ -24,12 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long tests out unless they are asked for, and run those of the fleet first.
-
-    Behind all others, the second of these ended pytest with a segmentation fault twice; alone, none does. The cause is
-    not found yet.
-    """
-    items.sort(key=lambda item: not item.path.name.startswith("test_fleet"))
+    """Leave the long tests out unless they are asked for."""
     if not config.getoption("--long"):
         for item in items:
             if item.get_closest_marker("long"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import tiny_bundle
 import torch
 from torch import Tensor, nn
 
-from volseg.engines import OpenVinoEngine, TorchEngine, choose, difference, installed
+from volseg.engines import OpenVinoEngine, TorchEngine, choose, difference, installed, openvino_core
 from volseg.errors import UsageError, VolsegError
 from volseg.inference import Predictor, find_inputs
 from volseg.volume import Volume, read_volume, write_volume
@@ -73,14 +74,43 @@ def test_openvino_tells_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @needs_openvino
 def test_bf16_is_claimed_only_where_the_cpu_has_it(caplog: pytest.LogCaptureFixture) -> None:
-    import openvino
-
     engine = OpenVinoEngine(tiny_bundle.network(), window=WINDOW, precision="bf16")
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         assert engine.precision == "bf16"
     else:
         assert engine.precision == "fp32"
         assert "no bfloat16" in caplog.text
+
+
+@needs_openvino
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/maps")
+def test_engines_that_come_and_go_leave_signals_working() -> None:
+    """OpenVINO freed the alternate signal stack of the thread: the next child that ended took the process with it."""
+    script = """
+import signal, subprocess, sys
+import torch
+from volseg.engines import OpenVinoEngine
+
+def engine():
+    return OpenVinoEngine(torch.nn.Conv3d(1, 2, 3).eval(), window=(1, 8, 8, 8), precision="fp32")
+
+signal.signal(signal.SIGCHLD, lambda *_: None)  # as torch's DataLoader does
+for _ in range(2):
+    first, second = engine(), engine()
+    del first
+    third = engine()
+    del second, third
+for _ in range(3):
+    subprocess.run([sys.executable, "-c", ""], check=True)
+print("alive")
+"""
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "alive\n", f"{done.returncode}: {done.stderr}"
 
 
 def test_pytorch_in_bf16_gives_float32() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import time
@@ -116,10 +117,8 @@ class OpenVinoEngine:
             raise UsageError(
                 "--engine openvino needs the package: pip install 'volseg[openvino]', or use --engine torch"
             )
-        import openvino
-
         check_precision(precision)
-        core = openvino.Core()
+        core = openvino_core()
         self._window = tuple(window)
         self._model = core.read_model(exported) if exported else _converted(network, self._window)
         if precision == "auto":
@@ -154,6 +153,19 @@ class OpenVinoEngine:
 
         self._model.set_friendly_name(path.stem)  # its own one counts the models of the process
         openvino.save_model(self._model, path, compress_to_fp16=False)
+
+
+@functools.cache
+def openvino_core() -> Any:  # noqa: ANN401 - openvino.Core
+    """OpenVINO's `Core`, one for the life of the process.
+
+    Its CPU plugin gives the thread an alternate signal stack and frees that when the last `Core` ends. With a second
+    `Core` made in between, the thread is left with a stack that is gone, and the next signal whose handler wants one
+    (SIGCHLD after a DataLoader with workers) ends the process with a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def installed() -> bool:
