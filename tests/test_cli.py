@@ -32,6 +32,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, s
         "evaluate",
         "export slicer",
         "export slices",
+        "export kaggle",
         "export dicom-seg",
         "export rtstruct",
     ],

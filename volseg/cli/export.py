@@ -54,6 +54,41 @@ def slices(
     typer.echo(f"wrote {len(opened.labelled)} scans to {raw}")
 
 
+@app.command(
+    epilog="Example: volseg export kaggle data/predictions data/cohort --test-csv data/test.csv -o submission.csv"
+)
+def kaggle(
+    predictions: Path = typer.Argument(help="Folder of KEY.nii.gz, as `volseg predict` writes it."),
+    cohort: Path = typer.Argument(help="The cohort that was converted from the slices of the competition."),
+    test_csv: Path = typer.Option(..., help="test.csv or sample_submission.csv: the ids and classes to write."),
+    output: Path = typer.Option(..., "-o", "--output", help="The submission: id,class,predicted."),
+    empty_missing: bool = typer.Option(
+        False, "--empty-missing", help="Leave the rows of cases without prediction empty; else they are an error."
+    ),
+    check: bool = typer.Option(False, "--check", help="Write nothing: compare the file there with the predictions."),
+) -> None:
+    """Write the submission of the UW-Madison GI tract competition, and read it back to check it.
+
+    Run lengths are row-major on the slices as they were, whatever grid the predictions are on.
+    """
+    from volseg.cli.bar import bar
+    from volseg.cohort import Cohort, read_labels
+    from volseg.export.kaggle import check_submission, write_submission
+
+    opened = Cohort.open(cohort)
+    own = (predictions / "dataset.json").is_file() or not predictions.is_dir()
+    labels = read_labels(predictions, option="COHORT") if own else opened.labels
+    work = check_submission if check else write_submission
+    with bar("export") as progress:
+        done = work(
+            output, predictions, opened, test_csv, labels=labels, empty_missing=empty_missing, progress=progress
+        )
+    empty = f", {len(done.empty)} of them without prediction and empty" if done.empty else ""
+    turned = f", {len(done.resampled)} resampled to their slices" if done.resampled else ""
+    told = "is equal to" if check else "was read back and is equal to"
+    typer.echo(f"{output}: {done.rows} rows of {done.cases} scans{empty}{turned}; {told} the predictions")
+
+
 _PREDICTIONS = typer.Argument(help="A file KEY.nii.gz, or a folder of them.")
 _DICOM = typer.Option(..., help="Folder tree with the series that the predictions were made from.")
 _OUTPUT = typer.Option(..., "-o", "--output", help="Folder; or a file.dcm for a single prediction.")

@@ -40,6 +40,16 @@ def slice_id(key: str, number: int) -> str:
     return f"{key}_slice_{number:04d}"
 
 
+def split_id(text: str) -> tuple[str, int] | None:
+    """Key and slice of an id, the inverse of `slice_id`; None where it is of another form.
+
+    >>> split_id("case123_day20_slice_0001"), split_id("case123_day20")
+    (('case123_day20', 1), None)
+    """
+    match = _ID.fullmatch(text)
+    return (match["key"], int(match["slice"])) if match else None
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """The rows of one case, in the order of the file.
