@@ -11,7 +11,21 @@ import sys
 import typer
 
 import volseg
-from volseg.cli import check, compare, convert, evaluate, export, pack, phantom, picture, predict, quality, split, train
+from volseg.cli import (
+    check,
+    compare,
+    convert,
+    evaluate,
+    export,
+    pack,
+    phantom,
+    picture,
+    predict,
+    quality,
+    split,
+    train,
+    watch,
+)
 from volseg.errors import VolsegError
 
 app = typer.Typer(
@@ -23,7 +37,7 @@ app = typer.Typer(
     help="Volumetric medical image segmentation: slices to volumes, networks, predictions and Dice reports.",
     epilog="Each command shows an example with --help. Add --debug for the traceback of an error.",
 )
-for command in (phantom, convert, check, split, train, predict, evaluate, compare, quality, picture, pack):
+for command in (phantom, convert, check, split, train, predict, watch, evaluate, compare, quality, picture, pack):
     command.register(app)
 app.add_typer(export.app, name="export")
 

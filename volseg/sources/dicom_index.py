@@ -176,6 +176,26 @@ def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
     return index
 
 
+def series_of(path: Path, *, root: Path) -> tuple[str, ...] | None:
+    """What the images of one series share, from the header of one of them; None for an object that is no image.
+
+    Args:
+        path: a DICOM file.
+        root: what its name is told from.
+
+    Raises:
+        SourceError: damaged, not yet whole, or no DICOM.
+        OSError: it cannot be opened.
+    """
+    with Quiet():
+        if not is_dicom(path):
+            raise SourceError("the file does not begin as DICOM does")
+        instance = _read(path, path.relative_to(root).as_posix(), Counter())
+    if instance is None or not instance.rows or instance.sop_class in OUTLINES | SEGMENTATIONS:
+        return None
+    return _series_of(instance)
+
+
 def _read(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
     """What a file says of itself; None for one that is no object of a patient."""
     if not is_dicom(path):

@@ -11,6 +11,7 @@ import atexit
 import json
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from volseg.errors import SourceError, UsageError, VolumeError
@@ -52,6 +53,13 @@ def list_series(folder: Path, *, modality: str | None = None, key: str = KEY, se
         path.write_text(json.dumps(told), encoding="utf-8")
         lists.append(path)
     return lists
+
+
+def write_list(folder: Path, key: str, files: Iterable[Path]) -> Path:
+    """Write the list of one series, `KEY_0000.series`; it holds paths, which may name patients."""
+    path = folder / f"{key}_0000{SERIES}"
+    path.write_text(json.dumps([str(file.resolve()) for file in files]), encoding="utf-8")
+    return path
 
 
 def read_listed(path: Path) -> Volume:

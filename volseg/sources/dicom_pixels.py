@@ -166,7 +166,10 @@ def _start() -> subprocess.Popen[bytes]:
     # The threads of a linear algebra library would take up the memory that the limit leaves.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     null = subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=null, env=environment)
+    # In a session of its own: Ctrl-C is for the parent, which ends it.
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=null, env=environment, start_new_session=True
+    )
 
 
 def _plain(dataset: Dataset) -> Iterator[NDArray[Any]]:

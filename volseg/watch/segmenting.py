@@ -1,0 +1,108 @@
+"""Segmenting: from an item to the files of its folder, a label map and, where wanted, DICOM objects for the archive."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg.cohort import read_labels
+from volseg.errors import SourceError, UsageError
+from volseg.fleet.job import Do, Facts, Job
+from volseg.labels import LabelTable
+from volseg.volume import read_volume
+from volseg.watch.item import Item
+
+
+@dataclass(frozen=True)
+class Segmenting:
+    """What is done with an item, given a loaded network.
+
+    Attributes:
+        predict: writes the label map of a job.
+        labels: the regions.
+        dicom_seg: write a DICOM Segmentation of a series too.
+        rtstruct: write an RT Structure Set of a series too.
+    """
+
+    predict: Do
+    labels: LabelTable
+    dicom_seg: bool = False
+    rtstruct: bool = False
+
+    def __call__(self, item: Item, folder: Path, name: str) -> Facts:
+        """Write `NAME.nii.gz`, `NAME.seg.dcm` and `NAME.rtstruct.dcm` into the folder.
+
+        Raises:
+            VolsegError: what is wrong with the item.
+        """
+        if item.error is not None:
+            raise SourceError(item.error)
+        path = folder / f"{name}.nii.gz"
+        with tempfile.TemporaryDirectory(prefix="volseg-dicom-") as place:
+            files = item.files
+            if item.series is not None:
+                from volseg.sources.dicom_list import write_list
+
+                files = (write_list(Path(place), item.key, files),)
+            facts: dict[str, Any] = dict(self.predict(Job(item.key, files, (path,))))
+        if self.dicom_seg or self.rtstruct:
+            facts["note"] = self._write_objects(item, path)
+        return facts
+
+    def _write_objects(self, item: Item, path: Path) -> str:
+        """The objects of a label map; returns why there is none, where there is none."""
+        from volseg.export.dicom_seg import write_dicom_seg
+        from volseg.export.dicom_target import place
+        from volseg.export.rtstruct import write_rtstruct
+        from volseg.sources.dicom_image import read_stack
+
+        if item.series is None:
+            return "no DICOM series, so no DICOM object"
+        label = read_volume(path)
+        if not label.voxels.any():
+            return "no region was found, so no DICOM object"
+        target = place(label, read_stack(item.series))
+        stem = path.name.removesuffix(".nii.gz")
+        if self.dicom_seg:
+            write_dicom_seg(path.with_name(f"{stem}.seg.dcm"), target, self.labels)
+        if self.rtstruct:
+            write_rtstruct(path.with_name(f"{stem}.rtstruct.dcm"), target, self.labels)
+        return ""
+
+
+def load_segmenting(
+    output: Path,
+    *,
+    bundle: str,
+    checkpoint: Path | None = None,
+    device: str | None = None,
+    engine: str = "auto",
+    overrides: Mapping[str, object] | None = None,
+    dicom_seg: bool = False,
+    rtstruct: bool = False,
+) -> tuple[Segmenting, str]:
+    """Load the network, and say in `dataset.json` of the outputs what their values mean.
+
+    Returns:
+        what segments, and the digest of the network and its options.
+
+    Raises:
+        VolsegError: the network cannot be loaded.
+        UsageError: the outputs that are there have other labels.
+    """
+    from volseg.fleet.predicting import Predicting, doing
+    from volseg.inference import Predictor, write_labels
+
+    predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, device=device, overrides=overrides)
+    labels = predictor.recipe.labels
+    if (output / "dataset.json").is_file() and read_labels(output, option="OUT").digest != labels.digest:
+        raise UsageError(f"{output} holds outputs of a network with other labels; name another folder")
+    predictor = predictor.with_engine(engine)
+    work = Predicting.of(
+        predictor, bundle=bundle, checkpoint=checkpoint, device=device, engine=engine, overrides=overrides
+    )
+    write_labels(output, predictor.recipe)
+    return Segmenting(doing(predictor), labels, dicom_seg, rtstruct), work.digest
