@@ -24,6 +24,7 @@ TINY = {
     "dense_unet": ("--growth_rate", "4"),
     "segformer": (),
 }
+BATCH_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 ROI = {name: [32, 32, 16] for name in TINY} | {"swinunetr": [64, 32, 32]}
 
 
@@ -67,13 +68,20 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(name, coho
     assert told.count("epoch 2/2") == 1  # the second process is silent
     events = [len(list((tmp_path / run).glob("events.out.tfevents.*"))) for run in ("one", "two")]
     assert events[0] == events[1]
+    # The batch normalisation in Segformer's head validates with running statistics: those of what the first process saw.
+    tolerance = 0.02 if name == "segformer" else 1e-3
     histories = [json.loads((tmp_path / run / "run.json").read_text())["history"] for run in ("one", "two")]
     for one, two in zip(*histories, strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
-        assert two["dice"] == pytest.approx(one["dice"], abs=1e-3)
-        assert two["regions"] == pytest.approx(one["regions"], abs=1e-3)
+        assert two["dice"] == pytest.approx(one["dice"], abs=tolerance)
+        assert two["regions"] == pytest.approx(one["regions"], abs=tolerance)
     one, two = (torch.load(tmp_path / run / "model.pt", weights_only=True)["model"] for run in ("one", "two"))
     assert list(one) == list(two)
+    one, two = (
+        torch.cat([value.flatten() for key, value in part.items() if not key.endswith(BATCH_STATISTICS)])
+        for part in (one, two)
+    )
+    assert (one - two).norm() < 1e-3 * one.norm()
 
 
 def test_it_must_be_started_by_torchrun(monkeypatch):
