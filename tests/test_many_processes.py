@@ -68,7 +68,7 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(name, coho
     assert told.count("epoch 2/2") == 1  # the second process is silent
     events = [len(list((tmp_path / run).glob("events.out.tfevents.*"))) for run in ("one", "two")]
     assert events[0] == events[1]
-    # The batch normalisation in Segformer's head validates with running statistics: those of what the first process saw.
+    # The batch normalisation in Segformer's head validates with the running statistics of the first process.
     tolerance = 0.02 if name == "segformer" else 1e-3
     histories = [json.loads((tmp_path / run / "run.json").read_text())["history"] for run in ("one", "two")]
     for one, two in zip(*histories, strict=True):
