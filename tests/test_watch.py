@@ -258,6 +258,8 @@ def test_a_failure_is_tried_once_more_and_no_more(inbox: Path, out: Path, caplog
     ]
     before = len(states(out))
     assert (watch(inbox, out).done, len(states(out))) == (0, before), "nor after a restart"
+    assert len(watch(inbox, out, retry=True).failed) == 2, "unless that is asked for"
+    assert watch(inbox, out).given_up == 2
     nifti(inbox / "bad.nii.gz", seed=1)
     assert len(watch(inbox, out).failed) == 1, "other files, another chance"
     assert "Lovelace" not in (out / ".volseg/watch.jsonl").read_text() + (out / "series.csv").read_text() + caplog.text

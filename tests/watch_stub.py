@@ -43,11 +43,12 @@ def watch(
     output: Path,
     *,
     settle_s: float = 0.0,
+    retry: bool = False,
     load: Callable[[], Callable[[Item, Path, str], Facts]] = lambda: segment,
     **options: str,
 ) -> Watched:
     """One pass over all that is there."""
-    ledger = Ledger(output)
+    ledger = Ledger(output, retry=retry)
     try:
         watcher = Watcher(Inbox(inbox, settle_s=settle_s), ledger, load, poll_s=0.01, **options)
         return watcher.run(once=True)

@@ -24,6 +24,7 @@ def watch(
     settle: float = typer.Option(60.0, min=0, help="Seconds without a change after which a series is complete."),
     poll: float = typer.Option(5.0, min=0.05, help="Seconds between two looks at the folder."),
     once: bool = typer.Option(False, "--once", help="Do all that is there, once it is complete, and end: for cron."),
+    retry_failed: bool = typer.Option(False, "--retry-failed", help="Try series again that failed in former runs."),
     dicom_seg: bool = typer.Option(False, "--dicom-seg", help="Write a DICOM Segmentation of each series too."),
     rtstruct: bool = typer.Option(False, "--rtstruct", help="Write an RT Structure Set of each series too."),
     modality: str | None = typer.Option(None, help="Only DICOM series of CT, MR, PT; others are left aside."),
@@ -83,18 +84,19 @@ def watch(
         )
         return segmenting
 
-    ledger = Ledger(output)
+    ledger = Ledger(output, retry=retry_failed)
     try:
-        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             typer.echo(f"{output}: {len(ledger)} series finished before; watching {inbox}", err=True)
             watcher = Watcher(source, ledger, load, secret=secret, modality=modality, poll_s=poll, stop=stop)
             told = watcher.run(once=once)
         finally:
-            for number, handler in before.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
     finally:
         ledger.close()
-    typer.echo(f"{output}: {told.done} segmented, {told.before} found finished, {len(told.failed)} failed")
+    before = f"{told.before} found finished" + (f", {told.given_up} given up before" if told.given_up else "")
+    typer.echo(f"{output}: {told.done} segmented, {before}, {len(told.failed)} failed")
     if once:
         tell_failures(told.failed)

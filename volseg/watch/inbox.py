@@ -82,6 +82,7 @@ class Inbox:
         self._clock = clock
         self._files: dict[str, _File] = {}
         self._done: dict[str, str] = {}
+        self._closed: set[str] = set()
 
     def look(self) -> list[Delivery]:
         """What has come to rest and is not done, the one that rests longest first.
@@ -91,12 +92,16 @@ class Inbox:
         """
         now = self._clock()
         seen: dict[str, _File] = {}
-        for path, size, changed_ns in _walk(self.folder):
+        closed: dict[str, str] = {}
+        for path, size, changed_ns in _walk(self.folder, closed):
             known = self._files.get(path)
             if known is None or (known.size, known.changed_ns) != (size, changed_ns):
                 known = _File(size, changed_ns, now, self._group(path), _is_partial(path))
             seen[path] = known
         self._files = seen
+        for path in closed.keys() - self._closed:  # whose name may be a patient's
+            logger.warning("a folder in the inbox cannot be read (%s); its series are not seen", closed[path])
+        self._closed = set(closed)
         groups: dict[str, list[str]] = {}
         unreadable: list[str] = []
         unsettled: set[str] = set()  # folders with a file that might belong to anything
@@ -165,19 +170,28 @@ def nifti_key(name: str) -> str:
     return stem[:-5] if numbered else stem
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Path, size and time of change of every file; what vanishes while one looks is left out."""
+def _walk(folder: Path, closed: dict[str, str]) -> Iterator[tuple[str, int, int]]:
+    """Path, size and time of change of every file; what vanishes while one looks is left out.
+
+    Args:
+        folder: to look into.
+        closed: gets the folders that cannot be read, and why.
+    """
     stack = [str(folder)]
-    top = True
     while stack:
+        path = stack.pop()
         try:
-            with os.scandir(stack.pop()) as entries:
+            with os.scandir(path) as entries:
                 found = list(entries)
-        except OSError:
-            if top:
+        except FileNotFoundError:
+            if path == str(folder):
                 raise
             continue
-        top = False
+        except OSError as error:
+            if path == str(folder):
+                raise
+            closed[path] = error.strerror or type(error).__name__
+            continue
         for entry in found:
             try:
                 if entry.is_dir(follow_symlinks=False):

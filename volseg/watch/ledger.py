@@ -88,13 +88,14 @@ class Ledger:
     Args:
         folder: of the outputs, made where absent.
         work: digest of the network and its options.
+        retry: forget failures, so that their series are tried again.
 
     Raises:
         UsageError: another program watches for the same folder.
         OSError: it cannot be written.
     """
 
-    def __init__(self, folder: Path, *, work: str = "") -> None:
+    def __init__(self, folder: Path, *, work: str = "", retry: bool = False) -> None:
         self.folder = folder
         self.work = work
         self._staging = folder / ".volseg" / "staging"
@@ -108,6 +109,9 @@ class Ledger:
                 staged.pop(entry.key, None)
                 if entry.facts["state"] == "staged":
                     staged[entry.key] = entry
+            for standing in self._known.values() if retry else ():
+                if standing.state == "failed":
+                    standing.inputs = ""  # as if of other files
             for entry in staged.values():
                 self._commit(entry, tell=False)
             shutil.rmtree(self._staging, ignore_errors=True)
@@ -142,6 +146,10 @@ class Ledger:
         number = standing.attempt + 1 if same and standing.state == "failed" else standing.attempt if same else 1
         deaths = standing.deaths + (standing.state == "started") if same else 0
         return Attempt(key, standing.version + 1, number, tuple(prints), fresh, deaths)
+
+    def gave_up(self, key: str) -> bool:
+        """Whether the last attempt at a series failed."""
+        return key in self._known and self._known[key].state == "failed"
 
     def begin(self, attempt: Attempt) -> Path:
         """Write that the attempt starts; returns the empty folder that its outputs go to."""

@@ -24,11 +24,12 @@ Segment = Callable[[Item, Path, str], Facts]
 
 @dataclass
 class Watched:
-    """What a watcher did: series finished, the error of each failed one, and series that it found finished."""
+    """What a watcher did: series finished, the error of each failed one; and what it found finished, or given up."""
 
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     before: int = 0
+    given_up: int = 0
 
 
 class Watcher:
@@ -117,7 +118,10 @@ class Watcher:
             return False
         to_do = self._ledger.next_attempt(item.key, prints)
         if to_do is None:
-            self.watched.before += 1
+            if self._ledger.gave_up(item.key):
+                self.watched.given_up += 1
+            else:
+                self.watched.before += 1
             return True
         if to_do.deaths >= DEATHS:
             reason = f"the program was killed {DEATHS} times while it did this; is there enough memory?"
