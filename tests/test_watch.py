@@ -174,6 +174,9 @@ def test_an_inbox_must_be_there(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="lie in each other"):
             check_folders(tmp_path / one, tmp_path / other)
     check_folders(tmp_path / "a", tmp_path / "ab")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        check_folders(tmp_path / "a", tmp_path / "file")
 
 
 # --- what is done

@@ -162,8 +162,10 @@ def check_folders(inbox: Path, output: Path) -> None:
     """Refuse an inbox that would see the outputs, or outputs that would go into it.
 
     Raises:
-        UsageError: one is the other, or lies in it.
+        UsageError: one is the other, or lies in it; or the outputs would go into a file.
     """
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file; name a folder for the outputs")
     one, other = inbox.resolve(), output.resolve()
     if one == other or one in other.parents or other in one.parents:
         raise UsageError(f"{output} and {inbox} are one folder or lie in each other; name folders beside each other")
