@@ -29,6 +29,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, s
         "split",
         "train",
         "predict",
+        "watch",
         "evaluate",
         "export slicer",
         "export slices",
