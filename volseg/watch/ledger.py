@@ -172,7 +172,8 @@ class Ledger:
         """
         told = {"outputs": list(stamps), "prints": list(attempt.prints), **facts}
         entry = self._entry(attempt, "staged", outputs=tuple(stamps.values()), seconds=seconds, facts=told)
-        _sync_folder(self._staging / attempt.name)
+        for place in (self._staging / attempt.name, self._staging, self._staging.parent):
+            _sync_folder(place)
         self._add(entry)
         self._commit(entry, tell=True)
 
