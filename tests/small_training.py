@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import LrScheduleHandler, MeanDice, ValidationHandler
+from monai.handlers import LrScheduleHandler, MeanDice
 from monai.transforms import Compose, Lambdad, RandGaussianNoised
 from torch import nn
 
@@ -26,6 +26,7 @@ from volseg.training import (
     Progress,
     Resume,
     Seeds,
+    Validation,
     better,
     warmup_cosine,
 )
@@ -87,7 +88,7 @@ def trainer_of(
             Gradients(clip_norm=clip_norm),
             average,
             LrScheduleHandler(schedule, epoch_level=False, print_lr=False),
-            ValidationHandler(2, evaluator),
+            Validation(evaluator, every=2),
             Resume(
                 output_dir,
                 resume=resume,

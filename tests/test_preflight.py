@@ -62,7 +62,6 @@ def test_nothing_is_written_where_all_is_well(
         ({"keep": 0}, "--keep is 0, expected a whole number of at least 1"),
         ({"clip_norm": -1}, "--clip_norm is -1, expected a number of at least 0"),
         ({"ema_decay": 1}, "--ema_decay is 1, expected a number below 1"),
-        ({"max_epochs": 3}, "no validation would be run and no checkpoint be kept; try --val_interval 3"),
         ({"network_def__out_channels": 3}, "the network has 3 output channels, the cohort's labels need 2"),
         ({"network_def__in_channels": 2}, "the network has 2 input channels, the cohort has 1"),
         ({"feature_size": 13}, "feature_size"),

@@ -15,7 +15,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import ValidationHandler, from_engine
+from monai.handlers import from_engine
 from monai.transforms import Compose
 from torch import nn
 
@@ -24,7 +24,17 @@ from volseg.cohort import Cohort
 from volseg.errors import VolsegError
 from volseg.recipe import Recipe
 from volseg.report.run_summary import run_as_markdown
-from volseg.training import CachedDataset, Checkpoints, Progress, Record, Resume, Stopwatch, VolumetricDice, better
+from volseg.training import (
+    CachedDataset,
+    Checkpoints,
+    Progress,
+    Record,
+    Resume,
+    Stopwatch,
+    Validation,
+    VolumetricDice,
+    better,
+)
 from volseg.training.provenance import commit
 from volseg.training.settings import Settings
 from volseg.transforms import augmentation, preprocessing, region_masks
@@ -68,7 +78,7 @@ def trainer_of(
     state = {"schedule": schedule, "parts": {"checkpoints": checkpoints}, "settings": {}, "share": 1e9}  # each epoch
     handlers = [
         stopwatch,
-        ValidationHandler(2, evaluator),
+        Validation(evaluator, every=2),
         Record(output_dir, **parts, network=network, cohort=cohort, stopwatch=stopwatch, scores=metric),
         Resume(output_dir, **parts, resume=resume, **state),
     ]
@@ -125,6 +135,11 @@ def test_a_run_is_recorded_from_its_first_epoch_to_its_end(cohort: Cohort, tmp_p
     page = (tmp_path / "summary.md").read_text()
     assert page == run_as_markdown(run)
     assert f"**{run['best']['dice']:.3f}**, epoch {run['best']['epoch']}" in page
+
+
+def test_the_last_epoch_is_validated_too(cohort: Cohort, tmp_path: Path) -> None:
+    trainer_of(cohort, tmp_path, max_epochs=3).run()
+    assert [row["dice"] is None for row in read(tmp_path)["history"]] == [True, False, False]
 
 
 def stop_at(trainer: SupervisedTrainer, epoch: int, error: BaseException) -> None:

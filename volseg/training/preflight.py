@@ -91,12 +91,6 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
         number = value(name)
         if not isinstance(number, int) or number < least:
             raise UsageError(f"--{name} is {number!r}, expected a whole number of at least {least}")
-    epochs, interval = value("max_epochs"), value("val_interval")
-    if interval > epochs:
-        raise UsageError(
-            f"--val_interval {interval} is more than --max_epochs {epochs}: no validation would be run and no "
-            f"checkpoint be kept; try --val_interval {epochs}"
-        )
     rate = value("learning_rate")
     if not isinstance(rate, (int, float)) or not 0 < rate < 10:
         raise UsageError(f"--learning_rate is {rate!r}, expected a number above 0, such as 0.001")
