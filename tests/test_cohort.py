@@ -97,8 +97,10 @@ def test_the_datalist_carries_key_images_and_label(folder):
         ("b", True),
         ("c", False),
     ]
-    with pytest.raises(UsageError, match="the part 'test' was asked for"):
+    with pytest.raises(UsageError, match="is kept for a test"):
         cohort.datalist("test")
+    with pytest.raises(UsageError, match="the part 'tests' was asked for"):
+        cohort.datalist("tests")
 
 
 def test_the_digest_tells_cohorts_apart_and_not_their_places(tiny_cohort, tmp_path):

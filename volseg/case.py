@@ -27,7 +27,8 @@ class Case:
         channels: one volume a channel, all on one grid.
         label: uint8 label map on the same grid, or None.
         source: where it came from, for people.
-        warnings: what a reader should know; a case with the warning `suspect` stays out of folds.
+        warnings: what a reader should know; a case with the warning `suspect` or `test` stays out of folds.
+        instances: objects of the label map by number, 0 outside, on the same grid; None where they are not told apart.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Case:
     label: Volume | None
     source: str
     warnings: tuple[str, ...] = ()
+    instances: Volume | None = None
 
     def __post_init__(self) -> None:
         check_key(self.key)
@@ -46,6 +48,8 @@ class Case:
         others = [(f"channel {i}", volume) for i, volume in enumerate(self.channels[1:], start=1)]
         if self.label is not None:
             others.append(("the label", self.label))
+        if self.instances is not None:
+            others.append(("the map of objects", self.instances))
         for name, volume in others:
             difference = space_difference(first.shape, first.affine_ras, volume.shape, volume.affine_ras)
             if difference:

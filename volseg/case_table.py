@@ -11,6 +11,8 @@ from volseg.errors import CohortError
 from volseg.volume import atomic
 
 COLUMNS = ("key", "patient", "session", "shape", "spacing_mm", "orientation", "source", "warnings")
+TEST = "test"
+"""How the warning begins of a case that stays out of all folds, to be looked at once."""
 _RAS_AXIS = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
 
@@ -31,6 +33,11 @@ class CaseRow:
     def suspect(self) -> bool:
         """Whether the case carries a warning that keeps it out of folds."""
         return any(warning.startswith("suspect") for warning in self.warnings)
+
+    @property
+    def test(self) -> bool:
+        """Whether the case is kept out of folds for a test."""
+        return any(warning == TEST or warning.startswith(f"{TEST}:") for warning in self.warnings)
 
     def along_ras(self, values: Sequence[float]) -> tuple[float, float, float]:
         """One value an array axis, in the order right-left, anterior-posterior, superior-inferior."""

@@ -18,6 +18,7 @@ from volseg.labels import LabelTable
 from volseg.volume import read_grid, read_volume
 
 FILE_ENDING = ".nii.gz"
+INSTANCES = "instancesTr"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,11 @@ class Cohort:
         return len(self.channel_names)
 
     @property
+    def flat(self) -> bool:
+        """Whether every case is one slice."""
+        return all(1 in row.shape for row in self.rows.values())
+
+    @property
     def digest(self) -> str:
         """A hexadecimal word that differs where keys, patients, sizes, label table, channels or folds do.
 
@@ -114,6 +120,17 @@ class Cohort:
         """The reference label map of a case, or None where it has none."""
         self._row(key)
         return self.folder / "labelsTr" / f"{key}{FILE_ENDING}" if key in self.labelled else None
+
+    def instances_path(self, key: str) -> Path | None:
+        """The map of objects of a case, numbered from 1; None where the cohort tells no objects apart."""
+        self._row(key)
+        path = self.folder / INSTANCES / f"{key}{FILE_ENDING}"
+        return path if key in self.labelled and path.is_file() else None
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether objects are told apart: there is a folder of their maps, which nnU-Net does not look at."""
+        return bool(_files(self.folder / INSTANCES))
 
     def folds(self) -> list[Fold]:
         """The folds of `splits.json`, checked: known labelled keys, and no patient on both sides.
@@ -168,16 +185,21 @@ class Cohort:
             yield Case(key, row.patient, row.session, channels, label, row.source, row.warnings)
 
     def part(self, name: str, *, fold: int = 0) -> tuple[str, ...]:
-        """The keys of `training` or `validation` of a fold, of all `labelled` cases, or of `all`."""
+        """The keys of `training` or `validation` of a fold, `labelled` ones, those kept for a `test`, or `all`."""
         if name == "all":
             return self.keys
         if name == "labelled":
             return tuple(sorted(self.labelled))
+        if name == "test":
+            kept = tuple(key for key in sorted(self.labelled) if self.rows[key].test)
+            if not kept:
+                raise UsageError(f"no case of {self.folder} is kept for a test; `convert images --test` keeps some")
+            return kept
         if name == "training":
             return self.fold(fold).training
         if name == "validation":
             return self.fold(fold).validation
-        raise UsageError(f"the part {name!r} was asked for, expected all, labelled, training or validation")
+        raise UsageError(f"the part {name!r} was asked for, expected all, labelled, training, validation or test")
 
     def median_spacing_mm(self) -> list[float]:
         """Median spacing over the labelled cases (all cases where none is), to 0.01 mm, in the order of RAS axes."""

@@ -13,9 +13,9 @@ from typing import Any
 import volseg
 from volseg.case import Case, Source, check_key
 from volseg.case_table import CaseRow, write_table
-from volseg.cohort import FILE_ENDING, Cohort, read_dataset_json
+from volseg.cohort import FILE_ENDING, INSTANCES, Cohort, read_dataset_json
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
-from volseg.folds import read_splits, split_by_patient, write_splits
+from volseg.folds import read_splits, split_by_choice, split_by_patient, write_splits
 from volseg.geometry import orientation
 from volseg.labels import LabelTable
 from volseg.volume import Volume, atomic, write_volume
@@ -45,6 +45,7 @@ def write_cohort(
     seed: int = 0,
     progress: Progress | None = None,
     only: Container[str] | None = None,
+    validation: Container[str] = (),
     outcomes: Callable[[Sequence[str]], Outcomes] | None = None,
 ) -> Conversion:
     """Write each case of a source into a cohort folder, and the tables when all are done.
@@ -60,6 +61,7 @@ def write_cohort(
         seed: seed of the split.
         progress: called with (done, total) after each case.
         only: the keys of this run, where other runs write others into the same folder at the same time.
+        validation: keys to validate on, where the source chooses them; then there is one fold.
         outcomes: calls `convert_case` for keys, instead of threads; see `volseg.fleet.converting`.
 
     Raises:
@@ -95,7 +97,7 @@ def write_cohort(
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
     write_table(folder / "cases.csv", everything.values())
     _write_dataset_json(source, folder, count=len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}"))))
-    _split(folder, everything, folds=folds, seed=seed)
+    _split(folder, everything, folds=folds, seed=seed, validation=validation)
     return Conversion(tuple(sorted(written)), tuple(sorted(before)), dict(sorted(failed.items())))
 
 
@@ -134,10 +136,11 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
         labelled = source.labelled(key)
         images = _image_files(folder, "imagesTr" if labelled else "imagesTs", key, channels)
         label_file = folder / "labelsTr" / f"{key}{FILE_ENDING}"
+        instances_file = folder / INSTANCES / f"{key}{FILE_ENDING}"
         if all(file.is_file() for file in [*images, *([label_file] if labelled else [])]):
             finished = _read_record(_record_path(folder, key))
-            if finished is not None and finished[0] == digest:
-                return finished[1], False
+            if finished is not None and finished.digest == digest and finished.instances == instances_file.is_file():
+                return finished.row, False
         # What a former run left may be of other raw data, or of a case that has won or lost its label since.
         _forget(folder, key, channels)
         case = source.load(key)
@@ -151,12 +154,14 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
             write_volume(file, channel)
         if labelled:
             write_volume(label_file, label)
+        if case.instances is not None:
+            write_volume(instances_file, case.instances)
     except VolsegError as error:
         _forget(folder, key, channels)
         raise error.of_case(key) from error
     row = _row(case)
     with atomic(_record_path(folder, key)) as partial:
-        partial.write_text(json.dumps({"digest": digest, "row": row.to_csv()}))
+        partial.write_text(json.dumps({"digest": digest, "row": row.to_csv(), "instances": case.instances is not None}))
     return row, True
 
 
@@ -167,7 +172,8 @@ def _image_files(folder: Path, part: str, key: str, channels: int) -> list[Path]
 def _forget(folder: Path, key: str, channels: int) -> None:
     """Remove what a former run wrote of a case: stale files would look valid."""
     _record_path(folder, key).unlink(missing_ok=True)
-    (folder / "labelsTr" / f"{key}{FILE_ENDING}").unlink(missing_ok=True)
+    for part in ("labelsTr", INSTANCES):
+        (folder / part / f"{key}{FILE_ENDING}").unlink(missing_ok=True)
     for part in ("imagesTr", "imagesTs"):
         for file in _image_files(folder, part, key, channels):
             file.unlink(missing_ok=True)
@@ -233,21 +239,31 @@ def _write_dataset_json(source: Source, folder: Path, *, count: int) -> None:
         partial.write_text(json.dumps(entries, indent=1) + "\n")
 
 
-def _split(folder: Path, rows: dict[str, CaseRow], *, folds: int, seed: int) -> None:
-    """Write `splits.json` unless one is there that still fits: all keys known, and no case left out but suspects."""
+def _split(folder: Path, rows: dict[str, CaseRow], *, folds: int, seed: int, validation: Container[str]) -> None:
+    """Write `splits.json` unless one is there that still fits: all keys known, none left out but suspects and tests.
+
+    One that the source chose is always written.
+    """
     labelled = [row for row in rows.values() if (folder / "labelsTr" / f"{row.key}{FILE_ENDING}").is_file()]
-    patients = {row.patient for row in labelled if not row.suspect}
+    needed = {row.key: row.patient for row in labelled if not (row.suspect or row.test)}
+    patients = set(needed.values())
     if len(patients) < 2:
         logger.warning("no splits.json was written: %s has %d patients with labels", folder, len(patients))
         return
     path = folder / "splits.json"
+    if validation:
+        try:
+            write_splits(folder, split_by_choice(labelled, validation))
+        except UsageError as error:
+            logger.warning("no splits.json was written: %s", error)
+        return
     if path.is_file():
         try:
             split = {key for fold in read_splits(path) for key in (*fold.training, *fold.validation)}
         except CohortError as error:
             logger.warning("%s: writing it anew", error)
         else:
-            if {row.key for row in labelled if not row.suspect} <= split <= {row.key for row in labelled}:
+            if needed.keys() <= split <= {row.key for row in labelled if not row.test}:
                 return
             logger.warning("%s no longer fits the cases of the cohort: writing it anew", path)
     write_splits(folder, split_by_patient(labelled, folds=min(folds, len(patients)), seed=seed))
@@ -273,18 +289,23 @@ def _record_path(folder: Path, key: str) -> Path:
 
 def _recorded_rows(folder: Path) -> list[CaseRow]:
     """The rows of all cases that any run finished; a damaged record counts for nothing, its case is converted again."""
-    rows = []
-    for record in sorted((folder / ".volseg" / "cases").glob("[!.]*.json")):
-        content = _read_record(record)
-        if content is not None:
-            rows.append(content[1])
-    return rows
+    records = sorted((folder / ".volseg" / "cases").glob("[!.]*.json"))
+    return [content.row for content in map(_read_record, records) if content is not None]
 
 
-def _read_record(record: Path) -> tuple[str, CaseRow] | None:
-    """Digest and row; None where the record is absent or damaged."""
+@dataclass(frozen=True)
+class _Record:
+    """What is kept of a finished case: its raw data's digest, its row, and whether objects were told apart."""
+
+    digest: str
+    row: CaseRow
+    instances: bool
+
+
+def _read_record(path: Path) -> _Record | None:
+    """None where the record is absent or damaged."""
     try:
-        content = json.loads(record.read_text())
-        return str(content["digest"]), CaseRow.from_csv(content["row"])
+        content = json.loads(path.read_text())
+        return _Record(str(content["digest"]), CaseRow.from_csv(content["row"]), bool(content.get("instances")))
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None

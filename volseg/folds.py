@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, 
     """Folds in which each case is validated once and no patient stands on both sides.
 
     Patients are shuffled with `seed` and dealt, those with most cases first, to the fold with fewest cases so far.
+    Cases kept for a test are in no fold.
 
     Args:
         rows: the labelled cases.
@@ -37,7 +38,7 @@ def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, 
     """
     by_patient: dict[str, list[str]] = {}
     for row in sorted(rows, key=lambda row: row.key):
-        if suspects or not row.suspect:
+        if (suspects or not row.suspect) and not row.test:
             by_patient.setdefault(row.patient, []).append(row.key)
     if len(by_patient) < 2:
         raise UsageError(f"a split needs at least 2 patients with labels, there are {len(by_patient)}")
@@ -53,6 +54,21 @@ def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, 
         min(held_out, key=len).extend(by_patient[patient])
     everything = sorted(key for keys in by_patient.values() for key in keys)
     return [Fold(tuple(key for key in everything if key not in set(out)), tuple(sorted(out))) for out in held_out]
+
+
+def split_by_choice(rows: Iterable[CaseRow], validation: Container[str]) -> list[Fold]:
+    """One fold: the chosen keys are validated on, the others trained on; suspects and tests are in neither.
+
+    Raises:
+        UsageError: no case on one of the sides.
+    """
+    keys = sorted(row.key for row in rows if not (row.suspect or row.test))
+    fold = Fold(tuple(k for k in keys if k not in validation), tuple(k for k in keys if k in validation))
+    if not (fold.training and fold.validation):
+        raise UsageError(
+            f"of {len(keys)} cases {len(fold.validation)} are chosen for validation; a fold needs some on either side"
+        )
+    return [fold]
 
 
 def read_splits(path: Path) -> list[Fold]:

@@ -94,12 +94,16 @@ def write_grey(path: str | Path, array: NDArray[Any]) -> None:
     Path(path).write_bytes(content)
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", isal_zlib.crc32(kind + data))
+def check_chunks(content: bytes, name: str) -> tuple[int, int, int, int]:
+    """Width, height, bits a sample and colour type of a PNG file, as its header states them.
 
+    Args:
+        content: of the file.
+        name: of the file, for the error.
 
-def _check(content: bytes, name: str) -> tuple[int, int, int]:
-    """Width, height and bits of a grey PNG whose chunks are whole, or raise."""
+    Raises:
+        SourceError: no PNG, cut short, or a part whose checksum is wrong.
+    """
     if content[:8] != _SIGNATURE:
         what = "is empty" if not content else "is no PNG file"
         raise SourceError(f"{name} {what}; copy it again")
@@ -125,6 +129,16 @@ def _check(content: bytes, name: str) -> tuple[int, int, int]:
     if header is None:  # IEND stands first
         raise SourceError(f"{name} has no PNG header; copy it again")
     width, height, bits, colour = header
+    return width, height, bits, colour
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", isal_zlib.crc32(kind + data))
+
+
+def _check(content: bytes, name: str) -> tuple[int, int, int]:
+    """Width, height and bits of a grey PNG whose chunks are whole, or raise."""
+    width, height, bits, colour = check_chunks(content, name)
     if colour != 0 or bits not in (8, 16):
         found = f"{bits}-bit {_COLOUR_TYPES.get(colour, f'colour type {colour}')}"
         raise SourceError(

@@ -16,6 +16,30 @@ class Kind(str, Enum):
     uw_madison = "uw_madison"
     decathlon = "decathlon"
     dicom = "dicom"
+    images = "images"
+
+
+class Colour(str, Enum):
+    """Channels of images."""
+
+    auto = "auto"
+    rgb = "rgb"
+    grey = "grey"
+
+
+class Objects(str, Enum):
+    """How objects are told apart in masks of images."""
+
+    files = "files"
+    values = "values"
+
+
+class Missing(str, Enum):
+    """What an image without mask means."""
+
+    refuse = "refuse"
+    unlabelled = "unlabelled"
+    empty = "empty"
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +48,7 @@ def register(app: typer.Typer) -> None:
 
 
 def convert(
-    kind: Kind = typer.Argument(help="uw_madison (slices and RLE), decathlon (also nnU-Net raw) or dicom."),
+    kind: Kind = typer.Argument(help="uw_madison (slices and RLE), decathlon (also nnU-Net raw), dicom or images."),
     raw: Path = typer.Argument(help="The raw folder; it is only read."),
     cohort: Path = typer.Argument(help="The cohort folder to write, or to go on with."),
     case: list[str] = typer.Option([], help="Only this patient or case; may be repeated (uw_madison)."),
@@ -35,6 +59,17 @@ def convert(
     key: str = typer.Option("{patient}_{series}", help="Pattern of the case keys (dicom)."),
     keep_ids: bool = typer.Option(False, "--keep-ids", help="Write patient IDs and file names to tables (dicom)."),
     secret_file: Path | None = typer.Option(None, help="A file whose text keys the words for patients (dicom)."),
+    images: str = typer.Option("**/{key}.*", help="Pattern of the images below RAW, as 'images/{key}.jpg' (images)."),
+    masks: list[str] = typer.Option([], help="[REGION=]PATTERN, as 'masks/{key}_*.png'; may be repeated (images)."),
+    classes: list[str] = typer.Option([], help="NAME=VALUE or NAME=#rrggbb of class masks; repeated (images)."),
+    threshold: int | None = typer.Option(None, min=1, help="Masks are marked from here; 128 if JPEG, else 1 (images)."),
+    objects: Objects | None = typer.Option(None, help="Keep objects apart: one a mask file, or a value (images)."),
+    colour: Colour = typer.Option(Colour.auto, help="Three channels, luminance, or as the files are (images)."),
+    spacing_mm: str | None = typer.Option(None, help="MM or X,Y between pixels; else what files state (images)."),
+    missing: Missing = typer.Option(Missing.refuse, help="What an image without mask means (images)."),
+    validation: list[str] = typer.Option([], help="Pattern of images to validate on, as '*03.tif' (images)."),
+    test: list[str] = typer.Option([], help="Pattern of images kept out of the folds, as 'test/**' (images)."),
+    max_pixels: int | None = typer.Option(None, min=1, help="Refuse larger images; 89478485 by default (images)."),
     folds: int = typer.Option(5, min=2, help="Folds of splits.json, grouped by patient."),
     seed: int = typer.Option(0, help="Seed of the split."),
     workers: int = typer.Option(2, min=0, help="Threads; processes with --journal or --shard, of Ray with --ray."),
@@ -44,7 +79,7 @@ def convert(
         None, help="A line a case; COHORT/.volseg/convert.jsonl with --ray or --shard."
     ),
 ) -> None:
-    """Stack raw slices or volumes into a cohort folder of NIfTI volumes. Run again to go on after a stop."""
+    """Turn raw slices, volumes or images into a cohort folder of NIfTI volumes. Run again to go on after a stop."""
     from volseg.case import Source
     from volseg.cli.bar import bar, tell_failures
     from volseg.conversion import write_cohort
@@ -54,8 +89,13 @@ def convert(
     from volseg.sources.uw_madison import UwMadison
 
     source: Source
+    held_out: frozenset[str] = frozenset()
     if kind is not Kind.dicom and (modality or series or labels or keep_ids or secret_file):
         raise UsageError("--modality, --series, --labels, --keep-ids and --secret-file are for dicom folders")
+    if kind is not Kind.images and (masks or classes or threshold or objects or spacing_mm or validation or test):
+        raise UsageError(
+            "--masks, --classes, --threshold, --objects, --spacing-mm, --validation and --test are for image folders"
+        )
     if kind is Kind.uw_madison:
         source = UwMadison(raw, cases=case or None, thickness_mm=thickness_mm)
     elif case:
@@ -66,14 +106,37 @@ def convert(
 
         secret = read_secret(secret_file)
         source = Dicom(raw, modality=modality, series=series, labels=labels, key=key, keep_ids=keep_ids, secret=secret)
+    elif kind is Kind.images:
+        from volseg.sources.image_file import MAX_PIXELS
+        from volseg.sources.images import Images, parse_spacing
+
+        source = Images(
+            raw,
+            images=images,
+            masks=masks,
+            classes=classes,
+            threshold=threshold,
+            objects=objects.value if objects else None,
+            colour=colour.value,
+            spacing_mm=parse_spacing(spacing_mm) if spacing_mm else None,
+            missing=missing.value,
+            validation=validation,
+            test=test,
+            max_pixels=max_pixels or MAX_PIXELS,
+        )
+        held_out = source.validation
     else:
         source = Decathlon(raw)
     team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     with bar("convert") as progress:
         if ray or shard or journal:
-            done = convert_cases(source, cohort, team=team, folds=folds, seed=seed, progress=progress)
+            done = convert_cases(
+                source, cohort, team=team, folds=folds, seed=seed, validation=held_out, progress=progress
+            )
         else:
-            done = write_cohort(source, cohort, workers=workers, folds=folds, seed=seed, progress=progress)
+            done = write_cohort(
+                source, cohort, workers=workers, folds=folds, seed=seed, validation=held_out, progress=progress
+            )
     typer.echo(
         f"{cohort}: {len(done.written)} written, {len(done.finished_before)} finished before, {len(done.failed)} failed"
     )

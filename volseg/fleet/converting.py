@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def convert_cases(
     team: Team,
     folds: int,
     seed: int,
+    validation: Container[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
     """As `volseg.conversion.write_cohort`, over a team.
@@ -73,4 +74,4 @@ def convert_cases(
                 yield key, (CaseRow.from_csv(entry.facts["row"]), bool(entry.facts["fresh"]))
 
     only = team.shard if team.shard.count > 1 else None
-    return write_cohort(source, folder, folds=folds, seed=seed, only=only, outcomes=outcomes)
+    return write_cohort(source, folder, folds=folds, seed=seed, only=only, validation=validation, outcomes=outcomes)
