@@ -420,7 +420,8 @@ def test_the_command_has_the_defaults_of_the_method():
     assert defaults["tolerance_mm"].default == standard.tolerance_mm
     assert defaults["hd_reading"].default == standard.reading
     assert defaults["minutes_per_metre"].default == standard.minutes_per_metre
-    assert defaults["objects"].default == standard.objects
+    assert defaults["objects"].default is None  # the cohort decides
+    assert not standard.objects
 
 
 def test_the_command_passes_the_method_on(cohort, predictions, tmp_path):
@@ -433,4 +434,10 @@ def test_the_command_passes_the_method_on(cohort, predictions, tmp_path):
         main(words)
     assert not stopped.value.code
     method = json.loads((tmp_path / "report" / "summary.json").read_text())["method"]
-    assert method == {"tolerance_mm": 2.0, "reading": "surfel", "minutes_per_metre": 1.5, "objects": True}
+    assert method == {
+        "tolerance_mm": 2.0,
+        "reading": "surfel",
+        "minutes_per_metre": 1.5,
+        "objects": True,
+        "instances": False,
+    }

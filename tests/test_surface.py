@@ -375,7 +375,7 @@ def test_readings_are_named_and_others_refused():
     with pytest.raises(UsageError, match="directed, pooled, surfel"):
         surface_distances(mask, mask, (1, 1, 1), reading="nearest")
     with pytest.raises(UsageError, match="three axes"):
-        surface_distances(mask[0], mask[0], (1, 1), reading="surfel")
+        surface_distances(mask[None], mask[None], (1, 1, 1, 1), reading="surfel")
     with pytest.raises(UsageError, match="tolerance"):
         surface_dice(mask, mask, (1, 1, 1), tolerance_mm=-1)
     with pytest.raises(UsageError, match="tolerance"):

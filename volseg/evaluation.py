@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,90 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import FILE_ENDING, Cohort, read_dataset_json
+from volseg.cohort import FILE_ENDING, INSTANCES, Cohort, read_dataset_json
 from volseg.errors import CohortError, GeometryError, LabelError, SourceError, UsageError, VolsegError
 from volseg.geometry import Affine, space_difference
 from volseg.labels import LabelMap, LabelTable
-from volseg.metrics.effort import (
-    MINUTES_PER_METRE,
-    POINT_RULES,
-    added_path_length_mm,
-    slices_to_correct,
-    time_saved,
-)
-from volseg.metrics.objects import (
-    count_contours,
-    count_holes,
-    match_objects,
-)
-from volseg.metrics.overlap import (
-    Mask,
-    dice,
-    jaccard,
-    outcome,
-    precision,
-    recall,
-    volume_ml,
-)
-from volseg.metrics.surface import (
-    READING_NOTES,
-    READINGS,
-    TOLERANCE_MM,
-    Reading,
-    bounding_box,
-    surface_distances,
-)
-from volseg.metrics.uw_madison import uw_madison_score
-from volseg.row import METRICS as METRICS  # with its row: who evaluates needs them
+from volseg.method import STANDARD as STANDARD  # with its method: who evaluates needs them
+from volseg.method import Method as Method
+from volseg.metrics.surface import bounding_box
+from volseg.region_row import Instances, region_row
+from volseg.row import METRICS as METRICS  # and its rows
 from volseg.row import Metric as Metric
 from volseg.row import Row as Row
 from volseg.volume import Volume, read_volume
 
 # Cosine between two axes; beyond it a distance taken from the spacing is no longer the distance in space.
 _SHEAR = 1e-3
-
-
-@dataclass(frozen=True)
-class Method:
-    """How the numbers of an evaluation were made, as far as that is a choice; it travels with them into the report.
-
-    Attributes:
-        tolerance_mm: of surface Dice and of the slices to correct.
-        reading: of HD95, surface Dice and the mean surface distance.
-        minutes_per_metre: of contour drawn by hand.
-        objects: whether objects and holes are counted, which takes longer.
-
-    Raises:
-        UsageError: a number that cannot be, or no such reading.
-    """
-
-    tolerance_mm: float = TOLERANCE_MM
-    reading: Reading = "directed"
-    minutes_per_metre: float = MINUTES_PER_METRE
-    objects: bool = False
-
-    def __post_init__(self) -> None:
-        for name, value in (("tolerance", self.tolerance_mm), ("minutes per metre", self.minutes_per_metre)):
-            if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"the {name} is {value}, expected a number of 0 or more")
-        if self.reading not in READINGS:
-            raise UsageError(f"the reading of HD95 is {self.reading!r}, expected one of {', '.join(READINGS)}")
-
-    @property
-    def details(self) -> dict[str, str]:
-        """What the reader of a report must know, by name.
-
-        >>> Method(tolerance_mm=2).details["Tolerance"]
-        '2 mm, of surface Dice and slices to correct'
-        """
-        return {
-            "HD95 reading": READING_NOTES[self.reading],
-            "Tolerance": f"{self.tolerance_mm:g} mm, of surface Dice and slices to correct",
-            "Time to correct": f"{self.minutes_per_metre:g} minutes a metre of added path length (an assumption)",
-        }
-
-
-STANDARD = Method()
 
 
 def evaluate(
@@ -222,76 +151,29 @@ def score_case(key: str, predictions: Path, cohort: Cohort, *, known: frozenset[
     truths = cohort.labels.masks(_checked("reference", reference.voxels[box], cohort.labels))
     guesses = cohort.labels.masks(_checked("prediction", predicted.voxels[box], cohort.labels))
     score = partial(
-        _region, key, cohort.patient(key), image_shape=reference.shape, spacing_mm=reference.spacing_mm, method=method
+        region_row,
+        key,
+        cohort.patient(key),
+        image_shape=reference.shape,
+        spacing_mm=reference.spacing_mm,
+        method=method,
+        instances=_instances(cohort, key, reference)[box] if method.objects and method.instances else None,
     )
     return [score(name, guess, truth) for name, guess, truth in zip(cohort.labels.names, guesses, truths, strict=True)]
 
 
-def _region(
-    key: str,
-    patient: str,
-    region: str,
-    guess: Mask,
-    truth: Mask,
-    *,
-    image_shape: tuple[int, int, int],
-    spacing_mm: tuple[float, float, float],
-    method: Method,
-) -> Row:
-    """The row of one region; `guess` and `truth` are cropped to one box of the image."""
-    box = bounding_box(guess, truth)
-    guess, truth = guess[box], truth[box]
-    surfaces = surface_distances(guess, truth, spacing_mm, reading=method.reading)
-    rule = POINT_RULES.get(region)
-    saved = time_saved(guess, truth, rule, slices=image_shape[2]) if rule else None
-    path_mm = added_path_length_mm(guess, truth, spacing_mm)
-    row = Row(
-        key,
-        patient,
-        region,
-        dice=_number(dice(guess, truth)),
-        hd95_mm=_number(surfaces.hausdorff_mm(95)),
-        reference_ml=volume_ml(truth, spacing_mm),
-        predicted_ml=volume_ml(guess, spacing_mm),
-        outcome=outcome(guess, truth),
-        surface_dice=_number(surfaces.surface_dice(method.tolerance_mm)),
-        mean_surface_distance_mm=_number(surfaces.mean_mm()),
-        hausdorff_mm=_number(surfaces.hausdorff_mm(100)),
-        jaccard=_number(jaccard(guess, truth)),
-        precision=_number(precision(guess, truth)),
-        recall=_number(recall(guess, truth)),
-        uw_madison_score=_number(uw_madison_score(guess, truth, image_shape=image_shape)),
-        added_path_length_mm=path_mm,
-        slices_to_correct=slices_to_correct(guess, truth, spacing_mm, tolerance_mm=method.tolerance_mm),
-        correction_minutes=path_mm / 1000 * method.minutes_per_metre,
-        time_saved=saved.points if saved else None,
-        time_saved_from_empty=saved.from_empty if saved else None,
-    )
-    return _with_objects(row, guess, truth, image_shape) if method.objects else row
-
-
-def _with_objects(row: Row, guess: Mask, truth: Mask, image_shape: tuple[int, int, int]) -> Row:
-    thin = tuple(axis for axis, side in enumerate(image_shape) if side == 1)
-    guess, truth = (
-        np.logical_or.reduce(mask, axis=thin) for mask in (guess, truth)
-    )  # in an image of one slice a ring encloses its inside
-    objects = match_objects(guess, truth)
-    return replace(
-        row,
-        reference_objects=objects.reference,
-        predicted_objects=objects.predicted,
-        matched_objects=objects.matched,
-        object_f1=_number(objects.f1),
-        reference_contours=count_contours(truth),
-        predicted_contours=count_contours(guess),
-        reference_holes=count_holes(truth),
-        predicted_holes=count_holes(guess),
-    )
-
-
-def _number(value: float) -> float | None:
-    """None where undefined."""
-    return None if math.isnan(value) else value
+def _instances(cohort: Cohort, key: str, reference: Volume) -> Instances:
+    """(X, Y, Z), the map of objects of a case."""
+    path = cohort.instances_path(key)
+    if path is None:
+        raise CohortError(
+            f"the case has no map of objects in {INSTANCES}, others have; convert it again, or take that folder away"
+        )
+    objects = _read("map of objects", path)
+    difference = space_difference(reference.shape, reference.affine_ras, objects.shape, objects.affine_ras)
+    if difference or objects.voxels.dtype.kind not in "iu":
+        raise CohortError(f"the map of objects is {difference or objects.voxels.dtype}; convert the case again")
+    return objects.voxels
 
 
 def _read(role: str, path: Path) -> Volume:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from volseg.cohort import FILE_ENDING, Cohort
 from volseg.errors import UsageError, VolsegError
+from volseg.raster import RGB, UNMEASURED
 from volseg.report.animation import MOVING, STILL, write_animation, write_png
 from volseg.report.curve import beside
 from volseg.report.picture import DIFFERENCE_COLOURS
@@ -17,7 +20,7 @@ from volseg.volume import read_volume
 
 
 def read_screen(
-    cohort: Cohort, key: str, *, predictions: Path | None = None, plane: Plane = "axial", channel: int = 0
+    cohort: Cohort, key: str, *, predictions: Path | None = None, plane: Plane = "axial", channel: int | None = None
 ) -> Screen:
     """Read what the pictures of a case need.
 
@@ -26,7 +29,7 @@ def read_screen(
         key: of the case.
         predictions: folder of label maps `KEY.nii.gz`, or None.
         plane: of the slices.
-        channel: of the image, from 0.
+        channel: of the image, from 0; None for the colours of an image that has them, else for the first.
 
     Raises:
         CohortError: no such case.
@@ -34,6 +37,8 @@ def read_screen(
         VolsegError: a file that cannot be read, another grid, an undeclared value; with the case's key.
     """
     paths = cohort.image_paths(key)
+    colours = channel is None and cohort.channel_names == RGB
+    channel = channel or 0
     if not 0 <= channel < len(paths):
         raise UsageError(f"channel {channel} was asked for; the cohort has the channels 0 to {len(paths) - 1}")
     try:
@@ -42,6 +47,7 @@ def read_screen(
         files = {"reference": label}
         if predictions is not None:
             files["prediction"] = Path(predictions) / f"{key}{FILE_ENDING}"
+        voxels = np.stack([read_volume(file).voxels for file in paths]) if colours else image.voxels
         masks = {
             role: cohort.labels.masks(read_label_map(role, path, image, cohort.labels).voxels)
             for role, path in files.items()
@@ -50,7 +56,7 @@ def read_screen(
     except VolsegError as error:
         raise error.of_case(key) from error
     return Screen.of(
-        image.voxels,
+        voxels,
         image.affine_ras,
         cohort.labels,
         reference=masks.get("reference"),
@@ -58,6 +64,7 @@ def read_screen(
         name=key,
         plane=plane,
         window=window_of(cohort.channel_names[channel]),
+        measured=UNMEASURED not in cohort.rows[key].warnings,
     )
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from volseg.cohort import FILE_ENDING, Cohort
 from volseg.errors import GeometryError, SourceError, VolsegError
 from volseg.geometry import space_difference
 from volseg.labels import LabelTable
+from volseg.raster import RGB
 from volseg.volume import Volume, read_volume
 
 _SOFT_TISSUE_HU = (-160.0, 240.0)
@@ -25,6 +30,7 @@ class Scene:
         reference: uint8 label map on the image's grid.
         prediction: likewise.
         labels: what the values mean.
+        colours: (3, X, Y, Z) of an image in colours, or None.
     """
 
     key: str
@@ -33,6 +39,7 @@ class Scene:
     reference: Volume
     prediction: Volume
     labels: LabelTable
+    colours: NDArray[Any] | None = None
 
     @property
     def window(self) -> tuple[float, float] | None:
@@ -50,12 +57,14 @@ def read_scene(key: str, predictions: Path, cohort: Cohort) -> Scene:
         reference_path = cohort.label_path(key)
         if reference_path is None:
             raise SourceError("the case has no reference label; give it one, or look at another case")
-        image = read_volume(cohort.image_paths(key)[0])
+        paths = cohort.image_paths(key)
+        image = read_volume(paths[0])
+        colours = np.stack([read_volume(path).voxels for path in paths]) if cohort.channel_names == RGB else None
         reference = read_label_map("reference", reference_path, image, cohort.labels)
         prediction = read_label_map("prediction", Path(predictions) / f"{key}{FILE_ENDING}", image, cohort.labels)
     except VolsegError as error:
         raise error.of_case(key) from error
-    return Scene(key, image, cohort.channel_names[0], reference, prediction, cohort.labels)
+    return Scene(key, image, cohort.channel_names[0], reference, prediction, cohort.labels, colours)
 
 
 def window_of(channel: str) -> tuple[float, float] | None:

@@ -24,7 +24,9 @@ def evaluate(
     output: Path = typer.Option(
         ..., "-o", "--output", help="Folder of the report: cases.csv, summary.json, report.md and .html."
     ),
-    part: str | None = typer.Option(None, help="Expect a prediction of each case of labelled, training or validation."),
+    part: str | None = typer.Option(
+        None, help="Expect a prediction of each case of it: labelled, training, validation, test."
+    ),
     fold: int = typer.Option(0, min=0, help="Which fold the part is of."),
     title: str = typer.Option("Segmentation report", help="Title of the report."),
     workers: int = typer.Option(2, min=0, help="Threads; processes with --journal or --shard, of Ray with --ray."),
@@ -38,7 +40,9 @@ def evaluate(
         "directed", help="Of HD95: directed (MONAI), pooled (medpy) or surfel (surface-distance)."
     ),
     minutes_per_metre: float = typer.Option(2.0, min=0, help="Minutes to draw a metre of contour by hand."),
-    objects: bool = typer.Option(False, "--objects", help="Count and match objects and holes too: cells, lesions."),
+    objects: bool | None = typer.Option(
+        None, help="Count and match objects and holes: cells, lesions. By default where the cohort tells objects apart."
+    ),
     html: bool = typer.Option(True, help="Write report.html too: figures, pictures and a 3D viewer."),
 ) -> None:
     """Score predictions against references: overlap, surface distances, volumes, effort; intervals by patient."""
@@ -50,14 +54,15 @@ def evaluate(
     from volseg.fleet.team import Team
     from volseg.report import short_table, summarise, write_report
 
+    team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+    opened = Cohort.open(cohort)
     method = Method(
         tolerance_mm=tolerance_mm,
         reading=cast("Reading", hd_reading),
         minutes_per_metre=minutes_per_metre,
-        objects=objects,
+        objects=opened.has_instances if objects is None else objects,
+        instances=opened.has_instances,
     )
-    team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
-    opened = Cohort.open(cohort)
     check_labels(predictions, opened)
     keys = None if part is None else opened.part(part, fold=fold)
     with bar("evaluate") as progress:
@@ -67,7 +72,9 @@ def evaluate(
             rows = score(predictions, opened, keys=keys, workers=workers, progress=progress, method=method)
     details = {"predictions": str(predictions), "cohort": str(cohort)}
     if part:
-        details["part"] = f"{part}, fold {fold}"
+        details["part"] = part if part == "test" else f"{part}, fold {fold}"
+    if opened.flat:
+        details["volumes"] = "of single slices; where these are 1 mm thick, as images are, 0.001 ml is 1 mm2 of area"
     files = write_report(rows, output, title=title, details=details, method=method)
     if html:
         from volseg.report.html import write_html

@@ -47,7 +47,7 @@ def picture(
         min=1,
         help="Number of the slice, from 1 in the order of the file; the fullest by default.",
     ),
-    channel: int = typer.Option(0, min=0, help="Channel of the image."),
+    channel: int | None = typer.Option(None, min=0, help="Channel of the image; the first, or all three colours."),
     scale: int | None = typer.Option(None, min=1, help="Pixels a voxel; a handy size by default."),
 ) -> None:
     """Draw a case as a radiologist sees it: image, reference, prediction, contours, differences."""

@@ -79,7 +79,8 @@ def evaluate_cases(
 
     def inputs(key: str) -> tuple[Path, ...]:
         label = cohort.label_path(key) if key in known else None
-        return (predictions / f"{key}{FILE_ENDING}", *([label] if label else []))
+        objects = cohort.instances_path(key) if label and method.instances else None
+        return (predictions / f"{key}{FILE_ENDING}", *(path for path in (label, objects) if path))
 
     work = Evaluating.of(predictions, cohort, method)
     tally = run_command(

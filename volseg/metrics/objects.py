@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import UsageError
+from volseg.errors import GeometryError, LabelError, UsageError
 from volseg.metrics.overlap import Mask, check_masks
 
 IOU_THRESHOLD = 0.5
 
 OBJECTS_DEFINITION = (
     "Objects = connected parts of the mask, joined over faces, edges and corners; each counts, whatever its size. "
-    "Objects that touch count as one."
+    "Objects that touch count as one; but where the cohort has maps of objects, those of the reference are taken from "
+    "there."
 )
 MATCHED_DEFINITION = (
     "Matched objects = pairs of one predicted and one reference object whose intersection over union is above 0.5, "
@@ -54,7 +56,13 @@ class Objects:
         return 2 * self.matched / total if total else math.nan
 
 
-def match_objects(prediction: Mask, reference: Mask, *, iou_threshold: float = IOU_THRESHOLD) -> Objects:
+def match_objects(
+    prediction: Mask,
+    reference: Mask,
+    *,
+    iou_threshold: float = IOU_THRESHOLD,
+    instances: NDArray[np.integer[Any]] | None = None,
+) -> Objects:
     """Count the objects of two masks and those that match: intersection over union above the threshold.
 
     An object is a part connected over faces, edges and corners (8 neighbours in an image, 26 in a volume). From a
@@ -65,9 +73,11 @@ def match_objects(prediction: Mask, reference: Mask, *, iou_threshold: float = I
         prediction: (X, Y) or (X, Y, Z), True inside.
         reference: same shape, True inside.
         iou_threshold: 0.5 to 1; 1 is never exceeded.
+        instances: same shape: in each voxel of the reference the number of its object, from 1, which tells apart what
+            touches; None for connected parts.
 
     Raises:
-        LabelError: a mask that is not boolean.
+        LabelError: a mask that is not boolean, or a voxel of the reference that belongs to no object.
         GeometryError: shapes that differ.
         UsageError: a threshold outside 0.5 to 1.
 
@@ -76,12 +86,17 @@ def match_objects(prediction: Mask, reference: Mask, *, iou_threshold: float = I
     >>> found = match_objects(prediction, reference)  # 2 of 3 voxels shared; one invented, one missed
     >>> found, found.f1
     (Objects(predicted=2, reference=2, matched=1), 0.5)
+    >>> match_objects(reference, reference, instances=np.array([[0, 1, 9, 0, 0, 0, 4]]))  # the first two touch
+    Objects(predicted=2, reference=3, matched=1)
     """
     check_masks(prediction, reference)
     if not 0.5 <= iou_threshold <= 1:
         raise UsageError(f"the threshold is {iou_threshold}, expected 0.5 to 1, where a match is unique")
     ours, predicted = _labelled(prediction, diagonal=True)
-    theirs, expected = _labelled(reference, diagonal=True)
+    if instances is None:
+        theirs, expected = _labelled(reference, diagonal=True)
+    else:
+        theirs, expected = _renumbered(reference, instances)
     shared = prediction & reference
     pairs, overlap = np.unique(ours[shared] * np.int64(expected + 1) + theirs[shared], return_counts=True)
     one, other = np.divmod(pairs, expected + 1)
@@ -123,6 +138,21 @@ def count_contours(mask: Mask) -> int:
     planes = mask.reshape(mask.shape + (1,) * (3 - mask.ndim))
     used = np.flatnonzero(planes.any(axis=(0, 1)))
     return sum(count_objects(planes[..., z]) + count_holes(planes[..., z]) for z in used.tolist())
+
+
+def _renumbered(mask: Mask, instances: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32], int]:
+    """The objects within a mask numbered from 1 without gaps, and how many there are."""
+    if instances.shape != mask.shape:
+        raise GeometryError(f"the map of objects has shape {instances.shape}, the mask {mask.shape}; give one grid")
+    held = instances[mask]
+    if (held == 0).any():
+        raise LabelError(
+            f"{int((held == 0).sum())} voxels of the reference belong to no object of its map; convert the case again"
+        )
+    found, places = np.unique(held, return_inverse=True)
+    numbered = np.zeros(mask.shape, dtype=np.int32)
+    numbered[mask] = places + 1
+    return numbered, len(found)
 
 
 def _labelled(mask: Mask, *, diagonal: bool) -> tuple[NDArray[np.int32], int]:

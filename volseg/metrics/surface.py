@@ -25,7 +25,8 @@ HD95_DEFINITION = (
     "boundary voxel is one of the mask with a face neighbour outside it; beyond the grid counts as outside. This is "
     "the definition of MONAI's compute_hausdorff_distance and of MetricsReloaded (doi:10.1038/s41592-023-02151-z); "
     "tools that pool both directions (medpy) or weigh surface elements (surface-distance) give other numbers; where "
-    "the head of a report names one of these readings, it holds instead. Defined only where both masks are present: a "
+    "the head of a report names one of these readings, it holds instead. In an image of one slice the boundary is that "
+    "within the slice. Defined only where both masks are present: a "
     "missed or invented region has no HD95 and is counted apart."
 )
 
@@ -301,8 +302,9 @@ def bounding_box(*masks: Mask) -> tuple[slice, ...]:
 
 def _surfel_distances(prediction: Mask, reference: Mask, spacing: tuple[float, ...]) -> SurfaceDistances:
     """The distances between the 2x2x2 blocks through which the surfaces pass, weighted with the area in each."""
-    blocks = [codes(mask) for mask in (prediction, reference)]
-    areas = areas_mm2(spacing)
+    missing = 3 - prediction.ndim
+    blocks = [codes(_slab(mask))[(...,) + (1,) * missing] for mask in (prediction, reference)]
+    areas = areas_mm2(spacing + (1.0,) * missing)
     lattice = Lattice.around(blocks[0].shape, spacing)
     passed = [(block != 0) & (block != 255) for block in blocks]
     on_prediction, on_reference = (lattice.flat(one) for one in passed)
@@ -313,6 +315,12 @@ def _surfel_distances(prediction: Mask, reference: Mask, spacing: tuple[float, .
         areas[blocks[1][passed[1]]],
         "surfel",
     )
+
+
+def _slab(mask: Mask) -> Mask:
+    """A plane as a slab of two layers: between them it has no end, so its surface is its rim, 1 mm2 a mm."""
+    missing = 3 - mask.ndim
+    return np.broadcast_to(mask.reshape(mask.shape + (1,) * missing), mask.shape + (2,) * missing)
 
 
 def _weighted_percentile(distances: Distances, weights: Distances, percentile: float) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from volseg.geometry import spacing_mm
-from volseg.report.picture import grey_levels, triptych
+from volseg.report.picture import colour_levels, grey_levels, triptych
 from volseg.report.view import Plane, View
 from volseg.scene import Scene
 
@@ -50,9 +50,11 @@ def draw_case(scene: Scene) -> CasePicture:
     view = View.of(scene.image.affine_ras, acquired_plane(scene))
     reference, prediction = view.apply(scene.reference.voxels), view.apply(scene.prediction.voxels)
     place = fullest_slice(reference, prediction)
-    image = view.apply(scene.image.voxels)[place]
-    grey = grey_levels(image, window=scene.window)
-    longer = max(n * mm for n, mm in zip(grey.shape, view.pixel_mm, strict=True)) / min(view.pixel_mm)
+    if scene.colours is None:
+        grey = grey_levels(view.apply(scene.image.voxels)[place], window=scene.window)
+    else:
+        grey = np.moveaxis(colour_levels(view.apply(scene.colours)[:, place]), 0, -1)
+    longer = max(n * mm for n, mm in zip(grey.shape[:2], view.pixel_mm, strict=True)) / min(view.pixel_mm)
     picture = triptych(
         grey,
         scene.labels.masks(reference[place].astype(np.uint8)),
@@ -71,9 +73,12 @@ def draw_case(scene: Scene) -> CasePicture:
 
 
 def acquired_plane(scene: Scene) -> Plane:
-    """The plane whose pixels are fine and whose slices are thick; axial where no axis stands out."""
+    """The plane of a single slice, else that whose pixels are fine and slices thick; axial where no axis stands out."""
     spacing = spacing_mm(scene.image.affine_ras)
     planes: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
+    single = [plane for plane in planes if scene.image.shape[View.of(scene.image.affine_ras, plane).axes[0]] == 1]
+    if len(single) == 1:
+        return single[0]
     for plane in planes:
         if View.of(scene.image.affine_ras, plane).thickness_mm >= _THICK * sorted(spacing)[1]:
             return plane

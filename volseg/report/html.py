@@ -83,7 +83,7 @@ def write_html(
             scene = read_scene(key, predictions, cohort)
             picture = draw_case(scene)
             source = pictures.place(picture, number)
-            if number <= viewers:
+            if number <= viewers and 1 not in scene.image.shape:  # there is nothing to turn round in a single slice
                 volumes[number] = viewer_data(scene)
             del scene
         except VolsegError as error:

@@ -161,18 +161,23 @@ def _score(row: Row) -> str:
 
 def _figure(key: str, picture: CasePicture, source: str) -> str:
     width, height = picture.size
-    left, above = picture.edges
-    said = f"{key}: image, reference and prediction of {picture.plane} slice {picture.slice} of {picture.slices}"
+    said, caption, edges = f"{key}: image, reference and prediction", "The whole image.", ""
+    if picture.slices > 1:  # the affine of a single image does not tell the patient's sides
+        left, above = picture.edges
+        place = f"{picture.plane} slice {picture.slice} of {picture.slices}"
+        said += f" of {place}"
+        caption = (
+            f"{place.capitalize()}, the one with most labelled voxels; the patient's {_SIDES[left]} is at the left."
+        )
+        edges = (
+            f'<span class="edge left" aria-hidden="true">{left}</span>'
+            f'<span class="edge above" aria-hidden="true">{above}</span>'
+        )
     # Small pictures are not blown up beyond what their voxels tell.
     most = max(width, 3 * 230)
-    caption = (
-        f"{picture.plane.capitalize()} slice {picture.slice} of {picture.slices}, the one with most labelled voxels; "
-        f"the patient's {_SIDES[left]} is at the left."
-    )
     return (
         f'<figure style="--most:{most}px"><div class="panels"><span>Image</span><span>Reference</span>'
         f'<span>Prediction</span></div><div class="frame"><img src="{escape(source)}" width="{width}" '
         f'height="{height}" loading="lazy" decoding="async" alt="{escape(said)}">'
-        f'<span class="edge left" aria-hidden="true">{left}</span>'
-        f'<span class="edge above" aria-hidden="true">{above}</span></div><figcaption>{caption}</figcaption></figure>'
+        f"{edges}</div><figcaption>{caption}</figcaption></figure>"
     )

@@ -39,6 +39,20 @@ def grey_levels(image: NDArray[Any], *, window: tuple[float, float] | None = Non
     return np.asarray((np.clip(scaled, 0, 1) * 255).round(), dtype=np.uint8)
 
 
+def colour_levels(image: NDArray[Any]) -> Pixels:
+    """The image in 256 levels a colour: whole numbers of 8 and 16 bits as they are, others as `grey_levels` does.
+
+    Args:
+        image: any shape, all colours together.
+
+    >>> colour_levels(np.array([0, 65535], np.uint16)).tolist()
+    [0, 255]
+    """
+    if image.dtype == np.uint8:
+        return image
+    return (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else grey_levels(image)
+
+
 def panel(
     grey: Pixels,
     masks: NDArray[np.bool_] | None = None,
@@ -55,7 +69,7 @@ def panel(
     Contours are one pixel wide after enlarging, on the inner side of the voxels' edges: nothing is smoothed.
 
     Args:
-        grey: (rows, columns) as seen on the screen (see `View.apply`).
+        grey: (rows, columns) as seen on the screen (see `View.apply`), or (rows, columns, 3) in colour.
         masks: (R, rows, columns), filled; None for none.
         colours: one a mask.
         fill: share of the colour in the filled regions; 0 for none.
@@ -77,12 +91,13 @@ def panel(
     [100, 50, 0]
     """
     size = panel_size((grey.shape[0], grey.shape[1]), pixel_mm=pixel_mm, scale=scale)
-    picture = np.repeat(_smooth(grey, size)[..., None], 3, axis=2).astype(np.float64)
+    smooth = _smooth(grey, size)
+    picture = (np.repeat(smooth[..., None], 3, axis=2) if smooth.ndim == 2 else smooth).astype(np.float64)
     outlined = []
     for group, filled, drawn in ((masks, fill, line), (lines, 0.0, True)):
         if group is None:
             continue
-        if len(group) != len(colours) or group.shape[1:] != grey.shape:
+        if len(group) != len(colours) or group.shape[1:] != grey.shape[:2]:
             raise LabelError(
                 f"masks of shape {group.shape} were given for {len(colours)} colours and an image of shape {grey.shape}"
             )
@@ -111,7 +126,7 @@ def triptych(
     """Image, reference and prediction side by side.
 
     Args:
-        grey: (rows, columns) as seen on the screen.
+        grey: (rows, columns) as seen on the screen, or (rows, columns, 3).
         reference: (R, rows, columns).
         prediction: (R, rows, columns).
         labels: R regions and their colours.
@@ -190,7 +205,7 @@ def _percentiles(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def _smooth(grey: Pixels, size: tuple[int, int]) -> Pixels:
-    if grey.shape == size:
+    if grey.shape[:2] == size:
         return grey
     height, width = size
     return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BICUBIC), dtype=np.uint8)

@@ -15,6 +15,7 @@ from volseg.report.picture import (
     DIFFERENCE_COLOURS,
     DIFFERENCE_NAMES,
     Pixels,
+    colour_levels,
     difference_masks,
     grey_levels,
     panel,
@@ -42,11 +43,12 @@ class Screen:
 
     Attributes:
         name: of the case, for the title.
-        grey: (slices, rows, columns).
+        grey: (slices, rows, columns), or (slices, rows, columns, 3) in colour.
         reference: (R, slices, rows, columns), or None.
         prediction: likewise.
         labels: the R regions.
         view: how the stored voxels were turned.
+        measured: whether the spacing is known, so that a scale bar means something.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Screen:
     prediction: Masks | None
     labels: LabelTable
     view: View
+    measured: bool = True
 
     @classmethod
     def of(
@@ -68,34 +71,49 @@ class Screen:
         name: str = "",
         plane: Plane = "axial",
         window: tuple[float, float] | None = None,
+        measured: bool = True,
     ) -> Screen:
         """Turn voxels as they are stored.
 
         Args:
-            image: (X, Y, Z), any scale.
+            image: (X, Y, Z), any scale; or (3, X, Y, Z), red, green and blue.
             affine_ras: (4, 4), voxel index to RAS mm.
             labels: R regions and their colours.
             reference: (R, X, Y, Z), or None.
             prediction: likewise.
             name: of the case.
             plane: of the slices.
-            window: values shown black and white; None for the 1st and 99th percentile of the volume.
+            window: values shown black and white; None for the 1st and 99th percentile of the volume. Not of colours.
+            measured: whether the spacing is known.
 
         Raises:
             UsageError: masks of another shape, or no such plane.
         """
-        expected = (len(labels.regions), *image.shape)
+        expected = (len(labels.regions), *image.shape[-3:])
         for masks in (reference, prediction):
             if masks is not None and masks.shape != expected:
                 raise UsageError(f"masks of shape {masks.shape} were given, expected {expected}")
         view = View.of(affine_ras, plane)
         turned = [None if masks is None else view.apply(masks) for masks in (reference, prediction)]
-        return cls(name, view.apply(grey_levels(image, window=window)), turned[0], turned[1], labels, view)
+        if image.ndim == 4:
+            shown = np.moveaxis(view.apply(colour_levels(image)), 0, -1)
+        else:
+            shown = view.apply(grey_levels(image, window=window))
+        return cls(name, shown, turned[0], turned[1], labels, view, measured)
 
     @property
     def slices(self) -> int:
         """The number of slices in the plane."""
         return int(self.grey.shape[0])
+
+    @property
+    def edges(self) -> tuple[str, str] | None:
+        """Letters of the patient's sides; None for a single image, of which the affine does not tell them."""
+        return self.view.edges if self.slices > 1 else None
+
+    def mm_per_pixel(self, scale: int) -> float | None:
+        """Of a picture enlarged by `scale`; None where the spacing is not known."""
+        return min(self.view.pixel_mm) / scale if self.measured else None
 
     @property
     def area(self) -> NDArray[np.intp]:
@@ -180,10 +198,10 @@ def _panels(
         legend += [Entry(name, colour) for name, colour in zip(DIFFERENCE_NAMES, DIFFERENCE_COLOURS, strict=True)]
     return sheet(
         parts,
-        title=_title(screen, f"{screen.view.plane} slice {_number(screen, shown)} of {screen.slices}", note),
+        title=_title(screen, _place(screen, shown), note),
         legend=legend,
-        mm_per_pixel=min(pixel_mm) / scale,
-        edges=screen.view.edges,
+        mm_per_pixel=screen.mm_per_pixel(scale),
+        edges=screen.edges,
     )
 
 
@@ -220,8 +238,8 @@ def _montage(screen: Screen, scale: int, note: str) -> Pixels:
         parts,
         title=_title(screen, f"{screen.view.plane} slices", note),
         legend=_regions(screen, line=not both) if outlined is not None else [],
-        mm_per_pixel=min(pixel_mm) / scale,
-        edges=screen.view.edges,
+        mm_per_pixel=screen.mm_per_pixel(scale),
+        edges=screen.edges,
         columns=_COLUMNS,
     )
 
@@ -233,6 +251,10 @@ def _scale(screen: Screen, wide: int) -> int:
 
 def _number(screen: Screen, shown: int) -> int:
     return screen.view.number(shown, screen.slices)
+
+
+def _place(screen: Screen, shown: int) -> str:
+    return f"{screen.view.plane} slice {_number(screen, shown)} of {screen.slices}" if screen.slices > 1 else ""
 
 
 def _title(screen: Screen, place: str, note: str) -> str:

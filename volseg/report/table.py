@@ -94,8 +94,10 @@ def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, s
 
 
 def short_table(summary: Summary) -> str:
-    """The regions' Dice, HD95 and surface Dice as aligned text, for a terminal."""
-    lines = [("region", "cases", "Dice mean [95 % CI]", "median", "HD95 mm", "surface Dice")]
+    """The regions' Dice, HD95, surface Dice and, where counted, objects as aligned text, for a terminal."""
+    counted = any(region.spreads["reference_objects"].cases for region in summary.regions)
+    heads = ["region", "cases", "Dice mean [95 % CI]", "median", "HD95 mm", "surface Dice"]
+    lines: list[tuple[str, ...]] = [(*heads, "objects", "of", "F1") if counted else tuple(heads)]
     for region in summary.regions:
         dice = region.dice
         lines.append(
@@ -106,14 +108,23 @@ def short_table(summary: Summary) -> str:
                 number(dice.median, ".3f"),
                 number(region.hd95_mm.mean, ".2f"),
                 number(region.spreads["surface_dice"].mean, ".3f"),
+                *(_objects(region) if counted else ()),
             )
         )
     if len(summary.regions) > 1:
         distance = number(summary.mean_hd95_mm.mean, ".2f")
         near = number(summary.means["surface_dice"].mean, ".3f")
-        lines.append(("mean of regions", str(summary.cases), _mean(summary.mean_dice, ".3f"), "", distance, near))
+        means = ("mean of regions", str(summary.cases), _mean(summary.mean_dice, ".3f"), "", distance, near)
+        lines.append((*means, "", "", number(summary.means["object_f1"].mean, ".3f")) if counted else means)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def _objects(region: RegionSummary) -> tuple[str, ...]:
+    """Objects predicted and of the reference, of all cases together, and the mean F1."""
+    predicted, reference = (region.spreads[name] for name in ("predicted_objects", "reference_objects"))
+    sums = (number(None if one.mean is None else one.mean * one.cases, ".0f") for one in (predicted, reference))
+    return (*sums, number(region.spreads["object_f1"].mean, ".3f"))
 
 
 def _result(summary: Summary) -> list[str]:
