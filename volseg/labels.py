@@ -215,6 +215,15 @@ class LabelTable:
         return len(self.channel_names)
 
     @property
+    def background_logits(self) -> tuple[float, ...]:
+        """One logit a channel that say background firmly: the probability of a region is 2e-9.
+
+        >>> LabelTable.exclusive(["anterior", "posterior"]).background_logits
+        (20.0, 0.0, 0.0)
+        """
+        return (-20.0,) * self.channels if self.overlap else (20.0, *(0.0 for _ in self.names))
+
+    @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that tell one table from another: names and values, not colours."""
         facts = json.dumps([[region.name, list(region.values)] for region in self.regions])

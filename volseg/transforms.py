@@ -5,7 +5,6 @@ The dictionaries hold `key` (str), `image` (paths, then C, X, Y, Z), `label` and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,12 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from torch import Tensor
 
+from volseg.cleanup import Cleanup
+from volseg.decision import Decided, SaveLabelMapd, key_of
 from volseg.errors import VolsegError, VolumeError
 from volseg.geometry import space_difference
 from volseg.labels import LabelTable
-from volseg.metrics.confidence import expected_dice
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.volume import read_volume
 
 # Positions kept of each class for balanced crops: enough that no crop repeats, without an index of every voxel.
 _POSITIONS = 20_000
@@ -130,19 +130,31 @@ def region_masks(labels: LabelTable) -> mt.Compose:
     return mt.Compose([RegionMasksd(["pred", "label"], labels=labels)])
 
 
-def postprocessing(labels: LabelTable, before: mt.Compose, *, output_dir: str | Path | None = None) -> mt.Compose:
+def postprocessing(
+    labels: LabelTable,
+    before: mt.Compose,
+    *,
+    output_dir: str | Path | None = None,
+    cleanup: Mapping[str, Any] | None = None,
+    save_probabilities: bool = False,
+) -> mt.Compose:
     """From logits to a label map on the input's own grid: probabilities are brought back before the decision.
 
     Args:
         labels: the label table.
         before: the preprocessing that is undone.
         output_dir: write `KEY.nii.gz` there.
+        cleanup: attributes of `volseg.cleanup.Cleanup`, such as `{"keep_largest": ["liver"]}`; nothing is done without.
+        save_probabilities: leave them in the item as `probabilities`, and write `probabilities/KEY.nii.gz` too.
+
+    Raises:
+        UsageError: a clean-up of a region that the table does not have.
     """
     sigmoid = labels.activation == "sigmoid"
     steps: list[Any] = [
         mt.Activationsd("pred", sigmoid=sigmoid, softmax=not sigmoid),
         mt.Invertd("pred", transform=before, orig_keys="image", nearest_interp=False, to_tensor=True),
-        Decided("pred", labels=labels),
+        Decided("pred", labels=labels, cleanup=Cleanup(**(cleanup or {})), keep_probabilities=save_probabilities),
     ]
     if output_dir is not None:
         steps.append(SaveLabelMapd("pred", output_dir=output_dir))
@@ -177,7 +189,7 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             try:
                 item[key] = self._read(item[key], item)
             except VolsegError as error:
-                raise error.of_case(str(item.get("key") or _key_of(item[key]))) from error
+                raise error.of_case(str(item.get("key") or key_of(item[key]))) from error
         return item
 
     def _read(self, paths: str | Path | Sequence[str | Path], item: Mapping[Hashable, Any]) -> MetaTensor:
@@ -257,50 +269,3 @@ class RegionMasksd(_OfLabelTable):
             return masks
         classes = tensor[0] if key == "label" else tensor.max(dim=0)[1]
         return torch.stack([classes == number for number in range(1, self.labels.channels)])
-
-
-class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
-    """Probabilities (channels, X, Y, Z) as a uint8 label map (1, X, Y, Z); `uncertainty` is what they expect of it."""
-
-    def __init__(self, keys: KeysCollection, *, labels: LabelTable) -> None:
-        super().__init__(keys)
-        self.labels = labels
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The decision on the same grid, and its `volseg.uncertainty.Uncertainty`."""
-        item = dict(data)
-        for key in self.keys:
-            probabilities = item[key].detach().cpu().numpy()
-            label_map = self.labels.decide(probabilities)
-            item[key] = MetaTensor(torch.from_numpy(label_map[None]), affine=item[key].affine)
-            names = self.labels.names
-            of_regions = probabilities[-len(names) :]  # a softmax has the background before them
-            expected = map(expected_dice, of_regions, self.labels.masks(label_map))
-            item["uncertainty"] = {
-                name: None if math.isnan(value) else value for name, value in zip(names, expected, strict=True)
-            }
-        return item
-
-
-class SaveLabelMapd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
-    """Write `KEY.nii.gz`, on the grid that the image had on disk."""
-
-    def __init__(self, keys: KeysCollection, *, output_dir: str | Path) -> None:
-        super().__init__(keys)
-        self.output_dir = Path(output_dir)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write and leave the item as it was."""
-        for key in self.keys:
-            affine = data["image"].meta["original_affine"]
-            name = str(data.get("key") or _key_of(data["image"].meta["filename_or_obj"]))
-            voxels = np.asarray(data[key].cpu().numpy())[0].astype(np.uint8)
-            write_volume(self.output_dir / f"{name}.nii.gz", Volume(voxels, np.asarray(affine, dtype=np.float64)))
-        return dict(data)
-
-
-def _key_of(paths: object) -> str:
-    """The case key that a file name carries: `case1_day2_0000.nii.gz` belongs to `case1_day2`."""
-    first = paths[0] if isinstance(paths, (list, tuple)) else paths
-    name = Path(str(first)).name.removesuffix(".gz").removesuffix(".nii")
-    return name.removesuffix("_0000")

@@ -20,13 +20,39 @@ from volseg.fleet.report import write_run_report
 from volseg.fleet.run import Tally, run_jobs
 from volseg.fleet.team import Team
 from volseg.uncertainty import write_uncertainty
-from volseg.volume import SERIES, write_volume
+from volseg.volume import SERIES
 
 if TYPE_CHECKING:
     from volseg.inference import Predictor
 
 Cases = Sequence[tuple[str, Sequence[Path]]]
 """(key, one file a channel) of each case."""
+
+
+Member = tuple[str, Path | None]
+"""A bundle, by name or folder, and its checkpoint; None for the bundle's own."""
+
+
+def members_of(bundle: str, checkpoints: Sequence[Path], also: Sequence[str] = ()) -> list[Member]:
+    """The networks that a user names, the first of which gives the way of inference.
+
+    Args:
+        bundle: name or folder.
+        checkpoints: files, or folders of runs; none for the bundle's own.
+        also: further bundles, `BUNDLE` or `BUNDLE=CHECKPOINT`.
+
+    Raises:
+        CheckpointError: a folder without checkpoints.
+    """
+    from volseg.inference import find_checkpoints
+
+    members: list[Member] = []
+    for name, paths in ((bundle, checkpoints), *((word, None) for word in also)):
+        if paths is None:
+            name, _, path = name.partition("=")
+            paths = [Path(path)] if path else []
+        members += [(name, path) for path in find_checkpoints(paths)] if paths else [(name, None)]
+    return members
 
 
 @dataclass(frozen=True)
@@ -39,8 +65,10 @@ class Predicting:
         device: the one that was asked for; None for the best.
         engine: auto, torch or openvino.
         overrides: of the bundle's config.
-        weights: name, bytes and sha256 of the checkpoint.
-        digest: of the weights, of the bundle's way of inference, and of the options.
+        others: further networks of the ensemble.
+        flips: axes along which mirror images are looked at too.
+        weights: name, bytes and sha256 of each checkpoint.
+        digest: of the weights, of the bundles' way of inference, and of the options.
     """
 
     bundle: str
@@ -48,7 +76,9 @@ class Predicting:
     device: str | None = None
     engine: str = "auto"
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    weights: Mapping[str, Any] = field(default_factory=dict)
+    others: Sequence[Member] = ()
+    flips: Sequence[int] = ()
+    weights: Sequence[Mapping[str, Any]] = ()
     digest: str = ""
 
     @classmethod
@@ -61,40 +91,78 @@ class Predicting:
         device: str | None = None,
         engine: str = "auto",
         overrides: Mapping[str, Any] | None = None,
+        others: Sequence[Member] = (),
     ) -> Predicting:
         """The work of a predictor that was made with these arguments."""
-        read = stamp(predictor.checkpoint)
-        weights = {"name": predictor.checkpoint.name, "bytes": read.size, "sha256": read.sha256}
-        config = stamp(bundles.config(bundles.find(bundle), "inference.json")).sha256
-        identity = json.dumps([read.sha256, config, engine, dict(overrides or {})], sort_keys=True, default=str)
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        return cls(bundle, checkpoint, device, engine, dict(overrides or {}), weights, digest)
+        weights, identity = [], []
+        for (name, _), member in zip([(bundle, checkpoint), *others], [predictor, *predictor.others], strict=True):
+            read = stamp(member.checkpoint)
+            weights.append({"name": member.checkpoint.name, "bytes": read.size, "sha256": read.sha256})
+            identity.append([read.sha256, stamp(bundles.config(bundles.find(name), "inference.json")).sha256])
+        options = [engine, dict(overrides or {}), list(predictor.flips)]
+        digest = hashlib.sha256(json.dumps([identity, options], sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return cls(
+            bundle, checkpoint, device, engine, dict(overrides or {}), tuple(others), predictor.flips, weights, digest
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For the report."""
+        flips = {"flips": list(self.flips)} if self.flips else {}
+        return {**self.overrides, **flips, "engine": self.engine}
+
+    def load(self, device: str | None) -> Predictor:
+        """The networks on a device, with PyTorch as their engine."""
+        from volseg.inference import Predictor
+
+        first, *others = [
+            Predictor.from_bundle(bundle, checkpoint=checkpoint, device=device, overrides=self.overrides)
+            for bundle, checkpoint in ((self.bundle, self.checkpoint), *self.others)
+        ]
+        return first.joined(others, flips=self.flips)
 
     def start(self, place: Place) -> Do:
-        """Load the network, on the GPU of the worker where there is one."""
-        from volseg.inference import Predictor, worker_device
+        """Load the networks, on the GPU of the worker where there is one."""
+        from volseg.inference import worker_device
 
-        device = worker_device(self.device, place.number)
-        predictor = Predictor.from_bundle(
-            self.bundle, checkpoint=self.checkpoint, device=device, overrides=self.overrides
-        )
-        return doing(predictor.with_engine(self.engine))
+        return doing(self.load(worker_device(self.device, place.number)).with_engine(self.engine))
+
+
+class _Doing:
+    """What a worker does to a case, at once or in stages."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        from volseg.training.provenance import machine
+
+        of_machine = machine(predictor.device)
+        self._predictor = predictor
+        self._device = f"{predictor.device} {of_machine['gpu'] or of_machine['processor']}".strip()
+        self._engine = f"{predictor.engine.name} {predictor.engine.precision}"
+
+    def __call__(self, job: Job) -> Facts:
+        """All three stages."""
+        return self.write(job, self.compute(job, self.read(job)))
+
+    def read(self, job: Job) -> dict[str, Any]:
+        """Files to the image that the network takes."""
+        return self._predictor.read(job.inputs, key=job.key)
+
+    def compute(self, _: Job, read: dict[str, Any]) -> dict[str, Any]:
+        """The logits."""
+        return self._predictor.look(read)
+
+    def write(self, job: Job, computed: dict[str, Any]) -> Facts:
+        """The label map, decided and written."""
+        from volseg.inference import write_prediction
+
+        prediction = self._predictor.decide(computed)
+        write_prediction(job.outputs[0].parent, job.key, prediction)
+        return {"uncertainty": dict(prediction.uncertainty), "engine": self._engine, "device": self._device}
 
 
 def doing(predictor: Predictor) -> Do:
     """What a worker does with a predictor that it has loaded."""
-    from volseg.training.provenance import machine
-
-    of_machine = machine(predictor.device)
-    device = f"{predictor.device} {of_machine['gpu'] or of_machine['processor']}".strip()
-    engine = f"{predictor.engine.name} {predictor.engine.precision}"
-
-    def do(job: Job) -> Facts:
-        prediction = predictor.predict(job.inputs, key=job.key)
-        write_volume(job.outputs[0], prediction.label_map)
-        return {"uncertainty": dict(prediction.uncertainty), "engine": engine, "device": device}
-
-    return do
+    return _Doing(predictor)
 
 
 def predict_cases(
@@ -141,7 +209,7 @@ def predict_cases(
         try:
             run_jobs(
                 work,
-                (Job(key, tuple(images), (output_dir / f"{key}.nii.gz",)) for key, images in mine),
+                (Job(key, tuple(images), _outputs(work, output_dir, key)) for key, images in mine),
                 crew=crew,
                 journal=journal,
                 history=history,
@@ -169,7 +237,6 @@ def _conclude(
 ) -> None:
     """Write the tables of all that is done, and the report of this run."""
     tally.devices = _collect(output_dir, path, work.digest)
-    options = {**work.overrides, "engine": work.engine}
     write_run_report(
         output_dir,
         tally,
@@ -179,9 +246,16 @@ def _conclude(
         cases=cases,
         started=started,
         error=error,
-        options=options,
-        checkpoint=work.weights,
+        options=work.options,
+        checkpoints=work.weights,
     )
+
+
+def _outputs(work: Predicting, output_dir: Path, key: str) -> tuple[Path, ...]:
+    """The files of a case."""
+    name = f"{key}.nii.gz"
+    probabilities = (output_dir / "probabilities" / name,) if work.overrides.get("save_probabilities") else ()
+    return (output_dir / name, *probabilities)
 
 
 def _forget(output_dir: Path, cases: Cases, history: History, digest: str) -> None:

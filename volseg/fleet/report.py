@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,7 +32,7 @@ def write_run_report(
     started: float,
     error: str | None = None,
     options: Mapping[str, Any] | None = None,
-    checkpoint: Mapping[str, Any] | None = None,
+    checkpoints: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write the report of a run into its output folder: `run_report.json`, or one a shard.
 
@@ -46,7 +46,7 @@ def write_run_report(
         started: seconds since 1970.
         error: why the run stopped before its end.
         options: of the command.
-        checkpoint: name, bytes and sha256 of the network.
+        checkpoints: name, bytes and sha256 of each network, the first of which gave the way of inference.
     """
     ended = tally.done + tally.before + len(tally.failed)
     status = "finished" if error is None and ended == cases else "stopped"
@@ -76,7 +76,8 @@ def write_run_report(
         "workers": [{**asdict(one), "cases": tally.by_worker[one.name]} for one in tally.members],
         "worker_deaths": tally.deaths,
         "devices": dict(tally.devices),
-        "checkpoint": dict(checkpoint) if checkpoint else None,
+        "checkpoint": dict(checkpoints[0]) if checkpoints else None,
+        "ensemble": [dict(checkpoint) for checkpoint in checkpoints[1:]],
         "options": dict(options or {}),
         "versions": _versions(),
         "machine": {"host": platform.node(), "system": platform.platform(), "cores": os.cpu_count()},

@@ -1,0 +1,96 @@
+"""Clean-up of label maps: by hand, region by region, and nothing unless asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from volseg.cleanup import Cleanup
+from volseg.errors import UsageError
+from volseg.labels import LabelMap, LabelTable
+
+EXCLUSIVE = LabelTable.exclusive(["liver", "spleen"])
+OVERLAP = LabelTable.overlapping(["liver", "spleen"])
+NESTED = LabelTable.of({"whole": [1, 2], "core": 2})
+
+
+def scene() -> LabelMap:
+    """Liver: a shell of 5 x 5 x 5 with a cavity, and an island of 8; spleen: 27 and 1 voxels."""
+    label_map = np.zeros((20, 12, 12), np.uint8)
+    label_map[1:6, 1:6, 1:6] = 1
+    label_map[3, 3, 3] = 0
+    label_map[8:10, 1:3, 1:3] = 1
+    label_map[12:15, 6:9, 6:9] = 2
+    label_map[18, 10, 10] = 2
+    return label_map
+
+
+@pytest.mark.parametrize("table", [EXCLUSIVE, OVERLAP, NESTED])
+def test_nothing_is_done_unless_asked_for(table: LabelTable) -> None:
+    label_map = np.random.default_rng(0).choice(table.values, (9, 8, 7)).astype(np.uint8)
+    assert np.array_equal(Cleanup().apply(label_map, table, voxel_ml=1), label_map)
+    assert not Cleanup()
+    assert Cleanup().to_json() == {}
+
+
+@pytest.mark.parametrize("table", [EXCLUSIVE, OVERLAP])
+def test_only_what_is_named_changes(table: LabelTable) -> None:
+    before = scene()
+    for cleanup, voxels in (
+        (Cleanup(keep_largest=["liver"]), (124, 28)),
+        (Cleanup(keep_largest=["spleen"]), (132, 27)),
+        (Cleanup(fill_holes=["liver"]), (133, 28)),
+        (Cleanup(min_ml={"liver": 0.8, "spleen": 0.2}), (132, 27)),
+        (Cleanup(min_ml={"liver": 0.81}), (124, 28)),
+        (Cleanup(min_ml={"liver": 100}), (0, 28)),
+        (Cleanup(fill_holes=["liver"], min_ml={"spleen": 3}, keep_largest=["liver"]), (125, 0)),
+    ):
+        after = cleanup.apply(before, table, voxel_ml=0.1)
+        assert tuple(int((after == value).sum()) for value in (1, 2)) == voxels, cleanup
+    assert np.array_equal(before, scene())
+
+
+def test_parts_that_touch_at_a_corner_are_one() -> None:
+    label_map = np.zeros((4, 4, 4), np.uint8)
+    label_map[:2, :2, :2] = label_map[2:, 2:, 2:] = 1
+    assert np.array_equal(Cleanup(keep_largest=["liver"]).apply(label_map, EXCLUSIVE, voxel_ml=1), label_map)
+
+
+def test_overlaps_stay() -> None:
+    label_map = np.zeros((9, 3, 3), np.uint8)
+    label_map[:4] = 1
+    label_map[3:6] |= 2
+    label_map[8] = 3
+    after = Cleanup(keep_largest=["liver"]).apply(label_map, OVERLAP, voxel_ml=1)
+    assert after[:, 0, 0].tolist() == [1, 1, 1, 3, 2, 2, 0, 0, 2]
+
+
+def test_a_hole_with_another_organ_keeps_it() -> None:
+    label_map = np.ones((7, 7, 7), np.uint8)
+    label_map[2:5, 2:5, 2:5] = 0
+    label_map[3, 3, 3] = 2
+    filled = Cleanup(fill_holes=["liver"]).apply(label_map, EXCLUSIVE, voxel_ml=1)
+    assert (filled == 1).sum() == 342
+    assert filled[3, 3, 3] == 2
+    assert Cleanup(fill_holes=["liver"]).apply(label_map, OVERLAP, voxel_ml=1)[3, 3, 3] == 3
+
+
+def test_what_is_cleaned_is_clean() -> None:
+    label_map = np.random.default_rng(0).choice(4, (16, 15, 14), p=[0.7, 0.1, 0.1, 0.1]).astype(np.uint8)
+    cleanup = Cleanup(fill_holes=["liver", "spleen"], min_ml={"spleen": 3}, keep_largest=["liver"])
+    once = cleanup.apply(label_map, OVERLAP, voxel_ml=1)
+    assert np.array_equal(cleanup.apply(once, OVERLAP, voxel_ml=1), once)
+
+
+def test_wrong_words_are_told() -> None:
+    for word in ("liver", "liver=", "liver=-1", "liver=nan", "=2", "liver=much"):
+        with pytest.raises(UsageError, match="NAME=ML"):
+            Cleanup.parse(min_ml=[word])
+    with pytest.raises(UsageError, match="names 'kidney', the network segments liver, spleen"):
+        Cleanup.parse(keep_largest=["kidney"]).check(EXCLUSIVE)
+
+
+def test_it_goes_through_json() -> None:
+    cleanup = Cleanup.parse(fill_holes=["liver, spleen"], min_ml=["liver=2", "spleen=0.5"])
+    assert Cleanup(**cleanup.to_json()).to_json() == cleanup.to_json()
+    assert cleanup.to_json() == {"fill_holes": ["liver", "spleen"], "min_ml": {"liver": 2.0, "spleen": 0.5}}

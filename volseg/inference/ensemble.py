@@ -1,0 +1,135 @@
+"""Several looks at one image, by several networks or in the mirror: the mean of their probabilities."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from volseg.errors import CheckpointError, UsageError
+from volseg.labels import LabelTable
+from volseg.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+Look = Callable[[Tensor], Tensor]
+"""Logits (channels, X, Y, Z) of an image (1, C, X, Y, Z)."""
+
+
+def mean_logits(image: Tensor, looks: Sequence[Look], labels: LabelTable, *, flips: Sequence[int] = ()) -> Tensor:
+    """Logits whose probabilities are the mean of those of all looks, on the CPU.
+
+    Every look is taken of the image and of all its mirror images; each answer is mirrored back.
+
+    Args:
+        image: (1, C, X, Y, Z).
+        looks: the networks with their windows.
+        labels: whether probabilities come from a sigmoid or a softmax.
+        flips: axes to mirror, 0 to 2 for X to Z; n axes make 2^n images.
+
+    Returns:
+        (channels, X, Y, Z); the very logits of the look where there is but one. Infinite where a probability is 0 or 1.
+
+    >>> import torch
+    >>> table = LabelTable.overlapping(["a", "b"])
+    >>> looks = [lambda image, p=p: torch.full((2, 2, 2, 2), p).logit() for p in (0.2, 0.6)]
+    >>> mean_logits(torch.zeros(1, 1, 2, 2, 2), looks, table).sigmoid()[:, 0, 0, 0]
+    tensor([0.4000, 0.4000])
+    """
+    mirrors = [axes for n in range(len(flips) + 1) for axes in itertools.combinations(flips, n)]
+    if len(looks) * len(mirrors) == 1:
+        return looks[0](image).cpu()
+    sigmoid = labels.activation == "sigmoid"
+    total: Tensor | None = None
+    for axes in mirrors:
+        seen = image.flip([axis + 2 for axis in axes]) if axes else image
+        for look in looks:
+            logits = look(seen).cpu()
+            probabilities = logits.sigmoid() if sigmoid else logits.softmax(dim=0)
+            probabilities = probabilities.flip([axis + 1 for axis in axes]) if axes else probabilities
+            total = probabilities if total is None else total.add_(probabilities)
+    if total is None:
+        raise UsageError("no network was given to look at the image")
+    mean = total.div_(len(looks) * len(mirrors))
+    return mean.logit_() if sigmoid else mean.log_()
+
+
+def check_members(recipes: Sequence[tuple[Path, Recipe]]) -> None:
+    """Refuse networks whose probabilities have no mean: other regions, channels or grids.
+
+    Args:
+        recipes: (checkpoint, its recipe); all are compared with the first.
+
+    Raises:
+        CheckpointError: says what differs.
+    """
+    (first, one), *others = recipes
+    for path, other in others:
+        for what, ours, theirs in (
+            ("regions", one.labels.to_dataset_json()["labels"], other.labels.to_dataset_json()["labels"]),
+            ("channels", list(one.channel_names), list(other.channel_names)),
+            ("spacing", [float(mm) for mm in one.spacing_mm], [float(mm) for mm in other.spacing_mm]),
+        ):
+            if ours != theirs:
+                raise CheckpointError(
+                    f"{first} and {path} make no ensemble: their {what} are {ours} and {theirs}; "
+                    "train them on the same cohort and spacing_mm"
+                )
+
+
+def find_checkpoints(paths: Iterable[Path]) -> list[Path]:
+    """The checkpoint files that a user means: a folder stands for the `model.pt` of itself, or of each folder in it.
+
+    Raises:
+        CheckpointError: a folder that holds none.
+
+    >>> find_checkpoints([Path("runs/model.pt")])
+    [PosixPath('runs/model.pt')]
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        own = path / "model.pt"
+        inside = [own] if own.is_file() else sorted(path.glob("*/model.pt"))
+        if not inside:
+            raise CheckpointError(f"{path} holds neither model.pt nor folders that do, such as fold0/model.pt")
+        found += inside
+    return found
+
+
+def flip_axes(asked: str, recipes: Sequence[Recipe]) -> tuple[int, ...]:
+    """The axes to mirror: none, those along which every network was trained with mirror images, or those named.
+
+    Args:
+        asked: `none`, `trained`, or axes such as `0` and `0,1`: 0 right-left, 1 front-back, 2 head-feet.
+        recipes: of the networks.
+
+    Raises:
+        UsageError: no axes, or `trained` where a network records none.
+
+    >>> flip_axes("2,0", [])
+    (0, 2)
+    """
+    if asked == "none":
+        return ()
+    trained = [set(recipe.facts.get("flip_axes", ())) for recipe in recipes]
+    shared = set.intersection(*trained) if trained else set()
+    if asked == "trained":
+        if not shared:
+            raise UsageError(
+                "--flips trained was asked for and the network was trained without mirror images, or records none; "
+                "name the axes along which the body may be mirrored, such as --flips 0"
+            )
+        return tuple(sorted(int(axis) for axis in shared))
+    words = [word.strip() for word in asked.split(",")]
+    if not set(words) <= {"0", "1", "2"}:
+        raise UsageError(f"--flips {asked} was asked for, expected none, trained, or axes such as 0 or 0,1")
+    axes = tuple(sorted({int(word) for word in words}))
+    if trained and not set(axes) <= shared:
+        logger.warning("the network was not trained with mirror images along all of axes %s: look at the result", axes)
+    return axes

@@ -1,0 +1,54 @@
+"""bfloat16 around any inferer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import Tensor
+
+from volseg.engines import check_precision, runs_bf16
+
+
+class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
+    """Another inferer under bfloat16 autocast, on a GPU or a CPU; logits come back as float32.
+
+    bfloat16 has the range of float32, so no loss scaling is needed.
+
+    Args:
+        inferer: the one that calls the network.
+        precision: `fp32`, `bf16`, or `auto`: bf16 where the device multiplies it in hardware (CUDA 8.0 and later, CPUs
+            with AMX), else fp32.
+
+    >>> from monai.inferers import SimpleInferer
+    >>> MixedPrecision(SimpleInferer(), precision="fp32").bf16(torch.device("cpu"))
+    False
+    """
+
+    def __init__(self, inferer: Inferer, *, precision: str = "auto") -> None:
+        check_precision(precision)
+        self.inferer = inferer
+        self.precision = precision
+
+    def bf16(self, device: torch.device) -> bool:
+        """Whether the network runs in bfloat16 on the device."""
+        return runs_bf16(device, precision=self.precision)
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: Callable[..., Any],
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Tensor | list[Tensor]:
+        """Logits (B, channels, X, Y, Z) of inputs (B, C, X, Y, Z); a list where the network returns several."""
+        if isinstance(inputs, MetaTensor):
+            inputs = inputs.as_tensor()  # every operation of a network on a MetaTensor pays for its metadata
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bf16(inputs.device)):
+            logits = self.inferer(inputs, network, *args, **kwargs)
+        if isinstance(logits, (list, tuple)):
+            return [part.float() for part in logits]
+        return logits.float()  # type: ignore[no-any-return]  # MONAI has no types

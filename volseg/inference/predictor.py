@@ -1,0 +1,227 @@
+"""A trained network with all that its bundle does before and after it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from monai.transforms import Compose
+from torch import Tensor, nn
+
+from volseg import bundle as bundles
+from volseg.engines import EXPORTED, Engine, TorchEngine, choose
+from volseg.errors import BundleError, CheckpointError, VolsegError
+from volseg.inference.device import check_device
+from volseg.inference.ensemble import check_members, mean_logits
+from volseg.inference.failure import root_error
+from volseg.inference.prediction import Prediction, write_prediction
+from volseg.recipe import Recipe, read_recipe
+from volseg.uncertainty import Uncertainty, write_uncertainty
+from volseg.volume import Volume
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A trained network, or several, with all that the bundle does before and after.
+
+    Attributes:
+        network: in evaluation mode, on `device`.
+        preprocessing, inferer, postprocessing: the bundle's own; the last one gives `pred` as a label map.
+        checkpoint: the file that was read.
+        recipe: what it says of itself.
+        device: where the network runs.
+        engine: what computes the logits of windows; the network in PyTorch at first, see `with_engine`.
+        exported: the network for OpenVINO, where the bundle was packed with it.
+        others: further networks, whose probabilities are averaged with this one's; see `joined`.
+        flips: axes along which the networks look at mirror images too.
+    """
+
+    network: nn.Module
+    preprocessing: Compose
+    inferer: Inferer
+    postprocessing: Compose
+    checkpoint: Path
+    recipe: Recipe
+    device: torch.device
+    engine: Engine
+    exported: Path | None = None
+    others: tuple[Predictor, ...] = ()
+    flips: tuple[int, ...] = ()
+
+    @classmethod
+    def from_bundle(
+        cls,
+        bundle: str | Path,
+        *,
+        checkpoint: str | Path | None = None,
+        device: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Predictor:
+        """Build from the `inference.json` of a bundle.
+
+        Args:
+            bundle: name or folder.
+            checkpoint: the file; the bundle's default otherwise.
+            device: `cpu`, `cuda:1`, ...; the bundle's choice otherwise.
+            overrides: ids of the config and their values, as `monai.bundle run` takes them.
+
+        Raises:
+            BundleError: no such bundle, or an override that it cannot take.
+            UsageError: no such device.
+            CheckpointError: absent, damaged, or of another network.
+        """
+        from monai.bundle import ConfigParser
+
+        folder = bundles.find(bundle)
+        parser = ConfigParser()
+        parser.read_config(str(bundles.config(folder, "inference.json")))
+        unknown = [name for name in overrides or {} if name not in parser]
+        if unknown:
+            raise BundleError(f"the bundle {folder.name} has no setting {', '.join(unknown)}; pack it with this volseg")
+        parser.update({"bundle_root": str(folder), "output_dir": None, **dict(overrides or {})})
+        if checkpoint is not None:  # a packed bundle states the recipe of its own one in words
+            parser.update({"checkpoint": str(checkpoint), "recipe": "$volseg.recipe.read_recipe(@checkpoint)"})
+        if device is not None:
+            parser.update({"device": str(check_device(device))})
+        path = Path(parser.get_parsed_content("checkpoint"))
+        recipe = read_recipe(path)
+        parts = ("network", "preprocessing", "inferer", "postprocessing", "device")
+        try:
+            network, before, inferer, after, place = (parser.get_parsed_content(part) for part in parts)
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise root_error(error) from error
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        try:
+            network.load_state_dict(state["model"])
+        except (KeyError, RuntimeError) as error:
+            raise CheckpointError(f"{path} does not fit the network of {folder.name}; name its own bundle") from error
+        place = torch.device(place)
+        engine = TorchEngine(network.eval(), device=place, precision=getattr(inferer, "precision", "fp32"))
+        exported = folder / EXPORTED
+        own = checkpoint is None and exported.is_file()
+        return cls(network, before, inferer, after, path, recipe, place, engine, exported if own else None)
+
+    def joined(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> Predictor:
+        """The same predictor with further networks beside its own, and mirror images: an ensemble.
+
+        Args:
+            others: networks for the same regions, channels and spacing; windows and architectures may differ.
+            flips: axes 0 to 2 to mirror, see `volseg.inference.flip_axes`.
+
+        Raises:
+            CheckpointError: networks that do not go together.
+        """
+        joined = replace(self, others=(*self.others, *others), flips=tuple(flips))
+        check_members([(member.checkpoint, member.recipe) for member in (joined, *joined.others)])
+        return joined
+
+    def with_engine(self, name: str, *, windows: int | None = None) -> Predictor:
+        """The same predictor with another engine, in the precision of its inferer; says in the log which one it is.
+
+        Args:
+            name: auto, torch or openvino, as in `volseg.engines.choose`.
+            windows: how many are to come, if known: with few of them `auto` makes no trial.
+        """
+        engine = choose(
+            self.network,
+            name=name,
+            window=(len(self.recipe.channel_names), *self.recipe.roi_size),
+            device=self.device,
+            precision=getattr(self.inferer, "precision", "fp32"),
+            windows=windows and windows * 2 ** len(self.flips),
+            exported=self.exported,
+        )
+        others = tuple(other.with_engine(engine.name) for other in self.others)  # all by the engine of the first
+        return replace(self, engine=engine, others=others)
+
+    def predict(self, images: Sequence[str | Path], *, key: str) -> Prediction:
+        """The label map of one case and how sure of it the network is.
+
+        Args:
+            images: one NIfTI file a channel.
+            key: names the case in errors.
+
+        Raises:
+            VolsegError: a file that cannot be read or used, with the key.
+        """
+        return self.decide(self.look(self.read(images, key=key)))
+
+    def read(self, images: Sequence[str | Path], *, key: str) -> dict[str, Any]:
+        """The first third of `predict`, on the CPU: files to what the network takes."""
+        with _naming(key):
+            item: dict[str, Any] = self.preprocessing({"key": key, "image": [str(path) for path in images]})
+            return item
+
+    def look(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """The second third, on the network's device: the item with its logits, `pred`, on the CPU."""
+        with _naming(item["key"]), torch.inference_mode():
+            image = item["image"][None].to(self.device)
+            looks = [member._logits for member in (self, *self.others)]
+            return {**item, "pred": mean_logits(image, looks, self.recipe.labels, flips=self.flips)}
+
+    def decide(self, item: Mapping[str, Any]) -> Prediction:
+        """The last third, on the CPU: logits to a label map on the grid of the files."""
+        with _naming(item["key"]), torch.inference_mode():
+            done = self.postprocessing(dict(item))
+        # The inverse transforms bring the affine back to rounding; the file's own is exact.
+        label_map = Volume(done["pred"].numpy()[0], item["image"].meta["original_affine"].numpy())
+        return Prediction(label_map, done.get("uncertainty", {}), done.get("probabilities"))
+
+    def _logits(self, image: Tensor) -> Tensor:
+        """Of an image (1, C, X, Y, Z), without the batch axis."""
+        logits: Tensor = self.inferer(image, self.engine)
+        return logits[0]
+
+    def predict_to(
+        self,
+        cases: Iterable[tuple[str, Sequence[Path]]],
+        output_dir: Path,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> dict[str, str]:
+        """Write `KEY.nii.gz` and a line of `uncertainty.csv` a case; one that fails is reported and the others go on.
+
+        Args:
+            cases: (key, one file a channel).
+            output_dir: where predictions go.
+            progress: called with the number of cases done.
+
+        Returns:
+            The error of each failed key.
+        """
+        failed: dict[str, str] = {}
+        uncertainties: dict[str, Uncertainty] = {}
+        cases = list(cases)
+        # Lines of an earlier network go first: they must not stay if this run is stopped.
+        write_uncertainty(output_dir, {}, forget=[key for key, _ in cases])
+        try:
+            for done, (key, images) in enumerate(cases, start=1):
+                try:
+                    prediction = self.predict(images, key=key)
+                    write_prediction(output_dir, key, prediction)
+                    uncertainties[key] = prediction.uncertainty
+                except VolsegError as error:
+                    failed[key] = error.message
+                    logger.error("%s", error)
+                if progress:
+                    progress(done)
+        finally:
+            write_uncertainty(output_dir, uncertainties)
+        return failed
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Whatever MONAI and torch raise becomes a VolsegError with the case's key."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise root_error(error).of_case(key) from error
