@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from volseg.errors import VolsegError
 from volseg.volume import SERIES
@@ -51,6 +51,23 @@ class Place:
 
 Do = Callable[[Job], Facts]
 """Does a job and writes its outputs, each whole or not at all; raises what goes wrong."""
+
+
+@runtime_checkable
+class Stages(Protocol):
+    """A `Do` in three steps, so that one process can be at three cases: each step in a thread of its own."""
+
+    def read(self, job: Job) -> Any:  # noqa: ANN401 - for `compute` alone
+        """Files to memory."""
+        ...
+
+    def compute(self, job: Job, read: Any) -> Any:  # noqa: ANN401 - for `write` alone
+        """Memory to memory, where the work is."""
+        ...
+
+    def write(self, job: Job, computed: Any) -> Facts:  # noqa: ANN401
+        """Memory to files, each whole or not at all."""
+        ...
 
 
 class Work(Protocol):

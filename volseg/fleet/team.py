@@ -7,7 +7,8 @@ from pathlib import Path
 
 from volseg.errors import UsageError
 from volseg.fleet.crew import Crew, Serial
-from volseg.fleet.job import Do
+from volseg.fleet.job import Do, Stages
+from volseg.fleet.pipeline import Pipeline
 from volseg.fleet.shard import Shard
 
 
@@ -53,14 +54,14 @@ class Team:
 
         Args:
             jobs: more workers than these are not hired.
-            do: does the jobs where this process does them itself.
+            do: does the jobs where this process does them itself; in `Stages` it reads ahead and writes behind.
         """
         if self.ray is not None:
             from volseg.fleet.ray_cluster import RayCrew
 
             return RayCrew(self.ray, workers=min(self.workers, max(1, jobs)))
         if self.workers == 1:
-            return Serial(do)
+            return Pipeline(do) if isinstance(do, Stages) else Serial(do)
         from volseg.fleet.processes import Processes
 
         return Processes(min(self.workers, max(1, jobs)))
