@@ -156,7 +156,7 @@ class _Doing:
         from volseg.inference import write_prediction
 
         prediction = self._predictor.decide(computed)
-        write_prediction(job.outputs[0].parent, job.key, prediction)
+        write_prediction(job.outputs[0], prediction)
         return {"uncertainty": dict(prediction.uncertainty), "engine": self._engine, "device": self._device}
 
 

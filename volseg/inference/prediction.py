@@ -34,14 +34,19 @@ class Prediction:
     probabilities: NDArray[np.floating[Any]] | None = None
 
 
-def write_prediction(output_dir: Path, key: str, prediction: Prediction) -> None:
-    """Write `KEY.nii.gz`, and `probabilities/KEY.nii.gz` where there are some; those of an earlier run go."""
-    path = output_dir / PROBABILITIES / f"{key}.nii.gz"
+def write_prediction(path: Path, prediction: Prediction) -> None:
+    """Write the label map, and the probabilities where there are some; those of an earlier run go.
+
+    Args:
+        path: `FOLDER/KEY.nii.gz` for the label map; probabilities are `FOLDER/probabilities/KEY.nii.gz`.
+        prediction: of the case.
+    """
+    probable = path.parent / PROBABILITIES / path.name
     if prediction.probabilities is not None:
-        write_probabilities(path, prediction.probabilities, prediction.label_map.affine_ras)
+        write_probabilities(probable, prediction.probabilities, prediction.label_map.affine_ras)
     else:
-        path.unlink(missing_ok=True)
-    write_volume(output_dir / f"{key}.nii.gz", prediction.label_map)
+        probable.unlink(missing_ok=True)
+    write_volume(path, prediction.label_map)
 
 
 def write_labels(output_dir: Path, recipe: Recipe, *, made_with: Mapping[str, Any] | None = None) -> None:

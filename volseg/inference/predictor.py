@@ -206,7 +206,7 @@ class Predictor:
             for done, (key, images) in enumerate(cases, start=1):
                 try:
                     prediction = self.predict(images, key=key)
-                    write_prediction(output_dir, key, prediction)
+                    write_prediction(output_dir / f"{key}.nii.gz", prediction)
                     uncertainties[key] = prediction.uncertainty
                 except VolsegError as error:
                     failed[key] = error.message

@@ -265,7 +265,9 @@ class _Sum:
                 rows /= weights.masked_fill(unseen, 1)
                 for channel, logit in zip(rows, self._background, strict=True):
                     channel.masked_fill_(unseen, logit)
-            self._weights = torch.cat([self._weights[count:], torch.zeros_like(weights)])
+            kept = self._weights[count:].clone()
+            self._weights[: len(kept)] = kept
+            self._weights[len(kept) :] = 0
             self._done += count
 
 
