@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")),
-    *(ROOT / "docs" / name for name in ("BENCHMARKS.md", "CLINIC.md", "DICOM.md")),
+    *(ROOT / "docs" / name for name in ("BENCHMARKS.md", "CLINIC.md", "DICOM.md", "PREDICTION.md")),
     *sorted(ROOT.glob("bundles/*/docs/README.md")),
 ]
 SHELL = shutil.which("dash") or shutil.which("sh") or "sh"

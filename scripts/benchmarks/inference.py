@@ -1,0 +1,311 @@
+"""What a prediction costs, file in and file out, beside MONAI's default pipeline and nnU-Net's predictor.
+
+    python scripts/benchmarks/inference.py -o data/inference_benchmark --nnunet-python data/nnunet/bin/python
+
+One network of random weights, one volume, one window and overlap for all: a NIfTI file is read, brought to the network,
+segmented and written as a NIfTI file. Each way is a process of its own, so its peak is that of the whole program, and
+the ways alternate round by round; figures are medians, and ratios are medians of the rounds' ratios. The network is
+MONAI's DynUNet in PyTorch's own layers, so that nnU-Net's environment needs no MONAI: it is traced once and every way
+but OpenVINO's loads that one file.
+
+- volseg: `Predictor` as `volseg predict` uses it, by engine; every window is looked at.
+- monai: LoadImage to SaveImage with MONAI's transforms for the same steps, and SlidingWindowInferer as it comes but for
+  window, overlap and mode="gaussian".
+- nnunet: nnunetv2's own nnUNetPredictor.predict_sliding_window_return_logits with its defaults (Gaussian, no mirror
+  images) around reading and writing with nibabel, and the same normalisation.
+
+Agreement is with volseg's torch engine: voxels whose label differs, and the largest difference of logits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WAYS = ("volseg torch", "volseg openvino fp32", "volseg openvino bf16", "monai", "nnunet")
+CHANNELS = 3
+
+
+def tell(line: str) -> None:
+    """Write one line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+# --- one way, in a process of its own: no import of volseg or MONAI before it is known which way it is
+
+
+def cost(since: tuple[float, float]) -> dict[str, float]:
+    """Wall and processor seconds since then, and the most memory that this process has held (MiB)."""
+    wall_s, cpu_s = time.perf_counter() - since[0], time.process_time() - since[1]
+    # Of Linux: what getrusage tells may be the peak of the process that started this one.
+    (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return {"wall_s": wall_s, "cpu_s": cpu_s, "peak_mib": int(peak.split()[1]) / 2**10}
+
+
+def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]:
+    """As `volseg predict` does it."""
+    import torch
+
+    from volseg.engines import OpenVinoEngine, TorchEngine
+    from volseg.inference import Predictor, sliding_window, write_prediction
+    from volseg.labels import LabelTable
+    from volseg.recipe import Recipe
+    from volseg.transforms import postprocessing, preprocessing
+
+    labels = LabelTable.overlapping(["a", "b", "c"])
+    window, device = settings["window"], torch.device("cpu")
+    network = torch.jit.load(settings["network"]).eval()
+    _, engine_name, *precision = way.split()
+    if engine_name == "torch":
+        engine: Any = TorchEngine(network, device=device, precision="fp32")
+    else:
+        engine = OpenVinoEngine(network, window=(1, *window), precision=precision[0], exported=Path(settings["xml"]))
+        if engine.precision != precision[0]:
+            return {"skipped": f"this CPU computes {engine.precision} instead"}
+    before = preprocessing(labels, channels=1, spacing_mm=settings["spacing_mm"], label=False)
+    inferer = sliding_window(window, overlap=settings["overlap"], precision="fp32")
+    recipe = Recipe(labels, ["MR"], settings["spacing_mm"], window, {})
+    after = postprocessing(labels, before)
+    predictor = Predictor(network, before, inferer, after, Path(), recipe, device, engine)
+    began = time.perf_counter(), time.process_time()
+    item = predictor.look(predictor.read([settings["image"]], key="case"))
+    write_prediction(out / "case.nii.gz", predictor.decide(item))
+    used = cost(began)
+    np.save(out / "logits.npy", item["pred"].numpy())
+    return used
+
+
+def with_monai(settings: dict[str, Any], out: Path) -> dict[str, Any]:
+    """As MONAI's tutorials and bundles do it."""
+    import torch
+    from monai import transforms as mt
+    from monai.inferers import SlidingWindowInferer
+
+    network = torch.jit.load(settings["network"]).eval()
+    before = mt.Compose(
+        [
+            mt.LoadImaged("image"),
+            mt.EnsureChannelFirstd("image"),
+            mt.Orientationd("image", axcodes="RAS", labels=None),
+            mt.Spacingd("image", pixdim=settings["spacing_mm"], mode="bilinear"),
+            mt.ClipIntensityPercentilesd("image", lower=0.5, upper=99.5, channel_wise=True),
+            mt.NormalizeIntensityd("image", channel_wise=True),
+            mt.EnsureTyped("image", dtype=torch.float32),
+        ]
+    )
+    after = mt.Compose(
+        [
+            mt.Activationsd("pred", sigmoid=True),
+            mt.Invertd("pred", transform=before, orig_keys="image", nearest_interp=False, to_tensor=True),
+            mt.AsDiscreted("pred", threshold=0.5),
+            mt.SaveImaged("pred", output_dir=out, output_postfix="", separate_folder=False, print_log=False),
+        ]
+    )
+    inferer = SlidingWindowInferer(settings["window"], overlap=settings["overlap"], mode="gaussian")
+    began = time.perf_counter(), time.process_time()
+    with torch.inference_mode():
+        item = before({"image": settings["image"]})
+        logits = inferer(item["image"][None], network)
+        item["pred"] = logits[0]
+        after(item)
+    used = cost(began)
+    np.save(out / "logits.npy", torch.as_tensor(logits[0]).numpy())
+    return used
+
+
+def with_nnunet(settings: dict[str, Any], out: Path) -> dict[str, Any]:
+    """As nnU-Net's predictor does it, with its defaults and the sum on the CPU."""
+    import nibabel
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    class Plans:
+        """The three facts that the sliding window asks its plans and labels for."""
+
+        patch_size = tuple(settings["window"])
+        num_segmentation_heads = CHANNELS
+
+    network = torch.jit.load(settings["network"]).eval()
+    predictor = nnUNetPredictor(
+        tile_step_size=1 - settings["overlap"],
+        use_gaussian=True,
+        use_mirroring=False,
+        perform_everything_on_device=False,
+        device=torch.device("cpu"),
+        allow_tqdm=False,
+    )
+    predictor.network = network
+    predictor.configuration_manager = Plans()
+    predictor.label_manager = Plans()
+    predictor.allowed_mirroring_axes = None
+    began = time.perf_counter(), time.process_time()
+    image = nibabel.as_closest_canonical(nibabel.load(settings["image"]))
+    voxels = np.asarray(image.dataobj, dtype=np.float32)
+    low, high = np.percentile(voxels, (0.5, 99.5))
+    voxels = voxels.clip(low, high)
+    voxels = (voxels - voxels.mean()) / voxels.std()
+    with torch.inference_mode():
+        logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(voxels)[None])
+        decided = (logits.float().sigmoid() > 0.5).numpy()
+    label_map = sum((decided[i].astype(np.uint8) << i for i in range(CHANNELS)), np.zeros(decided.shape[1:], np.uint8))
+    first = nibabel.orientations.io_orientation(nibabel.load(settings["image"]).affine)
+    turned = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), first)
+    back = nibabel.orientations.apply_orientation(label_map, turned)
+    nibabel.save(nibabel.Nifti1Image(back, nibabel.load(settings["image"]).affine), out / "case.nii.gz")
+    used = cost(began)
+    np.save(out / "logits.npy", logits.float().numpy())
+    return used
+
+
+def run_one(way: str, folder: Path) -> None:
+    """Do it and leave `result.json`, the label map and the logits."""
+    settings = json.loads((folder / "settings.json").read_text())
+    out = folder / way.replace(" ", "_")
+    out.mkdir(exist_ok=True)
+    if way == "monai":
+        result = with_monai(settings, out)
+    elif way == "nnunet":
+        result = with_nnunet(settings, out)
+    else:
+        result = with_volseg(settings, way, out)
+    (out / "result.json").write_text(json.dumps(result))
+
+
+# --- all ways, compared
+
+
+def prepare(options: argparse.Namespace) -> dict[str, Any]:
+    """The volume and the network as files, and what all ways are told."""
+    import torch
+    from monai.networks.nets import DynUNet
+    from scipy.ndimage import zoom
+
+    from volseg.engines import OpenVinoEngine, installed
+    from volseg.geometry import spacing_mm
+    from volseg.sources.phantom import phantom_case
+    from volseg.volume import Volume, read_grid, write_volume
+
+    folder: Path = options.output
+    folder.mkdir(parents=True, exist_ok=True)
+    image = options.image
+    if image is None:
+        image = folder / "image.nii.gz"
+        voxels = phantom_case(patient=201, day=0).channels[0].voxels
+        fine = zoom(voxels, [n / was for n, was in zip(options.shape, voxels.shape, strict=True)], order=1)
+        write_volume(image, Volume(fine, np.diag([-1.5, -1.5, 3.0, 1.0])))
+    shape, affine = read_grid(image)
+    torch.manual_seed(0)
+    strides = [[1] * 3, [2] * 3, [2] * 3, [2] * 3]
+    network = DynUNet(
+        3, 1, CHANNELS, [[3] * 3] * 4, strides, strides[1:], filters=[options.width * 2**n for n in range(4)]
+    ).eval()
+    with torch.no_grad():
+        network.output_block.conv.conv.weight *= 10
+        traced = torch.jit.trace(network, torch.zeros(1, 1, *options.window))
+    traced.save(folder / "network.pt")
+    if installed():
+        OpenVinoEngine(network, window=(1, *options.window), precision="fp32").save(folder / "network.xml")
+    settings = {
+        "image": str(image.resolve()),
+        "network": str((folder / "network.pt").resolve()),
+        "xml": str((folder / "network.xml").resolve()),
+        "window": options.window,
+        "overlap": options.overlap,
+        # MONAI's transforms measure along the turned axes.
+        "spacing_mm": [float(mm) for mm in spacing_mm(affine)],
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return {**settings, "shape": shape, "parameters": sum(p.numel() for p in network.parameters())}
+
+
+def labels_of(out: Path) -> np.ndarray[Any, Any]:
+    """The label map that a way wrote; MONAI writes a channel a region."""
+    import nibabel
+
+    (path,) = out.glob("*.nii.gz")
+    voxels = np.asarray(nibabel.load(path).dataobj)
+    if voxels.ndim == 4:
+        voxels = sum((voxels[..., i].astype(np.uint8) << i for i in range(CHANNELS)), np.zeros(voxels.shape[:3]))
+    return voxels.astype(np.uint8)
+
+
+def main() -> None:
+    """Parse, run the rounds and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for what is written")
+    parser.add_argument("--image", type=Path, help="a NIfTI volume; a scan of the phantom otherwise")
+    parser.add_argument("--shape", type=int, nargs=3, default=[192, 192, 96], help="the phantom is enlarged to")
+    parser.add_argument("--window", type=int, nargs=3, default=[64, 64, 64])
+    parser.add_argument("--overlap", type=float, default=0.5)
+    parser.add_argument("--width", type=int, default=16, help="channels of the network's first stage")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--nnunet-python", type=Path, help="python of an environment with nnunetv2")
+    parser.add_argument("--leave-out", action="append", default=[], choices=WAYS[1:])
+    parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        run_one(options.one, options.output)
+        return
+    settings = prepare(options)
+    results: dict[str, list[dict[str, float]]] = {}
+    skipped = dict.fromkeys(options.leave_out, "left out")
+    if options.nnunet_python is None:
+        skipped["nnunet"] = "no --nnunet-python"
+    for number in range(options.rounds):
+        ways = [way for way in WAYS if way not in skipped]
+        for way in ways if number % 2 == 0 else ways[::-1]:
+            python = options.nnunet_python if way == "nnunet" else sys.executable
+            command = [str(python), __file__, "-o", str(options.output), "--one", way]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                skipped[way] = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                continue
+            found = json.loads((options.output / way.replace(" ", "_") / "result.json").read_text())
+            if "skipped" in found:
+                skipped[way] = found["skipped"]
+            else:
+                results.setdefault(way, []).append(found)
+                tell(f"round {number + 1}: {way}: {found['wall_s']:.1f} s, {found['peak_mib']:.0f} MiB")
+    first = options.output / WAYS[0].replace(" ", "_")
+    plain, logits = labels_of(first), np.load(first / "logits.npy", mmap_mode="r")
+    shape, window = (" x ".join(map(str, sizes)) for sizes in (settings["shape"], options.window))
+    tell(
+        f"\nVolume {shape}, window {window}, overlap {options.overlap}, DynUNet with "
+        f"{settings['parameters'] / 1e6:.1f} million weights; {options.rounds} rounds; {os.cpu_count()} cores, "
+        f"{platform.machine()}; the largest logit is {float(np.abs(logits).max()):.1f}\n"
+    )
+    tell(
+        "| Way | Wall (s) | CPU (s) | Peak memory (MiB) | Wall, CPU, memory of it / volseg torch | Labels that differ |"
+    )
+    tell("| --- | --- | --- | --- | --- | --- |")
+    for way, rounds in results.items():
+        medians = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+        ratios = {
+            name: statistics.median(a[name] / b[name] for a, b in zip(rounds, results[WAYS[0]], strict=False))
+            for name in medians
+        }
+        out = options.output / way.replace(" ", "_")
+        apart = float(np.abs(np.load(out / "logits.npy", mmap_mode="r") - logits).max())
+        differing = float(np.mean(labels_of(out) != plain))
+        tell(
+            f"| {way} | {medians['wall_s']:.1f} | {medians['cpu_s']:.1f} | {medians['peak_mib']:.0f} "
+            f"| {ratios['wall_s']:.2f}, {ratios['cpu_s']:.2f}, {ratios['peak_mib']:.2f} "
+            f"| {differing:.1e} (logits {apart:.1e}) |"
+        )
+    for way, reason in skipped.items():
+        tell(f"\n{way}: {reason}")
+
+
+if __name__ == "__main__":
+    main()
