@@ -17,7 +17,7 @@ import volseg
 
 PACKAGE = Path(volseg.__file__).parent
 CHECKOUT = PACKAGE.parent
-HEAVY_ROOMS = {"transforms", "decision", "engines", "inference", "networks", "training", "packing", "app"}
+HEAVY_ROOMS = {"transforms", "decision", "native", "engines", "inference", "networks", "training", "packing", "app"}
 HEAVY = {"torch", "monai", "ignite", "transformers", "torchvision", "lightning"}
 # What `report` may take from `metrics`: intervals and words, no measure of a mask.
 WORDS = {"OUTCOMES", "Outcome", "DICE_DEFINITION", "HD95_DEFINITION"}

@@ -17,7 +17,7 @@ from tiny_bundle import LABELS, write_bundle, write_checkpoint
 from volseg.cleanup import Cleanup
 from volseg.errors import CheckpointError, UsageError
 from volseg.fleet.predicting import members_of
-from volseg.inference import Predictor, find_checkpoints, flip_axes
+from volseg.inference import Predictor, find_checkpoints, find_inputs, flip_axes
 from volseg.inference.ensemble import mean_logits
 from volseg.labels import LabelTable
 from volseg.recipe import Recipe
@@ -182,6 +182,14 @@ def test_everything_at_once(
     assert report["options"]["skip_empty"] is False
     digests = {report["checkpoint"]["sha256"], *(one["sha256"] for one in report["ensemble"])}
     assert len(digests) == 3
+
+
+def test_reading_ahead_changes_no_bit(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path) -> None:
+    assert run(capsys, place, tmp_path / "ahead", "--checkpoint", place / "runs" / "fold0")[0] == 0
+    plain = predictor(place, 0, save_probabilities=False)
+    assert not plain.predict_to(find_inputs(place / "images"), tmp_path / "plain")
+    for file in ("case0.nii.gz", "case1.nii.gz", "uncertainty.csv"):
+        assert (tmp_path / "ahead" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
 
 
 def test_each_option_is_other_work(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from volseg.decision import Decided, SaveLabelMapd, key_of
 from volseg.errors import VolsegError, VolumeError
 from volseg.geometry import space_difference
 from volseg.labels import LabelTable
+from volseg.native import NativeProbabilitiesd
 from volseg.volume import read_volume
 
 # Positions kept of each class for balanced crops: enough that no crop repeats, without an index of every voxel.
@@ -150,10 +151,8 @@ def postprocessing(
     Raises:
         UsageError: a clean-up of a region that the table does not have.
     """
-    sigmoid = labels.activation == "sigmoid"
     steps: list[Any] = [
-        mt.Activationsd("pred", sigmoid=sigmoid, softmax=not sigmoid),
-        mt.Invertd("pred", transform=before, orig_keys="image", nearest_interp=False, to_tensor=True),
+        NativeProbabilitiesd("pred", before=before, activation=labels.activation),
         Decided("pred", labels=labels, cleanup=Cleanup(**(cleanup or {})), keep_probabilities=save_probabilities),
     ]
     if output_dir is not None:

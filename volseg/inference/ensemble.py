@@ -71,7 +71,7 @@ def check_members(recipes: Sequence[tuple[Path, Recipe]]) -> None:
         for what, ours, theirs in (
             ("regions", one.labels.to_dataset_json()["labels"], other.labels.to_dataset_json()["labels"]),
             ("channels", list(one.channel_names), list(other.channel_names)),
-            ("spacing", [float(mm) for mm in one.spacing_mm], [float(mm) for mm in other.spacing_mm]),
+            ("spacing", [round(mm, 3) for mm in one.spacing_mm], [round(mm, 3) for mm in other.spacing_mm]),
         ):
             if ours != theirs:
                 raise CheckpointError(

