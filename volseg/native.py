@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class NativeProbabilitiesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has 
         inverted: dict[Hashable, Any] = item if simple else self.invert(item)
         return inverted
 
-    def _probabilities(self, logits: Tensor) -> Any:  # noqa: ANN401 - iterator of tensors
+    def _probabilities(self, logits: Tensor) -> Iterator[Tensor]:
         """Of one channel after the other."""
         total = None if self.sigmoid else logits.logsumexp(dim=0)
         for channel in logits:
