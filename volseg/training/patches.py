@@ -30,7 +30,7 @@ def grid_patches(keys: Sequence[str] = ("image", "label"), *, size: int = PATCH,
         UsageError: a size or stride below 1, or a stride that jumps over voxels.
 
     >>> grid_patches(["image"]).transforms[0].patcher.patch_size
-    (None, 128, 128, 1)
+    (128, 128, 1)
     """
     if not 1 <= stride <= size:
         raise UsageError(f"patches of {size} voxels, {stride} apart, were asked for; the stride is 1 to {size}")
