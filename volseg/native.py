@@ -22,8 +22,8 @@ _SAME = 1e-3
 class NativeProbabilitiesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     """Logits (channels, ...) on the network's grid as probabilities (channels, X, Y, Z) on that of the image's file.
 
-    The values are those of MONAI's `Activationsd` and `Invertd`, in a tenth of the time and a third of the memory,
-    since turned and resampled axes need no grid of coordinates. After any other preprocessing `Invertd` does it.
+    The values are those of MONAI's `Activationsd` and `Invertd`; turned and resampled axes need no grid of coordinates,
+    which saves time and memory. After any other preprocessing `Invertd` does it.
 
     Args:
         keys: of logits.

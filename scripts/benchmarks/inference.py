@@ -154,7 +154,7 @@ def with_nnunet(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     voxels = np.asarray(image.dataobj, dtype=np.float32)
     low, high = np.percentile(voxels, (0.5, 99.5))
     voxels = voxels.clip(low, high)
-    voxels = (voxels - voxels.mean()) / voxels.std()
+    voxels = ((voxels - voxels.mean()) / voxels.std()).astype(np.float32)
     with torch.inference_mode():
         logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(voxels)[None])
         decided = (logits.float().sigmoid() > 0.5).numpy()
