@@ -86,7 +86,7 @@ def test_logits_are_left_as_they_were(tmp_path: Path) -> None:
     before = logits.clone()
     done = NativeProbabilitiesd("pred", before=mt.Compose([]), activation="sigmoid")({"pred": logits, "image": image})
     assert torch.equal(logits, before)
-    assert torch.equal(done["pred"].as_tensor(), logits.sigmoid())
+    assert torch.allclose(done["pred"].as_tensor(), logits.sigmoid(), atol=1e-6)  # SIMD rounds by place in memory
 
 
 def test_axes_that_run_aslant_are_refused() -> None:
