@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -77,6 +78,14 @@ def test_the_tables_and_the_figure():
     assert ET.fromstring(figure).tag.endswith("svg")
     assert "good: 0.887 after 1.0 min" in figure
     assert runs_figure({"none": []})
+
+
+def test_a_point_just_below_the_last_validations_is_inside_the_figure():
+    bottom = 440 - 52
+    for lowest, inside in ((0.779, True), (0.2, False)):
+        figure = runs_figure({"a": [(1, lowest), (2, 0.85), (3, 0.86)]})
+        path = re.search(r'd="M[\d.]+ ([\d.]+)L', figure)
+        assert (float(path[1]) <= bottom) == inside
 
 
 def test_only_settings_that_differ_are_told():

@@ -20,7 +20,7 @@ def runs_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Mean Dice over minutes as a file of SVG that stands alone.
 
     The axis begins a little below the worst of the last validations, so that the first ones of a training, which are
-    far below, do not flatten the rest; lines are cut off there.
+    far below, do not flatten the rest; lines are cut off there. Where none is far below, it begins at the lowest.
 
     Args:
         curves: name of each run to its validations, (minutes, mean Dice).
@@ -29,7 +29,10 @@ def runs_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     ends = [curve[-1][1] for curve in curves.values() if curve]
     top = max((dice for _, dice in points), default=1.0)
     low_end = min(ends, default=0.0)
+    lowest = min((dice for _, dice in points), default=0.0)
     floor = max(0.0, low_end - max(0.05, 1.5 * (top - low_end)))
+    if lowest > floor - (top - floor):  # at most twice as high
+        floor = min(floor, lowest)
     marks = [mark for mark in ticks(floor, min(1.0, top + 0.005)) if mark <= 1.0]
     low, high = marks[0], marks[-1]
     minutes = ticks(0, max((at for at, _ in points), default=1.0))
