@@ -5,12 +5,12 @@
 One network of random weights, one volume, one window and overlap for all: a NIfTI file is read, brought to the network,
 segmented and written as a NIfTI file. Each way is a process of its own, so its peak is that of the whole program, and
 the ways alternate round by round; figures are medians, and ratios are medians of the rounds' ratios. The network is
-MONAI's DynUNet in PyTorch's own layers, so that nnU-Net's environment needs no MONAI: it is traced once and every way
-but OpenVINO's loads that one file.
+MONAI's DynUNet or UNETR in PyTorch's own layers, so that nnU-Net's environment needs no MONAI: it is traced once and
+every way but OpenVINO's loads that one file.
 
 - volseg: `Predictor` as `volseg predict` uses it, by engine; every window is looked at.
 - monai: LoadImage to SaveImage with MONAI's transforms for the same steps, and SlidingWindowInferer as it comes but for
-  window, overlap and mode="gaussian".
+  window, overlap and mode="gaussian"; "batch 4" shows the network four windows at a time, as MONAI's tutorials do.
 - nnunet: nnunetv2's own nnUNetPredictor.predict_sliding_window_return_logits with its defaults (Gaussian, no mirror
   images) around reading and writing with nibabel, and the same normalisation.
 
@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-WAYS = ("volseg torch", "volseg openvino fp32", "volseg openvino bf16", "monai", "nnunet")
+WAYS = ("volseg torch", "volseg openvino fp32", "volseg openvino bf16", "monai", "monai batch 4", "nnunet")
 CHANNELS = 3
 
 
@@ -45,12 +45,22 @@ def tell(line: str) -> None:
 # --- one way, in a process of its own: no import of volseg or MONAI before it is known which way it is
 
 
-def cost(since: tuple[float, float]) -> dict[str, float]:
-    """Wall and processor seconds since then, and the most memory that this process has held (MiB)."""
-    wall_s, cpu_s = time.perf_counter() - since[0], time.process_time() - since[1]
-    # Of Linux: what getrusage tells may be the peak of the process that started this one.
-    (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return {"wall_s": wall_s, "cpu_s": cpu_s, "peak_mib": int(peak.split()[1]) / 2**10}
+def memory_mib(name: str) -> float:
+    """VmRSS, what this process holds, or VmHWM, the most it has held; what getrusage tells may be its parent's."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 2**10
+
+
+def begin() -> tuple[float, float, float]:
+    """Wall and processor seconds and the memory held (MiB), with libraries and network loaded; the peak is reset."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return time.perf_counter(), time.process_time(), memory_mib("VmRSS")
+
+
+def cost(since: tuple[float, float, float]) -> dict[str, float]:
+    """Wall and processor seconds since then, the most memory held since, and how much that is above the beginning."""
+    wall_s, cpu_s, peak = time.perf_counter() - since[0], time.process_time() - since[1], memory_mib("VmHWM")
+    return {"wall_s": wall_s, "cpu_s": cpu_s, "peak_mib": peak, "added_mib": peak - since[2]}
 
 
 def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]:
@@ -78,7 +88,7 @@ def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]
     recipe = Recipe(labels, ["MR"], settings["spacing_mm"], window, {})
     after = postprocessing(labels, before)
     predictor = Predictor(network, before, inferer, after, Path(), recipe, device, engine)
-    began = time.perf_counter(), time.process_time()
+    began = begin()
     item = predictor.look(predictor.read([settings["image"]], key="case"))
     write_prediction(out / "case.nii.gz", predictor.decide(item))
     used = cost(began)
@@ -86,7 +96,7 @@ def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]
     return used
 
 
-def with_monai(settings: dict[str, Any], out: Path) -> dict[str, Any]:
+def with_monai(settings: dict[str, Any], out: Path, *, batch: int) -> dict[str, Any]:
     """As MONAI's tutorials and bundles do it."""
     import torch
     from monai import transforms as mt
@@ -112,8 +122,10 @@ def with_monai(settings: dict[str, Any], out: Path) -> dict[str, Any]:
             mt.SaveImaged("pred", output_dir=out, output_postfix="", separate_folder=False, print_log=False),
         ]
     )
-    inferer = SlidingWindowInferer(settings["window"], overlap=settings["overlap"], mode="gaussian")
-    began = time.perf_counter(), time.process_time()
+    inferer = SlidingWindowInferer(
+        settings["window"], sw_batch_size=batch, overlap=settings["overlap"], mode="gaussian"
+    )
+    began = begin()
     with torch.inference_mode():
         item = before({"image": settings["image"]})
         logits = inferer(item["image"][None], network)
@@ -149,7 +161,7 @@ def with_nnunet(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     predictor.configuration_manager = Plans()
     predictor.label_manager = Plans()
     predictor.allowed_mirroring_axes = None
-    began = time.perf_counter(), time.process_time()
+    began = begin()
     image = nibabel.as_closest_canonical(nibabel.load(settings["image"]))
     voxels = np.asarray(image.dataobj, dtype=np.float32)
     low, high = np.percentile(voxels, (0.5, 99.5))
@@ -173,8 +185,8 @@ def run_one(way: str, folder: Path) -> None:
     settings = json.loads((folder / "settings.json").read_text())
     out = folder / way.replace(" ", "_")
     out.mkdir(exist_ok=True)
-    if way == "monai":
-        result = with_monai(settings, out)
+    if way.startswith("monai"):
+        result = with_monai(settings, out, batch=4 if way.endswith("4") else 1)
     elif way == "nnunet":
         result = with_nnunet(settings, out)
     else:
@@ -188,7 +200,7 @@ def run_one(way: str, folder: Path) -> None:
 def prepare(options: argparse.Namespace) -> dict[str, Any]:
     """The volume and the network as files, and what all ways are told."""
     import torch
-    from monai.networks.nets import DynUNet
+    from monai.networks.nets import UNETR, DynUNet
     from scipy.ndimage import zoom
 
     from volseg.engines import OpenVinoEngine, installed
@@ -207,11 +219,16 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     shape, affine = read_grid(image)
     torch.manual_seed(0)
     strides = [[1] * 3, [2] * 3, [2] * 3, [2] * 3]
-    network = DynUNet(
-        3, 1, CHANNELS, [[3] * 3] * 4, strides, strides[1:], filters=[options.width * 2**n for n in range(4)]
-    ).eval()
+    if options.network == "unetr":
+        network = UNETR(1, CHANNELS, options.window, feature_size=options.width).eval()
+        last = network.out.conv.conv
+    else:
+        network = DynUNet(
+            3, 1, CHANNELS, [[3] * 3] * 4, strides, strides[1:], filters=[options.width * 2**n for n in range(4)]
+        ).eval()
+        last = network.output_block.conv.conv
     with torch.no_grad():
-        network.output_block.conv.conv.weight *= 10
+        last.weight *= 10
         traced = torch.jit.trace(network, torch.zeros(1, 1, *options.window))
     traced.save(folder / "network.pt")
     if installed():
@@ -247,6 +264,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path, help="a NIfTI volume; a scan of the phantom otherwise")
     parser.add_argument("--shape", type=int, nargs=3, default=[192, 192, 96], help="the phantom is enlarged to")
     parser.add_argument("--window", type=int, nargs=3, default=[64, 64, 64])
+    parser.add_argument("--network", choices=("dynunet", "unetr"), default="dynunet")
     parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--width", type=int, default=16, help="channels of the network's first stage")
     parser.add_argument("--rounds", type=int, default=3)
@@ -281,14 +299,15 @@ def main() -> None:
     plain, logits = labels_of(first), np.load(first / "logits.npy", mmap_mode="r")
     shape, window = (" x ".join(map(str, sizes)) for sizes in (settings["shape"], options.window))
     tell(
-        f"\nVolume {shape}, window {window}, overlap {options.overlap}, DynUNet with "
+        f"\nVolume {shape}, window {window}, overlap {options.overlap}, {options.network} with "
         f"{settings['parameters'] / 1e6:.1f} million weights; {options.rounds} rounds; {os.cpu_count()} cores, "
         f"{platform.machine()}; the largest logit is {float(np.abs(logits).max()):.1f}\n"
     )
     tell(
-        "| Way | Wall (s) | CPU (s) | Peak memory (MiB) | Wall, CPU, memory of it / volseg torch | Labels that differ |"
+        "| Way | Wall (s) | CPU (s) | Peak memory (MiB) | of it added by the case "
+        "| Wall, CPU, peak, added of it / volseg torch | Labels that differ |"
     )
-    tell("| --- | --- | --- | --- | --- | --- |")
+    tell("| --- | --- | --- | --- | --- | --- | --- |")
     for way, rounds in results.items():
         medians = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
         ratios = {
@@ -300,7 +319,8 @@ def main() -> None:
         differing = float(np.mean(labels_of(out) != plain))
         tell(
             f"| {way} | {medians['wall_s']:.1f} | {medians['cpu_s']:.1f} | {medians['peak_mib']:.0f} "
-            f"| {ratios['wall_s']:.2f}, {ratios['cpu_s']:.2f}, {ratios['peak_mib']:.2f} "
+            f"| {medians['added_mib']:.0f} "
+            f"| {ratios['wall_s']:.2f}, {ratios['cpu_s']:.2f}, {ratios['peak_mib']:.2f}, {ratios['added_mib']:.2f} "
             f"| {differing:.1e} (logits {apart:.1e}) |"
         )
     for way, reason in skipped.items():
