@@ -14,7 +14,17 @@ import tiny_bundle
 import torch
 from torch import Tensor, nn
 
-from volseg.engines import OpenVinoEngine, TorchEngine, choose, difference, installed, openvino_core
+from volseg.engines import (
+    CompiledEngine,
+    Engine,
+    OpenVinoEngine,
+    TorchEngine,
+    choice,
+    choose,
+    difference,
+    installed,
+    openvino_core,
+)
 from volseg.errors import UsageError, VolsegError
 from volseg.inference import Predictor, find_inputs
 from volseg.volume import Volume, read_volume, write_volume
@@ -121,6 +131,55 @@ def test_pytorch_in_bf16_gives_float32() -> None:
     assert 0 < apart < 0.1 * scale
 
 
+@pytest.mark.slow
+def test_the_compiled_network_computes_what_the_network_does() -> None:
+    """In fp32 to rounding, twelve times in a process (PyTorch compiles a class eight times at most), and in bf16."""
+    network = tiny_bundle.network()
+    with torch.inference_mode():
+        expected = network(drawn())
+    for number in range(12):
+        with torch.no_grad():
+            list(network.parameters())[-1].fill_(number)
+        engine = CompiledEngine(network, window=WINDOW, precision="fp32")
+        with torch.inference_mode():
+            assert torch.allclose(engine(drawn()), network(drawn()), atol=1e-4)
+    assert not torch.allclose(expected, network(drawn()), atol=1)
+    assert (engine.name, engine.precision) == ("compiled", "fp32")
+    with pytest.raises(VolsegError, match=r"compiled for \(1, 32, 16, 16\)"):
+        engine(torch.zeros(1, 1, 16, 16, 16))
+    rough = choose(network, name="compiled", window=WINDOW, device=CPU, precision="bf16")
+    apart, scale = difference(rough, network, window=WINDOW)
+    assert 0 < apart < 0.1 * scale
+
+
+def test_without_a_compiler_the_network_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(*_: object, **__: object) -> None:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: cannot)
+    with pytest.raises(VolsegError, match=r"no C\+\+ compiler.*use --engine torch"):
+        choose(tiny_bundle.network(), name="compiled", window=WINDOW, device=CPU)
+    monkeypatch.setattr(choice, "installed", lambda: False)
+    assert choose(Slow(), name="auto", window=WINDOW, device=CPU, windows=10**6).name == "torch"
+
+
+def test_compiling_is_tried_where_much_is_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def compiled(network: nn.Module, **_: object) -> Engine:
+        asked.append(network)
+        engine = TorchEngine(nn.Identity(), device=CPU)
+        engine.name = "compiled"
+        return engine
+
+    monkeypatch.setattr(choice, "installed", lambda: False)
+    monkeypatch.setattr(choice, "CompiledEngine", compiled)
+    monkeypatch.setitem(choice._TOLERANCE, "fp32", np.inf)
+    for windows, name in ((1000, "torch"), (10_000, "compiled"), (None, "torch")):
+        assert choose(Slow(), name="auto", window=WINDOW, device=CPU, windows=windows, precision="fp32").name == name
+    assert len(asked) == 1
+
+
 @needs_openvino
 def test_a_saved_network_is_read_and_that_of_another_is_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     network, path = tiny_bundle.network(), tmp_path / "model.xml"
@@ -158,10 +217,11 @@ def test_what_openvino_cannot_do_stays_with_pytorch(network: nn.Module) -> None:
 
 def test_what_is_not_installed_or_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny_bundle.network()
-    with pytest.raises(UsageError, match="expected auto, torch, openvino"):
+    with pytest.raises(UsageError, match="expected auto, torch, compiled, openvino"):
         choose(network, name="tensorrt", window=WINDOW, device=CPU)
-    with pytest.raises(UsageError, match="runs on the CPU"):
-        choose(network, name="openvino", window=WINDOW, device=torch.device("cuda"))
+    for name in ("openvino", "compiled"):
+        with pytest.raises(UsageError, match=f"{name} runs on the CPU"):
+            choose(network, name=name, window=WINDOW, device=torch.device("cuda"))
     with pytest.raises(VolsegError, match="fp16"):
         choose(network, name="torch", window=WINDOW, device=CPU, precision="fp16")
     monkeypatch.setitem(sys.modules, "openvino", None)

@@ -6,9 +6,10 @@ One network of random weights, one volume, one window and overlap for all: a NIf
 segmented and written as a NIfTI file. Each way is a process of its own, so its peak is that of the whole program, and
 the ways alternate round by round; figures are medians, and ratios are medians of the rounds' ratios. The network is
 MONAI's DynUNet or UNETR in PyTorch's own layers, so that nnU-Net's environment needs no MONAI: it is traced once and
-every way but OpenVINO's loads that one file.
+all others load that one file, while volseg's engines take the same weights in their own ways.
 
-- volseg: `Predictor` as `volseg predict` uses it, by engine; every window is looked at.
+- volseg: `Predictor` as `volseg predict` uses it, by engine; every window is looked at. Compiling and converting are
+  not counted, as they are done once for a cohort: "ready" is what they took.
 - monai: LoadImage to SaveImage with MONAI's transforms for the same steps, and SlidingWindowInferer as it comes but for
   window, overlap and mode="gaussian"; "batch 4" shows the network four windows at a time, as MONAI's tutorials do.
 - nnunet: nnunetv2's own nnUNetPredictor.predict_sliding_window_return_logits with its defaults (Gaussian, no mirror
@@ -32,7 +33,15 @@ from typing import Any
 
 import numpy as np
 
-WAYS = ("volseg torch", "volseg openvino fp32", "volseg openvino bf16", "monai", "monai batch 4", "nnunet")
+WAYS = (
+    "volseg torch",
+    "volseg compiled",
+    "volseg openvino fp32",
+    "volseg openvino bf16",
+    "monai",
+    "monai batch 4",
+    "nnunet",
+)
 CHANNELS = 3
 
 
@@ -63,11 +72,24 @@ def cost(since: tuple[float, float, float]) -> dict[str, float]:
     return {"wall_s": wall_s, "cpu_s": cpu_s, "peak_mib": peak, "added_mib": peak - since[2]}
 
 
+def build(settings: dict[str, Any]) -> Any:  # noqa: ANN401 - torch.nn.Module
+    """The network, with random weights from a fixed seed."""
+    import torch
+    from monai.networks.nets import UNETR, DynUNet
+
+    torch.manual_seed(0)
+    if settings["architecture"] == "unetr":
+        return UNETR(1, CHANNELS, settings["window"], feature_size=settings["width"]).eval()
+    strides = [[1] * 3, [2] * 3, [2] * 3, [2] * 3]
+    filters = [settings["width"] * 2**n for n in range(4)]
+    return DynUNet(3, 1, CHANNELS, [[3] * 3] * 4, strides, strides[1:], filters=filters).eval()
+
+
 def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]:
     """As `volseg predict` does it."""
     import torch
 
-    from volseg.engines import OpenVinoEngine, TorchEngine
+    from volseg.engines import CompiledEngine, OpenVinoEngine, TorchEngine
     from volseg.inference import Predictor, sliding_window, write_prediction
     from volseg.labels import LabelTable
     from volseg.recipe import Recipe
@@ -75,14 +97,19 @@ def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]
 
     labels = LabelTable.overlapping(["a", "b", "c"])
     window, device = settings["window"], torch.device("cpu")
-    network = torch.jit.load(settings["network"]).eval()
+    network = build(settings)
+    network.load_state_dict(torch.jit.load(settings["network"]).state_dict())
     _, engine_name, *precision = way.split()
+    started = time.perf_counter()
     if engine_name == "torch":
         engine: Any = TorchEngine(network, device=device, precision="fp32")
+    elif engine_name == "compiled":
+        engine = CompiledEngine(network, window=(1, *window), precision="fp32")
     else:
         engine = OpenVinoEngine(network, window=(1, *window), precision=precision[0], exported=Path(settings["xml"]))
         if engine.precision != precision[0]:
             return {"skipped": f"this CPU computes {engine.precision} instead"}
+    ready_s = time.perf_counter() - started
     before = preprocessing(labels, channels=1, spacing_mm=settings["spacing_mm"], label=False)
     inferer = sliding_window(window, overlap=settings["overlap"], precision="fp32")
     recipe = Recipe(labels, ["MR"], settings["spacing_mm"], window, {})
@@ -93,7 +120,7 @@ def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]
     write_prediction(out / "case.nii.gz", predictor.decide(item))
     used = cost(began)
     np.save(out / "logits.npy", item["pred"].numpy())
-    return used
+    return {**used, "ready_s": ready_s}
 
 
 def with_monai(settings: dict[str, Any], out: Path, *, batch: int) -> dict[str, Any]:
@@ -200,7 +227,6 @@ def run_one(way: str, folder: Path) -> None:
 def prepare(options: argparse.Namespace) -> dict[str, Any]:
     """The volume and the network as files, and what all ways are told."""
     import torch
-    from monai.networks.nets import UNETR, DynUNet
     from scipy.ndimage import zoom
 
     from volseg.engines import OpenVinoEngine, installed
@@ -217,27 +243,19 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
         fine = zoom(voxels, [n / was for n, was in zip(options.shape, voxels.shape, strict=True)], order=1)
         write_volume(image, Volume(fine, np.diag([-1.5, -1.5, 3.0, 1.0])))
     shape, affine = read_grid(image)
-    torch.manual_seed(0)
-    strides = [[1] * 3, [2] * 3, [2] * 3, [2] * 3]
-    if options.network == "unetr":
-        network = UNETR(1, CHANNELS, options.window, feature_size=options.width).eval()
-        last = network.out.conv.conv
-    else:
-        network = DynUNet(
-            3, 1, CHANNELS, [[3] * 3] * 4, strides, strides[1:], filters=[options.width * 2**n for n in range(4)]
-        ).eval()
-        last = network.output_block.conv.conv
+    settings: dict[str, Any] = {"architecture": options.network, "width": options.width, "window": options.window}
+    network = build(settings)
+    last = network.out.conv.conv if options.network == "unetr" else network.output_block.conv.conv
     with torch.no_grad():
         last.weight *= 10
         traced = torch.jit.trace(network, torch.zeros(1, 1, *options.window))
     traced.save(folder / "network.pt")
     if installed():
         OpenVinoEngine(network, window=(1, *options.window), precision="fp32").save(folder / "network.xml")
-    settings = {
+    settings |= {
         "image": str(image.resolve()),
         "network": str((folder / "network.pt").resolve()),
         "xml": str((folder / "network.xml").resolve()),
-        "window": options.window,
         "overlap": options.overlap,
         # MONAI's transforms measure along the turned axes.
         "spacing_mm": [float(mm) for mm in spacing_mm(affine)],
@@ -294,7 +312,10 @@ def main() -> None:
                 skipped[way] = found["skipped"]
             else:
                 results.setdefault(way, []).append(found)
-                tell(f"round {number + 1}: {way}: {found['wall_s']:.1f} s, {found['peak_mib']:.0f} MiB")
+                tell(
+                    f"round {number + 1}: {way}: {found['wall_s']:.1f} s, {found['peak_mib']:.0f} MiB, "
+                    f"ready {found.get('ready_s', 0):.1f} s"
+                )
     first = options.output / WAYS[0].replace(" ", "_")
     plain, logits = labels_of(first), np.load(first / "logits.npy", mmap_mode="r")
     shape, window = (" x ".join(map(str, sizes)) for sizes in (settings["shape"], options.window))
@@ -309,10 +330,11 @@ def main() -> None:
     )
     tell("| --- | --- | --- | --- | --- | --- | --- |")
     for way, rounds in results.items():
-        medians = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+        names = ("wall_s", "cpu_s", "peak_mib", "added_mib")
+        medians = {name: statistics.median(one[name] for one in rounds) for name in names}
         ratios = {
             name: statistics.median(a[name] / b[name] for a, b in zip(rounds, results[WAYS[0]], strict=False))
-            for name in medians
+            for name in names
         }
         out = options.output / way.replace(" ", "_")
         apart = float(np.abs(np.load(out / "logits.npy", mmap_mode="r") - logits).max())

@@ -32,7 +32,9 @@ def watch(
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default."),
     overlap: float = typer.Option(0.5, min=0, max=0.9, help="Share of a window that its neighbour covers."),
     precision: str = typer.Option("auto", help="fp32, bf16, or auto: bf16 where the hardware has it."),
-    engine: str = typer.Option("auto", help="torch, openvino (on the CPU), or auto: the faster one, by a short trial."),
+    engine: str = typer.Option(
+        "auto", help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial."
+    ),
 ) -> None:
     """Segment each series that is dropped into a folder, once, when it is complete.
 

@@ -63,7 +63,7 @@ class Predicting:
         bundle: name or folder.
         checkpoint: the file that was asked for; None for the bundle's own.
         device: the one that was asked for; None for the best.
-        engine: auto, torch or openvino.
+        engine: auto, torch, compiled or openvino.
         overrides: of the bundle's config.
         others: further networks of the ensemble.
         flips: axes along which mirror images are looked at too.

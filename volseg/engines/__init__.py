@@ -1,0 +1,25 @@
+"""What turns windows into logits: PyTorch on any device, and on a CPU PyTorch compiled or OpenVINO."""
+
+from volseg.engines.choice import ENGINES, WORTH_A_TRIAL_S, WORTH_COMPILING_S, choose
+from volseg.engines.engine import Engine, difference, seconds_a_window
+from volseg.engines.openvino import EXPORTED, OpenVinoEngine, installed, openvino_core
+from volseg.engines.precision import check_precision, runs_bf16
+from volseg.engines.pytorch import CompiledEngine, TorchEngine
+
+__all__ = [
+    "ENGINES",
+    "EXPORTED",
+    "WORTH_A_TRIAL_S",
+    "WORTH_COMPILING_S",
+    "CompiledEngine",
+    "Engine",
+    "OpenVinoEngine",
+    "TorchEngine",
+    "check_precision",
+    "choose",
+    "difference",
+    "installed",
+    "openvino_core",
+    "runs_bf16",
+    "seconds_a_window",
+]

@@ -1,0 +1,63 @@
+"""What computes the logits of windows, and how it is compared with another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Engine(Protocol):
+    """Logits (B, channels, X, Y, Z), float32, of windows (B, C, X, Y, Z), float32, on the same device.
+
+    Attributes:
+        name: `torch`, `compiled` or `openvino`.
+        precision: `fp32` or `bf16`, as it is, not as it was asked for.
+    """
+
+    name: str
+    precision: str
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Logits of windows."""
+        ...
+
+
+def difference(
+    engine: Callable[[Tensor], Tensor], network: nn.Module, *, window: Sequence[int], draws: int = 1
+) -> tuple[float, float]:
+    """How far an engine's logits are from the eager network's in fp32, on random windows.
+
+    Args:
+        engine: the one in question.
+        network: in evaluation mode, on the CPU.
+        window: (C, X, Y, Z).
+        draws: windows of normal noise, from a fixed seed.
+
+    Returns:
+        The largest absolute difference, and the largest absolute logit.
+    """
+    generator = torch.Generator().manual_seed(0)
+    apart = scale = 0.0
+    with torch.inference_mode():
+        for _ in range(draws):
+            drawn = torch.randn(1, *window, generator=generator)
+            expected = network(drawn)
+            apart = max(apart, float((engine(drawn) - expected).abs().max()))
+            scale = max(scale, float(expected.abs().max()))
+    return apart, scale
+
+
+def seconds_a_window(engine: Engine, window: Sequence[int], *, device: torch.device) -> float:
+    """The shorter of two passes over one window, after one to warm up."""
+    drawn = torch.zeros(1, *window, device=device)
+    times = []
+    with torch.inference_mode():
+        for _ in range(3):
+            start = time.perf_counter()
+            engine(drawn)
+            times.append(time.perf_counter() - start)
+    return min(times[1:])
