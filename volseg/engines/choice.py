@@ -66,7 +66,7 @@ def choose(
         logger.warning("this CPU has no bfloat16: PyTorch imitates it, many times slower than --precision fp32")
     if name == "torch" or device.type != "cpu":
         return plain
-    seconds = {plain: seconds_a_window(plain, window, device=device)}
+    seconds: dict[Engine, float] = {plain: seconds_a_window(plain, window, device=device)}
     if windows is not None and windows * seconds[plain] < WORTH_A_TRIAL_S:
         logger.info("engine: torch %s (%d windows of %.2f s: no trial)", plain.precision, windows, seconds[plain])
         return plain
