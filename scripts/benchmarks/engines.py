@@ -4,9 +4,9 @@
 
 Held-out cases of a cohort are predicted, from file to label map, by PyTorch, PyTorch compiled and OpenVINO in single
 precision and in bfloat16, one engine after the other for each case. Times are sums over the cases: on the wall, and of
-the processor, which counts less of what else runs on the machine. `OMP_NUM_THREADS=1` gives those of one thread. Agreement is with
-PyTorch in single precision; Dice is volumetric, the mean over cases and regions. What the CPU cannot do is left out
-and named.
+the processor, which counts less of what else runs on the machine. `OMP_NUM_THREADS=1` gives those of one thread.
+Agreement is with PyTorch in single precision; Dice is volumetric, the mean over cases and regions. What the CPU cannot
+do is left out and named.
 """
 
 from __future__ import annotations
