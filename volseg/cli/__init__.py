@@ -27,6 +27,7 @@ from volseg.cli import (
     watch,
 )
 from volseg.errors import VolsegError
+from volseg.process import settle
 
 app = typer.Typer(
     name="volseg",
@@ -51,6 +52,8 @@ def _options(version: bool = typer.Option(False, "--version", help="Print the ve
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script."""
+    if arguments is None:  # a process of its own
+        settle()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
