@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 
@@ -26,29 +25,3 @@ def test_what_the_environment_says_stays(given: dict[str, str], expected: str) -
         [sys.executable, "-c", SCRIPT], env=inherited | given, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == expected.split()
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
-def test_memory_that_is_given_back_is_kept() -> None:
-    """Blocks of 64 MiB, taken and given back: their pages come from the system once."""
-    script = """
-import resource, sys
-from volseg.process import settle
-if sys.argv[1] == "settled":
-    settle()
-import numpy as np
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    np.empty(2**23).fill(1)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-    inherited = {name: value for name, value in os.environ.items() if name not in NAMES}
-    plain, settled = (
-        int(
-            subprocess.run(
-                [sys.executable, "-c", script, how], env=inherited, capture_output=True, text=True, check=True
-            ).stdout
-        )
-        for how in ("plain", "settled")
-    )
-    assert settled < plain / 3
