@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _ROOMS = frozenset(
     {"bundle", "case", "cleanup", "cohort", "conversion", "decision", "engines", "errors", "evaluation", "export"}
     | {"fleet", "geometry", "inference", "inspection", "labels", "metrics", "native", "networks", "packing", "recipe"}
-    | {"report", "rle", "sources", "training", "transforms", "volume"}
+    | {"report", "rle", "sources", "training", "transforms", "volume", "working_grid"}
 )
 
 

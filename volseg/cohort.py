@@ -202,16 +202,21 @@ class Cohort:
         raise UsageError(f"the part {name!r} was asked for, expected all, labelled, training, validation or test")
 
     def median_spacing_mm(self) -> list[float]:
-        """Median spacing over the labelled cases (all cases where none is), to 0.01 mm, in the order of RAS axes."""
+        """Median spacing over the labelled cases (all cases where none is), to 0.01 mm, in the order of RAS axes.
+
+        Below 0.1 mm, as of microscopes, it has three digits.
+        """
         spacings = [row.along_ras(row.spacing_mm) for row in self._measured()]
-        return [round(statistics.median(spacing[axis] for spacing in spacings), 2) for axis in range(3)]
+        medians = [statistics.median(along) for along in zip(*spacings, strict=True)]
+        return [round(mm, 2) if mm >= 0.1 else float(f"{mm:.3g}") for mm in medians]
 
     def median_shape(self, spacing_mm: Sequence[float]) -> list[int]:
-        """Median number of voxels along the RAS axes once these cases are resampled to `spacing_mm`."""
-        sizes_mm = [
-            row.along_ras([n * mm for n, mm in zip(row.shape, row.spacing_mm, strict=True)]) for row in self._measured()
-        ]
-        return [round(statistics.median(size[axis] for size in sizes_mm) / spacing_mm[axis]) for axis in range(3)]
+        """Median number of voxels along the RAS axes once these cases are resampled; one slice stays one."""
+        sizes = []
+        for row in self._measured():
+            along = zip(row.along_ras(row.shape), row.along_ras(row.spacing_mm), spacing_mm, strict=True)
+            sizes.append([n if n == 1 else n * mm / to for n, mm, to in along])
+        return [round(statistics.median(size)) for size in zip(*sizes, strict=True)]
 
     @property
     def _splits(self) -> Path:

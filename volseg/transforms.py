@@ -14,6 +14,7 @@ import torch
 from monai import transforms as mt
 from monai.config import KeysCollection
 from monai.data import MetaTensor
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from volseg.cleanup import Cleanup
@@ -26,6 +27,8 @@ from volseg.volume import read_volume
 
 # Positions kept of each class for balanced crops: enough that no crop repeats, without an index of every voxel.
 _POSITIONS = 20_000
+# From this factor on a coarser grid is one, and no rounding of a spacing.
+_COARSER = 1.05
 
 
 def preprocessing(
@@ -38,8 +41,9 @@ def preprocessing(
 ) -> mt.Compose:
     """From files to what a network is given: the same for training, validation and inference.
 
-    Axes run right, anterior, superior; voxels are resampled to `spacing_mm`; each channel is clipped to its 0.5 and
-    99.5 percentiles and brought to mean 0 and standard deviation 1.
+    Axes run right, anterior, superior; voxels are resampled to `spacing_mm`, an image of one slice after it was
+    smoothed where that is coarser; each channel is clipped to its 0.5 and 99.5 percentiles and brought to mean 0 and
+    standard deviation 1.
 
     Args:
         labels: the label table.
@@ -55,6 +59,7 @@ def preprocessing(
         steps.append(ReadVolumesd("label", channels=1, like="image", labels=labels))
     steps += [
         mt.Orientationd(keys, axcodes="RAS", labels=None),
+        SmoothSliced("image", spacing_mm=spacing_mm),
         mt.Spacingd(keys, pixdim=tuple(spacing_mm), mode=["bilinear", "nearest"][: len(keys)], padding_mode="border"),
         mt.ClipIntensityPercentilesd("image", lower=0.5, upper=99.5, channel_wise=True),
         mt.NormalizeIntensityd("image", channel_wise=True),
@@ -76,21 +81,42 @@ def preprocessing(
 
 
 def augmentation(
-    labels: LabelTable, *, roi_size: Sequence[int], crops: int = 2, flip_axes: Sequence[int] = ()
+    labels: LabelTable,
+    *,
+    roi_size: Sequence[int],
+    crops: int = 2,
+    flip_axes: Sequence[int] = (),
+    coarse_dropout: float = 0.0,
 ) -> mt.Compose:
     """Random windows and what may happen to a scan: after `preprocessing` with a `roi_size`, for training only.
 
     Windows are centred on a voxel of a class drawn evenly. The cached volume is cropped as a view and copied, so the
     cache is never changed.
 
+    A window of one slice is turned, scaled and blurred in its plane alone; and the brightness and contrast of each
+    channel vary by themselves too, as stains do.
+
     Args:
         labels: the label table.
         roi_size: window along X, Y, Z.
         crops: windows a case and step.
         flip_axes: axes mirrored half of the time; leave out those along which the body is not symmetric.
+        coarse_dropout: probability that up to eight boxes of the image, each up to an eighth of the window a side, are
+            set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
     """
     keys = ["image", "label"]
     roi = tuple(roi_size)
+    thin = [n == 1 for n in roi]
+    turned = thin if sum(thin) == 1 else [not any(thin)] * 3  # around a slice's own normal, or around all axes
+    sigmas = [(0.0, 0.0) if one else (0.3, 0.8) for one in thin]
+    more: list[Any] = []
+    if any(thin):
+        more.append(mt.RandScaleIntensityd("image", prob=0.3, factors=0.1, channel_wise=True))
+        more.append(mt.RandShiftIntensityd("image", prob=0.3, offsets=0.1, channel_wise=True))
+    if coarse_dropout:
+        sizes = [[max(1, n // part) for n in roi] for part in (16, 8)]
+        holes = {"holes": 1, "max_holes": 8, "spatial_size": sizes[0], "max_spatial_size": sizes[1]}
+        more.append(mt.RandCoarseDropoutd("image", prob=coarse_dropout, fill_value=0.0, **holes))
     return mt.Compose(
         [
             mt.RandCropByLabelClassesd(
@@ -110,17 +136,18 @@ def augmentation(
             mt.RandAffined(
                 keys,
                 prob=0.3,
-                rotate_range=(0.26, 0.26, 0.26),  # radians: 15 degrees
-                scale_range=(0.15, 0.15, 0.15),
+                rotate_range=[0.26 * one for one in turned],  # radians: 15 degrees
+                scale_range=[0.15 * (not one) for one in thin],
                 mode=["bilinear", "nearest"],
                 padding_mode="border",
             ),
             mt.RandGaussianNoised("image", prob=0.15, std=0.1),
-            mt.RandGaussianSmoothd("image", prob=0.1, sigma_x=(0.3, 0.8), sigma_y=(0.3, 0.8), sigma_z=(0.3, 0.8)),
+            mt.RandGaussianSmoothd("image", prob=0.1, sigma_x=sigmas[0], sigma_y=sigmas[1], sigma_z=sigmas[2]),
             mt.RandSimulateLowResolutiond("image", prob=0.1, zoom_range=(0.5, 1.0)),
             mt.RandScaleIntensityd("image", prob=0.3, factors=0.25),
             mt.RandShiftIntensityd("image", prob=0.3, offsets=0.2),
             mt.RandAdjustContrastd("image", prob=0.2, gamma=(0.7, 1.5), retain_stats=True),
+            *more,
             mt.EnsureTyped(keys, track_meta=False),  # a network on plain tensors is more than twice as fast on a CPU
         ]
     )
@@ -223,6 +250,35 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             "space": "RAS",
         }
         return MetaTensor(torch.from_numpy(np.ascontiguousarray(voxels)), affine=affine.clone(), meta=meta)
+
+
+class SmoothSliced(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
+    """Smooth images of one slice before they are resampled to a coarser grid, which else keeps single pixels' noise.
+
+    The Gaussian has a standard deviation of (factor - 1) / 2 pixels, as in scikit-image's `resize`. Volumes are left as
+    they are.
+
+    Args:
+        keys: of images (C, X, Y, Z) with an affine along their axes.
+        spacing_mm: of the grid that they are resampled to.
+    """
+
+    def __init__(self, keys: KeysCollection, *, spacing_mm: Sequence[float]) -> None:
+        super().__init__(keys)
+        self.spacing_mm = [float(mm) for mm in spacing_mm]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Smooth the images of all keys."""
+        return {**data, **{key: self._smooth(data[key]) for key in self.keys}}
+
+    def _smooth(self, image: MetaTensor) -> MetaTensor:
+        shape, pixdim = image.shape[1:], [float(mm) for mm in image.pixdim]
+        factors = [to / mm if n > 1 else 1.0 for n, mm, to in zip(shape, pixdim, self.spacing_mm, strict=True)]
+        if 1 not in shape or max(factors) < _COARSER:
+            return image
+        sigmas = [max(0.0, (factor - 1) / 2) for factor in factors]
+        smooth = np.stack([gaussian_filter(channel, sigmas, mode="nearest") for channel in image.numpy()])
+        return MetaTensor(torch.from_numpy(smooth), meta=image.meta, applied_operations=image.applied_operations)
 
 
 class _OfLabelTable(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types

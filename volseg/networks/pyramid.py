@@ -101,15 +101,17 @@ def fit_pyramid(roi_size: Sequence[int], spacing_mm: Sequence[float]) -> Pyramid
 def fit_divisor(shape: Sequence[int], *, most: int) -> list[int]:
     """What each axis of a window should be a multiple of, so that it can be halved as often as nnU-Net would halve it.
 
-    For `volseg.bundle.fit_roi`, which needs it before there is a window. Thin axes stay as thin as they are.
+    For `volseg.bundle.fit_roi`, which needs it before there is a window. Thin axes stay as thin as they are. Images of
+    one slice may be halved twice more: a window of as many voxels is several times as long in their plane.
 
     Args:
         shape: the cohort's median voxels along X, Y, Z.
         most: a power of 2. A larger one lets large windows be halved more often, and leaves fewer sizes to choose from.
 
     >>> fit_divisor([35, 50, 36], most=8), fit_divisor([266, 266, 20], most=16), fit_divisor([512, 512, 1], most=16)
-    ([8, 8, 8], [16, 16, 4], [16, 16, 1])
+    ([8, 8, 8], [16, 16, 4], [64, 64, 1])
     """
+    most = 4 * most if 1 in shape else most
     divisor = []
     for size in shape:
         halvings = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from volseg.training.capacity import (
 from volseg.training.gradients import Gradients
 from volseg.training.mapped_case import size_bytes
 from volseg.training.trial import try_window
+from volseg.working_grid import fit_spacing
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,25 @@ def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
         shown = str(nearest).replace(" ", "")
         raise BundleError(f"the network cannot take roi_size {list(roi_size)}: {reason}; try --roi_size {shown}")
     return list(roi_size)
+
+
+def check_slices(cohort: Cohort, *, divisor: int | Sequence[int]) -> None:
+    """Refuse to train a network on cases of one slice that it would have to be given many copies of.
+
+    Args:
+        cohort: the cases.
+        divisor: as in `check_roi`.
+
+    Raises:
+        BundleError: each case is one voxel along an axis that the network halves.
+    """
+    shapes = [row.along_ras(row.shape) for row in cohort.rows.values()]
+    for name, step, along in zip("XYZ", axis_divisors(divisor), zip(*shapes, strict=True), strict=True):
+        if step > 1 and all(n == 1 for n in along):
+            raise BundleError(
+                f"the cases of {cohort.folder} are one slice, and this network needs a multiple of {step} voxels along "
+                f"{name}; train one that takes single slices, such as the U-Net or Segformer"
+            )
 
 
 def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
@@ -103,6 +124,7 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
     fold = cohort.fold(value("fold"))
     if not fold.training or not fold.validation:
         raise UsageError(f"fold {value('fold')} has an empty side; split again with `volseg split {cohort.folder}`")
+    check_slices(cohort, divisor=value("roi_divisor"))
     roi = check_roi(value("roi_size"), divisor=value("roi_divisor"))
     parameter_bytes = _check_network(parser, value, cohort, roi)
     checkpoints = value("keep") if "keep" in parser.get() else 1
@@ -114,6 +136,20 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
         *("x".join(f"{mm:g}" for mm in value("spacing_mm")), "x".join(map(str, roi)), needed / GIB, kept),
         value("device"),
     )
+    if cohort.flat:
+        _tell_coarser(cohort, value("spacing_mm"), roi)
+
+
+def _tell_coarser(cohort: Cohort, spacing_mm: Sequence[float], roi: Sequence[int]) -> None:
+    """Say where images are worked on at less than their resolution."""
+    native = fit_spacing(cohort, voxels=sys.maxsize)
+    factor = max(to / mm for to, mm in zip(spacing_mm, native, strict=True))
+    if factor > 1.01:
+        logger.info(
+            "images are worked on %.2f times coarser than they are, so that a window of %s shows more of them; "
+            "predictions have their full size; --spacing_mm [%s] keeps the resolution",
+            *(factor, "x".join(map(str, roi)), ",".join(f"{mm:g}" for mm in native)),
+        )
 
 
 def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi: Sequence[int]) -> int:  # noqa: ANN401
