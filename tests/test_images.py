@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from image_files import colours, save
 from PIL import Image
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from volseg.cli import app
@@ -399,6 +400,30 @@ def test_lungs(shared_data, tmp_path):
     assert columns[100:200].all()
     assert columns[320:420].all()
     assert to_raster(case.channels[0])[lung].mean() < to_raster(case.channels[0])[:, 240:270].mean()
+
+
+def test_real_lungs_apart_and_merged_again_are_equal(shared_data, tmp_path):
+    for path in sorted((shared_data / "lungs_xray" / "test" / "masks").glob("*.jpg")):
+        marked = np.asarray(Image.open(path)).max(axis=2) >= 128
+        parts, count = ndimage.label(marked)
+        centres = ndimage.center_of_mass(marked, parts, range(1, count + 1))
+        left = np.isin(parts, [1 + number for number, (_, column) in enumerate(centres) if column >= 256])  # of patient
+        assert left.any()
+        assert (marked & ~left).any()
+        save(tmp_path / "left" / f"{path.stem}.png", np.uint8(255) * left)
+        save(tmp_path / "right" / f"{path.stem}.png", np.uint8(255) * (marked & ~left))
+        save(tmp_path / "images" / f"{path.stem}.png", np.zeros((512, 512), np.uint8))
+    whole = Images(shared_data / "lungs_xray" / "test", images="images/{key}.jpg", masks=["lung=masks/{key}.jpg"])
+    merged = paired(tmp_path, masks=["lung=left/{key}.png", "lung=right/{key}.png"])
+    apart = paired(tmp_path, masks=["left_lung=left/{key}.png", "right_lung=right/{key}.png"])
+    assert len(whole.keys()) == 6
+    assert merged.keys() == apart.keys() == whole.keys()
+    for key in whole.keys():  # noqa: SIM118 - a source is no dict
+        label = whole.load(key).label
+        assert np.array_equal(merged.load(key).label.voxels, label.voxels)
+        masks = apart.labels.masks(apart.load(key).label.voxels)
+        assert not masks.all(axis=0).any()
+        assert np.array_equal(masks.any(axis=0), label.voxels > 0)
 
 
 def test_true_nuclei_are_as_many_as_mask_files(shared_data):

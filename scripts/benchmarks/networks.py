@@ -41,7 +41,7 @@ class Job:
 
     def train(self, cohort: Path, folder: Path, *, epochs: int, interval: int) -> dict[str, Any]:
         """Train with `volseg train`, resuming what is there, and read run.json."""
-        values = {**RECIPE, **self.settings, "max_epochs": epochs, "val_interval": interval}
+        values = {**RECIPE, "max_epochs": epochs, "val_interval": interval, **self.settings}
         words = [word for name, value in values.items() for word in (f"--{name}", str(value))]
         places = ["--dataset_dir", str(cohort), "--output_dir", str(folder)]
         subprocess.run(
