@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")),
-    *(ROOT / "docs" / name for name in ("BENCHMARKS.md", "CLINIC.md", "DICOM.md", "PREDICTION.md")),
+    *(ROOT / "docs" / name for name in ("BENCHMARKS.md", "CLINIC.md", "DICOM.md", "IMAGES.md", "PREDICTION.md")),
     *sorted(ROOT.glob("bundles/*/docs/README.md")),
 ]
 SHELL = shutil.which("dash") or shutil.which("sh") or "sh"
@@ -90,6 +90,9 @@ def test_wrong_use_is_refused_before_anything_is_installed(tmp_path: Path) -> No
     result = sh(ROOT / "scripts/benchmarks/hippocampus.sh", tmp_path, cwd=tmp_path)
     assert result.returncode == 2
     assert f"{tmp_path} has no dataset.json" in result.stderr
+    result = sh(ROOT / "scripts/benchmarks/images.sh", tmp_path, "--minutes", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "name the two folders of images" in result.stderr
 
 
 def test_ci_calls_the_test_command_of_the_readme() -> None:
@@ -225,11 +228,9 @@ def test_the_versions_of_volseg_agree() -> None:
 
 def typed(page: Path) -> list[str]:
     """The commands of a page: indented blocks, one line each, and of a script: the lines that run volseg."""
-    text = page.read_text()
+    text = page.read_text().replace("\\\n", " ")
     if page.suffix == ".sh":
-        return [
-            line.removeprefix("run ") for line in text.replace("\\\n", " ").split("\n") if line.startswith("run volseg")
-        ]
+        return [line.removeprefix("run ") for line in text.split("\n") if line.startswith("run volseg")]
     return re.findall(r"^    ((?:volseg|python|sh|\.) .*)$", text, re.M)
 
 
