@@ -12,6 +12,7 @@ import torch
 from image_files import save
 from monai import transforms as mt
 from monai.bundle import ConfigParser
+from monai.networks.nets import DynUNet
 from monai.utils import set_determinism
 from scipy.ndimage import gaussian_filter
 
@@ -20,6 +21,7 @@ from volseg.conversion import write_cohort
 from volseg.errors import BundleError
 from volseg.inference import Predictor
 from volseg.labels import LabelTable
+from volseg.networks import fit_pyramid, in_plane
 from volseg.sources.images import Images
 from volseg.training.preflight import check_slices, preflight
 from volseg.training.run import train
@@ -204,6 +206,39 @@ def test_noise_of_single_pixels_is_averaged_on_a_coarser_grid_and_volumes_are_le
     assert same is item["image"], "a slice has no neighbours"
     volume = item["image"].expand(-1, -1, -1, 4)
     assert SmoothSliced("image", spacing_mm=(4, 4, 1))({"image": volume})["image"] is volume
+
+
+# Networks
+
+
+def test_a_slice_convolved_in_its_plane_gives_the_same_logits_and_gradients():
+    def network():
+        torch.manual_seed(0)
+        pyramid = fit_pyramid([32, 48, 1], [1, 1, 1])
+        shape = (pyramid.kernels, pyramid.strides, pyramid.strides[1:])
+        return DynUNet(3, 1, 2, *shape, filters=pyramid.filters(4), deep_supervision=True)
+
+    one, other = network(), in_plane(network())
+    kinds = {type(module).__name__ for module in other.modules()}
+    assert {"_Conv", "_TransposedConv"} <= kinds
+    assert one.state_dict().keys() == other.state_dict().keys()
+    image = torch.randn(2, 1, 32, 48, 1)
+    first, second = one(image), other(image)
+    assert torch.allclose(first, second, atol=1e-4)
+    first.square().mean().backward()
+    second.square().mean().backward()
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None)
+        assert a.grad is None or torch.allclose(a.grad, b.grad, atol=1e-4)
+    volume = torch.randn(1, 1, 32, 48, 3)
+    with torch.no_grad():
+        assert torch.equal(one(volume), other(volume)), "volumes are as they were"
+
+
+def test_a_network_of_volumes_is_left_alone():
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3, padding=1), torch.nn.Conv3d(2, 2, 1))
+    in_plane(network)
+    assert [type(module) for module in network] == [torch.nn.Conv3d] * 2
 
 
 # Bundles

@@ -1,7 +1,8 @@
 """Networks that MONAI does not have, and the numbers that fit its networks to a cohort."""
 
 from volseg.networks.dense_unet import DenseUNet
+from volseg.networks.in_plane import in_plane
 from volseg.networks.pyramid import Pyramid, fit_divisor, fit_pyramid
 from volseg.networks.slicewise import SlicewiseNetwork
 
-__all__ = ["DenseUNet", "Pyramid", "SlicewiseNetwork", "fit_divisor", "fit_pyramid"]
+__all__ = ["DenseUNet", "Pyramid", "SlicewiseNetwork", "fit_divisor", "fit_pyramid", "in_plane"]
