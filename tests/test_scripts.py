@@ -35,6 +35,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")),
     *(ROOT / "docs" / name for name in ("BENCHMARKS.md", "CLINIC.md", "DICOM.md", "IMAGES.md", "PREDICTION.md")),
     *sorted(ROOT.glob("bundles/*/docs/README.md")),
+    ROOT / "docs" / "tour.ipynb",
 ]
 SHELL = shutil.which("dash") or shutil.which("sh") or "sh"
 
@@ -227,8 +228,12 @@ def test_the_versions_of_volseg_agree() -> None:
 
 
 def typed(page: Path) -> list[str]:
-    """The commands of a page: indented blocks, one line each, and of a script: the lines that run volseg."""
-    text = page.read_text().replace("\\\n", " ")
+    """The commands of a page: indented blocks, one line each; of a script or notebook: the lines that run volseg."""
+    text = page.read_text()
+    if page.suffix == ".ipynb":
+        cells = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        return re.findall(r"^volseg .*$", "\n".join(cells).replace("\\\n", " "), re.M)
+    text = text.replace("\\\n", " ")
     if page.suffix == ".sh":
         return [line.removeprefix("run ") for line in text.split("\n") if line.startswith("run volseg")]
     return re.findall(r"^    ((?:volseg|python|sh|\.) .*)$", text, re.M)
