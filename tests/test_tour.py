@@ -187,7 +187,12 @@ def execute(tour: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     environment = {**os.environ, "PATH": "/usr/bin:/bin", "IPYTHONDIR": str(folder / "ipython")}
     resources = {"metadata": {"path": str(checkout)}}
     client = nbclient.NotebookClient(
-        nbformat.from_dict(tour), timeout=900, resources=resources, record_timing=False, coalesce_streams=True
+        nbformat.from_dict(tour),
+        timeout=900,
+        startup_timeout=300,
+        resources=resources,
+        record_timing=False,
+        coalesce_streams=True,
     )
     ran = client.execute(env=environment)
     ran.metadata = tour.metadata  # without the version of this Python
