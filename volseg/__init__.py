@@ -10,8 +10,8 @@ __version__ = "0.1.0"
 # The rooms, opened at first use: `import volseg` is instant, and a bundle's JSON reaches all of them by one import.
 _ROOMS = frozenset(
     {"bundle", "case", "cleanup", "cohort", "conversion", "decision", "engines", "errors", "evaluation", "export"}
-    | {"fleet", "geometry", "inference", "inspection", "labels", "metrics", "native", "networks", "packing", "recipe"}
-    | {"report", "rle", "sources", "training", "transforms", "volume", "working_grid"}
+    | {"fetch", "fleet", "geometry", "inference", "inspection", "labels", "metrics", "native", "networks", "packing"}
+    | {"recipe", "remote", "report", "rle", "sources", "training", "transforms", "volume", "working_grid"}
 )
 
 

@@ -15,6 +15,7 @@ from volseg.case_table import CaseRow, read_table
 from volseg.errors import CohortError, UsageError, VolumeError
 from volseg.folds import Fold, read_splits
 from volseg.labels import LabelTable
+from volseg.remote import local
 from volseg.volume import read_grid, read_volume
 
 FILE_ENDING = ".nii.gz"
@@ -41,14 +42,14 @@ class Cohort:
 
     @classmethod
     def open(cls, folder: str | Path) -> Cohort:
-        """Open a cohort that volseg or anyone else wrote in nnU-Net's raw layout.
+        """Open a cohort that volseg or anyone else wrote in nnU-Net's raw layout; of a URL a copy is kept here.
 
         Where `cases.csv` is absent the headers are read and each case is taken for a patient of its own.
 
         Raises:
             CohortError: no dataset.json, no case, or files that do not match each other; the message names the first.
         """
-        folder = Path(folder)
+        folder = local(folder)
         dataset = read_dataset_json(folder)
         channel_names = _channel_names(dataset)
         ending = dataset.get("file_ending", FILE_ENDING)

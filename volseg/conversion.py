@@ -18,6 +18,7 @@ from volseg.errors import CohortError, SourceError, UsageError, VolsegError
 from volseg.folds import read_splits, split_by_choice, split_by_patient, write_splits
 from volseg.geometry import orientation
 from volseg.labels import LabelTable
+from volseg.remote import local
 from volseg.volume import Volume, atomic, write_volume
 
 logger = logging.getLogger(__name__)
@@ -104,9 +105,9 @@ def write_cohort(
 def open_cohort(folder: str | Path, *, embedded: str | Path | None = None) -> Cohort:
     """Open a cohort; where `folder` is the `embedded` default and absent, make the phantom cohort there first.
 
-    A phantom cohort that was stopped half way is finished.
+    A phantom cohort that was stopped half way is finished. Of a URL, such as s3://bucket/cohort, a copy is kept here.
     """
-    folder = Path(folder)
+    folder = local(folder)
     raw = folder.parent / f"{folder.name}_raw"
     default = embedded is not None and folder.resolve() == Path(embedded).resolve()
     if default and (not folder.exists() or (raw.exists() and not (folder / "splits.json").is_file())):

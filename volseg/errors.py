@@ -8,6 +8,7 @@
     │   └── GeometryError    an affine or a grid that cannot be right, or two grids that differ
     ├── LabelError           a label value, name or table that does not fit
     ├── CohortError          a cohort folder that breaks its contract
+    ├── RemoteError          a place behind a URL, or a download, that cannot be had or is not what it should be
     ├── BundleError          a bundle or an override that cannot work
     └── CheckpointError      a checkpoint that cannot be read or does not fit the network
 
@@ -76,6 +77,10 @@ class LabelError(VolsegError):
 
 class CohortError(VolsegError):
     """A cohort folder that breaks its contract."""
+
+
+class RemoteError(VolsegError):
+    """A place behind a URL, or a download, that cannot be had or is not what it should be."""
 
 
 class BundleError(VolsegError):

@@ -17,6 +17,7 @@ from volseg.cli import (
     convert,
     evaluate,
     export,
+    fetch,
     pack,
     phantom,
     picture,
@@ -38,7 +39,8 @@ app = typer.Typer(
     help="Volumetric medical image segmentation: slices to volumes, networks, predictions and Dice reports.",
     epilog="Each command shows an example with --help. Add --debug for the traceback of an error.",
 )
-for command in (phantom, convert, check, split, train, predict, watch, evaluate, compare, quality, picture, pack):
+_COMMANDS = (phantom, fetch, convert, check, split, train, predict, watch, evaluate, compare, quality, picture, pack)
+for command in _COMMANDS:
     command.register(app)
 app.add_typer(export.app, name="export")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 
@@ -13,15 +11,16 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    cohort: Path = typer.Argument(help="A cohort folder, of volseg or of nnU-Net."),
+    cohort: str = typer.Argument(help="A cohort folder, of volseg or of nnU-Net; or its URL."),
     workers: int = typer.Option(2, min=1, help="Threads."),
 ) -> None:
     """Read every file of a cohort: grids, orientations, NaN, label values, folds."""
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cli.place import fetched
     from volseg.cohort import Cohort
     from volseg.inspection import inspect_cohort
 
-    opened = Cohort.open(cohort)
+    opened = Cohort.open(fetched(cohort))
     with bar("check") as progress:
         report = inspect_cohort(opened, workers=workers, progress=progress)
     typer.echo(report.text)

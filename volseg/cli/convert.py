@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
 def convert(
     kind: Kind = typer.Argument(help="uw_madison (slices and RLE), decathlon (also nnU-Net raw), dicom or images."),
     raw: Path = typer.Argument(help="The raw folder; it is only read."),
-    cohort: Path = typer.Argument(help="The cohort folder to write, or to go on with."),
+    cohort: str = typer.Argument(help="The cohort folder to write, or to go on with; or its URL."),
     case: list[str] = typer.Option([], help="Only this patient or case; may be repeated (uw_madison)."),
     thickness_mm: float = typer.Option(3.0, help="Distance between slices (uw_madison)."),
     modality: str | None = typer.Option(None, help="Only CT, MR, PT series (dicom)."),
@@ -85,6 +85,7 @@ def convert(
     from volseg.conversion import write_cohort
     from volseg.fleet.converting import convert_cases
     from volseg.fleet.team import Team
+    from volseg.remote import writing
     from volseg.sources.decathlon import Decathlon
     from volseg.sources.uw_madison import UwMadison
 
@@ -128,14 +129,15 @@ def convert(
     else:
         source = Decathlon(raw)
     team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
-    with bar("convert") as progress:
+    with writing(cohort, apart=shard or "") as place, bar("convert") as progress:
+        told = place.watched(progress)
         if ray or shard or journal:
             done = convert_cases(
-                source, cohort, team=team, folds=folds, seed=seed, validation=held_out, progress=progress
+                source, place.folder, team=team, folds=folds, seed=seed, validation=held_out, progress=told
             )
         else:
             done = write_cohort(
-                source, cohort, workers=workers, folds=folds, seed=seed, validation=held_out, progress=progress
+                source, place.folder, workers=workers, folds=folds, seed=seed, validation=held_out, progress=told
             )
     typer.echo(
         f"{cohort}: {len(done.written)} written, {len(done.finished_before)} finished before, {len(done.failed)} failed"

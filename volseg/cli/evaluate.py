@@ -19,10 +19,10 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    predictions: Path = typer.Argument(help="Folder of KEY.nii.gz."),
-    cohort: Path = typer.Argument(help="The cohort with the references."),
-    output: Path = typer.Option(
-        ..., "-o", "--output", help="Folder of the report: cases.csv, summary.json, report.md and .html."
+    predictions: str = typer.Argument(help="Folder of KEY.nii.gz, or its URL."),
+    cohort: str = typer.Argument(help="The cohort with the references, or its URL."),
+    output: str = typer.Option(
+        ..., "-o", "--output", help="Folder or URL of the report: cases.csv, summary.json, report.md and .html."
     ),
     part: str | None = typer.Option(
         None, help="Expect a prediction of each case of it: labelled, training, validation, test."
@@ -47,15 +47,19 @@ def evaluate(
 ) -> None:
     """Score predictions against references: overlap, surface distances, volumes, effort; intervals by patient."""
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cli.place import fetched
     from volseg.cohort import Cohort
     from volseg.evaluation import Method, check_labels
     from volseg.evaluation import evaluate as score
     from volseg.fleet.evaluating import evaluate_cases
     from volseg.fleet.team import Team
+    from volseg.remote import check_apart, writing
     from volseg.report import short_table, summarise, write_report
 
     team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
-    opened = Cohort.open(cohort)
+    check_apart(cohort, output)
+    opened = Cohort.open(fetched(cohort))
+    predicted = fetched(predictions)
     method = Method(
         tolerance_mm=tolerance_mm,
         reading=cast("Reading", hd_reading),
@@ -63,34 +67,39 @@ def evaluate(
         objects=opened.has_instances if objects is None else objects,
         instances=opened.has_instances,
     )
-    check_labels(predictions, opened)
+    check_labels(predicted, opened)
     keys = None if part is None else opened.part(part, fold=fold)
-    with bar("evaluate") as progress:
-        if ray or shard or journal:
-            rows = evaluate_cases(predictions, opened, output, team=team, keys=keys, method=method, progress=progress)
-        else:
-            rows = score(predictions, opened, keys=keys, workers=workers, progress=progress, method=method)
-    details = {"predictions": str(predictions), "cohort": str(cohort)}
+    details = {"predictions": predictions, "cohort": cohort}
     if part:
         details["part"] = part if part == "test" else f"{part}, fold {fold}"
     if opened.flat:
         details["volumes"] = "of single slices; where these are 1 mm thick, as images are, 0.001 ml is 1 mm2 of area"
-    files = write_report(rows, output, title=title, details=details, method=method)
-    if html:
-        from volseg.report.html import write_html
-
-        with bar("draw") as progress:
-            files.append(
-                write_html(
-                    rows,
-                    output,
-                    cohort=opened,
-                    predictions=predictions,
-                    title=title,
-                    details={**details, **method.details},
-                    progress=progress,
+    with writing(output, apart=shard or "") as place:
+        with bar("evaluate") as progress:
+            if ray or shard or journal:
+                told = place.watched(progress)
+                rows = evaluate_cases(
+                    predicted, opened, place.folder, team=team, keys=keys, method=method, progress=told
                 )
-            )
+            else:
+                rows = score(predicted, opened, keys=keys, workers=workers, progress=progress, method=method)
+        files = write_report(rows, place.folder, title=title, details=details, method=method)
+        if html:
+            from volseg.report.html import write_html
+
+            with bar("draw") as progress:
+                files.append(
+                    write_html(
+                        rows,
+                        place.folder,
+                        cohort=opened,
+                        predictions=predicted,
+                        title=title,
+                        details={**details, **method.details},
+                        progress=progress,
+                    )
+                )
     typer.echo(short_table(summarise(rows)))
-    typer.echo(f"wrote {', '.join(str(file) for file in files)}")
+    shown = output.rstrip("/")
+    typer.echo(f"wrote {', '.join(f'{shown}/{file.name}' for file in files)}")
     tell_failures({row.key: row.error for row in rows if row.error})

@@ -14,8 +14,8 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     bundle: str = typer.Argument(help="Name in bundles/, or folder."),
-    images: Path = typer.Argument(help="A NIfTI file, a folder of them, a cohort, or DICOM.", metavar="INPUT"),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for KEY.nii.gz and uncertainty.csv."),
+    images: str = typer.Argument(help="NIfTI file, folder of them, cohort, DICOM; or its URL.", metavar="INPUT"),
+    output: str = typer.Option(..., "-o", "--output", help="Folder or URL for KEY.nii.gz and uncertainty.csv."),
     checkpoint: list[Path] = typer.Option(
         [], help="The trained network; the bundle's own by default. Several, or a folder of runs, make an ensemble."
     ),
@@ -58,6 +58,8 @@ def predict(
     """
     from volseg.cleanup import Cleanup
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cli.place import fetched
+    from volseg.fleet.audit import remove_unproven
     from volseg.fleet.predicting import Predicting, members_of, predict_cases
     from volseg.fleet.team import Team
     from volseg.inference import (
@@ -69,8 +71,10 @@ def predict(
         worker_device,
         write_labels,
     )
+    from volseg.remote import check_apart, writing
 
     team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+    check_apart(images, output)
     cleanup = Cleanup.parse(fill_holes=fill_holes, min_ml=min_ml, keep_largest=keep_largest)
     overrides: dict[str, object] = {"overlap": overlap, "precision": precision}
     # Only what differs from the default, so that bundles which do not know these settings still work.
@@ -84,8 +88,8 @@ def predict(
     predictor = asked.load("cpu" if gpus or ray else device)
     axes = flip_axes(flips, [member.recipe for member in (predictor, *predictor.others)])
     predictor = predictor.joined(flips=axes)
-    cases = find_inputs(images, channels=len(predictor.recipe.channel_names), part=part, fold=fold, modality=modality)
-    check_output(output, cases, inputs=images)
+    inputs = fetched(images)
+    cases = find_inputs(inputs, channels=len(predictor.recipe.channel_names), part=part, fold=fold, modality=modality)
     recipe = predictor.recipe
 
     def choose(name: str) -> Predictor:
@@ -100,9 +104,18 @@ def predict(
         "flips": list(axes),
         "probabilities": list(recipe.labels.channel_names) if save_probabilities else [],
     }
-    write_labels(output, recipe, made_with={name: value for name, value in made_with.items() if value})
-    with bar("predict") as progress:
-        tally = predict_cases(work, cases, output, team=team, choose=None if gpus or ray else choose, progress=progress)
+    with writing(output, apart=shard or "") as place, bar("predict") as progress:
+        check_output(place.folder, cases, inputs=inputs)
+        remove_unproven(place.folder, place.fetched, keys={key for key, _ in cases})
+        write_labels(place.folder, recipe, made_with={name: value for name, value in made_with.items() if value})
+        tally = predict_cases(
+            work,
+            cases,
+            place.folder,
+            team=team,
+            choose=None if gpus or ray else choose,
+            progress=place.watched(progress),
+        )
     before = f", {tally.before} finished before" if tally.before else ""
     done = f"{tally.done} predicted{before}, {len(tally.failed)} failed"
     ways = sorted({way.partition(",")[0] for way in tally.devices})

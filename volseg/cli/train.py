@@ -30,6 +30,10 @@ def train(
     --resume goes on with an interrupted training of the same output_dir, or begins where there is none.
     """
     overrides = _overrides(context.args)
+    if isinstance(overrides.get("dataset_dir"), str):
+        from volseg.cli.place import fetched
+
+        fetched(str(overrides["dataset_dir"]))  # with a bar; the bundle opens it again
     import warnings
 
     with warnings.catch_warnings():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from volseg.errors import VolsegError
+from volseg.remote import identity
 from volseg.volume import SERIES
 
 Facts = Mapping[str, Any]
@@ -164,7 +165,8 @@ def stamp(path: Path) -> Stamp:
 def input_digest(paths: tuple[Path, ...]) -> str:
     """Changes with the path, the size and the time of change of any of the files; their content is not read.
 
-    A list of DICOM files stands for the files that it names. No path can be read from the digest.
+    Of the copy of a remote file it is the URL, the size and the version, so that any machine goes on where another
+    stopped. A list of DICOM files stands for the files that it names. No path can be read from the digest.
     """
     seen = []
     for path in paths:
@@ -178,7 +180,7 @@ def input_digest(paths: tuple[Path, ...]) -> str:
         for file in files:
             try:
                 status = file.stat()
-                seen.append(f"{file.resolve()}\n{status.st_size}\n{status.st_mtime_ns}")
+                seen.append(identity(file) or f"{file.resolve()}\n{status.st_size}\n{status.st_mtime_ns}")
             except OSError:
                 seen.append(f"{file}\nabsent")
     return hashlib.sha256("\n\n".join(seen).encode(errors="surrogateescape")).hexdigest()[:32]

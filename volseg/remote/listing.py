@@ -1,0 +1,78 @@
+"""A listing: what lies below an address, with what tells one version of an object from the next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from volseg.errors import RemoteError
+from volseg.remote.trouble import told
+
+# What `volseg.volume.atomic` calls a file while it is written.
+_PARTIAL = ".partial-"
+# What the file systems of fsspec call it; the first that is there counts.
+_VERSIONS = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An object behind a URL.
+
+    Attributes:
+        size: bytes.
+        version: differs when the content does: the ETag, or else the time of the last change; empty where none is told.
+    """
+
+    size: int
+    version: str
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> Item:
+        """From what a file system tells of an object.
+
+        >>> Item.of({"size": 3, "ETag": '"900150983cd24fb0d6963f7d28e17f72"'}).md5
+        '900150983cd24fb0d6963f7d28e17f72'
+        """
+        named = next((f"{name} {info[name]}" for name in _VERSIONS if info.get(name) is not None), "")
+        return cls(int(info.get("size") or 0), named.replace('"', ""))
+
+    @property
+    def md5(self) -> str | None:
+        """The MD5 that an ETag is, of objects that were sent in one piece and are not encrypted by KMS; else None."""
+        found = re.fullmatch(r"(?:ETag|etag) ([0-9a-f]{32})", self.version)
+        return found[1] if found else None
+
+
+Listing = dict[str, Item]
+"""Items by path below the folder, with `/` between names; one file alone has the name it has in its folder."""
+
+
+def list_items(file_system: Any, path: str, *, url: str) -> Listing:  # noqa: ANN401 - fsspec has no types
+    """Everything below a path, half-written files left out; empty where there is nothing.
+
+    Raises:
+        RemoteError: it cannot be listed, or holds a name that would leave the folder here.
+    """
+    with told(url):
+        try:
+            found = file_system.find(path, detail=True)
+        except FileNotFoundError:
+            found = {}
+        bucket = path.strip("/").partition("/")[0]
+        if not found and "s3" in file_system.protocol and not file_system.exists(bucket):
+            raise RemoteError(f"{url}: there is no bucket {bucket}, or it may not be looked into; check the name")
+    items: Listing = {}
+    for name, info in found.items():
+        full = str(name)
+        if info.get("type") == "directory" or full.endswith("/"):
+            continue
+        below = full.rpartition("/")[2] if full == path else full.removeprefix(f"{path}/")
+        pure = PurePosixPath(below)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in below or str(pure) != below:
+            raise RemoteError(f"{url}: the name {below!r} is not one of a file below it; rename it there")
+        if not pure.name.startswith(_PARTIAL):
+            items[below] = Item.of(info)
+    return items

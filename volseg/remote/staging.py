@@ -1,0 +1,254 @@
+"""A staging folder: what is written here is sent to a URL, each file when it is whole."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import RemoteError
+from volseg.remote.address import Address, is_url
+from volseg.remote.ledger import Ledger, cache_folder, home_of
+from volseg.remote.listing import Item, list_items
+from volseg.remote.lock import locked
+from volseg.remote.mirror import Progress, pull
+from volseg.remote.trouble import told
+
+logger = logging.getLogger(__name__)
+
+# Journals and records say that files are there, so they are sent after these.
+_RECORDS = ".volseg"
+# What `volseg.volume.atomic` calls a file while it is written.
+_PARTIAL = ".partial-"
+_AT_ONCE = 4
+# Seconds between two looks at the folder, and how many times as long as the last sending took.
+_EVERY_S, _TIMES = 5.0, 20
+# Where an object appears when it is whole; elsewhere a file is sent under another name and renamed.
+_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
+
+
+class Staging:
+    """A folder to write into.
+
+    Attributes:
+        folder: exists where it is that of a URL.
+        fetched: names of files that came at the beginning; no former run on this machine has looked at them.
+    """
+
+    def __init__(self, folder: Path, fetched: Sequence[str] = ()) -> None:
+        self.folder = folder
+        self.fetched = tuple(fetched)
+
+    def watched(self, progress: Callable[[int, int], None] | None = None) -> Callable[[int, int], None]:
+        """The progress, at each step of which a transfer that has failed stops the work.
+
+        Raises:
+            RemoteError: from what it returns: a file could not be sent.
+        """
+
+        def told_of(done: int, total: int) -> None:
+            self.check()
+            if progress:
+                progress(done, total)
+
+        return told_of
+
+    def check(self) -> None:
+        """Raise what a transfer has met; a folder here has none."""
+
+
+class _Outgoing(Staging):
+    """The staging folder of a URL."""
+
+    def __init__(
+        self,
+        folder: Path,
+        fetched: Sequence[str],
+        *,
+        file_system: Any,  # noqa: ANN401 - fsspec has no types
+        path: str,
+        address: Address,
+        ledger: Ledger,
+        intact: Callable[[], bool],
+    ) -> None:
+        super().__init__(folder, fetched)
+        self._intact = intact
+        self._file_system = file_system
+        self._path = path
+        self._address = address
+        self._ledger = ledger
+        self._error: BaseException | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="send", daemon=True)
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Send what is left.
+
+        Raises:
+            RemoteError: a file could not be sent.
+        """
+        self._ended.set()
+        self._thread.join()
+        self.check()
+        self._send()
+        self._remove()
+
+    def _send(self) -> None:
+        """Send what is new or has changed: files, then the records that speak of them."""
+        self._check_intact()
+        records = list(self._records())
+        here = {
+            file.relative_to(self.folder).as_posix(): file
+            for file in sorted(self.folder.rglob("*"))
+            if file.is_file() and not file.name.startswith(_PARTIAL)
+        }
+        with ThreadPoolExecutor(_AT_ONCE, "send") as pool:
+            files = [name for name in here if not name.startswith(f"{_RECORDS}/")]
+            for _ in pool.map(lambda name: self._send_file(name, here[name]), files):
+                pass
+        for name, mtime_ns, content in records:
+            self._send_record(name, mtime_ns, content)
+
+    def _remove(self) -> None:
+        """Remove there what the work has removed here: at the end, since a folder that somebody empties looks alike."""
+        gone = [name for name in self._ledger if not (self.folder / name).exists()]
+        self._check_intact()
+        for name in gone:
+            with told(f"{self._address.url}/{name}"):
+                if self._file_system.exists(f"{self._path}/{name}"):
+                    self._file_system.rm_file(f"{self._path}/{name}")
+            self._ledger.remove(name)
+
+    def _check_intact(self) -> None:
+        if not self._intact() or not self.folder.is_dir():
+            raise RemoteError(
+                f"{self.folder} was removed while the run wrote to it; what was sent to {self._address.url} is there: "
+                "run again"
+            )
+
+    def _records(self) -> Iterator[tuple[str, int, bytes]]:
+        """Name, time and whole lines of each record as it is now: what it speaks of is here already."""
+        for file in sorted((self.folder / _RECORDS).rglob("*")):
+            name = file.relative_to(self.folder).as_posix()
+            if file.is_file() and not file.name.startswith(_PARTIAL) and not self._ledger.holds(name, file):
+                mtime_ns = file.stat().st_mtime_ns  # before its content: what is added in between is sent next time
+                content = file.read_bytes()
+                if file.suffix == ".jsonl":
+                    content = content[: content.rfind(b"\n") + 1]
+                yield name, mtime_ns, content
+
+    def _send_file(self, name: str, file: Path) -> None:
+        try:
+            status = file.stat()
+        except FileNotFoundError:  # replaced or removed just now: the next look sees what it has become
+            return
+        if self._ledger.holds(name, file):
+            return
+        target = f"{self._path}/{name}"
+        url = f"{self._address.url}/{name}"
+        try:
+            with told(url):
+                item = self._put(target, lambda place: self._file_system.put_file(str(file), place))
+        except RemoteError:
+            if not file.exists():
+                return
+            raise
+        try:
+            now = file.stat()
+        except FileNotFoundError:
+            return
+        if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+            return  # written anew meanwhile
+        if item.size != status.st_size:
+            raise RemoteError(f"{url}: {status.st_size} bytes were sent and {item.size} are there; run again")
+        self._ledger.add(name, item, status.st_mtime_ns)
+
+    def _send_record(self, name: str, mtime_ns: int, content: bytes) -> None:
+        with told(f"{self._address.url}/{name}"):
+            item = self._put(f"{self._path}/{name}", lambda place: self._file_system.pipe_file(place, content))
+        self._ledger.add(name, item, mtime_ns)
+
+    def _put(self, target: str, put: Callable[[str], object]) -> Item:
+        """Have an object appear whole; what it is then."""
+        folder, _, name = target.rpartition("/")
+        if self._address.scheme in _WHOLE:
+            put(target)
+        else:
+            self._file_system.makedirs(folder, exist_ok=True)
+            put(f"{folder}/{_PARTIAL}{name}")
+            self._file_system.mv(f"{folder}/{_PARTIAL}{name}", target)
+        return Item.of(self._file_system.info(target))
+
+    def _watch(self) -> None:
+        """Send now and then until the end or an error, at most a twentieth of the time."""
+        pause = _EVERY_S
+        while not self._ended.wait(pause):
+            began = time.monotonic()
+            try:
+                self._send()
+            except Exception as error:  # noqa: BLE001 - of any kind: it is raised where the work goes on
+                self._error = error
+                return
+            pause = max(_EVERY_S, _TIMES * (time.monotonic() - began))
+
+
+@contextmanager
+def writing(place: str | Path, *, apart: str = "", progress: Progress | None = None) -> Iterator[Staging]:
+    """A folder to write into: itself, or the staging folder of a URL.
+
+    The staging folder begins as a copy of what is there, so that work that was stopped goes on, on any machine. Each
+    file is sent when it is whole, and is there whole or not at all; journals follow the files that they speak of. At
+    the end, and after an error of the work too, the rest is sent.
+
+    Args:
+        place: a path, or a URL.
+        apart: a word that keeps two runs with one URL on one machine apart.
+        progress: of the copying at the beginning, see `Progress`.
+
+    Raises:
+        UsageError: the URL holds a credential, or another run on this machine writes there.
+        RemoteError: it cannot be read or written.
+
+    >>> with writing("data/predictions") as staging:
+    ...     staging.folder.as_posix()
+    'data/predictions'
+    """
+    if not is_url(place):
+        yield Staging(Path(place))
+        return
+    address = Address.parse(str(place))
+    file_system, path = address.open()
+    home = home_of(cache_folder(), address.url, apart=f"writing {apart}")
+    refusal = f"another run on this machine writes to {address.url}; wait for it, or give this one another VOLSEG_CACHE"
+    with locked(home, refusal=refusal) as intact:
+        ledger = Ledger(home, address.url)
+        folder = home / address.name
+        listing = list_items(file_system, path, url=address.url)
+        fetched = pull(file_system, path, listing, folder, ledger=ledger, progress=progress)
+        staging = _Outgoing(
+            folder, fetched, file_system=file_system, path=path, address=address, ledger=ledger, intact=intact
+        )
+        staging.start()
+        try:
+            yield staging
+        except BaseException as first:
+            try:
+                staging.end()
+            except Exception as error:  # noqa: BLE001 - the first one is the one to tell
+                if error is not first:
+                    logger.warning("%s", error)
+            raise
+        staging.end()

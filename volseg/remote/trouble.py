@@ -1,0 +1,102 @@
+"""What goes wrong behind a URL, told in a sentence with its cure and without any credential."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from volseg.errors import RemoteError, VolsegError
+
+_SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
+# By name, since the libraries they come from need not be installed.
+_NO_CREDENTIALS = {
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "CredentialRetrievalError",
+    "ProfileNotFound",
+    "TokenRetrievalError",
+    "SSOTokenLoadError",
+    "DefaultCredentialsError",
+}
+_UNREACHABLE = {
+    "ClientConnectorError",
+    "ClientConnectorDNSError",
+    "ClientConnectorCertificateError",
+    "ConnectTimeoutError",
+    "ConnectionClosedError",
+    "ConnectionRefusedError",
+    "ConnectionTimeoutError",
+    "EndpointConnectionError",
+    "HTTPClientError",
+    "InvalidEndpointError",
+    "ProxyConnectionError",
+    "SSLError",
+    "ServerTimeoutError",
+    "gaierror",
+}
+
+
+@contextmanager
+def told(url: str) -> Iterator[None]:
+    """Turn whatever a file system raises into a RemoteError that names the URL and the cure.
+
+    Only what is asked of the file system belongs inside: an error of the disk here is none of a URL.
+
+    >>> with told("s3://bucket/cohort"):
+    ...     raise PermissionError("Forbidden")
+    Traceback (most recent call last):
+    volseg.errors.RemoteError: s3://bucket/cohort: access was denied; the credentials in the environment lack the...
+    """
+    try:
+        yield
+    except VolsegError:
+        raise
+    except Exception as error:
+        raise RemoteError(f"{url}: {_sentence(error, url.partition('://')[0])}") from error
+
+
+def without_secrets(text: str) -> str:
+    """A text without the values of environment variables that are named like secrets.
+
+    >>> os.environ["EXAMPLE_TOKEN"] = "hunter22"
+    >>> without_secrets("bad token hunter22")
+    'bad token ***'
+    >>> del os.environ["EXAMPLE_TOKEN"]
+    """
+    for name, value in os.environ.items():
+        if len(value) >= 6 and _SECRET.search(name):
+            text = text.replace(value, "***")
+    return text
+
+
+def _sentence(error: BaseException, scheme: str) -> str:
+    chain = list(_chain(error))
+    names = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    if isinstance(error, ImportError):
+        extra = "'volseg[s3]'" if scheme in ("s3", "s3a") else (re.findall(r"[\w-]+fs\b", str(error)) or ["fsspec"])[0]
+        return f"its library is not installed; install it with `pip install {extra}`"
+    if isinstance(error, ValueError) and "rotocol not known" in str(error):
+        return f"nothing is known of {scheme}:// URLs; s3://bucket/folder and file:///folder are read"
+    if names & _NO_CREDENTIALS:
+        return (
+            "no credentials were found in the environment; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or for a public bucket FSSPEC_S3_ANON=true"
+        )
+    if isinstance(error, PermissionError):
+        return "access was denied; the credentials in the environment lack the right, or are wrong"
+    if isinstance(error, FileNotFoundError):
+        return "there is nothing of this name; check bucket and folder"
+    if names & _UNREACHABLE or isinstance(error, (ConnectionRefusedError, TimeoutError)):
+        return "cannot be reached; check the network, and AWS_ENDPOINT_URL where the store is your own"
+    words = without_secrets((str(error).strip() or "no message").splitlines()[0])
+    return f"the transfer stopped ({type(error).__name__}: {words}); run again, what has come is kept"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
