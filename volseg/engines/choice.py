@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 ENGINES = ("auto", "torch", "compiled", "openvino")
 # OpenVINO needs some ten seconds to convert a network, so less work than this is not worth a trial.
 WORTH_A_TRIAL_S = 30.0
-# Compiling takes one to two minutes where nothing is kept of an earlier time.
-WORTH_COMPILING_S = 600.0
+# Compiling takes one to several minutes where nothing is kept of an earlier time.
+WORTH_COMPILING_S = 1800.0
 # Largest difference of logits that an engine may show, as a share of the largest logit: see `difference`.
 _TOLERANCE = {"fp32": 1e-3, "bf16": 0.1}
 
@@ -38,7 +38,7 @@ def choose(
     """The engine of that name; `auto`, on a CPU, is the one that is fastest in a short trial.
 
     OpenVINO takes part where it is installed. Compiling takes a minute or more, so it is tried where the best of the
-    others would need ten minutes and more for the windows that are to come.
+    others would need half an hour and more for the windows that are to come.
 
     Args:
         network: in evaluation mode, on `device`.
@@ -81,7 +81,7 @@ def choose(
     if installed():
         try_out(lambda: _converted(network, window=window, precision=precision, exported=exported))
     if windows is not None and windows * min(seconds.values()) >= WORTH_COMPILING_S:
-        logger.info("engine: PyTorch compiles the network, which takes a minute or more the first time")
+        logger.info("engine: PyTorch compiles the network, which takes one to several minutes the first time")
         try_out(lambda: _compiled(network, window=window, precision=precision))
     best = min(seconds, key=lambda engine: seconds[engine])
     told = ", ".join(f"{engine.name} {engine.precision} {s:.2f} s" for engine, s in seconds.items())

@@ -41,7 +41,7 @@ class CompiledEngine:
     """The network compiled by PyTorch (TorchInductor) for the CPU and for one window size, its weights as constants.
 
     Norms and activations become one pass over the memory, and convolutions get their weights in the layout that they
-    compute in. The first time takes a minute or more and a C++ compiler; the result is kept in the folder that
+    compute in. The first time takes one to several minutes and a C++ compiler; the result is kept in the folder that
     `TORCHINDUCTOR_CACHE_DIR` names, the system's temporary folder by default, for later processes.
 
     Args:
