@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from io import BytesIO
 
 import numpy as np
 import pytest
+from chromium import coloured, requested, start
 from PIL import Image
 from test_evaluation import TABLE, make_cohort, write
 
@@ -18,38 +17,14 @@ from volseg.report.html import write_html
 
 pytestmark = pytest.mark.slow
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
 EVIL = "<script>window.ran=1</script><img src=x onerror=window.ran=1>"
 SHAPE = (48, 40, 24)
 AFFINE = np.diag([-2.0, -2.0, 3.0, 1.0])
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--window-size=1280,900",
-)
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("chromium and chromedriver are not both on the PATH")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(60)
+    driver = start(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
 
@@ -126,12 +101,6 @@ def press(browser, name):
     raise LookupError(name)
 
 
-def requested(browser):
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return [url for url in sent if not url.startswith(("data:", "blob:", "chrome:"))]
-
-
 def open_viewer(browser):
     browser.execute_script("document.querySelector('.viewer').scrollIntoView({block: 'center'})")
     browser.find_element("css selector", ".viewer button").click()
@@ -148,10 +117,6 @@ def drawn(browser):
     """The canvas as it is on the screen: (rows, columns, 3)."""
     canvas = browser.find_element("css selector", ".viewer canvas")
     return np.asarray(Image.open(BytesIO(canvas.screenshot_as_png)).convert("RGB"), np.int16)
-
-
-def coloured(pixels):
-    return int((pixels.max(axis=2) - pixels.min(axis=2) > 40).sum())
 
 
 def test_it_opens_without_an_error_and_asks_for_no_other_file(opened, page):

@@ -33,7 +33,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")),
-    *(ROOT / "docs" / f"{name}.md" for name in ("BENCHMARKS", "CLINIC", "DATA", "DICOM", "IMAGES", "PREDICTION")),
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in ("BENCHMARKS", "CLINIC", "DATA", "DEMO", "DICOM", "IMAGES", "PREDICTION")
+    ),
     *sorted(ROOT.glob("bundles/*/docs/README.md")),
     ROOT / "docs" / "tour.ipynb",
 ]

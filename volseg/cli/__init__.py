@@ -15,6 +15,7 @@ from volseg.cli import (
     check,
     compare,
     convert,
+    demo,
     evaluate,
     export,
     fetch,
@@ -39,7 +40,9 @@ app = typer.Typer(
     help="Volumetric medical image segmentation: slices to volumes, networks, predictions and Dice reports.",
     epilog="Each command shows an example with --help. Add --debug for the traceback of an error.",
 )
-_COMMANDS = (phantom, fetch, convert, check, split, train, predict, watch, evaluate, compare, quality, picture, pack)
+_COMMANDS = (
+    *(phantom, fetch, convert, check, split, train, predict, demo, watch, evaluate, compare, quality, picture, pack),
+)
 for command in _COMMANDS:
     command.register(app)
 app.add_typer(export.app, name="export")

@@ -170,7 +170,10 @@ def _page(
     beside: _Beside,
 ) -> str:
     assets = files("volseg.report") / "page"
-    css, script = (assets.joinpath(name).read_text("utf-8") for name in ("report.css", "report.js"))
+    css, script = (
+        "".join(assets.joinpath(f"{name}.{kind}").read_text("utf-8") for name in ("viewer", "report"))
+        for kind in ("css", "js")
+    )
     library = assets.joinpath("niivue.umd.js").read_bytes() if volumes else b""
     values = {
         **parts,

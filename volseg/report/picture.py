@@ -63,10 +63,11 @@ def panel(
     lines: NDArray[np.bool_] | None = None,
     pixel_mm: tuple[float, float] = (1.0, 1.0),
     scale: int = 1,
+    thickness: int = 1,
 ) -> Pixels:
     """One slice with its regions filled, outlined, or both.
 
-    Contours are one pixel wide after enlarging, on the inner side of the voxels' edges: nothing is smoothed.
+    Contours are `thickness` pixels wide after enlarging, on the inner side of the voxels' edges: nothing is smoothed.
 
     Args:
         grey: (rows, columns) as seen on the screen (see `View.apply`), or (rows, columns, 3) in colour.
@@ -77,6 +78,7 @@ def panel(
         lines: (R, rows, columns), further masks outlined in the same colours (a prediction over a filled reference).
         pixel_mm: height and width of a stored pixel; the picture has square pixels.
         scale: how many pixels the shorter side of a stored pixel becomes.
+        thickness: of contours, in pixels of the picture.
 
     Returns:
         (height, width, 3).
@@ -106,7 +108,7 @@ def panel(
             if filled:
                 picture[large] = (1 - filled) * picture[large] + filled * np.array(colour)
             if drawn:
-                outlined.append((outline(large), colour))
+                outlined.append((outline(large, thickness=thickness), colour))
     for border, colour in outlined:
         picture[border] = colour
     return picture.round().astype(np.uint8)
@@ -186,12 +188,17 @@ def panel_size(shape: tuple[int, int], *, pixel_mm: tuple[float, float], scale: 
     )
 
 
-def outline(mask: Mask) -> Mask:
+def outline(mask: Mask, *, thickness: int = 1) -> Mask:
     """The pixels of a mask with one of their four neighbours outside: its inner contour, one pixel wide.
 
     >>> outline(np.ones((3, 3), bool)).astype(int).tolist()
     [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
+    >>> int(outline(np.ones((5, 5), bool), thickness=2).sum())
+    24
     """
+    if thickness > 1:
+        border = outline(mask)
+        return border | outline(mask & ~border, thickness=thickness - 1)
     around = np.pad(mask, 1)
     inside = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
     return mask & ~inside

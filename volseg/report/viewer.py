@@ -31,27 +31,50 @@ def viewer_data(scene: Scene) -> str:
     Returns:
         JSON without `<`, so that it can stand in a `<script>` element.
     """
-    window = scene.window or _percentiles(scene.image.voxels)
-    small = shrink(scene.image)
-    masks = difference_masks(
-        scene.labels.masks(scene.reference.voxels),
-        scene.labels.masks(scene.prediction.voxels),
+    return pack_volumes(
+        scene.image,
+        scene.labels,
+        prediction=scene.prediction,
+        reference=scene.reference,
+        window=scene.window,
     )
-    difference = np.zeros(scene.reference.shape, np.uint8)
-    for value, mask in enumerate(masks, start=1):
-        difference[mask] = value
+
+
+def pack_volumes(
+    image: Volume,
+    labels: LabelTable,
+    *,
+    prediction: Volume,
+    reference: Volume | None = None,
+    window: tuple[float, float] | None = None,
+) -> str:
+    """The same from volumes of one grid; without a reference there is no `reference` and no `difference`.
+
+    Args:
+        image: any scale.
+        labels: what the values mean.
+        prediction: uint8 label map.
+        reference: likewise.
+        window: values shown black and white; None for the 0.5th and 99.5th percentile.
+    """
+    window = window or _percentiles(image.voxels)
+    small = shrink(image)
+    there = [prediction] if reference is None else [reference, prediction]
     content = {
         "image": _packed(Volume(grey_levels(small.voxels, window=window), small.affine_ras)),
-        "reference": _packed(scene.reference),
-        "prediction": _packed(scene.prediction),
-        "difference": _packed(Volume(difference, scene.reference.affine_ras)),
-        "centre": _centre_mm(scene),
-        "extent": round(max(n * mm for n, mm in zip(scene.image.shape, scene.image.spacing_mm, strict=True)), 2),
-        "regions": colour_table(
-            scene.labels, held=np.unique([*_held(scene.reference), *_held(scene.prediction)]).tolist()
-        ),
+        "prediction": _packed(prediction),
+        "centre": _centre_mm(there[0]),
+        "extent": round(max(n * mm for n, mm in zip(image.shape, image.spacing_mm, strict=True)), 2),
+        "regions": colour_table(labels, held=np.unique(np.concatenate([_held(volume) for volume in there])).tolist()),
         "differences": _table([(0, 0, 0), *DIFFERENCE_COLOURS], ["", *DIFFERENCE_NAMES], [0, 1, 2, 3]),
     }
+    if reference is not None:
+        masks = difference_masks(labels.masks(reference.voxels), labels.masks(prediction.voxels))
+        difference = np.zeros(reference.shape, np.uint8)
+        for value, mask in enumerate(masks, start=1):
+            difference[mask] = value
+        content["reference"] = _packed(reference)
+        content["difference"] = _packed(Volume(difference, reference.affine_ras))
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -104,16 +127,15 @@ def _percentiles(voxels: NDArray[Any]) -> tuple[float, float]:
     return low, high
 
 
-def _held(volume: Volume) -> list[int]:
-    held: list[int] = np.unique(volume.voxels).tolist()
-    return held
+def _held(volume: Volume) -> NDArray[Any]:
+    return np.unique(volume.voxels)
 
 
-def _centre_mm(scene: Scene) -> list[float]:
-    """The middle of the reference's organs, else of the grid, in RAS mm."""
-    held = np.argwhere(scene.reference.voxels)
-    middle = np.median(held, axis=0) if len(held) else (np.array(scene.reference.shape) - 1) / 2
-    centre: list[float] = (scene.reference.affine_ras @ [*middle, 1.0])[:3].round(2).tolist()
+def _centre_mm(label: Volume) -> list[float]:
+    """The middle of a label map's organs, else of the grid, in RAS mm."""
+    held = np.argwhere(label.voxels)
+    middle = np.median(held, axis=0) if len(held) else (np.array(label.shape) - 1) / 2
+    centre: list[float] = (label.affine_ras @ [*middle, 1.0])[:3].round(2).tolist()
     return centre
 
 

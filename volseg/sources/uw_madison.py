@@ -208,6 +208,25 @@ class UwMadison:
             raise SourceError(f"{GEOMETRY_FILE}: {error}; correct the affine or remove the entry") from error
 
 
+def is_slice(name: str) -> bool:
+    """Whether a file is called as a slice is.
+
+    >>> is_slice("slice_0001_266_266_1.50_1.50.png"), is_slice("slice_1.png")
+    (True, False)
+    """
+    return _SLICE.fullmatch(name) is not None
+
+
+def read_scan(folder: Path, *, thickness_mm: float = THICKNESS_MM) -> Volume:
+    """The image of one scan from the folder of its slices alone, with no key, no train.csv and no labels.
+
+    Raises:
+        SourceError: slices missing, unreadable or of several sizes.
+    """
+    stack = _read_stack(folder)
+    return Volume(_read_pixels(stack).T, affine_lps_axes((*stack.spacing, thickness_mm)))
+
+
 def _find_raw(raw: Path) -> Path:
     if not raw.is_dir():
         raise SourceError(f"{raw} is no folder; name the one that holds `train` and `train.csv`")

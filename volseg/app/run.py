@@ -1,0 +1,73 @@
+"""A run of the demo: network and cohort loaded, the page served, everything deleted at the end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from volseg.app.segmentation import Segmentation, Segmenter
+from volseg.app.server import address, is_local, listen, make_app, serve
+from volseg.app.session import Visits
+from volseg.cohort import Cohort
+from volseg.inference import Predictor
+
+
+class Ready(Protocol):
+    """Told once the page can be opened."""
+
+    def __call__(self, url: str, *, local: bool) -> None:
+        """Told the address, and whether this computer alone reaches it."""
+
+
+def run(
+    bundle: str | Path,
+    *,
+    checkpoint: Path | None = None,
+    cohort: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_mb: float = 512,
+    device: str | None = None,
+    engine: str = "torch",
+    framed_by: str = "'self'",
+    ready: Ready | None = None,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Args:
+        bundle: name or folder.
+        checkpoint: the file; the bundle's default otherwise.
+        cohort: whose cases can be picked.
+        host: address to listen at.
+        port: likewise; 0 takes a free one.
+        max_mb: the largest upload in MiB.
+        device: `cpu`, `cuda:1`, ...; the best otherwise.
+        engine: torch, openvino or auto.
+        framed_by: who may show the page in a frame, as in the header Content-Security-Policy.
+        ready: called once.
+
+    Raises:
+        VolsegError: bundle, checkpoint, cohort or address cannot be used.
+    """
+    opened = None if cohort is None else Cohort.open(cohort)
+    with listen(host, port) as listening:
+        predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, device=device).with_engine(engine)
+        segmenter = Segmenter(predictor, opened)
+        visits: Visits[Segmentation] = Visits()
+        # Without this SIGTERM ends Python at once, and the uploads stay.
+        before = signal.signal(signal.SIGTERM, _end)
+        try:
+            local = is_local(host)
+            app = make_app(segmenter, visits, max_bytes=round(max_mb * 2**20), local=local, framed_by=framed_by)
+            if ready is not None:
+                ready(address(listening), local=local)
+            serve(app, listening)
+        finally:
+            visits.close()
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end(*_: object) -> None:
+    sys.exit(0)

@@ -1,0 +1,126 @@
+"""Visits: a folder for each visitor, below a temporary folder that only this user can read; all goes at the end."""
+
+from __future__ import annotations
+
+import atexit
+import secrets
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+_T = TypeVar("_T")
+
+
+@dataclass(eq=False)
+class Visit(Generic[_T]):
+    """What is kept for one visitor.
+
+    Attributes:
+        token: 128 random bits; who knows it may fetch the visit's results.
+        folder: of the visit.
+        name: what the visitor called the upload, which lies in `upload`; empty without one.
+        result: of the last segmentation.
+    """
+
+    token: str
+    folder: Path
+    name: str = ""
+    result: _T | None = None
+
+    @property
+    def upload(self) -> Path:
+        """Where the uploaded file lies."""
+        return self.folder / "upload"
+
+    @property
+    def work(self) -> Path:
+        """The folder of the last segmentation."""
+        return self.folder / "work"
+
+
+class Visits(Generic[_T]):
+    """All visits of one run of the demo. Threads may share it.
+
+    Args:
+        parent: of the temporary folder; the system's own by default.
+        most: visits kept; one more, and the one that was longest unused goes.
+
+    >>> visits = Visits[str]()
+    >>> visit = visits.of("visitor")
+    >>> visit is visits.of("visitor"), visit.folder.is_dir(), oct(visits.root.stat().st_mode & 0o777)
+    (True, True, '0o700')
+    >>> visits.leave("visitor")
+    >>> visit.folder.exists(), visits.find(visit.token) is None
+    (False, True)
+    >>> visits.close()
+    >>> visits.root.exists()
+    False
+    """
+
+    def __init__(self, *, parent: Path | None = None, most: int = 20) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="volseg-demo-", dir=parent))  # its mode is 0700
+        self.uploads = self.root / "uploads"
+        self.uploads.mkdir(mode=0o700)
+        self._most = most
+        self._lock = threading.RLock()
+        self._visits: dict[str, Visit[_T]] = {}
+        atexit.register(self.close)
+
+    def of(self, visitor: str) -> Visit[_T]:
+        """The visit of a visitor, which starts with the first call."""
+        with self._lock:
+            visit = self._visits.pop(visitor, None)
+            if visit is None:
+                token = secrets.token_urlsafe(16)
+                visit = Visit(token, self.root / "visits" / token)
+                visit.folder.mkdir(parents=True, mode=0o700)
+            self._visits[visitor] = visit  # the last one used stands last
+            while len(self._visits) > self._most:
+                self.leave(next(iter(self._visits)))
+            return visit
+
+    def keep(self, visitor: str, path: Path, *, name: str) -> None:
+        """Take an uploaded file into the visit, in the place of an earlier one.
+
+        Args:
+            visitor: who sent it.
+            path: where the server put it, below `uploads`.
+            name: what the visitor called it.
+
+        Raises:
+            FileNotFoundError: it is not there, not below `uploads`, or no plain file.
+        """
+        if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(self.uploads.resolve()):
+            raise FileNotFoundError(f"{name} is not among the uploads")
+        visit = self.of(visitor)
+        path.replace(visit.upload)
+        visit.name = name
+
+    def forget(self, visitor: str) -> None:
+        """Delete a visitor's upload."""
+        visit = self.of(visitor)
+        visit.upload.unlink(missing_ok=True)
+        visit.name = ""
+
+    def find(self, token: str) -> Visit[_T] | None:
+        """The visit of a token."""
+        with self._lock:
+            return next((visit for visit in self._visits.values() if secrets.compare_digest(visit.token, token)), None)
+
+    def leave(self, visitor: str) -> None:
+        """End a visit and delete its folder."""
+        with self._lock:
+            visit = self._visits.pop(visitor, None)
+        if visit is not None:
+            visit.result = None
+            shutil.rmtree(visit.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Delete everything; nothing happens the second time."""
+        with self._lock:
+            self._visits.clear()
+        shutil.rmtree(self.root, ignore_errors=True)
+        atexit.unregister(self.close)

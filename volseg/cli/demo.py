@@ -1,0 +1,64 @@
+"""`volseg demo BUNDLE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: volseg demo swinunetr --cohort data/cohort")(demo)
+
+
+def demo(
+    bundle: str = typer.Argument(help="Name in bundles/, or folder."),
+    checkpoint: Path | None = typer.Option(None, help="The trained network; the bundle's own by default."),
+    cohort: Path | None = typer.Option(None, help="A cohort whose cases can be picked, with Dice and time saved."),
+    host: str = typer.Option("127.0.0.1", help="Address to listen at; by default nobody else reaches it."),
+    port: int = typer.Option(7860, min=0, max=65535, help="Port to listen at; 0 takes a free one."),
+    max_mb: float = typer.Option(512, min=0.001, help="Largest upload in MiB; a zip may unpack to eight times that."),
+    device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default."),
+    engine: str = typer.Option(
+        "torch", help="torch, openvino (on the CPU), or auto: the faster one, by a short trial."
+    ),
+    write_space: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Write the folder of a hosted demo (a Hugging Face Space) instead of serving."
+    ),
+) -> None:
+    """A page in the browser: upload a volume or pick a case, see the prediction in slices and 3D, download it.
+
+    The prediction is that of `volseg predict` with the same engine. Uploads lie
+    in a temporary folder that only you can read, and are deleted when the page
+    is closed and when the program ends. It needs `pip install "volseg[demo]"`.
+    """
+    from importlib.util import find_spec
+
+    from volseg.errors import UsageError
+
+    if write_space is not None:
+        from volseg.app.space import write_space as write
+
+        write(write_space, bundle, checkpoint=checkpoint, max_mb=max_mb)
+        typer.echo(f"wrote {write_space}: what to do with it stands in docs/DEMO.md")
+        return
+    if find_spec("gradio") is None:
+        raise UsageError('the demo needs Gradio, which is not installed: pip install "volseg[demo]"')
+    from volseg.app.run import run
+
+    def ready(url: str, *, local: bool) -> None:
+        seen = "" if local else "; whoever reaches this address can use it"
+        typer.echo(f"{url}  (Ctrl-C ends the demo and deletes all uploads{seen})")
+
+    run(
+        bundle,
+        checkpoint=checkpoint,
+        cohort=cohort,
+        host=host,
+        port=port,
+        max_mb=max_mb,
+        device=device,
+        engine=engine,
+        ready=ready,
+    )
