@@ -94,18 +94,6 @@ def test_ruff_has_nothing_to_say() -> None:
         assert done.returncode == 0, done.stdout
 
 
-def test_its_settings_of_the_machine_are_those_of_the_scripts(tour: nbformat.NotebookNode) -> None:
-    (places,) = code(tour, "places")
-    exported = re.findall(r"(\w+)=(\w+)", " ".join(re.findall(r"^export (.*=.*)$", script("test.sh"), re.M)))
-    assert exported
-    for name, value in exported:
-        assert f'{name}="{value}"' in places.source
-
-
-def script(name: str) -> str:
-    return (ROOT / "scripts" / name).read_text()
-
-
 # --- where it runs: the first cell, with other places for /content and /kaggle
 
 
