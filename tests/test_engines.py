@@ -145,6 +145,13 @@ def test_the_compiled_network_computes_what_the_network_does() -> None:
             assert torch.allclose(engine(drawn()), network(drawn()), atol=1e-4)
     assert not torch.allclose(expected, network(drawn()), atol=1)
     assert (engine.name, engine.precision) == ("compiled", "fp32")
+    volume = torch.zeros(1, *(2 * n for n in WINDOW))
+    view = volume[:, :1, : WINDOW[1], : WINDOW[2], 1 : 1 + WINDOW[3]]
+    with torch.compiler.set_stance("fail_on_recompile"):  # whatever the tensor's kind and the mode
+        for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+            with mode():
+                engine(view)
+                engine(view.clone())
     with pytest.raises(VolsegError, match=r"compiled for \(1, 32, 16, 16\)"):
         engine(torch.zeros(1, 1, 16, 16, 16))
     rough = choose(network, name="compiled", window=WINDOW, device=CPU, precision="bf16")

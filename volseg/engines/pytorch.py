@@ -61,7 +61,7 @@ class CompiledEngine:
         self._compiled = torch.compile(network, dynamic=False, options={"freezing": True})
         try:
             # Compilations of one class of networks count as one that is compiled again and again, up to a limit.
-            with torch._dynamo.config.patch(recompile_limit=1000), torch.inference_mode():
+            with torch._dynamo.config.patch(recompile_limit=1000):
                 self(torch.zeros(1, *self._window))
         except Exception as error:  # of many kinds, all meaning that it cannot be compiled here
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
@@ -77,6 +77,10 @@ class CompiledEngine:
                 f"windows of {tuple(windows.shape[1:])} on {windows.device} were given, "
                 f"the network was compiled for {self._window} on the CPU; use --engine torch"
             )
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            parts = [self._compiled(window[None]) for window in windows.contiguous()]
-        return torch.cat(parts).float()
+        # What was compiled holds for tensors of one kind: copies made in this mode, whatever the mode outside is.
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16"),
+        ):
+            parts = [self._compiled(window[None].clone(memory_format=torch.contiguous_format)) for window in windows]
+            return torch.cat(parts).float()
