@@ -198,7 +198,7 @@ def serve(app: FastAPI, listening: socket.socket) -> None:
     """Answer until Ctrl-C or SIGTERM."""
     import uvicorn
 
-    class Server(uvicorn.Server):
+    class Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn counts as untyped
         """Uvicorn waits for open connections; of these a page keeps one until Gradio is told of the end."""
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
