@@ -150,6 +150,9 @@ def test_a_data_set_comes_whole_and_once(site: Site, tiny: Published, tmp_path: 
     assert moved[-1] == (len(content), len(content))
     assert fetch(tiny, tmp_path / "tiny") == record
     assert site.asked == [None]
+    (tmp_path / "tiny/dataset.json").unlink()
+    with pytest.raises(RemoteError, match="has lost files; remove it and run again"):
+        fetch(tiny, tmp_path / "tiny")
 
 
 def test_a_broken_download_goes_on_with_the_rest(site: Site, tiny: Published, tmp_path: Path) -> None:

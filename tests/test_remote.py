@@ -188,6 +188,17 @@ def test_names_that_would_leave_the_folder_are_refused(tmp_path: Path) -> None:
         list_items(Wrong(), "/bucket", url="memory://bucket")
 
 
+def test_a_store_that_tells_no_sizes_is_refused() -> None:
+    class Sizeless:
+        protocol = "http"
+
+        def find(self, path: str, *, detail: bool) -> dict[str, dict[str, object]]:
+            return {f"{path}/a": {"size": None, "type": "file"}}
+
+    with pytest.raises(RemoteError, match="the size of a is not told"):
+        list_items(Sizeless(), "http://host/x", url="http://host/x")
+
+
 def test_a_folder_that_never_rests_is_told(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def written_to(*_: int) -> None:
         (store / "a.bin").write_bytes(os.urandom(30))

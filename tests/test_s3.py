@@ -235,16 +235,23 @@ def test_a_bucket_or_folder_that_is_not_there_is_told(bucket: Any, capfd: pytest
     assert (code, "there is no bucket no-such-bucket" in text) == (2, True), text
     code, text = run(capfd, "check", "s3://data/no-such-cohort")
     assert (code, "there is nothing of this name" in text) == (2, True), text
+    code, text = run(capfd, "split", "s3://data/cohort")
+    assert (code, "volseg split takes folders; `volseg check URL` makes a copy" in text) == (2, True), text
     with pytest.raises(RemoteError, match="there is no bucket no-such-bucket"), writing("s3://no-such-bucket/out"):
         pass
     assert "Traceback" not in text
 
 
-def test_no_credentials_is_told(bucket: Any, environment: pytest.MonkeyPatch) -> None:
+def test_no_credentials_is_told(bucket: Any, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         environment.delenv(name)
     with pytest.raises(RemoteError, match=r"no credentials were found in the environment; set AWS_PROFILE"):
         mirror("s3://data/cohort")
+    bucket.put_object(Key="cohort/a", Body=b"public", ACL="public-read")
+    environment.setenv("FSSPEC_S3_ANON", "true")  # read when fsspec is imported
+    code = "from volseg.remote import mirror; print((mirror('s3://data/cohort') / 'a').read_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "b'public'\n", done.stderr
 
 
 def test_a_store_that_is_not_there_is_told(environment: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from volseg.cli import (
     train,
     watch,
 )
-from volseg.errors import VolsegError
+from volseg.errors import UsageError, VolsegError
 from volseg.process import settle
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app = typer.Typer(
 _COMMANDS = (
     *(phantom, fetch, convert, check, split, train, predict, demo, watch, evaluate, compare, quality, picture, pack),
 )
+_TAKE_URLS = {"check", "convert", "evaluate", "predict", "train"}
 for command in _COMMANDS:
     command.register(app)
 app.add_typer(export.app, name="export")
@@ -63,7 +64,12 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells each time where it found credentials
     try:
+        if any("://" in word for word in words) and words[0] not in _TAKE_URLS:
+            raise UsageError(
+                f"volseg {words[0]} takes folders; `volseg check URL` makes a copy and tells where it lies"
+            )
         app(words)
     except VolsegError as error:
         if debug:

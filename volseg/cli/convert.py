@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
 
 def convert(
     kind: Kind = typer.Argument(help="uw_madison (slices and RLE), decathlon (also nnU-Net raw), dicom or images."),
-    raw: Path = typer.Argument(help="The raw folder; it is only read."),
+    place: str = typer.Argument(help="The raw folder, or its URL; it is only read.", metavar="RAW"),
     cohort: str = typer.Argument(help="The cohort folder to write, or to go on with; or its URL."),
     case: list[str] = typer.Option([], help="Only this patient or case; may be repeated (uw_madison)."),
     thickness_mm: float = typer.Option(3.0, help="Distance between slices (uw_madison)."),
@@ -82,10 +82,11 @@ def convert(
     """Turn raw slices, volumes or images into a cohort folder of NIfTI volumes. Run again to go on after a stop."""
     from volseg.case import Source
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cli.place import fetched
     from volseg.conversion import write_cohort
     from volseg.fleet.converting import convert_cases
     from volseg.fleet.team import Team
-    from volseg.remote import writing
+    from volseg.remote import check_apart, writing
     from volseg.sources.decathlon import Decathlon
     from volseg.sources.uw_madison import UwMadison
 
@@ -97,6 +98,8 @@ def convert(
         raise UsageError(
             "--masks, --classes, --threshold, --objects, --spacing-mm, --validation and --test are for image folders"
         )
+    check_apart(place, cohort)
+    raw = fetched(place)
     if kind is Kind.uw_madison:
         source = UwMadison(raw, cases=case or None, thickness_mm=thickness_mm)
     elif case:
@@ -129,15 +132,15 @@ def convert(
     else:
         source = Decathlon(raw)
     team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
-    with writing(cohort, apart=shard or "") as place, bar("convert") as progress:
-        told = place.watched(progress)
+    with writing(cohort, apart=shard or "") as target, bar("convert") as progress:
+        told = target.watched(progress)
         if ray or shard or journal:
             done = convert_cases(
-                source, place.folder, team=team, folds=folds, seed=seed, validation=held_out, progress=told
+                source, target.folder, team=team, folds=folds, seed=seed, validation=held_out, progress=told
             )
         else:
             done = write_cohort(
-                source, place.folder, workers=workers, folds=folds, seed=seed, validation=held_out, progress=told
+                source, target.folder, workers=workers, folds=folds, seed=seed, validation=held_out, progress=told
             )
     typer.echo(
         f"{cohort}: {len(done.written)} written, {len(done.finished_before)} finished before, {len(done.failed)} failed"

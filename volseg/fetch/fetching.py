@@ -47,7 +47,10 @@ def fetch(
     """
     before = _record(folder)
     if before.get("name") == published.name:
-        _check_content(published, folder)
+        try:
+            _check_content(published, folder)
+        except RemoteError as error:
+            raise RemoteError(f"{folder} was fetched before and has lost files; remove it and run again") from error
         return before
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty and was not fetched as {published.name}; name another folder")

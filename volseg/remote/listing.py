@@ -37,7 +37,7 @@ class Item:
         '900150983cd24fb0d6963f7d28e17f72'
         """
         named = next((f"{name} {info[name]}" for name in _VERSIONS if info.get(name) is not None), "")
-        return cls(int(info.get("size") or 0), named.replace('"', ""))
+        return cls(int(info["size"]), named.replace('"', ""))
 
     @property
     def md5(self) -> str | None:
@@ -73,6 +73,10 @@ def list_items(file_system: Any, path: str, *, url: str) -> Listing:  # noqa: AN
         pure = PurePosixPath(below)
         if pure.is_absolute() or ".." in pure.parts or "\\" in below or str(pure) != below:
             raise RemoteError(f"{url}: the name {below!r} is not one of a file below it; rename it there")
+        if info.get("size") is None:
+            raise RemoteError(
+                f"{url}: the size of {below} is not told, so no copy can be checked; copy it by other means"
+            )
         if not pure.name.startswith(_PARTIAL):
             items[below] = Item.of(info)
     return items

@@ -17,6 +17,7 @@ from volseg.remote.download import CHUNK, download
 from volseg.remote.ledger import Ledger, cache_folder, home_of
 from volseg.remote.listing import Listing, list_items
 from volseg.remote.lock import locked
+from volseg.remote.trouble import told
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +63,15 @@ def mirror(url: str, *, cache: Path | None = None, progress: Progress | None = N
         if not listing:
             raise RemoteError(f"{address.url}: there is nothing of this name; check bucket and folder")
         # One file is the only thing of a folder that has no name of its own.
-        alone = list(listing) == [address.name] and path.endswith(f"/{address.name}") and file_system.isfile(path)
+        with told(address.url):
+            alone = list(listing) == [address.name] and path.endswith(f"/{address.name}") and file_system.isfile(path)
         root, base = (path.rpartition("/")[0], address.parent) if alone else (path, address.url)
         ledger = Ledger(home, base)
         folder = home / ("file" if alone else address.name)
         for _ in range(_ROUNDS):
             came = pull(file_system, root, listing, folder, ledger=ledger, progress=progress, chunk=chunk)
             if not came:
+                logger.info("%s: the copy is %s", address.url, folder)
                 return folder / address.name if alone else folder
             listing = list_items(file_system, path, url=address.url)  # what has changed in the meantime
     raise RemoteError(f"{address.url}: it is being written to; read it when that has ended")
@@ -139,7 +142,7 @@ def pull(
 
     def fetch(name: str) -> None:
         file, item = folder / name, todo[name]
-        compare[0] = download(
+        may_compare = download(
             file_system,
             f"{path}/{name}",
             file,
@@ -150,6 +153,7 @@ def pull(
             compare=compare[0],
             chunk=chunk,
         )
+        compare[0] = compare[0] and may_compare
         ledger.add(name, item, file.stat().st_mtime_ns)
 
     with ThreadPoolExecutor(_AT_ONCE, "fetch") as pool:
