@@ -16,10 +16,10 @@ from tiny_bundle import LABELS, write_bundle, write_checkpoint
 
 from volseg.cleanup import Cleanup
 from volseg.errors import CheckpointError, UsageError
-from volseg.fleet.predicting import members_of
 from volseg.inference import Predictor, find_checkpoints, find_inputs, flip_axes
 from volseg.inference.ensemble import mean_logits
 from volseg.labels import LabelTable
+from volseg.members import members_of
 from volseg.recipe import Recipe
 from volseg.volume import Volume, read_volume, write_volume
 

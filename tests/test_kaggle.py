@@ -19,7 +19,7 @@ from volseg.cohort import Cohort
 from volseg.conversion import write_cohort
 from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError
 from volseg.export.kaggle import check_submission, read_wanted, write_submission
-from volseg.export.native import on_grid
+from volseg.export.slice_grid import on_grid
 from volseg.export.slices import write_raw
 from volseg.geometry import affine_lps_axes
 from volseg.sources.phantom import write_phantom

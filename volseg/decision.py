@@ -23,6 +23,8 @@ from volseg.volume import Volume, write_volume
 class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     """Probabilities (channels, X, Y, Z) as a uint8 label map (1, X, Y, Z); `uncertainty` is what they expect of it.
 
+    Where the item has `kept`, a mask (X, Y, Z), everything outside it is background; the clean-up comes after that.
+
     Args:
         keys: of probabilities.
         labels: the label table.
@@ -49,6 +51,9 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         item = dict(data)
         for key in self.keys:
             probabilities, affine = item[key].detach().cpu().numpy(), item[key].affine
+            if "kept" in item:
+                outside = np.array(self.labels.background_probabilities, probabilities.dtype)
+                probabilities = np.where(item["kept"], probabilities, outside[:, None, None, None])
             label_map = self.labels.decide(probabilities)
             voxel_ml = abs(float(np.linalg.det(affine[:3, :3].numpy()))) / 1000
             label_map = self.cleanup.apply(label_map, self.labels, voxel_ml=voxel_ml)

@@ -224,6 +224,11 @@ class LabelTable:
         return (-20.0,) * self.channels if self.overlap else (20.0, *(0.0 for _ in self.names))
 
     @property
+    def background_probabilities(self) -> tuple[float, ...]:
+        """One probability a channel of a voxel that is surely of no region."""
+        return (0.0,) * self.channels if self.overlap else (1.0, *(0.0 for _ in self.names))
+
+    @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that tell one table from another: names and values, not colours."""
         facts = json.dumps([[region.name, list(region.values)] for region in self.regions])

@@ -23,7 +23,7 @@ from volseg.errors import VolsegError, VolumeError
 from volseg.geometry import space_difference
 from volseg.labels import LabelTable
 from volseg.native import NativeProbabilitiesd
-from volseg.volume import read_volume
+from volseg.volume import Volume, read_aligned
 
 # Positions kept of each class for balanced crops: enough that no crop repeats, without an index of every voxel.
 _POSITIONS = 20_000
@@ -191,7 +191,7 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     """Read one NIfTI path, or one a channel, as a MetaTensor (C, X, Y, Z); volseg's door to files.
 
     Args:
-        keys: of paths.
+        keys: of paths, or of volumes that have been read.
         channels: expected number.
         like: key of an item already read whose grid must be the same.
         labels: refuse values that the table does not declare, and read as uint8.
@@ -218,16 +218,15 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
                 raise error.of_case(str(item.get("key") or key_of(item[key]))) from error
         return item
 
-    def _read(self, paths: str | Path | Sequence[str | Path], item: Mapping[Hashable, Any]) -> MetaTensor:
-        paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
-        if len(paths) != self.channels:
-            raise VolumeError(f"{len(paths)} image files were given, the network takes {self.channels} channels")
-        volumes = [read_volume(path) for path in paths]
+    def _read(
+        self, given: str | Path | Volume | Sequence[str | Path | Volume], item: Mapping[Hashable, Any]
+    ) -> MetaTensor:
+        images = [given] if isinstance(given, (str, Path, Volume)) else list(given)
+        if len(images) != self.channels:
+            raise VolumeError(f"{len(images)} image files were given, the network takes {self.channels} channels")
+        volumes = read_aligned(images)
         first = volumes[0]
-        for path, volume in zip(paths[1:], volumes[1:], strict=True):
-            difference = space_difference(first.shape, first.affine_ras, volume.shape, volume.affine_ras)
-            if difference:
-                raise VolumeError(f"{Path(path).name} is not on the grid of {Path(paths[0]).name}: {difference}")
+        name = str(item.get("key", "a volume") if isinstance(images[0], Volume) else images[0])
         if self.like is not None:
             image = item[self.like]
             difference = space_difference(image.shape[1:], image.affine.numpy(), first.shape, first.affine_ras)
@@ -238,12 +237,10 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         else:
             voxels = np.stack([volume.voxels.astype(np.float32) for volume in volumes])
             if not np.isfinite(voxels).all():
-                raise VolumeError(
-                    f"{Path(paths[0]).name} holds NaN or infinity; replace them by the background's value"
-                )
+                raise VolumeError(f"{Path(name).name} holds NaN or infinity; replace them by the background's value")
         affine = torch.from_numpy(first.affine_ras)
         meta = {
-            "filename_or_obj": str(paths[0]),
+            "filename_or_obj": name,
             "original_affine": affine.clone(),
             "spatial_shape": np.array(first.shape),
             "original_channel_dim": 0,

@@ -7,7 +7,7 @@ import os
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError, VolumeError
-from volseg.geometry import Affine, check_affine, spacing_mm
+from volseg.geometry import Affine, check_affine, space_difference, spacing_mm
 
 # A header may claim any size; beyond this nothing is allocated for it.
 MAX_BYTES = 16 * 2**30
@@ -121,6 +121,22 @@ def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
         return [Volume(part, image.affine) for part in parts]
     except GeometryError as error:
         raise GeometryError(f"{path.name}: {error}") from error
+
+
+def read_aligned(images: Sequence[str | Path | Volume]) -> list[Volume]:
+    """Read one volume a file, all on the grid of the first; those that have been read are taken as they are.
+
+    Raises:
+        VolumeError: on another grid than the first, or as in `read_volume`.
+        GeometryError: as in `read_volume`.
+    """
+    volumes = [image if isinstance(image, Volume) else read_volume(image) for image in images]
+    for image, volume in zip(images[1:], volumes[1:], strict=True):
+        difference = space_difference(volumes[0].shape, volumes[0].affine_ras, volume.shape, volume.affine_ras)
+        if difference:
+            one, other = ("a channel" if isinstance(name, Volume) else Path(name).name for name in (image, images[0]))
+            raise VolumeError(f"{one} is not on the grid of {other}: {difference}")
+    return volumes
 
 
 def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:

@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from volseg.cli.network_options import NetworkOptions, with_network_options
+
 if TYPE_CHECKING:
     from volseg.watch.segmenting import Segmenting
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: volseg watch /data/inbox /data/segmented swinunetr --dicom-seg")(watch)
+    example = "Example: volseg watch /data/inbox /data/segmented swinunetr --dicom-seg"
+    app.command(epilog=example)(with_network_options(watch))
 
 
 def watch(
     inbox: Path = typer.Argument(help="Folder that DICOM series or NIfTI files are dropped into.", metavar="IN"),
     output: Path = typer.Argument(help="Folder for KEY/KEY.nii.gz, series.csv and the journal.", metavar="OUT"),
     bundle: str = typer.Argument(help="Name in bundles/, or folder."),
-    checkpoint: Path | None = typer.Option(None, help="The trained network; the bundle's own by default."),
+    *,
+    options: NetworkOptions,
     settle: float = typer.Option(60.0, min=0, help="Seconds without a change after which a series is complete."),
     poll: float = typer.Option(5.0, min=0.05, help="Seconds between two looks at the folder."),
     once: bool = typer.Option(False, "--once", help="Do all that is there, once it is complete, and end: for cron."),
@@ -29,12 +33,6 @@ def watch(
     rtstruct: bool = typer.Option(False, "--rtstruct", help="Write an RT Structure Set of each series too."),
     modality: str | None = typer.Option(None, help="Only DICOM series of CT, MR, PT; others are left aside."),
     secret_file: Path | None = typer.Option(None, help="A file whose text keys the words for patients."),
-    device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default."),
-    overlap: float = typer.Option(0.5, min=0, max=0.9, help="Share of a window that its neighbour covers."),
-    precision: str = typer.Option("auto", help="fp32, bf16, or auto: bf16 where the hardware has it."),
-    engine: str = typer.Option(
-        "auto", help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial."
-    ),
 ) -> None:
     """Segment each series that is dropped into a folder, once, when it is complete.
 
@@ -44,12 +42,12 @@ def watch(
     folder of their own. Files that come later make a new version, KEY_v2.
     What fails is tried once more. Ctrl-C and SIGTERM end it after the series in
     hand. Run again after a stop or a crash: nothing is lost or done twice.
-    Files in IN are only read.
+    Files in IN are only read. The options of the networks are those of
+    `volseg predict`.
     """
     import signal
     import threading
 
-    from volseg import bundle as bundles
     from volseg.cli.bar import tell_failures
     from volseg.errors import UsageError
     from volseg.sources.dicom_identity import read_secret
@@ -59,9 +57,9 @@ def watch(
     from volseg.watch.watcher import Watcher, check_folders
     from volseg.worklist import check_output
 
-    bundles.config(bundles.find(bundle), "inference.json")
-    if checkpoint is not None and not checkpoint.is_file():
-        raise UsageError(f"there is no checkpoint {checkpoint}; name the model.pt of a training")
+    asked = options.asked(bundle)
+    if asked.step is not None and asked.step.folder is not None:
+        raise UsageError("--within names label maps, which series that come later cannot have; name a bundle")
     secret = read_secret(secret_file)
     source = Inbox(inbox, settle_s=settle)
     check_folders(inbox, output)
@@ -74,16 +72,8 @@ def watch(
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
 
     def load() -> Segmenting:
-        segmenting, ledger.work = load_segmenting(
-            output,
-            bundle=bundle,
-            checkpoint=checkpoint,
-            device=device,
-            engine=engine,
-            overrides={"overlap": overlap, "precision": precision},
-            dicom_seg=dicom_seg,
-            rtstruct=rtstruct,
-        )
+        segmenting = load_segmenting(output, asked, flips=options.flips, dicom_seg=dicom_seg, rtstruct=rtstruct)
+        ledger.work = segmenting.work.digest
         return segmenting
 
     ledger = Ledger(output, retry=retry_failed)

@@ -17,7 +17,7 @@ import numpy as np
 from volseg import rle
 from volseg.cohort import FILE_ENDING, Cohort
 from volseg.errors import RleError, SourceError, UsageError, VolsegError
-from volseg.export.native import native_grid, on_grid
+from volseg.export.slice_grid import native_grid, on_grid
 from volseg.labels import LabelTable, Masks
 from volseg.sources.train_csv import split_id
 from volseg.volume import atomic, read_volume

@@ -82,6 +82,7 @@ def write_run_report(
         "versions": _versions(),
         "machine": {"host": platform.node(), "system": platform.platform(), "cores": os.cpu_count()},
         "failed": [{"key": key, "error": told} for key, told in sorted(tally.failed.items())],
+        "notes": [{"key": key, "note": told} for key, told in sorted(tally.notes.items())],
     }
     with atomic(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

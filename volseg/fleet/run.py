@@ -35,6 +35,7 @@ class Tally:
         by_worker: cases finished, by worker.
         members: the workers.
         devices: cases of this and former runs by what computed them, where the work tells.
+        notes: what must be known of a case of this or a former run, where the work tells.
     """
 
     done: int = 0
@@ -47,6 +48,7 @@ class Tally:
     by_worker: Counter[str] = field(default_factory=Counter)
     members: list[Member] = field(default_factory=list)
     devices: Counter[str] = field(default_factory=Counter)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

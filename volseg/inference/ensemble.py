@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -58,7 +58,7 @@ def mean_logits(image: Tensor, looks: Sequence[Look], labels: LabelTable, *, fli
 
 
 def check_members(recipes: Sequence[tuple[Path, Recipe]]) -> None:
-    """Refuse networks whose probabilities have no mean: other regions, channels or grids.
+    """Refuse networks whose probabilities have no mean: other regions or channels.
 
     Args:
         recipes: (checkpoint, its recipe); all are compared with the first.
@@ -71,35 +71,12 @@ def check_members(recipes: Sequence[tuple[Path, Recipe]]) -> None:
         for what, ours, theirs in (
             ("regions", one.labels.to_dataset_json()["labels"], other.labels.to_dataset_json()["labels"]),
             ("channels", list(one.channel_names), list(other.channel_names)),
-            ("spacing", [round(mm, 3) for mm in one.spacing_mm], [round(mm, 3) for mm in other.spacing_mm]),
         ):
             if ours != theirs:
                 raise CheckpointError(
                     f"{first} and {path} make no ensemble: their {what} are {ours} and {theirs}; "
-                    "train them on the same cohort and spacing_mm"
+                    "train them on the same cohort"
                 )
-
-
-def find_checkpoints(paths: Iterable[Path]) -> list[Path]:
-    """The checkpoint files that a user means: a folder stands for the `model.pt` of itself, or of each folder in it.
-
-    Raises:
-        CheckpointError: a folder that holds none.
-
-    >>> find_checkpoints([Path("runs/model.pt")])
-    [PosixPath('runs/model.pt')]
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        own = path / "model.pt"
-        inside = [own] if own.is_file() else sorted(path.glob("*/model.pt"))
-        if not inside:
-            raise CheckpointError(f"{path} holds neither model.pt nor folders that do, such as fold0/model.pt")
-        found += inside
-    return found
 
 
 def flip_axes(asked: str, recipes: Sequence[Recipe]) -> tuple[int, ...]:

@@ -27,11 +27,13 @@ class Prediction:
         label_map: uint8, on the very grid of the image's files.
         uncertainty: the Dice that the network expects of it, by region.
         probabilities: (channels, X, Y, Z) on the same grid, where they were asked for.
+        note: what a reader must know of it; mostly empty.
     """
 
     label_map: Volume
     uncertainty: Uncertainty
     probabilities: NDArray[np.floating[Any]] | None = None
+    note: str = ""
 
 
 def write_prediction(path: Path, prediction: Prediction) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import Tensor, nn
@@ -19,11 +19,12 @@ from volseg.engines import EXPORTED, Engine, TorchEngine, choose
 from volseg.errors import BundleError, CheckpointError, VolsegError
 from volseg.inference.device import check_device
 from volseg.inference.ensemble import check_members, mean_logits
-from volseg.inference.failure import root_error
+from volseg.inference.failure import naming, root_error
 from volseg.inference.prediction import Prediction, write_prediction
+from volseg.native import NativeProbabilitiesd
 from volseg.recipe import Recipe, read_recipe
 from volseg.uncertainty import Uncertainty, write_uncertainty
-from volseg.volume import Volume
+from volseg.volume import Volume, read_aligned
 
 logger = logging.getLogger(__name__)
 
@@ -109,18 +110,30 @@ class Predictor:
         own = checkpoint is None and exported.is_file()
         return cls(network, before, inferer, after, path, recipe, place, engine, exported if own else None)
 
+    @property
+    def networks(self) -> tuple[Predictor, ...]:
+        """This one, then those beside it."""
+        return (self, *self.others)
+
+    @property
+    def first_networks(self) -> tuple[Predictor, ...]:
+        """Those of an earlier step: none, see `volseg.inference.TwoStep`."""
+        return ()
+
     def joined(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> Predictor:
         """The same predictor with further networks beside its own, and mirror images: an ensemble.
 
         Args:
-            others: networks for the same regions, channels and spacing; windows and architectures may differ.
+            others: networks for the same regions and channels; spacing, windows and architectures may differ.
             flips: axes 0 to 2 to mirror, see `volseg.inference.flip_axes`.
 
         Raises:
             CheckpointError: networks that do not go together.
         """
         joined = replace(self, others=(*self.others, *others), flips=tuple(flips))
-        check_members([(member.checkpoint, member.recipe) for member in (joined, *joined.others)])
+        check_members([(member.checkpoint, member.recipe) for member in joined.networks])
+        for members in joined.grids if len(joined.grids) > 1 else ():
+            to_native(members[0])
         return joined
 
     def with_engine(self, name: str, *, windows: int | None = None) -> Predictor:
@@ -142,11 +155,11 @@ class Predictor:
         others = tuple(other.with_engine(engine.name) for other in self.others)  # all by the engine of the first
         return replace(self, engine=engine, others=others)
 
-    def predict(self, images: Sequence[str | Path], *, key: str) -> Prediction:
+    def predict(self, images: Sequence[str | Path | Volume], *, key: str) -> Prediction:
         """The label map of one case and how sure of it the network is.
 
         Args:
-            images: one NIfTI file a channel.
+            images: one NIfTI file a channel, or what was read from it.
             key: names the case in errors.
 
         Raises:
@@ -154,26 +167,59 @@ class Predictor:
         """
         return self.decide(self.look(self.read(images, key=key)))
 
-    def read(self, images: Sequence[str | Path], *, key: str) -> dict[str, Any]:
+    def read(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
         """The first third of `predict`, on the CPU: files to what the network takes."""
-        with _naming(key):
-            item: dict[str, Any] = self.preprocessing({"key": key, "image": [str(path) for path in images]})
-            return item
+        with naming(key):
+            grids = self.grids
+            given: list[Any] = [image if isinstance(image, Volume) else str(image) for image in images]
+            given = read_aligned(given) if len(grids) > 1 else given
+            item, *others = [members[0].preprocessing({"key": key, "image": given}) for members in grids]
+            return {**item, **({"others": others} if others else {})}
 
     def look(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """The second third, on the network's device: the item with its logits, `pred`, on the CPU."""
-        with _naming(item["key"]), torch.inference_mode():
-            image = item["image"].as_tensor()[None].to(self.device)
-            looks = [member._logits for member in (self, *self.others)]
-            return {**item, "pred": mean_logits(image, looks, self.recipe.labels, flips=self.flips)}
+        with naming(item["key"]), torch.inference_mode():
+            logits = self._mean_logits(item, self.grids[0])
+            # Each further grid is brought home and added to one sum, so that their number costs no memory.
+            total: Tensor | None = None
+            for members, other in zip(self.grids[1:], item.get("others", ()), strict=True):
+                seen = {"image": other["image"], "pred": self._mean_logits(other, members)}
+                share = to_native(members[0])(seen)["pred"].as_tensor().mul_(len(members))
+                total = share if total is None else total.add_(share)
+            kept = {name: value for name, value in item.items() if name != "others"}
+            return {**kept, "pred": logits, **({} if total is None else {"total": total})}
 
     def decide(self, item: Mapping[str, Any]) -> Prediction:
         """The last third, on the CPU: logits to a label map on the grid of the files."""
-        with _naming(item["key"]), torch.inference_mode():
-            done = self.postprocessing(dict(item))
+        with naming(item["key"]), torch.inference_mode():
+            done = self.postprocessing(dict(item)) if "total" not in item else self._decided(item)
         # The inverse transforms bring the affine back to rounding; the file's own is exact.
         label_map = Volume(done["pred"].numpy()[0], item["image"].meta["original_affine"].numpy())
         return Prediction(label_map, done.get("uncertainty", {}), done.get("probabilities"))
+
+    @property
+    def grids(self) -> list[list[Predictor]]:
+        """The networks by the spacing that they look at, those of this one's first."""
+        found: dict[tuple[float, ...], list[Predictor]] = {}
+        for network in self.networks:
+            found.setdefault(tuple(round(float(mm), 3) for mm in network.recipe.spacing_mm), []).append(network)
+        return list(found.values())
+
+    def _mean_logits(self, item: Mapping[str, Any], members: Sequence[Predictor]) -> Tensor:
+        """Of some networks on the grid of an item."""
+        image = item["image"].as_tensor()[None].to(self.device)
+        looks = [member._logits for member in members]
+        return mean_logits(image, looks, self.recipe.labels, flips=self.flips)
+
+    def _decided(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """The postprocessing, with the sum of the other grids' probabilities added after its first step."""
+        native = to_native(self)(dict(item))
+        total, share = native.pop("total"), native["pred"]
+        mean = share.as_tensor().mul_(len(self.grids[0])).add_(total).div_(len(self.networks))
+        done: dict[str, Any] = Compose(self.postprocessing.transforms[1:])(
+            {**native, "pred": MetaTensor(mean, affine=share.affine)}
+        )
+        return done
 
     def _logits(self, image: Tensor) -> Tensor:
         """Of an image (1, C, X, Y, Z), without the batch axis."""
@@ -218,10 +264,16 @@ class Predictor:
         return failed
 
 
-@contextmanager
-def _naming(key: str) -> Iterator[None]:
-    """Whatever MONAI and torch raise becomes a VolsegError with the case's key."""
-    try:
-        yield
-    except (RuntimeError, ValueError) as error:
-        raise root_error(error).of_case(key) from error
+def to_native(predictor: Predictor) -> NativeProbabilitiesd:
+    """The step of a bundle that brings logits to the grid of the files, where networks of several grids meet.
+
+    Raises:
+        CheckpointError: its postprocessing begins with something else.
+    """
+    steps = predictor.postprocessing.transforms
+    if not steps or not isinstance(steps[0], NativeProbabilitiesd):
+        raise CheckpointError(
+            f"{predictor.checkpoint} makes an ensemble of several spacings, and its bundle's postprocessing does not "
+            "begin with the way back to the grid of the files; pack it with this volseg, or predict with it alone"
+        )
+    return steps[0]

@@ -166,13 +166,15 @@ class Ledger:
 
         Args:
             attempt: whose staged folder is complete.
-            stamps: of each file in it, by name.
+            stamps: of each file in it, by its path in the folder.
             seconds: it took.
             facts: of the work; `note` and `uncertainty` are shown in the table.
         """
         told = {"outputs": list(stamps), "prints": list(attempt.prints), **facts}
         entry = self._entry(attempt, "staged", outputs=tuple(stamps.values()), seconds=seconds, facts=told)
-        for place in (self._staging / attempt.name, self._staging, self._staging.parent):
+        staged = self._staging / attempt.name
+        inner = sorted({(staged / name).parent for name in stamps} - {staged})
+        for place in (*inner, staged, self._staging, self._staging.parent):
             _sync_folder(place)
         self._add(entry)
         self._commit(entry, tell=True)

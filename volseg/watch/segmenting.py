@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from volseg.cohort import read_labels
 from volseg.errors import SourceError, UsageError
 from volseg.fleet.job import Do, Facts, Job
+from volseg.fleet.networks import Predicting
 from volseg.labels import LabelTable
 from volseg.volume import read_volume
 from volseg.watch.item import Item
@@ -22,18 +22,20 @@ class Segmenting:
 
     Attributes:
         predict: writes the label map of a job.
+        work: the networks and their options.
         labels: the regions.
         dicom_seg: write a DICOM Segmentation of a series too.
         rtstruct: write an RT Structure Set of a series too.
     """
 
     predict: Do
+    work: Predicting
     labels: LabelTable
     dicom_seg: bool = False
     rtstruct: bool = False
 
     def __call__(self, item: Item, folder: Path, name: str) -> Facts:
-        """Write `NAME.nii.gz`, `NAME.seg.dcm` and `NAME.rtstruct.dcm` into the folder.
+        """Write `NAME.nii.gz`, `NAME.seg.dcm` and `NAME.rtstruct.dcm` into the folder, and what else was asked for.
 
         Raises:
             VolsegError: what is wrong with the item.
@@ -47,9 +49,10 @@ class Segmenting:
                 from volseg.sources.dicom_list import write_list
 
                 files = (write_list(Path(place), item.key, files),)
-            facts: dict[str, Any] = dict(self.predict(Job(item.key, files, (path,))))
+            facts: dict[str, Any] = dict(self.predict(Job(item.key, files, self.work.outputs(folder, name))))
         if self.dicom_seg or self.rtstruct:
-            facts["note"] = self._write_objects(item, path)
+            notes = (facts.get("note", ""), self._write_objects(item, path))
+            facts["note"] = "; ".join(note for note in notes if note)
         return facts
 
     def _write_objects(self, item: Item, path: Path) -> str:
@@ -74,35 +77,29 @@ class Segmenting:
 
 
 def load_segmenting(
-    output: Path,
-    *,
-    bundle: str,
-    checkpoint: Path | None = None,
-    device: str | None = None,
-    engine: str = "auto",
-    overrides: Mapping[str, object] | None = None,
-    dicom_seg: bool = False,
-    rtstruct: bool = False,
-) -> tuple[Segmenting, str]:
-    """Load the network, and say in `dataset.json` of the outputs what their values mean.
+    output: Path, asked: Predicting, *, flips: str = "none", dicom_seg: bool = False, rtstruct: bool = False
+) -> Segmenting:
+    """Load the networks, and say in `dataset.json` of the outputs what their values mean.
 
-    Returns:
-        what segments, and the digest of the network and its options.
+    Args:
+        output: folder of the outputs.
+        asked: the networks and their options.
+        flips: as in `volseg.inference.flip_axes`.
+        dicom_seg: as in `Segmenting`.
+        rtstruct: as in `Segmenting`.
 
     Raises:
-        VolsegError: the network cannot be loaded.
+        VolsegError: the networks cannot be loaded.
         UsageError: the outputs that are there have other labels.
     """
-    from volseg.fleet.predicting import Predicting, doing
-    from volseg.inference import Predictor, write_labels
+    from volseg.fleet.networks import doing
+    from volseg.inference import write_labels
 
-    predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, device=device, overrides=overrides)
+    predictor = asked.load(asked.device, flips=flips)
     labels = predictor.recipe.labels
     if (output / "dataset.json").is_file() and read_labels(output, option="OUT").digest != labels.digest:
         raise UsageError(f"{output} holds outputs of a network with other labels; name another folder")
-    predictor = predictor.with_engine(engine)
-    work = Predicting.of(
-        predictor, bundle=bundle, checkpoint=checkpoint, device=device, engine=engine, overrides=overrides
-    )
-    write_labels(output, predictor.recipe)
-    return Segmenting(doing(predictor), labels, dicom_seg, rtstruct), work.digest
+    work = asked.of(predictor)
+    predictor = predictor.with_engine(asked.engine)
+    write_labels(output, predictor.recipe, made_with=work.made_with(labels))
+    return Segmenting(doing(predictor), work, labels, dicom_seg, rtstruct)

@@ -141,7 +141,8 @@ class Watcher:
             return False
         if answer.error is not None:
             return self._failed(to_do, told, answer.seconds)
-        stamps = {path.name: stamp(path) for path in sorted(folder.iterdir())}
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        stamps = {path.relative_to(folder).as_posix(): stamp(path) for path in files}
         self._ledger.finish(to_do, stamps, seconds=answer.seconds, facts=answer.facts)
         self.watched.done += 1
         self.watched.failed.pop(item.key, None)

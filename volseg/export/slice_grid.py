@@ -1,4 +1,4 @@
-"""A prediction on the slices that its case was converted from: axes turned and, where need be, resampled."""
+"""The grid of the slices that a case was converted from, and a label map on it: turned, resampled where need be."""
 
 from __future__ import annotations
 

@@ -1,0 +1,130 @@
+"""The options that say which networks look, how, and where: the same for every command that segments."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from volseg.cleanup import Cleanup
+    from volseg.fleet.networks import Predicting
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The options; a field is one as `typer` declares it, see `with_network_options`."""
+
+    checkpoint: list[Path] = typer.Option(
+        [], help="The trained network; the bundle's own by default. Several, or a folder of runs, make an ensemble."
+    )
+    also: list[str] = typer.Option(
+        [], "--with", metavar="BUNDLE[=CHECKPOINT]", help="A further bundle, whose network joins the ensemble; repeat."
+    )
+    device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default.")
+    overlap: float = typer.Option(0.5, min=0, max=0.9, help="Share of a window that its neighbour covers.")
+    precision: str = typer.Option("auto", help="fp32, bf16, or auto: bf16 where the hardware has it.")
+    engine: str = typer.Option("auto", help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial.")
+    flips: str = typer.Option(
+        "none", help="Mirror images that are looked at too: axes such as 0 or 0,1; trained: those it was trained with."
+    )
+    skip: bool = typer.Option(True, "--skip-empty/--no-skip-empty", help="Leave out windows that hold one value only.")
+    within: str | None = typer.Option(
+        None,
+        metavar="BUNDLE[=CHECKPOINT]|FOLDER",
+        help="Look only within the region that this bundle's network finds, or that these label maps hold.",
+    )
+    region: list[str] = typer.Option(
+        [], metavar="NAME[,NAME]", help="Of --within: the regions of the first step; all by default."
+    )
+    margin_mm: float = typer.Option(10.0, min=0, help="Of --within: what is this near to the region is seen too.")
+    outside: str = typer.Option("keep", help="Of --within: beyond the margin, keep the image or erase it.")
+    keep_margin: bool = typer.Option(
+        False, "--keep-margin", help="Of --within: keep what is found in the margin, not only in the region."
+    )
+    absent: str = typer.Option("fail", help="Of --within: without a region, the case fails or is empty.")
+    save_probabilities: bool = typer.Option(False, help="Also write probabilities/KEY.nii.gz, a channel a class.")
+    fill_holes: list[str] = typer.Option([], metavar="NAME[,NAME]", help="Clean-up: fill cavities of these regions.")
+    min_ml: list[str] = typer.Option(
+        [], metavar="NAME=ML", help="Clean-up: remove parts of a region below this volume."
+    )
+    keep_largest: list[str] = typer.Option(
+        [], metavar="NAME[,NAME]", help="Clean-up: of these regions only the largest part stays."
+    )
+
+    @property
+    def cleanup(self) -> Cleanup:
+        """What is done to a label map."""
+        from volseg.cleanup import Cleanup
+
+        return Cleanup.parse(fill_holes=self.fill_holes, min_ml=self.min_ml, keep_largest=self.keep_largest)
+
+    def asked(self, bundle: str) -> Predicting:
+        """What makes the predictor, before its weights and mirror images are known.
+
+        Raises:
+            UsageError: options that go together with others that are not there.
+            BundleError: no such bundle.
+            CheckpointError: no such checkpoint.
+        """
+        from volseg import bundle as bundles
+        from volseg.errors import UsageError
+        from volseg.first_step import FirstStep
+        from volseg.fleet.networks import Predicting
+        from volseg.members import members_of
+
+        members = members_of(bundle, self.checkpoint, self.also)
+        for name, _ in members:
+            bundles.config(bundles.find(name), "inference.json")
+        overrides: dict[str, object] = {"overlap": self.overlap, "precision": self.precision}
+        # Only what differs from the default, so that bundles which do not know these settings still work.
+        overrides |= {} if self.skip else {"skip_empty": False}
+        overrides |= {"cleanup": self.cleanup.to_json()} if self.cleanup else {}
+        overrides |= {"save_probabilities": True} if self.save_probabilities else {}
+        step = None
+        if self.within is not None:
+            step = FirstStep.parse(
+                self.within,
+                regions=self.region,
+                margin_mm=self.margin_mm,
+                outside=self.outside,
+                keep_margin=self.keep_margin,
+                absent=self.absent,
+            )
+        elif self.region or self.keep_margin or self.outside != "keep" or self.absent != "fail":
+            raise UsageError("--region, --outside, --keep-margin and --absent need --within, which says where to look")
+        return Predicting(members, self.device, self.engine, overrides, step=step)
+
+
+def with_network_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `NetworkOptions` in the place of its parameter `options`, which gets them."""
+    hints, hints_of_options = get_type_hints(command), get_type_hints(NetworkOptions)
+    names = [field.name for field in fields(NetworkOptions)]
+
+    @functools.wraps(command)
+    def merged(**given: Any) -> None:  # noqa: ANN401 - what typer has parsed
+        options = NetworkOptions(**{name: given.pop(name) for name in names})
+        command(**given, options=options)
+
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name != "options":
+            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        parameters += [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=hints_of_options[field.name],
+            )
+            for field in fields(NetworkOptions)
+        ]
+    merged.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    merged.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return merged
