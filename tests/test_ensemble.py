@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose
 from test_cli import told
 from tiny_bundle import LABELS, write_bundle, write_checkpoint
 
@@ -115,6 +117,39 @@ def test_networks_that_do_not_go_together_are_refused(place: Path, tmp_path: Pat
     one = predictor(place, 0)
     with pytest.raises(CheckpointError, match="their regions are"):
         one.joined([Predictor.from_bundle(place / "bundle", checkpoint=other, device="cpu")])
+
+
+def test_networks_of_other_spacings_meet_on_the_grid_of_the_file(place: Path, tmp_path: Path) -> None:
+    members = []
+    for number, spacing in enumerate([(2, 2, 3), (1.5, 2, 3), (2, 2, 3), (1.5, 2, 3), (4, 3, 3)]):
+        path = write_checkpoint(tmp_path / f"{number}.pt", spacing_mm=spacing)
+        state = torch.load(path, weights_only=True)
+        torch.manual_seed(number)
+        state["model"] = {name: value + 0.3 * torch.randn_like(value) for name, value in state["model"].items()}
+        torch.save(state, path)
+        settings = {"precision": "fp32", "save_probabilities": True}
+        members.append(Predictor.from_bundle(place / "bundle", checkpoint=path, device="cpu", overrides=settings))
+    for flips in ((), (0,)):
+        alone = [probabilities(member.joined(flips=flips), place) for member in members]
+        joined = members[0].joined(members[1:], flips=flips)
+        assert [len(grid) for grid in joined.grids] == [2, 2, 1]
+        item = joined.look(joined.read([place / "images" / "case0.nii.gz"], key="case0"))
+        got, again = joined.decide(item), joined.decide(item)
+        assert got.probabilities is not None
+        assert again.probabilities is not None
+        assert np.allclose(got.probabilities, np.mean(alone, axis=0), atol=1e-5)
+        assert np.array_equal(got.probabilities, again.probabilities)
+        assert np.array_equal(got.label_map.voxels, LABELS.decide(got.probabilities))
+        assert np.array_equal(got.label_map.affine_ras, AFFINE)
+
+
+def test_other_spacings_need_the_way_back_of_this_package(place: Path, tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "model.pt", spacing_mm=(1, 1, 1))
+    one, other = predictor(place, 0), Predictor.from_bundle(place / "bundle", checkpoint=path, device="cpu")
+    strange = replace(other, postprocessing=Compose(other.postprocessing.transforms[1:]))
+    assert strange.joined().grids == [[strange]]
+    with pytest.raises(CheckpointError, match=r"model\.pt makes an ensemble of several spacings"):
+        one.joined([strange])
 
 
 def test_checkpoints_are_found(place: Path, tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -18,7 +22,11 @@ import pytest
 from dicom_series import PATIENT, STUDY, grid, noise, save, series
 from test_cli import told
 from tiny_bundle import LABELS, write_bundle, write_checkpoint
+from two_steps import image, write_lungs
+from typer.main import get_command
 
+from volseg.cli import app
+from volseg.cli.network_options import NetworkOptions
 from volseg.sources.dicom_image import read_stack
 from volseg.sources.dicom_index import scan
 from volseg.sources.dicom_segments import read_segments, read_voxels
@@ -127,22 +135,113 @@ def test_wrong_use_is_told(place: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert (code, "other labels" in text) == (2, True)
 
 
+def test_the_options_of_the_networks_are_those_of_predict() -> None:
+    commands: Any = get_command(app)
+    there = {name: {param.name: param for param in commands.commands[name].params} for name in ("predict", "watch")}
+    for field in fields(NetworkOptions):
+        one, other = (params[field.name] for params in there.values())
+        assert one.to_info_dict() == other.to_info_dict()
+
+
+def test_it_segments_as_predict_does(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An ensemble with mirror images, clean-up and probabilities, within a region."""
+    write_lungs(tmp_path / "lungs")
+    write_checkpoint(tmp_path / "finer.pt", spacing_mm=(1.5, 2, 3))
+    for key, blocks in (("mr8", True), ("mr9", False)):
+        volume = Volume(image(1, blocks=blocks), np.diag([-2.0, 2.0, 3.0, 1.0]))
+        write_volume(tmp_path / "in" / f"{key}.nii.gz", volume)
+    asked = ["--checkpoint", place / "model.pt", "--checkpoint", tmp_path / "finer.pt", "--flips", "0,1"]
+    asked += ["--within", f"{tmp_path / 'lungs'}={tmp_path / 'lungs/model.pt'}", "--absent", "empty", "--keep-margin"]
+    asked += ["--save-probabilities", "--fill-holes", "stomach", "--min-ml", "large_bowel=0.05", "--no-skip-empty"]
+    asked += ["--device", "cpu", "--engine", "torch", "--precision", "fp32", "--overlap", "0.25"]
+    bundle, out = place / "bundle", tmp_path / "out"
+    assert told(capsys, "predict", bundle, tmp_path / "in", "-o", tmp_path / "predicted", *asked)[0] == 0
+    code, text = told(capsys, "watch", tmp_path / "in", out, bundle, "--settle", "0", "--once", "--rtstruct", *asked)
+    assert (code, "2 segmented" in text) == (0, True), text
+    for key in ("mr8", "mr9"):
+        for name in (f"{key}.nii.gz", f"probabilities/{key}.nii.gz"):
+            assert (out / key / name).read_bytes() == (tmp_path / "predicted" / name).read_bytes()
+    assert (out / "dataset.json").read_bytes() == (tmp_path / "predicted/dataset.json").read_bytes()
+    assert table(out)["mr8"]["outputs"] == "mr8/mr8.nii.gz mr8/probabilities/mr8.nii.gz"
+    empty = "no voxel of left and right was found, so the label map is empty"
+    assert table(out)["mr9"]["note"] == f"{empty}; no DICOM series, so no DICOM object"
+    # Label maps that are there already are of no use to series that are to come.
+    code, text = told(capsys, *words(place, tmp_path / "new"), "--within", tmp_path / "predicted")
+    assert (code, "name a bundle" in text) == (2, True)
+
+
+def start(cwd: Path, *words: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    code = "import sys; from volseg.cli import main; main(sys.argv[1:])"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code, *words], cwd=cwd, env=environment, **piped)
+
+
+def states(out: Path) -> list[tuple[str, str]]:
+    """(key, state) of each whole line of the journal."""
+    path = out / ".volseg/watch.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    entries = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    return [(entry["key"], entry["facts"]["state"]) for entry in entries]
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_each_series_is_segmented_once(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "in", series(noise(SHAPE), grid(SHAPE, spacing=(2.0, 2.0, 3.0)), "MR"), "dicom/{}".format)
+    for number in range(8):
+        voxels = noise((60, 48, 24), seed=number)
+        write_volume(tmp_path / f"in/mr{number}.nii.gz", Volume(voxels, np.diag([2.0, 2, 3, 1])))
+
+    def asked(out: Path, *more: str) -> list[str]:
+        named = ["watch", tmp_path / "in", out, place / "bundle", "--checkpoint", place / "model.pt"]
+        more = ("--settle", "0", "--poll", "0.05", "--device", "cpu", "--engine", "torch", *more)
+        return [*map(str, named), *more, "--save-probabilities", "--dicom-seg"]
+
+    def visible(out: Path) -> dict[str, bytes]:
+        files = (path for path in out.rglob("*") if path.is_file() and ".volseg" not in path.parts)
+        return {path.relative_to(out).as_posix(): path.read_bytes() for path in files if path.suffix == ".gz"}
+
+    unbroken, out = tmp_path / "unbroken", tmp_path / "out"
+    assert told(capsys, *asked(unbroken, "--once"))[0] == 0
+    expected, keys = visible(unbroken), set(table(unbroken))
+    assert len(keys) == 9
+    draw, kills = random.Random(0), 0
+    while len({key for key, state in states(out) if state == "done"}) < len(keys) and kills < 4:
+        run, before = start(tmp_path, *asked(out)), len(states(out))
+        until = time.monotonic() + 250
+        while time.monotonic() < until and len(states(out)) < before + draw.randint(1, 8):
+            assert run.poll() is None, run.communicate()[0]
+            time.sleep(0.005)
+        time.sleep(draw.random() / 10)
+        run.kill()
+        run.communicate()
+        kills += 1
+        for name, content in visible(out).items():
+            assert content == expected[name], f"{name} after {kills} kills"
+    assert kills >= 2
+    code, text = told(capsys, *asked(out, "--once"))
+    assert (code, "0 failed" in text) == (0, True)
+    assert visible(out) == expected
+    done = [key for key, state in states(out) if state == "done"]
+    assert sorted(done) == sorted(keys), "each once"
+    assert list(table(out)) == done
+    with (out / "series.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(keys)
+    assert {path.name for path in out.iterdir()} == {*keys, "series.csv", "dataset.json", ".volseg"}
+    assert not list(out.rglob(".partial-*"))
+    assert not list((out / ".volseg").glob("staging/*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_well_and_a_second_watcher_is_refused(
     place: Path, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    code = "import sys; from volseg.cli import main; main(sys.argv[1:])"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.Popen(
-        [sys.executable, "-c", code, *words(place, out)],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    run = start(tmp_path, *words(place, out))
     until = time.monotonic() + 200
     while time.monotonic() < until and (not (out / "series.csv").exists() or len(table(out)) < 4):
         assert run.poll() is None, run.communicate()[0]

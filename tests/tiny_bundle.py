@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,17 @@ def network(labels: LabelTable = LABELS, *, channels: int = 1) -> UNet:
     return made
 
 
-def write_checkpoint(path: Path, labels: LabelTable = LABELS, *, channels: int = 1, **facts: object) -> Path:
+def write_checkpoint(
+    path: Path,
+    labels: LabelTable = LABELS,
+    *,
+    channels: int = 1,
+    spacing_mm: Sequence[float] = (2, 2, 3),
+    **facts: object,
+) -> Path:
     """What a training of the bundle leaves."""
     names = ["MR", "MR2", "MR3"][:channels]
-    recipe = Recipe(labels, names, [2, 2, 3], list(ROI), {"feature_size": 12, "window_size": 4}, facts)
+    recipe = Recipe(labels, names, list(spacing_mm), list(ROI), {"feature_size": 12, "window_size": 4}, facts)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"model": network(labels, channels=channels).state_dict(), "recipe": recipe.state_dict()}, path)
     return path
