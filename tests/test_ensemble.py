@@ -147,7 +147,7 @@ def test_other_spacings_need_the_way_back_of_this_package(place: Path, tmp_path:
     path = write_checkpoint(tmp_path / "model.pt", spacing_mm=(1, 1, 1))
     one, other = predictor(place, 0), Predictor.from_bundle(place / "bundle", checkpoint=path, device="cpu")
     strange = replace(other, postprocessing=Compose(other.postprocessing.transforms[1:]))
-    assert strange.joined().grids == [[strange]]
+    assert len(strange.joined([strange]).grids) == 1
     with pytest.raises(CheckpointError, match=r"model\.pt makes an ensemble of several spacings"):
         one.joined([strange])
 

@@ -28,8 +28,8 @@ def write_lungs(folder: Path) -> Path:
         "kernel_size": 1,
     }
     (folder / "inference.json").write_text(json.dumps(content))
-    # In normalised grey values: nothing below 2, left, and right above 6.
-    weight, bias = torch.tensor([0.0, 10, 40]), torch.tensor([0.0, -20, -200])
+    # In normalised grey values: nothing below 2.4 (noise alone reaches 1.7), left at 3, right above 5.2.
+    weight, bias = torch.tensor([0.0, 10, 40]), torch.tensor([0.0, -24, -180])
     state = {"weight": weight.view(3, 1, 1, 1, 1), "bias": bias}
     recipe = Recipe(LUNGS, ["MR"], [2, 2, 3], list(ROI), {"feature_size": 12, "window_size": 4})
     torch.save({"model": state, "recipe": recipe.state_dict()}, folder / "model.pt")
@@ -47,4 +47,4 @@ def image(seed: int, *, blocks: bool = True, shape: tuple[int, ...] = SHAPE) -> 
     """Noise, with a bright block for each lung."""
     noise = np.random.default_rng(seed).integers(0, 100, shape)
     found = lungs(shape) if blocks else np.zeros(shape, np.uint8)
-    return (noise + np.array([0, 900, 2900])[found]).astype(np.int16)
+    return (noise + np.array([0, 1950, 3950])[found]).astype(np.int16)

@@ -86,7 +86,7 @@ class Crop:
         """
         filling = np.asarray(outside, dtype=part.dtype)
         whole = np.empty((*part.shape[:-3], *self.shape), part.dtype)
-        whole[...] = filling[(..., *(None,) * 3)] if filling.ndim else filling
+        whole[...] = filling.reshape(*filling.shape, 1, 1, 1)
         whole[(..., *self.box)] = part
         return whole
 

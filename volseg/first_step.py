@@ -84,13 +84,12 @@ class FirstStep:
             CheckpointError: a checkpoint that is not there.
         """
         names = tuple(word.strip() for text in regions for word in text.split(",") if word.strip())
-        folder, labels, members = Path(within), None, list[Member]()
-        if (folder / "dataset.json").is_file():
-            labels = read_labels(folder, option="--within")
-            folder = folder / "labelsTr" if (folder / "labelsTr").is_dir() else folder
-        else:
-            members = members_of(*_bundle(within))
-        return cls(tuple(members), None if members else folder, labels, names, margin_mm, outside, keep_margin, absent)
+        options = (names, margin_mm, outside, keep_margin, absent)
+        folder = Path(within)
+        if not (folder / "dataset.json").is_file():
+            return cls(tuple(members_of(*_bundle(within))), None, None, *options)
+        place = folder / "labelsTr" if (folder / "labelsTr").is_dir() else folder
+        return cls((), place, read_labels(folder, option="--within"), *options)
 
     def to_json(self) -> dict[str, Any]:
         """The options, for reports and dataset.json."""

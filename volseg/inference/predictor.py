@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -264,8 +264,8 @@ class Predictor:
         return failed
 
 
-def to_native(predictor: Predictor) -> NativeProbabilitiesd:
-    """The step of a bundle that brings logits to the grid of the files, where networks of several grids meet.
+def to_native(predictor: Predictor) -> Callable[..., dict[Hashable, Any]]:
+    """The step of a bundle that brings logits to the grid of the files as probabilities, where several grids meet.
 
     Raises:
         CheckpointError: its postprocessing begins with something else.
