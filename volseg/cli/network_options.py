@@ -29,7 +29,9 @@ class NetworkOptions:
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default.")
     overlap: float = typer.Option(0.5, min=0, max=0.9, help="Share of a window that its neighbour covers.")
     precision: str = typer.Option("auto", help="fp32, bf16, or auto: bf16 where the hardware has it.")
-    engine: str = typer.Option("auto", help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial.")
+    engine: str = typer.Option(
+        "auto", help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial."
+    )
     flips: str = typer.Option(
         "none", help="Mirror images that are looked at too: axes such as 0 or 0,1; trained: those it was trained with."
     )
