@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,8 @@ class Crop:
         filling = np.asarray(outside, dtype=part.dtype)
         whole = np.empty((*part.shape[:-3], *self.shape), part.dtype)
         whole[...] = filling.reshape(*filling.shape, 1, 1, 1)
-        whole[(..., *self.box)] = part
+        inside: tuple[EllipsisType | slice, ...] = (..., *self.box)
+        whole[inside] = part
         return whole
 
 
