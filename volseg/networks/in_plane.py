@@ -29,7 +29,7 @@ def in_plane(network: Network) -> Network:
     for module in network.modules():
         kind = _IN_PLANE.get(type(module))
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d) and kind and _is_flat(module):
-            module.__class__ = kind
+            module.__class__ = kind  # type: ignore[assignment]  # one of the two classes below, of the same layout
     return network
 
 
@@ -59,9 +59,16 @@ class _TransposedConv(nn.ConvTranspose3d):
         """(B, C, X, Y, Z) as `ConvTranspose3d` has it."""
         if x.shape[-1] != 1 or output_size is not None:
             return super().forward(x, output_size)
-        sizes = self.stride[:2], self.padding[:2], self.output_padding[:2]
-        weight, dilation = self.weight[..., 0], self.dilation[:2]
-        return functional.conv_transpose2d(x[..., 0], weight, self.bias, *sizes, self.groups, dilation)[..., None]
+        return functional.conv_transpose2d(
+            x[..., 0],
+            self.weight[..., 0],
+            self.bias,
+            stride=self.stride[:2],
+            padding=[int(n) for n in self.padding[:2]],
+            output_padding=self.output_padding[:2],
+            groups=self.groups,
+            dilation=self.dilation[:2],
+        )[..., None]
 
 
 _IN_PLANE: dict[type[nn.Module], type[nn.Module]] = {nn.Conv3d: _Conv, nn.ConvTranspose3d: _TransposedConv}
