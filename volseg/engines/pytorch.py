@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch._dynamo
+import torch._inductor.config
 from torch import Tensor, nn
 
 from volseg.engines.precision import runs_bf16
@@ -41,8 +43,8 @@ class CompiledEngine:
     """The network compiled by PyTorch (TorchInductor) for the CPU and for one window size, its weights as constants.
 
     Norms and activations become one pass over the memory, and convolutions get their weights in the layout that they
-    compute in. The first time takes one to several minutes and a C++ compiler; the result is kept in the folder that
-    `TORCHINDUCTOR_CACHE_DIR` names, the system's temporary folder by default, for later processes.
+    compute in. It takes one to several minutes and a C++ compiler. What that made is kept in the folder that
+    `TORCHINDUCTOR_CACHE_DIR` names, the system's temporary folder by default, so that later processes take less.
 
     Args:
         network: in evaluation mode, on the CPU; no TorchScript.
@@ -58,10 +60,11 @@ class CompiledEngine:
     def __init__(self, network: nn.Module, *, window: Sequence[int], precision: str = "auto") -> None:
         self._window = tuple(window)
         self.precision = "bf16" if runs_bf16(torch.device("cpu"), precision=precision) else "fp32"
-        self._compiled = torch.compile(network, dynamic=False, options={"freezing": True})
+        self._compiled = torch.compile(network, dynamic=False)
         try:
-            # Compilations of one class of networks count as one that is compiled again and again, up to a limit.
-            with torch._dynamo.config.patch(recompile_limit=1000):
+            # Weights become constants only where this is set for all of the compilation, not as an option of it; and
+            # compilations of one class of networks count as one that is compiled again and again, up to a limit.
+            with torch._inductor.config.patch(freezing=True), torch._dynamo.config.patch(recompile_limit=1000):
                 self(torch.zeros(1, *self._window))
         except Exception as error:  # of many kinds, all meaning that it cannot be compiled here
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
