@@ -133,17 +133,14 @@ def test_pytorch_in_bf16_gives_float32() -> None:
 
 @pytest.mark.slow
 def test_the_compiled_network_computes_what_the_network_does() -> None:
-    """In fp32 to rounding, twelve times in a process (PyTorch compiles a class eight times at most), and in bf16."""
-    network = tiny_bundle.network()
-    with torch.inference_mode():
-        expected = network(drawn())
-    for number in range(12):
+    """In fp32 to rounding, nine times in a process (PyTorch compiles a class eight times at most), and in bf16."""
+    for number in range(9):
+        network = tiny_bundle.network()
         with torch.no_grad():
             list(network.parameters())[-1].fill_(number)
         engine = CompiledEngine(network, window=WINDOW, precision="fp32")
         with torch.inference_mode():
             assert torch.allclose(engine(drawn()), network(drawn()), atol=1e-4)
-    assert not torch.allclose(expected, network(drawn()), atol=1)
     assert (engine.name, engine.precision) == ("compiled", "fp32")
     volume = torch.zeros(1, *(2 * n for n in WINDOW))
     view = volume[:, :1, : WINDOW[1], : WINDOW[2], 1 : 1 + WINDOW[3]]
