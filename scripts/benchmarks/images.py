@@ -32,8 +32,8 @@ COLUMNS = {
     "Dice": "dice",
     "Surface Dice": "surface_dice",
     "HD95 (mm)": "hd95_mm",
-    "Objects, reference": "reference_objects",
-    "Objects, predicted": "predicted_objects",
+    "Objects an image, reference": "reference_objects",
+    "Predicted": "predicted_objects",
     "Object F1": "object_f1",
 }
 
