@@ -15,6 +15,7 @@ from volseg.volume import read_volume
 
 _NARROWEST = 16  # pixels that a region keeps of its width
 _WORTH = 1.25  # below that a coarser grid is not worth a resampling
+_STEP = 32  # networks take windows of multiples of it
 _CASES = 12  # whose labels are measured
 
 
@@ -41,6 +42,8 @@ def fit_spacing(cohort: Cohort, *, voxels: int) -> list[float]:
     shape = _medians([row.along_ras(row.shape) for row in rows])
     factor = math.sqrt(math.prod(shape) / voxels)
     if factor >= _WORTH:
+        # A longer side of 362 voxels would need two windows of 352; one of 352 needs one.
+        factor = max(shape) / max(_STEP, max(shape) / factor // _STEP * _STEP)
         factor = min(factor, narrowest_px(cohort, rows) / _NARROWEST)
     if factor < _WORTH:
         factor = 1.0
