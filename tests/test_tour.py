@@ -188,7 +188,7 @@ def execute(tour: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     resources = {"metadata": {"path": str(checkout)}}
     client = nbclient.NotebookClient(
         nbformat.from_dict(tour),
-        timeout=900,
+        timeout=1800,
         startup_timeout=300,
         resources=resources,
         record_timing=False,
