@@ -140,6 +140,8 @@ def upload(page: Any, path: Path) -> None:
 
 
 def segment(page: Any) -> None:
+    """Press the button, which is grey while the network is at work."""
+    until(lambda: page.find_element("id", "segment").is_enabled())
     page.find_element("id", "segment").click()
 
 

@@ -418,6 +418,24 @@ def test_a_visit_keeps_one_upload_and_takes_all_with_it(tmp_path: Path) -> None:
     visits.close()
 
 
+def test_a_visit_that_ends_while_the_network_is_at_work_leaves_nothing(tmp_path: Path) -> None:
+    visits: Visits[str] = Visits(parent=tmp_path)
+    visit = visits.of("a")
+    visits.settle(visit)
+    assert visit.folder.is_dir(), "it lasts"
+    for end in (lambda: visits.leave("a"), visits.close):
+        end()
+        late = visit.work / "label.nii.gz"
+        late.parent.mkdir(parents=True)
+        late.touch()
+        visit.result = "found"
+        visits.settle(visit)
+        assert not visit.folder.exists()
+        assert visit.result is None
+    visits.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_only_what_lies_among_the_uploads_is_taken(tmp_path: Path) -> None:
     visits: Visits[str] = Visits(parent=tmp_path)
     secret = tmp_path / "secret"

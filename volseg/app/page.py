@@ -99,6 +99,12 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
             visits.forget(_visitor(request))
             return None, ""
 
+        def begin() -> Any:  # noqa: ANN401
+            return gr.update(value="Segmenting…", interactive=False)
+
+        def end() -> Any:  # noqa: ANN401
+            return gr.update(value="Segment", interactive=True)
+
         def segment(key: str | None, request: gr.Request) -> dict[Any, Any]:
             visit = visits.of(_visitor(request))
             try:
@@ -111,6 +117,8 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
                 logger.exception("a segmentation failed")
                 fault = f"This did not work ({type(error).__name__}), by no fault of the file that could be told"
                 return {told: answer.problem(fault), links: "", result: gr.update(visible=False)}
+            finally:
+                visits.settle(visit)
             shown = screen.view.number(screen.fullest, screen.slices)
             there = list(PARTS) if found.reference is not None else [PARTS[0]]
             return {
@@ -153,7 +161,7 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
         source.upload(take, source, [told, case], **quiet)
         source.clear(drop, None, None, **quiet)
         case.input(pick, None, [source, told], **quiet)
-        start.click(
+        start.click(begin, None, start, **quiet).then(
             segment,
             case,
             everything,
@@ -161,7 +169,7 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
             concurrency_limit=1,
             show_progress="full",
             show_progress_on=told,
-        )
+        ).then(end, None, start, **quiet)
         plane.input(turn, [plane, parts], [picture, number], **quiet)
         for changed in (number, parts):
             changed.input(leaf, [number, plane, parts], picture, trigger_mode="always_last", **quiet)

@@ -118,6 +118,14 @@ class Visits(Generic[_T]):
             visit.result = None
             shutil.rmtree(visit.folder, ignore_errors=True)
 
+    def settle(self, visit: Visit[_T]) -> None:
+        """Delete what was written for a visit that ended meanwhile: writing makes its folder anew."""
+        with self._lock:
+            lasts = visit in self._visits.values()
+        if not lasts:
+            visit.result = None
+            shutil.rmtree(visit.folder, ignore_errors=True)
+
     def close(self) -> None:
         """Delete everything; nothing happens the second time."""
         with self._lock:
