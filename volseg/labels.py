@@ -333,9 +333,18 @@ class LabelTable:
 
 
 def _held(label_map: NDArray[Any]) -> NDArray[Any]:
-    """The values that a label map holds, ascending; a table of 256 entries is faster than the sort of `np.unique`."""
+    """The values that a label map holds, ascending; a table of 256 entries is faster than the sort of `np.unique`.
+
+    Most of a label map is background: eight voxels that are all 0 are passed over at once.
+    """
     if label_map.dtype.kind not in "iu" or not label_map.size or label_map.min() < 0 or label_map.max() > 255:
         return np.unique(label_map)
+    voxels = label_map.ravel(order="K").astype(np.uint8, copy=False)
+    whole = voxels.size // 8 * 8
+    eights = voxels[:whole].view(np.uint64)
+    some = eights[eights != 0]
     held = np.zeros(256, dtype=bool)
-    held[label_map.ravel(order="K")] = True
+    held[0] = some.size < eights.size
+    held[some.view(np.uint8)] = True
+    held[voxels[whole:]] = True
     return np.flatnonzero(held)

@@ -1,26 +1,35 @@
 """What the fleet itself costs: many cases whose work is a file of a few bytes; time a case, journal, memory, resuming.
 
-    python scripts/benchmarks/fleet.py [--cases 100000] [--workers 1] [--folder DIR]
+    sh scripts/benchmarks/run.sh fleet
 
-Prints one JSON object. The work writes its file without fsync, so that the fleet is measured and not the disk.
+The work writes its file without fsync, so that the fleet is measured and not the disk.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import measurement
+from measurement import Measure
+
 from volseg.fleet.crew import Crew, Serial
 from volseg.fleet.job import Do, Facts, Job, Place
 from volseg.fleet.journal import History, Journal
 from volseg.fleet.processes import Processes
 from volseg.fleet.run import run_jobs
+
+MEASURES = [
+    Measure("case_ms", "A case", "ms", 3),
+    Measure("journal_bytes", "Journal a case", "bytes", 0),
+    Measure("resumed_s", "Run again, all done", "s", 2),
+    Measure("early_mib", "Memory after a tenth", "MiB", 0),
+    Measure("late_mib", "at the end", "MiB", 0),
+    Measure("resumed_mib", "after the second run", "MiB", 0),
+]
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ def resident_mb() -> float:
     return pages * 4096 / 2**20
 
 
-def measure(folder: Path, cases: int, workers: int) -> dict[str, object]:
+def measure(folder: Path, cases: int, workers: int) -> dict[str, float]:
     """One run, and one that finds everything done."""
     image = folder / "image"
     image.write_bytes(b"image")
@@ -61,36 +70,41 @@ def measure(folder: Path, cases: int, workers: int) -> dict[str, object]:
         if done % max(1, cases // 10) == 0:
             memory.append(round(resident_mb(), 1))
 
-    seconds = []
+    seconds: list[float] = []
+    ends: list[float] = []
     path = folder / "journal.jsonl"
     for _ in range(2):
         began = time.perf_counter()
         with Journal(path) as journal:
             crew: Crew = Serial() if workers == 1 else Processes(workers)
-            tally = run_jobs(Nothing(), jobs(), crew=crew, journal=journal, history=History([path]), progress=watch)
+            run_jobs(Nothing(), jobs(), crew=crew, journal=journal, history=History([path]), progress=watch)
         seconds.append(time.perf_counter() - began)
+        ends.append(resident_mb())
     return {
-        "cases": cases,
-        "workers": workers,
-        "overhead_ms_per_case": round(1000 * seconds[0] / cases, 4),
-        "journal_bytes_per_case": round(path.stat().st_size / cases, 1),
-        "resident_mb_at_each_tenth": memory,
-        "resumed_s": round(seconds[1], 2),
-        "resumed_done_before": tally.before,
-        "resident_mb_after_resuming": round(resident_mb(), 1),
+        "case_ms": 1000 * seconds[0] / cases,
+        "journal_bytes": path.stat().st_size / cases,
+        "resumed_s": seconds[1],
+        "early_mib": memory[0],
+        "late_mib": ends[0],
+        "resumed_mib": ends[1],
     }
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Parse, measure, write."""
+    parser = measurement.options("fleet", __doc__)
     parser.add_argument("--cases", type=int, default=100_000)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1])
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        json.dump(measure(Path(folder), given.cases, given.workers), sys.stdout, indent=1)
-        sys.stdout.write("\n")
+    cases, machine = 500 if given.quick else given.cases, measurement.machine()
+    given.output.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for workers in given.workers:
+        with tempfile.TemporaryDirectory(dir=given.output) as folder:
+            found[f"{workers} worker{'s' if workers > 1 else ''}"] = [measure(Path(folder), cases, workers)]
+    table = measurement.table(f"{cases:,} cases", MEASURES, found, way="")
+    versions = measurement.versions("volseg")
+    measurement.write(measurement.result("fleet", [table], quick=given.quick, machine=machine, versions=versions))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a prediction costs, file in and file out, beside MONAI's default pipeline and nnU-Net's predictor.
 
-    python scripts/benchmarks/inference.py -o data/inference_benchmark --nnunet-python data/nnunet/bin/python
+    sh scripts/benchmarks/run.sh inference
 
 One network of random weights, one volume, one window and overlap for all: a NIfTI file is read, brought to the network,
 segmented and written as a NIfTI file. Each way is a process of its own, so its peak is that of the whole program, and
@@ -22,16 +22,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import measurement
 import numpy as np
+from measurement import CPU, PEAK, WALL, Measure, Values
 
 WAYS = (
     "volseg torch",
@@ -43,12 +43,8 @@ WAYS = (
     "nnunet",
 )
 CHANNELS = 3
-
-
-def tell(line: str) -> None:
-    """Write one line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+ADDED = Measure("added_mib", "of it added by the case", "MiB", 0)
+READY = Measure("ready_s", "Ready", "s", 1, compared=False)
 
 
 # --- one way, in a process of its own: no import of volseg or MONAI before it is known which way it is
@@ -275,78 +271,75 @@ def labels_of(out: Path) -> np.ndarray[Any, Any]:
     return voxels.astype(np.uint8)
 
 
+def ways(options: argparse.Namespace) -> dict[str, Callable[[], Values]]:
+    """What each way is timed at, a process of its own."""
+
+    def timed(way: str) -> Callable[[], Values]:
+        def once() -> Values:
+            python = options.nnunet_python or measurement.peer("nnunet") if way == "nnunet" else sys.executable
+            command = [str(python), __file__, "-o", str(options.output), "--one", way]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise measurement.LeftOut((done.stderr.strip().splitlines() or ["no message"])[-1])
+            found = json.loads((options.output / way.replace(" ", "_") / "result.json").read_text())
+            if "skipped" in found:
+                raise measurement.LeftOut(found["skipped"])
+            return dict(found)
+
+        return once
+
+    return {way: timed(way) for way in WAYS if way not in options.leave_out}
+
+
+def agreement(folder: Path, names: list[str]) -> dict[str, dict[str, str]]:
+    """Voxels whose label differs from volseg's torch engine, and the largest difference of logits."""
+    first = folder / WAYS[0].replace(" ", "_")
+    plain, logits = labels_of(first), np.load(first / "logits.npy", mmap_mode="r")
+    facts = {WAYS[0]: {"Logits that differ by": f"(largest {float(np.abs(logits).max()):.1f})"}}
+    for way in names:
+        if way != WAYS[0]:
+            out = folder / way.replace(" ", "_")
+            apart = float(np.abs(np.load(out / "logits.npy", mmap_mode="r") - logits).max())
+            differing = float(np.mean(labels_of(out) != plain))
+            facts[way] = {"Labels that differ": f"{differing:.1e}", "Logits that differ by": f"{apart:.1e}"}
+    return facts
+
+
 def main() -> None:
-    """Parse, run the rounds and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for what is written")
+    """Parse, run the rounds and write."""
+    parser = measurement.options("inference", __doc__)
     parser.add_argument("--image", type=Path, help="a NIfTI volume; a scan of the phantom otherwise")
-    parser.add_argument("--shape", type=int, nargs=3, default=[192, 192, 96], help="the phantom is enlarged to")
+    parser.add_argument("--shape", type=int, nargs=3, default=[160, 160, 96], help="the phantom is enlarged to")
     parser.add_argument("--window", type=int, nargs=3, default=[64, 64, 64])
     parser.add_argument("--network", choices=("dynunet", "unetr"), default="dynunet")
     parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--width", type=int, default=16, help="channels of the network's first stage")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--nnunet-python", type=Path, help="python of an environment with nnunetv2")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--nnunet-python", type=Path, help="of an environment with nnunetv2; data/peers/nnunet's")
     parser.add_argument("--leave-out", action="append", default=[], choices=WAYS[1:])
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         run_one(options.one, options.output)
         return
-    settings = prepare(options)
-    results: dict[str, list[dict[str, float]]] = {}
-    skipped = dict.fromkeys(options.leave_out, "left out")
-    if options.nnunet_python is None:
-        skipped["nnunet"] = "no --nnunet-python"
-    for number in range(options.rounds):
-        ways = [way for way in WAYS if way not in skipped]
-        for way in ways if number % 2 == 0 else ways[::-1]:
-            python = options.nnunet_python if way == "nnunet" else sys.executable
-            command = [str(python), __file__, "-o", str(options.output), "--one", way]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                skipped[way] = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                continue
-            found = json.loads((options.output / way.replace(" ", "_") / "result.json").read_text())
-            if "skipped" in found:
-                skipped[way] = found["skipped"]
-            else:
-                results.setdefault(way, []).append(found)
-                tell(
-                    f"round {number + 1}: {way}: {found['wall_s']:.1f} s, {found['peak_mib']:.0f} MiB, "
-                    f"ready {found.get('ready_s', 0):.1f} s"
-                )
-    first = options.output / WAYS[0].replace(" ", "_")
-    plain, logits = labels_of(first), np.load(first / "logits.npy", mmap_mode="r")
+    if options.quick:
+        options.shape, options.window, options.width, options.rounds = [64, 64, 48], [32, 32, 32], 4, 1
+    machine, settings = measurement.machine(), prepare(options)
+    found, left_out = measurement.paired(ways(options), rounds=options.rounds)
+    left_out |= dict.fromkeys(options.leave_out, "not asked for")
     shape, window = (" x ".join(map(str, sizes)) for sizes in (settings["shape"], options.window))
-    tell(
-        f"\nVolume {shape}, window {window}, overlap {options.overlap}, {options.network} with "
-        f"{settings['parameters'] / 1e6:.1f} million weights; {options.rounds} rounds; {os.cpu_count()} cores, "
-        f"{platform.machine()}; the largest logit is {float(np.abs(logits).max()):.1f}\n"
+    title = (
+        f"Volume {shape}, window {window}, overlap {options.overlap}, {options.network} with "
+        f"{settings['parameters'] / 1e6:.1f} million weights"
     )
-    tell(
-        "| Way | Wall (s) | CPU (s) | Peak memory (MiB) | of it added by the case "
-        "| Wall, CPU, peak, added of it / volseg torch | Labels that differ |"
+    facts = agreement(options.output, list(found))
+    table = measurement.table(
+        title, [WALL, CPU, PEAK, ADDED, READY], found, reference=WAYS[0], facts=facts, left_out=left_out
     )
-    tell("| --- | --- | --- | --- | --- | --- | --- |")
-    for way, rounds in results.items():
-        names = ("wall_s", "cpu_s", "peak_mib", "added_mib")
-        medians = {name: statistics.median(one[name] for one in rounds) for name in names}
-        ratios = {
-            name: statistics.median(a[name] / b[name] for a, b in zip(rounds, results[WAYS[0]], strict=False))
-            for name in names
-        }
-        out = options.output / way.replace(" ", "_")
-        apart = float(np.abs(np.load(out / "logits.npy", mmap_mode="r") - logits).max())
-        differing = float(np.mean(labels_of(out) != plain))
-        tell(
-            f"| {way} | {medians['wall_s']:.1f} | {medians['cpu_s']:.1f} | {medians['peak_mib']:.0f} "
-            f"| {medians['added_mib']:.0f} "
-            f"| {ratios['wall_s']:.2f}, {ratios['cpu_s']:.2f}, {ratios['peak_mib']:.2f}, {ratios['added_mib']:.2f} "
-            f"| {differing:.1e} (logits {apart:.1e}) |"
-        )
-    for way, reason in skipped.items():
-        tell(f"\n{way}: {reason}")
+    versions = measurement.versions("volseg", "torch", "monai", "openvino", "numpy")
+    if "nnunet" in found and not options.nnunet_python:
+        versions |= measurement.versions("nnunetv2", python=measurement.peer("nnunet"))
+    measurement.write(measurement.result("inference", [table], quick=options.quick, machine=machine, versions=versions))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A random crop with its label for training: volseg's ways of keeping cases beside MONAI's, paired in one run.
 
-    python scripts/benchmarks/loading.py -o data/loading_benchmark
+    sh scripts/benchmarks/run.sh loading
 
 Four synthetic volumes with three overlapping organs. The methods take crops in turn, over several rounds; the time is
 CPU time of one thread, apart from the line of a disk whose pages the system has dropped, which is time on the wall.
@@ -9,22 +9,22 @@ Memory is what preparing the cases and twenty crops add to the resident memory, 
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import multiprocessing.connection
 import os
 import statistics
-import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import measurement
 import numpy as np
 import torch
+from measurement import Measure
 from monai import transforms as mt
 from monai.data import CacheDataset, Dataset, PersistentDataset
 
@@ -39,6 +39,13 @@ SPACING_MM = (1.5, 1.5, 3.0)
 ROI = (96, 96, 96)
 CASES = 4
 LABELS = LabelTable.overlapping(["large_bowel", "small_bowel", "stomach"])
+
+OURS = "volseg, memory"
+MEASURES = [
+    Measure("ms", "Time of a crop", "ms", 1),
+    Measure("peak", "Peak memory", "MiB", 0, compared=False),
+    Measure("kept", "Kept in memory", "MiB", 0, compared=False),
+]
 
 Crop = Callable[[int], Any]  # of a case, by number
 
@@ -88,7 +95,7 @@ def methods(cohort: Cohort, folder: Path) -> dict[str, Callable[[], Crop]]:
     """What prepares the cases of each method and gives its crop."""
     cases = [{**item, "image": item["image"][0]} for item in cohort.datalist("labelled")]
     return {
-        "volseg, memory": lambda: by_volseg(cohort, "memory", folder),
+        OURS: lambda: by_volseg(cohort, "memory", folder),
         "volseg, disk": lambda: by_volseg(cohort, "disk", folder),
         "MONAI CacheDataset": lambda: CacheDataset(cases, monai_steps(), progress=False).__getitem__,
         "MONAI PersistentDataset": lambda: PersistentDataset(cases, monai_steps(), folder / "monai").__getitem__,
@@ -137,8 +144,8 @@ def peak_mib(prepare: Callable[[], Crop], count: int) -> dict[str, float]:
     return found
 
 
-def benchmark(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Median time, median ratio to volseg's memory and memory of each method."""
+def benchmark(folder: Path, rounds: int) -> tuple[dict[str, Any], str]:
+    """The table of all methods, and what disks have to do with it."""
     cohort, cache = write_cohort(folder / "cohort"), folder / "cache"
     prepared = methods(cohort, cache)
     crops = {name: prepare() for name, prepare in prepared.items()}
@@ -156,17 +163,17 @@ def benchmark(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
         dropped(cache)
         cold.append(crops_ms(lambda _, case=number % CASES: crops["volseg, disk"](case), 1, time.perf_counter))
     crops.clear()
-    result = {}
-    for name, prepare in prepared.items():
-        ratios = [own / first for own, first in zip(times[name], times["volseg, memory"], strict=True)]
-        memory = peak_mib(prepare, 4 if name == "NIfTI files" else 20)
-        result[name] = {"ms": statistics.median(times[name]), "ratio": statistics.median(ratios), **memory}
-    result["volseg, disk, pages dropped"] = {"ms": statistics.median(cold)}
-    sizes = {"volseg": [*cache.glob("[!m]*/case*")], "MONAI": [*(cache / "monai").glob("*")]}
-    for name, paths in sizes.items():
-        total = sum(file.stat().st_size for path in paths for file in files_of(path))
-        result[f"{name}, files of a case"] = {"mib": total / CASES / 2**20}
-    return result
+    memory = {name: peak_mib(prepare, 4 if name == "NIfTI files" else 20) for name, prepare in prepared.items()}
+    found = {name: [{"ms": ms, **memory[name]} for ms in each] for name, each in times.items()}
+    sizes = {}
+    for name, paths in {"volseg": [*cache.glob("[!m]*/case*")], "MONAI": [*(cache / "monai").glob("*")]}.items():
+        sizes[name] = sum(file.stat().st_size for path in paths for file in files_of(path)) / CASES / 2**20
+    note = (
+        f"With the pages dropped before each crop, a crop from volseg's files takes {statistics.median(cold):.0f} ms "
+        f"on the wall. On disk a case takes {sizes['volseg']:.0f} MiB, as MONAI's PersistentDataset writes it "
+        f"{sizes['MONAI']:.0f} MiB."
+    )
+    return measurement.table("A crop with its label", MEASURES, found, way="Method", reference=OURS), note
 
 
 def files_of(path: Path) -> Iterator[Path]:
@@ -174,41 +181,21 @@ def files_of(path: Path) -> Iterator[Path]:
     yield from [path] if path.is_file() else path.iterdir()
 
 
-def as_markdown(result: Mapping[str, Mapping[str, float]]) -> str:
-    """The table of docs/BENCHMARKS.md."""
-    lines = ["| Method | Time of a crop (ms) | Times volseg's, memory | Peak memory (MiB) | Kept in memory (MiB) |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    for name, values in result.items():
-        if "ratio" in values:
-            ratio = "" if name == "volseg, memory" else f"{values['ratio']:.1f}"
-            cells = (f"{values['ms']:.1f}", ratio, f"{values['peak']:.0f}", f"{values['kept']:.0f}")
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-    cold = result["volseg, disk, pages dropped"]["ms"]
-    files = {name: values["mib"] for name, values in result.items() if "mib" in values}
-    lines += [
-        "",
-        f"With the pages dropped before each crop, a crop from volseg's files takes {cold:.0f} ms on the wall. On disk "
-        f"a case takes {files['volseg, files of a case']:.0f} MiB, as MONAI's PersistentDataset writes it "
-        f"{files['MONAI, files of a case']:.0f} MiB.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for loading.json and loading.md")
+    parser = measurement.options("loading", __doc__)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    machine = measurement.machine()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.output) as folder:
-        result = benchmark(Path(folder), options.rounds)
-    (options.output / "loading.json").write_text(json.dumps(result, indent=1) + "\n")
-    text = as_markdown(result)
-    (options.output / "loading.md").write_text(text)
-    sys.stdout.write(text)
+        table, note = benchmark(Path(folder), 1 if options.quick else options.rounds)
+    versions = measurement.versions("volseg", "numpy", "torch", "monai", "nibabel")
+    measurement.write(
+        measurement.result("loading", [table], quick=options.quick, machine=machine, versions=versions, notes=[note])
+    )
 
 
 if __name__ == "__main__":

@@ -1,26 +1,25 @@
 """Dice + HD95 + surface Dice of three organs: volseg beside MONAI, surface-distance and scipy, paired in one run.
 
-    python scripts/benchmarks/metrics.py -o data/metrics_benchmark --surface-distance SITE_PACKAGES
+    sh scripts/benchmarks/run.sh metrics
 
-surface-distance is no dependency: install it into an environment of its own, `pip install surface-distance`, and name
-that environment's site-packages; without the option, its lines are left out. Single-thread CPU time, the methods in
-turn, several rounds, the lowest of each; peak memory is of one call in a fresh fork.
+surface-distance is no dependency and comes from an environment of its own, which run.sh makes; without it, its lines
+are left out. Single-thread CPU time, the methods in turn; peak memory is of one call in a fresh fork.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
-import os
-import platform
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import measurement
 import numpy as np
+from measurement import Measure
 
 from volseg.metrics.overlap import dice
 from volseg.metrics.surface import bounding_box, surface_distances
@@ -167,31 +166,46 @@ def peak_mib(method: Callable[[Masks, Masks], Values], masks: tuple[Masks, Masks
     return peak
 
 
-def benchmark(masks: tuple[Masks, Masks], methods: dict[str, Callable[[Masks, Masks], Values]], rounds: int) -> dict:
-    """Values, times and memory of each method on one pair of predictions and references."""
+CPU = Measure("cpu_ms", "CPU time", "ms", 1)
+PEAK = Measure("peak_mib", "Peak memory", "MiB", 0, compared=False)
+# The readings of HD95 differ: a method is compared with volseg's of the same definition.
+OURS = {"MONAI": "volseg", "scipy distance transform": "volseg", "surface-distance": "volseg, surfel reading"}
+
+
+def timed(
+    method: Callable[[Masks, Masks], Values], masks: tuple[Masks, Masks], memory: float | None
+) -> dict[str, float]:
+    """One call."""
+    start = time.process_time()
+    method(*masks)
+    found = {"cpu_ms": 1000 * (time.process_time() - start)}
+    return found if memory is None else found | {"peak_mib": memory}
+
+
+def benchmark(
+    title: str, masks: tuple[Masks, Masks], methods: dict[str, Callable[[Masks, Masks], Values]], rounds: int
+) -> tuple[dict, str]:
+    """The table of one pair of predictions and references, and how far the values differ."""
     memory = {name: peak_mib(method, masks) for name, method in methods.items()}
     values = {name: method(*masks) for name, method in methods.items()}  # warm, too
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
-    for _ in range(rounds):
-        for name, method in methods.items():
-            start = time.process_time()
-            method(*masks)
-            seconds[name].append(time.process_time() - start)
-    return {
-        name: {
-            "cpu_s": min(seconds[name]),
-            "cpu_s_median": float(np.median(seconds[name])),
-            "peak_mib": memory[name],
-            "dice_hd95_mm_surface_dice": values[name],
-        }
-        for name in methods
-    }
+    ways = {name: partial(timed, method, masks, memory[name]) for name, method in methods.items()}
+    found, _ = measurement.paired(ways, rounds=rounds)
+    distances = {name: {"HD95 (mm)": ", ".join(f"{one[1]:.2f}" for one in values[name])} for name in methods}
+    stated = "; ".join(f"{pair} {value:.1g}" for pair, value in differences(values, masks).items())
+    table = measurement.table(
+        title,
+        [CPU, PEAK],
+        found,
+        way="Method",
+        reference={name: OURS[name] for name in OURS if name in found},
+        facts=distances,
+    )
+    return table, f"{title}: largest relative difference in any of the nine values: {stated}."
 
 
-def differences(result: dict, masks: tuple[Masks, Masks]) -> dict[str, float]:
+def differences(found: dict[str, Values], masks: tuple[Masks, Masks]) -> dict[str, float]:
     """The largest relative difference in any of the nine values between methods of one definition."""
-    values = {name: found["dice_hd95_mm_surface_dice"] for name, found in result.items()}
-    values["MONAI, percentile in double"] = by_monai_in_double(*masks)
+    values: dict[str, Any] = {**found, "MONAI, percentile in double": by_monai_in_double(*masks)}
     pairs = [
         ("volseg", "scipy distance transform"),
         ("volseg", "MONAI"),
@@ -205,40 +219,15 @@ def differences(result: dict, masks: tuple[Masks, Masks]) -> dict[str, float]:
     }
 
 
-def ratios(result: dict) -> dict[str, float]:
-    """How many times the CPU time of volseg's reading of the same definition a method takes."""
-    pairs = {"MONAI": "volseg", "scipy distance transform": "volseg", "surface-distance": "volseg, surfel reading"}
-    return {name: result[name]["cpu_s"] / result[ours]["cpu_s"] for name, ours in pairs.items() if name in result}
-
-
-def as_markdown(report: dict) -> str:
-    """The tables of docs/BENCHMARKS.md."""
-    lines = []
-    for case in report["cases"].values():
-        lines += [f"**{case['title']}**", ""]
-        lines += ["| Method | CPU time (ms) | Times volseg's, same definition | Peak memory (MiB) | HD95 (mm) |"]
-        lines += ["| --- | --- | --- | --- | --- |"]
-        for method, found in case["methods"].items():
-            distances = ", ".join(f"{values[1]:.2f}" for values in found["dice_hd95_mm_surface_dice"])
-            memory = "–" if found["peak_mib"] is None else f"{found['peak_mib']:.0f}"
-            ratio = case["times_of_the_same_definition"].get(method)
-            times = "" if ratio is None else f"{ratio:.1f}"
-            lines += [f"| {method} | {1000 * found['cpu_s']:.1f} | {times} | {memory} | {distances} |"]
-        stated = "; ".join(f"{title} {value:.1g}" for title, value in case["largest_relative_difference"].items())
-        lines += ["", f"Largest relative difference in any of the nine values: {stated}.", ""]
-    return "\n".join(lines)
-
-
 def main() -> None:
-    """Parse, run, write `metrics.json` and `metrics.md`."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for metrics.json and metrics.md")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--surface-distance", type=Path, help="site-packages that hold surface-distance")
+    """Parse, run, write."""
+    parser = measurement.options("metrics", __doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--surface-distance", type=Path, help="site-packages that hold it; those of data/peers/metrics")
     options = parser.parse_args()
+    machine = measurement.machine()
     warnings.simplefilter("ignore")  # the peers' own affairs
-    import monai
-    import monai.metrics  # imported before any clock runs
+    import monai.metrics  # noqa: F401 - imported before any clock runs
     import torch
 
     torch.set_num_threads(1)
@@ -248,38 +237,34 @@ def main() -> None:
         "MONAI": by_monai,
         "scipy distance transform": by_scipy,
     }
-    if options.surface_distance:
-        sys.path.append(str(options.surface_distance))  # at the end: numpy and scipy stay this environment's
+    packages = options.surface_distance or next(
+        (measurement.ROOT / "data" / "peers" / "metrics").glob("lib/python*/site-packages"), None
+    )
+    left_out = {}
+    if packages:
+        sys.path.append(str(packages))  # at the end: numpy and scipy stay this environment's
+    try:
         import surface_distance.metrics  # noqa: F401 - likewise
 
         methods["surface-distance"] = by_surface_distance
-    cases = {"good": ("Good predictions", good()), "poor": ("Poor predictions, with far islands", poor())}
-    report = {
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "torch": torch.__version__,
-            "monai": monai.__version__,
-        },
-        "grid": {"shape": SHAPE, "spacing_mm": SPACING_MM, "tolerance_mm": TOLERANCE_MM},
-        "rounds": options.rounds,
-        "cases": {},
-    }
-    for name, (title, masks) in cases.items():
-        result = benchmark(masks, methods, options.rounds)
-        report["cases"][name] = {
-            "title": title,
-            "reference_voxels": [int(mask.sum()) for mask in masks[1]],
-            "methods": result,
-            "largest_relative_difference": differences(result, masks),
-            "times_of_the_same_definition": ratios(result),
-        }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "metrics.json").write_text(json.dumps(report, indent=1) + "\n")
-    text = as_markdown(report)
-    (options.output / "metrics.md").write_text(text)
-    sys.stdout.write(text)
+    except ImportError:
+        left_out["surface-distance"] = "not installed"
+    cases = {"Good predictions": good, "Poor predictions, with far islands": poor}
+    if options.quick:
+        del cases["Poor predictions, with far islands"]
+    found = [benchmark(title, make(), methods, 1 if options.quick else options.rounds) for title, make in cases.items()]
+    tables = [{**table, "left_out": left_out} for table, _ in found]
+    versions = measurement.versions("volseg", "numpy", "scipy", "torch", "monai", "surface-distance")
+    measurement.write(
+        measurement.result(
+            "metrics",
+            tables,
+            quick=options.quick,
+            machine=machine,
+            versions=versions,
+            notes=[note for _, note in found],
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,296 @@
+"""The same minutes of training for each: the bundles of volseg, nnU-Net v2, and MONAI's plain recipe; scored alike.
+
+    sh scripts/benchmarks/run.sh accuracy --minutes 20 40
+
+Fold 0 of the hippocampus cohort. What a budget counts is training, from the first step to the last, with the
+validations that a recipe makes on the way; preparing data does not count. Everyone hands in the weights of the last
+step, never a choice made on the held-out cases; these are predicted on their native grids and scored by
+`volseg evaluate`.
+
+- volseg: the recipe of networks.py, whose schedule ends with the minutes, by an epoch of trial.
+- nnU-Net: 3d_fullres with the plans that it makes, its own augmentation, loss, optimizer and polynomial schedule, which
+  ends with the minutes by a trial; mirror images at prediction, as it does by default. See nnunet_trainer/.
+- MONAI: zoo.py, with the zoo's learning rate of 1e-4 and with 1e-3; it has no schedule and stops when the time is over.
+
+What is finished is not done again, so the command can be repeated, and minutes or competitors added.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import measurement
+import networks
+from measurement import Measure, tell
+from nnunet import NnUNet, schedule
+
+BUNDLES = tuple(networks.NETWORKS)
+RATES = {"MONAI zoo 1e-4": 1e-4, "MONAI zoo 1e-3": 1e-3}
+NNUNET = "nnU-Net v2"
+COMPETITORS = (*BUNDLES, NNUNET, *RATES)
+TOLERANCE_MM = 1.0  # of surface Dice: a voxel
+MINUTES = Measure("minutes", "Minutes of training", "", 1, compared=False)
+MILLIONS = Measure("million_parameters", "Million weights", "", 1, compared=False)
+DICE = Measure("dice", "Dice", "", 3, compared=False)
+SURFACE = Measure("surface_dice", f"Surface Dice at {TOLERANCE_MM:g} mm", "", 3, compared=False)
+
+Facts = dict[str, Any]
+
+
+def volseg(*words: str | Path) -> None:
+    """A command of volseg, shown as it runs."""
+    subprocess.run([Path(sys.executable).with_name("volseg"), *map(str, words)], check=True)
+
+
+# --- the competitors: train for the minutes, write predictions, say how it went
+
+
+def with_volseg(name: str, cohort: Path, place: Path, *, minutes: float, device: str, runs: Path | None) -> Facts:
+    """A bundle; what its run folder holds is gone on with, and a training of networks.py is taken as it is."""
+    bundle, settings = networks.NETWORKS[name]
+    job = networks.Job(name, bundle, {**settings, "device": device})
+    if runs is None or not trained_before(runs, name, minutes=minutes, cohort=cohort):
+        runs = place / "runs"
+        runs.mkdir(parents=True, exist_ok=True)
+    run = networks.run(job, cohort, runs, minutes=minutes)
+    content = networks.read(run)
+    final = place / "final" / f"{name}.pt"
+    write_final(run, final)
+    folder = measurement.ROOT / "bundles" / bundle
+    target = place / "predictions" / name
+    shutil.rmtree(target, ignore_errors=True)
+    volseg("predict", folder, cohort, "--part", "validation", "--checkpoint", final, "--device", device, "-o", target)
+    return {
+        "minutes": content["history"][-1]["elapsed_s"] / 60,
+        "million_parameters": content["network"]["parameters"] / 1e6,
+        "steps": content["timing"]["iterations"],
+        "settings": f"{len(content['history'])} epochs",
+    }
+
+
+def trained_before(runs: Path, name: str, *, minutes: float, cohort: Path) -> bool:
+    """Whether a finished training of networks.py is there, for as many minutes on the same cohort."""
+    plan, content = runs / f"{name}.json", networks.read(runs / name)
+    if not plan.is_file() or content.get("status") != "finished":
+        return False
+    same = Path(content["cohort"]["folder"]).resolve() == cohort
+    return same and json.loads(plan.read_text())["minutes"] == minutes
+
+
+def write_final(run: Path, path: Path) -> None:
+    """The weights of the last step as a checkpoint, from what a training leaves to go on from."""
+    import torch
+
+    last = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
+    recipe = torch.load(run / "model.pt", map_location="cpu", weights_only=True)["recipe"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": last["network"], "recipe": recipe}, path)
+
+
+def with_nnunet(cohort: Path, place: Path, *, minutes: float, device: str) -> Facts:
+    """nnU-Net."""
+    peer = NnUNet(place.parent / "nnunet", device)
+    peer.prepare(cohort)
+    workers, iteration_s = peer.faster()
+    epochs, iterations = schedule(60 * minutes, iteration_s)
+    facts = peer.train(epochs=epochs, iterations=iterations, predict=True, workers=workers)
+    target = place / "predictions" / folder_of(NNUNET)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for path in peer.predictions.glob("*.nii.gz"):
+        shutil.copy(path, target / path.name)
+    patch = " x ".join(map(str, facts["patch"]))
+    return {
+        "minutes": facts["seconds"] / 60,
+        "million_parameters": facts["parameters"] / 1e6,
+        "steps": len(facts["steps_s"]),
+        "settings": f"{epochs} epochs of {iterations}, batch {facts['batch_size']}, window {patch}, "
+        f"{workers} augmenting process{'es' if workers > 1 else ''}",
+    }
+
+
+def with_monai(name: str, cohort: Path, place: Path, *, minutes: float, device: str) -> Facts:
+    """MONAI's plain recipe."""
+    folder = place / "monai" / folder_of(name)
+    shutil.rmtree(folder, ignore_errors=True)
+    words = ["--minutes", str(minutes), "--rate", str(RATES[name]), "--device", device, "--predict"]
+    workers = "0" if device == "cpu" else "4"
+    script = Path(__file__).with_name("zoo.py")
+    subprocess.run([sys.executable, script, cohort, folder, *words, "--workers", workers], check=True)
+    target = place / "predictions" / folder_of(name)
+    shutil.rmtree(target, ignore_errors=True)
+    (folder / "predictions").rename(target)
+    facts = json.loads((folder / "result.json").read_text())
+    return {
+        "minutes": facts["seconds"] / 60,
+        "million_parameters": facts["parameters"] / 1e6,
+        "steps": len(facts["steps_s"]),
+        "settings": f"batch {facts['batch_size']}, window {' x '.join(map(str, facts['patch']))}",
+    }
+
+
+def folder_of(name: str) -> str:
+    """A name as a folder's.
+
+    >>> folder_of("nnU-Net v2")
+    'nnU-Net_v2'
+    """
+    return name.replace(" ", "_")
+
+
+def way(name: str, runs: Path | None) -> Callable[..., Facts]:
+    """What trains and predicts for a competitor."""
+    if name == NNUNET:
+        return with_nnunet
+    if name in RATES:
+        return partial(with_monai, name)
+    return partial(with_volseg, name, runs=runs)
+
+
+# --- scores
+
+
+def scored(name: str, cohort: Path, place: Path) -> Facts:
+    """Dice and surface Dice of the predictions with intervals, and those of each region."""
+    report = place / "reports" / folder_of(name)
+    words = ["--part", "validation", "-o", report, "--no-html", "--title", name, "--tolerance-mm", str(TOLERANCE_MM)]
+    volseg("evaluate", place / "predictions" / folder_of(name), cohort, *words)
+    content = json.loads((report / "summary.json").read_text())
+    if content["cases"]["failed"]:
+        raise RuntimeError(f"{content['cases']['failed']} predictions could not be scored; see {report}")
+    means = content["mean_of_regions"]
+    return {
+        **{metric: means[metric]["mean"] for metric in ("dice", "surface_dice")},
+        "intervals": {metric: means[metric]["interval"] for metric in ("dice", "surface_dice")},
+        "regions": {region: values["dice"]["mean"] for region, values in content["regions"].items()},
+    }
+
+
+def compete(name: str, cohort: Path, place: Path, *, minutes: float, device: str, runs: Path | None) -> Facts:
+    """One competitor, or what it came to before."""
+    record = place / f"{folder_of(name)}.json"
+    if record.is_file():
+        tell(f"{name}, {minutes:g} minutes: finished before")
+        done: Facts = json.loads(record.read_text())
+        return done
+    tell(f"\n== {name}, {minutes:g} minutes")
+    facts = way(name, runs)(cohort, place, minutes=minutes, device=device)
+    facts |= scored(name, cohort, place)
+    record.write_text(json.dumps(facts) + "\n")
+    return facts
+
+
+def against(best: str, names: list[str], cohort: Path, place: Path) -> dict[str, str]:
+    """The paired differences of Dice to the best, a text for each other one; p by Holm over all pairs and regions."""
+    folders = [place / "predictions" / folder_of(name) for name in names]
+    volseg("compare", cohort, *folders, "-o", place / "comparison")
+    found: dict[str, list[str]] = {}
+    by_folder = {folder_of(name): name for name in names}
+    for one in json.loads((place / "comparison" / "comparison.json").read_text())["differences"]:
+        pair = by_folder[one["first"]], by_folder[one["second"]]
+        if best not in pair or one["mean"] is None:
+            continue
+        other, sign = (pair[0], -1) if pair[1] == best else (pair[1], 1)
+        low, high = sorted(sign * one[end] for end in ("low", "high")) if one["low"] is not None else (None, None)
+        span = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
+        p = one["p_holm"]
+        chance = "" if p is None else ", p < 0.001" if p < 0.001 else f", p {p:.3f}"
+        found.setdefault(other, []).append(f"{one['region']} {sign * one['mean']:+.3f}{span}{chance}")
+    return {name: "; ".join(parts) for name, parts in found.items()}
+
+
+def table(
+    minutes: float, found: Mapping[str, Facts], left_out: Mapping[str, str], differences: Mapping[str, str]
+) -> Any:  # noqa: ANN401 - JSON
+    """The competitors of one budget, the best first."""
+    order = sorted(found, key=lambda name: -found[name]["dice"])
+    facts = {}
+    for name in order:
+        one = found[name]
+        low, high = one["intervals"]["dice"] or (float("nan"), float("nan"))
+        near = one["intervals"]["surface_dice"] or (float("nan"), float("nan"))
+        facts[name] = {
+            "Dice, 95 % CI": f"[{low:.3f}, {high:.3f}]",
+            "Surface Dice, 95 % CI": f"[{near[0]:.3f}, {near[1]:.3f}]",
+            ", ".join(one["regions"]): ", ".join(f"{value:.3f}" for value in one["regions"].values()),
+            "Difference of Dice to the first, paired": differences.get(name, ""),
+            "Steps": f"{one['steps']:,} ({one['settings']})",
+        }
+    return measurement.table(
+        f"{minutes:g} minutes of training each",
+        [DICE, SURFACE, MINUTES, MILLIONS],
+        {
+            name: [{key: found[name][key] for key in ("dice", "surface_dice", "minutes", "million_parameters")}]
+            for name in order
+        },
+        way="Trained by",
+        facts=facts,
+        left_out=left_out,
+    )
+
+
+def main() -> None:
+    """Parse, let everyone compete for each budget, write."""
+    parser = measurement.options("accuracy", __doc__)
+    parser.add_argument("--cohort", type=Path, default=measurement.ROOT / "data" / "hippocampus")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[20.0])
+    parser.add_argument("--competitors", default=",".join(COMPETITORS), help="some of these, by commas")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--runs", type=Path, help="trainings of networks.py with the same minutes, not to be repeated")
+    given = parser.parse_args()
+    names = given.competitors.split(",")
+    if unknown := [name for name in names if name not in COMPETITORS]:
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(COMPETITORS)}")
+    machine, output, cohort = measurement.machine(), given.output.resolve(), given.cohort.resolve()
+    budgets = given.minutes
+    if given.quick:
+        from material import write_subset
+
+        output = output / "quick"
+        shutil.rmtree(output, ignore_errors=True)
+        write_subset(cohort, output / "cohort", training=8, validation=3)
+        cohort, budgets = output / "cohort", [0.2]
+    tables = []
+    for minutes in budgets:
+        place = output / f"{given.device}_{minutes:g}_minutes"
+        place.mkdir(parents=True, exist_ok=True)
+        found: dict[str, Facts] = {}
+        left_out: dict[str, str] = {}
+        for name in names:
+            try:
+                found[name] = compete(name, cohort, place, minutes=minutes, device=given.device, runs=given.runs)
+            except Exception as error:  # noqa: BLE001 - whoever fails does not stop the others, hours into the run
+                left_out[name] = (str(error).strip() or type(error).__name__).splitlines()[0]
+                tell(f"{name} failed: {error}")
+        differences = {}
+        if len(found) > 1:
+            best = max(found, key=lambda name: found[name]["dice"])
+            differences = against(best, list(found), cohort, place)
+        tables.append(table(minutes, found, left_out, differences))
+    splits = json.loads((cohort / "splits.json").read_text())[0]
+    notes = [
+        f"{len(splits['training'])} cases to train on, {len(splits['validation'])} held out; intervals by bootstrap "
+        "over cases, one seed each; paired differences with Wilcoxon's p, Holm over all pairs and regions.",
+    ]
+    versions = measurement.versions("volseg", "torch", "monai", "numpy")
+    if NNUNET in names:
+        try:
+            versions |= measurement.versions("nnunetv2", python=measurement.peer("nnunet"))
+        except measurement.LeftOut as reason:
+            tell(str(reason))
+    measurement.write(
+        measurement.result("accuracy", tables, quick=given.quick, machine=machine, versions=versions, notes=notes)
+    )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    main()

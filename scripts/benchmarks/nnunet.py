@@ -1,0 +1,110 @@
+"""nnU-Net v2 on a cohort: planned and preprocessed by its own commands, trained with a budget by `BudgetTrainer`.
+
+A cohort folder is a raw dataset of nnU-Net as it is; its folds are handed over, so that both train on the same cases.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import measurement
+
+NUMBER, NAME = "4", "Dataset004_Cohort"
+_TRAINER = Path(__file__).parent / "nnunet_trainer"
+_PROBE = 6  # iterations of a trial
+_WARM = 2  # of these not counted
+
+
+@dataclass(frozen=True)
+class NnUNet:
+    """The dataset in a working folder of its own.
+
+    Attributes:
+        place: holds nnU-Net's raw, preprocessed and results folders.
+        device: cpu or cuda.
+    """
+
+    place: Path
+    device: str = "cpu"
+
+    def prepare(self, cohort: Path) -> None:
+        """Plan and preprocess with nnU-Net's defaults, once."""
+        python = measurement.peer("nnunet")
+        done = self.place / "preprocessed" / NAME / "splits_final.json"
+        if done.is_file():
+            return
+        for name in ("raw", "preprocessed", "results"):
+            (self.place / name).mkdir(parents=True, exist_ok=True)
+        raw = self.place / "raw" / NAME
+        if not raw.exists():
+            raw.symlink_to(cohort.resolve(), target_is_directory=True)
+        words = ["-d", NUMBER, "-c", "3d_fullres", "-npfp", "2", "-np", "2", "--verify_dataset_integrity"]
+        self._run([python.with_name("nnUNetv2_plan_and_preprocess"), *words], workers=1)
+        folds = json.loads((cohort / "splits.json").read_text())
+        names = {"training": "train", "validation": "val", "train": "train", "val": "val"}
+        done.write_text(json.dumps([{names[part]: keys for part, keys in fold.items()} for fold in folds]))
+
+    def train(self, *, epochs: int, iterations: int, predict: bool, workers: int) -> dict[str, Any]:
+        """Train fold 0 anew; the contents of `steps.json`."""
+        shutil.rmtree(self.place / "results" / NAME, ignore_errors=True)
+        budget = json.dumps({"epochs": epochs, "iterations": iterations, "predict": predict})
+        program = measurement.peer("nnunet").with_name("nnUNetv2_train")
+        words = [program, NUMBER, "3d_fullres", "0", "-tr", "BudgetTrainer", "-device", self.device]
+        self._run(words, workers=workers, VOLSEG_BUDGET=budget)
+        facts: dict[str, Any] = json.loads((self._fold / "steps.json").read_text())
+        return {**facts, "workers": workers}
+
+    def faster(self) -> tuple[int, float]:
+        """The number of augmenting processes, 1 or 2, with which a trial is faster, and its seconds an iteration."""
+        trials = {}
+        for workers in (1, 2):
+            facts = self.train(epochs=1, iterations=_PROBE, predict=False, workers=workers)
+            times = [step + wait for step, wait in zip(facts["steps_s"], facts["waits_s"], strict=True)][_WARM:]
+            trials[workers] = sum(times) / len(times)
+        best = min(trials, key=lambda number: trials[number])
+        return best, trials[best]
+
+    @property
+    def predictions(self) -> Path:
+        """The held-out cases as nnU-Net's own validation writes them: native grid, mirror images, Gaussian."""
+        return self._fold / "validation"
+
+    @property
+    def _fold(self) -> Path:
+        return self.place / "results" / NAME / "BudgetTrainer__nnUNetPlans__3d_fullres" / "fold_0"
+
+    def _run(self, words: list[str | Path], *, workers: int, **more: str) -> None:
+        environment = {
+            **os.environ,
+            **{f"nnUNet_{name}": str(self.place / name) for name in ("raw", "preprocessed", "results")},
+            "nnUNet_extTrainer": str(_TRAINER),
+            "nnUNet_n_proc_DA": str(workers),
+            "nnUNet_def_n_proc": "2",
+            **more,
+        }
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        (self.place / "log.txt").write_text(done.stdout + done.stderr)
+        if done.returncode:
+            said = (done.stdout + done.stderr).strip()[-2000:]
+            raise RuntimeError(f"{' '.join(map(str, words))} ended with {done.returncode}:\n{said}")
+
+
+def schedule(seconds: float, iteration_s: float) -> tuple[int, int]:
+    """Epochs and iterations of each that end with a time: twenty steps of the learning rate where there are so many.
+
+    Half an iteration is taken off for the one of validation in each epoch.
+
+    >>> schedule(1200, 4.0)
+    (20, 14)
+    >>> schedule(10, 4.0)
+    (1, 2)
+    """
+    fitting = seconds / iteration_s
+    epochs = max(1, min(20, int(fitting / 4)))
+    return epochs, max(1, int(fitting / epochs - 0.5))

@@ -1,0 +1,163 @@
+"""Results as the tables of docs/BENCHMARKS.md, each between its markers; the prose around them stays as it is.
+
+    python scripts/benchmarks/rendering.py
+
+Results in data/benchmarks, other than those of --quick, are copied to docs/benchmarks, and the page is rendered from
+there: every published figure stands with its machine, versions, commit and rounds in the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import measurement
+
+PAGE = measurement.ROOT / "docs" / "BENCHMARKS.md"
+PUBLISHED = measurement.ROOT / "docs" / "benchmarks"
+
+
+def as_markdown(content: Mapping[str, Any]) -> str:
+    """What stands between the markers of a benchmark: where it was measured, the tables, the notes."""
+    lines = [_provenance(content), ""]
+    for table in content["tables"]:
+        lines += [f"**{table['title']}**", "", *_grid(table), ""]
+        lines += [f"Left out: {name} ({reason}).\n" for name, reason in table["left_out"].items()]
+    lines += [f"- {note}" for note in content["notes"]]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def rendered(page: str, contents: Iterable[Mapping[str, Any]]) -> str:
+    r"""A page with the part between the markers of each result written anew.
+
+    Raises:
+        ValueError: a result has no place in the page, or two.
+
+    >>> page = "a\n<!-- x table -->\nold\n<!-- end of x table -->\nb\n"
+    >>> marked(page, "x")
+    'old\n'
+    """
+    for content in contents:
+        name = content["name"]
+        marked(page, name)
+        start, end = _markers(name)
+        head, _, rest = page.partition(start)
+        page = head + start + as_markdown(content) + end + rest.partition(end)[2]
+    return page
+
+
+def marked(page: str, name: str) -> str:
+    """What stands between the markers of a benchmark.
+
+    Raises:
+        ValueError: there is not exactly one pair, in order.
+    """
+    start, end = _markers(name)
+    if page.count(start) != 1 or page.count(end) != 1 or page.index(start) > page.index(end):
+        raise ValueError(f"expected one line {start.strip()} and after it one line {end.strip()}; add them to the page")
+    return page.partition(start)[2].partition(end)[0]
+
+
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- {name} table -->\n", f"<!-- end of {name} table -->\n"
+
+
+def _provenance(content: Mapping[str, Any]) -> str:
+    machine, commit = content["machine"], content["commit"]
+    able = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
+    gpu = machine["gpu"] or "no GPU"
+    at = "" if commit is None else f" at commit {commit['id']}{' with changes' if commit['changed'] else ''}"
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    processor = f"{machine['cores']} cores of {machine['processor']}{able}"
+    memory = f"{machine['memory_gib']:.0f} GiB, {gpu}, load {machine['load']:g} before"
+    return f"`{content['command']}`, {content['measured'][:10]}{at}: {processor}, {memory}; {versions}."
+
+
+def _grid(table: Mapping[str, Any]) -> list[str]:
+    """A median a measure; the ratio to the reference, with the range of the rounds; the facts."""
+    measures = [one for one in table["measures"] if any(one["name"] in row["median"] for row in table["rows"])]
+    compared = [one for one in measures if any(row["ratio"].get(one["name"]) for row in table["rows"])]
+    facts = list(dict.fromkeys(name for row in table["rows"] for name in row["facts"]))
+    references = {row["reference"] for row in table["rows"]} - {None}
+    against = f"{references.pop()}'s" if len(references) == 1 else "volseg's"
+    header = [table["way"]]
+    header += [f"{one['title']} ({one['unit']})" if one["unit"] else one["title"] for one in measures]
+    header += [f"{one['title']}, times {against}" for one in compared]
+    lines = [_line([*header, *facts]), _line(["---"] * (len(header) + len(facts)))]
+    for row in table["rows"]:
+        cells = [row["name"]]
+        cells += [_number(row["median"].get(one["name"]), one["digits"]) for one in measures]
+        cells += [_ratio(row["ratio"].get(one["name"])) for one in compared]
+        cells += [_fact(row["facts"].get(name)) for name in facts]
+        lines.append(_line(cells))
+    if compared and table["rounds"] > 1:
+        lines += ["", f"Median of {table['rounds']} rounds; in brackets the lowest and the highest ratio of a round."]
+    return lines
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _ratio(found: Mapping[str, float] | None) -> str:
+    if not found:
+        return ""
+    digits = 2 if found["median"] < 10 else 1
+    return f"**{found['median']:.{digits}f}** [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+
+
+def _fact(value: str | float | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:g}"
+
+
+def published() -> list[dict[str, Any]]:
+    """The results that the page shows."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(PUBLISHED.glob("*.json"))]
+
+
+def take(results: Path) -> list[str]:
+    """Copy results to those that are published, and give the reasons for what was not."""
+    kept = []
+    PUBLISHED.mkdir(exist_ok=True)
+    for path in sorted(results.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("schema") != measurement.SCHEMA:
+            continue
+        if content["quick"]:
+            kept.append(f"{path.name} is of --quick and was not taken")
+        else:
+            (PUBLISHED / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    return kept
+
+
+def main() -> None:
+    """Take the results and render the page, and the figures that a result has."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--results", type=Path, default=measurement.RESULTS, help="folder of NAME.json")
+    for line in take(parser.parse_args().results):
+        measurement.tell(line)
+    contents = published()
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(rendered(page, contents), encoding="utf-8")
+    for content in contents:
+        if content["name"] == "growth":
+            from growth_figure import growth_figure
+
+            (measurement.ROOT / "docs" / "images" / "growth.svg").write_text(growth_figure(content), encoding="utf-8")
+    names = ", ".join(content["name"] for content in contents) or "nothing"
+    measurement.tell(f"rendered {names} into {PAGE.relative_to(measurement.ROOT)}")
+    unused = set(re.findall(r"^<!-- (\w+) table -->$", page, re.M)) - {content["name"] for content in contents}
+    if unused:
+        measurement.tell(f"without a published result: {', '.join(sorted(unused))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,371 @@
+"""The benchmark suite: pairing and ratios by hand, results by their schema, the page by its markers, every --help."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jsonschema
+import numpy as np
+import pytest
+
+from volseg.sources.uw_madison import UwMadison
+
+ROOT = Path(__file__).resolve().parents[1]
+HERE = ROOT / "scripts" / "benchmarks"
+sys.path.insert(0, str(HERE))
+
+import growth_figure  # noqa: E402 - the scripts are no package
+import material  # noqa: E402
+import measurement  # noqa: E402
+import nnunet  # noqa: E402
+import rendering  # noqa: E402
+from measurement import CPU, PEAK, WALL, LeftOut, Measure  # noqa: E402
+
+SCHEMA = json.loads((HERE / "result.schema.json").read_text())
+NAMES = re.findall(r'^names="(.*)"$', (HERE / "run.sh").read_text(), re.M)[0].split()
+# These run in an environment of a peer.
+OF_PEERS = {"usual_conversion.py", "budget_trainer.py"}
+
+
+def check(content: Any) -> None:
+    jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(content)
+
+
+def a_result(name: str = "startup", *, quick: bool = False) -> dict[str, Any]:
+    """Two ways in three rounds, ours 2, 4, 10 and theirs 4, 12, 15: ratios 2, 3 and 1.5."""
+    found = {
+        "ours": [
+            {"wall_s": 2.0, "peak_mib": 100.0},
+            {"wall_s": 4.0, "peak_mib": 100.0},
+            {"wall_s": 10.0, "peak_mib": 90},
+        ],
+        "theirs": [{"wall_s": 4.0}, {"wall_s": 12.0}, {"wall_s": 15.0}],
+    }
+    facts: dict[str, Any] = {"theirs": {"Note": "own plans", "Number": 3.5, "None": None}}
+    table = measurement.table(
+        "A table", [WALL, CPU, PEAK], found, reference="ours", facts=facts, left_out={"third": "not installed"}
+    )
+    return measurement.result(
+        name,
+        [table],
+        quick=quick,
+        machine=measurement.machine(),
+        versions=measurement.versions("volseg", "numpy", "no-such-package"),
+        notes=["A note."],
+    )
+
+
+# --- measuring
+
+
+def test_rounds_alternate_and_go_backwards_every_second_time():
+    called = []
+
+    def way(name, value):
+        def once():
+            called.append(name)
+            return {"wall_s": value}
+
+        return once
+
+    found, left_out = measurement.paired({"ours": way("ours", 1.0), "theirs": way("theirs", 2.0)}, rounds=3)
+    assert called == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+    assert found == {"ours": [{"wall_s": 1.0}] * 3, "theirs": [{"wall_s": 2.0}] * 3}
+    assert left_out == {}
+
+
+def test_a_way_that_cannot_go_is_left_out_with_its_reason():
+    def never():
+        raise LeftOut("this CPU has no bfloat16")
+
+    found, left_out = measurement.paired({"ours": lambda: {"wall_s": 1.0}, "theirs": never}, rounds=2)
+    assert list(found) == ["ours"]
+    assert left_out == {"theirs": "this CPU has no bfloat16"}
+
+
+def test_a_peer_that_fails_is_left_out_and_ours_is_not():
+    def fails():
+        raise RuntimeError("peer ended with 1:\na long log")
+
+    found, left_out = measurement.paired({"ours": lambda: {"wall_s": 1.0}, "theirs": fails}, rounds=2)
+    assert list(found) == ["ours"]
+    assert left_out == {"theirs": "peer ended with 1:"}
+    with pytest.raises(RuntimeError, match="peer ended"):
+        measurement.paired({"ours": fails, "theirs": lambda: {"wall_s": 1.0}}, rounds=1)
+
+
+def test_ratios_are_of_the_same_round_and_their_median():
+    # 4/2, 12/4, 15/10; the ratio of the medians would be 12/4 = 3.
+    assert measurement.ratio([4.0, 12.0, 15.0], [2.0, 4.0, 10.0]) == {"median": 2.0, "low": 1.5, "high": 3.0}
+    assert measurement.ratio([1.0], [0.0]) is None, "nothing is infinitely slower"
+
+
+def test_a_table_keeps_every_round():
+    (table,) = a_result()["tables"]
+    ours, theirs = table["rows"]
+    assert table["rounds"] == 3
+    assert theirs["values"] == {"wall_s": [4, 12, 15]}
+    assert theirs["median"] == {"wall_s": 12}
+    assert theirs["ratio"] == {"wall_s": {"median": 2, "low": 1.5, "high": 3}}
+    assert (ours["reference"], ours["ratio"], theirs["reference"]) == (None, {}, "ours")
+
+
+def test_methods_can_have_references_of_their_own():
+    found = {name: [{"wall_s": value}] for name, value in {"a": 1.0, "b": 2.0, "x": 3.0, "y": 8.0}.items()}
+    table = measurement.table("", [WALL], found, reference={"x": "a", "y": "b"})
+    assert [row["ratio"].get("wall_s", {}).get("median") for row in table["rows"]] == [None, None, 3.0, 4.0]
+
+
+def test_a_program_is_measured_with_its_children_and_without_this_process():
+    held = np.ones(200 * 2**17)  # 200 MiB here
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(3_000_000))'])"
+    values = measurement.run([sys.executable, "-c", child])
+    alone = measurement.run([sys.executable, "-c", "pass"])
+    assert values["cpu_s"] > alone["cpu_s"]
+    assert values["wall_s"] > 0
+    larger = measurement.run([sys.executable, "-c", f"b = bytearray({100 * 2**20}); b[::4096] = b[::4096]"])
+    assert larger["peak_mib"] >= 100
+    assert held.size
+
+
+def test_a_program_that_fails_says_what_it_said():
+    with pytest.raises(RuntimeError, match=r"ended with 3:\nno disk"):
+        measurement.run([sys.executable, "-c", "import sys; print('no disk'); sys.exit(3)"])
+
+
+def test_a_peer_that_is_not_installed_is_left_out():
+    with pytest.raises(LeftOut, match=r"data/peers/nobody is not there"):
+        measurement.peer("nobody")
+
+
+def test_a_schedule_fits_the_time():
+    for seconds in (1.0, 30.0, 1200.0, 36000.0):
+        for iteration_s in (0.05, 0.7, 4.0):
+            epochs, iterations = nnunet.schedule(seconds, iteration_s)
+            assert epochs >= 1
+            assert iterations >= 1
+            if seconds > 4 * iteration_s:
+                assert 0.7 * seconds <= epochs * (iterations + 0.5) * iteration_s <= seconds * 1.2
+
+
+# --- results
+
+
+def test_a_result_follows_the_schema():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    check(a_result())
+    assert "no-such-package" not in a_result()["versions"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "volseg.benchmark/0"},
+        {"tables": []},
+        {"machine": {}},
+        {"name": "Two words"},
+        {"versions": {}},
+        {"x": 1},
+    ],
+)
+def test_another_content_is_refused(change):
+    with pytest.raises(jsonschema.ValidationError):
+        check({**a_result(), **change})
+
+
+def test_numbers_that_json_does_not_know_become_null():
+    table = measurement.table("", [WALL], {"ours": [{"wall_s": float("inf")}]})
+    content = measurement.result("x", [table], quick=True, machine={}, versions={})
+    assert content["tables"][0]["rows"][0]["median"] == {"wall_s": None}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((ROOT / "docs" / "benchmarks").glob("*.json")), *sorted(measurement.RESULTS.glob("*.json"))],
+    ids=lambda path: f"{path.parent.parent.name}/{path.name}",
+)
+def test_the_results_that_are_there_follow_the_schema(path):
+    content = json.loads(path.read_text())
+    if path.parent == rendering.PUBLISHED or content.get("schema") == measurement.SCHEMA:
+        check(content)
+        assert content["name"] == path.stem
+        assert content["name"] in NAMES
+        assert not (content["quick"] and path.parent == rendering.PUBLISHED)
+
+
+# --- the page
+
+
+def test_each_benchmark_has_its_place_in_the_page():
+    page = rendering.PAGE.read_text()
+    for name in NAMES:
+        rendering.marked(page, name)
+
+
+def test_the_page_shows_the_published_results():
+    page = rendering.PAGE.read_text()
+    assert rendering.rendered(page, rendering.published()) == page, "sh scripts/benchmarks/run.sh render"
+
+
+def test_rendering_changes_what_is_between_the_markers_alone():
+    page = "Before.\n<!-- startup table -->\nold\n<!-- end of startup table -->\nAfter.\n"
+    once = rendering.rendered(page, [a_result()])
+    assert once.startswith("Before.\n<!-- startup table -->\n")
+    assert once.endswith("<!-- end of startup table -->\nAfter.\n")
+    assert "old" not in once
+    assert rendering.rendered(once, [a_result()]) == once
+    assert "| theirs | 12.00 | – | **2.00** [1.50, 3.00] | own plans | 3.5 |  |" in once
+    assert "| Way | Wall (s) | Peak memory (MiB) | Wall, times ours's | Note | Number | None |" in once
+    assert "Left out: third (not installed)." in once
+    assert "- A note." in once
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        "<!-- startup table -->\n",
+        "<!-- end of startup table -->\n<!-- startup table -->\n",
+        "<!-- startup table -->\n<!-- end of startup table -->\n" * 2,
+    ],
+)
+def test_a_page_without_one_pair_of_markers_is_refused(page):
+    with pytest.raises(ValueError, match=r"expected one line <!-- startup table -->"):
+        rendering.rendered(page, [a_result()])
+
+
+def test_only_whole_results_are_published(tmp_path, monkeypatch):
+    monkeypatch.setattr(rendering, "PUBLISHED", tmp_path / "published")
+    for name, quick in (("startup", False), ("metrics", True)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(a_result(name, quick=quick)))
+    (tmp_path / "plan.json").write_text("{}")
+    assert rendering.take(tmp_path) == ["metrics.json is of --quick and was not taken"]
+    assert [content["name"] for content in rendering.published()] == ["startup"]
+
+
+def growth() -> dict[str, Any]:
+    further = Measure("further", "CPU of a further case", "ms", 1, compared=False)
+    tables = []
+    for command in ("convert", "predict", "evaluate"):
+        for by, names in (
+            ("by number of cases", ["10 cases", "1,000 cases"]),
+            ("by size", ["16 x 16 x 16", "64 x 64 x 64"]),
+        ):
+            rows = {name: [{"wall_s": 1.0, "cpu_s": 0.02 * 8**i, "peak_mib": 150.0}] for i, name in enumerate(names)}
+            tables.append(measurement.table(f"volseg {command}, {by}", [WALL, CPU, further, PEAK], rows))
+    return measurement.result("growth", tables, quick=False, machine={}, versions={})
+
+
+def test_the_figure_shows_every_line_in_every_panel():
+    tree = ElementTree.fromstring(growth_figure.growth_figure(growth()))
+    lines = tree.findall("{*}polyline")
+    assert len(lines) == 4 * 3
+    width, height = (float(tree.attrib[side]) for side in ("width", "height"))
+    for line in lines:
+        for point in line.attrib["points"].split():
+            x, y = map(float, point.split(","))
+            assert 0 < x < width
+            assert 0 < y < height
+    assert len(tree.findall("{*}circle")) == 4 * 3 * 2
+
+
+def test_the_figure_is_that_of_the_published_result():
+    for content in rendering.published():
+        if content["name"] == "growth":
+            assert (ROOT / "docs" / "images" / "growth.svg").read_text() == growth_figure.growth_figure(content)
+
+
+# --- what is worked on
+
+
+def test_links_make_a_raw_folder_of_any_number_of_scans(tmp_path):
+    material.write_small_scans(tmp_path / "raw", scans=5, side=8, kinds=2)
+    source = UwMadison(tmp_path / "raw")
+    assert len(source.keys()) == 5
+    for number, key in enumerate(sorted(source.keys())):
+        case, (image, label) = source.load(key), material.small_volume(number % 2, 8)
+        np.testing.assert_array_equal(case.channels[0].voxels, image.voxels)
+        np.testing.assert_array_equal(case.label.voxels, label.voxels)
+
+
+def test_a_subset_is_a_cohort(tmp_path):
+    cohort = tmp_path / "cohort"
+    for part in ("imagesTr", "labelsTr"):
+        (cohort / part).mkdir(parents=True)
+    for key in ("case1", "case10", "case2", "case3"):
+        (cohort / "imagesTr" / f"{key}_0000.nii.gz").write_text(key)
+        (cohort / "labelsTr" / f"{key}.nii.gz").write_text(key)
+    (cohort / "splits.json").write_text(
+        json.dumps([{"training": ["case1", "case10"], "validation": ["case2", "case3"]}])
+    )
+    (cohort / "dataset.json").write_text('{"numTraining": 4}')
+    (cohort / "cases.csv").write_text("key\ncase1\ncase10\ncase2\ncase3\n")
+    material.write_subset(cohort, tmp_path / "part", training=1, validation=1)
+    assert sorted(path.name for path in (tmp_path / "part" / "imagesTr").iterdir()) == [
+        "case1_0000.nii.gz",
+        "case2_0000.nii.gz",
+    ]
+    assert (tmp_path / "part" / "labelsTr" / "case2.nii.gz").read_text() == "case2"
+    assert (tmp_path / "part" / "cases.csv").read_text() == "key\ncase1\ncase2\n"
+    assert json.loads((tmp_path / "part" / "splits.json").read_text()) == [
+        {"training": ["case1"], "validation": ["case2"]}
+    ]
+
+
+# --- the scripts
+
+
+def heavy(path: Path) -> bool:
+    """Whether torch or monai is imported at the top."""
+    return bool(re.search(r"^(import|from) (torch|monai)\b", path.read_text(), re.M))
+
+
+SCRIPTS = [
+    pytest.param(path, marks=pytest.mark.slow if heavy(path) else ())
+    for path in sorted(HERE.glob("*.py"))
+    if "argparse" in path.read_text() or "measurement.options" in path.read_text()
+    if path.name not in OF_PEERS | {"measurement.py"}
+]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_explains_itself(path, tmp_path):
+    done = subprocess.run(
+        [sys.executable, path, "--help"], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")
+    if path.stem in NAMES:
+        assert "--quick" in done.stdout
+
+
+def test_there_is_a_script_for_each_name():
+    for name in NAMES:
+        assert (HERE / f"{name}.py").is_file()
+        assert f"\n  {name} " in (HERE / "run.sh").read_text()
+
+
+def test_what_runs_beside_a_peer_can_be_read():
+    for name in OF_PEERS:
+        (path,) = HERE.rglob(name)
+        compile(path.read_text(), path, "exec")
+        assert "volseg" not in re.findall(r"^(?:import|from) (\w+)", path.read_text(), re.M)
+
+
+def test_an_unknown_benchmark_is_refused_before_anything_is_installed(tmp_path):
+    done = subprocess.run(["sh", HERE / "run.sh", "speed"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "there is no benchmark 'speed'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["measurement", "rendering", "nnunet", "growth_figure", "accuracy"])
+def test_the_examples_in_the_scripts_are_true(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
