@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ConfigParser
-from test_training_loop import run
 
 from volseg.errors import UsageError
 from volseg.training import rank_device
@@ -20,11 +18,11 @@ from volseg.training import rank_device
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 # One tiny network after another; what the JSON calls its width.
 TINY = {
-    "swinunetr": {"window_size": 2},
-    "unetr": {"feature_size": 4, "hidden_size": 24, "mlp_dim": 24, "num_heads": 2},
-    "unet": {"width": 4},
-    "dense_unet": {"growth_rate": 4},
-    "segformer": {},
+    "swinunetr": ("--window_size", "2"),
+    "unetr": ("--feature_size", "4", "--hidden_size", "24", "--mlp_dim", "24", "--num_heads", "2"),
+    "unet": ("--width", "4"),
+    "dense_unet": ("--growth_rate", "4"),
+    "segformer": (),
 }
 BATCH_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 ROI = {name: [32, 32, 16] for name in TINY} | {"swinunetr": [64, 32, 32]}
@@ -40,35 +38,22 @@ def cohort(tiny_cohort, tmp_path_factory):
     return folder
 
 
-def settings(name, cohort, output_dir):
-    return {
-        **{"dataset_dir": str(cohort), "output_dir": str(output_dir), "max_epochs": 2, "val_interval": 1},
-        **{"roi_size": ROI[name], "crops_per_case": 1, "precision": "fp32"},
-        **{"lr_scheduler#_target_": "volseg.training.constant", **TINY[name]},
-    }
-
-
-def train_alone(name, cohort, output_dir):
-    """In this process, with the gradients of two batches accumulated."""
-    bundle = BUNDLES / name
-    parser = ConfigParser()
-    parser.read_config(bundle / "train.json")
-    more = {"bundle_root": str(bundle), "device": "cpu", "accumulate": 2}
-    parser.update({**settings(name, cohort, output_dir), **more})
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        run(parser)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def train_together(name, cohort, output_dir):
-    """In two processes; what they printed."""
-    files = [str(BUNDLES / name / file) for file in ("train.json", "multi_gpu_train.json")]
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle"]
-    words += ["run", "training", "--config_file", str(files)]
-    words += [word for name, value in settings(name, cohort, output_dir).items() for word in (f"--{name}", str(value))]
+def train(name, cohort, output_dir, *, processes, more=()):
+    files = [BUNDLES / name / "train.json"]
+    start = [sys.executable, "-m", "monai.bundle"]
+    if processes > 1:
+        files.append(BUNDLES / name / "multi_gpu_train.json")
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        start += ["-m", "monai.bundle"]
+    words = [
+        *(*start, "run", "training", "--config_file", str([str(file) for file in files])),
+        *("--dataset_dir", str(cohort), "--output_dir", str(output_dir), "--max_epochs", "2", "--val_interval", "1"),
+        *("--roi_size", str(ROI[name]), "--crops_per_case", "1", "--precision", "fp32", "--device", "cpu"),
+        *("--lr_scheduler#_target_", "volseg.training.constant", *TINY[name], *more),
+    ]
+    if processes > 1:
+        words.remove("--device")
+        words.remove("cpu")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -78,8 +63,8 @@ def train_together(name, cohort, output_dir):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in BUNDLES.glob("*/multi_gpu_train.json")))
 def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(name, cohort, tmp_path):
-    train_alone(name, cohort, tmp_path / "one")
-    told = train_together(name, cohort, tmp_path / "two")
+    train(name, cohort, tmp_path / "one", processes=1, more=("--accumulate", "2"))
+    told = train(name, cohort, tmp_path / "two", processes=2)
     assert told.count("epoch 2/2") == 1  # the second process is silent
     events = [len(list((tmp_path / run).glob("events.out.tfevents.*"))) for run in ("one", "two")]
     assert events[0] == events[1]

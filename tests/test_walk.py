@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 import slicerio
-from test_cli import told as call
 
 import volseg
 from volseg.cohort import Cohort
@@ -121,16 +118,6 @@ def test_the_bundle_runs_under_monai_from_any_directory(place: Path) -> None:
         assert (place / "pred_monai" / name).read_bytes() == (place / "pred_own" / name).read_bytes()
 
 
-@pytest.fixture
-def logging_as_it_was() -> Iterator[None]:
-    """The bundle's logging.conf holds for this process; its handlers write to streams that end with the test."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before
-
-
-@pytest.mark.usefixtures("logging_as_it_was")
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
@@ -145,18 +132,12 @@ def logging_as_it_was() -> Iterator[None]:
         (("--precision", "fp16"), "expected auto, fp32 or bf16"),
     ],
 )
-def test_a_mistake_costs_one_line(
-    place: Path,
-    overrides: tuple[str, ...],
-    told: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(place)
-    words = ("train", BUNDLE, "--dry", "--dataset_dir", "cohort", "--output_dir", "run_dry", *overrides)
-    code, text = call(capsys, *words)
-    assert code == 2
-    lines = text.splitlines()
+def test_a_mistake_costs_one_line(place: Path, overrides: tuple[str, ...], told: str) -> None:
+    lines = run(
+        *("volseg", "train", BUNDLE, "--dry", "--dataset_dir", "cohort", "--output_dir", "run_dry", *overrides),
+        cwd=place,
+        code=2,
+    ).splitlines()
     errors = [line for line in lines if line.startswith("volseg: ")]
     assert len(errors) == 1
     assert told in errors[0]
