@@ -83,6 +83,9 @@ def build(settings: dict[str, Any]) -> Any:  # noqa: ANN401 - torch.nn.Module
 
 def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]:
     """As `volseg predict` does it."""
+    from volseg.process import settle
+
+    settle()  # as the command does, before PyTorch is loaded
     import torch
 
     from volseg.engines import CompiledEngine, OpenVinoEngine, TorchEngine
