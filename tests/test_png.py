@@ -28,6 +28,40 @@ def test_a_written_slice_is_read_back_by_us_and_by_pillow(tmp_path_factory, widt
         np.testing.assert_array_equal(np.asarray(image), array)
 
 
+def encoded(array: np.ndarray, filters: list[int]) -> bytes:
+    """A grey PNG whose rows have these filters: none, left, above, their mean, Paeth's choice."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    (rows, columns), size = array.shape, array.dtype.itemsize
+    values = array.astype(array.dtype.newbyteorder(">")).view(np.uint8).reshape(rows, -1).astype(int)
+    padded = np.pad(values, ((1, 0), (size, 0)))
+    above, left, corner = padded[:-1, size:], padded[1:, :-size], padded[:-1, :-size]
+    guess = left + above - corner
+    by_left, by_above, by_corner = (abs(guess - other) for other in (left, above, corner))
+    nearest = np.where(by_above <= by_corner, above, corner)
+    paeth = np.where((by_left <= by_above) & (by_left <= by_corner), left, nearest)
+    expected = np.stack([np.zeros_like(values), left, above, (left + above) // 2, paeth])
+    stored = (values - expected[filters, range(rows)]) % 256
+    packed = zlib.compress(np.column_stack([filters, stored]).astype(np.uint8).tobytes())
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8 * size, 0, 0, 0, 0))
+    parts = chunk(b"IDAT", packed[:9]) + chunk(b"IDAT", packed[9:])
+    return b"\x89PNG\r\n\x1a\n" + header + parts + chunk(b"IEND", b"")
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=9), st.integers(1, 9), st.booleans(), st.integers(0, 9))
+def test_every_filter_of_a_row_is_undone(tmp_path_factory, filters, columns, deep, seed):
+    path = tmp_path_factory.mktemp("png") / "slice.png"
+    values = np.random.default_rng(seed).integers(0, 65536 if deep else 256, (len(filters), columns))
+    array = values.astype(np.uint16 if deep else np.uint8)
+    path.write_bytes(encoded(array, filters))
+    assert read_grey(path).dtype == array.dtype
+    np.testing.assert_array_equal(read_grey(path), array)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(np.asarray(image), array)
+
+
 def test_an_8_bit_slice_is_read_as_it_is(tmp_path):
     Image.fromarray(np.array([[1, 255]], np.uint8)).save(tmp_path / "a.png")
     assert read_grey(tmp_path / "a.png").dtype == np.uint8

@@ -196,12 +196,19 @@ def execute(tour: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     )
     ran = client.execute(env=environment)
     ran.metadata = tour.metadata  # without the version of this Python
+    for cell in code(ran):
+        for output in cell.outputs:
+            if output.output_type == "stream":  # paths as they are in the checkout
+                output.text = output.text.replace(f"{checkout}/", "")
     return ran
 
 
 @pytest.mark.slow
 def test_it_runs_from_slices_to_report(tour, tmp_path):
-    ran = execute(tour, tmp_path)
+    short = nbformat.from_dict(tour)  # a third of the training is enough to see that the steps work together
+    (training,) = [cell for cell in code(short) if "--max_epochs 24" in cell.source]
+    training.source = training.source.replace("--max_epochs 24", "--max_epochs 8")
+    ran = execute(short, tmp_path)
     assert last_table(ran).keys() == {"large_bowel", "small_bowel", "stomach"}
     assert mean(last_table(ran).values()) > 0.3
     made = tmp_path / "checkout/data/tour"

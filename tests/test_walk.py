@@ -118,30 +118,49 @@ def test_the_bundle_runs_under_monai_from_any_directory(place: Path) -> None:
         assert (place / "pred_monai" / name).read_bytes() == (place / "pred_own" / name).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("overrides", "told"),
-    [
-        (("--max_epoch", "3"), "did you mean --max_epochs"),
-        (("--learning_rate", "0"), "expected a number above 0"),
-        (("--dataset_dir", "cohrt"), "there is no folder cohrt"),
-        (("--roi_size", "[50,50,50]"), "try --roi_size [64,64,64]"),
-        (("--fold", "9"), "has the folds 0 to 1"),
-        (("--network_def#out_channels", "2"), "the network has 2 output channels"),
-        (("--batch_size",), "has no value"),
-        (("--device", "gpu"), "--device gpu is no device"),
-        (("--precision", "fp16"), "expected auto, fp32 or bf16"),
-    ],
-)
-def test_a_mistake_costs_one_line(place: Path, overrides: tuple[str, ...], told: str) -> None:
-    lines = run(
-        *("volseg", "train", BUNDLE, "--dry", "--dataset_dir", "cohort", "--output_dir", "run_dry", *overrides),
-        cwd=place,
-        code=2,
-    ).splitlines()
-    errors = [line for line in lines if line.startswith("volseg: ")]
+# Settings of a training with a mistake in them, and what the one line says.
+MISTAKES = [
+    (("--max_epoch", "3"), "did you mean --max_epochs"),
+    (("--learning_rate", "0"), "expected a number above 0"),
+    (("--dataset_dir", "cohrt"), "there is no folder cohrt"),
+    (("--roi_size", "[50,50,50]"), "try --roi_size [64,64,64]"),
+    (("--fold", "9"), "has the folds 0 to 1"),
+    (("--network_def#out_channels", "2"), "the network has 2 output channels"),
+    (("--batch_size",), "has no value"),
+    (("--device", "gpu"), "--device gpu is no device"),
+    (("--precision", "fp16"), "expected auto, fp32 or bf16"),
+]
+
+
+@pytest.fixture(scope="module")
+def mistakes(place: Path) -> list[list[str]]:
+    """The lines that each mistake costs, one after another in one process: importing takes longer than erring."""
+    script = """
+import json, sys
+from volseg.cli import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    for stream in (sys.stdout, sys.stderr):
+        print(f"exit {code}", file=stream, flush=True)
+"""
+    given = ["train", str(BUNDLE), "--dry", "--dataset_dir", "cohort", "--output_dir", "run_dry"]
+    command = [sys.executable, "-c", script, json.dumps([[*given, *overrides] for overrides, _ in MISTAKES])]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
+    told = [stream.split("exit 2\n")[:-1] for stream in (done.stdout, done.stderr)]
+    assert [len(parts) for parts in told] == [len(MISTAKES)] * 2, done.stdout + done.stderr
+    return [(out + err).splitlines() for out, err in zip(*told, strict=True)]
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)), ids=lambda number: MISTAKES[number][0][0])
+def test_a_mistake_costs_one_line(place: Path, mistakes: list[list[str]], number: int) -> None:
+    errors = [line for line in mistakes[number] if line.startswith("volseg: ")]
     assert len(errors) == 1
-    assert told in errors[0]
-    assert "Traceback" not in "".join(lines)
+    assert MISTAKES[number][1] in errors[0]
+    assert "Traceback" not in "".join(mistakes[number])
     assert not (place / "run_dry").exists()
 
 

@@ -6,7 +6,8 @@ One network of random weights, one volume, one window and overlap for all: a NIf
 segmented and written as a NIfTI file. Each way is a process of its own, so its peak is that of the whole program, and
 the ways alternate round by round; figures are medians, and ratios are medians of the rounds' ratios. The network is
 MONAI's DynUNet or UNETR in PyTorch's own layers, so that nnU-Net's environment needs no MONAI: it is traced once and
-all others load that one file, while volseg's engines take the same weights in their own ways.
+all others load that one file, while volseg's engines take the same weights in their own ways. With --run it is that of
+a training, whose decisions are sure of themselves as random ones are not: for the agreement.
 
 - volseg: `Predictor` as `volseg predict` uses it, by engine; every window is looked at. Compiling and converting are
   not counted, as they are done once for a cohort: "ready" is what they took.
@@ -69,8 +70,18 @@ def cost(since: tuple[float, float, float]) -> dict[str, float]:
 
 
 def build(settings: dict[str, Any]) -> Any:  # noqa: ANN401 - torch.nn.Module
-    """The network, with random weights from a fixed seed."""
+    """The network: of a training, or with random weights from a fixed seed."""
     import torch
+
+    if settings["architecture"] == "trained":
+        from monai.bundle import ConfigParser
+
+        parser = ConfigParser()
+        parser.read_config(str(Path(settings["run"]) / "train.json"))
+        network = parser.get_parsed_content("network_def")
+        checkpoint = torch.load(Path(settings["run"]) / "model.pt", map_location="cpu", weights_only=True)
+        network.load_state_dict(checkpoint["model"])
+        return network.eval()
     from monai.networks.nets import UNETR, DynUNet
 
     torch.manual_seed(0)
@@ -94,7 +105,7 @@ def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]
     from volseg.recipe import Recipe
     from volseg.transforms import postprocessing, preprocessing
 
-    labels = LabelTable.overlapping(["a", "b", "c"])
+    labels = LabelTable.overlapping([f"region{number}" for number in range(settings["channels"])])
     window, device = settings["window"], torch.device("cpu")
     network = build(settings)
     network.load_state_dict(torch.jit.load(settings["network"]).state_dict())
@@ -172,7 +183,7 @@ def with_nnunet(settings: dict[str, Any], out: Path) -> dict[str, Any]:
         """The three facts that the sliding window asks its plans and labels for."""
 
         patch_size = tuple(settings["window"])
-        num_segmentation_heads = CHANNELS
+        num_segmentation_heads = settings["channels"]
 
     network = torch.jit.load(settings["network"]).eval()
     predictor = nnUNetPredictor(
@@ -196,7 +207,8 @@ def with_nnunet(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     with torch.inference_mode():
         logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(voxels)[None])
         decided = (logits.float().sigmoid() > 0.5).numpy()
-    label_map = sum((decided[i].astype(np.uint8) << i for i in range(CHANNELS)), np.zeros(decided.shape[1:], np.uint8))
+    regions = (region.astype(np.uint8) << number for number, region in enumerate(decided))
+    label_map = sum(regions, np.zeros(decided.shape[1:], np.uint8))
     first = nibabel.orientations.io_orientation(nibabel.load(settings["image"]).affine)
     turned = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), first)
     back = nibabel.orientations.apply_orientation(label_map, turned)
@@ -243,11 +255,15 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
         write_volume(image, Volume(fine, np.diag([-1.5, -1.5, 3.0, 1.0])))
     shape, affine = read_grid(image)
     settings: dict[str, Any] = {"architecture": options.network, "width": options.width, "window": options.window}
+    if options.run:
+        settings |= {"architecture": "trained", "run": str(options.run.resolve())}
     network = build(settings)
-    last = network.out.conv.conv if options.network == "unetr" else network.output_block.conv.conv
     with torch.no_grad():
-        last.weight *= 10
+        if not options.run:  # logits as large as those of a trained network
+            last = network.out.conv.conv if options.network == "unetr" else network.output_block.conv.conv
+            last.weight *= 10
         traced = torch.jit.trace(network, torch.zeros(1, 1, *options.window))
+        settings["channels"] = traced(torch.zeros(1, 1, *options.window)).shape[1]
     traced.save(folder / "network.pt")
     if installed():
         OpenVinoEngine(network, window=(1, *options.window), precision="fp32").save(folder / "network.xml")
@@ -270,7 +286,8 @@ def labels_of(out: Path) -> np.ndarray[Any, Any]:
     (path,) = out.glob("*.nii.gz")
     voxels = np.asarray(nibabel.load(path).dataobj)
     if voxels.ndim == 4:
-        voxels = sum((voxels[..., i].astype(np.uint8) << i for i in range(CHANNELS)), np.zeros(voxels.shape[:3]))
+        regions = (voxels[..., i].astype(np.uint8) << i for i in range(voxels.shape[3]))
+        voxels = sum(regions, np.zeros(voxels.shape[:3]))
     return voxels.astype(np.uint8)
 
 
@@ -315,6 +332,7 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=[160, 160, 96], help="the phantom is enlarged to")
     parser.add_argument("--window", type=int, nargs=3, default=[64, 64, 64])
     parser.add_argument("--network", choices=("dynunet", "unetr"), default="dynunet")
+    parser.add_argument("--run", type=Path, help="folder of a training: its network, with its weights")
     parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--width", type=int, default=16, help="channels of the network's first stage")
     parser.add_argument("--rounds", type=int, default=5)
@@ -331,8 +349,9 @@ def main() -> None:
     found, left_out = measurement.paired(ways(options), rounds=options.rounds)
     left_out |= dict.fromkeys(options.leave_out, "not asked for")
     shape, window = (" x ".join(map(str, sizes)) for sizes in (settings["shape"], options.window))
+    network = "trained network" if options.run else options.network
     title = (
-        f"Volume {shape}, window {window}, overlap {options.overlap}, {options.network} with "
+        f"Volume {shape}, window {window}, overlap {options.overlap}, {network} with "
         f"{settings['parameters'] / 1e6:.1f} million weights"
     )
     facts = agreement(options.output, list(found))
