@@ -6,7 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from isal import isal_zlib
@@ -162,13 +162,13 @@ def _decode(chunks: list[tuple[bytes, memoryview]], width: int, height: int, bit
     OpenCV and volseg write such files. Inflated by isal they take half of Pillow's time, which decodes all others and
     tells what is wrong with damaged ones.
     """
-    if chunks[0][1][10:] != b"\x00\x00\x00":  # compression, filters and interlacing of the only other kind
+    if bytes(chunks[0][1][10:]) != b"\x00\x00\x00":  # compression, filters and interlacing of the only other kind
         return None
     row = width * bits // 8
     packed = b"".join(data for kind, data in chunks if kind == b"IDAT")
     try:
         inflated = isal_zlib.decompressobj().decompress(packed, height * (1 + row))
-    except isal_zlib.error:
+    except cast(type[Exception], isal_zlib.IsalError):  # the stub is wrong
         return None
     if len(inflated) != height * (1 + row):
         return None
