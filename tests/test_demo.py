@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from tiny_bundle import write_bundle, write_checkpoint
 
 from volseg.app import answer
 from volseg.app.segmentation import VOLUMES, Segmenter
-from volseg.app.server import address, is_local, listen
+from volseg.app.server import Door, address, is_local, listen
 from volseg.app.slices import png, slice_pixels
 from volseg.app.space import pinned_requirements, write_space
 from volseg.app.upload import receive
@@ -49,6 +51,35 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def segmenter(place: Path, tiny_cohort: Path) -> Segmenter:
     predictor = Predictor.from_bundle(place / "bundle", checkpoint=place / "model.pt", device="cpu")
     return Segmenter(predictor, Cohort.open(tiny_cohort))
+
+
+# --- who is let in
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "status"),
+    [
+        (None, "any.example", 200),
+        ({"demo.example.org"}, "demo.example.org:7860", 200),
+        ({"demo.example.org"}, "evil.example", 421),
+        ({"demo.example.org"}, "localhost", 421),
+    ],
+)
+def test_other_names_than_those_given_are_refused(names: set[str] | None, host: str, status: int) -> None:
+    answers: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    door = Door(app, max_bytes=1, hosts=None if names is None else frozenset(names), framed_by="'self'")
+    asyncio.run(door({"type": "http", "path": "/", "headers": [(b"host", host.encode())]}, receive, send))
+    assert answers[0]["status"] == status
 
 
 # --- what is computed

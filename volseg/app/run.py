@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,7 @@ def run(
     cohort: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
+    names: Collection[str] = (),
     max_mb: float = 512,
     device: str | None = None,
     engine: str = "torch",
@@ -42,6 +44,7 @@ def run(
         cohort: whose cases can be picked.
         host: address to listen at.
         port: likewise; 0 takes a free one.
+        names: by which browsers may call this computer; see `make_app`.
         max_mb: the largest upload in MiB.
         device: `cpu`, `cuda:1`, ...; the best otherwise.
         engine: torch, openvino or auto.
@@ -60,7 +63,8 @@ def run(
         before = signal.signal(signal.SIGTERM, _end)
         try:
             local = is_local(host)
-            app = make_app(segmenter, visits, max_bytes=round(max_mb * 2**20), local=local, framed_by=framed_by)
+            size = round(max_mb * 2**20)
+            app = make_app(segmenter, visits, max_bytes=size, local=local, names=names, framed_by=framed_by)
             if ready is not None:
                 ready(address(listening), local=local)
             serve(app, listening)

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -76,6 +76,7 @@ def make_app(
     *,
     max_bytes: int,
     local: bool = True,
+    names: Collection[str] = (),
     framed_by: str = "'self'",
 ) -> FastAPI:
     """The whole demo as an ASGI application; when it ends, all visits do.
@@ -85,6 +86,7 @@ def make_app(
         visits: where uploads and results are kept.
         max_bytes: of an upload.
         local: whether only this computer can reach it; then other names for it are refused.
+        names: by which the computer may be called instead; none for its own where it is local, else for any.
         framed_by: who may show the page in a frame, as in the header Content-Security-Policy.
     """
     # Gradio reads these when it is imported, and when it makes a page.
@@ -139,7 +141,8 @@ def make_app(
         max_file_size=max_bytes,
     )
     app.state.gradio = app.routes[-1].app
-    app.add_middleware(Door, max_bytes=max_bytes, hosts=_LOCAL if local else None, framed_by=framed_by)
+    hosts = frozenset(names) or (_LOCAL if local else None)
+    app.add_middleware(Door, max_bytes=max_bytes, hosts=hosts, framed_by=framed_by)
     return app
 
 

@@ -18,6 +18,9 @@ def demo(
     cohort: Path | None = typer.Option(None, help="A cohort whose cases can be picked, with Dice and time saved."),
     host: str = typer.Option("127.0.0.1", help="Address to listen at; by default nobody else reaches it."),
     port: int = typer.Option(7860, min=0, max=65535, help="Port to listen at; 0 takes a free one."),
+    name: list[str] = typer.Option(
+        [], help="A name by which browsers may call this computer, others are refused; repeat it for more."
+    ),
     max_mb: float = typer.Option(512, min=0.001, help="Largest upload in MiB; a zip may unpack to eight times that."),
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default."),
     engine: str = typer.Option(
@@ -57,6 +60,7 @@ def demo(
         cohort=cohort,
         host=host,
         port=port,
+        names=name,
         max_mb=max_mb,
         device=device,
         engine=engine,
