@@ -105,9 +105,9 @@ def test_a_network_learns_one_window_by_heart(network, tiny_cohort):
 
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory):
-    """A cohort of five scans of one patient, four of them to train on."""
+    """A cohort of two patients: four scans of one to train on."""
     folder = tmp_path_factory.mktemp("overfit")
-    write_phantom(folder / "raw", patients=1, days=5)
+    write_phantom(folder / "raw", patients=2, days=4)
     write_cohort(UwMadison(folder / "raw"), folder / "cohort")
     keys = list(Cohort.open(folder / "cohort").rows)
     (folder / "cohort" / "splits.json").write_text(json.dumps([{"training": keys[:4], "validation": keys[4:]}]))
