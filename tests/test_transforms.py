@@ -97,6 +97,19 @@ def test_crops_are_views_and_the_cache_stays_as_it_was(tmp_path: Path) -> None:
     assert data._cache[0]["image"].shape[1:] == (20, 24, 16)  # padded to the window
 
 
+@pytest.mark.parametrize("labels", [EXCLUSIVE, OVERLAPPING])
+def test_a_third_of_the_windows_is_centred_outside_all_regions(tmp_path: Path, labels: LabelTable) -> None:
+    """With none of them a network of overlapping regions found organs wherever its window slid: Dice 0.69 for 0.91."""
+    set_determinism(0)
+    label = np.zeros((40, 24, 16), np.uint8)
+    label[:4, :12], label[:4, 12:] = 1, 2
+    before = preprocessing(labels, channels=1, spacing_mm=(1.5, 1.5, 3), roi_size=(8, 8, 8))
+    item = before(write_case(tmp_path, noisy(label), label))
+    after = augmentation(labels, roi_size=(8, 8, 8), crops=300)
+    empty = sum(not bool(crop["label"].any()) for crop in after(item))
+    assert 60 < empty < 120
+
+
 def test_image_and_label_are_moved_together(tmp_path: Path) -> None:
     set_determinism(1)
     label = label_map((32, 32, 16))

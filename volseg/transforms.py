@@ -70,12 +70,7 @@ def preprocessing(
         if roi_size is not None:
             steps += [
                 mt.SpatialPadd(keys, spatial_size=tuple(roi_size)),
-                mt.ClassesToIndicesd(
-                    "label",
-                    indices_postfix="_positions",
-                    num_classes=labels.channels,
-                    max_samples_per_class=_POSITIONS,
-                ),
+                PositionsOfClassesd("label", labels=labels),
             ]
     return mt.Compose(steps)
 
@@ -90,8 +85,9 @@ def augmentation(
 ) -> mt.Compose:
     """Random windows and what may happen to a scan: after `preprocessing` with a `roi_size`, for training only.
 
-    Windows are centred on a voxel of a class drawn evenly. The cached volume is cropped as a view and copied, so the
-    cache is never changed.
+    A third of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly:
+    a network that is only shown windows full of organs finds organs everywhere when the window slides. The cached
+    volume is cropped as a view and copied, so the cache is never changed.
 
     A window of one slice is turned, scaled and blurred in its plane alone; and the brightness and contrast of each
     channel vary by themselves too, as stains do.
@@ -123,8 +119,8 @@ def augmentation(
                 keys,
                 label_key="label",
                 spatial_size=roi,
-                ratios=[1.0] * labels.channels,
-                num_classes=labels.channels,
+                ratios=[len(labels.regions) / 2, *[1.0] * len(labels.regions)],
+                num_classes=1 + len(labels.regions),
                 num_samples=crops,
                 indices_key="label_positions",
                 allow_smaller=False,
@@ -308,6 +304,30 @@ class TargetOfLabelMapd(_OfLabelTable):
                 classes[list(region.values)] = number
             target = classes[values][None]
         return MetaTensor(torch.from_numpy(target), meta=tensor.meta, applied_operations=tensor.applied_operations)
+
+
+class PositionsOfClassesd(mt.MapTransform):  # type: ignore[misc]
+    """Where windows may be centred: under `KEY_positions`, voxels outside all regions, then those of each region.
+
+    Args:
+        keys: of targets, see `TargetOfLabelMapd`.
+        labels: the label table.
+    """
+
+    def __init__(self, keys: KeysCollection, *, labels: LabelTable) -> None:
+        super().__init__(keys)
+        self.labels = labels
+        self._indices = mt.ClassesToIndices(1 + len(labels.regions), max_samples_per_class=_POSITIONS)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add flat numbers of voxels, some of each class."""
+        item = dict(data)
+        for key in self.keys:
+            target = item[key]
+            if self.labels.overlap:
+                target = torch.cat([(target == 0).all(dim=0, keepdim=True), target != 0])
+            item[f"{key}_positions"] = self._indices(target)
+        return item
 
 
 class RegionMasksd(_OfLabelTable):
