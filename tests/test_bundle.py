@@ -111,6 +111,15 @@ def test_more_voxels_give_no_smaller_window(shape, divisor, a, b):
     assert math.prod(small) <= math.prod(large)
 
 
+@given(shapes, divisors, st.integers(1, 300**3))
+def test_slices_give_way_before_their_size_does(shape, divisor, voxels):
+    alike, flat = (fit_roi(shape, divisor=divisor, voxels=voxels, slices=axis) for axis in (None, 2))
+    assert [n % step for n, step in zip(flat, divisor, strict=True)] == [0, 0, 0]
+    assert math.prod(flat[:2]) >= math.prod(alike[:2]) or flat[2] > alike[2]
+    if flat != fit_roi(shape, divisor=divisor, voxels=2**62) and flat[2] >= 8 + divisor[2]:
+        assert flat[:2] == fit_roi(shape, divisor=divisor, voxels=2**62)[:2]
+
+
 def test_one_slice_stays_one_slice():
     assert fit_roi([266, 266, 1], divisor=[32, 32, 1], voxels=2**62) == [256, 256, 1]
     assert fit_roi([20, 30, 1], divisor=[32, 32, 1], voxels=2**62) == [32, 64, 1], "an axis that is halved grows"
@@ -128,6 +137,9 @@ def test_a_window_by_hand():
     assert fit_roi([266, 266, 144], divisor=32, voxels=2**62) == [256, 256, 160]
     assert fit_roi([266, 266, 144], divisor=32, voxels=128**3) == [128, 128, 128]
     assert fit_roi([10, 10, 10], divisor=32, voxels=1) == [64, 32, 32]
+    # 91 x 75 x 52 on the grid of a network of slices: 96 x 80 x 52, and 9 slices of that size fit.
+    assert fit_roi([91, 75, 52], divisor=[16, 16, 1], voxels=48 * 48 * 32, slices=2) == [96, 80, 9]
+    assert fit_roi([91, 75, 52], divisor=[16, 16, 1], voxels=32 * 32 * 8, slices=2) == [32, 32, 8]
 
 
 def test_a_bundle_is_found_by_path_and_by_name(tmp_path, monkeypatch):

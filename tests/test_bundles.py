@@ -22,7 +22,10 @@ FILES = {
 }
 # What a network may have of its own, apart from the settings that its recipe names.
 OWN = {
-    "train.json": {"network_def", "roi_divisor", "roi_voxels", "learning_rate", "optimizer", "output_dir", "pyramid"},
+    "train.json": {
+        *("network_def", "roi_size", "roi_divisor", "roi_voxels"),
+        *("learning_rate", "optimizer", "output_dir", "pyramid"),
+    },
     "inference.json": {"network_def", "checkpoint", "output_dir"},
     "metadata.json": {"name", "description", "references", "network_data_format", "required_packages_version"},
 }
