@@ -96,7 +96,7 @@ def sensitivity(network: str) -> list[Job]:
         {},
         *({"learning_rate": rate * factor} for factor in (0.25, 0.5, 2, 4)),
         *({"batch_size": size} for size in (1, 2, 8)),
-        *({"roi_voxels": voxels} for voxels in (32**3, 48 * 64 * 48, 64**3)),
+        *({"roi_voxels": voxels} for voxels in (16 * 32 * 32, 32**3)),  # the recipe's holds a whole hippocampus
     ]
     names = ["_".join(f"{key}={value:g}" for key, value in change.items()) or "recipe" for change in changes]
     return [
