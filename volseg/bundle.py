@@ -47,9 +47,7 @@ def data_dir(bundle_root: str | Path) -> str:
 _SLICES = 8
 
 
-def fit_roi(
-    shape: Sequence[int], *, divisor: int | Sequence[int], voxels: int, slices: int | None = None
-) -> list[int]:
+def fit_roi(shape: Sequence[int], *, divisor: int | Sequence[int], voxels: int, slices: int | None = None) -> list[int]:
     """The training window for a cohort: near its median shape, within a budget, on the network's grid.
 
     Each axis is rounded to the nearest multiple of its divisor; then the largest axis shrinks until at most `voxels`
