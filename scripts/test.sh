@@ -32,7 +32,6 @@ export PATH
 # four, since each takes up to 4 GB.
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 processes=$((cores < 4 ? cores : 4))
-export OMP_NUM_THREADS=1
 
 failed=
 check() {
@@ -44,9 +43,9 @@ check ruff check
 check ruff format --check
 check mypy
 if [ -n "$fast" ]; then
-    check pytest -n "$processes" --dist worksteal -m "not slow" "$@"
+    check env OMP_NUM_THREADS=1 pytest -n "$processes" --dist worksteal -m "not slow" "$@"
 else
-    check pytest -n "$processes" --dist worksteal "$@"
+    check env OMP_NUM_THREADS=1 pytest -n "$processes" --dist worksteal "$@"
 fi
 if [ -n "$failed" ]; then
     echo "test.sh: failed:$failed" >&2

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from volseg.labels import LabelTable
 from volseg.volume import Volume, write_volume
 
 # No test reaches for the Hugging Face hub, or for what someone has of it at home; both are read at the first import.
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_CACHE="/nonexistent")
+
+# A machine may be busy: no test is one of time.
+settings.register_profile("volseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("volseg")
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -111,13 +111,11 @@ def test_more_voxels_give_no_smaller_window(shape, divisor, a, b):
     assert math.prod(small) <= math.prod(large)
 
 
-@given(shapes, divisors, st.integers(1, 300**3))
-def test_slices_give_way_before_their_size_does(shape, divisor, voxels):
-    alike, flat = (fit_roi(shape, divisor=divisor, voxels=voxels, slices=axis) for axis in (None, 2))
-    assert [n % step for n, step in zip(flat, divisor, strict=True)] == [0, 0, 0]
-    assert math.prod(flat[:2]) >= math.prod(alike[:2]) or flat[2] > alike[2]
-    if flat != fit_roi(shape, divisor=divisor, voxels=2**62) and flat[2] >= 8 + divisor[2]:
-        assert flat[:2] == fit_roi(shape, divisor=divisor, voxels=2**62)[:2]
+@given(shapes, st.sampled_from([1, 8, 16, 32]), st.integers(1, 300**3))
+def test_slices_give_way_before_their_size_does(shape, step, voxels):
+    roi = fit_roi(shape, divisor=[step, step, 1], voxels=voxels, slices=2)
+    whole = fit_roi(shape, divisor=[step, step, 1], voxels=2**62)
+    assert roi[2] <= 8 or roi[:2] == whole[:2]
 
 
 def test_one_slice_stays_one_slice():

@@ -203,7 +203,8 @@ def test_a_folder_that_never_rests_is_told(store: Path, monkeypatch: pytest.Monk
     def written_to(*_: int) -> None:
         (store / "a.bin").write_bytes(os.urandom(30))
 
-    with pytest.raises(RemoteError, match="is being written to"):
+    # By the listing after it, or by a read that falls into a moment in which the file is empty.
+    with pytest.raises(RemoteError, match=r"is being (written to|changed)"):
         mirror(f"file://{store}", progress=written_to)
 
 
