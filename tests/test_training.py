@@ -87,6 +87,17 @@ def test_progress_writes_a_line_where_there_is_no_terminal(caplog: pytest.LogCap
     assert "loss 0.500  Dice 0.750 (best 0.760)  [a 0.700, b 0.800]" in lines[0]
 
 
+def test_no_more_than_a_minute_and_an_epoch_pass_without_a_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("volseg.training.progress._SILENT_S", 0.0)  # seldom validated, long epochs
+    trainer = Engine(lambda *_: [{"loss": torch.tensor(0.5)}])
+    Progress(every=1_000_000).attach(trainer)
+    with caplog.at_level(logging.INFO, logger="volseg.training"):
+        trainer.run([0, 1], max_epochs=3)
+    assert [record.getMessage().split("  ")[0] for record in caplog.records] == [f"epoch {n}/3" for n in (1, 2, 3)]
+
+
 @pytest.mark.parametrize(
     ("roi", "cure"),
     [

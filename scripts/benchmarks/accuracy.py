@@ -9,7 +9,8 @@ step, never a choice made on the held-out cases; these are predicted on their na
 
 - volseg: the recipe of networks.py, whose schedule ends with the minutes, by an epoch of trial.
 - nnU-Net: 3d_fullres with the plans that it makes, its own augmentation, loss, optimizer and polynomial schedule, which
-  ends with the minutes by a trial; mirror images at prediction, as it does by default. See nnunet_trainer/.
+  ends with the minutes by a trial; mirror images at prediction, as it does by default. See nnunet_train.py. Once as it
+  plans by default, and once as it plans for a small GPU: fewer windows a step, so that more steps fit.
 - MONAI: zoo.py, with the zoo's learning rate of 1e-4 and with 1e-3; it has no schedule and stops when the time is over.
 
 What is finished is not done again, so the command can be repeated, and minutes or competitors added.
@@ -34,8 +35,9 @@ from nnunet import NnUNet, schedule
 
 BUNDLES = tuple(networks.NETWORKS)
 RATES = {"MONAI zoo 1e-4": 1e-4, "MONAI zoo 1e-3": 1e-3}
-NNUNET = "nnU-Net v2"
-COMPETITORS = (*BUNDLES, NNUNET, *RATES)
+# What nnU-Net plans for, in GB: its default (8), and so little that a batch is two windows, the least it takes.
+NNUNET: dict[str, float | None] = {"nnU-Net v2": None, "nnU-Net v2 batch 2": 2.0}
+COMPETITORS = (*BUNDLES, *NNUNET, *RATES)
 TOLERANCE_MM = 1.0  # of surface Dice: a voxel
 MINUTES = Measure("minutes", "Minutes of training", "", 1, compared=False)
 MILLIONS = Measure("million_parameters", "Million weights", "", 1, compared=False)
@@ -95,14 +97,14 @@ def write_final(run: Path, path: Path) -> None:
     torch.save({"model": last["network"], "recipe": recipe}, path)
 
 
-def with_nnunet(cohort: Path, place: Path, *, minutes: float, device: str) -> Facts:
+def with_nnunet(name: str, cohort: Path, place: Path, *, minutes: float, device: str) -> Facts:
     """nnU-Net."""
-    peer = NnUNet(place.parent / "nnunet", device)
+    peer = NnUNet(place.parent / folder_of(name), device, NNUNET[name])
     peer.prepare(cohort)
     workers, iteration_s = peer.faster()
     epochs, iterations = schedule(60 * minutes, iteration_s)
     facts = peer.train(epochs=epochs, iterations=iterations, predict=True, workers=workers)
-    target = place / "predictions" / folder_of(NNUNET)
+    target = place / "predictions" / folder_of(name)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in peer.predictions.glob("*.nii.gz"):
@@ -148,8 +150,8 @@ def folder_of(name: str) -> str:
 
 def way(name: str, runs: Path | None) -> Callable[..., Facts]:
     """What trains and predicts for a competitor."""
-    if name == NNUNET:
-        return with_nnunet
+    if name in NNUNET:
+        return partial(with_nnunet, name)
     if name in RATES:
         return partial(with_monai, name)
     return partial(with_volseg, name, runs=runs)
@@ -281,7 +283,7 @@ def main() -> None:
         "over cases, one seed each; paired differences with Wilcoxon's p, Holm over all pairs and regions.",
     ]
     versions = measurement.versions("volseg", "torch", "monai", "numpy")
-    if NNUNET in names:
+    if NNUNET.keys() & set(names):
         try:
             versions |= measurement.versions("nnunetv2", python=measurement.peer("nnunet"))
         except measurement.LeftOut as reason:

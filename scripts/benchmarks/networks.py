@@ -62,12 +62,19 @@ def tell(line: str) -> None:
     sys.stdout.flush()
 
 
-def epochs_in(seconds: float, probe: dict[str, Any]) -> int:
-    """How many epochs, validated now and then, fit into a time, by what one epoch and one validation took."""
+def epochs_in(seconds: float, probe: dict[str, Any], *, interval: int) -> int:
+    """How many epochs fit into a time, one in an interval and the last one validated, by what one of each took.
+
+    >>> probe = {"timing": {"seconds_per_iteration": 2, "iterations": 5, "seconds": 20}, "history": [{}]}
+    >>> epochs_in(120, probe, interval=5), epochs_in(120, probe, interval=1_000_000)
+    (10, 11)
+    """
     timing = probe["timing"]
     epoch_s = timing["seconds_per_iteration"] * timing["iterations"] / len(probe["history"])
     validation_s = max(0.0, timing["seconds"] / len(probe["history"]) - epoch_s)
-    return max(1, int(seconds / (epoch_s + validation_s / VAL_INTERVAL)))
+    with_validations = int(seconds / (epoch_s + validation_s / interval))
+    with_the_last = int((seconds - validation_s) / epoch_s)
+    return max(1, min(with_validations, with_the_last))
 
 
 def run(job: Job, cohort: Path, place: Path, *, minutes: float) -> Path:
@@ -78,7 +85,8 @@ def run(job: Job, cohort: Path, place: Path, *, minutes: float) -> Path:
         return folder
     if not plan.is_file():
         shutil.rmtree(place / "probe", ignore_errors=True)
-        epochs = epochs_in(60 * minutes, job.train(cohort, place / "probe", epochs=1, interval=1))
+        probe = job.train(cohort, place / "probe", epochs=1, interval=1)
+        epochs = epochs_in(60 * minutes, probe, interval=job.settings.get("val_interval", VAL_INTERVAL))
         shutil.rmtree(place / "probe")
         plan.write_text(json.dumps({"epochs": epochs, "minutes": minutes}) + "\n")
     epochs = json.loads(plan.read_text())["epochs"]

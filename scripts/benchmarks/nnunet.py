@@ -16,9 +16,9 @@ from typing import Any
 import measurement
 
 NUMBER, NAME = "4", "Dataset004_Cohort"
-_TRAINER = Path(__file__).parent / "nnunet_trainer"
-_PROBE = 6  # iterations of a trial
-_WARM = 2  # of these not counted
+_TRAIN = Path(__file__).with_name("nnunet_train.py")
+_PROBE = 10  # iterations of a trial
+_WARM = 4  # of these not counted
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,13 @@ class NnUNet:
     Attributes:
         place: holds nnU-Net's raw, preprocessed and results folders.
         device: cpu or cuda.
+        memory_gb: of the GPU that nnU-Net plans for, its option `-gpu_memory_target`; its default where None. It
+            decides the windows of a batch.
     """
 
     place: Path
     device: str = "cpu"
+    memory_gb: float | None = None
 
     def prepare(self, cohort: Path) -> None:
         """Plan and preprocess with nnU-Net's defaults, once."""
@@ -45,6 +48,8 @@ class NnUNet:
         if not raw.exists():
             raw.symlink_to(cohort.resolve(), target_is_directory=True)
         words = ["-d", NUMBER, "-c", "3d_fullres", "-npfp", "2", "-np", "2", "--verify_dataset_integrity"]
+        if self.memory_gb is not None:
+            words += ["-gpu_memory_target", f"{self.memory_gb:g}", "-overwrite_plans_name", self._plans]
         self._run([python.with_name("nnUNetv2_plan_and_preprocess"), *words], workers=1)
         folds = json.loads((cohort / "splits.json").read_text())
         names = {"training": "train", "validation": "val", "train": "train", "val": "val"}
@@ -54,8 +59,8 @@ class NnUNet:
         """Train fold 0 anew; the contents of `steps.json`."""
         shutil.rmtree(self.place / "results" / NAME, ignore_errors=True)
         budget = json.dumps({"epochs": epochs, "iterations": iterations, "predict": predict})
-        program = measurement.peer("nnunet").with_name("nnUNetv2_train")
-        words = [program, NUMBER, "3d_fullres", "0", "-tr", "BudgetTrainer", "-device", self.device]
+        words = [measurement.peer("nnunet"), _TRAIN, NUMBER, "3d_fullres", "0"]
+        words += ["-p", self._plans, "-device", self.device]
         self._run(words, workers=workers, VOLSEG_BUDGET=budget)
         facts: dict[str, Any] = json.loads((self._fold / "steps.json").read_text())
         return {**facts, "workers": workers}
@@ -76,14 +81,17 @@ class NnUNet:
         return self._fold / "validation"
 
     @property
+    def _plans(self) -> str:
+        return "nnUNetPlans" if self.memory_gb is None else f"nnUNetPlans_{self.memory_gb:g}GB"
+
+    @property
     def _fold(self) -> Path:
-        return self.place / "results" / NAME / "BudgetTrainer__nnUNetPlans__3d_fullres" / "fold_0"
+        return self.place / "results" / NAME / f"BudgetTrainer__{self._plans}__3d_fullres" / "fold_0"
 
     def _run(self, words: list[str | Path], *, workers: int, **more: str) -> None:
         environment = {
             **os.environ,
             **{f"nnUNet_{name}": str(self.place / name) for name in ("raw", "preprocessed", "results")},
-            "nnUNet_extTrainer": str(_TRAINER),
             "nnUNet_n_proc_DA": str(workers),
             "nnUNet_def_n_proc": "2",
             **more,

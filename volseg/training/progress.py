@@ -14,6 +14,8 @@ from volseg.training.stopwatch import Stopwatch
 
 logger = logging.getLogger("volseg.training")
 
+_SILENT_S = 60.0  # no longer without a line than this and an epoch
+
 
 class Progress:
     """Show epoch, loss, validation Dice and time left; a handler for MONAI's SupervisedTrainer.
@@ -22,7 +24,7 @@ class Progress:
 
     Args:
         evaluator: the engine whose key metric is shown, or None.
-        every: epochs between lines where there is no terminal.
+        every: epochs between lines where there is no terminal; fewer where these take more than a minute.
         stopwatch: tells where the network waits for data too long.
     """
 
@@ -31,7 +33,7 @@ class Progress:
         self.every = every
         self.stopwatch = stopwatch
         self._losses: list[float] = []
-        self._started = 0.0
+        self._started = self._told = 0.0
         self._epochs_before = 0
         self._bar: Any = None
         self._task: Any = None
@@ -45,7 +47,7 @@ class Progress:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def _start(self, engine: Engine) -> None:
-        self._started = time.monotonic()
+        self._started = self._told = time.monotonic()
         self._epochs_before = engine.state.epoch
         if sys.stderr.isatty():
             from rich.console import Console
@@ -79,8 +81,11 @@ class Progress:
 
     def _epoch(self, engine: Engine) -> None:
         epoch, last, before = engine.state.epoch, engine.state.max_epochs, self._epochs_before
-        if self._bar is None and (epoch % self.every == 0 or epoch in (before + 1, last)):
-            seconds = time.monotonic() - self._started
+        now = time.monotonic()
+        due = epoch % self.every == 0 or epoch in (before + 1, last) or now - self._told >= _SILENT_S
+        if self._bar is None and due:
+            self._told = now
+            seconds = now - self._started
             left = seconds / (epoch - before) * (last - epoch)
             logger.info(
                 "epoch %d/%d  loss %.3f  Dice %s%s  %s elapsed, %s left%s",

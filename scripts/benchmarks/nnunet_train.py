@@ -1,4 +1,7 @@
-"""nnU-Net's own trainer with so many epochs of so many iterations, and its steps timed; found by `nnUNet_extTrainer`.
+"""`nnUNetv2_train` with nnU-Net's own trainer, so many epochs of so many iterations, and its steps timed.
+
+The trainer is handed over by name: nnU-Net's search for one imports all that come with it, some of which need a
+torchvision that fits torch, and there is none for CPU builds.
 
 Left out, since epochs are far shorter than its 250 iterations and these would take a share of the time that they never
 take there: the checkpoint of the best pseudo-Dice, the picture of the progress, and all but one of the 50 iterations of
@@ -11,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from nnunetv2.run import run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 
@@ -76,3 +80,8 @@ class BudgetTrainer(nnUNetTrainer):
         """The predictions of the held-out cases, where they are asked for."""
         if self.with_predictions:
             super().perform_actual_validation(save_probabilities)
+
+
+if __name__ == "__main__":
+    run_training.recursive_find_trainer_class_by_name = lambda _: BudgetTrainer
+    run_training.run_training_entry()
