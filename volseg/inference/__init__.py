@@ -3,6 +3,7 @@
 from volseg.inference.device import check_device, worker_device
 from volseg.inference.ensemble import flip_axes
 from volseg.inference.failure import root_error
+from volseg.inference.lanes import Lanes
 from volseg.inference.precision import MixedPrecision
 from volseg.inference.prediction import PROBABILITIES, Prediction, write_labels, write_prediction
 from volseg.inference.predictor import Predictor
@@ -14,6 +15,7 @@ from volseg.worklist import check_output, count_windows, find_inputs
 __all__ = [
     "PROBABILITIES",
     "AnyPredictor",
+    "Lanes",
     "MixedPrecision",
     "Prediction",
     "Predictor",

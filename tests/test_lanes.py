@@ -1,0 +1,150 @@
+"""`Lanes`: the values and gradients of the whole batch, from parts of it side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from monai.networks.nets import DynUNet
+from torch import Tensor, nn
+
+from volseg.inference import Lanes
+
+SEEN: list[int] = []
+BF16: list[bool] = []
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    SEEN.clear()
+    BF16.clear()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+class Watched(nn.Module):
+    """Tells how large the batches were, and under which autocast."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), *layers, nn.Conv3d(4, 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        SEEN.append(len(x))
+        BF16.append(torch.is_autocast_enabled("cpu"))
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
+def unet() -> DynUNet:
+    torch.manual_seed(0)
+    kernels, strides = [[3, 3, 3]] * 3, [[1, 1, 1], [2, 2, 2], [2, 2, 2]]
+    return DynUNet(3, 1, 2, kernels, strides, strides[1:], filters=[4, 8, 8], deep_supervision=True)
+
+
+def gradients(network: nn.Module, call: Any, windows: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+    """Output and gradients of a step."""
+    network.zero_grad()
+    output = call(windows)
+    output.square().mean().backward()
+    return output.detach(), [None if p.grad is None else p.grad.clone() for p in network.parameters()]
+
+
+@pytest.mark.parametrize("batch", [2, 3, 5])
+def test_values_and_gradients_are_those_of_the_whole_batch(batch: int) -> None:
+    # In double precision: rounding to single moves a voxel over the kink of a ReLU now and then.
+    network, lanes = unet().train().double(), Lanes()
+    windows = torch.randn(batch, 1, 16, 16, 16, dtype=torch.float64)
+    expected, wanted = gradients(network, network, windows)
+    output, found = gradients(network, lambda x: lanes(x, network), windows)
+    assert output.shape == expected.shape == (batch, 2, 2, 16, 16, 16), "a head of deep supervision is an axis"
+    torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-12)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    again, repeated = gradients(network, lambda x: lanes(x, network), windows)
+    assert torch.equal(again, output)
+    assert all(a is None or torch.equal(a, b) for a, b in zip(repeated, found, strict=True)), "to the bit"
+    assert torch.get_num_threads() == 2
+
+
+def test_without_gradients_too() -> None:
+    network = Watched().eval()
+    windows = torch.randn(4, 1, 8, 8, 8)
+    with torch.inference_mode():
+        output = Lanes()(windows, network)
+        torch.testing.assert_close(output, network(windows))
+    assert SEEN == [1, 2, 2, 4], "looked at once, then two parts"
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm3d(4), nn.Dropout(0.5), nn.AlphaDropout(0.1)])
+def test_a_batch_stays_together_where_its_parts_depend_on_each_other(layer: nn.Module) -> None:
+    network, lanes = Watched(layer).train(), Lanes()
+    windows, state = torch.randn(4, 1, 8, 8, 8), torch.get_rng_state()
+    expected = network(windows)
+    torch.set_rng_state(state)
+    SEEN.clear()
+    torch.testing.assert_close(lanes(windows, network), expected)
+    assert SEEN[-1] == 4
+    SEEN.clear()
+    network.eval()
+    lanes(windows, network)
+    assert SEEN[-2:] == [2, 2], "in prediction they do not"
+
+
+def test_the_random_numbers_of_the_training_are_left_alone() -> None:
+    network, lanes, state = Watched().train(), Lanes(), torch.get_rng_state()
+    lanes(torch.ones(2, 1, 4, 4, 4), network)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert SEEN[-2:] == [1, 1]
+
+
+def test_autocast_holds_in_the_parts() -> None:
+    network, lanes = Watched().train(), Lanes()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = lanes(torch.ones(2, 1, 4, 4, 4), network)
+    assert output.dtype == torch.bfloat16
+    assert all(BF16)
+    BF16.clear()
+    output.float().sum().backward()
+    lanes(torch.ones(2, 1, 4, 4, 4), network)
+    assert BF16 == [False, False]
+
+
+def test_a_frozen_and_an_unused_weight_get_no_gradient() -> None:
+    network = Watched().train()
+    network.layers[0].requires_grad_(False)
+    network.unused = nn.Parameter(torch.ones(1))
+    _, found = gradients(network, lambda x: Lanes()(x, network), torch.ones(2, 1, 4, 4, 4))
+    assert [gradient is None for gradient in found] == [True, True, True, False, False]  # unused comes first
+
+
+def test_an_error_in_a_part_reaches_the_caller() -> None:
+    with pytest.raises(RuntimeError, match="expected input"):
+        Lanes()(torch.ones(2, 3, 4, 4, 4), Watched().eval())
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(1, 2), (4, 1)])
+def test_one_window_or_one_core_is_a_single_call(batch: int, threads: int) -> None:
+    torch.set_num_threads(threads)
+    network = Watched().train()
+    Lanes()(torch.ones(batch, 1, 4, 4, 4), network)
+    assert [batch] == SEEN
+
+
+def test_lanes_follow_the_network() -> None:
+    network, lanes, windows = Watched().eval(), Lanes(), torch.randn(2, 1, 4, 4, 4)
+    with torch.no_grad():
+        before = lanes(windows, network)
+        network.load_state_dict({name: 2 * value for name, value in network.state_dict().items()})
+        torch.testing.assert_close(lanes(windows, network), network(windows))
+        network.layers[0].weight = nn.Parameter(torch.zeros_like(network.layers[0].weight))
+        torch.testing.assert_close(lanes(windows, network), network(windows))
+    assert not torch.equal(before, lanes(windows, network))
+    network.train()
+    lanes(windows, network)
+    assert all(like.training for like in lanes._alike[network])

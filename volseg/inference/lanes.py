@@ -1,0 +1,175 @@
+"""A batch of windows on a CPU: each core takes windows of its own, forward and backward."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+
+class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
+    """The network on a batch; on a CPU of several cores, on parts of the batch at the same time, each on one core.
+
+    By itself torch shares out every operation among the cores, and these wait for each other after each one. With
+    windows of their own they meet once in a step. The values are those of the whole batch but for rounding, and they
+    do not depend on who is ready first: the gradients of the parts are added up in their order. Each lane has modules
+    of its own with the weights of the network, since some keep things between their layers (MONAI's DynUNet its heads).
+
+    The whole batch stays together where its parts are not independent or their order would matter: batch normalisation
+    and random numbers (dropout) in training; also on a GPU, and where a batch is one window, torch has one thread, or
+    the network is distributed.
+
+    Args:
+        lanes: at most so many parts; None for one a thread of torch.
+
+    >>> Lanes()(torch.ones(2, 1, 4, 4, 4), nn.Conv3d(1, 3, 1)).shape
+    torch.Size([2, 3, 4, 4, 4])
+    """
+
+    def __init__(self, lanes: int | None = None) -> None:
+        self.lanes = lanes
+        self._pool: ThreadPoolExecutor | None = None
+        self._made_in: tuple[int, int] | None = None  # process and number of threads
+        self._alike: weakref.WeakKeyDictionary[nn.Module, list[nn.Module]] = weakref.WeakKeyDictionary()
+        self._random: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: Callable[..., Any],
+        *args: Any,  # noqa: ANN401 - whatever the network takes
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401 - whatever the network gives
+        """What the network gives for inputs (B, C, X, Y, Z)."""
+        count = min(len(inputs), self.lanes or torch.get_num_threads())
+        plain = inputs.device.type == "cpu" and not inputs.requires_grad and not args and not kwargs
+        if count < 2 or not plain or not isinstance(network, nn.Module) or self._stays_together(network, inputs):
+            return network(inputs, *args, **kwargs)
+        parts = inputs.chunk(count)
+        networks = self._networks(network, inputs[:1], len(parts))
+        if not torch.is_grad_enabled():
+            return torch.cat(self._side_by_side(list(zip(networks, parts, strict=True)), grad=False))
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        return _Parts.apply(self, networks, parts, *parameters)  # type: ignore[no-untyped-call]
+
+    def _stays_together(self, network: nn.Module, inputs: Tensor) -> bool:
+        """Whether the parts of a batch must not be separated."""
+        if isinstance(network, DistributedDataParallel):
+            return True
+        if not network.training:
+            return False
+        if network not in self._random:
+            normalised = any(isinstance(module, _BatchNorm) for module in network.modules())
+            self._random[network] = normalised or _is_random(network, inputs[:1])
+        return self._random[network]
+
+    def _networks(self, network: nn.Module, inputs: Tensor, count: int) -> list[nn.Module]:
+        """The network and its likes, which share its weights and buffers and have its modes."""
+        alike = self._alike.setdefault(network, [])
+        if len(alike) < count - 1:
+            with torch.no_grad():
+                network(inputs)  # what modules keep then has no graph, which could not be copied
+            shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+            alike += [copy.deepcopy(network, dict(shared)) for _ in range(count - 1 - len(alike))]
+            for like in alike:
+                for module, original in zip(like.modules(), network.modules(), strict=True):
+                    # The very same dictionaries, so that a weight that is replaced later is replaced here too.
+                    module.__dict__["_parameters"] = original.__dict__["_parameters"]
+                    module.__dict__["_buffers"] = original.__dict__["_buffers"]
+        for like in alike:
+            for module, original in zip(like.modules(), network.modules(), strict=True):
+                module.training = original.training
+        return [network, *alike[: count - 1]]
+
+    def _side_by_side(self, jobs: Sequence[tuple[Callable[..., Any], Any]], *, grad: bool) -> list[Any]:
+        """What each function gives for its argument, each on a core, under the autocast of this thread."""
+        enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+        def run(job: tuple[Callable[..., Any], Any]) -> Any:  # noqa: ANN401
+            function, argument = job
+            with torch.set_grad_enabled(grad), torch.autocast("cpu", dtype, enabled=enabled, cache_enabled=False):
+                return function(argument)
+
+        return list(self._threads(len(jobs)).map(run, jobs))
+
+    def _threads(self, count: int) -> ThreadPoolExecutor:
+        """Threads in which torch takes one core, kept from step to step; made anew in a forked process."""
+        wanted = (os.getpid(), count)
+        if self._pool is None or self._made_in != wanted:
+            everyone = threading.Barrier(count)
+            total = torch.get_num_threads()
+            self._pool, self._made_in = ThreadPoolExecutor(count, "volseg-lane"), wanted
+
+            def prepare(_: int) -> None:
+                torch.set_num_threads(1)
+                everyone.wait()
+
+            list(self._pool.map(prepare, range(count)))
+            torch.set_num_threads(total)  # for this thread and those to come
+        return self._pool
+
+
+def _is_random(network: nn.Module, inputs: Tensor) -> bool:
+    """Whether a pass draws random numbers; none are drawn from those of the training."""
+    state = torch.get_rng_state()
+    try:
+        with torch.no_grad():
+            network(inputs)
+        return not torch.equal(state, torch.get_rng_state())
+    finally:
+        torch.set_rng_state(state)
+
+
+class _Parts(torch.autograd.Function):
+    """The passes forward and backward of all parts, with a graph a part."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - carries what backward needs
+        lanes: Lanes,
+        networks: Sequence[nn.Module],
+        parts: Sequence[Tensor],
+        *parameters: Tensor,
+    ) -> Tensor:
+        """Outputs of all parts as one batch."""
+        ctx.lanes, ctx.parameters = lanes, parameters
+        ctx.outputs = lanes._side_by_side(list(zip(networks, parts, strict=True)), grad=True)
+        return torch.cat([output.detach() for output in ctx.outputs])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - as above
+        """The sum of the parts' gradients, in their order."""
+        outputs, ctx.outputs = ctx.outputs, None
+        pieces = torch.split(gradient, [len(output) for output in outputs])
+
+        def back(pair: tuple[Tensor, Tensor]) -> tuple[Tensor | None, ...]:
+            output, piece = pair
+            found: tuple[Tensor | None, ...] = torch.autograd.grad(output, ctx.parameters, piece, allow_unused=True)
+            return found
+
+        jobs = [(back, pair) for pair in zip(outputs, pieces, strict=True)]
+        gradients = ctx.lanes._side_by_side(jobs, grad=True)
+        return (None, None, None, *[_sum(same) for same in zip(*gradients, strict=True)])
+
+
+def _sum(gradients: Sequence[Tensor | None]) -> Tensor | None:
+    """Added up in order; of a parameter that no part used, none."""
+    used = [gradient for gradient in gradients if gradient is not None]
+    if not used:
+        return None
+    total = used[0]
+    for gradient in used[1:]:
+        total = total + gradient
+    return total
