@@ -136,6 +136,19 @@ def test_one_window_or_one_core_is_a_single_call(batch: int, threads: int) -> No
     assert [batch] == SEEN
 
 
+def test_the_cores_are_shared_out() -> None:
+    torch.set_num_threads(5)
+
+    class Asked(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.get_num_threads()
+
+    lanes = Lanes()
+    assert lanes(torch.zeros(2, 1), Asked().eval()).tolist() == [[2], [2]]
+    assert lanes(torch.zeros(5, 1), Asked().eval()).tolist() == [[1]] * 5
+    assert torch.get_num_threads() == 5
+
+
 def test_lanes_follow_the_network() -> None:
     network, lanes, windows = Watched().eval(), Lanes(), torch.randn(2, 1, 4, 4, 4)
     with torch.no_grad():

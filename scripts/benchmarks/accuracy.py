@@ -126,7 +126,8 @@ def with_monai(name: str, cohort: Path, place: Path, *, minutes: float, device: 
     words = ["--minutes", str(minutes), "--rate", str(RATES[name]), "--device", device, "--predict"]
     workers = "0" if device == "cpu" else "4"
     script = Path(__file__).with_name("zoo.py")
-    subprocess.run([sys.executable, script, cohort, folder, *words, "--workers", workers], check=True)
+    words = [sys.executable, script, cohort, folder, *words, "--workers", workers]
+    subprocess.run(words, check=True, env=measurement.environment_of_peers())
     target = place / "predictions" / folder_of(name)
     shutil.rmtree(target, ignore_errors=True)
     (folder / "predictions").rename(target)

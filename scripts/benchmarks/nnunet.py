@@ -6,7 +6,6 @@ A cohort folder is a raw dataset of nnU-Net as it is; its folds are handed over,
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -90,7 +89,7 @@ class NnUNet:
 
     def _run(self, words: list[str | Path], *, workers: int, **more: str) -> None:
         environment = {
-            **os.environ,
+            **measurement.environment_of_peers(),
             **{f"nnUNet_{name}": str(self.place / name) for name in ("raw", "preprocessed", "results")},
             "nnUNet_n_proc_DA": str(workers),
             "nnUNet_def_n_proc": "2",

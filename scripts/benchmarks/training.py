@@ -66,7 +66,7 @@ def ways(cohort: Path, place: Path, *, steps: int, device: str) -> dict[str, Cal
             folder = place / f"monai{workers}"
             words = ["--steps", str(steps + WARM), "--like", place / "volseg", "--workers", str(workers)]
             script = Path(__file__).with_name("zoo.py")
-            ran = measurement.run([sys.executable, script, cohort, folder, "--device", device, *words])
+            ran = measurement.run([sys.executable, script, cohort, folder, "--device", device, *words], peer=True)
             return values_of(json.loads((folder / "result.json").read_text()), ran)
 
         return once

@@ -1,4 +1,4 @@
-"""A batch of windows on a CPU: each core takes windows of its own, forward and backward."""
+"""A batch of windows on a CPU: cores take windows of their own, forward and backward."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
-    """The network on a batch; on a CPU of several cores, on parts of the batch at the same time, each on one core.
+    """The network on a batch; on a CPU of several cores, on parts of it at the same time, each on cores of its own.
 
     By itself torch shares out every operation among the cores, and these wait for each other after each one. With
     windows of their own they meet once in a step. The values are those of the whole batch but for rounding, and they
@@ -40,7 +40,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
     def __init__(self, lanes: int | None = None) -> None:
         self.lanes = lanes
         self._pool: ThreadPoolExecutor | None = None
-        self._made_in: tuple[int, int] | None = None  # process and number of threads
+        self._made_for: tuple[int, int, int] | None = None  # process, lanes, cores
         self._alike: weakref.WeakKeyDictionary[nn.Module, list[nn.Module]] = weakref.WeakKeyDictionary()
         self._random: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 
@@ -93,7 +93,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         return [network, *alike[: count - 1]]
 
     def _side_by_side(self, jobs: Sequence[tuple[Callable[..., Any], Any]], *, grad: bool) -> list[Any]:
-        """What each function gives for its argument, each on a core, under the autocast of this thread."""
+        """What each function gives for its argument, side by side, under the autocast of this thread."""
         enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
         def run(job: tuple[Callable[..., Any], Any]) -> Any:  # noqa: ANN401
@@ -104,15 +104,15 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         return list(self._threads(len(jobs)).map(run, jobs))
 
     def _threads(self, count: int) -> ThreadPoolExecutor:
-        """Threads in which torch takes one core, kept from step to step; made anew in a forked process."""
-        wanted = (os.getpid(), count)
-        if self._pool is None or self._made_in != wanted:
+        """Threads that share out the cores, kept from step to step; made anew in a forked process."""
+        total = torch.get_num_threads()
+        wanted = (os.getpid(), count, total)
+        if self._pool is None or self._made_for != wanted:
+            self._pool, self._made_for = ThreadPoolExecutor(count, "volseg-lane"), wanted
             everyone = threading.Barrier(count)
-            total = torch.get_num_threads()
-            self._pool, self._made_in = ThreadPoolExecutor(count, "volseg-lane"), wanted
 
             def prepare(_: int) -> None:
-                torch.set_num_threads(1)
+                torch.set_num_threads(max(1, total // count))
                 everyone.wait()
 
             list(self._pool.map(prepare, range(count)))
