@@ -3,7 +3,8 @@
     python scripts/benchmarks/images.py FOLDER [--minutes 15] [--networks unet,segformer] [--data lungs,nuclei]
 
 FOLDER holds NAME/cohort for each of the data. A network is validated once, after its last epoch, so nothing is chosen
-on the validation images and their scores are those of a test. They are predicted at full size, evaluated, and drawn.
+on the validation images and their scores are those of a test. They are predicted at full size, with the mirror images
+that training showed, evaluated, and drawn.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def assess(job: Job, cohort: Path, place: Path) -> Path:
     network = [ROOT / "bundles" / job.bundle, "--checkpoint", place / job.name / "model.pt", "--device", "cpu"]
     method = ["--objects", "--tolerance-mm", TOLERANCES_PX[place.name], "--title", f"{place.name}, {job.name}"]
     for words in (
-        ["predict", *network, *held_out, "-o", predictions],
+        ["predict", *network, *held_out, "--flips", "trained", "-o", predictions],
         ["evaluate", predictions, *held_out, *method, "-o", report],
     ):
         subprocess.run(["volseg", *map(str, words)], check=True)

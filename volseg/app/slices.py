@@ -12,7 +12,7 @@ from volseg.report.screen import Screen
 from volseg.report.sheet import sheet
 
 PARTS = ("prediction", "reference")
-_WIDE = 640  # pixels of the longer side, about
+_WIDE = 480  # pixels of the longer side, about; a page shows it some 400 high, and letters must stay readable
 _LIGHT = 0.3  # share of the colour in the filled reference
 
 

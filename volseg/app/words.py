@@ -18,7 +18,7 @@ def heading(recipe: Recipe) -> str:
     """What is segmented, from what, and what it is not for."""
     channels = ", ".join(recipe.channel_names)
     return (
-        f'<header class="demo"><h1>Segmentation of {escape(_regions(recipe))}</h1><p>From {escape(channels)}. For '
+        f'<header class="demo"><h1>Segmentation of {escape(_regions(recipe))}</h1><p>Input: {escape(channels)}. For '
         "research only: not a medical device, and nothing here is fit for diagnosis or treatment.</p></header>"
     )
 
