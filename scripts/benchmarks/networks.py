@@ -79,15 +79,15 @@ def epochs_in(seconds: float, probe: dict[str, Any], *, interval: int) -> int:
 
 def run(job: Job, cohort: Path, place: Path, *, minutes: float) -> Path:
     """Do a job, or what is left of it; its folder."""
-    folder, plan = place / job.name, place / f"{job.name}.json"
+    folder, plan, probed = place / job.name, place / f"{job.name}.json", place / f"{job.name}_probe"
     if read(folder).get("status") == "finished":
         tell(f"{job.name}: finished before")
         return folder
     if not plan.is_file():
-        shutil.rmtree(place / "probe", ignore_errors=True)
-        probe = job.train(cohort, place / "probe", epochs=1, interval=1)
+        shutil.rmtree(probed, ignore_errors=True)
+        probe = job.train(cohort, probed, epochs=1, interval=1)
         epochs = epochs_in(60 * minutes, probe, interval=job.settings.get("val_interval", VAL_INTERVAL))
-        shutil.rmtree(place / "probe")
+        shutil.rmtree(probed)
         plan.write_text(json.dumps({"epochs": epochs, "minutes": minutes}) + "\n")
     epochs = json.loads(plan.read_text())["epochs"]
     tell(f"\n== {job.name}: {epochs} epochs in {minutes:g} minutes")
