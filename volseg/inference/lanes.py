@@ -27,8 +27,8 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
     of its own with the weights of the network, since some keep things between their layers (MONAI's DynUNet its heads).
 
     The whole batch stays together where its parts are not independent or their order would matter: batch normalisation
-    and random numbers (dropout) in training; also on a GPU, and where a batch is one window, torch has one thread, or
-    the network is distributed.
+    and random numbers (dropout) in training; also on a GPU, and where a batch is one window, torch has one thread, the
+    network is distributed, or it gives more than one tensor.
 
     Args:
         lanes: at most so many parts; None for one a thread of torch.
@@ -42,7 +42,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         self._pool: ThreadPoolExecutor | None = None
         self._made_for: tuple[int, int, int] | None = None  # process, lanes, cores
         self._alike: weakref.WeakKeyDictionary[nn.Module, list[nn.Module]] = weakref.WeakKeyDictionary()
-        self._random: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
+        self._together: weakref.WeakKeyDictionary[nn.Module, dict[bool, bool]] = weakref.WeakKeyDictionary()
 
     def __call__(
         self,
@@ -67,12 +67,11 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         """Whether the parts of a batch must not be separated."""
         if isinstance(network, DistributedDataParallel):
             return True
-        if not network.training:
-            return False
-        if network not in self._random:
-            normalised = any(isinstance(module, _BatchNorm) for module in network.modules())
-            self._random[network] = normalised or _is_random(network, inputs[:1])
-        return self._random[network]
+        known = self._together.setdefault(network, {})  # in training, in prediction
+        if network.training not in known:
+            normalised = network.training and any(isinstance(module, _BatchNorm) for module in network.modules())
+            known[network.training] = normalised or not _is_plain(network, inputs[:1])
+        return known[network.training]
 
     def _networks(self, network: nn.Module, inputs: Tensor, count: int) -> list[nn.Module]:
         """The network and its likes, which share its weights and buffers and have its modes."""
@@ -112,6 +111,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
             everyone = threading.Barrier(count)
 
             def prepare(_: int) -> None:
+                torch.get_num_threads()  # without it the first operation of a thread sets the number of all again
                 torch.set_num_threads(max(1, total // count))
                 everyone.wait()
 
@@ -120,13 +120,13 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         return self._pool
 
 
-def _is_random(network: nn.Module, inputs: Tensor) -> bool:
-    """Whether a pass draws random numbers; none are drawn from those of the training."""
+def _is_plain(network: nn.Module, inputs: Tensor) -> bool:
+    """Whether a pass gives one tensor and draws no random numbers; those of the training are left as they are."""
     state = torch.get_rng_state()
     try:
         with torch.no_grad():
-            network(inputs)
-        return not torch.equal(state, torch.get_rng_state())
+            output = network(inputs)
+        return isinstance(output, Tensor) and torch.equal(state, torch.get_rng_state())
     finally:
         torch.set_rng_state(state)
 
