@@ -308,7 +308,7 @@ def options(name: str, description: str | None) -> argparse.ArgumentParser:
 def environment_of_peers() -> dict[str, str]:
     """The environment without volseg's choice that idle cores sleep: a peer alone on the machine is faster without it.
 
-    Measured for a training step of volseg's unet on two cores: 1.3 s, and 2.2 s where they sleep; see `Lanes`.
+    Measured for a training step of volseg's unet on two cores: 1.3 to 1.6 s, and 1.4 to 2.7 s where they sleep.
     """
     return {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
 

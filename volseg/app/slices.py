@@ -41,7 +41,7 @@ def slice_pixels(screen: Screen, place: int, *, parts: Collection[str] = PARTS) 
         lines=None if lines is None else lines[:, place],
         pixel_mm=pixel_mm,
         scale=scale,
-        thickness=2 if scale > 2 else 1,
+        thickness=2 if scale > 1 else 1,
     )
     return sheet([("", picture)], mm_per_pixel=screen.mm_per_pixel(scale), edges=screen.edges)
 
