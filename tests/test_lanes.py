@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,6 +108,16 @@ def test_a_network_of_several_outputs_is_called_once(training: bool) -> None:
     assert [len(output) for output in outputs] == [2, 2]
     assert SEEN[-1] == 2
     outputs[0].sum().backward()
+
+
+def test_a_network_that_cannot_be_copied_is_called_once() -> None:
+    network, lanes = Watched().train(), Lanes()
+    network.lock = threading.Lock()
+    for _ in range(2):
+        SEEN.clear()
+        lanes(torch.ones(2, 1, 4, 4, 4), network).sum().backward()
+        assert SEEN[-1] == 2
+    assert SEEN == [2], "and not tried again"
 
 
 def test_the_random_numbers_of_the_training_are_left_alone() -> None:

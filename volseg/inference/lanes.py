@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import threading
 import weakref
@@ -17,6 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+logger = logging.getLogger(__name__)
+
 
 class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
     """The network on a batch; on a CPU of several cores, on parts of it at the same time, each on cores of its own.
@@ -27,8 +30,8 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
     of its own with the weights of the network, since some keep things between their layers (MONAI's DynUNet its heads).
 
     The whole batch stays together where its parts are not independent or their order would matter: batch normalisation
-    and random numbers (dropout) in training; also on a GPU, and where a batch is one window, torch has one thread, the
-    network is distributed, or it gives more than one tensor.
+    and random numbers (dropout) in training; also on a GPU, and where a batch is one window, torch has one thread, or
+    the network is distributed, cannot be copied, or gives more than one tensor.
 
     Args:
         lanes: at most so many parts; None for one a thread of torch.
@@ -58,6 +61,8 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
             return network(inputs, *args, **kwargs)
         parts = inputs.chunk(count)
         networks = self._networks(network, inputs[:1], len(parts))
+        if networks is None:
+            return network(inputs)
         if not torch.is_grad_enabled():
             return torch.cat(self._side_by_side(list(zip(networks, parts, strict=True)), grad=False))
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -73,14 +78,19 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
             known[network.training] = normalised or not _is_plain(network, inputs[:1])
         return known[network.training]
 
-    def _networks(self, network: nn.Module, inputs: Tensor, count: int) -> list[nn.Module]:
-        """The network and its likes, which share its weights and buffers and have its modes."""
+    def _networks(self, network: nn.Module, inputs: Tensor, count: int) -> list[nn.Module] | None:
+        """The network and its likes, which share its weights and buffers and have its modes; None without any."""
         alike = self._alike.setdefault(network, [])
         if len(alike) < count - 1:
             with torch.no_grad():
                 network(inputs)  # what modules keep then has no graph, which could not be copied
             shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-            alike += [copy.deepcopy(network, dict(shared)) for _ in range(count - 1 - len(alike))]
+            try:
+                alike += [copy.deepcopy(network, dict(shared)) for _ in range(count - 1 - len(alike))]
+            except (TypeError, RuntimeError) as error:  # a module keeps a lock, an open file, a tensor with a graph
+                logger.info("the windows of a batch stay together: the network cannot be copied (%s)", error)
+                self._together[network] = {True: True, False: True}
+                return None
             for like in alike:
                 for module, original in zip(like.modules(), network.modules(), strict=True):
                     # The very same dictionaries, so that a weight that is replaced later is replaced here too.
