@@ -32,7 +32,7 @@ from measurement import CPU, PEAK, WALL, LeftOut, Measure  # noqa: E402
 SCHEMA = json.loads((HERE / "result.schema.json").read_text())
 NAMES = re.findall(r'^names="(.*)"$', (HERE / "run.sh").read_text(), re.M)[0].split()
 # These run in an environment of a peer.
-OF_PEERS = {"usual_conversion.py", "budget_trainer.py"}
+OF_PEERS = {"usual_conversion.py", "nnunet_train.py"}
 
 
 def check(content: Any) -> None:
@@ -366,6 +366,6 @@ def test_an_unknown_benchmark_is_refused_before_anything_is_installed(tmp_path):
     assert "there is no benchmark 'speed'" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["measurement", "rendering", "nnunet", "growth_figure", "accuracy"])
+@pytest.mark.parametrize("name", ["measurement", "rendering", "networks", "nnunet", "growth_figure", "accuracy"])
 def test_the_examples_in_the_scripts_are_true(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
