@@ -139,6 +139,14 @@ def test_autocast_holds_in_the_parts() -> None:
     assert BF16 == [False, False]
 
 
+def test_a_look_at_the_network_takes_no_gradients_from_autocast() -> None:
+    network = Watched(nn.Dropout(0.5)).train()  # looked at, then called as a whole
+    with torch.autocast("cpu", torch.bfloat16):
+        output = Lanes()(torch.ones(2, 1, 4, 4, 4), network)
+    output.float().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
 def test_a_frozen_and_an_unused_weight_get_no_gradient() -> None:
     network = Watched().train()
     network.layers[0].requires_grad_(False)

@@ -82,8 +82,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         """The network and its likes, which share its weights and buffers and have its modes; None without any."""
         alike = self._alike.setdefault(network, [])
         if len(alike) < count - 1:
-            with torch.no_grad():
-                network(inputs)  # what modules keep then has no graph, which could not be copied
+            _look(network, inputs)  # what modules keep then has no graph, which could not be copied
             shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
             try:
                 alike += [copy.deepcopy(network, dict(shared)) for _ in range(count - 1 - len(alike))]
@@ -134,11 +133,17 @@ def _is_plain(network: nn.Module, inputs: Tensor) -> bool:
     """Whether a pass gives one tensor and draws no random numbers; those of the training are left as they are."""
     state = torch.get_rng_state()
     try:
-        with torch.no_grad():
-            output = network(inputs)
+        output = _look(network, inputs)
         return isinstance(output, Tensor) and torch.equal(state, torch.get_rng_state())
     finally:
         torch.set_rng_state(state)
+
+
+def _look(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network gives
+    """A pass without gradients; autocast must not keep weights of it, without any, for the step to come."""
+    enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+    with torch.no_grad(), torch.autocast("cpu", dtype, enabled=enabled, cache_enabled=False):
+        return network(inputs)
 
 
 class _Parts(torch.autograd.Function):
