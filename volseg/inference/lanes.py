@@ -140,9 +140,8 @@ def _is_plain(network: nn.Module, inputs: Tensor) -> bool:
 
 
 def _look(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network gives
-    """A pass without gradients; autocast must not keep weights of it, without any, for the step to come."""
-    enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-    with torch.no_grad(), torch.autocast("cpu", dtype, enabled=enabled, cache_enabled=False):
+    """A pass without gradients."""
+    with torch.no_grad():
         return network(inputs)
 
 
