@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from volseg.cohort import Cohort
 from volseg.errors import UsageError
+from volseg.memory import available_bytes, peak_resident_bytes, resident_bytes
 from volseg.training.cached_dataset import CachedDataset, _item_bytes
 from volseg.training.capacity import (
     GIB,
-    available_bytes,
     cache_bytes,
     check_disk,
     check_memory,
@@ -134,3 +134,12 @@ def test_loader_processes_share_the_cores(ranks: int) -> None:
 def test_the_default_is_no_more_processes_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert loader_workers(gpu=True) <= max(1, torch.multiprocessing.cpu_count() - 1)
+
+
+def test_what_the_process_holds_is_not_above_its_peak() -> None:
+    before = resident_bytes()
+    kept = torch.ones(2**24)  # 64 MiB
+    now, peak = resident_bytes(), peak_resident_bytes()
+    if before is None or now is None or peak is None:
+        pytest.skip("this system does not say what a process holds")
+    assert before < now <= peak * 1.01, kept.shape  # the kernel counts the pages of threads a little later

@@ -179,6 +179,7 @@ def test_compiling_is_tried_where_much_is_to_come(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(choice, "installed", lambda: False)
     monkeypatch.setattr(choice, "CompiledEngine", compiled)
     monkeypatch.setitem(choice._TOLERANCE, "fp32", np.inf)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # what sleeps could do so side by side
     for windows, name in ((1000, "torch"), (10_000, "compiled"), (None, "torch")):
         assert choose(Slow(), name="auto", window=WINDOW, device=CPU, windows=windows, precision="fp32").name == name
     assert len(asked) == 1

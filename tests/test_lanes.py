@@ -76,10 +76,45 @@ def test_values_and_gradients_are_those_of_the_whole_batch(batch: int) -> None:
 def test_without_gradients_too() -> None:
     network = Watched().eval()
     windows = torch.randn(4, 1, 8, 8, 8)
+    lanes = Lanes()
     with torch.inference_mode():
-        output = Lanes()(windows, network)
-        torch.testing.assert_close(output, network(windows))
-    assert SEEN[-3:] == [2, 2, 4]
+        expected = network(windows)
+        for _ in range(2):
+            torch.testing.assert_close(lanes(windows, network), expected)
+    assert SEEN == [4, 4, 2, 2], "the first pass shows that they can be separated, without one of its own"
+
+
+def test_windows_at_once_are_known_after_the_first() -> None:
+    class Two(Watched):
+        def forward(self, x: Tensor) -> Any:
+            return [super().forward(x), x]
+
+    def known(network: nn.Module) -> tuple[int, int]:
+        before = lanes.windows_at_once(network)
+        with torch.inference_mode():
+            lanes(torch.ones(1, 1, 4, 4, 4), network)
+        return before, lanes.windows_at_once(network)
+
+    locked, lanes, plain = Watched().eval(), Lanes(), Watched().eval()
+    locked.lock = threading.Lock()
+    assert known(plain) == (1, 2)
+    assert known(Watched(nn.BatchNorm3d(4), nn.Dropout()).eval()) == (1, 2)
+    assert known(Watched(nn.Dropout()).train()) == (1, 1)
+    assert known(Two().eval()) == (1, 1)
+    assert known(locked) == (1, 1)
+    torch.set_num_threads(16)
+    assert lanes.windows_at_once(plain) == 4, "each has activations in memory"
+
+
+def test_training_after_prediction_by_the_same_lanes() -> None:
+    network, lanes, windows = unet().eval(), Lanes(), torch.randn(2, 1, 16, 16, 16)
+    with torch.inference_mode():
+        for _ in range(2):
+            lanes(windows, network)
+    expected, wanted = gradients(network.train(), network, windows)
+    output, found = gradients(network, lambda x: lanes(x, network), windows)
+    torch.testing.assert_close(output, expected)
+    assert all((a is None) == (b is None) for a, b in zip(found, wanted, strict=True))
 
 
 @pytest.mark.parametrize("layer", [nn.BatchNorm3d(4), nn.Dropout(0.5), nn.AlphaDropout(0.1)])

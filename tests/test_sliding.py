@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
+from volseg.engines import TorchEngine
 from volseg.errors import VolsegError
 from volseg.inference import SlidingWindow, sliding_window
-from volseg.inference.sliding import gaussian, positions
+from volseg.inference.sliding import _affordable, gaussian, positions
 
 ROI = (16, 12, 8)
 
@@ -185,6 +189,71 @@ def test_a_volume_of_one_value_is_looked_at_once(shape: tuple[int, ...]) -> None
 def test_background_is_for_the_channels_that_the_network_has() -> None:
     with pytest.raises(VolsegError, match="3 channels, background logits are for 1"):
         SlidingWindow(ROI, background=[0.0])(scan(), network())
+
+
+# --- windows side by side
+
+
+class Threaded(nn.Sequential):
+    """The network, telling which threads called it."""
+
+    def __init__(self) -> None:
+        super().__init__(*network())
+        self.threads: list[str] = []
+
+    def forward(self, windows: Tensor) -> Tensor:
+        self.threads.append(threading.current_thread().name)
+        return super().forward(windows)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Threaded:
+        alike = Threaded()
+        alike.threads = self.threads
+        return alike
+
+
+@pytest.mark.parametrize("engine", [False, True])
+@pytest.mark.parametrize(("free", "side_by_side"), [(2**60, True), (0, False)])
+def test_cores_have_windows_of_their_own_where_the_memory_allows(
+    monkeypatch: pytest.MonkeyPatch, free: int, side_by_side: bool, engine: bool
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr("volseg.inference.sliding.available_bytes", lambda: free)
+    monkeypatch.setattr("volseg.inference.sliding.peak_resident_bytes", lambda: 2**50)
+    image, net = drawn(1, 1, 40, 25, 8), Threaded().eval()
+    with torch.inference_mode():
+        expected = monai(ROI, 0.5, 1)(image, net)
+        net.threads.clear()
+        called = TorchEngine(net, device=torch.device("cpu"), precision="fp32") if engine else net
+        got = SlidingWindow(ROI)(image, called)
+    torch.set_num_threads(threads)
+    assert torch.allclose(got, expected, atol=1e-5)
+    first, *others = net.threads
+    assert first == threading.current_thread().name, "it shows what a window takes"
+    assert len(others) > 8
+    assert all(name.startswith("volseg-lane") for name in others[:8]) == side_by_side
+
+
+@given(st.integers(1, 8), st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 2**40))
+def test_windows_beside_the_first_fit_into_half_of_the_free_memory(
+    wanted: int, held: int, peak: int, free: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("volseg.inference.sliding.available_bytes", lambda: free)
+        patch.setattr("volseg.inference.sliding.peak_resident_bytes", lambda: peak)
+        count = _affordable(wanted, held)
+    assert 1 <= count <= wanted
+    assert count == 1 or (count - 1) * (peak - held) <= free / 2
+    assert count == wanted or count * max(1, peak - held) > free / 2
+
+
+@pytest.mark.parametrize("unknown", ["available_bytes", "peak_resident_bytes"])
+def test_where_nothing_says_how_much_memory_there_is_windows_go_alone(
+    monkeypatch: pytest.MonkeyPatch, unknown: str
+) -> None:
+    monkeypatch.setattr(f"volseg.inference.sliding.{unknown}", lambda: None)
+    assert _affordable(4, 0) == 1
+    assert _affordable(4, None) == 1
 
 
 # --- memory

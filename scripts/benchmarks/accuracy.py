@@ -36,7 +36,7 @@ from nnunet import NnUNet, schedule
 BUNDLES = tuple(networks.NETWORKS)
 RATES = {"MONAI zoo 1e-4": 1e-4, "MONAI zoo 1e-3": 1e-3}
 # What nnU-Net plans for, in GB: its default (8), and so little that a batch is two windows, the least it takes.
-NNUNET: dict[str, float | None] = {"nnU-Net v2": None, "nnU-Net v2 batch 2": 2.0}
+NNUNET: dict[str, float | None] = {"nnU-Net v2": None, "nnU-Net v2 batch 2": 0.3}
 COMPETITORS = (*BUNDLES, *NNUNET, *RATES)
 TOLERANCE_MM = 1.0  # of surface Dice: a voxel
 MINUTES = Measure("minutes", "Minutes of training", "", 1, compared=False)

@@ -2,6 +2,7 @@
 
 from volseg.engines.choice import ENGINES, WORTH_A_TRIAL_S, WORTH_COMPILING_S, choose
 from volseg.engines.engine import Engine, difference, seconds_a_window
+from volseg.engines.lanes import Lanes
 from volseg.engines.openvino import EXPORTED, OpenVinoEngine, installed, openvino_core
 from volseg.engines.precision import check_precision, runs_bf16
 from volseg.engines.pytorch import CompiledEngine, TorchEngine
@@ -13,6 +14,7 @@ __all__ = [
     "WORTH_COMPILING_S",
     "CompiledEngine",
     "Engine",
+    "Lanes",
     "OpenVinoEngine",
     "TorchEngine",
     "check_precision",

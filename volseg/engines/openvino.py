@@ -38,6 +38,7 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
+    windows_at_once = 1
 
     def __init__(
         self, network: nn.Module, *, window: Sequence[int], precision: str = "auto", exported: Path | None = None

@@ -9,12 +9,13 @@ import torch._dynamo
 import torch._inductor.config
 from torch import Tensor, nn
 
+from volseg.engines.lanes import Lanes
 from volseg.engines.precision import runs_bf16
 from volseg.errors import VolsegError
 
 
 class TorchEngine:
-    """The network itself, under bfloat16 autocast where asked.
+    """The network itself, under bfloat16 autocast where asked; on a CPU with windows side by side, see `Lanes`.
 
     Args:
         network: in evaluation mode, on `device`.
@@ -31,11 +32,17 @@ class TorchEngine:
     def __init__(self, network: nn.Module, *, device: torch.device, precision: str = "auto") -> None:
         self.network = network
         self.precision = "bf16" if runs_bf16(device, precision=precision) else "fp32"
+        self._lanes = Lanes()
+
+    @property
+    def windows_at_once(self) -> int:
+        """How many it takes at its best on a CPU; known after its first."""
+        return self._lanes.windows_at_once(self.network)
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Logits of windows."""
         with torch.autocast(windows.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            logits: Tensor = self.network(windows)
+            logits: Tensor = self._lanes(windows, self.network)
         return logits.float()
 
 
@@ -56,6 +63,7 @@ class CompiledEngine:
     """
 
     name = "compiled"
+    windows_at_once = 1
 
     def __init__(self, network: nn.Module, *, window: Sequence[int], precision: str = "auto") -> None:
         self._window = tuple(window)

@@ -1,9 +1,9 @@
 """From a checkpoint and volumes on disk to predictions on each volume's own grid."""
 
+from volseg.engines import Lanes
 from volseg.inference.device import check_device, worker_device
 from volseg.inference.ensemble import flip_axes
 from volseg.inference.failure import root_error
-from volseg.inference.lanes import Lanes
 from volseg.inference.precision import MixedPrecision
 from volseg.inference.prediction import PROBABILITIES, Prediction, write_labels, write_prediction
 from volseg.inference.predictor import Predictor

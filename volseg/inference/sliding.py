@@ -11,11 +11,13 @@ import torch
 from monai.data import MetaTensor
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import Inferer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from volseg.engines import Lanes
 from volseg.errors import VolsegError
 from volseg.inference.precision import MixedPrecision
+from volseg.memory import available_bytes, peak_resident_bytes, resident_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,8 @@ Box = tuple[slice, ...]
 _SOMETHING = 1e-5
 # Share of a GPU's free memory that the sum may take.
 _ROOM = 0.9
+# Share of a machine's free memory that windows beside the first may take.
+_SHARE = 0.5
 
 
 def sliding_window(
@@ -41,7 +45,7 @@ def sliding_window(
     Args:
         roi_size: window along X, Y, Z.
         overlap: share of a window that its neighbour covers too, 0 to below 1.
-        windows_at_once: windows in one pass of the network; more than one pays on a GPU only.
+        windows_at_once: windows in one pass of the network; on a CPU see `SlidingWindow`.
         precision: as in `MixedPrecision`.
         background: as in `SlidingWindow`; None looks at every window.
     """
@@ -57,6 +61,9 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
     as no window is to come. The sum is on the network's device where it fits into the memory that is free after a
     first pass, else on the CPU. If a GPU's memory runs out all the same, the volume is begun once more with the sum on
     the CPU and one window at a time, and the log says so. No gradients.
+
+    On a CPU of several cores up to four windows are computed side by side, see `volseg.engines.Lanes`: as many as fit
+    into half of the free memory, by what the first one took.
 
     With `background`, empty windows are not shown to the network. A window is empty where no channel rises above the
     channel's lowest value in the volume by more than 1/100,000 of its range: air or padding around a scan, clipped to
@@ -94,6 +101,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
         self.overlap = overlap
         self.windows_at_once = windows_at_once
         self.background = None if background is None else tuple(background)
+        self._lanes = Lanes()
 
     def __call__(
         self,
@@ -118,32 +126,40 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
             inputs = inputs.as_tensor()
 
         def call(windows: Tensor) -> list[Tensor]:
-            outputs = network(windows, *args, **kwargs)
+            outputs = self._lanes(windows, network, *args, **kwargs)
             several.append(isinstance(outputs, (list, tuple)))
             return [part.float() for part in (outputs if several[-1] else [outputs])]
 
+        def at_best() -> int:
+            if isinstance(network, nn.Module):
+                return self._lanes.windows_at_once(network)
+            return int(getattr(network, "windows_at_once", 1))
+
         several: list[bool] = []
         with torch.no_grad():
-            volumes = [self._volume(volume, call) for volume in inputs]
+            volumes = [self._volume(volume, call, at_best) for volume in inputs]
         # One volume is the rule, and its batch axis costs no copy.
         parts = [part[0][None] if len(part) == 1 else torch.stack(part) for part in zip(*volumes, strict=True)]
         return parts if several[-1] else parts[0]
 
-    def _volume(self, image: Tensor, call: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
+    def _volume(
+        self, image: Tensor, call: Callable[[Tensor], list[Tensor]], at_best: Callable[[], int]
+    ) -> list[Tensor]:
         """Each output (channels, X, Y, Z) of an image (C, X, Y, Z)."""
         try:
-            return self._summed(image, call, windows_at_once=self.windows_at_once)
+            return self._summed(image, call, at_best, windows_at_once=self.windows_at_once)
         except torch.OutOfMemoryError:
             logger.warning("the memory of %s ran out: the volume is begun again with its sum on the CPU", image.device)
         # Here the tensors of the first attempt are gone, which the error had kept.
         if image.device.type == "cuda":
             torch.cuda.empty_cache()
-        return self._summed(image, call, windows_at_once=1, place=torch.device("cpu"))
+        return self._summed(image, call, at_best, windows_at_once=1, place=torch.device("cpu"))
 
     def _summed(
         self,
         image: Tensor,
         call: Callable[[Tensor], list[Tensor]],
+        at_best: Callable[[], int],
         *,
         windows_at_once: int,
         place: torch.device | None = None,
@@ -157,14 +173,21 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
         if self.background is not None:
             boxes = self._looked_at(image, boxes, pads)
         sums: list[_Sum] = []
-        for first in range(0, len(boxes), windows_at_once):
-            batch = boxes[first : first + windows_at_once]
+        # On a CPU the first one goes alone and shows what a window takes.
+        alone = image.device.type == "cpu" and windows_at_once == 1
+        done = 0
+        while done < len(boxes):
+            batch = boxes[done : done + windows_at_once]
+            done += len(batch)
+            held = resident_bytes() if alone and not sums else None
             windows = [padded[(slice(None), *box)] for box in batch]
             outputs = call(windows[0][None] if len(windows) == 1 else torch.stack(windows))
             if not sums:
                 shape = tuple(padded.shape[1:])
                 place = place or _place(outputs, shape, self.roi_size)
                 sums = [_Sum(part, shape, self.roi_size, place, self.background) for part in outputs]
+                if alone:
+                    windows_at_once = _affordable(at_best(), held)
             for total, part in zip(sums, outputs, strict=True):
                 for box, logits in zip(batch, part, strict=True):
                     total.add([axis.start for axis in box], logits)
@@ -269,6 +292,19 @@ class _Sum:
             self._weights[: len(kept)] = kept
             self._weights[len(kept) :] = 0
             self._done += count
+
+
+def _affordable(wanted: int, held: int | None) -> int:
+    """How many windows fit side by side into the free memory, of those wanted.
+
+    Args:
+        wanted: at most.
+        held: bytes that the process held before its first window.
+    """
+    peak, free = peak_resident_bytes(), available_bytes()
+    if wanted == 1 or held is None or peak is None or free is None:
+        return 1
+    return max(1, min(wanted, 1 + int(_SHARE * free / max(1, peak - held))))
 
 
 def _place(outputs: Sequence[Tensor], shape: Sequence[int], roi_size: Sequence[int]) -> torch.device:

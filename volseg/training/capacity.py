@@ -11,6 +11,7 @@ from pathlib import Path
 
 from volseg.cohort import Cohort
 from volseg.errors import UsageError
+from volseg.memory import available_bytes
 
 logger = logging.getLogger("volseg.training")
 
@@ -158,51 +159,3 @@ def processes_here() -> int:
     """The processes of this training on this machine, as torchrun says; else 1."""
     word = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return max(1, int(word)) if word.isdigit() else 1
-
-
-def available_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that can be had without swapping, within the limits of a container or a job; None where nothing says.
-
-    Args:
-        root: of the file system, for tests.
-    """
-    found = [_cgroup_bytes(root / "sys/fs/cgroup", root / "proc/self/cgroup")]
-    for line in _lines(root / "proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            found.append(int(line.split()[1]) * 1024)
-    return min((n for n in found if n is not None), default=None)
-
-
-def _cgroup_bytes(mount: Path, own: Path) -> int | None:
-    """What the tightest memory limit around this process leaves (version 2, else 1 of Linux's control groups)."""
-    found = []
-    for line in _lines(own):
-        _, kinds, name = line.split(":", 2)
-        if kinds == "":
-            place, files = mount / name.strip("/"), ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in kinds.split(","):
-            place = mount / "memory" / name.strip("/")
-            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        # In a container the path may be that of the host, and the limit stands at the mount itself.
-        for folder in (place, *place.parents):
-            limit, used = (_number(folder / name) for name in files[:2])
-            if limit is not None and used is not None:
-                cached = [int(line.split()[1]) for line in _lines(folder / "memory.stat") if line.startswith(files[2])]
-                found.append(max(0, limit - used + sum(cached)))
-            if folder == mount:
-                break
-    return min(found, default=None)
-
-
-def _number(path: Path) -> int | None:
-    word = "".join(_lines(path)).strip()
-    return int(word) if word.isdigit() else None  # "max" is no limit
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []

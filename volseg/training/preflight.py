@@ -15,10 +15,10 @@ from volseg.bundle import axis_divisors, grow_roi
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, UsageError, VolsegError
 from volseg.inference import check_device, root_error
+from volseg.memory import available_bytes
 from volseg.training.average import Average
 from volseg.training.capacity import (
     GIB,
-    available_bytes,
     cache_bytes,
     check_disk,
     check_memory,

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import ignite.distributed as idist
 import torch
 
 import volseg
+from volseg.memory import peak_resident_bytes
 
 _PACKAGES = ("volseg", "torch", "monai", "pytorch-ignite", "numpy", "scipy", "nibabel", "transformers", "einops")
 
@@ -75,15 +75,8 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:
     """The most memory that this process has held so far, in bytes: resident, and of PyTorch on a GPU."""
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        resident = None
-    else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     cuda = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return {"resident_bytes": resident, "cuda_bytes": cuda}
+    return {"resident_bytes": peak_resident_bytes(), "cuda_bytes": cuda}
 
 
 def _processor() -> str:

@@ -20,6 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 logger = logging.getLogger(__name__)
 
+# For prediction: each lane has activations of its own in memory, and beyond a few there is little left to wait for.
+_AT_ONCE = 4
+
 
 class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
     """The network on a batch; on a CPU of several cores, on parts of it at the same time, each on cores of its own.
@@ -55,10 +58,15 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         **kwargs: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401 - whatever the network gives
         """What the network gives for inputs (B, C, X, Y, Z)."""
-        count = min(len(inputs), self.lanes or torch.get_num_threads())
+        most = self._most()
         plain = inputs.device.type == "cpu" and not inputs.requires_grad and not args and not kwargs
-        if count < 2 or not plain or not isinstance(network, nn.Module) or self._stays_together(network, inputs):
+        if most < 2 or not plain or not isinstance(network, nn.Module):
             return network(inputs, *args, **kwargs)
+        if not torch.is_grad_enabled() and network.training not in self._together.get(network, {}):
+            return self._first(inputs, network)
+        count = min(len(inputs), most)
+        if count < 2 or self._stays_together(network, inputs):
+            return network(inputs)
         parts = inputs.chunk(count)
         networks = self._networks(network, inputs[:1], len(parts))
         if networks is None:
@@ -68,21 +76,41 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         return _Parts.apply(self, networks, parts, *parameters)  # type: ignore[no-untyped-call]
 
+    def windows_at_once(self, network: nn.Module) -> int:
+        """How many windows without gradients the network is best given on a CPU: 1 before it was called once."""
+        together = self._together.get(network, {}).get(network.training, True)
+        return 1 if together else min(self._most(), _AT_ONCE)
+
+    def _most(self) -> int:
+        """Lanes of a large batch."""
+        threads = torch.get_num_threads()
+        return min(self.lanes or threads, threads)
+
+    def _first(self, inputs: Tensor, network: nn.Module) -> Any:  # noqa: ANN401 - whatever the network gives
+        """The first pass without gradients, which shows how later ones go and costs nothing beside itself."""
+        state = torch.get_rng_state()
+        output = network(inputs)
+        whole = isinstance(network, DistributedDataParallel) or _normalises(network) or not isinstance(output, Tensor)
+        self._together.setdefault(network, {})[network.training] = whole or not _drew_none(state)
+        if not whole:
+            self._networks(network, None, self.windows_at_once(network))
+        return output
+
     def _stays_together(self, network: nn.Module, inputs: Tensor) -> bool:
         """Whether the parts of a batch must not be separated."""
         if isinstance(network, DistributedDataParallel):
             return True
         known = self._together.setdefault(network, {})  # in training, in prediction
         if network.training not in known:
-            normalised = network.training and any(isinstance(module, _BatchNorm) for module in network.modules())
-            known[network.training] = normalised or not _is_plain(network, inputs[:1])
+            known[network.training] = _normalises(network) or not _is_plain(network, inputs[:1])
         return known[network.training]
 
-    def _networks(self, network: nn.Module, inputs: Tensor, count: int) -> list[nn.Module] | None:
+    def _networks(self, network: nn.Module, inputs: Tensor | None, count: int) -> list[nn.Module] | None:
         """The network and its likes, which share its weights and buffers and have its modes; None without any."""
         alike = self._alike.setdefault(network, [])
         if len(alike) < count - 1:
-            _look(network, inputs)  # what modules keep then has no graph, which could not be copied
+            if inputs is not None:  # else it was called without gradients just now
+                _look(network, inputs)  # what modules keep then has no graph, which could not be copied
             shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
             try:
                 alike += [copy.deepcopy(network, dict(shared)) for _ in range(count - 1 - len(alike))]
@@ -101,12 +129,17 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         return [network, *alike[: count - 1]]
 
     def _side_by_side(self, jobs: Sequence[tuple[Callable[..., Any], Any]], *, grad: bool) -> list[Any]:
-        """What each function gives for its argument, side by side, under the autocast of this thread."""
+        """What each function gives for its argument, side by side, in the modes of this thread."""
         enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+        inference = torch.is_inference_mode_enabled()
 
         def run(job: tuple[Callable[..., Any], Any]) -> Any:  # noqa: ANN401
             function, argument = job
-            with torch.set_grad_enabled(grad), torch.autocast("cpu", dtype, enabled=enabled, cache_enabled=False):
+            with (
+                torch.inference_mode(inference),
+                torch.set_grad_enabled(grad),
+                torch.autocast("cpu", dtype, enabled=enabled, cache_enabled=False),
+            ):
                 return function(argument)
 
         return list(self._threads(len(jobs)).map(run, jobs))
@@ -129,14 +162,23 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         return self._pool
 
 
+def _normalises(network: nn.Module) -> bool:
+    """Whether windows change what becomes of others of their batch."""
+    return network.training and any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
 def _is_plain(network: nn.Module, inputs: Tensor) -> bool:
     """Whether a pass gives one tensor and draws no random numbers; those of the training are left as they are."""
     state = torch.get_rng_state()
     try:
-        output = _look(network, inputs)
-        return isinstance(output, Tensor) and torch.equal(state, torch.get_rng_state())
+        return isinstance(_look(network, inputs), Tensor) and _drew_none(state)
     finally:
         torch.set_rng_state(state)
+
+
+def _drew_none(state: Tensor) -> bool:
+    """Whether no random number was drawn since the state was taken."""
+    return torch.equal(state, torch.get_rng_state())
 
 
 def _look(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network gives
