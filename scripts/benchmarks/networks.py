@@ -2,8 +2,8 @@
 
     python scripts/benchmarks/networks.py COHORT FOLDER [--minutes 20] [--networks unet,swinunetr] [--sensitivity unet]
 
-A job is one training in a folder of its own. Each starts with an epoch that measures how long epochs and validations
-take, so that its schedule ends when the minutes do; that epoch is thrown away. A job whose run.json says finished is
+A job is one training in a folder of its own. Each starts with two epochs that measure how long epochs and validations
+take, so that its schedule ends when the minutes do; they are thrown away. A job whose run.json says finished is
 not done again, and one that was interrupted is resumed.
 """
 
@@ -63,15 +63,18 @@ def tell(line: str) -> None:
 
 
 def epochs_in(seconds: float, probe: dict[str, Any], *, interval: int) -> int:
-    """How many epochs fit into a time, one in an interval and the last one validated, by what one of each took.
+    """How many epochs fit into a time, one in an interval and the last one validated, by the last epoch of a trial.
 
-    >>> probe = {"timing": {"seconds_per_iteration": 2, "iterations": 5, "seconds": 20}, "history": [{}]}
+    The first one is slower than all that come after it.
+
+    >>> history = [{"elapsed_s": 20}, {"elapsed_s": 35}]
+    >>> probe = {"timing": {"seconds_per_iteration": 2.5, "iterations": 10, "seconds": 35}, "history": history}
     >>> epochs_in(120, probe, interval=5), epochs_in(120, probe, interval=1_000_000)
     (10, 11)
     """
-    timing = probe["timing"]
-    epoch_s = timing["seconds_per_iteration"] * timing["iterations"] / len(probe["history"])
-    validation_s = max(0.0, timing["seconds"] / len(probe["history"]) - epoch_s)
+    timing, times = probe["timing"], [epoch["elapsed_s"] for epoch in probe["history"]]
+    validation_s = max(0.0, timing["seconds"] - timing["seconds_per_iteration"] * timing["iterations"]) / len(times)
+    epoch_s = times[-1] - times[-2] - validation_s
     with_validations = int(seconds / (epoch_s + validation_s / interval))
     with_the_last = int((seconds - validation_s) / epoch_s)
     return max(1, min(with_validations, with_the_last))
@@ -85,7 +88,7 @@ def run(job: Job, cohort: Path, place: Path, *, minutes: float) -> Path:
         return folder
     if not plan.is_file():
         shutil.rmtree(probed, ignore_errors=True)
-        probe = job.train(cohort, probed, epochs=1, interval=1)
+        probe = job.train(cohort, probed, epochs=2, interval=1)
         epochs = epochs_in(60 * minutes, probe, interval=job.settings.get("val_interval", VAL_INTERVAL))
         shutil.rmtree(probed)
         plan.write_text(json.dumps({"epochs": epochs, "minutes": minutes}) + "\n")
