@@ -44,6 +44,7 @@ WAYS = (
     "nnunet",
 )
 CHANNELS = 3
+WINDOWS = {"dynunet": [64, 64, 64], "unetr": [96, 96, 96]}
 ADDED = Measure("added_mib", "of it added by the case", "MiB", 0)
 READY = Measure("ready_s", "Ready", "s", 1, compared=False)
 
@@ -298,7 +299,8 @@ def ways(options: argparse.Namespace) -> dict[str, Callable[[], Values]]:
         def once() -> Values:
             python = options.nnunet_python or measurement.peer("nnunet") if way == "nnunet" else sys.executable
             command = [str(python), __file__, "-o", str(options.output), "--one", way]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            theirs = None if way.startswith("volseg") else measurement.environment_of_peers()
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=theirs)
             if done.returncode:
                 raise measurement.LeftOut((done.stderr.strip().splitlines() or ["no message"])[-1])
             found = json.loads((options.output / way.replace(" ", "_") / "result.json").read_text())
@@ -325,14 +327,51 @@ def agreement(folder: Path, names: list[str]) -> dict[str, dict[str, str]]:
     return facts
 
 
+def compared(options: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
+    """The table of one network."""
+    settings = prepare(options)
+    found, left_out = measurement.paired(ways(options), rounds=options.rounds)
+    left_out |= dict.fromkeys(options.leave_out, "not asked for")
+    shape, window = (" x ".join(map(str, sizes)) for sizes in (settings["shape"], options.window))
+    network = f"{options.network} as trained" if options.run else options.network
+    title = (
+        f"Volume {shape}, window {window}, overlap {options.overlap}, {network} with "
+        f"{settings['parameters'] / 1e6:.1f} million weights"
+    )
+    facts = agreement(options.output, list(found))
+    return measurement.table(
+        title, [WALL, CPU, PEAK, ADDED, READY], found, reference=WAYS[0], facts=facts, left_out=left_out
+    )
+
+
+def jobs(given: argparse.Namespace) -> list[argparse.Namespace]:
+    """The options of each network: those of random weights, then that of a training, on a volume of its own."""
+    from volseg.recipe import read_recipe
+
+    found = []
+    for network in given.networks:
+        shape, window = given.shape, given.window or WINDOWS[network]
+        width, rounds = given.width, given.rounds
+        if given.quick:
+            shape, window, width, rounds = [64, 64, 48], [32, 32, 32], 4, 1
+        own = {"network": network, "run": None, "image": None, "shape": shape, "window": window, "width": width}
+        output = given.output / network
+        found.append(argparse.Namespace(**{**vars(given), **own, "rounds": rounds, "output": output}))
+    if given.run:
+        recipe = read_recipe(given.run / "model.pt")
+        own = {"network": given.run.resolve().name, "window": list(recipe.roi_size), "output": given.output / "trained"}
+        found.append(argparse.Namespace(**{**vars(given), **own}))
+    return found
+
+
 def main() -> None:
     """Parse, run the rounds and write."""
     parser = measurement.options("inference", __doc__)
-    parser.add_argument("--image", type=Path, help="a NIfTI volume; a scan of the phantom otherwise")
     parser.add_argument("--shape", type=int, nargs=3, default=[160, 160, 96], help="the phantom is enlarged to")
-    parser.add_argument("--window", type=int, nargs=3, default=[64, 64, 64])
-    parser.add_argument("--network", choices=("dynunet", "unetr"), default="dynunet")
-    parser.add_argument("--run", type=Path, help="folder of a training: its network, with its weights")
+    parser.add_argument("--window", type=int, nargs=3, help="64 cubed for dynunet, 96 cubed for unetr otherwise")
+    parser.add_argument("--networks", nargs="+", choices=tuple(WINDOWS), default=list(WINDOWS))
+    parser.add_argument("--run", type=Path, help="folder of a training: its network too, with weights and window, on")
+    parser.add_argument("--image", type=Path, help="this NIfTI volume")
     parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--width", type=int, default=16, help="channels of the network's first stage")
     parser.add_argument("--rounds", type=int, default=5)
@@ -343,25 +382,13 @@ def main() -> None:
     if options.one:
         run_one(options.one, options.output)
         return
-    if options.quick:
-        options.shape, options.window, options.width, options.rounds = [64, 64, 48], [32, 32, 32], 4, 1
-    machine, settings = measurement.machine(), prepare(options)
-    found, left_out = measurement.paired(ways(options), rounds=options.rounds)
-    left_out |= dict.fromkeys(options.leave_out, "not asked for")
-    shape, window = (" x ".join(map(str, sizes)) for sizes in (settings["shape"], options.window))
-    network = "trained network" if options.run else options.network
-    title = (
-        f"Volume {shape}, window {window}, overlap {options.overlap}, {network} with "
-        f"{settings['parameters'] / 1e6:.1f} million weights"
-    )
-    facts = agreement(options.output, list(found))
-    table = measurement.table(
-        title, [WALL, CPU, PEAK, ADDED, READY], found, reference=WAYS[0], facts=facts, left_out=left_out
-    )
+    if (options.run is None) != (options.image is None):
+        parser.error("--run and --image go together")
+    machine, tables = measurement.machine(), [compared(job) for job in jobs(options)]
     versions = measurement.versions("volseg", "torch", "monai", "openvino", "numpy")
-    if "nnunet" in found and not options.nnunet_python:
+    if any(row["name"] == "nnunet" for table in tables for row in table["rows"]) and not options.nnunet_python:
         versions |= measurement.versions("nnunetv2", python=measurement.peer("nnunet"))
-    measurement.write(measurement.result("inference", [table], quick=options.quick, machine=machine, versions=versions))
+    measurement.write(measurement.result("inference", tables, quick=options.quick, machine=machine, versions=versions))
 
 
 if __name__ == "__main__":
