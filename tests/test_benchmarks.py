@@ -361,7 +361,12 @@ def test_a_script_explains_itself(path, tmp_path):
 def test_scripts_that_load_torch_explain_themselves(tmp_path):
     names = [path.stem for path in SCRIPTS if heavy(path)]
     done = subprocess.run(
-        [sys.executable, "-c", ASK, HERE, *names], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=600
+        [sys.executable, "-c", ASK, HERE, *names],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     found = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith('["'))
