@@ -90,19 +90,17 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         """The first pass without gradients, which shows how later ones go and costs nothing beside itself."""
         state = torch.get_rng_state()
         output = network(inputs)
-        whole = isinstance(network, DistributedDataParallel) or _normalises(network) or not isinstance(output, Tensor)
-        self._together.setdefault(network, {})[network.training] = whole or not _drew_none(state)
-        if not whole:
+        together = _indivisible(network) or not isinstance(output, Tensor) or not _drew_none(state)
+        self._together.setdefault(network, {})[network.training] = together
+        if not together:
             self._networks(network, None, self.windows_at_once(network))
         return output
 
     def _stays_together(self, network: nn.Module, inputs: Tensor) -> bool:
         """Whether the parts of a batch must not be separated."""
-        if isinstance(network, DistributedDataParallel):
-            return True
         known = self._together.setdefault(network, {})  # in training, in prediction
         if network.training not in known:
-            known[network.training] = _normalises(network) or not _is_plain(network, inputs[:1])
+            known[network.training] = _indivisible(network) or not _is_plain(network, inputs[:1])
         return known[network.training]
 
     def _networks(self, network: nn.Module, inputs: Tensor | None, count: int) -> list[nn.Module] | None:
@@ -162,9 +160,10 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         return self._pool
 
 
-def _normalises(network: nn.Module) -> bool:
-    """Whether windows change what becomes of others of their batch."""
-    return network.training and any(isinstance(module, _BatchNorm) for module in network.modules())
+def _indivisible(network: nn.Module) -> bool:
+    """Whether its kind alone says that a batch stays together: windows that change each other, or many processes."""
+    normalises = network.training and any(isinstance(module, _BatchNorm) for module in network.modules())
+    return normalises or isinstance(network, DistributedDataParallel)
 
 
 def _is_plain(network: nn.Module, inputs: Tensor) -> bool:
