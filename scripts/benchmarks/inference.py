@@ -370,8 +370,10 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=[160, 160, 96], help="the phantom is enlarged to")
     parser.add_argument("--window", type=int, nargs=3, help="64 cubed for dynunet, 96 cubed for unetr otherwise")
     parser.add_argument("--networks", nargs="+", choices=tuple(WINDOWS), default=list(WINDOWS))
-    parser.add_argument("--run", type=Path, help="folder of a training: its network too, with weights and window, on")
-    parser.add_argument("--image", type=Path, help="this NIfTI volume")
+    parser.add_argument(
+        "--run", type=Path, help="folder of a training: its network too, with weights and window; needs --image"
+    )
+    parser.add_argument("--image", type=Path, help="the NIfTI volume for the network of --run")
     parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--width", type=int, default=16, help="channels of the network's first stage")
     parser.add_argument("--rounds", type=int, default=5)
