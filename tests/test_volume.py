@@ -66,6 +66,19 @@ def test_the_file_says_millimetres_and_where_it_lies(tmp_path):
     np.testing.assert_allclose(header.get_qform(), AFFINE, atol=1e-5)
 
 
+@given(arrays)
+def test_the_bytes_are_those_that_nibabel_writes(tmp_path_factory, voxels):
+    path = tmp_path_factory.mktemp("volume") / "a.nii"
+    write_volume(path, Volume(voxels, AFFINE))
+    image = nibabel.Nifti1Image(voxels, AFFINE)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(AFFINE, code=1)
+    image.set_qform(AFFINE, code=1)
+    written = path.read_bytes()
+    assert written[352:] == voxels.tobytes("F")
+    assert written == image.to_bytes()
+
+
 def test_equal_volumes_give_equal_bytes(tmp_path):
     for name, voxels in (("a", VOXELS), ("b", np.asfortranarray(VOXELS)), ("c", VOXELS[::-1][::-1])):
         write_volume(tmp_path / f"{name}.nii.gz", Volume(voxels, AFFINE))

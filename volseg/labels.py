@@ -294,6 +294,35 @@ class LabelTable:
         """
         if masks.shape[0] != len(self.regions):
             raise LabelError(f"{masks.shape[0]} masks were given for the {len(self.regions)} regions {self.names}")
+        if len(self.regions) > 8:
+            return self._paint_each(masks)
+        bits = np.zeros(masks.shape[1:], dtype=np.uint8)
+        for i, mask in enumerate(masks):
+            bits |= mask.astype(bool, copy=False).view(np.uint8) << np.uint8(i)
+        return self.from_bits(bits)
+
+    def from_bits(self, bits: NDArray[np.uint8]) -> LabelMap:
+        """What `encode` gives for masks of at most eight regions in one array, region i as bit i.
+
+        Args:
+            bits: (...), uint8; given back as it is where each value of the table is the sum of its regions' bits.
+
+        >>> LabelTable.overlapping(["a", "b"]).from_bits(np.array([0, 1, 2, 3], np.uint8)).tolist()
+        [0, 1, 2, 3]
+        """
+        values = self._of_bits
+        if (values == np.arange(len(values))).all():
+            return bits
+        return values[bits]
+
+    @cached_property
+    def _of_bits(self) -> LabelMap:
+        """(2 ** R,): the value of each combination of regions."""
+        places = np.arange(len(self.regions))[:, None]
+        return self._paint_each(((np.arange(2 ** len(self.regions)) >> places) & 1).astype(bool))
+
+    def _paint_each(self, masks: Masks) -> LabelMap:
+        """`encode`, region after region."""
         label_map = np.zeros(masks.shape[1:], dtype=np.uint8)
         for mask, value in zip(masks, self._paint, strict=True):
             label_map[mask] = value

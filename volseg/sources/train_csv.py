@@ -186,11 +186,7 @@ def label_map(rows: Rows, shape: tuple[int, int, int], labels: LabelTable) -> La
         # Pixels of all runs in a row: 0, 1, 2, ... shifted, run by run, to where the run begins.
         shift = np.repeat(begin - (np.cumsum(length) - length), length)
         code[shift + np.arange(len(shift))] |= np.uint8(1 << i)
-    combinations = np.arange(2 ** len(labels.names))
-    value = labels.encode(((combinations >> np.arange(len(labels.names))[:, None]) & 1).astype(bool))
-    if (value != combinations).any():
-        code = value[code]
-    return code.reshape(shape)
+    return labels.from_bits(code).reshape(shape)
 
 
 def _by_slice(rows: Rows, shape: tuple[int, int, int], labels: LabelTable) -> LabelMap:
