@@ -6,10 +6,11 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from isal import isal_zlib
+from kornia_rs.io import decode_image_png_u8, decode_image_png_u16
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -58,8 +59,11 @@ def read_grey(path: str | Path, *, size: tuple[int, int] | None = None) -> NDArr
             f"{path.name} is {width} wide and {height} high, expected {size[0]} wide and {size[1]} high "
             "(width stands first); the file is another slice or was renamed"
         )
+    decoded = _decode(content, width, height, bits)
+    if decoded is not None:
+        return decoded
     try:
-        with Image.open(io.BytesIO(_stored(chunks, width, height, bits) or content), formats=("PNG",)) as image:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             pixels = np.asarray(image)
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         raise SourceError(f"{path.name} cannot be decoded ({error}); copy it again") from error
@@ -152,21 +156,14 @@ def _check(chunks: list[tuple[bytes, memoryview]], name: str) -> tuple[int, int,
     return width, height, bits
 
 
-def _stored(chunks: list[tuple[bytes, memoryview]], width: int, height: int, bits: int) -> bytes | None:
-    """The same file with its pixels inflated by isal, for Pillow to undo the filters of the rows.
+def _decode(content: bytes, width: int, height: int, bits: int) -> NDArray[Any] | None:
+    """(rows, columns) by kornia-rs, in less than half of Pillow's time; None where it cannot.
 
-    Pillow inflates by zlib, which takes four times as long. None where isal cannot or the pixels are interlaced:
-    Pillow takes the file as it is, then, and tells what is wrong with a damaged one.
+    Pillow takes the file then, and tells what is wrong with a damaged one.
     """
-    if bytes(chunks[0][1][10:]) != b"\x00\x00\x00":  # compression, filters and interlacing of the only other kind
-        return None
-    packed = b"".join(data for kind, data in chunks if kind == b"IDAT")
-    size = height * (1 + width * bits // 8)  # a row begins with the number of its filter
+    decode = decode_image_png_u16 if bits == 16 else decode_image_png_u8
     try:
-        inflated = isal_zlib.decompressobj().decompress(packed, size)
-    except cast(type[Exception], isal_zlib.IsalError):  # the stub is wrong
+        pixels: NDArray[Any] = decode(content, (height, width), "mono")
+    except Exception:  # noqa: BLE001 - it raises nothing of a kind of its own
         return None
-    if len(inflated) != size:
-        return None
-    pixels = zlib.compress(inflated, 0)
-    return _SIGNATURE + _chunk(b"IHDR", bytes(chunks[0][1])) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+    return pixels[..., 0]
