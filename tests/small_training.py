@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from volseg.training import (
     Progress,
     Resume,
     Seeds,
+    TimeLimit,
     Validation,
     better,
     warmup_cosine,
@@ -40,6 +43,8 @@ def trainer_of(
     resume: bool = False,
     seed: int | None = 3,
     max_epochs: int = 6,
+    max_minutes: float = 0,
+    now: Callable[[], float] = time.monotonic,
     rate: float = 0.05,
     accumulate: int = 2,
     clip_norm: float = 1.0,
@@ -63,6 +68,7 @@ def trainer_of(
     average = Average(network, decay=ema_decay)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate)
     schedule = warmup_cosine(optimizer, iterations=max_epochs * len(loader))
+    limit = TimeLimit(max_minutes, schedule=schedule, now=now)
     recipe = Recipe(table, ["MR"], [1, 1, 1], [4, 4, 4], {"width": width})
     checkpoints = Checkpoints(output_dir, {"model": average.network, "recipe": recipe}, keep=keep)
     evaluator = SupervisedEvaluator(
@@ -88,6 +94,7 @@ def trainer_of(
             Gradients(clip_norm=clip_norm),
             average,
             LrScheduleHandler(schedule, epoch_level=False, print_lr=False),
+            limit,
             Validation(evaluator, every=2),
             Resume(
                 output_dir,
@@ -95,7 +102,7 @@ def trainer_of(
                 evaluator=evaluator,
                 recipe=recipe,
                 schedule=schedule,
-                parts={"average": average, "checkpoints": checkpoints},
+                parts={"average": average, "checkpoints": checkpoints, "limit": limit},
                 settings=settings,
                 share=1e9,  # after each epoch
             ),

@@ -59,6 +59,7 @@ def test_nothing_is_written_where_all_is_well(
         ({"learning_rate": float("nan")}, "expected a number above 0"),
         ({"accumulate": 0}, "--accumulate is 0, expected a whole number of at least 1"),
         ({"patience": -1}, "--patience is -1, expected a whole number of at least 0"),
+        ({"max_minutes": -1}, "--max_minutes is -1, expected a number of minutes"),
         ({"keep": 0}, "--keep is 0, expected a whole number of at least 1"),
         ({"clip_norm": -1}, "--clip_norm is -1, expected a number of at least 0"),
         ({"ema_decay": 1}, "--ema_decay is 1, expected a number below 1"),

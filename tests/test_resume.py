@@ -51,7 +51,11 @@ def same(one: object, other: object) -> bool:
 
 
 def files_of(folder: Path) -> dict[str, dict]:
-    return {path.name: torch.load(path, weights_only=True) for path in sorted(folder.glob("*.pt"))}
+    """The files of a training, without the seconds that it took."""
+    files = {path.name: torch.load(path, weights_only=True) for path in sorted(folder.glob("*.pt"))}
+    for content in files.values():
+        content.pop("limit", None)
+    return files
 
 
 @pytest.fixture(scope="module")

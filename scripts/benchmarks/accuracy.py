@@ -7,7 +7,7 @@ validations that a recipe makes on the way; preparing data does not count. Every
 step, never a choice made on the held-out cases; these are predicted on their native grids and scored by
 `volseg evaluate`.
 
-- volseg: the recipe of networks.py, whose schedule ends with the minutes, by two epochs of trial.
+- volseg: the recipe of networks.py, with --max_minutes: the schedule ends with the minutes.
 - nnU-Net: 3d_fullres with the plans that it makes, its own augmentation, loss, optimizer and polynomial schedule, which
   ends with the minutes by a trial; mirror images at prediction, as it does by default. See nnunet_train.py. Once as it
   plans by default, and once as it plans for a small GPU: fewer windows a step, so that more steps fit.

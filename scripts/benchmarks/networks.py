@@ -2,16 +2,14 @@
 
     python scripts/benchmarks/networks.py COHORT FOLDER [--minutes 20] [--networks unet,swinunetr] [--sensitivity unet]
 
-A job is one training in a folder of its own. Each starts with two epochs that measure how long epochs and validations
-take, so that its schedule ends when the minutes do; they are thrown away. A job whose run.json says finished is
-not done again, and one that was interrupted is resumed.
+A job is one training in a folder of its own, with --max_minutes, so that its schedule ends when the minutes do. A job
+whose run.json says finished is not done again, and one that was interrupted is resumed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -39,15 +37,14 @@ class Job:
     bundle: str
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def train(self, cohort: Path, folder: Path, *, epochs: int, interval: int) -> dict[str, Any]:
-        """Train with `volseg train`, resuming what is there, and read run.json."""
-        values = {**RECIPE, "max_epochs": epochs, "val_interval": interval, **self.settings}
+    def train(self, cohort: Path, folder: Path, *, minutes: float) -> None:
+        """Train with `volseg train`, resuming what is there."""
+        values = {**RECIPE, "max_minutes": minutes, "val_interval": VAL_INTERVAL, **self.settings}
         words = [word for name, value in values.items() for word in (f"--{name}", str(value))]
         places = ["--dataset_dir", str(cohort), "--output_dir", str(folder)]
         subprocess.run(
             ["volseg", "train", str(ROOT / "bundles" / self.bundle), *places, "--resume", *words], check=True
         )
-        return read(folder)
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -62,39 +59,15 @@ def tell(line: str) -> None:
     sys.stdout.flush()
 
 
-def epochs_in(seconds: float, probe: dict[str, Any], *, interval: int) -> int:
-    """How many epochs fit into a time, one in an interval and the last one validated, by the last epoch of a trial.
-
-    The first one is slower than all that come after it.
-
-    >>> history = [{"elapsed_s": 20}, {"elapsed_s": 35}]
-    >>> probe = {"timing": {"seconds_per_iteration": 2.5, "iterations": 10, "seconds": 35}, "history": history}
-    >>> epochs_in(120, probe, interval=5), epochs_in(120, probe, interval=1_000_000)
-    (10, 11)
-    """
-    timing, times = probe["timing"], [epoch["elapsed_s"] for epoch in probe["history"]]
-    validation_s = max(0.0, timing["seconds"] - timing["seconds_per_iteration"] * timing["iterations"]) / len(times)
-    epoch_s = times[-1] - times[-2] - validation_s
-    with_validations = int(seconds / (epoch_s + validation_s / interval))
-    with_the_last = int((seconds - validation_s) / epoch_s)
-    return max(1, min(with_validations, with_the_last))
-
-
 def run(job: Job, cohort: Path, place: Path, *, minutes: float) -> Path:
     """Do a job, or what is left of it; its folder."""
-    folder, plan, probed = place / job.name, place / f"{job.name}.json", place / f"{job.name}_probe"
+    folder = place / job.name
     if read(folder).get("status") == "finished":
         tell(f"{job.name}: finished before")
-        return folder
-    if not plan.is_file():
-        shutil.rmtree(probed, ignore_errors=True)
-        probe = job.train(cohort, probed, epochs=2, interval=1)
-        epochs = epochs_in(60 * minutes, probe, interval=job.settings.get("val_interval", VAL_INTERVAL))
-        shutil.rmtree(probed)
-        plan.write_text(json.dumps({"epochs": epochs, "minutes": minutes}) + "\n")
-    epochs = json.loads(plan.read_text())["epochs"]
-    tell(f"\n== {job.name}: {epochs} epochs in {minutes:g} minutes")
-    job.train(cohort, folder, epochs=epochs, interval=min(VAL_INTERVAL, epochs))
+    else:
+        tell(f"\n== {job.name}: {minutes:g} minutes")
+        (place / f"{job.name}.json").write_text(json.dumps({"minutes": minutes}) + "\n")
+        job.train(cohort, folder, minutes=minutes)
     return folder
 
 

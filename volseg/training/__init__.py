@@ -19,6 +19,7 @@ from volseg.training.resume import Resume
 from volseg.training.schedule import constant, multi_step, one_cycle, polynomial, warmup_cosine
 from volseg.training.seeds import Seeds
 from volseg.training.stopwatch import Stopwatch
+from volseg.training.time_limit import TimeLimit
 from volseg.training.validation import Validation
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Seeds",
     "SharedLoss",
     "Stopwatch",
+    "TimeLimit",
     "Validation",
     "VolumetricDice",
     "bce",

@@ -28,6 +28,7 @@ from volseg.training.capacity import (
 )
 from volseg.training.gradients import Gradients
 from volseg.training.mapped_case import size_bytes
+from volseg.training.time_limit import check_minutes
 from volseg.training.trial import try_window
 from volseg.working_grid import fit_spacing
 
@@ -112,6 +113,8 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
         number = value(name)
         if not isinstance(number, int) or number < least:
             raise UsageError(f"--{name} is {number!r}, expected a whole number of at least {least}")
+    if "max_minutes" in parser.get():
+        check_minutes(value("max_minutes"))
     rate = value("learning_rate")
     if not isinstance(rate, (int, float)) or not 0 < rate < 10:
         raise UsageError(f"--learning_rate is {rate!r}, expected a number above 0, such as 0.001")

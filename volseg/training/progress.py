@@ -75,9 +75,9 @@ class Progress:
         self._losses.append(float(output["loss"]))
         if self._bar is not None:
             epoch = f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
-            self._bar.update(
-                self._task, advance=1, description=epoch, loss=f"{self._losses[-1]:.3f}", dice=self._dice()
-            )
+            total = engine.state.max_epochs * engine.state.epoch_length  # which a limit of time may have changed
+            loss = f"{self._losses[-1]:.3f}"
+            self._bar.update(self._task, advance=1, total=total, description=epoch, loss=loss, dice=self._dice())
 
     def _epoch(self, engine: Engine) -> None:
         epoch, last, before = engine.state.epoch, engine.state.max_epochs, self._epochs_before

@@ -174,6 +174,7 @@ class Record:
         content, now = self._content, _now()
         history, stopwatch = content["history"], self.stopwatch
         content["updated"] = now
+        content["max_epochs"] = engine.state.max_epochs  # which a limit of time may have changed
         content["sessions"][-1].update(
             ended=now,
             status=content["status"],

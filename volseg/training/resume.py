@@ -39,7 +39,8 @@ class Resume:
         evaluator: its best and its last metrics go along.
         recipe: must be the stored one, apart from its facts.
         schedule: of the learning rate.
-        parts: further objects with `state_dict` and `load_state_dict`.
+        parts: further objects with `state_dict` and `load_state_dict`; a method `resumed`, where one has it, is called
+            with the trainer when all is loaded.
         settings: further values that must be the stored ones.
         share: of the time that saving may take.
 
@@ -72,6 +73,7 @@ class Resume:
         self.parts = parts
         self.settings = settings
         self.share = share
+        self._max_epochs = 0  # as the settings say; a limit of time may change that of the trainer
         self._saved_epoch = 0
         self._saved_at = 0.0
         self._cost_s = 0.0
@@ -83,6 +85,7 @@ class Resume:
         engine.add_event_handler(Events.COMPLETED, self._complete)
 
     def _start(self, engine: Engine) -> None:
+        self._max_epochs = engine.state.max_epochs
         if self.resume and self.path.is_file():
             self._load(engine)
         elif self.resume:
@@ -108,7 +111,7 @@ class Resume:
             "schema": _SCHEMA,
             "settings": json.dumps(self._settings(engine), default=str),
             "epoch": engine.state.epoch,
-            "max_epochs": engine.state.max_epochs,
+            "max_epochs": self._max_epochs,
             "best": [float(state.best_metric), int(state.best_metric_epoch)],
             "metrics": {name: float(value) for name, value in state.metrics.items()},
             "schedule": self.schedule.state_dict(),
@@ -129,7 +132,7 @@ class Resume:
         if schema != _SCHEMA:
             raise CheckpointError(f"{self.path} has schema {schema}, this volseg goes on from {_SCHEMA} only")
         self._check(settings, engine)
-        epoch, before, now = stored["epoch"], stored["max_epochs"], engine.state.max_epochs
+        epoch, before, now = stored["epoch"], stored["max_epochs"], self._max_epochs
         if now < before:
             raise UsageError(
                 f"{self.path} is of a training of {before} epochs, which cannot be resumed as one of {now}"
@@ -158,7 +161,16 @@ class Resume:
         state = self.evaluator.state
         state.best_metric, state.best_metric_epoch = stored["best"]
         state.metrics.update(stored["metrics"])
-        self._tell(engine, before)
+        if longer:
+            logger.warning(
+                "it was planned with %d epochs: the learning rate goes on as in a training of %d epochs, at %.3g, and "
+                "the result is not that of either",
+                *(before, now, engine.optimizer.param_groups[0]["lr"]),
+            )
+        for part in self.parts.values():
+            if hasattr(part, "resumed"):
+                part.resumed(engine)
+        self._tell(engine)
 
     def _check(self, stored: Mapping[str, Any], engine: Engine) -> None:
         now = json.loads(json.dumps(self._settings(engine), default=str))
@@ -178,16 +190,10 @@ class Resume:
         for _ in range(steps):
             self.schedule.step()
 
-    def _tell(self, engine: Engine, before: int) -> None:
+    def _tell(self, engine: Engine) -> None:
         epoch, last = engine.state.epoch, engine.state.max_epochs
         following = "the training goes on from there" if epoch < last else "nothing is left to do"
         logger.info("%s: epoch %d of %d is done, %s", self.path, epoch, last, following)
-        if last > before:
-            logger.warning(
-                "it was planned with %d epochs: the learning rate goes on as in a training of %d epochs, at %.3g, and "
-                "the result is not that of either",
-                *(before, last, engine.optimizer.param_groups[0]["lr"]),
-            )
 
     def _parts(self, engine: Engine) -> dict[str, Any]:
         parts = {"network": engine.network, "optimizer": engine.optimizer, **self.parts}

@@ -97,7 +97,7 @@ def one_cycle(
     """
     rise = _share("warmup", warmup) * iterations
 
-    def factor(iteration: int) -> float:
+    def factor(iteration: float) -> float:
         if iteration < rise:
             return 1 + (start - 1) * _cosine(iteration / rise)
         return end + (1 - end) * _cosine((iteration - rise) / (iterations - rise))
@@ -125,32 +125,46 @@ class Schedule(LRScheduler):
         UsageError: iterations below 1.
     """
 
-    def __init__(self, optimizer: Optimizer, *, iterations: int, factor: Callable[[int], float]) -> None:
+    def __init__(self, optimizer: Optimizer, *, iterations: int, factor: Callable[[float], float]) -> None:
         if iterations < 1:
             raise UsageError(f"the run has {iterations} iterations, expected at least 1; are there training cases?")
         self.iterations = iterations
         self.factor = factor
+        self._at, self._pace = -1.0, 1.0  # torch makes the first step
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:  # type: ignore[override]  # torch allows tensors too
         """The learning rate of each parameter group at this iteration."""
-        factor = self.factor(min(self.last_epoch, self.iterations))
+        factor = self.factor(min(self._at, self.iterations))
         return [float(rate) * factor for rate in self.base_lrs]
 
     def step(self, epoch: int | None = None) -> None:
         """Go on by one iteration, or to iteration `epoch`."""
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-        self._last_lr: list[Any] = self.get_lr()
-        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
-            group["lr"] = rate
+        self._move(self._at + self._pace if epoch is None else epoch)
+
+    def plan(self, left: int) -> None:
+        """Let the rest of the course take so many iterations from here on, at least 1."""
+        self._pace = max(0.0, self.iterations - self._at) / max(1, left)
+
+    def go_to(self, share: float) -> None:
+        """Take the rate of this share of the course, 0 to 1."""
+        self._move(share * self.iterations)
 
     def state_dict(self) -> dict[str, Any]:
-        """The iteration; all else follows from the settings."""
-        return {"iteration": self.last_epoch}
+        """The iteration, and where that is in the course; all else follows from the settings."""
+        return {"iteration": self.last_epoch, "at": self._at, "pace": self._pace}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go to the iteration of a `state_dict`."""
-        self.step(state_dict["iteration"])
+        self.last_epoch, self._pace = state_dict["iteration"], state_dict["pace"]
+        self._move(state_dict["at"])
+
+    def _move(self, at: float) -> None:
+        self._at = at
+        self._last_lr: list[Any] = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
 
 
 def _cosine(done: float) -> float:
@@ -158,13 +172,13 @@ def _cosine(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _warmed(iterations: int, warmup: float, start: float, after: Callable[[float], float]) -> Callable[[int], float]:
+def _warmed(iterations: int, warmup: float, start: float, after: Callable[[float], float]) -> Callable[[float], float]:
     """A linear rise from `start` to 1, then `after` of the share that is done of the rest."""
     rise = math.floor(_share("warmup", warmup) * iterations + 1e-9)
     if warmup:
         rise = max(1, rise)
 
-    def factor(iteration: int) -> float:
+    def factor(iteration: float) -> float:
         if iteration < rise:
             return start + (1 - start) * (iteration / rise)
         return after((iteration - rise) / max(1, iterations - rise))
