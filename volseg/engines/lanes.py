@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
 import threading
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+
+from volseg.engines.small_convolutions import SmallConvolutions
 
 logger = logging.getLogger(__name__)
 
@@ -60,19 +63,20 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         """What the network gives for inputs (B, C, X, Y, Z)."""
         most = self._most()
         plain = inputs.device.type == "cpu" and not inputs.requires_grad and not args and not kwargs
-        if most < 2 or not plain or not isinstance(network, nn.Module):
+        if not plain or not isinstance(network, nn.Module):
             return network(inputs, *args, **kwargs)
-        if not torch.is_grad_enabled() and network.training not in self._together.get(network, {}):
+        if most > 1 and not torch.is_grad_enabled() and network.training not in self._together.get(network, {}):
             return self._first(inputs, network)
         count = min(len(inputs), most)
         if count < 2 or self._stays_together(network, inputs):
-            return network(inputs)
+            return _call(network, inputs)
         parts = inputs.chunk(count)
         networks = self._networks(network, inputs[:1], len(parts))
         if networks is None:
-            return network(inputs)
+            return _call(network, inputs)
         if not torch.is_grad_enabled():
-            return torch.cat(self._side_by_side(list(zip(networks, parts, strict=True)), grad=False))
+            calls = [functools.partial(_call, network) for network in networks]
+            return torch.cat(self._side_by_side(list(zip(calls, parts, strict=True)), grad=False))
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         return _Parts.apply(self, networks, parts, *parameters)  # type: ignore[no-untyped-call]
 
@@ -89,7 +93,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
     def _first(self, inputs: Tensor, network: nn.Module) -> Any:  # noqa: ANN401 - whatever the network gives
         """The first pass without gradients, which shows how later ones go and costs nothing beside itself."""
         state = torch.get_rng_state()
-        output = network(inputs)
+        output = _call(network, inputs)
         together = _indivisible(network) or not isinstance(output, Tensor) or not _drew_none(state)
         self._together.setdefault(network, {})[network.training] = together
         if not together:
@@ -158,6 +162,14 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
             list(self._pool.map(prepare, range(count)))
             torch.set_num_threads(total)  # for this thread and those to come
         return self._pool
+
+
+def _call(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network gives
+    """A pass in the mode of this thread."""
+    if torch.is_grad_enabled():
+        return network(inputs)
+    with SmallConvolutions():
+        return network(inputs)
 
 
 def _indivisible(network: nn.Module) -> bool:
