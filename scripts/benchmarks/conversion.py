@@ -172,7 +172,7 @@ def main() -> None:
     notes = ["CPU and peak memory are of the whole command; a further scan is without its start and train.csv."]
     if differing is not None:
         notes.append(f"Voxels that differ between volseg and the careful script, images and labels: {differing}.")
-    packages = {**measurement.versions("volseg", "numpy", "pandas", "nibabel", "Pillow", "isal")}
+    packages = {**measurement.versions("volseg", "numpy", "pandas", "nibabel", "kornia-rs", "isal")}
     if not left_out:
         usual = measurement.versions("opencv-python-headless", python=measurement.peer("usual"))
         packages |= usual
