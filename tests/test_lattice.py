@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import scipy.spatial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
+from volseg.metrics import lattice as module
 from volseg.metrics.lattice import Lattice, _shells
 
 PAIRS = array_shapes(min_dims=1, max_dims=3, max_side=7).flatmap(
@@ -56,3 +58,18 @@ def test_the_shells_leave_no_offset_out(spacing):
         assert np.sqrt(((offsets * spacing) ** 2).sum(axis=1)) == pytest.approx(length)
     margin = Lattice.around((3,) * len(spacing), spacing).margin
     assert all(m >= math.floor(last / step + 1e-9) for m, step in zip(margin, spacing, strict=True))
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (1.5, 0.7, 3.0)])
+def test_noise_far_from_the_other_mask_is_measured_as_by_the_tree(spacing_mm, monkeypatch):
+    rng = np.random.default_rng(0)
+    noise, blob = rng.random((40, 36, 30)) < 0.4, np.zeros((40, 36, 30), bool)
+    blob[:4, 5:8, 20:] = True
+    grid = Lattice.around(noise.shape, spacing_mm)
+    with monkeypatch.context() as patched:
+        patched.setattr(scipy.spatial, "cKDTree", None)  # which is not asked
+        transformed = grid.nearest_mm(grid.flat(noise), grid.flat(blob))
+    monkeypatch.setattr(module, "_TRANSFORMED", 0)
+    by_tree = grid.nearest_mm(grid.flat(noise), grid.flat(blob))
+    np.testing.assert_allclose(transformed, by_tree, rtol=1e-14)
+    assert by_tree.max() > 30
