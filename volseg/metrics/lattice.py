@@ -16,10 +16,10 @@ Indices = NDArray[np.intp]
 # Offsets that are looked up one by one; beyond them a search tree is faster. Measured on organs of 100,000 voxels.
 _OFFSETS = 250
 _LEAF_SIZE = 32  # larger leaves build sooner; the tree answers one batch only
-# Where a larger share of the voxels than this is left (noise far from the other mask), a distance transform of the grid
-# is faster than the tree, whose look-ups get slower with the distance. It takes some 50 bytes a voxel.
-_MANY = 0.05
-_TRANSFORMED = 2**24
+# Where a larger share of the voxels than this is left after so many offsets (noise far from the other mask), a distance
+# transform of the grid is faster: the tree's look-ups get slower with the distance. It takes some 50 bytes a voxel.
+_MANY, _TRIED = 0.05, 32
+_TRANSFORMED = 2**25
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,17 @@ class Lattice:
             return np.full(len(places), np.nan)
         distances = np.zeros(len(places))
         left = np.flatnonzero(~ends[places])
+        tried, many = 0, _MANY * len(ends) if len(ends) <= _TRANSFORMED else math.inf
         for distance, offsets in _shells(self.spacing_mm):
             if not left.size:
                 return distances
+            if tried >= _TRIED and left.size > many:
+                break
+            tried += len(offsets)
             hit = _any(ends, places[left], offsets @ self.steps)
             distances[left[hit]] = distance
             left = left[~hit]
-        if _MANY * len(ends) < left.size and len(ends) <= _TRANSFORMED:
+        if left.size > many:
             from scipy.ndimage import distance_transform_edt
 
             grid = distance_transform_edt(~ends.reshape(self.padded), sampling=self.spacing_mm)
