@@ -111,7 +111,9 @@ def constant(optimizer: Optimizer, *, iterations: int, warmup: float = 0.0, star
 
 
 class Schedule(LRScheduler):
-    """The learning rate of each parameter group times a factor, which follows from the iteration alone.
+    """The learning rate of each parameter group times a factor, which follows from the iteration.
+
+    `plan` changes how many iterations the rest of the course takes, for a training that ends by the clock.
 
     One `step` is one iteration of the trainer. Where gradients are accumulated the optimizer steps less often, of which
     torch's own schedules warn. After `load_state_dict` the rates are those of the saved iteration, to the bit.
