@@ -7,7 +7,7 @@ validations that a recipe makes on the way; preparing data does not count. Every
 step, never a choice made on the held-out cases; these are predicted on their native grids and scored by
 `volseg evaluate`.
 
-- volseg: the recipe of networks.py, with --max_minutes: the schedule ends with the minutes.
+- volseg: the recipe of networks.py with --max_minutes, so that the schedule ends in time; unet also with a batch of 2.
 - nnU-Net: 3d_fullres with the plans that it makes, its own augmentation, loss, optimizer and polynomial schedule, which
   ends with the minutes by a trial; mirror images at prediction, as it does by default. See nnunet_train.py. Once as it
   plans by default, and once as it plans for a small GPU: fewer windows a step, so that more steps fit.
@@ -33,7 +33,8 @@ import networks
 from measurement import Measure, tell
 from nnunet import NnUNet, schedule
 
-BUNDLES = tuple(networks.NETWORKS)
+# The bundles with the recipe of networks.py, and one with the batch that the sensitivity of five minutes had ahead.
+BUNDLES = {**networks.NETWORKS, "unet batch 2": ("unet", {"batch_size": 2})}
 RATES = {"MONAI zoo 1e-4": 1e-4, "MONAI zoo 1e-3": 1e-3}
 # What nnU-Net plans for, in GB: its default (8), and so little that a batch is two windows, the least it takes.
 NNUNET: dict[str, float | None] = {"nnU-Net v2": None, "nnU-Net v2 batch 2": 0.3}
@@ -57,17 +58,17 @@ def volseg(*words: str | Path) -> None:
 
 def with_volseg(name: str, cohort: Path, place: Path, *, minutes: float, device: str, runs: Path | None) -> Facts:
     """A bundle; what its run folder holds is gone on with, and a training of networks.py is taken as it is."""
-    bundle, settings = networks.NETWORKS[name]
-    job = networks.Job(name, bundle, {**settings, "device": device})
+    bundle, settings = BUNDLES[name]
+    job = networks.Job(folder_of(name), bundle, {**settings, "device": device})
     if runs is None or not trained_before(runs, name, minutes=minutes, cohort=cohort):
         runs = place / "runs"
         runs.mkdir(parents=True, exist_ok=True)
     run = networks.run(job, cohort, runs, minutes=minutes)
     content = networks.read(run)
-    final = place / "final" / f"{name}.pt"
+    final = place / "final" / f"{folder_of(name)}.pt"
     write_final(run, final)
     folder = measurement.ROOT / "bundles" / bundle
-    target = place / "predictions" / name
+    target = place / "predictions" / folder_of(name)
     shutil.rmtree(target, ignore_errors=True)
     volseg("predict", folder, cohort, "--part", "validation", "--checkpoint", final, "--device", device, "-o", target)
     return {
@@ -80,7 +81,7 @@ def with_volseg(name: str, cohort: Path, place: Path, *, minutes: float, device:
 
 def trained_before(runs: Path, name: str, *, minutes: float, cohort: Path) -> bool:
     """Whether a finished training of networks.py is there, for as many minutes on the same cohort."""
-    plan, content = runs / f"{name}.json", networks.read(runs / name)
+    plan, content = runs / f"{folder_of(name)}.json", networks.read(runs / folder_of(name))
     if not plan.is_file() or content.get("status") != "finished":
         return False
     same = Path(content["cohort"]["folder"]).resolve() == cohort
