@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -134,6 +135,25 @@ def test_a_program_is_measured_with_its_children_and_without_this_process():
     larger = measurement.run([sys.executable, "-c", f"b = bytearray({100 * 2**20}); b[::4096] = b[::4096]"])
     assert larger["peak_mib"] >= 100
     assert held.size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_memory_is_what_an_action_adds_and_not_what_was_freed_before():
+    def fill() -> bytes:
+        parts = [b"x" * 2**16 for _ in range(1600)]  # 100 MiB, in pieces that stay on the heap
+        return b"".join(parts[:320])
+
+    fill()  # freed again: a fork that took its memory from here would add nothing
+    found = measurement.memory_of(fill)
+    assert found is not None
+    assert 110 <= found["peak"] <= 150
+    assert 19 <= found["kept"] <= 40
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_what_ends_the_measured_process_is_said():
+    with pytest.raises(RuntimeError, match="ended its process with 5"):
+        measurement.memory_of(lambda: os._exit(5))
 
 
 def test_a_program_that_fails_says_what_it_said():

@@ -10,14 +10,13 @@ Memory is what preparing the cases and twenty crops add to the resident memory, 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,28 +119,11 @@ def crops_ms(crop: Crop, count: int, clock: Callable[[], float]) -> float:
     return 1000 * (clock() - started) / count
 
 
-def peak_mib(prepare: Callable[[], Crop], count: int) -> dict[str, float]:
-    """What preparing and crops add to the resident memory, in a fresh fork: at the peak, and without mapped files."""
-
-    def read(name: str) -> float:
-        status = Path("/proc/self/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1]) / 1024
-
-    def measure(pipe: multiprocessing.connection.Connection) -> None:
-        torch.set_num_threads(1)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before, own = read("VmRSS"), read("RssAnon")
-        crop = prepare()
-        crops_ms(crop, count, time.perf_counter)
-        pipe.send({"peak": read("VmHWM") - before, "kept": max(0, read("RssAnon") - own)})
-
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=measure, args=(theirs,))
-    process.start()
-    found: dict[str, float] = ours.recv()
-    process.join()
-    return found
+def used(prepare: Callable[[], Crop], count: int) -> Crop:
+    """Prepare the cases and take so many crops; what gives them keeps its cases."""
+    crop = prepare()
+    crops_ms(crop, count, time.perf_counter)
+    return crop
 
 
 def benchmark(folder: Path, rounds: int) -> tuple[dict[str, Any], str]:
@@ -163,8 +145,11 @@ def benchmark(folder: Path, rounds: int) -> tuple[dict[str, Any], str]:
         dropped(cache)
         cold.append(crops_ms(lambda _, case=number % CASES: crops["volseg, disk"](case), 1, time.perf_counter))
     crops.clear()
-    memory = {name: peak_mib(prepare, 4 if name == "NIfTI files" else 20) for name, prepare in prepared.items()}
-    found = {name: [{"ms": ms, **memory[name]} for ms in each] for name, each in times.items()}
+    memory = {
+        name: measurement.memory_of(partial(used, prepare, CASES if name == "NIfTI files" else 20))
+        for name, prepare in prepared.items()
+    }
+    found = {name: [{"ms": ms, **(memory[name] or {})} for ms in each] for name, each in times.items()}
     sizes = {}
     for name, paths in {"volseg": [*cache.glob("[!m]*/case*")], "MONAI": [*(cache / "monai").glob("*")]}.items():
         sizes[name] = sum(file.stat().st_size for path in paths for file in files_of(path)) / CASES / 2**20

@@ -6,9 +6,13 @@ This process stays small (the standard library only), so that the peak memory of
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import importlib.metadata
 import json
 import math
+import multiprocessing
+import multiprocessing.connection
 import os
 import platform
 import shutil
@@ -98,6 +102,56 @@ def run(
             raise RuntimeError(f"{' '.join(map(str, words))} ended with {process.returncode}:\n{said}")
     kib = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     return {"wall_s": wall_s, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mib": kib / 1024}
+
+
+def memory_of(action: Callable[[], object]) -> Values | None:
+    """What an action adds to the resident memory of a fresh fork in MiB: at the `peak`, and `kept` beside mapped files.
+
+    The result of the action lives on until `kept` is read. What the fork has left of freed memory is given back first,
+    and the action's own before `kept`: otherwise new memory would be taken from it unseen, since glibc is told to hold
+    on to freed memory here.
+
+    Returns:
+        `peak` and `kept`, or None where Linux's /proc is not there.
+
+    Raises:
+        RuntimeError: the action ended the fork.
+    """
+    if not Path("/proc/self/clear_refs").is_file():
+        return None
+
+    def read(name: str) -> float:
+        status = Path("/proc/self/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1]) / 1024
+
+    def give_back() -> None:
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        if trim:
+            trim(0)
+
+    def measure(pipe: multiprocessing.connection.Connection) -> None:
+        give_back()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before, own = read("VmRSS"), read("RssAnon")
+        result = action()
+        peak = read("VmHWM") - before
+        give_back()
+        pipe.send({"peak": peak, "kept": max(0.0, read("RssAnon") - own)})
+        del result
+
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=measure, args=(theirs,))
+    process.start()
+    theirs.close()
+    try:
+        found: Values = ours.recv()
+    except EOFError as error:
+        process.join()
+        raise RuntimeError(f"what was measured ended its process with {process.exitcode}") from error
+    process.join()
+    return found
 
 
 def paired(ways: Mapping[str, Callable[[], Values]], *, rounds: int) -> tuple[dict[str, list[Values]], dict[str, str]]:

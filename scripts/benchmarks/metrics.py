@@ -8,7 +8,6 @@ are left out. Single-thread CPU time, the methods in turn; peak memory is of one
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 import time
 import warnings
@@ -141,31 +140,6 @@ def by_surface_distance(predictions: Masks, references: Masks) -> Values:
     return values
 
 
-def peak_mib(method: Callable[[Masks, Masks], Values], masks: tuple[Masks, Masks]) -> float | None:
-    """What one call adds to the resident memory at its peak, in a fresh fork; None where Linux's /proc is not there."""
-
-    def measure(pipe: multiprocessing.connection.Connection) -> None:
-        def read(name: str) -> int:
-            status = Path("/proc/self/status").read_text()
-            return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
-
-        try:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-            before = read("VmRSS")
-            method(*masks)
-            pipe.send((read("VmHWM") - before) / 1024)
-        except OSError:
-            pipe.send(None)
-
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=measure, args=(theirs,))
-    process.start()
-    peak: float | None = ours.recv()
-    process.join()
-    return peak
-
-
 CPU = Measure("cpu_ms", "CPU time", "ms", 1)
 PEAK = Measure("peak_mib", "Peak memory", "MiB", 0, compared=False)
 # The readings of HD95 differ: a method is compared with volseg's of the same definition.
@@ -173,20 +147,20 @@ OURS = {"MONAI": "volseg", "scipy distance transform": "volseg", "surface-distan
 
 
 def timed(
-    method: Callable[[Masks, Masks], Values], masks: tuple[Masks, Masks], memory: float | None
+    method: Callable[[Masks, Masks], Values], masks: tuple[Masks, Masks], memory: measurement.Values | None
 ) -> dict[str, float]:
     """One call."""
     start = time.process_time()
     method(*masks)
     found = {"cpu_ms": 1000 * (time.process_time() - start)}
-    return found if memory is None else found | {"peak_mib": memory}
+    return found if memory is None else found | {"peak_mib": memory["peak"]}
 
 
 def benchmark(
     title: str, masks: tuple[Masks, Masks], methods: dict[str, Callable[[Masks, Masks], Values]], rounds: int
 ) -> tuple[dict, str]:
     """The table of one pair of predictions and references, and how far the values differ."""
-    memory = {name: peak_mib(method, masks) for name, method in methods.items()}
+    memory = {name: measurement.memory_of(partial(method, *masks)) for name, method in methods.items()}
     values = {name: method(*masks) for name, method in methods.items()}  # warm, too
     ways = {name: partial(timed, method, masks, memory[name]) for name, method in methods.items()}
     found, _ = measurement.paired(ways, rounds=rounds)
