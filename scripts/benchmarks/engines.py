@@ -1,6 +1,6 @@
 """How fast each engine of `volseg predict` is on a CPU, and what it changes.
 
-    sh scripts/benchmarks/run.sh engines swinunetr data/hippocampus data/runs/hippocampus/model.pt
+    sh scripts/benchmarks/run.sh engines swinunetr=data/runs/hippocampus/model.pt
 
 Held-out cases of a cohort are predicted, from file to label map, by PyTorch, PyTorch compiled and OpenVINO in single
 precision and in bfloat16, one engine after the other for each case. A case is a round. `OMP_NUM_THREADS=1` gives the
@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import measurement
 import numpy as np
@@ -48,26 +49,21 @@ def started(way: str, bundle: str, checkpoint: Path) -> Tally:
     return Tally(predictor=predictor.with_engine(name), start_s=time.process_time() - begun)
 
 
-def main() -> None:
-    """Parse, predict and print the table."""
-    parser = measurement.options("engines", __doc__)
-    parser.add_argument("bundle", nargs="?", default="swinunetr")
-    parser.add_argument("cohort", type=Path, nargs="?", default=measurement.ROOT / "data" / "hippocampus")
-    run = measurement.ROOT / "data" / "runs" / "hippocampus"  # which hippocampus.sh trains
-    parser.add_argument("checkpoint", type=Path, nargs="?", default=run / "model.pt")
-    parser.add_argument("--cases", type=int, default=8)
-    parser.add_argument("--leave-out", action="append", default=[], choices=WAYS[1:])
-    options = parser.parse_args()
-    machine, count = measurement.machine(), 1 if options.quick else options.cases
-    if not options.checkpoint.is_file():
-        sys.exit(f"there is no {options.checkpoint}; sh scripts/benchmarks/hippocampus.sh trains it, or name another")
-    cohort = Cohort.open(options.cohort)
+def compared(bundle: str, checkpoint: Path, cohort: Cohort, count: int, left_out: dict[str, str]) -> dict[str, Any]:
+    """The table of one network.
+
+    Args:
+        bundle: its name or folder.
+        checkpoint: its weights.
+        cohort: of the held-out cases.
+        count: so many of them.
+        left_out: ways that are not measured, and why; those that the CPU cannot go are added.
+    """
     tallies: dict[str, Tally] = {}
-    left_out = dict.fromkeys(options.leave_out, "not asked for")
     for way in WAYS:
-        if way in options.leave_out:
+        if way in left_out:
             continue
-        tally = started(way, options.bundle, options.checkpoint)
+        tally = started(way, bundle, checkpoint)
         if tally.predictor.engine.precision == way.split()[1]:
             tallies[way] = tally
         else:
@@ -91,16 +87,17 @@ def main() -> None:
         voxels += reference.voxels.size
     first = tallies[WAYS[0]]
     roi = " x ".join(map(str, first.predictor.recipe.roi_size))
+    millions = sum(weights.numel() for weights in first.predictor.network.parameters()) / 1e6
     facts = {}
     for way, tally in tallies.items():
         change = f" ({np.mean(tally.dices) - np.mean(first.dices):+.5f})" if tally is not first else ""
         facts[way] = {
-            "Ready (s)": f"{tally.start_s:.1f}",
+            "Ready (CPU s)": f"{tally.start_s:.1f}",
             "Voxels that differ": f"{tally.differing / voxels:.1e}",
             "Dice": f"{np.mean(tally.dices):.4f}{change}",
         }
-    table = measurement.table(
-        f"{options.bundle}, window {roi}, {torch.get_num_threads()} threads; a case is a round",
+    return measurement.table(
+        f"{Path(bundle).name}, {millions:.1f} million weights, window {roi}, {len(keys)} cases; a case is a round",
         [WALL, CPU],
         {way: tally.rounds for way, tally in tallies.items()},
         way="Engine",
@@ -108,8 +105,39 @@ def main() -> None:
         facts=facts,
         left_out=left_out,
     )
+
+
+def main() -> None:
+    """Parse, predict with each network, write."""
+    parser = measurement.options("engines", __doc__)
+    trained = f"swinunetr={measurement.ROOT / 'data' / 'runs' / 'hippocampus' / 'model.pt'}"  # by hippocampus.sh
+    parser.add_argument("networks", nargs="*", default=[trained], metavar="BUNDLE=CHECKPOINT")
+    parser.add_argument("--cohort", type=Path, default=measurement.ROOT / "data" / "hippocampus")
+    parser.add_argument("--cases", type=int, default=8)
+    parser.add_argument(
+        "--leave-out", action="append", default=[], metavar="[BUNDLE:]WAY", help=f"one of {', '.join(WAYS[1:])}"
+    )
+    options = parser.parse_args()
+    machine, count = measurement.machine(), 1 if options.quick else options.cases
+    networks = [network.partition("=") for network in options.networks]
+    absent = [checkpoint for _, _, checkpoint in networks if not Path(checkpoint).is_file()]
+    if absent:
+        parser.error(f"there is no {absent[0] or 'checkpoint'}; sh scripts/benchmarks/hippocampus.sh trains one")
+    for name in options.leave_out:
+        if name.rpartition(":")[2] not in WAYS[1:]:
+            parser.error(f"there is no way {name}; there are {', '.join(WAYS[1:])}")
+    cohort = Cohort.open(options.cohort)
+    tables = []
+    for bundle, _, checkpoint in networks:
+        names = [name.rpartition(":") for name in options.leave_out]
+        left_out = dict.fromkeys((way for of, _, way in names if of in ("", bundle)), "not asked for")
+        tables.append(compared(bundle, Path(checkpoint), cohort, count, left_out))
+    threads = f"{torch.get_num_threads()} threads" if torch.get_num_threads() > 1 else "One thread"
+    notes = [f"{threads}. Voxels that differ, and the change of Dice in brackets: from {WAYS[0]}."]
     versions = measurement.versions("volseg", "torch", "openvino", "numpy")
-    measurement.write(measurement.result("engines", [table], quick=options.quick, machine=machine, versions=versions))
+    measurement.write(
+        measurement.result("engines", tables, quick=options.quick, machine=machine, versions=versions, notes=notes)
+    )
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ usage="usage: sh scripts/benchmarks/run.sh NAME|all [--quick] [options of the be
   growth       convert, predict, evaluate by number and size of cases
   loading      a random crop for training: volseg, MONAI's data sets
   fleet        what a case costs that does nothing, and resuming
-  engines      volseg predict by PyTorch and OpenVINO, with the network of hippocampus.sh          (hippocampus)
+  engines      volseg predict by PyTorch and OpenVINO, with trained networks: BUNDLE=CHECKPOINT ... (hippocampus)
   all          each of these, one after another
   render       copies results to docs/benchmarks and writes docs/BENCHMARKS.md from them
   --quick      a trial of seconds to minutes; its results are not rendered
   --options    the options of one benchmark
   RAW=FOLDER   in the environment: where Task04_Hippocampus lies; data/Task04_Hippocampus by default
   PEERS=no     in the environment: install no peers; what needs one is left out
-Other benchmarks, each with its own --help: hippocampus.sh, networks.sh, quality.py in the same folder.
+Other benchmarks, each with its own --help: hippocampus.sh, networks.sh, images.sh, quality.py in the same folder.
 The peers get environments of their own, data/peers/NAME; they are no dependencies of volseg."
 
 case ${1-} in
