@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from volseg.engines.small_convolutions import SmallConvolutions
+from volseg.engines.convolutions import Convolutions
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +74,11 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         networks = self._networks(network, inputs[:1], len(parts))
         if networks is None:
             return _call(network, inputs)
+        calls = [functools.partial(_call, network) for network in networks]
         if not torch.is_grad_enabled():
-            calls = [functools.partial(_call, network) for network in networks]
             return torch.cat(self._side_by_side(list(zip(calls, parts, strict=True)), grad=False))
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        return _Parts.apply(self, networks, parts, *parameters)  # type: ignore[no-untyped-call]
+        return _Parts.apply(self, calls, parts, *parameters)  # type: ignore[no-untyped-call]
 
     def windows_at_once(self, network: nn.Module) -> int:
         """How many windows without gradients the network is best given on a CPU: 1 before it was called once."""
@@ -165,10 +165,8 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
 
 
 def _call(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network gives
-    """A pass in the mode of this thread."""
-    if torch.is_grad_enabled():
-        return network(inputs)
-    with SmallConvolutions():
+    """A pass, on a CPU, with its convolutions in their fast form."""
+    with Convolutions():
         return network(inputs)
 
 
@@ -205,13 +203,13 @@ class _Parts(torch.autograd.Function):
     def forward(
         ctx: Any,  # noqa: ANN401 - carries what backward needs
         lanes: Lanes,
-        networks: Sequence[nn.Module],
+        calls: Sequence[Callable[[Tensor], Any]],
         parts: Sequence[Tensor],
         *parameters: Tensor,
     ) -> Tensor:
         """Outputs of all parts as one batch."""
         ctx.lanes, ctx.parameters = lanes, parameters
-        ctx.outputs = lanes._side_by_side(list(zip(networks, parts, strict=True)), grad=True)
+        ctx.outputs = lanes._side_by_side(list(zip(calls, parts, strict=True)), grad=True)
         return torch.cat([output.detach() for output in ctx.outputs])
 
     @staticmethod
