@@ -13,6 +13,7 @@ from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 from torch.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from volseg.engines import Lanes
 from volseg.engines.convolutions import Convolutions
@@ -175,6 +176,15 @@ def test_nothing_more_is_kept_for_the_backward_pass() -> None:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), Convolutions():
         layer(inputs)
     assert {tensor.data_ptr() for tensor in kept} == {inputs.data_ptr(), layer.weight.data_ptr()}
+
+
+def test_a_part_that_is_computed_again_in_the_backward_pass_may_be_computed_by_torch() -> None:
+    layer, inputs = nn.Conv3d(8, 8, 3, padding=1), torch.randn(1, 8, 8, 8, 8, requires_grad=True)
+    (expected,) = torch.autograd.grad(layer(inputs).sum(), inputs)
+    with Convolutions():
+        output = checkpoint(layer, inputs, use_reentrant=False)
+    (found,) = torch.autograd.grad(output.sum(), inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_autocast_is_left_to_torch() -> None:
