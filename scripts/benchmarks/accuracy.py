@@ -131,6 +131,7 @@ def with_monai(name: str, cohort: Path, place: Path, *, minutes: float, device: 
     subprocess.run(words, check=True, env=measurement.environment_of_peers())
     target = place / "predictions" / folder_of(name)
     shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     (folder / "predictions").rename(target)
     facts = json.loads((folder / "result.json").read_text())
     return {
