@@ -24,6 +24,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,9 @@ def compete(name: str, cohort: Path, place: Path, *, minutes: float, device: str
         done: Facts = json.loads(record.read_text())
         return done
     tell(f"\n== {name}, {minutes:g} minutes")
+    commit = measurement.commit()
     facts = way(name, runs)(cohort, place, minutes=minutes, device=device)
+    facts["measured"] = f"{datetime.now(timezone.utc):%Y-%m-%d}" + (f", {commit['id']}" if commit else "")
     facts |= scored(name, cohort, place)
     record.write_text(json.dumps(facts) + "\n")
     return facts
@@ -228,6 +231,7 @@ def table(
             ", ".join(one["regions"]): ", ".join(f"{value:.3f}" for value in one["regions"].values()),
             "Difference of Dice to the first, paired": differences.get(name, ""),
             "Steps": f"{one['steps']:,} ({one['settings']})",
+            "Measured": one.get("measured", ""),
         }
     return measurement.table(
         f"{minutes:g} minutes of training each",
