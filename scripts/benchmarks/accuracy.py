@@ -7,7 +7,8 @@ validations that a recipe makes on the way; preparing data does not count. Every
 step, never a choice made on the held-out cases; these are predicted on their native grids and scored by
 `volseg evaluate`.
 
-- volseg: the recipe of networks.py with --max_minutes, so that the schedule ends in time; unet also with a batch of 2.
+- volseg: the recipe of networks.py with --max_minutes, so that the schedule ends in time, and one validation, after the
+  last epoch; unet also with a batch of 2.
 - nnU-Net: 3d_fullres with the plans that it makes, its own augmentation, loss, optimizer and polynomial schedule, which
   ends with the minutes by a trial; mirror images at prediction, as it does by default. See nnunet_train.py. Once as it
   plans by default, and once as it plans for a small GPU: fewer windows a step, so that more steps fit.
@@ -41,6 +42,7 @@ RATES = {"MONAI zoo 1e-4": 1e-4, "MONAI zoo 1e-3": 1e-3}
 NNUNET: dict[str, float | None] = {"nnU-Net v2": None, "nnU-Net v2 batch 2": 0.3}
 COMPETITORS = (*BUNDLES, *NNUNET, *RATES)
 TOLERANCE_MM = 1.0  # of surface Dice: a voxel
+ONCE = 100_000  # epochs between validations, so that only the last epoch has one
 MINUTES = Measure("minutes", "Minutes of training", "", 1, compared=False)
 MILLIONS = Measure("million_parameters", "Million weights", "", 1, compared=False)
 DICE = Measure("dice", "Dice", "", 3, compared=False)
@@ -60,7 +62,7 @@ def volseg(*words: str | Path) -> None:
 def with_volseg(name: str, cohort: Path, place: Path, *, minutes: float, device: str, runs: Path | None) -> Facts:
     """A bundle; what its run folder holds is gone on with, and a training of networks.py is taken as it is."""
     bundle, settings = BUNDLES[name]
-    job = networks.Job(folder_of(name), bundle, {**settings, "device": device})
+    job = networks.Job(folder_of(name), bundle, {**settings, "device": device, "val_interval": ONCE})
     if runs is None or not trained_before(runs, name, minutes=minutes, cohort=cohort):
         runs = place / "runs"
         runs.mkdir(parents=True, exist_ok=True)
