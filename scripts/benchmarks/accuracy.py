@@ -182,13 +182,21 @@ def scored(name: str, cohort: Path, place: Path) -> Facts:
     }
 
 
-def compete(name: str, cohort: Path, place: Path, *, minutes: float, device: str, runs: Path | None) -> Facts:
-    """One competitor, or what it came to before."""
+def compete(
+    name: str, cohort: Path, place: Path, *, minutes: float, device: str, runs: Path | None, finished: bool
+) -> Facts:
+    """One competitor, or what it came to before.
+
+    Raises:
+        LeftOut: it was not measured before, and only what was is asked for.
+    """
     record = place / f"{folder_of(name)}.json"
     if record.is_file():
         tell(f"{name}, {minutes:g} minutes: finished before")
         done: Facts = json.loads(record.read_text())
         return done
+    if finished:
+        raise measurement.LeftOut("not measured")
     tell(f"\n== {name}, {minutes:g} minutes")
     commit = measurement.commit()
     facts = way(name, runs)(cohort, place, minutes=minutes, device=device)
@@ -256,6 +264,7 @@ def main() -> None:
     parser.add_argument("--competitors", default=",".join(COMPETITORS), help="some of these, by commas")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=Path, help="trainings of networks.py with the same minutes, not to be repeated")
+    parser.add_argument("--finished", action="store_true", help="train nothing: the tables of what was measured before")
     given = parser.parse_args()
     names = given.competitors.split(",")
     if unknown := [name for name in names if name not in COMPETITORS]:
@@ -277,7 +286,17 @@ def main() -> None:
         left_out: dict[str, str] = {}
         for name in names:
             try:
-                found[name] = compete(name, cohort, place, minutes=minutes, device=given.device, runs=given.runs)
+                found[name] = compete(
+                    name,
+                    cohort,
+                    place,
+                    minutes=minutes,
+                    device=given.device,
+                    runs=given.runs,
+                    finished=given.finished,
+                )
+            except measurement.LeftOut as reason:
+                left_out[name] = str(reason)
             except Exception as error:  # noqa: BLE001 - whoever fails does not stop the others, hours into the run
                 left_out[name] = (str(error).strip() or type(error).__name__).splitlines()[0]
                 tell(f"{name} failed: {error}")
