@@ -28,9 +28,9 @@ class Convolutions(TorchFunctionMode):
       first axis (97 and 34 ms for 16 channels of 32 x 48 x 40, both windows of a batch). Here the zeros are written
       beforehand.
 
-    A training step of the bundle unet on one core takes 0.6 of the time with a window, 0.75 with two. Nothing more is kept
-    for the backward pass. Left as they are: 1 x 1 x 1 kernels, groups, double and half precision, autocast, padding by
-    name, other devices. Gradients of gradients are not there.
+    A training step of the bundle unet on one core takes 0.6 of the time with a window, 0.75 with two. Nothing more is
+    kept for the backward pass. Left as they are: 1 x 1 x 1 kernels, groups, double and half precision, autocast,
+    padding by name, other devices, networks that are compiled. Gradients of gradients are not there.
 
     >>> network = torch.nn.Conv3d(4, 4, 3, padding=1)
     >>> with torch.inference_mode():
