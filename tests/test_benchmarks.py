@@ -17,13 +17,16 @@ import jsonschema
 import numpy as np
 import pytest
 
+from volseg.report.table import rows_as_csv
+from volseg.row import Row
 from volseg.sources.uw_madison import UwMadison
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "scripts" / "benchmarks"
 sys.path.insert(0, str(HERE))
 
-import growth_figure  # noqa: E402 - the scripts are no package
+import accuracy  # noqa: E402 - the scripts are no package
+import growth_figure  # noqa: E402
 import material  # noqa: E402
 import measurement  # noqa: E402
 import nnunet  # noqa: E402
@@ -269,6 +272,51 @@ def test_only_whole_results_are_published(tmp_path, monkeypatch):
     (tmp_path / "plan.json").write_text("{}")
     assert rendering.take(tmp_path) == ["metrics.json is of --quick and was not taken"]
     assert [content["name"] for content in rendering.published()] == ["startup"]
+
+
+def test_the_records_of_accuracy_are_published_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(rendering, "PUBLISHED", tmp_path / "published")
+    places = [tmp_path / "results" / "accuracy" / part for part in ("cpu_20_minutes", "quick/cpu_0.2_minutes")]
+    for place in places:
+        place.mkdir(parents=True)
+        (place / "unet.json").write_text("{}")
+    rendering.take(tmp_path / "results")
+    found = [path.relative_to(tmp_path / "published") for path in (tmp_path / "published").rglob("*.json")]
+    assert found == [Path("accuracy/cpu_20_minutes/unet.json")]
+
+
+# --- accuracy
+
+
+def test_dice_of_cases_is_read_from_the_table_of_an_evaluation(tmp_path):
+    table = rows_as_csv([Row("a", "p", "left", dice=0.5), Row("a", "p", "right"), Row("b", "q", "left", dice=0.25)])
+    (tmp_path / "cases.csv").write_text(table)
+    assert accuracy.dice_of_cases(tmp_path / "cases.csv") == {"left": {"a": 0.5, "b": 0.25}, "right": {"a": None}}
+
+
+def test_differences_to_the_first_are_others_less_first_by_case():
+    keys = [f"k{number}" for number in range(8)]
+    first = {"left": {key: 0.8 + 0.01 * i for i, key in enumerate(keys)}}
+    second = {"left": {key: 0.7 + 0.01 * i for i, key in enumerate(keys)}}
+    found = {"slow": {"cases": second}, "fast": {"cases": first}}
+    # Eight patients, all worse: 2 / 2^8.
+    said = accuracy.against("fast", found, {key: key for key in keys})
+    assert said == {"slow": "left -0.100 [-0.100, -0.100], p 0.008"}
+
+
+def test_a_record_is_taken_before_a_published_one_and_neither_is_a_reason(tmp_path):
+    def asked(only):
+        return accuracy.compete("unet", tmp_path, here, minutes=1, device="cpu", runs=None, only=only)
+
+    here, published = tmp_path / "here", tmp_path / "published"
+    for folder in (here, published):
+        folder.mkdir()
+        (folder / "unet.json").write_text(json.dumps({"from": folder.name}))
+    assert asked(None) == {"from": "here"}
+    (here / "unet.json").unlink()
+    assert asked([here, published]) == {"from": "published"}
+    with pytest.raises(LeftOut, match="not measured"):
+        asked([here])
 
 
 def growth() -> dict[str, Any]:

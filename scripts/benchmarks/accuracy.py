@@ -14,17 +14,21 @@ step, never a choice made on the held-out cases; these are predicted on their na
   plans by default, and once as it plans for a small GPU: fewer windows a step, so that more steps fit.
 - MONAI: zoo.py, with the zoo's learning rate of 1e-4 and with 1e-3; it has no schedule and stops when the time is over.
 
-What is finished is not done again, so the command can be repeated, and minutes or competitors added.
+What is finished is not done again, so the command can be repeated, and minutes or competitors added. The
+record of a competitor holds the Dice of each case, so that differences can be computed without the predictions: with
+--published, the records of docs/benchmarks/accuracy stand in for what was not measured here. What fits into minutes
+depends on the machine, so a record also says how fast that was.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -32,8 +36,13 @@ from typing import Any
 
 import measurement
 import networks
+import rendering
 from measurement import Measure, tell
 from nnunet import NnUNet, schedule
+
+from volseg.cohort import Cohort
+from volseg.comparison import compare
+from volseg.row import Row
 
 # The bundles with the recipe of networks.py, and one with the batch that the sensitivity of five minutes had ahead.
 BUNDLES = {**networks.NETWORKS, "unet batch 2": ("unet", {"batch_size": 2})}
@@ -45,6 +54,16 @@ TOLERANCE_MM = 1.0  # of surface Dice: a voxel
 ONCE = 100_000  # epochs between validations, so that only the last epoch has one
 MINUTES = Measure("minutes", "Minutes of training", "", 1, compared=False)
 MILLIONS = Measure("million_parameters", "Million weights", "", 1, compared=False)
+MATRIX_PRODUCT = """
+import sys, time, torch
+a, b = (torch.randn(2048, 2048, device=sys.argv[1]) for _ in range(2))
+seconds = []
+for _ in range(11):
+    began = time.perf_counter()
+    (a @ b).sum().item()
+    seconds.append(time.perf_counter() - began)
+print(2 * 2048**3 / min(seconds[1:]) / 1e9)
+"""
 DICE = Measure("dice", "Dice", "", 3, compared=False)
 SURFACE = Measure("surface_dice", f"Surface Dice at {TOLERANCE_MM:g} mm", "", 3, compared=False)
 
@@ -167,7 +186,7 @@ def way(name: str, runs: Path | None) -> Callable[..., Facts]:
 
 
 def scored(name: str, cohort: Path, place: Path) -> Facts:
-    """Dice and surface Dice of the predictions with intervals, and those of each region."""
+    """Dice and surface Dice of the predictions with intervals, those of each region, and the Dice of each case."""
     report = place / "reports" / folder_of(name)
     words = ["--part", "validation", "-o", report, "--no-html", "--title", name, "--tolerance-mm", str(TOLERANCE_MM)]
     volseg("evaluate", place / "predictions" / folder_of(name), cohort, *words)
@@ -179,50 +198,85 @@ def scored(name: str, cohort: Path, place: Path) -> Facts:
         **{metric: means[metric]["mean"] for metric in ("dice", "surface_dice")},
         "intervals": {metric: means[metric]["interval"] for metric in ("dice", "surface_dice")},
         "regions": {region: values["dice"]["mean"] for region, values in content["regions"].items()},
+        "cases": dice_of_cases(report / "cases.csv"),
     }
 
 
+def dice_of_cases(path: Path) -> dict[str, dict[str, float | None]]:
+    """Region to key to Dice, from the table that `volseg evaluate` writes; None where it is undefined."""
+    found: dict[str, dict[str, float | None]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["region"], {})[row["key"]] = round(float(row["dice"]), 6) if row["dice"] else None
+    return found
+
+
 def compete(
-    name: str, cohort: Path, place: Path, *, minutes: float, device: str, runs: Path | None, finished: bool
+    name: str, cohort: Path, place: Path, *, minutes: float, device: str, runs: Path | None, only: Sequence[Path] | None
 ) -> Facts:
     """One competitor, or what it came to before.
+
+    Args:
+        name: of the competitor.
+        cohort: folder of the cohort.
+        place: folder of the records, trainings and predictions of these minutes.
+        minutes: of training.
+        device: that trains.
+        runs: trainings of networks.py that are taken as they are.
+        only: measure nothing, take the first record in these folders; None to measure what has no record in `place`.
 
     Raises:
         LeftOut: it was not measured before, and only what was is asked for.
     """
-    record = place / f"{folder_of(name)}.json"
-    if record.is_file():
-        tell(f"{name}, {minutes:g} minutes: finished before")
-        done: Facts = json.loads(record.read_text())
-        return done
-    if finished:
+    for folder in (place,) if only is None else only:
+        record = folder / f"{folder_of(name)}.json"
+        if record.is_file():
+            tell(f"{name}, {minutes:g} minutes: finished before")
+            done: Facts = json.loads(record.read_text())
+            return done
+    if only is not None:
         raise measurement.LeftOut("not measured")
     tell(f"\n== {name}, {minutes:g} minutes")
     commit = measurement.commit()
+    before = gigaflops(device)
     facts = way(name, runs)(cohort, place, minutes=minutes, device=device)
+    facts["gigaflops"] = [round(before), round(gigaflops(device))]
+    facts["machine"] = measurement.machine()
     facts["measured"] = f"{datetime.now(timezone.utc):%Y-%m-%d}" + (f", {commit['id']}" if commit else "")
     facts |= scored(name, cohort, place)
-    record.write_text(json.dumps(facts) + "\n")
+    (place / f"{folder_of(name)}.json").write_text(json.dumps(facts, indent=1) + "\n")
     return facts
 
 
-def against(best: str, names: list[str], cohort: Path, place: Path) -> dict[str, str]:
+def gigaflops(device: str) -> float:
+    """Speed of the machine: the fastest of ten products of 2048 x 2048 matrices of float32, by a process of its own."""
+    words = [sys.executable, "-c", MATRIX_PRODUCT, device]
+    return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
+def against(best: str, found: Mapping[str, Facts], patients: Mapping[str, str]) -> dict[str, str]:
     """The paired differences of Dice to the best, a text for each other one; p by Holm over all pairs and regions."""
-    folders = [place / "predictions" / folder_of(name) for name in names]
-    volseg("compare", cohort, *folders, "-o", place / "comparison")
-    found: dict[str, list[str]] = {}
-    by_folder = {folder_of(name): name for name in names}
-    for one in json.loads((place / "comparison" / "comparison.json").read_text())["differences"]:
-        pair = by_folder[one["first"]], by_folder[one["second"]]
-        if best not in pair or one["mean"] is None:
+    rows = {
+        name: [
+            Row(key, patients[key], region, dice=dice)
+            for region, cases in facts["cases"].items()
+            for key, dice in cases.items()
+        ]
+        for name, facts in found.items()
+    }
+    texts: dict[str, list[str]] = {}
+    for one in compare(rows).differences:
+        if best not in (one.first, one.second) or one.mean is None:
             continue
-        other, sign = (pair[0], -1) if pair[1] == best else (pair[1], 1)
-        low, high = sorted(sign * one[end] for end in ("low", "high")) if one["low"] is not None else (None, None)
-        span = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
-        p = one["p_holm"]
+        other, sign = (one.first, -1) if one.second == best else (one.second, 1)
+        span = ""
+        if one.low is not None and one.high is not None:
+            low, high = sorted((sign * one.low, sign * one.high))
+            span = f" [{low:+.3f}, {high:+.3f}]"
+        p = one.p_holm
         chance = "" if p is None else ", p < 0.001" if p < 0.001 else f", p {p:.3f}"
-        found.setdefault(other, []).append(f"{one['region']} {sign * one['mean']:+.3f}{span}{chance}")
-    return {name: "; ".join(parts) for name, parts in found.items()}
+        texts.setdefault(other, []).append(f"{one.region} {sign * one.mean:+.3f}{span}{chance}")
+    return {name: "; ".join(parts) for name, parts in texts.items()}
 
 
 def table(
@@ -241,7 +295,8 @@ def table(
             ", ".join(one["regions"]): ", ".join(f"{value:.3f}" for value in one["regions"].values()),
             "Difference of Dice to the first, paired": differences.get(name, ""),
             "Steps": f"{one['steps']:,} ({one['settings']})",
-            "Measured": one.get("measured", ""),
+            "Measured": one["measured"],
+            "GFLOP/s before, after": ", ".join(f"{value:,}" for value in one["gigaflops"]),
         }
     return measurement.table(
         f"{minutes:g} minutes of training each",
@@ -265,6 +320,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=Path, help="trainings of networks.py with the same minutes, not to be repeated")
     parser.add_argument("--finished", action="store_true", help="train nothing: the tables of what was measured before")
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="--finished, with the records of docs/benchmarks for what has none here",
+    )
     given = parser.parse_args()
     names = given.competitors.split(",")
     if unknown := [name for name in names if name not in COMPETITORS]:
@@ -278,10 +338,14 @@ def main() -> None:
         shutil.rmtree(output, ignore_errors=True)
         write_subset(cohort, output / "cohort", training=8, validation=3)
         cohort, budgets = output / "cohort", [0.2]
+    patients = {key: row.patient for key, row in Cohort.open(cohort).rows.items()}
     tables = []
     for minutes in budgets:
         place = output / f"{given.device}_{minutes:g}_minutes"
         place.mkdir(parents=True, exist_ok=True)
+        only = [place] if given.finished or given.published else None
+        if only and given.published:
+            only.append(rendering.PUBLISHED / "accuracy" / place.name)
         found: dict[str, Facts] = {}
         left_out: dict[str, str] = {}
         for name in names:
@@ -293,7 +357,7 @@ def main() -> None:
                     minutes=minutes,
                     device=given.device,
                     runs=given.runs,
-                    finished=given.finished,
+                    only=only,
                 )
             except measurement.LeftOut as reason:
                 left_out[name] = str(reason)
@@ -303,7 +367,7 @@ def main() -> None:
         differences = {}
         if len(found) > 1:
             best = max(found, key=lambda name: found[name]["dice"])
-            differences = against(best, list(found), cohort, place)
+            differences = against(best, found, patients)
         tables.append(table(minutes, found, left_out, differences))
     splits = json.loads((cohort / "splits.json").read_text())[0]
     notes = [

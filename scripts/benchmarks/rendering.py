@@ -2,8 +2,9 @@
 
     python scripts/benchmarks/rendering.py
 
-Results in data/benchmarks, other than those of --quick, are copied to docs/benchmarks, and the page is rendered from
-there: every published figure stands with its machine, versions, commit and rounds in the repository.
+Results in data/benchmarks, other than those of --quick, are copied to docs/benchmarks with the records of the accuracy
+benchmark, and the page is rendered from there: every published figure stands with its machine, versions, commit and
+rounds in the repository.
 """
 
 from __future__ import annotations
@@ -135,6 +136,10 @@ def take(results: Path) -> list[str]:
             kept.append(f"{path.name} is of --quick and was not taken")
         else:
             (PUBLISHED / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    for path in sorted(results.glob("accuracy/*_minutes/*.json")):
+        target = PUBLISHED / path.relative_to(results)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     return kept
 
 
