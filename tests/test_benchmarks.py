@@ -26,6 +26,7 @@ HERE = ROOT / "scripts" / "benchmarks"
 sys.path.insert(0, str(HERE))
 
 import accuracy  # noqa: E402 - the scripts are no package
+import glance  # noqa: E402
 import growth_figure  # noqa: E402
 import material  # noqa: E402
 import measurement  # noqa: E402
@@ -236,6 +237,27 @@ def test_each_benchmark_has_its_place_in_the_page():
 def test_the_page_shows_the_published_results():
     page = rendering.PAGE.read_text()
     assert rendering.rendered(page, rendering.published()) == page, "sh scripts/benchmarks/run.sh render"
+
+
+def test_the_table_at_the_head_says_where_volseg_is_not_ahead():
+    fast = glance.Glimpse("Time", "startup", "A", "wall_s", "ours", ("theirs", "not measured"))
+    behind = fast._replace(title="Turned round", own="theirs", others=("ours",))
+    found = glance.as_markdown([a_result()], [fast, behind, fast._replace(name="another")])
+    assert found.splitlines()[2:] == [
+        "| Time | 4.00 s | theirs | 12.00 s | **2.00** [1.50, 3.00] |  |",
+        "| Turned round | 12.00 s | ours | 4.00 s | **0.50** [0.33, 0.67] | **behind** |",
+    ]
+
+
+def test_of_dice_more_is_better():
+    dice = Measure("dice", "Dice", "", 3, compared=False)
+    found = {"ours": [{"dice": 0.8}], "worse": [{"dice": 0.7}], "better": [{"dice": 0.9}]}
+    content = {"name": "accuracy", "tables": [measurement.table("20 minutes", [dice], found)]}
+    one = glance.Glimpse("Dice", "accuracy", "20", "dice", "ours", ("worse", "better"))
+    assert glance.as_markdown([content], [one]).splitlines()[2:] == [
+        "| Dice | 0.800 | worse | 0.700 |  |  |",
+        "|  |  | better | 0.900 |  | **behind** |",
+    ]
 
 
 def test_rendering_changes_what_is_between_the_markers_alone():
@@ -463,6 +485,8 @@ def test_an_unknown_benchmark_is_refused_before_anything_is_installed(tmp_path):
     assert "there is no benchmark 'speed'" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["measurement", "rendering", "networks", "nnunet", "growth_figure", "accuracy"])
+@pytest.mark.parametrize(
+    "name", ["measurement", "rendering", "glance", "networks", "nnunet", "growth_figure", "accuracy"]
+)
 def test_the_examples_in_the_scripts_are_true(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -16,10 +16,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import cells
+import glance
 import measurement
 
 PAGE = measurement.ROOT / "docs" / "BENCHMARKS.md"
 PUBLISHED = measurement.ROOT / "docs" / "benchmarks"
+GLANCE = "glance"
 
 
 def as_markdown(content: Mapping[str, Any]) -> str:
@@ -33,7 +36,7 @@ def as_markdown(content: Mapping[str, Any]) -> str:
 
 
 def rendered(page: str, contents: Iterable[Mapping[str, Any]]) -> str:
-    r"""A page with the part between the markers of each result written anew.
+    r"""A page with the part between the markers of each result written anew, and the table at its head if it has one.
 
     Raises:
         ValueError: a result has no place in the page, or two.
@@ -42,12 +45,15 @@ def rendered(page: str, contents: Iterable[Mapping[str, Any]]) -> str:
     >>> marked(page, "x")
     'old\n'
     """
-    for content in contents:
-        name = content["name"]
+    contents = list(contents)
+    texts = {content["name"]: as_markdown(content) for content in contents}
+    if _markers(GLANCE)[0] in page:
+        texts[GLANCE] = glance.as_markdown(contents)
+    for name, text in texts.items():
         marked(page, name)
         start, end = _markers(name)
         head, _, rest = page.partition(start)
-        page = head + start + as_markdown(content) + end + rest.partition(end)[2]
+        page = head + start + text + end + rest.partition(end)[2]
     return page
 
 
@@ -88,35 +94,16 @@ def _grid(table: Mapping[str, Any]) -> list[str]:
     header = [table["way"]]
     header += [f"{one['title']} ({one['unit']})" if one["unit"] else one["title"] for one in measures]
     header += [f"{one['title']}, times {against}" for one in compared]
-    lines = [_line([*header, *facts]), _line(["---"] * (len(header) + len(facts)))]
+    lines = [cells.line([*header, *facts]), cells.line(["---"] * (len(header) + len(facts)))]
     for row in table["rows"]:
-        cells = [row["name"]]
-        cells += [_number(row["median"].get(one["name"]), one["digits"]) for one in measures]
-        cells += [_ratio(row["ratio"].get(one["name"])) for one in compared]
-        cells += [_fact(row["facts"].get(name)) for name in facts]
-        lines.append(_line(cells))
+        words = [row["name"]]
+        words += [cells.number(row["median"].get(one["name"]), one["digits"]) for one in measures]
+        words += [cells.ratio(row["ratio"].get(one["name"])) for one in compared]
+        words += [cells.fact(row["facts"].get(name)) for name in facts]
+        lines.append(cells.line(words))
     if compared and table["rounds"] > 1:
         lines += ["", f"Median of {table['rounds']} rounds; in brackets the lowest and the highest ratio of a round."]
     return lines
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def _ratio(found: Mapping[str, float] | None) -> str:
-    if not found:
-        return ""
-    digits = 2 if found["median"] < 10 else 1
-    return f"**{found['median']:.{digits}f}** [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
-
-
-def _fact(value: str | float | None) -> str:
-    return "" if value is None else value if isinstance(value, str) else f"{value:g}"
 
 
 def published() -> list[dict[str, Any]]:
@@ -159,7 +146,8 @@ def main() -> None:
             (measurement.ROOT / "docs" / "images" / "growth.svg").write_text(growth_figure(content), encoding="utf-8")
     names = ", ".join(content["name"] for content in contents) or "nothing"
     measurement.tell(f"rendered {names} into {PAGE.relative_to(measurement.ROOT)}")
-    unused = set(re.findall(r"^<!-- (\w+) table -->$", page, re.M)) - {content["name"] for content in contents}
+    known = {GLANCE, *(content["name"] for content in contents)}
+    unused = set(re.findall(r"^<!-- (\w+) table -->$", page, re.M)) - known
     if unused:
         measurement.tell(f"without a published result: {', '.join(sorted(unused))}")
 
