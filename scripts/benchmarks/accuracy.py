@@ -15,9 +15,9 @@ step, never a choice made on the held-out cases; these are predicted on their na
 - MONAI: zoo.py, with the zoo's learning rate of 1e-4 and with 1e-3; it has no schedule and stops when the time is over.
 
 What is finished is not done again, so the command can be repeated, and minutes or competitors added. The
-record of a competitor holds the Dice of each case, so that differences can be computed without the predictions: with
---published, the records of docs/benchmarks/accuracy stand in for what was not measured here. What fits into minutes
-depends on the machine, so a record also says how fast that was.
+record of a competitor holds the Dice of each case, so that differences can be computed without the predictions:
+--finished makes the tables of all records, those here and those of docs/benchmarks/accuracy for what was not measured
+here. What fits into minutes depends on the machine, so a record also says how fast that was.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -279,9 +280,17 @@ def against(best: str, found: Mapping[str, Facts], patients: Mapping[str, str]) 
     return {name: "; ".join(parts) for name, parts in texts.items()}
 
 
-def table(
-    minutes: float, found: Mapping[str, Facts], left_out: Mapping[str, str], differences: Mapping[str, str]
-) -> Any:  # noqa: ANN401 - JSON
+def budgets_in(folders: Iterable[Path]) -> list[tuple[str, float]]:
+    """Device and minutes of the folders of records, in order.
+
+    >>> budgets_in([Path("cpu_40_minutes"), Path("quick"), Path("cpu_20_minutes"), Path("cpu_20_minutes")])
+    [('cpu', 20.0), ('cpu', 40.0)]
+    """
+    names = [re.fullmatch(r"(.+)_([\d.]+)_minutes", folder.name) for folder in folders]
+    return sorted({(name[1], float(name[2])) for name in names if name})
+
+
+def table(title: str, found: Mapping[str, Facts], left_out: Mapping[str, str], differences: Mapping[str, str]) -> Any:  # noqa: ANN401 - JSON
     """The competitors of one budget, the best first."""
     order = sorted(found, key=lambda name: -found[name]["dice"])
     facts = {}
@@ -299,7 +308,7 @@ def table(
             "GFLOP/s before, after": ", ".join(f"{value:,}" for value in one["gigaflops"]),
         }
     return measurement.table(
-        f"{minutes:g} minutes of training each",
+        title,
         [DICE, SURFACE, MINUTES, MILLIONS],
         {
             name: [{key: found[name][key] for key in ("dice", "surface_dice", "minutes", "million_parameters")}]
@@ -315,50 +324,44 @@ def main() -> None:
     """Parse, let everyone compete for each budget, write."""
     parser = measurement.options("accuracy", __doc__)
     parser.add_argument("--cohort", type=Path, default=measurement.ROOT / "data" / "hippocampus")
-    parser.add_argument("--minutes", type=float, nargs="+", default=[20.0])
+    parser.add_argument("--minutes", type=float, nargs="+", help="20, or with --finished all that were measured")
     parser.add_argument("--competitors", default=",".join(COMPETITORS), help="some of these, by commas")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", help="cpu, or with --finished all that were measured")
     parser.add_argument("--runs", type=Path, help="trainings of networks.py with the same minutes, not to be repeated")
-    parser.add_argument("--finished", action="store_true", help="train nothing: the tables of what was measured before")
     parser.add_argument(
-        "--published",
-        action="store_true",
-        help="--finished, with the records of docs/benchmarks for what has none here",
+        "--finished", action="store_true", help="train nothing: tables of all records, published ones too"
     )
     given = parser.parse_args()
     names = given.competitors.split(",")
     if unknown := [name for name in names if name not in COMPETITORS]:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(COMPETITORS)}")
     machine, output, cohort = measurement.machine(), given.output.resolve(), given.cohort.resolve()
-    budgets = given.minutes
+    published = rendering.PUBLISHED / "accuracy"
+    budgets = [(given.device or "cpu", minutes) for minutes in given.minutes or [20.0]]
+    if given.finished:
+        budgets = [
+            (device, minutes)
+            for device, minutes in budgets_in([*output.glob("*"), *published.glob("*")])
+            if device == (given.device or device) and minutes in (given.minutes or [minutes])
+        ]
     if given.quick:
         from material import write_subset
 
         output = output / "quick"
         shutil.rmtree(output, ignore_errors=True)
         write_subset(cohort, output / "cohort", training=8, validation=3)
-        cohort, budgets = output / "cohort", [0.2]
+        cohort, budgets = output / "cohort", [(given.device or "cpu", 0.2)]
     patients = {key: row.patient for key, row in Cohort.open(cohort).rows.items()}
     tables = []
-    for minutes in budgets:
-        place = output / f"{given.device}_{minutes:g}_minutes"
+    for device, minutes in budgets:
+        place = output / f"{device}_{minutes:g}_minutes"
         place.mkdir(parents=True, exist_ok=True)
-        only = [place] if given.finished or given.published else None
-        if only and given.published:
-            only.append(rendering.PUBLISHED / "accuracy" / place.name)
+        only = [place, published / place.name] if given.finished else None
         found: dict[str, Facts] = {}
         left_out: dict[str, str] = {}
         for name in names:
             try:
-                found[name] = compete(
-                    name,
-                    cohort,
-                    place,
-                    minutes=minutes,
-                    device=given.device,
-                    runs=given.runs,
-                    only=only,
-                )
+                found[name] = compete(name, cohort, place, minutes=minutes, device=device, runs=given.runs, only=only)
             except measurement.LeftOut as reason:
                 left_out[name] = str(reason)
             except Exception as error:  # noqa: BLE001 - whoever fails does not stop the others, hours into the run
@@ -368,7 +371,8 @@ def main() -> None:
         if len(found) > 1:
             best = max(found, key=lambda name: found[name]["dice"])
             differences = against(best, found, patients)
-        tables.append(table(minutes, found, left_out, differences))
+        title = f"{minutes:g} minutes of training each" + ("" if device == "cpu" else f", {device}")
+        tables.append(table(title, found, left_out, differences))
     splits = json.loads((cohort / "splits.json").read_text())[0]
     notes = [
         f"{len(splits['training'])} cases to train on, {len(splits['validation'])} held out; intervals by bootstrap "

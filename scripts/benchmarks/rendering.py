@@ -30,7 +30,10 @@ def as_markdown(content: Mapping[str, Any]) -> str:
     lines = [_provenance(content), ""]
     for table in content["tables"]:
         lines += [f"**{table['title']}**", "", *_grid(table), ""]
-        lines += [f"Left out: {name} ({reason}).\n" for name, reason in table["left_out"].items()]
+        reasons = dict.fromkeys(table["left_out"].values())
+        for reason in reasons:
+            names = [name for name, why in table["left_out"].items() if why == reason]
+            lines += [f"Left out: {', '.join(names)} ({reason}).\n"]
     lines += [f"- {note}" for note in content["notes"]]
     return "\n".join(lines).rstrip("\n") + "\n"
 
