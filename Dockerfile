@@ -49,6 +49,7 @@ COPY bundles bundles
 ENV OMP_WAIT_POLICY=passive \
     MALLOC_MMAP_THRESHOLD_=4294967296 \
     MALLOC_TRIM_THRESHOLD_=8589934592 \
+    MALLOC_ARENA_MAX=1 \
     HOME=/tmp
 USER 1000:1000
 # What Ctrl-C sends: the command says what is finished. Python as the first process would not hear the usual signal.

@@ -8,15 +8,15 @@ import sys
 
 import pytest
 
-NAMES = ("OMP_WAIT_POLICY", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+NAMES = ("OMP_WAIT_POLICY", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX")
 SCRIPT = f"import os; from volseg.process import settle; settle(); print(*(os.environ[name] for name in {NAMES!r}))"
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "passive 4294967296 8589934592"),
-        ({"OMP_WAIT_POLICY": "active", "MALLOC_TRIM_THRESHOLD_": "1000"}, "active 4294967296 1000"),
+        ({}, "passive 4294967296 8589934592 1"),
+        ({"OMP_WAIT_POLICY": "active", "MALLOC_TRIM_THRESHOLD_": "1000"}, "active 4294967296 1000 1"),
     ],
 )
 def test_what_the_environment_says_stays(given: dict[str, str], expected: str) -> None:

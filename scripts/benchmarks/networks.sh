@@ -35,7 +35,7 @@ sh scripts/install.sh
 
 # See scripts/benchmarks/hippocampus.sh.
 export OMP_WAIT_POLICY=passive
-export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
+export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_ARENA_MAX=1
 PATH=$(pwd -P)/.venv/bin:$PATH
 export PATH
 

@@ -62,7 +62,7 @@ export PATH
 
 # See scripts/benchmarks/hippocampus.sh.
 export OMP_WAIT_POLICY=passive
-export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
+export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_ARENA_MAX=1
 
 peer() { # an environment data/peers/$1 with the packages of peers/$1.txt, made once
     place=data/peers/$1

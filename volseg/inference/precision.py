@@ -21,7 +21,7 @@ class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
     Args:
         inferer: the one that calls the network.
         precision: `fp32`, `bf16`, or `auto`: bf16 where the device multiplies it in hardware (CUDA 8.0 and later, CPUs
-            with AMX), else fp32.
+            with AVX-512 BF16 or AMX), else fp32.
 
     >>> from monai.inferers import SimpleInferer
     >>> MixedPrecision(SimpleInferer(), precision="fp32").bf16(torch.device("cpu"))
