@@ -16,6 +16,7 @@ usage="usage: sh scripts/benchmarks/run.sh NAME|all [--quick] [options of the be
   fleet        what a case costs that does nothing, and resuming
   engines      volseg predict by PyTorch and OpenVINO, with trained networks: BUNDLE=CHECKPOINT ... (hippocampus)
   convolutions a training step of the networks on one core: volseg's way, torch's own
+  lanes        a training step on all cores, side by side or torch's own way, fp32 and bf16
   all          each of these, one after another
   render       copies results to docs/benchmarks and writes docs/BENCHMARKS.md from them
   --quick      a trial of seconds to minutes; its results are not rendered
@@ -37,7 +38,7 @@ case ${1-} in
 esac
 name=$1
 shift
-names="conversion startup metrics loading fleet convolutions engines inference growth training accuracy"
+names="conversion startup metrics loading fleet convolutions lanes engines inference growth training accuracy"
 case " $names all render " in
     *" $name "*) ;;
     *)

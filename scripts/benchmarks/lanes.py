@@ -1,0 +1,143 @@
+"""A training step on all cores: windows side by side or torch's own way, in single precision and in bfloat16.
+
+    sh scripts/benchmarks/run.sh lanes
+
+The networks of convolutions.py on noise: the pass forward and the one backward to all weights. The ways alternate, in
+processes that differ in what is settled before torch is loaded: volseg's commands let idle cores sleep and keep one
+arena of glibc's for all threads; by themselves idle cores spin, and a thread has an arena of its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import NamedTuple
+
+import measurement
+from measurement import Measure, Values
+
+STEP = Measure("step_ms", "A step", "ms", 0)
+WINDOWS = (2, 4)
+SETTLED = {"OMP_WAIT_POLICY": "passive", "MALLOC_ARENA_MAX": "1"}
+
+
+class Way(NamedTuple):
+    """How a step is computed, and which of SETTLED is."""
+
+    lanes: bool
+    bf16: bool
+    settled: tuple[str, ...]
+
+
+WAYS = {
+    "side by side": Way(lanes=True, bf16=False, settled=tuple(SETTLED)),
+    "side by side, an arena a thread": Way(lanes=True, bf16=False, settled=("OMP_WAIT_POLICY",)),
+    "torch's own way": Way(lanes=False, bf16=False, settled=()),
+    "side by side, bf16": Way(lanes=True, bf16=True, settled=tuple(SETTLED)),
+    "torch's own way, bf16": Way(lanes=False, bf16=True, settled=()),
+}
+
+
+class Process:
+    """A process that measures one step after another, with some of SETTLED in its environment."""
+
+    def __init__(self, settled: Iterable[str]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        before = dict(os.environ)
+        for name in SETTLED:
+            os.environ.pop(name, None)
+        os.environ.update({name: SETTLED[name] for name in settled})
+        try:
+            context.Process(target=serve, args=(theirs,), daemon=True).start()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        theirs.close()
+
+    def step_ms(self, name: str, count: int, way: Way) -> Values:
+        """The time of a step; the first one of its kind is not counted."""
+        self.pipe.send((name, count, way))
+        return {"step_ms": self.pipe.recv()}
+
+
+def serve(pipe: multiprocessing.connection.Connection) -> None:
+    """What the process does."""
+    import torch
+    from convolutions import NETWORKS
+
+    from volseg.inference import Lanes
+
+    made: dict[str, tuple[torch.nn.Module, Lanes]] = {}
+    seen = set()
+
+    def step(name: str, count: int, way: Way) -> float:
+        make, window = NETWORKS[name]
+        if name not in made:
+            torch.manual_seed(0)
+            made.clear()
+            made[name] = make().train(), Lanes()
+        network, lanes = made[name]
+        inputs = torch.randn(count, 1, *window)
+        began = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=way.bf16):
+            outputs = lanes(inputs, network) if way.lanes else network(inputs)
+        outputs = outputs if isinstance(outputs, torch.Tensor) else torch.cat([one.flatten() for one in outputs])
+        torch.autograd.grad(outputs.float().square().mean(), list(network.parameters()), allow_unused=True)
+        return 1000 * (time.perf_counter() - began)
+
+    while True:
+        try:
+            asked = pipe.recv()
+        except EOFError:
+            return
+        if asked not in seen:
+            seen.add(asked)
+            step(*asked)
+        pipe.send(step(*asked))
+
+
+def main() -> None:
+    """Parse, measure, write."""
+    parser = measurement.options("lanes", __doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--networks", nargs="+")
+    given = parser.parse_args()
+    from convolutions import NETWORKS
+
+    machine, rounds = measurement.machine(), 1 if given.quick else given.rounds
+    names = given.networks or list(NETWORKS)
+    if unknown := [name for name in names if name not in NETWORKS]:
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(NETWORKS)}")
+    processes = {settled: Process(settled) for settled in {way.settled for way in WAYS.values()}}
+    tables = []
+    for count in WINDOWS[:1] if given.quick else WINDOWS:
+        found: dict[str, list[Values]] = {}
+        reference: dict[str, str] = {}
+        for name in names[:1] if given.quick else names:
+            ways = {
+                f"{name}, {title}": partial(processes[way.settled].step_ms, name, count, way)
+                for title, way in WAYS.items()
+            }
+            found |= measurement.paired(ways, rounds=rounds)[0]
+            reference |= dict.fromkeys(ways, next(iter(ways)))
+        title = f"A training step of {count} windows on all cores"
+        tables.append(measurement.table(title, [STEP], found, way="", reference=reference))
+    import torch
+
+    notes = [
+        f"torch sees a CPU with {torch.backends.cpu.get_cpu_capability()}, "
+        + ("which multiplies bfloat16." if torch.cpu._is_avx512_bf16_supported() else "without bfloat16."),
+    ]
+    versions = measurement.versions("volseg", "torch", "monai")
+    measurement.write(
+        measurement.result("lanes", tables, quick=given.quick, machine=machine, versions=versions, notes=notes)
+    )
+
+
+if __name__ == "__main__":
+    main()
