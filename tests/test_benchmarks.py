@@ -341,6 +341,19 @@ def test_a_record_is_taken_before_a_published_one_and_neither_is_a_reason(tmp_pa
         asked([here])
 
 
+def test_each_published_accuracy_has_its_record():
+    for content in rendering.published():
+        if content["name"] != "accuracy":
+            continue
+        for table in content["tables"]:
+            minutes, _, device = table["title"].partition(" minutes of training each")
+            place = rendering.PUBLISHED / "accuracy" / f"{device.strip(', ') or 'cpu'}_{minutes}_minutes"
+            for row in table["rows"]:
+                record = json.loads((place / f"{accuracy.folder_of(row['name'])}.json").read_text())
+                means = [sum(cases.values()) / len(cases) for cases in record["cases"].values()]
+                assert sum(means) / len(means) == pytest.approx(row["median"]["dice"], abs=1e-4)
+
+
 def growth() -> dict[str, Any]:
     further = Measure("further", "CPU of a further case", "ms", 1, compared=False)
     tables = []

@@ -65,7 +65,7 @@ def as_markdown(contents: Iterable[Mapping[str, Any]], glimpses: Sequence[Glimps
     lines = [cells.line(["What", "volseg", "Beside it", "", "Times volseg's", ""]), cells.line(["---"] * 6)]
     for glimpse in glimpses:
         for table in found.get(glimpse.name, []):
-            if table["title"].startswith(glimpse.table):
+            if table["title"].startswith(glimpse.table) and any(row["name"] == glimpse.own for row in table["rows"]):
                 lines += _lines(glimpse, table)
     return "\n".join(lines) + "\n"
 
