@@ -76,6 +76,14 @@ def test_what_cannot_work_is_refused(tiny_cohort: Path, tmp_path: Path, override
     assert "\n" not in str(caught.value)
 
 
+def test_bf16_is_refused_on_a_cpu_without_amx(
+    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    with pytest.raises(VolsegError, match="gradients of small layers are wrong in bfloat16"):
+        check(tiny_cohort, tmp_path, precision="bf16")
+
+
 def test_a_network_of_a_fixed_window_takes_that_window_only(tiny_cohort: Path, tmp_path: Path) -> None:
     network = {"_target_": "UNETR", "in_channels": 1, "out_channels": 2, "hidden_size": 48, "mlp_dim": 48}
     check(tiny_cohort, tmp_path, network_def={**network, "num_heads": 4, "img_size": "@roi_size"})

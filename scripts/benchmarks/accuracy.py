@@ -45,13 +45,8 @@ from volseg.cohort import Cohort
 from volseg.comparison import compare
 from volseg.row import Row
 
-# The bundles with the recipe of networks.py, and one with the batch that the sensitivity of five minutes had ahead;
-# that in single precision too, for CPUs where the bundles choose bfloat16.
-BUNDLES = {
-    **networks.NETWORKS,
-    "unet batch 2": ("unet", {"batch_size": 2}),
-    "unet batch 2 fp32": ("unet", {"batch_size": 2, "precision": "fp32"}),
-}
+# The bundles with the recipe of networks.py, and one with the batch that the sensitivity of five minutes had ahead.
+BUNDLES = {**networks.NETWORKS, "unet batch 2": ("unet", {"batch_size": 2})}
 RATES = {"MONAI zoo 1e-4": 1e-4, "MONAI zoo 1e-3": 1e-3}
 # What nnU-Net plans for, in GB: its default (8), and so little that a batch is two windows, the least it takes.
 NNUNET: dict[str, float | None] = {"nnU-Net v2": None, "nnU-Net v2 batch 2": 0.3}

@@ -16,7 +16,7 @@ usage="usage: sh scripts/benchmarks/run.sh NAME|all [--quick] [options of the be
   fleet        what a case costs that does nothing, and resuming
   engines      volseg predict by PyTorch and OpenVINO, with trained networks: BUNDLE=CHECKPOINT ... (hippocampus)
   convolutions a training step of the networks on one core: volseg's way, torch's own
-  lanes        a training step on all cores, side by side or torch's own way, fp32 and bf16
+  lanes        a training step on all cores: windows side by side, torch's own way
   all          each of these, one after another
   render       copies results to docs/benchmarks and writes docs/BENCHMARKS.md from them
   --quick      a trial of seconds to minutes; its results are not rendered

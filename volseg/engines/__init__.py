@@ -4,7 +4,7 @@ from volseg.engines.choice import ENGINES, WORTH_A_TRIAL_S, WORTH_COMPILING_S, c
 from volseg.engines.engine import Engine, difference, seconds_a_window
 from volseg.engines.lanes import Lanes
 from volseg.engines.openvino import EXPORTED, OpenVinoEngine, installed, openvino_core
-from volseg.engines.precision import check_precision, runs_bf16
+from volseg.engines.precision import check_precision, check_training, runs_bf16
 from volseg.engines.pytorch import CompiledEngine, TorchEngine
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "OpenVinoEngine",
     "TorchEngine",
     "check_precision",
+    "check_training",
     "choose",
     "difference",
     "installed",

@@ -11,7 +11,6 @@ from torch import nn
 
 from volseg.engines.engine import Engine, difference, seconds_a_window
 from volseg.engines.openvino import OpenVinoEngine, installed
-from volseg.engines.precision import multiplies_bf16
 from volseg.engines.pytorch import CompiledEngine, TorchEngine
 from volseg.errors import UsageError, VolsegError
 
@@ -63,7 +62,7 @@ def choose(
             return _compiled(network, window=window, precision=precision)
         return _converted(network, window=window, precision=precision, exported=exported)
     plain = TorchEngine(network, device=device, precision=precision)
-    if device.type == "cpu" and plain.precision == "bf16" and not multiplies_bf16(device):
+    if device.type == "cpu" and plain.precision == "bf16" and not torch.cpu._is_avx512_bf16_supported():
         logger.warning("this CPU has no bfloat16: PyTorch imitates it, many times slower than --precision fp32")
     if name == "torch" or device.type != "cpu":
         return plain

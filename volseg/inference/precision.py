@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from volseg.engines import check_precision, runs_bf16
+from volseg.engines import check_precision, check_training, runs_bf16
 
 
 class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
@@ -21,7 +21,7 @@ class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
     Args:
         inferer: the one that calls the network.
         precision: `fp32`, `bf16`, or `auto`: bf16 where the device multiplies it in hardware (CUDA 8.0 and later, CPUs
-            with AVX-512 BF16 or AMX), else fp32.
+            with AMX), else fp32.
 
     >>> from monai.inferers import SimpleInferer
     >>> MixedPrecision(SimpleInferer(), precision="fp32").bf16(torch.device("cpu"))
@@ -36,6 +36,14 @@ class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
     def bf16(self, device: torch.device) -> bool:
         """Whether the network runs in bfloat16 on the device."""
         return runs_bf16(device, precision=self.precision)
+
+    def check_training(self, device: torch.device) -> None:
+        """Refuse to train on a device whose gradients are wrong in bfloat16.
+
+        Raises:
+            UsageError: it is one, and bfloat16 is asked for.
+        """
+        check_training(device, precision=self.precision)
 
     def __call__(
         self,

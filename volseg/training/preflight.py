@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from volseg.bundle import axis_divisors, grow_roi
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, UsageError, VolsegError
-from volseg.inference import check_device, root_error
+from volseg.inference import MixedPrecision, check_device, root_error
 from volseg.memory import available_bytes
 from volseg.training.average import Average
 from volseg.training.capacity import (
@@ -118,7 +119,9 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
     rate = value("learning_rate")
     if not isinstance(rate, (int, float)) or not 0 < rate < 10:
         raise UsageError(f"--learning_rate is {rate!r}, expected a number above 0, such as 0.001")
-    value("train#inferer")  # knows the precisions
+    inferer = value("train#inferer")  # knows the precisions
+    if isinstance(inferer, MixedPrecision):
+        inferer.check_training(torch.device(value("device")))
     if "clip_norm" in parser.get():
         Gradients(clip_norm=value("clip_norm"))  # knows what it takes
     if "ema_decay" in parser.get():
