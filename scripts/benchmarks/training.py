@@ -5,7 +5,8 @@
 Part of the hippocampus cohort; each way is a program of its own and they alternate round by round. volseg and MONAI
 train the same network (the bundle unet without deep supervision) on windows and batches of the same size; volseg with
 its own augmentation, MONAI with flips and shifts of intensity. nnU-Net trains the network of its own plans on its own
-windows and batches, so its steps compare by the voxels in them. The first steps are not counted for MONAI and nnU-Net.
+windows and batches, so its steps compare by the voxels in them. The first steps are not counted: the first epoch of
+volseg, three steps of the others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import measurement
 from measurement import PEAK, Measure, Values
 from nnunet import NnUNet
 
-WARM = 3  # steps
+WARM = 3  # steps of the others; of volseg the first epoch
+EPOCHS = 3
 STEP = Measure("step_s", "A step", "s", 3)
 VOXELS = Measure("mvoxel_s", "A million voxels", "s", 2)
 WAIT = Measure("wait_percent", "Waiting for data", "%", 1, compared=False)
@@ -47,13 +49,14 @@ def ways(cohort: Path, place: Path, *, steps: int, device: str) -> dict[str, Cal
         folder = place / "volseg"
         shutil.rmtree(folder, ignore_errors=True)
         program, bundle = Path(sys.executable).with_name("volseg"), measurement.ROOT / "bundles" / "unet"
-        settings = {"device": device, "batch_size": 4, "crops_per_case": 1, "flip_axes": "[0]", "max_epochs": 1}
-        settings |= {"val_interval": 1, "deep_supervision": "false"}
+        settings = {"device": device, "batch_size": 4, "crops_per_case": 1, "flip_axes": "[0]", "max_epochs": EPOCHS}
+        settings |= {"val_interval": EPOCHS, "deep_supervision": "false"}
         words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         ran = measurement.run([program, "train", bundle, "--dataset_dir", cohort, "--output_dir", folder, *words])
         content = json.loads((folder / "run.json").read_text())
         timing, window = content["timing"], content["network"]["roi_size"]
-        step_s = timing["seconds_per_iteration"]
+        first, second = (epoch["elapsed_s"] for epoch in content["history"][:2])
+        step_s = (second - first) / steps  # without the first steps, and without the validation of the last epoch
         return {
             "step_s": step_s,
             "mvoxel_s": step_s / (4 * window[0] * window[1] * window[2]) * 1e6,
