@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -237,6 +238,8 @@ def test_each_benchmark_has_its_place_in_the_page():
 def test_the_page_shows_the_published_results():
     page = rendering.PAGE.read_text()
     assert rendering.rendered(page, rendering.published()) == page, "sh scripts/benchmarks/run.sh render"
+    page = rendering.README.read_text()
+    assert rendering.readme(page, rendering.published()) == page, "sh scripts/benchmarks/run.sh render"
 
 
 def test_the_table_at_the_head_says_where_volseg_is_not_ahead():
@@ -258,6 +261,30 @@ def test_of_dice_more_is_better():
         "| Dice | 0.800 | worse | 0.700 |  |  |",
         "|  |  | better | 0.900 |  | **behind** |",
     ]
+
+
+def test_the_readme_shows_the_dice_after_each_budget_of_a_cpu():
+    measures = [Measure("dice", "Dice", "", 3, compared=False), Measure("million_parameters", "M", "", 1)]
+    rows = {"unet batch 2": 0.9, "nnU-Net v2": 0.8, "segformer": 0.7}
+
+    def a_table(title: str, names: Sequence[str]) -> Any:
+        found = {name: [{"dice": rows[name], "million_parameters": 0.16}] for name in names}
+        facts = {name: {"Dice, 95 % CI": "[0, 1]"} for name in names}
+        return measurement.table(title, measures, found, facts=facts)
+
+    budgets = {"20 minutes of training each": list(rows)[:2], "40 minutes of training each": list(rows)[1:]}
+    tables = [a_table(title, names) for title, names in budgets.items()]
+    tables.append(a_table("20 minutes of training each, cuda", list(rows)))
+    content = {"name": "accuracy", "tables": tables}
+    page = "<!-- equal time table -->\nold\n<!-- end of equal time table -->\n"
+    assert rendering.readme(page, [content]).splitlines()[1:-1] == [
+        "| Trained by | Dice after 20 minutes | Dice after 40 minutes | Million weights |",
+        "| --- | --- | --- | --- |",
+        "| volseg unet batch 2 | 0.900 [0, 1] | – | 0.16 |",
+        "| nnU-Net v2 | 0.800 [0, 1] | 0.800 [0, 1] | 0.16 |",
+        "| volseg segformer | – | 0.700 [0, 1] | 0.16 |",
+    ]
+    assert rendering.readme("page", []) == "page"
 
 
 def test_rendering_changes_what_is_between_the_markers_alone():

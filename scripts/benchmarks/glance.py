@@ -1,4 +1,4 @@
-"""The table at the head of docs/BENCHMARKS.md: one figure of volseg a line, beside those of others."""
+"""The table at the head of docs/BENCHMARKS.md: one figure of volseg a line, beside those of others; and README.md's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import cells
 import measurement
+import networks
 
 
 class Glimpse(NamedTuple):
@@ -90,6 +91,30 @@ def _lines(glimpse: Glimpse, table: Mapping[str, Any]) -> list[str]:
         lines.append(cells.line([*words, name, figure(other), *verdict]))
         words = ["", ""]
     return lines
+
+
+def of_accuracy(content: Mapping[str, Any]) -> str:
+    """Dice with its interval after each budget of a CPU, the best of the first budget first; volseg's are named so."""
+    tables = {
+        table["title"].split(" of ")[0]: {row["name"]: row for row in table["rows"]}
+        for table in content["tables"]
+        if "," not in table["title"]
+    }
+    shown: dict[str, dict[str, Any]] = {}
+    for rows in tables.values():
+        shown |= {name: row for name, row in rows.items() if name not in shown}
+    lines = [cells.line(["Trained by", *(f"Dice after {title}" for title in tables), "Million weights"])]
+    lines += [cells.line(["---"] * (len(tables) + 2))]
+    for name, row in shown.items():
+        own = name.partition(" batch ")[0] in networks.NETWORKS
+        words = [f"{'volseg ' if own else ''}{name}"]
+        for rows in tables.values():
+            dice = rows[name]["median"]["dice"] if name in rows else None
+            span = f" {rows[name]['facts']['Dice, 95 % CI']}" if name in rows else ""
+            words.append(cells.number(dice, 3) + span)
+        weights = row["median"]["million_parameters"]
+        lines.append(cells.line([*words, cells.number(weights, 1 if weights >= 1 else 2)]))
+    return "\n".join(lines) + "\n"
 
 
 def standing(ratio: Mapping[str, float] | None) -> str:

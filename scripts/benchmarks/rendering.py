@@ -4,7 +4,7 @@
 
 Results in data/benchmarks, other than those of --quick, are copied to docs/benchmarks with the records of the accuracy
 benchmark, and the page is rendered from there: every published figure stands with its machine, versions, commit and
-rounds in the repository.
+rounds in the repository. README.md shows the Dice after equal times.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import measurement
 
 PAGE = measurement.ROOT / "docs" / "BENCHMARKS.md"
 PUBLISHED = measurement.ROOT / "docs" / "benchmarks"
+README = measurement.ROOT / "README.md"
 GLANCE = "glance"
+EQUAL_TIME = "equal time"
 
 
 def as_markdown(content: Mapping[str, Any]) -> str:
@@ -53,11 +55,24 @@ def rendered(page: str, contents: Iterable[Mapping[str, Any]]) -> str:
     if _markers(GLANCE)[0] in page:
         texts[GLANCE] = glance.as_markdown(contents)
     for name, text in texts.items():
-        marked(page, name)
-        start, end = _markers(name)
-        head, _, rest = page.partition(start)
-        page = head + start + text + end + rest.partition(end)[2]
+        page = _replaced(page, name, text)
     return page
+
+
+def readme(page: str, contents: Iterable[Mapping[str, Any]]) -> str:
+    """README.md with the Dice after equal times."""
+    for content in contents:
+        if content["name"] == "accuracy":
+            page = _replaced(page, EQUAL_TIME, glance.of_accuracy(content))
+    return page
+
+
+def _replaced(page: str, name: str, text: str) -> str:
+    """A page with another text between a pair of markers."""
+    marked(page, name)
+    start, end = _markers(name)
+    head, _, rest = page.partition(start)
+    return head + start + text + end + rest.partition(end)[2]
 
 
 def marked(page: str, name: str) -> str:
@@ -142,6 +157,7 @@ def main() -> None:
     contents = published()
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(rendered(page, contents), encoding="utf-8")
+    README.write_text(readme(README.read_text(encoding="utf-8"), contents), encoding="utf-8")
     for content in contents:
         if content["name"] == "growth":
             from growth_figure import growth_figure
