@@ -2,9 +2,11 @@
 
     sh scripts/benchmarks/run.sh lanes
 
-The networks of convolutions.py on noise: the pass forward and the one backward to all weights. The ways alternate, in
-processes that differ in what is settled before torch is loaded: volseg's commands let idle cores sleep and keep one
-arena of glibc's for all threads; by themselves idle cores spin, and a thread has an arena of its own.
+The networks of convolutions.py on noise: the pass forward and the one backward to all weights. The ways alternate, some
+steps each, as in a training, where one follows another; the first two do not count, since memory is being taken and
+caches are filled anew. They do so in processes that differ in what is settled before torch is loaded: volseg's commands
+let idle cores sleep and keep one arena of glibc's for all threads; by themselves idle cores spin, and a thread has an
+arena of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import statistics
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -22,6 +25,8 @@ from measurement import Measure, Values
 
 STEP = Measure("step_ms", "A step", "ms", 0)
 WINDOWS = (2, 4)
+SETTLING = 2  # steps at the start of a round that do not count
+STEPS = 3  # of which it is the median
 SETTLED = {"OMP_WAIT_POLICY": "passive", "MALLOC_ARENA_MAX": "1"}
 
 
@@ -60,7 +65,7 @@ class Process:
         theirs.close()
 
     def step_ms(self, name: str, count: int, way: Way) -> Values:
-        """The time of a step; the first one of its kind is not counted."""
+        """The time of a step, the median of a few."""
         self.pipe.send((name, count, way))
         return {"step_ms": self.pipe.recv()}
 
@@ -73,7 +78,6 @@ def serve(pipe: multiprocessing.connection.Connection) -> None:
     from volseg.inference import Lanes
 
     made: dict[str, tuple[torch.nn.Module, Lanes]] = {}
-    seen = set()
 
     def step(name: str, count: int, way: Way) -> float:
         make, window = NETWORKS[name]
@@ -95,10 +99,9 @@ def serve(pipe: multiprocessing.connection.Connection) -> None:
             asked = pipe.recv()
         except EOFError:
             return
-        if asked not in seen:
-            seen.add(asked)
+        for _ in range(SETTLING):
             step(*asked)
-        pipe.send(step(*asked))
+        pipe.send(statistics.median(step(*asked) for _ in range(STEPS)))
 
 
 def main() -> None:
