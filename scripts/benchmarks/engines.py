@@ -22,6 +22,7 @@ import torch
 from measurement import CPU, WALL, tell
 
 from volseg.cohort import Cohort
+from volseg.errors import UsageError
 from volseg.inference import Predictor
 from volseg.labels import LabelMap
 from volseg.metrics.overlap import dice
@@ -63,7 +64,11 @@ def compared(bundle: str, checkpoint: Path, cohort: Cohort, count: int, left_out
     for way in WAYS:
         if way in left_out:
             continue
-        tally = started(way, bundle, checkpoint)
+        try:
+            tally = started(way, bundle, checkpoint)
+        except UsageError as error:  # OpenVINO is not installed
+            left_out[way] = str(error)
+            continue
         if tally.predictor.engine.precision == way.split()[1]:
             tallies[way] = tally
         else:

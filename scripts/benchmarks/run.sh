@@ -24,7 +24,7 @@ usage="usage: sh scripts/benchmarks/run.sh NAME|all [--quick] [options of the be
   RAW=FOLDER   in the environment: where Task04_Hippocampus lies; data/Task04_Hippocampus by default
   PEERS=no     in the environment: install no peers; what needs one is left out
 Other benchmarks, each with its own --help: hippocampus.sh, networks.sh, images.sh, quality.py in the same folder.
-The peers get environments of their own, data/peers/NAME; they are no dependencies of volseg."
+The peers get environments of their own, data/peers/NAME; they are no dependencies of volseg. OpenVINO goes into .venv."
 
 case ${1-} in
     -h | --help)
@@ -77,6 +77,13 @@ peer() { # an environment data/peers/$1 with the packages of peers/$1.txt, made 
     cp "$packages" "$place/packages.txt"
 }
 
+engine() { # OpenVINO, which volseg predicts with where it is there
+    if [ "${PEERS:-}" != no ] && ! .venv/bin/python -c "import openvino" 2>/dev/null; then
+        echo "installing openvino into .venv"
+        .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt openvino
+    fi
+}
+
 cohort() { # data/hippocampus, from the decathlon's folder
     if [ ! -f data/hippocampus/splits.json ]; then
         raw=${raw:-data/Task04_Hippocampus}
@@ -100,9 +107,16 @@ one() { # the benchmark $1 with the options that follow
         *)
             case $script in
                 conversion) peer usual ;;
-                inference | startup) peer nnunet ;;
+                startup) peer nnunet ;;
+                inference)
+                    engine
+                    peer nnunet
+                    ;;
                 metrics) peer metrics ;;
-                engines) cohort ;;
+                engines)
+                    engine
+                    cohort
+                    ;;
                 training | accuracy)
                     cohort
                     peer nnunet
