@@ -38,13 +38,15 @@ class Stub:
     def _do(self, job: Job) -> Facts:
         with (self.calls / job.key).open("ab") as file:
             file.write(b"x")
-        first = (self.calls / job.key).stat().st_size == 1
+        attempt = (self.calls / job.key).stat().st_size
+        first = attempt == 1
         time.sleep(self.seconds)
-        if "bad" in job.key or ("flaky" in job.key and first):
+        if "bad" in job.key or (("flaky" in job.key or "unlucky" in job.key) and first):
             raise VolsegError("the image is no image")
         if "full" in job.key:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(job.outputs[0]))
-        if "deadly" in job.key or ("mortal" in job.key and first):
+        deaths = ("mortal" in job.key and first) or ("unlucky" in job.key and attempt == 2)
+        if "deadly" in job.key or deaths:
             job.outputs[0].with_name(f".partial-abcd1234-{job.outputs[0].name}").write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
         text = job.inputs[0].read_text().upper()

@@ -63,6 +63,14 @@ def test_a_dead_worker_costs_an_attempt_and_its_case_goes_to_another(tmp_path: P
     assert attempts(tmp_path) == {"a": 1, "b": 1, "c": 1, "mortal": 2, "deadly": 2}
 
 
+def test_a_death_does_not_end_a_case_that_failed_once(tmp_path: Path) -> None:
+    tally = do_jobs(tmp_path, jobs_in(tmp_path, ["a", "unlucky", "b", "bad"]), Processes(2))
+    assert (tally.done, tally.deaths, tally.retried) == (3, 1, 2)
+    assert tally.failed.keys() == {"bad"}
+    assert attempts(tmp_path) == {"a": 1, "b": 1, "unlucky": 3, "bad": 2}
+    assert {line["key"]: line["attempt"] for line in lines(tmp_path)}["unlucky"] == 3
+
+
 def test_a_second_run_does_what_is_new_changed_damaged_or_failed(tmp_path: Path) -> None:
     jobs = jobs_in(tmp_path, ["a", "b", "c", "d", "bad"])
     do_jobs(tmp_path, jobs, Serial())

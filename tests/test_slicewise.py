@@ -81,6 +81,25 @@ def differ(a: Tensor, b: Tensor) -> list[int]:
     return (a - b).abs().amax((0, 1, 2, 3)).gt(1e-5).nonzero().flatten().tolist()
 
 
+# From scratch
+
+
+@families
+def test_blank_slices_do_not_blow_up_the_gradients(family: str) -> None:
+    torch.manual_seed(0)
+    network = SlicewiseNetwork(family, in_channels=1, out_channels=3, config=TINY[family], context=1).train()
+    norms = []
+    for visible in (1.0, 0.0):
+        network.zero_grad()
+        volumes = image(2, 1, 64, 64, 3)
+        volumes[1] *= visible
+        logits = network(volumes)
+        (logits * image(*logits.shape, seed=2)).mean().backward()
+        gradients = [parameter.grad.norm() for parameter in network.parameters() if parameter.grad is not None]
+        norms.append(float(torch.stack(gradients).norm()))
+    assert norms[1] < 3 * norms[0]
+
+
 # Slices
 
 

@@ -1,4 +1,8 @@
-"""The run: jobs to the workers, answers to the journal, each failure retried once on another worker."""
+"""The run: jobs to the workers, answers to the journal, each failure retried once on another worker.
+
+Errors of a case and deaths of its worker count apart: a case that failed once is not lost because the node of its
+second attempt went away, and one that kills every worker it gets is given up after two.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from volseg.fleet.journal import Entry, History, Journal
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 2
+ATTEMPTS = 2  # that may fail, or whose worker may die
 PARTIAL = ".partial-"
 
 
@@ -58,7 +62,13 @@ class _Task:
     job: Job
     inputs: str
     attempt: int = 1
+    deaths: int = 0
     avoid: str | None = None
+
+    @property
+    def errors(self) -> int:
+        """Former attempts that failed of themselves."""
+        return self.attempt - 1 - self.deaths
 
 
 def run_jobs(
@@ -73,7 +83,8 @@ def run_jobs(
 ) -> Tally:
     """Do every job that no former run has done.
 
-    A case that fails is tried once more, on another worker where there is one, and then is a line with its error.
+    A case that fails is tried once more, on another worker where there is one, and then is a line with its error; so
+    is one whose worker dies.
     A kill at any moment leaves each case either with its line and its files, or to be done again.
 
     Args:
@@ -151,10 +162,11 @@ def _answers(
                 raise OSError(answer.error)
             if answer.error is not None:
                 _remove_outputs(task.job)
-                if task.attempt < ATTEMPTS:
+                if (task.deaths if answer.died else task.errors) + 1 < ATTEMPTS:
                     logger.warning("%s: %s; it is tried once more", answer.key, answer.error)
-                    tally.retried += 1
-                    again.append(_Task(task.job, task.inputs, task.attempt + 1, answer.worker))
+                    tally.retried += task.attempt == 1
+                    deaths = task.deaths + answer.died
+                    again.append(_Task(task.job, task.inputs, task.attempt + 1, deaths, answer.worker))
                     continue
                 logger.error("%s: %s", answer.key, answer.error)
                 tally.failed[answer.key] = answer.error

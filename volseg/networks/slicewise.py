@@ -241,7 +241,21 @@ def _build(settings: Mapping[str, Any], *, in_channels: int, out_channels: int, 
         raise UsageError(f"{config.model_type} has no auxiliary head; leave deep_supervision off")
     if config.model_type == "segformer":
         _spread(backbone_of(model))
+    _bias_stem(backbone_of(model))
     return model
+
+
+@torch.no_grad()
+def _bias_stem(backbone: nn.Module) -> None:
+    """Start the biases of the first convolution as PyTorch does, where `transformers` makes them zero.
+
+    Zero slices, as beyond the edge of an image, are zero in every layer then. There each LayerNorm multiplies the
+    gradients by up to 1 / sqrt(eps), a thousand, until they overflow.
+    """
+    stem = next((layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)), None)
+    if stem is not None and stem.bias is not None:
+        bound = 1 / math.sqrt(math.prod(stem.weight.shape[1:]))
+        stem.bias.uniform_(-bound, bound)
 
 
 @torch.no_grad()
