@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from volseg.inference import Lanes
 
@@ -117,11 +119,13 @@ def test_training_after_prediction_by_the_same_lanes() -> None:
     assert all((a is None) == (b is None) for a, b in zip(found, wanted, strict=True))
 
 
-@pytest.mark.parametrize("layer", [nn.BatchNorm3d(4), nn.Dropout(0.5), nn.AlphaDropout(0.1)])
+@pytest.mark.parametrize(
+    "layer", [nn.BatchNorm3d(4, momentum=None), nn.SyncBatchNorm(4), nn.Dropout(0.5), nn.AlphaDropout(0.1)]
+)
 def test_a_batch_stays_together_where_its_parts_depend_on_each_other(layer: nn.Module) -> None:
     network, lanes = Watched(layer).train(), Lanes()
     windows, state = torch.randn(4, 1, 8, 8, 8), torch.get_rng_state()
-    expected = network(windows)
+    expected = copy.deepcopy(network)(windows)
     torch.set_rng_state(state)
     SEEN.clear()
     torch.testing.assert_close(lanes(windows, network), expected)
@@ -228,3 +232,127 @@ def test_lanes_follow_the_network() -> None:
     network.train()
     lanes(windows, network)
     assert all(like.training for like in lanes._alike[network])
+
+
+# Batch normalisation: the parts meet
+
+
+def normalising(*, affine: bool = True, tracked: bool = True) -> nn.Module:
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm3d(4, affine=affine, track_running_stats=tracked, momentum=0.3) for _ in range(2)]
+    return Watched(norms[0], nn.ReLU(), nn.Conv3d(4, 4, 3), norms[1], nn.ReLU(), norms[1]).train()
+
+
+@pytest.mark.parametrize("batch", [2, 3, 5])
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("options", [{}, {"affine": False}, {"tracked": False}], ids=str)
+def test_batch_normalisation_is_that_of_the_whole_batch(batch: int, threads: int, options: dict[str, bool]) -> None:
+    torch.set_num_threads(threads)
+    network, lanes = normalising(**options).double(), Lanes()
+    whole = copy.deepcopy(network)
+    for step in range(3):
+        SEEN.clear()
+        windows = 3 + torch.randn(batch, 1, 8, 8, 8, dtype=torch.float64) * (1 + torch.arange(batch)).view(
+            -1, 1, 1, 1, 1
+        )
+        expected, wanted = gradients(whole, whole, windows)
+        output, found = gradients(network, lambda x: lanes(x, network), windows)
+        torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(network.state_dict(), whole.state_dict(), rtol=1e-9, atol=1e-11)
+        assert len(SEEN) == 1 + min(batch, threads) + (step == 0) * 2, "whole, and in parts after two looks"
+    network.eval(), whole.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(lanes(windows, network), whole(windows), rtol=1e-9, atol=1e-11)
+
+
+def test_batch_normalisation_in_single_and_half_precision() -> None:
+    network, lanes = normalising(), Lanes()
+    whole = copy.deepcopy(network)
+    windows = torch.randn(4, 1, 8, 8, 8)
+    expected, wanted = gradients(whole, whole, windows)
+    output, found = gradients(network, lambda x: lanes(x, network), windows)
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = whole(windows)
+        output, mixed = gradients(network, lambda x: lanes(x, network), windows)
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output, expected, rtol=0.05, atol=0.05)
+    _, half = gradients(network.bfloat16(), lambda x: lanes(x, network), windows.bfloat16())
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in mixed + half)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_batch_stays_together_where_batch_normalisation_is_computed_again(reentrant: bool) -> None:
+    class Again(Watched):
+        def forward(self, x: Tensor) -> Tensor:
+            SEEN.append(len(x))
+            first, *middle, last = self.layers
+            x = first(x)
+            for layer in middle:
+                x = checkpoint(layer, x, use_reentrant=reentrant)
+            return last(x)  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    network, lanes = Again(nn.BatchNorm3d(4), nn.ReLU()).train().double(), Lanes()
+    whole = copy.deepcopy(network)
+    windows = torch.randn(4, 1, 8, 8, 8, dtype=torch.float64)
+    for _ in range(2):
+        expected, wanted = gradients(whole, whole, windows)
+        output, found = gradients(network, lambda x: lanes(x, network), windows)
+        torch.testing.assert_close(output, expected)
+        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(network.state_dict(), whole.state_dict())
+        assert SEEN[-1] == 4
+
+
+def test_parts_that_go_different_ways_are_put_together_again() -> None:
+    class Wayward(Watched):
+        """Normalises twice where the first window is bright."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            SEEN.append(len(x))
+            first, norm, last = self.layers
+            x = norm(first(x))
+            return last(norm(x) if x.shape[0] == 4 or self.bright(x) else x)
+
+        def bright(self, x: Tensor) -> bool:
+            return bool(x[0].mean() > 0)
+
+    torch.manual_seed(0)
+    network, lanes = Wayward(nn.BatchNorm3d(4)).train(), Lanes()
+    whole = copy.deepcopy(network)
+    windows = torch.randn(4, 1, 8, 8, 8)
+    windows[:2] += 5
+    expected, wanted = gradients(whole, whole, windows)
+    for _ in range(2):
+        network.load_state_dict(copy.deepcopy(whole.state_dict()))
+        before = copy.deepcopy(network.state_dict())
+        output, found = gradients(network, lambda x: lanes(x, network), windows)
+        torch.testing.assert_close(output, expected)
+        torch.testing.assert_close(found, wanted)
+        assert (
+            int(network.state_dict()["layers.1.num_batches_tracked"]) == int(before["layers.1.num_batches_tracked"]) + 2
+        )
+    assert SEEN[-1] == 4
+
+
+def test_an_error_in_a_part_that_meets_others_reaches_the_caller() -> None:
+    class Failing(Watched):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.armed and bool((x[0] == 7).all()):
+                raise ValueError("a seven")
+            return super().forward(x)
+
+    network, lanes, windows = Failing(nn.BatchNorm3d(4)).train(), Lanes(), torch.ones(2, 1, 4, 4, 4)
+    network.armed = False
+    lanes(windows, network)
+    before = copy.deepcopy(network.state_dict())
+    network.armed, windows[1] = True, 7
+    for like in lanes._alike[network]:
+        like.armed = True
+    with pytest.raises(ValueError, match="a seven"):
+        lanes(windows, network)
+    torch.testing.assert_close(network.state_dict(), before)

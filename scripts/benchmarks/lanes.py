@@ -2,11 +2,11 @@
 
     sh scripts/benchmarks/run.sh lanes
 
-The networks of convolutions.py on noise: the pass forward and the one backward to all weights. The ways alternate, some
-steps each, as in a training, where one follows another; the first two do not count, since memory is being taken and
-caches are filled anew. They do so in processes that differ in what is settled before torch is loaded: volseg's commands
-let idle cores sleep and keep one arena of glibc's for all threads; by themselves idle cores spin, and a thread has an
-arena of its own.
+The networks of convolutions.py and the bundle segformer on noise: the pass forward and the one backward to all weights.
+The ways alternate, some steps each, as in a training, where one follows another; the first two do not count, since
+memory is being taken and caches are filled anew. They do so in processes that differ in what is settled before torch is
+loaded: volseg's commands let idle cores sleep and keep one arena of glibc's for all threads; by themselves idle cores
+spin, and a thread has an arena of its own.
 """
 
 from __future__ import annotations
@@ -16,18 +16,34 @@ import multiprocessing.connection
 import os
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import measurement
 from measurement import Measure, Values
+
+if TYPE_CHECKING:
+    import torch
 
 STEP = Measure("step_ms", "A step", "ms", 0)
 WINDOWS = (2, 4)
 SETTLING = 2  # steps at the start of a round that do not count
 STEPS = 3  # of which it is the median
 SETTLED = {"OMP_WAIT_POLICY": "passive", "MALLOC_ARENA_MAX": "1"}
+
+
+def networks() -> dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, int, int]]]:
+    """The networks and their windows."""
+    from convolutions import NETWORKS
+
+    from volseg.networks import SlicewiseNetwork
+
+    config = {"decoder_hidden_size": 64, "drop_path_rate": 0.0, "classifier_dropout_prob": 0.0}
+    ours = partial(
+        SlicewiseNetwork, "segformer-b0", in_channels=1, out_channels=2, config=config, context=1, upsample=2
+    )
+    return {**NETWORKS, "segformer": (ours, (32, 48, 36))}
 
 
 class Way(NamedTuple):
@@ -73,14 +89,14 @@ class Process:
 def serve(pipe: multiprocessing.connection.Connection) -> None:
     """What the process does."""
     import torch
-    from convolutions import NETWORKS
 
     from volseg.inference import Lanes
 
+    known = networks()
     made: dict[str, tuple[torch.nn.Module, Lanes]] = {}
 
     def step(name: str, count: int, way: Way) -> float:
-        make, window = NETWORKS[name]
+        make, window = known[name]
         if name not in made:
             torch.manual_seed(0)
             made.clear()
@@ -111,14 +127,14 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+")
     given = parser.parse_args()
     import torch
-    from convolutions import NETWORKS
 
+    known = networks()
     amx = torch.cpu._is_amx_tile_supported()  # elsewhere gradients may be wrong in bfloat16
     possible = {title: way for title, way in WAYS.items() if amx or not way.bf16}
     machine, rounds = measurement.machine(), 1 if given.quick else given.rounds
-    names = given.networks or list(NETWORKS)
-    if unknown := [name for name in names if name not in NETWORKS]:
-        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(NETWORKS)}")
+    names = given.networks or list(known)
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
     processes = {settled: Process(settled) for settled in {way.settled for way in possible.values()}}
     tables = []
     for count in WINDOWS[:1] if given.quick else WINDOWS:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,9 +17,16 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from volseg.engines.batch_norm import (
+    BatchNorms,
+    Meeting,
+    PartedWaysError,
+    RunningStatistics,
+    can_meet,
+    has_batch_norm,
+)
 from volseg.engines.convolutions import Convolutions
 
 logger = logging.getLogger(__name__)
@@ -34,10 +42,11 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
     windows of their own they meet once in a step. The values are those of the whole batch but for rounding, and they
     do not depend on who is ready first: the gradients of the parts are added up in their order. Each lane has modules
     of its own with the weights of the network, since some keep things between their layers (MONAI's DynUNet its heads).
+    For batch normalisation in training they meet, and normalise by the statistics of the whole batch.
 
-    The whole batch stays together where its parts are not independent or their order would matter: batch normalisation
-    and random numbers (dropout) in training; also on a GPU, and where a batch is one window, torch has one thread, or
-    the network is distributed, cannot be copied, or gives more than one tensor.
+    The whole batch stays together where the order of its parts would matter, random numbers (dropout) in training; also
+    on a GPU, and where a batch is one window, torch has one thread, or the network is distributed, cannot be copied, or
+    gives more than one tensor.
 
     Args:
         lanes: at most so many parts; None for one a thread of torch.
@@ -71,14 +80,20 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         if count < 2 or self._stays_together(network, inputs):
             return _call(network, inputs)
         parts = inputs.chunk(count)
-        networks = self._networks(network, inputs[:1], len(parts))
+        networks = self._networks(network, inputs[:2], len(parts))
         if networks is None:
             return _call(network, inputs)
-        calls = [functools.partial(_call, network) for network in networks]
-        if not torch.is_grad_enabled():
-            return torch.cat(self._side_by_side(list(zip(calls, parts, strict=True)), grad=False))
-        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        return _Parts.apply(self, calls, parts, *parameters)  # type: ignore[no-untyped-call]
+        group = _Group(networks)
+        try:
+            if not torch.is_grad_enabled():
+                jobs = [(functools.partial(_call, one), part) for one, part in zip(networks, parts, strict=True)]
+                return torch.cat(self._side_by_side(jobs, group, grad=False))
+            parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+            return _Parts.apply(self, group, parts, *parameters)  # type: ignore[no-untyped-call]
+        except PartedWaysError as reason:
+            logger.info("the windows of a batch stay together: %s", reason)
+            self._together[network][network.training] = True
+            return _call(network, inputs)
 
     def windows_at_once(self, network: nn.Module) -> int:
         """How many windows without gradients the network is best given on a CPU: 1 before it was called once."""
@@ -104,7 +119,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         """Whether the parts of a batch must not be separated."""
         known = self._together.setdefault(network, {})  # in training, in prediction
         if network.training not in known:
-            known[network.training] = _indivisible(network) or not _is_plain(network, inputs[:1])
+            known[network.training] = _indivisible(network) or not _is_plain(network, inputs[:2])
         return known[network.training]
 
     def _networks(self, network: nn.Module, inputs: Tensor | None, count: int) -> list[nn.Module] | None:
@@ -130,21 +145,28 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
                 module.training = original.training
         return [network, *alike[: count - 1]]
 
-    def _side_by_side(self, jobs: Sequence[tuple[Callable[..., Any], Any]], *, grad: bool) -> list[Any]:
+    def _side_by_side(self, jobs: Sequence[tuple[Callable[..., Any], Any]], group: _Group, *, grad: bool) -> list[Any]:
         """What each function gives for its argument, side by side, in the modes of this thread."""
         enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
         inference = torch.is_inference_mode_enabled()
 
-        def run(job: tuple[Callable[..., Any], Any]) -> Any:  # noqa: ANN401
-            function, argument = job
+        def run(seat: int) -> Any:  # noqa: ANN401
+            function, argument = jobs[seat]
             with (
                 torch.inference_mode(inference),
                 torch.set_grad_enabled(grad),
                 torch.autocast("cpu", dtype, enabled=enabled, cache_enabled=False),
+                group.met(seat),
             ):
                 return function(argument)
 
-        return list(self._threads(len(jobs)).map(run, jobs))
+        with group.counted():
+            futures = [self._threads(len(jobs)).submit(run, seat) for seat in range(len(jobs))]
+            errors = [error for error in (future.exception() for future in futures) if error is not None]
+            for error in errors:  # the one for which the others stopped waiting
+                if not isinstance(error, threading.BrokenBarrierError):
+                    raise error
+            return [future.result() for future in futures]
 
     def _threads(self, count: int) -> ThreadPoolExecutor:
         """Threads that share out the cores, kept from step to step; made anew in a forked process."""
@@ -164,6 +186,35 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         return self._pool
 
 
+class _Group:
+    """The networks of the parts of one batch, which meet where they normalise by its statistics."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        self.networks = networks
+        self._norms: list[BatchNorms] = []
+        if networks[0].training and has_batch_norm(networks[0]):
+            meeting = Meeting(len(networks))
+            self._norms = [BatchNorms(meeting, seat) for seat in range(len(networks))]
+
+    @contextlib.contextmanager
+    def met(self, seat: int) -> Iterator[None]:
+        """A pass of the thread in this seat; where it fails, the others fail too instead of waiting for it."""
+        if not self._norms:
+            yield
+            return
+        try:
+            with self._norms[seat] as norms:
+                yield
+                norms.end()
+        except BaseException:
+            self._norms[seat].meeting.abort()
+            raise
+
+    def counted(self) -> contextlib.AbstractContextManager[None]:
+        """A pass of all threads, which see one batch."""
+        return RunningStatistics(self.networks[0], self._norms[0]) if self._norms else contextlib.nullcontext()
+
+
 def _call(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network gives
     """A pass, on a CPU, with its convolutions in their fast form."""
     with Convolutions():
@@ -172,8 +223,7 @@ def _call(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever
 
 def _indivisible(network: nn.Module) -> bool:
     """Whether its kind alone says that a batch stays together: windows that change each other, or many processes."""
-    normalises = network.training and any(isinstance(module, _BatchNorm) for module in network.modules())
-    return normalises or isinstance(network, DistributedDataParallel)
+    return (network.training and not can_meet(network)) or isinstance(network, DistributedDataParallel)
 
 
 def _is_plain(network: nn.Module, inputs: Tensor) -> bool:
@@ -191,9 +241,14 @@ def _drew_none(state: Tensor) -> bool:
 
 
 def _look(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network gives
-    """A pass without gradients."""
-    with torch.no_grad():
-        return network(inputs)
+    """A pass without gradients, which leaves no trace in running statistics."""
+    before = [(buffer, buffer.clone()) for buffer in network.buffers()] if network.training else []
+    try:
+        with torch.no_grad():
+            return network(inputs)
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 class _Parts(torch.autograd.Function):
@@ -203,13 +258,14 @@ class _Parts(torch.autograd.Function):
     def forward(
         ctx: Any,  # noqa: ANN401 - carries what backward needs
         lanes: Lanes,
-        calls: Sequence[Callable[[Tensor], Any]],
+        group: _Group,
         parts: Sequence[Tensor],
         *parameters: Tensor,
     ) -> Tensor:
         """Outputs of all parts as one batch."""
-        ctx.lanes, ctx.parameters = lanes, parameters
-        ctx.outputs = lanes._side_by_side(list(zip(calls, parts, strict=True)), grad=True)
+        ctx.lanes, ctx.group, ctx.parameters = lanes, group, parameters
+        jobs = [(functools.partial(_call, network), part) for network, part in zip(group.networks, parts, strict=True)]
+        ctx.outputs = lanes._side_by_side(jobs, group, grad=True)
         return torch.cat([output.detach() for output in ctx.outputs])
 
     @staticmethod
@@ -225,7 +281,7 @@ class _Parts(torch.autograd.Function):
             return found
 
         jobs = [(back, pair) for pair in zip(outputs, pieces, strict=True)]
-        gradients = ctx.lanes._side_by_side(jobs, grad=True)
+        gradients = ctx.lanes._side_by_side(jobs, ctx.group, grad=True)
         return (None, None, None, *[_sum(same) for same in zip(*gradients, strict=True)])
 
 
