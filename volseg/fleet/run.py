@@ -57,18 +57,18 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A job with what is known of it; `avoid` is the worker on which it failed."""
+    """A job with what is known of it; `errors` and `deaths` of former attempts, `avoid` the worker of the last."""
 
     job: Job
     inputs: str
-    attempt: int = 1
+    errors: int = 0
     deaths: int = 0
     avoid: str | None = None
 
     @property
-    def errors(self) -> int:
-        """Former attempts that failed of themselves."""
-        return self.attempt - 1 - self.deaths
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return self.errors + self.deaths + 1
 
 
 def run_jobs(
@@ -162,11 +162,11 @@ def _answers(
                 raise OSError(answer.error)
             if answer.error is not None:
                 _remove_outputs(task.job)
-                if (task.deaths if answer.died else task.errors) + 1 < ATTEMPTS:
+                errors, deaths = task.errors + (not answer.died), task.deaths + answer.died
+                if max(errors, deaths) < ATTEMPTS:
                     logger.warning("%s: %s; it is tried once more", answer.key, answer.error)
                     tally.retried += task.attempt == 1
-                    deaths = task.deaths + answer.died
-                    again.append(_Task(task.job, task.inputs, task.attempt + 1, deaths, answer.worker))
+                    again.append(_Task(task.job, task.inputs, errors, deaths, answer.worker))
                     continue
                 logger.error("%s: %s", answer.key, answer.error)
                 tally.failed[answer.key] = answer.error
