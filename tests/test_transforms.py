@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import CacheDataset
-from monai.transforms import Compose
+from monai.transforms import Compose, RandAffined
 from monai.utils import set_determinism
 
 from volseg.errors import LabelError, VolumeError
@@ -124,6 +124,16 @@ def test_image_and_label_are_moved_together(tmp_path: Path) -> None:
             pair = torch.stack([crop["image"].flatten(), crop["label"].flatten().float()])
             agreement.append(float(torch.corrcoef(pair)[0, 1]))
     assert np.median(agreement) > 0.95
+
+
+@pytest.mark.parametrize(("affine_prob", "changed"), [(0.0, 0), (0.7, 70), (1.0, 100)])
+def test_the_share_of_windows_that_are_turned_and_scaled(affine_prob: float, changed: int) -> None:
+    label = torch.zeros(1, 12, 12, 12)
+    label[0, 3:9, 2:8, 4:7] = 1
+    steps = augmentation(EXCLUSIVE, roi_size=(12, 12, 12), affine_prob=affine_prob).transforms
+    affine = next(step for step in steps if isinstance(step, RandAffined)).set_random_state(0)
+    done = [affine({"image": label, "label": label})["label"] for _ in range(100)]
+    assert abs(sum(not torch.equal(one, label) for one in done) - changed) <= 12
 
 
 @pytest.mark.parametrize("labels", [EXCLUSIVE, OVERLAPPING])

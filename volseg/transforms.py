@@ -27,6 +27,8 @@ from volseg.volume import Volume, read_aligned
 
 # Positions kept of each class for balanced crops: enough that no crop repeats, without an index of every voxel.
 _POSITIONS = 20_000
+# Windows are turned by up to so many radians, 20 degrees, and scaled by up to so much.
+_TURN, _SCALING = 0.35, 0.2
 # From this factor on a coarser grid is one, and no rounding of a spacing.
 _COARSER = 1.05
 
@@ -81,6 +83,7 @@ def augmentation(
     roi_size: Sequence[int],
     crops: int = 2,
     flip_axes: Sequence[int] = (),
+    affine_prob: float = 0.7,
     coarse_dropout: float = 0.0,
 ) -> mt.Compose:
     """Random windows and what may happen to a scan: after `preprocessing` with a `roi_size`, for training only.
@@ -97,6 +100,8 @@ def augmentation(
         roi_size: window along X, Y, Z.
         crops: windows a case and step.
         flip_axes: axes mirrored half of the time; leave out those along which the body is not symmetric.
+        affine_prob: probability that a window is turned, up to 20 degrees around each axis, and scaled, up to 20 %
+            along each: more of it for few cases or a long training, which learns its cases by heart.
         coarse_dropout: probability that up to eight boxes of the image, each up to an eighth of the window a side, are
             set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
     """
@@ -131,9 +136,9 @@ def augmentation(
             *[mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in flip_axes],
             mt.RandAffined(
                 keys,
-                prob=0.3,
-                rotate_range=[0.26 * one for one in turned],  # radians: 15 degrees
-                scale_range=[0.15 * (not one) for one in thin],
+                prob=affine_prob,
+                rotate_range=[_TURN * one for one in turned],
+                scale_range=[_SCALING * (not one) for one in thin],
                 mode=["bilinear", "nearest"],
                 padding_mode="border",
             ),

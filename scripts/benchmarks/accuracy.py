@@ -243,7 +243,9 @@ def compete(
     facts = way(name, runs)(cohort, place, minutes=minutes, device=device)
     facts["gigaflops"] = [round(before), round(gigaflops(device))]
     facts["machine"] = measurement.machine()
-    facts["measured"] = f"{datetime.now(timezone.utc):%Y-%m-%d}" + (f", {commit['id']}" if commit else "")
+    facts["measured"] = f"{datetime.now(timezone.utc):%Y-%m-%d}"
+    if commit:
+        facts["measured"] += f", {commit['id']}" + (" with changes" if commit["changed"] else "")
     facts |= scored(name, cohort, place)
     (place / f"{folder_of(name)}.json").write_text(json.dumps(facts, indent=1) + "\n")
     return facts
