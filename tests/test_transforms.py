@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from monai.data import CacheDataset
 from monai.transforms import Compose, RandAffined
 from monai.utils import set_determinism
 
-from volseg.errors import LabelError, VolumeError
+from volseg.errors import LabelError, UsageError, VolumeError
 from volseg.inference import root_error
 from volseg.labels import LabelTable
 from volseg.transforms import augmentation, postprocessing, preprocessing, region_masks
@@ -134,6 +135,12 @@ def test_the_share_of_windows_that_are_turned_and_scaled(affine_prob: float, cha
     affine = next(step for step in steps if isinstance(step, RandAffined)).set_random_state(0)
     done = [affine({"image": label, "label": label})["label"] for _ in range(100)]
     assert abs(sum(not torch.equal(one, label) for one in done) - changed) <= 12
+
+
+@pytest.mark.parametrize("wrong", [{"affine_prob": 2}, {"affine_prob": "x"}, {"coarse_dropout": -0.1}])
+def test_a_probability_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(wrong))} is a probability"):
+        augmentation(EXCLUSIVE, roi_size=(16, 16, 16), **wrong)
 
 
 @pytest.mark.parametrize("labels", [EXCLUSIVE, OVERLAPPING])

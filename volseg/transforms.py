@@ -19,7 +19,7 @@ from torch import Tensor
 
 from volseg.cleanup import Cleanup
 from volseg.decision import Decided, SaveLabelMapd, key_of
-from volseg.errors import VolsegError, VolumeError
+from volseg.errors import UsageError, VolsegError, VolumeError
 from volseg.geometry import space_difference
 from volseg.labels import LabelTable
 from volseg.native import NativeProbabilitiesd
@@ -104,7 +104,13 @@ def augmentation(
             along each: more of it for few cases or a long training, which learns its cases by heart.
         coarse_dropout: probability that up to eight boxes of the image, each up to an eighth of the window a side, are
             set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
+
+    Raises:
+        UsageError: a probability that is no number from 0 to 1.
     """
+    for name, value in {"affine_prob": affine_prob, "coarse_dropout": coarse_dropout}.items():
+        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise UsageError(f"{name} is a probability, a number from 0 to 1, and not {value!r}")
     keys = ["image", "label"]
     roi = tuple(roi_size)
     thin = [n == 1 for n in roi]
