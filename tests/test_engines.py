@@ -51,6 +51,16 @@ class Undecided(nn.Module):
         return 2 * windows if windows.std() > 0.5 else -windows
 
 
+class Cancelling(nn.Sequential):
+    """The difference of large numbers, of which bfloat16 leaves little."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv3d(1, 2, 1, bias=False), nn.Conv3d(2, 1, 1, bias=False))
+        with torch.no_grad():
+            self[0].weight[:, 0] = torch.tensor([1000.0, 999.0]).view(2, 1, 1, 1)
+            self[1].weight[0] = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+
+
 class Foreign(nn.Module):
     """Leaves PyTorch on its way."""
 
@@ -231,6 +241,21 @@ def test_what_openvino_cannot_do_stays_with_pytorch(network: nn.Module) -> None:
     assert choose(network, name="auto", window=WINDOW, device=CPU).name == "torch"
     with pytest.raises(VolsegError, match="use --engine torch"):
         choose(network, name="openvino", window=WINDOW, device=CPU)
+
+
+@needs_openvino
+def test_where_bf16_is_too_rough_auto_takes_fp32(caplog: pytest.LogCaptureFixture) -> None:
+    """UNETR's logits in bf16 were refused once, and with them OpenVINO, whose fp32 is right and twice as fast."""
+    caplog.set_level(logging.INFO)
+    network = Cancelling().eval()
+    capable = OpenVinoEngine(network, window=WINDOW).precision == "bf16"
+    for name in ("openvino", "auto"):
+        engine = choose(network, name=name, window=WINDOW, device=CPU)
+        assert engine.precision == "fp32" or engine.name == "torch"
+    assert caplog.text.count("fp32 is taken") == 2 * capable
+    if capable:
+        with pytest.raises(VolsegError, match="logits differ"):
+            choose(network, name="openvino", window=WINDOW, device=CPU, precision="bf16")
 
 
 def test_what_is_not_installed_or_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

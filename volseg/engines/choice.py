@@ -103,11 +103,17 @@ def _compiled(network: nn.Module, *, window: Sequence[int], precision: str) -> C
 def _converted(
     network: nn.Module, *, window: Sequence[int], precision: str, exported: Path | None = None
 ) -> OpenVinoEngine:
-    """OpenVINO, once its logits on a random window are those of the network."""
+    """OpenVINO, once its logits on a random window are those of the network.
+
+    With the precision `auto` single precision is taken where those of bfloat16 differ by too much.
+    """
     engine = OpenVinoEngine(network, window=window, precision=precision, exported=exported)
     apart, scale = difference(engine, network, window=window)
     if apart <= _TOLERANCE[engine.precision] * scale:
         return engine
+    if precision == "auto" and engine.precision == "bf16":
+        logger.info("OpenVINO's logits in bf16 differ by %.3g where the largest is %.3g: fp32 is taken", apart, scale)
+        return _converted(network, window=window, precision="fp32", exported=exported)
     if exported is not None:
         logger.warning("%s is not of this network (logits differ by %.3g): converted anew", exported, apart)
         return _converted(network, window=window, precision=precision)
