@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import os
@@ -164,6 +165,21 @@ def fetched(page: Any, demo: Demo, ending: str) -> tuple[str, bytes]:
     return link.rpartition("/")[2], content
 
 
+def difference(one: bytes, other: bytes) -> str:
+    """Of two files whose end is zipped: where they part, before and after unzipping."""
+    words = []
+    for name, (a, b) in {"zipped": (one, other), "unzipped": (unzipped(one), unzipped(other))}.items():
+        places = [place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y]
+        words.append(f"{name} {len(a)} and {len(b)} bytes, {len(places)} differ, the first at {places[:5]}")
+    return "; ".join(words)
+
+
+def unzipped(content: bytes) -> bytes:
+    """The content with what is zipped at its end."""
+    start = content.find(b"\x1f\x8b")
+    return content[:start] + gzip.decompress(content[start:])
+
+
 def test_an_upload_gives_contours_and_the_files_of_predict(
     page: Any, demo: Demo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,7 +214,8 @@ def test_an_upload_gives_contours_and_the_files_of_predict(
     for ending in (".nii.gz", ".seg.nrrd"):
         name, content = fetched(page, demo, ending)
         assert name == f"my-scan{ending}"
-        assert content == (tmp_path / "out" / f"my-scan{ending}").read_bytes(), f"{ending} is that of predict"
+        own = (tmp_path / "out" / f"my-scan{ending}").read_bytes()
+        assert content == own, f"{ending} is not that of predict: {difference(content, own)}"
     assert all(url.startswith(demo.url) for url in requested(page)), "nothing is asked of any other place"
     assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
 
