@@ -13,6 +13,7 @@ step, never a choice made on the held-out cases; these are predicted on their na
   ends with the minutes by a trial; mirror images at prediction, as it does by default. See nnunet_train.py. Once as it
   plans by default, and once as it plans for a small GPU: fewer windows a step, so that more steps fit.
 - MONAI: zoo.py, with the zoo's learning rate of 1e-4 and with 1e-3; it has no schedule and stops when the time is over.
+  So one training serves all minutes that are asked for at once: the shorter take its state at that time.
 
 What is finished is not done again, so the command can be repeated, and minutes or competitors added. The
 record of a competitor holds the Dice of each case, so that differences can be computed without the predictions:
@@ -143,20 +144,27 @@ def with_nnunet(name: str, cohort: Path, place: Path, *, minutes: float, device:
     }
 
 
-def with_monai(name: str, cohort: Path, place: Path, *, minutes: float, device: str) -> Facts:
-    """MONAI's plain recipe."""
-    folder = place / "monai" / folder_of(name)
-    shutil.rmtree(folder, ignore_errors=True)
-    words = ["--minutes", str(minutes), "--rate", str(RATES[name]), "--device", device, "--predict"]
-    workers = "0" if device == "cpu" else "4"
-    script = Path(__file__).with_name("zoo.py")
-    words = [sys.executable, script, cohort, folder, *words, "--workers", workers]
-    subprocess.run(words, check=True, env=measurement.environment_of_peers())
+def with_monai(name: str, cohort: Path, place: Path, *, minutes: float, device: str, budgets: Sequence[float]) -> Facts:
+    """MONAI's plain recipe: the state after these minutes of one training for the most of all budgets.
+
+    That training is done at the first of the budgets, and taken for the others.
+    """
+    folder = place.parent / "monai" / f"{device}_{folder_of(name)}"
+    state = folder / f"{minutes:g}_minutes"
+    if not (state / "predictions").is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        places = {more: place.parent / f"{device}_{more:g}_minutes" for more in budgets}
+        coming = [more for more, other in places.items() if not record_of(name, other).is_file()]
+        words = ["--minutes", *map(str, coming), "--rate", str(RATES[name]), "--device", device, "--predict"]
+        workers = "0" if device == "cpu" else "4"
+        script = Path(__file__).with_name("zoo.py")
+        words = [sys.executable, script, cohort, folder, *words, "--workers", workers]
+        subprocess.run(words, check=True, env=measurement.environment_of_peers())
     target = place / "predictions" / folder_of(name)
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    (folder / "predictions").rename(target)
-    facts = json.loads((folder / "result.json").read_text())
+    (state / "predictions").rename(target)
+    facts = json.loads((state / "result.json").read_text())
     return {
         "minutes": facts["seconds"] / 60,
         "million_parameters": facts["parameters"] / 1e6,
@@ -174,12 +182,17 @@ def folder_of(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def way(name: str, runs: Path | None) -> Callable[..., Facts]:
+def record_of(name: str, place: Path) -> Path:
+    """Where the record of a competitor lies, in the folder of a device and minutes."""
+    return place / f"{folder_of(name)}.json"
+
+
+def way(name: str, runs: Path | None, budgets: Sequence[float]) -> Callable[..., Facts]:
     """What trains and predicts for a competitor."""
     if name in NNUNET:
         return partial(with_nnunet, name)
     if name in RATES:
-        return partial(with_monai, name)
+        return partial(with_monai, name, budgets=budgets)
     return partial(with_volseg, name, runs=runs)
 
 
@@ -213,7 +226,15 @@ def dice_of_cases(path: Path) -> dict[str, dict[str, float | None]]:
 
 
 def compete(
-    name: str, cohort: Path, place: Path, *, minutes: float, device: str, runs: Path | None, only: Sequence[Path] | None
+    name: str,
+    cohort: Path,
+    place: Path,
+    *,
+    minutes: float,
+    device: str,
+    budgets: Sequence[float],
+    runs: Path | None,
+    only: Sequence[Path] | None,
 ) -> Facts:
     """One competitor, or what it came to before.
 
@@ -223,6 +244,7 @@ def compete(
         place: folder of the records, trainings and predictions of these minutes.
         minutes: of training.
         device: that trains.
+        budgets: all minutes that are asked for.
         runs: trainings of networks.py that are taken as they are.
         only: measure nothing, take the first record in these folders; None to measure what has no record in `place`.
 
@@ -230,7 +252,7 @@ def compete(
         LeftOut: it was not measured before, and only what was is asked for.
     """
     for folder in (place,) if only is None else only:
-        record = folder / f"{folder_of(name)}.json"
+        record = record_of(name, folder)
         if record.is_file():
             tell(f"{name}, {minutes:g} minutes: finished before")
             done: Facts = json.loads(record.read_text())
@@ -240,14 +262,14 @@ def compete(
     tell(f"\n== {name}, {minutes:g} minutes")
     commit = measurement.commit()
     before = gigaflops(device)
-    facts = way(name, runs)(cohort, place, minutes=minutes, device=device)
+    facts = way(name, runs, budgets)(cohort, place, minutes=minutes, device=device)
     facts["gigaflops"] = [round(before), round(gigaflops(device))]
     facts["machine"] = measurement.machine()
     facts["measured"] = f"{datetime.now(timezone.utc):%Y-%m-%d}"
     if commit:
         facts["measured"] += f", {commit['id']}" + (" with changes" if commit["changed"] else "")
     facts |= scored(name, cohort, place)
-    (place / f"{folder_of(name)}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    record_of(name, place).write_text(json.dumps(facts, indent=1) + "\n")
     return facts
 
 
@@ -359,11 +381,14 @@ def main() -> None:
         place = output / f"{device}_{minutes:g}_minutes"
         place.mkdir(parents=True, exist_ok=True)
         only = [place, published / place.name] if given.finished else None
+        asked = [more for other, more in budgets if other == device]
         found: dict[str, Facts] = {}
         left_out: dict[str, str] = {}
         for name in names:
             try:
-                found[name] = compete(name, cohort, place, minutes=minutes, device=device, runs=given.runs, only=only)
+                found[name] = compete(
+                    name, cohort, place, minutes=minutes, device=device, budgets=asked, runs=given.runs, only=only
+                )
             except measurement.LeftOut as reason:
                 left_out[name] = str(reason)
             except Exception as error:  # noqa: BLE001 - whoever fails does not stop the others, hours into the run

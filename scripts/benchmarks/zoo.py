@@ -1,11 +1,13 @@
 """MONAI's plain recipe, as its tutorials and the model zoo's spleen bundle train: for some steps or minutes.
 
-    python scripts/benchmarks/zoo.py COHORT FOLDER --minutes 20
+    python scripts/benchmarks/zoo.py COHORT FOLDER --minutes 20 40
 
 CacheDataset of the steps before the crop, RandCropByPosNegLabeld, DataLoader, UNet with residual units, DiceCELoss,
 Adam with one learning rate, SupervisedTrainer. Settings are the zoo's spleen_ct_segmentation's, but for what the data
 decide: the window, no resampling (all volumes have 1 mm), and intensities normalised by image, as its MR bundles do,
 instead of a window of Hounsfield units. FOLDER gets result.json and, with --predict, predictions on the native grid.
+With --minutes FOLDER/20_minutes does, and so on: there is no schedule, so 20 minutes of training are the first half of
+40, and one training serves both.
 
 With --like RUN the network, window and batch are those of a training of volseg, and flips and shifts of intensity are
 added as in MONAI's BTCV tutorials: for the comparison of speed.
@@ -16,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,18 @@ SAMPLES, BATCH = 4, 2  # crops of a volume, volumes of a batch
 
 
 class Clock:
-    """Times of steps and of the waits for their batches; ends a training after seconds or steps."""
+    """Times of steps and of the waits for their batches; ends a training after steps, or the last of some seconds.
 
-    def __init__(self, *, seconds: float | None, steps: int | None) -> None:
-        self.seconds, self.steps = seconds, steps
+    Args:
+        seconds: each with the folder that gets the state at that time.
+        steps: after which the training ends.
+        keep: called with a folder and the clock.
+    """
+
+    def __init__(
+        self, *, seconds: Mapping[float, Path], steps: int | None, keep: Callable[[Path, Clock], None]
+    ) -> None:
+        self.coming, self.steps, self.keep = sorted(seconds.items()), steps, keep
         self.steps_s: list[float] = []
         self.waits_s: list[float] = []
         self.began = self.asked = self.had = 0.0
@@ -62,7 +72,12 @@ class Clock:
         now = time.perf_counter()
         self.waits_s.append(self.had - self.asked)
         self.steps_s.append(now - self.had)
-        if (self.seconds and now - self.began >= self.seconds) or (self.steps and len(self.steps_s) >= self.steps):
+        timed = bool(self.coming)
+        while self.coming and now - self.began >= self.coming[0][0]:
+            self.keep(self.coming.pop(0)[1], self)
+            self.began += time.perf_counter() - now  # keeping does not count
+            now = time.perf_counter()
+        if (timed and not self.coming) or (self.steps and len(self.steps_s) >= self.steps):
             engine.terminate()
 
 
@@ -145,15 +160,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cohort", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float)
+    parser.add_argument(
+        "--minutes", type=float, nargs="+", default=[], help="the last ends it; the others keep a state"
+    )
     parser.add_argument("--steps", type=int)
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate")
     parser.add_argument("--workers", type=int, default=0, help="of the DataLoader")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--like", type=Path, help="folder of a training whose network, window and batch to take")
-    parser.add_argument("--predict", action="store_true", help="write the held-out cases into FOLDER/predictions")
+    parser.add_argument("--predict", action="store_true", help="write the held-out cases into predictions/")
     given = parser.parse_args()
-    if not (given.minutes or given.steps):
+    if bool(given.minutes) == bool(given.steps):
         parser.error("name --minutes or --steps")
     cohort, device = Cohort.open(given.cohort), torch.device(given.device)
     set_determinism(0)
@@ -180,7 +197,22 @@ def main() -> None:
         lambda_dice=0.5,
         lambda_ce=0.5,
     )
-    clock = Clock(seconds=60 * given.minutes if given.minutes else None, steps=given.steps)
+
+    def keep(folder: Path, clock: Clock) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = {
+            "seconds": sum(clock.steps_s) + sum(clock.waits_s),
+            "steps_s": clock.steps_s,
+            "waits_s": clock.waits_s,
+            "batch_size": batch * samples,
+            "patch": [int(n) for n in window],
+            "parameters": sum(p.numel() for p in network.parameters()),
+        }
+        (folder / "result.json").write_text(json.dumps(facts))
+        torch.save(network.state_dict(), folder / "model.pt")
+
+    states = {60 * minutes: given.folder / f"{minutes:g}_minutes" for minutes in given.minutes}
+    clock = Clock(seconds=states, steps=given.steps, keep=keep)
     trainer = SupervisedTrainer(
         device=device,
         max_epochs=10**6,
@@ -192,19 +224,11 @@ def main() -> None:
         amp=device.type == "cuda",
     )
     trainer.run()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    facts = {
-        "seconds": sum(clock.steps_s) + sum(clock.waits_s),
-        "steps_s": clock.steps_s,
-        "waits_s": clock.waits_s,
-        "batch_size": batch * samples,
-        "patch": [int(n) for n in window],
-        "parameters": sum(p.numel() for p in network.parameters()),
-    }
-    if given.predict:
-        torch.save(network.state_dict(), given.folder / "model.pt")
-        predict(network, cohort, window, given.folder / "predictions", device)
-    (given.folder / "result.json").write_text(json.dumps(facts))
+    if given.steps:
+        keep(given.folder, clock)
+    for folder in (states.values() or [given.folder]) if given.predict else ():
+        network.load_state_dict(torch.load(folder / "model.pt", map_location=device, weights_only=True))
+        predict(network, cohort, window, folder / "predictions", device)
 
 
 if __name__ == "__main__":
