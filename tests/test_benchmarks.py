@@ -355,7 +355,8 @@ def test_differences_to_the_first_are_others_less_first_by_case():
 
 def test_a_record_is_taken_before_a_published_one_and_neither_is_a_reason(tmp_path):
     def asked(only):
-        return accuracy.compete("unet", tmp_path, here, minutes=1, device="cpu", runs=None, only=only)
+        settings = {"minutes": 1, "device": "cpu", "budgets": [1], "runs": None}
+        return accuracy.compete("unet", tmp_path, here, only=only, **settings)
 
     here, published = tmp_path / "here", tmp_path / "published"
     for folder in (here, published):
@@ -366,6 +367,33 @@ def test_a_record_is_taken_before_a_published_one_and_neither_is_a_reason(tmp_pa
     assert asked([here, published]) == {"from": "published"}
     with pytest.raises(LeftOut, match="not measured"):
         asked([here])
+
+
+def test_one_training_of_the_zoo_serves_all_minutes(tmp_path, monkeypatch):
+    def train(words, **_):
+        trained.append(words)
+        minutes = words[words.index("--minutes") + 1 : words.index("--rate")]
+        for one in minutes:
+            state = words[3] / f"{float(one):g}_minutes"
+            (state / "predictions").mkdir(parents=True)
+            (state / "predictions" / "minutes").write_text(one)
+            facts = {"seconds": 60 * float(one), "parameters": 1, "steps_s": [1.0], "batch_size": 8, "patch": [1, 2, 3]}
+            (state / "result.json").write_text(json.dumps(facts))
+
+    trained = []
+    name = "MONAI zoo 1e-4"
+    monkeypatch.setattr(accuracy.subprocess, "run", train)
+    for minutes in (20.0, 40.0):
+        place = tmp_path / f"cpu_{minutes:g}_minutes"
+        facts = accuracy.with_monai(name, tmp_path, place, minutes=minutes, device="cpu", budgets=[20.0, 40.0])
+        assert facts["minutes"] == minutes
+        assert (place / "predictions" / "MONAI_zoo_1e-4" / "minutes").read_text() == str(minutes)
+        accuracy.record_of(name, place).write_text("{}")
+    assert len(trained) == 1
+    accuracy.record_of(name, place).unlink()
+    accuracy.with_monai(name, tmp_path, place, minutes=40.0, device="cpu", budgets=[20.0, 40.0])
+    assert trained[1][4:6] == ["--minutes", "40.0"], "what has a record is not trained for again"
+    assert "--rate" in trained[1][6]
 
 
 def test_each_published_accuracy_has_its_record():
