@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--predict", action="store_true", help="write the held-out cases into predictions/")
     given = parser.parse_args()
     if bool(given.minutes) == bool(given.steps):
-        parser.error("name --minutes or --steps")
+        parser.error("name either --minutes or --steps")
     cohort, device = Cohort.open(given.cohort), torch.device(given.device)
     set_determinism(0)
     classes = cohort.labels.channels
