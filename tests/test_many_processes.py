@@ -83,6 +83,44 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(name, coho
     assert (one - two).norm() < 1e-3 * one.norm()
 
 
+# The second process asks for a sum, forgets it and ends; the first takes part a second later. While Python still calls
+# what was registered for its end, which here keeps the interpreter's lock, Gloo's thread comes to let go of the tensor.
+PARTS_IN_A_HURRY = """
+import atexit, ctypes, pathlib, time
+atexit.register(ctypes.PyDLL(None).usleep, 2_000_000)
+import torch
+import torch.distributed as dist
+from volseg.training import distributed, join, leave
+join("cpu")
+network = distributed(torch.nn.Linear(4, 4), "cpu")
+network(torch.ones(2, 4)).sum().backward()
+time.sleep(1 - dist.get_rank())
+work = dist.all_reduce(torch.ones(3), async_op=True)
+if dist.get_rank() == 0:
+    work.wait()
+del work
+leave()
+left = [file.read_text() for file in pathlib.Path("/proc/self/task").glob("*/comm")]
+assert not [name for name in left if "gloo" in name], left
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the threads of a process are listed by Linux alone")
+def test_no_thread_of_gloo_ends_a_training_that_is_over(tmp_path):
+    (tmp_path / "parts.py").write_text(PARTS_IN_A_HURRY)
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*words, str(tmp_path / "parts.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
 def test_it_must_be_started_by_torchrun(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with pytest.raises(UsageError, match=r"start them with torchrun --standalone --nproc_per_node=2 -m monai\.bundle"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import weakref
 
 import ignite.distributed as idist
 import torch
@@ -13,6 +15,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from volseg.errors import UsageError
+
+_distributed: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
 
 _COMMAND = "torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --config_file ..."
 
@@ -55,6 +59,8 @@ def join(device: str | torch.device) -> None:
     if kind == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
+        # Imported later, as DistributedDataParallel does, its functions would keep the group as their default.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
 
 
@@ -79,7 +85,16 @@ class SharedLoss:
 
 
 def leave() -> None:
-    """Part from the other processes."""
+    """Part from the other processes; what `distributed` gave cannot be called any more.
+
+    Gloo's threads end with the last reference to the group, and such a network holds some. A thread that still lets
+    go of a tensor while Python shuts down aborts the process, "terminate called without an active exception", and
+    torchrun then calls the whole training failed (PyTorch 2.13, its issue 190489).
+    """
+    for network in list(_distributed):
+        for name in ("reducer", "logger", "process_group"):
+            network.__dict__.pop(name, None)
+    _distributed.clear()
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -90,6 +105,8 @@ def distributed(network: nn.Module, device: str | torch.device) -> DistributedDa
     Parameters that a step does not use are looked for, since UNETR and networks with several outputs have some.
     """
     there = torch.device(device)
-    return DistributedDataParallel(
+    shared = DistributedDataParallel(
         network.to(there), device_ids=[there] if there.type == "cuda" else None, find_unused_parameters=True
     )
+    _distributed.add(shared)
+    return shared
