@@ -21,6 +21,7 @@ from volseg.app.image_check import check_grid, check_voxels
 from volseg.app.session import Visits
 from volseg.app.upload import Upload, receive
 from volseg.errors import SourceError, VolsegError, VolumeError
+from volseg.geometry import affine_of_axes, orientation
 from volseg.labels import LabelTable
 from volseg.png import write_grey
 from volseg.recipe import Recipe
@@ -246,10 +247,16 @@ def test_a_zip_of_slices_is_the_volume_that_convert_makes(tmp_path: Path) -> Non
         write_grey(tmp_path / name, np.ascontiguousarray(voxels()[:, :, i].T))
     files = {f"case1/case1_day2/scans/{name}": tmp_path / name for name in names}
     upload = taken(zipped(tmp_path / "case1_day2.zip", files), tmp_path)
-    assert (upload.key, upload.what) == ("case1_day2", "6 slices")
+    told = "6 slices (columns to the patient's left, rows to the back, slices to the feet)"
+    assert (upload.key, upload.what) == ("case1_day2", told)
     volume = read_volume(upload.files[0])
     np.testing.assert_array_equal(volume.voxels, voxels())
-    np.testing.assert_array_equal(volume.affine_ras, AFFINE)
+    np.testing.assert_array_equal(volume.affine_ras, affine_of_axes("LPI", (1.5, 1.5, 3)))
+    turned = receive(
+        tmp_path / "case1_day2.zip", tmp_path / "t", name="a.zip", recipe=recipe(), max_bytes=2**24, axes="LPS"
+    )
+    assert turned.what.endswith("slices to the head)")
+    assert orientation(read_volume(turned.files[0]).affine_ras) == "LPS"
     del files[f"case1/case1_day2/scans/{names[2]}"]
     with pytest.raises(SourceError, match="slice 0003 is missing"):
         receive(zipped(tmp_path / "b.zip", files), tmp_path / "b", name="b.zip", recipe=recipe(), max_bytes=2**24)
@@ -264,7 +271,7 @@ def test_an_image_is_a_volume_of_one_slice(tmp_path: Path, channels: tuple[str, 
     Image.fromarray(pixels).save(path)
     upload = taken(zipped(tmp_path / "lung.zip", {"lung.png": path}) if packed else path, tmp_path, *channels)
     case = Images(tmp_path / "raw", colour="grey" if len(channels) == 1 else "rgb").load("lung")
-    assert (upload.key, upload.measured, upload.what) == ("lung", False, "image")
+    assert (upload.key, upload.measured, upload.what) == ("lung", False, "image (directions assumed)")
     assert len(upload.files) == len(case.channels) == len(channels)
     for file, channel in zip(upload.files, case.channels, strict=True):
         np.testing.assert_array_equal(read_volume(file).voxels, channel.voxels)

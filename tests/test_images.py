@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from volseg.cli import app
 from volseg.cohort import Cohort
 from volseg.conversion import write_cohort
-from volseg.errors import LabelError, SourceError, UsageError
+from volseg.errors import LabelError, SourceError, UsageError, VolumeError
+from volseg.geometry import orientation
 from volseg.inspection import inspect_cohort
 from volseg.raster import to_raster
 from volseg.sources.image_masks import Classes
@@ -23,6 +24,9 @@ from volseg.sources.images import Images
 from volseg.volume import read_volume
 
 GREY = colours()[..., 0]
+ASSUMED = (
+    "directions assumed: columns to the patient's left, rows to the back, third axis to the head (--axes states others)"
+)
 
 
 def square(first, last, shape=(24, 40), value=255):
@@ -53,8 +57,31 @@ def test_image_and_mask_come_back_as_the_raster_they_were(raw):
     assert case.channels[0].shape == (40, 24, 1)  # columns, rows
     assert np.array_equal(to_raster(case.channels[0]), colours(seed=1)[..., 0])
     assert np.array_equal(to_raster(case.label), square(2, 7) > 0)
-    assert case.warnings == ("spacing unknown, taken as 1 mm",)
+    assert case.warnings == ("spacing unknown, taken as 1 mm", ASSUMED)
     assert case.instances is None
+
+
+def test_axes_are_an_option_and_an_assumption_without_it(raw, tmp_path):
+    plain, stated = paired(raw, spacing_mm=[2.0]), paired(raw, spacing_mm=[2.0], axes="LIP")
+    case = stated.load("a")
+    assert case.warnings == ()
+    for volume in (*case.channels, case.label):
+        assert orientation(volume.affine_ras) == "LIP"
+        assert volume.spacing_mm == (2.0, 2.0, 1.0)
+    assert np.array_equal(to_raster(case.channels[0], axes="LIP"), to_raster(plain.load("a").channels[0]))
+    with pytest.raises(VolumeError, match="axes LIP was given, expected one slice of LPS axes"):
+        to_raster(case.channels[0])
+    digests = {source.digest("a") for source in (plain, stated, paired(raw, spacing_mm=[2.0], axes="LPS"))}
+    assert len(digests) == 3
+    assert paired(raw, axes="LPS").load("a").channels[0].shape == (40, 24, 1)
+    with pytest.raises(UsageError, match=r"must be three letters.* got 'LP'; give LPI"):
+        paired(raw, axes="LP")
+    write_cohort(plain, tmp_path / "cohort")
+    cohort = Cohort.open(tmp_path / "cohort")
+    assert all(row.warnings == (ASSUMED,) and not row.suspect for row in cohort.rows.values())
+    assert inspect_cohort(cohort).text.splitlines()[-1] == f"{ASSUMED}: in 3 of 3 cases"
+    assert write_cohort(stated, tmp_path / "cohort").written == ("a", "b", "c")
+    assert "directions" not in inspect_cohort(Cohort.open(tmp_path / "cohort")).text
 
 
 def test_a_viewer_shows_it_upright(raw):
@@ -120,7 +147,7 @@ def test_spacing_by_option_and_by_file(raw):
     assert case.label.spacing_mm[:2] == pytest.approx((0.1, 0.1), rel=1e-3)
     assert "dpi" in case.warnings[0]
     given = paired(raw, spacing_mm=[2.0]).load("a")
-    assert (given.channels[0].spacing_mm, given.warnings) == ((2.0, 2.0, 1.0), ())
+    assert (given.channels[0].spacing_mm, given.warnings) == ((2.0, 2.0, 1.0), (ASSUMED,))
     for wrong in ([0.0], [1.0, 2.0, 3.0], [float("nan")]):
         with pytest.raises(UsageError, match="spacing"):
             paired(raw, spacing_mm=wrong)

@@ -21,13 +21,13 @@ from volseg.errors import CohortError, GeometryError, SourceError, UsageError, V
 from volseg.export.kaggle import check_submission, read_wanted, write_submission
 from volseg.export.slice_grid import on_grid
 from volseg.export.slices import write_raw
-from volseg.geometry import affine_lps_axes
+from volseg.geometry import affine_of_axes
 from volseg.sources.phantom import write_phantom
 from volseg.sources.uw_madison import LABELS, UwMadison
 from volseg.volume import Volume, read_volume, write_volume
 
 Lines = list[list[str]]
-PLAIN = affine_lps_axes((1.5, 1.5, 3))
+PLAIN = affine_of_axes("LPI", (1.5, 1.5, 3))
 
 
 def lines_of(path: Path) -> Lines:

@@ -7,14 +7,18 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 
 from volseg.case import Case
 from volseg.errors import UsageError
+from volseg.geometry import orientation
 from volseg.sources.anatomy import smooth_field
 from volseg.sources.phantom import LABELS, SIZES, SLICES, phantom_case, phantom_keys, write_phantom
 from volseg.sources.tube import Tube, hollow
 
 KEYS = phantom_keys(patients=6, days=2)
+# Means of slices of the first scan.
+UP = [2058.57, 1928.95, 1903.54, 1907.87, 1783.66]
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,9 @@ class TestCase:
     def test_is_the_same_on_every_machine(self, cohort, masks):
         assert masks[0].sum(axis=(1, 2, 3)).tolist() == pytest.approx([9461, 13131, 4186], abs=3)
         assert cohort[0].channels[0].voxels.mean() == pytest.approx(1909.00, rel=1e-4)
+        # Of each slice from the feet up, as it was before slices ran from the head: the same picture, turned.
+        up = cohort[0].channels[0].voxels[:, :, ::-1].mean(axis=(0, 1))
+        assert up[[0, 13, 26, 39, 51]] == pytest.approx(UP, rel=1e-4)
 
     @pytest.mark.parametrize("other", [{"seed": 1}, {"patient": 203}, {"day": 33}])
     def test_differs_with_seed_patient_and_day(self, cohort, other):
@@ -101,7 +108,13 @@ class TestAnatomy:
         for case, (large, small, stomach) in zip(cohort, masks, strict=True):
             middle = case.label.shape[0] / 2
             assert np.nonzero(stomach)[0].mean() > middle, "X runs to the patient's left"
-            assert np.nonzero(stomach)[2].mean() > np.nonzero(small)[2].mean(), "Z runs to the head"
+            assert np.nonzero(stomach)[2].mean() < np.nonzero(small)[2].mean(), "slice 1 is nearest to the head"
+            assert orientation(case.channels[0].affine_ras) == orientation(case.label.affine_ras) == "LPI"
+            above, below = (
+                apply_affine(case.label.affine_ras, np.argwhere(mask)).mean(axis=0) for mask in (stomach, small)
+            )
+            assert above[2] > below[2], "the stomach lies above, in RAS"
+            assert above[0] < below[0], "and to the left"
             assert np.quantile(np.nonzero(large)[0], 0.02) < np.quantile(np.nonzero(small)[0], 0.02)
             assert np.quantile(np.nonzero(large)[0], 0.98) > np.quantile(np.nonzero(small)[0], 0.98)
 
@@ -149,7 +162,8 @@ class TestWrite:
         assert rows[0] == "id,class,segmentation"
         assert len(rows) == 1 + 4 * SLICES * 3
         facts = json.loads((raw / "phantom.json").read_text())
-        assert (facts["seed"], facts["patients"], facts["days"]) == (5, 2, 2)
+        assert (facts["seed"], facts["patients"], facts["days"], facts["axes"]) == (5, 2, 2, "LPI")
+        assert not (raw / "geometry.json").exists()
         assert [p.name for p in tmp_path.iterdir()] == ["raw"]
 
     def test_the_same_with_one_worker_and_with_three(self, tmp_path):

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from volseg.case import Case
 from volseg.errors import LabelError, SourceError, UsageError
 from volseg.export.slices import write_raw, write_scan
-from volseg.geometry import affine_lps_axes
+from volseg.geometry import affine_of_axes
 from volseg.labels import LabelTable
 from volseg.sources.uw_madison import LABELS, UwMadison
 from volseg.volume import Volume, read_volume
 
-PLAIN = affine_lps_axes((1.5, 1.5, 3))
+PLAIN = affine_of_axes("LPI", (1.5, 1.5, 3))
 HIPPOCAMPUS = LabelTable.exclusive(["Anterior", "Posterior"])
 # Ten whose intensities are whole numbers; the files hold uint8.
 WHOLE = ("001", "033", "070", "087", "109", "124", "142", "163", "220", "319")
@@ -158,10 +158,11 @@ def test_cases_without_label_go_to_test(tmp_path):
     "affine",
     [
         np.array([[-1.5, 0, 0, 1e-9], [0, -1.63, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]]),  # a hair off the origin
-        affine_lps_axes((1.625, 1.5, 3)),
-        affine_lps_axes((1.5, 1.5, 1.5)),
+        affine_of_axes("LPI", (1.625, 1.5, 3)),
+        affine_of_axes("LPI", (1.5, 1.5, 1.5)),
         np.diag([1.5, 1.5, 3, 1]),
-        affine_lps_axes((0.001, 0.001, 0.002)),
+        affine_of_axes("LPS", (1.5, 1.5, 3)),  # of cohorts that earlier versions wrote
+        affine_of_axes("LPI", (0.001, 0.001, 0.002)),
         np.array([[0.1, 0.9, 0, -7.25], [-0.8, 0.2, 0.3, 1 / 3], [0.1, 0, 2.5, 1e3], [0, 0, 0, 1]]),
         np.diag(np.array([-1.63, -1.63, 3, 1], np.float32)),  # 1.63 as float32 is not 1.63
     ],
@@ -177,7 +178,7 @@ def test_an_affine_that_the_layout_cannot_state_comes_back_exactly(tmp_path, aff
 
 @pytest.mark.parametrize("spacing", [(1.5, 1.5, 3), (1.63, 1.63, 3), (0.01, 12.34, 3.0)])
 def test_an_affine_that_the_layout_states_needs_no_sidecar(tmp_path, spacing):
-    case = a_case(affine=affine_lps_axes(spacing))
+    case = a_case(affine=affine_of_axes("LPI", spacing))
     write_raw(tmp_path / "raw", [case], LABELS)
     assert not (tmp_path / "raw" / "geometry.json").exists()
     check_same(case, UwMadison(tmp_path / "raw").load(case.key))
@@ -189,7 +190,7 @@ def test_any_case_comes_back(tmp_path_factory, data):
     shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4)))
     image = data.draw(npst.arrays(np.uint16, shape))
     values = data.draw(npst.arrays(np.uint8, shape, elements=st.integers(0, 7)))
-    affine = affine_lps_axes([data.draw(st.integers(1, 999)) / 100 for _ in range(2)] + [3])
+    affine = affine_of_axes("LPI", [data.draw(st.integers(1, 999)) / 100 for _ in range(2)] + [3])
     case = Case("a_day1", "a", "day1", (Volume(image, affine),), Volume(values, affine), "")
     raw = tmp_path_factory.mktemp("any") / "raw"
     write_raw(raw, [case], LABELS)

@@ -108,11 +108,51 @@ def test_a_slice_of_8_bits_is_refused(make):
         UwMadison(raw).load("case1_day2")
 
 
-def test_affine_is_3_mm_and_lps_with_the_spacing_of_the_names(make):
+def test_affine_is_3_mm_and_lpi_with_the_spacing_of_the_names(make):
     raw = make(spacing="1.63_1.25")
     affine = UwMadison(raw).load("case1_day2").channels[0].affine_ras
-    np.testing.assert_array_equal(affine, np.diag([-1.63, -1.25, 3, 1]))
+    np.testing.assert_array_equal(affine, np.diag([-1.63, -1.25, -3, 1]))
     assert UwMadison(raw, thickness_mm=1.5).load("case1_day2").channels[0].spacing_mm == (1.63, 1.25, 1.5)
+
+
+@pytest.mark.parametrize(("axes", "diagonal"), [("LPS", [-1.5, -1.5, 3, 1]), ("rai", [1.5, 1.5, -3, 1])])
+def test_axes_are_an_option_that_changes_the_affine_and_the_digest_alone(make, axes, diagonal):
+    raw = make()
+    default, turned = UwMadison(raw), UwMadison(raw, axes=axes)
+    image = turned.load("case1_day2").channels[0]
+    np.testing.assert_array_equal(image.affine_ras, np.diag(diagonal))
+    np.testing.assert_array_equal(image.voxels, default.load("case1_day2").channels[0].voxels)
+    assert default.digest("case1_day2") == UwMadison(raw, axes="LPI").digest("case1_day2")
+    assert default.digest("case1_day2") != turned.digest("case1_day2")
+
+
+@pytest.mark.parametrize("axes", ["", "LP", "LPX", "LPSI", "LLS", "LRS"])
+def test_axes_that_are_none_are_refused(make, axes):
+    with pytest.raises(UsageError, match=rf"must be three letters.* got '{axes}'; give LPI"):
+        UwMadison(make(), axes=axes)
+
+
+def test_axes_leave_an_affine_that_is_stated_as_it_is(make, caplog):
+    raw = make({"case1_day2": 1, "case1_day3": 1})
+    stated = np.diag([1.0, 1.0, 2.0, 1.0])
+    (raw / "geometry.json").write_text(json.dumps({"case1_day2": stated.tolist()}))
+    source = UwMadison(raw, axes="LPS")
+    assert "geometry.json states the affine of 1 cases" in caplog.text
+    np.testing.assert_array_equal(source.load("case1_day2").channels[0].affine_ras, stated)
+    np.testing.assert_array_equal(source.load("case1_day3").channels[0].affine_ras, np.diag([-1.5, -1.5, 3, 1]))
+
+
+def test_a_phantom_says_which_way_its_slices_run_and_an_earlier_one_ran_to_the_head(make):
+    raw = make()
+    for content, z in (({"seed": 0}, 3), ({"seed": 0, "axes": "LPI"}, -3)):
+        (raw / "phantom.json").write_text(json.dumps(content))
+        assert UwMadison(raw).load("case1_day2").channels[0].affine_ras[2, 2] == z
+        assert UwMadison(raw, axes="LPI").load("case1_day2").channels[0].affine_ras[2, 2] == -3
+    for damaged in ("{", "[]", '{"axes": 3}', '{"axes": "LPX"}'):
+        (raw / "phantom.json").write_text(damaged)
+        with pytest.raises(SourceError, match=r"phantom\.json must be what.*--axes"):
+            UwMadison(raw)
+        assert UwMadison(raw, axes="LPI").axes == "LPI"
 
 
 def test_patient_session_and_source_of_a_case(make):

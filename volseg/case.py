@@ -57,7 +57,10 @@ class Case:
 
 
 class Source(Protocol):
-    """One raw layout on disk. Listing is cheap; `load` reads one case and may run in several threads at once."""
+    """One raw layout on disk. Listing is cheap; `load` reads one case and may run in several threads at once.
+
+    A reader that once gave other cases for the same files has a `source_version` above 1, see `volseg.conversion`.
+    """
 
     kind: str
     raw: Path

@@ -12,6 +12,7 @@ from typing import Any
 
 from volseg.case import Case
 from volseg.case_table import CaseRow, read_table
+from volseg.directions import is_phantom
 from volseg.errors import CohortError, UsageError, VolumeError
 from volseg.folds import Fold, read_splits
 from volseg.labels import LabelTable
@@ -32,6 +33,8 @@ class Cohort:
         channel_names: one name an image channel, in file order.
         rows: one row a case by key, sorted by key.
         labelled: the keys that have a reference label (imagesTr and labelsTr); the others are in imagesTs.
+        source: kind of the source that volseg converted it from; empty where another program wrote the folder.
+        source_version: of that source's reader; cohorts of earlier versions of volseg, which state none, have 1.
     """
 
     folder: Path
@@ -39,6 +42,8 @@ class Cohort:
     channel_names: tuple[str, ...]
     rows: Mapping[str, CaseRow]
     labelled: frozenset[str]
+    source: str = ""
+    source_version: int = 1
 
     @classmethod
     def open(cls, folder: str | Path) -> Cohort:
@@ -78,7 +83,10 @@ class Cohort:
                 part = "imagesTr" if key in labels else "imagesTs"
                 row = _row_of_headers(key, folder / part / f"{key}_0000{FILE_ENDING}")
             rows[key] = row
-        return cls(folder, LabelTable.from_dataset_json(dataset), channel_names, rows, frozenset(labels))
+        source, version = read_source(dataset)
+        return cls(
+            folder, LabelTable.from_dataset_json(dataset), channel_names, rows, frozenset(labels), source, version
+        )
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -94,6 +102,16 @@ class Cohort:
     def flat(self) -> bool:
         """Whether every case is one slice."""
         return all(1 in row.shape for row in self.rows.values())
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Source, version of its reader, directions of the axes and whether it is the phantom: for a checkpoint."""
+        return {
+            "source": self.source,
+            "source_version": self.source_version,
+            "axes": sorted({row.orientation for row in self.rows.values()}),
+            "phantom": is_phantom(self),
+        }
 
     @property
     def digest(self) -> str:
@@ -251,6 +269,19 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     if not isinstance(dataset, dict):
         raise CohortError(f"{path} holds no JSON object")
     return dataset
+
+
+def read_source(dataset: Mapping[str, Any]) -> tuple[str, int]:
+    """Kind and version of the source that a `dataset.json` states; an empty kind where volseg did not write it.
+
+    >>> read_source({"volseg": {"source": "uw_madison"}}), read_source({})
+    (('uw_madison', 1), ('', 1))
+    """
+    stated = dataset.get("volseg")
+    if not isinstance(stated, Mapping):
+        return "", 1
+    version = stated.get("source_version", 1)
+    return str(stated.get("source", "")), version if isinstance(version, int) else 1
 
 
 def read_labels(predictions: Path, *, option: str) -> LabelTable:

@@ -14,6 +14,7 @@ import volseg
 from volseg.case import Case, Source, check_key
 from volseg.case_table import CaseRow, write_table
 from volseg.cohort import FILE_ENDING, INSTANCES, Cohort, read_dataset_json
+from volseg.directions import cohort_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
 from volseg.folds import read_splits, split_by_choice, split_by_patient, write_splits
 from volseg.geometry import orientation
@@ -76,7 +77,9 @@ def write_cohort(
     if only is None:  # else they may be of another run, which is about to rename them
         for leftover in folder.rglob(".partial-*"):
             leftover.unlink()
-    _write_dataset_json(source, folder, count=sum(source.labelled(key) for key in keys))
+    # A case that an earlier version of the reader wrote keeps the folder at that version until it is converted again.
+    labelled = sum(source.labelled(key) for key in keys)
+    _write_dataset_json(source, folder, count=labelled, version=_folder_version(source, folder))
 
     rows: dict[str, CaseRow] = {}
     written: list[str] = []
@@ -97,7 +100,8 @@ def write_cohort(
             progress(done, len(mine))
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
     write_table(folder / "cases.csv", everything.values())
-    _write_dataset_json(source, folder, count=len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}"))))
+    count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
+    _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
     _split(folder, everything, folds=folds, seed=seed, validation=validation)
     return Conversion(tuple(sorted(written)), tuple(sorted(before)), dict(sorted(failed.items())))
 
@@ -106,6 +110,7 @@ def open_cohort(folder: str | Path, *, embedded: str | Path | None = None) -> Co
     """Open a cohort; where `folder` is the `embedded` default and absent, make the phantom cohort there first.
 
     A phantom cohort that was stopped half way is finished. Of a URL, such as s3://bucket/cohort, a copy is kept here.
+    A cohort in which an earlier version let slices run to the head is told in the log.
     """
     folder = local(folder)
     raw = folder.parent / f"{folder.name}_raw"
@@ -122,7 +127,10 @@ def open_cohort(folder: str | Path, *, embedded: str | Path | None = None) -> Co
         result = write_cohort(UwMadison(raw), folder)
         if result.failed:
             raise CohortError(f"the phantom could not be written: {result.failed}")
-    return Cohort.open(folder)
+    cohort = Cohort.open(folder)
+    if note := cohort_note(cohort):
+        logger.warning("%s", note)
+    return cohort
 
 
 def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]:
@@ -162,7 +170,8 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
         raise error.of_case(key) from error
     row = _row(case)
     with atomic(_record_path(folder, key)) as partial:
-        partial.write_text(json.dumps({"digest": digest, "row": row.to_csv(), "instances": case.instances is not None}))
+        record = {"digest": digest, "row": row.to_csv(), "instances": case.instances is not None}
+        partial.write_text(json.dumps({**record, "source_version": _source_version(source)}))
     return row, True
 
 
@@ -227,7 +236,7 @@ def _channels(source: Source) -> dict[str, str]:
     return {str(i): name for i, name in enumerate(source.channel_names)}
 
 
-def _write_dataset_json(source: Source, folder: Path, *, count: int) -> None:
+def _write_dataset_json(source: Source, folder: Path, *, count: int, version: int) -> None:
     entries: dict[str, Any] = {
         "name": folder.resolve().name,
         "channel_names": _channels(source),
@@ -235,7 +244,8 @@ def _write_dataset_json(source: Source, folder: Path, *, count: int) -> None:
         "numTraining": count,
         "file_ending": FILE_ENDING,
     }
-    entries["volseg"] = {"version": volseg.__version__, "source": source.kind, **entries["volseg"]}
+    of_source = {"source": source.kind, "source_version": version}
+    entries["volseg"] = {"version": volseg.__version__, **of_source, **entries["volseg"]}
     with atomic(folder / "dataset.json") as partial:
         partial.write_text(json.dumps(entries, indent=1) + "\n")
 
@@ -290,23 +300,39 @@ def _record_path(folder: Path, key: str) -> Path:
 
 def _recorded_rows(folder: Path) -> list[CaseRow]:
     """The rows of all cases that any run finished; a damaged record counts for nothing, its case is converted again."""
-    records = sorted((folder / ".volseg" / "cases").glob("[!.]*.json"))
-    return [content.row for content in map(_read_record, records) if content is not None]
+    return [record.row for record in _records(folder)]
+
+
+def _folder_version(source: Source, folder: Path) -> int:
+    """The version of the source's reader that every case of the folder has at least."""
+    return min([_source_version(source), *(record.source_version for record in _records(folder))])
+
+
+def _records(folder: Path) -> list[_Record]:
+    found = sorted((folder / ".volseg" / "cases").glob("[!.]*.json"))
+    return [record for record in map(_read_record, found) if record is not None]
+
+
+def _source_version(source: Source) -> int:
+    """The version of a source's reader; 1 where it states none."""
+    return int(getattr(source, "source_version", 1))
 
 
 @dataclass(frozen=True)
 class _Record:
-    """What is kept of a finished case: its raw data's digest, its row, and whether objects were told apart."""
+    """What is kept of a finished case: its raw data's digest, its row, whether it has objects, its reader's version."""
 
     digest: str
     row: CaseRow
     instances: bool
+    source_version: int
 
 
 def _read_record(path: Path) -> _Record | None:
     """None where the record is absent or damaged."""
     try:
         content = json.loads(path.read_text())
-        return _Record(str(content["digest"]), CaseRow.from_csv(content["row"]), bool(content.get("instances")))
+        row, instances = CaseRow.from_csv(content["row"]), bool(content.get("instances"))
+        return _Record(str(content["digest"]), row, instances, int(content.get("source_version", 1)))
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from volseg.errors import GeometryError
+from volseg.errors import GeometryError, UsageError
 
 Affine = NDArray[np.float64]
 
 _TOLERANCE_MM = 1e-3
 _FARTHEST_MM = 1e9
+# Row of a RAS affine and sign for each direction of the body.
+_DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -80,8 +82,46 @@ def affine_lps_axes(spacing: Sequence[float]) -> Affine:
     >>> affine_lps_axes((1.5, 1.5, 3)).diagonal().tolist()
     [-1.5, -1.5, 3.0, 1.0]
     """
-    x, y, z = spacing
-    return check_affine(np.diag([-x, -y, z, 1.0]))
+    return affine_of_axes("LPS", spacing)
+
+
+def affine_of_axes(axes: str, spacing: Sequence[float]) -> Affine:
+    """Affine in RAS mm of a grid whose array axes run along those of the body and whose first voxel is at the origin.
+
+    Args:
+        axes: where each array axis points to, as in `orientation`.
+        spacing: mm along X, Y, Z of the array.
+
+    Raises:
+        UsageError: `axes` names no three directions, as in `check_axes`.
+
+    >>> affine_of_axes("LPI", (1.5, 1.5, 3)).diagonal().tolist()
+    [-1.5, -1.5, -3.0, 1.0]
+    """
+    affine = np.eye(4)
+    affine[:3, :3] = 0.0
+    for column, (letter, mm) in enumerate(zip(check_axes(axes), spacing, strict=True)):
+        row, sign = _DIRECTIONS[letter]
+        affine[row, column] = sign * mm
+    return check_affine(affine)
+
+
+def check_axes(axes: str) -> str:
+    """The same letters as capitals, if they name a direction of the body for each of three array axes.
+
+    Raises:
+        UsageError: they do not.
+
+    >>> check_axes("lpi")
+    'LPI'
+    """
+    letters = axes.strip().upper()
+    if sorted(_DIRECTIONS.get(letter, (-1, 0))[0] for letter in letters) != [0, 1, 2]:
+        raise UsageError(
+            f"the axes must be three letters, one of L and R, one of A and P, one of S and I, got {axes!r}; give LPI "
+            "for columns to the patient's left, rows to the back and slices to the feet"
+        )
+    return letters
 
 
 def ras_to_lps(affine_ras: ArrayLike) -> Affine:

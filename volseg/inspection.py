@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from volseg.cohort import Cohort
+from volseg.directions import assumptions, cohort_note
 from volseg.errors import CohortError, VolsegError, VolumeError
 from volseg.geometry import space_difference
 from volseg.metrics.overlap import volume_ml
@@ -63,6 +64,9 @@ def inspect_cohort(
         lines.append(f"folds: {', '.join(f'{len(f.training)}/{len(f.validation)}' for f in cohort.folds())}")
     except CohortError as error:
         lines.append(f"folds: {error}")
+    lines += assumptions(cohort)
+    if note := cohort_note(cohort):
+        lines.append(f"warning: {note}")
     return Inspection("\n".join(lines), failed)
 
 

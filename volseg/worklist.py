@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from volseg.cohort import Cohort
+from volseg.directions import cohort_note
 from volseg.errors import UsageError, VolsegError
 from volseg.geometry import spacing_mm
 from volseg.volume import SERIES, read_grid
+
+logger = logging.getLogger(__name__)
 
 
 def find_inputs(
@@ -31,8 +35,10 @@ def find_inputs(
         UsageError: nothing there.
     """
     path = Path(path)
-    if (path / "dataset.json").is_file() and any((path / images).is_dir() for images in ("imagesTr", "imagesTs")):
-        cohort = Cohort.open(path)
+    cohort = input_cohort(path)
+    if cohort is not None:
+        if note := cohort_note(cohort):
+            logger.warning("%s", note)
         return [(key, cohort.image_paths(key)) for key in cohort.part(part, fold=fold)]
     if part != "all":
         raise UsageError(f"--part {part} was asked for and {path} is no cohort")
@@ -54,6 +60,13 @@ def find_inputs(
     if path.is_file() and channels > 1:
         raise UsageError(f"the network takes {channels} channels; name the folder that holds KEY_0000.nii.gz and so on")
     return list(cases.items())
+
+
+def input_cohort(path: Path) -> Cohort | None:
+    """The cohort that a path names, or None where it names something else."""
+    if (path / "dataset.json").is_file() and any((path / images).is_dir() for images in ("imagesTr", "imagesTs")):
+        return Cohort.open(path)
+    return None
 
 
 def count_windows(

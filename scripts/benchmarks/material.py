@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from volseg.case import Case
 from volseg.export.slices import Row, write_scan
-from volseg.geometry import affine_lps_axes
+from volseg.geometry import affine_of_axes
 from volseg.sources.phantom import LABELS, phantom_case
 from volseg.volume import Volume
 
@@ -34,7 +34,7 @@ def enlarged(case: Case, shape: Sequence[int], spacing_mm: Sequence[float], *, s
     fine = ndimage.zoom(image.astype(np.float32), factors, order=1)
     sigma = NOISE * 3000
     fine = np.hypot(fine + generator.normal(0, sigma, shape), generator.normal(0, sigma, shape))
-    affine = affine_lps_axes((spacing_mm[0], spacing_mm[1], spacing_mm[2]))
+    affine = affine_of_axes("LPI", (spacing_mm[0], spacing_mm[1], spacing_mm[2]))
     masks = [ndimage.zoom(mask.astype(np.float32), factors, order=1) > 0.5 for mask in LABELS.masks(label)]
     return replace(
         case,
@@ -102,7 +102,7 @@ def small_volume(number: int, side: int) -> tuple[Volume, Volume]:
         centre = generator.uniform(0.35, 0.65, 3) * side
         masks.append(sum((axis - c) ** 2 for axis, c in zip(grid, centre, strict=True)) < (0.2 * side) ** 2)
     image = generator.integers(0, 400, (side, side, side), dtype=np.uint16) + 300 * np.any(masks, axis=0)
-    affine = affine_lps_axes((1.5, 1.5, 3.0))
+    affine = affine_of_axes("LPI", (1.5, 1.5, 3.0))
     return Volume(image.astype(np.uint16), affine), Volume(LABELS.encode(np.stack(masks)), affine)
 
 

@@ -190,7 +190,10 @@ def _segment(visit: Visit[Segmentation], segmenter: Segmenter, key: str | None, 
     try:
         if visit.name:
             recipe = segmenter.predictor.recipe
-            upload = receive(visit.upload, unpacked, name=visit.name, recipe=recipe, max_bytes=_INFLATION * max_bytes)
+            size = _INFLATION * max_bytes
+            upload = receive(
+                visit.upload, unpacked, name=visit.name, recipe=recipe, max_bytes=size, axes=segmenter.axes
+            )
             found = segmenter.segment(upload.key, upload.files, visit.work, what=upload.what, measured=upload.measured)
         elif key:
             found = segmenter.case(key, visit.work)

@@ -11,7 +11,8 @@ from typing import Protocol
 from volseg.app.segmentation import Segmentation, Segmenter
 from volseg.app.server import address, is_local, listen, make_app, serve
 from volseg.app.session import Visits
-from volseg.cohort import Cohort
+from volseg.conversion import open_cohort
+from volseg.directions import tell_networks
 from volseg.inference import Predictor
 
 
@@ -33,6 +34,7 @@ def run(
     max_mb: float = 512,
     device: str | None = None,
     engine: str = "torch",
+    axes: str | None = None,
     framed_by: str = "'self'",
     ready: Ready | None = None,
 ) -> None:
@@ -48,16 +50,18 @@ def run(
         max_mb: the largest upload in MiB.
         device: `cpu`, `cuda:1`, ...; the best otherwise.
         engine: torch, openvino or auto.
+        axes: of uploaded slices and images, as in `Segmenter`.
         framed_by: who may show the page in a frame, as in the header Content-Security-Policy.
         ready: called once.
 
     Raises:
         VolsegError: bundle, checkpoint, cohort or address cannot be used.
     """
-    opened = None if cohort is None else Cohort.open(cohort)
+    opened = None if cohort is None else open_cohort(cohort)
     with listen(host, port) as listening:
         predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, device=device).with_engine(engine)
-        segmenter = Segmenter(predictor, opened)
+        tell_networks(predictor.networks, opened)
+        segmenter = Segmenter(predictor, opened, axes=axes)
         visits: Visits[Segmentation] = Visits()
         # Without this SIGTERM ends Python at once, and the uploads stay.
         before = signal.signal(signal.SIGTERM, _end)

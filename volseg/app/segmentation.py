@@ -13,6 +13,7 @@ from volseg.cohort import FILE_ENDING, Cohort
 from volseg.errors import LabelError
 from volseg.evaluation import STANDARD, Row, score_case
 from volseg.export.slicer import write_segmentation
+from volseg.geometry import check_axes
 from volseg.inference import Predictor, write_prediction
 from volseg.labels import LabelTable
 from volseg.metrics.effort import added_path_length_mm
@@ -117,14 +118,23 @@ class Segmentation:
 class Segmenter:
     """A loaded network, and the cohort whose cases can be picked.
 
+    Attributes:
+        predictor: the network.
+        cohort: whose cases can be picked, or None.
+        axes: where columns, rows and slices of uploaded slices and images point to; None for what `convert` takes.
+
     Raises:
         LabelError: the cohort has other regions than the network.
+        UsageError: axes that are none.
     """
 
     predictor: Predictor
     cohort: Cohort | None = None
+    axes: str | None = None
 
     def __post_init__(self) -> None:
+        if self.axes is not None:
+            check_axes(self.axes)
         recipe = self.predictor.recipe
         if self.cohort is None:
             return

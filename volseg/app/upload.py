@@ -9,6 +9,7 @@ from pathlib import Path
 
 from volseg.app.archive import unpack
 from volseg.app.image_check import check_grid, check_voxels
+from volseg.directions import SLICE_AXES, told_axes
 from volseg.errors import SourceError, VolsegError
 from volseg.raster import RGB, UNMEASURED
 from volseg.recipe import Recipe
@@ -44,7 +45,7 @@ class Upload:
     measured: bool = True
 
 
-def receive(path: Path, folder: Path, *, name: str, recipe: Recipe, max_bytes: int) -> Upload:
+def receive(path: Path, folder: Path, *, name: str, recipe: Recipe, max_bytes: int, axes: str | None = None) -> Upload:
     """Find out what a file is, by its content, and make the files of a case of it.
 
     A series of DICOM files, slices and images take the same way as with `volseg predict` and `volseg convert`.
@@ -55,28 +56,29 @@ def receive(path: Path, folder: Path, *, name: str, recipe: Recipe, max_bytes: i
         name: what the visitor called the file.
         recipe: of the network: its channels and its grid.
         max_bytes: that a zip may unpack to.
+        axes: where columns, rows and slices of slices and images point to; None for what `volseg convert` takes.
 
     Raises:
         VolsegError: why it is refused, in one sentence for the visitor.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return _receive(path, folder, name=name, recipe=recipe, max_bytes=max_bytes)
+        return _receive(path, folder, name=name, recipe=recipe, max_bytes=max_bytes, axes=axes)
     except VolsegError as error:  # libraries tell the whole path, which is nothing to a visitor
         raise type(error)(error.message.replace(f"{folder}/", "")) from error
 
 
-def _receive(path: Path, folder: Path, *, name: str, recipe: Recipe, max_bytes: int) -> Upload:
+def _receive(path: Path, folder: Path, *, name: str, recipe: Recipe, max_bytes: int, axes: str | None) -> Upload:
     kind = _kind(path, name)
     if kind == "zip":
         files = unpack(path, folder / "unpacked", max_bytes=max_bytes, name=name)
-        upload = _of_files(files, folder, name=name, recipe=recipe)
+        upload = _of_files(files, folder, name=name, recipe=recipe, axes=axes)
     else:
         # Readers go by the ending; the visitor's may be missing or wrong.
         copy = folder / "uploaded" / f"{_key(name)}{kind}"
         copy.parent.mkdir()
         shutil.copyfile(path, copy)
-        upload = _of_files([copy], folder, name=name, recipe=recipe)
+        upload = _of_files([copy], folder, name=name, recipe=recipe, axes=axes)
     grids = [read_grid(file) for file in upload.files]
     for shape, affine in grids:
         check_grid(shape, affine, grid_mm=recipe.spacing_mm, name=name)
@@ -104,7 +106,7 @@ def _kind(path: Path, name: str) -> str:
     raise SourceError(f"{name} is of no known kind (it starts with {head[:4]!r}); upload {_ACCEPTED}")
 
 
-def _of_files(files: Sequence[Path], folder: Path, *, name: str, recipe: Recipe) -> Upload:
+def _of_files(files: Sequence[Path], folder: Path, *, name: str, recipe: Recipe, axes: str | None) -> Upload:
     """The one case that files hold: volumes, else DICOM, else slices, else an image."""
     channels = recipe.channel_names
     volumes = [file for file in files if file.name.lower().endswith((".nii", ".nii.gz"))]
@@ -122,13 +124,13 @@ def _of_files(files: Sequence[Path], folder: Path, *, name: str, recipe: Recipe)
         raise SourceError(f"{name} holds no image ({aside or 'nothing'}); upload {_ACCEPTED}")
     slices = [file for file in images if is_slice(file.name)]
     if slices:
-        return _of_slices(slices, folder, name=name, channels=channels)
+        return _of_slices(slices, folder, name=name, channels=channels, axes=axes or SLICE_AXES)
     if len(images) > 1:
         raise SourceError(
             f"{name} holds {len(images)} images that are not called slice_0001_266_266_1.50_1.50.png and so on "
             "(number, width, height, mm, mm); upload one image, or slices called so"
         )
-    return _of_image(images[0], folder, name=name, channels=channels)
+    return _of_image(images[0], folder, name=name, channels=channels, axes=axes)
 
 
 def _of_volumes(files: Sequence[Path], *, name: str, channels: Sequence[str]) -> Upload:
@@ -156,30 +158,31 @@ def _of_series(series: Sequence[Series], folder: Path, *, name: str, channels: S
     return Upload(identity.key, (listed,), what)
 
 
-def _of_slices(files: Sequence[Path], folder: Path, *, name: str, channels: Sequence[str]) -> Upload:
+def _of_slices(files: Sequence[Path], folder: Path, *, name: str, channels: Sequence[str], axes: str) -> Upload:
     folders = {file.parent for file in files}
     if len(folders) > 1:
         raise SourceError(f"{name} holds slices in {len(folders)} folders; upload the slices of one scan")
     _one_channel(channels, name, "a stack of slices")
-    image = read_scan(folders.pop())
-    what = _counted(len(files), "slice")
+    image = read_scan(folders.pop(), axes=axes)
+    what = f"{_counted(len(files), 'slice')} ({told_axes(axes)})"
     return Upload(_key(name), _written([image], folder, _key(name)), what)
 
 
-def _of_image(file: Path, folder: Path, *, name: str, channels: Sequence[str]) -> Upload:
+def _of_image(file: Path, folder: Path, *, name: str, channels: Sequence[str], axes: str | None) -> Upload:
     colour = tuple(channels) == RGB
     if not colour:
         _one_channel(channels, name, "an image")
     alone = folder / "image" / f"image{file.suffix.lower()}"
     alone.parent.mkdir()
     file.replace(alone)
-    source = Images(alone.parent, colour="rgb" if colour else "grey")
+    source = Images(alone.parent, colour="rgb" if colour else "grey", axes=axes)
     try:
         case = source.load(source.keys()[0])
     except VolsegError as error:
         raise type(error)(error.message.replace(alone.name, name)) from error
     paths = _written(case.channels, folder, _key(name))
-    return Upload(_key(name), paths, "image", measured=UNMEASURED not in case.warnings)
+    what = "image (directions assumed)" if axes is None else f"image ({told_axes(axes, third='third axis')})"
+    return Upload(_key(name), paths, what, measured=UNMEASURED not in case.warnings)
 
 
 def _written(channels: Sequence[Volume], folder: Path, key: str) -> tuple[Path, ...]:

@@ -53,6 +53,11 @@ def convert(
     cohort: str = typer.Argument(help="The cohort folder to write, or to go on with; or its URL."),
     case: list[str] = typer.Option([], help="Only this patient or case; may be repeated (uw_madison)."),
     thickness_mm: float = typer.Option(3.0, help="Distance between slices (uw_madison)."),
+    axes: str | None = typer.Option(
+        None,
+        help="Where columns, rows and slices point to, as LPI (left, back, feet), the default of uw_madison; images "
+        "have LPS by default, with a warning in cases.csv.",
+    ),
     modality: str | None = typer.Option(None, help="Only CT, MR, PT series (dicom)."),
     series: str | None = typer.Option(None, help="Only series whose description matches this expression (dicom)."),
     labels: list[str] = typer.Option([], help="NAME or PATTERN=NAME,...: the regions to take, renamed (dicom)."),
@@ -98,10 +103,12 @@ def convert(
         raise UsageError(
             "--masks, --classes, --threshold, --objects, --spacing-mm, --validation and --test are for image folders"
         )
+    if axes is not None and kind not in (Kind.uw_madison, Kind.images):
+        raise UsageError(f"--axes is for uw_madison and images; {kind.value} files state their directions themselves")
     check_apart(place, cohort)
     raw = fetched(place)
     if kind is Kind.uw_madison:
-        source = UwMadison(raw, cases=case or None, thickness_mm=thickness_mm)
+        source = UwMadison(raw, cases=case or None, thickness_mm=thickness_mm, axes=axes)
     elif case:
         raise UsageError(f"--case selects from uw_madison folders; a {kind.value} folder is converted whole")
     elif kind is Kind.dicom:
@@ -127,6 +134,7 @@ def convert(
             validation=validation,
             test=test,
             max_pixels=max_pixels or MAX_PIXELS,
+            axes=axes,
         )
         held_out = source.validation
     else:

@@ -26,6 +26,9 @@ def demo(
     engine: str = typer.Option(
         "torch", help="torch, openvino (on the CPU), or auto: the faster one, by a short trial."
     ),
+    axes: str | None = typer.Option(
+        None, help="Where columns, rows and slices of uploads point to; LPI for slices and LPS for an image by default."
+    ),
     write_space: Path | None = typer.Option(
         None, metavar="FOLDER", help="Write the folder of a hosted demo (a Hugging Face Space) instead of serving."
     ),
@@ -64,5 +67,6 @@ def demo(
         max_mb=max_mb,
         device=device,
         engine=engine,
+        axes=axes,
         ready=ready,
     )

@@ -46,10 +46,10 @@ def slices(
     raw: Path = typer.Argument(help="New folder for slices and train.csv."),
 ) -> None:
     """Write a cohort back as 16-bit PNG slices with run-length masks, the layout of UW-Madison."""
-    from volseg.cohort import Cohort
+    from volseg.conversion import open_cohort
     from volseg.export.slices import write_raw
 
-    opened = Cohort.open(cohort)
+    opened = open_cohort(cohort)
     write_raw(raw, opened.cases(), opened.labels)
     typer.echo(f"wrote {len(opened.labelled)} scans to {raw}")
 

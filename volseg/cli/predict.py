@@ -42,11 +42,13 @@ def predict(
     """
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
+    from volseg.directions import tell_networks
     from volseg.fleet.audit import remove_unproven
     from volseg.fleet.predicting import predict_cases
     from volseg.fleet.team import Team
     from volseg.inference import check_output, count_windows, find_inputs, worker_device, write_labels
     from volseg.remote import check_apart, writing
+    from volseg.worklist import input_cohort
 
     team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(images, output)
@@ -62,6 +64,7 @@ def predict(
         windows = count_windows(cases, grid_mm=recipe.spacing_mm, roi_size=recipe.roi_size, overlap=options.overlap)
         return predictor.with_engine(name, windows=windows)
 
+    tell_networks([*predictor.first_networks, *predictor.networks], input_cohort(inputs))
     work = asked.of(predictor)
     with writing(output, apart=shard or "") as place, bar("predict") as progress:
         check_output(place.folder, cases, inputs=inputs)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from volseg import rle
 from volseg.case import Case
+from volseg.directions import SLICE_AXES
 from volseg.errors import SourceError, UsageError
-from volseg.geometry import affine_lps_axes
+from volseg.geometry import affine_of_axes
 from volseg.labels import LabelTable
 from volseg.png import write_grey
 from volseg.sources.train_csv import slice_id, split_key
@@ -34,7 +35,7 @@ def write_raw(raw: str | Path, cases: Iterable[Case], labels: LabelTable) -> Non
     """Write cases as a folder that `volseg.sources.uw_madison.UwMadison` reads back, whole or not at all.
 
     Labelled cases go to `train`, the others to `test`. An affine that the layout cannot state (it knows a spacing of
-    two decimals, 3 mm between slices, LPS axes and the origin 0) goes to `geometry.json` and comes back exactly.
+    two decimals, 3 mm between slices, axes L, P, I and the origin 0) goes to `geometry.json` and comes back exactly.
     The layout keeps regions, not label values: values that belong to the same regions come back as one.
 
     Args:
@@ -50,7 +51,7 @@ def write_raw(raw: str | Path, cases: Iterable[Case], labels: LabelTable) -> Non
     >>> import tempfile
     >>> from volseg.sources.uw_madison import LABELS, UwMadison
     >>> from volseg.volume import Volume
-    >>> affine = affine_lps_axes((1.5, 1.5, 3))
+    >>> affine = affine_of_axes("LPI", (1.5, 1.5, 3))
     >>> image = Volume(np.arange(24, dtype=np.uint16).reshape(2, 3, 4), affine)
     >>> case = Case("case1_day0", "case1", "day0", (image,), Volume((image.voxels % 8).astype(np.uint8), affine), "")
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -167,7 +168,7 @@ def _stated_spacing(case: Case) -> tuple[float, float]:
 
 def _implied_affine(case: Case) -> NDArray[np.float64]:
     """The affine that a reader takes from the layout alone."""
-    return affine_lps_axes((*_stated_spacing(case), THICKNESS_MM))
+    return affine_of_axes(SLICE_AXES, (*_stated_spacing(case), THICKNESS_MM))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from volseg.packing.exports import Export
 from volseg.recipe import Recipe
@@ -23,7 +23,7 @@ def page(readme: str, recipe: Recipe, *, name: str, exports: Sequence[Export]) -
     shape = " x ".join(map(str, recipe.roi_size))
     grid = " x ".join(f"{mm:g}" for mm in recipe.spacing_mm)
     channels = "; ".join(f"{i} {channel}" for i, channel in enumerate(labels.channel_names))
-    facts = [f"{key} {fact}" for key, fact in recipe.facts.items()]
+    facts = [f"{key} {_told(fact)}" for key, fact in recipe.facts.items()]
     lines = [
         readme.partition(_HEADING)[0].rstrip(),
         "",
@@ -61,3 +61,10 @@ def page(readme: str, recipe: Recipe, *, name: str, exports: Sequence[Export]) -
             *(f"| `{e.file}` | {e.note} | {e.difference:.1e} | {e.largest_logit:.3g} |" for e in exports),
         ]
     return "\n".join(lines) + "\n"
+
+
+def _told(fact: object) -> str:
+    """A fact in words: of several under one name, those that say something."""
+    if not isinstance(fact, Mapping):
+        return str(fact)
+    return " ".join(f"{name} {value}" for name, value in fact.items() if value)

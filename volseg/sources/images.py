@@ -18,9 +18,11 @@ from PIL import Image
 
 from volseg.case import Case
 from volseg.case_table import TEST
+from volseg.directions import ASSUMED, told_axes
 from volseg.errors import SourceError, UsageError
+from volseg.geometry import check_axes
 from volseg.labels import LabelMap, LabelTable
-from volseg.raster import RGB, UNMEASURED, to_volume
+from volseg.raster import AXES, RGB, UNMEASURED, to_volume
 from volseg.sources.image_file import MAX_PIXELS, Picture, is_colour, read_picture
 from volseg.sources.image_masks import Classes, binary, class_map, numbered, stack_objects
 from volseg.sources.image_pairs import Missing, Pair, pair_files
@@ -35,6 +37,7 @@ COLOURS: tuple[Colour, ...] = get_args(Colour)
 OBJECTS: tuple[Objects, ...] = get_args(Objects)
 CHANNELS = {"rgb": RGB, "grey": ("grey",)}
 
+_DIRECTIONS = f"{ASSUMED}: {told_axes(AXES, third='third axis')} (--axes states others)"
 _REGION = "foreground"
 _OVERLAPPING = 8  # regions that one label map keeps with their overlaps
 _SHOWN = 3
@@ -69,6 +72,7 @@ class Images:
         validation: patterns of the images that are validated on; then there is one fold.
         test: patterns of the images that stay out of all folds.
         max_pixels: of an image; larger ones are refused.
+        axes: where columns, rows and the third axis point to, as three letters; None for LPS, with a warning.
 
     Raises:
         UsageError: options that do not go together, or patterns that match nothing.
@@ -76,6 +80,7 @@ class Images:
     """
 
     kind = "images"
+    source_version = 2  # raise it when the same files give another case
 
     def __init__(
         self,
@@ -92,12 +97,15 @@ class Images:
         validation: Sequence[str] = (),
         test: Sequence[str] = (),
         max_pixels: int = MAX_PIXELS,
+        axes: str | None = None,
     ) -> None:
         self.raw = Path(raw)
         named = [(m[1], m[2]) if (m := _NAMED.fullmatch(text)) else ("", text) for text in masks]
         self.classes = Classes.parse(classes) if classes else None
         self._check_options(named, threshold, objects, colour, max_pixels)
         self.spacing_mm = _spacing(spacing_mm)
+        self.axes = AXES if axes is None else check_axes(axes)
+        self._notes = (_DIRECTIONS,) if axes is None else ()
         self.threshold, self.objects, self.max_pixels = threshold, objects, max_pixels
         self.regions = tuple(region or _REGION for region, _ in named)
         names = self.classes.names if self.classes else tuple(dict.fromkeys(self.regions)) or (_REGION,)
@@ -113,8 +121,17 @@ class Images:
             files = (pair.image for pair in self._pairs.values() if pair.image)
             colour = "rgb" if any(is_colour(self.raw / file) for file in files) else "grey"
         self.channel_names: tuple[str, ...] = CHANNELS[colour]
-        self._facts: list[Any] = [self.kind, 1, colour, self.labels.digest, masks, list(classes), threshold, objects]
-        self._facts += [self.spacing_mm, missing]
+        self._facts: list[Any] = [
+            self.kind,
+            self.source_version,
+            colour,
+            self.labels.digest,
+            masks,
+            list(classes),
+            threshold,
+            objects,
+        ]
+        self._facts += [self.spacing_mm, missing, self.axes, self._notes]
 
     def keys(self) -> Sequence[str]:
         """The keys of all images, and of masks without an image, sorted."""
@@ -151,14 +168,15 @@ class Images:
         if pair.labelled:
             found = self._label(picture, pair)
             notes = (*notes, *found.notes)
-            label = to_volume(found.label_map, spacing_mm)
+            label = to_volume(found.label_map, spacing_mm, axes=self.axes)
             if found.objects is not None:
                 small = int(found.objects.max()) <= np.iinfo(np.uint16).max
-                instances = to_volume(found.objects.astype(np.uint16 if small else np.int32), spacing_mm)
+                numbers = found.objects.astype(np.uint16 if small else np.int32)
+                instances = to_volume(numbers, spacing_mm, axes=self.axes)
         if key in self._test:
             notes = (f"{TEST}: kept out of the folds", *notes)
-        channels = tuple(to_volume(channel, spacing_mm) for channel in pixels)
-        return Case(key, pair.patient, "", channels, label, pair.image, notes, instances)
+        channels = tuple(to_volume(channel, spacing_mm, axes=self.axes) for channel in pixels)
+        return Case(key, pair.patient, "", channels, label, pair.image, (*notes, *self._notes), instances)
 
     def _read(self, file: str) -> Picture:
         return read_picture(self.raw / file, name=file, max_pixels=self.max_pixels)

@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from volseg.case import Case
+from volseg.directions import PHANTOM_FILE, SLICE_AXES
 from volseg.errors import UsageError
-from volseg.geometry import affine_lps_axes
+from volseg.geometry import affine_of_axes
 from volseg.labels import LabelTable
 from volseg.sources.anatomy import Abdomen, build_abdomen, smooth_field
 from volseg.sources.tube import Field, Hollow
@@ -84,7 +85,7 @@ def phantom_case(*, patient: int, day: int, seed: int = 0) -> Case:
 
     Returns:
         a case with uint16 voxels (96, 76, 52) or (88, 72, 52) and a label map of `LABELS`, spacing 3.5 or 3.75 mm in
-        plane and 3 mm between slices.
+        plane and 3 mm between slices. Slices run from head to feet, as in the UW-Madison data.
 
     Raises:
         UsageError: a negative number.
@@ -99,13 +100,14 @@ def phantom_case(*, patient: int, day: int, seed: int = 0) -> Case:
     of_patient, of_day = np.random.default_rng([seed, patient]), np.random.default_rng([seed, patient, day])
     abdomen = build_abdomen(of_patient, of_day, shape=shape, spacing=spacing)
     signal = _receive(_paint(abdomen, of_patient, of_day, pixel_mm=sx), of_patient, of_day)
-    affine = affine_lps_axes(spacing)
+    affine = affine_of_axes(SLICE_AXES, spacing)
     return Case(
         key=f"case{patient}_day{day}",
         patient=f"case{patient}",
         session=f"day{day}",
-        channels=(Volume(signal, affine),),
-        label=Volume(LABELS.encode(abdomen.masks), affine),
+        # The anatomy is drawn from the feet up; the first slice is the one nearest to the head, as in real scans.
+        channels=(Volume(signal[:, :, ::-1], affine),),
+        label=Volume(LABELS.encode(abdomen.masks)[:, :, ::-1], affine),
         source=f"phantom, seed {seed}",
     )
 
@@ -130,7 +132,7 @@ def write_phantom(
         progress: called with scans done and scans in all.
 
     Returns:
-        `raw`, with `train/`, `train.csv` and `phantom.json` (seed and sizes).
+        `raw`, with `train/`, `train.csv` and `phantom.json` (seed, sizes and axes).
 
     Raises:
         UsageError: `raw` holds something, or a number is too small.
@@ -158,8 +160,8 @@ def write_phantom(
     partial = Path(tempfile.mkdtemp(prefix=".partial-", suffix=f"-{raw.name}", dir=raw.parent))
     try:
         write_raw(partial, cases(), LABELS)
-        facts = {"seed": seed, "patients": patients, "days": days, "slices": SLICES, "sizes": SIZES}
-        (partial / "phantom.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        facts = {"seed": seed, "patients": patients, "days": days, "slices": SLICES, "sizes": SIZES, "axes": SLICE_AXES}
+        (partial / PHANTOM_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         partial.chmod(0o755)
         if raw.exists():
             raw.rmdir()

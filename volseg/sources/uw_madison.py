@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.case import Case
+from volseg.directions import SLICE_AXES, SLICE_VERSION, axes_of_raw
 from volseg.errors import SourceError, UsageError, VolsegError
-from volseg.geometry import Affine, affine_lps_axes, check_affine
+from volseg.geometry import Affine, affine_of_axes, check_affine, check_axes
 from volseg.labels import LabelTable
 from volseg.png import read_grey
 from volseg.sources.train_csv import check_rows, label_map, read_table, split_key
@@ -54,7 +55,6 @@ SUSPECT = frozenset(
 )
 _SUSPECT_WARNING = "suspect: listed by the organisers as badly labelled"
 
-_VERSION = 1  # raise it when the same files give another case
 _SLICE = re.compile(r"slice_([0-9]{4,9})_([0-9]+)_([0-9]+)_([0-9]+(?:\.[0-9]+)?)_([0-9]+(?:\.[0-9]+)?)\.png")
 
 
@@ -80,9 +80,10 @@ class _Stack:
 class UwMadison:
     r"""Cases of the UW-Madison GI tract image segmentation data (Lee et al. 2024, doi:10.1016/j.dib.2024.111159).
 
-    Voxels are [X, Y, Z] = [column, row, slice] with the file's 16 bits. The data set states no orientation; columns are
-    taken to run to the patient's left, rows to the back and slices to the head, as axial slices are shown, and the
-    first voxel lies at the origin. `geometry.json` overrides that for cases written by `volseg.export.slices`.
+    Voxels are [X, Y, Z] = [column, row, slice] with the file's 16 bits. Columns run to the patient's left, rows to the
+    back and slices to the feet: the files do not say so, the scans show it (slice 5 holds heart and lungs, 65 the
+    kidneys, 105 the pelvis). The first voxel lies at the origin. `geometry.json` overrides that for cases written by
+    `volseg.export.slices`.
     Opening lists the folders and reads train.csv once; `load` may run in several threads at once.
 
     Args:
@@ -90,10 +91,12 @@ class UwMadison:
         cases: patients (`case1`) or keys (`case1_day2`) to keep, each matched whole; None keeps all.
         thickness_mm: distance between slices, which the file names do not say.
         labels: the classes of train.csv, where they are not the three organs.
+        axes: where columns, rows and slices point to, as three letters; None for LPI, and for what `phantom.json` says
+            of a phantom. Affines in `geometry.json` stay as they are.
 
     Raises:
         SourceError: no `train`, no scan, or a train.csv that cannot be read or names no case.
-        UsageError: a name in `cases` that is no case, or a thickness that is not positive.
+        UsageError: a name in `cases` that is no case, a thickness that is not positive, or axes that are none.
 
     >>> import tempfile
     >>> from volseg.png import write_grey
@@ -112,6 +115,7 @@ class UwMadison:
     """
 
     kind = "uw_madison"
+    source_version = SLICE_VERSION  # raise it when the same files give another case
     channel_names: tuple[str, ...] = ("MR",)
 
     def __init__(
@@ -121,17 +125,22 @@ class UwMadison:
         cases: Sequence[str] | None = None,
         thickness_mm: float = THICKNESS_MM,
         labels: LabelTable | None = None,
+        axes: str | None = None,
     ) -> None:
         if not 0 < thickness_mm < np.inf:
             raise UsageError(f"a slice thickness of {thickness_mm} mm was asked for, expected a positive number")
         self.raw = _find_raw(Path(raw))
         self.thickness_mm = float(thickness_mm)
         self.labels = labels or LABELS
+        self.axes = axes_of_raw(self.raw) if axes is None else check_axes(axes)
         self._scans = _find_scans(self.raw)
         if cases is not None:
             self._scans = _chosen(self._scans, cases)
         self._rows = read_table(self.raw / "train.csv")
         self._geometry = _read_geometry(self.raw / GEOMETRY_FILE)
+        stated = self._geometry.keys() & self._scans.keys()
+        if axes is not None and stated:
+            logger.warning("%s states the affine of %d cases, which --axes does not change", GEOMETRY_FILE, len(stated))
 
     def keys(self) -> Sequence[str]:
         """The keys of all cases, sorted."""
@@ -144,7 +153,14 @@ class UwMadison:
     def digest(self, key: str) -> str:
         """Changes with the name, size or time of any slice, with the case's rows, its affine, and the options."""
         scan = self._scan(key)
-        facts: list[Any] = [self.kind, _VERSION, self.thickness_mm, self.labels.digest, scan.labelled]
+        facts: list[Any] = [
+            self.kind,
+            self.source_version,
+            self.axes,
+            self.thickness_mm,
+            self.labels.digest,
+            scan.labelled,
+        ]
         facts += [_trace(path) for path in _pngs(scan.folder)]
         facts.append(self._geometry.get(key))
         rows = self._rows.get(key) if scan.labelled else None
@@ -201,7 +217,7 @@ class UwMadison:
 
     def _affine(self, key: str, stack: _Stack) -> Affine:
         if key not in self._geometry:
-            return affine_lps_axes((*stack.spacing, self.thickness_mm))
+            return affine_of_axes(self.axes, (*stack.spacing, self.thickness_mm))
         try:
             return check_affine(self._geometry[key])
         except (VolsegError, TypeError, ValueError) as error:
@@ -217,14 +233,14 @@ def is_slice(name: str) -> bool:
     return _SLICE.fullmatch(name) is not None
 
 
-def read_scan(folder: Path, *, thickness_mm: float = THICKNESS_MM) -> Volume:
+def read_scan(folder: Path, *, thickness_mm: float = THICKNESS_MM, axes: str = SLICE_AXES) -> Volume:
     """The image of one scan from the folder of its slices alone, with no key, no train.csv and no labels.
 
     Raises:
         SourceError: slices missing, unreadable or of several sizes.
     """
     stack = _read_stack(folder)
-    return Volume(_read_pixels(stack).T, affine_lps_axes((*stack.spacing, thickness_mm)))
+    return Volume(_read_pixels(stack).T, affine_of_axes(axes, (*stack.spacing, thickness_mm)))
 
 
 def _find_raw(raw: Path) -> Path:

@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
+from volseg.directions import recipe_direction, resume_problem
 from volseg.errors import CheckpointError, UsageError
 from volseg.recipe import Recipe
 from volseg.training.checkpoints import save, set_aside, state_of
@@ -174,7 +175,11 @@ class Resume:
 
     def _check(self, stored: Mapping[str, Any], engine: Engine) -> None:
         now = json.loads(json.dumps(self._settings(engine), default=str))
-        before, now = _flat(stored), _flat(now)
+        if problem := resume_problem(stored, self.recipe):
+            raise UsageError(f"{self.path} is of another training: {problem}")
+        before, now = (
+            _flat({name: value for name, value in some.items() if name != "slices"}) for some in (stored, now)
+        )
         other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if other:
             told = "; ".join(f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}" for name in other)
@@ -206,6 +211,7 @@ class Resume:
             "channel_names": list(recipe.channel_names),
             "spacing_mm": [float(mm) for mm in recipe.spacing_mm],
             "roi_size": list(recipe.roi_size),
+            "slices": recipe_direction(recipe),
             "network": dict(recipe.network),
             "loss": type(engine.loss_function).__name__,
             "optimizer": {"name": type(optimizer).__name__, **optimizer.defaults},

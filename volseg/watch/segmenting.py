@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.cohort import read_labels
+from volseg.directions import tell_networks
 from volseg.errors import SourceError, UsageError
 from volseg.fleet.job import Do, Facts, Job
 from volseg.fleet.networks import Predicting
@@ -96,6 +97,7 @@ def load_segmenting(
     from volseg.inference import write_labels
 
     predictor = asked.load(asked.device, flips=flips)
+    tell_networks([*predictor.first_networks, *predictor.networks])
     labels = predictor.recipe.labels
     if (output / "dataset.json").is_file() and read_labels(output, option="OUT").digest != labels.digest:
         raise UsageError(f"{output} holds outputs of a network with other labels; name another folder")
