@@ -121,17 +121,8 @@ class Images:
             files = (pair.image for pair in self._pairs.values() if pair.image)
             colour = "rgb" if any(is_colour(self.raw / file) for file in files) else "grey"
         self.channel_names: tuple[str, ...] = CHANNELS[colour]
-        self._facts: list[Any] = [
-            self.kind,
-            self.source_version,
-            colour,
-            self.labels.digest,
-            masks,
-            list(classes),
-            threshold,
-            objects,
-        ]
-        self._facts += [self.spacing_mm, missing, self.axes, self._notes]
+        self._facts: list[Any] = [self.kind, self.source_version, self.axes, self._notes, self.spacing_mm, missing]
+        self._facts += [colour, self.labels.digest, masks, list(classes), threshold, objects]
 
     def keys(self) -> Sequence[str]:
         """The keys of all images, and of masks without an image, sorted."""

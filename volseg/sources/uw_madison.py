@@ -153,14 +153,8 @@ class UwMadison:
     def digest(self, key: str) -> str:
         """Changes with the name, size or time of any slice, with the case's rows, its affine, and the options."""
         scan = self._scan(key)
-        facts: list[Any] = [
-            self.kind,
-            self.source_version,
-            self.axes,
-            self.thickness_mm,
-            self.labels.digest,
-            scan.labelled,
-        ]
+        facts: list[Any] = [self.kind, self.source_version, self.axes, self.thickness_mm]
+        facts += [self.labels.digest, scan.labelled]
         facts += [_trace(path) for path in _pngs(scan.folder)]
         facts.append(self._geometry.get(key))
         rows = self._rows.get(key) if scan.labelled else None
