@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.errors import VolsegError
-from volseg.fleet.crew import Crew
-from volseg.fleet.job import Do, Facts, Job, Place
-from volseg.fleet.journal import History, Journal, siblings
-from volseg.fleet.run import Tally, run_jobs
-from volseg.volume import atomic
+from volseg.files import atomic
+from volseg.jobs import Crew, Do, Facts, History, Job, Journal, Place, run_jobs
+from volseg.jobs.journal import siblings
+from volseg.jobs.run import Tally
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,7 @@ def do_jobs(place: Path, jobs: Iterable[Job], crew: Crew, *, digest: str = "stub
 
 
 if __name__ == "__main__":  # a run to be killed: PLACE CASES WORKERS SECONDS
-    from volseg.fleet.crew import Serial
-    from volseg.fleet.processes import Processes
+    from volseg.jobs import Processes, Serial
 
     root, cases, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     hands: Crew = Processes(workers) if workers > 1 else Serial()

@@ -18,8 +18,8 @@ from monai.handlers import LrScheduleHandler, MeanDice
 from monai.transforms import Compose, Lambdad, RandGaussianNoised
 from torch import nn
 
+from volseg.bundle import Recipe
 from volseg.labels import LabelTable
-from volseg.recipe import Recipe
 from volseg.training import (
     Average,
     Checkpoints,

@@ -18,9 +18,9 @@ import jsonschema
 import numpy as np
 import pytest
 
+from volseg.evaluation import Row
+from volseg.formats import UwMadison
 from volseg.report.table import rows_as_csv
-from volseg.row import Row
-from volseg.sources.uw_madison import UwMadison
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "scripts" / "benchmarks"

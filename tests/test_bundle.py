@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volseg import bundle
-from volseg.bundle import config, data_dir, find, fit_roi, root
+from volseg.bundle import config, data_dir, fit_roi, root
+from volseg.bundle import folder as bundle
+from volseg.bundle.folder import find
 from volseg.errors import BundleError
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from volseg.cohort import Cohort
 from volseg.inference import Predictor
-from volseg.training.run import train
+from volseg.training import train
 from volseg.volume import read_volume
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"

@@ -18,10 +18,10 @@ from monai.data.utils import set_rnd
 from monai.transforms import Compose, Lambdad
 
 from volseg.cohort import Cohort
-from volseg.errors import UsageError, VolsegError
-from volseg.inference import root_error
-from volseg.training.cached_dataset import CachedDataset, MappedCases, _storage_error
-from volseg.training.mapped_case import clear_abandoned, is_whole, read_case, write_case
+from volseg.errors import UsageError, VolsegError, root_error
+from volseg.training import CachedDataset
+from volseg.training.cache.dataset import MappedCases, _storage_error
+from volseg.training.cache.mapped_case import clear_abandoned, is_whole, read_case, write_case
 from volseg.transforms import augmentation, preprocessing
 
 ROI = [16, 16, 8]

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from volseg.cohort import Cohort
 from volseg.errors import UsageError
-from volseg.memory import available_bytes, peak_resident_bytes, resident_bytes
-from volseg.training.cached_dataset import CachedDataset, _item_bytes
-from volseg.training.capacity import (
+from volseg.inference import available_bytes
+from volseg.inference.engines.hardware import peak_resident_bytes, resident_bytes
+from volseg.training import CachedDataset, choose_cache, loader_workers
+from volseg.training.cache.dataset import _item_bytes
+from volseg.training.checks.capacity import (
     GIB,
     cache_bytes,
     check_disk,
     check_memory,
     check_shared_memory,
-    choose_cache,
-    loader_workers,
     processes_here,
 )
 from volseg.transforms import preprocessing

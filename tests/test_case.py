@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from volseg.case import Case, check_key
+from volseg.cohort import Case, check_key
 from volseg.errors import GeometryError, SourceError
 from volseg.volume import Volume
 

@@ -18,7 +18,7 @@ from small_training import trainer_of
 
 from volseg.errors import UsageError
 from volseg.training import Checkpoints
-from volseg.training.checkpoints import save, set_aside
+from volseg.training.handlers.checkpoints import save, set_aside
 
 
 class Part:

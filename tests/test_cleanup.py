@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from volseg.cleanup import Cleanup
 from volseg.errors import UsageError
-from volseg.labels import LabelMap, LabelTable
+from volseg.labels import Cleanup, LabelMap, LabelTable
 
 EXCLUSIVE = LabelTable.exclusive(["liver", "spleen"])
 OVERLAP = LabelTable.overlapping(["liver", "spleen"])

@@ -16,11 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volseg.case_table import COLUMNS, CaseRow, read_table, write_table
-from volseg.cohort import Cohort
-from volseg.conversion import write_cohort
+from volseg.cohort import CaseRow, Cohort, read_table, split_by_patient, write_cohort, write_splits
+from volseg.cohort.folds import Fold, read_splits
+from volseg.cohort.table import COLUMNS, write_table
 from volseg.errors import CohortError, GeometryError, LabelError, UsageError, VolumeError
-from volseg.folds import Fold, read_splits, split_by_patient, write_splits
 from volseg.volume import Volume, write_volume
 
 DATASET = {
@@ -385,8 +384,8 @@ def test_medians_are_of_the_labelled_cases():
 
 @pytest.mark.skipif(importlib.util.find_spec("nnunetv2") is None, reason="nnunetv2 is not installed")
 def test_nnunet_accepts_a_converted_cohort(tmp_path):
-    from volseg.sources.phantom import write_phantom
-    from volseg.sources.uw_madison import UwMadison
+    from volseg.datasets import write_phantom
+    from volseg.formats import UwMadison
 
     folder = tmp_path / "Dataset501_Phantom"
     write_cohort(UwMadison(write_phantom(tmp_path / "raw", patients=2, days=1)), folder)

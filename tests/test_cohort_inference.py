@@ -14,7 +14,7 @@ import pytest
 from dicom_series import grid, noise, save, series
 from test_cli import told
 
-from volseg.sources.phantom import write_phantom
+from volseg.datasets import write_phantom
 from volseg.volume import Volume, write_volume
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from volseg.cli import main
-from volseg.comparison import compare, set_names
 from volseg.errors import UsageError
-from volseg.evaluation import Row
+from volseg.evaluation import Row, compare, set_names
 from volseg.labels import LabelTable
-from volseg.report.comparison import comparison_as_markdown, short_comparison, write_comparison
+from volseg.report import short_comparison, write_comparison
+from volseg.report.comparison import comparison_as_markdown
 from volseg.volume import Volume, write_volume
 
 LABELS = LabelTable.exclusive(["a", "b"])

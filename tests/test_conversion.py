@@ -17,15 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from volseg.case import Case
-from volseg.cohort import Cohort
-from volseg.conversion import open_cohort, write_cohort
+from volseg.cohort import Case, Cohort, split_by_patient, write_cohort, write_splits
+from volseg.cohort.folds import Fold, read_splits
+from volseg.datasets import open_cohort, write_phantom
 from volseg.errors import CohortError, LabelError, SourceError, UsageError, VolumeError
-from volseg.folds import Fold, read_splits, split_by_patient, write_splits
+from volseg.formats import Decathlon, UwMadison
 from volseg.labels import LabelTable
-from volseg.sources.decathlon import Decathlon
-from volseg.sources.phantom import write_phantom
-from volseg.sources.uw_madison import UwMadison
 from volseg.volume import Volume, read_volume
 
 AFFINE = np.diag([-1.5, -1.5, 3, 1])

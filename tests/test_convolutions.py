@@ -15,8 +15,7 @@ from torch.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from volseg.engines import Lanes
-from volseg.engines.convolutions import Convolutions
+from volseg.inference import Convolutions, Lanes
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 

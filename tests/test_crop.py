@@ -7,9 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from volseg import crop as crops
-from volseg.crop import Crop, grown
-from volseg.volume import Volume
+from volseg.volume import Crop, Volume, grown
+from volseg.volume import crop as crops
 
 SHAPE = (12, 9, 7)
 

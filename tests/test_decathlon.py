@@ -10,10 +10,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from volseg.cohort import Cohort
-from volseg.conversion import write_cohort
+from volseg.cohort import Cohort, write_cohort
 from volseg.errors import CohortError, GeometryError, LabelError, SourceError, VolumeError
-from volseg.sources.decathlon import Decathlon
+from volseg.formats import Decathlon
 from volseg.volume import Volume, read_volume, write_volume
 
 SHAPE = (6, 5, 4)
@@ -258,8 +257,8 @@ def test_hippocampus_cases_are_converted_as_nibabel_reads_them(shared_data, tmp_
 
 
 def test_a_cohort_of_volseg_read_again_keeps_its_patients(tmp_path: Path) -> None:
-    from volseg.sources.phantom import write_phantom
-    from volseg.sources.uw_madison import UwMadison
+    from volseg.datasets import write_phantom
+    from volseg.formats import UwMadison
 
     write_phantom(tmp_path / "raw", patients=2, days=2)
     write_cohort(UwMadison(tmp_path / "raw"), tmp_path / "cohort")

@@ -20,18 +20,18 @@ from PIL import Image
 from test_cli import told
 from tiny_bundle import write_bundle, write_checkpoint
 
-from volseg.app import answer
-from volseg.app.segmentation import VOLUMES, Segmenter
-from volseg.app.server import Door, address, is_local, listen
-from volseg.app.slices import png, slice_pixels
-from volseg.app.space import pinned_requirements, write_space
-from volseg.app.upload import receive
 from volseg.cohort import Cohort
+from volseg.deploy.demo import answer
+from volseg.deploy.demo.segmentation import VOLUMES, Segmenter
+from volseg.deploy.demo.server import Door, address, is_local, listen
+from volseg.deploy.demo.slices import png, slice_pixels
+from volseg.deploy.demo.space import pinned_requirements, write_space
+from volseg.deploy.demo.upload import receive
 from volseg.errors import LabelError, UsageError
 from volseg.inference import Predictor
 from volseg.labels import LabelTable
-from volseg.metrics.effort import MINUTES_PER_METRE, added_path_length_mm
-from volseg.report.view import PLANES
+from volseg.metrics import MINUTES_PER_METRE, added_path_length_mm
+from volseg.pictures import PLANES
 from volseg.volume import read_volume
 
 LABELS = LabelTable.overlapping(["large", "small"])  # those of the tiny cohort

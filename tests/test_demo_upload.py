@@ -16,18 +16,18 @@ import pytest
 from dicom_series import grid, noise, save, series
 from PIL import Image
 
-from volseg.app.archive import unpack
-from volseg.app.image_check import check_grid, check_voxels
-from volseg.app.session import Visits
-from volseg.app.upload import Upload, receive
+from volseg.bundle import Recipe
+from volseg.deploy.demo.archive import unpack
+from volseg.deploy.demo.image_check import check_grid, check_voxels
+from volseg.deploy.demo.session import Visits
+from volseg.deploy.demo.upload import Upload, receive
+from volseg.dicom import list_series
 from volseg.errors import SourceError, VolsegError, VolumeError
-from volseg.geometry import affine_of_axes, orientation
+from volseg.formats import Images
+from volseg.formats.png import write_grey
+from volseg.inference import read_image
 from volseg.labels import LabelTable
-from volseg.png import write_grey
-from volseg.recipe import Recipe
-from volseg.sources.dicom_list import list_series
-from volseg.sources.images import Images
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.volume import Volume, affine_of_axes, orientation, read_volume, write_volume
 
 SHAPE = (12, 10, 6)
 AFFINE = np.diag([-1.5, -1.5, 3.0, 1.0])
@@ -220,8 +220,8 @@ def test_a_zip_of_dicom_is_the_series_that_predict_sees(tmp_path: Path) -> None:
     assert f"{upload.key}_0000.series" == listed.name
     assert upload.what == "MR series of 7 files"
     assert "Lovelace" not in upload.key
-    np.testing.assert_array_equal(read_volume(upload.files[0]).voxels, read_volume(listed).voxels)
-    np.testing.assert_array_equal(read_volume(upload.files[0]).affine_ras, read_volume(listed).affine_ras)
+    np.testing.assert_array_equal(read_image(upload.files[0]).voxels, read_image(listed).voxels)
+    np.testing.assert_array_equal(read_image(upload.files[0]).affine_ras, read_image(listed).affine_ras)
 
 
 def test_two_series_and_a_gap_are_refused(tmp_path: Path) -> None:
@@ -468,12 +468,13 @@ def test_the_visit_that_was_longest_unused_makes_room(tmp_path: Path) -> None:
 
 
 def test_the_end_of_the_program_ends_the_visits(tmp_path: Path) -> None:
-    code = "import sys, pathlib, volseg.app.session as s; s.Visits(parent=pathlib.Path(sys.argv[1])).of('a')"
+    code = "import sys, pathlib, volseg.deploy.demo.session as s; s.Visits(parent=pathlib.Path(sys.argv[1])).of('a')"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_uploads_need_neither_gradio_nor_torch() -> None:
-    code = "import sys, volseg.app.upload, volseg.app.session; print({'torch', 'gradio', 'monai'} & set(sys.modules))"
+    code = "import sys, volseg.deploy.demo.upload, volseg.deploy.demo.session; "
+    code += "print({'torch', 'gradio', 'monai'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"

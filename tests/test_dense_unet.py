@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from volseg.errors import BundleError
-from volseg.networks.dense_unet import DenseBlock, DenseUNet
+from volseg.networks import DenseUNet
+from volseg.networks.dense_unet import DenseBlock
 
 _STRIDES = [[1, 1, 1], [2, 2, 1], [2, 2, 2]]
 _KERNELS = [[3, 3, 1], [3, 3, 3], [3, 3, 3]]

@@ -16,17 +16,15 @@ from dicom_series import PATIENT, STUDY, grid, image, multi_frame, noise, place,
 from pydicom.config import settings
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, generate_uid
 
-from volseg.case import Case
+from volseg.cohort import Case
+from volseg.dicom import Dicom, scan
+from volseg.dicom.file import Quiet
+from volseg.dicom.pixels import Frames
+from volseg.dicom.stack import Plane, by_place
+from volseg.dicom.stack import grid as grid_of
 from volseg.errors import SourceError, UsageError, VolsegError
-from volseg.geometry import ras_to_lps
-from volseg.sources.dicom import Dicom
-from volseg.sources.dicom_file import Quiet
-from volseg.sources.dicom_index import scan
-from volseg.sources.dicom_pixels import Frames
-from volseg.sources.dicom_stack import Plane, by_place
-from volseg.sources.dicom_stack import grid as grid_of
-from volseg.volume import read_grid, read_volume
-from volseg.worklist import check_output, find_inputs
+from volseg.inference import check_output, find_inputs, read_grid, read_image
+from volseg.volume import ras_to_lps, read_volume
 
 
 def only(folder: Path, **options) -> Case:
@@ -596,7 +594,7 @@ def test_a_folder_of_dicom_is_a_list_of_inputs(tmp_path: Path) -> None:
     for (file,) in cases.values():
         assert STUDY not in file.name
         try:
-            read.append(read_volume(file))
+            read.append(read_image(file))
         except VolsegError as error:
             refused.append(str(error))
         else:
@@ -612,7 +610,7 @@ def test_one_multi_frame_file_is_an_input(tmp_path: Path) -> None:
     voxels = noise()
     (path,) = save(tmp_path, [multi_frame(voxels)])
     ((_, (file,)),) = find_inputs(path)
-    np.testing.assert_array_equal(read_volume(file).voxels, voxels - 1024)
+    np.testing.assert_array_equal(read_image(file).voxels, voxels - 1024)
     save(tmp_path, [*series(noise()), *series(noise(), modality="MR", series="2")])
     with pytest.raises(UsageError, match="choose one with --modality"):
         find_inputs(tmp_path)

@@ -27,17 +27,12 @@ from pydicom import Dataset
 
 from volseg.cli import main
 from volseg.cohort import Cohort
+from volseg.dicom import Dicom, place, read_stack, scan, write_dicom_seg
+from volseg.dicom.file import Quiet, read_header
+from volseg.dicom.segments import read_segments, read_voxels
 from volseg.errors import SourceError
-from volseg.export.dicom_seg import write_dicom_seg
-from volseg.export.dicom_target import place
-from volseg.geometry import ras_to_lps
 from volseg.labels import Code, LabelTable, Region
-from volseg.sources.dicom import Dicom
-from volseg.sources.dicom_file import Quiet, read_header
-from volseg.sources.dicom_image import read_stack
-from volseg.sources.dicom_index import scan
-from volseg.sources.dicom_segments import read_segments, read_voxels
-from volseg.volume import Volume, write_volume
+from volseg.volume import Volume, ras_to_lps, write_volume
 
 TABLE = LabelTable(
     (

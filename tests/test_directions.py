@@ -12,18 +12,13 @@ import torch
 from test_cli import told
 from tiny_bundle import LABELS, write_bundle, write_checkpoint
 
-from volseg.case import Case
-from volseg.cohort import Cohort
-from volseg.conversion import open_cohort, write_cohort
-from volseg.directions import checkpoint_note, cohort_note, resume_problem, slice_direction
-from volseg.export.slices import write_raw
-from volseg.geometry import affine_of_axes, check_axes, orientation
-from volseg.inspection import inspect_cohort
+from volseg.bundle import Recipe, read_recipe, resume_problem
+from volseg.bundle.directions import checkpoint_note
+from volseg.cohort import Case, Cohort, cohort_note, inspect_cohort, slice_direction, write_cohort
+from volseg.datasets import open_cohort, write_phantom
+from volseg.formats import UwMadison, write_raw
 from volseg.labels import LabelTable
-from volseg.recipe import Recipe, read_recipe
-from volseg.sources.phantom import write_phantom
-from volseg.sources.uw_madison import UwMadison
-from volseg.volume import Volume, read_volume
+from volseg.volume import Volume, affine_of_axes, check_axes, orientation, read_volume
 
 SHAPE = (32, 20, 10)
 KEYS = ("case1_day0", "case2_day0", "case3_day1")

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
 from volseg.errors import GeometryError, LabelError, UsageError
-from volseg.metrics.effort import POINT_RULES, PointRule, added_path_length_mm, slices_to_correct, time_saved
+from volseg.metrics import POINT_RULES, added_path_length_mm, slices_to_correct, time_saved
+from volseg.metrics.effort import PointRule
 
 PAIRS = array_shapes(min_dims=3, max_dims=3, max_side=7).flatmap(
     lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))

@@ -15,20 +15,21 @@ import tiny_bundle
 import torch
 from torch import Tensor, nn
 
-from volseg.engines import (
+from volseg.errors import UsageError, VolsegError
+from volseg.inference import (
     CompiledEngine,
     Engine,
     OpenVinoEngine,
+    Predictor,
     TorchEngine,
     check_training,
-    choice,
     choose,
     difference,
+    find_inputs,
     installed,
     openvino_core,
 )
-from volseg.errors import UsageError, VolsegError
-from volseg.inference import Predictor, find_inputs
+from volseg.inference.engines import choice
 from volseg.volume import Volume, read_volume, write_volume
 
 WINDOW = (1, *tiny_bundle.ROI)

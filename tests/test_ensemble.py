@@ -16,13 +16,12 @@ from monai.transforms import Compose
 from test_cli import told
 from tiny_bundle import LABELS, write_bundle, write_checkpoint
 
-from volseg.cleanup import Cleanup
+from volseg.bundle import Recipe, members_of
+from volseg.bundle.ensemble_members import find_checkpoints
 from volseg.errors import CheckpointError, UsageError
-from volseg.inference import Predictor, find_checkpoints, find_inputs, flip_axes
+from volseg.inference import Predictor, find_inputs, flip_axes
 from volseg.inference.ensemble import mean_logits
-from volseg.labels import LabelTable
-from volseg.members import members_of
-from volseg.recipe import Recipe
+from volseg.labels import Cleanup, LabelTable
 from volseg.volume import Volume, read_volume, write_volume
 
 AFFINE = np.diag([-2.0, 2.0, 3.0, 1.0])

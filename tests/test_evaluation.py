@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from volseg.case_table import COLUMNS
 from volseg.cohort import Cohort
+from volseg.cohort.table import COLUMNS
 from volseg.errors import UsageError
 from volseg.evaluation import METRICS, Method, Row, evaluate
 from volseg.labels import LabelTable
@@ -172,7 +172,7 @@ def test_pairing_is_by_key_not_by_position(tmp_path, predictions):
 
 def test_the_box_around_the_labels_changes_no_number(tmp_path, predictions):
     # A region at the edge of the grid and one that ends inside: compared with the metrics on the whole grid.
-    from volseg.metrics.overlap import dice
+    from volseg.metrics import dice
     from volseg.metrics.surface import hausdorff_mm
 
     generator = np.random.default_rng(0)

@@ -25,12 +25,12 @@ import pytest
 from typer.main import get_command
 
 from volseg.cli import app, main
+from volseg.datasets import PUBLISHED, Published, fetch, find
+from volseg.datasets.archive import unpack
+from volseg.datasets.kaggle import download_competition
+from volseg.datasets.transfer import Resuming
 from volseg.errors import RemoteError, UsageError
-from volseg.fetch import PUBLISHED, Published, fetch, find
-from volseg.fetch.archive import unpack
-from volseg.fetch.kaggle import download_competition
-from volseg.fetch.transfer import Resuming
-from volseg.remote.lock import locked
+from volseg.remote import locked
 
 pytest.importorskip("pooch", reason="pip install 'volseg[fetch]'")
 
@@ -235,7 +235,7 @@ def test_two_fetches_of_one_set_do_not_mix(tiny: Published, tmp_path: Path) -> N
 
 
 def test_a_disk_that_is_too_small_is_told_first(tmp_path: Path) -> None:
-    from volseg.fetch.space import check_space
+    from volseg.datasets.space import check_space
 
     with pytest.raises(RemoteError, match="make room, or name a folder on a larger disk"):
         check_space(tmp_path, 2**60, what="x")

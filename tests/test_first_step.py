@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from volseg.cohort import Cohort
-from volseg.crop import Crop
 from volseg.errors import BundleError, CheckpointError, LabelError, UsageError
-from volseg.first_step import FirstStep
+from volseg.inference import FirstStep
 from volseg.labels import LabelTable
-from volseg.volume import Volume
+from volseg.volume import Crop, Volume
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "unet"
 LUNGS = LabelTable.exclusive(["left", "right"])

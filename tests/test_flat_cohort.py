@@ -14,18 +14,14 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from volseg.cli import app
-from volseg.cohort import Cohort
-from volseg.conversion import write_cohort
+from volseg.cohort import Cohort, inspect_cohort, write_cohort
 from volseg.errors import LabelError
 from volseg.evaluation import Method, evaluate
-from volseg.illustration import read_screen
-from volseg.inspection import inspect_cohort
+from volseg.evaluation.case import region_row
+from volseg.formats import Images
 from volseg.labels import LabelTable
-from volseg.metrics.objects import match_objects
-from volseg.metrics.surface import surface_distances
-from volseg.region_row import region_row
-from volseg.report.screen import draw
-from volseg.sources.images import Images
+from volseg.metrics import match_objects, surface_distances
+from volseg.pictures import draw, read_screen
 from volseg.volume import Volume, read_volume, write_volume
 
 SHAPE = (60, 90)
@@ -208,8 +204,7 @@ def test_no_scale_bar_where_the_spacing_is_unknown(tmp_path):
 
 
 def test_an_image_of_oblong_pixels_is_drawn_in_its_own_plane(tmp_path):
-    from volseg.report.case_picture import draw_case
-    from volseg.scene import read_scene
+    from volseg.pictures import draw_case, read_scene
 
     save(tmp_path / "raw" / "a.png", colours()[..., 0])
     save(tmp_path / "raw" / "a_mask.png", np.full((24, 40), 255, np.uint8))
@@ -222,7 +217,7 @@ def test_an_image_of_oblong_pixels_is_drawn_in_its_own_plane(tmp_path):
 
 
 def test_slices_out_and_in_again(tmp_path):
-    from volseg.sources.uw_madison import UwMadison
+    from volseg.formats import UwMadison
 
     save(tmp_path / "raw" / "a.png", colours()[..., 0])
     save(tmp_path / "raw" / "a_mask.png", np.eye(24, 40, dtype=np.uint8))

@@ -16,12 +16,9 @@ import pytest
 from fleet_stub import Stub, do_jobs, jobs_in
 
 from volseg.errors import UsageError, VolsegError
-from volseg.fleet.crew import Crew, Serial
-from volseg.fleet.job import Job
-from volseg.fleet.journal import Entry, History, Journal, siblings
-from volseg.fleet.processes import Processes
-from volseg.fleet.run import run_jobs
-from volseg.fleet.shard import Shard
+from volseg.jobs import Crew, Entry, History, Job, Journal, Processes, Serial, run_jobs
+from volseg.jobs.journal import siblings
+from volseg.jobs.options import Shard
 
 STUB = Path(__file__).with_name("fleet_stub.py")
 

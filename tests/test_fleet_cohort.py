@@ -11,13 +11,11 @@ import pytest
 from test_cli import told
 from test_fleet_predict import SCHEMA
 
-from volseg.cohort import Cohort
-from volseg.conversion import write_cohort
+from volseg.cohort import Cohort, write_cohort
+from volseg.datasets import write_phantom
 from volseg.evaluation import STANDARD, Method, evaluate
-from volseg.fleet.evaluating import evaluate_cases
-from volseg.fleet.team import Team
-from volseg.sources.phantom import write_phantom
-from volseg.sources.uw_madison import UwMadison
+from volseg.formats import UwMadison
+from volseg.jobs import Team, evaluate_cases
 from volseg.volume import read_volume, write_volume
 
 

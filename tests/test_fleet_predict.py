@@ -12,11 +12,11 @@ import pytest
 from test_cli import told
 from tiny_bundle import write_bundle, write_checkpoint
 
-import volseg.fleet
-from volseg.uncertainty import read_uncertainty
+import volseg.jobs
+from volseg.cohort import read_uncertainty
 from volseg.volume import Volume, write_volume
 
-SCHEMA = json.loads((Path(volseg.fleet.__file__).parent / "report.schema.json").read_text())
+SCHEMA = json.loads((Path(volseg.jobs.__file__).parent / "report.schema.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from tiny_bundle import write_bundle, write_checkpoint
 from two_steps import image, write_lungs
 
 from volseg.errors import UsageError, VolsegError
-from volseg.fleet.job import Job
-from volseg.fleet.ray_cluster import RayCrew
+from volseg.jobs import Job
+from volseg.jobs.ray_workers import RayCrew
 from volseg.volume import Volume, write_volume
 
 pytestmark = [

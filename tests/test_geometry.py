@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from volseg.errors import GeometryError
-from volseg.geometry import (
-    affine_lps_axes,
-    check_affine,
-    orientation,
-    ras_to_lps,
-    same_space,
-    space_difference,
-    spacing_mm,
-)
+from volseg.volume import check_affine, orientation, ras_to_lps, space_difference, spacing_mm
+from volseg.volume.geometry import affine_lps_axes, same_space
 
 spacings = st.tuples(*[st.floats(1e-4, 100)] * 3)
 angles = st.tuples(*[st.floats(-180, 180)] * 3)

@@ -15,7 +15,7 @@ from torch import nn
 
 from volseg.errors import BundleError, UsageError
 from volseg.training import Gradients
-from volseg.training.gradients import batches_of_step
+from volseg.training.handlers.optimization import batches_of_step
 
 
 def batches_of(size: int, items: int = 8) -> list[dict[str, Any]]:

@@ -21,12 +21,13 @@ from test_evaluation import AFFINE, REFERENCE, SHAPE, TABLE, box, label_map, mak
 from volseg.errors import GeometryError, LabelError, UsageError, VolumeError
 from volseg.evaluation import Row, evaluate
 from volseg.labels import LabelTable
-from volseg.report.case_picture import acquired_plane, draw_case
+from volseg.pictures import draw_case, read_scene, viewer_data
+from volseg.pictures.case import Scene
+from volseg.pictures.case_picture import acquired_plane
+from volseg.pictures.viewer import colour_table, shrink
+from volseg.report import write_html
 from volseg.report.figures import Point, Session, curve_figure, strip_figure, ticks
-from volseg.report.html import write_html
 from volseg.report.html_cases import session_times
-from volseg.report.viewer import colour_table, shrink, viewer_data
-from volseg.scene import Scene, read_scene
 from volseg.volume import Volume, read_volume
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -334,7 +335,7 @@ def test_the_vendored_library_is_the_published_file():
     import hashlib
     from importlib.resources import files
 
-    content = (files("volseg.report") / "page" / "niivue.umd.js").read_bytes()
+    content = (files("volseg.pictures") / "page" / "niivue.umd.js").read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     assert digest == "47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af"
 

@@ -8,7 +8,8 @@ from image_files import colours, encoded, png, save, tiff
 from PIL import Image
 
 from volseg.errors import SourceError
-from volseg.sources.image_file import MAX_PIXELS, is_colour, read_picture
+from volseg.formats import MAX_PIXELS
+from volseg.formats.image_file import is_colour, read_picture
 
 
 def read(path, **options):

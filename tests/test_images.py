@@ -13,15 +13,11 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from volseg.cli import app
-from volseg.cohort import Cohort
-from volseg.conversion import write_cohort
+from volseg.cohort import Cohort, inspect_cohort, write_cohort
 from volseg.errors import LabelError, SourceError, UsageError, VolumeError
-from volseg.geometry import orientation
-from volseg.inspection import inspect_cohort
-from volseg.raster import to_raster
-from volseg.sources.image_masks import Classes
-from volseg.sources.images import Images
-from volseg.volume import read_volume
+from volseg.formats import Images
+from volseg.formats.image_masks import Classes
+from volseg.volume import orientation, read_volume, to_raster
 
 GREY = colours()[..., 0]
 ASSUMED = (
@@ -85,7 +81,7 @@ def test_axes_are_an_option_and_an_assumption_without_it(raw, tmp_path):
 
 
 def test_a_viewer_shows_it_upright(raw):
-    from volseg.report.view import View
+    from volseg.pictures.orientation import View
 
     case = paired(raw).load("a")
     image = case.channels[0]
@@ -326,7 +322,7 @@ def test_files_of_no_pattern_are_named_in_the_log(raw, caplog):
 
 
 def test_folds_by_pattern_and_a_test_that_no_split_touches(raw, tmp_path):
-    from volseg.folds import split_by_patient
+    from volseg.cohort import split_by_patient
 
     for name in ("d03", "e03", "f", "g"):
         save(raw / "images" / f"{name}.png", GREY)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from monai.networks.nets import SwinUNETR
 
+from volseg.bundle import Recipe
+from volseg.cohort import read_uncertainty, write_labels
 from volseg.errors import BundleError, CheckpointError, UsageError, VolsegError
-from volseg.inference import MixedPrecision, Predictor, check_output, find_inputs, write_labels
+from volseg.inference import MixedPrecision, Predictor, check_output, find_inputs
 from volseg.labels import LabelTable
-from volseg.recipe import Recipe
-from volseg.uncertainty import read_uncertainty
 from volseg.volume import Volume, read_volume, write_volume
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "swinunetr"
@@ -190,7 +190,7 @@ def test_predictions_never_replace_images(tmp_path: Path) -> None:
 def test_predictions_carry_their_label_table(tmp_path: Path) -> None:
     from volseg.cohort import read_dataset_json
 
-    write_labels(tmp_path, Recipe(LABELS, ["MR"], [1, 1, 1], [64, 32, 32], {}))
+    write_labels(tmp_path, LABELS, channel_names=["MR"])
     assert LabelTable.from_dataset_json(read_dataset_json(tmp_path)) == LABELS
 
 

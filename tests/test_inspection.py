@@ -9,10 +9,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from volseg.case_table import CaseRow, write_table
-from volseg.cohort import Cohort
-from volseg.folds import Fold, write_splits
-from volseg.inspection import inspect_cohort
+from volseg.cohort import CaseRow, Cohort, inspect_cohort, write_splits
+from volseg.cohort.folds import Fold
+from volseg.cohort.table import write_table
 from volseg.volume import Volume, write_volume
 
 SHAPE = (5, 5, 4)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from volseg.errors import UsageError
-from volseg.metrics.interval import mean_interval
+from volseg.metrics import mean_interval
 
 
 def test_equal_values_have_an_interval_of_no_width():

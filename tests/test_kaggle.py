@@ -14,17 +14,14 @@ import numpy as np
 import pytest
 from test_cli import told
 
-from volseg.case import Case
-from volseg.cohort import Cohort
-from volseg.conversion import write_cohort
+from volseg.cohort import Case, Cohort, write_cohort
+from volseg.datasets import write_phantom
 from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError
-from volseg.export.kaggle import check_submission, read_wanted, write_submission
-from volseg.export.slice_grid import on_grid
-from volseg.export.slices import write_raw
-from volseg.geometry import affine_of_axes
-from volseg.sources.phantom import write_phantom
-from volseg.sources.uw_madison import LABELS, UwMadison
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.formats import UwMadison, check_submission, write_raw, write_submission
+from volseg.formats.kaggle import read_wanted
+from volseg.formats.slice_grid import on_grid
+from volseg.formats.uw_madison import LABELS
+from volseg.volume import Volume, affine_of_axes, read_volume, write_volume
 
 Lines = list[list[str]]
 PLAIN = affine_of_axes("LPI", (1.5, 1.5, 3))
@@ -272,7 +269,7 @@ def test_the_check_names_the_id_of_what_is_wrong(place: Path, damage: Callable[[
 
 
 def test_run_lengths_down_the_columns_are_recognised(place: Path) -> None:
-    from volseg import rle
+    from volseg.formats import rle
 
     lines = written(place)
     for line in lines[1:]:

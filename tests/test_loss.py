@@ -18,7 +18,7 @@ from volseg.errors import BundleError, LabelError
 from volseg.inference import MixedPrecision
 from volseg.labels import LabelTable
 from volseg.training import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
-from volseg.training.deep_supervision import nearest
+from volseg.training.losses import nearest
 
 EXCLUSIVE = LabelTable.exclusive(["a", "b"])
 OVERLAPPING = LabelTable.overlapping(["a", "b"])

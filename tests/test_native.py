@@ -12,8 +12,8 @@ from monai import transforms as mt
 from monai.data import MetaTensor
 
 from volseg.labels import LabelTable
-from volseg.native import NativeProbabilitiesd, regrid
-from volseg.transforms import preprocessing
+from volseg.transforms import NativeProbabilitiesd, preprocessing
+from volseg.transforms.native_grid import regrid
 from volseg.volume import Volume, write_volume
 
 LABELS = LabelTable.overlapping(["a", "b"])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from volseg.errors import UsageError
+from volseg.evaluation.outliers import Norm, jump, learn, measure, surprise, unusual
 from volseg.labels import LabelTable
-from volseg.norms import Norm, jump, learn, measure, surprise, unusual
 
 LABELS = LabelTable.exclusive(["a", "b"])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from volseg.errors import GeometryError, LabelError, UsageError
-from volseg.metrics.objects import count_holes, count_objects, match_objects
+from volseg.metrics import count_holes, count_objects, match_objects
 
 PAIRS = array_shapes(min_dims=2, max_dims=3, max_side=6).flatmap(
     lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))
@@ -128,7 +128,7 @@ def test_what_cannot_be_is_refused():
 
 
 def test_contours_are_counted_slice_by_slice() -> None:
-    from volseg.metrics.objects import count_contours
+    from volseg.metrics import count_contours
 
     ball = np.linalg.norm(np.indices((9, 9, 9)) - 4, axis=0) <= 3.5
     assert count_contours(ball) == 7  # one outline in each slice it meets

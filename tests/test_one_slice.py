@@ -16,21 +16,21 @@ from monai.networks.nets import DynUNet
 from monai.utils import set_determinism
 from scipy.ndimage import gaussian_filter
 
-from volseg.cohort import Cohort
-from volseg.conversion import write_cohort
+from volseg.cohort import Cohort, write_cohort
 from volseg.errors import BundleError
+from volseg.formats import Images
 from volseg.inference import Predictor
 from volseg.labels import LabelTable
 from volseg.networks import fit_pyramid, in_plane
-from volseg.sources.images import Images
-from volseg.training.preflight import check_slices, preflight
-from volseg.training.run import train
-from volseg.transforms import SmoothSliced, augmentation, postprocessing, preprocessing
+from volseg.training import train
+from volseg.training.checks.preflight import check_slices, preflight
+from volseg.transforms import augmentation, postprocessing, preprocessing
+from volseg.transforms.reading import SmoothSliced
 from volseg.volume import Volume, read_volume, write_volume
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 LABELS = LabelTable.exclusive(["lung"])
-AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])  # as volseg.raster gives it
+AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])  # as volseg.volume.image_slice gives it
 # Small enough that a step takes a second.
 TINY = {
     "unet": {"width": 4},

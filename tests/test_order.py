@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volseg.errors import UsageError
-from volseg.training.order import Order
+from volseg.training import Order
 
 counts = st.integers(1, 40)
 

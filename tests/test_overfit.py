@@ -11,13 +11,11 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
-from volseg.cohort import Cohort
-from volseg.conversion import write_cohort
+from volseg.cohort import Cohort, write_cohort
+from volseg.datasets import write_phantom
+from volseg.formats import UwMadison
 from volseg.labels import LabelTable
-from volseg.sources.phantom import write_phantom
-from volseg.sources.uw_madison import UwMadison
-from volseg.training import DeepSupervision, Patience, dice_ce
-from volseg.training.run import train
+from volseg.training import DeepSupervision, Patience, dice_ce, train
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 _VIT = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 192}

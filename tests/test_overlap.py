@@ -10,18 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from volseg.errors import GeometryError, LabelError
-from volseg.metrics.overlap import (
-    OUTCOMES,
-    check_spacing,
-    dice,
-    dice_by_slice,
-    jaccard,
-    outcome,
-    precision,
-    recall,
-    relative_volume_difference,
-    volume_ml,
-)
+from volseg.metrics import OUTCOMES, dice, jaccard, outcome, precision, recall, volume_ml
+from volseg.metrics.overlap import check_spacing, dice_by_slice, relative_volume_difference
 
 
 def mask(*values: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from volseg.errors import UsageError
-from volseg.training.overrides import check_overrides
+from volseg.training.checks.overrides import check_overrides
 
 BUNDLES = sorted(Path(__file__).resolve().parents[1].glob("bundles/*/train.json"))
 CONFIG: dict[str, Any] = {

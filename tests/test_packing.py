@@ -21,14 +21,13 @@ from monai.bundle import ConfigParser, ckpt_export, verify_net_in_out
 from monai.transforms import Compose
 from test_bundles import BUNDLES, NAMES, TINY
 
+from volseg.bundle import read_recipe
 from volseg.cli import main
-from volseg.engines import difference, installed, openvino_core
+from volseg.deploy.pack import FORMATS, pack
+from volseg.deploy.pack.exports import onnx
 from volseg.errors import BundleError, CheckpointError, UsageError
-from volseg.inference import Predictor
+from volseg.inference import Predictor, difference, installed, openvino_core
 from volseg.labels import LabelTable
-from volseg.packing import FORMATS, pack
-from volseg.packing.exports import onnx
-from volseg.recipe import read_recipe
 from volseg.volume import Volume, read_volume, write_volume
 
 EXCLUSIVE = LabelTable.exclusive(["anterior", "posterior"])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from volseg.metrics.paired import holm, signed_rank_p
+from volseg.metrics import holm, signed_rank_p
 
 
 def test_holm_by_hand():

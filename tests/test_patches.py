@@ -9,7 +9,8 @@ import torch
 from monai.data import MetaTensor
 
 from volseg.errors import UsageError
-from volseg.training.patches import grid_patches, patch_counts
+from volseg.transforms import grid_patches
+from volseg.transforms.pipelines import patch_counts
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from volseg.case import Case
+from volseg.cohort import Case
+from volseg.datasets import LABELS, phantom_case, write_phantom
+from volseg.datasets.anatomy import Tube, hollow, smooth_field
+from volseg.datasets.phantom import SIZES, SLICES, phantom_keys
 from volseg.errors import UsageError
-from volseg.geometry import orientation
-from volseg.sources.anatomy import smooth_field
-from volseg.sources.phantom import LABELS, SIZES, SLICES, phantom_case, phantom_keys, write_phantom
-from volseg.sources.tube import Tube, hollow
+from volseg.volume import orientation
 
 KEYS = phantom_keys(patients=6, days=2)
 # Means of slices of the first scan.
@@ -175,7 +175,7 @@ class TestWrite:
             assert (one / name).read_bytes() == (three / name).read_bytes(), name
 
     def test_comes_back_as_the_same_cases(self, tmp_path):
-        uw_madison = pytest.importorskip("volseg.sources.uw_madison")
+        uw_madison = pytest.importorskip("volseg.formats.uw_madison")
         raw = write_phantom(tmp_path / "raw", patients=2, days=1)
         source = uw_madison.UwMadison(raw)
         assert len(source.keys()) == 2

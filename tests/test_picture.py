@@ -14,23 +14,27 @@ from PIL import Image
 from volseg.cli import main
 from volseg.cohort import Cohort
 from volseg.errors import GeometryError, LabelError, UsageError
-from volseg.illustration import animate_training, illustrate, read_screen
 from volseg.labels import LabelTable
-from volseg.report.animation import write_animation, write_png
-from volseg.report.picture import (
-    INVENTED,
-    MISSED,
-    difference_masks,
-    grey_levels,
-    outline,
+from volseg.pictures import (
+    PLANES,
+    Screen,
+    Snapshot,
+    animate_training,
+    draw,
+    illustrate,
     panel,
     panel_size,
-    triptych,
+    read_screen,
+    sheet,
+    snapshot_path,
+    write_snapshot,
 )
-from volseg.report.screen import STYLES, Screen, draw, frames
-from volseg.report.sheet import Entry, round_length_mm, sheet
-from volseg.report.snapshot import Snapshot, read_snapshots, snapshot_path, write_snapshot
-from volseg.report.view import PLANES, View
+from volseg.pictures.animation import write_animation, write_png
+from volseg.pictures.case_view import STYLES, frames
+from volseg.pictures.layout import Entry, round_length_mm
+from volseg.pictures.orientation import View
+from volseg.pictures.rendering import INVENTED, MISSED, difference_masks, grey_levels, outline, triptych
+from volseg.pictures.snapshot import read_snapshots
 from volseg.volume import Volume, read_volume, write_volume
 
 LABELS = LabelTable.exclusive(["a", "b"])

@@ -11,11 +11,11 @@ import pytest
 from fleet_stub import jobs_in
 
 from volseg.errors import VolsegError
-from volseg.fleet.crew import Serial
-from volseg.fleet.job import Facts, Job, Place, Stages
-from volseg.fleet.journal import History, Journal, siblings
-from volseg.fleet.pipeline import Pipeline
-from volseg.fleet.run import Tally, run_jobs
+from volseg.jobs import Facts, History, Job, Journal, Place, Serial, run_jobs
+from volseg.jobs.job import Stages
+from volseg.jobs.journal import siblings
+from volseg.jobs.pipeline import Pipeline
+from volseg.jobs.run import Tally
 
 
 @dataclass

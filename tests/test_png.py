@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from volseg.errors import SourceError, VolumeError
-from volseg.png import MAX_PIXELS, read_grey, write_grey
+from volseg.formats import MAX_PIXELS
+from volseg.formats.png import read_grey, write_grey
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.randoms(use_true_random=False))

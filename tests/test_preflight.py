@@ -12,8 +12,8 @@ from monai.networks.nets import UNETR
 from torch import nn
 
 from volseg.errors import BundleError, UsageError, VolsegError
-from volseg.training.preflight import check_roi, preflight
-from volseg.training.trial import try_window
+from volseg.training.checks.preflight import check_roi, preflight
+from volseg.training.window_trial import try_window
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "swinunetr"
 

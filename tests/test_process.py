@@ -9,7 +9,7 @@ import sys
 import pytest
 
 NAMES = ("OMP_WAIT_POLICY", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX")
-SCRIPT = f"import os; from volseg.process import settle; settle(); print(*(os.environ[name] for name in {NAMES!r}))"
+SCRIPT = f"import os; from volseg.cli.process import settle; settle(); print(*(os.environ[name] for name in {NAMES!r}))"
 
 
 @pytest.mark.parametrize(

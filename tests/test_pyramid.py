@@ -12,7 +12,7 @@ from monai.networks.nets import DynUNet
 
 from volseg.bundle import fit_roi
 from volseg.errors import BundleError
-from volseg.networks.pyramid import fit_divisor, fit_pyramid
+from volseg.networks import fit_divisor, fit_pyramid
 
 _PLANE, _ALL = [[1, 3, 3]], [[3, 3, 3]]
 

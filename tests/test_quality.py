@@ -12,13 +12,13 @@ from scipy import stats
 
 import volseg.report
 from volseg.cli import main
-from volseg.cohort import Cohort
+from volseg.cohort import Cohort, write_uncertainty
 from volseg.errors import UsageError
+from volseg.evaluation import rank
 from volseg.labels import LabelTable
-from volseg.metrics.overlap import dice
-from volseg.quality import rank
-from volseg.report.quality import quality_as_csv, quality_as_markdown, write_quality
-from volseg.uncertainty import write_uncertainty
+from volseg.metrics import dice
+from volseg.report import write_quality
+from volseg.report.quality import quality_as_csv, quality_as_markdown
 from volseg.volume import Volume, read_volume, write_volume
 
 LABELS = LabelTable.exclusive(["a", "b"])

@@ -11,9 +11,9 @@ import zipfile
 import pytest
 import torch
 
+from volseg.bundle import Recipe, read_recipe
 from volseg.errors import CheckpointError
 from volseg.labels import LabelTable
-from volseg.recipe import Recipe, read_recipe
 
 TABLE = LabelTable.overlapping(["large_bowel", "small_bowel", "stomach"])
 

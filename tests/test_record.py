@@ -20,10 +20,10 @@ from monai.transforms import Compose
 from torch import nn
 
 import volseg
+from volseg.bundle import Recipe
 from volseg.cohort import Cohort
 from volseg.errors import VolsegError
-from volseg.recipe import Recipe
-from volseg.report.run_summary import run_as_markdown
+from volseg.report import run_as_markdown
 from volseg.training import (
     CachedDataset,
     Checkpoints,
@@ -35,7 +35,7 @@ from volseg.training import (
     VolumetricDice,
     better,
 )
-from volseg.training.provenance import commit
+from volseg.training.handlers.record import commit
 from volseg.training.settings import Settings
 from volseg.transforms import augmentation, preprocessing, region_masks
 

@@ -14,15 +14,14 @@ import pytest
 
 from volseg.cohort import Cohort
 from volseg.errors import RemoteError, UsageError
-from volseg.fleet.audit import remove_unproven
-from volseg.fleet.job import Answer, input_digest, stamp
-from volseg.fleet.journal import Entry, Journal
+from volseg.jobs import Entry, Journal, remove_unproven, stamp
+from volseg.jobs.job import Answer, input_digest
 from volseg.remote import check_apart, identity, is_url, local, mirror, writing
 from volseg.remote.address import Address
 from volseg.remote.download import download
 from volseg.remote.ledger import FILE, Ledger
 from volseg.remote.listing import Item, list_items
-from volseg.remote.trouble import told
+from volseg.remote.messages import told
 
 
 @pytest.fixture(autouse=True)

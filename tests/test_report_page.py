@@ -13,7 +13,7 @@ from test_evaluation import TABLE, make_cohort, write
 
 from volseg.cohort import Cohort
 from volseg.evaluation import Row, evaluate
-from volseg.report.html import write_html
+from volseg.report import write_html
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volseg.errors import RleError, SourceError
-from volseg.rle import decode, encode
+from volseg.formats.rle import decode, encode
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 MASKS = npst.arrays(np.bool_, SHAPES)

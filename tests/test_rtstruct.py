@@ -14,19 +14,14 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from volseg.dicom import Dicom, export_objects, place, read_stack, scan, write_rtstruct
+from volseg.dicom.contours import fill, rasterise, read_contours, read_rois
+from volseg.dicom.file import Quiet
+from volseg.dicom.labels import parse_rules
+from volseg.dicom.outlines import outlines
 from volseg.errors import GeometryError, LabelError, SourceError, UsageError, VolsegError
-from volseg.export.dicom_target import export_objects, place
-from volseg.export.outlines import outlines
-from volseg.export.rtstruct import write_rtstruct
-from volseg.geometry import ras_to_lps
 from volseg.labels import Code, LabelTable, Region
-from volseg.sources.dicom import Dicom
-from volseg.sources.dicom_contours import fill, rasterise, read_contours, read_rois
-from volseg.sources.dicom_file import Quiet
-from volseg.sources.dicom_image import read_stack
-from volseg.sources.dicom_index import scan
-from volseg.sources.dicom_labels import parse_rules
-from volseg.volume import Volume, write_volume
+from volseg.volume import Volume, ras_to_lps, write_volume
 
 TABLE = LabelTable(
     (

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 import volseg
-from volseg.report.run_summary import run_as_markdown
+from volseg.report import run_as_markdown
 
 SCHEMA = json.loads((Path(volseg.__file__).parent / "report" / "run.schema.json").read_text())
 

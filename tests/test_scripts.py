@@ -25,9 +25,9 @@ from typer.main import get_command
 import volseg
 from volseg.cli import app
 from volseg.cli.train import _overrides
+from volseg.datasets.phantom import phantom_keys
 from volseg.errors import VolsegError
-from volseg.sources.phantom import phantom_keys
-from volseg.training.overrides import check_overrides
+from volseg.training.checks.overrides import check_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))

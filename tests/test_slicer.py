@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volseg.errors import LabelError, UsageError
-from volseg.export.slicer import _layers, export_slicer, write_colour_table, write_segmentation
-from volseg.geometry import ras_to_lps
+from volseg.formats import export_slicer, write_segmentation
+from volseg.formats.slicer import _layers, write_colour_table
 from volseg.labels import LabelTable
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.volume import Volume, ras_to_lps, read_volume, write_volume
 
 # ITK's wrapped types carry no __module__; as an error that warning ends the interpreter.
 _itk = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")
@@ -286,6 +286,6 @@ def test_export_of_some_cases(tmp_path: Path) -> None:
 def test_export_without_predictions_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no folder"):
         export_slicer(tmp_path / "absent", tmp_path / "out", BOWELS)
-    with pytest.raises(UsageError, match="holds no label map"):
+    with pytest.raises(UsageError, match="holds no prediction"):
         export_slicer(tmp_path, tmp_path / "out", BOWELS)
     assert not (tmp_path / "out").exists()

@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volseg.case import Case
+from volseg.cohort import Case
 from volseg.errors import LabelError, SourceError, UsageError
-from volseg.export.slices import write_raw, write_scan
-from volseg.geometry import affine_of_axes
+from volseg.formats import UwMadison, write_raw, write_scan
+from volseg.formats.uw_madison import LABELS
 from volseg.labels import LabelTable
-from volseg.sources.uw_madison import LABELS, UwMadison
-from volseg.volume import Volume, read_volume
+from volseg.volume import Volume, affine_of_axes, read_volume
 
 PLAIN = affine_of_axes("LPI", (1.5, 1.5, 3))
 HIPPOCAMPUS = LabelTable.exclusive(["Anterior", "Posterior"])

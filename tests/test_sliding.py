@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
-from volseg.engines import TorchEngine
 from volseg.errors import VolsegError
-from volseg.inference import SlidingWindow, sliding_window
+from volseg.inference import SlidingWindow, TorchEngine, sliding_window
 from volseg.inference.sliding import _affordable, gaussian, positions
 
 ROI = (16, 12, 8)

@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from volseg.errors import GeometryError, LabelError, UsageError
-from volseg.metrics.surface import (
-    READING_NOTES,
-    READINGS,
-    boundary,
-    bounding_box,
-    directed_distances_mm,
-    hausdorff_mm,
-    mean_surface_distance_mm,
-    surface_dice,
-    surface_distances,
-)
+from volseg.metrics import READING_NOTES, READINGS, bounding_box, surface_distances
+from volseg.metrics.surface import boundary, directed_distances_mm, hausdorff_mm, mean_surface_distance_mm, surface_dice
 from volseg.volume import read_volume
 
 SPACINGS = st.tuples(*[st.sampled_from([0.5, 1.0, 1.5, 3, 2])] * 3)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from volseg.metrics.surface import surface_distances
+from volseg.metrics import surface_distances
 from volseg.metrics.surfel import areas_mm2, codes
 from volseg.volume import read_volume
 

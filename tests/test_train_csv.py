@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from volseg.formats.rle import encode
+from volseg.formats.train_csv import Rows, _by_slice, label_map, read_table
 from volseg.labels import LabelTable
-from volseg.rle import encode
-from volseg.sources.train_csv import Rows, _by_slice, label_map, read_table
 
 
 @st.composite

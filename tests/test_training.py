@@ -13,7 +13,7 @@ from ignite.engine import Engine
 from volseg.errors import BundleError
 from volseg.labels import LabelTable
 from volseg.training import Progress, VolumetricDice, better, dice_ce
-from volseg.training.preflight import check_roi
+from volseg.training.checks.preflight import check_roi
 
 EXCLUSIVE = LabelTable.exclusive(["a", "b"])
 OVERLAPPING = LabelTable.overlapping(["a", "b"])
@@ -90,7 +90,7 @@ def test_progress_writes_a_line_where_there_is_no_terminal(caplog: pytest.LogCap
 def test_no_more_than_a_minute_and_an_epoch_pass_without_a_line(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("volseg.training.progress._SILENT_S", 0.0)  # seldom validated, long epochs
+    monkeypatch.setattr("volseg.training.handlers.progress._SILENT_S", 0.0)  # seldom validated, long epochs
     trainer = Engine(lambda *_: [{"loss": torch.tensor(0.5)}])
     Progress(every=1_000_000).attach(trainer)
     with caplog.at_level(logging.INFO, logger="volseg.training"):

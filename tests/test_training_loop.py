@@ -17,7 +17,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
-from volseg.recipe import read_recipe
+from volseg.bundle import read_recipe
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "swinunetr"
 SMALL: dict[str, Any] = {

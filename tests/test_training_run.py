@@ -12,9 +12,10 @@ from test_run_summary import RUN
 
 from volseg.cli import main
 from volseg.errors import UsageError
+from volseg.report import check_alike, is_run, read_run
 from volseg.report.runs import runs_as_json, runs_as_markdown
 from volseg.report.runs_figure import runs_figure
-from volseg.training_run import TrainingRun, check_alike, differing_settings, is_run, read_run
+from volseg.report.training_run import TrainingRun, differing_settings
 
 REGIONS = ["anterior", "posterior"]
 

@@ -12,8 +12,7 @@ from monai.data import CacheDataset
 from monai.transforms import Compose, RandAffined
 from monai.utils import set_determinism
 
-from volseg.errors import LabelError, UsageError, VolumeError
-from volseg.inference import root_error
+from volseg.errors import LabelError, UsageError, VolumeError, root_error
 from volseg.labels import LabelTable
 from volseg.transforms import augmentation, postprocessing, preprocessing, region_masks
 from volseg.volume import Volume, write_volume

@@ -16,14 +16,12 @@ from test_fleet_predict import contents, report
 from tiny_bundle import LABELS, write_bundle, write_checkpoint
 from two_steps import LUNGS, SHAPE, image, lungs, write_lungs
 
-from volseg.crop import grown
+from volseg.bundle import Recipe
+from volseg.cohort import read_uncertainty
 from volseg.errors import CheckpointError, VolsegError
-from volseg.first_step import FirstStep
-from volseg.inference import Predictor, TwoStep, load_predictor
+from volseg.inference import FirstStep, Predictor, TwoStep, load_predictor
 from volseg.inference.two_step import channels_of
-from volseg.recipe import Recipe
-from volseg.uncertainty import read_uncertainty
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.volume import Volume, grown, read_volume, write_volume
 
 AFFINE = np.diag([-2.0, 2.0, 3.0, 1.0])
 SETTINGS = {"precision": "fp32", "save_probabilities": True}

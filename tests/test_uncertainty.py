@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from volseg.cohort import mean_expected_dice, read_uncertainty, write_uncertainty
+from volseg.cohort.uncertainty import FILE
 from volseg.errors import GeometryError, UsageError
-from volseg.metrics.confidence import expected_dice
-from volseg.metrics.overlap import dice
-from volseg.uncertainty import FILE, mean_expected_dice, read_uncertainty, write_uncertainty
+from volseg.metrics import dice, expected_dice
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from volseg.errors import RleError, SourceError, UsageError
+from volseg.formats import UwMadison
+from volseg.formats.rle import encode
+from volseg.formats.uw_madison import LABELS, SUSPECT
 from volseg.labels import LabelTable
-from volseg.rle import encode
-from volseg.sources.uw_madison import LABELS, SUSPECT, UwMadison
 
 ORGANS = ("large_bowel", "small_bowel", "stomach")
 Make = Callable[..., Path]

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from volseg.errors import GeometryError
-from volseg.metrics.overlap import dice
-from volseg.metrics.uw_madison import uw_madison_score
+from volseg.metrics import dice, uw_madison_score
 
 PAIRS = array_shapes(min_dims=3, max_dims=3, max_side=5).flatmap(
     lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))

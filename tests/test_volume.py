@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from volseg.errors import GeometryError, VolumeError
-from volseg.volume import MAX_BYTES, Volume, atomic, read_channels, read_grid, read_volume, write_volume
+from volseg.files import atomic
+from volseg.volume import MAX_BYTES, Volume, read_channels, read_grid, read_volume, write_volume
 
 # Rotated, anisotropic and shifted; float32, as NIfTI-1 stores it.
 AFFINE = np.array([[-1.4, 0.2, 0, 7], [0.2, 1.4, 0, -8], [0, 0, 3, 9], [0, 0, 0, 1]], np.float32).astype(float)

@@ -17,13 +17,13 @@ import pytest
 from dicom_series import image, noise, save, series
 from watch_stub import Clock, segment, watch
 
+from volseg.deploy.watch import Inbox, Ledger, Watcher, check_folders
+from volseg.deploy.watch.inbox import Delivery
+from volseg.deploy.watch.item import Item, items_of
+from volseg.deploy.watch.ledger import DEATHS
 from volseg.errors import UsageError
-from volseg.fleet.job import Facts
+from volseg.jobs import Facts
 from volseg.volume import Volume, write_volume
-from volseg.watch.inbox import Delivery, Inbox
-from volseg.watch.item import Item, items_of
-from volseg.watch.ledger import DEATHS, Ledger
-from volseg.watch.watcher import Watcher, check_folders
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_what_is_no_volume_or_of_another_modality_is_left_aside(
 
 
 def test_the_key_is_that_of_predict_and_the_secret_changes_it(inbox: Path) -> None:
-    from volseg.sources.dicom_list import list_series
+    from volseg.dicom import list_series
 
     save(inbox, series(noise()))
     (delivery,) = Inbox(inbox, settle_s=0).look()
@@ -353,7 +353,7 @@ def test_a_full_disk_stops_and_counts_for_nothing(inbox: Path, out: Path) -> Non
 
 def stages(out: Path, prints: tuple[str, ...], step: str) -> None:
     """Do a series as far as a step, and go away as a killed program does."""
-    from volseg.fleet.job import stamp
+    from volseg.jobs import stamp
 
     ledger = Ledger(out)
     attempt = ledger.next_attempt("a", prints)

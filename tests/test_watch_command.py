@@ -27,9 +27,8 @@ from typer.main import get_command
 
 from volseg.cli import app
 from volseg.cli.network_options import NetworkOptions
-from volseg.sources.dicom_image import read_stack
-from volseg.sources.dicom_index import scan
-from volseg.sources.dicom_segments import read_segments, read_voxels
+from volseg.dicom import read_stack, scan
+from volseg.dicom.segments import read_segments, read_voxels
 from volseg.volume import Volume, read_volume, write_volume
 
 WORDS = ("Lovelace", "MRN-4711", "18151210", "20240103", STUDY, "Kensington")

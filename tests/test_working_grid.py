@@ -8,10 +8,11 @@ import math
 import numpy as np
 import pytest
 
+from volseg.bundle import fit_spacing
+from volseg.bundle.spacing import mean_width_px, narrowest_px
 from volseg.cohort import Cohort
 from volseg.labels import LabelTable
 from volseg.volume import Volume, write_volume
-from volseg.working_grid import fit_spacing, mean_width_px, narrowest_px
 
 SHAPE = (250, 300, 1)
 COLUMN, ROW, _ = np.mgrid[:250, :300, :1]

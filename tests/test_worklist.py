@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monai.data.utils import dense_patch_slices
 from monai.inferers.utils import _get_scan_interval
 
-from volseg.worklist import count_windows
+from volseg.inference import count_windows
 
 sizes = st.tuples(*[st.integers(1, 90)] * 3)
 rois = st.tuples(*[st.sampled_from([8, 16, 32])] * 2, st.sampled_from([1, 16, 32]))

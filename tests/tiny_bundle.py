@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from monai.networks.nets import UNet
 
+from volseg.bundle import Recipe
 from volseg.labels import LabelTable
-from volseg.recipe import Recipe
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "swinunetr"
 LABELS = LabelTable.overlapping(["large_bowel", "small_bowel", "stomach"])

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from tiny_bundle import ROI, write_bundle
 
+from volseg.bundle import Recipe
 from volseg.labels import LabelTable
-from volseg.recipe import Recipe
 
 LUNGS = LabelTable.exclusive(["left", "right"])
 SHAPE = (24, 20, 10)

@@ -8,13 +8,12 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from volseg.deploy.watch import Inbox, Ledger, Watcher
+from volseg.deploy.watch.item import Item
+from volseg.deploy.watch.watcher import Watched
 from volseg.errors import VolsegError
-from volseg.fleet.job import Facts
-from volseg.volume import atomic
-from volseg.watch.inbox import Inbox
-from volseg.watch.item import Item
-from volseg.watch.ledger import Ledger
-from volseg.watch.watcher import Watched, Watcher
+from volseg.files import atomic
+from volseg.jobs import Facts
 
 
 class Clock:

@@ -3,19 +3,273 @@
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
 
 # The rooms, opened at first use: `import volseg` is instant, and a bundle's JSON reaches all of them by one import.
 _ROOMS = frozenset(
-    {"bundle", "case", "cleanup", "cohort", "conversion", "decision", "engines", "errors", "evaluation", "export"}
-    | {"fetch", "fleet", "geometry", "inference", "inspection", "labels", "metrics", "native", "networks", "packing"}
-    | {"recipe", "remote", "report", "rle", "sources", "training", "transforms", "volume", "working_grid"}
+    {"bundle", "cohort", "datasets", "deploy", "dicom", "errors", "evaluation"}
+    | {"files", "formats", "inference", "jobs", "labels", "metrics", "networks"}
+    | {"pictures", "remote", "report", "training", "transforms", "volume"}
 )
+
+# Modules of version 0.1 below `volseg` and where their names are now; for one minor version they can still be imported.
+_MOVED = {
+    "app": "deploy.demo",
+    "app.answer": "deploy.demo.answer",
+    "app.archive": "deploy.demo.archive",
+    "app.image_check": "deploy.demo.image_check",
+    "app.page": "deploy.demo.page",
+    "app.run": "deploy.demo.run",
+    "app.segmentation": "deploy.demo.segmentation",
+    "app.server": "deploy.demo.server",
+    "app.session": "deploy.demo.session",
+    "app.slices": "deploy.demo.slices",
+    "app.space": "deploy.demo.space",
+    "app.upload": "deploy.demo.upload",
+    "app.words": "deploy.demo.page",
+    "bundle": "bundle.folder bundle.window",
+    "case": "cohort.case",
+    "case_table": "cohort.table",
+    "cleanup": "labels.cleanup",
+    "cohort": "cohort.folder cohort.predictions",
+    "comparison": "evaluation.comparison",
+    "conversion": "cohort.conversion datasets.embedded",
+    "crop": "volume.crop",
+    "decision": "transforms.decision",
+    "directions": "cohort.directions bundle.directions",
+    "engines": "inference.engines",
+    "engines.batch_norm": "inference.engines.batch_norm",
+    "engines.choice": "inference.engines.choice",
+    "engines.convolutions": "inference.engines.convolutions",
+    "engines.engine": "inference.engines.engine",
+    "engines.lanes": "inference.engines.parallel_windows",
+    "engines.openvino": "inference.engines.openvino",
+    "engines.precision": "inference.engines.precision",
+    "engines.pytorch": "inference.engines.pytorch",
+    "evaluation": "evaluation.case cohort.predictions cohort.reading",
+    "export": "formats dicom datasets",
+    "export.dicom_seg": "dicom.segmentation",
+    "export.dicom_target": "dicom.target",
+    "export.kaggle": "formats.kaggle",
+    "export.outlines": "dicom.outlines",
+    "export.rtstruct": "dicom.rtstruct",
+    "export.slice_grid": "formats.slice_grid",
+    "export.slicer": "formats.slicer",
+    "export.slices": "formats.uw_madison_writer",
+    "fetch": "datasets",
+    "fetch.archive": "datasets.archive",
+    "fetch.catalogue": "datasets.catalogue",
+    "fetch.fetching": "datasets.fetching",
+    "fetch.kaggle": "datasets.kaggle",
+    "fetch.space": "datasets.space",
+    "fetch.transfer": "datasets.transfer",
+    "first_step": "inference.first_step",
+    "fleet": "jobs",
+    "fleet.audit": "jobs.journal",
+    "fleet.command": "jobs.command",
+    "fleet.converting": "jobs.converting",
+    "fleet.crew": "jobs.workers",
+    "fleet.evaluating": "jobs.evaluating",
+    "fleet.job": "jobs.job",
+    "fleet.journal": "jobs.journal",
+    "fleet.networks": "jobs.networks",
+    "fleet.pipeline": "jobs.pipeline",
+    "fleet.predicting": "jobs.predicting",
+    "fleet.processes": "jobs.processes",
+    "fleet.ray_cluster": "jobs.ray_workers",
+    "fleet.report": "jobs.report",
+    "fleet.run": "jobs.run",
+    "fleet.shard": "jobs.options",
+    "fleet.team": "jobs.options",
+    "folds": "cohort.folds",
+    "geometry": "volume.geometry",
+    "illustration": "pictures.illustration",
+    "inference.device": "inference.engines.hardware",
+    "inference.failure": "errors",
+    "inference.precision": "inference.engines.precision",
+    "inference.prediction": "cohort.predictions",
+    "inspection": "cohort.inspection",
+    "labels": "labels.table labels.terms",
+    "members": "bundle.ensemble_members",
+    "memory": "inference.engines.hardware",
+    "method": "evaluation.scores",
+    "native": "transforms.native_grid",
+    "norms": "evaluation.outliers",
+    "packing": "deploy.pack",
+    "packing.archive": "deploy.pack.archive",
+    "packing.exports": "deploy.pack.exports",
+    "packing.metadata": "deploy.pack.metadata",
+    "packing.package": "deploy.pack.package",
+    "packing.page": "deploy.pack.page",
+    "png": "formats.png",
+    "probabilities": "volume.probabilities",
+    "process": "cli.process",
+    "quality": "evaluation.quality",
+    "raster": "volume.image_slice",
+    "recipe": "bundle.recipe",
+    "region_row": "evaluation.case",
+    "remote.trouble": "remote.messages",
+    "report.animation": "pictures.animation",
+    "report.case_picture": "pictures.case_picture",
+    "report.curve": "pictures.dice_curve",
+    "report.files": "report.cells",
+    "report.picture": "pictures.rendering",
+    "report.screen": "pictures.case_view",
+    "report.sheet": "pictures.layout",
+    "report.snapshot": "pictures.snapshot",
+    "report.view": "pictures.orientation",
+    "report.viewer": "pictures.viewer",
+    "rle": "formats.rle",
+    "row": "evaluation.scores",
+    "scene": "pictures.case cohort.reading",
+    "sources": "formats dicom datasets",
+    "sources.anatomy": "datasets.anatomy",
+    "sources.decathlon": "formats.decathlon",
+    "sources.dicom": "dicom.source",
+    "sources.dicom_contours": "dicom.contours",
+    "sources.dicom_file": "dicom.file",
+    "sources.dicom_identity": "dicom.identity",
+    "sources.dicom_image": "dicom.image",
+    "sources.dicom_index": "dicom.index",
+    "sources.dicom_labels": "dicom.labels",
+    "sources.dicom_list": "dicom.series_list",
+    "sources.dicom_pixels": "dicom.pixels",
+    "sources.dicom_segments": "dicom.segments",
+    "sources.dicom_stack": "dicom.stack",
+    "sources.image_file": "formats.image_file",
+    "sources.image_masks": "formats.image_masks",
+    "sources.image_pairs": "formats.image_pairs",
+    "sources.image_pattern": "formats.image_pattern",
+    "sources.images": "formats.images",
+    "sources.phantom": "datasets.phantom",
+    "sources.train_csv": "formats.train_csv",
+    "sources.tube": "datasets.anatomy",
+    "sources.uw_madison": "formats.uw_madison",
+    "training.average": "training.handlers.optimization",
+    "training.cached_dataset": "training.cache.dataset",
+    "training.capacity": "training.checks.capacity",
+    "training.checkpoints": "training.handlers.checkpoints",
+    "training.deep_supervision": "training.losses",
+    "training.dice": "training.handlers.validation",
+    "training.fingerprint": "training.cache.fingerprint",
+    "training.gradients": "training.handlers.optimization",
+    "training.loss": "training.losses",
+    "training.mapped_case": "training.cache.mapped_case",
+    "training.order": "training.sampling",
+    "training.overrides": "training.checks.overrides",
+    "training.parameter_groups": "training.optimizers",
+    "training.patches": "transforms.pipelines",
+    "training.patience": "training.handlers.stopping",
+    "training.pictures": "training.handlers.pictures",
+    "training.preflight": "training.checks.preflight",
+    "training.progress": "training.handlers.progress",
+    "training.provenance": "training.handlers.record inference.engines.hardware",
+    "training.ranks": "training.process_group",
+    "training.record": "training.handlers.record",
+    "training.resume": "training.handlers.resume",
+    "training.schedule": "training.schedules",
+    "training.seeds": "training.sampling",
+    "training.stopwatch": "training.handlers.progress",
+    "training.time_limit": "training.handlers.stopping",
+    "training.trial": "training.window_trial",
+    "training.validation": "training.handlers.validation",
+    "training_run": "report.training_run",
+    "transforms": "transforms.pipelines transforms.reading transforms.targets",
+    "uncertainty": "cohort.uncertainty",
+    "volume": "volume.nifti volume.volume files dicom",
+    "watch": "deploy.watch",
+    "watch.inbox": "deploy.watch.inbox",
+    "watch.item": "deploy.watch.item",
+    "watch.ledger": "deploy.watch.ledger",
+    "watch.segmenting": "deploy.watch.segmenting",
+    "watch.watcher": "deploy.watch.watcher",
+    "working_grid": "bundle.spacing",
+    "worklist": "inference.inputs",
+}
 
 
 def __getattr__(name: str) -> ModuleType:
     if name in _ROOMS:
         return importlib.import_module(f"volseg.{name}")
+    if name in _MOVED:  # without a warning: bundles of before say `$volseg.recipe...`
+        return _EarlierModule(f"volseg.{name}")
     raise AttributeError(f"module 'volseg' has no attribute {name!r}")
+
+
+def opened_at_first_use(names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """The `__getattr__` of a room whose modules load torch and MONAI: each is imported when one of its names is used.
+
+    Args:
+        names: Public names by the module that defines them.
+    """
+    module_of = {name: module for module, exported in names.items() for name in exported}
+
+    def open_name(name: str) -> object:
+        if name in module_of:
+            return getattr(importlib.import_module(module_of[name]), name)
+        raise AttributeError(f"{name} is no public name of this room")
+
+    return open_name
+
+
+def names_of_before(module: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a room that has the name of an earlier module: what that one held is found where it is now.
+
+    Args:
+        module: Its full name, such as `volseg.volume`.
+    """
+    earlier = _EarlierModule(module)
+    return earlier.__getattr__
+
+
+class _EarlierModule(ModuleType):
+    """A module of before: each of its names is looked up where it is now."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+        if not name.startswith("__"):
+            for target in _MOVED[self.__name__.removeprefix("volseg.")].split():
+                if f"volseg.{target}" != self.__name__:
+                    module = importlib.import_module(f"volseg.{target}")
+                    if hasattr(module, name):
+                        return getattr(module, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+class _EarlierModules(MetaPathFinder, Loader):
+    """Lets `import volseg.OLD` and `from volseg.OLD import name` work for the modules of before."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: object = None,  # noqa: ARG002 - the signature of a finder
+        target: object = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        """The spec of a module of before; None of any other."""
+        room, _, name = fullname.partition(".")
+        if room != "volseg" or name not in _MOVED:
+            return None
+        now = " or ".join(f"volseg.{target}" for target in _MOVED[name].split())
+        warnings.warn(f"{fullname} is now {now}; import from there", DeprecationWarning, stacklevel=2)
+        return ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Stands for the module until its names are looked up."""
+        return _EarlierModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing to run."""
+
+
+sys.meta_path.append(_EarlierModules())

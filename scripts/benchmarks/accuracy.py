@@ -43,8 +43,7 @@ from measurement import Measure, tell
 from nnunet import NnUNet, schedule
 
 from volseg.cohort import Cohort
-from volseg.comparison import compare
-from volseg.row import Row
+from volseg.evaluation import Row, compare
 
 # The bundles with the recipe of networks.py, and one with the batch that the sensitivity of five minutes had ahead.
 BUNDLES = {**networks.NETWORKS, "unet batch 2": ("unet", {"batch_size": 2})}

@@ -1,4 +1,4 @@
-"""A training step of a network on one core, with torch's own 3D convolutions and in `volseg.engines.convolutions`.
+"""A training step of a network on one core, with torch's own 3D convolutions and with volseg's.
 
     sh scripts/benchmarks/run.sh convolutions
 
@@ -19,7 +19,7 @@ from measurement import Measure, Values
 from monai.networks.nets import UNETR, DynUNet, SwinUNETR, UNet
 from torch import nn
 
-from volseg.engines.convolutions import Convolutions
+from volseg.inference import Convolutions
 from volseg.networks import DenseUNet
 
 STEP = Measure("step_ms", "A step, a window", "ms", 0)

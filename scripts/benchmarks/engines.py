@@ -25,7 +25,7 @@ from volseg.cohort import Cohort
 from volseg.errors import VolsegError
 from volseg.inference import Predictor
 from volseg.labels import LabelMap
-from volseg.metrics.overlap import dice
+from volseg.metrics import dice
 from volseg.volume import read_volume
 
 WAYS = ("torch fp32", "torch bf16", "compiled fp32", "compiled bf16", "openvino fp32", "openvino bf16")

@@ -16,11 +16,7 @@ from pathlib import Path
 import measurement
 from measurement import Measure
 
-from volseg.fleet.crew import Crew, Serial
-from volseg.fleet.job import Do, Facts, Job, Place
-from volseg.fleet.journal import History, Journal
-from volseg.fleet.processes import Processes
-from volseg.fleet.run import run_jobs
+from volseg.jobs import Crew, Do, Facts, History, Job, Journal, Place, Processes, Serial, run_jobs
 
 MEASURES = [
     Measure("case_ms", "A case", "ms", 3),

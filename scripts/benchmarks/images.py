@@ -19,7 +19,7 @@ from typing import Any
 from networks import ROOT, Job, read, run, tell
 
 from volseg.cohort import Cohort
-from volseg.illustration import illustrate, read_screen
+from volseg.pictures import illustrate, read_screen
 
 NETWORKS = ("unet", "segformer")
 ONCE = {"val_interval": 1_000_000}  # and after the last epoch

@@ -95,15 +95,15 @@ def build(settings: dict[str, Any]) -> Any:  # noqa: ANN401 - torch.nn.Module
 
 def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]:
     """As `volseg predict` does it."""
-    from volseg.process import settle
+    from volseg.cli.process import settle
 
     settle()  # as the command does, before PyTorch is loaded
     import torch
 
-    from volseg.engines import CompiledEngine, OpenVinoEngine, TorchEngine
-    from volseg.inference import Predictor, sliding_window, write_prediction
+    from volseg.bundle import Recipe
+    from volseg.cohort import write_prediction
+    from volseg.inference import CompiledEngine, OpenVinoEngine, Predictor, TorchEngine, sliding_window
     from volseg.labels import LabelTable
-    from volseg.recipe import Recipe
     from volseg.transforms import postprocessing, preprocessing
 
     labels = LabelTable.overlapping([f"region{number}" for number in range(settings["channels"])])
@@ -241,10 +241,9 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from scipy.ndimage import zoom
 
-    from volseg.engines import OpenVinoEngine, installed
-    from volseg.geometry import spacing_mm
-    from volseg.sources.phantom import phantom_case
-    from volseg.volume import Volume, read_grid, write_volume
+    from volseg.datasets import phantom_case
+    from volseg.inference import OpenVinoEngine, installed
+    from volseg.volume import Volume, read_grid, spacing_mm, write_volume
 
     folder: Path = options.output
     folder.mkdir(parents=True, exist_ok=True)
@@ -346,7 +345,7 @@ def compared(options: argparse.Namespace) -> Any:  # noqa: ANN401 - JSON
 
 def jobs(given: argparse.Namespace) -> list[argparse.Namespace]:
     """The options of each network: those of random weights, then that of a training, on a volume of its own."""
-    from volseg.recipe import read_recipe
+    from volseg.bundle import read_recipe
 
     found = []
     for network in given.networks:

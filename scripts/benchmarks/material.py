@@ -14,11 +14,10 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from volseg.case import Case
-from volseg.export.slices import Row, write_scan
-from volseg.geometry import affine_of_axes
-from volseg.sources.phantom import LABELS, phantom_case
-from volseg.volume import Volume
+from volseg.cohort import Case
+from volseg.datasets import LABELS, phantom_case
+from volseg.formats import Row, write_scan
+from volseg.volume import Volume, affine_of_axes
 
 # Columns, rows, slices and millimetres of the two commonest kinds of scan in the UW-Madison data.
 REAL_SIZES = (((266, 266, 144), (1.5, 1.5, 3.0)), ((360, 310, 144), (1.5, 1.5, 3.0)))
@@ -111,7 +110,7 @@ def write_tiny_bundle(folder: Path, *, side: int) -> Path:
     import torch
     from monai.networks.nets import UNet
 
-    from volseg.recipe import Recipe
+    from volseg.bundle import Recipe
 
     folder.mkdir(parents=True)
     source = measurement.ROOT / "bundles" / "swinunetr"

@@ -20,8 +20,7 @@ import measurement
 import numpy as np
 from measurement import Measure
 
-from volseg.metrics.overlap import dice
-from volseg.metrics.surface import bounding_box, surface_distances
+from volseg.metrics import bounding_box, dice, surface_distances
 
 SHAPE = (266, 266, 144)
 SPACING_MM = (1.5, 1.5, 3.0)

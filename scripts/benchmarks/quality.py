@@ -27,12 +27,10 @@ from numpy.typing import NDArray
 from scipy import ndimage, special, stats
 
 from volseg.cohort import FILE_ENDING, Cohort
-from volseg.evaluation import evaluate
+from volseg.evaluation import evaluate, rank
 from volseg.inference import Predictor
 from volseg.labels import LabelTable
-from volseg.metrics.confidence import expected_dice
-from volseg.metrics.overlap import dice
-from volseg.quality import rank
+from volseg.metrics import dice, expected_dice
 from volseg.volume import Volume, read_volume, write_volume
 
 DAMAGES = ("none", "noise", "blur", "bias field", "rotation", "empty slab")

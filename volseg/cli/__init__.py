@@ -28,8 +28,8 @@ from volseg.cli import (
     train,
     watch,
 )
+from volseg.cli.process import settle
 from volseg.errors import UsageError, VolsegError
-from volseg.process import settle
 
 app = typer.Typer(
     name="volseg",

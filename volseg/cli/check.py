@@ -17,8 +17,7 @@ def check(
     """Read every file of a cohort: grids, orientations, NaN, label values, folds."""
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
-    from volseg.cohort import Cohort
-    from volseg.inspection import inspect_cohort
+    from volseg.cohort import Cohort, inspect_cohort
 
     opened = Cohort.open(fetched(cohort))
     with bar("check") as progress:

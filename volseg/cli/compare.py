@@ -32,7 +32,7 @@ def compare(
     Paired differences, intervals by patient, Wilcoxon with Holm. Of training runs the Dice of the best validation is
     compared, and their size, speed and memory go into runs.md.
     """
-    from volseg.training_run import is_run
+    from volseg.report import is_run
 
     if any(map(is_run, paths)):
         _compare_runs(paths, output, metric=metric, tolerance=tolerance, title=title or "Comparison of training runs")
@@ -45,12 +45,10 @@ def compare(
 
 
 def _compare_runs(paths: list[Path], output: Path, *, metric: str, tolerance: float | None, title: str) -> None:
-    from volseg.comparison import compare as contrast
-    from volseg.comparison import set_names
     from volseg.errors import UsageError
-    from volseg.report.comparison import short_comparison
-    from volseg.report.runs import accuracy_table, write_runs
-    from volseg.training_run import check_alike, read_run
+    from volseg.evaluation import compare as contrast
+    from volseg.evaluation import set_names
+    from volseg.report import accuracy_table, check_alike, read_run, short_comparison, write_runs
 
     if metric != "dice":
         raise UsageError(f"--metric {metric}: a training run knows Dice alone; predict with both and compare those")
@@ -77,11 +75,10 @@ def _compare_predictions(
     workers: int,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cohort import Cohort
-    from volseg.comparison import compare as contrast
-    from volseg.comparison import set_names
-    from volseg.evaluation import check_labels, evaluate
-    from volseg.report.comparison import short_comparison, write_comparison
+    from volseg.cohort import Cohort, check_labels
+    from volseg.evaluation import compare as contrast
+    from volseg.evaluation import evaluate, set_names
+    from volseg.report import short_comparison, write_comparison
 
     opened = Cohort.open(cohort)
     names = set_names(predictions)

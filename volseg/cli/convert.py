@@ -85,15 +85,12 @@ def convert(
     ),
 ) -> None:
     """Turn raw slices, volumes or images into a cohort folder of NIfTI volumes. Run again to go on after a stop."""
-    from volseg.case import Source
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
-    from volseg.conversion import write_cohort
-    from volseg.fleet.converting import convert_cases
-    from volseg.fleet.team import Team
+    from volseg.cohort import Source, write_cohort
+    from volseg.formats import Decathlon, UwMadison
+    from volseg.jobs import Team, convert_cases
     from volseg.remote import check_apart, writing
-    from volseg.sources.decathlon import Decathlon
-    from volseg.sources.uw_madison import UwMadison
 
     source: Source
     held_out: frozenset[str] = frozenset()
@@ -112,14 +109,12 @@ def convert(
     elif case:
         raise UsageError(f"--case selects from uw_madison folders; a {kind.value} folder is converted whole")
     elif kind is Kind.dicom:
-        from volseg.sources.dicom import Dicom
-        from volseg.sources.dicom_identity import read_secret
+        from volseg.dicom import Dicom, read_secret
 
         secret = read_secret(secret_file)
         source = Dicom(raw, modality=modality, series=series, labels=labels, key=key, keep_ids=keep_ids, secret=secret)
     elif kind is Kind.images:
-        from volseg.sources.image_file import MAX_PIXELS
-        from volseg.sources.images import Images, parse_spacing
+        from volseg.formats import MAX_PIXELS, Images, parse_spacing
 
         source = Images(
             raw,

@@ -44,14 +44,14 @@ def demo(
     from volseg.errors import UsageError
 
     if write_space is not None:
-        from volseg.app.space import write_space as write
+        from volseg.deploy.demo.space import write_space as write
 
         write(write_space, bundle, checkpoint=checkpoint, max_mb=max_mb)
         typer.echo(f"wrote {write_space}: what to do with it stands in docs/DEMO.md")
         return
     if find_spec("gradio") is None:
         raise UsageError('the demo needs Gradio, which is not installed: pip install "volseg[demo]"')
-    from volseg.app.run import run
+    from volseg.deploy.demo.run import run
 
     def ready(url: str, *, local: bool) -> None:
         seen = "" if local else "; whoever reaches this address can use it"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 if TYPE_CHECKING:
-    from volseg.metrics.surface import Reading
+    from volseg.metrics import Reading
 
 
 def register(app: typer.Typer) -> None:
@@ -48,11 +48,10 @@ def evaluate(
     """Score predictions against references: overlap, surface distances, volumes, effort; intervals by patient."""
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
-    from volseg.cohort import Cohort
-    from volseg.evaluation import Method, check_labels
+    from volseg.cohort import Cohort, check_labels
+    from volseg.evaluation import Method
     from volseg.evaluation import evaluate as score
-    from volseg.fleet.evaluating import evaluate_cases
-    from volseg.fleet.team import Team
+    from volseg.jobs import Team, evaluate_cases
     from volseg.remote import check_apart, writing
     from volseg.report import short_table, summarise, write_report
 
@@ -85,7 +84,7 @@ def evaluate(
                 rows = score(predicted, opened, keys=keys, workers=workers, progress=progress, method=method)
         files = write_report(rows, place.folder, title=title, details=details, method=method)
         if html:
-            from volseg.report.html import write_html
+            from volseg.report import write_html
 
             with bar("draw") as progress:
                 files.append(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from volseg.export.dicom_target import Target
+    from volseg.dicom import Target
     from volseg.labels import LabelTable
 
 app = typer.Typer(no_args_is_help=True, help="Write predictions or a cohort in the format of another program.")
@@ -26,7 +26,7 @@ def slicer(
     """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table."""
     from volseg.cli.bar import bar, tell_failures
     from volseg.cohort import read_dataset_json, read_labels
-    from volseg.export.slicer import export_slicer
+    from volseg.formats import export_slicer
     from volseg.labels import LabelTable
 
     if labels is None:
@@ -46,8 +46,8 @@ def slices(
     raw: Path = typer.Argument(help="New folder for slices and train.csv."),
 ) -> None:
     """Write a cohort back as 16-bit PNG slices with run-length masks, the layout of UW-Madison."""
-    from volseg.conversion import open_cohort
-    from volseg.export.slices import write_raw
+    from volseg.datasets import open_cohort
+    from volseg.formats import write_raw
 
     opened = open_cohort(cohort)
     write_raw(raw, opened.cases(), opened.labels)
@@ -73,7 +73,7 @@ def kaggle(
     """
     from volseg.cli.bar import bar
     from volseg.cohort import Cohort, read_labels
-    from volseg.export.kaggle import check_submission, write_submission
+    from volseg.formats import check_submission, write_submission
 
     opened = Cohort.open(cohort)
     own = (predictions / "dataset.json").is_file() or not predictions.is_dir()
@@ -107,7 +107,7 @@ def dicom_seg(
     secret_file: Path | None = _SECRET,
 ) -> None:
     """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series."""
-    from volseg.export.dicom_seg import write_dicom_seg
+    from volseg.dicom import write_dicom_seg
 
     _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file)
 
@@ -122,7 +122,7 @@ def rtstruct(
     secret_file: Path | None = _SECRET,
 ) -> None:
     """Write RT Structure Sets for planning systems; they carry the patient and study of their series."""
-    from volseg.export.rtstruct import write_rtstruct
+    from volseg.dicom import write_rtstruct
 
     _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file)
 
@@ -139,9 +139,8 @@ def _objects(
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
     from volseg.cohort import read_dataset_json
-    from volseg.export.dicom_target import export_objects
+    from volseg.dicom import export_objects, read_secret
     from volseg.labels import LabelTable
-    from volseg.sources.dicom_identity import read_secret
 
     beside = predictions.parent if predictions.is_file() else predictions
     table = LabelTable.from_dataset_json(read_dataset_json(labels or beside))

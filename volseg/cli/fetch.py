@@ -27,8 +27,8 @@ def fetch(
     and rules that you accept yourself.
     """
     from volseg.cli.bar import bar
-    from volseg.fetch import PUBLISHED, find
-    from volseg.fetch import fetch as get
+    from volseg.datasets import PUBLISHED, find
+    from volseg.datasets import fetch as get
 
     if show:
         for one in PUBLISHED.values():

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from volseg.cleanup import Cleanup
-    from volseg.fleet.networks import Predicting
+    from volseg.jobs import Predicting
+    from volseg.labels import Cleanup
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class NetworkOptions:
     @property
     def cleanup(self) -> Cleanup:
         """What is done to a label map."""
-        from volseg.cleanup import Cleanup
+        from volseg.labels import Cleanup
 
         return Cleanup.parse(fill_holes=self.fill_holes, min_ml=self.min_ml, keep_largest=self.keep_largest)
 
@@ -75,10 +75,10 @@ class NetworkOptions:
             CheckpointError: no such checkpoint.
         """
         from volseg import bundle as bundles
+        from volseg.bundle import members_of
         from volseg.errors import UsageError
-        from volseg.first_step import FirstStep
-        from volseg.fleet.networks import Predicting
-        from volseg.members import members_of
+        from volseg.inference import FirstStep
+        from volseg.jobs import Predicting
 
         members = members_of(bundle, self.checkpoint, self.also)
         for name, _ in members:

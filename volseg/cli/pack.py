@@ -24,8 +24,8 @@ def pack(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier package."),
 ) -> None:
     """Put a bundle and its trained network into one package: MONAI's model-zoo layout, as a zip or a folder."""
-    from volseg.packing import FORMATS
-    from volseg.packing import pack as run
+    from volseg.deploy.pack import FORMATS
+    from volseg.deploy.pack import pack as run
 
     asked = {"torchscript": torchscript, "onnx": onnx, "openvino": openvino}
     written = run(

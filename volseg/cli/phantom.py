@@ -21,7 +21,7 @@ def phantom(
 ) -> None:
     """Write a synthetic abdominal MR cohort in the UW-Madison layout."""
     from volseg.cli.bar import bar
-    from volseg.sources.phantom import write_phantom
+    from volseg.datasets import write_phantom
 
     with bar("phantom") as progress:
         write_phantom(raw, patients=patients, days=days, seed=seed, workers=workers, progress=progress)

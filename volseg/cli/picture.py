@@ -52,7 +52,7 @@ def picture(
 ) -> None:
     """Draw a case as a radiologist sees it: image, reference, prediction, contours, differences."""
     from volseg.cohort import Cohort
-    from volseg.illustration import illustrate, read_screen
+    from volseg.pictures import illustrate, read_screen
 
     screen = read_screen(Cohort.open(cohort), case, predictions=predictions, plane=plane.value, channel=channel)
     illustrate(screen, output, style=style.value, number=slice_number, scale=scale)
@@ -64,7 +64,7 @@ def animate(
     output: Path = typer.Option(..., "-o", "--output", help="OUT.webp or OUT.gif."),
 ) -> None:
     """Join the pictures of one case through training, with its Dice curve, to an animation."""
-    from volseg.illustration import animate_training
+    from volseg.pictures import animate_training
 
     count = animate_training(run, output)
     typer.echo(f"wrote {output}: {count} pictures")

@@ -40,15 +40,13 @@ def predict(
     region by region, and is recorded in dataset.json and run_report.json. With --within a first network, or label maps
     made before, say where to look: what lies outside that region is background.
     """
+    from volseg.bundle import tell_networks
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
-    from volseg.directions import tell_networks
-    from volseg.fleet.audit import remove_unproven
-    from volseg.fleet.predicting import predict_cases
-    from volseg.fleet.team import Team
-    from volseg.inference import check_output, count_windows, find_inputs, worker_device, write_labels
+    from volseg.cohort import write_labels
+    from volseg.inference import check_output, count_windows, find_inputs, input_cohort, worker_device
+    from volseg.jobs import Team, predict_cases, remove_unproven
     from volseg.remote import check_apart, writing
-    from volseg.worklist import input_cohort
 
     team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(images, output)
@@ -71,7 +69,8 @@ def predict(
         if asked.step is not None:
             asked.step.check_output(place.folder)
         remove_unproven(place.folder, place.fetched, keys={key for key, _ in cases})
-        write_labels(place.folder, recipe, made_with=work.made_with(recipe.labels))
+        made_with = work.made_with(recipe.labels)
+        write_labels(place.folder, recipe.labels, channel_names=recipe.channel_names, made_with=made_with)
         tally = predict_cases(
             work,
             cases,

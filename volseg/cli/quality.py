@@ -27,10 +27,9 @@ def quality(
 ) -> None:
     """Rank predictions without a reference: alarms first, then by the Dice that the network expects of itself."""
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cohort import Cohort, read_labels
-    from volseg.evaluation import check_labels
-    from volseg.quality import rank
-    from volseg.report.quality import short_list, write_quality
+    from volseg.cohort import Cohort, check_labels, read_labels
+    from volseg.evaluation import rank
+    from volseg.report import short_list, write_quality
 
     learnt = None if cohort is None else Cohort.open(cohort)
     if learnt is not None:

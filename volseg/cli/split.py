@@ -19,8 +19,7 @@ def split(
     suspects: bool = typer.Option(False, help="Keep the cases marked as suspect in the folds."),
 ) -> None:
     """Write splits.json: each case is validated once, and no patient stands on both sides."""
-    from volseg.cohort import Cohort
-    from volseg.folds import split_by_patient, write_splits
+    from volseg.cohort import Cohort, split_by_patient, write_splits
 
     opened = Cohort.open(cohort)
     rows = [row for row in opened.rows.values() if row.key in opened.labelled]

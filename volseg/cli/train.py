@@ -40,7 +40,7 @@ def train(
         # Notices of third parties about their own future; `python -m monai.bundle run` shows them.
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        from volseg.training.run import train as run
+        from volseg.training import train as run
 
         checkpoint = run(bundle, overrides=overrides, more=config_file, dry=dry)
     typer.echo("the checks passed" if dry else f"the best network is {checkpoint}")

@@ -10,7 +10,7 @@ import typer
 from volseg.cli.network_options import NetworkOptions, with_network_options
 
 if TYPE_CHECKING:
-    from volseg.watch.segmenting import Segmenting
+    from volseg.deploy.watch import Segmenting
 
 
 def register(app: typer.Typer) -> None:
@@ -49,13 +49,10 @@ def watch(
     import threading
 
     from volseg.cli.bar import tell_failures
+    from volseg.deploy.watch import Inbox, Ledger, Watcher, check_folders, load_segmenting
+    from volseg.dicom import read_secret
     from volseg.errors import UsageError
-    from volseg.sources.dicom_identity import read_secret
-    from volseg.watch.inbox import Inbox
-    from volseg.watch.ledger import Ledger
-    from volseg.watch.segmenting import load_segmenting
-    from volseg.watch.watcher import Watcher, check_folders
-    from volseg.worklist import check_output
+    from volseg.inference import check_output
 
     asked = options.asked(bundle)
     if asked.step is not None and asked.step.folder is not None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from volseg.bundle import Recipe
 from volseg.errors import CheckpointError, UsageError
 from volseg.labels import LabelTable
-from volseg.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

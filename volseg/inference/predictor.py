@@ -15,15 +15,14 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from volseg import bundle as bundles
-from volseg.engines import EXPORTED, Engine, TorchEngine, choose
-from volseg.errors import BundleError, CheckpointError, VolsegError
-from volseg.inference.device import check_device
+from volseg.bundle import Recipe, read_recipe
+from volseg.cohort import Prediction, Uncertainty, write_prediction, write_uncertainty
+from volseg.dicom import SERIES
+from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
+from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
 from volseg.inference.ensemble import check_members, mean_logits
-from volseg.inference.failure import naming, root_error
-from volseg.inference.prediction import Prediction, write_prediction
-from volseg.native import NativeProbabilitiesd
-from volseg.recipe import Recipe, read_recipe
-from volseg.uncertainty import Uncertainty, write_uncertainty
+from volseg.inference.inputs import read_image
+from volseg.transforms import NativeProbabilitiesd
 from volseg.volume import Volume, read_aligned
 
 logger = logging.getLogger(__name__)
@@ -89,7 +88,7 @@ class Predictor:
             raise BundleError(f"the bundle {folder.name} has no setting {', '.join(unknown)}; pack it with this volseg")
         parser.update({"bundle_root": str(folder), "output_dir": None, **dict(overrides or {})})
         if checkpoint is not None:  # a packed bundle states the recipe of its own one in words
-            parser.update({"checkpoint": str(checkpoint), "recipe": "$volseg.recipe.read_recipe(@checkpoint)"})
+            parser.update({"checkpoint": str(checkpoint), "recipe": "$volseg.bundle.read_recipe(@checkpoint)"})
         if device is not None:
             parser.update({"device": str(check_device(device))})
         path = Path(parser.get_parsed_content("checkpoint"))
@@ -140,7 +139,7 @@ class Predictor:
         """The same predictor with another engine, in the precision of its inferer; says in the log which one it is.
 
         Args:
-            name: auto, torch or openvino, as in `volseg.engines.choose`.
+            name: auto, torch or openvino, as in `volseg.inference.choose`.
             windows: how many are to come, if known: with few of them `auto` makes no trial.
         """
         engine = choose(
@@ -171,7 +170,11 @@ class Predictor:
         """The first third of `predict`, on the CPU: files to what the network takes."""
         with naming(key):
             grids = self.grids
-            given: list[Any] = [image if isinstance(image, Volume) else str(image) for image in images]
+            given: list[Any] = [
+                read_image(image) if not isinstance(image, Volume) and Path(image).suffix == SERIES else image
+                for image in images
+            ]
+            given = [image if isinstance(image, Volume) else str(image) for image in given]
             given = read_aligned(given) if len(grids) > 1 else given
             item, *others = [members[0].preprocessing({"key": key, "image": given}) for members in grids]
             return {**item, **({"others": others} if others else {})}

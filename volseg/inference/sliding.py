@@ -14,10 +14,8 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from volseg.engines import Lanes
 from volseg.errors import VolsegError
-from volseg.inference.precision import MixedPrecision
-from volseg.memory import available_bytes, peak_resident_bytes, resident_bytes
+from volseg.inference.engines import Lanes, MixedPrecision, available_bytes, peak_resident_bytes, resident_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +60,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
     first pass, else on the CPU. If a GPU's memory runs out all the same, the volume is begun once more with the sum on
     the CPU and one window at a time, and the log says so. No gradients.
 
-    On a CPU of several cores up to four windows are computed side by side, see `volseg.engines.Lanes`: as many as fit
+    On a CPU of several cores up to four windows are computed side by side, see `volseg.inference.Lanes`: as many as fit
     into half of the free memory, by what the first one took.
 
     With `background`, empty windows are not shown to the network. A window is empty where no channel rises above the

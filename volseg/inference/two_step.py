@@ -11,18 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from volseg.crop import Crop
-from volseg.engines import Engine
-from volseg.errors import CheckpointError, UsageError, VolumeError
-from volseg.first_step import FirstStep
-from volseg.geometry import Affine, space_difference
-from volseg.inference.failure import naming
-from volseg.inference.prediction import Prediction
+from volseg.bundle import Member, Recipe
+from volseg.cohort import Prediction
+from volseg.errors import CheckpointError, UsageError, VolumeError, naming
+from volseg.inference.engines import Engine
+from volseg.inference.first_step import FirstStep
+from volseg.inference.inputs import read_images
 from volseg.inference.predictor import Predictor
 from volseg.labels import LabelTable
-from volseg.members import Member
-from volseg.recipe import Recipe
-from volseg.volume import Volume, read_aligned, read_volume
+from volseg.volume import Affine, Crop, Volume, read_volume
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +111,8 @@ class TwoStep:
         """
         with naming(key):
             if self.first is None:
-                return self._within(read_aligned(images[:-1]), self._read_region(images), key)
-            volumes = read_aligned(images)
+                return self._within(read_images(images[:-1]), self._read_region(images), key)
+            volumes = read_images(images)
             wanted = channels_of(self.first.recipe, among=self.second.recipe)
             if len(volumes) <= max(wanted):
                 raise VolumeError(f"{len(volumes)} image files were given, the first step takes {wanted[-1] + 1}")
@@ -152,7 +149,7 @@ class TwoStep:
     def _within(self, volumes: Sequence[Volume], region: Volume, key: str) -> dict[str, Any]:
         """What the second network takes, and what is needed to put its answer back; `crop` is None without region."""
         image = volumes[0]
-        difference = space_difference(image.shape, image.affine_ras, region.shape, region.affine_ras)
+        difference = image.grid.difference(region.grid)
         if difference:
             raise VolumeError(f"the label map of the region is not on the grid of the image: {difference}")
         found = self.step.crop(region, self.region_labels)

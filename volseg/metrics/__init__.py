@@ -1,4 +1,118 @@
 """Metrics of one case and intervals over many: arrays in, numbers out; no files.
 
-An undefined metric is NaN, never a number that looks like a result: `overlap.outcome` says why.
+An undefined metric is NaN, never a number that looks like a result: `outcome` says why.
 """
+
+from __future__ import annotations
+
+from volseg.metrics.confidence import EXPECTED_DICE_DEFINITION, expected_dice
+from volseg.metrics.effort import (
+    ADDED_PATH_LENGTH_DEFINITION,
+    CORRECTION_DEFINITION,
+    MINUTES_PER_METRE,
+    POINT_RULES,
+    SLICES_TO_CORRECT_DEFINITION,
+    TIME_SAVED_DEFINITION,
+    added_path_length_mm,
+    slices_to_correct,
+    time_saved,
+)
+from volseg.metrics.interval import DRAWS, LEVEL, SEED, Interval, mean_interval
+from volseg.metrics.objects import (
+    CONTOURS_DEFINITION,
+    HOLES_DEFINITION,
+    MATCHED_DEFINITION,
+    OBJECT_F1_DEFINITION,
+    OBJECTS_DEFINITION,
+    count_contours,
+    count_holes,
+    count_objects,
+    match_objects,
+)
+from volseg.metrics.overlap import (
+    DICE_DEFINITION,
+    JACCARD_DEFINITION,
+    OUTCOMES,
+    PRECISION_DEFINITION,
+    RECALL_DEFINITION,
+    Mask,
+    Outcome,
+    dice,
+    jaccard,
+    outcome,
+    precision,
+    recall,
+    volume_ml,
+)
+from volseg.metrics.paired import FEWEST, HOLM_DEFINITION, SIGNED_RANK_DEFINITION, holm, signed_rank_p
+from volseg.metrics.surface import (
+    HAUSDORFF_DEFINITION,
+    HD95_DEFINITION,
+    MEAN_SURFACE_DISTANCE_DEFINITION,
+    READING_NOTES,
+    READINGS,
+    SURFACE_DICE_DEFINITION,
+    TOLERANCE_MM,
+    Reading,
+    bounding_box,
+    surface_distances,
+)
+from volseg.metrics.uw_madison import UW_MADISON_DEFINITION, uw_madison_score
+
+__all__ = [
+    "ADDED_PATH_LENGTH_DEFINITION",
+    "CONTOURS_DEFINITION",
+    "CORRECTION_DEFINITION",
+    "DICE_DEFINITION",
+    "DRAWS",
+    "EXPECTED_DICE_DEFINITION",
+    "FEWEST",
+    "HAUSDORFF_DEFINITION",
+    "HD95_DEFINITION",
+    "HOLES_DEFINITION",
+    "HOLM_DEFINITION",
+    "JACCARD_DEFINITION",
+    "LEVEL",
+    "MATCHED_DEFINITION",
+    "MEAN_SURFACE_DISTANCE_DEFINITION",
+    "MINUTES_PER_METRE",
+    "OBJECTS_DEFINITION",
+    "OBJECT_F1_DEFINITION",
+    "OUTCOMES",
+    "POINT_RULES",
+    "PRECISION_DEFINITION",
+    "READINGS",
+    "READING_NOTES",
+    "RECALL_DEFINITION",
+    "SEED",
+    "SIGNED_RANK_DEFINITION",
+    "SLICES_TO_CORRECT_DEFINITION",
+    "SURFACE_DICE_DEFINITION",
+    "TIME_SAVED_DEFINITION",
+    "TOLERANCE_MM",
+    "UW_MADISON_DEFINITION",
+    "Interval",
+    "Mask",
+    "Outcome",
+    "Reading",
+    "added_path_length_mm",
+    "bounding_box",
+    "count_contours",
+    "count_holes",
+    "count_objects",
+    "dice",
+    "expected_dice",
+    "holm",
+    "jaccard",
+    "match_objects",
+    "mean_interval",
+    "outcome",
+    "precision",
+    "recall",
+    "signed_rank_p",
+    "slices_to_correct",
+    "surface_distances",
+    "time_saved",
+    "uw_madison_score",
+    "volume_ml",
+]

@@ -29,7 +29,7 @@ class Weights:
 
     Attributes:
         name: of the folder, or on the hub.
-        settings: of its config, see `volseg.networks.architecture.settings_of`.
+        settings: of its config, see `volseg.networks.settings_of`.
         tensors: by the names of its parameters and buffers.
     """
 

@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from volseg.remote.address import check_apart, is_url
 from volseg.remote.ledger import identity
+from volseg.remote.lock import locked
+from volseg.remote.messages import without_secrets
 from volseg.remote.mirror import local, mirror
 from volseg.remote.staging import Staging, writing
 
-__all__ = ["Staging", "check_apart", "identity", "is_url", "local", "mirror", "writing"]
+__all__ = [
+    "Staging",
+    "check_apart",
+    "identity",
+    "is_url",
+    "local",
+    "locked",
+    "mirror",
+    "without_secrets",
+    "writing",
+]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import UsageError
-from volseg.remote.trouble import told
+from volseg.remote.messages import told
 
 # `name::` begins a chain of fsspec's file systems.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::)")

@@ -11,7 +11,7 @@ from typing import Any
 
 from volseg.errors import RemoteError
 from volseg.remote.listing import Item
-from volseg.remote.trouble import told
+from volseg.remote.messages import told
 
 logger = logging.getLogger(__name__)
 

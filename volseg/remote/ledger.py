@@ -48,7 +48,7 @@ class Ledger:
         self._lock = Lock()
         self._copies = _read(self._path)[1]
         lines = [json.dumps({"url": url}), *(_line(name, copy) for name, copy in self._copies.items())]
-        from volseg.volume import atomic
+        from volseg.files import atomic
 
         with atomic(self._path) as partial:
             partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from volseg.errors import RemoteError
-from volseg.remote.trouble import told
+from volseg.remote.messages import told
 
-# What `volseg.volume.atomic` calls a file while it is written.
+# What `volseg.files.atomic` calls a file while it is written.
 _PARTIAL = ".partial-"
 # What the file systems of fsspec call it; the first that is there counts.
 _VERSIONS = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "updated", "created")

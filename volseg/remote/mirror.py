@@ -17,7 +17,7 @@ from volseg.remote.download import CHUNK, download
 from volseg.remote.ledger import Ledger, cache_folder, home_of
 from volseg.remote.listing import Listing, list_items
 from volseg.remote.lock import locked
-from volseg.remote.trouble import told
+from volseg.remote.messages import told
 
 logger = logging.getLogger(__name__)
 

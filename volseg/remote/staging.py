@@ -16,14 +16,14 @@ from volseg.remote.address import Address, is_url
 from volseg.remote.ledger import Ledger, cache_folder, home_of
 from volseg.remote.listing import Item, list_items
 from volseg.remote.lock import locked
+from volseg.remote.messages import told
 from volseg.remote.mirror import Progress, pull
-from volseg.remote.trouble import told
 
 logger = logging.getLogger(__name__)
 
 # Journals and records say that files are there, so they are sent after these.
 _RECORDS = ".volseg"
-# What `volseg.volume.atomic` calls a file while it is written.
+# What `volseg.files.atomic` calls a file while it is written.
 _PARTIAL = ".partial-"
 _AT_ONCE = 4
 # Seconds between two looks at the folder, and how many times as long as the last sending took.

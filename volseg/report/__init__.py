@@ -1,6 +1,33 @@
 """Reports: rows of metrics become tables that state their definitions, their coverage and their failures."""
 
+from __future__ import annotations
+
+from volseg.report.comparison import short_comparison, write_comparison
+from volseg.report.html import write_html
+from volseg.report.quality import short_list, write_quality
+from volseg.report.run_summary import run_as_markdown
+from volseg.report.runs import accuracy_table, write_runs
 from volseg.report.summary import RegionSummary, Spread, Summary, summarise
 from volseg.report.table import short_table, write_report
+from volseg.report.training_run import SCHEMA, check_alike, is_run, read_run
 
-__all__ = ["RegionSummary", "Spread", "Summary", "short_table", "summarise", "write_report"]
+__all__ = [
+    "SCHEMA",
+    "RegionSummary",
+    "Spread",
+    "Summary",
+    "accuracy_table",
+    "check_alike",
+    "is_run",
+    "read_run",
+    "run_as_markdown",
+    "short_comparison",
+    "short_list",
+    "short_table",
+    "summarise",
+    "write_comparison",
+    "write_html",
+    "write_quality",
+    "write_report",
+    "write_runs",
+]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from volseg.files import atomic
 
 NONE = "–"
 
@@ -40,3 +43,19 @@ def rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, Mapping):
         return {name: rounded(entry) for name, entry in value.items()}
     return [rounded(entry) for entry in value] if isinstance(value, list) else value
+
+
+def write_files(folder: str | Path, contents: Mapping[str, str]) -> list[Path]:
+    """Write texts by name into a folder, made where it is absent; returns their paths in the same order.
+
+    >>> import tempfile
+    >>> [path.name for path in write_files(tempfile.mkdtemp(), {"a.csv": "1", "b.md": "2"})]
+    ['a.csv', 'b.md']
+    """
+    paths = []
+    for name, text in contents.items():
+        path = Path(folder) / name
+        with atomic(path) as partial:
+            partial.write_bytes(text.encode())
+        paths.append(path)
+    return paths

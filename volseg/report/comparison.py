@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from volseg.comparison import TEST_DEFINITIONS, Comparison, Difference
-from volseg.metrics.interval import DRAWS, LEVEL, SEED
-from volseg.report.cells import NONE, grid, number, plain, rounded
+from volseg.evaluation import TEST_DEFINITIONS, Comparison, Difference
+from volseg.metrics import DRAWS, LEVEL, SEED
+from volseg.report.cells import NONE, grid, number, plain, rounded, write_files
 from volseg.report.comparison_figure import comparison_figure
-from volseg.report.files import write_files
 
 SCHEMA = "volseg.comparison/1"
 

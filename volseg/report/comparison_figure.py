@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 
-from volseg.comparison import Comparison, Difference
+from volseg.evaluation import Comparison, Difference
 from volseg.report.figures import ticks
 
 _WIDTH, _LEFT, _RIGHT = 920, 210, 210  # pixels

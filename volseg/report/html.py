@@ -15,13 +15,11 @@ from volseg import __version__
 from volseg.cohort import Cohort
 from volseg.errors import VolsegError
 from volseg.evaluation import Row
+from volseg.files import atomic
+from volseg.pictures import CasePicture, draw_case, read_scene, viewer_data
 from volseg.report import html_cases, html_tables
-from volseg.report.case_picture import CasePicture, draw_case
 from volseg.report.figures import spoken
 from volseg.report.summary import summarise
-from volseg.report.viewer import viewer_data
-from volseg.scene import read_scene
-from volseg.volume import atomic
 
 PAGE = "report.html"
 BESIDE = "report_data"
@@ -169,12 +167,15 @@ def _page(
     limit_bytes: int,
     beside: _Beside,
 ) -> str:
-    assets = files("volseg.report") / "page"
+    assets, viewer = files("volseg.report") / "page", files("volseg.pictures") / "page"
     css, script = (
-        "".join(assets.joinpath(f"{name}.{kind}").read_text("utf-8") for name in ("viewer", "report"))
+        "".join(
+            folder.joinpath(f"{name}.{kind}").read_text("utf-8")
+            for folder, name in ((viewer, "viewer"), (assets, "report"))
+        )
         for kind in ("css", "js")
     )
-    library = assets.joinpath("niivue.umd.js").read_bytes() if volumes else b""
+    library = viewer.joinpath("niivue.umd.js").read_bytes() if volumes else b""
     values = {
         **parts,
         "title": escape(title),
@@ -185,7 +186,7 @@ def _page(
         "facts": _facts(facts),
         "details": "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in details.items()),
         "nav": _nav(parts),
-        "credit": _credit(assets.joinpath("niivue.LICENSE.txt").read_text("utf-8")) if volumes else "",
+        "credit": _credit(viewer.joinpath("niivue.LICENSE.txt").read_text("utf-8")) if volumes else "",
         "data": "",
     }
     if volumes:

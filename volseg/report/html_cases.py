@@ -8,7 +8,7 @@ from html import escape
 
 from volseg.cohort import Cohort
 from volseg.evaluation import METRICS, Row
-from volseg.report.case_picture import CasePicture
+from volseg.pictures import CasePicture
 from volseg.report.figures import Point, Session, curve_figure, spoken, strip_figure
 from volseg.report.html_tables import NONE, swatch
 

@@ -8,10 +8,10 @@ from html import escape
 from volseg.cohort import Cohort
 from volseg.evaluation import METRICS, Metric, Row
 from volseg.labels import LabelTable
-from volseg.metrics.interval import DRAWS
+from volseg.metrics import DRAWS
 from volseg.report.figures import colour, spoken
 from volseg.report.summary import RegionSummary, Spread, Summary
-from volseg.report.table import DEFINITIONS
+from volseg.report.summary_file import DEFINITIONS
 
 # Columns of cases that are shown at once; a checkbox shows the others.
 MAIN = ("dice", "hd95_mm", "surface_dice", "reference_ml", "predicted_ml", "volume_error_ml")

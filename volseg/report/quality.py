@@ -11,9 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from volseg.quality import DEFINITIONS, Quality
-from volseg.report.cells import NONE, grid, number, plain, rounded
-from volseg.report.files import write_files
+from volseg.evaluation import DEFINITIONS, Quality
+from volseg.report.cells import NONE, grid, number, plain, rounded, write_files
 
 FIRST = 20  # cases on the page
 SCHEMA = "volseg.quality/1"

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from volseg.comparison import Comparison
-from volseg.report.cells import NONE, grid, number, plain, rounded
+from volseg.evaluation import Comparison
+from volseg.report.cells import NONE, grid, number, plain, rounded, write_files
 from volseg.report.comparison import comparison_as_json, comparison_as_markdown
 from volseg.report.comparison_figure import comparison_figure
-from volseg.report.files import write_files
 from volseg.report.runs_figure import runs_figure
-from volseg.training_run import TrainingRun, differing_settings
+from volseg.report.training_run import TrainingRun, differing_settings
 
 _ACCURACY = (
     "Dice is that of the best validation of each run, on the grid of the network. It chose the checkpoint, so it is "

@@ -11,8 +11,7 @@ import numpy as np
 
 from volseg.errors import UsageError
 from volseg.evaluation import METRICS, Metric, Row
-from volseg.metrics.interval import Interval, mean_interval
-from volseg.metrics.overlap import OUTCOMES, Outcome
+from volseg.metrics import OUTCOMES, Interval, Outcome, mean_interval
 
 WORST = 10
 

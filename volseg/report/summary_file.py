@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from volseg.evaluation import METRICS, STANDARD, Method
-from volseg.metrics.interval import DRAWS, LEVEL, SEED
+from volseg.metrics import DRAWS, LEVEL, SEED
 from volseg.report.cells import rounded
 from volseg.report.summary import RegionSummary, Spread, Summary
 
@@ -36,7 +36,7 @@ def summary_as_json(
 ) -> dict[str, Any]:
     """The content of `summary.json`, schema `volseg.report/1`: numbers with six decimals, null where undefined.
 
-    >>> from volseg.report.summary import summarise
+    >>> from volseg.report import summarise
     >>> content = summary_as_json(summarise([]), title="Test", details={})
     >>> content["schema"], content["method"]["reading"], content["mean_of_regions"]["dice"]["mean"]
     ('volseg.report/1', 'directed', None)

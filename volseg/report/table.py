@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from volseg.evaluation import METRICS, STANDARD, Method, Metric, Row
-from volseg.metrics.interval import DRAWS
-from volseg.report.cells import NONE, grid, number, plain, rounded
-from volseg.report.files import write_files
+from volseg.metrics import DRAWS
+from volseg.report.cells import NONE, grid, number, plain, rounded, write_files
 from volseg.report.summary import RegionSummary, Spread, Summary, summarise
-from volseg.report.summary_file import DEFINITIONS as DEFINITIONS  # the pages take it from here
-from volseg.report.summary_file import summary_as_json
+from volseg.report.summary_file import (
+    DEFINITIONS,  # the pages take it from here
+    summary_as_json,
+)
 
 # Of the first table; the second has the others.
 _MAIN = ("dice", "hd95_mm", "surface_dice", "volume_error_ml")

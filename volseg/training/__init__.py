@@ -1,26 +1,23 @@
-"""What MONAI's engines lack: the preflight, the progress bar, the key metric and pictures."""
+"""What MONAI's trainer lacks: losses, optimizers, schedules, sampling, handlers, cache, checks before the start."""
 
-from volseg.training.average import Average
-from volseg.training.cached_dataset import CachedDataset
-from volseg.training.capacity import choose_cache, loader_workers
-from volseg.training.checkpoints import Checkpoints
-from volseg.training.deep_supervision import DeepSupervision
-from volseg.training.dice import VolumetricDice, better
-from volseg.training.gradients import Gradients
-from volseg.training.loss import bce, dice_bce, dice_ce, dice_focal, tversky
-from volseg.training.order import Order
-from volseg.training.parameter_groups import parameters
-from volseg.training.patience import Patience
-from volseg.training.pictures import Pictures
-from volseg.training.progress import Progress
-from volseg.training.ranks import SharedLoss, distributed, join, leave, rank, rank_device
-from volseg.training.record import Record
-from volseg.training.resume import Resume
-from volseg.training.schedule import constant, multi_step, one_cycle, polynomial, warmup_cosine
-from volseg.training.seeds import Seeds
-from volseg.training.stopwatch import Stopwatch
-from volseg.training.time_limit import TimeLimit
-from volseg.training.validation import Validation
+from __future__ import annotations
+
+from volseg.training.cache.dataset import CachedDataset
+from volseg.training.checks.capacity import choose_cache, loader_workers
+from volseg.training.handlers.checkpoints import Checkpoints
+from volseg.training.handlers.optimization import Average, Gradients
+from volseg.training.handlers.pictures import Pictures
+from volseg.training.handlers.progress import Progress, Stopwatch
+from volseg.training.handlers.record import Record
+from volseg.training.handlers.resume import Resume
+from volseg.training.handlers.stopping import Patience, TimeLimit
+from volseg.training.handlers.validation import Validation, VolumetricDice, better
+from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
+from volseg.training.optimizers import parameters
+from volseg.training.process_group import SharedLoss, distributed, join, leave, rank, rank_device
+from volseg.training.run import train
+from volseg.training.sampling import Order, Seeds
+from volseg.training.schedules import constant, multi_step, one_cycle, polynomial, warmup_cosine
 
 __all__ = [
     "Average",
@@ -57,6 +54,7 @@ __all__ = [
     "polynomial",
     "rank",
     "rank_device",
+    "train",
     "tversky",
     "warmup_cosine",
 ]

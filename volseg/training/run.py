@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from volseg import bundle as bundles
-from volseg.errors import CheckpointError, VolsegError
-from volseg.inference import root_error
-from volseg.training.overrides import check_overrides
-from volseg.training.preflight import preflight
+from volseg.errors import CheckpointError, VolsegError, root_error
+from volseg.training.checks import check_overrides, preflight
 
 logger = logging.getLogger(__name__)
 

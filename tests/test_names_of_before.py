@@ -1,0 +1,97 @@
+"""Whatever could be imported from volseg 0.1 before its modules moved can still be: modules, names, `$volseg.…`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from pydoc import locate
+
+import pytest
+from monai.bundle import ConfigParser
+
+import volseg
+
+# Each public name by its module, read from the sources of the commit before the moves.
+NAMES = json.loads(Path(__file__).with_name("names_of_version_0_1.json").read_text(encoding="utf-8"))
+# What train.json and inference.json of before say, in run folders and packs that people have.
+SAID = [
+    "volseg.bundle.data_dir",
+    "volseg.bundle.fit_roi",
+    "volseg.bundle.root",
+    "volseg.cohort.Cohort.open",
+    "volseg.conversion.open_cohort",
+    "volseg.inference.Lanes",
+    "volseg.inference.MixedPrecision",
+    "volseg.inference.sliding_window",
+    "volseg.labels.LabelTable.from_dataset_json",
+    "volseg.networks.DenseUNet",
+    "volseg.networks.SlicewiseNetwork",
+    "volseg.networks.fit_divisor",
+    "volseg.networks.fit_pyramid",
+    "volseg.networks.in_plane",
+    "volseg.recipe.Recipe",
+    "volseg.recipe.read_recipe",
+    "volseg.training.CachedDataset",
+    "volseg.training.Order",
+    "volseg.training.Record",
+    "volseg.training.better",
+    "volseg.training.dice_ce",
+    "volseg.training.distributed",
+    "volseg.training.join",
+    "volseg.training.parameters",
+    "volseg.training.warmup_cosine",
+    "volseg.transforms.augmentation",
+    "volseg.transforms.postprocessing",
+    "volseg.transforms.preprocessing",
+    "volseg.transforms.region_masks",
+    "volseg.working_grid.fit_spacing",
+]
+
+
+@pytest.mark.filterwarnings("ignore:volseg.* is now:DeprecationWarning")
+@pytest.mark.parametrize("module", NAMES)
+def test_every_public_name_of_before_is_there(module):
+    found = importlib.import_module(module)
+    assert [name for name in NAMES[module].split() if not hasattr(found, name)] == []
+
+
+@pytest.mark.filterwarnings("ignore:volseg.* is now:DeprecationWarning")
+@pytest.mark.parametrize("name", SAID)
+def test_what_bundles_of_before_say_is_found_by_monai(name):
+    assert locate(name) is not None
+    parser = ConfigParser({"imports": ["$import volseg"], "it": f"${name}"})
+    parser.parse()
+    parser.get_parsed_content("imports")
+    assert parser.get_parsed_content("it") == locate(name)
+
+
+def test_an_old_import_names_the_new_place():
+    sys.modules.pop("volseg.recipe", None)
+    with pytest.warns(DeprecationWarning, match=r"volseg.recipe is now volseg.bundle.recipe; import from there"):
+        importlib.import_module("volseg.recipe")
+
+
+def test_an_expression_of_a_bundle_of_before_warns_nobody():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert volseg.recipe.read_recipe is volseg.bundle.read_recipe
+
+
+@pytest.mark.parametrize("name", ["volseg.nothing", "volseg.sources.nothing", "volseg.recipe.nothing"])
+def test_what_never_was_is_not_found(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(name)
+
+
+def test_both_names_are_one_class_in_a_fresh_process():
+    code = (
+        "from volseg.sources.uw_madison import UwMadison as a; from volseg.formats import UwMadison as b; print(a is b)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "True\n"

@@ -1,0 +1,32 @@
+"""A bundle's folder, its recipe, the window and spacing that fit a cohort, and the members of an ensemble."""
+
+from __future__ import annotations
+
+from volseg import names_of_before
+from volseg.bundle.directions import recipe_direction, resume_problem, tell_networks
+from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
+from volseg.bundle.folder import config, data_dir, find, root
+from volseg.bundle.recipe import Recipe, read_recipe
+from volseg.bundle.spacing import fit_spacing
+from volseg.bundle.window import axis_divisors, fit_roi, grow_roi
+
+__all__ = [
+    "Member",
+    "Recipe",
+    "axis_divisors",
+    "config",
+    "data_dir",
+    "find",
+    "find_checkpoints",
+    "fit_roi",
+    "fit_spacing",
+    "grow_roi",
+    "members_of",
+    "read_recipe",
+    "recipe_direction",
+    "resume_problem",
+    "root",
+    "tell_networks",
+]
+
+__getattr__ = names_of_before(__name__)

@@ -1,0 +1,76 @@
+"""The training window that fits a cohort and a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from volseg.errors import BundleError
+
+# Slices that a window keeps of a network that looks at each in turn: its neighbours in the window give the context.
+_SLICES = 8
+
+
+def fit_roi(shape: Sequence[int], *, divisor: int | Sequence[int], voxels: int, slices: int | None = None) -> list[int]:
+    """The training window for a cohort: near its median shape, within a budget, on the network's grid.
+
+    Each axis is rounded to the nearest multiple of its divisor; then the largest axis shrinks until at most `voxels`
+    remain. Where the network halves an axis (divisor above 1), two multiples stay along one such axis, since
+    normalisation over a single voxel at the bottom is undefined. An axis that it does not halve may be one voxel.
+
+    A network that takes slice after slice sees no more by more slices, but by larger ones: the axis that they lie along
+    shrinks before the others, down to 8.
+
+    Args:
+        shape: median voxels along X, Y, Z.
+        divisor: what each axis must be a multiple of; one number, or one an axis.
+        voxels: the budget.
+        slices: the axis along which slices lie, for a network that takes them one by one.
+
+    >>> fit_roi([35, 50, 36], divisor=32, voxels=64 * 64 * 32)
+    [32, 64, 32]
+    >>> fit_roi([266, 266, 1], divisor=[32, 32, 1], voxels=256 * 256)
+    [256, 256, 1]
+    >>> fit_roi([266, 266, 144], divisor=[32, 32, 1], voxels=2**20, slices=2)
+    [256, 256, 16]
+    """
+    steps = axis_divisors(divisor, axes=len(shape))
+    roi = [max(1, math.floor(n / step + 0.5)) * step for n, step in zip(shape, steps, strict=True)]
+    roi = grow_roi(roi, steps, shape=shape)
+    while math.prod(roi) > voxels:
+        smaller = [[n - steps[i] if i == axis else n for i, n in enumerate(roi)] for axis in range(len(roi))]
+        fits = [axis for axis, to in enumerate(smaller) if to[axis] and grow_roi(to, steps, shape=shape) == to]
+        if not fits:
+            break
+        first = slices is not None and slices in fits and smaller[slices][slices] >= _SLICES
+        roi = smaller[slices if first and slices is not None else max(fits, key=lambda axis: (roi[axis], axis))]
+    return roi
+
+
+def grow_roi(roi: Sequence[int], divisors: Sequence[int], *, shape: Sequence[int]) -> list[int]:
+    """The window, with a second multiple along its longest halved axis where each would shrink to a single voxel.
+
+    >>> grow_roi([32, 32, 7], [32, 32, 1], shape=[20, 30, 7])
+    [32, 64, 7]
+    """
+    grown = list(roi)
+    halved = [axis for axis, step in enumerate(divisors) if step > 1]
+    if halved and all(roi[axis] == divisors[axis] for axis in halved):
+        axis = max(halved, key=lambda axis: (shape[axis], -axis))
+        grown[axis] += divisors[axis]
+    return grown
+
+
+def axis_divisors(divisor: int | Sequence[int], *, axes: int = 3) -> list[int]:
+    """One divisor an axis.
+
+    Raises:
+        BundleError: no whole numbers above 0, or not one an axis.
+
+    >>> axis_divisors(32), axis_divisors([32, 32, 1])
+    ([32, 32, 32], [32, 32, 1])
+    """
+    divisors = [divisor] * axes if isinstance(divisor, int) else list(divisor)
+    if len(divisors) != axes or not all(isinstance(step, int) and step > 0 for step in divisors):
+        raise BundleError(f"roi_divisor is {divisor!r}, expected a whole number or {axes} of them, such as [32, 32, 1]")
+    return divisors

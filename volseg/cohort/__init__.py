@@ -1,0 +1,78 @@
+"""The cohort folder, an nnU-Net v2 raw dataset: cases, folds, table, conversion, checks, predictions."""
+
+from __future__ import annotations
+
+from volseg import names_of_before
+from volseg.cohort.case import Case, Source, check_key
+from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort
+from volseg.cohort.directions import (
+    ASSUMED,
+    PHANTOM_FILE,
+    SLICE_AXES,
+    SLICE_VERSION,
+    axes_of_raw,
+    cohort_note,
+    slice_direction,
+    told_axes,
+)
+from volseg.cohort.folder import FILE_ENDING, INSTANCES, Cohort, read_dataset_json
+from volseg.cohort.folds import split_by_patient, write_splits
+from volseg.cohort.inspection import inspect_cohort
+from volseg.cohort.predictions import (
+    PROBABILITIES,
+    Prediction,
+    Predictions,
+    check_labels,
+    predicted_keys,
+    read_labels,
+    write_labels,
+    write_prediction,
+)
+from volseg.cohort.reading import check_values_as, read_label_map, read_volume_as
+from volseg.cohort.table import TEST, CaseRow, read_table
+from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_uncertainty, write_uncertainty
+
+__all__ = [
+    "ASSUMED",
+    "FILE_ENDING",
+    "INSTANCES",
+    "PHANTOM_FILE",
+    "PROBABILITIES",
+    "SLICE_AXES",
+    "SLICE_VERSION",
+    "TEST",
+    "Case",
+    "CaseRow",
+    "Cohort",
+    "Conversion",
+    "Outcomes",
+    "Prediction",
+    "Predictions",
+    "Source",
+    "Uncertainty",
+    "axes_of_raw",
+    "check_key",
+    "check_labels",
+    "check_values_as",
+    "cohort_note",
+    "convert_case",
+    "inspect_cohort",
+    "mean_expected_dice",
+    "predicted_keys",
+    "read_dataset_json",
+    "read_label_map",
+    "read_labels",
+    "read_table",
+    "read_uncertainty",
+    "read_volume_as",
+    "slice_direction",
+    "split_by_patient",
+    "told_axes",
+    "write_cohort",
+    "write_labels",
+    "write_prediction",
+    "write_splits",
+    "write_uncertainty",
+]
+
+__getattr__ = names_of_before(__name__)

@@ -1,0 +1,309 @@
+"""From a source to a cohort folder: in parallel, whole files or none, resumed where it stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Container, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import volseg
+from volseg.cohort.case import Case, Source, check_key
+from volseg.cohort.folder import FILE_ENDING, INSTANCES, read_dataset_json
+from volseg.cohort.folds import read_splits, split_by_choice, split_by_patient, write_splits
+from volseg.cohort.table import CaseRow, write_table
+from volseg.errors import CohortError, SourceError, UsageError, VolsegError
+from volseg.files import atomic
+from volseg.labels import LabelTable
+from volseg.volume import Volume, orientation, write_volume
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+Outcomes = Iterator[tuple[str, "tuple[CaseRow, bool] | VolsegError"]]
+"""Key, and its row with whether it was written now; or its error."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `write_cohort` did: keys written, keys found finished, and the error of each failed key."""
+
+    written: tuple[str, ...]
+    finished_before: tuple[str, ...]
+    failed: dict[str, str]
+
+
+def write_cohort(
+    source: Source,
+    folder: str | Path,
+    *,
+    workers: int = 2,
+    folds: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
+    only: Container[str] | None = None,
+    validation: Container[str] = (),
+    outcomes: Callable[[Sequence[str]], Outcomes] | None = None,
+) -> Conversion:
+    """Write each case of a source into a cohort folder, and the tables when all are done.
+
+    A case that fails is reported and the others go on. A case that a former run finished is skipped, if its raw data
+    have not changed. A kill at any moment leaves whole files or none; run again to go on.
+
+    Args:
+        source: where the cases come from.
+        folder: a cohort folder, new or of the same labels and channels.
+        workers: threads; decoding and compressing release Python's lock.
+        folds: how many folds to write into a new `splits.json` (fewer where there are fewer patients).
+        seed: seed of the split.
+        progress: called with (done, total) after each case.
+        only: the keys of this run, where other runs write others into the same folder at the same time.
+        validation: keys to validate on, where the source chooses them; then there is one fold.
+        outcomes: calls `convert_case` for keys, instead of threads; see `volseg.jobs.converting`.
+
+    Raises:
+        UsageError: the folder holds something else.
+        SourceError: the source has no case.
+    """
+    folder = Path(folder)
+    keys = [check_key(key) for key in source.keys()]  # noqa: SIM118 - a source is no dict
+    _check_target(source, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if only is None:  # else they may be of another run, which is about to rename them
+        for leftover in folder.rglob(".partial-*"):
+            leftover.unlink()
+    # A case that an earlier version of the reader wrote keeps the folder at that version until it is converted again.
+    labelled = sum(source.labelled(key) for key in keys)
+    _write_dataset_json(source, folder, count=labelled, version=_folder_version(source, folder))
+
+    rows: dict[str, CaseRow] = {}
+    written: list[str] = []
+    before: list[str] = []
+    failed: dict[str, str] = {}
+    mine = [key for key in keys if only is None or key in only]
+    if outcomes is None:
+        came = _map(lambda key: convert_case(source, key, folder), mine, workers=workers)
+    else:
+        came = outcomes(mine)
+    for done, (key, outcome) in enumerate(came, start=1):
+        if isinstance(outcome, VolsegError):
+            failed[key] = outcome.message
+        else:
+            rows[key], fresh = outcome
+            (written if fresh else before).append(key)
+        if progress:
+            progress(done, len(mine))
+    everything = {row.key: row for row in _recorded_rows(folder)} | rows
+    write_table(folder / "cases.csv", everything.values())
+    count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
+    _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
+    _split(folder, everything, folds=folds, seed=seed, validation=validation)
+    return Conversion(tuple(sorted(written)), tuple(sorted(before)), dict(sorted(failed.items())))
+
+
+def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]:
+    """Convert one case unless it is done; returns its row and whether it was written now.
+
+    Raises:
+        VolsegError: what is wrong with the case; nothing of it is left in the folder.
+    """
+    channels = len(source.channel_names)
+    try:
+        digest = source.digest(key)
+        labelled = source.labelled(key)
+        images = _image_files(folder, "imagesTr" if labelled else "imagesTs", key, channels)
+        label_file = folder / "labelsTr" / f"{key}{FILE_ENDING}"
+        instances_file = folder / INSTANCES / f"{key}{FILE_ENDING}"
+        if all(file.is_file() for file in [*images, *([label_file] if labelled else [])]):
+            finished = _read_record(_record_path(folder, key))
+            if finished is not None and finished.digest == digest and finished.instances == instances_file.is_file():
+                return finished.row, False
+        # What a former run left may be of other raw data, or of a case that has won or lost its label since.
+        _forget(folder, key, channels)
+        case = source.load(key)
+        if len(case.channels) != channels:
+            raise CohortError(f"{len(case.channels)} channels were read, expected {source.channel_names}")
+        if labelled:
+            if case.label is None:
+                raise SourceError("the source promised a label and gave none")
+            label = Volume(source.labels.check(case.label.voxels), case.label.affine_ras)
+        for file, channel in zip(images, case.channels, strict=True):
+            write_volume(file, channel)
+        if labelled:
+            write_volume(label_file, label)
+        if case.instances is not None:
+            write_volume(instances_file, case.instances)
+    except VolsegError as error:
+        _forget(folder, key, channels)
+        raise error.of_case(key) from error
+    row = _row(case)
+    with atomic(_record_path(folder, key)) as partial:
+        record = {"digest": digest, "row": row.to_csv(), "instances": case.instances is not None}
+        partial.write_text(json.dumps({**record, "source_version": _source_version(source)}))
+    return row, True
+
+
+def _image_files(folder: Path, part: str, key: str, channels: int) -> list[Path]:
+    return [folder / part / f"{key}_{channel:04d}{FILE_ENDING}" for channel in range(channels)]
+
+
+def _forget(folder: Path, key: str, channels: int) -> None:
+    """Remove what a former run wrote of a case: stale files would look valid."""
+    _record_path(folder, key).unlink(missing_ok=True)
+    for part in ("labelsTr", INSTANCES):
+        (folder / part / f"{key}{FILE_ENDING}").unlink(missing_ok=True)
+    for part in ("imagesTr", "imagesTs"):
+        for file in _image_files(folder, part, key, channels):
+            file.unlink(missing_ok=True)
+
+
+def _map(convert: Callable[[str], tuple[CaseRow, bool]], keys: Sequence[str], *, workers: int) -> Outcomes:
+    """Run `convert` on threads, with at most `workers` cases in memory; a VolsegError becomes the case's outcome."""
+    waiting = list(reversed(keys))
+    running: dict[Future[tuple[CaseRow, bool]], str] = {}
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        try:
+            while waiting or running:
+                while waiting and len(running) < max(1, workers):
+                    key = waiting.pop()
+                    running[pool.submit(convert, key)] = key
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    key = running.pop(future)
+                    try:
+                        yield key, future.result()
+                    except VolsegError as error:
+                        yield key, error
+        finally:
+            waiting.clear()
+
+
+def _check_target(source: Source, folder: Path) -> None:
+    """Refuse the raw folder itself, and a folder that holds anything but volseg's cohort of the same labels.
+
+    Converting replaces and removes files by key: in a folder that volseg did not write, they are somebody's only copy.
+    """
+    if folder.resolve() == source.raw.resolve():
+        raise UsageError(f"{folder} is the raw folder, which is only read; name a new folder for the cohort")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a new folder")
+    # A kill during the very first write leaves nothing but a partial file.
+    if not folder.exists() or all(path.name.startswith(".partial-") for path in folder.iterdir()):
+        return
+    if not (folder / "dataset.json").is_file():
+        raise UsageError(f"{folder} is not empty and no cohort; name a new folder")
+    dataset = read_dataset_json(folder)
+    if "volseg" not in dataset:
+        raise UsageError(f"{folder} holds a dataset that volseg did not write and will not change; name a new folder")
+    if LabelTable.from_dataset_json(dataset).digest != source.labels.digest:
+        raise UsageError(f"{folder} holds a cohort with other labels; name a new folder")
+    if dataset.get("channel_names") != _channels(source):
+        raise UsageError(f"{folder} holds a cohort with other channels; name a new folder")
+
+
+def _channels(source: Source) -> dict[str, str]:
+    return {str(i): name for i, name in enumerate(source.channel_names)}
+
+
+def _write_dataset_json(source: Source, folder: Path, *, count: int, version: int) -> None:
+    entries: dict[str, Any] = {
+        "name": folder.resolve().name,
+        "channel_names": _channels(source),
+        **source.labels.to_dataset_json(),
+        "numTraining": count,
+        "file_ending": FILE_ENDING,
+    }
+    of_source = {"source": source.kind, "source_version": version}
+    entries["volseg"] = {"version": volseg.__version__, **of_source, **entries["volseg"]}
+    with atomic(folder / "dataset.json") as partial:
+        partial.write_text(json.dumps(entries, indent=1) + "\n")
+
+
+def _split(folder: Path, rows: dict[str, CaseRow], *, folds: int, seed: int, validation: Container[str]) -> None:
+    """Write `splits.json` unless one is there that still fits: all keys known, none left out but suspects and tests.
+
+    One that the source chose is always written.
+    """
+    labelled = [row for row in rows.values() if (folder / "labelsTr" / f"{row.key}{FILE_ENDING}").is_file()]
+    needed = {row.key: row.patient for row in labelled if not (row.suspect or row.test)}
+    patients = set(needed.values())
+    if len(patients) < 2:
+        logger.warning("no splits.json was written: %s has %d patients with labels", folder, len(patients))
+        return
+    path = folder / "splits.json"
+    if validation:
+        try:
+            write_splits(folder, split_by_choice(labelled, validation))
+        except UsageError as error:
+            logger.warning("no splits.json was written: %s", error)
+        return
+    if path.is_file():
+        try:
+            split = {key for fold in read_splits(path) for key in (*fold.training, *fold.validation)}
+        except CohortError as error:
+            logger.warning("%s: writing it anew", error)
+        else:
+            if needed.keys() <= split <= {row.key for row in labelled if not row.test}:
+                return
+            logger.warning("%s no longer fits the cases of the cohort: writing it anew", path)
+    write_splits(folder, split_by_patient(labelled, folds=min(folds, len(patients)), seed=seed))
+
+
+def _row(case: Case) -> CaseRow:
+    image = case.channels[0]
+    return CaseRow(
+        case.key,
+        case.patient,
+        case.session,
+        image.shape,
+        image.spacing_mm,
+        orientation(image.affine_ras),
+        case.source,
+        case.warnings,
+    )
+
+
+def _record_path(folder: Path, key: str) -> Path:
+    return folder / ".volseg" / "cases" / f"{key}.json"
+
+
+def _recorded_rows(folder: Path) -> list[CaseRow]:
+    """The rows of all cases that any run finished; a damaged record counts for nothing, its case is converted again."""
+    return [record.row for record in _records(folder)]
+
+
+def _folder_version(source: Source, folder: Path) -> int:
+    """The version of the source's reader that every case of the folder has at least."""
+    return min([_source_version(source), *(record.source_version for record in _records(folder))])
+
+
+def _records(folder: Path) -> list[_Record]:
+    found = sorted((folder / ".volseg" / "cases").glob("[!.]*.json"))
+    return [record for record in map(_read_record, found) if record is not None]
+
+
+def _source_version(source: Source) -> int:
+    """The version of a source's reader; 1 where it states none."""
+    return int(getattr(source, "source_version", 1))
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is kept of a finished case: its raw data's digest, its row, whether it has objects, its reader's version."""
+
+    digest: str
+    row: CaseRow
+    instances: bool
+    source_version: int
+
+
+def _read_record(path: Path) -> _Record | None:
+    """None where the record is absent or damaged."""
+    try:
+        content = json.loads(path.read_text())
+        row, instances = CaseRow.from_csv(content["row"]), bool(content.get("instances"))
+        return _Record(str(content["digest"]), row, instances, int(content.get("source_version", 1)))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None

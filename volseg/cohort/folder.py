@@ -1,0 +1,329 @@
+"""The cohort folder: an nnU-Net v2 raw dataset on disk, opened and listed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg.cohort.case import Case
+from volseg.cohort.directions import is_phantom
+from volseg.cohort.folds import Fold, read_splits
+from volseg.cohort.table import CaseRow, read_table
+from volseg.errors import CohortError, UsageError, VolumeError
+from volseg.labels import LabelTable
+from volseg.remote import local
+from volseg.volume import read_grid, read_volume
+
+FILE_ENDING = ".nii.gz"
+INSTANCES = "instancesTr"
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """An opened cohort folder. Nothing but text has been read; volumes stay on disk.
+
+    Attributes:
+        folder: the folder that holds dataset.json.
+        labels: the label table.
+        channel_names: one name an image channel, in file order.
+        rows: one row a case by key, sorted by key.
+        labelled: the keys that have a reference label (imagesTr and labelsTr); the others are in imagesTs.
+        source: kind of the source that volseg converted it from; empty where another program wrote the folder.
+        source_version: of that source's reader; cohorts of earlier versions of volseg, which state none, have 1.
+    """
+
+    folder: Path
+    labels: LabelTable
+    channel_names: tuple[str, ...]
+    rows: Mapping[str, CaseRow]
+    labelled: frozenset[str]
+    source: str = ""
+    source_version: int = 1
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Cohort:
+        """Open a cohort that volseg or anyone else wrote in nnU-Net's raw layout; of a URL a copy is kept here.
+
+        Where `cases.csv` is absent the headers are read and each case is taken for a patient of its own.
+
+        Raises:
+            CohortError: no dataset.json, no case, or files that do not match each other; the message names the first.
+        """
+        folder = local(folder)
+        dataset = read_dataset_json(folder)
+        channel_names = _channel_names(dataset)
+        ending = dataset.get("file_ending", FILE_ENDING)
+        if ending != FILE_ENDING:
+            raise CohortError(f"{folder} has the file ending {ending!r}; volseg reads {FILE_ENDING!r} cohorts")
+        images = {part: _keys_of_images(folder / part, len(channel_names)) for part in ("imagesTr", "imagesTs")}
+        twice = images["imagesTr"] & images["imagesTs"]
+        if twice:
+            raise CohortError(f"{_some(twice)} stands in imagesTr and in imagesTs; a case belongs to one of them")
+        labels = {path.name.removesuffix(FILE_ENDING) for path in _files(folder / "labelsTr")}
+        lost = labels - images["imagesTr"]
+        if lost:
+            raise CohortError(f"{_some(lost)} has a file in labelsTr and no image in imagesTr")
+        bare = images["imagesTr"] - labels
+        if bare:
+            raise CohortError(f"{_some(bare)} has an image in imagesTr and no label in labelsTr; move it to imagesTs")
+        keys = images["imagesTr"] | images["imagesTs"]
+        if not keys:
+            raise CohortError(f"{folder} holds no case; convert some with `volseg convert KIND RAW {folder}`")
+        table = folder / "cases.csv"
+        known = {row.key: row for row in read_table(table)} if table.is_file() else {}
+        rows = {}
+        for key in sorted(keys):
+            row = known.get(key)
+            if row is None:
+                part = "imagesTr" if key in labels else "imagesTs"
+                row = _row_of_headers(key, folder / part / f"{key}_0000{FILE_ENDING}")
+            rows[key] = row
+        source, version = read_source(dataset)
+        return cls(
+            folder, LabelTable.from_dataset_json(dataset), channel_names, rows, frozenset(labels), source, version
+        )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of all cases, sorted."""
+        return tuple(self.rows)
+
+    @property
+    def channels(self) -> int:
+        """The number of image channels."""
+        return len(self.channel_names)
+
+    @property
+    def flat(self) -> bool:
+        """Whether every case is one slice."""
+        return all(1 in row.shape for row in self.rows.values())
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Source, version of its reader, directions of the axes and whether it is the phantom: for a checkpoint."""
+        return {
+            "source": self.source,
+            "source_version": self.source_version,
+            "axes": sorted({row.orientation for row in self.rows.values()}),
+            "phantom": is_phantom(self),
+        }
+
+    @property
+    def digest(self) -> str:
+        """A hexadecimal word that differs where keys, patients, sizes, label table, channels or folds do.
+
+        It does not look at voxels: two runs with the same word were asked the same question of equally shaped files.
+        """
+        columns = ("key", "patient", "session", "shape", "spacing_mm", "orientation")
+        table = [[row.to_csv()[column] for column in columns] for row in self.rows.values()]
+        folds = [[fold.training, fold.validation] for fold in self.folds()] if self._splits.is_file() else []
+        content = [table, sorted(self.labelled), self.labels.digest, self.channel_names, folds]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    def patient(self, key: str) -> str:
+        """The patient of a case."""
+        return self._row(key).patient
+
+    def image_paths(self, key: str) -> list[Path]:
+        """One image file a channel."""
+        self._row(key)
+        part = self.folder / ("imagesTr" if key in self.labelled else "imagesTs")
+        return [part / f"{key}_{channel:04d}{FILE_ENDING}" for channel in range(self.channels)]
+
+    def label_path(self, key: str) -> Path | None:
+        """The reference label map of a case, or None where it has none."""
+        self._row(key)
+        return self.folder / "labelsTr" / f"{key}{FILE_ENDING}" if key in self.labelled else None
+
+    def instances_path(self, key: str) -> Path | None:
+        """The map of objects of a case, numbered from 1; None where the cohort tells no objects apart."""
+        self._row(key)
+        path = self.folder / INSTANCES / f"{key}{FILE_ENDING}"
+        return path if key in self.labelled and path.is_file() else None
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether objects are told apart: there is a folder of their maps, which nnU-Net does not look at."""
+        return bool(_files(self.folder / INSTANCES))
+
+    def folds(self) -> list[Fold]:
+        """The folds of `splits.json`, checked: known labelled keys, and no patient on both sides.
+
+        Raises:
+            CohortError: no splits.json, or a split that is wrong; the message says which.
+        """
+        path = self._splits
+        if not path.is_file():
+            raise CohortError(f"{self.folder} has no splits.json; write it with `volseg split {self.folder}`")
+        folds = read_splits(path)
+        for number, fold in enumerate(folds):
+            unknown = ({*fold.training, *fold.validation}) - self.labelled
+            if unknown:
+                raise CohortError(
+                    f"fold {number} of {path} names {_some(unknown)}, which has no label here; split again"
+                )
+            shared = {self.patient(k) for k in fold.training} & {self.patient(k) for k in fold.validation}
+            if shared:
+                raise CohortError(f"fold {number} of {path} has patient {_some(shared)} on both sides; split again")
+        return folds
+
+    def fold(self, number: int) -> Fold:
+        """One fold, counted from 0."""
+        folds = self.folds()
+        if not 0 <= number < len(folds):
+            raise UsageError(f"fold {number} was asked for; {self.folder} has the folds 0 to {len(folds) - 1}")
+        return folds[number]
+
+    def datalist(self, part: str, *, fold: int = 0) -> list[dict[str, Any]]:
+        """MONAI's list of dictionaries: `key`, `image` (one path a channel) and, where there is one, `label`.
+
+        Args:
+            part: as in `part`.
+            fold: number of the fold, from 0.
+        """
+        items = []
+        for key in self.part(part, fold=fold):
+            item: dict[str, Any] = {"key": key, "image": [str(path) for path in self.image_paths(key)]}
+            label = self.label_path(key)
+            if label is not None:
+                item["label"] = str(label)
+            items.append(item)
+        return items
+
+    def cases(self) -> Iterator[Case]:
+        """Read the labelled cases one after the other, as a source yields them."""
+        for key in sorted(self.labelled):
+            row = self.rows[key]
+            channels = tuple(read_volume(path) for path in self.image_paths(key))
+            label = read_volume(self.folder / "labelsTr" / f"{key}{FILE_ENDING}")
+            yield Case(key, row.patient, row.session, channels, label, row.source, row.warnings)
+
+    def part(self, name: str, *, fold: int = 0) -> tuple[str, ...]:
+        """The keys of `training` or `validation` of a fold, `labelled` ones, those kept for a `test`, or `all`."""
+        if name == "all":
+            return self.keys
+        if name == "labelled":
+            return tuple(sorted(self.labelled))
+        if name == "test":
+            kept = tuple(key for key in sorted(self.labelled) if self.rows[key].test)
+            if not kept:
+                raise UsageError(f"no case of {self.folder} is kept for a test; `convert images --test` keeps some")
+            return kept
+        if name == "training":
+            return self.fold(fold).training
+        if name == "validation":
+            return self.fold(fold).validation
+        raise UsageError(f"the part {name!r} was asked for, expected all, labelled, training, validation or test")
+
+    def median_spacing_mm(self) -> list[float]:
+        """Median spacing over the labelled cases (all cases where none is), to 0.01 mm, in the order of RAS axes.
+
+        Below 0.1 mm, as of microscopes, it has three digits.
+        """
+        spacings = [row.along_ras(row.spacing_mm) for row in self._measured()]
+        medians = [statistics.median(along) for along in zip(*spacings, strict=True)]
+        return [round(mm, 2) if mm >= 0.1 else float(f"{mm:.3g}") for mm in medians]
+
+    def median_shape(self, spacing_mm: Sequence[float]) -> list[int]:
+        """Median number of voxels along the RAS axes once these cases are resampled; one slice stays one."""
+        sizes = []
+        for row in self._measured():
+            along = zip(row.along_ras(row.shape), row.along_ras(row.spacing_mm), spacing_mm, strict=True)
+            sizes.append([n if n == 1 else n * mm / to for n, mm, to in along])
+        return [round(statistics.median(size)) for size in zip(*sizes, strict=True)]
+
+    @property
+    def _splits(self) -> Path:
+        return self.folder / "splits.json"
+
+    def _measured(self) -> list[CaseRow]:
+        return [row for row in self.rows.values() if row.key in self.labelled] or list(self.rows.values())
+
+    def _row(self, key: str) -> CaseRow:
+        try:
+            return self.rows[key]
+        except KeyError:
+            raise CohortError(f"there is no case {key!r} in {self.folder}") from None
+
+
+def read_dataset_json(folder: Path) -> dict[str, Any]:
+    """The content of a folder's `dataset.json`.
+
+    Raises:
+        CohortError: the folder or the file is absent, or it is no JSON object.
+    """
+    path = folder / "dataset.json"
+    if not folder.is_dir():
+        raise CohortError(f"there is no folder {folder}; write a cohort with `volseg convert KIND RAW {folder}`")
+    try:
+        dataset = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CohortError(f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder)") from None
+    except ValueError as error:
+        raise CohortError(f"{path} is not JSON ({error})") from error
+    if not isinstance(dataset, dict):
+        raise CohortError(f"{path} holds no JSON object")
+    return dataset
+
+
+def read_source(dataset: Mapping[str, Any]) -> tuple[str, int]:
+    """Kind and version of the source that a `dataset.json` states; an empty kind where volseg did not write it.
+
+    >>> read_source({"volseg": {"source": "uw_madison"}}), read_source({})
+    (('uw_madison', 1), ('', 1))
+    """
+    stated = dataset.get("volseg")
+    if not isinstance(stated, Mapping):
+        return "", 1
+    version = stated.get("source_version", 1)
+    return str(stated.get("source", "")), version if isinstance(version, int) else 1
+
+
+def _channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    names = dataset.get("channel_names")
+    if not isinstance(names, Mapping) or sorted(names) != sorted(map(str, range(len(names)))) or not names:
+        raise CohortError('dataset.json needs "channel_names" such as {"0": "MR"}')
+    return tuple(str(names[str(i)]) for i in range(len(names)))
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.name.endswith(FILE_ENDING) and not path.name.startswith(".")]
+
+
+def _keys_of_images(folder: Path, channels: int) -> set[str]:
+    found: dict[str, set[str]] = {}
+    for path in _files(folder):
+        key, _, channel = path.name.removesuffix(FILE_ENDING).rpartition("_")
+        found.setdefault(key, set()).add(channel)
+    expected = {f"{channel:04d}" for channel in range(channels)}
+    for key, got in sorted(found.items()):
+        if not key or got != expected:
+            raise CohortError(
+                f"{folder.name} holds the channels {sorted(got)} of case {key!r}, expected {sorted(expected)}: "
+                f"name each file KEY_0000{FILE_ENDING}"
+            )
+    return set(found)
+
+
+def _row_of_headers(key: str, path: Path) -> CaseRow:
+    from volseg.volume import orientation, spacing_mm
+
+    try:
+        shape, affine = read_grid(path)
+    except VolumeError as error:
+        raise error.of_case(key) from error
+    if len(shape) < 3:
+        raise VolumeError(f"{path.name} has shape {shape}, expected three axes X, Y, Z", case=key)
+    return CaseRow(key, key, "", shape[:3], spacing_mm(affine), orientation(affine), path.name, ())
+
+
+def _some(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,108 @@
+"""Reading every file of a cohort to find what training would stumble over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from volseg.cohort.directions import assumptions, cohort_note
+from volseg.cohort.folder import Cohort
+from volseg.errors import CohortError, VolsegError, VolumeError
+from volseg.metrics import volume_ml
+from volseg.volume import read_volume
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found: a text for people, and the error of each failed case."""
+
+    text: str
+    failed: dict[str, str]
+
+
+def inspect_cohort(
+    cohort: Cohort, *, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> Inspection:
+    """Read each image and label: same grid, finite voxels, declared values and objects, folds that keep patients apart.
+
+    Args:
+        cohort: opened, so its files already match by name.
+        workers: threads.
+        progress: called with (done, total).
+    """
+    failed: dict[str, str] = {}
+    contents: list[_Content] = []
+    with ThreadPoolExecutor(workers) as pool:
+        for done, (key, found) in enumerate(pool.map(lambda key: (key, _inspect(cohort, key)), cohort.keys), start=1):
+            if isinstance(found, VolsegError):
+                failed[key] = found.message
+            elif found:
+                contents.append(found)
+            if progress:
+                progress(done, len(cohort.keys))
+    suspects = [row.key for row in cohort.rows.values() if row.suspect]
+    spacing = " x ".join(f"{mm:g}" for mm in cohort.median_spacing_mm())
+    lines = [
+        f"{cohort.folder}: {len(cohort.keys)} cases, {len(cohort.labelled)} with labels, "
+        f"{len({row.patient for row in cohort.rows.values()})} patients, {len(suspects)} suspect",
+        f"channels {', '.join(cohort.channel_names)}; median spacing {spacing} mm",
+    ]
+    for name in cohort.labels.names:
+        sizes = [found.sizes[name] for found in contents if found.sizes[name] > 0]
+        there = f"median {np.median(sizes):.1f} {'mm2' if cohort.flat else 'ml'}" if sizes else "in no case"
+        lines.append(f"  {name}: in {len(sizes)} of {len(contents)} labels, {there}")
+    if cohort.has_instances:
+        lines.append(f"objects told apart: {sum(found.objects for found in contents)}")
+    if tests := sum(row.test for row in cohort.rows.values()):
+        lines.append(f"kept for a test: {tests}")
+    try:
+        lines.append(f"folds: {', '.join(f'{len(f.training)}/{len(f.validation)}' for f in cohort.folds())}")
+    except CohortError as error:
+        lines.append(f"folds: {error}")
+    lines += assumptions(cohort)
+    if note := cohort_note(cohort):
+        lines.append(f"warning: {note}")
+    return Inspection("\n".join(lines), failed)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Volume in ml of each region of a labelled case (area in mm2 where every case is one slice), and its objects."""
+
+    sizes: dict[str, float]
+    objects: int
+
+
+def _inspect(cohort: Cohort, key: str) -> _Content | VolsegError | None:
+    """What a case holds, None where it has no label, or what is wrong with it."""
+    try:
+        first, *others = [read_volume(path) for path in cohort.image_paths(key)]
+        for volume in (first, *others):
+            if not np.isfinite(volume.voxels).all():
+                raise VolumeError("the image holds NaN or infinity; replace them by the background's value")
+        label_path = cohort.label_path(key)
+        label = read_volume(label_path) if label_path else None
+        objects_path = cohort.instances_path(key)
+        objects = read_volume(objects_path) if objects_path else None
+        for volume in (*others, *(found for found in (label, objects) if found)):
+            difference = first.grid.difference(volume.grid)
+            if difference:
+                raise VolumeError(f"the files of the case lie on different grids: {difference}")
+        if label is None:
+            return None
+        checked = cohort.labels.check(label.voxels)
+        if cohort.has_instances and objects is None:
+            raise CohortError("the case has no map of objects, others have; convert it again")
+        if objects is not None and ((objects.voxels != 0) != (checked != 0)).any():
+            raise CohortError("the map of objects marks other voxels than the label; convert the case again")
+        thickness = math.prod(mm for mm, n in zip(label.spacing_mm, label.shape, strict=True) if n == 1)
+        unit = 1000 / thickness if cohort.flat else 1.0
+        masks = zip(cohort.labels.names, cohort.labels.masks(checked), strict=True)
+        sizes = {name: unit * volume_ml(mask, label.spacing_mm) for name, mask in masks}
+        return _Content(sizes, 0 if objects is None else len(np.unique(objects.voxels[objects.voxels != 0])))
+    except VolsegError as error:
+        return error

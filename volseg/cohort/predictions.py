@@ -1,0 +1,184 @@
+"""A folder of predictions: one label map per case, what its values mean, and the files of one case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.cohort.folder import FILE_ENDING, Cohort, read_dataset_json
+from volseg.cohort.uncertainty import Uncertainty
+from volseg.errors import LabelError, UsageError
+from volseg.files import atomic
+from volseg.labels import LabelTable
+from volseg.volume import Volume, write_probabilities, write_volume
+
+PROBABILITIES = "probabilities"
+"""The folder of probabilities, inside that of the predictions."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A folder of predicted label maps `KEY.nii.gz`, with a `dataset.json` that says what their values mean.
+
+    Any program may have written the folder; `dataset.json` is there if `volseg predict` did.
+
+    Attributes:
+        folder: Folder that holds the label maps.
+
+    >>> Predictions(Path("predictions")).path("case1_day0").as_posix()
+    'predictions/case1_day0.nii.gz'
+    """
+
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Predictions:
+        """The predictions of a folder that is there.
+
+        Raises:
+            UsageError: The folder is absent.
+        """
+        if not Path(folder).is_dir():
+            raise UsageError(f"{folder} is no folder; name the folder that holds the predictions KEY{FILE_ENDING}")
+        return cls(Path(folder))
+
+    def path(self, key: str) -> Path:
+        """The label map of a case, whether it is there or not."""
+        return self.folder / f"{key}{FILE_ENDING}"
+
+    def probabilities_path(self, key: str) -> Path:
+        """The probabilities of a case, whether they are there or not."""
+        return self.folder / PROBABILITIES / f"{key}{FILE_ENDING}"
+
+    def keys(self) -> list[str]:
+        """The keys of the label maps, sorted; hidden and half-written files do not count."""
+        names = (path.name for path in self.folder.iterdir() if path.is_file())
+        return sorted(
+            name.removesuffix(FILE_ENDING) for name in names if name.endswith(FILE_ENDING) and not name.startswith(".")
+        )
+
+    def some_keys(self) -> list[str]:
+        """As `keys`, of a folder that must not be empty.
+
+        Raises:
+            UsageError: There is no label map.
+        """
+        keys = self.keys()
+        if not keys:
+            raise UsageError(
+                f"{self.folder} holds no prediction KEY{FILE_ENDING}; name the folder that `volseg predict` wrote"
+            )
+        return keys
+
+    def labels(self, *, option: str) -> LabelTable:
+        """The label table, from the `dataset.json` that `volseg predict` writes.
+
+        Args:
+            option: Option of the command that names a cohort instead; for the error.
+
+        Raises:
+            UsageError: The folder does not say what its labels mean.
+        """
+        if not (self.folder / "dataset.json").is_file():
+            raise UsageError(
+                f"{self.folder} has no dataset.json, which says what its labels mean; name a cohort with {option}"
+            )
+        return LabelTable.from_dataset_json(read_dataset_json(self.folder))
+
+    def check_labels(self, cohort: Cohort) -> None:
+        """Refuse predictions whose own `dataset.json` states another label table; without one, values decide.
+
+        Raises:
+            LabelError: The tables differ; the message holds both.
+        """
+        if not (self.folder / "dataset.json").is_file():
+            return
+        table = LabelTable.from_dataset_json(read_dataset_json(self.folder))
+        if table.digest != cohort.labels.digest:
+            raise LabelError(
+                f"the predictions in {self.folder} are of {list(table.names)}, the cohort has "
+                f"{list(cohort.labels.names)}, or the same names with other values; evaluate against the cohort the "
+                "network was trained on"
+            )
+
+
+def read_labels(predictions: Path, *, option: str) -> LabelTable:
+    """`Predictions.labels` of a folder.
+
+    Raises:
+        UsageError: The folder is absent, or it does not say what its labels mean.
+    """
+    return Predictions.open(predictions).labels(option=option)
+
+
+def check_labels(predictions: Path, cohort: Cohort) -> None:
+    """`Predictions.check_labels` of a folder."""
+    Predictions(predictions).check_labels(cohort)
+
+
+def predicted_keys(folder: Path) -> list[str]:
+    """`Predictions.keys` of a folder."""
+    return Predictions(folder).keys()
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One predicted case.
+
+    Attributes:
+        label_map: uint8, on the very grid of the image's files.
+        uncertainty: the Dice that the network expects of it, by region.
+        probabilities: (channels, X, Y, Z) on the same grid, where they were asked for.
+        note: what a reader must know of it; mostly empty.
+    """
+
+    label_map: Volume
+    uncertainty: Uncertainty
+    probabilities: NDArray[np.floating[Any]] | None = None
+    note: str = ""
+
+
+def write_prediction(path: Path, prediction: Prediction) -> None:
+    """Write the label map, and the probabilities where there are some; those of an earlier run go.
+
+    Args:
+        path: File `FOLDER/KEY.nii.gz` of the label map; probabilities go to `FOLDER/probabilities/KEY.nii.gz`.
+        prediction: What was predicted of the case.
+    """
+    probable = path.parent / PROBABILITIES / path.name
+    if prediction.probabilities is not None:
+        write_probabilities(probable, prediction.probabilities, prediction.label_map.affine_ras)
+    else:
+        probable.unlink(missing_ok=True)
+    write_volume(path, prediction.label_map)
+
+
+def write_labels(
+    output_dir: Path,
+    labels: LabelTable,
+    *,
+    channel_names: Sequence[str],
+    made_with: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the `dataset.json` that tells readers of the predictions what the values mean.
+
+    Args:
+        output_dir: Folder of the predictions.
+        labels: Label table of the network.
+        channel_names: Its image channels, in order.
+        made_with: Options that changed the label maps, such as the clean-up; kept under `volseg`.
+    """
+    entries = {
+        "channel_names": {str(i): name for i, name in enumerate(channel_names)},
+        **labels.to_dataset_json(),
+        "file_ending": FILE_ENDING,
+    }
+    entries["volseg"] |= dict(made_with or {})
+    with atomic(output_dir / "dataset.json") as partial:
+        partial.write_text(json.dumps(entries, indent=1) + "\n")

@@ -1,0 +1,96 @@
+"""The table of a cohort's cases, `cases.csv`: one row a case, without its voxels."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.errors import CohortError
+from volseg.files import atomic
+
+COLUMNS = ("key", "patient", "session", "shape", "spacing_mm", "orientation", "source", "warnings")
+TEST = "test"
+"""How the warning begins of a case that stays out of all folds, to be looked at once."""
+_RAS_AXIS = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One line of `cases.csv`: what a case is, without its voxels."""
+
+    key: str
+    patient: str
+    session: str
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    orientation: str
+    source: str
+    warnings: tuple[str, ...]
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the case carries a warning that keeps it out of folds."""
+        return any(warning.startswith("suspect") for warning in self.warnings)
+
+    @property
+    def test(self) -> bool:
+        """Whether the case is kept out of folds for a test."""
+        return any(warning == TEST or warning.startswith(f"{TEST}:") for warning in self.warnings)
+
+    def along_ras(self, values: Sequence[float]) -> tuple[float, float, float]:
+        """One value an array axis, in the order right-left, anterior-posterior, superior-inferior."""
+        x, y, z = (value for _, value in sorted(zip(map(_RAS_AXIS.get, self.orientation), values, strict=True)))
+        return x, y, z
+
+    def to_csv(self) -> dict[str, str]:
+        """The row as text: sizes joined by `x`, warnings by `; `."""
+        return {
+            "key": self.key,
+            "patient": self.patient,
+            "session": self.session,
+            "shape": "x".join(map(str, self.shape)),
+            "spacing_mm": "x".join(f"{mm:.6g}" for mm in self.spacing_mm),
+            "orientation": self.orientation,
+            "source": self.source,
+            "warnings": "; ".join(self.warnings),
+        }
+
+    @classmethod
+    def from_csv(cls, row: Mapping[str, str]) -> CaseRow:
+        """The inverse of `to_csv`.
+
+        Raises:
+            ValueError: a field that is absent or makes no sense.
+        """
+        absent = [name for name in COLUMNS if row.get(name) is None]
+        if absent:
+            raise ValueError(f"a row has no {', '.join(absent)}")
+        shape = tuple(int(n) for n in row["shape"].split("x"))
+        spacing = tuple(float(mm) for mm in row["spacing_mm"].split("x"))
+        axes = sorted(_RAS_AXIS.get(letter, -1) for letter in row["orientation"])
+        if not len(shape) == len(spacing) == 3 or axes != [0, 1, 2]:
+            raise ValueError(f"{row['key']} has a shape, spacing or orientation without three axes")
+        warnings = tuple(warning for warning in row["warnings"].split("; ") if warning)
+        return cls(
+            row["key"], row["patient"], row["session"], shape, spacing, row["orientation"], row["source"], warnings
+        )
+
+
+def read_table(path: Path) -> list[CaseRow]:
+    """Read `cases.csv`."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [CaseRow.from_csv(row) for row in csv.DictReader(file)]
+    except (ValueError, csv.Error) as error:
+        raise CohortError(f"{path} is damaged ({error}); convert again to write it anew") from error
+    return rows
+
+
+def write_table(path: Path, rows: Iterable[CaseRow]) -> None:
+    """Write `cases.csv`, sorted by key."""
+    with atomic(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row.to_csv() for row in sorted(rows, key=lambda row: row.key))

@@ -1,0 +1,376 @@
+"""The phantom's anatomy: where each structure of one synthetic abdomen is, as signed distances in millimetres.
+
+Coordinates are patient millimetres around the middle of the scan: x to the left, y to the back, z to the head. A
+signed distance is negative inside a structure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import binary_closing, binary_opening, gaussian_filter, generate_binary_structure, label
+from scipy.spatial import KDTree
+
+Field = NDArray[np.float64]
+_FAR_MM = 60.0
+
+
+@dataclass(frozen=True)
+class Tube:
+    """A curved tube: centre points (N, 3), radius (N,) and length from its start (N,), all in mm."""
+
+    points: Field
+    radius: Field
+    length: Field
+
+    @classmethod
+    def through(cls, knots: Field, *, step_mm: float) -> Tube:
+        """The smooth tube through knots (K, 4): x, y, z, radius."""
+        at = np.concatenate([[0.0], np.cumsum(np.sqrt((np.diff(knots[:, :3], axis=0) ** 2).sum(axis=1)))])
+        dense = CubicSpline(at, knots)(np.linspace(0, at[-1], max(int(at[-1] / step_mm) + 1, 2)))
+        length = np.concatenate([[0.0], np.cumsum(np.sqrt((np.diff(dense[:, :3], axis=0) ** 2).sum(axis=1)))])
+        return cls(dense[:, :3], dense[:, 3], length)
+
+
+@dataclass(frozen=True)
+class Hollow:
+    """A hollow organ on the grid.
+
+    Attributes:
+        distance: (X, Y, Z), signed distance to its outer wall.
+        along: (X, Y, Z), length along the centre line at the nearest centre point.
+        height: (X, Y, Z), how far in front of the centre line (up, in a patient on the back), as part of the radius.
+    """
+
+    distance: Field
+    along: Field
+    height: Field
+
+
+def hollow(tube: Tube, at: Sequence[Field], *, exact: bool = False) -> Hollow:
+    """The tube on the grid.
+
+    Args:
+        tube: in the coordinates of `at`.
+        at: x, y and z of every voxel, each (X, Y, Z), mm.
+        exact: take the nearest wall, not the wall at the nearest centre point: slower, for a strong taper.
+
+    >>> line = Tube.through(np.array([[0.0, 0, 0, 5], [10, 0, 0, 5], [20, 0, 0, 5]]), step_mm=1)
+    >>> x, y, z = np.meshgrid([10.0], [0.0, 5.0, 9.0], [0.0], indexing="ij")
+    >>> hollow(line, [x, y, z]).distance.round(1).ravel().tolist()
+    [-5.0, 0.0, 4.0]
+    """
+    shape = at[0].shape
+    reach = tube.radius.max() + 6
+    near = np.ones(shape, dtype=bool)
+    for axis in range(3):
+        near &= (at[axis] > tube.points[:, axis].min() - reach) & (at[axis] < tube.points[:, axis].max() + reach)
+    x, y, z = (p[near] for p in at)
+    if exact:
+        nearest: NDArray[np.intp] = np.zeros(x.size, dtype=np.intp)
+        best: Field = np.full(x.size, np.inf)
+        for i, ((px, py, pz), radius) in enumerate(zip(tube.points, tube.radius, strict=True)):
+            gap = np.sqrt((x - px) ** 2 + (y - py) ** 2 + (z - pz) ** 2) - radius
+            closer = gap < best
+            best[closer], nearest[closer] = gap[closer], i
+    else:
+        gap, found = KDTree(tube.points).query(np.stack([x, y, z], axis=1), distance_upper_bound=reach)
+        inside = found < len(tube.points)
+        nearest = np.where(inside, found, 0)
+        best = np.where(inside, gap - tube.radius[nearest], _FAR_MM)
+    distance, along, height = np.full(shape, _FAR_MM), np.zeros(shape), np.zeros(shape)
+    distance[near] = best
+    along[near] = tube.length[nearest]
+    height[near] = (tube.points[nearest, 1] - y) / tube.radius[nearest]
+    return Hollow(distance, along, height)
+
+
+# Centre lines (x, y, z, radius in mm) of an average patient.
+_STOMACH = (
+    (56, 22, 37, 18),
+    (67, 10, 31, 28),
+    (70, -9, 20, 30),
+    (60, -32, 5, 27),
+    (38, -48, -6, 22),
+    (10, -51, -7, 18),
+    (-12, -44, -1, 13),
+    (-24, -36, 3, 9),
+)
+_COLON = (
+    (-84, -12, -45, 16),
+    (-95, -2, -38, 22),
+    (-99, 10, -20, 21),
+    (-98, 4, -9, 20),
+    (-85, -26, -5, 19),
+    (-61, -51, -14, 18),
+    (-28, -64, -27, 18),
+    (12, -66, -33, 17),
+    (52, -62, -22, 17),
+    (86, -38, 2, 17),
+    (103, 0, 20, 17),
+    (108, 26, 8, 16),
+    (109, 33, -16, 15),
+    (104, 26, -38, 14),
+    (88, 10, -50, 13),
+)
+_DUODENUM = ((-30, -32, 3, 10), (-46, -14, -2, 11), (-44, 6, -14, 11), (-24, 14, -20, 10), (10, 2, -18, 10))
+_PANCREAS = ((-32, -4, -4, 11), (-8, -14, 4, 9), (24, -2, 12, 9), (56, 22, 18, 8), (84, 34, 22, 6))
+# The small bowel visits each node of this lattice once: nodes along x, y, z; first node and step in mm.
+_LATTICE, _FIRST_MM, _STEP_MM = (6, 4, 3), (-66.0, -46.0, -52.0), (26.5, 22.5, 20.5)
+
+
+@dataclass(frozen=True)
+class Abdomen:
+    """Signed distances (X, Y, Z) in mm of all structures, on one grid."""
+
+    body: Field
+    muscle: Field
+    cavity: Field
+    solid: dict[str, Field]
+    large_bowel: Hollow
+    small_bowel: Hollow
+    stomach: Hollow
+    vessels: Field
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """(3, X, Y, Z): large bowel, small bowel, stomach, as drawn by hand: no pinholes, no slivers."""
+        return np.stack([_drawn(organ.distance < 0) for organ in (self.large_bowel, self.small_bowel, self.stomach)])
+
+
+def smooth_field(rng: np.random.Generator, shape: Sequence[int], waves: Sequence[int]) -> Field:
+    """A smooth random field of about unit variance: random sums of the first cosines along each axis.
+
+    >>> smooth_field(np.random.default_rng(0), (8, 6, 4), (3, 3, 2)).shape
+    (8, 6, 4)
+    """
+    field: Field = rng.normal(size=tuple(waves))
+    for n, k in zip(shape, waves, strict=True):
+        basis = np.cos(np.pi * np.outer(np.arange(n) + 0.5, np.arange(k)) / n)
+        basis[:, 1:] *= np.sqrt(2)
+        field = np.moveaxis(np.tensordot(basis, field, axes=(1, 0)), 0, -1)  # the next axis comes to the front
+    field /= math.sqrt(math.prod(waves))
+    return field
+
+
+def build_abdomen(
+    patient: np.random.Generator,
+    day: np.random.Generator,
+    *,
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+) -> Abdomen:
+    """The abdomen of one patient on one day.
+
+    Args:
+        patient: what stays from day to day: size, position and form of the organs, the course of the bowel.
+        day: what does not: filling, position within some millimetres.
+        shape: of the grid.
+        spacing: of the grid in mm.
+    """
+    axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing, strict=True)]
+    size = patient.uniform((0.90, 0.90, 0.86), (1.03, 1.06, 0.98))
+    shift = patient.uniform((-4, -6, -2), (4, 6, 4)) + day.normal(0, (1.5, 1.5, 2))
+    rigid = [
+        np.broadcast_to(axis.reshape([-1 if i == d else 1 for i in range(3)]), shape)
+        for d, axis in enumerate((axis - shift[d]) / size[d] for d, axis in enumerate(axes))
+    ]
+    form = [mm * smooth_field(patient, shape, (3, 3, 3)) for mm in (2.0, 2.0, 1.0)]
+    frame = [a + b for a, b in zip(rigid, form, strict=True)]
+    motion = [smooth_field(day, shape, (4, 4, 4)) for _ in range(3)]
+    built = [smooth_field(patient, shape, (4, 4, 4)) for _ in range(3)]
+    soft = [
+        p + own * a + mm * b for p, a, b, own, mm in zip(frame, built, motion, (6, 5, 3), (3.0, 3.0, 2.0), strict=True)
+    ]
+
+    body, muscle, cavity, solid = _frame_of(patient, frame)
+    solid |= {name: np.maximum(distance, cavity) for name, distance in _solid_organs(patient, soft).items()}
+    vessels = np.sqrt(sum(gaussian_filter(patient.normal(size=shape), 2.7) ** 2 for _ in range(2)))
+    vessels = vessels / vessels.mean()
+
+    stomach = hollow(_stomach(patient, day), soft, exact=True)
+    large = hollow(_colon(patient, day), soft)
+    small = hollow(_small_bowel(patient, day), soft)
+    # What yields to what, and by how much two contours may run into each other.
+    hard = np.minimum.reduce([solid[name] for name in ("bone", "psoas", "vessel", "kidney")])
+    ends = np.abs(axes[2])[None, None, :] - axes[2][-3]  # nothing is outlined in the last three slices at each end
+    wall = np.maximum.reduce([cavity, -hard, np.broadcast_to(ends, shape)])
+    large_mm = np.maximum(large.distance, wall)
+    stomach_mm = np.maximum.reduce([stomach.distance, wall, -large_mm - 2.0])
+    small_mm = np.maximum.reduce([small.distance - 0.8, wall, -stomach_mm - 2.0, -large_mm - 2.5])
+    return Abdomen(
+        body=body,
+        muscle=muscle,
+        cavity=cavity,
+        solid=solid,
+        large_bowel=Hollow(large_mm, large.along, large.height),
+        small_bowel=Hollow(small_mm, small.along, small.height),
+        stomach=Hollow(stomach_mm, stomach.along, stomach.height),
+        vessels=vessels,
+    )
+
+
+def _drawn(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask, smoothed in each axial slice and without islands below 1 % of it."""
+    cross = generate_binary_structure(2, 1)[..., None]
+    islands, _ = label(binary_opening(binary_closing(mask, cross), cross))
+    voxels = np.bincount(islands.ravel())
+    kept = voxels >= 0.01 * voxels[1:].sum()
+    kept[0] = False
+    return np.asarray(kept[islands], dtype=np.bool_)
+
+
+def _ellipsoid(at: Sequence[Field], centre: Sequence[float], radii: Sequence[float], *, boxy: bool = False) -> Field:
+    """Signed distance, first order, to an ellipsoid (boxy: of power 2.5); an infinite radius makes a cylinder."""
+    value, slope = np.zeros(at[0].shape), np.zeros(at[0].shape)
+    for p, c, r in zip(at, centre, radii, strict=True):
+        if np.isfinite(r):
+            part = np.abs(p - c)
+            part *= 1 / r
+            steep = part * np.sqrt(part) if boxy else part
+            value += steep * part
+            steep = steep * (1 / r)
+            steep *= steep
+            slope += steep
+    level = value**0.4 if boxy else np.sqrt(value)
+    distance: Field = (level - 1) * (level * np.sqrt(level) if boxy else level) / np.sqrt(slope + 1e-12)
+    return distance
+
+
+def _frame_of(patient: np.random.Generator, at: Sequence[Field]) -> tuple[Field, Field, Field, dict[str, Field]]:
+    """Body surface, muscle, cavity, and the bones, vessels and muscles that do not move with the bowel."""
+    x, y, z = at
+    fat = patient.uniform(8, 19)
+    waist = 1 + 0.03 * np.cos(2 * np.pi * (z - 10) / 160)
+    flat = [x / waist, y, z]
+    inf = np.inf
+    cavity = _ellipsoid(flat, (0, -5, 0), (126, 78, inf), boxy=True)
+    body = _ellipsoid(flat, (0, 2, 0), (138 + fat, 96 + 0.75 * fat, inf), boxy=True)
+    sides = 8 + 4 * np.clip(np.abs(x) / 80 - 0.3, 0, 1)
+    erector = np.minimum(
+        _ellipsoid(at, (-32, 76, 0), (27, 19, inf)),
+        _ellipsoid(at, (32, 76, 0), (27, 19, inf)),
+    )
+    muscle = np.minimum(cavity - sides, erector)
+    arch = (z + 0.35 * np.abs(x) * np.sign(60 - y) - 14) % 34 - 17  # ribs run down towards the front
+    ribs = np.sqrt((cavity - 5) ** 2 + arch**2) - 4.5
+    ribs = np.maximum(ribs, 20 - z - 0.25 * y)
+    disc = np.abs((z + 8) % 36 - 18) - 14  # negative: vertebra; positive: disc
+    solid = {
+        "vertebra": np.maximum(_ellipsoid(at, (0, 44, 0), (23, 18, inf)), disc),
+        "disc": np.maximum(_ellipsoid(at, (0, 44, 0), (22, 17, inf)), -disc),
+        "canal": _ellipsoid(at, (0, 70, 0), (9, 7, inf)),
+        "spine": _ellipsoid(at, (0, 80, 0), (5, 14, inf)),
+        "ribs": ribs,
+        "lung": np.minimum(
+            _ellipsoid(at, (-72, 40, 96), (50, 38, 40)),
+            _ellipsoid(at, (72, 40, 96), (50, 38, 40)),
+        ),
+        "bladder": _ellipsoid(at, (4, -8, -98), (46, 38, 34)),
+        "ilium": np.maximum(
+            np.abs(_ellipsoid(at, (0, 5, -60), (112, 74, inf))) - 7, np.maximum(z + 42 + 0.35 * y, 10 - y)
+        ),
+    }
+    wider = np.clip(1 - 0.008 * z, 0.3, 1.5)  # the psoas widens downwards and moves outwards
+    solid["psoas"] = np.minimum(
+        _ellipsoid([(np.abs(x) - 32 + 0.14 * z) / wider, (y - 46) / wider, z], (0, 0, 0), (12, 16, inf)),
+        _ellipsoid([np.abs(x) + 0.1 * z, y, z], (60, 66, -40), (18, 7, 50)),
+    )
+    solid["vessel"] = np.minimum(
+        _ellipsoid(at, (9, 19, 0), (8.5, 8.5, inf)),
+        _ellipsoid(at, (-17, 20, 0), (11, 8, inf)),
+    )
+    solid["bone"] = np.minimum.reduce([solid["vertebra"], solid["disc"], solid["ilium"]])
+    return body, muscle, cavity, solid
+
+
+def _solid_organs(patient: np.random.Generator, at: Sequence[Field]) -> dict[str, Field]:
+    """Liver, spleen, kidneys, pancreas and gall bladder."""
+    x, y, z = at
+    grow = patient.uniform(0.92, 1.08, size=4)
+    right = _ellipsoid(at, (-70, 4, 36), (60 * grow[0], 74, 58 * grow[0]), boxy=True)
+    left = _ellipsoid([x, y, z - 0.12 * x], (-12, -44, 44), (70, 30, 32 * grow[0]))
+    tilt = [x + 0.25 * z, y - 0.15 * z, z]
+    kidneys = [
+        _ellipsoid([x - s * 0.18 * (8 - z), y - 0.12 * (8 - z), z], (s * 62, 48, top), (24 * g, 24 * g, 37 * g))
+        for s, top, g in ((-1, -4, grow[1]), (1, 3, grow[2]))
+    ]
+    kidney = np.minimum(*kidneys)
+    hilum = np.minimum(
+        _ellipsoid(at, (-50, 42, -4), (14, 9, 20)),
+        _ellipsoid(at, (50, 42, 3), (14, 9, 20)),
+    )
+    pancreas = hollow(Tube.through(np.array(_PANCREAS, dtype=np.float64), step_mm=3), at).distance
+    return {
+        "liver": np.minimum(right, left),
+        "spleen": _ellipsoid(tilt, (105, 38, 33), (22 * grow[3], 40 * grow[3], 36 * grow[3])),
+        "kidney": np.maximum(kidney, -hilum),
+        "hilum": np.maximum(kidney, hilum),
+        "pancreas": pancreas,
+        "gall_bladder": _ellipsoid([x, y, z + 0.3 * (y + 40)], (-50, -46, 8), (12, 22, 12)),
+    }
+
+
+def _stomach(patient: np.random.Generator, day: np.random.Generator) -> Tube:
+    knots = np.array(_STOMACH, dtype=np.float64)
+    knots[:, :3] += (
+        patient.normal(0, (6, 5, 4))
+        + patient.normal(0, 3, size=(len(knots), 3))
+        + day.normal(0, 1.5, size=(len(knots), 3))
+    )
+    knots[:, 3] *= patient.uniform(0.84, 1.08) * day.uniform(0.86, 1.06)
+    return Tube.through(knots, step_mm=4)
+
+
+def _colon(patient: np.random.Generator, day: np.random.Generator) -> Tube:
+    knots = np.array(_COLON, dtype=np.float64)
+    knots[:, :3] += patient.normal(0, (5.5, 5.5, 4), size=(len(knots), 3)) + day.normal(0, 2, size=(len(knots), 3))
+    knots[:, 3] *= patient.uniform(0.9, 1.05) * (1 + day.normal(0, 0.08, size=len(knots)))
+    tube = Tube.through(knots, step_mm=2)
+    pouch = 2 * np.pi * tube.length / patient.uniform(26, 32) + day.uniform(0, 2 * np.pi)
+    haustra = 1 + 0.05 - 0.16 * np.abs(np.cos(pouch / 2)) ** 6 + 0.03 * np.cos(pouch * 0.37)
+    return Tube(tube.points, tube.radius * haustra, tube.length)
+
+
+def _small_bowel(patient: np.random.Generator, day: np.random.Generator) -> Tube:
+    nodes = np.array(_walk(patient), dtype=np.float64) * _STEP_MM + _FIRST_MM
+    nodes += patient.normal(0, 4.5, size=nodes.shape) + day.normal(0, 2.0, size=nodes.shape)
+    # The square cross section of the lattice becomes rounder; the whole lies and spreads otherwise in each patient.
+    u, v = nodes[:, 0] / 66, (nodes[:, 1] + 12) / 34
+    nodes[:, 0] *= patient.uniform(0.84, 1.08) * (1 - 0.18 * np.clip(v**2, 0, 1.5))
+    nodes[:, 1] = -12 + (nodes[:, 1] + 12) * (1 - 0.18 * np.clip(u**2, 0, 1.5))
+    nodes += patient.normal(0, (7, 3, 3))
+    radius = 11.6 * (1 + patient.normal(0, 0.04)) * (1 + day.normal(0, 0.09, size=len(nodes)))
+    jejunum = np.column_stack([nodes, radius])
+    start = np.array(_DUODENUM, dtype=np.float64)
+    start[:, :3] += patient.normal(0, 2, size=(len(start), 3))
+    return Tube.through(np.concatenate([start, jejunum]), step_mm=2)
+
+
+def _walk(rng: np.random.Generator) -> list[tuple[int, int, int]]:
+    """A random path that visits each node of the lattice once: a serpentine, shuffled by backbite moves.
+
+    Source: Mansfield, J. Chem. Phys. 77 (1982), doi:10.1063/1.443937.
+    """
+    nx, ny, nz = _LATTICE
+    path = []
+    for k in range(nz):
+        for j in range(ny)[:: 1 if k % 2 == 0 else -1]:
+            path += [(i, j, k) for i in range(nx)[:: 1 if (j + k * (ny - 1)) % 2 == 0 else -1]]
+    place = {node: i for i, node in enumerate(path)}
+    for end, axis, sign in rng.integers(6, size=(400, 3)) % (2, 3, 2):
+        if end:
+            path.reverse()
+            place = {node: i for i, node in enumerate(path)}
+        head = list(path[0])
+        head[axis] += 2 * int(sign) - 1
+        cut = place.get((head[0], head[1], head[2]), 0)
+        if cut > 1:  # join the head to this neighbour: all before it turns round
+            path[:cut] = path[:cut][::-1]
+            place.update({node: i for i, node in enumerate(path[:cut])})
+    return path

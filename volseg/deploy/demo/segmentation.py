@@ -1,0 +1,230 @@
+"""One segmentation of the demo: the files of a case in, label map, .seg.nrrd and numbers out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from volseg.cohort import FILE_ENDING, Cohort, read_label_map, write_prediction
+from volseg.errors import LabelError
+from volseg.evaluation import STANDARD, Row, score_case
+from volseg.files import atomic
+from volseg.formats import write_segmentation
+from volseg.inference import Predictor, read_image
+from volseg.labels import LabelTable
+from volseg.metrics import added_path_length_mm, volume_ml
+from volseg.pictures import Plane, Screen, pack_volumes, window_of
+from volseg.volume import RGB, UNMEASURED, Volume, check_axes
+
+VOLUMES = "volumes.json"
+
+
+@dataclass(frozen=True)
+class RegionResult:
+    """The numbers of one region.
+
+    Attributes:
+        name: of the region.
+        colour: RGB, 0 to 255.
+        predicted_ml: volume of the prediction.
+        expected_dice: what the network expects of itself; None where it found nothing.
+        score: against the reference; None without one.
+        by_hand_minutes: that drawing the reference's contours would take, by the model of `metrics.effort`.
+    """
+
+    name: str
+    colour: tuple[int, int, int]
+    predicted_ml: float
+    expected_dice: float | None = None
+    score: Row | None = None
+    by_hand_minutes: float | None = None
+
+    @property
+    def saved_minutes(self) -> float | None:
+        """Drawing by hand less correcting the prediction; None without a reference."""
+        if self.score is None or self.score.correction_minutes is None or self.by_hand_minutes is None:
+            return None
+        return self.by_hand_minutes - self.score.correction_minutes
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A segmented case.
+
+    Attributes:
+        key: of the case.
+        what: where the image came from, for people.
+        labels: the regions.
+        image: (C, X, Y, Z), the channels.
+        prediction: uint8 label map.
+        reference: likewise, or None.
+        regions: their numbers, in the order of the table.
+        seconds: that the network took, with reading and deciding.
+        channel_names: one a channel.
+        measured: whether the spacing is known.
+        folder: where its files lie.
+    """
+
+    key: str
+    what: str
+    labels: LabelTable
+    image: Sequence[Volume]
+    prediction: Volume
+    reference: Volume | None
+    regions: tuple[RegionResult, ...]
+    seconds: float
+    channel_names: tuple[str, ...]
+    measured: bool
+    folder: Path
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """Names of the files to download: the label map, and the segmentation for 3D Slicer."""
+        return f"{self.key}{FILE_ENDING}", f"{self.key}.seg.nrrd"
+
+    @property
+    def flat(self) -> bool:
+        """Whether there is nothing to turn round."""
+        return 1 in self.prediction.shape
+
+    def screen(self, plane: Plane) -> Screen:
+        """The case as it is seen in a plane."""
+        first = self.image[0]
+        colours = self.channel_names == RGB
+        reference = None if self.reference is None else self.labels.masks(self.reference.voxels)
+        return Screen.of(
+            np.stack([channel.voxels for channel in self.image]) if colours else first.voxels,
+            first.affine_ras,
+            self.labels,
+            reference=reference,
+            prediction=self.labels.masks(self.prediction.voxels),
+            name=self.key,
+            plane=plane,
+            window=window_of(self.channel_names[0]),
+            measured=self.measured,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """A loaded network, and the cohort whose cases can be picked.
+
+    Attributes:
+        predictor: the network.
+        cohort: whose cases can be picked, or None.
+        axes: where columns, rows and slices of uploaded slices and images point to; None for what `convert` takes.
+
+    Raises:
+        LabelError: the cohort has other regions than the network.
+        UsageError: axes that are none.
+    """
+
+    predictor: Predictor
+    cohort: Cohort | None = None
+    axes: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.axes is not None:
+            check_axes(self.axes)
+        recipe = self.predictor.recipe
+        if self.cohort is None:
+            return
+        if self.cohort.labels.digest != recipe.labels.digest:
+            raise LabelError(
+                f"the network segments {list(recipe.labels.names)}, the cohort has {list(self.cohort.labels.names)} "
+                "with other names or values; name the cohort it was trained on, or none"
+            )
+        if self.cohort.channels != len(recipe.channel_names):
+            raise LabelError(
+                f"the network takes {len(recipe.channel_names)} channels, the cohort has {self.cohort.channels}; "
+                "name another"
+            )
+
+    def case(self, key: str, folder: Path) -> Segmentation:
+        """Segment a case of the cohort, and score it where it has a reference.
+
+        Args:
+            key: of the case.
+            folder: for the files.
+
+        Raises:
+            VolsegError: why not.
+        """
+        if self.cohort is None:
+            raise LabelError("no cohort was named at the start; upload a file")
+        measured = UNMEASURED not in self.cohort.rows[key].warnings if key in self.cohort.rows else True
+        paths = self.cohort.image_paths(key)
+        scored = key in self.cohort.labelled
+        return self.segment(
+            key, paths, folder, what=f"case of {self.cohort.folder.name}", measured=measured, scored=scored
+        )
+
+    def segment(
+        self, key: str, files: Sequence[Path], folder: Path, *, what: str, measured: bool = True, scored: bool = False
+    ) -> Segmentation:
+        """Segment files by the way of `volseg predict`, and write all that a visitor may fetch.
+
+        Args:
+            key: of the case.
+            files: one a channel.
+            folder: gets `KEY.nii.gz`, `KEY.seg.nrrd` and, unless the case is flat, `volumes.json` for the viewer.
+            what: for people.
+            measured: whether the spacing is known.
+            scored: whether the cohort has a reference of this key.
+
+        Raises:
+            VolsegError: a file that cannot be read or used.
+        """
+        start = time.perf_counter()
+        prediction = self.predictor.predict(files, key=key)
+        seconds = time.perf_counter() - start
+        write_prediction(folder / f"{key}{FILE_ENDING}", prediction)
+        labels, label_map = self.predictor.recipe.labels, prediction.label_map
+        write_segmentation(folder / f"{key}.seg.nrrd", label_map, labels)
+        image = [read_image(file) for file in files]
+        reference, rows = None, {}
+        if scored and self.cohort is not None and (path := self.cohort.label_path(key)) is not None:
+            reference = read_label_map("reference", path, image[0], labels)
+            scores = score_case(key, folder, self.cohort, known=frozenset(self.cohort.keys), method=STANDARD)
+            rows = {row.region: row for row in scores}
+        regions = []
+        truths = None if reference is None else labels.masks(reference.voxels)
+        for number, (region, mask) in enumerate(zip(labels.regions, labels.masks(label_map.voxels), strict=True)):
+            by_hand = None
+            if truths is not None:
+                nothing = np.zeros_like(truths[number])
+                path_mm = added_path_length_mm(nothing, truths[number], label_map.spacing_mm)
+                by_hand = path_mm / 1000 * STANDARD.minutes_per_metre
+            regions.append(
+                RegionResult(
+                    region.name,
+                    region.colour,
+                    volume_ml(mask, label_map.spacing_mm),
+                    prediction.uncertainty.get(region.name),
+                    rows.get(region.name),
+                    by_hand,
+                )
+            )
+        done = Segmentation(
+            key=key,
+            what=what,
+            labels=labels,
+            image=image,
+            prediction=label_map,
+            reference=reference,
+            regions=tuple(regions),
+            seconds=seconds,
+            channel_names=tuple(self.predictor.recipe.channel_names),
+            measured=measured,
+            folder=folder,
+        )
+        if not done.flat:
+            window = window_of(done.channel_names[0])
+            packed = pack_volumes(image[0], labels, prediction=label_map, reference=reference, window=window)
+            with atomic(folder / VOLUMES) as partial:
+                partial.write_text(packed)
+        return done

@@ -1,0 +1,56 @@
+"""The picture of one slice: grey image, contours of the prediction, the reference as a filled area; as PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+
+from PIL import Image
+
+from volseg.pictures import Pixels, Screen, panel, panel_size, sheet
+
+PARTS = ("prediction", "reference")
+_WIDE = 480  # pixels of the longer side, about; a page shows it some 400 high, and letters must stay readable
+_LIGHT = 0.3  # share of the colour in the filled reference
+
+
+def slice_pixels(screen: Screen, place: int, *, parts: Collection[str] = PARTS) -> Pixels:
+    """One slice with its scale bar and the letters of the patient's sides.
+
+    Args:
+        screen: the case.
+        place: of the slice on the screen, from 0; beyond the last one the last.
+        parts: what is drawn over the image: `prediction`, `reference`.
+
+    Returns:
+        (height, width, 3).
+    """
+    place = min(max(place, 0), screen.slices - 1)
+    grey, pixel_mm = screen.grey[place], screen.view.pixel_mm
+    size = panel_size((grey.shape[0], grey.shape[1]), pixel_mm=pixel_mm, scale=1)
+    scale = max(1, round(_WIDE / max(size)))
+    filled = screen.reference if "reference" in parts else None
+    lines = screen.prediction if "prediction" in parts else None
+    picture = panel(
+        grey,
+        None if filled is None else filled[:, place],
+        [region.colour for region in screen.labels.regions],
+        fill=_LIGHT,
+        lines=None if lines is None else lines[:, place],
+        pixel_mm=pixel_mm,
+        scale=scale,
+        thickness=2 if scale > 1 else 1,
+    )
+    return sheet([("", picture)], mm_per_pixel=screen.mm_per_pixel(scale), edges=screen.edges)
+
+
+def png(pixels: Pixels) -> bytes:
+    r"""(height, width, 3) as a PNG file.
+
+    >>> import numpy as np
+    >>> png(np.zeros((2, 3, 3), np.uint8))[:4]
+    b'\x89PNG'
+    """
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG", compress_level=3)
+    return content.getvalue()

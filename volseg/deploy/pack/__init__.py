@@ -1,0 +1,11 @@
+"""A bundle and its trained network as one package in the layout of MONAI's model zoo."""
+
+from __future__ import annotations
+
+from volseg.deploy.pack.exports import FORMATS
+from volseg.deploy.pack.package import pack
+
+__all__ = [
+    "FORMATS",
+    "pack",
+]

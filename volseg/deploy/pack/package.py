@@ -1,0 +1,143 @@
+"""Gathering the files of a package, and putting it in place whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Collection
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from volseg import bundle as bundles
+from volseg.deploy.pack import exports
+from volseg.deploy.pack.archive import write_zip
+from volseg.deploy.pack.metadata import filled, packed_configs, without_folders
+from volseg.deploy.pack.page import page
+from volseg.errors import BundleError, UsageError
+from volseg.files import atomic
+from volseg.inference import Predictor
+
+logger = logging.getLogger(__name__)
+
+
+def pack(
+    bundle: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    output: str | Path | None = None,
+    formats: Collection[str] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Write a bundle with a trained network in the model zoo's layout: configs/, docs/, models/, LICENSE.
+
+    The checkpoint keeps its weights and its recipe; of a path in the recipe's facts only the last part is kept, since
+    a package is made to be given away. The same input gives the same bytes.
+
+    Args:
+        bundle: name or folder.
+        checkpoint: the file; the bundle's default otherwise.
+        output: a `.zip`, or a folder; `NAME.zip` in the working directory otherwise.
+        formats: of `FORMATS`, those to add.
+        overwrite: replace an earlier package.
+
+    Returns:
+        The zip or the folder.
+
+    Raises:
+        BundleError: no such bundle, or one without a file that a package needs.
+        CheckpointError: absent, damaged, or of another network.
+        UsageError: the output is there already, or holds something else.
+        VolsegError: a format that this network cannot be written in.
+    """
+    source = bundles.find(bundle)
+    target = Path(output) if output is not None else Path(f"{source.name}.zip")
+    zipped = target.suffix == ".zip"
+    name = target.stem if zipped else target.resolve().name
+    _check_target(target, source, overwrite=overwrite)
+    predictor = Predictor.from_bundle(source, checkpoint=checkpoint, device="cpu", overrides={"precision": "fp32"})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as place:
+        folder = Path(place) / name
+        _fill(folder, source, predictor, name=name, formats=formats)
+        if zipped:
+            with atomic(target) as partial:
+                write_zip(folder, partial, name=name)
+        else:
+            if target.exists():
+                target.rename(Path(place) / "replaced")
+            folder.rename(target)
+    return target
+
+
+def _check_target(target: Path, source: Path, *, overwrite: bool) -> None:
+    place = target.resolve()
+    if source == place or source in place.parents:
+        raise UsageError(f"{target} is the bundle itself or inside it; name another place with -o")
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not overwrite:
+        raise UsageError(f"{target} is there already; name another with -o, or replace it with --overwrite")
+    ours = target.is_file() if target.suffix == ".zip" else (target / "configs" / "metadata.json").is_file()
+    if not ours:
+        raise UsageError(f"{target} holds something other than a package and is not replaced; name another with -o")
+
+
+def _fill(folder: Path, source: Path, predictor: Predictor, *, name: str, formats: Collection[str]) -> None:
+    """Write all files of the package."""
+    for inside in ("configs", "docs", "models"):
+        (folder / inside).mkdir(parents=True)
+    content = torch.load(predictor.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    recipe = replace(predictor.recipe, facts=without_folders(predictor.recipe.facts))
+    stored = json.loads(content["recipe"]["json"])  # as it is, since it also tells which volseg trained it
+    stored["facts"] = dict(recipe.facts)
+    torch.save({"model": content["model"], "recipe": {"json": json.dumps(stored)}}, folder / "models" / "model.pt")
+
+    configs = {path.name: _read(path) for path in sorted(bundles.config(source, "train.json").parent.glob("*.json"))}
+    if "metadata.json" not in configs:
+        raise BundleError(f"the bundle {source} has no metadata.json, which a package needs")
+    metadata = filled(configs.pop("metadata.json"), recipe, checkpoint_sha256=_sha256(predictor.checkpoint))
+    packed = packed_configs(configs, recipe)
+
+    network, window = predictor.network, (len(recipe.channel_names), *recipe.roi_size)
+    written = []
+    if "torchscript" in formats:
+        texts = {"metadata.json": metadata, "inference.json": packed["inference.json"]}
+        written.append(exports.torchscript(network, window, folder, texts=texts))
+    if "onnx" in formats:
+        logger.info("models/model.onnx: this takes a minute or two for a transformer")
+        written.append(exports.onnx(network, window, folder))
+    if "openvino" in formats:
+        written.append(exports.openvino(network, window, folder))
+    if written:
+        metadata["volseg"]["exports"] = [asdict(export) for export in written]
+    for file, settings in {**packed, "metadata.json": metadata}.items():
+        (folder / "configs" / file).write_text(json.dumps(settings, indent=4) + "\n")
+
+    for logging_file in (source / "logging.conf", source / "configs" / "logging.conf"):
+        if logging_file.is_file():
+            shutil.copyfile(logging_file, folder / "configs" / "logging.conf")
+    if (source / "docs").is_dir():
+        shutil.copytree(source / "docs", folder / "docs", dirs_exist_ok=True)
+    if (source / "LICENSE").is_file():
+        shutil.copyfile(source / "LICENSE", folder / "LICENSE")
+    readme = folder / "docs" / "README.md"
+    text = readme.read_text() if readme.is_file() else f"# {metadata['name']}\n"
+    readme.write_text(page(text, recipe, name=name, exports=written))
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(path.read_text())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,237 @@
+"""The inbox: the files that lie in a folder, which of them belong together, and what of that has come to rest."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.dicom import is_dicom, series_of
+from volseg.errors import SourceError, UsageError
+
+logger = logging.getLogger(__name__)
+
+NIFTI = (".nii", ".nii.gz")
+# How programs call a file that they have not finished.
+_BEGINNINGS = (".", "~")
+_ENDINGS = (".tmp", ".temp", ".part", ".partial", ".filepart", ".download", ".crdownload", "~")
+
+_ASIDE = "aside"  # whole, and no image
+_UNKNOWN = ""  # not yet whole, damaged, or no medical image
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file as it was seen last: size, time of change, since when it is so, and what it belongs to."""
+
+    size: int
+    changed_ns: int
+    since: float
+    group: str
+    partial: bool
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Files that belong together and have come to rest: a DICOM series, the channels of a NIfTI case, a damaged file.
+
+    Attributes:
+        group: names it within this run; tells nothing of a patient.
+        kind: dicom, nifti or damaged.
+        files: sorted.
+        signature: changes with the path, size or time of change of any of them.
+    """
+
+    group: str
+    kind: str
+    files: tuple[Path, ...]
+    signature: str
+
+
+class Inbox:
+    """A folder that files arrive in, looked at again and again.
+
+    Files belong together by what they hold: DICOM images by their series, whatever they and their folders are called;
+    NIfTI files by the key in their name, `KEY.nii.gz` or `KEY_0000.nii.gz` and so on. They are at rest once none of
+    them has been seen to change, appear or grow for `settle_s` seconds. A file with a temporary name (`.x`, `~x`,
+    `x.tmp`, `x.part`, `x.partial`, `x.filepart`, `x.download`, ...) is never taken, and keeps its series waiting while
+    it changes. So does a file that may be DICOM and cannot be read yet, for all series in its folder. Hidden folders
+    are not looked into. Clocks of other machines do not matter: what counts is how long this one has seen no change.
+
+    Args:
+        folder: with all folders below it.
+        settle_s: seconds.
+        clock: seconds that never go back.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+
+    def __init__(self, folder: Path, *, settle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        if not folder.is_dir():
+            raise UsageError(f"there is no folder {folder}; name the one that series are dropped into")
+        self.folder = folder
+        self.settle_s = settle_s
+        self.waiting = 0
+        """Groups that have not come to rest, and files that cannot be read yet, at the last look."""
+        self._clock = clock
+        self._files: dict[str, _File] = {}
+        self._done: dict[str, str] = {}
+        self._closed: set[str] = set()
+
+    def look(self) -> list[Delivery]:
+        """What has come to rest and is not done, the one that rests longest first.
+
+        Raises:
+            OSError: the folder itself cannot be read.
+        """
+        now = self._clock()
+        seen: dict[str, _File] = {}
+        closed: dict[str, str] = {}
+        for path, size, changed_ns in _walk(self.folder, closed):
+            known = self._files.get(path)
+            if known is None or (known.size, known.changed_ns) != (size, changed_ns):
+                known = _File(size, changed_ns, now, self._group(path), _is_partial(path))
+            seen[path] = known
+        self._files = seen
+        for path in closed.keys() - self._closed:  # whose name may be a patient's
+            logger.warning("a folder in the inbox cannot be read (%s); its series are not seen", closed[path])
+        self._closed = set(closed)
+        groups: dict[str, list[str]] = {}
+        unreadable: list[str] = []
+        unsettled: set[str] = set()  # folders with a file that might belong to anything
+        for path, file in seen.items():
+            if file.group not in (_ASIDE, _UNKNOWN):
+                groups.setdefault(file.group, []).append(path)
+            elif file.group == _UNKNOWN:
+                if now - file.since < self.settle_s:
+                    unsettled.add(os.path.dirname(path))  # noqa: PTH120 - of very many strings
+                elif not file.partial and _claims_dicom(path):
+                    unreadable.append(path)
+        self.waiting = len(unsettled)
+        resting: list[tuple[float, Delivery]] = []
+        for group, paths in groups.items():
+            since = max(seen[path].since for path in paths)
+            whole = sorted(path for path in paths if not seen[path].partial)
+            if now - since < self.settle_s or any(os.path.dirname(path) in unsettled for path in paths):  # noqa: PTH120
+                self.waiting += 1
+            elif whole:
+                resting.append((since, self._delivery(group, group.partition(":")[0], whole)))
+        for path in unreadable:
+            group = f"damaged:{_short(path)}"
+            groups[group] = [path]
+            resting.append((seen[path].since, self._delivery(group, "damaged", [path])))
+        self._done = {group: signature for group, signature in self._done.items() if group in groups}
+        resting.sort(key=lambda pair: (pair[0], pair[1].group))
+        return [delivery for _, delivery in resting if self._done.get(delivery.group) != delivery.signature]
+
+    def done(self, delivery: Delivery) -> None:
+        """Do not give this delivery again, unless its files change."""
+        self._done[delivery.group] = delivery.signature
+
+    def unchanged(self, delivery: Delivery) -> bool:
+        """Whether the files are now as they were when the delivery was given."""
+        try:
+            states = [path.stat() for path in delivery.files]
+        except OSError:
+            return False
+        facts = [(str(path), s.st_size, s.st_mtime_ns) for path, s in zip(delivery.files, states, strict=True)]
+        return _signature(facts) == delivery.signature
+
+    def _delivery(self, group: str, kind: str, paths: list[str]) -> Delivery:
+        facts = [(path, self._files[path].size, self._files[path].changed_ns) for path in paths]
+        return Delivery(group, kind, tuple(map(Path, paths)), _signature(facts))
+
+    def _group(self, path: str) -> str:
+        """What a file belongs to, as a word that tells nothing."""
+        name = os.path.basename(path)  # noqa: PTH119
+        if name.endswith(NIFTI):
+            return f"nifti:{_short(nifti_key(name))}"
+        try:
+            shared = series_of(Path(path), root=self.folder)
+        except (SourceError, OSError):
+            return _UNKNOWN if _may_become_dicom(path) else _ASIDE
+        return _ASIDE if shared is None else f"dicom:{_short(repr(shared))}"
+
+
+def nifti_key(name: str) -> str:
+    """The key in the name of a NIfTI file, without the number of its channel.
+
+    >>> nifti_key("case1.nii.gz"), nifti_key("case1_0001.nii")
+    ('case1', 'case1')
+    """
+    stem = name.removesuffix(".gz").removesuffix(".nii")
+    numbered = len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdigit()
+    return stem[:-5] if numbered else stem
+
+
+def _walk(folder: Path, closed: dict[str, str]) -> Iterator[tuple[str, int, int]]:
+    """Path, size and time of change of every file; what vanishes while one looks is left out.
+
+    Args:
+        folder: to look into.
+        closed: gets the folders that cannot be read, and why.
+    """
+    stack = [str(folder)]
+    while stack:
+        path = stack.pop()
+        try:
+            with os.scandir(path) as entries:
+                found = list(entries)
+        except FileNotFoundError:
+            if path == str(folder):
+                raise
+            continue
+        except OSError as error:
+            if path == str(folder):
+                raise
+            closed[path] = error.strerror or type(error).__name__
+            continue
+        for entry in found:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    if not entry.name.startswith("."):
+                        stack.append(entry.path)
+                elif entry.is_file():
+                    state = entry.stat()
+                    yield entry.path, state.st_size, state.st_mtime_ns
+            except OSError:
+                continue
+
+
+def _is_partial(path: str) -> bool:
+    name = os.path.basename(path).lower()  # noqa: PTH119
+    return name.startswith(_BEGINNINGS) or name.endswith(_ENDINGS)
+
+
+def _may_become_dicom(path: str) -> bool:
+    """Whether a file that cannot be read as DICOM is damaged or not yet whole, rather than something else.
+
+    Some programs give a file its full size first, filled with zeros; others write it from its beginning.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - of very many strings
+            head = file.read(132)
+        return _claims_dicom(path) or len(head) < 132 or not any(head[128:])
+    except OSError:
+        return True
+
+
+def _claims_dicom(path: str) -> bool:
+    """Whether a file that could not be read as DICOM is meant to be."""
+    try:
+        return path.lower().endswith(".dcm") or is_dicom(Path(path))
+    except OSError:
+        return True
+
+
+def _signature(facts: list[tuple[str, int, int]]) -> str:
+    return _short(repr(facts))
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]

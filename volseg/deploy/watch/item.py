@@ -1,0 +1,91 @@
+"""An item: one volume of a delivery with its key, the files that it is made of, and what tells them from others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.cohort import check_key
+from volseg.deploy.watch.inbox import Delivery, nifti_key
+from volseg.dicom import Series, identify, index_files, word
+from volseg.errors import SourceError
+
+# Hexadecimal digits that tell the files of one series apart.
+_DIGITS = 12
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Item:
+    """One volume to segment.
+
+    Attributes:
+        key: names its outputs; of a DICOM series made of hashes, as `volseg predict` makes it.
+        files: sorted.
+        series: where it is DICOM.
+        error: why it cannot be read, where that is known already.
+        aside: why it is not to be segmented.
+    """
+
+    key: str
+    files: tuple[Path, ...]
+    series: Series | None = None
+    error: str | None = None
+    aside: str | None = None
+
+
+def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str | None = None) -> list[Item]:
+    """The volumes of a delivery: mostly one; one for each multi-frame object of a DICOM series.
+
+    Args:
+        delivery: what came.
+        root: the inbox.
+        secret: of the keys.
+        modality: only series of this one; others are set aside.
+    """
+    if delivery.kind == "nifti":
+        return [Item(_safe_key(nifti_key(delivery.files[0].name), secret), delivery.files)]
+    index = index_files(delivery.files, root=root)
+    items = []
+    for identity, series in zip(identify(index.series, among=index.series, secret=secret), index.series, strict=True):
+        files = tuple(sorted(instance.path for instance in series.instances))
+        other = modality is not None and series.first.modality.upper() != modality.upper()
+        aside = f"a series of the modality {series.first.modality or 'unknown'}" if other else None
+        items.append(Item(identity.key, files, series, aside=aside))
+    for name, reason in sorted(index.unreadable.items()):
+        items.append(Item(word(name, letter="damaged_", length=12, secret=secret), (root / name,), error=reason))
+    if not items:
+        told = ", ".join(f"{count} {what}" for what, count in sorted(index.skipped.items()))
+        items.append(Item("", delivery.files, aside=told or "no image that can be a slice"))
+    return items
+
+
+def fingerprints(files: Sequence[Path]) -> tuple[str, ...]:
+    """A word for the content of each file, sorted, equal contents once; for one that cannot be read, of its name.
+
+    Raises:
+        FileNotFoundError: a file is gone.
+    """
+    found = set()
+    for path in files:
+        digest = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            digest.update(f"unreadable {path}".encode(errors="surrogateescape"))
+        found.add(digest.hexdigest()[:_DIGITS])
+    return tuple(sorted(found))
+
+
+def _safe_key(stem: str, secret: str) -> str:
+    """The stem where it is a key, else a word for it."""
+    try:
+        return check_key(stem)
+    except SourceError:
+        return word(stem, letter="n", length=12, secret=secret)

@@ -1,0 +1,306 @@
+"""The ledger: what was done with each series, kept in a journal so that a kill at any moment loses and doubles nothing.
+
+A case goes through four lines of the journal, and its folder through one rename:
+
+    started   an attempt begins; if this stays the last line, the program was killed within it, and it is made again
+    staged    all outputs lie in OUT/.volseg/staging/NAME, on the disk
+              ── the folder is renamed to OUT/NAME ──
+    done      or, after a kill before this line, found at the next start: a staged folder that is there is renamed then,
+              one that is not there was renamed before
+    failed    an attempt failed; the second one is the last
+
+The first version of a series is called by its key, later ones KEY_v2, KEY_v3, ...
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from volseg.cohort import mean_expected_dice
+from volseg.files import atomic
+from volseg.jobs import Entry, Journal, Stamp
+
+TABLE = "series.csv"
+COLUMNS = ("finished", "key", "version", "status", "files", "seconds", "expected_dice", "outputs", "note", "error")
+ATTEMPTS = 2
+# A kill is nobody's fault, unless it comes again and again at the same series: memory, or a crash of a library.
+DEATHS = 5
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at one version of a series.
+
+    Attributes:
+        key: of the series.
+        version: from 1.
+        number: 1 or 2.
+        prints: see `volseg.deploy.watch.fingerprints`.
+        fresh: how many of them no earlier version had; of the first version, all.
+        deaths: how often a program was killed at it.
+    """
+
+    key: str
+    version: int
+    number: int
+    prints: tuple[str, ...]
+    fresh: int
+    deaths: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its files."""
+        return self.key if self.version == 1 else f"{self.key}_v{self.version}"
+
+    @property
+    def last(self) -> bool:
+        """Whether a failure of it is final."""
+        return self.number >= ATTEMPTS
+
+
+@dataclass(slots=True)
+class _Standing:
+    """Where a series stands: its last finished version, and its last line."""
+
+    version: int = 0
+    state: str = ""
+    inputs: str = ""
+    attempt: int = 1
+    deaths: int = 0
+
+
+class Ledger:
+    """The memory of a watch folder, open for writing; a second one on the same folder is refused.
+
+    What a kill left half done is put in order when it opens.
+
+    Args:
+        folder: of the outputs, made where absent.
+        work: digest of the network and its options.
+        retry: forget failures, so that their series are tried again.
+
+    Raises:
+        UsageError: another program watches for the same folder.
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, work: str = "", retry: bool = False) -> None:
+        self.folder = folder
+        self.work = work
+        self._staging = folder / ".volseg" / "staging"
+        self._path = folder / ".volseg" / "watch.jsonl"
+        self._journal = Journal(self._path)
+        try:
+            self._known: dict[str, _Standing] = {}
+            staged: dict[str, Entry] = {}
+            for entry in self._entries():
+                self._learn(entry)
+                staged.pop(entry.key, None)
+                if entry.facts["state"] == "staged":
+                    staged[entry.key] = entry
+            for standing in self._known.values() if retry else ():
+                if standing.state == "failed":
+                    standing.inputs = ""  # as if of other files
+            for entry in staged.values():
+                self._commit(entry, tell=False)
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self._write_table()
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def __len__(self) -> int:
+        """How many series have a finished version."""
+        return sum(standing.version > 0 for standing in self._known.values())
+
+    def close(self) -> None:
+        """Let other programs in."""
+        self._journal.close()
+
+    def next_attempt(self, key: str, prints: Sequence[str]) -> Attempt | None:
+        """What is to be done with a series that holds these files; None where nothing is.
+
+        Nothing is where its last version was made from these files or from more: who clears the inbox file by file must
+        not cause a version of what is left. The same after two failures, or too many kills, with the same files.
+        """
+        standing = self._known.get(key, _Standing())
+        inputs = _digest(prints)
+        same = standing.inputs == inputs
+        if same and (standing.state == "done" or (standing.state == "failed" and standing.attempt >= ATTEMPTS)):
+            return None
+        before = self._prints(key) if standing.version else frozenset[str]()
+        fresh = len(set(prints) - before)
+        if standing.version and not fresh:
+            return None
+        number = standing.attempt + 1 if same and standing.state == "failed" else standing.attempt if same else 1
+        deaths = standing.deaths + (standing.state == "started") if same else 0
+        return Attempt(key, standing.version + 1, number, tuple(prints), fresh, deaths)
+
+    def gave_up(self, key: str) -> bool:
+        """Whether the last attempt at a series failed."""
+        return key in self._known and self._known[key].state == "failed"
+
+    def begin(self, attempt: Attempt) -> Path:
+        """Write that the attempt starts; returns the empty folder that its outputs go to."""
+        folder = self._staging / attempt.name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self._add(self._entry(attempt, "started"))
+        return folder
+
+    def finish(
+        self, attempt: Attempt, stamps: Mapping[str, Stamp], *, seconds: float, facts: Mapping[str, Any]
+    ) -> None:
+        """Let the outputs of an attempt appear.
+
+        Args:
+            attempt: whose staged folder is complete.
+            stamps: of each file in it, by its path in the folder.
+            seconds: it took.
+            facts: of the work; `note` and `uncertainty` are shown in the table.
+        """
+        told = {"outputs": list(stamps), "prints": list(attempt.prints), **facts}
+        entry = self._entry(attempt, "staged", outputs=tuple(stamps.values()), seconds=seconds, facts=told)
+        staged = self._staging / attempt.name
+        inner = sorted({(staged / name).parent for name in stamps} - {staged})
+        for place in (*inner, staged, self._staging, self._staging.parent):
+            _sync_folder(place)
+        self._add(entry)
+        self._commit(entry, tell=True)
+
+    def fail(self, attempt: Attempt, error: str, *, seconds: float) -> None:
+        """Write that the attempt failed."""
+        entry = self._entry(attempt, "failed", error=error, seconds=seconds)
+        self._add(entry)
+        shutil.rmtree(self._staging / attempt.name, ignore_errors=True)
+        if attempt.last:
+            self._append(entry)
+
+    def withdraw(self, attempt: Attempt) -> None:
+        """Write that the attempt counts for nothing: the files changed meanwhile, or the disk was full."""
+        self._add(self._entry(attempt, "withdrawn"))
+        shutil.rmtree(self._staging / attempt.name, ignore_errors=True)
+
+    def _commit(self, entry: Entry, *, tell: bool) -> None:
+        """Rename the staged folder, unless that is done, and write so."""
+        name = str(entry.facts["name"])
+        staged, target = self._staging / name, self.folder / name
+        if staged.is_dir():
+            if target.exists():  # of a journal that somebody removed
+                target.rename(self._staging / f"replaced-{name}")
+            staged.rename(target)
+            _sync_folder(self.folder)
+            shutil.rmtree(self._staging / f"replaced-{name}", ignore_errors=True)
+        done = Entry(
+            *(entry.key, entry.work, entry.inputs, entry.outputs, entry.seconds),
+            attempt=entry.attempt,
+            at=round(time.time(), 3),
+            facts={**entry.facts, "state": "done"},
+        )
+        self._add(done)
+        if tell:
+            self._append(done)
+
+    def _entry(
+        self,
+        attempt: Attempt,
+        state: str,
+        *,
+        outputs: tuple[Stamp, ...] = (),
+        seconds: float = 0.0,
+        error: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        known = {"state": state, "version": attempt.version, "name": attempt.name, "files": len(attempt.prints)}
+        return Entry(
+            *(attempt.key, self.work, _digest(attempt.prints), outputs, round(seconds, 3)),
+            attempt=attempt.number,
+            at=round(time.time(), 3),
+            error=error,
+            facts={**known, "deaths": attempt.deaths, **(facts or {})},
+        )
+
+    def _add(self, entry: Entry) -> None:
+        self._journal.add(entry, sync=True)
+        self._learn(entry)
+
+    def _learn(self, entry: Entry) -> None:
+        standing = self._known.setdefault(entry.key, _Standing())
+        state = str(entry.facts["state"])
+        standing.state, standing.inputs, standing.attempt = state, entry.inputs, entry.attempt
+        standing.deaths = int(entry.facts["deaths"])
+        if state == "done":
+            standing.version = int(entry.facts["version"])
+
+    def _entries(self, *, holding: bytes = b"") -> Iterator[Entry]:
+        with self._path.open("rb") as file:
+            for line in file:
+                if holding not in line:
+                    continue
+                with suppress(ValueError):  # a damaged line counts for nothing
+                    entry = Entry.from_line(line)
+                    if "state" in entry.facts:
+                        yield entry
+
+    def _prints(self, key: str) -> frozenset[str]:
+        """Of the last finished version; read from the disk, since that is seldom needed."""
+        found: frozenset[str] = frozenset()
+        for entry in self._entries(holding=key.encode()):
+            if entry.key == key and entry.facts["state"] == "done":
+                found = frozenset(entry.facts["prints"])
+        return found
+
+    def _write_table(self) -> None:
+        with atomic(self.folder / TABLE) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(_row(entry) for entry in self._entries() if _is_final(entry))
+
+    def _append(self, entry: Entry) -> None:
+        with (self.folder / TABLE).open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(_row(entry))
+
+
+def _is_final(entry: Entry) -> bool:
+    state = entry.facts["state"]
+    return state == "done" or (state == "failed" and entry.attempt >= ATTEMPTS)
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    expected = mean_expected_dice(entry.facts.get("uncertainty", {}))
+    return {
+        "finished": datetime.fromtimestamp(entry.at, timezone.utc).isoformat(timespec="seconds"),
+        "key": entry.key,
+        "version": entry.facts["version"],
+        "status": entry.facts["state"],
+        "files": entry.facts["files"],
+        "seconds": f"{entry.seconds:.1f}",
+        "expected_dice": "" if expected is None else f"{expected:.4f}",
+        "outputs": " ".join(f"{entry.facts['name']}/{name}" for name in entry.facts.get("outputs", ())),
+        "note": entry.facts.get("note", ""),
+        "error": entry.error or "",
+    }
+
+
+def _digest(prints: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(prints).encode()).hexdigest()[:32]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    with suppress(OSError):  # not on every system
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

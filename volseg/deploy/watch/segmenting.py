@@ -1,0 +1,103 @@
+"""Segmenting: from an item to the files of its folder, a label map and, where wanted, DICOM objects for the archive."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg.bundle import tell_networks
+from volseg.cohort import FILE_ENDING, read_labels
+from volseg.deploy.watch.item import Item
+from volseg.errors import SourceError, UsageError
+from volseg.jobs import Do, Facts, Job, Predicting
+from volseg.labels import LabelTable
+from volseg.volume import read_volume
+
+
+@dataclass(frozen=True)
+class Segmenting:
+    """What is done with an item, given a loaded network.
+
+    Attributes:
+        predict: writes the label map of a job.
+        work: the networks and their options.
+        labels: the regions.
+        dicom_seg: write a DICOM Segmentation of a series too.
+        rtstruct: write an RT Structure Set of a series too.
+    """
+
+    predict: Do
+    work: Predicting
+    labels: LabelTable
+    dicom_seg: bool = False
+    rtstruct: bool = False
+
+    def __call__(self, item: Item, folder: Path, name: str) -> Facts:
+        """Write `NAME.nii.gz`, `NAME.seg.dcm` and `NAME.rtstruct.dcm` into the folder, and what else was asked for.
+
+        Raises:
+            VolsegError: what is wrong with the item.
+        """
+        if item.error is not None:
+            raise SourceError(item.error)
+        path = folder / f"{name}.nii.gz"
+        with tempfile.TemporaryDirectory(prefix="volseg-dicom-") as place:
+            files = item.files
+            if item.series is not None:
+                from volseg.dicom import write_list
+
+                files = (write_list(Path(place), item.key, files),)
+            facts: dict[str, Any] = dict(self.predict(Job(item.key, files, self.work.outputs(folder, name))))
+        if self.dicom_seg or self.rtstruct:
+            notes = (facts.get("note", ""), self._write_objects(item, path))
+            facts["note"] = "; ".join(note for note in notes if note)
+        return facts
+
+    def _write_objects(self, item: Item, path: Path) -> str:
+        """The objects of a label map; returns why there is none, where there is none."""
+        from volseg.dicom import place, read_stack, write_dicom_seg, write_rtstruct
+
+        if item.series is None:
+            return "no DICOM series, so no DICOM object"
+        label = read_volume(path)
+        if not label.voxels.any():
+            return "no region was found, so no DICOM object"
+        target = place(label, read_stack(item.series))
+        stem = path.name.removesuffix(FILE_ENDING)
+        if self.dicom_seg:
+            write_dicom_seg(path.with_name(f"{stem}.seg.dcm"), target, self.labels)
+        if self.rtstruct:
+            write_rtstruct(path.with_name(f"{stem}.rtstruct.dcm"), target, self.labels)
+        return ""
+
+
+def load_segmenting(
+    output: Path, asked: Predicting, *, flips: str = "none", dicom_seg: bool = False, rtstruct: bool = False
+) -> Segmenting:
+    """Load the networks, and say in `dataset.json` of the outputs what their values mean.
+
+    Args:
+        output: folder of the outputs.
+        asked: the networks and their options.
+        flips: as in `volseg.inference.flip_axes`.
+        dicom_seg: as in `Segmenting`.
+        rtstruct: as in `Segmenting`.
+
+    Raises:
+        VolsegError: the networks cannot be loaded.
+        UsageError: the outputs that are there have other labels.
+    """
+    from volseg.cohort import write_labels
+    from volseg.jobs import doing
+
+    predictor = asked.load(asked.device, flips=flips)
+    tell_networks([*predictor.first_networks, *predictor.networks])
+    labels = predictor.recipe.labels
+    if (output / "dataset.json").is_file() and read_labels(output, option="OUT").digest != labels.digest:
+        raise UsageError(f"{output} holds outputs of a network with other labels; name another folder")
+    work = asked.of(predictor)
+    predictor = predictor.with_engine(asked.engine)
+    write_labels(output, labels, channel_names=predictor.recipe.channel_names, made_with=work.made_with(labels))
+    return Segmenting(doing(predictor), work, labels, dicom_seg, rtstruct)

@@ -1,0 +1,37 @@
+"""DICOM in both directions: series, RTSTRUCT and SEG in; SEG and RTSTRUCT out."""
+
+from __future__ import annotations
+
+from volseg.dicom.file import is_dicom
+from volseg.dicom.identity import KEY, identify, read_secret, word
+from volseg.dicom.image import read_stack
+from volseg.dicom.index import Series, index_files, scan, series_of
+from volseg.dicom.rtstruct import write_rtstruct
+from volseg.dicom.segmentation import write_dicom_seg
+from volseg.dicom.series_list import SERIES, list_series, listed_grid, read_listed, write_list
+from volseg.dicom.source import Dicom
+from volseg.dicom.target import Target, export_objects, place
+
+__all__ = [
+    "KEY",
+    "SERIES",
+    "Dicom",
+    "Series",
+    "Target",
+    "export_objects",
+    "identify",
+    "index_files",
+    "is_dicom",
+    "list_series",
+    "listed_grid",
+    "place",
+    "read_listed",
+    "read_secret",
+    "read_stack",
+    "scan",
+    "series_of",
+    "word",
+    "write_dicom_seg",
+    "write_list",
+    "write_rtstruct",
+]

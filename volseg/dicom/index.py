@@ -1,0 +1,298 @@
+"""What a folder tree of DICOM files holds: image series, outlines and segmentations, found by their UIDs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.uid import (
+    UID,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
+    MediaStorageDirectoryStorage,
+    RTStructureSetStorage,
+    SegmentationStorage,
+)
+
+from volseg.dicom.file import Quiet, is_dicom, numbers, read_header, text, whole
+from volseg.errors import SourceError, UsageError
+
+ENHANCED = frozenset(
+    {EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedPETImageStorage}
+    | {LegacyConvertedEnhancedCTImageStorage, LegacyConvertedEnhancedMRImageStorage}
+    | {LegacyConvertedEnhancedPETImageStorage}
+)
+OUTLINES = frozenset({RTStructureSetStorage})
+# Label Map Segmentation Storage is newer than pydicom's table.
+LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")
+SEGMENTATIONS = frozenset({SegmentationStorage, LABEL_MAP})
+_TAGS = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
+    *("PatientID", "PatientName", "PatientBirthDate", "StudyDate", "StudyTime", "Modality", "SeriesNumber"),
+    *("SeriesDescription", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
+    *("ImagePositionPatient", "ImageOrientationPatient"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One DICOM object: what its header says of where it belongs.
+
+    `name` is its path below the folder, `patient` and the UIDs are as stored, or empty.
+    """
+
+    path: Path
+    name: str
+    sop_class: str
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+    frame_uid: str
+    patient: str
+    study_date: str
+    modality: str
+    number: str
+    description: str
+    image_type: str
+    frames: int
+    samples: int
+    rows: int
+    columns: int
+    placed: bool
+
+    @property
+    def enhanced(self) -> bool:
+        """Whether it is a multi-frame object that states the place of each frame."""
+        return self.sop_class in ENHANCED
+
+
+@dataclass(frozen=True)
+class Series:
+    """The images that make one volume, or ought to.
+
+    `uid` is that of the series, of a multi-frame object its own, and without either the least of the images'.
+    """
+
+    uid: str
+    instances: tuple[Instance, ...]
+
+    @property
+    def first(self) -> Instance:
+        """The instance that speaks for all: the one of the smallest UID."""
+        return self.instances[0]
+
+
+@dataclass
+class Index:
+    """A folder tree, read once.
+
+    Attributes:
+        series: the image series that can be volumes, sorted by UID.
+        outlines: RTSTRUCT objects.
+        segmentations: DICOM SEG objects.
+        unreadable: name and reason of each damaged DICOM file.
+        skipped: how many of what was left aside, for people.
+    """
+
+    series: list[Series] = field(default_factory=list)
+    outlines: list[Instance] = field(default_factory=list)
+    segmentations: list[Instance] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def chosen(self, *, modality: str | None = None, description: str | None = None) -> list[Series]:
+        """The series of one modality, whose description matches a regular expression (case does not count).
+
+        Raises:
+            UsageError: no such series, or several modalities and none was chosen.
+        """
+        try:
+            pattern = re.compile(description or "", re.IGNORECASE)
+        except re.error as error:
+            raise UsageError(f"--series {description!r} is no regular expression ({error})") from error
+        found = [series for series in self.series if pattern.search(series.first.description)]
+        there = Counter(series.first.modality or "unknown" for series in found)
+        told = ", ".join(f"{name} ({count})" for name, count in sorted(there.items())) or "none"
+        if modality is not None:
+            found = [series for series in found if series.first.modality.upper() == modality.upper()]
+            if not found:
+                raise UsageError(f"there is no {modality} series that can be a volume; there are: {told}")
+        elif len(there) > 1:
+            raise UsageError(f"the series are of several modalities, {told}; choose one with --modality")
+        if not found and description and self.series:
+            raise UsageError(f"--series {description!r} matches the description of no series")
+        return found
+
+
+def scan(folder: str | Path) -> Index:
+    """Read the headers below a folder, whatever the files are called and however they are sorted into folders.
+
+    Raises:
+        UsageError: there is no such folder or file.
+    """
+    root = Path(folder)
+    if not root.exists():
+        raise UsageError(f"there is no folder {root}")
+    return index_files(_files(root), root=root if root.is_dir() else root.parent)
+
+
+def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
+    """Read the headers of files; `root` is what their names are told from."""
+    index = Index()
+    images: dict[tuple[str, ...], list[Instance]] = {}
+    with Quiet():
+        for path in paths:
+            name = path.relative_to(root).as_posix() if root else path.as_posix()
+            try:
+                instance = _read(path, name, index.skipped)
+            except OSError as error:
+                index.unreadable[name] = f"a file cannot be opened ({error.strerror})"
+            except SourceError as error:
+                index.unreadable[name] = error.message
+            else:
+                if instance is None:
+                    continue
+                if instance.sop_class in OUTLINES:
+                    index.outlines.append(instance)
+                elif instance.sop_class in SEGMENTATIONS:
+                    index.segmentations.append(instance)
+                elif not instance.rows:
+                    index.skipped[f"objects without an image ({UID(instance.sop_class).name})"] += 1
+                else:
+                    images.setdefault(_series_of(instance), []).append(instance)
+    for instances in images.values():
+        index.series += _units(instances, index.skipped)
+    index.series.sort(key=lambda series: series.uid)
+    return index
+
+
+def series_of(path: Path, *, root: Path) -> tuple[str, ...] | None:
+    """What the images of one series share, from the header of one of them; None for an object that is no image.
+
+    Args:
+        path: a DICOM file.
+        root: what its name is told from.
+
+    Raises:
+        SourceError: damaged, not yet whole, or no DICOM.
+        OSError: it cannot be opened.
+    """
+    with Quiet():
+        if not is_dicom(path):
+            raise SourceError("the file does not begin as DICOM does")
+        instance = _read(path, path.relative_to(root).as_posix(), Counter())
+    if instance is None or not instance.rows or instance.sop_class in OUTLINES | SEGMENTATIONS:
+        return None
+    return _series_of(instance)
+
+
+def _read(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
+    """What a file says of itself; None for one that is no object of a patient."""
+    if not is_dicom(path):
+        if path.suffix.lower() == ".dcm":
+            raise SourceError("a file is called .dcm and does not begin as DICOM does; copy it again")
+        skipped["other files"] += 1
+        return None
+    header = read_header(path, tags=_TAGS)
+    if _sop_class(header) == MediaStorageDirectoryStorage:
+        skipped["directories (DICOMDIR)"] += 1
+        return None
+    return _instance(path, name, header)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.is_file():  # no pipe, no socket, which would wait for ever
+                yield path
+
+
+def _sop_class(header: Dataset) -> str:
+    """The kind of object; where the data set leaves it empty, the file's own meta header has it."""
+    return text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
+
+
+def _instance(path: Path, name: str, header: Dataset) -> Instance:
+    sop_class = _sop_class(header)
+    if not sop_class:
+        raise SourceError("the file does not say what kind of object it is (SOP class); it is damaged")
+    return Instance(
+        path=path,
+        name=name,
+        sop_class=sop_class,
+        sop_uid=text(header, "SOPInstanceUID") or text(header.file_meta, "MediaStorageSOPInstanceUID"),
+        series_uid=text(header, "SeriesInstanceUID"),
+        study_uid=text(header, "StudyInstanceUID"),
+        frame_uid=text(header, "FrameOfReferenceUID"),
+        patient=text(header, "PatientID") or "".join(text(header, tag) for tag in ("PatientName", "PatientBirthDate")),
+        study_date=text(header, "StudyDate"),
+        modality=text(header, "Modality"),
+        number=text(header, "SeriesNumber"),
+        description=text(header, "SeriesDescription"),
+        image_type=text(header, "ImageType").upper(),
+        frames=whole(header, "NumberOfFrames", default=1),
+        samples=whole(header, "SamplesPerPixel", default=1),
+        rows=whole(header, "Rows"),
+        columns=whole(header, "Columns"),
+        placed=None not in (numbers(header, "ImagePositionPatient", 3), numbers(header, "ImageOrientationPatient", 6)),
+    )
+
+
+def _series_of(instance: Instance) -> tuple[str, ...]:
+    """What images of one series share. Without a series UID these are the folder, the modality and the size."""
+    if instance.series_uid:
+        return instance.patient, instance.study_uid, instance.series_uid
+    folder = instance.name.rpartition("/")[0]
+    return instance.patient, instance.study_uid, folder, instance.modality, f"{instance.rows}x{instance.columns}"
+
+
+def _units(instances: Sequence[Instance], skipped: Counter[str]) -> Iterator[Series]:
+    """The volumes of one series: each multi-frame object is one, all single images together are one."""
+    ordered = sorted(instances, key=lambda instance: (instance.sop_uid, instance.name))
+    objects = [instance for instance in ordered if instance.enhanced]
+    flat = [instance for instance in ordered if not instance.enhanced]
+    slices: list[Instance] = []
+    for instance in flat:
+        reason = _no_slice(instance)
+        if reason:
+            skipped[reason] += 1
+        else:
+            slices.append(instance)
+    for uid in sorted({instance.sop_uid for instance in objects}):
+        yield Series(uid, tuple(instance for instance in objects if instance.sop_uid == uid))
+    if len(slices) == 1:
+        skipped[f"series of one image ({slices[0].modality})"] += 1
+    elif slices:
+        yield Series(slices[0].series_uid or slices[0].sop_uid or _name_uid(slices[0]), tuple(slices))
+
+
+def _no_slice(instance: Instance) -> str | None:
+    """Why an image is no slice of a volume, or None."""
+    kind = instance.modality or "unknown modality"
+    if instance.samples > 1:
+        return f"colour images ({kind})"
+    if "LOCALIZER" in instance.image_type:
+        return f"localizers ({kind})"
+    if instance.frames > 1:
+        return f"multi-frame objects that do not place their frames ({kind})"
+    if not instance.placed:
+        return f"images without a place in the patient ({kind})"
+    return None
+
+
+def _name_uid(instance: Instance) -> str:
+    return hashlib.sha256(instance.name.encode()).hexdigest()

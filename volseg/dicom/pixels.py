@@ -1,0 +1,223 @@
+"""The frames of a DICOM file as stored numbers; compressed ones are decoded in a process of its own.
+
+Decoders are native code that trusts its input. With flipped bytes GDCM aborts, and others allocate or run for what the
+damaged stream claims. A process of its own keeps that from the run: it has a limit of memory and of time, and when it
+dies the series is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.pixels.utils import iter_pixels
+
+from volseg.dicom.file import DAMAGE, Quiet, read_whole, whole
+from volseg.errors import SourceError
+from volseg.volume import MAX_BYTES
+
+_DECODER_BYTES = 3 * 2**30
+# A blank frame may shrink this much in JPEG 2000; below the floor nothing is refused.
+_MAX_COMPRESSION = 2000
+_FLOOR_BYTES = 2**26
+
+
+def check_claims(path: Path, header: Dataset) -> None:
+    """Refuse a header whose image cannot be in the file, before anything is allocated for it.
+
+    Raises:
+        SourceError: cut short, or sizes that make no sense.
+    """
+    rows, columns = whole(header, "Rows"), whole(header, "Columns")
+    frames, bits = whole(header, "NumberOfFrames", default=1), whole(header, "BitsAllocated")
+    if min(rows, columns, frames) < 1 or bits not in (1, 8, 16, 32, 64):
+        raise SourceError(
+            f"the header claims {rows} x {columns} pixels of {bits} bits in {frames} frames; the file is damaged"
+        )
+    claimed = rows * columns * frames * max(1, whole(header, "SamplesPerPixel", default=1)) * bits // 8
+    got = path.stat().st_size
+    limit = max(_FLOOR_BYTES, _MAX_COMPRESSION * got) if compressed(header) else got
+    if claimed > min(limit, MAX_BYTES):
+        raise SourceError(
+            f"the header claims {claimed:,} bytes of pixels and the file has {got:,}; it is damaged or cut short"
+        )
+
+
+def compressed(header: Dataset) -> bool:
+    """Whether the pixels are encoded. An unknown transfer syntax counts as such."""
+    syntax = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
+    if syntax is None:
+        return False
+    try:
+        return bool(syntax.is_compressed)
+    except (ValueError, AttributeError):
+        return True
+
+
+class Frames:
+    """Reads the frames of files one after the other; a context, since it may keep a decoder running.
+
+    Args:
+        seconds: how long the decoder may take for a frame.
+
+    >>> with Frames() as frames:
+    ...     pass
+    """
+
+    def __init__(self, *, seconds: float = 60.0) -> None:
+        self._seconds = seconds
+        self._decoder: subprocess.Popen[bytes] | None = None
+        self._busy = False
+
+    def __enter__(self) -> Frames:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def read(self, path: Path) -> Iterator[NDArray[Any]]:
+        """Each frame (rows, columns) in the order of the file.
+
+        Raises:
+            SourceError: damaged, cut short, too large for its file, or compressed in a way that nothing here decodes.
+        """
+        dataset = read_whole(path)
+        check_claims(path, dataset)
+        shape = whole(dataset, "Rows"), whole(dataset, "Columns")
+        expected, count = whole(dataset, "NumberOfFrames", default=1), 0
+        frames = self._decoded(path, dataset) if compressed(dataset) else _plain(dataset)
+        for count, frame in enumerate(frames, start=1):
+            if frame.shape != shape or count > expected:
+                raise SourceError(f"frame {count} has the shape {frame.shape}, the header claims {expected} of {shape}")
+            yield frame
+        if count != expected:
+            raise SourceError(f"the file holds {count} frames, its header claims {expected}; copy it again")
+
+    def _decoded(self, path: Path, header: Dataset) -> Iterator[NDArray[Any]]:
+        if self._busy:  # a former file was left before its end, and its frames are still in the pipe
+            self._stop()
+        process = self._decoder = self._decoder or _start()
+        self._busy = True
+        if process.stdin is None or process.stdout is None:
+            raise SourceError("the decoder has no pipes")
+        with suppress(BrokenPipeError):  # told below, where nothing comes back
+            process.stdin.write(json.dumps(str(path.resolve())).encode() + b"\n")
+            process.stdin.flush()
+        while True:
+            told = self._answer(process)
+            if "error" in told:
+                self._busy = False
+                raise SourceError(f"the pixels cannot be decoded ({_syntax(header)}): {told['error']}")
+            if "shape" not in told:
+                self._busy = False
+                return
+            yield told["frame"]
+
+    def _answer(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+        """The decoder's next word, with the frame that follows; it is stopped where that takes too long."""
+        expired = threading.Event()
+
+        def give_up() -> None:
+            expired.set()
+            process.kill()
+
+        late = threading.Timer(self._seconds, give_up)
+        late.start()
+        try:
+            line = process.stdout.readline() if process.stdout else b""
+            told: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+            if "shape" in told and process.stdout:
+                dtype, size = np.dtype(told["dtype"]), math.prod(told["shape"])
+                content = process.stdout.read(size * dtype.itemsize)
+                if len(content) == size * dtype.itemsize:
+                    return {**told, "frame": np.frombuffer(content, dtype).reshape(told["shape"])}
+            elif line.endswith(b"\n"):
+                return told
+        finally:
+            late.cancel()
+        self._stop()
+        late_by = f"took more than {self._seconds:g} s" if expired.is_set() else "stopped the decoder"
+        return {"error": f"a damaged frame {late_by}"}
+
+    def _stop(self) -> None:
+        process, self._decoder, self._busy = self._decoder, None, False
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "volseg.dicom.pixels"]
+    # The threads of a linear algebra library would take up the memory that the limit leaves.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    null = subprocess.DEVNULL
+    # In a session of its own: Ctrl-C is for the parent, which ends it.
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=null, env=environment, start_new_session=True
+    )
+
+
+def _plain(dataset: Dataset) -> Iterator[NDArray[Any]]:
+    """The frames of a file that is not compressed."""
+    try:
+        with Quiet():
+            yield from _bits(dataset) if whole(dataset, "BitsAllocated") == 1 else iter_pixels(dataset, raw=True)
+    except DAMAGE as error:
+        raise SourceError("the pixels are damaged or cut short; copy the file again") from error
+
+
+def _bits(dataset: Dataset) -> Iterator[NDArray[np.uint8]]:
+    """Frames of one bit a pixel, packed from the lowest bit on and without a gap between frames (PS3.5 8.1.1).
+
+    pydicom 3.0 reads frames that end within a byte one by one wrongly.
+    """
+    content = np.frombuffer(dataset.PixelData, np.uint8)
+    rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
+    for frame in range(whole(dataset, "NumberOfFrames", default=1)):
+        start = frame * rows * columns
+        held = content[start // 8 : (start + rows * columns + 7) // 8]
+        bits = np.unpackbits(held, bitorder="little")[start % 8 :]
+        yield bits[: rows * columns].reshape(rows, columns)
+
+
+def _syntax(header: Dataset) -> str:
+    return str(getattr(header.file_meta.TransferSyntaxUID, "name", "unknown transfer syntax"))
+
+
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """The decoder's life: a path a line comes in; for each frame a line and its bytes go out, then an empty object."""
+    with suppress(ImportError, ValueError, OSError):  # not on every system
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_DECODER_BYTES, _DECODER_BYTES))
+    for line in requests:
+        try:
+            for frame in iter_pixels(Path(json.loads(line)), raw=True):
+                answers.write(json.dumps({"shape": frame.shape, "dtype": frame.dtype.str}).encode() + b"\n")
+                answers.write(np.ascontiguousarray(frame).tobytes())
+            answers.write(b"{}\n")
+        except DAMAGE as error:
+            absent = "missing dependencies" in str(error)
+            reason = "no decoder is installed; pip install 'volseg[dicom]'" if absent else "the stream is damaged"
+            answers.write(json.dumps({"error": reason}).encode() + b"\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    with Quiet():
+        _serve(sys.stdin.buffer, sys.stdout.buffer)

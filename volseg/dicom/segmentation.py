@@ -1,0 +1,111 @@
+"""DICOM Segmentation objects: a prediction as a binary SEG that refers to the slices it was drawn on.
+
+Such an object is made for the archive that the series came from. So it carries the patient and study of the series, as
+the standard demands; nothing else that volseg writes does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import volseg
+from volseg.dicom.file import DAMAGE, Quiet
+from volseg.dicom.target import Target, check_names, save
+from volseg.errors import SourceError
+from volseg.labels import Code, LabelTable, Region
+
+_ANATOMY = Code("123037004", "Anatomical Structure")
+_TISSUE = "85756007"
+_SERIES_NUMBER = 300
+
+
+def write_dicom_seg(path: Path, target: Target, labels: LabelTable) -> None:
+    """Write a label map as a BINARY segmentation: one segment a region, frames only where it has a voxel.
+
+    A voxel that belongs to several regions is in the segment of each. Regions without a voxel are left out: a segment
+    without a frame is nothing that all readers take. Names, colours and codes are those of the table.
+
+    Args:
+        path: `.dcm`.
+        target: the series, and the label map on its slices.
+        labels: the regions.
+
+    Raises:
+        LabelError: no voxel, a value that is not declared, or a name that is too long.
+        SourceError: a series that no object can refer to.
+    """
+    from highdicom import UID, AlgorithmIdentificationSequence
+    from highdicom.color import CIELabColor
+    from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
+    from pydicom.sr.codedict import codes
+    from pydicom.sr.coding import Code as Term
+
+    regions = target.present(labels)
+    check_names(regions)
+    headers = target.headers
+    algorithm = AlgorithmIdentificationSequence(
+        name="volseg", version=volseg.__version__, family=codes.DCM.ArtificialIntelligence
+    )
+    descriptions = []
+    for number, region in enumerate(regions, start=1):
+        category = region.code if region.code.value == _TISSUE else _ANATOMY
+        term, kind = (Term(code.value, code.scheme, code.meaning) for code in (region.code, category))
+        descriptions.append(
+            SegmentDescription(
+                segment_number=number,
+                segment_label=region.name,
+                segmented_property_category=kind,
+                segmented_property_type=term,
+                algorithm_type="AUTOMATIC",
+                algorithm_identification=algorithm,
+                display_color=CIELabColor.from_rgb(*region.colour),
+            )
+        )
+    try:
+        with Quiet():
+            segmentation = Segmentation(
+                source_images=headers,
+                pixel_array=_frames(target, regions),
+                segmentation_type=SegmentationTypeValues.BINARY,
+                segment_descriptions=descriptions,
+                series_instance_uid=UID(),
+                series_number=_SERIES_NUMBER,
+                sop_instance_uid=UID(),
+                instance_number=1,
+                manufacturer="volseg",
+                manufacturer_model_name="volseg",
+                software_versions=volseg.__version__,
+                device_serial_number="0",
+                series_description="volseg segmentation",
+                omit_empty_frames=True,
+            )
+    except DAMAGE as error:
+        raise SourceError(f"the series cannot carry a segmentation: {_reason(error)}") from error
+    save(path, segmentation)
+
+
+def _frames(target: Target, regions: list[Region]) -> NDArray[np.uint8]:
+    """What highdicom takes: (frame, row, column) segment numbers, or one channel a segment where regions overlap.
+
+    Frames are in the order of the slices; in a multi-frame object, in that of its frames.
+    """
+    order = list(range(target.label_map.shape[2]))
+    if len(target.headers) == 1:
+        places = {item.frame: z for z, item in enumerate(target.stack.slices)}
+        order = [places[frame] for frame in sorted(places)]
+    slices = target.label_map.transpose(2, 1, 0)[order]  # [X, Y, Z] to [slice, row, column]
+    belongs = np.zeros((256, len(regions)), dtype=np.uint8)
+    for number, region in enumerate(regions):
+        belongs[list(region.values), number] = 1
+    if (belongs[np.unique(slices)].sum(axis=1) > 1).any():
+        return np.take(belongs, slices, axis=0)
+    numbers = (belongs * np.arange(1, len(regions) + 1, dtype=np.uint8)).max(axis=1)
+    return np.take(numbers, slices)
+
+
+def _reason(error: BaseException) -> str:
+    """The first sentence of an error of highdicom, which names attributes and not their values."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip("'\"")

@@ -1,0 +1,100 @@
+"""Segments of a DICOM SEG object: names, colours and codes, and their voxels on the grid of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from volseg.dicom.contours import Roi, read_code
+from volseg.dicom.file import items, numbers, read_header, text, whole
+from volseg.dicom.image import PLACE, frame_headers
+from volseg.dicom.index import LABEL_MAP
+from volseg.dicom.pixels import Frames, check_claims
+from volseg.errors import SourceError
+from volseg.volume import Affine, ras_to_lps
+
+# A pixel of the object may lie this far from a voxel of the image, as a share of a voxel.
+_TOLERANCE = 0.1
+
+
+def read_segments(dataset: Dataset) -> list[Roi]:
+    """The segments that an object describes; the background of a label map is none."""
+    label_map = text(dataset, "SOPClassUID") == LABEL_MAP
+    background = whole(dataset, "PixelPaddingValue") if label_map else 0
+    found = []
+    for item in items(dataset, "SegmentSequence"):
+        code = read_code(item, "SegmentedPropertyTypeCodeSequence")
+        name = text(item, "SegmentLabel") or text(item, "SegmentDescription") or (code.meaning if code else "")
+        number = whole(item, "SegmentNumber")
+        if name and number not in (0, background):
+            colour = numbers(item, "RecommendedDisplayCIELabValue", 3)
+            found.append(Roi(number, name, _rgb(colour) if colour else None, code))
+    return found
+
+
+def read_voxels(
+    path: Path, wanted: Container[int], shape: Sequence[int], affine_ras: Affine
+) -> Iterator[tuple[int, tuple[NDArray[np.int64], ...]]]:
+    """Frame after frame, the number of a wanted segment and the indices (x, y, z) of its voxels.
+
+    Frames that the object leaves out are empty. Probabilities (FRACTIONAL) count from half of their maximum.
+
+    Args:
+        path: the object.
+        wanted: segment numbers.
+        shape: of the image's grid, X, Y, Z.
+        affine_ras: of the image's grid.
+
+    Raises:
+        SourceError: damaged, or on a grid whose voxels are not the image's, which would have to be resampled.
+    """
+    header = read_header(path)
+    check_claims(path, header)
+    to_index = np.linalg.inv(ras_to_lps(affine_ras)).astype(np.float64)
+    frames = frame_headers(header)
+    label_map = text(header, "SOPClassUID") == LABEL_MAP
+    fractional = text(header, "SegmentationType") == "FRACTIONAL"
+    half = whole(header, "MaximumFractionalValue", default=255) / 2 if fractional else 0.5
+    with Frames() as reader:
+        for frame, pixels in zip(frames, reader.read(path), strict=True):
+            if label_map:
+                held = [(number, pixels == number) for number in np.unique(pixels).tolist()]
+            else:
+                held = [(whole(frame, "ReferencedSegmentNumber"), pixels >= half)]
+            for number, mask in held:
+                if number in wanted and mask.any():
+                    yield number, _indices(frame, mask, to_index, shape)
+
+
+def _indices(
+    frame: Dataset, mask: NDArray[np.bool_], to_index: Affine, shape: Sequence[int]
+) -> tuple[NDArray[np.int64], ...]:
+    """Where on the image's grid the pixels of a frame lie."""
+    position, directions, spacing = (numbers(frame, name, size) for name, size in PLACE.items())
+    if position is None or directions is None or spacing is None:
+        raise SourceError("a frame of the segmentation does not say where it lies")
+    along = np.array(directions).reshape(2, 3) * [[spacing[1]], [spacing[0]]]  # mm a column, mm a row
+    start = to_index[:3, :3] @ position + to_index[:3, 3]
+    steps = along @ to_index[:3, :3].T  # voxels a column, voxels a row
+    rows, columns = np.nonzero(mask)
+    exact = start + np.outer(columns, steps[0]) + np.outer(rows, steps[1])  # (n, 3)
+    index = np.rint(exact).astype(np.int64)
+    whole_steps = np.abs(steps - np.rint(steps)).max() * max(mask.shape) <= _TOLERANCE
+    if not whole_steps or np.abs(np.rint(steps)).sum(axis=1).tolist() != [1, 1]:
+        raise SourceError("the segmentation lies on another grid than the image, and is not resampled")
+    if np.abs(exact - index).max() > _TOLERANCE:
+        raise SourceError("the segmentation lies between the voxels of the image, and is not resampled")
+    if index.min() < 0 or (index >= np.array(shape)).any():
+        raise SourceError("the segmentation reaches beyond the image")
+    return tuple(index.T)
+
+
+def _rgb(value: Sequence[float]) -> tuple[int, int, int]:
+    from highdicom.color import CIELabColor
+
+    red, green, blue = CIELabColor.from_dicom_value(tuple(min(65535, max(0, round(part))) for part in value)).to_rgb()
+    return red, green, blue

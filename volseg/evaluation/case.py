@@ -1,0 +1,263 @@
+"""Evaluation: prediction and reference files, paired by key, become one row of metrics a case and region."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.cohort import INSTANCES, Cohort, Predictions, check_values_as, read_volume_as
+from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError
+from volseg.evaluation.scores import STANDARD, Method, Row
+from volseg.metrics import (
+    POINT_RULES,
+    Mask,
+    added_path_length_mm,
+    bounding_box,
+    count_contours,
+    count_holes,
+    dice,
+    jaccard,
+    match_objects,
+    outcome,
+    precision,
+    recall,
+    slices_to_correct,
+    surface_distances,
+    time_saved,
+    uw_madison_score,
+    volume_ml,
+)
+from volseg.volume import Affine, Volume
+
+Instances = NDArray[np.integer[Any]]
+
+
+def region_row(
+    key: str,
+    patient: str,
+    region: str,
+    guess: Mask,
+    truth: Mask,
+    *,
+    image_shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    method: Method,
+    instances: Instances | None = None,
+) -> Row:
+    """The row of one region.
+
+    Args:
+        key: the case.
+        patient: of the case.
+        region: its name.
+        guess: (X, Y, Z), the prediction, cropped to a box of the image that holds both masks.
+        truth: likewise, the reference.
+        image_shape: of the whole image; along an axis of one voxel there is no surface, no object and no hole.
+        spacing_mm: mm along X, Y, Z.
+        method: the choices.
+        instances: (X, Y, Z), cropped likewise: the number of the object in each voxel of the reference; None where its
+            objects are its connected parts.
+    """
+    box = bounding_box(guess, truth)
+    guess, truth = guess[box], truth[box]
+    thin = _thin(image_shape)
+    wide = tuple(mm for axis, mm in enumerate(spacing_mm) if axis not in thin)
+    flat_guess, flat_truth = (np.logical_or.reduce(mask, axis=thin) for mask in (guess, truth))
+    surfaces = surface_distances(flat_guess, flat_truth, wide, reading=method.reading)
+    rule = POINT_RULES.get(region)
+    saved = time_saved(guess, truth, rule, slices=image_shape[2]) if rule else None
+    path_mm = added_path_length_mm(guess, truth, spacing_mm)
+    row = Row(
+        key,
+        patient,
+        region,
+        dice=_number(dice(guess, truth)),
+        hd95_mm=_number(surfaces.hausdorff_mm(95)),
+        reference_ml=volume_ml(truth, spacing_mm),
+        predicted_ml=volume_ml(guess, spacing_mm),
+        outcome=outcome(guess, truth),
+        surface_dice=_number(surfaces.surface_dice(method.tolerance_mm)),
+        mean_surface_distance_mm=_number(surfaces.mean_mm()),
+        hausdorff_mm=_number(surfaces.hausdorff_mm(100)),
+        jaccard=_number(jaccard(guess, truth)),
+        precision=_number(precision(guess, truth)),
+        recall=_number(recall(guess, truth)),
+        uw_madison_score=_number(uw_madison_score(guess, truth, image_shape=image_shape)),
+        added_path_length_mm=path_mm,
+        slices_to_correct=slices_to_correct(guess, truth, spacing_mm, tolerance_mm=method.tolerance_mm),
+        correction_minutes=path_mm / 1000 * method.minutes_per_metre,
+        time_saved=saved.points if saved else None,
+        time_saved_from_empty=saved.from_empty if saved else None,
+    )
+    if not method.objects:
+        return row
+    flat_instances = None if instances is None else np.maximum.reduce(instances[box], axis=thin, initial=0)
+    return _with_objects(row, flat_guess, flat_truth, flat_instances)
+
+
+def _with_objects(row: Row, guess: Mask, truth: Mask, instances: Instances | None) -> Row:
+    objects = match_objects(guess, truth, instances=instances)
+    return replace(
+        row,
+        reference_objects=objects.reference,
+        predicted_objects=objects.predicted,
+        matched_objects=objects.matched,
+        object_f1=_number(objects.f1),
+        reference_contours=count_contours(truth),
+        predicted_contours=count_contours(guess),
+        reference_holes=count_holes(truth),
+        predicted_holes=count_holes(guess),
+    )
+
+
+def _number(value: float) -> float | None:
+    """None where undefined."""
+    return None if math.isnan(value) else value
+
+
+def _thin(image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """The axes of one voxel; none where all are."""
+    thin = tuple(axis for axis, side in enumerate(image_shape) if side == 1)
+    return thin if len(thin) < 3 else ()
+
+
+# Cosine between two axes; beyond it a distance taken from the spacing is no longer the distance in space.
+_SHEAR = 1e-3
+
+
+def evaluate(
+    predictions: Path,
+    cohort: Cohort,
+    *,
+    keys: Sequence[str] | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    method: Method = STANDARD,
+) -> list[Row]:
+    """Score the predictions of a folder against the references of a cohort, paired by key.
+
+    A case that cannot be scored (no prediction, no reference, unreadable, another grid, an undeclared value) is one
+    row with its error and no number.
+
+    Args:
+        predictions: folder of label maps `KEY.nii.gz` with the cohort's values, on the grid of the case.
+        cohort: holds the references.
+        keys: the cases that must have a prediction; None for every prediction in the folder.
+        workers: cases scored, and held in memory, at once.
+        progress: called after each case with the number of cases done and of all.
+        method: the choices among readings, tolerances and what is computed.
+
+    Returns:
+        One row a case and region, in the order of the keys (sorted where `keys` is None) and of the label table.
+
+    Raises:
+        UsageError: no such folder, no prediction in it, a key given twice, or fewer than one worker.
+    """
+    there = Predictions.open(predictions)
+    if workers < 1:
+        raise UsageError(f"{workers} workers were asked for, expected at least 1")
+    if keys is None:
+        keys = there.some_keys()
+    repeated = [key for key, times in Counter(keys).items() if times > 1]
+    if repeated:
+        raise UsageError(f"the keys {repeated} are given more than once; a case counts once")
+    known = frozenset(cohort.keys)
+
+    def rows_of(key: str) -> list[Row]:
+        return _rows(key, there.folder, cohort, known, method)
+
+    rows: list[Row] = []
+    with ThreadPoolExecutor(workers) as pool:
+        for done, of_case in enumerate(pool.map(rows_of, keys), start=1):
+            rows += of_case
+            if progress is not None:
+                progress(done, len(keys))
+    return rows
+
+
+def _rows(key: str, predictions: Path, cohort: Cohort, known: frozenset[str], method: Method) -> list[Row]:
+    """The rows of one case, or the one row that says why there are none."""
+    patient = cohort.patient(key) if key in known else ""
+    try:
+        return score_case(key, predictions, cohort, known=known, method=method)
+    except VolsegError as error:
+        return [Row(key, patient, "", error=error.message)]
+
+
+def score_case(key: str, predictions: Path, cohort: Cohort, *, known: frozenset[str], method: Method) -> list[Row]:
+    """The rows of one case, one a region.
+
+    Args:
+        key: of the case.
+        predictions: folder of label maps.
+        cohort: holds the references.
+        known: the keys of the cohort.
+        method: of the numbers.
+
+    Raises:
+        VolsegError: why the case cannot be scored.
+    """
+    if key not in known:
+        raise CohortError(
+            f"the cohort {cohort.folder.name} has no case of this key; name the prediction after its case"
+        )
+    path = Predictions(predictions).path(key)
+    if not path.is_file():
+        raise SourceError(f"there is no prediction {path.name}; run the prediction of this case")
+    reference_path = cohort.label_path(key)
+    if reference_path is None:
+        raise CohortError("the case has no reference label, so its prediction cannot be scored")
+    reference, predicted = read_volume_as("reference", reference_path), read_volume_as("prediction", path)
+    difference = reference.grid.difference(predicted.grid)
+    if difference:
+        raise GeometryError(
+            f"the prediction is not on the reference's grid: {difference}; write it on the grid of the case's image"
+        )
+    _check_right_angles(reference.affine_ras)
+    # Outside the box both are 0, so what is found inside it holds for the whole grid.
+    box = bounding_box(reference.voxels != 0, predicted.voxels != 0)
+    truths = cohort.labels.masks(check_values_as("reference", reference.voxels[box], cohort.labels))
+    guesses = cohort.labels.masks(check_values_as("prediction", predicted.voxels[box], cohort.labels))
+    score = partial(
+        region_row,
+        key,
+        cohort.patient(key),
+        image_shape=reference.shape,
+        spacing_mm=reference.spacing_mm,
+        method=method,
+        instances=_instances(cohort, key, reference)[box] if method.objects and method.instances else None,
+    )
+    return [score(name, guess, truth) for name, guess, truth in zip(cohort.labels.names, guesses, truths, strict=True)]
+
+
+def _instances(cohort: Cohort, key: str, reference: Volume) -> Instances:
+    """(X, Y, Z), the map of objects of a case."""
+    path = cohort.instances_path(key)
+    if path is None:
+        raise CohortError(
+            f"the case has no map of objects in {INSTANCES}, others have; convert it again, or take that folder away"
+        )
+    objects = read_volume_as("map of objects", path)
+    difference = reference.grid.difference(objects.grid)
+    if difference or objects.voxels.dtype.kind not in "iu":
+        raise CohortError(f"the map of objects is {difference or objects.voxels.dtype}; convert the case again")
+    return objects.voxels
+
+
+def _check_right_angles(affine_ras: Affine) -> None:
+    axes = affine_ras[:3, :3] / np.linalg.norm(affine_ras[:3, :3], axis=0)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if cosine > _SHEAR:
+        raise GeometryError(
+            f"the grid's axes are not at right angles (cosine {cosine:.3g}), as with a tilted gantry; distances in mm "
+            "would be wrong, resample the case to a straight grid"
+        )

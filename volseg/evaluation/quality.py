@@ -1,0 +1,212 @@
+"""Quality control without a reference: which predictions people should look at first, and why.
+
+Each case is measured (volume, parts, jumps between slices, grey values) and set against the labelled cases of a
+training cohort; further predictions of the same case add how far they disagree. What is far out raises an alarm and
+comes first. Alarms and the others are in the order of the Dice that the network expects of itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from volseg.cohort import Cohort, Predictions, Uncertainty, mean_expected_dice, read_uncertainty
+from volseg.errors import GeometryError, VolsegError
+from volseg.evaluation.outliers import CHECKS, Z_DEFINITION, Finding, Values, learn, measure, unusual
+from volseg.labels import LabelTable, Masks
+from volseg.metrics import EXPECTED_DICE_DEFINITION, dice
+from volseg.volume import Volume, read_volume
+
+ALARM = 3.0  # weight of a finding that raises one
+_APART = 1.5  # times the usual disagreement, from which it is named
+_LEAST_APART = 0.01  # predictions that agree better than this are as good as equal
+
+DEFINITIONS = (
+    "Order = cases that could not be read; alarms; the others. Of both the lowest expected Dice comes first. Without "
+    "one, the highest score comes first, at the top of the alarms and at the end of the others.",
+    "Alarm = a region is absent that nearly every training case has, or there that hardly any has; a value is beyond "
+    f"z {ALARM:g}; or predictions disagree {ALARM:g} times as much as they usually do.",
+    EXPECTED_DICE_DEFINITION,
+    "Score = mean over the checks of -log10 of the share of usual cases beyond the value's z, about 0.4 for a usual "
+    "case; where further predictions are given, plus the disagreement over its median. It orders the cases; it is no "
+    "probability and no Dice.",
+    Z_DEFINITION,
+    *(check.definition for check in CHECKS),
+    "Disagreement = 1 - Dice of two predictions of a case, mean over the regions that either holds and over the "
+    "further predictions that are there.",
+)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One case.
+
+    Attributes:
+        key: of the case.
+        score: higher is more unusual; infinite for a case that could not be read.
+        findings: the largest first.
+        uncertainty: what `volseg predict` wrote of it; empty where it wrote nothing.
+        values: what was measured.
+        disagreement: of the predictions of the case, None without a second one.
+        error: why the case could not be measured.
+    """
+
+    key: str
+    score: float
+    findings: tuple[Finding, ...] = ()
+    uncertainty: Uncertainty = field(default_factory=dict)
+    values: Values | None = None
+    disagreement: float | None = None
+    error: str | None = None
+
+    @property
+    def alarm(self) -> bool:
+        """Whether a finding is far out."""
+        return any(finding.weight >= ALARM for finding in self.findings)
+
+    @property
+    def expected_dice(self) -> float | None:
+        """The mean over the predicted regions, None where it is not known."""
+        return mean_expected_dice(self.uncertainty)
+
+    @property
+    def order(self) -> tuple[int, float, float, str]:
+        """What the list is sorted by."""
+        group = 0 if self.error is not None else 1 if self.alarm else 2
+        # An alarm without an expected Dice may be a case in which nothing was found.
+        unknown = 0.0 if self.alarm else 1.0
+        return group, unknown if self.expected_dice is None else self.expected_dice, -self.score, self.key
+
+
+def rank(
+    predictions: Path,
+    labels: LabelTable,
+    *,
+    cohort: Cohort | None = None,
+    images: Cohort | None = None,
+    others: Sequence[Path] = (),
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Quality]:
+    """The cases of a folder of predictions, the one to look at first at the top.
+
+    Args:
+        predictions: folder of label maps `KEY.nii.gz`, and the `uncertainty.csv` of the network.
+        labels: what their values mean.
+        cohort: labelled cases that say what is usual; those that are predicted are left out. None for the predictions
+            themselves.
+        images: holds the images of the predicted cases; None for `cohort`. Cases it lacks are not checked for grey.
+        others: folders of further predictions of the same cases: of another network, or of the mirrored input.
+        workers: cases measured, and held in memory, at once.
+        progress: called with (done, total).
+
+    Raises:
+        UsageError: no prediction, fewer than five cases to learn from, or another `uncertainty.csv`.
+        VolsegError: a training case that cannot be read.
+    """
+    predictions = Path(predictions)
+    keys = Predictions.open(predictions).some_keys()
+    uncertainties = read_uncertainty(predictions)
+    images = images or cohort
+    known = [] if cohort is None else sorted(cohort.labelled - set(keys))
+    total = len(keys) + len(known)
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    def of_training(key: str) -> Values:
+        path = cohort.label_path(key) if cohort is not None else None
+        if cohort is None or path is None:
+            return {}
+        try:
+            return _measured(path, labels, _image(cohort, key))[0]
+        except VolsegError as error:
+            raise error.of_case(key) from error
+
+    def of_prediction(key: str) -> tuple[Values, float | None] | VolsegError:
+        try:
+            values, masks, volume = _measured(Predictions(predictions).path(key), labels, _image(images, key))
+            return values, _disagreement(masks, volume, [Path(other) for other in others], key, labels)
+        except VolsegError as error:
+            return error
+
+    learnt, measured = [], {}
+    with ThreadPoolExecutor(workers) as pool:
+        for values in pool.map(of_training, known):
+            learnt.append(values)
+            count()
+        for key, found in zip(keys, pool.map(of_prediction, keys), strict=True):
+            measured[key] = found
+            count()
+    readable = {key: found for key, found in measured.items() if not isinstance(found, VolsegError)}
+    among = cohort is None
+    norms = learn([values for values, _ in readable.values()] if among else learnt)
+    apart = [apart for _, apart in readable.values() if apart is not None]
+    usual_apart = float(np.median(apart)) if apart else 0.0
+    result = []
+    for key, found in measured.items():
+        if isinstance(found, VolsegError):
+            result.append(Quality(key, math.inf, error=found.message))
+        else:
+            values, disagreement = found
+            score, findings = unusual(values, norms, among=among)
+            if disagreement is not None:
+                relative, named = _relative(disagreement, usual_apart)
+                score += relative
+                findings += named
+            findings.sort(key=lambda finding: (-finding.weight, finding.check, finding.region))
+            result.append(
+                Quality(key, score, tuple(findings), uncertainties.get(key, {}), values, disagreement),
+            )
+    return sorted(result, key=lambda quality: quality.order)
+
+
+def _relative(disagreement: float, usual: float) -> tuple[float, list[Finding]]:
+    """A disagreement over the usual one, and the finding where it is large."""
+    relative = disagreement / max(usual, _LEAST_APART)
+    if relative <= _APART:
+        return relative, []
+    reason = f"the predictions disagree: 1 - Dice is {disagreement:.3f}, usually {usual:.3f}"
+    return relative, [Finding("disagreement", "", relative, reason)]
+
+
+def _image(cohort: Cohort | None, key: str) -> Path | None:
+    return cohort.image_paths(key)[0] if cohort is not None and key in cohort.rows else None
+
+
+def _measured(path: Path, labels: LabelTable, image_path: Path | None) -> tuple[Values, Masks, Volume]:
+    volume = read_volume(path)
+    masks = labels.masks(labels.check(volume.voxels))
+    image = None
+    if image_path is not None:
+        image = read_volume(image_path)
+        difference = image.grid.difference(volume.grid)
+        if difference:
+            raise GeometryError(f"the label map is not on the image's grid: {difference}")
+    return measure(masks, volume.spacing_mm, labels, None if image is None else image.voxels), masks, volume
+
+
+def _disagreement(masks: Masks, volume: Volume, others: Sequence[Path], key: str, labels: LabelTable) -> float | None:
+    """Mean over the other predictions that are there; None where none is."""
+    apart = []
+    for other in others:
+        path = Predictions(other).path(key)
+        if not path.is_file():
+            continue
+        second = read_volume(path)
+        difference = volume.grid.difference(second.grid)
+        if difference:
+            raise GeometryError(f"the two predictions lie on different grids: {difference}")
+        overlaps = [dice(a, b) for a, b in zip(masks, labels.masks(labels.check(second.voxels)), strict=True)]
+        held = [overlap for overlap in overlaps if not math.isnan(overlap)]
+        apart.append(1 - math.fsum(held) / len(held) if held else 0.0)
+    return math.fsum(apart) / len(apart) if apart else None

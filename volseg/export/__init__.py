@@ -1,1 +1,0 @@
-"""Predictions and cohorts in the formats of other programs."""

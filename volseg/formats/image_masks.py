@@ -1,0 +1,212 @@
+"""Masks of an image from its mask files: by threshold, by the values or colours of classes, or object by object."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import LabelError, SourceError, UsageError
+from volseg.formats.image_file import Picture
+from volseg.labels import LabelMap
+
+Mask = NDArray[np.bool_]
+
+# JPEG blurs the edge of a mask: the middle of 0 and 255.
+LOSSY_THRESHOLD = 128
+_SHOWN = 6
+_CLASS = re.compile(r"(.+)=(?:(\d{1,10})|#([0-9A-Fa-f]{6}))")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What the values or the colours of class masks mean.
+
+    Attributes:
+        names: of the classes, in the order of their labels 1, 2, ...
+        codes: label by value, or by colour as 0xRRGGBB; 0 is background.
+        colours: whether they are colours.
+
+    >>> Classes.parse(["lung=1", "heart=2", "lung=3"]).codes
+    {0: 0, 1: 1, 2: 2, 3: 1}
+    >>> Classes.parse(["lung=#ff0000", "background=#ffffff"]).codes == {0xFF0000: 1, 0xFFFFFF: 0}
+    True
+    """
+
+    names: tuple[str, ...]
+    codes: dict[int, int]
+    colours: bool
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> Classes:
+        """Read `NAME=VALUE` or `NAME=#rrggbb`; the background is 0 or black unless `background=...` says otherwise.
+
+        Raises:
+            UsageError: another form, values and colours together, a value that stands twice, or no class.
+        """
+        found = [_CLASS.fullmatch(text) for text in texts]
+        wrong = [text for text, match in zip(texts, found, strict=True) if match is None]
+        if wrong:
+            raise UsageError(f"the class {wrong[0]!r} was given, expected NAME=VALUE or NAME=#rrggbb")
+        parts = [(m[1], int(m[2]) if m[2] else int(m[3], 16), m[2] is None) for m in found if m]
+        kinds = {colour for _, _, colour in parts}
+        if len(kinds) > 1:
+            raise UsageError("values and colours were given; masks hold either the one or the other")
+        names = list(dict.fromkeys(name for name, _, _ in parts if name != "background"))
+        if not names:
+            raise UsageError("no class besides background was given; add NAME=VALUE")
+        codes: dict[int, int] = {}
+        for name, code, _ in parts:
+            if code in codes:
+                raise UsageError(f"two classes have the code {_shown(code, colours=True in kinds)}; give each its own")
+            codes[code] = 0 if name == "background" else names.index(name) + 1
+        if 0 not in codes.values():
+            if 0 in codes:
+                raise UsageError(f"{_shown(0, colours=True in kinds)} is given to a class; say what is background")
+            codes = {0: 0, **codes}
+        return cls(tuple(names), codes, True in kinds)
+
+
+def binary(mask: Picture, *, name: str, threshold: int | None = None) -> tuple[Mask, tuple[str, ...]]:
+    """The pixels of a mask file from a threshold on, of the brightest of its channels, and what is to be said of them.
+
+    Args:
+        mask: the file.
+        name: for messages.
+        threshold: None for 128 where the compression is lossy, else for all that is not 0.
+
+    Returns:
+        (rows, columns), and notes.
+    """
+    _refuse_clear(mask, name)
+    values = mask.pixels if mask.pixels.ndim == 2 else mask.pixels.max(axis=2)
+    if threshold is None and mask.lossy:
+        threshold = LOSSY_THRESHOLD
+    if threshold is not None:
+        return values >= threshold, ()
+    inside = values != 0
+    shades = np.unique(values[inside]) if inside.any() else values[:0]
+    if len(shades) < 2:
+        return inside, ()
+    return inside, (f"{name} holds {len(shades)} values beside 0, all taken for the region (--threshold, --classes)",)
+
+
+def class_map(mask: Picture, classes: Classes, *, name: str) -> LabelMap:
+    """The label map of a mask of classes.
+
+    Args:
+        mask: the file.
+        classes: what is declared.
+        name: for messages.
+
+    Returns:
+        (rows, columns), 0 for the background and 1, 2, ... for the classes in their order.
+
+    Raises:
+        SourceError: a JPEG, or colours where values were declared.
+        LabelError: values or colours that are not declared, with the number of their pixels.
+    """
+    _refuse_lossy(mask, name)
+    _refuse_clear(mask, name)
+    values = _colours(mask, name) if classes.colours else _numbers(mask, name)
+    held, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    unknown = [(int(n), int(code)) for n, code in zip(counts, held, strict=True) if int(code) not in classes.codes]
+    if unknown:
+        told = [f"{_shown(code, colours=classes.colours)} in {n} pixels" for n, code in sorted(unknown, reverse=True)]
+        more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+        raise LabelError(
+            f"{name} holds what --classes does not declare: {', '.join(told[:_SHOWN])}{more}; add NAME=CODE for each, "
+            "background=CODE where nothing is meant"
+        )
+    table = np.array([classes.codes[int(code)] for code in held], dtype=np.uint8)
+    label_map: LabelMap = table[places.reshape(values.shape)]
+    return label_map
+
+
+def numbered(mask: Picture, *, name: str) -> NDArray[np.int64]:
+    """The objects of a mask whose values number them: (rows, columns), numbered from 1 anew, 0 outside.
+
+    Raises:
+        SourceError: a JPEG or colours.
+    """
+    _refuse_lossy(mask, name)
+    _refuse_clear(mask, name)
+    values = _numbers(mask, name)
+    held, places = np.unique(values, return_inverse=True)
+    first = 0 if held[0] == 0 else 1
+    return np.asarray(places.reshape(values.shape) + first, dtype=np.int64)
+
+
+def stack_objects(shape: tuple[int, ...], masks: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], int, int]:
+    """One number an object over several masks: of pixels that several objects claim, the first keeps them.
+
+    Args:
+        shape: (rows, columns).
+        masks: each of that shape, with True for the one object of the mask, or with objects numbered 1, 2, ...
+
+    Returns:
+        (rows, columns) numbered from 1 without gaps, the number of pixels that several claim, and the number of objects
+        that are left without a pixel.
+
+    >>> objects, shared, lost = stack_objects((1, 3), [np.array([[1, 1, 0]], bool), np.array([[0, 1, 1]], bool)])
+    >>> objects.tolist(), shared, lost
+    ([[1, 1, 2]], 1, 0)
+    """
+    objects = np.zeros(shape, dtype=np.int64)
+    shared = np.zeros(shape, dtype=bool)
+    number = lost = 0
+    for mask in masks:
+        marked, free = mask != 0, objects == 0
+        shared |= marked & ~free
+        kept, places = np.unique(mask[marked & free], return_inverse=True)
+        objects[marked & free] = number + 1 + places
+        number += len(kept)
+        lost += (1 if mask.dtype == np.bool_ else int(mask.max())) - len(kept)
+    return objects, int(np.count_nonzero(shared)), lost
+
+
+def _colours(mask: Picture, name: str) -> NDArray[np.int64]:
+    """(rows, columns), 0xRRGGBB."""
+    if mask.pixels.dtype != np.uint8:
+        raise SourceError(f"{name} holds grey values of {mask.pixels.dtype}, expected colours; declare NAME=VALUE")
+    pixels = mask.pixels if mask.pixels.ndim == 3 else np.repeat(mask.pixels[..., None], 3, axis=2)
+    return np.asarray(pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1]), dtype=np.int64)
+
+
+def _numbers(mask: Picture, name: str) -> NDArray[Any]:
+    """(rows, columns), whole numbers as stored."""
+    values = mask.numbers
+    if values is None:
+        if (mask.pixels != mask.pixels[..., :1]).any():
+            raise SourceError(f"{name} holds colours, expected values; declare NAME=#rrggbb")
+        values = mask.pixels[..., 0]
+    if values.dtype.kind == "f":
+        if (values != np.rint(values)).any():
+            raise SourceError(f"{name} holds fractions, expected whole numbers; write it with integers")
+        values = values.astype(np.int64)
+    if values.min() < 0:
+        raise SourceError(f"{name} holds the value {values.min()}, expected 0 or more; write it anew")
+    return values
+
+
+def _refuse_lossy(mask: Picture, name: str) -> None:
+    if mask.lossy:
+        raise SourceError(
+            f"{name} is a JPEG, whose compression changes values at every edge; take the PNG or TIFF it was made from"
+        )
+
+
+def _refuse_clear(mask: Picture, name: str) -> None:
+    if mask.clear:
+        raise SourceError(
+            f"{name} has {mask.clear} pixels that are not opaque, and whether they are marked cannot be told; "
+            "save the mask without transparency"
+        )
+
+
+def _shown(code: int, *, colours: bool) -> str:
+    return f"#{code:06x}" if colours else str(code)

@@ -1,0 +1,146 @@
+"""Images and their masks found in a folder and paired by key, with everything that does not fit named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
+
+from volseg.errors import UsageError
+from volseg.formats.image_file import SUFFIXES
+from volseg.formats.image_pattern import Pattern, safe_key
+
+Missing = Literal["refuse", "unlabelled", "empty"]
+MISSING: tuple[Missing, ...] = get_args(Missing)
+
+# What an image may be called that is refused with a reason; other files are none of ours.
+_LIKE_IMAGES = (*SUFFIXES, ".gif", ".bmp", ".webp", ".jp2")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image and its masks, as paths below the raw folder.
+
+    Attributes:
+        patient: the word of images that belong together.
+        image: empty where there is none.
+        masks: for each mask pattern the files that match, sorted.
+        labelled: whether masks are expected.
+        problem: why this is no case; None where it is one.
+    """
+
+    patient: str
+    image: str
+    masks: tuple[tuple[str, ...], ...]
+    labelled: bool
+    problem: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*([self.image] if self.image else []), *(mask for of_pattern in self.masks for mask in of_pattern))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a folder holds: the pairs by key, and image files that no pattern matches."""
+
+    by_key: dict[str, Pair]
+    others: tuple[str, ...]
+
+
+def pair_files(raw: Path, images: Pattern, masks: Sequence[Pattern], *, missing: Missing = "refuse") -> Pairs:
+    """Pair the files of a folder by key, and by patient where the patterns name it.
+
+    A file that matches a pattern of masks is no image. Hidden files are left out.
+
+    Args:
+        raw: the folder.
+        images: pattern of the images; needs `{key}`.
+        masks: patterns of the masks; each needs `{key}`, and `{patient}` where that of the images has it. None for
+            images without labels.
+        missing: what an image without a mask is: an error, a case without label, or one in which nothing is marked.
+
+    Raises:
+        UsageError: patterns that cannot pair, or no such folder.
+    """
+    if not raw.is_dir():
+        raise UsageError(f"{raw} is no folder; name the folder that holds images and masks")
+    for pattern in (images, *masks):
+        if not pattern.keyed:
+            raise UsageError(
+                f"the pattern {pattern.text!r} has no {{key}}, the word that pairs an image with its masks"
+            )
+        if pattern.grouped != images.grouped:
+            raise UsageError(f"{{patient}} stands in some of the patterns, {pattern.text!r}; put it into all or none")
+    if missing not in MISSING:
+        raise UsageError(f"missing masks are {missing!r}, expected {', '.join(MISSING)}")
+    pictures: dict[tuple[str, str], list[str]] = {}
+    marked: list[tuple[int, str, list[tuple[str, str]]]] = []
+    others = []
+    for path in _paths(raw):
+        of_path = [(number, path, found) for number, mask in enumerate(masks) if (found := mask.identify(path))]
+        marked += of_path
+        if of_path or not path.lower().endswith(_LIKE_IMAGES):
+            continue
+        if found := images.identify(path):
+            pictures.setdefault(found[0], []).append(path)
+        else:
+            others.append(path)
+    drawn: dict[tuple[str, str], list[list[str]]] = {}
+    for number, path, found in marked:  # `{key}_*.png` may be read in two ways: an image of one of the keys decides
+        who = next((one for one in found if one in pictures), found[0])
+        drawn.setdefault(who, [[] for _ in masks])[number].append(path)
+    pairs: dict[str, Pair] = {}
+    for who in sorted(pictures.keys() | drawn.keys()):
+        pair = _pair(who, pictures.get(who, []), drawn.get(who, [[] for _ in masks]), masks, missing, images)
+        key = safe_key(*who)
+        if key in pairs:
+            clash = f"two images have the key {key}: {_some([*pairs[key].files[:1], *pair.files[:1]])}"
+            pair = Pair(pair.patient, pair.image, pair.masks, pair.labelled, f"{clash}; rename one")
+        pairs[key] = pair
+    return Pairs(pairs, tuple(others))
+
+
+def _pair(
+    who: tuple[str, str],
+    found: Sequence[str],
+    drawn: Sequence[Sequence[str]],
+    masks: Sequence[Pattern],
+    missing: Missing,
+    images: Pattern,
+) -> Pair:
+    files = tuple(tuple(of_pattern) for of_pattern in drawn)
+    absent = [pattern.text for pattern, of_pattern in zip(masks, drawn, strict=True) if not of_pattern]
+    labelled = bool(masks) and not (missing == "unlabelled" and len(absent) == len(masks))
+    problem = None
+    if not found:
+        marks = [mask for of_pattern in drawn for mask in of_pattern]
+        problem = f"{_some(marks)} has no image that matches {images.text!r}; correct a pattern or take the file away"
+    elif len(found) > 1:
+        problem = (
+            f"{len(found)} images have this key: {_some(found)}; put what tells them apart into {{key}} or {{patient}}"
+        )
+    elif labelled and absent and missing != "empty":
+        problem = (
+            f"{found[0]} has no mask that matches {' and '.join(map(repr, absent))}; correct the pattern, or say with "
+            "--missing what that means: unlabelled (no mask at all) or empty"
+        )
+    patient = who[0] or safe_key(*who)
+    return Pair(patient, found[0] if found else "", files, labelled, problem)
+
+
+def _paths(raw: Path) -> list[str]:
+    """The files below a folder, sorted, with `/` between names; nothing hidden."""
+    found = []
+    for folder, folders, names in os.walk(raw):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = PurePosixPath(Path(folder).relative_to(raw).as_posix())
+        found += [str(below / name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

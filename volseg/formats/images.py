@@ -1,0 +1,316 @@
+"""Reader of folders of images with masks: X-rays, tissue. Each image becomes a volume of one slice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from volseg.cohort import ASSUMED, TEST, Case, told_axes
+from volseg.errors import SourceError, UsageError
+from volseg.formats.image_file import MAX_PIXELS, Picture, is_colour, read_picture
+from volseg.formats.image_masks import Classes, binary, class_map, numbered, stack_objects
+from volseg.formats.image_pairs import Missing, Pair, pair_files
+from volseg.formats.image_pattern import Pattern
+from volseg.labels import LabelMap, LabelTable
+from volseg.volume import AXES, RGB, UNMEASURED, check_axes, to_volume
+
+logger = logging.getLogger(__name__)
+
+Colour = Literal["auto", "rgb", "grey"]
+Objects = Literal["files", "values"]
+
+COLOURS: tuple[Colour, ...] = get_args(Colour)
+OBJECTS: tuple[Objects, ...] = get_args(Objects)
+CHANNELS = {"rgb": RGB, "grey": ("grey",)}
+
+_DIRECTIONS = f"{ASSUMED}: {told_axes(AXES, third='third axis')} (--axes states others)"
+_REGION = "foreground"
+_OVERLAPPING = 8  # regions that one label map keeps with their overlaps
+_SHOWN = 3
+_NAMED = re.compile(r"([A-Za-z][\w-]*)=(.+)")
+
+
+@dataclass(frozen=True)
+class _Label:
+    """The label map (rows, columns) of an image, its objects by number or None, and notes."""
+
+    label_map: LabelMap
+    objects: NDArray[np.int64] | None
+    notes: tuple[str, ...]
+
+
+class Images:
+    """Cases of a folder of PNG, JPEG and TIFF images with masks.
+
+    What becomes of pixels, colours, spacing and masks stands in `docs/IMAGES.md`.
+
+    Args:
+        raw: the folder that holds images and masks.
+        images: pattern of the images, see `Pattern`.
+        masks: `[REGION=]PATTERN` for each kind of mask file; the files of one region are united. Without any, no case
+            has a label.
+        classes: `NAME=VALUE` or `NAME=#rrggbb`; then the masks hold classes instead of one region each.
+        threshold: from which value on a mask is marked; None for 128 in JPEG files and 1 in others.
+        objects: keep objects apart: each mask file is one (`files`), or each value in a mask (`values`).
+        colour: three channels or luminance; `auto` takes three where any file is stored in colour.
+        spacing_mm: one number, or one between columns and one between rows; None for what the files state.
+        missing: what an image without mask means, see `pair_files`.
+        validation: patterns of the images that are validated on; then there is one fold.
+        test: patterns of the images that stay out of all folds.
+        max_pixels: of an image; larger ones are refused.
+        axes: where columns, rows and the third axis point to, as three letters; None for LPS, with a warning.
+
+    Raises:
+        UsageError: options that do not go together, or patterns that match nothing.
+        SourceError: no image, or none that fits a mask.
+    """
+
+    kind = "images"
+    source_version = 2  # raise it when the same files give another case
+
+    def __init__(
+        self,
+        raw: str | Path,
+        *,
+        images: str = "**/{key}.*",
+        masks: Sequence[str] = (),
+        classes: Sequence[str] = (),
+        threshold: int | None = None,
+        objects: Objects | None = None,
+        colour: Colour = "auto",
+        spacing_mm: Sequence[float] | None = None,
+        missing: Missing = "refuse",
+        validation: Sequence[str] = (),
+        test: Sequence[str] = (),
+        max_pixels: int = MAX_PIXELS,
+        axes: str | None = None,
+    ) -> None:
+        self.raw = Path(raw)
+        named = [(m[1], m[2]) if (m := _NAMED.fullmatch(text)) else ("", text) for text in masks]
+        self.classes = Classes.parse(classes) if classes else None
+        self._check_options(named, threshold, objects, colour, max_pixels)
+        self.spacing_mm = _spacing(spacing_mm)
+        self.axes = AXES if axes is None else check_axes(axes)
+        self._notes = (_DIRECTIONS,) if axes is None else ()
+        self.threshold, self.objects, self.max_pixels = threshold, objects, max_pixels
+        self.regions = tuple(region or _REGION for region, _ in named)
+        names = self.classes.names if self.classes else tuple(dict.fromkeys(self.regions)) or (_REGION,)
+        overlapping = self.classes is None and len(names) <= _OVERLAPPING
+        self.labels = LabelTable.overlapping(names) if overlapping else LabelTable.exclusive(names)
+        pairs = pair_files(self.raw, Pattern(images), [Pattern(text) for _, text in named], missing=missing)
+        self._pairs = pairs.by_key
+        self._check_pairs(images, pairs.others)
+        self._test = self._matching(test, "--test")
+        self.validation = self._matching(validation, "--validation") - self._test
+        self._check_groups()
+        if colour == "auto":
+            files = (pair.image for pair in self._pairs.values() if pair.image)
+            colour = "rgb" if any(is_colour(self.raw / file) for file in files) else "grey"
+        self.channel_names: tuple[str, ...] = CHANNELS[colour]
+        self._facts: list[Any] = [self.kind, self.source_version, self.axes, self._notes, self.spacing_mm, missing]
+        self._facts += [colour, self.labels.digest, masks, list(classes), threshold, objects]
+
+    def keys(self) -> Sequence[str]:
+        """The keys of all images, and of masks without an image, sorted."""
+        return sorted(self._pairs)
+
+    def labelled(self, key: str) -> bool:
+        """Whether masks belong to the image."""
+        return self._pairs[key].labelled
+
+    def digest(self, key: str) -> str:
+        """Changes with an option, or with the name, size or time of any file of the case."""
+        pair = self._pairs[key]
+        facts = [*self._facts, pair.patient, key in self._test]
+        for file in pair.files:
+            try:
+                stat = (self.raw / file).stat()
+            except OSError as error:
+                raise SourceError(f"{file} cannot be read ({error.strerror}); copy it again", case=key) from error
+            facts.append([file, stat.st_size, stat.st_mtime_ns])
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def load(self, key: str) -> Case:
+        """Read one image and its masks."""
+        pair = self._pairs[key]
+        if pair.problem:
+            raise SourceError(pair.problem, case=key)
+        picture = self._read(pair.image)
+        pixels, notes = self._channels(picture)
+        spacing_mm = self.spacing_mm or picture.spacing_mm
+        if spacing_mm is None:
+            notes = (*notes, UNMEASURED)
+            spacing_mm = (1.0, 1.0)
+        label = instances = None
+        if pair.labelled:
+            found = self._label(picture, pair)
+            notes = (*notes, *found.notes)
+            label = to_volume(found.label_map, spacing_mm, axes=self.axes)
+            if found.objects is not None:
+                small = int(found.objects.max()) <= np.iinfo(np.uint16).max
+                numbers = found.objects.astype(np.uint16 if small else np.int32)
+                instances = to_volume(numbers, spacing_mm, axes=self.axes)
+        if key in self._test:
+            notes = (f"{TEST}: kept out of the folds", *notes)
+        channels = tuple(to_volume(channel, spacing_mm, axes=self.axes) for channel in pixels)
+        return Case(key, pair.patient, "", channels, label, pair.image, (*notes, *self._notes), instances)
+
+    def _read(self, file: str) -> Picture:
+        return read_picture(self.raw / file, name=file, max_pixels=self.max_pixels)
+
+    def _channels(self, picture: Picture) -> tuple[tuple[NDArray[Any], ...], tuple[str, ...]]:
+        """Each channel (rows, columns), and notes."""
+        notes = [note for note in picture.notes if self.spacing_mm is None or "dpi" not in note]
+        if picture.clear:
+            notes.append(f"transparency dropped, {picture.clear} pixels were not opaque")
+        pixels = picture.pixels
+        plain = pixels.ndim == 2 or not (pixels != pixels[..., :1]).any()
+        if len(self.channel_names) == 3:
+            if plain:
+                notes.append("the three channels are equal (--colour grey makes one)")
+            channels = (pixels,) * 3 if pixels.ndim == 2 else tuple(pixels[..., channel] for channel in range(3))
+            return channels, tuple(notes)
+        if pixels.ndim == 2:
+            return (pixels,), tuple(notes)
+        if not plain:
+            notes.append("colours reduced to luminance (--colour rgb keeps them)")
+        # ITU-R BT.601: 0.299 red, 0.587 green, 0.114 blue; equal channels stay as they are.
+        return (np.asarray(Image.fromarray(pixels).convert("L")),), tuple(notes)
+
+    def _label(self, picture: Picture, pair: Pair) -> _Label:
+        shape = picture.pixels.shape[:2]
+        notes: list[str] = []
+        by_region: dict[str, list[NDArray[Any]]] = {name: [] for name in self.labels.names}
+        for region, files in zip(self.regions, pair.masks, strict=True):
+            for file in files:
+                mask = self._read(file)
+                if mask.pixels.shape[:2] != shape:
+                    raise SourceError(
+                        f"{file} is {mask.size}, its image {pair.image} {picture.size}; take the mask that was drawn "
+                        "on this image"
+                    )
+                if self.classes:
+                    return _Label(class_map(mask, self.classes, name=file), None, ())
+                if self.objects == "values":
+                    by_region[region].append(numbered(mask, name=file))
+                else:
+                    marked, said = binary(mask, name=file, threshold=self.threshold)
+                    notes += said
+                    by_region[region].append(marked)
+        nothing = np.zeros(shape, dtype=bool)
+        regions = np.stack([np.any([nothing, *(mask != 0 for mask in found)], axis=0) for found in by_region.values()])
+        if not self.labels.overlap and (shared := int(np.count_nonzero(regions.sum(axis=0) > 1))):
+            raise SourceError(
+                f"{len(regions)} regions overlap in {shared} pixels; a label map keeps the overlaps of at most "
+                f"{_OVERLAPPING} regions"
+            )
+        objects = None
+        if self.objects:
+            found = [mask for masks in by_region.values() for mask in masks]
+            objects, shared, lost = stack_objects(nothing.shape, found)
+            if shared:
+                notes.append(f"objects share {shared} pixels, each given to the first")
+            if lost:
+                notes.append(f"{lost} objects have no pixel of their own and are not counted")
+        if len(notes) > _SHOWN:
+            notes = [*notes[:_SHOWN], f"and {len(notes) - _SHOWN} more notes of masks"]
+        return _Label(self.labels.encode(regions), objects, tuple(notes))
+
+    def _check_options(
+        self,
+        named: Sequence[tuple[str, str]],
+        threshold: int | None,
+        objects: Objects | None,
+        colour: str,
+        max_pixels: int,
+    ) -> None:
+        if self.classes and (threshold is not None or objects or len(named) != 1 or named[0][0]):
+            raise UsageError(
+                "--classes says what the values of one mask file an image mean; it takes one --masks PATTERN without "
+                "a region, and neither --threshold nor --objects"
+            )
+        if not named and (threshold is not None or objects):
+            raise UsageError("--threshold and --objects are of masks; name them with --masks")
+        if objects == "values" and threshold is not None:
+            raise UsageError("--objects values takes each value for an object, so there is no --threshold")
+        if objects not in (None, *OBJECTS):
+            raise UsageError(f"objects are {objects!r}, expected {' or '.join(OBJECTS)}")
+        if colour not in COLOURS:
+            raise UsageError(f"the colour is {colour!r}, expected {', '.join(COLOURS)}")
+        if max_pixels < 1:
+            raise UsageError(f"at most {max_pixels} pixels were asked for, expected 1 or more")
+
+    def _check_pairs(self, images: str, others: Sequence[str]) -> None:
+        if others:
+            shown = ", ".join(others[:_SHOWN]) + (" ..." if len(others) > _SHOWN else "")
+            logger.warning("%d image files match no pattern and are left out: %s", len(others), shown)
+        if not any(pair.image for pair in self._pairs.values()):
+            raise SourceError(f"no image in {self.raw} matches {images!r}; correct --images")
+        problems = [pair.problem for pair in self._pairs.values() if pair.problem]
+        if len(problems) == len(self._pairs):
+            raise SourceError(f"none of {len(problems)} images is fit to be read; the first: {problems[0]}")
+        if self.classes:
+            for key, pair in self._pairs.items():
+                if not pair.problem and len(pair.masks[0]) > 1:
+                    problem = f"{len(pair.masks[0])} masks of classes belong to {pair.image}; name one by the pattern"
+                    self._pairs[key] = Pair(pair.patient, pair.image, pair.masks, pair.labelled, problem)
+
+    def _matching(self, patterns: Sequence[str], option: str) -> frozenset[str]:
+        """The keys of the images that match one of the patterns."""
+        found: set[str] = set()
+        for text in patterns:
+            pattern = Pattern(text)
+            if pattern.keyed or pattern.grouped:
+                raise UsageError(f"{option} {text!r} has a placeholder; take * instead")
+            matching = {key for key, pair in self._pairs.items() if pattern.matches(pair.image)}
+            if not matching:
+                raise UsageError(f"{option} {text!r} matches no image; patterns are of paths below {self.raw}")
+            found |= matching
+        return frozenset(found)
+
+    def _check_groups(self) -> None:
+        """No patient on two sides."""
+        sides: dict[str, set[str]] = {}
+        for key, pair in self._pairs.items():
+            side = "test" if key in self._test else "validation" if key in self.validation else "training"
+            sides.setdefault(pair.patient, set()).add(side)
+        split = [patient for patient, of_patient in sorted(sides.items()) if len(of_patient) > 1]
+        if split:
+            raise UsageError(
+                f"{len(split)} patients have images on two sides of the split, such as {split[0]}; correct "
+                "--validation and --test"
+            )
+
+
+def parse_spacing(text: str) -> tuple[float, ...]:
+    """Numbers of mm from a text.
+
+    >>> parse_spacing("0.5,0.25")
+    (0.5, 0.25)
+
+    Raises:
+        UsageError: something else.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"a spacing of {text!r} was given, expected MM or X,Y in mm") from None
+
+
+def _spacing(given: Sequence[float] | None) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    if len(given) not in (1, 2) or not all(math.isfinite(mm) and mm > 0 for mm in given):
+        raise UsageError(f"a spacing of {list(given)} mm was given, expected one or two numbers above 0")
+    return given[0], given[-1]

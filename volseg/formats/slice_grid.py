@@ -1,0 +1,94 @@
+"""The grid of the slices that a case was converted from, and a label map on it: turned, resampled where need be."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from volseg.cohort import Cohort, read_dataset_json
+from volseg.errors import CohortError, GeometryError
+from volseg.labels import LabelMap
+from volseg.volume import Affine, Grid, Volume, read_grid
+
+_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
+# Two grids are the same where no voxel is further away than this share of the smallest spacing: NIfTI keeps affines in
+# 32 bits.
+_TOLERANCE = 0.02
+# A voxel of the case may lie this far outside the centres of a resampled prediction, in its voxels: resampling rounds
+# the number of voxels.
+_MARGIN = 1.0
+
+
+def native_grid(cohort: Cohort, key: str) -> tuple[tuple[int, int, int], Affine]:
+    """Shape and affine (RAS mm) of a case as [column, row, slice] of its slices, as `cases.csv` states them.
+
+    The file in the cohort may have been turned since by another program; its axes are turned back.
+
+    Raises:
+        CohortError: no such case, or a cohort that was not made from slices or was resampled since.
+        VolumeError: an image that cannot be read.
+    """
+    import nibabel.orientations as axes
+
+    if read_dataset_json(cohort.folder).get("volseg", {}).get("source") != "uw_madison":
+        raise CohortError(
+            f"{cohort.folder} does not say that it was converted from UW-Madison slices, so their columns and rows "
+            "are not known; convert them with `volseg convert uw_madison`"
+        )
+    path = cohort.image_paths(key)[0]
+    shape, affine = read_grid(path)
+    row = cohort.rows[key]
+    now = axes.io_orientation(affine)
+    turn = axes.ornt_transform(now, axes.axcodes2ornt(row.orientation, _LETTERS))
+    turned = tuple(int(shape[axis]) for axis in np.argsort(turn[:, 0]))
+    if turned != row.shape:
+        told = " x ".join(map(str, row.shape))
+        raise CohortError(f"{path.name} has no longer the {told} voxels of cases.csv; convert the case again", case=key)
+    x, y, z = turned
+    return (x, y, z), affine @ axes.inv_ornt_aff(turn, shape)
+
+
+def on_grid(label: Volume, shape: tuple[int, int, int], affine_ras: Affine) -> tuple[LabelMap, bool]:
+    """A label map on another grid, and whether it had to be resampled (nearest neighbour) or its axes turned at most.
+
+    Args:
+        label: on any grid that covers the other one.
+        shape: of the grid to come to.
+        affine_ras: of that grid, RAS mm.
+
+    Raises:
+        GeometryError: the label map does not cover the grid.
+
+    >>> label = Volume(np.array([1, 2], np.uint8).reshape(2, 1, 1), np.diag([2.0, 1, 1, 1]))
+    >>> fine = np.diag([1.0, 1, 1, 1])
+    >>> fine[0, 3] = -0.5
+    >>> voxels, resampled = on_grid(label, (4, 1, 1), fine)
+    >>> voxels.ravel().tolist(), resampled
+    ([1, 1, 2, 2], True)
+    """
+    import nibabel.orientations as axes
+
+    turn = axes.io_orientation(np.linalg.inv(affine_ras) @ label.affine_ras)
+    turned = axes.apply_orientation(label.voxels, turn)
+    turned_affine = label.affine_ras @ axes.inv_ornt_aff(turn, label.shape)
+    tolerance = _TOLERANCE * min(np.linalg.norm(affine_ras[:3, :3], axis=0))
+    if not Grid(turned.shape, turned_affine).difference(Grid(shape, affine_ras), tolerance_mm=float(tolerance)):
+        return turned, False
+    return _nearest(turned, np.linalg.inv(turned_affine) @ affine_ras, shape), True
+
+
+def _nearest(voxels: LabelMap, to_index: Affine, shape: tuple[int, int, int]) -> LabelMap:
+    """The nearest voxel for each voxel of a grid; `to_index` maps its indices to those of `voxels`."""
+    last = np.array(voxels.shape)[:, None] - 1
+    columns, rows = (axis.ravel() for axis in np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij"))
+    found = np.empty(shape, voxels.dtype)
+    for z in range(shape[2]):
+        index = (to_index @ np.stack([columns, rows, np.full_like(rows, z), np.ones_like(rows)]))[:3]
+        outside = np.maximum(-index, index - last).max()
+        if outside > _MARGIN:
+            raise GeometryError(
+                f"the prediction does not cover the scan: slice {z + 1} reaches {outside:.3g} of its voxels beyond it; "
+                "name predictions of whole scans, on any grid"
+            )
+        i, j, k = np.clip(np.rint(index), 0, last).astype(np.intp)
+        found[:, :, z] = voxels[i, j, k].reshape(shape[:2])
+    return found

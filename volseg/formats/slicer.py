@@ -1,0 +1,277 @@
+"""Segmentations for 3D Slicer: `.seg.nrrd` with names, colours and codes, and colour tables for NIfTI label maps.
+
+The format is described in Slicer's developer guide, "Segmentations". Three points of it decide what is written here:
+
+- Regions that share no voxel stand together in one layer, told apart by their LabelValue. Regions that overlap stand
+  in different layers: the file then has a list axis first, then X, Y, Z.
+- Slicer keeps one image a layer, and versions of it crop that image to the extent of the layer's first segment. So
+  every segment carries the extent of its whole layer, as Slicer writes it, the empty ones too. Only where the whole
+  layer is empty is the extent empty: 0 -1 on each axis.
+- The reference image geometry keeps the whole grid known to the segment editor, whatever the extents are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.cohort import Predictions, check_key
+from volseg.errors import LabelError, UsageError, VolsegError
+from volseg.files import atomic
+from volseg.labels import Code, LabelMap, LabelTable, Masks, Region
+from volseg.volume import Affine, Volume, ras_to_lps, read_volume
+
+_SUFFIX = ".seg.nrrd"
+_GZIP_LEVEL = 1
+_EMPTY_EXTENT = (0, -1, 0, -1, 0, -1)
+_ANATOMY = Code("123037004", "Anatomical Structure")
+_TISSUE = "85756007"
+
+
+def write_segmentation(path: Path, label: Volume, labels: LabelTable) -> None:
+    """Write a label map as a segmentation that 3D Slicer opens with names, colours and codes, whole or not at all.
+
+    Every region of the table becomes a segment, in the table's order, the empty ones too. Its LabelValue is its place
+    in the table, counted from 1, in every file. Equal label maps give equal bytes.
+
+    Args:
+        path: `KEY.seg.nrrd`; Slicer knows a segmentation by this ending.
+        label: (X, Y, Z) values that the table declares; the file keeps its grid.
+        labels: the regions.
+
+    Raises:
+        UsageError: another ending.
+        LabelError: a value that the table does not declare, or a name or code that the header cannot hold.
+
+    >>> import tempfile
+    >>> label = Volume(np.ones((2, 2, 2), np.uint8), np.diag([1.5, 1.5, 3, 1]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "case1.seg.nrrd"
+    ...     write_segmentation(path, label, LabelTable.exclusive(["stomach"]))
+    ...     print(path.read_bytes().decode(errors="replace").partition("kinds")[0])
+    NRRD0004
+    type: unsigned char
+    dimension: 3
+    space: left-posterior-superior
+    sizes: 2 2 2
+    space directions: (-1.5,0,0) (0,-1.5,0) (0,0,3)
+    """
+    from isal import igzip
+
+    path = Path(path)
+    if not path.name.endswith(_SUFFIX):
+        raise UsageError(f"{path.name} does not end in {_SUFFIX}; Slicer knows a segmentation by this ending")
+    if len(labels.regions) > 255:
+        raise LabelError(f"the table has {len(labels.regions)} regions; a segmentation of bytes keeps at most 255")
+    label_map, present = _checked(label, labels)
+    layer_of = _layers(labels.masks(present))
+    # NRRD counts the first axis fastest: list, X, Y, Z. In C order that is [Z, Y, X, list].
+    layers = _paint(np.ascontiguousarray(label_map.T), labels, layer_of)
+    extents = [_extent(layer) for layer in layers]
+    fields = [
+        *_image_fields(label.shape, len(layers), label.affine_ras),
+        *_segmentation_fields(label.shape, label.affine_ras),
+    ]
+    for number, (region, layer) in enumerate(zip(labels.regions, layer_of, strict=True)):
+        fields += _segment_fields(number, region, layer, extents[layer])
+    header = "\n".join(["NRRD0004", *fields, "", ""]).encode()
+    data = np.stack(layers, axis=-1) if len(layers) > 1 else layers[0]
+    with atomic(path) as partial:
+        partial.write_bytes(header + igzip.compress(data, compresslevel=_GZIP_LEVEL, mtime=0))
+
+
+def write_colour_table(path: Path, labels: LabelTable) -> None:
+    """Write the colours of a label map for Slicer: a row `index name R G B A` for each value, 0 to 255.
+
+    A value that belongs to several regions is named after all of them and has their mean colour.
+
+    Args:
+        path: `.ctbl`.
+        labels: the regions.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_colour_table(Path(folder) / "labels.ctbl", LabelTable.overlapping(["large_bowel", "stomach"]))
+    ...     print((Path(folder) / "labels.ctbl").read_text())
+    # Color table file labels.ctbl
+    # 4 values
+    0 background 0 0 0 0
+    1 large_bowel 230 159 0 255
+    2 stomach 204 121 167 255
+    3 large_bowel+stomach 217 140 84 255
+    """
+    path = Path(path)
+    rows = ["0 background 0 0 0 0"]
+    for value in labels.values[1:]:
+        owners = [region for region in labels.regions if value in region.values]
+        name = "_".join("+".join(region.name for region in owners).split()) or "_"  # a space would end the name
+        r, g, b = np.mean([region.colour for region in owners], axis=0).round().astype(int).tolist()
+        rows.append(f"{value} {name} {r} {g} {b} 255")
+    with atomic(path) as partial:
+        lines = [f"# Color table file {path.name}", f"# {len(rows)} values", *rows, ""]
+        partial.write_text("\n".join(lines), encoding="utf-8")
+
+
+def export_slicer(
+    predictions: Path,
+    out: Path,
+    labels: LabelTable,
+    *,
+    keys: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[tuple[str, str]]:
+    """Write `out/KEY.seg.nrrd` for every `predictions/KEY.nii.gz`, and `out/labels.ctbl` once.
+
+    Args:
+        predictions: folder of label maps.
+        out: folder that is made where it is absent; files of the same names are replaced.
+        labels: the regions.
+        keys: only these cases.
+        progress: called with (cases done, cases in all) after each case.
+
+    Returns:
+        (key, error) of each case that failed; the others are written.
+
+    Raises:
+        UsageError: the folder is absent or holds no label map.
+    """
+    there, out = Predictions.open(predictions), Path(out)
+    keys = there.some_keys() if keys is None else keys
+    write_colour_table(out / "labels.ctbl", labels)
+    failures: list[tuple[str, str]] = []
+    for done, key in enumerate(keys, start=1):
+        try:
+            check_key(key)
+            write_segmentation(out / f"{key}{_SUFFIX}", read_volume(there.path(key)), labels)
+        except VolsegError as error:
+            failures.append((key, error.message))
+        except OSError as error:
+            failures.append((key, f"{out / key}{_SUFFIX} cannot be written ({error})"))
+        if progress is not None:
+            progress(done, len(keys))
+    return failures
+
+
+def _checked(label: Volume, labels: LabelTable) -> tuple[LabelMap, LabelMap]:
+    """The label map as uint8, and the values that occur in it."""
+    if label.voxels.dtype != np.uint8:
+        label_map = labels.check(label.voxels)
+        return label_map, np.unique(label_map)
+    counts = np.bincount(label.voxels.ravel(order="K"), minlength=256)  # faster than np.unique, which sorts
+    present = np.flatnonzero(counts)
+    return label.voxels, labels.check(present)
+
+
+def _layers(belongs: Masks) -> list[int]:
+    """The layer of each region, so that no two regions of a layer share a value that occurs.
+
+    DSATUR (Brélaz 1979, doi:10.1145/359094.359101): next comes the region whose overlapping regions already fill the
+    most layers, then the one with the most overlapping regions; it takes the first layer that is free.
+
+    Args:
+        belongs: (R, V), whether a value that occurs belongs to a region.
+    """
+    counts = belongs.astype(np.int64)
+    overlap = counts @ counts.T > 0  # (R, R)
+    np.fill_diagonal(overlap, False)
+    neighbours = [set(np.flatnonzero(row).tolist()) for row in overlap]
+    layer_of: dict[int, int] = {}
+    while len(layer_of) < len(neighbours):
+        taken = {
+            i: {layer_of[j] for j in near if j in layer_of} for i, near in enumerate(neighbours) if i not in layer_of
+        }
+        region = max(taken, key=lambda i: (len(taken[i]), len(neighbours[i]), -i))
+        layer_of[region] = min(set(range(len(neighbours))) - taken[region])
+    return [layer_of[i] for i in range(len(neighbours))]
+
+
+def _paint(label_map: LabelMap, labels: LabelTable, layer_of: Sequence[int]) -> list[LabelMap]:
+    """One image a layer, of the label map's shape, that holds the LabelValue of each of its regions."""
+    belongs = labels.masks(np.arange(256, dtype=np.uint8))  # (R, 256)
+    tables = np.zeros((max(layer_of) + 1, 256), dtype=np.uint8)
+    for number, layer in enumerate(layer_of):
+        tables[layer, belongs[number]] = number + 1
+    return [np.take(table, label_map) for table in tables]
+
+
+def _extent(layer: LabelMap) -> tuple[int, ...]:
+    """First and last index along X, Y, Z of what is not 0 in a layer [Z, Y, X]."""
+    mask = layer.astype(bool)
+    ends: list[int] = []
+    for axis in (2, 1, 0):
+        filled = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        if not filled.size:
+            return _EMPTY_EXTENT
+        ends += [int(filled[0]), int(filled[-1])]
+    return tuple(ends)
+
+
+def _image_fields(shape: Sequence[int], layers: int, affine_ras: Affine) -> Iterator[str]:
+    affine_lps = ras_to_lps(affine_ras)
+    listed = layers > 1
+    yield "type: unsigned char"
+    yield f"dimension: {3 + listed}"
+    yield "space: left-posterior-superior"
+    yield f"sizes: {_words([layers] * listed + list(shape))}"
+    directions = [f"({_numbers(affine_lps[:3, axis], ',')})" for axis in range(3)]
+    yield f"space directions: {_words(['none'] * listed + directions)}"
+    yield f"kinds: {_words(['list'] * listed + ['domain'] * 3)}"
+    yield "encoding: gzip"
+    yield f"space origin: ({_numbers(affine_lps[:3, 3], ',')})"
+
+
+def _segmentation_fields(shape: Sequence[int], affine_ras: Affine) -> Iterator[str]:
+    ends = "".join(f"0;{size - 1};" for size in shape)
+    geometry = f"{_numbers(affine_ras.ravel(), ';')};{ends}"  # row after row, RAS
+    yield "Segmentation_ContainedRepresentationNames:=Binary labelmap|"
+    yield f"Segmentation_ConversionParameters:=Reference image geometry|{geometry}|The grid of the whole image.&"
+    yield "Segmentation_MasterRepresentation:=Binary labelmap"
+    yield "Segmentation_ReferenceImageExtentOffset:=0 0 0"
+
+
+def _segment_fields(number: int, region: Region, layer: int, extent: Sequence[int]) -> Iterator[str]:
+    facts = {
+        "ID": f"Segment_{number + 1}",
+        "Name": _text(region.name, region),
+        "NameAutoGenerated": "0",
+        "Color": " ".join(f"{channel / 255:.6g}" for channel in region.colour),
+        "ColorAutoGenerated": "0",
+        "LabelValue": str(number + 1),
+        "Layer": str(layer),
+        "Extent": _words(extent),
+        "Tags": f"TerminologyEntry:{_terminology(region)}|",
+    }
+    return (f"Segment{number}_{fact}:={value}" for fact, value in facts.items())
+
+
+def _terminology(region: Region) -> str:
+    """Context, category, type, type modifier, anatomic context, anatomic region and its modifier, as Slicer has it."""
+    category = region.code if region.code.value == _TISSUE else _ANATOMY
+    coded = "~".join(
+        "^".join(_text(part, region, but="|~^") for part in (code.scheme, code.value, code.meaning))
+        for code in (category, region.code)
+    )
+    return f"Segmentation category and type - DICOM master list~{coded}~^^~Anatomic codes - DICOM master list~^^~^^"
+
+
+def _text(text: str, region: Region, *, but: str = "") -> str:
+    """The text as a value of an NRRD header, or an error where it would break the header."""
+    bad = [sign for sign in text if sign in but or not sign.isprintable()]
+    if bad:
+        raise LabelError(
+            f"region {region.name!r} has the text {text!r}, which holds {bad[0]!r}; a .seg.nrrd header cannot keep it. "
+            "Change the text in dataset.json"
+        )
+    return text.replace("\\", "\\\\")
+
+
+def _words(words: Sequence[object]) -> str:
+    return " ".join(map(str, words))
+
+
+def _numbers(values: NDArray[np.float64], separator: str) -> str:
+    """Each number in the fewest digits that read back as the same float64."""
+    return separator.join(repr(value + 0.0).removesuffix(".0") for value in values.tolist())  # -0.0 + 0.0 is 0.0

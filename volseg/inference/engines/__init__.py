@@ -1,0 +1,97 @@
+"""What turns windows into logits: PyTorch on any device, and on a CPU PyTorch compiled or OpenVINO."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from volseg import opened_at_first_use
+
+if TYPE_CHECKING:
+    from volseg.inference.engines.choice import ENGINES, WORTH_A_TRIAL_S, WORTH_COMPILING_S, choose
+    from volseg.inference.engines.convolutions import Convolutions
+    from volseg.inference.engines.engine import Engine, difference, seconds_a_window
+    from volseg.inference.engines.hardware import (
+        available_bytes,
+        check_device,
+        machine,
+        peak_memory,
+        peak_resident_bytes,
+        resident_bytes,
+        worker_device,
+    )
+    from volseg.inference.engines.openvino import EXPORTED, OpenVinoEngine, installed, openvino_core
+    from volseg.inference.engines.parallel_windows import Lanes
+    from volseg.inference.engines.precision import MixedPrecision, check_precision, check_training, runs_bf16
+    from volseg.inference.engines.pytorch import CompiledEngine, TorchEngine
+
+__all__ = [
+    "ENGINES",
+    "EXPORTED",
+    "WORTH_A_TRIAL_S",
+    "WORTH_COMPILING_S",
+    "CompiledEngine",
+    "Convolutions",
+    "Engine",
+    "Lanes",
+    "MixedPrecision",
+    "OpenVinoEngine",
+    "TorchEngine",
+    "available_bytes",
+    "check_device",
+    "check_precision",
+    "check_training",
+    "choose",
+    "difference",
+    "installed",
+    "machine",
+    "openvino_core",
+    "peak_memory",
+    "peak_resident_bytes",
+    "resident_bytes",
+    "runs_bf16",
+    "seconds_a_window",
+    "worker_device",
+]
+
+__getattr__ = opened_at_first_use(
+    {
+        "volseg.inference.engines.choice": (
+            "ENGINES",
+            "WORTH_A_TRIAL_S",
+            "WORTH_COMPILING_S",
+            "choose",
+        ),
+        "volseg.inference.engines.convolutions": ("Convolutions",),
+        "volseg.inference.engines.engine": (
+            "Engine",
+            "difference",
+            "seconds_a_window",
+        ),
+        "volseg.inference.engines.hardware": (
+            "available_bytes",
+            "check_device",
+            "machine",
+            "peak_memory",
+            "peak_resident_bytes",
+            "resident_bytes",
+            "worker_device",
+        ),
+        "volseg.inference.engines.openvino": (
+            "EXPORTED",
+            "OpenVinoEngine",
+            "installed",
+            "openvino_core",
+        ),
+        "volseg.inference.engines.parallel_windows": ("Lanes",),
+        "volseg.inference.engines.precision": (
+            "MixedPrecision",
+            "check_precision",
+            "check_training",
+            "runs_bf16",
+        ),
+        "volseg.inference.engines.pytorch": (
+            "CompiledEngine",
+            "TorchEngine",
+        ),
+    }
+)

@@ -1,0 +1,125 @@
+"""OpenVINO as an engine, on a CPU."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from volseg.errors import UsageError, VolsegError
+from volseg.inference.engines.precision import check_precision
+
+logger = logging.getLogger(__name__)
+
+EXPORTED = Path("models", "model.xml")  # the network for OpenVINO, in a packed bundle
+
+
+class OpenVinoEngine:
+    """The network converted by OpenVINO, compiled for the CPU and for one window size.
+
+    Nothing is sent to anyone: OpenVINO's own `convert_model` reports its use to its makers, so it is not called.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        window: (C, X, Y, Z); windows of other sizes are refused.
+        precision: auto takes bf16 where the CPU computes it. OpenVINO answers bf16 with fp32 elsewhere.
+        exported: an `.xml` that `save` wrote, instead of the conversion.
+
+    Raises:
+        UsageError: openvino is not installed.
+        VolsegError: a network that it cannot convert.
+    """
+
+    name = "openvino"
+    windows_at_once = 1
+
+    def __init__(
+        self, network: nn.Module, *, window: Sequence[int], precision: str = "auto", exported: Path | None = None
+    ) -> None:
+        if not installed():
+            raise UsageError(
+                "--engine openvino needs the package: pip install 'volseg[openvino]', or use --engine torch"
+            )
+        check_precision(precision)
+        core = openvino_core()
+        self._window = tuple(window)
+        self._model = core.read_model(exported) if exported else _converted(network, self._window)
+        if precision == "auto":
+            capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            precision = "bf16" if capable else "fp32"
+        self._compiled = core.compile_model(
+            self._model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            },
+        )
+        got = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.precision = "bf16" if got == "bf16" else "fp32"
+        if self.precision != precision:
+            logger.warning("this CPU has no bfloat16, so OpenVINO computes in fp32")
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Logits of windows, one after the other: on a CPU a batch is not faster."""
+        if windows.device.type != "cpu" or tuple(windows.shape[1:]) != self._window:
+            raise VolsegError(
+                f"windows of {tuple(windows.shape[1:])} on {windows.device} were given, "
+                f"OpenVINO was compiled for {self._window} on the CPU; use --engine torch"
+            )
+        parts = [self._compiled(window[None].numpy())[0] for window in windows.contiguous()]
+        return torch.cat([torch.from_numpy(part) for part in parts])
+
+    def save(self, path: Path) -> None:
+        """Write the converted network in single precision: `path`, an `.xml`, and the `.bin` beside it."""
+        import openvino
+
+        self._model.set_friendly_name(path.stem)  # its own one counts the models of the process
+        openvino.save_model(self._model, path, compress_to_fp16=False)
+
+
+@functools.cache
+def openvino_core() -> Any:  # noqa: ANN401 - openvino.Core
+    """OpenVINO's `Core`, one for the life of the process.
+
+    Its CPU plugin gives the thread an alternate signal stack and frees that when the last `Core` ends. With a second
+    `Core` made in between, the thread is left with a stack that is gone, and the next signal whose handler wants one
+    (SIGCHLD after a DataLoader with workers) ends the process with a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+def installed() -> bool:
+    """Whether OpenVINO can be imported."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def _converted(network: nn.Module, window: tuple[int, ...]) -> Any:  # noqa: ANN401 - openvino.Model
+    """The network as an OpenVINO model with one input of static shape (1, C, X, Y, Z)."""
+    from openvino import PartialShape, Type
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    shape = (1, *window)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the trace, about branches that a fixed window decides
+            decoder = TorchScriptPythonDecoder(network, example_input=(torch.zeros(shape),))
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        loaded = frontend.load(decoder)
+        place = loaded.get_inputs()[0]
+        loaded.set_partial_shape(place, PartialShape(shape))
+        loaded.set_element_type(place, Type.f32)
+        return frontend.convert(loaded)
+    except Exception as error:  # of many kinds, all meaning that this network cannot be converted
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise VolsegError(f"OpenVINO cannot convert this network ({reason}); use --engine torch") from error

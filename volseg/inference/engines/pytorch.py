@@ -1,0 +1,97 @@
+"""PyTorch as an engine: the network as it is, or compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch._dynamo
+import torch._inductor.config
+from torch import Tensor, nn
+
+from volseg.errors import VolsegError
+from volseg.inference.engines.parallel_windows import Lanes
+from volseg.inference.engines.precision import runs_bf16
+
+
+class TorchEngine:
+    """The network itself, under bfloat16 autocast where asked; on a CPU with windows side by side, see `Lanes`.
+
+    Args:
+        network: in evaluation mode, on `device`.
+        device: where it runs.
+        precision: auto, fp32 or bf16.
+
+    >>> engine = TorchEngine(nn.Conv3d(1, 2, 1), device=torch.device("cpu"), precision="bf16")
+    >>> engine(torch.ones(1, 1, 4, 4, 4)).dtype
+    torch.float32
+    """
+
+    name = "torch"
+
+    def __init__(self, network: nn.Module, *, device: torch.device, precision: str = "auto") -> None:
+        self.network = network
+        self.precision = "bf16" if runs_bf16(device, precision=precision) else "fp32"
+        self._lanes = Lanes()
+
+    @property
+    def windows_at_once(self) -> int:
+        """How many it takes at its best on a CPU; known after its first."""
+        return self._lanes.windows_at_once(self.network)
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Logits of windows."""
+        with torch.autocast(windows.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            logits: Tensor = self._lanes(windows, self.network)
+        return logits.float()
+
+
+class CompiledEngine:
+    """The network compiled by PyTorch (TorchInductor) for the CPU and for one window size, its weights as constants.
+
+    Norms and activations become one pass over the memory, and convolutions get their weights in the layout that they
+    compute in. It takes one to several minutes and a C++ compiler. What that made is kept in the folder that
+    `TORCHINDUCTOR_CACHE_DIR` names, the system's temporary folder by default, so that later processes take less.
+
+    Args:
+        network: in evaluation mode, on the CPU; no TorchScript.
+        window: (C, X, Y, Z); windows of other sizes are refused.
+        precision: auto, fp32 or bf16.
+
+    Raises:
+        VolsegError: there is no compiler, or a network that cannot be compiled.
+    """
+
+    name = "compiled"
+    windows_at_once = 1
+
+    def __init__(self, network: nn.Module, *, window: Sequence[int], precision: str = "auto") -> None:
+        self._window = tuple(window)
+        self.precision = "bf16" if runs_bf16(torch.device("cpu"), precision=precision) else "fp32"
+        self._compiled = torch.compile(network, dynamic=False)
+        try:
+            # Weights become constants only where this is set for all of the compilation, not as an option of it; and
+            # compilations of one class of networks count as one that is compiled again and again, up to a limit.
+            with torch._inductor.config.patch(freezing=True), torch._dynamo.config.patch(recompile_limit=1000):
+                self(torch.zeros(1, *self._window))
+        except Exception as error:  # of many kinds, all meaning that it cannot be compiled here
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            raise VolsegError(
+                f"PyTorch cannot compile this network here ({reason}); install a C++ compiler (g++), "
+                "or use --engine torch"
+            ) from error
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Logits of windows, one after the other: on a CPU a batch is not faster."""
+        if windows.device.type != "cpu" or tuple(windows.shape[1:]) != self._window:
+            raise VolsegError(
+                f"windows of {tuple(windows.shape[1:])} on {windows.device} were given, "
+                f"the network was compiled for {self._window} on the CPU; use --engine torch"
+            )
+        # What was compiled holds for tensors of one kind: copies made in this mode, whatever the mode outside is.
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16"),
+        ):
+            parts = [self._compiled(window[None].clone(memory_format=torch.contiguous_format)) for window in windows]
+            return torch.cat(parts).float()

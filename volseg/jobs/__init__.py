@@ -1,0 +1,47 @@
+"""A cohort over many workers: one process, several, or a Ray cluster; a journal, and what a killed run resumes from.
+
+    cases ──► Job ──► run_jobs ──► Crew (Serial, Pipeline, Processes, RayCrew) ──► Work.start(place)(job)
+                        │  ▲                                                              │
+                        ▼  │ History: what former runs finished                           ▼
+                      Journal, a line a case                                    the job's output files
+
+A job is done when the journal says so, for the same work and the same input files, and its outputs are there with the
+recorded sizes. Everything else is done again.
+"""
+
+from __future__ import annotations
+
+from volseg.jobs.converting import convert_cases
+from volseg.jobs.evaluating import evaluate_cases
+from volseg.jobs.job import Do, Facts, Job, Place, Stamp, attempt, stamp
+from volseg.jobs.journal import Entry, History, Journal, remove_unproven
+from volseg.jobs.networks import Predicting, doing
+from volseg.jobs.options import Team
+from volseg.jobs.predicting import predict_cases
+from volseg.jobs.processes import Processes
+from volseg.jobs.run import run_jobs
+from volseg.jobs.workers import Crew, Serial
+
+__all__ = [
+    "Crew",
+    "Do",
+    "Entry",
+    "Facts",
+    "History",
+    "Job",
+    "Journal",
+    "Place",
+    "Predicting",
+    "Processes",
+    "Serial",
+    "Stamp",
+    "Team",
+    "attempt",
+    "convert_cases",
+    "doing",
+    "evaluate_cases",
+    "predict_cases",
+    "remove_unproven",
+    "run_jobs",
+    "stamp",
+]

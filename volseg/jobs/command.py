@@ -1,0 +1,75 @@
+"""A command's run from its journal to its report, for work whose results need no table of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from volseg.jobs.job import Job, Work, reason
+from volseg.jobs.journal import History, Journal, siblings
+from volseg.jobs.options import Team
+from volseg.jobs.report import write_run_report
+from volseg.jobs.run import Tally, run_jobs
+
+
+def run_command(
+    work: Work,
+    jobs: Iterable[Job],
+    *,
+    command: str,
+    folder: Path,
+    team: Team,
+    cases: int,
+    believe: bool = True,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tally:
+    """Do the jobs with the team, and write `run_report.json` into the folder.
+
+    Args:
+        work: what is done to a case.
+        jobs: of this run or shard.
+        command: names the journal.
+        folder: of the outputs.
+        team: who does it.
+        cases: how many jobs there are.
+        believe: whether former journals say what is done; False where the work itself knows.
+        options: for the report.
+        progress: called with the number of cases done and of all.
+
+    Raises:
+        UsageError: another run is at work there.
+        OSError: the outputs cannot be written; run again when they can.
+    """
+    started, tally = time.time(), Tally()
+    path = team.journal_path(folder, command)
+    crew = team.crew(jobs=cases)
+    report = partial(
+        write_run_report,
+        *(folder, tally),
+        command=command,
+        team=team,
+        engine=crew.engine,
+        cases=cases,
+        started=started,
+        options=options,
+    )
+    with Journal(path) as journal:
+        history = History(siblings(path) if believe else ())
+
+        def told(done: int) -> None:
+            if progress:
+                progress(done, cases)
+
+        try:
+            run_jobs(work, jobs, crew=crew, journal=journal, history=history, tally=tally, progress=told)
+        except BaseException as stopped:
+            with suppress(OSError):  # the disk may be full for this too
+                report(error=reason(stopped))
+            raise
+        report()
+    return tally

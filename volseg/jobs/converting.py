@@ -1,0 +1,75 @@
+"""Conversion as the work of a fleet; what is done is known from the cohort's own records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.cohort import CaseRow, Conversion, Outcomes, Source, convert_case, write_cohort
+from volseg.errors import VolsegError
+from volseg.jobs.command import run_command
+from volseg.jobs.job import Do, Facts, Job, Place
+from volseg.jobs.journal import History
+from volseg.jobs.options import Team
+
+
+@dataclass(frozen=True)
+class Converting:
+    """What converts a case in any process that sees the same files.
+
+    Attributes:
+        source: where cases come from.
+        folder: the cohort.
+    """
+
+    source: Source
+    folder: Path
+    digest: str = "convert"
+
+    def start(self, place: Place) -> Do:  # noqa: ARG002 - one place is as good as another
+        """The source is open already."""
+
+        def do(job: Job) -> Facts:
+            row, fresh = convert_case(self.source, job.key, self.folder)
+            return {"row": row.to_csv(), "fresh": fresh}
+
+        return do
+
+
+def convert_cases(
+    source: Source,
+    folder: Path,
+    *,
+    team: Team,
+    folds: int,
+    seed: int,
+    validation: Container[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Conversion:
+    """As `volseg.cohort.write_cohort`, over a team.
+
+    The tables and folds are of all cases that any shard has finished, so those of the last shard to end are whole.
+    """
+
+    def outcomes(keys: Sequence[str]) -> Outcomes:
+        tally = run_command(
+            Converting(source, folder),
+            (Job(key, ()) for key in keys),
+            command="convert",
+            folder=folder,
+            team=team,
+            cases=len(keys),
+            believe=False,
+            progress=progress,
+        )
+        history = History([team.journal_path(folder, "convert")])
+        for key in keys:
+            entry = history.get(key)
+            if key in tally.failed or entry is None or entry.error is not None:
+                yield key, VolsegError(tally.failed.get(key, "the journal has lost its line"))
+            else:
+                yield key, (CaseRow.from_csv(entry.facts["row"]), bool(entry.facts["fresh"]))
+
+    only = team.shard if team.shard.count > 1 else None
+    return write_cohort(source, folder, folds=folds, seed=seed, only=only, validation=validation, outcomes=outcomes)

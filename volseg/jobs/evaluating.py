@@ -1,0 +1,102 @@
+"""Evaluation as the work of a fleet: the rows of a case are in its line of the journal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from volseg.cohort import Cohort, Predictions
+from volseg.evaluation import Method, Row, score_case
+from volseg.jobs.command import run_command
+from volseg.jobs.job import Do, Facts, Job, Place
+from volseg.jobs.journal import History, siblings
+from volseg.jobs.options import Team
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """What scores a case in any process that sees the same files.
+
+    Attributes:
+        predictions: their folder.
+        cohort: its folder.
+        method: of the numbers.
+        digest: of the method and of the label table.
+    """
+
+    predictions: Path
+    cohort: Path
+    method: Method
+    digest: str
+
+    @classmethod
+    def of(cls, predictions: Path, cohort: Cohort, method: Method) -> Evaluating:
+        """The work of scoring predictions against a cohort."""
+        identity = json.dumps([asdict(method), cohort.labels.digest], sort_keys=True)
+        return cls(predictions, cohort.folder, method, hashlib.sha256(identity.encode()).hexdigest()[:16])
+
+    def start(self, place: Place) -> Do:  # noqa: ARG002 - one place is as good as another
+        """Open the cohort."""
+        cohort = Cohort.open(self.cohort)
+        known = frozenset(cohort.keys)
+
+        def do(job: Job) -> Facts:
+            rows = score_case(job.key, self.predictions, cohort, known=known, method=self.method)
+            # NumPy's whole numbers become Python's.
+            facts: Facts = json.loads(json.dumps({"rows": [asdict(row) for row in rows]}, default=int))
+            return facts
+
+        return do
+
+
+def evaluate_cases(
+    predictions: Path,
+    cohort: Cohort,
+    output_dir: Path,
+    *,
+    team: Team,
+    keys: Sequence[str] | None = None,
+    method: Method,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Row]:
+    """As `volseg.evaluation.evaluate`, over a team, resumed from a journal in `output_dir`.
+
+    A run over one shard gives the rows of that shard. A run without shards, after those of all shards, gives all rows
+    and scores nothing again.
+
+    Raises:
+        UsageError: no such folder, or no prediction.
+    """
+    there = Predictions.open(predictions)
+    known = frozenset(cohort.keys)
+    mine = [key for key in (there.keys() if keys is None else keys) if key in team.shard]
+
+    def inputs(key: str) -> tuple[Path, ...]:
+        label = cohort.label_path(key) if key in known else None
+        objects = cohort.instances_path(key) if label and method.instances else None
+        return (there.path(key), *(path for path in (label, objects) if path))
+
+    work = Evaluating.of(predictions, cohort, method)
+    tally = run_command(
+        work,
+        (Job(key, inputs(key)) for key in mine),
+        command="evaluate",
+        folder=output_dir,
+        team=team,
+        cases=len(mine),
+        options=asdict(method),
+        progress=progress,
+    )
+    history = History(siblings(team.journal_path(output_dir, "evaluate")))
+    rows: list[Row] = []
+    for key in mine:
+        entry = history.get(key)
+        if key in tally.failed or entry is None:
+            patient = cohort.patient(key) if key in known else ""
+            rows.append(Row(key, patient, "", error=tally.failed.get(key, "the journal has lost its line")))
+        else:
+            rows += [Row(**row) for row in entry.facts["rows"]]
+    return rows

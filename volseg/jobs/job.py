@@ -1,0 +1,206 @@
+"""A job: the work on one case, from files to files; and the answer of the worker that did it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from volseg.dicom import SERIES
+from volseg.errors import VolsegError
+from volseg.remote import identity
+
+Facts = Mapping[str, Any]
+"""What a worker says of a case beside its files, as JSON."""
+
+# Errors that every further case would meet too: the run stops and can be resumed.
+_NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The work on one case.
+
+    Attributes:
+        key: of the case.
+        inputs: the files it is made from.
+        outputs: the files that are there, whole, when it is done.
+    """
+
+    key: str
+    inputs: tuple[Path, ...]
+    outputs: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker is.
+
+    Attributes:
+        number: 0, 1, 2, ...: which GPU is its own, where there are some.
+        threads: how many it may compute with; None for as many as there are.
+    """
+
+    number: int = 0
+    threads: int | None = None
+
+
+Do = Callable[[Job], Facts]
+"""Does a job and writes its outputs, each whole or not at all; raises what goes wrong."""
+
+
+@runtime_checkable
+class Stages(Protocol):
+    """A `Do` in three steps, so that one process can be at three cases: each step in a thread of its own."""
+
+    def read(self, job: Job) -> Any:  # noqa: ANN401 - for `compute` alone
+        """Files to memory."""
+        ...
+
+    def compute(self, job: Job, read: Any) -> Any:  # noqa: ANN401 - for `write` alone
+        """Memory to memory, where the work is."""
+        ...
+
+    def write(self, job: Job, computed: Any) -> Facts:  # noqa: ANN401
+        """Memory to files, each whole or not at all."""
+        ...
+
+
+class Work(Protocol):
+    """What is done to each case. It travels to the workers, so it can be pickled and holds no network.
+
+    Attributes:
+        digest: changes whenever the outputs of the same inputs would.
+    """
+
+    @property
+    def digest(self) -> str:
+        """Of the checkpoint and of the options, say."""
+        ...
+
+    def start(self, place: Place) -> Do:
+        """Load what is needed, once a worker."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A file as it was when a job was done: its size in bytes and the SHA-256 of its content."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a job went.
+
+    Attributes:
+        worker: its name.
+        seconds: wall time.
+        outputs: one stamp an output of the job, in its order; empty where it failed.
+        facts: what the work says.
+        error: why it failed.
+        stop: the next case would fail as well, as on a full disk.
+        died: the worker is gone.
+    """
+
+    key: str
+    worker: str
+    seconds: float
+    outputs: tuple[Stamp, ...] = ()
+    facts: Facts = field(default_factory=dict)
+    error: str | None = None
+    stop: bool = False
+    died: bool = False
+
+
+def attempt(do: Do, job: Job, *, worker: str) -> Answer:
+    """Do a job; whatever it raises becomes its answer.
+
+    >>> attempt(lambda job: {"slices": 3}, Job("a", ()), worker="0").facts
+    {'slices': 3}
+    >>> attempt(lambda job: {"share": 1 / 0}, Job("a", ()), worker="0").error
+    'ZeroDivisionError: division by zero'
+    """
+    began = time.perf_counter()
+    try:
+        facts = do(job)
+        stamps = tuple(stamp(path) for path in job.outputs)
+    except Exception as error:  # noqa: BLE001 - of any kind: one case must not stop the others
+        lasted = time.perf_counter() - began
+        return Answer(job.key, worker, lasted, error=reason(error), stop=_stops(error, job))
+    return Answer(job.key, worker, time.perf_counter() - began, stamps, facts)
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line.
+
+    >>> reason(OSError(28, "No space left on device", "out/a.nii.gz"))
+    'No space left on device: out/a.nii.gz'
+    """
+    if isinstance(error, VolsegError):
+        return error.message
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else "")
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
+def stamp(path: Path) -> Stamp:
+    """Size and digest of a file.
+
+    Raises:
+        FileNotFoundError: the work did not write it.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file.read())
+        return Stamp(file.tell(), digest.hexdigest())
+
+
+def input_digest(paths: tuple[Path, ...]) -> str:
+    """Changes with the path, the size and the time of change of any of the files; their content is not read.
+
+    Of the copy of a remote file it is the URL, the size and the version, so that any machine goes on where another
+    stopped. A list of DICOM files stands for the files that it names. No path can be read from the digest.
+    """
+    seen = []
+    for path in paths:
+        files = [path]
+        if path.suffix == SERIES:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(told, dict):
+                seen.append(json.dumps(told))
+                continue
+            files = [Path(name) for name in told]
+        for file in files:
+            try:
+                status = file.stat()
+                seen.append(identity(file) or f"{file.resolve()}\n{status.st_size}\n{status.st_mtime_ns}")
+            except OSError:
+                seen.append(f"{file}\nabsent")
+    return hashlib.sha256("\n\n".join(seen).encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def _digest(content: bytes) -> Any:  # noqa: ANN401 - hashlib's type has no public name
+    return hashlib.sha256(content)  # Python 3.10
+
+
+def _stops(error: BaseException, job: Job) -> bool:
+    """Whether an error is of the place where outputs go, not of the case."""
+    inner: BaseException | None = error
+    seen: set[int] = set()
+    while inner is not None and id(inner) not in seen:  # an error raised from what it caused makes a circle
+        seen.add(id(inner))
+        if isinstance(inner, OSError):
+            if inner.errno in _NO_PLACE:
+                return True
+            folders = {path.parent for path in job.outputs}
+            if isinstance(inner, (PermissionError, NotADirectoryError)) and inner.filename:
+                return bool(folders & {Path(inner.filename), *Path(inner.filename).parents})
+        inner = inner.__cause__ or inner.__context__
+    return False

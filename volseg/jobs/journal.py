@@ -1,0 +1,293 @@
+"""The journal of a run: one line of JSON a case, only ever added to; and the history that is read from it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from volseg.cohort import FILE_ENDING
+from volseg.errors import UsageError
+from volseg.jobs.job import Answer, Facts, Job, Stamp, stamp
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two fsyncs. A kill loses nothing that was written; if the machine itself stops, the cases of these
+# seconds are done again.
+_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a journal.
+
+    Attributes:
+        key: of the case.
+        work: digest of what was done.
+        inputs: digest of the input files, see `input_digest`.
+        outputs: one stamp an output.
+        seconds: wall time of the last attempt.
+        worker: who made it.
+        attempt: 1, or 2 where the first one failed.
+        at: when, in seconds since 1970.
+        error: of a failed case; `outdated` for one that is about to be done anew.
+        facts: what the work says of the case.
+    """
+
+    key: str
+    work: str
+    inputs: str
+    outputs: tuple[Stamp, ...] = ()
+    seconds: float = 0.0
+    worker: str = ""
+    attempt: int = 1
+    at: float = 0.0
+    error: str | None = None
+    facts: Facts = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, answer: Answer, *, work: str, inputs: str, attempt: int) -> Entry:
+        """The line that tells of an answer, now."""
+        told = (round(answer.seconds, 4), answer.worker, attempt, round(time.time(), 3))
+        return cls(answer.key, work, inputs, answer.outputs, *told, answer.error, answer.facts)
+
+    def to_line(self) -> bytes:
+        """The line with its end.
+
+        >>> line = Entry("a", "w", "i", (Stamp(3, "f00"),), facts={"slices": 3}).to_line()
+        >>> Entry.from_line(line).outputs
+        (Stamp(size=3, sha256='f00'),)
+        """
+        return json.dumps(asdict(self), separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Entry:
+        """The inverse of `to_line`.
+
+        Raises:
+            ValueError: a torn or damaged line.
+        """
+        try:
+            content = json.loads(line)
+            content["outputs"] = tuple(Stamp(**stamp) for stamp in content["outputs"])
+            return cls(**content)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"no line of a journal: {error}") from error
+
+    def holds(self, job: Job, *, work: str, inputs: str) -> bool:
+        """Whether the job is done: it succeeded, with the same work and inputs, and its outputs are there in size."""
+        if self.error is not None or (self.work, self.inputs) != (work, inputs):
+            return False
+        if len(self.outputs) != len(job.outputs):
+            return False
+        try:
+            return all(path.stat().st_size == s.size for path, s in zip(job.outputs, self.outputs, strict=True))
+        except OSError:
+            return False
+
+
+class Journal:
+    """The journal of one run, open for adding; a second run on the same file is refused.
+
+    A line that a kill tore is cut off: its case was never believed.
+
+    Args:
+        path: made with its folder where absent.
+
+    Raises:
+        UsageError: another run holds it, or it is something else.
+        OSError: it cannot be written.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "journal.jsonl"
+    >>> with Journal(path) as journal:
+    ...     journal.add(Entry("a", "w", "i"))
+    >>> History([path]).get("a").work
+    'w'
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            _lock(self._file, path)
+            self._cut_torn_line()
+        except BaseException:
+            os.close(self._file)
+            raise
+        self._synced = time.monotonic()
+
+    def add(self, entry: Entry, *, sync: bool = False) -> None:
+        """Add a line.
+
+        Args:
+            entry: the line.
+            sync: have it on the disk when this returns.
+
+        Raises:
+            OSError: the disk is full, say; the line counts for nothing then.
+        """
+        rest = memoryview(entry.to_line())
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            if sync or time.monotonic() - self._synced > _EVERY_S:
+                self._sync()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+    def close(self) -> None:
+        """Put everything on the disk and let other runs in; once more does nothing."""
+        if self._file >= 0:
+            try:
+                self._sync()
+            finally:
+                os.close(self._file)
+                self._file = -1
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a device or a pipe has nothing to put on a disk
+                raise
+        self._synced = time.monotonic()
+
+    def _cut_torn_line(self) -> None:
+        size = os.fstat(self._file).st_size
+        with self.path.open("rb") as file:
+            if size and file.read(1) != b"{":
+                raise UsageError(f"{self.path} is no journal of volseg; name another file with --journal")
+            end = size
+            while end > 0:
+                start = max(0, end - 65536)
+                file.seek(start)
+                found = file.read(end - start).rfind(b"\n")
+                if found >= 0:
+                    end = start + found + 1
+                    break
+                end = start
+        if end < size:
+            os.ftruncate(self._file, end)
+
+
+class History:
+    """The last line of each case in some journals. It holds where the lines are, not the lines.
+
+    Args:
+        paths: of journals; those that are absent count as empty.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = [path for path in paths if path.is_file()]
+        self._at: dict[str, tuple[float, int, int]] = {}
+        for number, path in enumerate(self._paths):
+            damaged = 0
+            for offset, line in _lines(path):
+                try:
+                    entry = Entry.from_line(line)
+                except ValueError:
+                    damaged += 1
+                    continue
+                found = (entry.at, number, offset)
+                before = self._at.get(entry.key)
+                # In one file the later line is the later one, whatever the clock said.
+                if before is None or before[1] == number or before < found:
+                    self._at[entry.key] = found
+            if damaged:
+                logger.warning("%s has %d damaged lines; their cases are done again", path, damaged)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def get(self, key: str) -> Entry | None:
+        """The last line of a case."""
+        found = self._at.get(key)
+        if found is None:
+            return None
+        with self._paths[found[1]].open("rb") as file:
+            file.seek(found[2])
+            return Entry.from_line(file.readline())
+
+    def __iter__(self) -> Iterator[Entry]:
+        """The last line of each case, in the order of the files."""
+        last = {(number, offset) for _, number, offset in self._at.values()}
+        for number, path in enumerate(self._paths):
+            for offset, line in _lines(path):
+                if (number, offset) in last:
+                    yield Entry.from_line(line)
+
+
+def siblings(path: Path) -> list[Path]:
+    """The journal and those of all shards of the same work, whether or not it is one of them.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("predict.jsonl", "predict-0-of-2.jsonl", "predict-1-of-2.jsonl", "convert.jsonl"):
+    ...     (folder / name).touch()
+    >>> [sibling.name for sibling in siblings(folder / "predict-1-of-2.jsonl")]
+    ['predict-0-of-2.jsonl', 'predict-1-of-2.jsonl', 'predict.jsonl']
+    """
+    stem, middle, end = path.stem.partition("-of-")
+    if middle and end.isdigit():
+        first, dash, number = stem.rpartition("-")
+        stem = first if dash and number.isdigit() else path.stem
+    found = {*path.parent.glob(f"{stem}-*-of-*{path.suffix}"), path, path.with_name(f"{stem}{path.suffix}")}
+    return sorted(found)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Each whole line with its place."""
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield offset, line
+            offset += len(line)
+
+
+def _lock(file: int, path: Path) -> None:
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError(f"another run is writing {path}; wait for it, or name another folder") from error
+    except OSError:
+        logger.warning("%s is on a file system without locks: run nothing else on this folder", path)
+
+
+def remove_unproven(folder: Path, names: Collection[str], *, keys: Collection[str]) -> None:
+    """Remove predictions that are not what a journal of the folder says they are, so that their cases are done again.
+
+    A run that stops while it sends its files may leave a new prediction beside an old journal.
+
+    Args:
+        folder: of the predictions and their journals.
+        names: of the files to look at, below the folder.
+        keys: of the cases of this run; the files of others are left alone.
+    """
+    files = {name: Path(name).name.removesuffix(FILE_ENDING) for name in names if name.endswith(FILE_ENDING)}
+    history = History(sorted((folder / ".volseg").glob("*.jsonl")))
+    for name, key in files.items():
+        entry = history.get(key) if key in keys else None
+        if entry is not None and entry.error is None and stamp(folder / name) not in entry.outputs:
+            logger.warning("%s is not what the journal says; its case is done again", name)
+            (folder / name).unlink()

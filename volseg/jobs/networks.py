@@ -1,0 +1,163 @@
+"""The networks of a run, as they travel to its workers; and what a worker does to a case with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from volseg import bundle as bundles
+from volseg.bundle import Member
+from volseg.cohort import FILE_ENDING, PROBABILITIES
+from volseg.inference import FirstStep
+from volseg.jobs.job import Do, Facts, Job, Place, stamp
+from volseg.labels import LabelTable
+
+if TYPE_CHECKING:
+    from volseg.inference import AnyPredictor, Predictor
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """What makes a predictor, in any process and on any machine that sees the same files.
+
+    Attributes:
+        members: the networks; the first one's bundle gives the way of inference.
+        device: the one that was asked for; None for the best.
+        engine: auto, torch, compiled or openvino.
+        overrides: of the bundles' config.
+        flips: axes along which mirror images are looked at too.
+        step: what finds the region within which they look, if they do.
+        weights: name, bytes and sha256 of each checkpoint.
+        step_weights: those of the first step.
+        digest: of the weights, of the bundles' way of inference, and of the options.
+    """
+
+    members: Sequence[Member]
+    device: str | None = None
+    engine: str = "auto"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    flips: Sequence[int] = ()
+    step: FirstStep | None = None
+    weights: Sequence[Mapping[str, Any]] = ()
+    step_weights: Sequence[Mapping[str, Any]] = ()
+    digest: str = ""
+
+    def of(self, predictor: AnyPredictor) -> Predicting:
+        """The same with the digests and mirror images of a predictor that was loaded with it."""
+        weights, identity = _identity(self.members, predictor.networks)
+        flips = list(predictor.flips)
+        content: list[Any] = [identity, [self.engine, dict(self.overrides), flips]]
+        step_weights: list[dict[str, Any]] = []
+        if self.step is not None:
+            step_weights, found_by = _identity(self.step.members, predictor.first_networks)
+            labels = self.step.labels.digest if self.step.labels is not None else None
+            content.append([found_by, labels, self.step.to_json()])
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return replace(self, flips=flips, weights=weights, step_weights=step_weights, digest=digest)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For the report."""
+        flips = {"flips": list(self.flips)} if self.flips else {}
+        return {**self.overrides, **flips, **self.within, "engine": self.engine}
+
+    @property
+    def within(self) -> dict[str, Any]:
+        """What the first step was, for the report and dataset.json; empty where there is none."""
+        if self.step is None:
+            return {}
+        found_by = [dict(one) for one in self.step_weights] if self.step.members else "label maps"
+        return {"within": {**self.step.to_json(), "found_by": found_by}}
+
+    def made_with(self, labels: LabelTable) -> dict[str, Any]:
+        """What changed the label maps, for `dataset.json`; the labels are those of the predictor."""
+        made_with = {
+            "cleanup": self.overrides.get("cleanup"),
+            "flips": list(self.flips),
+            "probabilities": list(labels.channel_names) if self.overrides.get("save_probabilities") else [],
+            **self.within,
+        }
+        return {name: value for name, value in made_with.items() if value}
+
+    def load(self, device: str | None, *, flips: str | None = None) -> AnyPredictor:
+        """The networks on a device, with PyTorch as their engine.
+
+        Args:
+            device: as in `volseg.inference.load_predictor`.
+            flips: the mirror images in words, as in `volseg.inference.flip_axes`; None for the axes that are known.
+        """
+        from volseg.inference import flip_axes, load_predictor
+
+        loaded = load_predictor(self.members, device=device, overrides=self.overrides, flips=self.flips, step=self.step)
+        if flips is None:
+            return loaded
+        return loaded.joined(flips=flip_axes(flips, [network.recipe for network in loaded.networks]))
+
+    def start(self, place: Place) -> Do:
+        """Load the networks, on the GPU of the worker where there is one."""
+        from volseg.inference import worker_device
+
+        return doing(self.load(worker_device(self.device, place.number)).with_engine(self.engine))
+
+    def inputs(self, key: str, images: Sequence[Path]) -> tuple[Path, ...]:
+        """The files that a case is made from: its images, and the label map of its region where there is one."""
+        region = self.step.path(key) if self.step is not None else None
+        return (*images, region) if region is not None else tuple(images)
+
+    def outputs(self, folder: Path, name: str) -> tuple[Path, ...]:
+        """The files that it becomes."""
+        file = f"{name}{FILE_ENDING}"
+        more = (folder / PROBABILITIES / file,) if self.overrides.get("save_probabilities") else ()
+        return (folder / file, *more)
+
+
+class _Doing:
+    """What a worker does to a case, at once or in stages."""
+
+    def __init__(self, predictor: AnyPredictor) -> None:
+        from volseg.inference import machine
+
+        of_machine = machine(predictor.device)
+        self._predictor = predictor
+        self._device = f"{predictor.device} {of_machine['gpu'] or of_machine['processor']}".strip()
+        self._engine = f"{predictor.engine.name} {predictor.engine.precision}"
+
+    def __call__(self, job: Job) -> Facts:
+        """All three stages."""
+        return self.write(job, self.compute(job, self.read(job)))
+
+    def read(self, job: Job) -> dict[str, Any]:
+        """Files to the image that the network takes."""
+        return self._predictor.read(job.inputs, key=job.key)
+
+    def compute(self, _: Job, read: dict[str, Any]) -> dict[str, Any]:
+        """The logits."""
+        return self._predictor.look(read)
+
+    def write(self, job: Job, computed: dict[str, Any]) -> Facts:
+        """The label map, decided and written."""
+        from volseg.cohort import write_prediction
+
+        prediction = self._predictor.decide(computed)
+        write_prediction(job.outputs[0], prediction)
+        note = {"note": prediction.note} if prediction.note else {}
+        return {"uncertainty": dict(prediction.uncertainty), "engine": self._engine, "device": self._device, **note}
+
+
+def doing(predictor: AnyPredictor) -> Do:
+    """What a worker does with a predictor that it has loaded."""
+    return _Doing(predictor)
+
+
+def _identity(members: Sequence[Member], networks: Sequence[Predictor]) -> tuple[list[dict[str, Any]], list[list[str]]]:
+    """Name, bytes and sha256 of each checkpoint; and what tells the networks and their inference from others."""
+    weights, identity = [], []
+    for (name, _), network in zip(members, networks, strict=True):
+        read = stamp(network.checkpoint)
+        weights.append({"name": network.checkpoint.name, "bytes": read.size, "sha256": read.sha256})
+        identity.append([read.sha256, stamp(bundles.config(bundles.find(name), "inference.json")).sha256])
+    return weights, identity

@@ -1,0 +1,109 @@
+"""Who does the work of a command, on which cases, and where it is written down: the options that commands share."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from volseg.errors import UsageError
+from volseg.jobs.job import Do, Stages
+from volseg.jobs.pipeline import Pipeline
+from volseg.jobs.workers import Crew, Serial
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The cases whose key's hash leaves `number` when divided by `count`: the same ones on every machine, for ever.
+
+    >>> shards = [Shard.parse(f"{number}/3") for number in range(3)]
+    >>> [[key for key in "abcdef" if key in shard] for shard in shards]
+    [[], ['a', 'c', 'd', 'e'], ['b', 'f']]
+    """
+
+    number: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read `I/N` with I from 0 to N - 1.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+        if not found or int(found[1]) >= int(found[2]):
+            raise UsageError(f"--shard {text} was given, expected I/N with I from 0 to N - 1, such as 0/8")
+        return cls(int(found[1]), int(found[2]))
+
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, str):
+            return False
+        return int.from_bytes(hashlib.sha256(key.encode()).digest(), "big") % self.count == self.number
+
+    @property
+    def suffix(self) -> str:
+        """What the names of its files end in; nothing where it is the whole."""
+        return f"-{self.number}-of-{self.count}" if self.count > 1 else ""
+
+
+@dataclass(frozen=True)
+class Team:
+    """The workers of a command.
+
+    Attributes:
+        workers: how many; on a Ray cluster 0 stands for as many as it has room for.
+        ray: address of a Ray cluster, or `auto`; None for this machine alone.
+        shard: which cases are of this run.
+        journal: the file; None for one in the output folder.
+
+    >>> Team.parse(workers=2, shard="1/4").journal_path(Path("out"), "predict")
+    PosixPath('out/.volseg/predict-1-of-4.jsonl')
+    """
+
+    workers: int = 1
+    ray: str | None = None
+    shard: Shard = field(default_factory=Shard)
+    journal: Path | None = None
+
+    @classmethod
+    def parse(
+        cls, *, workers: int = 1, ray: str | None = None, shard: str | None = None, journal: Path | None = None
+    ) -> Team:
+        """From the words of the command line.
+
+        Raises:
+            UsageError: a shard that cannot be, or fewer than one worker without Ray.
+        """
+        if workers < (0 if ray else 1):
+            raise UsageError(f"{workers} workers were asked for, expected at least 1")
+        return cls(workers, ray, Shard.parse(shard) if shard else Shard(), journal)
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process does the work itself."""
+        return self.workers == 1 and self.ray is None
+
+    def crew(self, *, jobs: int, do: Do | None = None) -> Crew:
+        """The workers, not started yet.
+
+        Args:
+            jobs: more workers than these are not hired.
+            do: does the jobs where this process does them itself; in `Stages` it reads ahead and writes behind.
+        """
+        if self.ray is not None:
+            from volseg.jobs.ray_workers import RayCrew
+
+            return RayCrew(self.ray, workers=min(self.workers, max(1, jobs)))
+        if self.workers == 1:
+            return Pipeline(do) if isinstance(do, Stages) else Serial(do)
+        from volseg.jobs.processes import Processes
+
+        return Processes(min(self.workers, max(1, jobs)))
+
+    def journal_path(self, folder: Path, name: str) -> Path:
+        """Where the journal of a command is: a file a shard."""
+        if self.journal is None:
+            return folder / ".volseg" / f"{name}{self.shard.suffix}.jsonl"
+        return self.journal.with_name(f"{self.journal.stem}{self.shard.suffix}{self.journal.suffix}")

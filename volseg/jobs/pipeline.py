@@ -1,0 +1,104 @@
+"""A crew of one worker in this process that reads the next case and writes the last one while it computes.
+
+    reader thread    read 1   read 2      read 3      ...
+    this thread               compute 1   compute 2   compute 3
+    writer thread                         write 1     write 2     write 3
+
+At any moment there is at most one case in each row, and one that has been read waits for nothing but its turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from volseg.jobs.job import Answer, Facts, Job, Place, Stages, Work, attempt
+from volseg.jobs.workers import Member, member
+
+
+@dataclass
+class _Case:
+    """A case in hand: what the steps so far have made of it, or why they could not."""
+
+    job: Job
+    made: Any = None
+    error: Exception | None = None
+    seconds: float = 0.0
+
+    def step(self, do: Callable[[Job, Any], Any]) -> _Case:
+        """Go one step on, unless an earlier one failed."""
+        began = time.perf_counter()
+        try:
+            self.made = do(self.job, self.made) if self.error is None else None
+        except Exception as error:  # noqa: BLE001 - of any kind: one case must not stop the others
+            self.made, self.error = None, error
+        self.seconds += time.perf_counter() - began
+        return self
+
+
+class Pipeline:
+    """One worker, in this process, with a thread that reads ahead and one that writes.
+
+    Args:
+        stages: what is done, loaded already.
+    """
+
+    engine = "serial"
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+        self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
+        self._reading: deque[Future[_Case]] = deque()
+        self._writing: Future[Answer] | None = None
+
+    def open(self, work: Work) -> None:  # noqa: ARG002 - it is loaded
+        """Start the threads."""
+        self._threads = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
+
+    def alive(self) -> int:
+        """One."""
+        return 1
+
+    def idle(self) -> Sequence[str]:
+        """The one, once for the case that is computed next and once for the one that is read ahead."""
+        return ["0"] * (2 - len(self._reading))
+
+    def give(self, worker: str, job: Job) -> None:  # noqa: ARG002 - there is one
+        """Have the job read."""
+        if self._threads is not None:
+            self._reading.append(self._threads[0].submit(_Case(job).step, lambda job, _: self._stages.read(job)))
+
+    def take(self) -> list[Answer]:
+        """Compute the next case; the answer is that of the case before it, whose writing has had this time."""
+        written = self._writing
+        self._writing = None
+        if self._reading and self._threads is not None:
+            case = self._reading.popleft().result().step(self._stages.compute)
+            answers = [written.result()] if written else []
+            self._writing = self._threads[1].submit(self._written, case)
+            return answers
+        return [written.result()] if written else []
+
+    def members(self) -> list[Member]:
+        """The one."""
+        return [member("0", Place())]
+
+    def close(self) -> None:
+        """End the threads after what they are at; what waits is dropped."""
+        for thread in self._threads or ():
+            thread.shutdown(wait=True, cancel_futures=True)
+        self._threads, self._writing = None, None
+        self._reading.clear()
+
+    def _written(self, case: _Case) -> Answer:
+        def write(job: Job) -> Facts:
+            if case.error is not None:
+                raise case.error
+            return self._stages.write(job, case.made)
+
+        answer = attempt(write, case.job, worker="0")
+        return replace(answer, seconds=case.seconds + answer.seconds)

@@ -1,0 +1,151 @@
+"""Prediction as the work of a fleet: `KEY.nii.gz` a case, `uncertainty.csv` of all, and the report of the run."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from volseg.cohort import write_uncertainty
+from volseg.dicom import SERIES
+from volseg.errors import UsageError
+from volseg.jobs.job import Job, reason
+from volseg.jobs.journal import History, Journal, siblings
+from volseg.jobs.networks import Predicting, doing
+from volseg.jobs.options import Team
+from volseg.jobs.report import write_run_report
+from volseg.jobs.run import Tally, run_jobs
+
+if TYPE_CHECKING:
+    from volseg.inference import AnyPredictor
+
+Cases = Sequence[tuple[str, Sequence[Path]]]
+"""(key, one file a channel) of each case."""
+
+
+def predict_cases(
+    work: Predicting,
+    cases: Cases,
+    output_dir: Path,
+    *,
+    team: Team,
+    choose: Callable[[str], AnyPredictor] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tally:
+    """Predict the cases that no former run has done; write `uncertainty.csv` and `run_report.json` at the end.
+
+    Args:
+        work: what makes the predictor.
+        cases: all of them; those of other shards are left out.
+        output_dir: where predictions go.
+        team: who does it.
+        choose: gives the predictor with an engine of that name. It is called once, in this process, so that all workers
+            use the engine that it chooses; None lets each worker choose.
+        progress: called with the number of cases done and of all.
+
+    Raises:
+        UsageError: another run is at work there, or lists of DICOM files that other machines cannot see.
+        OSError: the outputs cannot be written; run again when they can.
+    """
+    mine = [(key, images) for key, images in cases if key in team.shard]
+    if team.ray is not None and any(path.suffix == SERIES for _, images in mine for path in images):
+        raise UsageError(
+            "a folder of DICOM files is read on this machine alone; run `volseg convert dicom` first, or drop --ray"
+        )
+    started = time.time()
+    tally = Tally()
+    path = team.journal_path(output_dir, "predict")
+    with Journal(path) as journal:
+        history = History(siblings(path))
+        _forget(output_dir, mine, history, work.digest)
+        work = replace(work, engine=_engine_before(history, work.digest) or work.engine)
+        predictor = choose(work.engine) if choose and (team.alone or work.engine == "auto") else None
+        if predictor is not None:
+            work = replace(work, engine=predictor.engine.name)
+        crew = team.crew(jobs=len(mine), do=doing(predictor) if predictor and team.alone else None)
+        del predictor  # the workers have their own
+        try:
+            run_jobs(
+                work,
+                (Job(key, work.inputs(key, images), work.outputs(output_dir, key)) for key, images in mine),
+                crew=crew,
+                journal=journal,
+                history=history,
+                tally=tally,
+                progress=progress and (lambda done: progress(done, len(mine))),
+            )
+        except BaseException as stopped:
+            with suppress(OSError):  # the disk may be full for this too
+                _conclude(output_dir, path, work, tally, team, crew.engine, len(mine), started, reason(stopped))
+            raise
+        _conclude(output_dir, path, work, tally, team, crew.engine, len(mine), started, None)
+    return tally
+
+
+def _conclude(
+    output_dir: Path,
+    path: Path,
+    work: Predicting,
+    tally: Tally,
+    team: Team,
+    engine: str,
+    cases: int,
+    started: float,
+    error: str | None,
+) -> None:
+    """Write the tables of all that is done, and the report of this run."""
+    tally.devices, tally.notes = _collect(output_dir, path, work.digest)
+    write_run_report(
+        output_dir,
+        tally,
+        command="predict",
+        team=team,
+        engine=engine,
+        cases=cases,
+        started=started,
+        error=error,
+        options=work.options,
+        checkpoints=work.weights,
+    )
+
+
+def _forget(output_dir: Path, cases: Cases, history: History, digest: str) -> None:
+    """Take the lines of an earlier network out of `uncertainty.csv`: they must not stay if this run is stopped."""
+    current = {entry.key for entry in history if entry.work == digest and entry.error is None}
+    write_uncertainty(output_dir, {}, forget=[key for key, _ in cases if key not in current])
+
+
+def _engine_before(history: History, digest: str) -> str | None:
+    """The engine of the former runs of this work, so that all of a cohort is of one."""
+    for entry in history:
+        if entry.work == digest and entry.error is None:
+            return str(entry.facts["engine"]).split()[0]
+    return None
+
+
+def _collect(output_dir: Path, path: Path, digest: str) -> tuple[Counter[str], dict[str, str]]:
+    """Write `uncertainty.csv` from the journals of all shards; cases by engine and device, and their notes.
+
+    Two shards may end at the same moment: whoever wrote looks again, so that the last one has seen everything.
+    """
+    while True:
+        seen = _sizes(path)
+        devices: Counter[str] = Counter()
+        rows, notes = {}, {}
+        for entry in History(siblings(path)):
+            if entry.work == digest and entry.error is None:
+                rows[entry.key] = entry.facts["uncertainty"]
+                devices[f"{entry.facts['engine']}, {entry.facts['device']}"] += 1
+                if entry.facts.get("note"):
+                    notes[entry.key] = str(entry.facts["note"])
+        write_uncertainty(output_dir, rows)
+        if _sizes(path) == seen:
+            return devices, notes
+
+
+def _sizes(path: Path) -> dict[Path, int]:
+    return {sibling: sibling.stat().st_size for sibling in siblings(path) if sibling.is_file()}

@@ -1,0 +1,19 @@
+"""Label tables: which values of a label map are which regions, their names, colours and codes."""
+
+from __future__ import annotations
+
+from volseg import names_of_before
+from volseg.labels.cleanup import Cleanup
+from volseg.labels.table import LabelMap, LabelTable, Masks, Region
+from volseg.labels.terms import Code
+
+__all__ = [
+    "Cleanup",
+    "Code",
+    "LabelMap",
+    "LabelTable",
+    "Masks",
+    "Region",
+]
+
+__getattr__ = names_of_before(__name__)

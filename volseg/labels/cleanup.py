@@ -1,0 +1,148 @@
+"""Clean-up of a label map, region by region: holes, small parts, all but the largest part. Off unless asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import UsageError
+from volseg.labels.table import LabelMap, LabelTable
+
+
+@dataclass(frozen=True)
+class Cleanup:
+    """What is done to which region, in this order.
+
+    Regions are cleaned one by one, so overlaps stay. Parts are joined over faces, edges and corners. Where a voxel is
+    left with a combination of regions that no value stands for (an inner region without its outer one, say), the label
+    table decides, as it does for a network's masks.
+
+    Attributes:
+        fill_holes: regions whose enclosed cavities are filled; where regions exclude each other, only with background.
+        min_ml: region to millilitres; smaller parts are removed, also the only one.
+        keep_largest: regions of which only the largest part stays.
+
+    >>> table = LabelTable.exclusive(["a", "b"])
+    >>> cleanup = Cleanup(keep_largest=["a"])
+    >>> cleanup.apply(np.array([[[1, 1, 0, 1, 2, 0, 2]]], np.uint8), table, voxel_ml=1).tolist()
+    [[[1, 1, 0, 0, 2, 0, 2]]]
+    """
+
+    fill_holes: Sequence[str] = ()
+    min_ml: Mapping[str, float] = field(default_factory=dict)
+    keep_largest: Sequence[str] = ()
+
+    @classmethod
+    def parse(
+        cls, *, fill_holes: Sequence[str] = (), min_ml: Sequence[str] = (), keep_largest: Sequence[str] = ()
+    ) -> Cleanup:
+        """From the words of the command line: names, also several with commas, and `NAME=ML`.
+
+        Raises:
+            UsageError: a word without a name, or no number of millilitres above 0.
+
+        >>> Cleanup.parse(keep_largest=["liver,spleen"], min_ml=["liver=2.5"]).to_json()
+        {'min_ml': {'liver': 2.5}, 'keep_largest': ['liver', 'spleen']}
+        """
+        least: dict[str, float] = {}
+        for word in _words(min_ml):
+            name, _, number = word.rpartition("=")
+            try:
+                least[name] = float(number)
+            except ValueError:
+                least[name] = math.nan
+            if not name or not 0 < least[name] < math.inf:
+                raise UsageError(f"--min-ml {word} was asked for, expected NAME=ML, such as liver=2.5")
+        return cls(_words(fill_holes), least, _words(keep_largest))
+
+    def __bool__(self) -> bool:
+        return bool(self.fill_holes or self.min_ml or self.keep_largest)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is done, without what is not: for bundles, reports and dataset.json."""
+        parts = {
+            "fill_holes": list(self.fill_holes),
+            "min_ml": dict(self.min_ml),
+            "keep_largest": list(self.keep_largest),
+        }
+        return {name: part for name, part in parts.items() if part}
+
+    def check(self, labels: LabelTable) -> None:
+        """Refuse regions that the table does not have.
+
+        Raises:
+            UsageError: such a region.
+        """
+        for name in (*self.fill_holes, *self.min_ml, *self.keep_largest):
+            if name not in labels.names:
+                raise UsageError(f"the clean-up names {name!r}, the network segments {', '.join(labels.names)}")
+
+    def apply(self, label_map: LabelMap, labels: LabelTable, *, voxel_ml: float) -> LabelMap:
+        """The cleaned label map.
+
+        Args:
+            label_map: (X, Y, Z).
+            labels: what its values mean.
+            voxel_ml: volume of a voxel.
+
+        Raises:
+            UsageError: a region that the table does not have.
+        """
+        self.check(labels)
+        if not self:
+            return label_map
+        masks = labels.masks(label_map)
+        for i, name in enumerate(labels.names):
+            if name in self.fill_holes:
+                filled = _filled(masks[i])
+                masks[i] = filled if labels.overlap else filled & (masks[i] | ~masks.any(axis=0))
+            if name in self.min_ml:
+                masks[i] = _large_parts(masks[i], self.min_ml[name] / voxel_ml)
+            if name in self.keep_largest:
+                masks[i] = _large_parts(masks[i], None)
+        return labels.encode(masks)
+
+
+def _words(given: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word.strip() for text in given for word in text.split(",") if word.strip())
+
+
+def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask with its cavities: background that it encloses, joined over faces."""
+    from scipy import ndimage
+
+    box = _box(mask)
+    filled = mask.copy()
+    if box is not None:
+        filled[box] = ndimage.binary_fill_holes(mask[box])
+    return filled
+
+
+def _large_parts(mask: NDArray[np.bool_], voxels: float | None) -> NDArray[np.bool_]:
+    """The parts of at least so many voxels; without a number the largest part, the first one of equals."""
+    from scipy import ndimage
+
+    box = _box(mask)
+    if box is None:
+        return mask
+    parts, _ = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    kept = sizes >= voxels * (1 - 1e-9) if voxels is not None else np.arange(len(sizes)) == sizes.argmax()
+    kept[0] = False
+    large = np.zeros_like(mask)
+    large[box] = kept[parts]
+    return large
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """The smallest box around a mask; None where it is empty. Cavities lie inside it."""
+    from scipy import ndimage
+
+    boxes: list[tuple[slice, ...]] = ndimage.find_objects(mask.view(np.uint8))
+    return boxes[0] if boxes else None

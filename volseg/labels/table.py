@@ -1,0 +1,349 @@
+"""The label table: how channels, label values, region names, colours and codes relate. The only place that knows.
+
+Where organs overlap, a label map stores one value per combination (for three organs: 1, 2, 3 = 1 and 2, 4, ...), and
+each region names the values that belong to it: nnU-Net's region form. Networks then predict one sigmoid channel a
+region; where regions exclude each other they predict softmax over the background and the regions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import LabelError
+from volseg.labels.terms import _KNOWN, _PALETTE, _TISSUE, Code
+
+LabelMap = NDArray[np.uint8]
+Masks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Region:
+    """One organ or structure: its name, the label values that belong to it, its colour (RGB 0 to 255) and code."""
+
+    name: str
+    values: tuple[int, ...]
+    colour: tuple[int, int, int]
+    code: Code
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The regions of a cohort, in the order of the network's channels.
+
+    >>> table = LabelTable.overlapping(["large_bowel", "small_bowel", "stomach"])
+    >>> [region.values for region in table.regions]
+    [(1, 3, 5, 7), (2, 3, 6, 7), (4, 5, 6, 7)]
+    >>> table.channel_names
+    ('large_bowel', 'small_bowel', 'stomach')
+    >>> LabelTable.exclusive(["anterior", "posterior"]).channel_names
+    ('background', 'anterior', 'posterior')
+    """
+
+    regions: tuple[Region, ...]
+
+    def __post_init__(self) -> None:
+        if not self.regions:
+            raise LabelError("the label table has no region; declare at least one besides background")
+        if len(set(self.names)) < len(self.regions):
+            raise LabelError(f"the regions {list(self.names)} repeat a name; each needs its own")
+        for region in self.regions:
+            if not region.values or not all(1 <= value <= 255 for value in region.values):
+                raise LabelError(
+                    f"region {region.name!r} has the values {list(region.values)}, expected whole numbers from 1 to 255"
+                )
+
+    @classmethod
+    def of(cls, values: Mapping[str, int | Sequence[int]], details: Mapping[str, Any] | None = None) -> LabelTable:
+        """Build the table from names and values, with colours and codes from `details` or the known ones.
+
+        Args:
+            values: region name to its value or values; a `background` entry (0) is left out.
+            details: {"colours": {name: [r, g, b]}, "codes": {name: [scheme, value, meaning]}}, both optional.
+
+        Raises:
+            LabelError: a value that is no whole number from 1 to 255, or no region.
+
+        >>> LabelTable.of({"background": 0, "tumour": [1, 2], "core": 2}).activation
+        'sigmoid'
+        """
+        try:
+            colours = dict((details or {}).get("colours", {}))
+            codes = dict((details or {}).get("codes", {}))
+        except (AttributeError, TypeError, ValueError):
+            raise LabelError('"colours" and "codes" in dataset.json must be objects by region name') from None
+        regions: list[Region] = []
+        for name, value in values.items():
+            if name == "background":
+                continue
+            numbers: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+            if not all(isinstance(number, (int, np.integer)) and not isinstance(number, bool) for number in numbers):
+                raise LabelError(f"label {name!r} has the value {value!r}, expected a whole number or a list of them")
+            known_colour, known_code = _KNOWN.get(name, (_PALETTE[len(regions) % len(_PALETTE)], _TISSUE))
+            try:
+                r, g, b = map(int, colours.get(name, known_colour))
+                scheme, code_value, meaning = codes.get(name, (known_code.scheme, known_code.value, known_code.meaning))
+            except (TypeError, ValueError):
+                raise LabelError(
+                    f"label {name!r} has the colour {colours.get(name)!r} and the code {codes.get(name)!r}, "
+                    "expected [red, green, blue] and [scheme, value, meaning]"
+                ) from None
+            values_of_region = tuple(sorted({int(number) for number in numbers}))
+            regions.append(Region(name, values_of_region, (r, g, b), Code(code_value, meaning, scheme)))
+        return cls(tuple(regions))
+
+    @classmethod
+    def overlapping(cls, names: Sequence[str]) -> LabelTable:
+        """A table that keeps every overlap: name i owns each value whose bit i is set (at most 8 names).
+
+        >>> LabelTable.overlapping(["a", "b"]).regions[1].values
+        (2, 3)
+        """
+        if not 1 <= len(names) <= 8:
+            raise LabelError(f"{len(names)} overlapping regions were asked for; a uint8 label map keeps 1 to 8")
+        count = 2 ** len(names)
+        return cls.of({name: [v for v in range(1, count) if v >> i & 1] for i, name in enumerate(names)})
+
+    @classmethod
+    def exclusive(cls, names: Sequence[str]) -> LabelTable:
+        """A table of regions that never overlap, with the values 1, 2, 3, ..."""
+        return cls.of({name: i for i, name in enumerate(names, start=1)})
+
+    @classmethod
+    def from_dataset_json(cls, dataset: Mapping[str, Any]) -> LabelTable:
+        """The table that an nnU-Net v2 or decathlon `dataset.json` declares (the decathlon writes value to name).
+
+        >>> LabelTable.from_dataset_json({"labels": {"0": "background", "1": "Anterior"}}).names
+        ('Anterior',)
+
+        Raises:
+            LabelError: no labels, or labels that make no table.
+        """
+        labels = dataset.get("labels")
+        if not isinstance(labels, Mapping):
+            raise LabelError('dataset.json has no "labels" object; add {"background": 0, "organ": 1, ...}')
+        if labels and all(isinstance(key, str) and key.isdigit() for key in labels):
+            if len(set(labels.values())) < len(labels):
+                raise LabelError(f"dataset.json gives several values one name: {dict(labels)}; name each value")
+            labels = {str(name): int(value) for value, name in labels.items()}
+        if "ignore" in labels:
+            raise LabelError(
+                'dataset.json declares nnU-Net\'s "ignore" label, which volseg would train as an organ; '
+                "give these voxels a real label, or leave the cases out"
+            )
+        return cls.of(labels, dataset.get("volseg"))
+
+    def to_dataset_json(self) -> dict[str, Any]:
+        """The entries `labels`, `regions_class_order` (where regions overlap) and `volseg` of a `dataset.json`."""
+        labels: dict[str, int | list[int]] = {"background": 0}
+        for region in self.regions:
+            labels[region.name] = list(region.values) if len(region.values) > 1 else region.values[0]
+        entries: dict[str, Any] = {"labels": labels}
+        if any(len(region.values) > 1 for region in self.regions):
+            entries["regions_class_order"] = list(self._paint)
+        entries["volseg"] = {
+            "colours": {region.name: list(region.colour) for region in self.regions},
+            "codes": {r.name: [r.code.scheme, r.code.value, r.code.meaning] for r in self.regions},
+        }
+        return entries
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The regions' names, in channel order, without background."""
+        return tuple(region.name for region in self.regions)
+
+    @cached_property
+    def values(self) -> tuple[int, ...]:
+        """Every value a label map may hold, 0 included, ascending."""
+        return tuple(sorted({0, *(value for region in self.regions for value in region.values)}))
+
+    @cached_property
+    def overlap(self) -> bool:
+        """Whether some value belongs to two regions."""
+        return sum(len(region.values) for region in self.regions) > len(self.values) - 1
+
+    @property
+    def activation(self) -> str:
+        """`sigmoid` where regions overlap, else `softmax`."""
+        return "sigmoid" if self.overlap else "softmax"
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What each output channel of a network means."""
+        return self.names if self.overlap else ("background", *self.names)
+
+    @property
+    def channels(self) -> int:
+        """The number of output channels of a network."""
+        return len(self.channel_names)
+
+    @property
+    def background_logits(self) -> tuple[float, ...]:
+        """One logit a channel that say background firmly: the probability of a region is 2e-9.
+
+        >>> LabelTable.exclusive(["anterior", "posterior"]).background_logits
+        (20.0, 0.0, 0.0)
+        """
+        return (-20.0,) * self.channels if self.overlap else (20.0, *(0.0 for _ in self.names))
+
+    @property
+    def background_probabilities(self) -> tuple[float, ...]:
+        """One probability a channel of a voxel that is surely of no region."""
+        return (0.0,) * self.channels if self.overlap else (1.0, *(0.0 for _ in self.names))
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that tell one table from another: names and values, not colours."""
+        facts = json.dumps([[region.name, list(region.values)] for region in self.regions])
+        return hashlib.sha256(facts.encode()).hexdigest()[:12]
+
+    @cached_property
+    def _membership(self) -> Masks:
+        """(256, R): whether a value belongs to a region."""
+        table = np.zeros((256, len(self.regions)), dtype=bool)
+        for i, region in enumerate(self.regions):
+            table[list(region.values), i] = True
+        return table
+
+    @cached_property
+    def _paint(self) -> tuple[int, ...]:
+        """The value each region is painted with: the one that belongs to the fewest regions, itself included."""
+        crowd = self._membership.sum(axis=1)
+        return tuple(min(region.values, key=lambda value: (crowd[value], value)) for region in self.regions)
+
+    def check(self, label_map: NDArray[Any], *, case: str | None = None) -> LabelMap:
+        """Return the label map as uint8, or raise where it holds a value that the table does not declare.
+
+        Raises:
+            LabelError: a value that is not declared, a fraction, or NaN.
+        """
+        unknown = [value for value in _held(label_map).tolist() if value not in self.values]
+        if unknown:
+            shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            raise LabelError(
+                f"the label map holds {shown}; dataset.json declares {list(self.values)}. "
+                "Add the value to `labels` or correct the label file",
+                case=case,
+            )
+        return label_map.astype(np.uint8, copy=False)
+
+    def masks(self, label_map: LabelMap) -> Masks:
+        """One mask a region.
+
+        Args:
+            label_map: (...), declared values.
+
+        Returns:
+            (R, ...), True where the voxel belongs to the region.
+
+        >>> LabelTable.overlapping(["a", "b"]).masks(np.array([0, 1, 2, 3], np.uint8)).astype(int).tolist()
+        [[0, 1, 0, 1], [0, 0, 1, 1]]
+        """
+        return np.stack([self._membership[:, i][label_map] for i in range(len(self.regions))])
+
+    def encode(self, masks: Masks) -> LabelMap:
+        """The label map of one mask a region, the inverse of `masks`.
+
+        A combination that no value stands for is painted region after region, the last one winning, as nnU-Net does.
+
+        Args:
+            masks: (R, ...).
+
+        Returns:
+            (...), uint8.
+
+        >>> LabelTable.overlapping(["a", "b"]).encode(np.array([[True, False], [True, True]])).tolist()
+        [3, 2]
+        """
+        if masks.shape[0] != len(self.regions):
+            raise LabelError(f"{masks.shape[0]} masks were given for the {len(self.regions)} regions {self.names}")
+        if len(self.regions) > 8:
+            return self._paint_each(masks)
+        bits = np.zeros(masks.shape[1:], dtype=np.uint8)
+        for i, mask in enumerate(masks):
+            bits |= mask.astype(bool, copy=False).view(np.uint8) << np.uint8(i)
+        return self.from_bits(bits)
+
+    def from_bits(self, bits: NDArray[np.uint8]) -> LabelMap:
+        """What `encode` gives for masks of at most eight regions in one array, region i as bit i.
+
+        Args:
+            bits: (...), uint8; given back as it is where each value of the table is the sum of its regions' bits.
+
+        >>> LabelTable.overlapping(["a", "b"]).from_bits(np.array([0, 1, 2, 3], np.uint8)).tolist()
+        [0, 1, 2, 3]
+        """
+        values = self._of_bits
+        if (values == np.arange(len(values))).all():
+            return bits
+        return values[bits]
+
+    @cached_property
+    def _of_bits(self) -> LabelMap:
+        """(2 ** R,): the value of each combination of regions."""
+        places = np.arange(len(self.regions))[:, None]
+        return self._paint_each(((np.arange(2 ** len(self.regions)) >> places) & 1).astype(bool))
+
+    def _paint_each(self, masks: Masks) -> LabelMap:
+        """`encode`, region after region."""
+        label_map = np.zeros(masks.shape[1:], dtype=np.uint8)
+        for mask, value in zip(masks, self._paint, strict=True):
+            label_map[mask] = value
+        if self.overlap:
+            # A voxel in two or more regions takes the value that stands for just this combination, if one does.
+            crowded = masks.sum(axis=0, dtype=np.uint8) > 1
+            combination = masks[:, crowded]  # (R, voxels)
+            painted = label_map[crowded]
+            for value in self.values[1:]:
+                painted[(combination == self._membership[value][:, None]).all(axis=0)] = value
+            label_map[crowded] = painted
+        return label_map
+
+    def decide(self, probabilities: NDArray[np.floating[Any]]) -> LabelMap:
+        """The label map of a network's probabilities: above 0.5 a region (sigmoid) or the largest channel (softmax).
+
+        Args:
+            probabilities: (channels, X, Y, Z), after the activation.
+
+        Returns:
+            (X, Y, Z), uint8.
+        """
+        if probabilities.shape[0] != self.channels:
+            raise LabelError(
+                f"the network gave {probabilities.shape[0]} channels, the table has {self.channels}: "
+                f"{', '.join(self.channel_names)}"
+            )
+        if self.overlap:
+            return self.encode(probabilities > 0.5)
+        winner = probabilities[0].copy()
+        label_map = np.zeros(probabilities.shape[1:], dtype=np.uint8)
+        for channel, value in zip(probabilities[1:], self._paint, strict=True):
+            better = channel > winner
+            winner[better] = channel[better]
+            label_map[better] = value
+        return label_map
+
+
+def _held(label_map: NDArray[Any]) -> NDArray[Any]:
+    """The values that a label map holds, ascending; a table of 256 entries is faster than the sort of `np.unique`.
+
+    Most of a label map is background: eight voxels that are all 0 are passed over at once.
+    """
+    if label_map.dtype.kind not in "iu" or not label_map.size or label_map.min() < 0 or label_map.max() > 255:
+        return np.unique(label_map)
+    voxels = label_map.ravel(order="K").astype(np.uint8, copy=False)
+    whole = voxels.size // 8 * 8
+    eights = voxels[:whole].view(np.uint64)
+    some = eights[eights != 0]
+    held = np.zeros(256, dtype=bool)
+    held[0] = some.size < eights.size
+    held[some.view(np.uint8)] = True
+    held[voxels[whole:]] = True
+    return np.flatnonzero(held)

@@ -1,0 +1,36 @@
+"""The codes and colours of known structures: SNOMED CT terms and a palette."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded term, by default of SNOMED CT: `Code("69695003", "Stomach")`."""
+
+    value: str
+    meaning: str
+    scheme: str = "SCT"
+
+
+# Codes as DICOM PS3.16 prints them; colours from the palette below.
+_TISSUE = Code("85756007", "Tissue")
+_KNOWN: dict[str, tuple[tuple[int, int, int], Code]] = {
+    "large_bowel": ((230, 159, 0), Code("14742008", "Large intestine")),
+    "small_bowel": ((86, 180, 233), Code("30315005", "Small intestine")),
+    "stomach": ((204, 121, 167), Code("69695003", "Stomach")),
+    "colon": ((230, 159, 0), Code("71854001", "Colon")),
+    "hippocampus": ((0, 158, 115), Code("5366008", "Hippocampus")),
+}
+# Okabe and Ito's palette, told apart by colour-blind readers too.
+_PALETTE = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (213, 94, 0),
+    (240, 228, 66),
+    (204, 121, 167),
+    (0, 114, 178),
+    (153, 153, 153),
+)

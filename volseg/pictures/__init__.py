@@ -1,0 +1,36 @@
+"""Pictures of a case: slices, panels, animations, and the viewer of a report."""
+
+from __future__ import annotations
+
+from volseg.pictures.case import read_scene, window_of
+from volseg.pictures.case_picture import CasePicture, draw_case
+from volseg.pictures.case_view import Screen, draw
+from volseg.pictures.illustration import animate_training, illustrate, read_screen
+from volseg.pictures.layout import sheet
+from volseg.pictures.orientation import PLANES, Plane
+from volseg.pictures.rendering import Pixels, panel, panel_size
+from volseg.pictures.snapshot import Snapshot, snapshot_path, write_snapshot
+from volseg.pictures.viewer import pack_volumes, viewer_data
+
+__all__ = [
+    "PLANES",
+    "CasePicture",
+    "Pixels",
+    "Plane",
+    "Screen",
+    "Snapshot",
+    "animate_training",
+    "draw",
+    "draw_case",
+    "illustrate",
+    "pack_volumes",
+    "panel",
+    "panel_size",
+    "read_scene",
+    "read_screen",
+    "sheet",
+    "snapshot_path",
+    "viewer_data",
+    "window_of",
+    "write_snapshot",
+]

@@ -1,0 +1,94 @@
+"""Picture files: PNG, and frames joined to a GIF or WebP animation; whole files only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from volseg.errors import UsageError
+from volseg.files import atomic
+from volseg.pictures.rendering import Colour, Pixels
+
+STILL = (".png",)
+MOVING = (".gif", ".webp")
+
+_SAMPLES = 8  # frames that decide the palette
+_LAST_MS = 1500  # the end stays on the screen for a while
+
+
+def write_png(path: str | Path, picture: Pixels) -> None:
+    """Write one picture.
+
+    Args:
+        path: ends in .png.
+        picture: (height, width, 3).
+
+    Raises:
+        UsageError: another ending.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in STILL:
+        raise UsageError(f"{path.name} was asked for; one picture is written as .png")
+    with atomic(path) as partial:
+        Image.fromarray(picture).save(partial, format="PNG", optimize=True)
+
+
+def write_animation(
+    path: str | Path, frames: Sequence[Pixels], *, colours: Sequence[Colour] = (), ms: int = 120
+) -> None:
+    """Write frames of one size as an endless animation.
+
+    GIF has one palette of 256 colours for all frames, without dithering, in which `colours` stand exactly; WebP is
+    written without loss.
+
+    Args:
+        path: ends in .gif or .webp.
+        frames: (height, width, 3) each, at least one.
+        colours: that a GIF must show exactly.
+        ms: how long a frame is shown; the last one longer.
+
+    Raises:
+        UsageError: no frame, frames of different sizes, or another ending.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in MOVING:
+        raise UsageError(f"{path.name} was asked for; an animation is written as {' or '.join(MOVING)}")
+    if len({frame.shape for frame in frames}) != 1:
+        raise UsageError(f"{len(frames)} frames were given, expected at least one and all of one size")
+    times = [ms] * (len(frames) - 1) + [_LAST_MS]
+    pictures = [Image.fromarray(frame) for frame in frames]
+    with atomic(path) as partial:
+        if path.suffix.lower() == ".webp":
+            pictures[0].save(
+                partial,
+                format="WEBP",
+                save_all=True,
+                append_images=pictures[1:],
+                duration=times,
+                loop=0,
+                lossless=True,
+                method=4,
+            )
+            return
+        palette = _palette(frames, colours)
+        mapped = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+        # `optimize` leaves out what has not changed since the frame before: most of the image, a third of the bytes.
+        mapped[0].save(
+            partial, format="GIF", save_all=True, append_images=mapped[1:], duration=times, loop=0, optimize=True
+        )
+
+
+def _palette(frames: Sequence[Pixels], colours: Sequence[Colour]) -> Image.Image:
+    """256 colours: those that must be exact, and the best ones for some of the frames."""
+    exact = list(dict.fromkeys(colours))[:64]
+    chosen = np.linspace(0, len(frames) - 1, min(_SAMPLES, len(frames))).round().astype(int).tolist()
+    mosaic = Image.fromarray(np.concatenate([frames[i] for i in chosen]))
+    best = mosaic.quantize(256 - len(exact), method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    found = (best.getpalette() or [])[: 3 * (256 - len(exact))]
+    levels = [*(level for colour in exact for level in colour), *found]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(levels + [0] * (768 - len(levels)))
+    return palette

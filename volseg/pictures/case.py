@@ -1,0 +1,74 @@
+"""A scene: image, reference and prediction of one case, read and found to lie on one grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.cohort import Cohort, Predictions, read_label_map
+from volseg.errors import SourceError, VolsegError
+from volseg.labels import LabelTable
+from volseg.volume import RGB, Volume, read_volume
+
+_SOFT_TISSUE_HU = (-160.0, 240.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What one looks at: one case with its reference and its prediction.
+
+    Attributes:
+        key: the case.
+        image: its first channel.
+        channel: that channel's name.
+        reference: uint8 label map on the image's grid.
+        prediction: likewise.
+        labels: what the values mean.
+        colours: (3, X, Y, Z) of an image in colours, or None.
+    """
+
+    key: str
+    image: Volume
+    channel: str
+    reference: Volume
+    prediction: Volume
+    labels: LabelTable
+    colours: NDArray[Any] | None = None
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """Values shown black and white: 400 HU around 40 HU for CT; None where the scale says nothing, as in MR."""
+        return window_of(self.channel)
+
+
+def read_scene(key: str, predictions: Path, cohort: Cohort) -> Scene:
+    """Read a case of a cohort and its prediction `KEY.nii.gz`.
+
+    Raises:
+        VolsegError: a file that is absent or unreadable, another grid, or an undeclared value; it names the case.
+    """
+    try:
+        reference_path = cohort.label_path(key)
+        if reference_path is None:
+            raise SourceError("the case has no reference label; give it one, or look at another case")
+        paths = cohort.image_paths(key)
+        image = read_volume(paths[0])
+        colours = np.stack([read_volume(path).voxels for path in paths]) if cohort.channel_names == RGB else None
+        reference = read_label_map("reference", reference_path, image, cohort.labels)
+        prediction = read_label_map("prediction", Predictions(Path(predictions)).path(key), image, cohort.labels)
+    except VolsegError as error:
+        raise error.of_case(key) from error
+    return Scene(key, image, cohort.channel_names[0], reference, prediction, cohort.labels, colours)
+
+
+def window_of(channel: str) -> tuple[float, float] | None:
+    """Values shown black and white for a channel of this name; None where the name says nothing about the scale.
+
+    >>> window_of("CT"), window_of("MR")
+    ((-160.0, 240.0), None)
+    """
+    return _SOFT_TISSUE_HU if channel.upper() == "CT" else None

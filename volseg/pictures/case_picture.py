@@ -1,0 +1,106 @@
+"""The picture of a case: image, reference and prediction of the slice that shows most of the organs, as WebP."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from volseg.pictures.case import Scene
+from volseg.pictures.orientation import Plane, View
+from volseg.pictures.rendering import colour_levels, grey_levels, triptych
+from volseg.volume import spacing_mm
+
+_PANEL = 360  # pixels that a panel's longer side comes near to
+_QUALITY = 86
+_FILL = 0.16
+_THICK = 2.0  # slices so much thicker than pixels were acquired in their own plane
+
+
+@dataclass(frozen=True)
+class CasePicture:
+    """Three panels side by side, and what they show.
+
+    Attributes:
+        webp: the encoded picture.
+        size: width and height in pixels.
+        plane: of the slice.
+        slice: its number, as in `View.number`.
+        slices: how many there are.
+        edges: what is at the left and at the top of each panel: `("R", "A")`.
+    """
+
+    webp: bytes
+    size: tuple[int, int]
+    plane: Plane
+    slice: int
+    slices: int
+    edges: tuple[str, str]
+
+
+def draw_case(scene: Scene) -> CasePicture:
+    """Draw the slice with most voxels of the reference's organs (of the prediction's, where there is no reference).
+
+    The plane is that of the acquisition where slices are at least twice as thick as pixels, else axial. CT is shown in
+    a window of 400 HU around 40 HU, any other image from the slice's 1st to its 99th percentile.
+    """
+    view = View.of(scene.image.affine_ras, acquired_plane(scene))
+    reference, prediction = view.apply(scene.reference.voxels), view.apply(scene.prediction.voxels)
+    place = fullest_slice(reference, prediction)
+    if scene.colours is None:
+        grey = grey_levels(view.apply(scene.image.voxels)[place], window=scene.window)
+    else:
+        grey = np.moveaxis(colour_levels(view.apply(scene.colours)[:, place]), 0, -1)
+    longer = max(n * mm for n, mm in zip(grey.shape[:2], view.pixel_mm, strict=True)) / min(view.pixel_mm)
+    picture = triptych(
+        grey,
+        scene.labels.masks(reference[place].astype(np.uint8)),
+        scene.labels.masks(prediction[place].astype(np.uint8)),
+        scene.labels,
+        fill=_FILL,
+        line=True,
+        pixel_mm=view.pixel_mm,
+        scale=max(1, round(_PANEL / longer)),
+    )
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, "WEBP", quality=_QUALITY, method=5)
+    height, width_all = picture.shape[:2]
+    number = view.number(place, len(reference))
+    return CasePicture(encoded.getvalue(), (width_all, height), view.plane, number, len(reference), view.edges)
+
+
+def acquired_plane(scene: Scene) -> Plane:
+    """The plane of a single slice, else that whose pixels are fine and slices thick; axial where no axis stands out."""
+    spacing = spacing_mm(scene.image.affine_ras)
+    planes: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
+    single = [plane for plane in planes if scene.image.shape[View.of(scene.image.affine_ras, plane).axes[0]] == 1]
+    if len(single) == 1:
+        return single[0]
+    for plane in planes:
+        if View.of(scene.image.affine_ras, plane).thickness_mm >= _THICK * sorted(spacing)[1]:
+            return plane
+    return "axial"
+
+
+def fullest_slice(reference: NDArray[np.generic], prediction: NDArray[np.generic]) -> int:
+    """The slice with most labelled voxels of the reference, else of the prediction, else the middle one.
+
+    Args:
+        reference: (slices, rows, columns), label map.
+        prediction: likewise.
+
+    >>> label_map = np.zeros((5, 2, 2), np.uint8)
+    >>> fullest_slice(label_map, label_map)
+    2
+    >>> label_map[4, 0, 0] = 1
+    >>> fullest_slice(np.zeros((5, 2, 2), np.uint8), label_map)
+    4
+    """
+    for label_map in (reference, prediction):
+        counts = np.count_nonzero(label_map, axis=(1, 2))
+        if counts.any():
+            return int(counts.argmax())
+    return len(reference) // 2

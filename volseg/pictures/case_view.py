@@ -1,0 +1,273 @@
+"""The screen: one case as slices, and the pictures of it: panels, overlay, montage, all slices in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from volseg.errors import UsageError
+from volseg.labels import LabelTable, Masks
+from volseg.pictures.layout import Entry, sheet
+from volseg.pictures.orientation import Plane, View
+from volseg.pictures.rendering import (
+    DIFFERENCE_COLOURS,
+    DIFFERENCE_NAMES,
+    Pixels,
+    colour_levels,
+    difference_masks,
+    grey_levels,
+    panel,
+    panel_size,
+)
+
+Style = Literal["panels", "overlay", "montage"]
+
+STYLES: tuple[Style, ...] = get_args(Style)
+
+_MONTAGE = 12  # slices
+_COLUMNS = 4
+# Pixels of a panel's longer side, about.
+_WIDE = {"panels": 380, "overlay": 380, "montage": 230}
+_WIDE_MOVING = 230
+_LEGEND = 8  # regions up to which all are named, in the slice or not
+_LIGHT, _STRONG = 0.25, 0.75  # shares of the colour in fills
+
+
+@dataclass(frozen=True, eq=False)
+class Screen:
+    """One case as it is seen.
+
+    Attributes:
+        name: of the case, for the title.
+        grey: (slices, rows, columns), or (slices, rows, columns, 3) in colour.
+        reference: (R, slices, rows, columns), or None.
+        prediction: likewise.
+        labels: the R regions.
+        view: how the stored voxels were turned.
+        measured: whether the spacing is known, so that a scale bar means something.
+    """
+
+    name: str
+    grey: Pixels
+    reference: Masks | None
+    prediction: Masks | None
+    labels: LabelTable
+    view: View
+    measured: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        image: NDArray[Any],
+        affine_ras: ArrayLike,
+        labels: LabelTable,
+        *,
+        reference: Masks | None = None,
+        prediction: Masks | None = None,
+        name: str = "",
+        plane: Plane = "axial",
+        window: tuple[float, float] | None = None,
+        measured: bool = True,
+    ) -> Screen:
+        """Turn voxels as they are stored.
+
+        Args:
+            image: (X, Y, Z), any scale; or (3, X, Y, Z), red, green and blue.
+            affine_ras: (4, 4), voxel index to RAS mm.
+            labels: R regions and their colours.
+            reference: (R, X, Y, Z), or None.
+            prediction: likewise.
+            name: of the case.
+            plane: of the slices.
+            window: values shown black and white; None for the 1st and 99th percentile of the volume. Not of colours.
+            measured: whether the spacing is known.
+
+        Raises:
+            UsageError: masks of another shape, or no such plane.
+        """
+        expected = (len(labels.regions), *image.shape[-3:])
+        for masks in (reference, prediction):
+            if masks is not None and masks.shape != expected:
+                raise UsageError(f"masks of shape {masks.shape} were given, expected {expected}")
+        view = View.of(affine_ras, plane)
+        turned = [None if masks is None else view.apply(masks) for masks in (reference, prediction)]
+        if image.ndim == 4:
+            shown = np.moveaxis(view.apply(colour_levels(image)), 0, -1)
+        else:
+            shown = view.apply(grey_levels(image, window=window))
+        return cls(name, shown, turned[0], turned[1], labels, view, measured)
+
+    @property
+    def slices(self) -> int:
+        """The number of slices in the plane."""
+        return int(self.grey.shape[0])
+
+    @property
+    def edges(self) -> tuple[str, str] | None:
+        """Letters of the patient's sides; None for a single image, of which the affine does not tell them."""
+        return self.view.edges if self.slices > 1 else None
+
+    def mm_per_pixel(self, scale: int) -> float | None:
+        """Of a picture enlarged by `scale`; None where the spacing is not known."""
+        return min(self.view.pixel_mm) / scale if self.measured else None
+
+    @property
+    def area(self) -> NDArray[np.intp]:
+        """(slices,): pixels in a region of the reference, or of the prediction where there is no reference."""
+        masks = self.reference if self.reference is not None and self.reference.any() else self.prediction
+        if masks is None:
+            return np.zeros(self.slices, dtype=np.intp)
+        return np.asarray(masks.sum(axis=(0, 2, 3)), dtype=np.intp)
+
+    @property
+    def fullest(self) -> int:
+        """The slice on the screen with most of the regions; the middle one where there is no region."""
+        area = self.area
+        return int(area.argmax()) if area.any() else self.slices // 2
+
+
+def draw(
+    screen: Screen, *, style: Style = "panels", number: int | None = None, scale: int | None = None, note: str = ""
+) -> Pixels:
+    """The picture of a case.
+
+    - `panels`: image, reference and prediction side by side, as far as they are there.
+    - `overlay`: the same, and what the prediction missed, invented or took for another region.
+    - `montage`: up to twelve slices through the regions; the reference filled, the prediction outlined.
+
+    Args:
+        screen: the case.
+        style: one of the three.
+        number: of the slice, as in `View.number`; None for the one with most of the regions.
+        scale: how many pixels a stored pixel becomes; None for a picture of a handy size.
+        note: a word at the end of the title.
+
+    Returns:
+        (height, width, 3).
+
+    Raises:
+        UsageError: a slice that is not there, an overlay without both label maps, or a montage of one slice.
+    """
+    if style not in STYLES:
+        raise UsageError(f"the style {style!r} was asked for, expected {', '.join(STYLES)}")
+    scale = _scale(screen, _WIDE[style]) if scale is None else scale
+    if style == "montage":
+        if number is not None:
+            raise UsageError("a montage shows many slices; leave --slice out or take another style")
+        return _montage(screen, scale, note)
+    shown = screen.fullest if number is None else screen.view.place(number, screen.slices)
+    return _panels(screen, shown, scale, differences=style == "overlay", note=note)
+
+
+def frames(screen: Screen, *, style: Style = "panels", scale: int | None = None) -> Iterator[Pixels]:
+    """The pictures of a walk through all slices that hold a region, and two more at each end; all slices without any.
+
+    Raises:
+        UsageError: as `draw`; a montage does not move.
+    """
+    if style == "montage":
+        raise UsageError("a montage does not move; take the style panels or overlay, or write a .png")
+    scale = _scale(screen, _WIDE_MOVING) if scale is None else scale
+    held = np.flatnonzero(screen.area)
+    first, last = (int(held[0]) - 2, int(held[-1]) + 2) if held.size else (0, screen.slices - 1)
+    for shown in range(max(first, 0), min(last, screen.slices - 1) + 1):
+        yield _panels(screen, shown, scale, differences=style == "overlay", moving=True)
+
+
+def _panels(
+    screen: Screen, shown: int, scale: int, *, differences: bool, note: str = "", moving: bool = False
+) -> Pixels:
+    colours = [region.colour for region in screen.labels.regions]
+    grey, pixel_mm = screen.grey[shown], screen.view.pixel_mm
+    parts = [("image", panel(grey, pixel_mm=pixel_mm, scale=scale))]
+    for caption, masks in (("reference", screen.reference), ("prediction", screen.prediction)):
+        if masks is not None:
+            picture = panel(grey, masks[:, shown], colours, fill=_LIGHT, line=True, pixel_mm=pixel_mm, scale=scale)
+            parts.append((caption, picture))
+    legend = _regions(screen, shown=None if moving else shown) if len(parts) > 1 else []
+    if differences:
+        if screen.reference is None or screen.prediction is None:
+            raise UsageError("an overlay shows how two label maps differ; give a labelled case and --predictions")
+        wrong = difference_masks(screen.reference[:, shown], screen.prediction[:, shown])
+        picture = panel(grey, wrong, DIFFERENCE_COLOURS, fill=_STRONG, pixel_mm=pixel_mm, scale=scale)
+        parts.append(("differences", picture))
+        legend += [Entry(name, colour) for name, colour in zip(DIFFERENCE_NAMES, DIFFERENCE_COLOURS, strict=True)]
+    return sheet(
+        parts,
+        title=_title(screen, _place(screen, shown), note),
+        legend=legend,
+        mm_per_pixel=screen.mm_per_pixel(scale),
+        edges=screen.edges,
+    )
+
+
+def _montage(screen: Screen, scale: int, note: str) -> Pixels:
+    colours = [region.colour for region in screen.labels.regions]
+    held = np.flatnonzero(screen.area)
+    first, last = (int(held[0]), int(held[-1])) if held.size else (0, screen.slices - 1)
+    count = min(_MONTAGE, last - first + 1)
+    chosen = [round(position) for position in np.linspace(first, last, count).tolist()]
+    both = screen.reference is not None and screen.prediction is not None
+    filled = screen.reference if both else None
+    outlined = screen.prediction if screen.prediction is not None else screen.reference
+    pixel_mm = screen.view.pixel_mm
+    parts = [
+        (
+            f"slice {_number(screen, shown)}",
+            panel(
+                screen.grey[shown],
+                None if filled is None else filled[:, shown],
+                colours,
+                fill=_LIGHT,
+                lines=None if outlined is None else outlined[:, shown],
+                pixel_mm=pixel_mm,
+                scale=scale,
+            ),
+        )
+        for shown in chosen
+    ]
+    if both:
+        note = f"{note} · filled: reference, contour: prediction".removeprefix(" · ")
+    elif outlined is not None:
+        note = f"{note} · contour: {'reference' if screen.prediction is None else 'prediction'}".removeprefix(" · ")
+    return sheet(
+        parts,
+        title=_title(screen, f"{screen.view.plane} slices", note),
+        legend=_regions(screen, line=not both) if outlined is not None else [],
+        mm_per_pixel=screen.mm_per_pixel(scale),
+        edges=screen.edges,
+        columns=_COLUMNS,
+    )
+
+
+def _scale(screen: Screen, wide: int) -> int:
+    size = panel_size((screen.grey.shape[1], screen.grey.shape[2]), pixel_mm=screen.view.pixel_mm, scale=1)
+    return max(1, round(wide / max(size)))
+
+
+def _number(screen: Screen, shown: int) -> int:
+    return screen.view.number(shown, screen.slices)
+
+
+def _place(screen: Screen, shown: int) -> str:
+    return f"{screen.view.plane} slice {_number(screen, shown)} of {screen.slices}" if screen.slices > 1 else ""
+
+
+def _title(screen: Screen, place: str, note: str) -> str:
+    return " · ".join(part for part in (screen.name, place, note) if part)
+
+
+def _regions(screen: Screen, *, shown: int | None = None, line: bool = False) -> list[Entry]:
+    """The legend's regions; of a long table only those that are in the slice shown, or in the case."""
+    regions = screen.labels.regions
+    there = [masks for masks in (screen.reference, screen.prediction) if masks is not None]
+    if len(regions) > _LEGEND:
+        kept = [
+            any((masks[i] if shown is None else masks[i, shown]).any() for masks in there) for i in range(len(regions))
+        ]
+        regions = tuple(region for region, keep in zip(regions, kept, strict=True) if keep)
+    return [Entry(region.name.replace("_", " "), region.colour, line) for region in regions]

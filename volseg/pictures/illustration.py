@@ -1,0 +1,106 @@
+"""Illustration: a case of a cohort, with its reference and a prediction, is read and drawn to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from volseg.cohort import Cohort, Predictions, read_label_map
+from volseg.errors import UsageError, VolsegError
+from volseg.pictures.animation import MOVING, STILL, write_animation, write_png
+from volseg.pictures.case import window_of
+from volseg.pictures.case_view import Screen, Style, draw, frames
+from volseg.pictures.dice_curve import beside
+from volseg.pictures.orientation import Plane
+from volseg.pictures.rendering import DIFFERENCE_COLOURS
+from volseg.pictures.snapshot import read_snapshots
+from volseg.volume import RGB, UNMEASURED, read_volume
+
+
+def read_screen(
+    cohort: Cohort, key: str, *, predictions: Path | None = None, plane: Plane = "axial", channel: int | None = None
+) -> Screen:
+    """Read what the pictures of a case need.
+
+    Args:
+        cohort: holds the case.
+        key: of the case.
+        predictions: folder of label maps `KEY.nii.gz`, or None.
+        plane: of the slices.
+        channel: of the image, from 0; None for the colours of an image that has them, else for the first.
+
+    Raises:
+        CohortError: no such case.
+        UsageError: no such channel.
+        VolsegError: a file that cannot be read, another grid, an undeclared value; with the case's key.
+    """
+    paths = cohort.image_paths(key)
+    colours = channel is None and cohort.channel_names == RGB
+    channel = channel or 0
+    if not 0 <= channel < len(paths):
+        raise UsageError(f"channel {channel} was asked for; the cohort has the channels 0 to {len(paths) - 1}")
+    try:
+        image = read_volume(paths[channel])
+        label = cohort.label_path(key)
+        files = {"reference": label}
+        if predictions is not None:
+            files["prediction"] = Predictions(Path(predictions)).path(key)
+        voxels = np.stack([read_volume(file).voxels for file in paths]) if colours else image.voxels
+        masks = {
+            role: cohort.labels.masks(read_label_map(role, path, image, cohort.labels).voxels)
+            for role, path in files.items()
+            if path is not None
+        }
+    except VolsegError as error:
+        raise error.of_case(key) from error
+    return Screen.of(
+        voxels,
+        image.affine_ras,
+        cohort.labels,
+        reference=masks.get("reference"),
+        prediction=masks.get("prediction"),
+        name=key,
+        plane=plane,
+        window=window_of(cohort.channel_names[channel]),
+        measured=UNMEASURED not in cohort.rows[key].warnings,
+    )
+
+
+def illustrate(
+    screen: Screen, path: Path, *, style: Style = "panels", number: int | None = None, scale: int | None = None
+) -> None:
+    """Draw a screen to a .png, or walk through its slices in a .gif or .webp.
+
+    Args:
+        screen: the case.
+        path: its ending decides.
+        style: as in `volseg.pictures.draw`.
+        number: of the slice, as in `View.number`; only for a .png.
+        scale: how many pixels a stored pixel becomes; None for a picture of a handy size.
+
+    Raises:
+        UsageError: an ending that is none of the three, or options that do not go together.
+    """
+    ending = Path(path).suffix.lower()
+    if ending in STILL:
+        write_png(path, draw(screen, style=style, number=number, scale=scale))
+    elif ending in MOVING:
+        if number is not None:
+            raise UsageError("an animation shows all slices; leave --slice out or write a .png")
+        colours = [*(region.colour for region in screen.labels.regions), *DIFFERENCE_COLOURS]
+        write_animation(path, list(frames(screen, style=style, scale=scale)), colours=colours)
+    else:
+        raise UsageError(f"{Path(path).name} was asked for; pictures are written as .png, .gif or .webp")
+
+
+def animate_training(run: Path, path: Path) -> int:
+    """Join the snapshots of a training run, with the Dice of their case, to an animation; returns how many there were.
+
+    Raises:
+        UsageError: no snapshot, or a path that ends neither in .gif nor in .webp.
+    """
+    snapshots = read_snapshots(run)
+    colours = [colour for snapshot in snapshots for colour in snapshot.colours.values()]
+    write_animation(path, beside(snapshots), colours=colours, ms=500)
+    return len(snapshots)

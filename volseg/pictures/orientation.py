@@ -1,0 +1,115 @@
+"""A view: how stored voxels turn into slices on a screen, whatever their orientation in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from volseg.errors import UsageError
+from volseg.volume import orientation, spacing_mm
+
+_T = TypeVar("_T", bound=np.generic)
+
+Plane = Literal["axial", "coronal", "sagittal"]
+
+PLANES: tuple[Plane, ...] = get_args(Plane)
+
+# Where slices, rows and columns run to. Radiological: the patient's right is on the left, the front or the head is up;
+# a sagittal slice has the front on the left.
+_TOWARDS: dict[Plane, str] = {"axial": "SPL", "coronal": "AIL", "sagittal": "LIP"}
+_OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
+
+
+@dataclass(frozen=True)
+class View:
+    """Which array axis becomes slices, rows and columns, and which of them is turned round.
+
+    Attributes:
+        plane: of the slices.
+        axes: array axes X, Y, Z (0 to 2) that become slices, rows, columns.
+        flips: whether each of these runs the other way in the file.
+        pixel_mm: height and width of a pixel.
+        thickness_mm: distance between slices.
+    """
+
+    plane: Plane
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    pixel_mm: tuple[float, float]
+    thickness_mm: float
+
+    @classmethod
+    def of(cls, affine_ras: ArrayLike, plane: Plane = "axial") -> View:
+        """The view of a grid; an oblique grid is shown along its own axes, the nearest to the plane.
+
+        Raises:
+            UsageError: no such plane.
+
+        >>> View.of(np.diag([1.5, 1.5, 3, 1])).flips  # stored RAS: rows and columns are turned round
+        (False, True, True)
+        >>> View.of(np.diag([-1.5, -1.5, 3, 1]), "coronal").pixel_mm
+        (3.0, 1.5)
+        """
+        if plane not in PLANES:
+            raise UsageError(f"the plane {plane!r} was asked for, expected {', '.join(PLANES)}")
+        stored = orientation(affine_ras)
+        spacing = spacing_mm(affine_ras)
+        found = []
+        for letter in _TOWARDS[plane]:
+            flip = letter not in stored
+            axis = stored.index(_OPPOSITE[letter] if flip else letter)
+            found.append((axis, flip, spacing[axis]))
+        (a, flip_a, thickness), (b, flip_b, height), (c, flip_c, width) = found
+        return cls(plane, (a, b, c), (flip_a, flip_b, flip_c), (height, width), thickness)
+
+    @property
+    def edges(self) -> tuple[str, str]:
+        """What is at the left edge of the picture and at its top: `R` and `A` in an axial view."""
+        towards = _TOWARDS[self.plane]
+        return _OPPOSITE[towards[2]], _OPPOSITE[towards[1]]
+
+    def apply(self, voxels: NDArray[_T]) -> NDArray[_T]:
+        """Turn voxels into slices on the screen; nothing is copied.
+
+        Args:
+            voxels: (..., X, Y, Z).
+
+        Returns:
+            (..., slices, rows, columns).
+
+        >>> View.of(np.eye(4)).apply(np.zeros((2, 5, 6, 7))).shape
+        (2, 7, 6, 5)
+        """
+        first = voxels.ndim - 3
+        turned = voxels.transpose(*range(first), *(first + axis for axis in self.axes))
+        return turned[(..., *(slice(None, None, -1) if flip else slice(None) for flip in self.flips))]
+
+    def number(self, place: int, slices: int) -> int:
+        """The number of a slice for people: from 1, in the order of the file.
+
+        ITK-SNAP counts so, and so do UW-Madison's file names; 3D Slicer's Data Probe shows one less.
+
+        Args:
+            place: of the slice on the screen, from 0.
+            slices: how many there are.
+
+        >>> View.of(np.diag([1, 1, -1, 1])).number(0, 10)
+        10
+        """
+        return slices - place if self.flips[0] else place + 1
+
+    def place(self, number: int, slices: int) -> int:
+        """The place on the screen, from 0, of a slice with a `number`.
+
+        Raises:
+            UsageError: a slice that is not there.
+
+        >>> View.of(np.diag([1, 1, -1, 1])).place(10, 10)
+        0
+        """
+        if not 1 <= number <= slices:
+            raise UsageError(f"slice {number} was asked for; the {self.plane} slices are numbered 1 to {slices}")
+        return slices - number if self.flips[0] else number - 1

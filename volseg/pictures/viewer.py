@@ -1,0 +1,146 @@
+"""What the 3D viewer loads: image, reference, prediction and difference as NIfTI in base64, and colours."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.labels import LabelTable
+from volseg.pictures.case import Scene
+from volseg.pictures.rendering import DIFFERENCE_COLOURS, DIFFERENCE_NAMES, difference_masks, grey_levels
+from volseg.volume import Volume, write_volume
+
+_LARGEST = 200  # voxels along an axis of the image; a longer one is averaged in blocks
+_LEVEL = 6
+
+
+def viewer_data(scene: Scene) -> str:
+    """The volumes of a case as JSON: `image`, `reference`, `prediction`, `difference` (NIfTI, gzip, base64), colours.
+
+    The image has 256 levels between its 0.5th and 99.5th percentile (a soft tissue window for CT) and at most 200
+    voxels an axis; the label maps are whole.
+
+    Returns:
+        JSON without `<`, so that it can stand in a `<script>` element.
+    """
+    return pack_volumes(
+        scene.image,
+        scene.labels,
+        prediction=scene.prediction,
+        reference=scene.reference,
+        window=scene.window,
+    )
+
+
+def pack_volumes(
+    image: Volume,
+    labels: LabelTable,
+    *,
+    prediction: Volume,
+    reference: Volume | None = None,
+    window: tuple[float, float] | None = None,
+) -> str:
+    """The same from volumes of one grid; without a reference there is no `reference` and no `difference`.
+
+    Args:
+        image: any scale.
+        labels: what the values mean.
+        prediction: uint8 label map.
+        reference: likewise.
+        window: values shown black and white; None for the 0.5th and 99.5th percentile.
+    """
+    window = window or _percentiles(image.voxels)
+    small = shrink(image)
+    there = [prediction] if reference is None else [reference, prediction]
+    content = {
+        "image": _packed(Volume(grey_levels(small.voxels, window=window), small.affine_ras)),
+        "prediction": _packed(prediction),
+        "centre": _centre_mm(there[0]),
+        "extent": round(max(n * mm for n, mm in zip(image.shape, image.spacing_mm, strict=True)), 2),
+        "regions": colour_table(labels, held=np.unique(np.concatenate([_held(volume) for volume in there])).tolist()),
+        "differences": _table([(0, 0, 0), *DIFFERENCE_COLOURS], ["", *DIFFERENCE_NAMES], [0, 1, 2, 3]),
+    }
+    if reference is not None:
+        masks = difference_masks(labels.masks(reference.voxels), labels.masks(prediction.voxels))
+        difference = np.zeros(reference.shape, np.uint8)
+        for value, mask in enumerate(masks, start=1):
+            difference[mask] = value
+        content["reference"] = _packed(reference)
+        content["difference"] = _packed(Volume(difference, reference.affine_ras))
+    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def shrink(volume: Volume, *, largest: int = _LARGEST) -> Volume:
+    """The volume with at most `largest` voxels an axis: means of blocks, the affine moved to their centres.
+
+    >>> small = shrink(Volume(np.zeros((401, 90, 20)), np.diag([1.0, 1, 3, 1])))
+    >>> small.shape, small.affine_ras[:3, 3].tolist()
+    ((133, 90, 20), [1.0, 0.0, 0.0])
+    """
+    factors = [-(-n // largest) for n in volume.shape]
+    if max(factors) == 1:
+        return volume
+    sizes = [n // factor for n, factor in zip(volume.shape, factors, strict=True)]
+    (a, x), (b, y), (c, z) = zip(sizes, factors, strict=True)
+    voxels = volume.voxels[: a * x, : b * y, : c * z]
+    blocks = voxels.reshape(a, x, b, y, c, z)  # X, x in the block, Y, y in the block, Z, z in the block
+    means = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
+    step = np.diag([*factors, 1.0])
+    step[:3, 3] = [(factor - 1) / 2 for factor in factors]
+    return Volume(means, volume.affine_ras @ step)
+
+
+def colour_table(labels: LabelTable, *, held: Sequence[int]) -> dict[str, Any]:
+    """NiiVue's table of label colours; a value of several regions has the mean of their colours and all their names.
+
+    Args:
+        labels: the label table.
+        held: values that occur; the others get no name, so that the legend stays short.
+    """
+    colours, names = [(0, 0, 0)], [""]
+    for value in labels.values[1:]:
+        owners = [region for region in labels.regions if value in region.values]
+        r, g, b = np.mean([region.colour for region in owners], axis=0).round().astype(int).tolist()
+        colours.append((r, g, b))
+        names.append(" and ".join(region.name for region in owners) if value in held else "")
+    return _table(colours, names, list(labels.values))
+
+
+def _table(colours: list[tuple[int, int, int]], names: list[str], values: list[int]) -> dict[str, Any]:
+    r, g, b = (list(channel) for channel in zip(*colours, strict=True))
+    return {"R": r, "G": g, "B": b, "A": [0 if value == 0 else 255 for value in values], "I": values, "labels": names}
+
+
+def _percentiles(voxels: NDArray[Any]) -> tuple[float, float]:
+    finite = voxels[np.isfinite(voxels)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, (0.5, 99.5)).tolist()
+    return low, high
+
+
+def _held(volume: Volume) -> NDArray[Any]:
+    return np.unique(volume.voxels)
+
+
+def _centre_mm(label: Volume) -> list[float]:
+    """The middle of a label map's organs, else of the grid, in RAS mm."""
+    held = np.argwhere(label.voxels)
+    middle = np.median(held, axis=0) if len(held) else (np.array(label.shape) - 1) / 2
+    centre: list[float] = (label.affine_ras @ [*middle, 1.0])[:3].round(2).tolist()
+    return centre
+
+
+def _packed(volume: Volume) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "volume.nii"
+        write_volume(path, volume)
+        return base64.b64encode(gzip.compress(path.read_bytes(), _LEVEL, mtime=0)).decode()

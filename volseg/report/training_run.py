@@ -1,0 +1,137 @@
+"""A training run as its folder tells it: the record in run.json, read to be compared with others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import UsageError
+from volseg.evaluation import Row
+from volseg.metrics import Interval, mean_interval
+
+SCHEMA = "volseg.run/1"
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One run.
+
+    Attributes:
+        folder: it stands in.
+        record: the content of run.json, see `report/run.schema.json`.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def regions(self) -> list[str]:
+        """Of its label table, in order."""
+        return list(self.record["cohort"]["regions"])
+
+    @property
+    def rows(self) -> list[Row]:
+        """The Dice of each case and region in its best validation, on the grid of the network."""
+        return [
+            Row(key=case["key"], patient=case["patient"], region=region, dice=case["dice"][region])
+            for case in self.record["best"]["cases"]
+            for region in self.regions
+        ]
+
+    @property
+    def interval(self) -> Interval:
+        """The mean over regions of the mean Dice, with its 95 % bootstrap interval by patient."""
+        nan = float("nan")
+        cases = self.record["best"]["cases"]
+        dice = [[nan if value is None else value for value in case["dice"].values()] for case in cases]
+        return mean_interval(dice, [case["patient"] for case in cases])
+
+    @property
+    def windows_per_s(self) -> float | None:
+        """Windows that the training went through in a second, the wait for data included."""
+        values, seconds = self.record["settings"]["values"], self.record["timing"]["seconds_per_iteration"]
+        windows = values.get("batch_size", 0) * values.get("crops_per_case", 0)
+        return windows / seconds if windows and seconds else None
+
+    @property
+    def validation_s_per_case(self) -> float | None:
+        """Seconds that a case took in validation: sliding window, score and, now and then, a checkpoint."""
+        trained_s = sum(session["trained_s"] for session in self.record["sessions"])
+        validations = sum(row["dice"] is not None for row in self.record["history"])
+        cases = validations * self.record["cohort"]["validation_cases"]
+        return (self.record["timing"]["seconds"] - trained_s) / cases if cases else None
+
+    @property
+    def curve(self) -> list[tuple[float, float]]:
+        """Minutes since the start and mean Dice of each validation."""
+        history = self.record["history"]
+        return [(row["elapsed_s"] / 60, row["dice"]) for row in history if row["dice"] is not None]
+
+
+def is_run(folder: str | Path) -> bool:
+    """Whether a folder is that of a training run.
+
+    >>> is_run("/nowhere")
+    False
+    """
+    return (Path(folder) / "run.json").is_file()
+
+
+def read_run(folder: str | Path) -> TrainingRun:
+    """Read the record of a run.
+
+    Raises:
+        UsageError: no run.json, one that cannot be read, or one without a validation of known cases.
+    """
+    path = Path(folder) / "run.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no run.json; name a folder that `volseg train` wrote (its --output_dir)")
+    try:
+        record = json.loads(path.read_text())
+        schema, best = record["schema"], record["best"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); train again") from error
+    if schema != SCHEMA:
+        raise UsageError(f"{path} has the schema {schema!r}, this volseg reads {SCHEMA}")
+    if not best or not best.get("cases"):
+        raise UsageError(f"{path} has no validation whose cases are known; train on with --resume, or train again")
+    return TrainingRun(Path(folder), record)
+
+
+def check_alike(runs: Mapping[str, TrainingRun]) -> None:
+    """Refuse runs that were validated on other cases, whose scores say nothing about each other.
+
+    Args:
+        runs: by name.
+
+    Raises:
+        UsageError: other cohorts, folds or regions; the message tells which.
+    """
+    (first_name, first), *others = runs.items()
+    for name, other in others:
+        for what in ("digest", "fold", "regions"):
+            one, two = first.record["cohort"][what], other.record["cohort"][what]
+            if one != two:
+                word = "cohort digest" if what == "digest" else what
+                raise UsageError(
+                    f"{first_name} has the {word} {one} and {name} has {two}: they were validated on other cases; "
+                    "train both on the same cohort and fold"
+                )
+
+
+def differing_settings(runs: Sequence[TrainingRun]) -> list[str]:
+    """The settings that were given and are not the same in all runs, apart from places.
+
+    Returns:
+        Their names, in the order in which they are first met.
+    """
+    given = [run.record["settings"]["given"] for run in runs]
+    names = dict.fromkeys(name for one in given for name in one)
+    return [
+        name
+        for name in names
+        if not name.endswith("_dir") and len({json.dumps(one.get(name), default=str) for one in given}) > 1
+    ]

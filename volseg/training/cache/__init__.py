@@ -1,0 +1,11 @@
+"""Preprocessed volumes in memory or memory-mapped on disk."""
+
+from __future__ import annotations
+
+from volseg.training.cache.dataset import CachedDataset
+from volseg.training.cache.mapped_case import size_bytes
+
+__all__ = [
+    "CachedDataset",
+    "size_bytes",
+]

@@ -1,0 +1,200 @@
+"""What is checked before a training starts, so that a mistake costs a line and not an hour."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from volseg.bundle import axis_divisors, fit_spacing, grow_roi
+from volseg.cohort import Cohort
+from volseg.errors import BundleError, UsageError, VolsegError, root_error
+from volseg.inference import MixedPrecision, available_bytes, check_device
+from volseg.training.cache import size_bytes
+from volseg.training.checks.capacity import (
+    GIB,
+    cache_bytes,
+    check_disk,
+    check_memory,
+    check_shared_memory,
+    choose_cache,
+    processes_here,
+)
+from volseg.training.handlers import Average, Gradients, check_minutes
+from volseg.training.window_trial import try_window
+
+logger = logging.getLogger(__name__)
+
+_BATCHES_A_WORKER = 2  # that torch's DataLoader prepares ahead
+# last.pt holds weights, averaged weights and Adam's two moments; it is there twice while it is written.
+_LAST = 4
+
+
+def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
+    """Return the window if it is on the network's grid.
+
+    Args:
+        roi_size: voxels along X, Y, Z.
+        divisor: what each axis must be a multiple of, one number or one an axis; as in `volseg.bundle.fit_roi`.
+
+    Raises:
+        BundleError: with the nearest window that works.
+
+    >>> check_roi([96, 96, 64], divisor=32), check_roi([256, 256, 1], divisor=[32, 32, 1])
+    ([96, 96, 64], [256, 256, 1])
+    """
+    divisors = axis_divisors(divisor)
+    if (
+        not isinstance(roi_size, (list, tuple))
+        or len(roi_size) != 3
+        or not all(isinstance(n, int) and n > 0 for n in roi_size)
+    ):
+        example = ",".join(str(2 * step) for step in divisors)
+        raise BundleError(f"roi_size is {roi_size!r}, expected three whole numbers such as [{example}]")
+    nearest = [max(1, round(n / step)) * step for n, step in zip(roi_size, divisors, strict=True)]
+    nearest = grow_roi(nearest, divisors, shape=roi_size)
+    if list(roi_size) != nearest:
+        reason = f"its axes must be multiples of {divisors}, one of them at least twice"
+        shown = str(nearest).replace(" ", "")
+        raise BundleError(f"the network cannot take roi_size {list(roi_size)}: {reason}; try --roi_size {shown}")
+    return list(roi_size)
+
+
+def check_slices(cohort: Cohort, *, divisor: int | Sequence[int]) -> None:
+    """Refuse to train a network on cases of one slice that it would have to be given many copies of.
+
+    Args:
+        cohort: the cases.
+        divisor: as in `check_roi`.
+
+    Raises:
+        BundleError: each case is one voxel along an axis that the network halves.
+    """
+    shapes = [row.along_ras(row.shape) for row in cohort.rows.values()]
+    for name, step, along in zip("XYZ", axis_divisors(divisor), zip(*shapes, strict=True), strict=True):
+        if step > 1 and all(n == 1 for n in along):
+            raise BundleError(
+                f"the cases of {cohort.folder} are one slice, and this network needs a multiple of {step} voxels along "
+                f"{name}; train one that takes single slices, such as the U-Net or Segformer"
+            )
+
+
+def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
+    """Check a bundle's parsed train.json against its cohort and this machine, so that a run starts or says why not.
+
+    Numbers, device, fold, labels and channels, the window, and whether memory and disk suffice.
+
+    Raises:
+        VolsegError: the first thing that cannot work, in a sentence with its cure.
+    """
+
+    def value(name: str) -> Any:  # noqa: ANN401
+        try:
+            return parser.get_parsed_content(name)
+        except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+            found = root_error(error)
+            raise found if type(found) is not VolsegError else BundleError(f"{name}: {found}") from error
+
+    check_device(value("device"))  # first: other settings follow from it
+    leasts = {"max_epochs": 1, "batch_size": 1, "crops_per_case": 1, "val_interval": 1, "loader_workers": 0}
+    leasts |= {"accumulate": 1, "patience": 0, "keep": 1}
+    for name, least in leasts.items():
+        if name not in parser.get():
+            continue
+        number = value(name)
+        if not isinstance(number, int) or number < least:
+            raise UsageError(f"--{name} is {number!r}, expected a whole number of at least {least}")
+    if "max_minutes" in parser.get():
+        check_minutes(value("max_minutes"))
+    rate = value("learning_rate")
+    if not isinstance(rate, (int, float)) or not 0 < rate < 10:
+        raise UsageError(f"--learning_rate is {rate!r}, expected a number above 0, such as 0.001")
+    inferer = value("train#inferer")  # knows the precisions
+    if isinstance(inferer, MixedPrecision):
+        inferer.check_training(torch.device(value("device")))
+    if "clip_norm" in parser.get():
+        Gradients(clip_norm=value("clip_norm"))  # knows what it takes
+    if "ema_decay" in parser.get():
+        Average(nn.Identity(), decay=value("ema_decay"))
+    cohort: Cohort = value("cohort")
+    fold = cohort.fold(value("fold"))
+    if not fold.training or not fold.validation:
+        raise UsageError(f"fold {value('fold')} has an empty side; split again with `volseg split {cohort.folder}`")
+    check_slices(cohort, divisor=value("roi_divisor"))
+    roi = check_roi(value("roi_size"), divisor=value("roi_divisor"))
+    parameter_bytes = _check_network(parser, value, cohort, roi)
+    checkpoints = value("keep") if "keep" in parser.get() else 1
+    needed, kept = _check_space(value, cohort, roi, parameter_bytes * (2 * _LAST + checkpoints + 1))
+    logger.info(
+        "cohort %s: %d training and %d validation cases; regions %s; grid %s mm; window %s; "
+        "preprocessed %.2f GiB (%s); device %s",
+        *(cohort.folder, len(fold.training), len(fold.validation), ", ".join(cohort.labels.names)),
+        *("x".join(f"{mm:g}" for mm in value("spacing_mm")), "x".join(map(str, roi)), needed / GIB, kept),
+        value("device"),
+    )
+    if cohort.flat:
+        _tell_coarser(cohort, value("spacing_mm"), roi)
+
+
+def _tell_coarser(cohort: Cohort, spacing_mm: Sequence[float], roi: Sequence[int]) -> None:
+    """Say where images are worked on at less than their resolution."""
+    native = fit_spacing(cohort, voxels=sys.maxsize)
+    factor = max(to / mm for to, mm in zip(spacing_mm, native, strict=True))
+    if factor > 1.01:
+        logger.info(
+            "images are worked on %.2f times coarser than they are, so that a window of %s shows more of them; "
+            "predictions have their full size; --spacing_mm [%s] keeps the resolution",
+            *(factor, "x".join(map(str, roi)), ",".join(f"{mm:g}" for mm in native)),
+        )
+
+
+def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi: Sequence[int]) -> int:  # noqa: ANN401
+    """Build the network and send a window through it; returns the bytes of its parameters."""
+    definition = parser["network_def"]
+    arguments = definition if isinstance(definition, Mapping) else {}
+    outputs = value("network_def#out_channels") if "out_channels" in arguments else cohort.labels.channels
+    inputs = value("network_def#in_channels") if "in_channels" in arguments else cohort.channels
+    if outputs != cohort.labels.channels:
+        raise BundleError(
+            f"the network has {outputs} output channels, the cohort's labels need {cohort.labels.channels}: "
+            f"{', '.join(cohort.labels.channel_names)}"
+        )
+    if inputs != cohort.channels:
+        raise BundleError(
+            f"the network has {inputs} input channels, the cohort has {cohort.channels}: {cohort.channel_names}"
+        )
+    network = value("network_def")
+    found = try_window(network, channels=cohort.channels, roi_size=roi)
+    expected = (1, cohort.labels.channels, *roi)
+    if found is not None and found.shape != expected:
+        raise BundleError(f"the network gives logits of shape {found.shape} for a window, expected {expected}")
+    return sum(parameter.nbytes for parameter in network.parameters())
+
+
+def _check_space(
+    value: Callable[[str], Any], cohort: Cohort, roi: Sequence[int], checkpoint_bytes: int
+) -> tuple[int, str]:
+    """Check memory and disk; returns the bytes of the preprocessed cases and where they are kept."""
+    grid = {"fold": value("fold"), "spacing_mm": list(value("spacing_mm")), "roi_size": roi}
+    kept = choose_cache(value("cache"), cohort, **grid, tell=False)
+    needed = cache_bytes(cohort, **grid)
+    if kept == "disk":
+        folder = Path(value("cache_dir")).expanduser()
+        there = size_bytes(folder)  # some of it may be of these very cases
+        check_disk(folder, needed - there, what="keeping preprocessed cases", setting="--cache_dir")
+    else:
+        check_memory(needed * processes_here(), available_bytes())
+    if value("loader_workers"):
+        masks = len(cohort.labels.names) if cohort.labels.overlap else 1
+        windows = value("batch_size") * value("crops_per_case")
+        batch_bytes = windows * math.prod(roi) * 4 * (cohort.channels + masks)
+        ahead = _BATCHES_A_WORKER * value("loader_workers") + 1
+        check_shared_memory(batch_bytes * ahead * processes_here())
+    check_disk(value("output_dir"), checkpoint_bytes, what="saving checkpoints", setting="--output_dir")
+    return needed, kept

@@ -1,0 +1,29 @@
+"""Handlers of a training: record, checkpoints, resume, progress, validation, optimization, stopping, pictures."""
+
+from __future__ import annotations
+
+from volseg.training.handlers.checkpoints import Checkpoints
+from volseg.training.handlers.optimization import Average, Gradients
+from volseg.training.handlers.pictures import Pictures
+from volseg.training.handlers.progress import Progress, Stopwatch
+from volseg.training.handlers.record import Record
+from volseg.training.handlers.resume import Resume
+from volseg.training.handlers.stopping import Patience, TimeLimit, check_minutes
+from volseg.training.handlers.validation import Validation, VolumetricDice, better
+
+__all__ = [
+    "Average",
+    "Checkpoints",
+    "Gradients",
+    "Patience",
+    "Pictures",
+    "Progress",
+    "Record",
+    "Resume",
+    "Stopwatch",
+    "TimeLimit",
+    "Validation",
+    "VolumetricDice",
+    "better",
+    "check_minutes",
+]

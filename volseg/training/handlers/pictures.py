@@ -1,0 +1,70 @@
+"""Pictures of the first validation case, for TensorBoard and as snapshots on disk."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch.utils.tensorboard import SummaryWriter
+
+from volseg.labels import LabelTable
+from volseg.metrics import dice
+from volseg.pictures import Screen, Snapshot, draw, snapshot_path, write_snapshot
+
+
+class Pictures:
+    """After each validation, draw one axial slice of the first case: image, reference and prediction.
+
+    The picture and the case's Dice go to TensorBoard and to `snapshots/epoch_0004.png`; `volseg animate` joins them.
+
+    Args:
+        log_dir: TensorBoard's folder.
+        labels: gives the colours.
+    """
+
+    def __init__(self, log_dir: str, labels: LabelTable) -> None:
+        self.log_dir = log_dir
+        self.labels = labels
+        self._drawn = False
+        self._writer: SummaryWriter | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to an evaluator."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._draw)
+
+    def _start(self, _: Engine) -> None:
+        self._drawn = False
+
+    def _draw(self, engine: Engine) -> None:
+        if self._drawn:
+            return
+        self._drawn = True
+        item, epoch = engine.state.output[0], engine.state.epoch
+        reference, prediction = item["label"].cpu().numpy().astype(bool), item["pred"].cpu().numpy().astype(bool)
+        screen = Screen.of(
+            np.asarray(torch.as_tensor(item["image"]).cpu())[0],
+            np.asarray(getattr(item["image"], "affine", np.eye(4)), dtype=np.float64),  # volumes are read in RAS
+            self.labels,
+            reference=reference,
+            prediction=prediction,
+        )
+        picture = draw(screen, note=f"epoch {epoch}")  # of the slice with most organ, the same each time
+        if self._writer is None:
+            self._writer = SummaryWriter(self.log_dir, filename_suffix=".pictures")
+            self._remove_later(epoch)
+        self._writer.add_image("validation/image_reference_prediction", picture, epoch, dataformats="HWC")
+        self._writer.flush()
+        scores = {name: dice(*masks) for name, *masks in zip(self.labels.names, prediction, reference, strict=True)}
+        held = {name: score for name, score in scores.items() if not math.isnan(score)}
+        colours = {region.name: region.colour for region in self.labels.regions}
+        write_snapshot(self.log_dir, Snapshot(picture, epoch, held, colours))
+
+    def _remove_later(self, epoch: int) -> None:
+        """Remove the snapshots that an earlier run left; a run that is resumed keeps those of its epochs so far."""
+        for path in (Path(self.log_dir) / "snapshots").glob("epoch_*.png"):
+            if path.name > snapshot_path(self.log_dir, epoch).name:
+                path.unlink()

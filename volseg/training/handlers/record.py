@@ -1,0 +1,352 @@
+"""The record of a run: run.json for programs, train.json to run it again, summary.md for people."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+
+import volseg
+from volseg.bundle import Recipe
+from volseg.cohort import Cohort
+from volseg.errors import BundleError, root_error
+from volseg.files import atomic
+from volseg.inference import machine, peak_memory
+from volseg.report import SCHEMA, run_as_markdown
+from volseg.training.handlers.checkpoints import set_aside
+from volseg.training.handlers.progress import Stopwatch
+from volseg.training.handlers.validation import VolumetricDice
+from volseg.training.settings import Settings
+from volseg.training.window_trial import try_window
+
+_PACKAGES = ("volseg", "torch", "monai", "pytorch-ignite", "numpy", "scipy", "nibabel", "transformers", "einops")
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python, of CUDA as torch was built with it, and of the packages that a training uses.
+
+    >>> versions()["volseg"] == volseg.__version__
+    True
+    """
+    found: dict[str, str | None] = {"python": platform.python_version(), "cuda": torch.version.cuda}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    found["volseg"] = volseg.__version__
+    return found
+
+
+def commit(checkout: Path | None = None) -> dict[str, Any] | None:
+    """The git commit of the checkout that volseg runs from, and whether files differ from it; None elsewhere.
+
+    Args:
+        checkout: another folder, for tests.
+    """
+    folder = checkout or Path(volseg.__file__).resolve().parents[1]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        words = {
+            name: subprocess.run(
+                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=20
+            ).stdout.strip()
+            for name, arguments in (
+                ("commit", ("rev-parse", "HEAD")),
+                ("changes", ("status", "--porcelain", "--untracked-files=no")),
+            )
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": words["commit"], "dirty": bool(words["changes"])}
+
+
+class Record:
+    """Write what a run is and how it went into its folder; a handler for MONAI's SupervisedTrainer.
+
+    `run.json` (schema `volseg/report/run.schema.json`) is there from the first epoch on, with the status `running`; it
+    is written anew after each epoch, and at the end says `finished`, `stopped early`, `interrupted` or `failed`, with
+    the error. A resumed run goes on with the history that is there; that of another run is set aside. `train.json` is
+    the config with the values that its settings came to. `summary.md` is a page with the results and the commands that
+    use them. Of several processes the first one writes.
+
+    Place it behind the handlers that validate, and before those that save for resuming and that show progress.
+
+    Args:
+        output_dir: the run's folder.
+        evaluator: its key metric is the score.
+        network: of the run.
+        cohort: it trains on.
+        recipe: tells the window and the fold.
+        stopwatch: attached before this.
+        scores: the key metric, if it knows the Dice of each case: that of the best validation is kept.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        *,
+        evaluator: Engine,
+        network: nn.Module,
+        cohort: Cohort,
+        recipe: Recipe,
+        stopwatch: Stopwatch,
+        scores: VolumetricDice | None = None,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.evaluator = evaluator
+        self.network = network
+        self.cohort = cohort
+        self.recipe = recipe
+        self.stopwatch = stopwatch
+        self.scores = scores
+        self.settings = Settings.running()
+        self._content: dict[str, Any] = {}
+        self._best_cases: dict[str, Any] = {}
+        self._losses: list[Tensor] = []
+        self._began = 0.0
+        self._elapsed_before = 0.0
+        self._last_to_raise = False
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a trainer."""
+        if idist.get_rank() > 0:
+            return
+        engine.add_event_handler(Events.STARTED, self._raise_at_last)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        engine.add_event_handler(Events.COMPLETED, self._complete)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _raise_at_last(self, engine: Engine) -> None:
+        """Raise an error after all handlers have seen it: ignite takes one that any handler has seen for settled."""
+
+        def again(_: Engine, error: BaseException) -> None:
+            raise error
+
+        if not self._last_to_raise:
+            engine.add_event_handler(Events.EXCEPTION_RAISED, again)
+            self._last_to_raise = True
+
+    def _start_epoch(self, engine: Engine) -> None:
+        self._start(engine, done=engine.state.epoch - 1)
+
+    def _start(self, engine: Engine, *, done: int) -> None:
+        """Open the record, once; `done` epochs came before: only by now a resumed trainer knows where it goes on."""
+        if self._content:
+            return
+        self._began = time.monotonic()
+        earlier = self._earlier() if done > 0 else None
+        if earlier is None:
+            set_aside(self.output_dir / "run.json")
+        self._content = self._facts(engine, first_epoch=done + 1)
+        if earlier is not None:
+            self._content["started"] = earlier["started"]
+            self._best_cases = earlier["best"] or {}
+            self._content["history"] = [row for row in earlier["history"] if row["epoch"] <= done]
+            self._content["sessions"] = [*map(_ended, earlier["sessions"]), *self._content["sessions"]]
+            self._elapsed_before = sum(one["seconds"] for one in earlier["sessions"])
+        if self.settings is not None:
+            _write(self.output_dir / "train.json", json.dumps(self.settings.config(), indent=4) + "\n")
+        self._write(engine)
+
+    def _iteration(self, engine: Engine) -> None:
+        output = engine.state.output
+        output = output[0] if isinstance(output, list) else output
+        self._losses.append(torch.as_tensor(output["loss"]).detach())  # no value is asked for: a GPU need not wait
+
+    def _epoch(self, engine: Engine) -> None:
+        state = self.evaluator.state
+        validated = state.epoch == engine.state.epoch and bool(state.metrics)
+        name = state.key_metric_name
+        regions = {
+            key.removeprefix(f"{name}_"): _number(value)
+            for key, value in state.metrics.items()
+            if key.startswith(f"{name}_")
+        }
+        self._content["history"].append(
+            {
+                "epoch": engine.state.epoch,
+                "elapsed_s": round(self._elapsed_before + time.monotonic() - self._began, 3),
+                "loss": _number(torch.stack(self._losses).float().mean()) if self._losses else None,
+                "learning_rate": max(float(group["lr"]) for group in engine.optimizer.param_groups),
+                "data_wait_share": round(self.stopwatch.epoch_share, 4),
+                "dice": _number(state.metrics[name]) if validated else None,
+                "regions": regions if validated else None,
+            }
+        )
+        self._losses.clear()
+        best = _best(self._content["history"])
+        if best is not None and best["epoch"] == engine.state.epoch:
+            self._best_cases = {"epoch": best["epoch"], "cases": self._cases()}
+        self._write(engine)
+
+    def _complete(self, engine: Engine) -> None:
+        self._start(engine, done=engine.state.epoch)  # a run that was resumed at its end has no epoch
+        early = engine.state.epoch < engine.state.max_epochs
+        self._end(engine, "stopped early" if early else "finished")
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        if self._content and self._content["status"] == "running":
+            stopped = isinstance(error, KeyboardInterrupt)
+            self._end(engine, "interrupted" if stopped else "failed", error=None if stopped else str(root_error(error)))
+        if not self._last_to_raise:
+            raise error
+
+    def _end(self, engine: Engine, status: str, *, error: str | None = None) -> None:
+        self._content["status"] = status
+        self._content["error"] = error
+        self._write(engine)
+
+    def _write(self, engine: Engine) -> None:
+        content, now = self._content, _now()
+        history, stopwatch = content["history"], self.stopwatch
+        content["updated"] = now
+        content["max_epochs"] = engine.state.max_epochs  # which a limit of time may have changed
+        content["sessions"][-1].update(
+            ended=now,
+            status=content["status"],
+            epochs=sum(row["epoch"] >= content["sessions"][-1]["first_epoch"] for row in history),
+            seconds=round(time.monotonic() - self._began, 3),
+            trained_s=round(stopwatch.trained_s, 3),
+            waited_s=round(stopwatch.waited_s, 3),
+            iterations=stopwatch.iterations,
+        )
+        total = {name: sum(one[name] for one in content["sessions"]) for name in ("seconds", "trained_s", "waited_s")}
+        iterations = sum(one["iterations"] for one in content["sessions"])
+        content["timing"] = {
+            "seconds": round(total["seconds"], 3),
+            "iterations": iterations,
+            "seconds_per_iteration": round(total["trained_s"] / iterations, 6) if iterations else None,
+            "data_wait_share": round(total["waited_s"] / total["trained_s"], 4) if total["trained_s"] else None,
+        }
+        content["memory"] = peak_memory(_device(engine))
+        best = _best(history)
+        if best is not None:
+            best["cases"] = self._best_cases["cases"] if self._best_cases.get("epoch") == best["epoch"] else []
+        content["best"] = best
+        content["checkpoints"] = [
+            {"file": path.name, "bytes": path.stat().st_size}
+            for path in (*sorted(self.output_dir.glob("model*.pt")), self.output_dir / "last.pt")
+            if path.is_file()
+        ]
+        _write(self.output_dir / "run.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        _write(self.output_dir / "summary.md", run_as_markdown(content))
+
+    def _earlier(self) -> dict[str, Any] | None:
+        """The record that is there, if it is whole and one of ours."""
+        try:
+            content: dict[str, Any] = json.loads((self.output_dir / "run.json").read_text())
+            return content if content["schema"] == SCHEMA and content["history"] and content["sessions"] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _facts(self, engine: Engine, *, first_epoch: int) -> dict[str, Any]:
+        """What is known before the first epoch."""
+        values = self.settings.values() if self.settings is not None else {}
+        fold_number = int(self.recipe.facts.get("fold", 0))
+        fold = self.cohort.fold(fold_number)
+        now, device = _now(), _device(engine)
+        return {
+            "schema": SCHEMA,
+            "status": "running",
+            "error": None,
+            "started": now,
+            "updated": now,
+            "folder": str(self.output_dir.resolve()),
+            "bundle": Path(str(values.get("bundle_root", ""))).name or None,
+            "command": shlex.join(sys.argv),
+            "max_epochs": engine.state.max_epochs,
+            "settings": {"given": self.settings.given() if self.settings is not None else {}, "values": values},
+            "versions": versions(),
+            "git": commit(),
+            "machine": machine(device),
+            "cohort": {
+                "folder": str(self.cohort.folder.resolve()),
+                "digest": self.cohort.digest,
+                "fold": fold_number,
+                "training_cases": len(fold.training),
+                "validation_cases": len(fold.validation),
+                "regions": list(self.cohort.labels.names),
+            },
+            "network": self._network(),
+            "history": [],
+            "sessions": [{"started": now, "first_epoch": first_epoch}],
+        }
+
+    def _cases(self) -> list[dict[str, Any]]:
+        """The Dice of each case of the last validation."""
+        if self.scores is None:
+            return []
+        return [
+            {
+                "key": key,
+                "patient": self.cohort.patient(key),
+                "dice": {region: _number(value) for region, value in regions.items()},
+            }
+            for key, regions in self.scores.by_case().items()
+        ]
+
+    def _network(self) -> dict[str, Any]:
+        network = getattr(self.network, "module", self.network)  # as several processes wrap it
+        parameters = list(network.parameters())
+        try:
+            trial = try_window(network, channels=len(self.recipe.channel_names), roi_size=self.recipe.roi_size)
+        except BundleError:
+            trial = None  # the preflight's matter, which a run of monai.bundle passes by
+        return {
+            "name": type(network).__name__,
+            "parameters": sum(one.numel() for one in parameters),
+            "trainable": sum(one.numel() for one in parameters if one.requires_grad),
+            "roi_size": [int(n) for n in self.recipe.roi_size],
+            "flops": trial.flops if trial is not None else None,
+            "initialisation": str(getattr(network, "initialisation", "scratch")),
+        }
+
+
+def _best(history: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first of the validations with the highest score."""
+    scored = [row for row in history if row["dice"] is not None]
+    if not scored:
+        return None
+    row = max(scored, key=lambda row: (row["dice"], -row["epoch"]))
+    return {"epoch": row["epoch"], "dice": row["dice"], "regions": row["regions"]}
+
+
+def _ended(session: Mapping[str, Any]) -> dict[str, Any]:
+    """A session that was killed never said so."""
+    return {**session, "status": "killed" if session["status"] == "running" else session["status"]}
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401 - a number of Python or a tensor of one
+    number = float(value)
+    return round(number, 6) if math.isfinite(number) else None
+
+
+def _device(engine: Engine) -> torch.device:
+    return torch.device(getattr(engine.state, "device", "cpu"))
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic(path) as partial:
+        partial.write_text(text)

@@ -1,0 +1,234 @@
+"""Going on with an interrupted training: what it takes is written at the ends of epochs and read at the start."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
+
+from volseg.bundle import Recipe, recipe_direction, resume_problem
+from volseg.errors import CheckpointError, UsageError
+from volseg.training.handlers.checkpoints import save, set_aside, state_of
+
+logger = logging.getLogger("volseg.training")
+
+_SCHEMA = 1
+
+
+class Resume:
+    """Write `last.pt` at the ends of epochs and, where asked to, go on from it; a handler for SupervisedTrainer.
+
+    The file is written after the first epoch, after the last, and after those between as far as saving takes no more
+    than a share of the time. An epoch that was interrupted is done again from its beginning: with `Seeds`, on a CPU, a
+    run that was killed and resumed ends with the weights of one that was not, to the bit. Place it behind the handler
+    that validates, and before those that show the progress or stop early.
+
+    Args:
+        output_dir: of the run.
+        resume: go on with the run that is there; where there is none, begin, so that a command can simply be repeated.
+            If false, a `last.pt` that is there is set aside. (On MONAI's command line `true` is a word.)
+        evaluator: its best and its last metrics go along.
+        recipe: must be the stored one, apart from its facts.
+        schedule: of the learning rate.
+        parts: further objects with `state_dict` and `load_state_dict`; a method `resumed`, where one has it, is called
+            with the trainer when all is loaded.
+        settings: further values that must be the stored ones.
+        share: of the time that saving may take.
+
+    Raises:
+        UsageError: `resume` is neither true nor false; in training, the run that is there has other settings.
+        CheckpointError: in training, `last.pt` is damaged or of another network.
+        OSError: in training, a full disk; the file that is there stays.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        *,
+        resume: bool | str,
+        evaluator: Engine,
+        recipe: Recipe,
+        schedule: LRScheduler,
+        parts: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        share: float = 0.02,
+    ) -> None:
+        resume = {"true": True, "false": False}.get(resume, resume) if isinstance(resume, str) else resume
+        if not isinstance(resume, bool):
+            raise UsageError(f"--resume is {resume!r}, expected true or false")
+        self.path = Path(output_dir) / "last.pt"
+        self.resume = resume
+        self.evaluator = evaluator
+        self.recipe = recipe
+        self.schedule = schedule
+        self.parts = parts
+        self.settings = settings
+        self.share = share
+        self._max_epochs = 0  # as the settings say; a limit of time may change that of the trainer
+        self._saved_epoch = 0
+        self._saved_at = 0.0
+        self._cost_s = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        engine.add_event_handler(Events.COMPLETED, self._complete)
+
+    def _start(self, engine: Engine) -> None:
+        self._max_epochs = engine.state.max_epochs
+        if self.resume and self.path.is_file():
+            self._load(engine)
+        elif self.resume:
+            logger.info("there is no %s to go on from: the training begins", self.path)
+        else:
+            set_aside(self.path)
+        self._saved_epoch = engine.state.epoch
+
+    def _epoch(self, engine: Engine) -> None:
+        if self._cost_s <= self.share * (time.monotonic() - self._saved_at):
+            self._save(engine)
+
+    def _complete(self, engine: Engine) -> None:
+        if engine.state.epoch > self._saved_epoch:
+            self._save(engine)
+
+    def _save(self, engine: Engine) -> None:
+        if idist.get_rank() > 0:
+            return
+        began = time.monotonic()
+        state = self.evaluator.state
+        content = {
+            "schema": _SCHEMA,
+            "settings": json.dumps(self._settings(engine), default=str),
+            "epoch": engine.state.epoch,
+            "max_epochs": self._max_epochs,
+            "best": [float(state.best_metric), int(state.best_metric_epoch)],
+            "metrics": {name: float(value) for name, value in state.metrics.items()},
+            "schedule": self.schedule.state_dict(),
+            **{name: state_of(part) for name, part in self._parts(engine).items()},
+        }
+        save(content, self.path)
+        self._saved_epoch = engine.state.epoch
+        self._saved_at = time.monotonic()
+        self._cost_s = self._saved_at - began
+
+    def _load(self, engine: Engine) -> None:
+        try:
+            stored = torch.load(self.path, map_location="cpu", weights_only=True)
+            schema, settings = stored["schema"], json.loads(stored["settings"])
+        except Exception as error:  # a damaged file raises errors of any kind
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+            raise CheckpointError(f"{self.path} cannot be resumed from ({reason}); train without --resume") from error
+        if schema != _SCHEMA:
+            raise CheckpointError(f"{self.path} has schema {schema}, this volseg goes on from {_SCHEMA} only")
+        self._check(settings, engine)
+        epoch, before, now = stored["epoch"], stored["max_epochs"], self._max_epochs
+        if now < before:
+            raise UsageError(
+                f"{self.path} is of a training of {before} epochs, which cannot be resumed as one of {now}"
+            )
+        longer = now > before
+        if longer:
+            self._forward(engine, epoch * engine.state.epoch_length)
+        for name, part in self._parts(engine).items():
+            part = part.module if isinstance(part, DistributedDataParallel) else part
+            try:
+                part.load_state_dict(stored[name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise CheckpointError(f"the {name} in {self.path} is of another network or another volseg") from error
+        groups = engine.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        if longer:
+            for group, rate in zip(groups, self.schedule.get_last_lr(), strict=True):
+                group["lr"] = rate
+        else:
+            self.schedule.load_state_dict(stored["schedule"])
+            if rates != [group["lr"] for group in groups]:
+                raise UsageError(
+                    f"{self.path} is of a training with another schedule of the learning rate; give that one"
+                )
+        engine.state.epoch, engine.state.iteration = epoch, epoch * engine.state.epoch_length
+        state = self.evaluator.state
+        state.best_metric, state.best_metric_epoch = stored["best"]
+        state.metrics.update(stored["metrics"])
+        if longer:
+            logger.warning(
+                "it was planned with %d epochs: the learning rate goes on as in a training of %d epochs, at %.3g, and "
+                "the result is not that of either",
+                *(before, now, engine.optimizer.param_groups[0]["lr"]),
+            )
+        for part in self.parts.values():
+            if hasattr(part, "resumed"):
+                part.resumed(engine)
+        self._tell(engine)
+
+    def _check(self, stored: Mapping[str, Any], engine: Engine) -> None:
+        now = json.loads(json.dumps(self._settings(engine), default=str))
+        if problem := resume_problem(stored, self.recipe):
+            raise UsageError(f"{self.path} is of another training: {problem}")
+        before, now = (
+            _flat({name: value for name, value in some.items() if name != "slices"}) for some in (stored, now)
+        )
+        other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        if other:
+            told = "; ".join(f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}" for name in other)
+            raise UsageError(
+                f"{self.path} is of a training with other settings: {told}. "
+                "Resume with the same, or train anew, without --resume"
+            )
+
+    def _forward(self, engine: Engine, steps: int) -> None:
+        """Step the schedule, which is another than the stored one, to where it would be by now."""
+        engine.optimizer.zero_grad(set_to_none=True)
+        engine.optimizer.step()  # changes nothing without gradients; torch warns of a schedule that steps first
+        for _ in range(steps):
+            self.schedule.step()
+
+    def _tell(self, engine: Engine) -> None:
+        epoch, last = engine.state.epoch, engine.state.max_epochs
+        following = "the training goes on from there" if epoch < last else "nothing is left to do"
+        logger.info("%s: epoch %d of %d is done, %s", self.path, epoch, last, following)
+
+    def _parts(self, engine: Engine) -> dict[str, Any]:
+        parts = {"network": engine.network, "optimizer": engine.optimizer, **self.parts}
+        return {**parts, "scaler": engine.scaler} if engine.scaler is not None else parts
+
+    def _settings(self, engine: Engine) -> dict[str, Any]:
+        optimizer, recipe = engine.optimizer, self.recipe
+        return {
+            "labels": recipe.labels.to_dataset_json(),
+            "channel_names": list(recipe.channel_names),
+            "spacing_mm": [float(mm) for mm in recipe.spacing_mm],
+            "roi_size": list(recipe.roi_size),
+            "slices": recipe_direction(recipe),
+            "network": dict(recipe.network),
+            "loss": type(engine.loss_function).__name__,
+            "optimizer": {"name": type(optimizer).__name__, **optimizer.defaults},
+            "lr_scheduler": type(self.schedule).__name__,
+            "batches of an epoch": engine.state.epoch_length,
+            **self.settings,
+        }
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """One level of names: {"optimizer": {"lr": 0.1}} is {"optimizer lr": 0.1}."""
+    flat = {}
+    for name, value in settings.items():
+        inner = value if isinstance(value, dict) and value else {}
+        flat.update({f"{name} {key}": content for key, content in inner.items()} or {name: value})
+    return flat
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

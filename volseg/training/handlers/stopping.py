@@ -1,0 +1,160 @@
+"""When a training ends by the clock: after so many minutes, with the learning rate at its end by then."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ignite.distributed as idist
+from ignite.engine import Engine, Events
+from torch.optim.lr_scheduler import LRScheduler
+
+from volseg.errors import UsageError
+from volseg.training.schedules import Schedule
+
+logger = logging.getLogger("volseg.training")
+
+
+class TimeLimit:
+    """Train for so many minutes instead of so many epochs; a handler for a trainer.
+
+    After each epoch it reckons by the mean time of an epoch how many more fit, and lets the rest of the schedule take
+    these, so that the learning rate comes to its end with the last one. An epoch that would not fit, with the
+    validation after it, is not begun. Preparing the data does not count; validations and saving do.
+
+    What a resumed run did before counts. The number of steps depends on the machine, so two runs are not the same to
+    the bit. Place it before the handler that validates, which asks for the last epoch.
+
+    Args:
+        minutes: of the whole training; 0 sets no limit.
+        schedule: of the learning rate; one of torch's own keeps its pace.
+        now: a clock in seconds.
+
+    Raises:
+        UsageError: minutes below 0.
+    """
+
+    def __init__(self, minutes: float, *, schedule: LRScheduler, now: Callable[[], float] = time.monotonic) -> None:
+        self.minutes = check_minutes(minutes)
+        self.schedule = schedule
+        self.now = now
+        self._began = now()
+        self._before_s = 0.0  # of this training, before it was resumed
+        self._minutes_before: float | None = None
+        self._completed = self._between_s = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        if self.minutes:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+            engine.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+
+    def resumed(self, engine: Engine) -> None:
+        """Called when a run that is resumed knows where it goes on."""
+        if not self.minutes:
+            return
+        if self._minutes_before != self.minutes:
+            share = min(1.0, self._before_s / (60 * self.minutes))
+            if isinstance(self.schedule, Schedule):
+                self.schedule.go_to(share)
+            logger.warning(
+                "it was planned %s: the learning rate goes on as after %.0f %% of a training of %g minutes, and the "
+                "result is not that of either",
+                f"with {self._minutes_before:g} minutes" if self._minutes_before else "without --max_minutes",
+                *(100 * share, self.minutes),
+            )
+        self._plan(engine, done=engine.state.epoch)
+
+    def state_dict(self) -> dict[str, float]:
+        """The seconds of training so far, and the limit."""
+        return {"seconds": self._seconds(), "minutes": self.minutes}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count the seconds of a `state_dict`."""
+        self._before_s, self._minutes_before = float(state["seconds"]), float(state["minutes"])
+
+    def _start(self) -> None:
+        self._began = self.now()
+
+    def _seconds(self) -> float:
+        return self._before_s + self.now() - self._began
+
+    def _iteration(self, engine: Engine) -> None:
+        """In the first epoch, go by the iterations: after 1, 2, 4, 8, ... of them."""
+        done, length = engine.state.iteration, engine.state.epoch_length
+        if done < length and done & (done - 1) == 0:
+            self._plan(engine, done=done / length)
+
+    def _epoch_started(self) -> None:
+        if self._completed:
+            self._between_s = max(self._between_s, self.now() - self._completed)
+
+    def _epoch(self, engine: Engine) -> None:
+        self._completed = self.now()
+        self._plan(engine, done=engine.state.epoch)
+
+    def _plan(self, engine: Engine, *, done: float) -> None:
+        """Say which epoch is the last one, by the time that those which are done took."""
+        seconds = self._seconds()
+        epoch_s = max(seconds / done, 1e-9)
+        last = math.floor(done + (60 * self.minutes - seconds - self._between_s) / epoch_s)
+        last = max(last, math.ceil(done))
+        if idist.get_world_size() > 1:  # all processes end together
+            last = int(idist.broadcast(float(last), src=0))
+        engine.state.max_epochs = last
+        if last > done and isinstance(self.schedule, Schedule):
+            self.schedule.plan(math.ceil((last - done) * engine.state.epoch_length))
+
+
+def check_minutes(minutes: Any) -> float:  # noqa: ANN401 - whatever a user gives
+    """A number of minutes, or an error that says what was expected."""
+    if isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or not 0 <= minutes < math.inf:
+        raise UsageError(f"--max_minutes is {minutes!r}, expected a number of minutes; 0 sets no limit")
+    return float(minutes)
+
+
+class Patience:
+    """Stop where several validations in a row were not better than the best; a handler for a trainer.
+
+    It only compares epochs with that of the evaluator's best metric, so it has no state that a resumed run could lose,
+    and processes that share the metric stop together. (ignite's EarlyStopping counts for itself and takes NaN for an
+    improvement.) Place it last, behind the handlers that validate, resume and show progress.
+
+    Args:
+        evaluator: of MONAI; its `metric_cmp_fn` says what is better.
+        validations: that may pass without a better one; 0 never stops.
+        every: epochs between validations.
+
+    Raises:
+        UsageError: a number below 0.
+    """
+
+    def __init__(self, evaluator: Engine, *, validations: int, every: int) -> None:
+        if not isinstance(validations, int) or validations < 0:
+            raise UsageError(f"--patience is {validations!r}, expected a number of validations; 0 never stops early")
+        self.evaluator = evaluator
+        self.validations = validations
+        self.every = every
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a trainer."""
+        if self.validations:
+            engine.add_event_handler(Events.STARTED, self._look)  # a resumed run may have had enough
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._look)
+
+    def _look(self, engine: Engine) -> None:
+        best, epoch = self.evaluator.state.best_metric_epoch, engine.state.epoch
+        last = engine.state.max_epochs
+        if best > 0 and epoch < last and epoch - best >= self.validations * self.every:
+            logger.info(
+                "stopped after epoch %d of %d: no validation was better than that of epoch %d (%s %.3f), "
+                "%d in a row, which is --patience",
+                *(epoch, last, best, self.evaluator.state.key_metric_name),
+                *(self.evaluator.state.best_metric, self.validations),
+            )
+            engine.terminate()

@@ -1,0 +1,279 @@
+"""The losses that fit a label table: sigmoid masks where regions overlap, softmax classes where they do not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+from monai.losses import DiceLoss, TverskyLoss
+from torch import Tensor, nn
+
+from volseg.errors import BundleError, LabelError
+from volseg.labels import LabelTable
+
+
+def dice_ce(labels: LabelTable, *, region_weights: Mapping[str, float] | None = None) -> nn.Module:
+    """Soft Dice loss plus cross entropy (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z); the default.
+
+    Args:
+        labels: the label table.
+        region_weights: weight of each region by its name, 1 where not named; without overlap also of `background`,
+            which only the cross entropy knows.
+
+    Raises:
+        LabelError: a weight of no region, or one below 0.
+    """
+    return RegionLoss(labels, overlap=_dice(labels), region_weights=region_weights)
+
+
+def bce(labels: LabelTable, *, region_weights: Mapping[str, float] | None = None) -> nn.Module:
+    """Cross entropy alone: binary where regions overlap, over a softmax where they do not. Arguments of `dice_ce`."""
+    return RegionLoss(labels, region_weights=region_weights)
+
+
+def dice_bce(
+    labels: LabelTable,
+    *,
+    dice_weight: float = 0.5,
+    bce_weight: float = 0.5,
+    region_weights: Mapping[str, float] | None = None,
+) -> nn.Module:
+    """The terms of `dice_ce`, each with a weight of its own."""
+    return RegionLoss(
+        labels,
+        overlap=_dice(labels),
+        overlap_weight=dice_weight,
+        entropy_weight=bce_weight,
+        region_weights=region_weights,
+    )
+
+
+def dice_focal(
+    labels: LabelTable,
+    *,
+    gamma: float = 2.0,
+    dice_weight: float = 1.0,
+    focal_weight: float = 1.0,
+    region_weights: Mapping[str, float] | None = None,
+) -> nn.Module:
+    """Soft Dice loss plus focal loss (Lin et al. 2017, doi:10.1109/ICCV.2017.324), which looks less at easy voxels.
+
+    MONAI's DiceFocalLoss takes a sigmoid in its focal part even with `softmax=True`, and its FocalLoss of a softmax is
+    divided by the number of classes. Here `gamma=0` is `dice_ce`.
+
+    Args:
+        labels: the label table.
+        gamma: the cross entropy of a voxel is multiplied by (1 - p)^gamma, p the probability of its true class.
+        dice_weight: of the Dice loss.
+        focal_weight: of the focal loss.
+        region_weights: as in `dice_ce`.
+    """
+    return RegionLoss(
+        labels,
+        overlap=_dice(labels),
+        overlap_weight=dice_weight,
+        entropy_weight=focal_weight,
+        gamma=gamma,
+        region_weights=region_weights,
+    )
+
+
+def tversky(
+    labels: LabelTable,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    bce_weight: float = 0.0,
+    region_weights: Mapping[str, float] | None = None,
+) -> nn.Module:
+    """Tversky loss (Salehi et al. 2017, doi:10.1007/978-3-319-67389-9_44): what is missed and what is invented differ.
+
+    Args:
+        labels: the label table.
+        alpha: weight of false positives; 0.5 and 0.5 is the Dice loss.
+        beta: weight of false negatives; the larger one is avoided more.
+        bce_weight: of a cross entropy beside it, as in `bce`.
+        region_weights: as in `dice_ce`.
+    """
+    overlap = TverskyLoss(**_kind(labels), alpha=alpha, beta=beta, batch=True, reduction="none")
+    return RegionLoss(labels, overlap=overlap, entropy_weight=bce_weight, region_weights=region_weights)
+
+
+class RegionLoss(nn.Module):
+    """An overlap loss, the weighted mean over regions, plus a cross entropy, the weighted mean over voxels.
+
+    MONAI's DiceCELoss takes the cross entropy over a softmax even with `sigmoid=True` and several channels, which makes
+    regions that overlap compete; here each region has its own binary cross entropy.
+
+    Raises:
+        BundleError: a weight or gamma below 0, or nothing but weights of 0.
+
+    Args:
+        labels: the label table.
+        overlap: gives one loss a region, over the whole batch, from (logits, target); None for the cross entropy alone.
+        overlap_weight, entropy_weight: of the two terms.
+        gamma: above 0, the cross entropy is the focal loss.
+        region_weights: by name.
+
+    Args (of the call):
+        logits: (B, K, X, Y, Z), one channel of `labels.channel_names` each; computed in float32 whatever the type.
+        target: (B, R, X, Y, Z), 0 or 1, where regions overlap; else (B, 1, X, Y, Z), class numbers.
+    """
+
+    def __init__(
+        self,
+        labels: LabelTable,
+        *,
+        overlap: nn.Module | None = None,
+        overlap_weight: float = 1.0,
+        entropy_weight: float = 1.0,
+        gamma: float = 0.0,
+        region_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        terms = [entropy_weight] if overlap is None else [overlap_weight, entropy_weight]
+        if min(*terms, gamma, 0) < 0 or not any(terms):
+            raise BundleError(
+                f"the terms of the loss have the weights {terms}, and gamma is {gamma:g}; none may be below 0, and one "
+                "weight must be above it"
+            )
+        self.labels = labels
+        self.overlap = overlap
+        self.overlap_weight = overlap_weight
+        self.entropy_weight = entropy_weight
+        self.gamma = gamma
+        self.weights = _weights(labels, region_weights) if region_weights else None
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar.
+
+        Raises:
+            BundleError: shapes that do not fit each other or the label table.
+        """
+        expected = (len(target), len(self.labels.names) if self.labels.overlap else 1, *logits.shape[2:])
+        if logits.shape[:2] != (len(target), self.labels.channels) or target.shape != expected:
+            raise BundleError(
+                f"the network gave {tuple(logits.shape)} for a target of {tuple(target.shape)}; expected "
+                f"{self.labels.channels} channels ({', '.join(self.labels.channel_names)}) and the same voxels"
+            )
+        logits, target = logits.float(), target.float()
+        weights = None if self.weights is None else self.weights.to(logits.device)
+        loss = logits.new_zeros(())
+        if self.overlap is not None and self.overlap_weight:
+            regions = self.overlap(logits, target).flatten()  # (R,)
+            loss = loss + self.overlap_weight * _mean(regions, None if weights is None else weights[-len(regions) :])
+        if self.entropy_weight:
+            loss = loss + self.entropy_weight * self._entropy(logits, target, weights)
+        return loss
+
+    def _entropy(self, logits: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+        if self.labels.overlap:
+            entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+            if weights is not None:
+                weights = weights.view(-1, *[1] * (logits.ndim - 2)).expand_as(entropy)  # of (B, R, X, Y, Z)
+        else:
+            classes = target[:, 0].long()
+            entropy = F.cross_entropy(logits, classes, reduction="none")
+            if weights is not None:
+                weights = weights[classes]  # of (B, X, Y, Z)
+        if self.gamma:
+            # exp(-entropy) is p, the probability of the truth; below gamma 1 the slope of (1 - p)^gamma has no bound.
+            entropy = (-torch.expm1(-entropy)).clamp_min(1e-6) ** self.gamma * entropy
+        return _mean(entropy, weights)
+
+
+def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return values.mean()
+    return (values * weights).sum() / weights.sum().clamp_min(1e-6)  # all voxels of a batch may weigh 0
+
+
+def _kind(labels: LabelTable) -> dict[str, bool]:
+    """What MONAI's overlap losses must be told; the background is no region."""
+    if labels.overlap:
+        return {"sigmoid": True}
+    return {"softmax": True, "to_onehot_y": True, "include_background": False}
+
+
+def _dice(labels: LabelTable) -> nn.Module:
+    loss: nn.Module = DiceLoss(**_kind(labels), batch=True, reduction="none")
+    return loss
+
+
+def _weights(labels: LabelTable, by_name: object) -> Tensor:
+    """(K,): the weight of each channel."""
+    if not isinstance(by_name, Mapping):
+        example = {labels.names[0]: 2}
+        raise LabelError(f"region_weights is {by_name!r}, expected weights by name such as {example}")
+    for name, weight in by_name.items():
+        if name not in labels.channel_names:
+            near = difflib.get_close_matches(name, labels.channel_names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(labels.channel_names)}"
+            raise LabelError(f"region_weights names {name!r}, which is no region; {hint}")
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < float("inf"):
+            raise LabelError(f"region_weights gives {name} the weight {weight!r}, expected a number of at least 0")
+    weights = torch.tensor([float(by_name.get(name, 1)) for name in labels.channel_names])
+    if not weights[-len(labels.names) :].any():
+        raise LabelError("region_weights gives every region the weight 0; nothing would be learnt")
+    return weights
+
+
+class DeepSupervision(nn.Module):
+    """A loss over each output of a network, halved in weight from one to the next; of a single output, just the loss.
+
+    The weights 1, 1/2, 1/4, ... are divided by their sum, as in Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
+    (MONAI's DeepSupervisionLoss does not divide, so the loss grows with the number of outputs, and it knows no stacked
+    tensor.)
+
+    Args:
+        loss: takes (logits, target).
+
+    Args (of the call):
+        outputs: logits (B, K, X, Y, Z); or a list or tuple of them, the full resolution first, others of any size; or
+            (B, 1 + n, K, X, Y, Z), the stack of MONAI's DynUNet, all of full size.
+        target: (B, R, X, Y, Z); taken at the nearest voxel where an output is smaller.
+
+    >>> import torch
+    >>> loss = DeepSupervision(nn.MSELoss())
+    >>> target = torch.zeros(1, 1, 4, 4, 4)
+    >>> float(loss(target + 2, target)), float(loss([target + 2, target[..., ::2] + 5], target))
+    (4.0, 11.0)
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+        """The loss, a scalar."""
+        if isinstance(outputs, Tensor):
+            if outputs.ndim != target.ndim + 1:
+                alone: Tensor = self.loss(outputs, target)
+                return alone
+            outputs = outputs.unbind(1)
+        if not isinstance(outputs, (list, tuple)) or not outputs:
+            raise BundleError(
+                f"in training the network returned an empty or unknown {type(outputs).__name__}, expected logits or a "
+                "list of them, the full resolution first"
+            )
+        weights = [0.5**level for level in range(len(outputs))]
+        parts = [
+            weight * self.loss(logits, nearest(target, logits.shape[2:]))
+            for weight, logits in zip(weights, outputs, strict=True)
+        ]
+        total: Tensor = sum(parts[1:], start=parts[0])
+        return total / sum(weights)
+
+
+def nearest(target: Tensor, shape: Sequence[int]) -> Tensor:
+    """A target at another size, each voxel that of the nearest centre.
+
+    Args:
+        target: (B, R, X, Y, Z), any type.
+        shape: voxels along X, Y, Z.
+    """
+    if target.shape[2:] == tuple(shape):
+        return target
+    return F.interpolate(target.float(), size=tuple(shape), mode="nearest-exact").to(target.dtype)

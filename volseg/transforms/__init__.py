@@ -1,0 +1,18 @@
+"""MONAI transforms between a case's files and a network: reading, resampling, targets, decision, native grid."""
+
+from __future__ import annotations
+
+from volseg import names_of_before
+from volseg.transforms.native_grid import NativeProbabilitiesd
+from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
+
+__all__ = [
+    "NativeProbabilitiesd",
+    "augmentation",
+    "grid_patches",
+    "postprocessing",
+    "preprocessing",
+    "region_masks",
+]
+
+__getattr__ = names_of_before(__name__)

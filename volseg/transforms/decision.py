@@ -1,0 +1,97 @@
+"""From probabilities to a label map, and its files: the last steps of `volseg.transforms.postprocessing`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai import transforms as mt
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+
+from volseg.labels import Cleanup, LabelTable
+from volseg.metrics import expected_dice
+from volseg.volume import Volume, write_probabilities, write_volume
+
+
+class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
+    """Probabilities (channels, X, Y, Z) as a uint8 label map (1, X, Y, Z); `uncertainty` is what they expect of it.
+
+    Where the item has `kept`, a mask (X, Y, Z), everything outside it is background; the clean-up comes after that.
+
+    Args:
+        keys: of probabilities.
+        labels: the label table.
+        cleanup: of the label map.
+        keep_probabilities: leave them in the item, as an array.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        labels: LabelTable,
+        cleanup: Cleanup | None = None,
+        keep_probabilities: bool = False,
+    ) -> None:
+        super().__init__(keys)
+        self.labels = labels
+        self.cleanup = cleanup or Cleanup()
+        self.cleanup.check(labels)
+        self.keep_probabilities = keep_probabilities
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The decision on the same grid, and its `volseg.cohort.Uncertainty`."""
+        item = dict(data)
+        for key in self.keys:
+            probabilities, affine = item[key].detach().cpu().numpy(), item[key].affine
+            if "kept" in item:
+                outside = np.array(self.labels.background_probabilities, probabilities.dtype)
+                probabilities = np.where(item["kept"], probabilities, outside[:, None, None, None])
+            label_map = self.labels.decide(probabilities)
+            voxel_ml = abs(float(np.linalg.det(affine[:3, :3].numpy()))) / 1000
+            label_map = self.cleanup.apply(label_map, self.labels, voxel_ml=voxel_ml)
+            item[key] = MetaTensor(torch.from_numpy(label_map[None]), affine=affine)
+            names = self.labels.names
+            of_regions = probabilities[-len(names) :]  # a softmax has the background before them
+            expected = map(expected_dice, of_regions, self.labels.masks(label_map))
+            item["uncertainty"] = {
+                name: None if math.isnan(value) else value for name, value in zip(names, expected, strict=True)
+            }
+            if self.keep_probabilities:
+                item["probabilities"] = probabilities
+        return item
+
+
+class SaveLabelMapd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
+    """Write `KEY.nii.gz`, on the grid that the image had on disk; `probabilities/KEY.nii.gz` where there are some."""
+
+    def __init__(self, keys: KeysCollection, *, output_dir: str | Path) -> None:
+        super().__init__(keys)
+        self.output_dir = Path(output_dir)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write and leave the item as it was."""
+        for key in self.keys:
+            affine = np.asarray(data["image"].meta["original_affine"], dtype=np.float64)
+            name = str(data.get("key") or key_of(data["image"].meta["filename_or_obj"]))
+            voxels = np.asarray(data[key].cpu().numpy())[0].astype(np.uint8)
+            if "probabilities" in data:
+                write_probabilities(self.output_dir / "probabilities" / f"{name}.nii.gz", data["probabilities"], affine)
+            write_volume(self.output_dir / f"{name}.nii.gz", Volume(voxels, affine))
+        return dict(data)
+
+
+def key_of(paths: object) -> str:
+    """The case key that a file name carries.
+
+    >>> key_of("data/case1_day2_0000.nii.gz")
+    'case1_day2'
+    """
+    first = paths[0] if isinstance(paths, (list, tuple)) else paths
+    name = Path(str(first)).name.removesuffix(".gz").removesuffix(".nii")
+    return name.removesuffix("_0000")

@@ -1,0 +1,226 @@
+"""Preprocessing, augmentation and postprocessing: plain functions that return a MONAI Compose.
+
+The dictionaries hold `key` (str), `image` (paths, then C, X, Y, Z), `label` and, after a network, `pred`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import monai.transforms as mt
+import torch
+
+from volseg.errors import UsageError
+from volseg.labels import Cleanup, LabelTable
+from volseg.transforms.decision import Decided, SaveLabelMapd
+from volseg.transforms.native_grid import NativeProbabilitiesd
+from volseg.transforms.reading import ReadVolumesd, SmoothSliced
+from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
+
+# Windows are turned by up to so many radians, 20 degrees, and scaled by up to so much.
+_TURN, _SCALING = 0.35, 0.2
+
+
+def preprocessing(
+    labels: LabelTable,
+    *,
+    channels: int,
+    spacing_mm: Sequence[float],
+    roi_size: Sequence[int] | None = None,
+    label: bool = True,
+) -> mt.Compose:
+    """From files to what a network is given: the same for training, validation and inference.
+
+    Axes run right, anterior, superior; voxels are resampled to `spacing_mm`, an image of one slice after it was
+    smoothed where that is coarser; each channel is clipped to its 0.5 and 99.5 percentiles and brought to mean 0 and
+    standard deviation 1.
+
+    Args:
+        labels: the label table.
+        channels: image channels expected.
+        spacing_mm: along X, Y, Z after the axes are turned.
+        roi_size: with `label`, pad to at least this size and index the classes' positions for balanced crops.
+        label: read the reference too; it becomes (1, X, Y, Z) class numbers, or (R, X, Y, Z) masks where regions
+            overlap.
+    """
+    keys = ["image", "label"] if label else ["image"]
+    steps: list[Any] = [ReadVolumesd("image", channels=channels)]
+    if label:
+        steps.append(ReadVolumesd("label", channels=1, like="image", labels=labels))
+    steps += [
+        mt.Orientationd(keys, axcodes="RAS", labels=None),
+        SmoothSliced("image", spacing_mm=spacing_mm),
+        mt.Spacingd(keys, pixdim=tuple(spacing_mm), mode=["bilinear", "nearest"][: len(keys)], padding_mode="border"),
+        mt.ClipIntensityPercentilesd("image", lower=0.5, upper=99.5, channel_wise=True),
+        mt.NormalizeIntensityd("image", channel_wise=True),
+        mt.EnsureTyped("image", dtype=torch.float32),
+    ]
+    if label:
+        steps.append(TargetOfLabelMapd("label", labels=labels))
+        if roi_size is not None:
+            steps += [
+                mt.SpatialPadd(keys, spatial_size=tuple(roi_size)),
+                PositionsOfClassesd("label", labels=labels),
+            ]
+    return mt.Compose(steps)
+
+
+def augmentation(
+    labels: LabelTable,
+    *,
+    roi_size: Sequence[int],
+    crops: int = 2,
+    flip_axes: Sequence[int] = (),
+    affine_prob: float = 0.7,
+    coarse_dropout: float = 0.0,
+) -> mt.Compose:
+    """Random windows and what may happen to a scan: after `preprocessing` with a `roi_size`, for training only.
+
+    A third of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly:
+    a network that is only shown windows full of organs finds organs everywhere when the window slides. The cached
+    volume is cropped as a view and copied, so the cache is never changed.
+
+    A window of one slice is turned, scaled and blurred in its plane alone; and the brightness and contrast of each
+    channel vary by themselves too, as stains do.
+
+    Args:
+        labels: the label table.
+        roi_size: window along X, Y, Z.
+        crops: windows a case and step.
+        flip_axes: axes mirrored half of the time; leave out those along which the body is not symmetric.
+        affine_prob: probability that a window is turned, up to 20 degrees around each axis, and scaled, up to 20 %
+            along each: more of it for few cases or a long training, which learns its cases by heart.
+        coarse_dropout: probability that up to eight boxes of the image, each up to an eighth of the window a side, are
+            set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
+
+    Raises:
+        UsageError: a probability that is no number from 0 to 1.
+    """
+    for name, value in {"affine_prob": affine_prob, "coarse_dropout": coarse_dropout}.items():
+        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise UsageError(f"{name} is a probability, a number from 0 to 1, and not {value!r}")
+    keys = ["image", "label"]
+    roi = tuple(roi_size)
+    thin = [n == 1 for n in roi]
+    turned = thin if sum(thin) == 1 else [not any(thin)] * 3  # around a slice's own normal, or around all axes
+    sigmas = [(0.0, 0.0) if one else (0.3, 0.8) for one in thin]
+    more: list[Any] = []
+    if any(thin):
+        more.append(mt.RandScaleIntensityd("image", prob=0.3, factors=0.1, channel_wise=True))
+        more.append(mt.RandShiftIntensityd("image", prob=0.3, offsets=0.1, channel_wise=True))
+    if coarse_dropout:
+        sizes = [[max(1, n // part) for n in roi] for part in (16, 8)]
+        holes = {"holes": 1, "max_holes": 8, "spatial_size": sizes[0], "max_spatial_size": sizes[1]}
+        more.append(mt.RandCoarseDropoutd("image", prob=coarse_dropout, fill_value=0.0, **holes))
+    return mt.Compose(
+        [
+            mt.RandCropByLabelClassesd(
+                keys,
+                label_key="label",
+                spatial_size=roi,
+                ratios=[len(labels.regions) / 2, *[1.0] * len(labels.regions)],
+                num_classes=1 + len(labels.regions),
+                num_samples=crops,
+                indices_key="label_positions",
+                allow_smaller=False,
+                warn=False,
+            ),
+            mt.DeleteItemsd("label_positions"),
+            mt.Lambdad(keys, func=torch.clone, track_meta=False),
+            *[mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in flip_axes],
+            mt.RandAffined(
+                keys,
+                prob=affine_prob,
+                rotate_range=[_TURN * one for one in turned],
+                scale_range=[_SCALING * (not one) for one in thin],
+                mode=["bilinear", "nearest"],
+                padding_mode="border",
+            ),
+            mt.RandGaussianNoised("image", prob=0.15, std=0.1),
+            mt.RandGaussianSmoothd("image", prob=0.1, sigma_x=sigmas[0], sigma_y=sigmas[1], sigma_z=sigmas[2]),
+            mt.RandSimulateLowResolutiond("image", prob=0.1, zoom_range=(0.5, 1.0)),
+            mt.RandScaleIntensityd("image", prob=0.3, factors=0.25),
+            mt.RandShiftIntensityd("image", prob=0.3, offsets=0.2),
+            mt.RandAdjustContrastd("image", prob=0.2, gamma=(0.7, 1.5), retain_stats=True),
+            *more,
+            mt.EnsureTyped(keys, track_meta=False),  # a network on plain tensors is more than twice as fast on a CPU
+        ]
+    )
+
+
+def region_masks(labels: LabelTable) -> mt.Compose:
+    """Logits and targets as one bool mask a region, for validation on the resampled grid."""
+    return mt.Compose([RegionMasksd(["pred", "label"], labels=labels)])
+
+
+def postprocessing(
+    labels: LabelTable,
+    before: mt.Compose,
+    *,
+    output_dir: str | Path | None = None,
+    cleanup: Mapping[str, Any] | None = None,
+    save_probabilities: bool = False,
+) -> mt.Compose:
+    """From logits to a label map on the input's own grid: probabilities are brought back before the decision.
+
+    Args:
+        labels: the label table.
+        before: the preprocessing that is undone.
+        output_dir: write `KEY.nii.gz` there.
+        cleanup: attributes of `volseg.labels.Cleanup`, such as `{"keep_largest": ["liver"]}`; nothing is done without.
+        save_probabilities: leave them in the item as `probabilities`, and write `probabilities/KEY.nii.gz` too.
+
+    Raises:
+        UsageError: a clean-up of a region that the table does not have.
+    """
+    steps: list[Any] = [
+        NativeProbabilitiesd("pred", before=before, activation=labels.activation),
+        Decided("pred", labels=labels, cleanup=Cleanup(**(cleanup or {})), keep_probabilities=save_probabilities),
+    ]
+    if output_dir is not None:
+        steps.append(SaveLabelMapd("pred", output_dir=output_dir))
+    return mt.Compose(steps)
+
+
+PATCH, STRIDE = 128, 20
+
+
+def grid_patches(keys: Sequence[str] = ("image", "label"), *, size: int = PATCH, stride: int = STRIDE) -> mt.Compose:
+    """Cut images of one slice into all patches of a regular grid, in the place of random windows.
+
+    The first patch starts at the first voxel. What is left at the far border, less than a stride, is in no patch, and
+    nothing is padded: an image of n voxels along an axis gives floor((n - size) / stride) + 1 patches there. An image
+    smaller than a patch gives one patch of its own size; pad it first (`SpatialPadd`).
+
+    Args:
+        keys: of arrays (C, X, Y, 1), all of one size.
+        size: voxels of a patch along X and Y.
+        stride: voxels from one patch to the next.
+
+    Returns:
+        A transform that makes each item (patches, C, size, size, 1), X slowest.
+
+    Raises:
+        UsageError: a size or stride below 1, or a stride that jumps over voxels.
+
+    >>> grid_patches(["image"]).transforms[0].patcher.patch_size
+    (128, 128, 1)
+    """
+    if not 1 <= stride <= size:
+        raise UsageError(f"patches of {size} voxels, {stride} apart, were asked for; the stride is 1 to {size}")
+    overlap = 1 - stride / size
+    # One value an axis of (C, X, Y, Z): MONAI takes overlaps as shares, and one of the channels would be no whole step.
+    return mt.Compose(
+        [mt.GridPatchd(list(keys), patch_size=(size, size, 1), overlap=(0.0, overlap, overlap, 0.0), pad_mode=None)]
+    )
+
+
+def patch_counts(shape: Sequence[int], *, size: int = PATCH, stride: int = STRIDE) -> tuple[int, ...]:
+    """How many patches of the grid fit along each axis; 0 where the image is smaller than a patch.
+
+    >>> patch_counts((512, 300)), patch_counts((128, 147)), patch_counts((148, 127))
+    ((20, 9), (1, 1), (2, 0))
+    """
+    return tuple(max(0, (n - size) // stride + 1) for n in shape)

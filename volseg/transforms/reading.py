@@ -1,0 +1,113 @@
+"""Reading the volumes of a case, and bringing them to the spacing of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai import transforms as mt
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from scipy.ndimage import gaussian_filter
+
+from volseg.errors import VolsegError, VolumeError
+from volseg.labels import LabelTable
+from volseg.transforms.decision import key_of
+from volseg.volume import Grid, Volume, read_aligned
+
+# From this factor on a coarser grid is one, and no rounding of a spacing.
+_COARSER = 1.05
+
+
+class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
+    """Read one NIfTI path, or one a channel, as a MetaTensor (C, X, Y, Z); volseg's door to files.
+
+    Args:
+        keys: of paths, or of volumes that have been read.
+        channels: expected number.
+        like: key of an item already read whose grid must be the same.
+        labels: refuse values that the table does not declare, and read as uint8.
+
+    Raises:
+        VolsegError: with the case's key: unreadable, no orientation, NaN, other channels, other grids.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, *, channels: int, like: str | None = None, labels: LabelTable | None = None
+    ) -> None:
+        super().__init__(keys)
+        self.channels = channels
+        self.like = like
+        self.labels = labels
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each path by its voxels."""
+        item = dict(data)
+        for key in self.keys:
+            try:
+                item[key] = self._read(item[key], item)
+            except VolsegError as error:
+                raise error.of_case(str(item.get("key") or key_of(item[key]))) from error
+        return item
+
+    def _read(
+        self, given: str | Path | Volume | Sequence[str | Path | Volume], item: Mapping[Hashable, Any]
+    ) -> MetaTensor:
+        images = [given] if isinstance(given, (str, Path, Volume)) else list(given)
+        if len(images) != self.channels:
+            raise VolumeError(f"{len(images)} image files were given, the network takes {self.channels} channels")
+        volumes = read_aligned(images)
+        first = volumes[0]
+        name = str(item.get("key", "a volume") if isinstance(images[0], Volume) else images[0])
+        if self.like is not None:
+            image = item[self.like]
+            difference = Grid(tuple(image.shape[1:]), image.affine.numpy()).difference(first.grid)
+            if difference:
+                raise VolumeError(f"the label is not on the image's grid: {difference}")
+        if self.labels is not None:
+            voxels = self.labels.check(first.voxels)[None]
+        else:
+            voxels = np.stack([volume.voxels.astype(np.float32) for volume in volumes])
+            if not np.isfinite(voxels).all():
+                raise VolumeError(f"{Path(name).name} holds NaN or infinity; replace them by the background's value")
+        affine = torch.from_numpy(first.affine_ras)
+        meta = {
+            "filename_or_obj": name,
+            "original_affine": affine.clone(),
+            "spatial_shape": np.array(first.shape),
+            "original_channel_dim": 0,
+            "space": "RAS",
+        }
+        return MetaTensor(torch.from_numpy(np.ascontiguousarray(voxels)), affine=affine.clone(), meta=meta)
+
+
+class SmoothSliced(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
+    """Smooth images of one slice before they are resampled to a coarser grid, which else keeps single pixels' noise.
+
+    The Gaussian has a standard deviation of (factor - 1) / 2 pixels, as in scikit-image's `resize`. Volumes are left as
+    they are.
+
+    Args:
+        keys: of images (C, X, Y, Z) with an affine along their axes.
+        spacing_mm: of the grid that they are resampled to.
+    """
+
+    def __init__(self, keys: KeysCollection, *, spacing_mm: Sequence[float]) -> None:
+        super().__init__(keys)
+        self.spacing_mm = [float(mm) for mm in spacing_mm]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Smooth the images of all keys."""
+        return {**data, **{key: self._smooth(data[key]) for key in self.keys}}
+
+    def _smooth(self, image: MetaTensor) -> MetaTensor:
+        shape, pixdim = image.shape[1:], [float(mm) for mm in image.pixdim]
+        factors = [to / mm if n > 1 else 1.0 for n, mm, to in zip(shape, pixdim, self.spacing_mm, strict=True)]
+        if 1 not in shape or max(factors) < _COARSER:
+            return image
+        sigmas = [max(0.0, (factor - 1) / 2) for factor in factors]
+        smooth = np.stack([gaussian_filter(channel, sigmas, mode="nearest") for channel in image.numpy()])
+        return MetaTensor(torch.from_numpy(smooth), meta=image.meta, applied_operations=image.applied_operations)

@@ -1,0 +1,49 @@
+"""Volumes: voxels [X, Y, Z] with an affine in RAS millimetres, their geometry, and NIfTI files."""
+
+from __future__ import annotations
+
+from volseg import names_of_before
+from volseg.volume.crop import Crop, grown
+from volseg.volume.geometry import (
+    Affine,
+    affine_of_axes,
+    check_affine,
+    check_axes,
+    orientation,
+    ras_to_lps,
+    space_difference,
+    spacing_mm,
+)
+from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volume
+from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
+from volseg.volume.probabilities import write_probabilities
+from volseg.volume.volume import Grid, Volume
+
+__all__ = [
+    "AXES",
+    "MAX_BYTES",
+    "RGB",
+    "UNMEASURED",
+    "Affine",
+    "Crop",
+    "Grid",
+    "Volume",
+    "affine_of_axes",
+    "check_affine",
+    "check_axes",
+    "grown",
+    "orientation",
+    "ras_to_lps",
+    "read_aligned",
+    "read_channels",
+    "read_grid",
+    "read_volume",
+    "space_difference",
+    "spacing_mm",
+    "to_raster",
+    "to_volume",
+    "write_probabilities",
+    "write_volume",
+]
+
+__getattr__ = names_of_before(__name__)

@@ -1,0 +1,181 @@
+"""Affines and frames: voxel index [i, j, k] to world millimetres, in RAS (NIfTI) and LPS (DICOM, ITK)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from volseg.errors import GeometryError, UsageError
+
+Affine = NDArray[np.float64]
+
+TOLERANCE_MM = 1e-3
+_FARTHEST_MM = 1e9
+# Row of a RAS affine and sign for each direction of the body.
+_DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def check_affine(affine: ArrayLike) -> Affine:
+    """Return `affine` as a 4x4 float64 array, or raise where it maps no grid to space.
+
+    Args:
+        affine: (4, 4), voxel index to millimetres.
+
+    Raises:
+        GeometryError: not 4x4, NaN, beyond 1000 km, last row not 0 0 0 1, or singular (an affine of zeros, say).
+
+    >>> check_affine(np.diag([1.5, 1.5, 3, 1])).shape
+    (4, 4)
+    """
+    matrix = np.asarray(affine, dtype=np.float64)
+    if matrix.shape != (4, 4):
+        raise GeometryError(f"the affine has shape {matrix.shape}, expected (4, 4)")
+    if not (np.abs(matrix) <= _FARTHEST_MM).all():
+        raise GeometryError(
+            f"the affine holds NaN or a number beyond {_FARTHEST_MM:g} mm; write the file with its true orientation"
+        )
+    if not np.allclose(matrix[3], (0, 0, 0, 1)):
+        raise GeometryError(f"the affine's last row is {matrix[3].tolist()}, expected [0, 0, 0, 1]")
+    axes = matrix[:3, :3]
+    # Volume of a voxel against that of the box its edges would span at right angles: 1 without shear, 0 if singular.
+    edges = np.linalg.norm(axes, axis=0)
+    if not edges.all() or abs(np.linalg.det(axes / edges)) < 1e-6:
+        raise GeometryError(
+            "the affine is singular, so its voxels have no size; write the file again with its true spacing"
+        )
+    return matrix
+
+
+def spacing_mm(affine: ArrayLike) -> tuple[float, float, float]:
+    """Distance in mm between neighbouring voxels along each array axis.
+
+    >>> spacing_mm(np.diag([-1.5, -1.5, 3, 1]))
+    (1.5, 1.5, 3.0)
+    """
+    matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
+    x, y, z = np.sqrt((matrix**2).sum(axis=0)).tolist()
+    return x, y, z
+
+
+def orientation(affine: ArrayLike) -> str:
+    """The direction each array axis points to, as three letters; `LPS` means left, posterior, superior.
+
+    >>> orientation(np.diag([-1, -1, 3, 1]))
+    'LPS'
+    """
+    import nibabel
+
+    return "".join(nibabel.aff2axcodes(np.asarray(affine, dtype=np.float64)))
+
+
+def affine_lps_axes(spacing: Sequence[float]) -> Affine:
+    """Affine in RAS mm of a grid whose axes run left, posterior, superior and whose first voxel is at the origin.
+
+    This is how an axial slice is shown: columns run to the patient's left, rows to the back.
+
+    Args:
+        spacing: mm along X, Y, Z.
+
+    >>> affine_lps_axes((1.5, 1.5, 3)).diagonal().tolist()
+    [-1.5, -1.5, 3.0, 1.0]
+    """
+    return affine_of_axes("LPS", spacing)
+
+
+def affine_of_axes(axes: str, spacing: Sequence[float]) -> Affine:
+    """Affine in RAS mm of a grid whose array axes run along those of the body and whose first voxel is at the origin.
+
+    Args:
+        axes: where each array axis points to, as in `orientation`.
+        spacing: mm along X, Y, Z of the array.
+
+    Raises:
+        UsageError: `axes` names no three directions, as in `check_axes`.
+
+    >>> affine_of_axes("LPI", (1.5, 1.5, 3)).diagonal().tolist()
+    [-1.5, -1.5, -3.0, 1.0]
+    """
+    affine = np.eye(4)
+    affine[:3, :3] = 0.0
+    for column, (letter, mm) in enumerate(zip(check_axes(axes), spacing, strict=True)):
+        row, sign = _DIRECTIONS[letter]
+        affine[row, column] = sign * mm
+    return check_affine(affine)
+
+
+def check_axes(axes: str) -> str:
+    """The same letters as capitals, if they name a direction of the body for each of three array axes.
+
+    Raises:
+        UsageError: they do not.
+
+    >>> check_axes("lpi")
+    'LPI'
+    """
+    letters = axes.strip().upper()
+    if sorted(_DIRECTIONS.get(letter, (-1, 0))[0] for letter in letters) != [0, 1, 2]:
+        raise UsageError(
+            f"the axes must be three letters, one of L and R, one of A and P, one of S and I, got {axes!r}; give LPI "
+            "for columns to the patient's left, rows to the back and slices to the feet"
+        )
+    return letters
+
+
+def ras_to_lps(affine_ras: ArrayLike) -> Affine:
+    """The same grid in LPS mm, the frame of DICOM, ITK and .seg.nrrd; its own inverse.
+
+    >>> ras_to_lps(np.diag([-1, -1, 3, 1])).diagonal().tolist()
+    [1.0, 1.0, 3.0, 1.0]
+    """
+    return _LPS_FROM_RAS @ check_affine(affine_ras)
+
+
+def space_difference(
+    shape_a: Sequence[int],
+    affine_a: ArrayLike,
+    shape_b: Sequence[int],
+    affine_b: ArrayLike,
+    *,
+    tolerance_mm: float = TOLERANCE_MM,
+) -> str | None:
+    """Say how two grids differ, or return None where every voxel is at the same place.
+
+    The corners of the grid decide: none may move by more than `tolerance_mm`.
+
+    >>> print(space_difference((4, 4, 4), np.eye(4), (4, 4, 4), np.eye(4)))
+    None
+    >>> space_difference((4, 4, 4), np.eye(4), (4, 4, 4), np.diag([2, 1, 1, 1]))
+    'a corner of the grid is 3 mm away (spacing 1 x 1 x 1 mm against 2 x 1 x 1 mm)'
+    """
+    if tuple(shape_a) != tuple(shape_b):
+        return f"shape {_by(shape_a)} against {_by(shape_b)}"
+    ends = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
+    corners = ends * np.array([*(n - 1 for n in shape_a), 1])
+    moved = np.abs(corners @ (np.asarray(affine_a, float) - np.asarray(affine_b, float)).T).max()
+    if moved <= tolerance_mm:
+        return None
+    spacing = f"spacing {_by(spacing_mm(affine_a))} mm against {_by(spacing_mm(affine_b))} mm"
+    return f"a corner of the grid is {moved:.4g} mm away ({spacing})"
+
+
+def same_space(
+    shape_a: Sequence[int],
+    affine_a: ArrayLike,
+    shape_b: Sequence[int],
+    affine_b: ArrayLike,
+    *,
+    tolerance_mm: float = TOLERANCE_MM,
+) -> bool:
+    """Whether every voxel of the two grids is at the same place, to `tolerance_mm`.
+
+    >>> same_space((4, 4, 4), np.eye(4), (4, 4, 5), np.eye(4))
+    False
+    """
+    return space_difference(shape_a, affine_a, shape_b, affine_b, tolerance_mm=tolerance_mm) is None
+
+
+def _by(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,71 @@
+"""The raster of an image, rows and columns as a viewer shows them, and the volume of one slice that keeps it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from volseg.errors import VolumeError
+from volseg.volume.geometry import affine_of_axes, check_axes, orientation
+from volseg.volume.volume import Volume
+
+# Where columns, rows and the third axis of an image point to if nobody says: as an axial slice is shown.
+AXES = "LPS"
+# What the channels of a colour image are called.
+RGB = ("red", "green", "blue")
+# The warning of a case whose files state no spacing.
+UNMEASURED = "spacing unknown, taken as 1 mm"
+# The third side of a pixel: so one mm2 of area is a volume of one mm3, a thousandth of a millilitre.
+THICKNESS_MM = 1.0
+
+
+def to_volume(pixels: NDArray[Any], spacing_mm: tuple[float, float], *, axes: str = AXES) -> Volume:
+    """The volume of one slice of an image: its column becomes X, its row Y; no pixel is changed.
+
+    Unless `axes` says otherwise the affine is that of an axial slice on a screen (X to the left, Y to the back), so
+    viewers show the image upright.
+
+    Args:
+        pixels: (rows, columns), the first row at the top.
+        spacing_mm: distance in mm between columns and between rows.
+        axes: where columns, rows and the third axis point to, as in `volseg.volume.check_axes`.
+
+    Returns:
+        (X, Y, 1), `THICKNESS_MM` thick.
+
+    >>> import numpy as np
+    >>> volume = to_volume(np.array([[1, 2, 3], [4, 5, 6]]), (0.5, 0.25))
+    >>> volume.shape, volume.spacing_mm, int(volume.voxels[2, 0, 0])
+    ((3, 2, 1), (0.5, 0.25, 1.0), 3)
+    >>> to_raster(volume).tolist()
+    [[1, 2, 3], [4, 5, 6]]
+    """
+    if pixels.ndim != 2:
+        raise VolumeError(f"pixels of shape {pixels.shape} were given, expected rows and columns")
+    return Volume(pixels.T[:, :, None], affine_of_axes(axes, (*spacing_mm, THICKNESS_MM)))
+
+
+def to_raster(volume: Volume, *, axes: str = AXES) -> NDArray[Any]:
+    """The image of a volume of one slice, the inverse of `to_volume`: for predictions too, whose grid is the image's.
+
+    Args:
+        volume: of one slice.
+        axes: that `to_volume` was given.
+
+    Returns:
+        (rows, columns).
+
+    Raises:
+        VolumeError: several slices, or other axes.
+        UsageError: `axes` names no three directions.
+    """
+    expected = check_axes(axes)
+    stored = orientation(volume.affine_ras)
+    if volume.shape[2] != 1 or stored != expected:
+        raise VolumeError(
+            f"a volume of {volume.shape[2]} slices with the axes {stored} was given, expected one slice of {expected} "
+            "axes; take the file as volseg wrote it, or name its axes"
+        )
+    raster: NDArray[Any] = volume.voxels[:, :, 0].T
+    return raster

@@ -1,0 +1,89 @@
+"""A grid in space, and a volume on one: voxels [X, Y, Z] with an affine in RAS millimetres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from volseg.errors import VolumeError
+from volseg.volume.geometry import TOLERANCE_MM, Affine, check_affine, orientation, space_difference, spacing_mm
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of an array lie.
+
+    Attributes:
+        shape: Number of voxels along X, Y, Z.
+        affine_ras: (4, 4), voxel index to RAS millimetres.
+
+    >>> import numpy as np
+    >>> Grid((4, 5, 6), np.diag([-1.5, -1.5, 3, 1])).orientation
+    'LPS'
+    """
+
+    shape: tuple[int, ...]
+    affine_ras: Affine
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxels along X, Y, Z."""
+        return spacing_mm(self.affine_ras)
+
+    @property
+    def orientation(self) -> str:
+        """The direction that each array axis points to, as three letters such as `LPS`."""
+        return orientation(self.affine_ras)
+
+    def difference(self, other: Grid, *, tolerance_mm: float = TOLERANCE_MM) -> str | None:
+        """Say how the other grid differs, or return None if every voxel is at the same place.
+
+        Args:
+            other: Grid to compare with.
+            tolerance_mm: Distance that a corner may be off.
+
+        >>> import numpy as np
+        >>> Grid((4, 4, 4), np.eye(4)).difference(Grid((4, 4, 5), np.eye(4)))
+        'shape 4 x 4 x 4 against 4 x 4 x 5'
+        """
+        return space_difference(self.shape, self.affine_ras, other.shape, other.affine_ras, tolerance_mm=tolerance_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One scalar volume.
+
+    Attributes:
+        voxels: (X, Y, Z), any real dtype; integers stay integers.
+        affine_ras: (4, 4), voxel index to RAS millimetres.
+
+    >>> import numpy as np
+    >>> Volume(np.zeros((4, 5, 6), np.uint16), np.diag([1.5, 1.5, 3, 1])).spacing_mm
+    (1.5, 1.5, 3.0)
+    """
+
+    voxels: NDArray[Any]
+    affine_ras: Affine
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 3 or 0 in self.voxels.shape:
+            raise VolumeError(f"the voxels have shape {self.voxels.shape}, expected three axes X, Y, Z of at least 1")
+        object.__setattr__(self, "affine_ras", check_affine(self.affine_ras))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along X, Y, Z."""
+        x, y, z = self.voxels.shape
+        return x, y, z
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxels along X, Y, Z."""
+        return spacing_mm(self.affine_ras)
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+        return Grid(self.shape, self.affine_ras)
