@@ -43,10 +43,10 @@ MAY_IMPORT = {
     "evaluation formats pictures cohort labels metrics remote errors",
     "deploy": "jobs datasets inference bundle dicom evaluation formats "
     "pictures cohort labels metrics volume errors files",
-    "jobs": "inference bundle dicom evaluation cohort labels remote errors files",
+    "jobs": "inference bundle evaluation cohort labels remote errors files",
     "training": "inference report bundle pictures cohort labels metrics errors files",
     "datasets": "formats cohort labels remote volume errors",
-    "inference": "bundle dicom cohort transforms labels metrics volume errors",
+    "inference": "bundle dicom cohort transforms labels metrics volume errors files",
     "report": "evaluation pictures cohort labels metrics errors files",
     "bundle": "cohort labels volume errors",
     "dicom": "cohort labels volume errors files",

@@ -184,7 +184,7 @@ _MOVED = {
     "training_run": "report.training_run",
     "transforms": "transforms.pipelines transforms.reading transforms.targets",
     "uncertainty": "cohort.uncertainty",
-    "volume": "volume.nifti volume.volume files dicom",
+    "volume": "volume.nifti volume.volume files",
     "watch": "deploy.watch",
     "watch.inbox": "deploy.watch.inbox",
     "watch.item": "deploy.watch.item",

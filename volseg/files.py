@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+SERIES = ".series"
+"""Ending of a file that lists the images of one DICOM series, see `volseg.dicom.list_series`."""
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:

@@ -8,13 +8,12 @@ from volseg.dicom.image import read_stack
 from volseg.dicom.index import Series, index_files, scan, series_of
 from volseg.dicom.rtstruct import write_rtstruct
 from volseg.dicom.segmentation import write_dicom_seg
-from volseg.dicom.series_list import SERIES, list_series, listed_grid, read_listed, write_list
+from volseg.dicom.series_list import list_series, listed_grid, read_listed, write_list
 from volseg.dicom.source import Dicom
 from volseg.dicom.target import Target, export_objects, place
 
 __all__ = [
     "KEY",
-    "SERIES",
     "Dicom",
     "Series",
     "Target",

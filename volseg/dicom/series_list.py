@@ -18,10 +18,8 @@ from volseg.dicom.identity import KEY, identify, word
 from volseg.dicom.image import Stack, read_image, read_stack
 from volseg.dicom.index import index_files, scan
 from volseg.errors import SourceError, UsageError, VolumeError
+from volseg.files import SERIES
 from volseg.volume import Affine, Volume
-
-SERIES = ".series"
-"""Ending of a list's name."""
 
 
 def list_series(folder: Path, *, modality: str | None = None, key: str = KEY, secret: str = "") -> list[Path]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from volseg import volume
 from volseg.cohort import Cohort, cohort_note
-from volseg.dicom import SERIES, list_series, listed_grid, read_listed
 from volseg.errors import UsageError, VolsegError
+from volseg.files import SERIES
 from volseg.volume import Affine, Volume, read_aligned, read_volume, spacing_mm
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ def find_inputs(
     else:
         raise UsageError(f"there is no file or folder {path}")
     if not files:
+        from volseg.dicom import list_series
+
         files = list_series(path, modality=modality)
     cases: dict[str, list[Path]] = {}
     for file in files:
@@ -73,7 +75,11 @@ def read_image(path: str | Path) -> Volume:
     Raises:
         VolumeError, GeometryError, SourceError: The file or the series cannot be read as one volume.
     """
-    return read_listed(Path(path)) if Path(path).suffix == SERIES else read_volume(path)
+    if Path(path).suffix == SERIES:
+        from volseg.dicom import read_listed
+
+        return read_listed(Path(path))
+    return read_volume(path)
 
 
 def read_images(images: Sequence[str | Path | Volume]) -> list[Volume]:
@@ -83,7 +89,11 @@ def read_images(images: Sequence[str | Path | Volume]) -> list[Volume]:
 
 def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
     """Shape and affine (RAS mm) of what `read_image` reads, from headers alone. Errors as in `read_image`."""
-    return listed_grid(Path(path)) if Path(path).suffix == SERIES else volume.read_grid(path)
+    if Path(path).suffix == SERIES:
+        from volseg.dicom import listed_grid
+
+        return listed_grid(Path(path))
+    return volume.read_grid(path)
 
 
 def count_windows(

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from volseg import bundle as bundles
 from volseg.bundle import Recipe, read_recipe
 from volseg.cohort import Prediction, Uncertainty, write_prediction, write_uncertainty
-from volseg.dicom import SERIES
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
+from volseg.files import SERIES
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
 from volseg.inference.ensemble import check_members, mean_logits
 from volseg.inference.inputs import read_image

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from volseg.dicom import SERIES
 from volseg.errors import VolsegError
+from volseg.files import SERIES
 from volseg.remote import identity
 
 Facts = Mapping[str, Any]

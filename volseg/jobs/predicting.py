@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volseg.cohort import write_uncertainty
-from volseg.dicom import SERIES
 from volseg.errors import UsageError
+from volseg.files import SERIES
 from volseg.jobs.job import Job, reason
 from volseg.jobs.journal import History, Journal, siblings
 from volseg.jobs.networks import Predicting, doing
