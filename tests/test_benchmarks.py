@@ -23,7 +23,7 @@ from volseg.formats import UwMadison
 from volseg.report.table import rows_as_csv
 
 ROOT = Path(__file__).resolve().parents[1]
-HERE = ROOT / "scripts" / "benchmarks"
+HERE = ROOT / "benchmarks"
 sys.path.insert(0, str(HERE))
 
 import accuracy  # noqa: E402 - the scripts are no package
@@ -237,9 +237,9 @@ def test_each_benchmark_has_its_place_in_the_page():
 
 def test_the_page_shows_the_published_results():
     page = rendering.PAGE.read_text()
-    assert rendering.rendered(page, rendering.published()) == page, "sh scripts/benchmarks/run.sh render"
+    assert rendering.rendered(page, rendering.published()) == page, "sh benchmarks/run.sh render"
     page = rendering.README.read_text()
-    assert rendering.readme(page, rendering.published()) == page, "sh scripts/benchmarks/run.sh render"
+    assert rendering.readme(page, rendering.published()) == page, "sh benchmarks/run.sh render"
 
 
 def test_the_table_at_the_head_says_where_volseg_is_not_ahead():

@@ -30,7 +30,7 @@ from volseg.errors import VolsegError
 from volseg.training.checks.overrides import check_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
+SCRIPTS = sorted([*(ROOT / "scripts").rglob("*.sh"), *(ROOT / "benchmarks").rglob("*.sh")])
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")),
     *(
@@ -83,7 +83,7 @@ def test_script_is_strict_posix_shell(script: Path) -> None:
 def test_script_explains_itself_from_any_folder_and_does_nothing_more(script: Path, tmp_path: Path) -> None:
     result = sh(script, "--help", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "usage: sh scripts/" in result.stdout
+    assert re.search(r"usage: sh (scripts|benchmarks)/", result.stdout)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,10 +91,10 @@ def test_wrong_use_is_refused_before_anything_is_installed(tmp_path: Path) -> No
     result = sh(ROOT / "scripts/install.sh", "nonsense", cwd=tmp_path)
     assert result.returncode == 2
     assert "'nonsense' was not understood" in result.stderr
-    result = sh(ROOT / "scripts/benchmarks/hippocampus.sh", tmp_path, cwd=tmp_path)
+    result = sh(ROOT / "benchmarks/hippocampus.sh", tmp_path, cwd=tmp_path)
     assert result.returncode == 2
     assert f"{tmp_path} has no dataset.json" in result.stderr
-    result = sh(ROOT / "scripts/benchmarks/images.sh", tmp_path, "--minutes", cwd=tmp_path)
+    result = sh(ROOT / "benchmarks/images.sh", tmp_path, "--minutes", cwd=tmp_path)
     assert result.returncode == 2
     assert "name the two folders of images" in result.stderr
 

@@ -1,12 +1,12 @@
 """Which numbers, known without a reference, order predictions by their true Dice?
 
-    python scripts/benchmarks/quality.py data/hippocampus data/runs/hippocampus/model.pt -o data/quality_benchmark
+    python benchmarks/quality.py data/hippocampus data/runs/hippocampus/model.pt -o data/quality_benchmark
 
 The held-out cases are predicted as they are, and damaged on purpose: not at all, noise, blur, bias field, rotation, an
 empty slab by turns, with a strength drawn by a fixed seed. For each measure Spearman's rho with the true mean Dice is
 printed, a 95 % interval (percentile bootstrap over cases), and its p-value; positive is right. For images as they are,
 some measures need the network again: for the input mirrored right to left (it must have been trained so, as in
-`scripts/benchmarks/hippocampus.sh`), shifted by two voxels, with noise, and with other gamma. `cases.csv` in the output
+`benchmarks/hippocampus.sh`), shifted by two voxels, with noise, and with other gamma. `cases.csv` in the output
 holds every number.
 
 To choose a measure use another fold than the one to report on: `--fold 1` with a network that was trained on fold 1.

@@ -2,7 +2,7 @@
 # Swin UNETR on the 200 hippocampus volumes of the Medical Segmentation Decathlon: 160 to train on, 40 held out, one CPU.
 set -eu
 
-usage="usage: sh scripts/benchmarks/hippocampus.sh [RAW] [settings of volseg train]
+usage="usage: sh benchmarks/hippocampus.sh [RAW] [settings of volseg train]
   RAW    the folder Task04_Hippocampus; data/Task04_Hippocampus by default
   writes data/hippocampus, data/runs/hippocampus, data/hippocampus_predictions and data/hippocampus_report"
 
@@ -21,7 +21,7 @@ case ${1-} in
         fi
         ;;
 esac
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 raw=${raw:-data/Task04_Hippocampus}
 if [ ! -f "$raw/dataset.json" ]; then
     echo "hippocampus.sh: $raw has no dataset.json." >&2

@@ -2,9 +2,9 @@
 # Benchmarks: installs what they need, runs one or all, writes data/benchmarks/NAME.json, renders docs/BENCHMARKS.md.
 set -eu
 
-usage="usage: sh scripts/benchmarks/run.sh NAME|all [--quick] [options of the benchmark]
-       sh scripts/benchmarks/run.sh render
-       sh scripts/benchmarks/run.sh NAME --options
+usage="usage: sh benchmarks/run.sh NAME|all [--quick] [options of the benchmark]
+       sh benchmarks/run.sh render
+       sh benchmarks/run.sh NAME --options
   conversion   UW-Madison slices to volumes: volseg convert, the usual script, the bound
   training     seconds a step and waiting for data: volseg, MONAI's plain recipe, nnU-Net       (hippocampus)
   accuracy     the same minutes of training for all; --minutes 20 40                             (hippocampus)
@@ -51,8 +51,8 @@ if [ -n "$raw" ] && [ -d "$raw" ]; then
     raw=$(cd "$raw" && pwd -P)
     export RAW="$raw"
 fi
-cd "$(dirname "$0")/../.."
-here=scripts/benchmarks
+cd "$(dirname "$0")/.."
+here=benchmarks
 if [ "${1-}" = --options ]; then
     set -- --help
 else
@@ -61,7 +61,7 @@ fi
 PATH=$(pwd -P)/.venv/bin:$PATH
 export PATH
 
-# See scripts/benchmarks/hippocampus.sh.
+# See benchmarks/hippocampus.sh.
 export OMP_WAIT_POLICY=passive
 export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_ARENA_MAX=1
 

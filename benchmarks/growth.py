@@ -1,6 +1,6 @@
 """What `volseg convert`, `predict` and `evaluate` cost by the number of cases and by their size: time and memory.
 
-    sh scripts/benchmarks/run.sh growth
+    sh benchmarks/run.sh growth
 
 Cubes of noise with three balls, as slices in the layout of UW-Madison; each command is a program of its own with one
 worker. The network of `predict` has a few hundred weights, so that the program around it is measured. What a further

@@ -1,6 +1,6 @@
 """Results as the tables of docs/BENCHMARKS.md, each between its markers; the prose around them stays as it is.
 
-    python scripts/benchmarks/rendering.py
+    python benchmarks/rendering.py
 
 Results in data/benchmarks, other than those of --quick, are copied to docs/benchmarks with the records of the accuracy
 benchmark, and the page is rendered from there: every published figure stands with its machine, versions, commit and

@@ -1,6 +1,6 @@
 """The same minutes of training for each: the bundles of volseg, nnU-Net v2, and MONAI's plain recipe; scored alike.
 
-    sh scripts/benchmarks/run.sh accuracy --minutes 20 40
+    sh benchmarks/run.sh accuracy --minutes 20 40
 
 Fold 0 of the hippocampus cohort. What a budget counts is training, from the first step to the last, with the
 validations that a recipe makes on the way; preparing data does not count. Everyone hands in the weights of the last

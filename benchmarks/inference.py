@@ -1,6 +1,6 @@
 """What a prediction costs, file in and file out, beside MONAI's default pipeline and nnU-Net's predictor.
 
-    sh scripts/benchmarks/run.sh inference
+    sh benchmarks/run.sh inference
 
 One network of random weights, one volume, one window and overlap for all: a NIfTI file is read, brought to the network,
 segmented and written as a NIfTI file. Each way is a process of its own, so its peak is that of the whole program, and

@@ -1,6 +1,6 @@
 """A training step of a network on one core, with torch's own 3D convolutions and with volseg's.
 
-    sh scripts/benchmarks/run.sh convolutions
+    sh benchmarks/run.sh convolutions
 
 Networks as the bundles build them on a CPU for the hippocampus cohort, and that of zoo.py; windows are noise. A step is
 the pass forward and the one backward to all weights, in processor time of one thread, a window; the two ways alternate.

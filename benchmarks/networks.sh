@@ -2,7 +2,7 @@
 # Every network with the same recipe and the same time on the hippocampus volumes, as one table and one figure.
 set -eu
 
-usage="usage: sh scripts/benchmarks/networks.sh [RAW] [options]
+usage="usage: sh benchmarks/networks.sh [RAW] [options]
   RAW                the folder Task04_Hippocampus; data/Task04_Hippocampus by default
   --minutes N        training time of each network, 20 by default
   --networks A,B     some of the networks, such as unet,swinunetr
@@ -24,7 +24,7 @@ case ${1-} in
         fi
         ;;
 esac
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 raw=${raw:-data/Task04_Hippocampus}
 if [ ! -f "$raw/dataset.json" ]; then
     echo "networks.sh: $raw has no dataset.json." >&2
@@ -33,7 +33,7 @@ if [ ! -f "$raw/dataset.json" ]; then
 fi
 sh scripts/install.sh
 
-# See scripts/benchmarks/hippocampus.sh.
+# See benchmarks/hippocampus.sh.
 export OMP_WAIT_POLICY=passive
 export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_ARENA_MAX=1
 PATH=$(pwd -P)/.venv/bin:$PATH
@@ -41,4 +41,4 @@ export PATH
 
 volseg convert decathlon "$raw" data/hippocampus
 volseg split data/hippocampus --folds 5
-python scripts/benchmarks/networks.py data/hippocampus data/benchmarks/networks "$@"
+python benchmarks/networks.py data/hippocampus data/benchmarks/networks "$@"

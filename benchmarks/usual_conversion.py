@@ -1,4 +1,4 @@
-"""The usual script from UW-Madison slices to NIfTI, as notebooks do it: the peer of scripts/benchmarks/conversion.py.
+"""The usual script from UW-Madison slices to NIfTI, as notebooks do it: the peer of benchmarks/conversion.py.
 
     python usual_conversion.py RAW OUT
 

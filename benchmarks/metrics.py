@@ -1,6 +1,6 @@
 """Dice + HD95 + surface Dice of three organs: volseg beside MONAI, surface-distance and scipy, paired in one run.
 
-    sh scripts/benchmarks/run.sh metrics
+    sh benchmarks/run.sh metrics
 
 surface-distance is no dependency and comes from an environment of its own, which run.sh makes; without it, its lines
 are left out. Single-thread CPU time, the methods in turn; peak memory is of one call in a fresh fork.

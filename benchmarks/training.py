@@ -1,6 +1,6 @@
 """Seconds a step and the share spent waiting for data: `volseg train`, MONAI's plain recipe, nnU-Net.
 
-    sh scripts/benchmarks/run.sh training
+    sh benchmarks/run.sh training
 
 Part of the hippocampus cohort; each way is a program of its own and they alternate round by round. volseg and MONAI
 train the same network (the bundle unet without deep supervision) on windows and batches of the same size; volseg with

@@ -1,6 +1,6 @@
 """How fast each engine of `volseg predict` is on a CPU, and what it changes.
 
-    sh scripts/benchmarks/run.sh engines swinunetr=data/runs/hippocampus/model.pt
+    sh benchmarks/run.sh engines swinunetr=data/runs/hippocampus/model.pt
 
 Held-out cases of a cohort are predicted, from file to label map, by PyTorch, PyTorch compiled and OpenVINO in single
 precision and in bfloat16, one engine after the other for each case. A case is a round. `OMP_NUM_THREADS=1` gives the
@@ -127,7 +127,7 @@ def main() -> None:
     networks = [network.partition("=") for network in options.networks]
     absent = [checkpoint for _, _, checkpoint in networks if not Path(checkpoint).is_file()]
     if absent:
-        parser.error(f"there is no {absent[0] or 'checkpoint'}; sh scripts/benchmarks/hippocampus.sh trains one")
+        parser.error(f"there is no {absent[0] or 'checkpoint'}; sh benchmarks/hippocampus.sh trains one")
     for name in options.leave_out:
         if name.rpartition(":")[2] not in WAYS[1:]:
             parser.error(f"there is no way {name}; there are {', '.join(WAYS[1:])}")

@@ -1,6 +1,6 @@
 """The networks that take single slices, on the image cohorts of a folder, each the same minutes.
 
-    python scripts/benchmarks/images.py FOLDER [--minutes 15] [--networks unet,segformer] [--data lungs,nuclei]
+    python benchmarks/images.py FOLDER [--minutes 15] [--networks unet,segformer] [--data lungs,nuclei]
 
 FOLDER holds NAME/cohort for each of the data. A network is validated once, after its last epoch, so nothing is chosen
 on the validation images and their scores are those of a test. They are predicted at full size, with the mirror images

@@ -1,6 +1,6 @@
 """What the fleet itself costs: many cases whose work is a file of a few bytes; time a case, journal, memory, resuming.
 
-    sh scripts/benchmarks/run.sh fleet
+    sh benchmarks/run.sh fleet
 
 The work writes its file without fsync, so that the fleet is measured and not the disk.
 """

@@ -1,6 +1,6 @@
 """How long a command takes before it does anything: `volseg --help` and others, beside Python alone and the peers.
 
-    sh scripts/benchmarks/run.sh startup
+    sh benchmarks/run.sh startup
 
 The files are in memory after the first round, which is not counted. What may be imported is a test's affair
 (tests/test_startup.py); here is what it costs.

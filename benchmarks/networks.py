@@ -1,6 +1,6 @@
 """Every network, the same recipe and the same minutes: trains, and compares the runs.
 
-    python scripts/benchmarks/networks.py COHORT FOLDER [--minutes 20] [--networks unet,swinunetr] [--sensitivity unet]
+    python benchmarks/networks.py COHORT FOLDER [--minutes 20] [--networks unet,swinunetr] [--sensitivity unet]
 
 A job is one training in a folder of its own, with --max_minutes, so that its schedule ends when the minutes do. A job
 whose run.json says finished is not done again, and one that was interrupted is resumed.
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 # Left and right hippocampi are mirror images of each other, so flips along the first axis are fair.
 RECIPE = {"device": "cpu", "batch_size": 4, "crops_per_case": 1, "flip_axes": "[0]", "seed": 0}
 VAL_INTERVAL = 5

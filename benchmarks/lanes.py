@@ -1,6 +1,6 @@
 """A training step on all cores: windows side by side or torch's own way; on CPUs with AMX in bfloat16 too.
 
-    sh scripts/benchmarks/run.sh lanes
+    sh benchmarks/run.sh lanes
 
 The networks of convolutions.py and the bundle segformer on noise: the pass forward and the one backward to all weights.
 The ways alternate, some steps each, as in a training, where one follows another; the first two do not count, since

@@ -1,6 +1,6 @@
 """UW-Madison slices to a cohort: `volseg convert` beside the usual script, and beside what no program can save.
 
-    sh scripts/benchmarks/run.sh conversion
+    sh benchmarks/run.sh conversion
 
 Phantom scans at the real sizes, 144 slices of 266 x 266 and 360 x 310 pixels in turn, three organs, and a train.csv
 with the rows of 274 scans. Each way is a program of its own on one core: once for one scan and once for all; what a

@@ -1,6 +1,6 @@
 """A random crop with its label for training: volseg's ways of keeping cases beside MONAI's, paired in one run.
 
-    sh scripts/benchmarks/run.sh loading
+    sh benchmarks/run.sh loading
 
 Four synthetic volumes with three overlapping organs. The methods take crops in turn, over several rounds; the time is
 CPU time of one thread, apart from the line of a disk whose pages the system has dropped, which is time on the wall.
