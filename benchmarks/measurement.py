@@ -27,6 +27,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import cells
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "data" / "benchmarks"
 SCHEMA = "volseg.benchmark/1"
@@ -328,12 +330,10 @@ def result(
 
 def write(content: Mapping[str, Any]) -> Path:
     """Write a result into `data/benchmarks/NAME.json` and show its tables."""
-    from rendering import as_markdown
-
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{content['name']}.json"
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    tell(f"\n{as_markdown(content)}\nwrote {path}")
+    tell(f"\n{cells.as_markdown(content)}\nwrote {path}")
     return path
 
 

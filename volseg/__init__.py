@@ -44,7 +44,6 @@ _MOVED = {
     "conversion": "cohort.conversion datasets.embedded",
     "crop": "volume.crop",
     "decision": "transforms.decision",
-    "directions": "cohort.directions bundle.directions",
     "engines": "inference.engines",
     "engines.batch_norm": "inference.engines.batch_norm",
     "engines.choice": "inference.engines.choice",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +28,6 @@ ASSUMED = "directions assumed"
 """How the warning begins of a case whose files state no directions."""
 
 _EARLIER_AXES = "LPS"
-_FIRST_PHANTOM = 201  # patients of the phantom count from here, those of the UW-Madison data end before
-_PATIENT = re.compile(r"case(\d+)")
 _WORDS = {"L": "left", "R": "right", "P": "back", "A": "front", "I": "feet", "S": "head"}
 
 
@@ -76,12 +73,6 @@ def slice_direction(provenance: Mapping[str, Any]) -> str | None:
     if provenance.get("source_version", 1) < SLICE_VERSION:
         return "to the head" if _EARLIER_AXES in axes else None
     return "to the feet" if SLICE_AXES in axes else None
-
-
-def is_phantom(cohort: Cohort) -> bool:
-    """Whether all patients are numbered as the phantom's, whose anatomy lay right with slices to the head too."""
-    found = [_PATIENT.fullmatch(row.patient) for row in cohort.rows.values()]
-    return all(match and int(match[1]) >= _FIRST_PHANTOM for match in found)
 
 
 def cohort_note(cohort: Cohort) -> str | None:

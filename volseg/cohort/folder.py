@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from volseg.cohort.case import Case
-from volseg.cohort.directions import is_phantom
 from volseg.cohort.folds import Fold, read_splits
-from volseg.cohort.table import CaseRow, read_table
+from volseg.cohort.table import CaseRow, is_phantom, read_table
 from volseg.errors import CohortError, UsageError, VolumeError
 from volseg.labels import LabelTable
 from volseg.remote import local
@@ -110,7 +109,7 @@ class Cohort:
             "source": self.source,
             "source_version": self.source_version,
             "axes": sorted({row.orientation for row in self.rows.values()}),
-            "phantom": is_phantom(self),
+            "phantom": is_phantom(self.rows.values()),
         }
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,3 +95,13 @@ def write_table(path: Path, rows: Iterable[CaseRow]) -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(row.to_csv() for row in sorted(rows, key=lambda row: row.key))
+
+
+_PATIENT = re.compile(r"case(\d+)")
+_FIRST_PHANTOM = 201  # patients of the phantom count from here, those of the UW-Madison data end before
+
+
+def is_phantom(rows: Iterable[CaseRow]) -> bool:
+    """Whether all patients are numbered as the phantom's, whose anatomy lay right with slices to the head too."""
+    found = [_PATIENT.fullmatch(row.patient) for row in rows]
+    return all(match and int(match[1]) >= _FIRST_PHANTOM for match in found)
