@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ensemble")
     write_bundle(folder / "bundle")
     for fold in range(3):
-        path = write_checkpoint(folder / "runs" / f"fold{fold}" / "model.pt", flip_axes=[0])
+        path = write_checkpoint(folder / "runs" / f"fold{fold}" / "model.pt", flip_axes=[0], source={})
         state = torch.load(path, weights_only=True)
         torch.manual_seed(fold)
         state["model"] = {name: value + 0.3 * torch.randn_like(value) for name, value in state["model"].items()}
@@ -112,7 +112,7 @@ def test_certainty_survives_the_mean() -> None:
 
 
 def test_networks_that_do_not_go_together_are_refused(place: Path, tmp_path: Path) -> None:
-    other = write_checkpoint(tmp_path / "model.pt", LabelTable.overlapping(["left", "right", "middle"]))
+    other = write_checkpoint(tmp_path / "model.pt", LabelTable.overlapping(["left", "right", "middle"]), source={})
     one = predictor(place, 0)
     with pytest.raises(CheckpointError, match="their regions are"):
         one.joined([Predictor.from_bundle(place / "bundle", checkpoint=other, device="cpu")])
@@ -121,7 +121,7 @@ def test_networks_that_do_not_go_together_are_refused(place: Path, tmp_path: Pat
 def test_networks_of_other_spacings_meet_on_the_grid_of_the_file(place: Path, tmp_path: Path) -> None:
     members = []
     for number, spacing in enumerate([(2, 2, 3), (1.5, 2, 3), (2, 2, 3), (1.5, 2, 3), (4, 3, 3)]):
-        path = write_checkpoint(tmp_path / f"{number}.pt", spacing_mm=spacing)
+        path = write_checkpoint(tmp_path / f"{number}.pt", spacing_mm=spacing, source={})
         state = torch.load(path, weights_only=True)
         torch.manual_seed(number)
         state["model"] = {name: value + 0.3 * torch.randn_like(value) for name, value in state["model"].items()}
@@ -143,7 +143,7 @@ def test_networks_of_other_spacings_meet_on_the_grid_of_the_file(place: Path, tm
 
 
 def test_other_spacings_need_the_way_back_of_this_package(place: Path, tmp_path: Path) -> None:
-    path = write_checkpoint(tmp_path / "model.pt", spacing_mm=(1, 1, 1))
+    path = write_checkpoint(tmp_path / "model.pt", spacing_mm=(1, 1, 1), source={})
     one, other = predictor(place, 0), Predictor.from_bundle(place / "bundle", checkpoint=path, device="cpu")
     strange = replace(other, postprocessing=Compose(other.postprocessing.transforms[1:]))
     assert len(strange.joined([strange]).grids) == 1
