@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,6 @@ from volseg.volume import check_axes
 if TYPE_CHECKING:
     from volseg.cohort.folder import Cohort
 
-
-logger = logging.getLogger(__name__)
 
 SLICES = "uw_madison"
 """The kind of source whose slices ran the other way in cohorts of earlier versions."""

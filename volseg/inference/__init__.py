@@ -10,14 +10,32 @@ if TYPE_CHECKING:
     from volseg.bundle import find_checkpoints
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
-    from volseg.inference.engines.choice import ENGINES, WORTH_A_TRIAL_S, WORTH_COMPILING_S, choose
-    from volseg.inference.engines.convolutions import Convolutions
-    from volseg.inference.engines.engine import Engine, difference, seconds_a_window
-    from volseg.inference.engines.hardware import available_bytes, check_device, machine, peak_memory, worker_device
-    from volseg.inference.engines.openvino import EXPORTED, OpenVinoEngine, installed, openvino_core
-    from volseg.inference.engines.parallel_windows import Lanes
-    from volseg.inference.engines.precision import MixedPrecision, check_precision, check_training, runs_bf16
-    from volseg.inference.engines.pytorch import CompiledEngine, TorchEngine
+    from volseg.inference.engines import (
+        ENGINES,
+        EXPORTED,
+        WORTH_A_TRIAL_S,
+        WORTH_COMPILING_S,
+        CompiledEngine,
+        Convolutions,
+        Engine,
+        Lanes,
+        MixedPrecision,
+        OpenVinoEngine,
+        TorchEngine,
+        available_bytes,
+        check_device,
+        check_precision,
+        check_training,
+        choose,
+        difference,
+        installed,
+        machine,
+        openvino_core,
+        peak_memory,
+        runs_bf16,
+        seconds_a_window,
+        worker_device,
+    )
     from volseg.inference.ensemble import flip_axes
     from volseg.inference.first_step import FirstStep
     from volseg.inference.inputs import (
@@ -91,41 +109,31 @@ __getattr__ = opened_at_first_use(
             "write_prediction",
         ),
         "volseg.errors": ("root_error",),
-        "volseg.inference.engines.choice": (
+        "volseg.inference.engines": (
+            "CompiledEngine",
+            "Convolutions",
             "ENGINES",
+            "EXPORTED",
+            "Engine",
+            "Lanes",
+            "MixedPrecision",
+            "OpenVinoEngine",
+            "TorchEngine",
             "WORTH_A_TRIAL_S",
             "WORTH_COMPILING_S",
-            "choose",
-        ),
-        "volseg.inference.engines.convolutions": ("Convolutions",),
-        "volseg.inference.engines.engine": (
-            "Engine",
-            "difference",
-            "seconds_a_window",
-        ),
-        "volseg.inference.engines.hardware": (
             "available_bytes",
             "check_device",
-            "machine",
-            "peak_memory",
-            "worker_device",
-        ),
-        "volseg.inference.engines.openvino": (
-            "EXPORTED",
-            "OpenVinoEngine",
-            "installed",
-            "openvino_core",
-        ),
-        "volseg.inference.engines.parallel_windows": ("Lanes",),
-        "volseg.inference.engines.precision": (
-            "MixedPrecision",
             "check_precision",
             "check_training",
+            "choose",
+            "difference",
+            "installed",
+            "machine",
+            "openvino_core",
+            "peak_memory",
             "runs_bf16",
-        ),
-        "volseg.inference.engines.pytorch": (
-            "CompiledEngine",
-            "TorchEngine",
+            "seconds_a_window",
+            "worker_device",
         ),
         "volseg.inference.ensemble": ("flip_axes",),
         "volseg.inference.first_step": ("FirstStep",),

@@ -170,11 +170,7 @@ class Predictor:
         """The first third of `predict`, on the CPU: files to what the network takes."""
         with naming(key):
             grids = self.grids
-            given: list[Any] = [
-                read_image(image) if not isinstance(image, Volume) and Path(image).suffix == SERIES else image
-                for image in images
-            ]
-            given = [image if isinstance(image, Volume) else str(image) for image in given]
+            given: list[Any] = [image if isinstance(image, Volume) else _path_or_series(image) for image in images]
             given = read_aligned(given) if len(grids) > 1 else given
             item, *others = [members[0].preprocessing({"key": key, "image": given}) for members in grids]
             return {**item, **({"others": others} if others else {})}
@@ -280,3 +276,8 @@ def to_native(predictor: Predictor) -> Callable[..., dict[Hashable, Any]]:
             "begin with the way back to the grid of the files; pack it with this volseg, or predict with it alone"
         )
     return steps[0]
+
+
+def _path_or_series(image: str | Path) -> str | Volume:
+    """The path of a NIfTI file, which the transforms read; the volume of a DICOM series, which they do not know."""
+    return read_image(image) if Path(image).suffix == SERIES else str(image)
