@@ -75,7 +75,7 @@ def test_axes_are_an_option_and_an_assumption_without_it(raw, tmp_path):
     write_cohort(plain, tmp_path / "cohort")
     cohort = Cohort.open(tmp_path / "cohort")
     assert all(row.warnings == (ASSUMED,) and not row.suspect for row in cohort.rows.values())
-    assert inspect_cohort(cohort).text.splitlines()[-1] == f"{ASSUMED}: in 3 of 3 cases"
+    assert inspect_cohort(cohort).text.splitlines()[-1] == f"warning: {ASSUMED}: in 3 of 3 cases (a, b, c)"
     assert write_cohort(stated, tmp_path / "cohort").written == ("a", "b", "c")
     assert "directions" not in inspect_cohort(Cohort.open(tmp_path / "cohort")).text
 

@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from volseg.cli import main
 from volseg.cohort import CaseRow, Cohort, inspect_cohort, write_splits
 from volseg.cohort.folds import Fold
 from volseg.cohort.table import write_table
@@ -16,6 +17,12 @@ from volseg.volume import Volume, write_volume
 
 SHAPE = (5, 5, 4)
 AFFINE = np.diag([-2.0, -2, 5, 1])  # 0.02 ml a voxel
+
+
+def run(*words):
+    with pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    return left.value.code
 
 
 def put(path, voxels=None, affine=AFFINE):
@@ -56,7 +63,7 @@ def test_folds_patients_and_suspects_are_counted(folder):
     write_splits(folder, [Fold(("a",), ("b",)), Fold(("b",), ("a",))])
     text = inspect_cohort(Cohort.open(folder)).text
     assert "3 cases, 2 with labels, 2 patients, 2 suspect" in text
-    assert text.endswith("folds: 1/1, 1/1")
+    assert text.splitlines()[-2:] == ["folds: 1/1, 1/1", "warning: suspect: cut: in 2 of 3 cases (a, c)"]
 
 
 def not_finite(value):
@@ -96,3 +103,20 @@ def test_each_fault_is_told_by_key_and_the_others_are_counted(folder, name, dama
     assert list(found.failed) == [key]
     assert message in found.failed[key]
     assert ("of 1 labels" if key == "a" else "of 2 labels") in found.text
+
+
+@pytest.mark.parametrize("warned", [False, True])
+def test_strict_allows_no_warning(folder, capsys, warned):
+    if warned:
+        write_table(folder / "cases.csv", [CaseRow("a", "p1", "", SHAPE, (2, 2, 5), "LPS", "", ("odd", "odder"))])
+    assert not run("check", folder)
+    assert bool(run("check", folder, "--strict")) == warned
+    assert capsys.readouterr().err == "failed  2 warnings, and --strict allows none\n" * warned
+
+
+def test_many_different_warnings_are_counted(folder):
+    rows = [CaseRow("a", "p1", "", SHAPE, (2, 2, 5), "LPS", "", tuple(f"odd {n}" for n in range(23)))]
+    write_table(folder / "cases.csv", rows)
+    lines = inspect_cohort(Cohort.open(folder)).text.splitlines()
+    assert lines[-2] == "warning: odd 19: in 1 of 3 cases (a)"
+    assert lines[-1] == f"warning: 3 more warnings in {folder / 'cases.csv'}"

@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
 def check(
     cohort: str = typer.Argument(help="A cohort folder, of volseg or of nnU-Net; or its URL."),
     workers: int = typer.Option(2, min=1, help="Threads."),
+    strict: bool = typer.Option(False, help="Exit code 1 where there is a warning, for pipelines."),
 ) -> None:
     """Read every file of a cohort: grids, orientations, NaN, label values, folds."""
     from volseg.cli.bar import bar, tell_failures
@@ -24,3 +25,7 @@ def check(
         report = inspect_cohort(opened, workers=workers, progress=progress)
     typer.echo(report.text)
     tell_failures(report.failed)
+    if strict and report.warnings:
+        count = len(report.warnings)
+        typer.secho(f"failed  {count} warning{'s' * (count > 1)}, and --strict allows none", fg="red", err=True)
+        raise typer.Exit(1)

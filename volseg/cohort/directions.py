@@ -89,13 +89,3 @@ def cohort_note(cohort: Cohort) -> str | None:
         "volumes are mirror images that stand on their head in 3D Slicer; convert again with `volseg convert "
         f"uw_madison RAW {cohort.folder}` and train anew"
     )
-
-
-def assumptions(cohort: Cohort) -> list[str]:
-    """Each assumption about directions in `cases.csv`, once, with the number of its cases."""
-    counts: dict[str, int] = {}
-    for row in cohort.rows.values():
-        for warning in row.warnings:
-            if warning.startswith(ASSUMED):
-                counts[warning] = counts.get(warning, 0) + 1
-    return [f"{warning}: in {count} of {len(cohort.rows)} cases" for warning, count in counts.items()]

@@ -9,19 +9,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volseg.cohort.directions import assumptions, cohort_note
+from volseg.cohort.directions import cohort_note
 from volseg.cohort.folder import Cohort
 from volseg.errors import CohortError, VolsegError, VolumeError
 from volseg.metrics import volume_ml
 from volseg.volume import read_volume
 
+_TOLD_WARNINGS = 20
+"""Warnings of `cases.csv` that are told before the rest is only counted."""
+
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found: a text for people, and the error of each failed case."""
+    """What was found.
+
+    Attributes:
+        text: For people, with the warnings below as its last lines.
+        failed: Error per case that failed.
+        warnings: What is read, but may not be what its makers meant; one sentence each. A warning that concerns many
+            cases stands once, with their number and the first keys.
+    """
 
     text: str
     failed: dict[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 def inspect_cohort(
@@ -63,10 +74,29 @@ def inspect_cohort(
         lines.append(f"folds: {', '.join(f'{len(f.training)}/{len(f.validation)}' for f in cohort.folds())}")
     except CohortError as error:
         lines.append(f"folds: {error}")
-    lines += assumptions(cohort)
-    if note := cohort_note(cohort):
-        lines.append(f"warning: {note}")
-    return Inspection("\n".join(lines), failed)
+    warnings = _warnings(cohort)
+    lines += [f"warning: {warning}" for warning in warnings]
+    return Inspection("\n".join(lines), failed, warnings)
+
+
+def _warnings(cohort: Cohort) -> tuple[str, ...]:
+    """What is doubtful about a cohort whose files can be read, in the order of its table."""
+    return (*_of_table(cohort), *filter(None, [cohort_note(cohort)]))
+
+
+def _of_table(cohort: Cohort) -> list[str]:
+    """The warnings of `cases.csv`, each once, with the number of its cases and the first of their keys."""
+    keys: dict[str, list[str]] = {}
+    for row in cohort.rows.values():
+        for warning in row.warnings:
+            keys.setdefault(warning, []).append(row.key)
+    told = [
+        f"{warning}: in {len(found)} of {len(cohort.rows)} cases ({', '.join(found[:3])}{', ...' * (len(found) > 3)})"
+        for warning, found in keys.items()
+    ]
+    if len(told) <= _TOLD_WARNINGS:
+        return told
+    return [*told[:_TOLD_WARNINGS], f"{len(told) - _TOLD_WARNINGS} more warnings in {cohort.folder / 'cases.csv'}"]
 
 
 @dataclass(frozen=True)
