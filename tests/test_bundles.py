@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,12 @@ def settings_of(name):
 
 def test_every_network_of_the_mission_is_there():
     assert NAMES == ["dense_unet", "segformer", "swinunetr", "unet", "unetr"]
+
+
+def test_the_files_are_those_that_the_template_gives():
+    command = [sys.executable, str(BUNDLES / "_base" / "compose.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @bundles
