@@ -4,9 +4,9 @@
     python bundles/_base/compose.py --check   # change nothing; exit code 1 and the names of files that differ
 
 A bundle stays a folder of complete files: MONAI resolves `%file` against the working directory, and the commands of a
-bundle must work from any folder. `networks/NAME.json` gives the value of an id (`optimizer#params#decay_norms`) per file,
-and under `BUNDLE_SETTINGS` and `BUNDLE_DERIVED` the entries that stand at that place of the template. `networks/NAME.md`
-gives the parts of the bundle's page, one per heading.
+bundle must work from any folder. `networks/NAME.json` gives the value of an id (`optimizer#params#decay_norms`) in a
+file, and under `BUNDLE_SETTINGS` and `BUNDLE_DERIVED` the entries that stand at that place of the template. `NAME.md`
+gives the parts of the page of the bundle, one per heading.
 """
 
 from __future__ import annotations
