@@ -3,7 +3,7 @@
 #     docker build -t volseg .
 #
 # PyTorch comes with CUDA unless TORCH_INDEX names the package index of another build. No trained weights are inside.
-# How to run it: docs/CONTAINER.md
+# How to run it: docs/how-to/container.md
 
 FROM python:3.11-slim-bookworm AS base
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \

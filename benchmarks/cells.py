@@ -1,4 +1,4 @@
-"""Cells of the tables of docs/BENCHMARKS.md."""
+"""Cells of the tables of docs/benchmarks/index.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table at the head of docs/BENCHMARKS.md: one figure of volseg a line, beside those of others; and README.md's."""
+"""The tables of docs/benchmarks/index.md and README.md: one figure of volseg per line, beside those of others."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Results as the tables of docs/BENCHMARKS.md, each between its markers; the prose around them stays as it is.
+"""Results as the tables of docs/benchmarks/*.md, each between its markers; the prose around them stays as it is.
 
     python benchmarks/rendering.py
 
 Results in data/benchmarks, other than those of --quick, are copied to docs/benchmarks with the records of the accuracy
-benchmark, and the page is rendered from there: every published figure stands with its machine, versions, commit and
+benchmark, and the pages are rendered from there: every published figure stands with its machine, versions, commit and
 rounds in the repository. README.md shows the Dice after equal times.
 """
 
@@ -20,7 +20,6 @@ import cells
 import glance
 import measurement
 
-PAGE = measurement.ROOT / "docs" / "BENCHMARKS.md"
 PUBLISHED = measurement.ROOT / "docs" / "benchmarks"
 README = measurement.ROOT / "README.md"
 GLANCE = "glance"
@@ -28,10 +27,10 @@ EQUAL_TIME = "equal time"
 
 
 def rendered(page: str, contents: Iterable[Mapping[str, Any]]) -> str:
-    r"""A page with the part between the markers of each result written anew, and the table at its head if it has one.
+    r"""A page with the part between the markers of each result that it shows written anew.
 
     Raises:
-        ValueError: a result has no place in the page, or two.
+        ValueError: The markers of a result are not one pair, in order.
 
     >>> page = "a\n<!-- x table -->\nold\n<!-- end of x table -->\nb\n"
     >>> marked(page, "x")
@@ -39,10 +38,10 @@ def rendered(page: str, contents: Iterable[Mapping[str, Any]]) -> str:
     """
     contents = list(contents)
     texts = {content["name"]: cells.as_markdown(content) for content in contents}
-    if _markers(GLANCE)[0] in page:
-        texts[GLANCE] = glance.as_markdown(contents)
+    texts[GLANCE] = glance.as_markdown(contents)
     for name, text in texts.items():
-        page = _replaced(page, name, text)
+        if _markers(name)[0] in page:
+            page = _replaced(page, name, text)
     return page
 
 
@@ -78,6 +77,11 @@ def _markers(name: str) -> tuple[str, str]:
     return f"<!-- {name} table -->\n", f"<!-- end of {name} table -->\n"
 
 
+def pages() -> dict[Path, str]:
+    """Text of each page about benchmarks."""
+    return {path: path.read_text(encoding="utf-8") for path in sorted(PUBLISHED.glob("*.md"))}
+
+
 def published() -> list[dict[str, Any]]:
     """The results that the page shows."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(PUBLISHED.glob("*.json"))]
@@ -109,8 +113,9 @@ def main() -> None:
     for line in take(parser.parse_args().results):
         measurement.tell(line)
     contents = published()
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(rendered(page, contents), encoding="utf-8")
+    shown = pages()
+    for path, page in shown.items():
+        path.write_text(rendered(page, contents), encoding="utf-8")
     README.write_text(readme(README.read_text(encoding="utf-8"), contents), encoding="utf-8")
     for content in contents:
         if content["name"] == "growth":
@@ -118,9 +123,9 @@ def main() -> None:
 
             (measurement.ROOT / "docs" / "images" / "growth.svg").write_text(growth_figure(content), encoding="utf-8")
     names = ", ".join(content["name"] for content in contents) or "nothing"
-    measurement.tell(f"rendered {names} into {PAGE.relative_to(measurement.ROOT)}")
+    measurement.tell(f"rendered {names} into {PUBLISHED.relative_to(measurement.ROOT)}/*.md")
     known = {GLANCE, *(content["name"] for content in contents)}
-    unused = set(re.findall(r"^<!-- (\w+) table -->$", page, re.M)) - known
+    unused = set(re.findall(r"^<!-- (\w+) table -->$", "".join(shown.values()), re.M)) - known
     if unused:
         measurement.tell(f"without a published result: {', '.join(sorted(unused))}")
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Benchmarks: installs what they need, runs one or all, writes data/benchmarks/NAME.json, renders docs/BENCHMARKS.md.
+# Benchmarks: installs what they need, runs one or all, writes data/benchmarks/NAME.json, renders docs/benchmarks/index.md.
 set -eu
 
 usage="usage: sh benchmarks/run.sh NAME|all [--quick] [options of the benchmark]
@@ -18,7 +18,7 @@ usage="usage: sh benchmarks/run.sh NAME|all [--quick] [options of the benchmark]
   convolutions a training step of the networks on one core: volseg's way, torch's own
   lanes        a training step on all cores: windows side by side, torch's own way
   all          each of these, one after another
-  render       copies results to docs/benchmarks and writes docs/BENCHMARKS.md from them
+  render       copies results to docs/benchmarks and writes docs/benchmarks/index.md from them
   --quick      a trial of seconds to minutes; its results are not rendered
   --options    the options of one benchmark
   RAW=FOLDER   in the environment: where Task04_Hippocampus lies; data/Task04_Hippocampus by default

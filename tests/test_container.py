@@ -33,7 +33,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(
     re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / "compose.yaml").read_text())  # with the defaults of its variables
 )
 SERVICES: dict[str, Any] = COMPOSE["services"]
-PAGE = (ROOT / "docs" / "CONTAINER.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "container.md").read_text()
 
 
 def of(word: str, stage: str = "cli") -> list[Step]:
@@ -311,7 +311,7 @@ def test_what_a_service_runs_exists(name: str) -> None:
         parse(words)
 
 
-# --- docs/CONTAINER.md
+# --- docs/how-to/container.md
 
 
 def test_the_page_tells_each_variable_and_its_default() -> None:

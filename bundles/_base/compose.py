@@ -6,7 +6,8 @@
 A bundle stays a folder of complete files: MONAI resolves `%file` against the working directory, and the commands of a
 bundle must work from any folder. `networks/NAME.json` gives the value of an id (`optimizer#params#decay_norms`) in a
 file, and under `BUNDLE_SETTINGS` and `BUNDLE_DERIVED` the entries that stand at that place of the template. `NAME.md`
-gives the parts of the page of the bundle, one per heading.
+gives the parts of the page of the bundle, one per heading. `docs/reference/train-settings.md` is written too: what all
+share, once, and what each network adds.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def composed(name: str) -> dict[str, str]:
         if path.suffix == ".json":
             text = _json(text, own.pop(file, {}))
         if path.suffix == ".md":
-            text = _page(text, (HERE / "networks" / f"{name}.md").read_text(encoding="utf-8"))
+            text = _page(text, _parts(name))
         if left := re.search("BUNDLE_[A-Z_]+", text):
             raise SystemExit(f"{path} asks for {left.group()}, which networks/{name} does not give")
         files[file] = text
@@ -59,13 +60,41 @@ def _json(text: str, values: dict[str, Any]) -> str:
     return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
 
 
-def _page(text: str, parts: str) -> str:
-    """The page with each placeholder (BUNDLE_ONE_SLICE) replaced by the part under its heading ("One slice")."""
+def _parts(name: str) -> dict[str, str]:
+    """The parts of a bundle's page by placeholder: BUNDLE_ONE_SLICE for what stands under "One slice"."""
+    text = (HERE / "networks" / f"{name}.md").read_text(encoding="utf-8")
+    parts = (part.split("\n", 1) for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:])
+    return {"BUNDLE_" + head.strip().upper().replace(" ", "_"): body.strip() for head, body in parts}
+
+
+def settings_page() -> str:
+    """The page of the site with each setting of train.json once."""
+    page = (HERE / "template" / "docs" / "README.md").read_text(encoding="utf-8")
+    rows = page.partition("## Settings of train.json\n")[2].partition("|---|---|---|---|\n")[2].partition("\n\n")[0]
+    head = "| setting | meaning | on a CPU | on a GPU |\n|---|---|---|---|\n"
+    own = {name: _parts(name) for name in NAMES}
+    shared = [row for row in rows.splitlines() if row not in ("BUNDLE_SETTINGS", "BUNDLE_LEARNING_RATE")]
+    text = "\n".join(shared).replace("BUNDLE_NAME", "NAME").replace("BUNDLE_WINDOW_SETTING", "its multiples are below")
+    lines = [
+        "# Settings of train.json\n",
+        "Each is given as `--name value`, to `volseg train` and to `python -m monai.bundle run`. `volseg train`",
+        "refuses a name that is not there. `bundles/_base/compose.py` writes this page.\n",
+        "## Of every bundle\n",
+        f"{head}{text}\n",
+    ]
+    for parts in own.values():
+        rows = f"{parts['BUNDLE_SETTINGS']}\n{parts['BUNDLE_LEARNING_RATE']}"
+        lines += [
+            f"## Of {parts['BUNDLE_TITLE']}\n",
+            f"Windows: {parts['BUNDLE_WINDOW_SETTING']}.\n",
+            f"{head}{rows}\n",
+        ]
+    return "\n".join(lines)
+
+
+def _page(text: str, found: dict[str, str]) -> str:
+    """The page with each placeholder replaced by its part."""
     # Longer names first: BUNDLE_WINDOW begins BUNDLE_WINDOW_SETTING.
-    found = {
-        "BUNDLE_" + head.strip().upper().replace(" ", "_"): body.strip()
-        for head, body in (part.split("\n", 1) for part in re.split(r"^## ", parts, flags=re.MULTILINE)[1:])
-    }
     for placeholder in sorted(found, key=len, reverse=True):
         text = text.replace(placeholder, found[placeholder])
     return text
@@ -76,16 +105,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing, name the files that differ")
     check = parser.parse_args().check
+    root = BUNDLES.parent
+    files = {BUNDLES / name / file: text for name in NAMES for file, text in composed(name).items()}
+    files[root / "docs" / "reference" / "train-settings.md"] = settings_page()
     differ = []
-    for name in NAMES:
-        for file, text in composed(name).items():
-            path = BUNDLES / name / file
-            if path.is_file() and path.read_text(encoding="utf-8") == text:
-                continue
-            differ.append(path.relative_to(BUNDLES.parent).as_posix())
-            if not check:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
+    for path, text in files.items():
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        differ.append(path.relative_to(root).as_posix())
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
     if differ:
         print("\n".join(differ))  # noqa: T201 - a command
     if differ and check:

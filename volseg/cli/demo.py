@@ -47,7 +47,7 @@ def demo(
         from volseg.deploy.demo.space import write_space as write
 
         write(write_space, bundle, checkpoint=checkpoint, max_mb=max_mb)
-        typer.echo(f"wrote {write_space}: what to do with it stands in docs/DEMO.md")
+        typer.echo(f"wrote {write_space}: what to do with it stands in docs/how-to/demo.md")
         return
     if find_spec("gradio") is None:
         raise UsageError('the demo needs Gradio, which is not installed: pip install "volseg[demo]"')

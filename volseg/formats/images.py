@@ -53,7 +53,7 @@ class _Label:
 class Images:
     """Cases of a folder of PNG, JPEG and TIFF images with masks.
 
-    What becomes of pixels, colours, spacing and masks stands in `docs/IMAGES.md`.
+    What becomes of pixels, colours, spacing and masks stands in `docs/how-to/images.md`.
 
     Args:
         raw: the folder that holds images and masks.
