@@ -36,11 +36,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import measurement
 import networks
-import rendering
-from measurement import Measure, tell
-from nnunet import NnUNet, schedule
+from harness import measurement, rendering
+from harness.measurement import Measure, tell
+from peers.nnunet import NnUNet, schedule
 
 from volseg.cohort import Cohort
 from volseg.evaluation import Row, compare
@@ -156,7 +155,7 @@ def with_monai(name: str, cohort: Path, place: Path, *, minutes: float, device: 
         coming = [more for more, other in places.items() if not record_of(name, other).is_file()]
         words = ["--minutes", *map(str, coming), "--rate", str(RATES[name]), "--device", device, "--predict"]
         workers = "0" if device == "cpu" else "4"
-        script = Path(__file__).with_name("zoo.py")
+        script = Path(__file__).with_name("peers") / "zoo.py"
         words = [sys.executable, script, cohort, folder, *words, "--workers", workers]
         subprocess.run(words, check=True, env=measurement.environment_of_peers())
     target = place / "predictions" / folder_of(name)
@@ -368,7 +367,7 @@ def main() -> None:
             if device == (given.device or device) and minutes in (given.minutes or [minutes])
         ]
     if given.quick:
-        from material import write_subset
+        from harness.material import write_subset
 
         output = output / "quick"
         shutil.rmtree(output, ignore_errors=True)

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import measurement
-from measurement import CPU, PEAK, WALL, Measure, Values
+from harness import measurement
+from harness.measurement import CPU, PEAK, WALL, Measure, Values
 
 SCAN_CPU = Measure("scan_cpu_s", "CPU of a further scan", "s", 3)
 SCAN_WALL = Measure("scan_wall_s", "Wall of a further scan", "s", 3, compared=False)
@@ -48,7 +48,7 @@ def bound(raw: Path, nifti: Path, out: Path) -> None:
 
 def prepare(folder: Path, *, scans: int, slices: int) -> None:
     """Raw folders of one and of all scans, and what the bound compresses."""
-    from material import write_real_scans
+    from harness.material import write_real_scans
 
     shutil.rmtree(folder, ignore_errors=True)
     write_real_scans(folder, counts=(1, scans), slices=slices)
@@ -95,7 +95,7 @@ def ways(folder: Path, *, scans: int) -> dict[str, Callable[[], Values]]:
         return both
 
     def usual(*options: str) -> Callable[[Path, Path], list[str | Path]]:
-        script = Path(__file__).with_name("usual_conversion.py")
+        script = Path(__file__).with_name("peers") / "usual_conversion.py"
         return lambda raw, out: [measurement.peer("usual"), script, raw, out, *options]
 
     return {

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import measurement
 import torch
-from measurement import Measure, Values
+from harness import measurement
+from harness.measurement import Measure, Values
 from monai.networks.nets import UNETR, DynUNet, SwinUNETR, UNet
 from torch import nn
 

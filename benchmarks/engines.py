@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import measurement
 import numpy as np
 import torch
-from measurement import CPU, WALL, tell
+from harness import measurement
+from harness.measurement import CPU, WALL, tell
 
 from volseg.cohort import Cohort
 from volseg.errors import VolsegError

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import measurement
-from measurement import Measure
+from harness import measurement
+from harness.measurement import Measure
 
 from volseg.jobs import Crew, Do, Facts, History, Job, Journal, Place, Processes, Serial, run_jobs
 

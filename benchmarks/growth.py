@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import measurement
-from measurement import CPU, PEAK, WALL, Measure, Values
+from harness import measurement
+from harness.measurement import CPU, PEAK, WALL, Measure, Values
 
 HERE = Path(__file__).parent
 SIDE = 16  # of the cubes, where their number grows
@@ -29,7 +29,8 @@ COMMANDS = ("convert", "predict", "evaluate")
 
 def material(call: str, *words: str | Path) -> None:
     """Call a function of `material` in a process of its own: this one stays small."""
-    code = f"import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import material as m; m.{call}"
+    code = "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from harness import material as m; "
+    code += f"m.{call}"
     measurement.run([sys.executable, "-c", code, HERE, *words])
 
 

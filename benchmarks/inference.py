@@ -30,9 +30,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import measurement
 import numpy as np
-from measurement import CPU, PEAK, WALL, Measure, Values
+from harness import measurement
+from harness.measurement import CPU, PEAK, WALL, Measure, Values
 
 WAYS = (
     "volseg torch",

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import measurement
-from measurement import Measure, Values
+from harness import measurement
+from harness.measurement import Measure, Values
 
 if TYPE_CHECKING:
     import torch

@@ -20,10 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import measurement
 import numpy as np
 import torch
-from measurement import Measure
+from harness import measurement
+from harness.measurement import Measure
 from monai import transforms as mt
 from monai.data import CacheDataset, Dataset, PersistentDataset
 

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import measurement
 import numpy as np
-from measurement import Measure
+from harness import measurement
+from harness.measurement import Measure
 
 from volseg.metrics import bounding_box, dice, surface_distances
 

@@ -129,7 +129,7 @@ one() { # the benchmark $1 with the options that follow
 }
 
 case $name in
-    render) python "$here/rendering.py" "$@" ;;
+    render) PYTHONPATH=$here python -m harness.rendering "$@" ;;
     all)
         failed=
         for each in $names; do

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import measurement
-from measurement import CPU, PEAK, WALL, Values
+from harness import measurement
+from harness.measurement import CPU, PEAK, WALL, Values
 
 HERE = Path(sys.executable).parent
 

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import measurement
-from measurement import PEAK, Measure, Values
-from nnunet import NnUNet
+from harness import measurement
+from harness.measurement import PEAK, Measure, Values
+from peers.nnunet import NnUNet
 
 WARM = 3  # steps of the others; of volseg the first epoch
 EPOCHS = 3
@@ -68,7 +68,7 @@ def ways(cohort: Path, place: Path, *, steps: int, device: str) -> dict[str, Cal
         def once() -> Values:
             folder = place / f"monai{workers}"
             words = ["--steps", str(steps + WARM), "--like", place / "volseg", "--workers", str(workers)]
-            script = Path(__file__).with_name("zoo.py")
+            script = Path(__file__).with_name("peers") / "zoo.py"
             ran = measurement.run([sys.executable, script, cohort, folder, "--device", device, *words], peer=True)
             return values_of(json.loads((folder / "result.json").read_text()), ran)
 
@@ -96,7 +96,7 @@ def main() -> None:
     cases, rounds = (8, 1) if given.quick else (given.cases, given.rounds)
     machine, place = measurement.machine(), given.output.resolve()
     shutil.rmtree(place, ignore_errors=True)
-    code = "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import material as m; "
+    code = "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from harness import material as m; "
     code += "m.write_subset(Path(sys.argv[2]), Path(sys.argv[3]), training=int(sys.argv[4]), validation=2)"
     words = [Path(__file__).parent, given.cohort.resolve(), place / "cohort", str(cases)]
     measurement.run([sys.executable, "-c", code, *words])

@@ -6,7 +6,6 @@ to the page that the site has of that file.
 
 from __future__ import annotations
 
-import ast
 import posixpath
 import re
 from pathlib import Path
@@ -63,8 +62,8 @@ def on_files(files: Files, *, config: Any) -> Files:  # noqa: ANN401
     """Add the pages that lie elsewhere, and one per room."""
     for source, page in others().items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
-    for room, line in rooms().items():
-        text = f"# volseg.{room}\n\n{line}\n\n::: volseg.{room}\n    options:\n      show_docstring_description: true\n"
+    for room in rooms():
+        text = f"# volseg.{room}\n\n::: volseg.{room}\n"
         files.append(File.generated(config, f"reference/python/{room}.md", content=text))
     return files
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import importlib
 import json
 import os
 import re
@@ -27,15 +26,12 @@ HERE = ROOT / "benchmarks"
 sys.path.insert(0, str(HERE))
 
 import accuracy  # noqa: E402 - the scripts are no package
-import glance  # noqa: E402
-import growth_figure  # noqa: E402
-import material  # noqa: E402
-import measurement  # noqa: E402
-import nnunet  # noqa: E402
-import rendering  # noqa: E402
-from measurement import CPU, PEAK, WALL, LeftOut, Measure  # noqa: E402
+import networks  # noqa: E402
+from harness import glance, growth_figure, material, measurement, rendering  # noqa: E402
+from harness.measurement import CPU, PEAK, WALL, LeftOut, Measure  # noqa: E402
+from peers import nnunet  # noqa: E402
 
-SCHEMA = json.loads((HERE / "result.schema.json").read_text())
+SCHEMA = json.loads((HERE / "harness" / "result.schema.json").read_text())
 NAMES = re.findall(r'^names="(.*)"$', (HERE / "run.sh").read_text(), re.M)[0].split()
 # These run in an environment of a peer.
 OF_PEERS = {"usual_conversion.py", "nnunet_train.py"}
@@ -494,7 +490,7 @@ def heavy(path: Path) -> bool:
 
 SCRIPTS = [
     path
-    for path in sorted(HERE.glob("*.py"))
+    for path in sorted([*HERE.glob("*.py"), *HERE.glob("peers/*.py")])
     if "argparse" in path.read_text() or "measurement.options" in path.read_text()
     if path.name not in OF_PEERS | {"measurement.py"}
 ]
@@ -503,10 +499,10 @@ ASK = """
 import contextlib, importlib, io, json, sys
 sys.path.insert(0, sys.argv[1])
 for name in sys.argv[2:]:
-    said, sys.argv = io.StringIO(), [name + ".py", "--help"]
+    said, sys.argv = io.StringIO(), [name.rpartition(".")[2] + ".py", "--help"]
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         importlib.import_module(name).main()
-    print(json.dumps([name, said.getvalue()]))
+    print(json.dumps([name.rpartition(".")[2], said.getvalue()]))
 """
 
 
@@ -524,8 +520,9 @@ def test_a_script_explains_itself(path, tmp_path):
 @pytest.mark.slow
 def test_scripts_that_load_torch_explain_themselves(tmp_path):
     names = [path.stem for path in SCRIPTS if heavy(path)]
+    modules = [("peers." if path.parent != HERE else "") + path.stem for path in SCRIPTS if heavy(path)]
     done = subprocess.run(
-        [sys.executable, "-c", ASK, HERE, *names],
+        [sys.executable, "-c", ASK, HERE, *modules],
         capture_output=True,
         text=True,
         check=False,
@@ -560,7 +557,9 @@ def test_an_unknown_benchmark_is_refused_before_anything_is_installed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["measurement", "rendering", "glance", "networks", "nnunet", "growth_figure", "accuracy"]
+    "module",
+    [measurement, rendering, glance, networks, nnunet, growth_figure, accuracy],
+    ids=lambda module: module.__name__,
 )
-def test_the_examples_in_the_scripts_are_true(name):
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
+def test_the_examples_in_the_scripts_are_true(module):
+    assert doctest.testmod(module).failed == 0

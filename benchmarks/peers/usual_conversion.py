@@ -1,6 +1,6 @@
 """The usual script from UW-Madison slices to NIfTI, as notebooks do it: the peer of benchmarks/conversion.py.
 
-    python usual_conversion.py RAW OUT
+    python benchmarks/peers/usual_conversion.py RAW OUT
 
 Slice by slice: the PNG by OpenCV, its three rows of train.csv by their id, the run lengths by a loop; the stack as
 nibabel writes it by default. Volumes are stacked in an array of numpy's default type, float64. With `--careful` they

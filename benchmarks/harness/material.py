@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import measurement
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from harness import measurement
 from volseg.cohort import Case
 from volseg.datasets import LABELS, phantom_case
 from volseg.formats import Row, write_scan

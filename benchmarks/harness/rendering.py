@@ -1,6 +1,6 @@
 """Results as the tables of docs/benchmarks/*.md, each between its markers; the prose around them stays as it is.
 
-    python benchmarks/rendering.py
+    PYTHONPATH=benchmarks python -m harness.rendering
 
 Results in data/benchmarks, other than those of --quick, are copied to docs/benchmarks with the records of the accuracy
 benchmark, and the pages are rendered from there: every published figure stands with its machine, versions, commit and
@@ -16,9 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import cells
-import glance
-import measurement
+from harness import cells, glance, measurement
 
 PUBLISHED = measurement.ROOT / "docs" / "benchmarks"
 README = measurement.ROOT / "README.md"
@@ -119,7 +117,7 @@ def main() -> None:
     README.write_text(readme(README.read_text(encoding="utf-8"), contents), encoding="utf-8")
     for content in contents:
         if content["name"] == "growth":
-            from growth_figure import growth_figure
+            from harness.growth_figure import growth_figure
 
             (measurement.ROOT / "docs" / "images" / "growth.svg").write_text(growth_figure(content), encoding="utf-8")
     names = ", ".join(content["name"] for content in contents) or "nothing"

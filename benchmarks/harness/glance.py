@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import cells
-import measurement
 import networks
+
+from harness import cells, measurement
 
 
 class Glimpse(NamedTuple):

@@ -1,6 +1,6 @@
 """MONAI's plain recipe, as its tutorials and the model zoo's spleen bundle train: for some steps or minutes.
 
-    python benchmarks/zoo.py COHORT FOLDER --minutes 20 40
+    python benchmarks/peers/zoo.py COHORT FOLDER --minutes 20 40
 
 CacheDataset of the steps before the crop, RandCropByPosNegLabeld, DataLoader, UNet with residual units, DiceCELoss,
 Adam with one learning rate, SupervisedTrainer. Settings are the zoo's spleen_ct_segmentation's, but for what the data

@@ -27,9 +27,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import cells
+from harness import cells
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "benchmarks"
 SCHEMA = "volseg.benchmark/1"
 
@@ -254,9 +254,9 @@ def table(
 def versions(*packages: str, python: Path | None = None) -> dict[str, str]:
     """The versions of Python and of packages, here or in the environment of another Python."""
     if python is not None:
-        code = "import sys; sys.path.insert(0, sys.argv[1]); import measurement as m, json; "
+        code = "import sys; sys.path.insert(0, sys.argv[1]); import json; from harness import measurement as m; "
         code += "print(json.dumps(m.versions(*sys.argv[2:])))"
-        words = [str(python), "-c", code, str(Path(__file__).parent), *packages]
+        words = [str(python), "-c", code, str(ROOT / "benchmarks"), *packages]
         found: dict[str, str] = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
         return {name: version for name, version in found.items() if name != "python"}
     found = {"python": platform.python_version()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import measurement
+from harness import measurement
 
 NUMBER, NAME = "4", "Dataset004_Cohort"
 _TRAIN = Path(__file__).with_name("nnunet_train.py")
