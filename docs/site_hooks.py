@@ -24,13 +24,10 @@ def bundles() -> dict[str, str]:
     return {page.relative_to(ROOT).as_posix(): f"networks/{page.parts[-3]}.md" for page in pages}
 
 
-def rooms() -> dict[str, str]:
-    """The first line of the docstring of each room that has a face."""
-    faces = {
-        path.parent.name: ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.glob("volseg/*/__init__.py")
-    }
-    shown = {room: face for room, face in sorted(faces.items()) if "__all__" in ast.unparse(face) and room != "cli"}
-    return {room: (ast.get_docstring(face) or "").splitlines()[0] for room, face in shown.items()}
+def rooms() -> list[str]:
+    """The rooms that export names."""
+    faces = sorted(ROOT.glob("volseg/*/__init__.py"))
+    return [path.parent.name for path in faces if "__all__ = " in path.read_text(encoding="utf-8")]
 
 
 def others() -> dict[str, str]:
