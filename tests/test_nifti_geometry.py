@@ -267,7 +267,7 @@ def test_a_quaternion_a_little_too_long_is_half_a_turn(tmp_path):
 
 
 def test_a_form_that_needs_more_than_32_bits_is_written_as_an_affine(tmp_path):
-    """NIfTI-2 keeps a turn of 179.952 degrees, which the quaternion of NIfTI-1 would move by some hundredths of a voxel."""
+    """NIfTI-2 keeps a turn of 179.952 degrees, which that of NIfTI-1 moves by some hundredths of a voxel."""
     voxels = np.zeros((512, 4, 4), np.uint8)
     b, c, d = Rotation.from_euler("z", 179.952, degrees=True).as_quat()[:3]
     more = {"quatern_b": b, "quatern_c": c, "quatern_d": d}
