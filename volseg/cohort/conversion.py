@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import volseg
-from volseg.cohort.case import Case, Source, check_key
+from volseg.cohort.case import OF_FILES, Case, Source, check_key
 from volseg.cohort.folder import FILE_ENDING, INSTANCES, read_dataset_json
 from volseg.cohort.folds import read_splits, split_by_choice, split_by_patient, write_splits
 from volseg.cohort.table import CaseRow, write_table
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelTable
-from volseg.volume import Volume, orientation, write_volume
+from volseg.volume import Volume, header_of, orientation, write_volume
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,7 @@ def write_cohort(
             (written if fresh else before).append(key)
         if progress:
             progress(done, len(mine))
+    _tell([rows[key] for key in written])
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
     write_table(folder / "cases.csv", everything.values())
     count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
@@ -131,11 +134,11 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
                 raise SourceError("the source promised a label and gave none")
             label = Volume(source.labels.check(case.label.voxels), case.label.affine_ras)
         for file, channel in zip(images, case.channels, strict=True):
-            write_volume(file, channel)
+            write_volume(file, _believed(channel))
         if labelled:
-            write_volume(label_file, label)
+            write_volume(label_file, _believed(label))
         if case.instances is not None:
-            write_volume(instances_file, case.instances)
+            write_volume(instances_file, _believed(case.instances))
     except VolsegError as error:
         _forget(folder, key, channels)
         raise error.of_case(key) from error
@@ -144,6 +147,23 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
         record = {"digest": digest, "row": row.to_csv(), "instances": case.instances is not None}
         partial.write_text(json.dumps({**record, "source_version": _source_version(source)}))
     return row, True
+
+
+def _tell(rows: Sequence[CaseRow]) -> None:
+    """Log what is doubtful about the geometry of the files, each warning once."""
+    keys: dict[str, list[str]] = {}
+    for row in rows:
+        for warning in row.warnings:
+            if warning.startswith(OF_FILES):
+                keys.setdefault(warning, []).append(row.key)
+    for warning, found in keys.items():
+        logger.warning("%s: in %d of %d cases (%s, ...)", warning, len(found), len(rows), sorted(found)[0])
+
+
+def _believed(volume: Volume) -> Volume:
+    """The volume without its file's header where the sform is not believed: others read the cohort too."""
+    header = header_of(volume.affine_ras)
+    return Volume(volume.voxels, np.array(volume.affine_ras)) if header and header.sform_rejected else volume
 
 
 def _image_files(folder: Path, part: str, key: str, channels: int) -> list[Path]:
