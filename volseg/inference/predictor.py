@@ -15,7 +15,7 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from volseg import bundle as bundles
-from volseg.bundle import Recipe, read_recipe
+from volseg.bundle import Recipe, check_settings, read_recipe
 from volseg.cohort import Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
@@ -92,6 +92,7 @@ class Predictor:
             parser.update({"device": str(check_device(device))})
         path = Path(parser.get_parsed_content("checkpoint"))
         recipe = read_recipe(path)
+        check_settings(folder, recipe, checkpoint=path)
         parts = ("network", "preprocessing", "inferer", "postprocessing", "device")
         try:
             network, before, inferer, after, place = (parser.get_parsed_content(part) for part in parts)

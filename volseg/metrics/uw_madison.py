@@ -14,8 +14,8 @@ DICE_SHARE = 0.4
 UW_MADISON_DEFINITION = (
     "UW-Madison score = 0.4 Dice + 0.6 H of the UW-Madison GI tract challenge, with H = 1 - d / D for d the Hausdorff "
     "distance in voxel steps (slice depth 1) between boundary voxels and D the diagonal of the image in such steps. "
-    "The challenge's code is not public: this is a reading of its text, and the score of its server may differ. A missed "
-    "organ counts as 0; one that the reference does not hold is left out, as the organisers say of their code."
+    "The challenge's code is not public: this is a reading of its text, and the score of its server may differ. A "
+    "missed organ counts as 0; one that the reference does not hold is left out, as the organisers say of their code."
 )
 
 
@@ -27,8 +27,8 @@ def uw_madison_score(prediction: Mask, reference: Mask, *, image_shape: Sequence
     axis, the larger directed maximum over boundary voxels, divided by the diagonal of the whole image, and taken from
     1. An organ that is missed scores 0. One that the reference does not hold is left out, also where it was invented:
     the organisers' tools say that the evaluation code "ignores those scans without ground-truth masks". The score of a
-    cohort is the mean over scans and organs. Dividing each axis by its own length instead would weigh the slice axis more; some
-    re-implementations take one direction only.
+    cohort is the mean over scans and organs. Dividing each axis by its own length instead would weigh the slice axis
+    more; some re-implementations take one direction only.
 
     Sources: kaggle.com/competitions/uw-madison-gi-tract-image-segmentation, page "Evaluation"; common.py of
     github.com/happyharrycn/UW-Madison-GI-Tract-Segmentation-Data-Tools.

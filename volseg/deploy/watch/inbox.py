@@ -60,9 +60,10 @@ class Inbox:
     NIfTI files of one folder by the key in their name, `KEY_0000.nii.gz`, `KEY_0001.nii.gz` and so on. Without a file
     `_0000` beside it a number is part of a key, and `KEY.nii.gz` of two folders are two cases. They are at rest once
     none of them has been seen to change, appear or grow for `settle_s` seconds. A file with a temporary name (`.x`,
-    `~x`, `x.tmp`, `x.part`, `x.partial`, `x.filepart`, `x.download`, ...) is never taken, and keeps its series waiting while
-    it changes. So does a file that may be DICOM and cannot be read yet, for all series in its folder. Hidden folders
-    are not looked into. Clocks of other machines do not matter: what counts is how long this one has seen no change.
+    `~x`, `x.tmp`, `x.part`, `x.partial`, `x.filepart`, `x.download`, ...) is never taken, and keeps its series waiting
+    while it changes. So does a file that may be DICOM and cannot be read yet, for all series in its folder. Hidden
+    folders are not looked into. Clocks of other machines do not matter: what counts is how long this one has seen no
+    change.
 
     Args:
         folder: with all folders below it.
