@@ -37,7 +37,7 @@ def check_settings(bundle: Path, recipe: Recipe, *, checkpoint: Path) -> None:
     if absent:
         own = _bundle_of(recipe.network, beside=bundle)
         has = f"is of the bundle {own}" if own else f"has the settings {', '.join(recipe.network) or 'none'}"
-        cure = f"name that one: {own}" if own else "name the bundle that it was trained with"
+        cure = "name that one" if own else "name the bundle that it was trained with"
         raise CheckpointError(
             f"{checkpoint} does not fit the network of {bundle.name}, which needs {', '.join(absent)}: it {has}; {cure}"
         )

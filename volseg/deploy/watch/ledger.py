@@ -152,9 +152,14 @@ class Ledger:
             return f"{key}_{source}" if source and (taken or folded) else key
         if not source or standing.source in ("", source):
             return key
-        if standing.version and set(prints) <= self._prints(key):
-            return key
-        return f"{key}_{source}"
+        own = f"{key}_{source}"
+        if own in self._known:
+            return own
+        for other, seen in self._known.items():
+            alike = other == key or (seen.source and other == f"{key}_{seen.source}")
+            if alike and seen.version and set(prints) <= self._prints(other):
+                return other
+        return own
 
     def next_attempt(self, key: str, prints: Sequence[str], *, source: str = "") -> Attempt | None:
         """What is to be done with a series that holds these files; None where nothing is.
