@@ -261,6 +261,41 @@ def test_incomplete_cases_are_named_one_by_one(capsys: pytest.CaptureFixture[str
     assert not list((tmp_path / "out").glob("*.nii.gz"))
 
 
+# --- other formats
+
+
+def test_other_formats_are_read_or_named(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, place: Path, tmp_path: Path
+) -> None:
+    import itk
+    import nibabel
+
+    images, out = tmp_path / "in", tmp_path / "out"
+    volume = read_volume(place / "files/p_0000.nii.gz")
+    write_volume(images / "nifti.nii.gz", volume)
+    read = itk.image_from_array(np.ascontiguousarray(volume.voxels.T))  # ITK's arrays are [Z, Y, X], its frame is LPS
+    read.SetSpacing([2.0, 2.0, 3.0])
+    read.SetDirection(itk.matrix_from_array(np.diag([-1.0, -1.0, 1.0])))
+    for ending in ("nrrd", "mha", "mhd", "nhdr"):
+        itk.imwrite(read, str(images / f"{ending}.{ending}"))
+    nibabel.save(nibabel.MGHImage(volume.voxels.astype(np.float32), AFFINE), images / "mgz.mgz")
+    itk.imwrite(read, str(images / "organs.seg.nrrd"))
+    touch(images, "packed.nii.zst", "analyze.hdr", "notes.txt")
+    code, text = predict(capsys, place, images, out)
+    assert code == 1
+    assert "6 predicted, 2 failed" in text
+    assert "packed.nii.zst is packed with Zstandard" in text
+    assert "analyze.hdr is of no format that is read" in text
+    assert "cut short" not in text
+    assert "left out as segmentations, by their names: organs.seg.nrrd" in caplog.text
+    expected = read_volume(out / "nifti.nii.gz")
+    assert expected.voxels.any()
+    for name in ("nrrd", "mha", "mhd", "nhdr", "mgz"):
+        found = read_volume(out / f"{name}.nii.gz")
+        assert expected.grid.difference(found.grid) is None
+        np.testing.assert_array_equal(found.voxels, expected.voxels)
+
+
 # --- masks
 
 
@@ -348,12 +383,13 @@ def test_watch_takes_patients_for_patients(tmp_path: Path) -> None:
         ["c_0000.nii.gz", "c_0001.nii.gz"],
         ["c_0001_seg.nii.gz"],
     ]
+    touch(inbox, "organs.seg.nrrd", "two_files.mhd", "scan.mha")
     told = watch(inbox, out)
-    assert (told.done, told.failed) == (3, {})
-    assert outputs(out) == ["amos_0001", "amos_0004", "c"]
+    assert (told.done, told.failed) == (4, {})
+    assert outputs(out) == ["amos_0001", "amos_0004", "c", "scan"]
     nifti(inbox / "amos_0001.nii.gz", 9)  # really a new version of the first
     watch(inbox, out)
-    assert outputs(out) == ["amos_0001", "amos_0001_v2", "amos_0004", "c"]
+    assert outputs(out) == ["amos_0001", "amos_0001_v2", "amos_0004", "c", "scan"]
 
 
 def test_watch_tells_files_of_one_name_apart(tmp_path: Path) -> None:

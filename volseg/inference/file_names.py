@@ -8,10 +8,11 @@ from pathlib import Path
 
 from volseg.files import SERIES
 from volseg.inference.channels import fold_channel
+from volseg.volume import IMAGE_SUFFIXES
 
 NIFTI = (".nii.gz", ".nii")
-# Of these one file is a volume; the voxels of .mhd, .nhdr and .hdr may lie beside it.
-ENDINGS = (*NIFTI, ".nii.zst", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".hdr")
+# Volumes that are not read: a case of such a file fails and says why, so that no patient is passed over.
+_UNREAD = (".nii.zst", ".nii.bz2", ".nii.xz", ".nii.zip", ".nii.7z", ".nrrd.zst", ".hdr", ".gipl", ".gipl.gz", ".mnc")
 _SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 
 _NUMBERED = re.compile(r"(?P<before>.+)_(?P<number>\d{4})")
@@ -23,7 +24,7 @@ _MASK = re.compile(
 
 
 def image_stem(name: str) -> str | None:
-    """The name of an image file without its ending; None where it is no image that is read.
+    """The name of an image file without its ending; None where it is no volume.
 
     >>> image_stem("case1.nii.gz"), image_stem("case1.NRRD"), image_stem("notes.txt"), image_stem(".hidden.nii")
     ('case1', 'case1', None, None)
@@ -31,7 +32,7 @@ def image_stem(name: str) -> str | None:
     lower = name.lower()
     if name.startswith("."):
         return None
-    for ending in (*_SEGMENTATIONS, *ENDINGS, SERIES):
+    for ending in (*_SEGMENTATIONS, *_UNREAD, *IMAGE_SUFFIXES, SERIES):
         if lower.endswith(ending) and len(name) > len(ending):
             return name[: -len(ending)]
     return None

@@ -15,9 +15,17 @@ from volseg.cohort import FILE_ENDING, Cohort, Predictions, cohort_note, read_da
 from volseg.errors import UsageError, VolsegError, VolumeError
 from volseg.files import SERIES, ignores_case
 from volseg.inference.channels import channel_order
-from volseg.inference.file_names import ENDINGS, NIFTI, group_files, image_stem, is_segmentation, lone_key
+from volseg.inference.file_names import NIFTI, group_files, image_stem, is_segmentation, lone_key
 from volseg.labels import LabelTable
-from volseg.volume import Affine, Volume, read_case_channels, read_volume, spacing_mm
+from volseg.volume import (
+    IMAGE_SUFFIXES,
+    Affine,
+    Volume,
+    check_channels,
+    read_case_channels,
+    read_image_file,
+    spacing_mm,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +130,8 @@ def _series(path: Path, modality: str | None) -> list[Path]:
     except UsageError as error:
         if path.is_file():
             raise UsageError(
-                f"{path.name} is no image that is read: these are DICOM and {' '.join(ENDINGS)}; convert pictures "
-                "with `volseg convert images`"
+                f"{path.name} is no image that is read: these are DICOM and {' '.join(IMAGE_SUFFIXES)}; convert "
+                "pictures with `volseg convert images`"
             ) from error
         deeper = next((file for file in sorted(path.glob("*/*")) if image_stem(file.name) and file.is_file()), None)
         if deeper is None:
@@ -163,28 +171,39 @@ def input_cohort(path: Path) -> Cohort | None:
 
 
 def read_image(path: str | Path) -> Volume:
-    """Read what `find_inputs` lists, of one channel: a NIfTI file, or the list of a DICOM series.
+    """Read what `find_inputs` lists, of one channel: a file of `volseg.volume.IMAGE_SUFFIXES`, or a DICOM series.
 
     Raises:
         VolumeError, GeometryError, SourceError: The file or the series cannot be read as one volume.
     """
-    if Path(path).suffix == SERIES:
-        from volseg.dicom import read_listed
-
-        return read_listed(Path(path))
-    return read_volume(path)
+    return _read_file(path, names=1)[0]
 
 
 def read_images(images: Sequence[str | Path | Volume], *, names: Sequence[str] | int | None = None) -> list[Volume]:
     """Read one volume per channel, all on the grid of the first. Errors as in `read_image` and `read_case_channels`.
 
     Args:
-        images: what `find_inputs` lists for a case, or volumes that have been read.
+        images: what `find_inputs` lists for a case, or volumes that have been read; one file may hold all channels.
         names: of the channels, or their number; None for as many as there are images.
     """
+    names = len(images) if names is None else names
     check_there(images, names=names)
+    if len(images) == 1 and not isinstance(images[0], Volume):
+        return read_case_channels(_read_file(images[0], names=names), names=names)
     given = [image if isinstance(image, Volume) or not is_foreign(image) else read_image(image) for image in images]
-    return read_case_channels(given, names=len(given) if names is None else names)
+    return read_case_channels(given, names=names)
+
+
+def _read_file(path: str | Path, *, names: Sequence[str] | int) -> list[Volume]:
+    """The channels that one file holds."""
+    path = Path(path)
+    if path.suffix == SERIES:
+        from volseg.dicom import read_listed
+
+        return [read_listed(path)]
+    volumes = read_image_file(path)
+    check_channels(len(volumes), name=path.name, names=names)
+    return volumes
 
 
 def check_there(images: Sequence[str | Path | Volume], *, names: Sequence[str] | int | None = None) -> None:
@@ -210,11 +229,14 @@ def is_foreign(image: str | Path | Volume) -> bool:
 
 
 def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
-    """Shape and affine (RAS mm) of what `read_image` reads, from headers alone. Errors as in `read_image`."""
+    """Shape and affine (RAS mm) of what `read_image` reads, of NIfTI and DICOM from headers alone; errors likewise."""
     if Path(path).suffix == SERIES:
         from volseg.dicom import listed_grid
 
         return listed_grid(Path(path))
+    if is_foreign(path):
+        volumes = read_image_file(path)
+        return (*volumes[0].shape, *([len(volumes)] if len(volumes) > 1 else [])), volumes[0].affine_ras
     return volume.read_grid(path)
 
 
@@ -236,11 +258,15 @@ def count_windows(
         enough: stop counting there.
     """
     count = 0
+    foreign: tuple[tuple[int, ...], Affine] | None = None  # whole files are read for it, so one stands for all
     for _, files in cases:
+        whole = is_foreign(files[0]) and files[0].suffix != SERIES
         try:
-            shape, affine = read_grid(files[0])
+            shape, affine = foreign if foreign and whole else read_grid(files[0])
         except VolsegError:
             continue
+        if whole:
+            foreign = shape, affine
         world = np.abs(affine[:3, :3]).argmax(axis=0)  # voxel axis -> the axis of the body it runs along
         sizes = [1.0] * 3
         for n, mm, axis in zip(shape, spacing_mm(affine), world, strict=False):

@@ -16,12 +16,14 @@ from volseg.volume.geometry import (
     spacing_mm,
 )
 from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volume
+from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file
 from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
 from volseg.volume.probabilities import write_probabilities
 from volseg.volume.volume import Grid, Volume
 
 __all__ = [
     "AXES",
+    "IMAGE_SUFFIXES",
     "MAX_BYTES",
     "RGB",
     "UNMEASURED",
@@ -34,12 +36,14 @@ __all__ = [
     "check_axes",
     "check_channels",
     "grown",
+    "image_suffix",
     "orientation",
     "ras_to_lps",
     "read_aligned",
     "read_case_channels",
     "read_channels",
     "read_grid",
+    "read_image_file",
     "read_volume",
     "space_difference",
     "spacing_mm",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from volseg.dicom import is_dicom, series_of
 from volseg.errors import SourceError, UsageError
-from volseg.inference import NIFTI, channel_number, lone_key
+from volseg.inference import channel_number, image_stem, lone_key
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _BEGINNINGS = (".", "~")
 _ENDINGS = (".tmp", ".temp", ".part", ".partial", ".filepart", ".download", ".crdownload", "~")
 
 _ASIDE = "aside"  # whole, and no image
-_NIFTI = "nifti"  # what belongs to it depends on the files beside it
+_IMAGE = "image"  # what belongs to it depends on the files beside it
 _UNKNOWN = ""  # not yet whole, damaged, or no medical image
 
 
@@ -105,11 +105,11 @@ class Inbox:
             logger.warning("a folder in the inbox cannot be read (%s); its series are not seen", closed[path])
         self._closed = set(closed)
         groups: dict[str, list[str]] = {}
-        firsts = {_channels_of(path) for path, file in seen.items() if file.group == _NIFTI and _is_first(path)}
+        firsts = {_channels_of(path) for path, file in seen.items() if file.group == _IMAGE and _is_first(path)}
         unreadable: list[str] = []
         unsettled: set[str] = set()  # folders with a file that might belong to anything
         for path, file in seen.items():
-            if file.group == _NIFTI:
+            if file.group == _IMAGE:
                 channels = _channels_of(path)
                 groups.setdefault(f"nifti:{_short(channels if channels in firsts else path)}", []).append(path)
             elif file.group not in (_ASIDE, _UNKNOWN):
@@ -156,8 +156,8 @@ class Inbox:
     def _group(self, path: str) -> str:
         """What a file belongs to, as a word that tells nothing."""
         name = os.path.basename(path)  # noqa: PTH119
-        if name.endswith(NIFTI):
-            return _NIFTI
+        if image_stem(name) is not None:
+            return _IMAGE
         try:
             shared = series_of(Path(path), root=self.folder)
         except (SourceError, OSError):

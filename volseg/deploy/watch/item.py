@@ -16,6 +16,7 @@ from volseg.inference import is_segmentation
 # Hexadecimal digits that tell the files of one series apart.
 _DIGITS = 12
 _BLOCK = 1 << 20
+_IN_TWO_FILES = (".mhd", ".nhdr", ".hdr")
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,12 @@ def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str 
     """
     if delivery.kind == "nifti":
         first = delivery.files[0]
-        mask = "a file that is called as a segmentation is" if is_segmentation(first.name) else None
+        aside = "a file that is called as a segmentation is" if is_segmentation(first.name) else None
+        if first.name.lower().endswith(_IN_TWO_FILES):  # the second of which may come later
+            aside = "an image whose voxels may lie in another file; write it as one file, such as .mha or .nrrd"
         key = _safe_key(nifti_key(first.name), secret)
         source = word(first.relative_to(root).as_posix(), letter="f", length=12, secret=secret)
-        return [Item(key, delivery.files, aside=mask, source=source)]
+        return [Item(key, delivery.files, aside=aside, source=source)]
     index = index_files(delivery.files, root=root)
     items = []
     for identity, series in zip(identify(index.series, among=index.series, secret=secret), index.series, strict=True):
