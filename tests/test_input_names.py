@@ -248,6 +248,18 @@ def test_a_fourth_axis_has_the_channels(capsys: pytest.CaptureFixture[str], plac
     assert "p.nii.gz holds 2 channels or points in time along its fourth axis, the network takes 1 channel" in text
 
 
+def test_a_folder_of_the_decathlon(place: Path, tmp_path: Path) -> None:
+    write_4d(tmp_path / "imagesTr/p.nii.gz", [np.zeros(SHAPE, np.int16)] * 2)
+    entries = {"modality": {"0": "T1w", "1": "T2w"}, "labels": {"0": "background", "1": "a"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(entries))
+    with pytest.raises(UsageError, match=r"laid out as the decathlon is; name its images, such as .*imagesTr"):
+        find_inputs(tmp_path, channels=["T1", "T2"])
+    assert found(tmp_path / "imagesTr", ["T1", "T2"]) == [("p", ["p.nii.gz"])]
+    for names in (["T2", "T1"], ["T1"]):  # the file cannot be put in order by its name
+        with pytest.raises(UsageError, match="one file, whose fourth axis has the channels T1w, T2w"):
+            find_inputs(tmp_path / "imagesTr", channels=names)
+
+
 def test_incomplete_cases_are_named_one_by_one(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path) -> None:
     image = read_volume(place / "files/p_0000.nii.gz")
     for name in ("amos_0001", "amos_0004", "a_0000", "a_0002", "b_0000"):

@@ -164,10 +164,22 @@ def _stated_channels(folder: Path) -> tuple[str, ...]:
 
 
 def input_cohort(path: Path) -> Cohort | None:
-    """The cohort that a path names, or None where it names something else."""
-    if (path / "dataset.json").is_file() and any((path / images).is_dir() for images in ("imagesTr", "imagesTs")):
-        return Cohort.open(path)
-    return None
+    """The cohort that a path names, or None where it names something else.
+
+    Raises:
+        UsageError: a folder of the decathlon, whose images lie one folder deeper.
+        CohortError: as in `Cohort.open`.
+    """
+    there = [images for images in ("imagesTs", "imagesTr") if (path / images).is_dir()]
+    if not there or not (path / "dataset.json").is_file():
+        return None
+    dataset = read_dataset_json(path)
+    if "channel_names" not in dataset and "modality" in dataset:
+        raise UsageError(
+            f"{path} is laid out as the decathlon is; name its images, such as {path / there[0]}, or make a cohort "
+            "of it with `volseg convert decathlon`"
+        )
+    return Cohort.open(path)
 
 
 def read_image(path: str | Path) -> Volume:
