@@ -111,7 +111,9 @@ class Inbox:
         for path, file in seen.items():
             if file.group == _IMAGE:
                 channels = _channels_of(path)
-                groups.setdefault(f"nifti:{_short(channels if channels in firsts else path)}", []).append(path)
+                shared = channels if channels in firsts else path
+                key = lone_key(os.path.basename(shared.partition("\n")[0]))  # noqa: PTH119
+                groups.setdefault(f"nifti:{_short(key)}{_short(shared)}", []).append(path)
             elif file.group not in (_ASIDE, _UNKNOWN):
                 groups.setdefault(file.group, []).append(path)
             elif file.group == _UNKNOWN:
