@@ -12,7 +12,7 @@ from pathlib import Path
 
 from volseg.dicom import is_dicom, series_of
 from volseg.errors import SourceError, UsageError
-from volseg.inference import NIFTI as NIFTI  # noqa: PLC0414 - a name of before
+from volseg.inference import NIFTI as NIFTI
 from volseg.inference import channel_number, image_stem, lone_key
 
 logger = logging.getLogger(__name__)
