@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from volseg import names_of_before
 from volseg.volume.alignment import aligned
+from volseg.volume.channels import check_channels, read_case_channels
 from volseg.volume.crop import Crop, grown
 from volseg.volume.geometry import (
     TOLERANCE,
@@ -20,12 +21,14 @@ from volseg.volume.geometry import (
 )
 from volseg.volume.header import NiftiHeader
 from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volume
+from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file
 from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
 from volseg.volume.probabilities import write_probabilities
 from volseg.volume.volume import Grid, Volume
 
 __all__ = [
     "AXES",
+    "IMAGE_SUFFIXES",
     "MAX_BYTES",
     "RGB",
     "TOLERANCE",
@@ -40,13 +43,17 @@ __all__ = [
     "aligned",
     "check_affine",
     "check_axes",
+    "check_channels",
     "grown",
     "header_of",
+    "image_suffix",
     "orientation",
     "ras_to_lps",
     "read_aligned",
+    "read_case_channels",
     "read_channels",
     "read_grid",
+    "read_image_file",
     "read_volume",
     "space_difference",
     "spacing_mm",

@@ -14,7 +14,7 @@ from volseg.errors import LabelError
 from volseg.evaluation import STANDARD, Row, score_case
 from volseg.files import atomic
 from volseg.formats import write_segmentation
-from volseg.inference import Predictor, read_image
+from volseg.inference import Predictor, channel_order, read_image
 from volseg.labels import LabelTable
 from volseg.metrics import added_path_length_mm, volume_ml
 from volseg.pictures import Plane, Screen, pack_volumes, window_of
@@ -136,13 +136,15 @@ class Segmenter:
         if self.cohort.labels.digest != recipe.labels.digest:
             raise LabelError(
                 f"the network segments {list(recipe.labels.names)}, the cohort has {list(self.cohort.labels.names)} "
-                "with other names or values; name the cohort it was trained on, or none"
+                "with other names, values or in another order; name the cohort it was trained on, or none"
             )
         if self.cohort.channels != len(recipe.channel_names):
             raise LabelError(
                 f"the network takes {len(recipe.channel_names)} channels, the cohort has {self.cohort.channels}; "
                 "name another"
             )
+        if self.cohort.channels > 1:
+            channel_order(self.cohort.channel_names, recipe.channel_names, source=f"the cohort {self.cohort.folder}")
 
     def case(self, key: str, folder: Path) -> Segmentation:
         """Segment a case of the cohort, and score it where it has a reference.
@@ -158,6 +160,10 @@ class Segmenter:
             raise LabelError("no cohort was named at the start; upload a file")
         measured = UNMEASURED not in self.cohort.rows[key].warnings if key in self.cohort.rows else True
         paths = self.cohort.image_paths(key)
+        wanted = self.predictor.recipe.channel_names
+        if len(wanted) > 1:
+            order = channel_order(self.cohort.channel_names, wanted, source=f"the cohort {self.cohort.folder}")
+            paths = [paths[place] for place in order]
         scored = key in self.cohort.labelled
         return self.segment(
             key, paths, folder, what=f"case of {self.cohort.folder.name}", measured=measured, scored=scored

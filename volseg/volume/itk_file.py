@@ -1,0 +1,102 @@
+"""Volumes of any format that segmentation data come in: NIfTI, NRRD, MetaImage and FreeSurfer's MGH."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from volseg.errors import GeometryError, VolumeError
+from volseg.volume.metaimage import read_metaimage
+from volseg.volume.nifti import MAX_BYTES, read_channels
+from volseg.volume.nrrd import read_nrrd
+from volseg.volume.raw_voxels import decompressed, voxels_of
+from volseg.volume.volume import Volume
+
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh.gz", ".mgh")
+"""How the names of files end that `read_image_file` reads."""
+_PACKED = {".zst": "Zstandard", ".bz2": "bzip2", ".xz": "xz", ".zip": "zip", ".7z": "7-Zip"}
+_MGH_HEADER = 284
+
+
+def image_suffix(name: str) -> str | None:
+    """The ending of a file name that `read_image_file` reads, as it is written there; None where it has none.
+
+    >>> image_suffix("case1_0000.nii.gz"), image_suffix("T1.MHA"), image_suffix("notes.txt")
+    ('.nii.gz', '.MHA', None)
+    """
+    low = name.lower()
+    return next((name[len(name) - len(end) :] for end in IMAGE_SUFFIXES if low.endswith(end) and low != end), None)
+
+
+def read_image_file(path: str | Path, *, oriented: bool = True) -> list[Volume]:
+    """Read a NIfTI, NRRD, MetaImage or MGH file as one volume per channel, in RAS millimetres.
+
+    Two-dimensional images become one slice. Integers stay integers; others become float32.
+
+    Args:
+        path: a file whose name ends with one of `IMAGE_SUFFIXES`.
+        oriented: refuse a file that states no orientation; else its axes are taken to run left, back and up.
+
+    Raises:
+        VolumeError: absent, of another format, cut short, too large, or of too many axes.
+        GeometryError: no orientation or a singular affine.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.nrrd"
+    ...     lines = ["NRRD0004", "type: uchar", "dimension: 3", "sizes: 2 1 1", "encoding: raw", "space: LPS"]
+    ...     lines += ["space directions: (1.5,0,0) (0,1.5,0) (0,0,3)", "", ""]
+    ...     _ = path.write_bytes(chr(10).join(lines).encode() + bytes([7, 8]))
+    ...     volume = read_image_file(path)[0]
+    >>> volume.voxels[:, 0, 0].tolist(), volume.spacing_mm, volume.grid.orientation
+    ([7, 8], (1.5, 1.5, 3.0), 'LPS')
+    """
+    path = Path(path)
+    suffix = (image_suffix(path.name) or "").lower()
+    if suffix in (".nii.gz", ".nii"):
+        return read_channels(path, oriented=oriented)
+    if suffix in (".nrrd", ".nhdr"):
+        return read_nrrd(path, oriented=oriented)
+    if suffix in (".mha", ".mhd"):
+        return read_metaimage(path, oriented=oriented)
+    if suffix:
+        return _read_mgh(path, oriented=oriented)
+    packed = _PACKED.get(path.suffix.lower())
+    raise VolumeError(
+        f"{path.name} is packed with {packed}, which is not read; unpack it first"
+        if packed
+        else f"{path.name} is of no format that is read; expected one of {', '.join(IMAGE_SUFFIXES)}"
+    )
+
+
+def _read_mgh(path: Path, *, oriented: bool) -> list[Volume]:
+    from nibabel.freesurfer.mghformat import MGHHeader, MGHImage
+
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise VolumeError(f"{path} is not there") from error
+    zipped = content[:2] == b"\x1f\x8b"
+    head = decompressed(content, _MGH_HEADER, path) if zipped else content[:_MGH_HEADER]
+    try:
+        with np.errstate(all="ignore"):
+            header = MGHHeader(head)
+        shape = header.get_data_shape()
+        size = int(np.prod([float(n) for n in shape])) * header.get_data_dtype().itemsize
+        if min(shape) < 1 or size > MAX_BYTES:
+            raise VolumeError(f"{path.name} claims the shape {shape}; it is damaged")
+        if oriented and not int(header["goodRASFlag"]):
+            raise GeometryError(f"{path.name} states no orientation (goodRASFlag is 0); write it again with its affine")
+        if zipped:
+            content = decompressed(content, _MGH_HEADER + size, path)
+        if len(content) < _MGH_HEADER + size:
+            raise VolumeError(
+                f"{path.name} ends after {len(content)} bytes of {_MGH_HEADER + size}; it is cut short, copy it again"
+            )
+        image = MGHImage.from_bytes(content[: _MGH_HEADER + size])
+        return voxels_of(np.asanyarray(image.dataobj), 3, image.affine, path)
+    except VolumeError:
+        raise
+    except Exception as error:  # nibabel raises many kinds at a damaged header
+        raise VolumeError(f"{path.name} cannot be read as MGH ({error}); copy it again") from error

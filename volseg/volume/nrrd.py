@@ -1,0 +1,158 @@
+"""NRRD files: the header, and the voxels on their grid in RAS millimetres.
+
+Format: Teem's definition of NRRD0001 to NRRD0005, https://teem.sourceforge.net/nrrd/format.html.
+"""
+
+from __future__ import annotations
+
+import bz2
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import GeometryError, VolumeError
+from volseg.volume.geometry import Affine, affine_lps_axes
+from volseg.volume.raw_voxels import (
+    MILLIMETRES,
+    beside,
+    decompressed,
+    in_plane,
+    number_of_voxels,
+    split_header,
+    voxels_of,
+)
+from volseg.volume.volume import Volume
+
+_TYPES = {
+    "i1": "signed char, int8, int8_t",
+    "u1": "uchar, unsigned char, uint8, uint8_t",
+    "i2": "short, short int, signed short, signed short int, int16, int16_t",
+    "u2": "ushort, unsigned short, unsigned short int, uint16, uint16_t",
+    "i4": "int, signed int, int32, int32_t",
+    "u4": "uint, unsigned int, uint32, uint32_t",
+    "i8": "longlong, long long, long long int, signed long long, signed long long int, int64, int64_t",
+    "u8": "ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t",
+    "f4": "float",
+    "f8": "double",
+}
+_CODES = {name: code for code, names in _TYPES.items() for name in names.split(", ")}
+_LPS_FROM = {
+    "left-posterior-superior": (1, 1, 1),
+    "lps": (1, 1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "ras": (-1, -1, 1),
+    "left-anterior-superior": (1, -1, 1),
+    "las": (1, -1, 1),
+}
+_RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_nrrd(path: Path, *, oriented: bool = True) -> list[Volume]:
+    """Read a `.nrrd` or `.nhdr` file as one volume per channel; errors as in `read_image_file`."""
+    header, content = split_header(path, end=b"\n\n")
+    if not header.startswith("NRRD000"):
+        raise VolumeError(f"{path.name} does not begin as NRRD does; copy it again, or name it after its true format")
+    fields = _fields(header)
+    shape = _numbers(fields, "sizes", path, int)
+    if len(shape) != _numbers(fields, "dimension", path, int)[0] or not shape:
+        raise VolumeError(f"{path.name} states the sizes {shape}, which are not as many as its dimension")
+    word = fields.get("type", "")
+    if word not in _CODES:
+        raise VolumeError(f"{path.name} holds voxels of type {word!r}, expected numbers")
+    dtype = np.dtype(("<" if fields.get("endian", "little") == "little" else ">") + _CODES[word])
+    size = number_of_voxels(shape, path) * dtype.itemsize
+    flat = _data(fields, content, size, path, dtype)
+    affine, domain = _grid(fields, len(shape), path, oriented=oriented)
+    channels = [axis for axis in range(len(shape)) if axis not in domain]
+    # NRRD counts the first axis fastest: Fortran order. The channels' axis, wherever it stands, goes to the end.
+    voxels = flat.reshape(shape, order="F").transpose([*domain, *channels])
+    return voxels_of(voxels, len(domain), affine, path)
+
+
+def _fields(header: str) -> dict[str, str]:
+    """The fields of a header by name, in small letters, without comments and key/value pairs."""
+    found = {}
+    for line in header.splitlines()[1:]:
+        name, colon, value = line.partition(": ")
+        if colon and not line.startswith("#") and ":=" not in name:
+            name = name.strip().lower()
+            found[{"datafile": "data file", "centering": "centerings"}.get(name, name)] = value.strip()
+    return found
+
+
+def _numbers(fields: dict[str, str], name: str, path: Path, kind: type) -> list[Any]:
+    try:
+        return [kind(word) for word in fields[name].split()]
+    except KeyError:
+        raise VolumeError(f"{path.name} states no {name!r}; it is damaged, copy it again") from None
+    except ValueError:
+        raise VolumeError(f"{path.name} states {name!r} as {fields[name]!r}, expected numbers") from None
+
+
+def _data(fields: dict[str, str], content: bytes, size: int, path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """(voxels,): the file's numbers, decoded."""
+    if "data file" in fields:
+        content = beside(path, fields["data file"]).read_bytes()
+    encoding = fields.get("encoding", "").lower()
+    for _ in range(int(fields.get("line skip", 0))):
+        content = content.partition(b"\n")[2]
+    skip = int(fields.get("byte skip", 0))
+    if encoding in ("gzip", "gz"):
+        data = decompressed(content, size + max(skip, 0), path)[max(skip, 0) :]
+    elif encoding in ("bzip2", "bz2"):
+        data = bz2.BZ2Decompressor().decompress(content, size + max(skip, 0))[max(skip, 0) :]
+    elif encoding == "raw":
+        data = content[-size:] if skip == -1 else content[skip:]
+    elif encoding in ("ascii", "txt", "text"):
+        return np.array(content.split(), np.float64 if dtype.kind == "f" else np.int64).astype(dtype)
+    else:
+        raise VolumeError(f"{path.name} has the encoding {encoding!r}, expected raw, gzip, bzip2 or ascii")
+    if len(data) < size:
+        raise VolumeError(
+            f"{path.name} ends after {len(data)} bytes of voxels of {size}; it is cut short, copy it again"
+        )
+    return np.frombuffer(data, dtype, count=size // dtype.itemsize)
+
+
+def _grid(fields: dict[str, str], axes: int, path: Path, *, oriented: bool) -> tuple[Affine, list[int]]:
+    """Affine (RAS mm), and which axes of the array run through space."""
+    space = fields.get("space", "").lower()
+    if space not in _LPS_FROM or "space directions" not in fields:
+        if oriented:
+            raise GeometryError(
+                f"{path.name} states no orientation (space {space or 'absent'!r}, directions "
+                f"{'stated' if 'space directions' in fields else 'absent'}); write it again in the space "
+                "left-posterior-superior with its directions"
+            )
+        words = fields.get("spacings", "").split() or ["1"] * axes
+        domain = [axis for axis, word in enumerate(words) if word.lower() != "nan"][:3]
+        return affine_lps_axes([abs(float(words[a])) for a in domain] + [1.0] * (3 - len(domain))), domain
+    words = fields["space directions"].replace(") (", ")|(").replace("none", "|none|").split("|")
+    vectors = [_vector(word, path) for word in words if word.strip()]
+    domain = [axis for axis, vector in enumerate(vectors) if vector is not None]
+    if len(vectors) != axes or len(domain) not in (2, 3):
+        raise GeometryError(f"{path.name} states {len(domain)} directions in space for {axes} axes, expected 2 or 3")
+    units = [unit.strip('"').lower() for unit in fields.get("space units", "").split()] or ["mm"] * 3
+    if len(units) != 3 or any(unit not in MILLIMETRES for unit in units):
+        raise GeometryError(f"{path.name} states the units {fields['space units']!r}, expected mm, um, cm or m")
+    lps = np.eye(4)
+    for column, axis in enumerate(domain):
+        lps[:3, column] = vectors[axis]
+    if "space origin" in fields:
+        lps[:3, 3] = _vector(fields["space origin"], path)
+    scale = np.array([MILLIMETRES[unit] for unit in units]) * _LPS_FROM[space]
+    lps[:3, [*range(len(domain)), 3]] *= scale[:, None]
+    return _RAS_FROM_LPS @ (in_plane(lps) if len(domain) == 2 else lps), domain
+
+
+def _vector(word: str, path: Path) -> NDArray[np.float64] | None:
+    """The numbers of "(x,y,z)"; None for "none"."""
+    if word.strip().lower() == "none":
+        return None
+    try:
+        x, y, z = (float(number) for number in word.strip().strip("()").split(","))
+    except ValueError:
+        raise GeometryError(f"{path.name} states the vector {word!r}, expected (x,y,z)") from None
+    return None if np.isnan([x, y, z]).all() else np.array([x, y, z])
