@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import typer
@@ -51,7 +52,7 @@ def _overrides(words: list[str]) -> dict[str, object]:
 
     `--resume` alone is true.
     """
-    import ast
+    from volseg.bundle import is_path_setting
 
     result: dict[str, object] = {}
     rest = list(words)
@@ -62,14 +63,27 @@ def _overrides(words: list[str]) -> dict[str, object]:
         name, equals, value = word[2:].partition("=")
         if not equals:
             bare = not rest or rest[0].startswith("--")
+            if bare and rest and is_path_setting(name):
+                raise UsageError(f"--{name} has no value; a path that begins with -- is given as --{name}={rest[0]}")
             if bare and name == "resume":
                 result[name] = True
                 continue
             if bare:
                 raise UsageError(f"--{name} has no value; settings are given as --name value")
             value = rest.pop(0)
-        try:
-            result[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            result[name] = {"true": True, "false": False, "null": None}.get(value, value)
+        result[name] = _path(value) if is_path_setting(name) else _literal(value)
     return result
+
+
+def _literal(value: str) -> object:
+    """A Python literal, or a word of JSON; any other text as it is."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "null": None}.get(value, value)
+
+
+def _path(value: str) -> object:
+    """A path as it was typed, so that a folder `2024` or `[1]` stays one; quotes around all of it fall off."""
+    found = _literal(value)
+    return found if (isinstance(found, str) and not Path(value).exists()) or found is None else value
