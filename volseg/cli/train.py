@@ -44,7 +44,16 @@ def train(
         from volseg.training import train as run
 
         checkpoint = run(bundle, overrides=overrides, more=config_file, dry=dry)
-    typer.echo("the checks passed" if dry else f"the best network is {checkpoint}")
+    from volseg.report import has_best
+
+    if dry:
+        typer.echo("the checks passed")
+    elif has_best(checkpoint.parent):
+        typer.echo(f"the best network is {checkpoint}")
+    else:
+        typer.echo(
+            f"no validation tells one network from another (Dice 0 or undefined); {checkpoint} is the last of them"
+        )
 
 
 def _overrides(words: list[str]) -> dict[str, object]:
