@@ -54,6 +54,7 @@ def check_images(
     looked: list[str] = []
     constant: dict[bool, list[str]] = {True: [], False: []}  # by whether the file is constant already
     clipped: dict[str, list[str]] = {}
+    empty: dict[str, list[str]] = {}
     vanished: dict[str, list[str]] = {}
     for key in dict.fromkeys([*first, *turns]):
         cost = math.prod(cohort.rows[key].shape) * cohort.channels / _VOXELS_PER_SECOND
@@ -70,8 +71,11 @@ def check_images(
             if not mask.any():
                 if sizes.get(key, {}).get(name):
                     vanished.setdefault(name, []).append(key)
-            elif all(_is_at_limit(channel, mask) for channel in image) and _varies(cohort, key, name):
-                clipped.setdefault(name, []).append(key)
+            elif all(_is_at_limit(channel, mask) for channel in image):
+                if _varies(cohort, key, name):
+                    clipped.setdefault(name, []).append(key)
+                elif all(_share(channel, mask, channel.min()) >= _AT_LIMIT for channel in image):
+                    empty.setdefault(name, []).append(key)
     flat = {key for keys in constant.values() for key in keys}
     if set(training) <= flat:
         raise CohortError(
@@ -91,6 +95,11 @@ def check_images(
         told.append(
             f"{name} is clipped to one value in {_cases(keys)}: its intensities lie beyond the percentiles that images "
             "are clipped to, and other tissue that lies there becomes equal to it"
+        )
+    for name, keys in empty.items():
+        told.append(
+            f"{name} lies where the image is empty, at its lowest value, in {_cases(keys)}: look whether image and "
+            "label belong together"
         )
     for name, keys in vanished.items():
         told.append(
@@ -114,8 +123,12 @@ def _masks(cohort: Cohort, target: NDArray[Any]) -> list[NDArray[np.bool_]]:
 
 
 def _is_at_limit(channel: NDArray[Any], mask: NDArray[np.bool_]) -> bool:
-    inside = channel[mask]
-    return any(float((inside == limit).mean()) >= _AT_LIMIT for limit in (channel.min(), channel.max()))
+    return any(_share(channel, mask, limit) >= _AT_LIMIT for limit in (channel.min(), channel.max()))
+
+
+def _share(channel: NDArray[Any], mask: NDArray[np.bool_], value: float) -> float:
+    """The share of a region's voxels that have a value."""
+    return float((channel[mask] == value).mean())
 
 
 def _is_constant(cohort: Cohort, key: str) -> bool:

@@ -32,6 +32,7 @@ from volseg.training.handlers.checkpoints import set_aside
 from volseg.training.handlers.progress import Stopwatch
 from volseg.training.handlers.signals import Signals, Stopped
 from volseg.training.handlers.validation import VolumetricDice
+from volseg.training.rank_errors import told_error
 from volseg.training.settings import Settings
 from volseg.training.window_trial import try_window
 
@@ -214,7 +215,10 @@ class Record:
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
         if self._content and self._content["status"] == "running":
-            if isinstance(error, (KeyboardInterrupt, Stopped)):
+            told = told_error()  # by another process, whose end has stopped this one
+            if told is not None:
+                self._end(engine, "failed", error=told)
+            elif isinstance(error, (KeyboardInterrupt, Stopped)):
                 reason = error.reason if isinstance(error, Stopped) else "stopped by SIGINT"
                 self._end(engine, "interrupted", error=reason)
             else:

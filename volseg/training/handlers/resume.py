@@ -144,8 +144,8 @@ class Resume:
             raise CheckpointError(f"{self.path} cannot be resumed from ({reason}); train without --resume") from error
         if schema != _SCHEMA:
             raise CheckpointError(f"{self.path} has schema {schema}, this volseg goes on from {_SCHEMA} only")
+        self._check_data(stored)  # first: another number of cases changes settings too
         self._check(settings, engine)
-        self._check_data(stored)
         epoch, before, now = stored["epoch"], stored["max_epochs"], self._max_epochs
         if now < before:
             raise UsageError(
