@@ -17,7 +17,20 @@ from volseg.training.settings import Settings
 
 PATHS = [
     *("Study #3/run", "#", "a##b", "a::b", "@home/x", "@data", "$HOME/x", "$x y", "%TEMP%/x", "50 % of #4"),
-    *("with space", "Köln ü", "it's", 'a "b"', "[1]", "{a}", "-x", "back\\slash#", "x@::y", "tab\t#", "données#1"),
+    *(
+        "with space",
+        "Köln ü",
+        "it's",
+        'a "b"',
+        "[1]",
+        "{a}",
+        "-x",
+        "back\\slash#",
+        "x@::y",
+        "tab\t#",
+        "données#1",
+        "import os#1",
+    ),
 ]
 
 

@@ -17,10 +17,10 @@ from volseg.training.cache import file_digest
 from volseg.training.checks.images import check_images
 from volseg.volume import read_volume
 
-LABEL_SECONDS = 5.0
-"""Time for reading labels; on a large cohort the rest is not looked at, and the message says so."""
-IMAGE_SECONDS = 3.0
-"""Time for sending cases through the preprocessing."""
+LABEL_SECONDS, IMAGE_SECONDS = 3.0, 1.0
+"""Time for reading labels, and for preprocessing cases, before a training; the message tells what was left out."""
+DRY_LABEL_SECONDS, DRY_IMAGE_SECONDS = 20.0, 10.0
+"""The same where nothing is trained."""
 _COARSER = 1.05
 
 
@@ -62,8 +62,9 @@ def check_cases(
     spacing_mm: Sequence[float],
     batch_size: int = 1,
     preprocessing: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
-    label_seconds: float = LABEL_SECONDS,
-    image_seconds: float = IMAGE_SECONDS,
+    dry: bool = False,
+    label_seconds: float | None = None,
+    image_seconds: float | None = None,
 ) -> list[str]:
     """What makes a training of a fold fail in silence, or its Dice mean less than it seems.
 
@@ -75,8 +76,9 @@ def check_cases(
         spacing_mm: Grid of the network.
         batch_size: Cases per batch.
         preprocessing: From a datalist's item to what the network is given; None looks at no image.
-        label_seconds: Time for labels.
-        image_seconds: Time for images.
+        dry: Nothing is trained, so that there is more time.
+        label_seconds: Time for labels; by default as `dry` says.
+        image_seconds: Time for images; by default as `dry` says.
 
     Returns:
         Warnings, one sentence each.
@@ -85,6 +87,10 @@ def check_cases(
         CohortError: No case of a side has a labelled voxel, or all training images are constant.
         VolsegError: A file that cannot be read, with its case's key.
     """
+    if label_seconds is None:
+        label_seconds = DRY_LABEL_SECONDS if dry else LABEL_SECONDS
+    if image_seconds is None:
+        image_seconds = DRY_IMAGE_SECONDS if dry else IMAGE_SECONDS
     sides = cohort.fold(fold)
     ends = time.monotonic() + label_seconds
     validation = _read(cohort, sides.validation, spacing_mm, until=ends)

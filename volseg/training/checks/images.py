@@ -16,6 +16,7 @@ from volseg.errors import CohortError, naming
 from volseg.volume import read_volume
 
 _VOXELS_PER_SECOND = 4e6  # of the preprocessing, on a slow core
+_MOST_SECONDS = 3.0  # for one case; a larger one is looked at as the training preprocesses it
 _AT_LIMIT = 0.9  # of a region's voxels that have the image's lowest or highest value: nothing is left of what they were
 
 
@@ -30,7 +31,7 @@ def check_images(
     spacing_mm: Sequence[float],
     seconds: float,
 ) -> list[str]:
-    """Send some cases through the preprocessing, as many as fit into the time, from both sides in turn.
+    """Send some cases through the preprocessing, from both sides in turn: one at least, and as many as there is time for.
 
     Args:
         cohort: The cases.
@@ -58,7 +59,7 @@ def check_images(
     vanished: dict[str, list[str]] = {}
     for key in dict.fromkeys([*first, *turns]):
         cost = math.prod(cohort.rows[key].shape) * cohort.channels / _VOXELS_PER_SECOND
-        if time.monotonic() + cost > ends:
+        if cost > _MOST_SECONDS or (looked and time.monotonic() + cost > ends):
             continue
         looked.append(key)
         with naming(key):

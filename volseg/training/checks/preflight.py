@@ -88,11 +88,15 @@ def check_slices(cohort: Cohort, *, divisor: int | Sequence[int]) -> None:
             )
 
 
-def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
+def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONAI's ConfigParser
     """Check a bundle's parsed train.json against its cohort and this machine, so that a run starts or says why not.
 
     Numbers, device, fold, labels and channels, the window, whether memory and disk suffice, and what the labels and
     images of the fold make impossible; what they make doubtful is logged as warnings.
+
+    Args:
+        parser: Of the bundle's train.json.
+        dry: Nothing is trained, so that more labels and images of a large cohort are looked at.
 
     Raises:
         VolsegError: the first thing that cannot work, in a sentence with its cure.
@@ -155,6 +159,7 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
         spacing_mm=value("spacing_mm"),
         batch_size=value("batch_size"),
         preprocessing=value("validate#preprocessing"),
+        dry=dry,
     ):
         logger.warning("warning: %s", warning)
 
