@@ -31,7 +31,7 @@ def check_images(
     spacing_mm: Sequence[float],
     seconds: float,
 ) -> list[str]:
-    """Send some cases through the preprocessing, from both sides in turn: one at least, and as many as there is time for.
+    """Send some cases through the preprocessing, from both sides in turn: one, and as many more as there is time for.
 
     Args:
         cohort: The cases.

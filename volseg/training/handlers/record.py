@@ -221,6 +221,7 @@ class Record:
             elif isinstance(error, (KeyboardInterrupt, Stopped)):
                 reason = error.reason if isinstance(error, Stopped) else "stopped by SIGINT"
                 self._end(engine, "interrupted", error=reason)
+                logger.warning("%s in epoch %d; --resume goes on", reason, engine.state.epoch)
             else:
                 self._end(engine, "failed", error=str(root_error(error)))
         if not self._last_to_raise:
