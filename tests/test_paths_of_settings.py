@@ -80,15 +80,20 @@ def test_a_path_that_begins_with_dashes() -> None:
         _overrides(["--output_dir", "--run"])
 
 
-def test_monais_own_command_is_refused_with_the_words_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_monais_own_command_is_refused_with_the_words_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["run", "training", "--config_file", "a#b/train.json", "--lr_scheduler#_target_", "x.constant"]
     check_words(words)
     with pytest.raises(BundleError, match=r'write --dataset_dir "\$\'Study .x233\'", or use `volseg train`'):
         check_words([*words, "--dataset_dir=Study #3"])
     check_words([*words, "--dataset_dir", literal("Study #3")])
     check_words(["volseg", "train", "unet", "--output_dir", "Study #3"])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(sys, "argv", ["monai.bundle", *words, "--output_dir", "x#1"])
     parser = ConfigParser({"imports": ["$import volseg"], "data_dir": "$volseg.bundle.data_dir('/nowhere')"})
     with pytest.raises(RuntimeError) as caught:
         parser.get_parsed_content("data_dir")
     assert isinstance(caught.value.__cause__, BundleError)
+    sys.excepthook(type(caught.value), caught.value, None)
+    assert capsys.readouterr().err == f"volseg: {caught.value.__cause__}\n"  # one line, not MONAI's sixty

@@ -6,9 +6,10 @@ import ast
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from volseg.errors import BundleError
+from volseg.errors import BundleError, root_error
 
 _PATHS = ("_dir", "_file", "_path", "_root")
 
@@ -135,7 +136,18 @@ def check_words(words: Sequence[str] | None = None) -> None:
         if name.startswith("--") and is_path_setting(name[2:]) and "config" not in name and "#" in value:
             if value.startswith(("$", "@", "%")):
                 continue
+            if words == sys.argv:
+                sys.excepthook = _one_line
             raise BundleError(
                 f'MONAI reads "#" as "::", so {name} {value!r} would be another folder; write '
                 f'{name} "{literal(value)}", or use `volseg train`'
             )
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Tell a refusal without the sixty lines of MONAI's that called for it; any other error as Python does."""
+    found = root_error(error)
+    if isinstance(found, BundleError):
+        sys.stderr.write(f"volseg: {found}\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
