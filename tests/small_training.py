@@ -40,7 +40,7 @@ CASES = 7
 def trainer_of(
     output_dir: Path,
     *,
-    resume: bool = False,
+    resume: bool | str = False,
     seed: int | None = 3,
     max_epochs: int = 6,
     max_minutes: float = 0,

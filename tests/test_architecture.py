@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "deploy": "jobs datasets inference bundle dicom evaluation formats "
     "pictures cohort labels metrics volume errors files",
     "jobs": "inference bundle evaluation cohort labels remote errors files",
-    "training": "inference report bundle pictures cohort labels metrics errors files",
+    "training": "inference report bundle pictures cohort labels metrics volume errors files",
     "datasets": "formats cohort labels remote volume errors",
     "inference": "bundle dicom cohort transforms labels metrics volume errors files",
     "report": "evaluation pictures cohort labels metrics errors files",

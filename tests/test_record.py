@@ -152,7 +152,10 @@ def stop_at(trainer: SupervisedTrainer, epoch: int, error: BaseException) -> Non
 @pytest.mark.parametrize("progress", [True, False])
 @pytest.mark.parametrize(
     ("error", "status", "told"),
-    [(VolsegError("NaN", case="case1"), "failed", "case1: NaN"), (KeyboardInterrupt(), "interrupted", None)],
+    [
+        (VolsegError("NaN", case="case1"), "failed", "case1: NaN"),
+        (KeyboardInterrupt(), "interrupted", "stopped by SIGINT"),
+    ],
 )
 def test_an_error_is_recorded_and_goes_on_its_way(
     cohort: Cohort, tmp_path: Path, error: BaseException, status: str, told: str | None, progress: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.bundle.config_text import is_path_setting, literal, literal_text, path_values
 from volseg.bundle.directions import recipe_direction, resume_problem, tell_networks
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import config, data_dir, find, root
@@ -23,7 +24,11 @@ __all__ = [
     "fit_roi",
     "fit_spacing",
     "grow_roi",
+    "is_path_setting",
+    "literal",
+    "literal_text",
     "members_of",
+    "path_values",
     "read_recipe",
     "recipe_direction",
     "resume_problem",

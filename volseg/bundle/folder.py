@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from volseg.bundle.config_text import check_words
 from volseg.errors import BundleError
 
 _CONFIGS = ("train.json", "inference.json")
@@ -34,6 +35,7 @@ def data_dir(bundle_root: str | Path) -> str:
     >>> data_dir("/nowhere/bundle")
     '/nowhere/bundle/data'
     """
+    check_words()
     folder = Path(bundle_root).resolve()
     checkout = folder.parent.parent
     if folder.parent.name == "bundles" and (checkout / "setup.cfg").is_file():

@@ -97,6 +97,13 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     except Exception as error:  # a damaged pickle raises errors of any kind
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
         raise CheckpointError(f"{path} is damaged or no safe checkpoint ({reason})") from error
+    if isinstance(content, dict) and "recipe" not in content and {"network", "optimizer", "epoch"} <= set(content):
+        beside = path.with_name("model.pt")
+        cure = f"name {beside}" if beside.is_file() else "go on with --resume, which writes model.pt"
+        raise CheckpointError(
+            f"{path} is what an earlier volseg goes on from with --resume and states no labels, spacing or window; "
+            f"{cure}"
+        )
     if not isinstance(content, dict) or "recipe" not in content:
         raise CheckpointError(f"{path} holds no recipe, so it was not trained with volseg")
     return Recipe.from_state(content["recipe"])

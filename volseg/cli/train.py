@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import typer
@@ -43,7 +44,16 @@ def train(
         from volseg.training import train as run
 
         checkpoint = run(bundle, overrides=overrides, more=config_file, dry=dry)
-    typer.echo("the checks passed" if dry else f"the best network is {checkpoint}")
+    from volseg.report import has_best
+
+    if dry:
+        typer.echo("the checks passed")
+    elif has_best(checkpoint.parent):
+        typer.echo(f"the best network is {checkpoint}")
+    else:
+        typer.echo(
+            f"no validation tells one network from another (Dice 0 or undefined); {checkpoint} is the last of them"
+        )
 
 
 def _overrides(words: list[str]) -> dict[str, object]:
@@ -51,7 +61,7 @@ def _overrides(words: list[str]) -> dict[str, object]:
 
     `--resume` alone is true.
     """
-    import ast
+    from volseg.bundle import is_path_setting
 
     result: dict[str, object] = {}
     rest = list(words)
@@ -62,14 +72,27 @@ def _overrides(words: list[str]) -> dict[str, object]:
         name, equals, value = word[2:].partition("=")
         if not equals:
             bare = not rest or rest[0].startswith("--")
+            if bare and rest and is_path_setting(name):
+                raise UsageError(f"--{name} has no value; a path that begins with -- is given as --{name}={rest[0]}")
             if bare and name == "resume":
                 result[name] = True
                 continue
             if bare:
                 raise UsageError(f"--{name} has no value; settings are given as --name value")
             value = rest.pop(0)
-        try:
-            result[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            result[name] = {"true": True, "false": False, "null": None}.get(value, value)
+        result[name] = _path(value) if is_path_setting(name) else _literal(value)
     return result
+
+
+def _literal(value: str) -> object:
+    """A Python literal, or a word of JSON; any other text as it is."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "null": None}.get(value, value)
+
+
+def _path(value: str) -> object:
+    """A path as it was typed, so that a folder `2024` or `[1]` stays one; quotes around all of it fall off."""
+    found = _literal(value)
+    return found if (isinstance(found, str) and not Path(value).exists()) or found is None else value

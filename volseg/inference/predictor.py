@@ -85,9 +85,11 @@ class Predictor:
         unknown = [name for name in overrides or {} if name not in parser]
         if unknown:
             raise BundleError(f"the bundle {folder.name} has no setting {', '.join(unknown)}; pack it with this volseg")
-        parser.update({"bundle_root": str(folder), "output_dir": None, **dict(overrides or {})})
+        settings = {"bundle_root": str(folder), "output_dir": None, **dict(overrides or {})}
+        parser.update(bundles.path_values(settings, ids=list(parser.get())))
         if checkpoint is not None:  # a packed bundle states the recipe of its own one in words
-            parser.update({"checkpoint": str(checkpoint), "recipe": "$volseg.bundle.read_recipe(@checkpoint)"})
+            stated = bundles.literal(str(checkpoint))
+            parser.update({"checkpoint": stated, "recipe": "$volseg.bundle.read_recipe(@checkpoint)"})
         if device is not None:
             parser.update({"device": str(check_device(device))})
         path = Path(parser.get_parsed_content("checkpoint"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from volseg.report.comparison import short_comparison, write_comparison
 from volseg.report.html import write_html
+from volseg.report.process import this_process
 from volseg.report.quality import short_list, write_quality
 from volseg.report.run_summary import run_as_markdown
 from volseg.report.runs import accuracy_table, write_runs
 from volseg.report.summary import RegionSummary, Spread, Summary, summarise
 from volseg.report.table import short_table, write_report
-from volseg.report.training_run import SCHEMA, check_alike, is_run, read_run
+from volseg.report.training_run import SCHEMA, check_alike, has_best, is_run, read_run, running_process, status_of
 
 __all__ = [
     "SCHEMA",
@@ -18,13 +19,17 @@ __all__ = [
     "Summary",
     "accuracy_table",
     "check_alike",
+    "has_best",
     "is_run",
     "read_run",
     "run_as_markdown",
+    "running_process",
     "short_comparison",
     "short_list",
     "short_table",
+    "status_of",
     "summarise",
+    "this_process",
     "write_comparison",
     "write_html",
     "write_quality",

@@ -36,6 +36,11 @@ def _outcome(run: Mapping[str, Any]) -> str:
             f"Best mean Dice of the {cohort['validation_cases']} validation cases of fold {cohort['fold']}: "
             f"**{best['dice']:.3f}**, epoch {best['epoch']}. It chose the checkpoint, so it is slightly optimistic."
         )
+    elif run["checkpoints"] and run["history"]:
+        lines.append(
+            "No validation tells one network from another: each mean Dice is 0 or undefined. model.pt is the network "
+            "of the last validation, and not the best of several."
+        )
     return "\n\n".join(lines)
 
 
@@ -95,6 +100,7 @@ def _versions(run: Mapping[str, Any]) -> str:
 
 def _validations(run: Mapping[str, Any]) -> str:
     rows = [row for row in run["history"] if row["dice"] is not None]
+    best = run["best"]["epoch"] if run["best"] else 0
     if not rows:
         return ""
     regions = run["cohort"]["regions"]
@@ -104,8 +110,8 @@ def _validations(run: Mapping[str, Any]) -> str:
         f"| epoch | loss | learning rate | mean Dice | {' | '.join(map(_cell, regions))} |",
         "|---" * (4 + len(regions)) + "|",
     ]
-    for row in _thinned(rows, best=run["best"]["epoch"]):
-        mark = "**" if row["epoch"] == run["best"]["epoch"] else ""
+    for row in _thinned(rows, best=best):
+        mark = "**" if row["epoch"] == best else ""
         dice = [_dice(row["dice"]), *(_dice((row["regions"] or {}).get(region)) for region in regions)]
         loss = "" if row["loss"] is None else f"{row['loss']:.3f}"
         cells = [str(row["epoch"]), loss, f"{row['learning_rate']:.2g}", *dice]

@@ -11,6 +11,7 @@ from typing import Any
 from volseg.errors import UsageError
 from volseg.evaluation import Row
 from volseg.metrics import Interval, mean_interval
+from volseg.report.process import is_alive
 
 SCHEMA = "volseg.run/1"
 
@@ -96,9 +97,58 @@ def read_run(folder: str | Path) -> TrainingRun:
         raise UsageError(f"{path} cannot be read ({error}); train again") from error
     if schema != SCHEMA:
         raise UsageError(f"{path} has the schema {schema!r}, this volseg reads {SCHEMA}")
+    record["status"] = status_of(record)
+    if not best and any(row.get("dice") == 0 for row in record.get("history", [])):
+        raise UsageError(f"{path} has no validation with a Dice above 0, so there is nothing to compare; train on")
     if not best or not best.get("cases"):
         raise UsageError(f"{path} has no validation whose cases are known; train on with --resume, or train again")
     return TrainingRun(Path(folder), record)
+
+
+def status_of(record: Mapping[str, Any]) -> str:
+    """The status of a record; `killed` where it says running and its process is gone.
+
+    A process that is killed (SIGKILL, a power cut) writes nothing more. On another host nobody can tell.
+
+    Args:
+        record: The content of run.json.
+
+    >>> status_of({"status": "finished"}), status_of({"status": "running"})
+    ('finished', 'running')
+    """
+    process = record.get("process")
+    if record["status"] == "running" and process and is_alive(process) is False:
+        return "killed"
+    return str(record["status"])
+
+
+def running_process(folder: str | Path) -> int | None:
+    """The number of the process of this host that trains in a folder at this moment; None where there is none known.
+
+    >>> running_process("/nowhere") is None
+    True
+    """
+    try:
+        record = json.loads((Path(folder) / "run.json").read_text())
+        process = record["process"] if record["status"] == "running" else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return int(process["pid"]) if process and is_alive(process) else None
+
+
+def has_best(folder: str | Path) -> bool:
+    """Whether some validation of a run was better than nothing; if not, its model.pt is that of the last validation.
+
+    Where the record is absent or cannot be read, nothing speaks against it.
+
+    >>> has_best("/nowhere")
+    True
+    """
+    try:
+        record = json.loads((Path(folder) / "run.json").read_text())
+        return record["best"] is not None or not record["history"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
 
 
 def check_alike(runs: Mapping[str, TrainingRun]) -> None:

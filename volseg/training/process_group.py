@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from volseg.errors import UsageError
+from volseg.training.rank_errors import tell_errors_once
 
 _distributed: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
 
@@ -27,6 +28,7 @@ def rank_device() -> str:
     Raises:
         UsageError: not started by torchrun, or more processes than GPUs.
     """
+    tell_errors_once()
     try:
         local, processes = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     except (KeyError, ValueError) as error:
@@ -62,6 +64,8 @@ def join(device: str | torch.device) -> None:
         # Imported later, as DistributedDataParallel does, its functions would keep the group as their default.
         importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    tell_errors_once()  # again: PyTorch has put its own hook in the place of ours
+    logging.getLogger("ignite").setLevel(logging.CRITICAL)  # it tells each error too, in each process
 
 
 class SharedLoss:

@@ -50,9 +50,10 @@ def train(
         run_id="training",
     )
     check_overrides(workflow.parser.get(), settings)
-    workflow.parser.update(pairs=settings)
+    stated = {name: value for name, value in workflow.parser.get().items() if bundles.is_path_setting(name)}
+    workflow.parser.update(pairs=bundles.path_values({**stated, **settings}, ids=list(workflow.parser.get())))
     # Checked on a copy: what the checks build must not reach the run, which starts from its seed.
-    preflight(_copy(workflow.parser))
+    preflight(_copy(workflow.parser), dry=dry)
     output_dir = Path(_copy(workflow.parser).get_parsed_content("output_dir"))
     checkpoint = output_dir / "model.pt"
     if dry:

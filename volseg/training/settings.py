@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from volseg.bundle import config
+from volseg.bundle import config, literal, literal_text
 from volseg.errors import BundleError
 
 # Ids that are no settings: what MONAI imports and runs, and its metadata.
@@ -71,10 +71,15 @@ class Settings:
     def config(self) -> dict[str, Any]:
         """The whole config with these values in their places: it can be run again, from anywhere."""
         whole = {name: copy.deepcopy(raw) for name, raw in self.parser.get().items() if not name.startswith("_")}
-        return {**whole, **{name: value for name, value in self.values().items() if name in whole}}
+        return {**whole, **{name: _stated(value) for name, value in self.values().items() if name in whole}}
 
 
 _ABSENT = object()
+
+
+def _stated(value: object) -> object:
+    """A value as a config must state it."""
+    return literal(value) if isinstance(value, str) else value
 
 
 def _is_reference(value: object) -> bool:
@@ -103,6 +108,7 @@ def _leaves(raw: object, prefix: str = "") -> dict[str, Any]:
     elif isinstance(raw, list) and any(isinstance(one, (Mapping, list)) for one in raw):
         items = [(str(number), value) for number, value in enumerate(raw)]
     else:
-        value = json.loads(json.dumps(raw, default=str).replace("::", "#"))
+        text = literal_text(raw)  # a path that was stated so that MONAI keeps it
+        value = text if text is not raw else json.loads(json.dumps(raw, default=str).replace("::", "#"))
         return {prefix.removesuffix("#"): value}
     return {id_: leaf for name, value in items for id_, leaf in _leaves(value, f"{prefix}{name}#").items()}

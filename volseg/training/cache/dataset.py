@@ -69,6 +69,7 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
         # What the random transforms draw from, with the case's number; None: they go on from case to case.
         self.epoch_seed: tuple[int, int] | None = None
         self._made = 0
+        self._constant: list[str] = []
         super().__init__(data, transform, num_workers=num_workers, progress=False, copy_cache=False)
 
     def _transform(self, index: int) -> Any:  # noqa: ANN401 - an item, or a list of crops
@@ -77,6 +78,16 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
             seed = np.random.SeedSequence([*self.epoch_seed, index]).generate_state(1)
             self.transform.set_random_state(seed=int(seed[0]))
         return super()._transform(index)
+
+    def _load_cache_item(self, index: int) -> Any:  # noqa: ANN401 - an item
+        """One case after the steps that are done once; notes where nothing is left to see."""
+        item = super()._load_cache_item(index)
+        image = item.get("image") if isinstance(item, Mapping) else None
+        if isinstance(image, Tensor) and image.numel() and not image.is_complex():
+            low, high = image.as_subclass(Tensor).aminmax()
+            if low == high:
+                self._constant.append(_file_name(self.data[index]))
+        return item
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> Sequence[Any]:
         """Preprocess all cases in threads, with a line now and then; what MONAI calls to build the cache."""
@@ -101,6 +112,11 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
                         *(len(kept), len(order), total_bytes / _GIB, left),
                     )
         items = [kept[index] for index in sorted(kept)]
+        if self._constant and idist.get_rank() == 0:
+            logger.warning(
+                "%d of %d cases have one value everywhere once preprocessed (%s): the network sees no structure there",
+                *(len(self._constant), len(items), ", ".join(sorted(self._constant)[:3])),
+            )
         seconds = time.monotonic() - started
         if self.folder is None:
             logger.info("%d cases kept in memory: %.2f GiB, %.0f s", len(items), total_bytes / _GIB, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from volseg.bundle import axis_divisors, fit_spacing, grow_roi
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, UsageError, VolsegError, root_error
 from volseg.inference import MixedPrecision, available_bytes, check_device
+from volseg.report import running_process
 from volseg.training.cache import size_bytes
 from volseg.training.checks.capacity import (
     GIB,
@@ -26,6 +28,7 @@ from volseg.training.checks.capacity import (
     choose_cache,
     processes_here,
 )
+from volseg.training.checks.cases import check_cases
 from volseg.training.handlers import Average, Gradients, check_minutes
 from volseg.training.window_trial import try_window
 
@@ -85,10 +88,15 @@ def check_slices(cohort: Cohort, *, divisor: int | Sequence[int]) -> None:
             )
 
 
-def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
+def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONAI's ConfigParser
     """Check a bundle's parsed train.json against its cohort and this machine, so that a run starts or says why not.
 
-    Numbers, device, fold, labels and channels, the window, and whether memory and disk suffice.
+    Numbers, device, fold, labels and channels, the window, whether memory and disk suffice, and what the labels and
+    images of the fold make impossible; what they make doubtful is logged as warnings.
+
+    Args:
+        parser: Of the bundle's train.json.
+        dry: Nothing is trained, so that more labels and images of a large cohort are looked at.
 
     Raises:
         VolsegError: the first thing that cannot work, in a sentence with its cure.
@@ -101,6 +109,11 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
             found = root_error(error)
             raise found if type(found) is not VolsegError else BundleError(f"{name}: {found}") from error
 
+    if (pid := running_process(value("output_dir"))) not in (None, os.getpid()):
+        raise UsageError(
+            f"{value('output_dir')} is being written by a training that runs, process {pid} of this host; stop it, or "
+            "name another --output_dir"
+        )
     check_device(value("device"))  # first: other settings follow from it
     leasts = {"max_epochs": 1, "batch_size": 1, "crops_per_case": 1, "val_interval": 1, "loader_workers": 0}
     leasts |= {"accumulate": 1, "patience": 0, "keep": 1}
@@ -140,6 +153,15 @@ def preflight(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
     )
     if cohort.flat:
         _tell_coarser(cohort, value("spacing_mm"), roi)
+    for warning in check_cases(
+        cohort,
+        fold=value("fold"),
+        spacing_mm=value("spacing_mm"),
+        batch_size=value("batch_size"),
+        preprocessing=value("validate#preprocessing"),
+        dry=dry,
+    ):
+        logger.warning("warning: %s", warning)
 
 
 def _tell_coarser(cohort: Cohort, spacing_mm: Sequence[float], roi: Sequence[int]) -> None:

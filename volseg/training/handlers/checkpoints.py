@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import os
 import re
 import shutil
@@ -35,7 +34,8 @@ class _Kept(NamedTuple):
 class Checkpoints:
     """Keep the networks of the best validations as model.pt, model_2.pt, ...; a handler for MONAI's evaluator.
 
-    The best has the highest key metric; of equal ones the first is better. Each file holds the state of every entry of
+    The best has the highest key metric; of equal ones the first is better. Validations whose key metric is 0 or NaN
+    tell no network from another: of these the last is kept. Each file holds the state of every entry of
     `contents`, and `validation`: the epoch and the metrics. (MONAI's CheckpointSaver removes an old file before the new
     one is written, and gives several files no fixed names.) Files of an earlier run, unless `load_state_dict` says that
     this run goes on with it, are set aside before the first is written.
@@ -81,7 +81,7 @@ class Checkpoints:
         epoch, score = engine.state.epoch, _order(metrics[name])
         # An epoch that is there already came after the state that the run was resumed from, and is done again.
         others = [kept for kept in self._kept if kept.epoch != epoch]
-        rank = sum(kept.score >= score for kept in others)
+        rank = sum(kept.score >= score if score > 0 else kept.score > 0 for kept in others)
         if rank >= self.keep:
             return
         content = {part: state_of(thing) for part, thing in self.contents.items()}
@@ -103,7 +103,7 @@ class Checkpoints:
                 logger.warning("%s cannot be read and is left out of the best (%s)", path, type(error).__name__)
             else:
                 kept.setdefault(told["epoch"], _Kept(_order(told[name]), told["epoch"], path))
-        return sorted(kept.values(), key=lambda one: (-one.score, one.epoch))
+        return sorted(kept.values(), key=lambda one: (-one.score, one.epoch if one.score > 0 else -one.epoch))
 
     def _arranged(self, kept: list[_Kept]) -> list[_Kept]:
         """Give each file the name of its rank; a stop on the way leaves every one of them under some name."""
@@ -159,7 +159,8 @@ def _name(rank: int) -> str:
 
 
 def _order(score: float) -> float:
-    return -math.inf if math.isnan(score) else score
+    """What files are ordered by: a score of 0 or NaN says nothing, and such files are equal."""
+    return score if score > 0 else 0.0
 
 
 def _link(source: Path, target: Path) -> None:

@@ -175,14 +175,18 @@ class Progress:
             return "not measured"
         best = self.evaluator.state.best_metric
         now = self.evaluator.state.metrics.get(self.evaluator.state.key_metric_name or "", math.nan)
-        return "…" if math.isnan(now) else f"{now:.3f} (best {best:.3f})"
+        if math.isnan(now):
+            name = self.evaluator.state.key_metric_name
+            return "undefined" if name in self.evaluator.state.metrics else "…"
+        return f"{now:.3f} (best {max(best, 0):.3f})"
 
     def _regions(self) -> str:
         if self.evaluator is None:
             return ""
         name = f"{self.evaluator.state.key_metric_name}_"
         values = {key.removeprefix(name): v for key, v in self.evaluator.state.metrics.items() if key.startswith(name)}
-        return f"  [{', '.join(f'{region} {value:.3f}' for region, value in values.items())}]" if values else ""
+        told = (f"{region} {'undefined' if math.isnan(value) else f'{value:.3f}'}" for region, value in values.items())
+        return f"  [{', '.join(told)}]" if values else ""
 
     def _complaint(self) -> str:
         complaint = self.stopwatch.complaint if self.stopwatch is not None else ""

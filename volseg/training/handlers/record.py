@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import math
 import platform
 import shlex
@@ -26,12 +27,16 @@ from volseg.cohort import Cohort
 from volseg.errors import BundleError, root_error
 from volseg.files import atomic
 from volseg.inference import machine, peak_memory
-from volseg.report import SCHEMA, run_as_markdown
+from volseg.report import SCHEMA, run_as_markdown, status_of, this_process
 from volseg.training.handlers.checkpoints import set_aside
 from volseg.training.handlers.progress import Stopwatch
+from volseg.training.handlers.signals import Signals, Stopped
 from volseg.training.handlers.validation import VolumetricDice
+from volseg.training.rank_errors import told_error
 from volseg.training.settings import Settings
 from volseg.training.window_trial import try_window
+
+logger = logging.getLogger("volseg.training")
 
 _PACKAGES = ("volseg", "torch", "monai", "pytorch-ignite", "numpy", "scipy", "nibabel", "transformers", "einops")
 
@@ -81,9 +86,11 @@ class Record:
 
     `run.json` (schema `volseg/report/run.schema.json`) is there from the first epoch on, with the status `running`; it
     is written anew after each epoch, and at the end says `finished`, `stopped early`, `interrupted` or `failed`, with
-    the error. A resumed run goes on with the history that is there; that of another run is set aside. `train.json` is
-    the config with the values that its settings came to. `summary.md` is a page with the results and the commands that
-    use them. Of several processes the first one writes.
+    the reason: a signal that ends the process (SIGTERM, SIGHUP, SIGINT) interrupts. Of one that is killed it tells the
+    process, so that a reader knows that it is gone (`volseg.report.status_of`). A resumed run goes on with the history
+    that is there; that of another run is set aside. `train.json` is the config with the values that its settings came
+    to. `summary.md` is a page with the results and the commands that use them. Of several processes the first one
+    writes.
 
     Place it behind the handlers that validate, and before those that save for resuming and that show progress.
 
@@ -122,6 +129,7 @@ class Record:
         self._began = 0.0
         self._elapsed_before = 0.0
         self._last_to_raise = False
+        self._signals = Signals()
 
     def attach(self, engine: Engine) -> None:
         """Listen to a trainer."""
@@ -151,12 +159,15 @@ class Record:
         """Open the record, once; `done` epochs came before: only by now a resumed trainer knows where it goes on."""
         if self._content:
             return
+        self._signals.enter()
         self._began = time.monotonic()
         earlier = self._earlier() if done > 0 else None
         if earlier is None:
             set_aside(self.output_dir / "run.json")
         self._content = self._facts(engine, first_epoch=done + 1)
         if earlier is not None:
+            if status_of(earlier) == "killed":
+                logger.warning("the last session of this run was killed: it wrote nothing after %s", earlier["updated"])
             self._content["started"] = earlier["started"]
             self._best_cases = earlier["best"] or {}
             self._content["history"] = [row for row in earlier["history"] if row["epoch"] <= done]
@@ -204,8 +215,15 @@ class Record:
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
         if self._content and self._content["status"] == "running":
-            stopped = isinstance(error, KeyboardInterrupt)
-            self._end(engine, "interrupted" if stopped else "failed", error=None if stopped else str(root_error(error)))
+            told = told_error()  # by another process, whose end has stopped this one
+            if told is not None:
+                self._end(engine, "failed", error=told)
+            elif isinstance(error, (KeyboardInterrupt, Stopped)):
+                reason = error.reason if isinstance(error, Stopped) else "stopped by SIGINT"
+                self._end(engine, "interrupted", error=reason)
+                logger.warning("%s in epoch %d; --resume goes on", reason, engine.state.epoch)
+            else:
+                self._end(engine, "failed", error=str(root_error(error)))
         if not self._last_to_raise:
             raise error
 
@@ -213,6 +231,7 @@ class Record:
         self._content["status"] = status
         self._content["error"] = error
         self._write(engine)
+        self._signals.leave()
 
     def _write(self, engine: Engine) -> None:
         content, now = self._content, _now()
@@ -270,6 +289,7 @@ class Record:
             "started": now,
             "updated": now,
             "folder": str(self.output_dir.resolve()),
+            "process": this_process(),
             "bundle": Path(str(values.get("bundle_root", ""))).name or None,
             "command": shlex.join(sys.argv),
             "max_epochs": engine.state.max_epochs,
@@ -321,8 +341,11 @@ class Record:
 
 
 def _best(history: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The first of the validations with the highest score."""
-    scored = [row for row in history if row["dice"] is not None]
+    """The first of the validations with the highest score, as `Checkpoints` keeps it.
+
+    None where each score is 0 or undefined: model.pt is then that of the last validation, and not called the best.
+    """
+    scored = [row for row in history if row["dice"]]
     if not scored:
         return None
     row = max(scored, key=lambda row: (row["dice"], -row["epoch"]))

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from volseg.bundle import Recipe, recipe_direction, resume_problem
 from volseg.errors import CheckpointError, UsageError
+from volseg.training.cache import Digests, data_change, data_digests
 from volseg.training.handlers.checkpoints import save, set_aside, state_of
 
 logger = logging.getLogger("volseg.training")
@@ -35,7 +36,8 @@ class Resume:
     Args:
         output_dir: of the run.
         resume: go on with the run that is there; where there is none, begin, so that a command can simply be repeated.
-            If false, a `last.pt` that is there is set aside. (On MONAI's command line `true` is a word.)
+            If false, a `last.pt` that is there is set aside. (On MONAI's command line `true` is a word.) `anyway` goes
+            on although images, labels or cases have changed since, with a warning.
         evaluator: its best and its last metrics go along.
         recipe: must be the stored one, apart from its facts.
         schedule: of the learning rate.
@@ -45,7 +47,8 @@ class Resume:
         share: of the time that saving may take.
 
     Raises:
-        UsageError: `resume` is neither true nor false; in training, the run that is there has other settings.
+        UsageError: `resume` is none of these; in training, the run that is there has other settings, or was given
+            other images, labels or cases.
         CheckpointError: in training, `last.pt` is damaged or of another network.
         OSError: in training, a full disk; the file that is there stays.
     """
@@ -63,10 +66,11 @@ class Resume:
         share: float = 0.02,
     ) -> None:
         resume = {"true": True, "false": False}.get(resume, resume) if isinstance(resume, str) else resume
-        if not isinstance(resume, bool):
-            raise UsageError(f"--resume is {resume!r}, expected true or false")
+        if not isinstance(resume, bool) and resume != "anyway":
+            raise UsageError(f"--resume is {resume!r}, expected true, false or anyway")
         self.path = Path(output_dir) / "last.pt"
-        self.resume = resume
+        self.resume = bool(resume)
+        self.anyway = resume == "anyway"
         self.evaluator = evaluator
         self.recipe = recipe
         self.schedule = schedule
@@ -77,6 +81,7 @@ class Resume:
         self._saved_epoch = 0
         self._saved_at = 0.0
         self._cost_s = 0.0
+        self._data: Digests = {}
 
     def attach(self, engine: Engine) -> None:
         """Listen to a trainer."""
@@ -86,6 +91,10 @@ class Resume:
 
     def _start(self, engine: Engine) -> None:
         self._max_epochs = engine.state.max_epochs
+        if idist.get_rank() == 0 or self.resume:
+            self._data = data_digests(
+                {"training": _datalist(engine.state.dataloader), "validation": _datalist(self._validated_on())}
+            )
         if self.resume and self.path.is_file():
             self._load(engine)
         elif self.resume:
@@ -110,12 +119,16 @@ class Resume:
         content = {
             "schema": _SCHEMA,
             "settings": json.dumps(self._settings(engine), default=str),
+            "data": json.dumps(self._data),
             "epoch": engine.state.epoch,
             "max_epochs": self._max_epochs,
             "best": [float(state.best_metric), int(state.best_metric_epoch)],
             "metrics": {name: float(value) for name, value in state.metrics.items()},
             "schedule": self.schedule.state_dict(),
             **{name: state_of(part) for name, part in self._parts(engine).items()},
+            # What `volseg predict` reads of a checkpoint. These tensors stand in the file once: they are those above.
+            "model": state_of(self._validated(engine)),
+            "recipe": self.recipe.state_dict(),
         }
         save(content, self.path)
         self._saved_epoch = engine.state.epoch
@@ -131,6 +144,7 @@ class Resume:
             raise CheckpointError(f"{self.path} cannot be resumed from ({reason}); train without --resume") from error
         if schema != _SCHEMA:
             raise CheckpointError(f"{self.path} has schema {schema}, this volseg goes on from {_SCHEMA} only")
+        self._check_data(stored)  # first: another number of cases changes settings too
         self._check(settings, engine)
         epoch, before, now = stored["epoch"], stored["max_epochs"], self._max_epochs
         if now < before:
@@ -187,6 +201,21 @@ class Resume:
                 "Resume with the same, or train anew, without --resume"
             )
 
+    def _check_data(self, stored: Mapping[str, Any]) -> None:
+        """Refuse to go on with other data than the training began with; files of earlier versions do not tell."""
+        change = data_change(json.loads(stored["data"]), self._data) if "data" in stored else ""
+        if change and not self.anyway:
+            raise UsageError(
+                f"{self.path} is of a training on other data: {change}. Train anew, without --resume, or go on "
+                "with --resume anyway"
+            )
+        if change:
+            logger.warning("the data have changed since %s was written: %s", self.path, change)
+
+    def _validated_on(self) -> object:
+        """The evaluator's loader, which MONAI keeps under a name of its own."""
+        return getattr(self.evaluator, "data_loader", None) or getattr(self.evaluator.state, "dataloader", None)
+
     def _forward(self, engine: Engine, steps: int) -> None:
         """Step the schedule, which is another than the stored one, to where it would be by now."""
         engine.optimizer.zero_grad(set_to_none=True)
@@ -198,6 +227,10 @@ class Resume:
         epoch, last = engine.state.epoch, engine.state.max_epochs
         following = "the training goes on from there" if epoch < last else "nothing is left to do"
         logger.info("%s: epoch %d of %d is done, %s", self.path, epoch, last, following)
+
+    def _validated(self, engine: Engine) -> Any:  # noqa: ANN401 - a network
+        """The network that is validated: the averaged one where there is one."""
+        return getattr(self.parts.get("average"), "network", engine.network)
 
     def _parts(self, engine: Engine) -> dict[str, Any]:
         parts = {"network": engine.network, "optimizer": engine.optimizer, **self.parts}
@@ -218,6 +251,11 @@ class Resume:
             "batches of an epoch": engine.state.epoch_length,
             **self.settings,
         }
+
+
+def _datalist(loader: object) -> object:
+    """What a loader's data set was made from, if it is MONAI's."""
+    return getattr(getattr(loader, "dataset", None), "data", None)
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

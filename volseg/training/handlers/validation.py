@@ -21,7 +21,9 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
     """Dice of each whole volume and region, averaged over cases, then over regions.
 
     A region empty in reference and prediction leaves the case out of that region's mean; missed or invented counts 0.
-    (MONAI's DiceMetric aggregates to 0 where every case is empty.) Beside the mean, `engine.state.metrics` gets one
+    A region that no reference has is undefined (NaN) and left out of the mean, whatever a network invents: else the
+    first network that finds nothing there would be the best. (MONAI's DiceMetric aggregates to 0 where every case is
+    empty.) Beside the mean, `engine.state.metrics` gets one
     value a region, `NAME_REGION`.
 
     Processes that train together share the cases; one that two of them took to come out even counts once.
@@ -35,11 +37,13 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
         self.labels = labels
         self._scores: dict[str, list[float]] = {}
         self._gathered: dict[str, list[float]] = {}
+        self._present: dict[str, list[bool]] = {}  # whether the reference of a case has each region
         super().__init__(output_transform)
 
     def reset(self) -> None:
         """Forget all cases."""
         self._scores = {}
+        self._present = {}
 
     def iteration_completed(self, engine: Engine) -> None:
         """Add the cases of a batch, which MONAI has taken apart."""
@@ -51,7 +55,9 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
         for prediction, reference, key in zip(*output, strict=True):
             axes = tuple(range(1, prediction.ndim))
             both = (prediction & reference).sum(axes).double()
-            sizes = prediction.sum(axes).double() + reference.sum(axes).double()
+            there = reference.sum(axes)
+            sizes = prediction.sum(axes).double() + there.double()
+            self._present[key] = (there > 0).tolist()
             self._scores[key] = (2 * both / sizes).tolist()  # 0 / 0 is NaN: empty in both
 
     def compute(self) -> float:
@@ -60,16 +66,23 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
         return sum(means) / len(means) if means else math.nan
 
     def by_region(self) -> dict[str, float]:
-        """Mean Dice of each region over the cases that have it."""
-        self._gathered = self._scores
+        """Mean Dice of each region over the cases that have it; NaN where no reference has it."""
+        scores, present = self._scores, self._present
         if idist.get_world_size() > 1:
-            self._gathered = {key: row for part in idist.all_gather(self._scores) for key, row in part.items()}
+            parts = idist.all_gather((self._scores, self._present))
+            scores = {key: row for part, _ in parts for key, row in part.items()}
+            present = {key: row for _, part in parts for key, row in part.items()}
+        known = [any(row[number] for row in present.values()) for number in range(len(self.labels.names))]
+        self._gathered = {
+            key: [value if is_known else math.nan for value, is_known in zip(row, known, strict=True)]
+            for key, row in scores.items()
+        }
         rows = [self._gathered[key] for key in sorted(self._gathered)]
         table = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(self.labels.names))
         return dict(zip(self.labels.names, table.nanmean(dim=0).tolist(), strict=True))
 
     def by_case(self) -> dict[str, dict[str, float]]:
-        """Dice of each case and region at the last `compute`, by key; NaN where both masks are empty."""
+        """Dice of each case and region at the last `compute`, by key; NaN where it is undefined."""
         return {key: dict(zip(self.labels.names, self._gathered[key], strict=True)) for key in sorted(self._gathered)}
 
     def completed(self, engine: Engine, name: str) -> None:

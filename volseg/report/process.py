@@ -1,0 +1,78 @@
+"""Which process writes a record, and whether it is still there to write on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_PROC = Path("/proc")
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from any other: host, number, boot of the host, namespace and start, as Linux knows them.
+
+    >>> is_alive(this_process())
+    True
+    """
+    return {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "boot": _boot(),
+        "namespace": _namespace(),
+        "started": _started(os.getpid()),
+    }
+
+
+def is_alive(process: Mapping[str, Any]) -> bool | None:
+    """Whether a process that `this_process` described still runs; None where this host cannot know.
+
+    Args:
+        process: What `this_process` gave in that process.
+
+    >>> is_alive({**this_process(), "pid": 2**22 + 1, "started": 1})
+    False
+    >>> is_alive({**this_process(), "host": "elsewhere"}) is None
+    True
+    """
+    if process.get("host") != platform.node():
+        return None
+    if process.get("boot") != _boot():
+        return False
+    if process.get("namespace") != _namespace():  # another container: its numbers are not ours
+        return None
+    pid = int(process["pid"])
+    if _boot() is not None:
+        return process.get("started") is not None and _started(pid) == process["started"]
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _boot() -> str | None:
+    try:
+        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def _namespace() -> str | None:
+    try:
+        return str((_PROC / "self/ns/pid").readlink())
+    except OSError:
+        return None
+
+
+def _started(pid: int) -> int | None:
+    """Ticks from boot to the start of a process; None where there is none, or one that has ended."""
+    try:
+        words = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if words[0] in "ZX" else int(words[19])

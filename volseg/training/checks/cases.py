@@ -1,0 +1,235 @@
+"""What the labels and images of a fold make impossible or doubtful, told before a training starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.cohort import Cohort
+from volseg.errors import CohortError, naming
+from volseg.training.cache import file_digest
+from volseg.training.checks.images import check_images
+from volseg.volume import read_volume
+
+LABEL_SECONDS, IMAGE_SECONDS = 3.0, 1.0
+"""Time for reading labels, and for preprocessing cases, before a training; the message tells what was left out."""
+DRY_LABEL_SECONDS, DRY_IMAGE_SECONDS = 20.0, 10.0
+"""The same where nothing is trained."""
+_COARSER = 1.05
+
+
+@dataclass
+class _Seen:
+    """What was read of a fold.
+
+    Attributes:
+        sizes: Voxels of each region by case.
+        asked: Cases of the side.
+        vanishing: Regions by case that may have no voxel on the network's grid.
+    """
+
+    sizes: dict[str, dict[str, int]] = field(default_factory=dict)
+    asked: int = 0
+    vanishing: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def all_read(self) -> bool:
+        return len(self.sizes) == self.asked
+
+    @property
+    def empty(self) -> list[str]:
+        return [key for key, sizes in self.sizes.items() if not any(sizes.values())]
+
+    @property
+    def scope(self) -> str:
+        """` of 40 looked at`, where not all were."""
+        return "" if self.all_read else f" of the {len(self.sizes)} that were looked at"
+
+    def absent(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if not any(sizes[name] for sizes in self.sizes.values())]
+
+
+def check_cases(
+    cohort: Cohort,
+    *,
+    fold: int,
+    spacing_mm: Sequence[float],
+    batch_size: int = 1,
+    preprocessing: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    dry: bool = False,
+    label_seconds: float | None = None,
+    image_seconds: float | None = None,
+) -> list[str]:
+    """What makes a training of a fold fail in silence, or its Dice mean less than it seems.
+
+    Labels are read for a few seconds and some cases are preprocessed; of a large cohort the others are not looked at.
+
+    Args:
+        cohort: The cases.
+        fold: Its number, from 0.
+        spacing_mm: Grid of the network.
+        batch_size: Cases per batch.
+        preprocessing: From a datalist's item to what the network is given; None looks at no image.
+        dry: Nothing is trained, so that there is more time.
+        label_seconds: Time for labels; by default as `dry` says.
+        image_seconds: Time for images; by default as `dry` says.
+
+    Returns:
+        Warnings, one sentence each.
+
+    Raises:
+        CohortError: No case of a side has a labelled voxel, or all training images are constant.
+        VolsegError: A file that cannot be read, with its case's key.
+    """
+    if label_seconds is None:
+        label_seconds = DRY_LABEL_SECONDS if dry else LABEL_SECONDS
+    if image_seconds is None:
+        image_seconds = DRY_IMAGE_SECONDS if dry else IMAGE_SECONDS
+    sides = cohort.fold(fold)
+    ends = time.monotonic() + label_seconds
+    validation = _read(cohort, sides.validation, spacing_mm, until=ends)
+    training = _read(cohort, sides.training, spacing_mm, until=ends)
+    again = f"split again with `volseg split {cohort.folder}`, or name another --fold"
+    if validation.all_read and len(validation.empty) == validation.asked:
+        raise CohortError(
+            f"fold {fold} validates nothing: none of its {_cases(validation.asked, 'validation')} has a labelled voxel "
+            f"({_some(validation.empty)}), so no network could be chosen; {again}"
+        )
+    if training.all_read and len(training.empty) == training.asked:
+        raise CohortError(
+            f"fold {fold} teaches nothing: none of its {_cases(training.asked, 'training')} has a labelled voxel "
+            f"({_some(training.empty)}); {again}"
+        )
+    told = []
+    if validation.empty:
+        told.append(
+            f"{len(validation.empty)} of {_cases(len(validation.sizes), 'validation')}{validation.scope} have no "
+            f"labelled voxel ({_some(validation.empty)}): their Dice is undefined, and 0 where the network finds "
+            "something that other cases have"
+        )
+    if 2 * len(training.empty) > len(training.sizes):
+        told.append(
+            f"{len(training.empty)} of {_cases(len(training.sizes), 'training')}{training.scope} have no labelled "
+            f"voxel ({_some(training.empty)}): more than half of the windows hold background alone"
+        )
+    names = cohort.labels.names
+    for name in training.absent(names):
+        told.append(f"{name} is in no training case of fold {fold}{training.scope}: a network cannot learn it; {again}")
+    for name in validation.absent(names):
+        told.append(
+            f"{name} is in no validation case of fold {fold}{validation.scope}: its Dice is undefined, and the mean is "
+            "that of the other regions"
+        )
+    if len(set(sides.training)) < batch_size:
+        told.append(
+            f"--batch_size is {batch_size} and fold {fold} trains on {len(set(sides.training))} cases: no batch is full"
+        )
+    told += _twice(cohort, sides.training, sides.validation)
+    if preprocessing is not None:
+        told += check_images(
+            cohort,
+            sides.training,
+            sides.validation,
+            preprocessing=preprocessing,
+            first=[*training.vanishing, *validation.vanishing],
+            sizes={**training.sizes, **validation.sizes},
+            spacing_mm=spacing_mm,
+            seconds=image_seconds,
+        )
+    if not (training.all_read and validation.all_read):
+        told.append(
+            f"{len(training.sizes) + len(validation.sizes)} of {training.asked + validation.asked} labels were looked "
+            f"at before the start, in {label_seconds:g} s; `volseg check {cohort.folder}` reads all"
+        )
+    return told
+
+
+def _read(cohort: Cohort, keys: Sequence[str], spacing_mm: Sequence[float], *, until: float) -> _Seen:
+    """Read labels, evenly spread over the side, until the time is over; at least two."""
+    seen = _Seen(asked=len(keys))
+    values = {region.name: list(region.values) for region in cohort.labels.regions}
+
+    def look(key: str) -> tuple[str, dict[str, int], list[str]]:
+        path = cohort.label_path(key)
+        if path is None:
+            return key, dict.fromkeys(values, 0), []
+        with naming(key):
+            label = read_volume(path)
+            checked = cohort.labels.check(label.voxels)
+        sizes = _sizes(checked, values)
+        there = [name for name, size in sizes.items() if size]
+        to = _along(cohort, key, spacing_mm)
+        if max(t / mm for t, mm in zip(to, label.spacing_mm, strict=True)) < _COARSER:
+            return key, sizes, []
+        left = _sizes(checked[_nearest(checked.shape, label.spacing_mm, to)], values)
+        return key, sizes, [name for name in there if not left[name]]
+
+    order = _spread(keys)
+    with ThreadPoolExecutor(2) as pool:
+        for start in range(0, len(order), 2):
+            if start and time.monotonic() > until:
+                break
+            for key, sizes, vanishing in pool.map(look, order[start : start + 2]):
+                seen.sizes[key] = sizes
+                if vanishing:
+                    seen.vanishing[key] = vanishing
+    return seen
+
+
+def _sizes(label_map: NDArray[np.uint8], values: Mapping[str, list[int]]) -> dict[str, int]:
+    counts = np.bincount(np.ascontiguousarray(label_map).reshape(-1), minlength=256)
+    return {name: int(counts[some].sum()) for name, some in values.items()}
+
+
+def _along(cohort: Cohort, key: str, spacing_mm: Sequence[float]) -> list[float]:
+    """The network's spacing in the order of the case's own axes."""
+    positions = [int(p) for p in cohort.rows[key].along_ras([0, 1, 2])]  # the axis of the file along each of RAS
+    back = [0.0, 0.0, 0.0]
+    for ras, own in enumerate(positions):
+        back[own] = float(spacing_mm[ras])
+    return back
+
+
+def _nearest(shape: Sequence[int], spacing_mm: Sequence[float], to_mm: Sequence[float]) -> tuple[NDArray[np.intp], ...]:
+    """The voxels that a coarser grid, which begins at the first one, takes along each axis."""
+    picks = []
+    for n, mm, to in zip(shape, spacing_mm, to_mm, strict=True):
+        count = max(1, round(n * mm / to))
+        picks.append(np.clip(np.rint(np.linspace(0, n - 1, count)), 0, n - 1).astype(np.intp))
+    return np.ix_(*picks)
+
+
+def _twice(cohort: Cohort, training: Sequence[str], validation: Sequence[str]) -> list[str]:
+    """Images that stand on both sides under two keys, told by the digests of their files."""
+    known = {_image(cohort, key): key for key in training}
+    same = [(known[found], key) for key in validation if (found := _image(cohort, key)) in known]
+    if not same:
+        return []
+    pairs = ", ".join(f"{one} = {other}" for one, other in same[:3]) + (", ..." if len(same) > 3 else "")
+    return [
+        f"{len(same)} validation cases are images that are trained on under another key ({pairs}): the Dice is "
+        "better than it is on new patients"
+    ]
+
+
+def _image(cohort: Cohort, key: str) -> tuple[str, ...]:
+    return tuple(file_digest(path) for path in cohort.image_paths(key))
+
+
+def _cases(number: int, kind: str) -> str:
+    return f"{number} {kind} {'case' if number == 1 else 'cases'}"
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+
+
+def _spread(keys: Sequence[str]) -> list[str]:
+    """All keys, so ordered that any number of the first ones is spread over all, the same at each call."""
+    return [keys[number] for number in np.random.default_rng(0).permutation(len(keys))]

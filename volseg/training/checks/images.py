@@ -1,0 +1,164 @@
+"""What the preprocessing makes of images: nothing to see, a region clipped away, a region too thin for the grid."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.cohort import Cohort
+from volseg.errors import CohortError, naming
+from volseg.volume import read_volume
+
+_VOXELS_PER_SECOND = 4e6  # of the preprocessing, on a slow core
+_MOST_SECONDS = 3.0  # for one case; a larger one is looked at as the training preprocesses it
+_AT_LIMIT = 0.9  # of a region's voxels that have the image's lowest or highest value: nothing is left of what they were
+
+
+def check_images(
+    cohort: Cohort,
+    training: Sequence[str],
+    validation: Sequence[str],
+    *,
+    preprocessing: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    first: Sequence[str],
+    sizes: Mapping[str, Mapping[str, int]],
+    spacing_mm: Sequence[float],
+    seconds: float,
+) -> list[str]:
+    """Send some cases through the preprocessing, from both sides in turn: one, and as many more as there is time for.
+
+    Args:
+        cohort: The cases.
+        training: Keys of this side of the fold.
+        validation: Keys of the other side.
+        preprocessing: From a datalist's item to `image` (C, X, Y, Z) and `label`, as `volseg.transforms.preprocessing`.
+        first: Keys of cases that are looked at before others.
+        sizes: Voxels of each region by case, where its label was read.
+        spacing_mm: Grid of the network.
+        seconds: Time for it, reckoned from the sizes of the cases.
+
+    Returns:
+        Warnings, one sentence each.
+
+    Raises:
+        CohortError: All training images were looked at, and all are constant.
+        VolsegError: A file that cannot be read, with its case's key.
+    """
+    turns = [key for pair in zip_longest(training, validation) for key in pair if key is not None]
+    ends = time.monotonic() + seconds
+    looked: list[str] = []
+    constant: dict[bool, list[str]] = {True: [], False: []}  # by whether the file is constant already
+    clipped: dict[str, list[str]] = {}
+    empty: dict[str, list[str]] = {}
+    vanished: dict[str, list[str]] = {}
+    for key in dict.fromkeys([*first, *turns]):
+        cost = math.prod(cohort.rows[key].shape) * cohort.channels / _VOXELS_PER_SECOND
+        if cost > _MOST_SECONDS or (looked and time.monotonic() + cost > ends):
+            continue
+        looked.append(key)
+        with naming(key):
+            item = preprocessing(_item(cohort, key))
+        image = np.asarray(item["image"])
+        if all(channel.min() == channel.max() for channel in image):
+            constant[_is_constant(cohort, key)].append(key)
+            continue
+        for name, mask in zip(cohort.labels.names, _masks(cohort, np.asarray(item["label"])), strict=True):
+            if not mask.any():
+                if sizes.get(key, {}).get(name):
+                    vanished.setdefault(name, []).append(key)
+            elif all(_is_at_limit(channel, mask) for channel in image):
+                if _varies(cohort, key, name):
+                    clipped.setdefault(name, []).append(key)
+                elif all(_share(channel, mask, channel.min()) >= _AT_LIMIT for channel in image):
+                    empty.setdefault(name, []).append(key)
+    flat = {key for keys in constant.values() for key in keys}
+    if set(training) <= flat:
+        raise CohortError(
+            f"all {len(training)} training images are constant once they are clipped and normalised "
+            f"({_some(training)}), so there is nothing to learn from: nearly all voxels of each "
+            "have one value; crop the images to where values differ"
+        )
+    told = []
+    if constant[True]:
+        told.append(f"{_images(constant[True])} one value everywhere, so the network learns nothing from it")
+    if constant[False]:
+        told.append(
+            f"{_images(constant[False])} one value everywhere once clipped to percentiles, since nearly all voxels are "
+            "equal: the network sees no structure"
+        )
+    for name, keys in clipped.items():
+        told.append(
+            f"{name} is clipped to one value in {_cases(keys)}: its intensities lie beyond the percentiles that images "
+            "are clipped to, and other tissue that lies there becomes equal to it"
+        )
+    for name, keys in empty.items():
+        told.append(
+            f"{name} lies where the image is empty, at its lowest value, in {_cases(keys)}: look whether image and "
+            "label belong together"
+        )
+    for name, keys in vanished.items():
+        told.append(
+            f"{name} has no voxel left on the network's grid of {'x'.join(f'{mm:g}' for mm in spacing_mm)} mm in "
+            f"{_cases(keys)}: it is too thin for it; give a finer --spacing_mm"
+        )
+    return told
+
+
+def _item(cohort: Cohort, key: str) -> dict[str, Any]:
+    """The case as a datalist has it."""
+    label = cohort.label_path(key)
+    return {"key": key, "image": [str(path) for path in cohort.image_paths(key)], "label": str(label)}
+
+
+def _masks(cohort: Cohort, target: NDArray[Any]) -> list[NDArray[np.bool_]]:
+    """One mask per region, of class numbers (1, X, Y, Z) or of masks (R, X, Y, Z)."""
+    if cohort.labels.overlap:
+        return [channel > 0 for channel in target]
+    return [target[0] == number for number in range(1, 1 + len(cohort.labels.names))]
+
+
+def _is_at_limit(channel: NDArray[Any], mask: NDArray[np.bool_]) -> bool:
+    return any(_share(channel, mask, limit) >= _AT_LIMIT for limit in (channel.min(), channel.max()))
+
+
+def _share(channel: NDArray[Any], mask: NDArray[np.bool_], value: float) -> float:
+    """The share of a region's voxels that have a value."""
+    return float((channel[mask] == value).mean())
+
+
+def _is_constant(cohort: Cohort, key: str) -> bool:
+    """Whether the files of a case hold one value each."""
+    voxels = [read_volume(path).voxels for path in cohort.image_paths(key)]
+    return all(bool(one.min() == one.max()) for one in voxels)
+
+
+def _varies(cohort: Cohort, key: str, name: str) -> bool:
+    """Whether a region's voxels have several values in some file of the case."""
+    path = cohort.label_path(key)
+    if path is None:
+        return False
+    masks = cohort.labels.masks(cohort.labels.check(read_volume(path).voxels))
+    mask = masks[cohort.labels.names.index(name)]
+    for image in cohort.image_paths(key):
+        inside = read_volume(image).voxels[mask]
+        if inside.size and inside.min() != inside.max():
+            return True
+    return False
+
+
+def _images(keys: Sequence[str]) -> str:
+    return f"the image of {_cases(keys)} has" if len(keys) == 1 else f"the images of {_cases(keys)} have each"
+
+
+def _cases(keys: Sequence[str]) -> str:
+    return f"{len(keys)} {'case' if len(keys) == 1 else 'cases'} ({_some(keys)})"
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
