@@ -57,7 +57,7 @@ def read_tiff(path: Path, *, name: str, max_pixels: int) -> Picture:
     from tifffile import TiffFile
 
     try:
-        with TiffFile(path, _multifile=False) as file:
+        with path.open("rb") as raw, TiffFile(raw, _multifile=False) as file:
             series = main_series(file, name)
             page = series.keyframe
             axes = check_axes(series, name)
@@ -90,7 +90,7 @@ def is_colour_tiff(path: Path) -> bool:
     from tifffile import TiffFile
 
     try:
-        with TiffFile(path, _multifile=False) as file:
+        with path.open("rb") as raw, TiffFile(raw, _multifile=False) as file:
             page = file.pages.first
             if page.photometric == PALETTE:
                 palette = np.asarray(page.colormap)

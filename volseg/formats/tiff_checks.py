@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,7 @@ def check_data(file: TiffFile, series: TiffPageSeries, name: str) -> None:
     size = file.filehandle.size
     pages: Sequence[Any] = series.pages
     page = series.keyframe
+    _check_pages(file, series, name)
     if int(page.compression) not in (*_BOUNDED, *STREAMS, *JPEG):
         told = getattr(page.compression, "name", str(page.compression))
         raise SourceError(f"{name} is compressed by {told}, which is not read; save it with LZW or Deflate")
@@ -147,6 +149,29 @@ def check_data(file: TiffFile, series: TiffPageSeries, name: str) -> None:
             raise SourceError(f"{name} is cut short at {size} bytes of at least {end}{where}; copy it again")
         if page.compression in STREAMS or page.compression in JPEG:
             _check_streams(file, page, segments, name)
+
+
+def _check_pages(file: TiffFile, series: TiffPageSeries, name: str) -> None:
+    """Refuse a file that names more pages than it has, as one that was cut does."""
+    size = file.filehandle.size
+    last, form = file.pages[-1], file.tiff
+    if last.offset and not file.is_ndpi:  # NDPI has offsets of its own
+        file.filehandle.seek(last.offset)
+        (entries,) = struct.unpack(form.tagnoformat, file.filehandle.read(form.tagnosize))
+        file.filehandle.seek(last.offset + form.tagnosize + entries * form.tagsize)
+        (following,) = struct.unpack(form.offsetformat, file.filehandle.read(form.offsetsize))
+        if following >= size:
+            raise SourceError(
+                f"{name} is cut short at {size} bytes; page {len(file.pages) + 1} begins at {following}; copy it again"
+            )
+    if file.is_imagej:
+        stated = int((file.imagej_metadata or {}).get("images", 1))
+        planes = math.prod(size for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "YXS")
+        if stated > planes:
+            raise SourceError(
+                f"{name} is cut short at {size} bytes; ImageJ says that it holds {stated} images, and {planes} are "
+                "there; copy it again"
+            )
 
 
 def _check_streams(file: TiffFile, page: TiffPage, segments: Sequence[tuple[int, int]], name: str) -> None:
