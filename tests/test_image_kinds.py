@@ -195,7 +195,7 @@ def test_image_and_mask_are_one_geometry_or_refused(tmp_path, tag, square, which
 
 
 def test_netpbm_keeps_the_numbers_that_others_scale(tmp_path):
-    # Pillow 13.0.0 gives 0, 182, 255 for the first; OpenCV 5.0.0 scales in its own way.
+    # Pillow 13.0.0 and imageio 2.38.1 give 0, 182, 255 for the first, OpenCV 5.0.0 the numbers.
     (tmp_path / "a.pgm").write_bytes(b"P5\n# made by hand\n3 1\n7\n\x00\x05\x07")
     (tmp_path / "b.pgm").write_bytes(b"P5 2 1 4095\n" + np.array([300, 4095], ">u2").tobytes())
     (tmp_path / "c.ppm").write_bytes(b"P3 1 1 255\n1 2 3\n")

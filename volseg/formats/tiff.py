@@ -54,7 +54,7 @@ def read_tiff(path: Path, *, name: str, max_pixels: int) -> Picture:
     Raises:
         SourceError: damaged, cut short, too large, of several images that are no slices, or of a kind that is not read.
     """
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffFileError
 
     try:
         with path.open("rb") as raw, TiffFile(raw, _multifile=False) as file:
@@ -78,7 +78,7 @@ def read_tiff(path: Path, *, name: str, max_pixels: int) -> Picture:
             tag = page.tags.valueof(274)
     except SourceError:
         raise
-    except _BROKEN as error:
+    except (TiffFileError, *_BROKEN) as error:
         raise SourceError(f"{name} is a damaged TIFF ({_short(error)}); copy it again") from error
     if not isinstance(tag, int) or tag not in range(1, 9):
         return picture
@@ -87,7 +87,7 @@ def read_tiff(path: Path, *, name: str, max_pixels: int) -> Picture:
 
 def is_colour_tiff(path: Path) -> bool:
     """Whether a TIFF says that it holds colours; False where it cannot be read, which `read_tiff` will tell."""
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffFileError
 
     try:
         with path.open("rb") as raw, TiffFile(raw, _multifile=False) as file:
@@ -96,7 +96,7 @@ def is_colour_tiff(path: Path) -> bool:
                 palette = np.asarray(page.colormap)
                 return bool((palette != palette[:1]).any())
             return page.photometric in (RGB, YCBCR)
-    except _BROKEN:
+    except (TiffFileError, *_BROKEN):
         return False
 
 
@@ -107,13 +107,15 @@ def _oriented(picture: Picture, tag: int) -> Picture:
 
 def _samples(series: TiffPageSeries, axes: str, name: str) -> NDArray[Any]:
     """(slices or 1, rows, columns, samples), native byte order."""
+    from tifffile import TiffFileError
+
     try:
         data = np.asarray(series.asarray(maxworkers=1))
     except NotImplementedError as error:
         raise SourceError(
             f"{name} is of a kind that is not read ({_short(error)}); save it as plain grey or RGB"
         ) from error
-    except _BROKEN as error:
+    except (TiffFileError, *_BROKEN) as error:
         raise SourceError(f"{name} cannot be decoded ({_short(error)}); copy it again") from error
     kept = [number for number, axis in enumerate(series.axes) if axis in "YXS" or series.shape[number] > 1]
     data = data.reshape([series.shape[number] for number in kept])
