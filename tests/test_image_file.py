@@ -140,12 +140,11 @@ def test_the_orientation_tag_is_obeyed(tmp_path, form):
     ("name", "content", "reason"),
     [
         ("empty.png", b"", r"is empty \(0 bytes\)"),
-        ("text.png", b"hello world", "is no PNG, JPEG or TIFF"),
-        ("still.gif", encoded(colours()[..., 0], "GIF"), "animated and has no option to choose a frame"),
+        ("text.png", b"hello world", "is no PNG, JPEG, TIFF, BMP, GIF, WebP or Netpbm"),
         (
             "moving.gif",
             encoded(colours()[..., 0], "GIF", save_all=True, append_images=[Image.fromarray(colours(seed=1)[..., 0])]),
-            "GIF",
+            "holds 2 frames, and no option chooses one",
         ),
         (
             "pages.tif",
@@ -158,7 +157,6 @@ def test_the_orientation_tag_is_obeyed(tmp_path, form):
             "holds 2 frames",
         ),
         ("ink.tif", tiff(np.zeros((2, 2, 4), np.uint8), photometric=5, samples=4), "CMYK"),
-        ("deep.tif", tiff(np.zeros((2, 2, 3), np.uint16), photometric=2, samples=3), "16-bit RGB"),
         ("deep.png", png(1, 1, 16, 2, b"\0" + bytes(6)), "16-bit RGB"),
         ("deep_alpha.png", png(1, 1, 16, 4, b"\0" + bytes(4)), "16-bit"),
         ("bomb.png", png(30000, 30000, 8, 0, b""), "30000 x 30000 pixels, more than 89478485"),

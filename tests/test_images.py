@@ -144,7 +144,7 @@ def test_spacing_by_option_and_by_file(raw):
     assert "dpi" in case.warnings[0]
     given = paired(raw, spacing_mm=[2.0]).load("a")
     assert (given.channels[0].spacing_mm, given.warnings) == ((2.0, 2.0, 1.0), (ASSUMED,))
-    for wrong in ([0.0], [1.0, 2.0, 3.0], [float("nan")]):
+    for wrong in ([0.0], [1.0, 2.0, 3.0, 4.0], [float("nan")]):
         with pytest.raises(UsageError, match="spacing"):
             paired(raw, spacing_mm=wrong)
 
@@ -158,13 +158,13 @@ def test_jpeg_masks_are_cut_in_the_middle(raw):
     assert not source.labelled("b")
 
 
-def test_a_threshold_and_shades_that_are_told(raw):
+def test_shades_are_refused_without_a_threshold(raw):
     shaded = square(2, 10)
     shaded[2, 2:10] = 100
     save(raw / "masks" / "a_mask.png", shaded)
-    case = paired(raw).load("a")
-    assert np.count_nonzero(case.label.voxels) == 64
-    assert "holds 2 values beside 0" in case.warnings[1]
+    with pytest.raises(LabelError, match=r"2 values beside the background \(100, 255\).*--threshold 1 if all"):
+        paired(raw).load("a")
+    assert np.count_nonzero(paired(raw, threshold=1).load("a").label.voxels) == 64
     assert np.count_nonzero(paired(raw, threshold=128).load("a").label.voxels) == 56
     red = np.zeros((24, 40, 3), np.uint8)
     red[3, 4, 0] = 255  # of a luminance below 128
@@ -386,7 +386,7 @@ def test_bad_files_are_rows_with_exit_code_1_while_the_others_go_on(raw, tmp_pat
     for name, reason in {
         "empty": "is empty (0 bytes)",
         "cut": "is cut short",
-        "gif": "is a GIF",
+        "gif": "gif.png cannot be decoded",
         "small": "small_mask.png is 40 wide and 24 high, its image images/small.png 40 wide and 10 high",
         "ink": "CMYK",
     }.items():

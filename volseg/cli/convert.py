@@ -70,7 +70,7 @@ def convert(
     threshold: int | None = typer.Option(None, min=1, help="Masks are marked from here; 128 if JPEG, else 1 (images)."),
     objects: Objects | None = typer.Option(None, help="Keep objects apart: one a mask file, or a value (images)."),
     colour: Colour = typer.Option(Colour.auto, help="Three channels, luminance, or as the files are (images)."),
-    spacing_mm: str | None = typer.Option(None, help="MM or X,Y between pixels; else what files state (images)."),
+    spacing_mm: str | None = typer.Option(None, help="MM, X,Y or X,Y,Z of pixels; else what files state (images)."),
     missing: Missing = typer.Option(Missing.refuse, help="What an image without mask means (images)."),
     validation: list[str] = typer.Option([], help="Pattern of images to validate on, as '*03.tif' (images)."),
     test: list[str] = typer.Option([], help="Pattern of images kept out of the folds, as 'test/**' (images)."),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import LabelError, SourceError, UsageError
-from volseg.formats.image_file import Picture
+from volseg.formats.picture import Picture
 from volseg.labels import LabelMap
 
 Mask = NDArray[np.bool_]
@@ -19,6 +19,12 @@ Mask = NDArray[np.bool_]
 # JPEG blurs the edge of a mask: the middle of 0 and 255.
 LOSSY_THRESHOLD = 128
 _SHOWN = 6
+# What one region is marked by: 1, and the largest of 8 or 16 bits, or white.
+_MARKS = (1, 255, 65535, 0xFFFFFF)
+# From here on a pixel of a JPEG is not black; this far from 255 it is not white.
+_FAINT = 32
+_EVERY, _STEP, _FLAT = 3, 2, 12  # an area is flat if pixels 3 x 2 apart differ by less than 12
+_CLASSES_SHARE = 0.02  # of the pixels that are not black
 _CLASS = re.compile(r"(.+)=(?:(\d{1,10})|#([0-9A-Fa-f]{6}))")
 
 
@@ -74,25 +80,100 @@ class Classes:
 def binary(mask: Picture, *, name: str, threshold: int | None = None) -> tuple[Mask, tuple[str, ...]]:
     """The pixels of a mask file from a threshold on, of the brightest of its channels, and what is to be said of them.
 
+    A file that stores white as zero is read by its stored numbers, as tifffile and ImageJ write masks.
+
     Args:
         mask: the file.
         name: for messages.
         threshold: None for 128 where the compression is lossy, else for all that is not 0.
 
     Returns:
-        (rows, columns), and notes.
+        (rows, columns) or (slices, rows, columns), and notes.
+
+    Raises:
+        LabelError: several values or colours beside 0, and nothing says what they mean.
+        SourceError: a JPEG of classes, or one in which nothing reaches the threshold.
     """
     _refuse_clear(mask, name)
-    values = mask.pixels if mask.pixels.ndim == 2 else mask.pixels.max(axis=2)
+    values = _brightest(mask.pixels) if mask.colour else mask.pixels
+    if mask.inverted and mask.numbers is not None:
+        values = mask.numbers
     if threshold is None and mask.lossy:
+        _refuse_classes(mask, values, name)
         threshold = LOSSY_THRESHOLD
     if threshold is not None:
-        return values >= threshold, ()
-    inside = values != 0
-    shades = np.unique(values[inside]) if inside.any() else values[:0]
-    if len(shades) < 2:
-        return inside, ()
-    return inside, (f"{name} holds {len(shades)} values beside 0, all taken for the region (--threshold, --classes)",)
+        marked = np.asarray(values >= threshold)
+        return marked, note_inverted(mask, marked)
+    inside = np.asarray(values != 0)
+    codes = values if not mask.colour else _colours(mask, name) if mask.numbers is None else mask.numbers
+    coloured = mask.colour and mask.numbers is None
+    marks = codes[inside]
+    held = np.unique(marks) if marks.size and (marks != marks[0]).any() else marks[:1]
+    listed = [_shown(value, colours=coloured) for value in held]
+    if len(held) > 1:
+        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        objects = "" if coloured else "--objects values if they number objects, or "
+        raise LabelError(
+            f"{name} holds {len(held)} {'colours' if coloured else 'values'} beside the background "
+            f"({', '.join(listed[:_SHOWN])}{more}), and nothing says what they mean; give --classes NAME={listed[0]} "
+            f"--classes NAME={listed[1]} and so on, {objects}--threshold 1 if all are one region"
+        )
+    notes = note_inverted(mask, inside)
+    if len(held) and held[0] not in _MARKS:
+        notes += (f"masks marked by {listed[0]} alone, taken for the region (--classes tells values apart)",)
+    if mask.colour and mask.numbers is not None and (inside != (mask.numbers != 0)).any():
+        notes += ("masks whose palette shows 0 as another colour than black: what is not black is taken as marked",)
+    return inside, notes
+
+
+def _brightest(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The largest of red, green and blue; several times faster than a maximum along the last axis."""
+    largest: NDArray[Any] = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    return largest
+
+
+def note_inverted(mask: Picture, marked: NDArray[Any]) -> tuple[str, ...]:
+    """What is to be said of a mask whose stored 0 is white, unless its writer is known to mean the numbers.
+
+    Args:
+        mask: the file.
+        marked: what was taken as marked, not 0.
+    """
+    if not mask.inverted or mask.writer:
+        return ()
+    share = 100 * np.count_nonzero(marked) / max(1, marked.size)
+    return (
+        f"masks that store white as zero: stored numbers above 0 are taken as marked, {share:.0f} % of the pixels; if "
+        "white was meant, give --classes NAME=0 --classes background=NUMBER",
+    )
+
+
+def _refuse_classes(mask: Picture, values: NDArray[Any], name: str) -> None:
+    """Refuse a JPEG that shows more than one region, or none though it is not black."""
+    largest = int(values.max())
+    if 0 < largest < LOSSY_THRESHOLD:
+        raise SourceError(
+            f"{name} is a JPEG whose largest value is {largest}, and masks in JPEG files are marked from "
+            f"{LOSSY_THRESHOLD} on; give --threshold {max(1, largest // 2)}"
+        )
+    # Every third pixel tells as much. Edges of a mask are blurred too, but they are nowhere flat.
+    thin = values[..., ::_EVERY, ::_EVERY].astype(np.int16)
+    marked = max(1, int(np.count_nonzero(thin >= _FAINT)))
+    coloured = 0
+    if mask.colour:
+        darkest = -_brightest(-mask.pixels[..., ::_EVERY, ::_EVERY, :].astype(np.int16))
+        coloured = int(np.count_nonzero(thin - darkest > LOSSY_THRESHOLD // 2))
+    here, step = thin[..., _STEP:, _STEP:], _STEP
+    flat = (here >= _FAINT) & (here < 256 - _FAINT)
+    if flat.any():
+        for near in (thin[..., :-step, step:], thin[..., step:, :-step], thin[..., :-step, :-step]):
+            flat &= np.abs(here - near) < _FLAT
+    if np.count_nonzero(flat) > _CLASSES_SHARE * marked or coloured > _CLASSES_SHARE * marked:
+        what = "colours" if coloured > _CLASSES_SHARE * marked else "levels between black and white"
+        raise SourceError(
+            f"{name} is a JPEG of {what}, as of several classes; take the PNG or TIFF it was made from, or give "
+            "--threshold if all of them are one region"
+        )
 
 
 def class_map(mask: Picture, classes: Classes, *, name: str) -> LabelMap:
@@ -104,7 +185,7 @@ def class_map(mask: Picture, classes: Classes, *, name: str) -> LabelMap:
         name: for messages.
 
     Returns:
-        (rows, columns), 0 for the background and 1, 2, ... for the classes in their order.
+        (rows, columns) or (slices, rows, columns), 0 for the background and 1, 2, ... for the classes in their order.
 
     Raises:
         SourceError: a JPEG, or colours where values were declared.
@@ -170,15 +251,15 @@ def stack_objects(shape: tuple[int, ...], masks: Sequence[NDArray[Any]]) -> tupl
 
 
 def _colours(mask: Picture, name: str) -> NDArray[np.int64]:
-    """(rows, columns), 0xRRGGBB."""
+    """(..., rows, columns), 0xRRGGBB."""
     if mask.pixels.dtype != np.uint8:
         raise SourceError(f"{name} holds grey values of {mask.pixels.dtype}, expected colours; declare NAME=VALUE")
-    pixels = mask.pixels if mask.pixels.ndim == 3 else np.repeat(mask.pixels[..., None], 3, axis=2)
+    pixels = mask.pixels if mask.colour else np.repeat(mask.pixels[..., None], 3, axis=-1)
     return np.asarray(pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1]), dtype=np.int64)
 
 
 def _numbers(mask: Picture, name: str) -> NDArray[Any]:
-    """(rows, columns), whole numbers as stored."""
+    """(..., rows, columns), whole numbers as stored."""
     values = mask.numbers
     if values is None:
         if (mask.pixels != mask.pixels[..., :1]).any():
@@ -208,5 +289,5 @@ def _refuse_clear(mask: Picture, name: str) -> None:
         )
 
 
-def _shown(code: int, *, colours: bool) -> str:
-    return f"#{code:06x}" if colours else str(code)
+def _shown(code: float, *, colours: bool) -> str:
+    return f"#{int(code):06x}" if colours else f"{code:g}" if isinstance(code, float | np.floating) else str(int(code))

@@ -15,8 +15,8 @@ from volseg.formats.image_pattern import Pattern, safe_key
 Missing = Literal["refuse", "unlabelled", "empty"]
 MISSING: tuple[Missing, ...] = get_args(Missing)
 
-# What an image may be called that is refused with a reason; other files are none of ours.
-_LIKE_IMAGES = (*SUFFIXES, ".gif", ".bmp", ".webp", ".jp2")
+# What images are called too: kin of TIFF, which are read, and what is refused with a reason. Others are none of ours.
+_LIKE_IMAGES = (*SUFFIXES, ".btf", ".lsm", ".stk", ".svs", ".ndpi", ".scn", ".jp2", ".j2k", ".jxl", ".heic", ".avif")
 
 
 @dataclass(frozen=True)

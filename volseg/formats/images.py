@@ -1,4 +1,4 @@
-"""Reader of folders of images with masks: X-rays, tissue. Each image becomes a volume of one slice."""
+"""Reader of folders of images with masks: X-rays, tissue. Each image becomes a volume of one slice, or of a stack."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from volseg.cohort import ASSUMED, TEST, Case, told_axes
 from volseg.errors import SourceError, UsageError
-from volseg.formats.image_file import MAX_PIXELS, Picture, is_colour, read_picture
-from volseg.formats.image_masks import Classes, binary, class_map, numbered, stack_objects
+from volseg.formats.image_file import MAX_PIXELS, is_colour, read_picture
+from volseg.formats.image_masks import Classes, binary, class_map, note_inverted, numbered, stack_objects
 from volseg.formats.image_pairs import Missing, Pair, pair_files
 from volseg.formats.image_pattern import Pattern
+from volseg.formats.picture import Picture, fit_orientation, luminance
 from volseg.labels import LabelMap, LabelTable
-from volseg.volume import AXES, RGB, UNMEASURED, check_axes, to_volume
+from volseg.volume import AXES, RGB, UNMEASURED, Volume, affine_of_axes, check_axes, to_volume
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ COLOURS: tuple[Colour, ...] = get_args(Colour)
 OBJECTS: tuple[Objects, ...] = get_args(Objects)
 CHANNELS = {"rgb": RGB, "grey": ("grey",)}
 
+_NO_SLICE_DISTANCE = "distance between slices unknown, taken as 1 mm (--spacing-mm X,Y,Z states it)"
 _DIRECTIONS = f"{ASSUMED}: {told_axes(AXES, third='third axis')} (--axes states others)"
 _REGION = "foreground"
 _OVERLAPPING = 8  # regions that one label map keeps with their overlaps
@@ -43,7 +44,7 @@ _NAMED = re.compile(r"([A-Za-z][\w-]*)=(.+)")
 
 @dataclass(frozen=True)
 class _Label:
-    """The label map (rows, columns) of an image, its objects by number or None, and notes."""
+    """The label map of an image (rows, columns) or a stack, its objects by number or None, and notes."""
 
     label_map: LabelMap
     objects: NDArray[np.int64] | None
@@ -51,7 +52,7 @@ class _Label:
 
 
 class Images:
-    """Cases of a folder of PNG, JPEG and TIFF images with masks.
+    """Cases of a folder of PNG, JPEG, TIFF and other images with masks.
 
     What becomes of pixels, colours, spacing and masks stands in `docs/how-to/images.md`.
 
@@ -64,7 +65,8 @@ class Images:
         threshold: from which value on a mask is marked; None for 128 in JPEG files and 1 in others.
         objects: keep objects apart: each mask file is one (`files`), or each value in a mask (`values`).
         colour: three channels or luminance; `auto` takes three where any file is stored in colour.
-        spacing_mm: one number, or one between columns and one between rows; None for what the files state.
+        spacing_mm: one number, or one between columns and one between rows, then maybe one between slices; None for
+            what the files state.
         missing: what an image without mask means, see `pair_files`.
         validation: patterns of the images that are validated on; then there is one fold.
         test: patterns of the images that stay out of all folds.
@@ -77,7 +79,7 @@ class Images:
     """
 
     kind = "images"
-    source_version = 2  # raise it when the same files give another case
+    source_version = 3  # raise it when the same files give another case
 
     def __init__(
         self,
@@ -148,62 +150,78 @@ class Images:
             raise SourceError(pair.problem, case=key)
         picture = self._read(pair.image)
         pixels, notes = self._channels(picture)
-        spacing_mm = self.spacing_mm or picture.spacing_mm
-        if spacing_mm is None:
-            notes = (*notes, UNMEASURED)
-            spacing_mm = (1.0, 1.0)
+        spacing_mm, told = self._distances(picture)
+        notes = (*notes, *told)
         label = instances = None
         if pair.labelled:
             found = self._label(picture, pair)
             notes = (*notes, *found.notes)
-            label = to_volume(found.label_map, spacing_mm, axes=self.axes)
+            label = self._volume(found.label_map, spacing_mm)
             if found.objects is not None:
                 small = int(found.objects.max()) <= np.iinfo(np.uint16).max
-                numbers = found.objects.astype(np.uint16 if small else np.int32)
-                instances = to_volume(numbers, spacing_mm, axes=self.axes)
+                instances = self._volume(found.objects.astype(np.uint16 if small else np.int32), spacing_mm)
         if key in self._test:
             notes = (f"{TEST}: kept out of the folds", *notes)
-        channels = tuple(to_volume(channel, spacing_mm, axes=self.axes) for channel in pixels)
+        channels = tuple(self._volume(channel, spacing_mm) for channel in pixels)
         return Case(key, pair.patient, "", channels, label, pair.image, (*notes, *self._notes), instances)
 
     def _read(self, file: str) -> Picture:
         return read_picture(self.raw / file, name=file, max_pixels=self.max_pixels)
 
+    def _distances(self, picture: Picture) -> tuple[tuple[float, float, float], tuple[str, ...]]:
+        """Distances in mm between columns, rows and slices, and what is to be said of them."""
+        notes = [picture.spacing_note] if self.spacing_mm is None and picture.spacing_note else []
+        x, y, *z = self.spacing_mm or picture.spacing_mm or (1.0, 1.0)
+        if self.spacing_mm is None and picture.spacing_mm is None:
+            notes.append(UNMEASURED)
+        between = z[0] if z else picture.slice_mm
+        if between is None and picture.stacked:
+            notes.append(_NO_SLICE_DISTANCE)
+        return (x, y, between or 1.0), tuple(notes)
+
+    def _volume(self, raster: NDArray[Any], spacing_mm: tuple[float, float, float]) -> Volume:
+        """(X, Y, Z) of a raster (rows, columns) or (slices, rows, columns)."""
+        if raster.ndim == 2:
+            return to_volume(raster, spacing_mm[:2], axes=self.axes)
+        return Volume(raster.transpose(2, 1, 0), affine_of_axes(self.axes, spacing_mm))
+
     def _channels(self, picture: Picture) -> tuple[tuple[NDArray[Any], ...], tuple[str, ...]]:
-        """Each channel (rows, columns), and notes."""
-        notes = [note for note in picture.notes if self.spacing_mm is None or "dpi" not in note]
+        """Each channel (rows, columns) or (slices, rows, columns), and notes."""
+        notes = list(picture.notes)
         if picture.clear:
             notes.append(f"transparency dropped, {picture.clear} pixels were not opaque")
         pixels = picture.pixels
-        plain = pixels.ndim == 2 or not (pixels != pixels[..., :1]).any()
+        plain = not picture.colour or not (pixels != pixels[..., :1]).any()
         if len(self.channel_names) == 3:
             if plain:
                 notes.append("the three channels are equal (--colour grey makes one)")
-            channels = (pixels,) * 3 if pixels.ndim == 2 else tuple(pixels[..., channel] for channel in range(3))
+            channels = tuple(pixels[..., channel] for channel in range(3)) if picture.colour else (pixels,) * 3
             return channels, tuple(notes)
-        if pixels.ndim == 2:
+        if not picture.colour:
             return (pixels,), tuple(notes)
         if not plain:
             notes.append("colours reduced to luminance (--colour rgb keeps them)")
-        # ITU-R BT.601: 0.299 red, 0.587 green, 0.114 blue; equal channels stay as they are.
-        return (np.asarray(Image.fromarray(pixels).convert("L")),), tuple(notes)
+        return (luminance(pixels),), tuple(notes)
 
     def _label(self, picture: Picture, pair: Pair) -> _Label:
-        shape = picture.pixels.shape[:2]
+        shape = picture.shape
         notes: list[str] = []
         by_region: dict[str, list[NDArray[Any]]] = {name: [] for name in self.labels.names}
         for region, files in zip(self.regions, pair.masks, strict=True):
             for file in files:
-                mask = self._read(file)
-                if mask.pixels.shape[:2] != shape:
+                mask, said = fit_orientation(self._read(file), picture, name=file, image_name=pair.image)
+                notes += said
+                if mask.shape != shape:
                     raise SourceError(
                         f"{file} is {mask.size}, its image {pair.image} {picture.size}; take the mask that was drawn "
                         "on this image"
                     )
                 if self.classes:
-                    return _Label(class_map(mask, self.classes, name=file), None, ())
+                    label_map = class_map(mask, self.classes, name=file)
+                    return _Label(label_map, None, (*notes, *note_inverted(mask, label_map)))
                 if self.objects == "values":
                     by_region[region].append(numbered(mask, name=file))
+                    notes += note_inverted(mask, by_region[region][-1])
                 else:
                     marked, said = binary(mask, name=file, threshold=self.threshold)
                     notes += said
@@ -223,6 +241,7 @@ class Images:
                 notes.append(f"objects share {shared} pixels, each given to the first")
             if lost:
                 notes.append(f"{lost} objects have no pixel of their own and are not counted")
+        notes = list(dict.fromkeys(notes))
         if len(notes) > _SHOWN:
             notes = [*notes[:_SHOWN], f"and {len(notes) - _SHOWN} more notes of masks"]
         return _Label(self.labels.encode(regions), objects, tuple(notes))
@@ -305,12 +324,12 @@ def parse_spacing(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"a spacing of {text!r} was given, expected MM or X,Y in mm") from None
+        raise UsageError(f"a spacing of {text!r} was given, expected MM, X,Y or X,Y,Z in mm") from None
 
 
-def _spacing(given: Sequence[float] | None) -> tuple[float, float] | None:
+def _spacing(given: Sequence[float] | None) -> tuple[float, ...] | None:
     if given is None:
         return None
-    if len(given) not in (1, 2) or not all(math.isfinite(mm) and mm > 0 for mm in given):
-        raise UsageError(f"a spacing of {list(given)} mm was given, expected one or two numbers above 0")
-    return given[0], given[-1]
+    if len(given) not in (1, 2, 3) or not all(math.isfinite(mm) and mm > 0 for mm in given):
+        raise UsageError(f"a spacing of {list(given)} mm was given, expected one to three numbers above 0")
+    return tuple(given) if len(given) > 1 else (given[0], given[0])

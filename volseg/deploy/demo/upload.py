@@ -18,6 +18,11 @@ from volseg.inference import find_inputs, read_grid, read_image
 from volseg.volume import RGB, UNMEASURED, Volume, write_volume
 
 _ACCEPTED = "a NIfTI file, an image (PNG, JPEG, TIFF), or a zip of DICOM files, of slices or of these"
+_IMAGES = {
+    **{b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"II*\0": ".tif", b"MM\0*": ".tif", b"II+\0": ".tif"},
+    **{b"MM\0+": ".tif", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp"},
+    **{b"P%d" % number: ".pnm" for number in range(1, 7)},
+}
 _LONGEST = 80  # signs of a key
 
 
@@ -94,8 +99,9 @@ def _kind(path: Path, name: str) -> str:
         return ".nii"
     if is_dicom(path):
         return ".dcm"
-    if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8")):
-        return ".png" if head.startswith(b"\x89PNG") else ".jpg" if head.startswith(b"\xff\xd8") else ".tif"
+    for first, ending in _IMAGES.items():
+        if head.startswith(first):
+            return ending
     raise SourceError(f"{name} is of no known kind (it starts with {head[:4]!r}); upload {_ACCEPTED}")
 
 
