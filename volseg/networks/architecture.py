@@ -180,7 +180,9 @@ def divisor(config: Any) -> int:  # noqa: ANN401 - a config of transformers
     32
     """
     inner = getattr(config, "backbone_config", None) or config
-    if isinstance(getattr(inner, "output_stride", None), int) and not hasattr(inner, "depths"):  # MobileViT and its like
+    if isinstance(getattr(inner, "output_stride", None), int) and not hasattr(
+        inner, "depths"
+    ):  # MobileViT and its like
         patch = getattr(inner, "patch_size", None)
         return int(inner.output_stride) * (patch if isinstance(patch, int) else 1)
     if hasattr(inner, "sr_ratios"):  # each stage halves, and its attention reduces keys once more
@@ -211,9 +213,10 @@ def check_kind(model_type: str) -> None:
     tables = ("UNIVERSAL", "INSTANCE", "IMAGE")
     masks = {name for kind in tables for name in getattr(known, f"MODEL_FOR_{kind}_SEGMENTATION_MAPPING_NAMES", {})}
     if model_type in masks and model_type not in semantic:
+        others = ", ".join(sorted(semantic))
         raise UsageError(
-            f"{model_type} is not supported: it predicts a set of masks with a class each, which are matched to objects "
-            f"in training, where volseg needs a logit per pixel and region; take one of {', '.join(sorted(semantic))}"
+            f"{model_type} is not supported: it predicts a set of masks with a class each, which are matched to "
+            f"objects in training, where volseg needs a logit per pixel and region; take one of {others}"
         )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-# `transformers` renames modules between its versions; save_pretrained keeps the old names on disk, a state_dict does not.
-# Each pair is a pattern of an earlier name and what stands there in 5.23, which is what checkpoints hold. Seen in 5.0.0,
-# 5.8.1, 5.9.0, 5.20.2 and 5.23.0: tests/tensor_names.json has the names of each.
+# `transformers` renames modules between its versions; save_pretrained keeps the old names on disk, a state_dict does
+# not. Each pair is a pattern of an earlier name and what stands there in 5.23, which is what checkpoints hold. Seen in
+# 5.0.0, 5.8.1, 5.9.0 and 5.23.0: tests/tensor_names.json has the names of the first and the last.
 _Rules = Sequence[tuple[str, str]]
 
 # Query, key and value inside a layer, of most kinds.
@@ -30,8 +30,8 @@ _BEIT_LAYERS: _Rules = (
 _BEIT_HEAD: _Rules = (
     (r"\bdecode_head\.bottleneck\.", "decode_head.psp_bottleneck."),
     (r"\bpsp_modules\.(\d+)\.1\.", r"psp_modules.blocks.\1.conv."),
-    (r"\b(decode_head\..*)\.conv\.(weight|bias)$", r"\1.convolution.\2"),
-    (r"\b(decode_head\..*)\.bn\.", r"\1.normalization."),
+    (r"\b((?:decode|auxiliary)_head\..*)\.conv\.(weight|bias)$", r"\1.convolution.\2"),
+    (r"\b((?:decode|auxiliary)_head\..*)\.bn\.", r"\1.normalization."),
 )
 _RULES: Mapping[str, _Rules] = {
     "segformer": (
@@ -60,7 +60,10 @@ _RULES: Mapping[str, _Rules] = {
     "backbone swin": (
         *_ATTENTION,
         *_FEED_FORWARD,
-        (r"\.attention\.self\.relative_position_bias_table", ".attention.relative_position_bias.relative_position_bias_table"),
+        (
+            r"\.attention\.self\.relative_position_bias_table",
+            ".attention.relative_position_bias.relative_position_bias_table",
+        ),
         (r"\bbackbone\.(embeddings|encoder)\.", r"backbone.swin.\1."),
     ),
     "backbone dinov2": _ATTENTION,

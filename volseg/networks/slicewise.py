@@ -234,7 +234,9 @@ def _run(model: Any, slices: Tensor) -> Tensor:  # noqa: ANN401 - a network of t
         if hasattr(model, "fpn"):
             maps = list(model.fpn(tuple(maps)))
         else:
-            maps = [step(part) for step, part in zip([model.fpn1, model.fpn2, model.fpn3, model.fpn4], maps, strict=True)]
+            maps = [
+                step(part) for step, part in zip([model.fpn1, model.fpn2, model.fpn3, model.fpn4], maps, strict=True)
+            ]
         if model.auxiliary_head is not None:
             model.auxiliary_head(maps)
         logits = model.decode_head(maps)

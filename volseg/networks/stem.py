@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-
 # Weights with this many inputs were trained on red, green and blue.
 _COLOURS = 3
 
@@ -22,7 +21,7 @@ def adapt_stem(weight: Tensor, *, channels: int, context: int = 0) -> Tensor:
     - As many channels and slices as the kernel has inputs, unless these are three: the kernel was made for such a stack
       and is taken as it is. Three inputs are colours, and three slices of one channel are none.
     - Other numbers: the inputs are summed, and the sum is shared out among the image channels in equal parts. So where
-      every channel shows the same image, the response is that of the published network to this image in all its colours.
+      every channel shows the same image, the response is that of the published network to it in all its colours.
 
     Shares add up to 1, so responses keep their size. Neighbouring slices have those of a binomial distribution, as 1/4,
     1/2, 1/4 for one on each side: an even mean would start with a blur along the patient.
@@ -47,10 +46,8 @@ def adapt_stem(weight: Tensor, *, channels: int, context: int = 0) -> Tensor:
         return weight
     if inputs == channels * slices and inputs != _COLOURS:
         return weight
-    if inputs == channels:
-        own = weight
-    else:
-        own = (weight.sum(dim=1, keepdim=True) / channels).expand(-1, channels, -1, -1)
+    summed = weight.sum(dim=1, keepdim=True) / channels
+    own = weight if inputs == channels else summed.expand(-1, channels, -1, -1)
     binomial = [math.comb(2 * context, k) / 4**context for k in range(slices)]
     shares = torch.tensor(binomial, dtype=weight.dtype, device=weight.device)
     # (features, channels, 1, height, width) * (slices, 1, 1) -> (features, channels * slices, height, width)
