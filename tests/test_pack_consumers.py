@@ -162,18 +162,21 @@ def test_values_that_are_never_written_have_no_name() -> None:
 # --- both: who reads and who writes
 
 
-def steps_of(package: Path, part: str) -> list[Any]:
+def parser_of(package: Path) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config(str(package / "configs" / "inference.json"))
     parser.update({"bundle_root": str(package), "device": "cpu"})
+    return parser
+
+
+def steps_of(parser: ConfigParser, part: str) -> list[Any]:
     compose = parser.get_parsed_content(part)
     assert isinstance(compose, Compose)
     return list(compose.transforms)
 
 
 def test_what_writes_files_is_left_out_by_both(tmp_path: Path) -> None:
-    package = packed(tmp_path)
-    after = steps_of(package, "postprocessing")
+    after = steps_of(parser_of(packed(tmp_path)), "postprocessing")
     by_label = [step for step in after if not isinstance(step, SaveImaged)]
     by_deploy = [step for step in after if not any(word in type(step).__name__ for word in ("LoadImage", "SaveImage"))]
     assert by_label == by_deploy == after[:-1]
@@ -199,18 +202,16 @@ def test_monai_deploy_hands_a_tensor_over_and_gets_the_label_map(form: str, tmp_
     item: dict[str, Any] = {"image": MetaTensor.ensure_torch_and_prune_meta(torch.from_numpy(given), meta)}
     if form == "channel first":
         item = {"image": MetaTensor(torch.from_numpy(given), meta=meta)}
-    for step in steps_of(package, "preprocessing"):
+    parser = parser_of(package)
+    for step in steps_of(parser, "preprocessing"):
         item = step(item)
     image = item["image"]
-    parser = ConfigParser()
-    parser.read_config(str(package / "configs" / "inference.json"))
-    parser.update({"bundle_root": str(package), "device": "cpu"})
     network, inferer = (parser.get_parsed_content(part) for part in ("network", "inferer"))
     network.load_state_dict(torch.load(package / "models" / "model.pt", weights_only=True)["model"])
     with torch.no_grad():
         logits = inferer(image[None], network.eval())
     done: dict[str, Any] = {"pred": logits[0], "image": image}
-    for step in steps_of(package, "postprocessing")[:-1]:
+    for step in steps_of(parser, "postprocessing")[:-1]:
         done = step(done)
     assert done["pred"].shape == (1, *voxels.shape)
     assert np.array_equal(done["pred"].numpy()[0], expected.voxels)

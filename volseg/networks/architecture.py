@@ -236,8 +236,9 @@ def _third_stage(backbone: Any) -> int | None:  # noqa: ANN401
     import torch
     from transformers import AutoBackbone
 
+    builder: Any = AutoBackbone
     with torch.device("meta"):
-        channels = list(AutoBackbone.from_config(backbone).channels)
+        channels = list(builder.from_config(backbone).channels)
     return int(channels[2]) if len(channels) > 2 else None
 
 

@@ -100,9 +100,10 @@ def keep_names(network: nn.Module) -> None:
     Args:
         network: with a network of `transformers` as its `model`.
     """
-    network.register_load_state_dict_pre_hook(_take)
-    if any(stable_name(name, network.model.config) != name for name in network.state_dict()):
-        network.register_state_dict_post_hook(_give)
+    hooked: Any = network  # whose methods carry no types in torch
+    hooked.register_load_state_dict_pre_hook(_take)
+    if any(stable_name(name, hooked.model.config) != name for name in hooked.state_dict()):
+        hooked.register_state_dict_post_hook(_give)
 
 
 def _give(network: Any, state: dict[str, Any], prefix: str, _: object) -> None:  # noqa: ANN401
