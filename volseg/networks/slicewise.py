@@ -29,6 +29,10 @@ class SlicewiseNetwork(nn.Module):
     logits, which most networks give at a quarter of the size, are enlarged bilinearly and cropped to the slice. The
     position embeddings of DPT and BEiT are interpolated to the slice, as their authors do.
 
+    Tensors have the same names in a checkpoint with each version of `transformers`, and those of other versions are
+    understood. The first convolution of weights follows the rule of `adapt_stem`: as many image channels as it has
+    inputs, such as three colours, keep their own kernels.
+
     Args:
         base_model: `segformer-b0` to `-b5`; `upernet-convnext-` or `upernet-swin-` with `tiny`, `small` or `base`;
             `dpt-base`, `dpt-large`, `beit-base`, `beit-large`; or None for the network of `weights` or `config`.
