@@ -1,6 +1,6 @@
 #!/bin/sh
 # monai.bundle.load gives back a network of random weights, without an error, where the checkpoint holds its tensors under
-# a key ("model") as MONAI's own CheckpointSaver writes them: tensors are copied by name, and 0 of them is no failure.
+# a key ("model") as MONAI's own CheckpointSaver writes them: tensors are copied by name, and 0 of them is no failure, one line of the log at INFO aside.
 #
 # Seen with monai 1.6.1, torch 2.13.0, Python 3.11. Expected: an error, or a warning, that nothing was loaded.
 set -eu
@@ -34,7 +34,7 @@ for key in (None, "model"):
         warnings.simplefilter("always")
         network = load(name="mine", bundle_dir=str(bundle.parent), key_in_ckpt=key, device="cpu")
     own = network.state_dict()
-    found[key] = sum(torch.equal(own[name], trained[name]) for name in own if name.endswith("weight"))
+    found[key] = sum(torch.equal(own[name], trained[name]) for name in own if own[name].ndim > 1)
     about = [str(one.message) for one in said if "load" in str(one.message).lower()]
     print(f"key_in_ckpt={key!r}: {found[key]} convolution weights are those of the checkpoint; warnings of it: {about}")
 sys.exit(0 if found[None] == 0 and found["model"] > 0 else 1)
