@@ -199,7 +199,7 @@ def test_monai_label_finds_its_keys(package: Path) -> None:
     assert parser.get_parsed_content("checkpoint") == str(package / "models" / "model.pt")
     data_format = read(package / "configs" / "metadata.json")["network_data_format"]
     assert (next(iter(data_format["inputs"])), next(iter(data_format["outputs"]))) == ("image", "pred")
-    assert data_format["outputs"]["pred"]["channel_def"]["2"] == "stomach"
+    assert data_format["outputs"]["pred"]["channel_def"]["4"] == "stomach", "the value of the label map"
     train = read(package / "configs" / "train.json")
     assert {"trainer", "dataset", "handlers"} <= train["train"].keys()
     assert "data" in train["train"]["dataset"]

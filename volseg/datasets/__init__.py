@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from volseg.datasets.catalogue import PUBLISHED, Published, find
-from volseg.datasets.embedded import open_cohort
+from volseg.datasets.embedded import PackageCohort, open_cohort
 from volseg.datasets.fetching import fetch
 from volseg.datasets.phantom import LABELS, phantom_case, write_phantom
 
 __all__ = [
     "LABELS",
     "PUBLISHED",
+    "PackageCohort",
     "Published",
     "fetch",
     "find",

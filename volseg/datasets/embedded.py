@@ -1,12 +1,15 @@
-"""The cohort that a bundle trains on by default: the phantom, written on first use."""
+"""The cohort that a bundle or a package trains on by default: the phantom, written on first use."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from volseg.cohort import Cohort, cohort_note, write_cohort
 from volseg.errors import CohortError
+from volseg.labels import LabelTable
 from volseg.remote import local
 
 logger = logging.getLogger(__name__)
@@ -37,3 +40,47 @@ def open_cohort(folder: str | Path, *, embedded: str | Path | None = None) -> Co
     if note := cohort_note(cohort):
         logger.warning("%s", note)
     return cohort
+
+
+class PackageCohort:
+    """What a package knows of its cohort while none is named: enough to build its network, without any file.
+
+    All else is asked of the embedded phantom, which is written then, as for a bundle. So `monai.bundle.load` of a
+    package gives its own network and leaves nothing behind.
+
+    Args:
+        labels: the label table of the package.
+        channel_names: one name an image channel.
+        roi_size: the window, in voxels.
+        embedded: where the phantom cohort is or will be.
+
+    Raises:
+        CohortError: when cases are asked for and the package is of other regions or channels than the phantom.
+    """
+
+    def __init__(
+        self, labels: LabelTable, channel_names: Sequence[str], roi_size: Sequence[int], *, embedded: str | Path
+    ) -> None:
+        self.labels, self.channel_names = labels, tuple(channel_names)
+        self._roi_size, self._embedded = [int(n) for n in roi_size], embedded
+
+    @property
+    def flat(self) -> bool:
+        """Whether the windows are one slice thick."""
+        return 1 in self._roi_size
+
+    def median_shape(self, spacing_mm: Sequence[float]) -> list[int]:
+        """The window, in the place of a median of cases."""
+        return list(self._roi_size) if len(spacing_mm) == len(self._roi_size) else []
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what a cohort has
+        if name.startswith("_"):
+            raise AttributeError(name)
+        from volseg.datasets.phantom import LABELS
+
+        if self.labels.names != LABELS.names or len(self.channel_names) != 1:
+            raise CohortError(
+                f"this package segments {', '.join(self.labels.names)} and brings no cohort to train on; name yours "
+                "with --dataset_dir"
+            )
+        return getattr(open_cohort(self._embedded, embedded=self._embedded), name)

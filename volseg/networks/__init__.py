@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from volseg.networks.architecture import settings_of
+from volseg.networks.architecture import narrow_head, settings_of
 from volseg.networks.dense_unet import DenseUNet
 from volseg.networks.in_plane import in_plane
 from volseg.networks.pyramid import Pyramid, fit_divisor, fit_pyramid
@@ -15,5 +15,6 @@ __all__ = [
     "fit_divisor",
     "fit_pyramid",
     "in_plane",
+    "narrow_head",
     "settings_of",
 ]

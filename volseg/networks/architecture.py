@@ -140,6 +140,7 @@ def make_config(settings: Mapping[str, Any], *, in_channels: int, out_channels: 
     model_type = settings.get("model_type")
     if not isinstance(model_type, str):
         raise UsageError("a network needs a base_model, weights, or a config with model_type")
+    check_kind(model_type)
     own = {name: value for name, value in settings.items() if name not in {"model_type", "backbone_config"}}
     try:
         _check_names(own, AutoConfig.for_model(model_type))
@@ -148,11 +149,23 @@ def make_config(settings: Mapping[str, Any], *, in_channels: int, out_channels: 
         if backbone is None:
             own["num_channels"] = in_channels
         else:
+            kind = backbone.get("model_type")
+            if not isinstance(kind, str):
+                raise UsageError(
+                    f"the backbone_config of {model_type} names no model_type; add one, such as convnext or dinov2"
+                )
             rest = {name: value for name, value in backbone.items() if name != "model_type"}
-            _check_names(rest, AutoConfig.for_model(backbone["model_type"]))
-            inner = AutoConfig.for_model(backbone["model_type"], **rest, num_channels=in_channels)
+            _check_names(rest, AutoConfig.for_model(kind))
+            inner = AutoConfig.for_model(kind, **rest, num_channels=in_channels)
             own["backbone_config"] = inner
-            own["auxiliary_in_channels"] = _third_stage(inner)
+            third = _third_stage(inner)
+            if third is not None:
+                own["auxiliary_in_channels"] = third
+            elif auxiliary:
+                raise UsageError(
+                    f"the auxiliary head looks at the third feature map of {kind}, which gives fewer; name more "
+                    "out_features in backbone_config, or leave deep_supervision off"
+                )
         return AutoConfig.for_model(model_type, **own)
     except UsageError:
         raise
@@ -167,6 +180,11 @@ def divisor(config: Any) -> int:  # noqa: ANN401 - a config of transformers
     32
     """
     inner = getattr(config, "backbone_config", None) or config
+    if isinstance(getattr(inner, "output_stride", None), int) and not hasattr(
+        inner, "depths"
+    ):  # MobileViT and its like
+        patch = getattr(inner, "patch_size", None)
+        return int(inner.output_stride) * (patch if isinstance(patch, int) else 1)
     if hasattr(inner, "sr_ratios"):  # each stage halves, and its attention reduces keys once more
         steps = [math.prod(inner.strides[: stage + 1]) for stage in range(len(inner.strides))]
         return math.lcm(*(step * ratio for step, ratio in zip(steps, inner.sr_ratios, strict=True)))
@@ -179,10 +197,49 @@ def divisor(config: Any) -> int:  # noqa: ANN401 - a config of transformers
     return patch * (2 ** (len(depths) - 1) if depths else 2)
 
 
-def _third_stage(backbone: Any) -> int:  # noqa: ANN401
-    """Channels of the stage that UPerNet's auxiliary head looks at, the third."""
-    sizes = getattr(backbone, "hidden_sizes", None)
-    return int(sizes[2]) if sizes else int(backbone.embed_dim) * 4
+def check_kind(model_type: str) -> None:
+    """Refuse a network that gives no logit per pixel and class.
+
+    Raises:
+        UsageError: a network of masks, such as Mask2Former, or of another task; the message says why and what to do.
+
+    >>> check_kind("mask2former")
+    Traceback (most recent call last):
+    volseg.errors.UsageError: mask2former is not supported: it predicts a set of masks with a class each, ...
+    """
+    from transformers.models.auto import modeling_auto as known
+
+    semantic = known.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+    tables = ("UNIVERSAL", "INSTANCE", "IMAGE")
+    masks = {name for kind in tables for name in getattr(known, f"MODEL_FOR_{kind}_SEGMENTATION_MAPPING_NAMES", {})}
+    if model_type in masks and model_type not in semantic:
+        others = ", ".join(sorted(semantic))
+        raise UsageError(
+            f"{model_type} is not supported: it predicts a set of masks with a class each, which are matched to "
+            f"objects in training, where volseg needs a logit per pixel and region; take one of {others}"
+        )
+
+
+def narrow_head(base_model: str | None) -> dict[str, Any] | None:
+    """What makes a network by name affordable on a CPU, as a config: a narrow head for Segformer, else nothing.
+
+    >>> narrow_head("segformer-b2")["decoder_hidden_size"], narrow_head("dpt-base"), narrow_head(None)
+    (64, None, None)
+    """
+    if published_sizes(base_model).get("model_type") != "segformer":
+        return None
+    return {"decoder_hidden_size": 64, "drop_path_rate": 0.0, "classifier_dropout_prob": 0.0}
+
+
+def _third_stage(backbone: Any) -> int | None:  # noqa: ANN401
+    """Channels of the feature map that UPerNet's auxiliary head looks at, the third; None where there are fewer."""
+    import torch
+    from transformers import AutoBackbone
+
+    builder: Any = AutoBackbone
+    with torch.device("meta"):
+        channels = list(builder.from_config(backbone).channels)
+    return int(channels[2]) if len(channels) > 2 else None
 
 
 def _check_names(settings: Mapping[str, Any], defaults: Any) -> None:  # noqa: ANN401

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volseg.errors import CheckpointError
-from volseg.networks.architecture import published_weights, settings_of
+from volseg.errors import CheckpointError, UsageError
+from volseg.networks.architecture import check_kind, published_weights, settings_of
 from volseg.networks.stem import adapt_stem
 
 logger = logging.getLogger(__name__)
@@ -153,11 +153,12 @@ def _load(weights: str, sizes: Mapping[str, Any]) -> Weights:
             # Without this, each file of a hub that is out of reach is asked for six times.
             offline = not folder.is_dir() and not _answers(weights)
             config = AutoConfig.from_pretrained(place, local_files_only=offline)
+            check_kind(config.model_type)
             _check_sizes(weights, sizes, config.to_dict())
             network, report = AutoModelForSemanticSegmentation.from_pretrained(
                 place, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=offline
             )
-    except CheckpointError:
+    except (CheckpointError, UsageError):
         raise
     except Exception as error:  # a hub out of reach, a damaged file: errors of many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]

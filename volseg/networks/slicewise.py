@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from volseg.errors import BundleError, CheckpointError, UsageError
 from volseg.networks.architecture import divisor, make_config, merge, published_sizes, settings_of
+from volseg.networks.names import keep_names
 from volseg.networks.pretrained import backbone_of, find_weights, transfer, warn_of_scratch
 
 
@@ -27,6 +28,10 @@ class SlicewiseNetwork(nn.Module):
     A slice of any size will do. It is extended by its own edge to the next size that the network divides, and the
     logits, which most networks give at a quarter of the size, are enlarged bilinearly and cropped to the slice. The
     position embeddings of DPT and BEiT are interpolated to the slice, as their authors do.
+
+    Tensors have the same names in a checkpoint with each version of `transformers`, and those of other versions are
+    understood. The first convolution of weights follows the rule of `adapt_stem`: as many image channels as it has
+    inputs, such as three colours, keep their own kernels.
 
     Args:
         base_model: `segformer-b0` to `-b5`; `upernet-convnext-` or `upernet-swin-` with `tiny`, `small` or `base`;
@@ -116,13 +121,14 @@ class SlicewiseNetwork(nn.Module):
                 if weights != "auto":
                     raise
                 warn_of_scratch(error.message)
-        self._divisor = divisor(self.model.config)
+        self._divisor = _working_divisor(self.model, channels=in_channels * (2 * context + 1))
         for parameter in _idle(self.model, torch.zeros(1, in_channels * (2 * context + 1), *[self._divisor] * 2)):
             parameter.requires_grad_(False)
         if deep_supervision:
             self.model.auxiliary_head = _Auxiliary(self.model.auxiliary_head)
         if use_checkpoint:
             _checkpoint(self.backbone)
+        keep_names(self)
 
     @property
     def backbone(self) -> nn.Module:
@@ -222,6 +228,22 @@ def _run(model: Any, slices: Tensor) -> Tensor:  # noqa: ANN401 - a network of t
         if model.auxiliary_head is not None:
             model.auxiliary_head(fused[-1])
         logits = model.head(fused)
+    elif config.model_type in {"beit", "data2vec-vision"}:
+        # Their own forward takes every image for one of config.image_size (BEiT before transformers 5.9).
+        backbone = backbone_of(model)
+        states = backbone(pixel_values=slices, output_hidden_states=True).hidden_states
+        grid = [n // config.patch_size for n in slices.shape[-2:]]
+        # (N, 1 + H * W, C), the class token first, as (N, C, H, W)
+        maps = [states[layer - 1][:, 1:].transpose(1, 2).unflatten(2, grid) for layer in config.out_indices]
+        if hasattr(model, "fpn"):
+            maps = list(model.fpn(tuple(maps)))
+        else:
+            maps = [
+                step(part) for step, part in zip([model.fpn1, model.fpn2, model.fpn3, model.fpn4], maps, strict=True)
+            ]
+        if model.auxiliary_head is not None:
+            model.auxiliary_head(maps)
+        logits = model.decode_head(maps)
     else:
         logits = model(pixel_values=slices).logits
     return logits
@@ -269,6 +291,31 @@ def _spread(backbone: nn.Module) -> None:
         if isinstance(layer, nn.Conv2d):
             fan_out = math.prod(layer.kernel_size) * layer.out_channels // layer.groups
             layer.weight.normal_(0, math.sqrt(2 / fan_out))
+
+
+def _working_divisor(model: Any, *, channels: int) -> int:  # noqa: ANN401
+    """What both sides of a slice must be multiples of: that of the config, or twice or four times that.
+
+    Some backbones split the grid of patches into windows, of which their config says nothing that is common to all.
+
+    Raises:
+        UsageError: no slice will do, or those of one size alone.
+    """
+    first = divisor(model.config)
+    model.eval()
+    reasons = []
+    for step in (first, 2 * first, 4 * first):
+        try:
+            with torch.no_grad():
+                _run(model, torch.zeros(1, channels, step, step))
+                if step > first:  # an image_size that is fixed
+                    _run(model, torch.zeros(1, channels, 2 * step, step))
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            reasons.append((str(error).strip() or type(error).__name__).splitlines()[0])
+        else:
+            model.train()
+            return step
+    raise UsageError(f"the config makes no network that runs on slices of any size: {reasons[0]}")
 
 
 def _idle(model: Any, slices: Tensor) -> list[nn.Parameter]:  # noqa: ANN401

@@ -68,11 +68,15 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         return item
 
 
-class SaveLabelMapd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
-    """Write `KEY.nii.gz`, on the grid that the image had on disk; `probabilities/KEY.nii.gz` where there are some."""
+class SaveImageLabelMapd(mt.SaveImaged):  # type: ignore[misc]  # MONAI has no types
+    """Write `KEY.nii.gz`, on the grid that the image had on disk; `probabilities/KEY.nii.gz` where there are some.
+
+    It is of MONAI's kind `SaveImaged`, and has SaveImage in its name, since MONAI Label leaves out the one and MONAI
+    Deploy the other, to write results themselves.
+    """
 
     def __init__(self, keys: KeysCollection, *, output_dir: str | Path) -> None:
-        super().__init__(keys)
+        mt.MapTransform.__init__(self, keys)
         self.output_dir = Path(output_dir)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -85,6 +89,9 @@ class SaveLabelMapd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no type
                 write_probabilities(self.output_dir / "probabilities" / f"{name}.nii.gz", data["probabilities"], affine)
             write_volume(self.output_dir / f"{name}.nii.gz", Volume(voxels, affine))
         return dict(data)
+
+
+SaveLabelMapd = SaveImageLabelMapd  # its name before
 
 
 def key_of(paths: object) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from volseg.errors import UsageError
 from volseg.labels import Cleanup, LabelTable
-from volseg.transforms.decision import Decided, SaveLabelMapd
+from volseg.transforms.decision import Decided, SaveImageLabelMapd
 from volseg.transforms.native_grid import NativeProbabilitiesd
 from volseg.transforms.reading import ReadVolumesd, SmoothSliced
 from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
@@ -180,7 +180,7 @@ def postprocessing(
         Decided("pred", labels=labels, cleanup=Cleanup(**(cleanup or {})), keep_probabilities=save_probabilities),
     ]
     if output_dir is not None:
-        steps.append(SaveLabelMapd("pred", output_dir=output_dir))
+        steps.append(SaveImageLabelMapd("pred", output_dir=output_dir))
     return mt.Compose(steps)
 
 

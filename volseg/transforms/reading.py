@@ -27,9 +27,11 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     """Read one NIfTI path, or one a channel, as a MetaTensor (C, X, Y, Z); volseg's door to files.
 
     A single file for several channels has them along its fourth axis, as the decathlon does.
+    MONAI Deploy reads images by itself and hands MetaTensors over, (X, Y, Z) or with channels, whose affine is in RAS;
+    they pass the same checks.
 
     Args:
-        keys: of paths, or of volumes that have been read.
+        keys: of paths, or of volumes or MetaTensors that have been read.
         channels: expected number.
         like: key of an item already read whose grid must be the same.
         labels: refuse values that the table does not declare, and read as uint8.
@@ -57,8 +59,10 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         return item
 
     def _read(
-        self, given: str | Path | Volume | Sequence[str | Path | Volume], item: Mapping[Hashable, Any]
+        self, given: str | Path | Volume | MetaTensor | Sequence[str | Path | Volume], item: Mapping[Hashable, Any]
     ) -> MetaTensor:
+        if isinstance(given, torch.Tensor):
+            given = _volumes_of(given, channels=self.channels)
         images = [given] if isinstance(given, (str, Path, Volume)) else list(given)
         volumes = read_aligned(images) if self.labels is not None else read_case_channels(images, names=self.channels)
         first = volumes[0]
@@ -85,6 +89,27 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             **metadata_of(first.affine_ras),
         }
         return MetaTensor(torch.from_numpy(np.ascontiguousarray(voxels)), affine=affine.clone(), meta=meta)
+
+
+def _volumes_of(image: torch.Tensor, *, channels: int) -> list[Volume]:
+    """One volume a channel of an image that another program has read.
+
+    Raises:
+        VolumeError: no affine, or an array of other axes than (X, Y, Z) and channels.
+    """
+    if not isinstance(image, MetaTensor) or not ({"affine", "original_affine"} & image.meta.keys()):
+        raise VolumeError("the image is an array without an affine; hand over a MetaTensor with one, or a path")
+    # MONAI gives a tensor whose metadata state original_affine alone the identity for an affine.
+    untouched = "original_affine" in image.meta and not image.applied_operations
+    affine = image.meta["original_affine"] if untouched else image.affine
+    where, voxels = image.meta.get("original_channel_dim"), np.asarray(image.as_tensor().cpu())
+    if voxels.ndim == 3:
+        voxels = voxels[None]
+    elif voxels.ndim == 4 and where in (-1, 3) and voxels.shape[-1] == channels:
+        voxels = np.moveaxis(voxels, -1, 0)  # MONAI Deploy: (X, Y, Z, C)
+    if voxels.ndim != 4:
+        raise VolumeError(f"the image has shape {list(image.shape)}, expected (X, Y, Z), with channels first or last")
+    return [Volume(channel, np.asarray(affine, dtype=np.float64)) for channel in voxels]
 
 
 class SmoothSliced(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types

@@ -1,8 +1,7 @@
-"""metadata.json of a package, and its configs: what the checkpoint knows stands in place of what the bundle assumed."""
+"""metadata.json of a package: what the checkpoint knows stands in place of what the bundle assumed."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath, PureWindowsPath
@@ -10,7 +9,7 @@ from typing import Any
 
 import volseg
 from volseg.bundle import Recipe
-from volseg.errors import BundleError
+from volseg.labels import LabelTable
 
 _VERSIONS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
@@ -32,7 +31,7 @@ def filled(metadata: Mapping[str, Any], recipe: Recipe, *, checkpoint_sha256: st
     regions = ", ".join(labels.names)
     kind = "overlapping" if labels.overlap else "exclusive"
     declared = metadata["network_data_format"]["outputs"]["pred"].get("channel_def", {})
-    if list(declared.values()) != list(labels.channel_names):
+    if list(declared.values()) not in (list(labels.channel_names), list(value_names(labels).values())):
         entries["name"] = f"{metadata['name'].partition(' for ')[0]} for {regions}"
         entries["task"] = f"Segmentation of {regions}"
         entries["description"] = f"Outlines {regions} on volumes."
@@ -52,11 +51,12 @@ def filled(metadata: Mapping[str, Any], recipe: Recipe, *, checkpoint_sha256: st
         **data_format["outputs"]["pred"],
         **sizes,
         "num_channels": labels.channels,
-        "channel_def": {str(i): name for i, name in enumerate(labels.channel_names)},
+        "channel_def": value_names(labels),
     }
     entries["network_data_format"] = {**data_format, "inputs": {"image": image}, "outputs": {"pred": pred}}
     entries["volseg"] = {
         "labels": labels.to_dataset_json(),
+        "channels": list(labels.channel_names),
         "spacing_mm": [float(mm) for mm in recipe.spacing_mm],
         "network": dict(recipe.network),
         "facts": dict(recipe.facts),
@@ -65,33 +65,24 @@ def filled(metadata: Mapping[str, Any], recipe: Recipe, *, checkpoint_sha256: st
     return entries
 
 
-def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The bundle's configs with the package's own paths, and the recipe in words, so that no checkpoint is read first.
+def value_names(labels: LabelTable) -> dict[str, str]:
+    """What each value of a label map means, for programs that take `channel_def` for the names of values.
 
-    Args:
-        configs: JSON content by file name.
-        recipe: of the checkpoint.
+    MONAI Label names the segments of a label map by it. A combination of regions has a value of its own, and so a name
+    of its own; of several values that mean the same, only the first is ever written. The network's channels, which
+    `channel_def` is for, are in `volseg#channels`.
 
-    Raises:
-        BundleError: a name that MONAI would run as code.
+    >>> value_names(LabelTable.overlapping(["bowel", "stomach"]))
+    {'0': 'background', '1': 'bowel', '2': 'stomach', '3': 'bowel and stomach'}
+    >>> value_names(LabelTable.exclusive(["anterior", "posterior"]))
+    {'0': 'background', '1': 'anterior', '2': 'posterior'}
     """
-    packed = {name: dict(content) for name, content in configs.items()}
-    packed["inference.json"]["checkpoint"] = "$@bundle_root + '/models/model.pt'"
-    packed["inference.json"]["recipe"] = _literal(
-        {
-            "_target_": "volseg.bundle.Recipe",
-            "labels": {
-                "_target_": "volseg.labels.LabelTable.from_dataset_json",
-                "dataset": recipe.labels.to_dataset_json(),
-            },
-            "channel_names": list(recipe.channel_names),
-            "spacing_mm": [float(mm) for mm in recipe.spacing_mm],
-            "roi_size": [int(n) for n in recipe.roi_size],
-            "network": dict(recipe.network),
-        }
-    )
-    packed["train.json"]["output_dir"] = "$@bundle_root + '/models'"
-    return packed
+    names: dict[str, str] = {}
+    for value in labels.values:
+        meant = " and ".join(region.name for region in labels.regions if value in region.values) or "background"
+        if meant not in names.values():
+            names[str(value)] = meant
+    return names
 
 
 def without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,26 +100,6 @@ def _last_part(key: str, text: str) -> str:
         if path.is_absolute() or (key == "cohort" and len(path.parts) > 1):
             return path.name
     return text
-
-
-def _literal(content: Any) -> Any:  # noqa: ANN401 - JSON
-    """The content, once no text in it is one that MONAI's parser would evaluate or replace.
-
-    >>> _literal(["$import os"])
-    Traceback (most recent call last):
-    volseg.errors.BundleError: '$import os' in the checkpoint's recipe would be run as code; rename it in the cohort
-    """
-    if isinstance(content, Mapping):
-        for key, value in content.items():
-            if key != "_target_":
-                _literal(str(key))
-                _literal(value)
-    elif isinstance(content, list):
-        for value in content:
-            _literal(value)
-    elif isinstance(content, str) and re.match(r"[$@%_]|.*::", content):
-        raise BundleError(f"{content!r} in the checkpoint's recipe would be run as code; rename it in the cohort")
-    return content
 
 
 def _version(package: str) -> str:

@@ -17,7 +17,8 @@ import torch
 from volseg import bundle as bundles
 from volseg.deploy.pack import exports
 from volseg.deploy.pack.archive import write_zip
-from volseg.deploy.pack.metadata import filled, packed_configs, without_folders
+from volseg.deploy.pack.configs import packed_configs
+from volseg.deploy.pack.metadata import filled, without_folders
 from volseg.deploy.pack.page import page
 from volseg.errors import BundleError, UsageError
 from volseg.files import atomic
@@ -96,7 +97,11 @@ def _fill(folder: Path, source: Path, predictor: Predictor, *, name: str, format
     recipe = replace(predictor.recipe, facts=without_folders(predictor.recipe.facts))
     stored = json.loads(content["recipe"]["json"])  # as it is, since it also tells which volseg trained it
     stored["facts"] = dict(recipe.facts)
-    torch.save({"model": content["model"], "recipe": {"json": json.dumps(stored)}}, folder / "models" / "model.pt")
+    # `monai.bundle.load` looks for tensors at the top, unless it is told of "model". They are stored once.
+    named = {name: tensor for name, tensor in content["model"].items() if name not in {"model", "recipe"}}
+    torch.save(
+        {"model": content["model"], "recipe": {"json": json.dumps(stored)}, **named}, folder / "models" / "model.pt"
+    )
 
     configs = {path.name: _read(path) for path in sorted(bundles.config(source, "train.json").parent.glob("*.json"))}
     if "metadata.json" not in configs:

@@ -48,6 +48,9 @@ def page(readme: str, recipe: Recipe, *, name: str, exports: Sequence[Export]) -
         f"    python -m monai.bundle ckpt_export network_def --bundle_root {name} "
         f"--config_file {name}/configs/inference.json --key_in_ckpt model --use_trace True",
         "",
+        f"`monai.bundle.load(name={name!r}, bundle_dir=FOLDER)` gives the network with its weights; FOLDER holds "
+        "this package. `channel_def` of `configs/metadata.json` names the values of the label map.",
+        "",
         f"Training here (`volseg train {name} --dataset_dir COHORT`) starts from random weights and replaces "
         "`models/model.pt`; give `--output_dir` to keep it.",
     ]

@@ -160,6 +160,12 @@ class Resume:
                 part.load_state_dict(stored[name])
             except (KeyError, RuntimeError, ValueError) as error:
                 raise CheckpointError(f"the {name} in {self.path} is of another network or another volseg") from error
+        own = engine.network.module if isinstance(engine.network, DistributedDataParallel) else engine.network
+        if list(stored["network"]) != list(own.state_dict()):  # an optimizer knows parameters by their order
+            raise UsageError(
+                f"{self.path} holds the network's tensors under other names or in another order than they have now: it "
+                "was written with another version of transformers; go on with that one, or train anew, without --resume"
+            )
         groups = engine.optimizer.param_groups
         rates = [group["lr"] for group in groups]
         if longer:

@@ -1,0 +1,142 @@
+"""The configs of a package: the recipe in words, and a network that is the package's own."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from pydoc import locate
+from typing import Any
+
+from volseg.bundle import Recipe
+from volseg.errors import BundleError
+
+
+def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The bundle's configs with the package's own paths, and the recipe in words, so that no checkpoint is read first.
+
+    Args:
+        configs: JSON content by file name.
+        recipe: of the checkpoint.
+
+    Raises:
+        BundleError: a name that MONAI would run as code.
+    """
+    packed = {name: dict(content) for name, content in configs.items()}
+    own = _literal(
+        {
+            "_target_": "volseg.bundle.Recipe",
+            "labels": {
+                "_target_": "volseg.labels.LabelTable.from_dataset_json",
+                "dataset": recipe.labels.to_dataset_json(),
+            },
+            "channel_names": list(recipe.channel_names),
+            "spacing_mm": [float(mm) for mm in recipe.spacing_mm],
+            "roi_size": [int(n) for n in recipe.roi_size],
+            "network": dict(recipe.network),
+        }
+    )
+    packed["inference.json"] |= {"checkpoint": "$@bundle_root + '/models/model.pt'", "recipe": own}
+    training = packed["train.json"]
+    training["output_dir"] = "$@bundle_root + '/models'"
+    if {"cohort", "dataset_dir", "embedded_dir"} <= training.keys() and isinstance(training.get("network_def"), dict):
+        training |= _of_package(training, network=_resolved(packed["inference.json"], "network_def"), recipe=own)
+    return packed
+
+
+def _of_package(
+    training: Mapping[str, Any], *, network: Mapping[str, Any], recipe: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What changes in train.json, so that its network is the package's own until a cohort is named.
+
+    `monai.bundle.load` builds `network_def` of train.json and copies weights by name and shape. MONAI resolves every
+    reference of an expression, so the cohort itself must cost nothing: see `volseg.datasets.PackageCohort`.
+    """
+    stated = training["network_def"]
+    arguments: dict[str, Any] = dict(stated)
+    if stated.get("_target_") == network.get("_target_"):
+        defaults = _defaults(str(stated["_target_"]))
+        for name in [name for name in {**stated, **network} if not name.startswith("_")]:
+            if name in network:
+                before = stated.get(name, defaults.get(name))
+                arguments[name] = _or_of_package(f"@package_network[{name!r}]", before)
+            elif name in defaults:  # such as published weights to start from
+                arguments[name] = _or_of_package(repr(defaults[name]), stated[name])
+    return {
+        "package": recipe,
+        "package_network": {name: value for name, value in network.items() if not name.startswith("_")},
+        "of_package": "$@dataset_dir == @embedded_dir",
+        "cohort": _or_of_package(
+            "volseg.datasets.PackageCohort(@package.labels, @package.channel_names, @package.roi_size, "
+            "embedded=@embedded_dir)",
+            training["cohort"],
+        ),
+        **{
+            name: _or_of_package(f"list(@package.{name})", training[name])
+            for name in ("spacing_mm", "roi_size")
+            if name in training
+        },
+        "network_def": arguments,
+    }
+
+
+def _or_of_package(own: str, before: Any) -> str:  # noqa: ANN401 - JSON
+    """An expression: the package's own value as long as no cohort is named, then what stood there."""
+    if isinstance(before, str) and before.startswith("$"):
+        other = before[1:]
+    else:
+        other = before if isinstance(before, str) and before.startswith("@") else repr(before)
+    return f"${own} if @of_package else ({other})"
+
+
+def _resolved(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """One part of a config with its expressions evaluated, nothing of it being built.
+
+    Raises:
+        BundleError: an argument that JSON cannot hold.
+    """
+    from monai.bundle import ConfigParser
+
+    stated = config[name]
+    # The arguments alone are no component, so that MONAI evaluates them and builds nothing.
+    parser = ConfigParser({**config, "arguments": {key: stated[key] for key in stated if key != "_target_"}})
+    resolved = {"_target_": stated["_target_"], **parser.get_parsed_content("arguments")}
+    try:
+        content: dict[str, Any] = json.loads(json.dumps(resolved))
+    except TypeError as error:
+        raise BundleError(f"{name} of inference.json has an argument that JSON cannot hold: {error}") from error
+    return dict(_literal(content))
+
+
+def _defaults(target: str) -> dict[str, Any]:
+    """The default arguments of the class or function that a config names; none where it cannot tell."""
+    from monai.bundle import ComponentLocator
+
+    try:
+        path = target if "." in target else ComponentLocator().get_component_module_name(target)
+        found = locate(path if "." in target else f"{path}.{target}")
+        arguments = inspect.signature(found).parameters.values()  # type: ignore[arg-type]  # checked by what it raises
+    except (TypeError, ValueError, AttributeError):
+        return {}
+    return {argument.name: argument.default for argument in arguments if argument.default is not argument.empty}
+
+
+def _literal(content: Any) -> Any:  # noqa: ANN401 - JSON
+    """The content, once no text in it is one that MONAI's parser would evaluate or replace.
+
+    >>> _literal(["$import os"])
+    Traceback (most recent call last):
+    volseg.errors.BundleError: '$import os' in the checkpoint's recipe would be run as code; rename it in the cohort
+    """
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            if key != "_target_":
+                _literal(str(key))
+                _literal(value)
+    elif isinstance(content, list):
+        for value in content:
+            _literal(value)
+    elif isinstance(content, str) and re.match(r"[$@%_]|.*::", content):
+        raise BundleError(f"{content!r} in the checkpoint's recipe would be run as code; rename it in the cohort")
+    return content
