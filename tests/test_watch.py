@@ -160,11 +160,11 @@ def test_other_files_block_nothing(inbox: Path) -> None:
 def test_channels_of_a_nifti_case_belong_together(inbox: Path) -> None:
     clock = Clock()
     box = Inbox(inbox, settle_s=10, clock=clock)
-    for name in ("a_0001.nii.gz", "b.nii", "deep/a_0000.nii.gz", "half.nii.gz.part", ".hidden/c.nii.gz"):
+    for name in ("a_0001.nii.gz", "b.nii", "a_0000.nii.gz", "half.nii.gz.part", ".hidden/c.nii.gz"):
         nifti(inbox / "x.nii.gz").rename((inbox / name).parent.mkdir(exist_ok=True) or inbox / name)
     box.look()
     clock.now += 10
-    assert sorted(names(box.look())) == [["a_0001.nii.gz", "a_0000.nii.gz"], ["b.nii"]]
+    assert sorted(names(box.look())) == [["a_0000.nii.gz", "a_0001.nii.gz"], ["b.nii"]]
 
 
 def test_an_inbox_must_be_there(tmp_path: Path) -> None:

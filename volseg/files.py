@@ -33,6 +33,18 @@ def atomic(path: str | Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def ignores_case(folder: Path) -> bool:
+    """Whether the file system of a folder takes `A` and `a` for one name, as those of Windows and macOS do."""
+    place = folder
+    while not place.is_dir():
+        place = place.parent
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".partial-CASE-", dir=place) as file:
+            return Path(file.name.replace(".partial-CASE-", ".partial-case-")).exists()
+    except OSError:
+        return False
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -6,6 +6,7 @@ from volseg import names_of_before
 from volseg.bundle.directions import recipe_direction, resume_problem, tell_networks
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import config, data_dir, find, root
+from volseg.bundle.network_settings import check_settings
 from volseg.bundle.recipe import Recipe, read_recipe
 from volseg.bundle.spacing import fit_spacing
 from volseg.bundle.window import axis_divisors, fit_roi, grow_roi
@@ -14,6 +15,7 @@ __all__ = [
     "Member",
     "Recipe",
     "axis_divisors",
+    "check_settings",
     "config",
     "data_dir",
     "find",

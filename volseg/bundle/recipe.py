@@ -59,7 +59,7 @@ class Recipe:
         if stored.labels.digest != self.labels.digest:
             raise CheckpointError(
                 f"the checkpoint segments {list(stored.labels.names)}, this cohort has {list(self.labels.names)} "
-                "with other names or values; train anew or name the cohort it was trained on"
+                "with other names, values or in another order; train anew or name the cohort it was trained on"
             )
 
     @classmethod

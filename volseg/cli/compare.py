@@ -24,6 +24,11 @@ def compare(
     tolerance: float | None = typer.Option(
         None, min=0, help="Differences that are ties; 0.005 of Dice and 0.5 mm of HD95 by default."
     ),
+    regions: list[str] = typer.Option(
+        [],
+        metavar="NAME[=OTHER]",
+        help="Compare these regions of the cohort, which predictions call OTHER; all that everyone has by default.",
+    ),
     title: str | None = typer.Option(None, help="Title of the page."),
     workers: int = typer.Option(2, min=1, help="Threads."),
 ) -> None:
@@ -40,7 +45,12 @@ def compare(
         cohort, *predictions = paths
         title = title or "Comparison of predictions"
         _compare_predictions(
-            cohort, predictions, output, metric=metric, tolerance=tolerance, title=title, workers=workers
+            *(cohort, predictions, output),
+            metric=metric,
+            tolerance=tolerance,
+            regions=regions,
+            title=title,
+            workers=workers,
         )
 
 
@@ -71,24 +81,33 @@ def _compare_predictions(
     *,
     metric: str,
     tolerance: float | None,
+    regions: list[str],
     title: str,
     workers: int,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cohort import Cohort, check_labels
+    from volseg.cli.matching import matched
+    from volseg.cohort import Cohort
+    from volseg.errors import LabelError
     from volseg.evaluation import compare as contrast
     from volseg.evaluation import evaluate, set_names
     from volseg.report import short_comparison, write_comparison
 
     opened = Cohort.open(cohort)
     names = set_names(predictions)
+    matches = {name: matched(folder, opened, regions) for name, folder in zip(names, predictions, strict=True)}
+    shared = [region for region in opened.labels.names if all(region in match.names for match in matches.values())]
+    if not shared:
+        raise LabelError(f"{', '.join(names)} have no region of the cohort in common; compare sets of the same regions")
     rows = {}
     for name, folder in zip(names, predictions, strict=True):
-        check_labels(folder, opened)
         with bar(name) as progress:
-            rows[name] = evaluate(folder, opened, workers=workers, progress=progress)
+            rows[name] = evaluate(folder, opened, workers=workers, progress=progress, match=matches[name].only(shared))
     comparison = contrast(rows, metric=metric, tolerance=tolerance)
     details = {"cohort": str(cohort), **{name: str(path) for name, path in zip(names, predictions, strict=True)}}
+    notes = [f"{name}: {note}" for name, match in matches.items() for note in match.notes]
+    if notes:
+        details["regions"] = "; ".join(notes)
     files = write_comparison(comparison, output, title=title, details=details)
     typer.echo(short_comparison(comparison))
     for key, without in comparison.not_shared.items():

@@ -28,6 +28,11 @@ def evaluate(
         None, help="Expect a prediction of each case of it: labelled, training, validation, test."
     ),
     fold: int = typer.Option(0, min=0, help="Which fold the part is of."),
+    regions: list[str] = typer.Option(
+        [],
+        metavar="NAME[=OTHER]",
+        help="Score these regions of the cohort, which the predictions call OTHER; all that both have by default.",
+    ),
     title: str = typer.Option("Segmentation report", help="Title of the report."),
     workers: int = typer.Option(2, min=0, help="Threads; processes with --journal or --shard, of Ray with --ray."),
     ray: str | None = typer.Option(None, help="Address of a Ray cluster, or auto; --workers 0 fills it."),
@@ -45,10 +50,14 @@ def evaluate(
     ),
     html: bool = typer.Option(True, help="Write report.html too: figures, pictures and a 3D viewer."),
 ) -> None:
-    """Score predictions against references: overlap, surface distances, volumes, effort; intervals by patient."""
+    """Score predictions against references: overlap, surface distances, volumes, effort; intervals by patient.
+
+    Regions are paired by name, then by code; the order, the values and the spelling in the two dataset.json may differ.
+    """
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cli.matching import matched
     from volseg.cli.place import fetched
-    from volseg.cohort import Cohort, check_labels
+    from volseg.cohort import Cohort
     from volseg.evaluation import Method
     from volseg.evaluation import evaluate as score
     from volseg.jobs import Team, evaluate_cases
@@ -66,9 +75,11 @@ def evaluate(
         objects=opened.has_instances if objects is None else objects,
         instances=opened.has_instances,
     )
-    check_labels(predicted, opened)
+    match = matched(predicted, opened, regions)
     keys = None if part is None else opened.part(part, fold=fold)
     details = {"predictions": predictions, "cohort": cohort}
+    if match.notes:
+        details["regions"] = "; ".join(match.notes)
     if part:
         details["part"] = part if part == "test" else f"{part}, fold {fold}"
     if opened.flat:
@@ -78,10 +89,12 @@ def evaluate(
             if ray or shard or journal:
                 told = place.watched(progress)
                 rows = evaluate_cases(
-                    predicted, opened, place.folder, team=team, keys=keys, method=method, progress=told
+                    predicted, opened, place.folder, team=team, keys=keys, method=method, match=match, progress=told
                 )
             else:
-                rows = score(predicted, opened, keys=keys, workers=workers, progress=progress, method=method)
+                rows = score(
+                    predicted, opened, keys=keys, workers=workers, progress=progress, method=method, match=match
+                )
         files = write_report(rows, place.folder, title=title, details=details, method=method)
         if html:
             from volseg.report import write_html
@@ -95,6 +108,7 @@ def evaluate(
                         predictions=predicted,
                         title=title,
                         details={**details, **method.details},
+                        match=match,
                         progress=progress,
                     )
                 )

@@ -25,6 +25,9 @@ def predict(
     output: str = typer.Option(..., "-o", "--output", help="Folder or URL for KEY.nii.gz and uncertainty.csv."),
     *,
     options: NetworkOptions,
+    channels: str | None = typer.Option(
+        None, metavar="NAME,NAME", help="What the files _0000, _0001, ... hold; by default as dataset.json names them."
+    ),
     modality: str | None = typer.Option(None, help="Of a folder of DICOM files: only CT, MR, PT series."),
     part: str = typer.Option("all", help="Of a cohort: all, training or validation."),
     fold: int = typer.Option(0, min=0, help="Which fold the part is of."),
@@ -56,7 +59,8 @@ def predict(
     predictor = asked.load("cpu" if gpus or ray else options.device, flips=options.flips)
     recipe = predictor.recipe
     inputs = fetched(images)
-    cases = find_inputs(inputs, channels=len(recipe.channel_names), part=part, fold=fold, modality=modality)
+    given = [name.strip() for name in channels.split(",")] if channels else []
+    cases = find_inputs(inputs, channels=recipe.channel_names, part=part, fold=fold, modality=modality, given=given)
 
     def choose(name: str) -> AnyPredictor:
         windows = count_windows(cases, grid_mm=recipe.spacing_mm, roi_size=recipe.roi_size, overlap=options.overlap)
@@ -65,7 +69,7 @@ def predict(
     tell_networks([*predictor.first_networks, *predictor.networks], input_cohort(inputs))
     work = asked.of(predictor)
     with writing(output, apart=shard or "") as place, bar("predict") as progress:
-        check_output(place.folder, cases, inputs=inputs)
+        check_output(place.folder, cases, inputs=inputs, labels=recipe.labels)
         if asked.step is not None:
             asked.step.check_output(place.folder)
         remove_unproven(place.folder, place.fetched, keys={key for key, _ in cases})

@@ -27,20 +27,22 @@ def quality(
 ) -> None:
     """Rank predictions without a reference: alarms first, then by the Dice that the network expects of itself."""
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cohort import Cohort, check_labels, read_labels
+    from volseg.cli.matching import matched
+    from volseg.cohort import Cohort, read_labels
     from volseg.evaluation import rank
     from volseg.report import short_list, write_quality
 
     learnt = None if cohort is None else Cohort.open(cohort)
-    if learnt is not None:
-        check_labels(predictions, learnt)
-    labels = read_labels(predictions, option="--cohort") if learnt is None else learnt.labels
+    match = None if learnt is None else matched(predictions, learnt)
+    labels = read_labels(predictions, option="--cohort") if match is None else match.scored
     pictures = None if images is None else Cohort.open(images)
     with bar("quality") as progress:
         ranked = rank(
             predictions, labels, cohort=learnt, images=pictures, others=other, workers=workers, progress=progress
         )
     details = {"predictions": str(predictions), "usual": str(cohort or "the predictions themselves")}
+    if match is not None and match.notes:
+        details["regions"] = "; ".join(match.notes)
     if other:
         details["further predictions"] = ", ".join(map(str, other))
     files = write_quality(ranked, output, title=title, details=details)

@@ -15,7 +15,7 @@ from volseg.cohort.folder import FILE_ENDING, Cohort, read_dataset_json
 from volseg.cohort.uncertainty import Uncertainty
 from volseg.errors import LabelError, UsageError
 from volseg.files import atomic
-from volseg.labels import LabelTable
+from volseg.labels import LabelMatch, LabelTable, match_labels
 from volseg.volume import Volume, write_probabilities, write_volume
 
 PROBABILITIES = "probabilities"
@@ -91,21 +91,36 @@ class Predictions:
             )
         return LabelTable.from_dataset_json(read_dataset_json(self.folder))
 
-    def check_labels(self, cohort: Cohort) -> None:
-        """Refuse predictions whose own `dataset.json` states another label table; without one, values decide.
+    def match(self, cohort: Cohort, *, regions: Sequence[str] = ()) -> LabelMatch:
+        """The regions that the predictions share with a cohort, by name, see `volseg.labels.match_labels`.
+
+        Predictions whose folder has no `dataset.json` are taken for those of the cohort's own table.
+
+        Args:
+            cohort: Holds the references.
+            regions: Regions to take, `NAME` or `NAME=OTHER`; all that both have by default.
 
         Raises:
-            LabelError: The tables differ; the message holds both.
+            LabelError: The tables share no region, or it is not clear which is which.
         """
-        if not (self.folder / "dataset.json").is_file():
-            return
-        table = LabelTable.from_dataset_json(read_dataset_json(self.folder))
-        if table.digest != cohort.labels.digest:
-            raise LabelError(
-                f"the predictions in {self.folder} are of {list(table.names)}, the cohort has "
-                f"{list(cohort.labels.names)}, or the same names with other values; evaluate against the cohort the "
-                "network was trained on"
-            )
+        return self.match_table(cohort.labels, regions=regions)
+
+    def match_table(self, labels: LabelTable, *, regions: Sequence[str] = ()) -> LabelMatch:
+        """As `match`, with a label table instead of a cohort."""
+        stated = (self.folder / "dataset.json").is_file()
+        table = LabelTable.from_dataset_json(read_dataset_json(self.folder)) if stated else labels
+        try:
+            return match_labels(labels, table, regions=regions)
+        except LabelError as error:
+            raise LabelError(f"{self.folder}: {error.message}") from error
+
+    def check_labels(self, cohort: Cohort) -> None:
+        """Refuse predictions whose own `dataset.json` shares no region with the cohort, as in `match`.
+
+        Raises:
+            LabelError: The tables share no region; the message holds both.
+        """
+        self.match(cohort)
 
 
 def read_labels(predictions: Path, *, option: str) -> LabelTable:

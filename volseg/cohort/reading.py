@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError, VolsegError
-from volseg.labels import LabelMap, LabelTable
+from volseg.labels import LabelMap, LabelMatch, LabelTable
 from volseg.volume import Volume, read_volume
 
 
@@ -28,7 +28,9 @@ def check_values_as(role: str, voxels: NDArray[Any], labels: LabelTable) -> Labe
         raise type(error)(f"the {role}: {error.message}") from error
 
 
-def read_label_map(role: str, path: Path, image: Volume, labels: LabelTable) -> Volume:
+def read_label_map(
+    role: str, path: Path, image: Volume, labels: LabelTable, *, match: LabelMatch | None = None
+) -> Volume:
     """Read a label map that must lie on the image's grid.
 
     Args:
@@ -36,6 +38,7 @@ def read_label_map(role: str, path: Path, image: Volume, labels: LabelTable) -> 
         path: of the file.
         image: whose grid counts.
         labels: the declared values.
+        match: of a prediction whose own values are others; they are brought to those of `labels`.
 
     Raises:
         VolsegError: absent or unreadable, another grid, or an undeclared value.
@@ -45,6 +48,8 @@ def read_label_map(role: str, path: Path, image: Volume, labels: LabelTable) -> 
         difference = image.grid.difference(volume.grid)
         if difference:
             raise GeometryError(f"it is not on the image's grid: {difference}; write it on that grid")
+        if match is not None and not match.same:
+            return Volume(match.translate(match.prediction.check(volume.voxels)), volume.affine_ras)
         return Volume(labels.check(volume.voxels), volume.affine_ras)
     except VolsegError as error:
         raise type(error)(f"the {role}: {error.message}") from error

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from volseg.cohort import INSTANCES, Cohort, Predictions, check_values_as, read_volume_as
 from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError
 from volseg.evaluation.scores import STANDARD, Method, Row
+from volseg.labels import LabelMatch
 from volseg.metrics import (
     POINT_RULES,
     Mask,
@@ -142,6 +143,7 @@ def evaluate(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
     method: Method = STANDARD,
+    match: LabelMatch | None = None,
 ) -> list[Row]:
     """Score the predictions of a folder against the references of a cohort, paired by key.
 
@@ -149,20 +151,26 @@ def evaluate(
     row with its error and no number.
 
     Args:
-        predictions: folder of label maps `KEY.nii.gz` with the cohort's values, on the grid of the case.
+        predictions: folder of label maps `KEY.nii.gz` on the grid of the case. Their values are those of the folder's
+            `dataset.json`, which has the regions in any order and with any values; without one, the cohort's.
         cohort: holds the references.
         keys: the cases that must have a prediction; None for every prediction in the folder.
         workers: cases scored, and held in memory, at once.
         progress: called after each case with the number of cases done and of all.
         method: the choices among readings, tolerances and what is computed.
+        match: which regions of the predictions are which of the cohort's, as `Predictions.match` gives it; by name
+            where None.
 
     Returns:
-        One row a case and region, in the order of the keys (sorted where `keys` is None) and of the label table.
+        One row a case and region, in the order of the keys (sorted where `keys` is None) and of the label table. Of
+        regions that the predictions do not have there are no rows.
 
     Raises:
         UsageError: no such folder, no prediction in it, a key given twice, or fewer than one worker.
+        LabelError: the predictions have no region of the cohort.
     """
     there = Predictions.open(predictions)
+    shared = there.match(cohort) if match is None else match
     if workers < 1:
         raise UsageError(f"{workers} workers were asked for, expected at least 1")
     if keys is None:
@@ -173,7 +181,7 @@ def evaluate(
     known = frozenset(cohort.keys)
 
     def rows_of(key: str) -> list[Row]:
-        return _rows(key, there.folder, cohort, known, method)
+        return _rows(key, there.folder, cohort, known, method, shared)
 
     rows: list[Row] = []
     with ThreadPoolExecutor(workers) as pool:
@@ -184,16 +192,26 @@ def evaluate(
     return rows
 
 
-def _rows(key: str, predictions: Path, cohort: Cohort, known: frozenset[str], method: Method) -> list[Row]:
+def _rows(
+    key: str, predictions: Path, cohort: Cohort, known: frozenset[str], method: Method, match: LabelMatch
+) -> list[Row]:
     """The rows of one case, or the one row that says why there are none."""
     patient = cohort.patient(key) if key in known else ""
     try:
-        return score_case(key, predictions, cohort, known=known, method=method)
+        return score_case(key, predictions, cohort, known=known, method=method, match=match)
     except VolsegError as error:
         return [Row(key, patient, "", error=error.message)]
 
 
-def score_case(key: str, predictions: Path, cohort: Cohort, *, known: frozenset[str], method: Method) -> list[Row]:
+def score_case(
+    key: str,
+    predictions: Path,
+    cohort: Cohort,
+    *,
+    known: frozenset[str],
+    method: Method,
+    match: LabelMatch | None = None,
+) -> list[Row]:
     """The rows of one case, one a region.
 
     Args:
@@ -202,10 +220,12 @@ def score_case(key: str, predictions: Path, cohort: Cohort, *, known: frozenset[
         cohort: holds the references.
         known: the keys of the cohort.
         method: of the numbers.
+        match: as in `evaluate`.
 
     Raises:
         VolsegError: why the case cannot be scored.
     """
+    match = Predictions(predictions).match(cohort) if match is None else match
     if key not in known:
         raise CohortError(
             f"the cohort {cohort.folder.name} has no case of this key; name the prediction after its case"
@@ -225,8 +245,8 @@ def score_case(key: str, predictions: Path, cohort: Cohort, *, known: frozenset[
     _check_right_angles(reference.affine_ras)
     # Outside the box both are 0, so what is found inside it holds for the whole grid.
     box = bounding_box(reference.voxels != 0, predicted.voxels != 0)
-    truths = cohort.labels.masks(check_values_as("reference", reference.voxels[box], cohort.labels))
-    guesses = cohort.labels.masks(check_values_as("prediction", predicted.voxels[box], cohort.labels))
+    truths = match.scored.masks(check_values_as("reference", reference.voxels[box], cohort.labels))
+    guesses = match.shared.masks(check_values_as("prediction", predicted.voxels[box], match.prediction))
     score = partial(
         region_row,
         key,
@@ -236,7 +256,7 @@ def score_case(key: str, predictions: Path, cohort: Cohort, *, known: frozenset[
         method=method,
         instances=_instances(cohort, key, reference)[box] if method.objects and method.instances else None,
     )
-    return [score(name, guess, truth) for name, guess, truth in zip(cohort.labels.names, guesses, truths, strict=True)]
+    return [score(name, guess, truth) for name, guess, truth in zip(match.names, guesses, truths, strict=True)]
 
 
 def _instances(cohort: Cohort, key: str, reference: Volume) -> Instances:

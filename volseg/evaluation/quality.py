@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from volseg.cohort import Cohort, Predictions, Uncertainty, mean_expected_dice, read_uncertainty
-from volseg.errors import GeometryError, VolsegError
+from volseg.errors import GeometryError, LabelError, VolsegError
 from volseg.evaluation.outliers import CHECKS, Z_DEFINITION, Finding, Values, learn, measure, unusual
-from volseg.labels import LabelTable, Masks
+from volseg.labels import LabelMatch, LabelTable, Masks, match_labels
 from volseg.metrics import EXPECTED_DICE_DEFINITION, dice
 from volseg.volume import Volume, read_volume
 
@@ -97,7 +97,8 @@ def rank(
 
     Args:
         predictions: folder of label maps `KEY.nii.gz`, and the `uncertainty.csv` of the network.
-        labels: what their values mean.
+        labels: the regions that are looked at. A folder whose `dataset.json` has them in another order or with other
+            values, and a cohort likewise, is read by its own table; what one of them does not have is left out.
         cohort: labelled cases that say what is usual; those that are predicted are left out. None for the predictions
             themselves.
         images: holds the images of the predicted cases; None for `cohort`. Cases it lacks are not checked for grey.
@@ -108,8 +109,11 @@ def rank(
     Raises:
         UsageError: no prediction, fewer than five cases to learn from, or another `uncertainty.csv`.
         VolsegError: a training case that cannot be read.
+        LabelError: no region that all of them have.
     """
     predictions = Path(predictions)
+    others = [Path(other) for other in others]
+    tables = _Tables.of(labels, predictions, others, cohort)
     keys = Predictions.open(predictions).some_keys()
     uncertainties = read_uncertainty(predictions)
     images = images or cohort
@@ -128,14 +132,15 @@ def rank(
         if cohort is None or path is None:
             return {}
         try:
-            return _measured(path, labels, _image(cohort, key))[0]
+            return _measured(path, tables.cohort, _image(cohort, key))[0]
         except VolsegError as error:
             raise error.of_case(key) from error
 
     def of_prediction(key: str) -> tuple[Values, float | None] | VolsegError:
         try:
-            values, masks, volume = _measured(Predictions(predictions).path(key), labels, _image(images, key))
-            return values, _disagreement(masks, volume, [Path(other) for other in others], key, labels)
+            path = Predictions(predictions).path(key)
+            values, masks, volume = _measured(path, tables.predictions, _image(images, key))
+            return values, _disagreement(masks, volume, others, key, tables.others)
         except VolsegError as error:
             return error
 
@@ -165,9 +170,38 @@ def rank(
                 findings += named
             findings.sort(key=lambda finding: (-finding.weight, finding.check, finding.region))
             result.append(
-                Quality(key, score, tuple(findings), uncertainties.get(key, {}), values, disagreement),
+                Quality(key, score, tuple(findings), tables.named(uncertainties.get(key, {})), values, disagreement),
             )
     return sorted(result, key=lambda quality: quality.order)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What the values of each folder mean, as the regions that all of them have.
+
+    Attributes:
+        predictions: their own table, as a match with the regions that are looked at.
+        others: of each folder of further predictions.
+        cohort: of the references.
+    """
+
+    predictions: LabelMatch
+    others: tuple[LabelMatch, ...]
+    cohort: LabelMatch
+
+    @classmethod
+    def of(cls, labels: LabelTable, predictions: Path, others: Sequence[Path], cohort: Cohort | None) -> _Tables:
+        first, *more = [Predictions(folder).match_table(labels) for folder in (predictions, *others)]
+        learnt = match_labels(labels, labels if cohort is None else cohort.labels)
+        names = [name for name in labels.names if all(name in match.names for match in (first, learnt, *more))]
+        if not names:
+            raise LabelError("the predictions, the further ones and the cohort have no region in common")
+        return cls(first.only(names), tuple(match.only(names) for match in more), learnt.only(names))
+
+    def named(self, uncertainty: Uncertainty) -> Uncertainty:
+        """What the network expects, by the names of the regions that are looked at."""
+        names = {other: name for name, other in self.predictions.pairs.items()}
+        return {names.get(name, name): value for name, value in uncertainty.items()}
 
 
 def _relative(disagreement: float, usual: float) -> tuple[float, list[Finding]]:
@@ -183,22 +217,25 @@ def _image(cohort: Cohort | None, key: str) -> Path | None:
     return cohort.image_paths(key)[0] if cohort is not None and key in cohort.rows else None
 
 
-def _measured(path: Path, labels: LabelTable, image_path: Path | None) -> tuple[Values, Masks, Volume]:
+def _measured(path: Path, match: LabelMatch, image_path: Path | None) -> tuple[Values, Masks, Volume]:
     volume = read_volume(path)
-    masks = labels.masks(labels.check(volume.voxels))
+    masks = match.shared.masks(match.prediction.check(volume.voxels))
     image = None
     if image_path is not None:
         image = read_volume(image_path)
         difference = image.grid.difference(volume.grid)
         if difference:
             raise GeometryError(f"the label map is not on the image's grid: {difference}")
-    return measure(masks, volume.spacing_mm, labels, None if image is None else image.voxels), masks, volume
+    values = measure(masks, volume.spacing_mm, match.shared, None if image is None else image.voxels)
+    return values, masks, volume
 
 
-def _disagreement(masks: Masks, volume: Volume, others: Sequence[Path], key: str, labels: LabelTable) -> float | None:
+def _disagreement(
+    masks: Masks, volume: Volume, others: Sequence[Path], key: str, matches: Sequence[LabelMatch]
+) -> float | None:
     """Mean over the other predictions that are there; None where none is."""
     apart = []
-    for other in others:
+    for other, match in zip(others, matches, strict=True):
         path = Predictions(other).path(key)
         if not path.is_file():
             continue
@@ -206,7 +243,8 @@ def _disagreement(masks: Masks, volume: Volume, others: Sequence[Path], key: str
         difference = volume.grid.difference(second.grid)
         if difference:
             raise GeometryError(f"the two predictions lie on different grids: {difference}")
-        overlaps = [dice(a, b) for a, b in zip(masks, labels.masks(labels.check(second.voxels)), strict=True)]
+        theirs = match.shared.masks(match.prediction.check(second.voxels))
+        overlaps = [dice(a, b) for a, b in zip(masks, theirs, strict=True)]
         held = [overlap for overlap in overlaps if not math.isnan(overlap)]
         apart.append(1 - math.fsum(held) / len(held) if held else 0.0)
     return math.fsum(apart) / len(apart) if apart else None

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from volseg.bundle import find_checkpoints
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
+    from volseg.inference.channels import channel_order, fold_channel
     from volseg.inference.engines import (
         ENGINES,
         EXPORTED,
@@ -37,8 +38,17 @@ if TYPE_CHECKING:
         worker_device,
     )
     from volseg.inference.ensemble import flip_axes
+    from volseg.inference.file_names import (
+        NIFTI,
+        channel_number,
+        group_files,
+        image_stem,
+        is_segmentation,
+        lone_key,
+    )
     from volseg.inference.first_step import FirstStep
     from volseg.inference.inputs import (
+        check_apart,
         check_output,
         count_windows,
         find_inputs,
@@ -54,6 +64,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINES",
     "EXPORTED",
+    "NIFTI",
     "PROBABILITIES",
     "WORTH_A_TRIAL_S",
     "WORTH_COMPILING_S",
@@ -71,6 +82,9 @@ __all__ = [
     "TorchEngine",
     "TwoStep",
     "available_bytes",
+    "channel_number",
+    "channel_order",
+    "check_apart",
     "check_device",
     "check_output",
     "check_precision",
@@ -81,9 +95,14 @@ __all__ = [
     "find_checkpoints",
     "find_inputs",
     "flip_axes",
+    "fold_channel",
+    "group_files",
+    "image_stem",
     "input_cohort",
     "installed",
+    "is_segmentation",
     "load_predictor",
+    "lone_key",
     "machine",
     "openvino_core",
     "peak_memory",
@@ -137,7 +156,20 @@ __getattr__ = opened_at_first_use(
         ),
         "volseg.inference.ensemble": ("flip_axes",),
         "volseg.inference.first_step": ("FirstStep",),
+        "volseg.inference.channels": (
+            "channel_order",
+            "fold_channel",
+        ),
+        "volseg.inference.file_names": (
+            "NIFTI",
+            "channel_number",
+            "group_files",
+            "image_stem",
+            "is_segmentation",
+            "lone_key",
+        ),
         "volseg.inference.inputs": (
+            "check_apart",
             "check_output",
             "count_windows",
             "find_inputs",

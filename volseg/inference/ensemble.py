@@ -11,7 +11,8 @@ from torch import Tensor
 
 from volseg.bundle import Recipe
 from volseg.errors import CheckpointError, UsageError
-from volseg.labels import LabelTable
+from volseg.inference.channels import fold_channel
+from volseg.labels import LabelTable, fold_name
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def mean_logits(image: Tensor, looks: Sequence[Look], labels: LabelTable, *, fli
 
 
 def check_members(recipes: Sequence[tuple[Path, Recipe]]) -> None:
-    """Refuse networks whose probabilities have no mean: other regions or channels.
+    """Refuse networks whose probabilities have no mean: other regions or channels, whatever their order.
 
     Args:
         recipes: (checkpoint, its recipe); all are compared with the first.
@@ -68,15 +69,55 @@ def check_members(recipes: Sequence[tuple[Path, Recipe]]) -> None:
     """
     (first, one), *others = recipes
     for path, other in others:
-        for what, ours, theirs in (
-            ("regions", one.labels.to_dataset_json()["labels"], other.labels.to_dataset_json()["labels"]),
-            ("channels", list(one.channel_names), list(other.channel_names)),
+        for what, ours, theirs, alike in (
+            ("regions", _regions(one), _regions(other), region_order(other.labels, like=one.labels)),
+            (
+                "channels",
+                list(one.channel_names),
+                list(other.channel_names),
+                image_order(other.channel_names, among=one.channel_names),
+            ),
         ):
-            if ours != theirs:
+            if alike is None:
                 raise CheckpointError(
                     f"{first} and {path} make no ensemble: their {what} are {ours} and {theirs}; "
                     "train them on the same cohort"
                 )
+
+
+def region_order(labels: LabelTable, *, like: LabelTable) -> list[int] | None:
+    """Where each output channel of one network stands among those of another; None where the regions are not the same.
+
+    Args:
+        labels: of the network whose channels are put in order.
+        like: of the other one.
+
+    >>> region_order(LabelTable.of({"B": 1, "a": 2}), like=LabelTable.of({"a": 1, "b": 2}))
+    [0, 2, 1]
+    """
+    ours, theirs = [fold_name(name) for name in like.names], [fold_name(name) for name in labels.names]
+    if labels.activation != like.activation or sorted(ours) != sorted(theirs) or len(set(ours)) < len(ours):
+        return list(range(labels.channels)) if labels.digest == like.digest else None
+    places = [theirs.index(name) for name in ours]
+    return places if like.overlap else [0, *(place + 1 for place in places)]
+
+
+def image_order(wanted: Sequence[str], *, among: Sequence[str]) -> list[int] | None:
+    """Where each image channel of one network stands among those of another; None where they are not the same.
+
+    >>> image_order(["T2w", "T1"], among=["T1", "T2"])
+    [1, 0]
+    """
+    ours, theirs = [fold_channel(name) for name in among], [fold_channel(name) for name in wanted]
+    if ours == theirs:
+        return list(range(len(ours)))
+    if sorted(ours) != sorted(theirs) or len(set(ours)) < len(ours):
+        return None
+    return [ours.index(name) for name in theirs]
+
+
+def _regions(recipe: Recipe) -> object:
+    return recipe.labels.to_dataset_json()["labels"]
 
 
 def flip_axes(asked: str, recipes: Sequence[Recipe]) -> tuple[int, ...]:

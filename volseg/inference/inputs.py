@@ -4,62 +4,155 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from volseg import volume
-from volseg.cohort import Cohort, cohort_note
-from volseg.errors import UsageError, VolsegError
-from volseg.files import SERIES
-from volseg.volume import Affine, Volume, read_aligned, read_volume, spacing_mm
+from volseg.cohort import FILE_ENDING, Cohort, Predictions, cohort_note, read_dataset_json
+from volseg.errors import UsageError, VolsegError, VolumeError
+from volseg.files import SERIES, ignores_case
+from volseg.inference.channels import channel_order
+from volseg.inference.file_names import ENDINGS, NIFTI, group_files, image_stem, is_segmentation, lone_key
+from volseg.labels import LabelTable
+from volseg.volume import Affine, Volume, read_case_channels, read_volume, spacing_mm
 
 logger = logging.getLogger(__name__)
 
+_FOLDERS_OF_MASKS = {"labelstr", "labelsts", "labels", "segmentations", "segmentation", "masks", "mask", "gt"}
+
 
 def find_inputs(
-    path: str | Path, *, channels: int = 1, part: str = "all", fold: int = 0, modality: str | None = None
+    path: str | Path,
+    *,
+    channels: int | Sequence[str] = 1,
+    part: str = "all",
+    fold: int = 0,
+    modality: str | None = None,
+    given: Sequence[str] = (),
 ) -> list[tuple[str, list[Path]]]:
-    """The cases to predict, each with its key and one file a channel.
+    """The cases to predict, each with its key and one file a channel, or one file that holds all channels.
+
+    Files whose names are those of segmentations are left out of a folder, and the log says so once. Channels are taken
+    by name where a `dataset.json` names them, see `channel_order`, else in the order of their numbers.
 
     Args:
-        path: a NIfTI file; a folder of `KEY.nii.gz`, or of `KEY_0000.nii.gz` and so on; a cohort; or a folder of DICOM
+        path: an image file; a folder of `KEY.nii.gz`, or of `KEY_0000.nii.gz` and so on; a cohort; or a folder of DICOM
             files, each of whose series is a case.
-        channels: of the network; a folder's files are grouped by it.
+        channels: of the network: their names in its order, or their number alone. A number at the end of a file's name
+            is that of a channel where `_0000` stands beside it, see `group_files`.
         part: of a cohort, as in `Cohort.part`.
         fold: of a cohort.
         modality: of a folder of DICOM files, which series; needed where there are several modalities.
+        given: names of the channels that the files hold, in the order of their numbers, where `dataset.json` does not
+            say so.
 
     Raises:
-        UsageError: nothing there.
+        UsageError: nothing there, or channels that are not those of the network.
     """
     path = Path(path)
     cohort = input_cohort(path)
     if cohort is not None:
         if note := cohort_note(cohort):
             logger.warning("%s", note)
-        return [(key, cohort.image_paths(key)) for key in cohort.part(part, fold=fold)]
+        order = _order(tuple(given) or cohort.channel_names, channels, source=f"the cohort {path}")
+        cases = [(key, cohort.image_paths(key)) for key in cohort.part(part, fold=fold)]
+        return [(key, [files[place] for place in order] if order else files) for key, files in cases]
     if part != "all":
         raise UsageError(f"--part {part} was asked for and {path} is no cohort")
     if path.is_file():
-        files = [] if path.suffix == ".dcm" else [path]
-    elif path.is_dir():
-        files = sorted(file for file in path.iterdir() if _is_nifti(file))
-    else:
+        return [_named_file(path, channels)] if image_stem(path.name) else group_files(_series(path, modality))
+    if not path.is_dir():
         raise UsageError(f"there is no file or folder {path}")
+    there = sorted(file for file in path.iterdir() if image_stem(file.name) is not None)
+    files = [file for file in there if not is_segmentation(file.name)]
+    if len(files) < len(there):
+        aside = [file.name for file in there if is_segmentation(file.name)]
+        if not files:
+            raise UsageError(
+                f"{path} holds only files that are called as segmentations are ({_some(aside)}); name the folder of "
+                "the images, or a file itself if it is an image"
+            )
+        logger.warning("%s: left out as segmentations, by their names: %s", path, _some(aside))
     if not files:
-        from volseg.dicom import list_series
+        files = _series(path, modality)
+        return group_files(files)
+    if path.name.casefold() in _FOLDERS_OF_MASKS:
+        logger.warning("%s is called as a folder of segmentations is; are these images?", path)
+    stated = tuple(given) or _stated_channels(path)
+    order = _order(stated, channels, source=str(path)) if stated else []
+    found = group_files(files, channels=channels if not stated or isinstance(channels, int) else stated)
+    if order != sorted(order) or len(order) != len(stated):
+        for key, of_case in found:
+            if len(of_case) == 1 and len(stated) > 1:
+                raise UsageError(
+                    f"{key} is one file, whose fourth axis has the channels {', '.join(stated)}, and the network takes "
+                    "others or in another order; convert them with `volseg convert decathlon`, and predict that cohort"
+                )
+    return [(key, [of_case[place] for place in order] if _fits(of_case, order) else of_case) for key, of_case in found]
 
-        files = list_series(path, modality=modality)
-    cases: dict[str, list[Path]] = {}
-    for file in files:
-        stem = file.name.removesuffix(".gz").removesuffix(".nii").removesuffix(SERIES)
-        numbered = len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdigit()
-        cases.setdefault(stem[:-5] if numbered else stem, []).append(file)
-    if path.is_file() and channels > 1:
-        raise UsageError(f"the network takes {channels} channels; name the folder that holds KEY_0000.nii.gz and so on")
-    return list(cases.items())
+
+def _named_file(path: Path, channels: int | Sequence[str]) -> tuple[str, list[Path]]:
+    """The case of one file that a user named."""
+    count = channels if isinstance(channels, int) else len(channels)
+    if is_segmentation(path.name):
+        logger.warning("%s is called as a segmentation is; it is taken for an image", path.name)
+    if count > 1:
+        shape, _ = read_grid(path)
+        if len(shape) < 4 or math.prod(shape[3:]) != count:
+            raise UsageError(
+                f"the network takes {count} channels; name the folder that holds KEY_0000.nii.gz and so on, or one "
+                f"file with {count} volumes along its fourth axis"
+            )
+    return lone_key(path.name), [path]
+
+
+def _series(path: Path, modality: str | None) -> list[Path]:
+    """One list for each DICOM series of a file or folder.
+
+    Raises:
+        UsageError: none; the message says what is there instead.
+    """
+    from volseg.dicom import list_series
+
+    try:
+        return list_series(path, modality=modality)
+    except UsageError as error:
+        if path.is_file():
+            raise UsageError(
+                f"{path.name} is no image that is read: these are DICOM and {' '.join(ENDINGS)}; convert pictures "
+                "with `volseg convert images`"
+            ) from error
+        deeper = next((file for file in sorted(path.glob("*/*")) if image_stem(file.name) and file.is_file()), None)
+        if deeper is None:
+            raise
+        raise UsageError(
+            f"{path} holds no image, and folders that do, such as {deeper.relative_to(path)}; name one of these "
+            "folders, or make a cohort of them with `volseg convert`"
+        ) from error
+
+
+def _order(given: Sequence[str], channels: int | Sequence[str], *, source: str) -> list[int]:
+    """Where the network's channels are among the given ones; empty where the network's names are not known."""
+    return [] if isinstance(channels, int) else channel_order(given, channels, source=source)
+
+
+def _fits(files: Sequence[Path], order: Sequence[int]) -> bool:
+    """Whether there is one file for each channel that is taken; what is not so is said when the case is read."""
+    return len(order) > 0 and len(files) > max(order)
+
+
+def _stated_channels(folder: Path) -> tuple[str, ...]:
+    """The channels that the `dataset.json` of a folder of images, or of the cohort around it, names in their order."""
+    for place in (folder, folder.parent) if folder.name in ("imagesTr", "imagesTs") else (folder,):
+        if (place / "dataset.json").is_file():
+            dataset = read_dataset_json(place)
+            names = dataset.get("channel_names") or dataset.get("modality")
+            if isinstance(names, Mapping) and all(str(key).isdigit() for key in names):
+                return tuple(str(names[key]) for key in sorted(names, key=int))
+    return ()
 
 
 def input_cohort(path: Path) -> Cohort | None:
@@ -70,7 +163,7 @@ def input_cohort(path: Path) -> Cohort | None:
 
 
 def read_image(path: str | Path) -> Volume:
-    """Read what `find_inputs` lists: a NIfTI file, or the list of a DICOM series.
+    """Read what `find_inputs` lists, of one channel: a NIfTI file, or the list of a DICOM series.
 
     Raises:
         VolumeError, GeometryError, SourceError: The file or the series cannot be read as one volume.
@@ -82,9 +175,38 @@ def read_image(path: str | Path) -> Volume:
     return read_volume(path)
 
 
-def read_images(images: Sequence[str | Path | Volume]) -> list[Volume]:
-    """Read one volume per channel, all on the grid of the first. Errors as in `read_image` and `read_aligned`."""
-    return read_aligned([image if isinstance(image, Volume) else read_image(image) for image in images])
+def read_images(images: Sequence[str | Path | Volume], *, names: Sequence[str] | int | None = None) -> list[Volume]:
+    """Read one volume per channel, all on the grid of the first. Errors as in `read_image` and `read_case_channels`.
+
+    Args:
+        images: what `find_inputs` lists for a case, or volumes that have been read.
+        names: of the channels, or their number; None for as many as there are images.
+    """
+    check_there(images, names=names)
+    given = [image if isinstance(image, Volume) or not is_foreign(image) else read_image(image) for image in images]
+    return read_case_channels(given, names=len(given) if names is None else names)
+
+
+def check_there(images: Sequence[str | Path | Volume], *, names: Sequence[str] | int | None = None) -> None:
+    """Refuse a case of several files of which one is not there.
+
+    Args:
+        images: one file a channel.
+        names: of the channels, for the message.
+
+    Raises:
+        VolumeError: says which.
+    """
+    files = [Path(image) for image in images if not isinstance(image, Volume)]
+    absent = [file.name for file in files if not file.exists()] if len(files) > 1 else []
+    if absent:
+        told = f": the network takes {', '.join(names)}, one file each" if isinstance(names, Sequence) else ""
+        raise VolumeError(f"{' and '.join(absent)} is not there{told}")
+
+
+def is_foreign(image: str | Path | Volume) -> bool:
+    """Whether the transforms, which take volumes and read NIfTI, cannot read a file by themselves."""
+    return not isinstance(image, Volume) and not str(image).lower().endswith(NIFTI)
 
 
 def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
@@ -133,17 +255,26 @@ def count_windows(
     return count
 
 
-def check_output(output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]], *, inputs: Path | None = None) -> None:
-    """Refuse to write predictions over images or into a cohort, whose files have the same names.
+def check_output(
+    output_dir: Path,
+    cases: Iterable[tuple[str, Sequence[Path]]],
+    *,
+    inputs: Path | None = None,
+    labels: LabelTable | None = None,
+) -> None:
+    """Refuse to write predictions over images, over each other or into a cohort, whose files have the same names.
 
     Args:
         output_dir: where predictions would go.
         cases: (key, one file a channel).
         inputs: what `find_inputs` was given: a folder of DICOM files is no place for predictions either.
+        labels: of the network; predictions of another table that are there and would stay are refused.
 
     Raises:
-        UsageError: the folder holds an image of a case, is a cohort, or is the folder of the inputs.
+        UsageError: the folder holds an image of a case, is a cohort, or is the folder of the inputs; two cases would be
+            written to one file; or `dataset.json` would no longer be true of what is there.
     """
+    cases = list(cases)
     place = output_dir.resolve()
     if inputs is not None and inputs.resolve() == place:
         raise UsageError(f"{output_dir} holds the images; name another folder with -o")
@@ -151,7 +282,51 @@ def check_output(output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]], 
         raise UsageError(f"{output_dir} holds the images, which predictions would replace; name another folder with -o")
     if any((place / images).is_dir() for images in ("imagesTr", "imagesTs")):
         raise UsageError(f"{output_dir} is a cohort, whose dataset.json would be replaced; name another folder with -o")
+    check_apart(output_dir, cases)
+    if labels is not None and (place / "dataset.json").is_file():
+        there = Predictions(place)
+        stay = sorted(set(there.keys()) - {key for key, _ in cases})
+        if stay and _meaning(there.labels(option="-o")) != _meaning(labels):
+            raise UsageError(
+                f"{output_dir} holds predictions of a network with other labels ({_some(stay)}), of which its "
+                "dataset.json would no longer be true; name another folder with -o"
+            )
 
 
-def _is_nifti(path: Path) -> bool:
-    return path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
+def check_apart(output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]]) -> None:
+    """Refuse cases of which two would be written to one file.
+
+    Args:
+        output_dir: where predictions would go; its file system says whether capitals count.
+        cases: (key, one file a channel).
+
+    Raises:
+        UsageError: names the images of two such cases.
+    """
+    folded = ignores_case(output_dir)
+    seen: dict[str, tuple[str, Sequence[Path]]] = {}
+    for key, files in cases:
+        name = unicodedata.normalize("NFC", key).casefold() if folded else key
+        if name in seen:
+            other, others = seen[name]
+            one, two = _told_file(others, files), _told_file(files, others)
+            raise UsageError(
+                f"{one} and {two} would both be written to {other}{FILE_ENDING}; rename one, or predict them into two "
+                "folders"
+            )
+        seen[name] = (key, files)
+
+
+def _told_file(files: Sequence[Path], others: Sequence[Path]) -> str:
+    """The first file of a case, with its folder where another case has one of that name."""
+    first = files[0]
+    return str(first) if others and others[0].name == first.name else first.name
+
+
+def _meaning(labels: LabelTable) -> dict[str, tuple[int, ...]]:
+    """What the values of label maps mean, whatever the order of the regions."""
+    return {region.name: region.values for region in labels.regions}
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

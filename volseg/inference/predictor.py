@@ -15,15 +15,14 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from volseg import bundle as bundles
-from volseg.bundle import Recipe, read_recipe
+from volseg.bundle import Recipe, check_settings, read_recipe
 from volseg.cohort import Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
-from volseg.files import SERIES
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
-from volseg.inference.ensemble import check_members, mean_logits
-from volseg.inference.inputs import read_image
+from volseg.inference.ensemble import Look, check_members, image_order, mean_logits, region_order
+from volseg.inference.inputs import check_apart, check_there, is_foreign, read_images
 from volseg.transforms import NativeProbabilitiesd
-from volseg.volume import Volume, read_aligned
+from volseg.volume import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +92,7 @@ class Predictor:
             parser.update({"device": str(check_device(device))})
         path = Path(parser.get_parsed_content("checkpoint"))
         recipe = read_recipe(path)
+        check_settings(folder, recipe, checkpoint=path)
         parts = ("network", "preprocessing", "inferer", "postprocessing", "device")
         try:
             network, before, inferer, after, place = (parser.get_parsed_content(part) for part in parts)
@@ -170,9 +170,15 @@ class Predictor:
         """The first third of `predict`, on the CPU: files to what the network takes."""
         with naming(key):
             grids = self.grids
-            given: list[Any] = [image if isinstance(image, Volume) else _path_or_series(image) for image in images]
-            given = read_aligned(given) if len(grids) > 1 else given
-            item, *others = [members[0].preprocessing({"key": key, "image": given}) for members in grids]
+            names = self.recipe.channel_names
+            given: list[Any] = list(images)
+            check_there(given, names=names)
+            if len(grids) > 1 or len(given) != len(names) or any(map(is_foreign, given)):
+                given = read_images(given, names=names)  # of which the transforms read NIfTI by themselves
+            item, *others = [
+                members[0].preprocessing({"key": key, "image": _in_order(given, members[0].recipe, like=self.recipe)})
+                for members in grids
+            ]
             return {**item, **({"others": others} if others else {})}
 
     def look(self, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +213,7 @@ class Predictor:
     def _mean_logits(self, item: Mapping[str, Any], members: Sequence[Predictor]) -> Tensor:
         """Of some networks on the grid of an item."""
         image = item["image"].as_tensor()[None].to(self.device)
-        looks = [member._logits for member in members]
+        looks = [member._look_like(self.recipe, given=members[0].recipe) for member in members]
         return mean_logits(image, looks, self.recipe.labels, flips=self.flips)
 
     def _decided(self, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,6 +225,19 @@ class Predictor:
             {**native, "pred": MetaTensor(mean, affine=share.affine)}
         )
         return done
+
+    def _look_like(self, first: Recipe, *, given: Recipe) -> Look:
+        """The logits of an image in the order of the regions of another network.
+
+        Args:
+            first: of the network that decides.
+            given: of the network whose channels the image has, in its order.
+        """
+        regions = region_order(self.recipe.labels, like=first.labels)
+        channels = image_order(self.recipe.channel_names, among=given.channel_names)
+        if regions in (None, sorted(regions or ())) and channels in (None, sorted(channels or ())):
+            return self._logits
+        return lambda image: self._logits(image[:, channels])[regions]
 
     def _logits(self, image: Tensor) -> Tensor:
         """Of an image (1, C, X, Y, Z), without the batch axis."""
@@ -241,10 +260,14 @@ class Predictor:
 
         Returns:
             The error of each failed key.
+
+        Raises:
+            UsageError: two cases would be written to one file.
         """
         failed: dict[str, str] = {}
         uncertainties: dict[str, Uncertainty] = {}
         cases = list(cases)
+        check_apart(output_dir, cases)
         # Lines of an earlier network go first: they must not stay if this run is stopped.
         write_uncertainty(output_dir, {}, forget=[key for key, _ in cases])
         try:
@@ -278,6 +301,7 @@ def to_native(predictor: Predictor) -> Callable[..., dict[Hashable, Any]]:
     return steps[0]
 
 
-def _path_or_series(image: str | Path) -> str | Volume:
-    """The path of a NIfTI file, which the transforms read; the volume of a DICOM series, which they do not know."""
-    return read_image(image) if Path(image).suffix == SERIES else str(image)
+def _in_order(given: Sequence[Any], recipe: Recipe, *, like: Recipe) -> list[Any]:
+    """One image a channel in the order of a network; given are those of another, in its order."""
+    order = image_order(recipe.channel_names, among=like.channel_names)
+    return list(given) if order is None or len(given) != len(order) else [given[place] for place in order]

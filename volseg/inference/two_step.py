@@ -14,6 +14,7 @@ import torch
 from volseg.bundle import Member, Recipe
 from volseg.cohort import Prediction
 from volseg.errors import CheckpointError, UsageError, VolumeError, naming
+from volseg.inference.channels import fold_channel
 from volseg.inference.engines import Engine
 from volseg.inference.first_step import FirstStep
 from volseg.inference.inputs import read_images
@@ -111,11 +112,10 @@ class TwoStep:
         """
         with naming(key):
             if self.first is None:
-                return self._within(read_images(images[:-1]), self._read_region(images), key)
-            volumes = read_images(images)
+                volumes = read_images(images[:-1], names=self.recipe.channel_names)
+                return self._within(volumes, self._read_region(images), key)
+            volumes = read_images(images, names=self.recipe.channel_names)
             wanted = channels_of(self.first.recipe, among=self.second.recipe)
-            if len(volumes) <= max(wanted):
-                raise VolumeError(f"{len(volumes)} image files were given, the first step takes {wanted[-1] + 1}")
             return {"key": key, "volumes": volumes, "first": self.first.read([volumes[c] for c in wanted], key=key)}
 
     def look(self, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +219,8 @@ def load_predictor(
         return TwoStep(second, step)
     plain = {name: value for name, value in settings.items() if name not in ("cleanup", "save_probabilities")}
     made = TwoStep(second, step, load(step.members, plain))
-    if made.first is not None and not set(made.first.recipe.channel_names) <= set(second.recipe.channel_names):
+    known = {fold_channel(name) for name in second.recipe.channel_names}
+    if made.first is not None and not {fold_channel(name) for name in made.first.recipe.channel_names} <= known:
         logger.warning(
             "the first step was trained on %s, the second one on %s: channels are taken in their order",
             ", ".join(made.first.recipe.channel_names),
@@ -239,8 +240,9 @@ def channels_of(recipe: Recipe, *, among: Recipe) -> list[int]:
         CheckpointError: there are no such channels.
     """
     wanted, there = list(recipe.channel_names), list(among.channel_names)
-    if len(set(there)) == len(there) and set(wanted) <= set(there):
-        return [there.index(name) for name in wanted]
+    ours, theirs = [fold_channel(name) for name in wanted], [fold_channel(name) for name in there]
+    if len(set(theirs)) == len(theirs) and set(ours) <= set(theirs):
+        return [theirs.index(name) for name in ours]
     if len(wanted) == len(there):
         return list(range(len(there)))
     raise CheckpointError(

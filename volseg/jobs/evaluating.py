@@ -14,6 +14,7 @@ from volseg.jobs.command import run_command
 from volseg.jobs.job import Do, Facts, Job, Place
 from volseg.jobs.journal import History, siblings
 from volseg.jobs.options import Team
+from volseg.labels import LabelMatch
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,24 @@ class Evaluating:
         predictions: their folder.
         cohort: its folder.
         method: of the numbers.
-        digest: of the method and of the label table.
+        match: which regions of the predictions are which of the cohort's.
+        digest: of the method, of the label table and of the match.
     """
 
     predictions: Path
     cohort: Path
     method: Method
+    match: LabelMatch
     digest: str
 
     @classmethod
-    def of(cls, predictions: Path, cohort: Cohort, method: Method) -> Evaluating:
+    def of(cls, predictions: Path, cohort: Cohort, method: Method, match: LabelMatch) -> Evaluating:
         """The work of scoring predictions against a cohort."""
-        identity = json.dumps([asdict(method), cohort.labels.digest], sort_keys=True)
-        return cls(predictions, cohort.folder, method, hashlib.sha256(identity.encode()).hexdigest()[:16])
+        facts: list[object] = [asdict(method), cohort.labels.digest]
+        if not match.same:
+            facts += [match.prediction.digest, list(match.pairs.items())]
+        identity = json.dumps(facts, sort_keys=True)
+        return cls(predictions, cohort.folder, method, match, hashlib.sha256(identity.encode()).hexdigest()[:16])
 
     def start(self, place: Place) -> Do:  # noqa: ARG002 - one place is as good as another
         """Open the cohort."""
@@ -44,7 +50,7 @@ class Evaluating:
         known = frozenset(cohort.keys)
 
         def do(job: Job) -> Facts:
-            rows = score_case(job.key, self.predictions, cohort, known=known, method=self.method)
+            rows = score_case(job.key, self.predictions, cohort, known=known, method=self.method, match=self.match)
             # NumPy's whole numbers become Python's.
             facts: Facts = json.loads(json.dumps({"rows": [asdict(row) for row in rows]}, default=int))
             return facts
@@ -60,6 +66,7 @@ def evaluate_cases(
     team: Team,
     keys: Sequence[str] | None = None,
     method: Method,
+    match: LabelMatch | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
     """As `volseg.evaluation.evaluate`, over a team, resumed from a journal in `output_dir`.
@@ -69,6 +76,7 @@ def evaluate_cases(
 
     Raises:
         UsageError: no such folder, or no prediction.
+        LabelError: the predictions have no region of the cohort.
     """
     there = Predictions.open(predictions)
     known = frozenset(cohort.keys)
@@ -79,7 +87,7 @@ def evaluate_cases(
         objects = cohort.instances_path(key) if label and method.instances else None
         return (there.path(key), *(path for path in (label, objects) if path))
 
-    work = Evaluating.of(predictions, cohort, method)
+    work = Evaluating.of(predictions, cohort, method, there.match(cohort) if match is None else match)
     tally = run_command(
         work,
         (Job(key, inputs(key)) for key in mine),

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from volseg import bundle as bundles
 from volseg.bundle import Member
 from volseg.cohort import FILE_ENDING, PROBABILITIES
+from volseg.files import SERIES
 from volseg.inference import FirstStep
 from volseg.jobs.job import Do, Facts, Job, Place, stamp
 from volseg.labels import LabelTable
+from volseg.remote import identity
 
 if TYPE_CHECKING:
     from volseg.inference import AnyPredictor, Predictor
@@ -101,7 +103,7 @@ class Predicting:
         """Load the networks, on the GPU of the worker where there is one."""
         from volseg.inference import worker_device
 
-        return doing(self.load(worker_device(self.device, place.number)).with_engine(self.engine))
+        return doing(self.load(worker_device(self.device, place.number)).with_engine(self.engine), sources=True)
 
     def inputs(self, key: str, images: Sequence[Path]) -> tuple[Path, ...]:
         """The files that a case is made from: its images, and the label map of its region where there is one."""
@@ -118,11 +120,12 @@ class Predicting:
 class _Doing:
     """What a worker does to a case, at once or in stages."""
 
-    def __init__(self, predictor: AnyPredictor) -> None:
+    def __init__(self, predictor: AnyPredictor, *, sources: bool) -> None:
         from volseg.inference import machine
 
         of_machine = machine(predictor.device)
         self._predictor = predictor
+        self._sources = sources
         self._device = f"{predictor.device} {of_machine['gpu'] or of_machine['processor']}".strip()
         self._engine = f"{predictor.engine.name} {predictor.engine.precision}"
 
@@ -145,12 +148,32 @@ class _Doing:
         prediction = self._predictor.decide(computed)
         write_prediction(job.outputs[0], prediction)
         note = {"note": prediction.note} if prediction.note else {}
-        return {"uncertainty": dict(prediction.uncertainty), "engine": self._engine, "device": self._device, **note}
+        source = {"source": source_of(job.key, job.inputs)} if self._sources else {}
+        told = {"uncertainty": dict(prediction.uncertainty), "engine": self._engine, "device": self._device}
+        return {**told, **note, **source}
 
 
-def doing(predictor: AnyPredictor) -> Do:
-    """What a worker does with a predictor that it has loaded."""
-    return _Doing(predictor)
+def doing(predictor: AnyPredictor, *, sources: bool = False) -> Do:
+    """What a worker does with a predictor that it has loaded.
+
+    Args:
+        predictor: the networks.
+        sources: whether the journal is to tell files of one name in two folders apart, see `source_of`.
+    """
+    return _Doing(predictor, sources=sources)
+
+
+def source_of(key: str, inputs: Sequence[Path]) -> dict[str, Any]:
+    """Where a case was read from, in words of which no path can be read: its folder, that folder's name, and its size.
+
+    Empty for a DICOM series, whose key is its own, and for the copy of a remote file.
+    """
+    first = inputs[0]
+    if first.suffix == SERIES or identity(first) is not None:
+        return {}
+    folder = first.resolve().parent
+    path, name = (hashlib.sha256(f"{key}\n{one}".encode(errors="surrogateescape")) for one in (folder, folder.name))
+    return {"path": path.hexdigest()[:8], "folder": name.hexdigest()[:8], "bytes": first.stat().st_size}
 
 
 def _identity(members: Sequence[Member], networks: Sequence[Predictor]) -> tuple[list[dict[str, Any]], list[list[str]]]:

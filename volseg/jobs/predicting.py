@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from volseg.cohort import write_uncertainty
+from volseg.cohort import FILE_ENDING, write_uncertainty
 from volseg.errors import UsageError
 from volseg.files import SERIES
+from volseg.inference import check_apart
 from volseg.jobs.job import Job, reason
 from volseg.jobs.journal import History, Journal, siblings
-from volseg.jobs.networks import Predicting, doing
+from volseg.jobs.networks import Predicting, doing, source_of
 from volseg.jobs.options import Team
 from volseg.jobs.report import write_run_report
 from volseg.jobs.run import Tally, run_jobs
@@ -48,7 +49,8 @@ def predict_cases(
         progress: called with the number of cases done and of all.
 
     Raises:
-        UsageError: another run is at work there, or lists of DICOM files that other machines cannot see.
+        UsageError: another run is at work there; lists of DICOM files that other machines cannot see; two cases that
+            would be written to one file, or one that would be written over that of another file of its name.
         OSError: the outputs cannot be written; run again when they can.
     """
     mine = [(key, images) for key, images in cases if key in team.shard]
@@ -56,17 +58,19 @@ def predict_cases(
         raise UsageError(
             "a folder of DICOM files is read on this machine alone; run `volseg convert dicom` first, or drop --ray"
         )
+    check_apart(output_dir, cases)
     started = time.time()
     tally = Tally()
     path = team.journal_path(output_dir, "predict")
     with Journal(path) as journal:
         history = History(siblings(path))
+        _check_sources(output_dir, mine, history)
         _forget(output_dir, mine, history, work.digest)
         work = replace(work, engine=_engine_before(history, work.digest) or work.engine)
         predictor = choose(work.engine) if choose and (team.alone or work.engine == "auto") else None
         if predictor is not None:
             work = replace(work, engine=predictor.engine.name)
-        crew = team.crew(jobs=len(mine), do=doing(predictor) if predictor and team.alone else None)
+        crew = team.crew(jobs=len(mine), do=doing(predictor, sources=True) if predictor and team.alone else None)
         del predictor  # the workers have their own
         try:
             run_jobs(
@@ -111,6 +115,24 @@ def _conclude(
         options=work.options,
         checkpoints=work.weights,
     )
+
+
+def _check_sources(output_dir: Path, cases: Cases, history: History) -> None:
+    """Refuse a case whose output is there and was made from another file of the same name.
+
+    A folder that was moved has its name and the size of its files still.
+    """
+    for key, images in cases:
+        entry = history.get(key)
+        before = entry.facts.get("source") if entry is not None and entry.error is None else None
+        if not before or not images[0].is_file() or not (output_dir / f"{key}{FILE_ENDING}").is_file():
+            continue
+        now = source_of(key, images)
+        if now and now["path"] != before["path"] and any(now[one] != before[one] for one in ("folder", "bytes")):
+            raise UsageError(
+                f"{output_dir} holds {key}{FILE_ENDING} of another file of the same name, which that of {images[0]} "
+                "would replace; name another folder with -o, or remove it first"
+            )
 
 
 def _forget(output_dir: Path, cases: Cases, history: History, digest: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from volseg import names_of_before
 from volseg.labels.cleanup import Cleanup
+from volseg.labels.matching import LabelMatch, fold_name, match_labels
 from volseg.labels.table import LabelMap, LabelTable, Masks, Region
 from volseg.labels.terms import Code
 
@@ -11,9 +12,12 @@ __all__ = [
     "Cleanup",
     "Code",
     "LabelMap",
+    "LabelMatch",
     "LabelTable",
     "Masks",
     "Region",
+    "fold_name",
+    "match_labels",
 ]
 
 __getattr__ = names_of_before(__name__)

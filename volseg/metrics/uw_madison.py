@@ -14,8 +14,8 @@ DICE_SHARE = 0.4
 UW_MADISON_DEFINITION = (
     "UW-Madison score = 0.4 Dice + 0.6 H of the UW-Madison GI tract challenge, with H = 1 - d / D for d the Hausdorff "
     "distance in voxel steps (slice depth 1) between boundary voxels and D the diagonal of the image in such steps. "
-    "The challenge's code is not public: this is a reading of its text, and the score of its server may differ. Missed "
-    "and invented count as 0; both empty is undefined and left out."
+    "The challenge's code is not public: this is a reading of its text, and the score of its server may differ. A "
+    "missed organ counts as 0; one that the reference does not hold is left out, as the organisers say of their code."
 )
 
 
@@ -25,11 +25,13 @@ def uw_madison_score(prediction: Mask, reference: Mask, *, image_shape: Sequence
     The challenge asks for the 3D Hausdorff distance of locations normalised by image size, with slice depth 1, and its
     server's code is not public. The reading here, as in most public re-implementations: steps of one voxel along each
     axis, the larger directed maximum over boundary voxels, divided by the diagonal of the whole image, and taken from
-    1. An organ that only one of the masks holds scores 0; one that neither holds is skipped. The score of a cohort is
-    the mean over scans and organs. Dividing each axis by its own length instead would weigh the slice axis more; some
-    re-implementations take one direction only.
+    1. An organ that is missed scores 0. One that the reference does not hold is left out, also where it was invented:
+    the organisers' tools say that the evaluation code "ignores those scans without ground-truth masks". The score of a
+    cohort is the mean over scans and organs. Dividing each axis by its own length instead would weigh the slice axis
+    more; some re-implementations take one direction only.
 
-    Source: kaggle.com/competitions/uw-madison-gi-tract-image-segmentation, page "Evaluation".
+    Sources: kaggle.com/competitions/uw-madison-gi-tract-image-segmentation, page "Evaluation"; common.py of
+    github.com/happyharrycn/UW-Madison-GI-Tract-Segmentation-Data-Tools.
 
     Args:
         prediction: (X, Y, Z), True inside; may be cropped to a box that holds both masks.
@@ -37,7 +39,7 @@ def uw_madison_score(prediction: Mask, reference: Mask, *, image_shape: Sequence
         image_shape: voxels of the whole image, where the masks are cropped.
 
     Returns:
-        The score, or NaN where both masks are empty.
+        The score, or NaN where the reference is empty.
 
     Raises:
         LabelError: a mask that is not boolean.
@@ -53,7 +55,7 @@ def uw_madison_score(prediction: Mask, reference: Mask, *, image_shape: Sequence
     if len(shape) != prediction.ndim or any(whole < part for whole, part in zip(shape, prediction.shape, strict=False)):
         raise GeometryError(f"the image has the shape {shape}, the masks {prediction.shape}; give the whole image's")
     found = outcome(prediction, reference)
-    if found == "both empty":
+    if found in ("both empty", "invented"):
         return math.nan
     if found != "both present":
         return 0.0

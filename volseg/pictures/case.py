@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from volseg.cohort import Cohort, Predictions, read_label_map
 from volseg.errors import SourceError, VolsegError
-from volseg.labels import LabelTable
+from volseg.labels import LabelMatch, LabelTable
 from volseg.volume import RGB, Volume, read_volume
 
 _SOFT_TISSUE_HU = (-160.0, 240.0)
@@ -45,8 +45,14 @@ class Scene:
         return window_of(self.channel)
 
 
-def read_scene(key: str, predictions: Path, cohort: Cohort) -> Scene:
+def read_scene(key: str, predictions: Path, cohort: Cohort, *, match: LabelMatch | None = None) -> Scene:
     """Read a case of a cohort and its prediction `KEY.nii.gz`.
+
+    Args:
+        key: of the case.
+        predictions: folder of label maps.
+        cohort: holds the case.
+        match: which regions of the predictions are which of the cohort's; by name where None.
 
     Raises:
         VolsegError: a file that is absent or unreadable, another grid, or an undeclared value; it names the case.
@@ -59,7 +65,9 @@ def read_scene(key: str, predictions: Path, cohort: Cohort) -> Scene:
         image = read_volume(paths[0])
         colours = np.stack([read_volume(path).voxels for path in paths]) if cohort.channel_names == RGB else None
         reference = read_label_map("reference", reference_path, image, cohort.labels)
-        prediction = read_label_map("prediction", Predictions(Path(predictions)).path(key), image, cohort.labels)
+        folder = Predictions(Path(predictions))
+        match = folder.match(cohort) if match is None else match
+        prediction = read_label_map("prediction", folder.path(key), image, cohort.labels, match=match)
     except VolsegError as error:
         raise error.of_case(key) from error
     return Scene(key, image, cohort.channel_names[0], reference, prediction, cohort.labels, colours)

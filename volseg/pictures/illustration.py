@@ -43,12 +43,15 @@ def read_screen(
     try:
         image = read_volume(paths[channel])
         label = cohort.label_path(key)
-        files = {"reference": label}
+        files, match = {"reference": label}, None
         if predictions is not None:
-            files["prediction"] = Predictions(Path(predictions)).path(key)
+            folder = Predictions(Path(predictions))
+            files["prediction"], match = folder.path(key), folder.match(cohort)
         voxels = np.stack([read_volume(file).voxels for file in paths]) if colours else image.voxels
         masks = {
-            role: cohort.labels.masks(read_label_map(role, path, image, cohort.labels).voxels)
+            role: cohort.labels.masks(
+                read_label_map(role, path, image, cohort.labels, match=match if role == "prediction" else None).voxels
+            )
             for role, path in files.items()
             if path is not None
         }

@@ -16,6 +16,7 @@ from volseg.cohort import Cohort
 from volseg.errors import VolsegError
 from volseg.evaluation import Row
 from volseg.files import atomic
+from volseg.labels import LabelMatch
 from volseg.pictures import CasePicture, draw_case, read_scene, viewer_data
 from volseg.report import html_cases, html_tables
 from volseg.report.figures import spoken
@@ -38,6 +39,7 @@ def write_html(
     details: Mapping[str, str],
     viewers: int = 3,
     limit_bytes: int = LIMIT_BYTES,
+    match: LabelMatch | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write `report.html`, whole or not at all; the volumes of one case at a time are in memory.
@@ -54,6 +56,7 @@ def write_html(
         details: what the reader must know, in order: cohort, model, checkpoint, version, ...
         viewers: how many of the worst cases can be opened in 3D.
         limit_bytes: the largest page.
+        match: which regions of the predictions are which of the cohort's; by name where None.
         progress: called after each case with the number of cases drawn and of all.
 
     Returns:
@@ -78,7 +81,7 @@ def write_html(
     for number, key in enumerate(keys, start=1):
         picture, source, problem = None, "", ""
         try:
-            scene = read_scene(key, predictions, cohort)
+            scene = read_scene(key, predictions, cohort, match=match)
             picture = draw_case(scene)
             source = pictures.place(picture, number)
             if number <= viewers and 1 not in scene.image.shape:  # there is nothing to turn round in a single slice

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from volseg.errors import VolsegError, VolumeError
 from volseg.labels import LabelTable
 from volseg.transforms.decision import key_of
-from volseg.volume import Grid, Volume, read_aligned
+from volseg.volume import Grid, Volume, read_aligned, read_case_channels
 
 # From this factor on a coarser grid is one, and no rounding of a spacing.
 _COARSER = 1.05
@@ -24,6 +24,8 @@ _COARSER = 1.05
 
 class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     """Read one NIfTI path, or one a channel, as a MetaTensor (C, X, Y, Z); volseg's door to files.
+
+    A single file for several channels has them along its fourth axis, as the decathlon does.
 
     Args:
         keys: of paths, or of volumes that have been read.
@@ -57,9 +59,7 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         self, given: str | Path | Volume | Sequence[str | Path | Volume], item: Mapping[Hashable, Any]
     ) -> MetaTensor:
         images = [given] if isinstance(given, (str, Path, Volume)) else list(given)
-        if len(images) != self.channels:
-            raise VolumeError(f"{len(images)} image files were given, the network takes {self.channels} channels")
-        volumes = read_aligned(images)
+        volumes = read_aligned(images) if self.labels is not None else read_case_channels(images, names=self.channels)
         first = volumes[0]
         name = str(item.get("key", "a volume") if isinstance(images[0], Volume) else images[0])
         if self.like is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.volume.channels import check_channels, read_case_channels
 from volseg.volume.crop import Crop, grown
 from volseg.volume.geometry import (
     Affine,
@@ -31,10 +32,12 @@ __all__ = [
     "affine_of_axes",
     "check_affine",
     "check_axes",
+    "check_channels",
     "grown",
     "orientation",
     "ras_to_lps",
     "read_aligned",
+    "read_case_channels",
     "read_channels",
     "read_grid",
     "read_volume",

@@ -136,7 +136,7 @@ class Segmenter:
         if self.cohort.labels.digest != recipe.labels.digest:
             raise LabelError(
                 f"the network segments {list(recipe.labels.names)}, the cohort has {list(self.cohort.labels.names)} "
-                "with other names or values; name the cohort it was trained on, or none"
+                "with other names, values or in another order; name the cohort it was trained on, or none"
             )
         if self.cohort.channels != len(recipe.channel_names):
             raise LabelError(

@@ -12,15 +12,16 @@ from pathlib import Path
 
 from volseg.dicom import is_dicom, series_of
 from volseg.errors import SourceError, UsageError
+from volseg.inference import NIFTI, channel_number, lone_key
 
 logger = logging.getLogger(__name__)
 
-NIFTI = (".nii", ".nii.gz")
 # How programs call a file that they have not finished.
 _BEGINNINGS = (".", "~")
 _ENDINGS = (".tmp", ".temp", ".part", ".partial", ".filepart", ".download", ".crdownload", "~")
 
 _ASIDE = "aside"  # whole, and no image
+_NIFTI = "nifti"  # what belongs to it depends on the files beside it
 _UNKNOWN = ""  # not yet whole, damaged, or no medical image
 
 
@@ -56,11 +57,13 @@ class Inbox:
     """A folder that files arrive in, looked at again and again.
 
     Files belong together by what they hold: DICOM images by their series, whatever they and their folders are called;
-    NIfTI files by the key in their name, `KEY.nii.gz` or `KEY_0000.nii.gz` and so on. They are at rest once none of
-    them has been seen to change, appear or grow for `settle_s` seconds. A file with a temporary name (`.x`, `~x`,
-    `x.tmp`, `x.part`, `x.partial`, `x.filepart`, `x.download`, ...) is never taken, and keeps its series waiting while
-    it changes. So does a file that may be DICOM and cannot be read yet, for all series in its folder. Hidden folders
-    are not looked into. Clocks of other machines do not matter: what counts is how long this one has seen no change.
+    NIfTI files of one folder by the key in their name, `KEY_0000.nii.gz`, `KEY_0001.nii.gz` and so on. Without a file
+    `_0000` beside it a number is part of a key, and `KEY.nii.gz` of two folders are two cases. They are at rest once
+    none of them has been seen to change, appear or grow for `settle_s` seconds. A file with a temporary name (`.x`,
+    `~x`, `x.tmp`, `x.part`, `x.partial`, `x.filepart`, `x.download`, ...) is never taken, and keeps its series waiting
+    while it changes. So does a file that may be DICOM and cannot be read yet, for all series in its folder. Hidden
+    folders are not looked into. Clocks of other machines do not matter: what counts is how long this one has seen no
+    change.
 
     Args:
         folder: with all folders below it.
@@ -102,10 +105,14 @@ class Inbox:
             logger.warning("a folder in the inbox cannot be read (%s); its series are not seen", closed[path])
         self._closed = set(closed)
         groups: dict[str, list[str]] = {}
+        firsts = {_channels_of(path) for path, file in seen.items() if file.group == _NIFTI and _is_first(path)}
         unreadable: list[str] = []
         unsettled: set[str] = set()  # folders with a file that might belong to anything
         for path, file in seen.items():
-            if file.group not in (_ASIDE, _UNKNOWN):
+            if file.group == _NIFTI:
+                channels = _channels_of(path)
+                groups.setdefault(f"nifti:{_short(channels if channels in firsts else path)}", []).append(path)
+            elif file.group not in (_ASIDE, _UNKNOWN):
                 groups.setdefault(file.group, []).append(path)
             elif file.group == _UNKNOWN:
                 if now - file.since < self.settle_s:
@@ -150,7 +157,7 @@ class Inbox:
         """What a file belongs to, as a word that tells nothing."""
         name = os.path.basename(path)  # noqa: PTH119
         if name.endswith(NIFTI):
-            return f"nifti:{_short(nifti_key(name))}"
+            return _NIFTI
         try:
             shared = series_of(Path(path), root=self.folder)
         except (SourceError, OSError):
@@ -159,14 +166,24 @@ class Inbox:
 
 
 def nifti_key(name: str) -> str:
-    """The key in the name of a NIfTI file, without the number of its channel.
+    """The key in the name of a NIfTI file that stands alone or is the first channel of its case.
 
-    >>> nifti_key("case1.nii.gz"), nifti_key("case1_0001.nii")
-    ('case1', 'case1')
+    >>> nifti_key("case1.nii.gz"), nifti_key("case1_0000.nii"), nifti_key("amos_0001.nii.gz")
+    ('case1', 'case1', 'amos_0001')
     """
-    stem = name.removesuffix(".gz").removesuffix(".nii")
-    numbered = len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdigit()
-    return stem[:-5] if numbered else stem
+    return lone_key(name)
+
+
+def _channels_of(path: str) -> str:
+    """What the channels of one case have in common: their folder, what stands before the number, and the ending."""
+    folder, name = os.path.split(path)
+    found = channel_number(name)
+    return path if found is None else f"{folder}/{found[0]}\n{name[len(found[0]) + 5 :]}"
+
+
+def _is_first(path: str) -> bool:
+    found = channel_number(os.path.basename(path))  # noqa: PTH119 - of very many strings
+    return found is not None and found[1] == 0
 
 
 def _walk(folder: Path, closed: dict[str, str]) -> Iterator[tuple[str, int, int]]:

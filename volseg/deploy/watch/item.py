@@ -11,6 +11,7 @@ from volseg.cohort import check_key
 from volseg.deploy.watch.inbox import Delivery, nifti_key
 from volseg.dicom import Series, identify, index_files, word
 from volseg.errors import SourceError
+from volseg.inference import is_segmentation
 
 # Hexadecimal digits that tell the files of one series apart.
 _DIGITS = 12
@@ -27,6 +28,7 @@ class Item:
         series: where it is DICOM.
         error: why it cannot be read, where that is known already.
         aside: why it is not to be segmented.
+        source: of NIfTI files, a word for the path of the first: files of one name in two folders are two cases.
     """
 
     key: str
@@ -34,6 +36,7 @@ class Item:
     series: Series | None = None
     error: str | None = None
     aside: str | None = None
+    source: str = ""
 
 
 def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str | None = None) -> list[Item]:
@@ -46,7 +49,11 @@ def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str 
         modality: only series of this one; others are set aside.
     """
     if delivery.kind == "nifti":
-        return [Item(_safe_key(nifti_key(delivery.files[0].name), secret), delivery.files)]
+        first = delivery.files[0]
+        mask = "a file that is called as a segmentation is" if is_segmentation(first.name) else None
+        key = _safe_key(nifti_key(first.name), secret)
+        source = word(first.relative_to(root).as_posix(), letter="f", length=12, secret=secret)
+        return [Item(key, delivery.files, aside=mask, source=source)]
     index = index_files(delivery.files, root=root)
     items = []
     for identity, series in zip(identify(index.series, among=index.series, secret=secret), index.series, strict=True):

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.cohort import mean_expected_dice
-from volseg.files import atomic
+from volseg.files import atomic, ignores_case
 from volseg.jobs import Entry, Journal, Stamp
 
 TABLE = "series.csv"
@@ -48,6 +48,7 @@ class Attempt:
         prints: see `volseg.deploy.watch.fingerprints`.
         fresh: how many of them no earlier version had; of the first version, all.
         deaths: how often a program was killed at it.
+        source: as in `Item`.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Attempt:
     prints: tuple[str, ...]
     fresh: int
     deaths: int = 0
+    source: str = ""
 
     @property
     def name(self) -> str:
@@ -77,6 +79,7 @@ class _Standing:
     inputs: str = ""
     attempt: int = 1
     deaths: int = 0
+    source: str = ""
 
 
 class Ledger:
@@ -100,6 +103,7 @@ class Ledger:
         self._staging = folder / ".volseg" / "staging"
         self._path = folder / ".volseg" / "watch.jsonl"
         self._journal = Journal(self._path)
+        self._folds = ignores_case(folder)
         try:
             self._known: dict[str, _Standing] = {}
             staged: dict[str, Entry] = {}
@@ -127,7 +131,32 @@ class Ledger:
         """Let other programs in."""
         self._journal.close()
 
-    def next_attempt(self, key: str, prints: Sequence[str]) -> Attempt | None:
+    def key_of(self, key: str, prints: Sequence[str], *, source: str) -> str:
+        """The key under which a series is kept: its own, or with a word behind it where that is another one's.
+
+        Files of the same name that lie in another folder are another case, and no new version; unless they are the same
+        files, moved there. A name must not be that of another's version either, nor differ in capitals alone where the
+        file system takes these for the same.
+
+        Args:
+            key: of the series.
+            prints: see `volseg.deploy.watch.fingerprints`.
+            source: as in `Item`.
+        """
+        standing = self._known.get(key)
+        if standing is None:
+            base, _, number = key.rpartition("_v")
+            others = self._known.get(base)
+            taken = others is not None and number.isdigit() and 2 <= int(number) <= others.version
+            folded = self._folds and any(other.casefold() == key.casefold() for other in self._known)
+            return f"{key}_{source}" if source and (taken or folded) else key
+        if not source or standing.source in ("", source):
+            return key
+        if standing.version and set(prints) <= self._prints(key):
+            return key
+        return f"{key}_{source}"
+
+    def next_attempt(self, key: str, prints: Sequence[str], *, source: str = "") -> Attempt | None:
         """What is to be done with a series that holds these files; None where nothing is.
 
         Nothing is where its last version was made from these files or from more: who clears the inbox file by file must
@@ -144,7 +173,10 @@ class Ledger:
             return None
         number = standing.attempt + 1 if same and standing.state == "failed" else standing.attempt if same else 1
         deaths = standing.deaths + (standing.state == "started") if same else 0
-        return Attempt(key, standing.version + 1, number, tuple(prints), fresh, deaths)
+        version = standing.version + 1
+        while version > 1 and f"{key}_v{version}" in self._known:  # of another series, which is called so
+            version += 1
+        return Attempt(key, version, number, tuple(prints), fresh, deaths, source)
 
     def gave_up(self, key: str) -> bool:
         """Whether the last attempt at a series failed."""
@@ -221,7 +253,13 @@ class Ledger:
         error: str | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> Entry:
-        known = {"state": state, "version": attempt.version, "name": attempt.name, "files": len(attempt.prints)}
+        known: dict[str, Any] = {
+            "state": state,
+            "version": attempt.version,
+            "name": attempt.name,
+            "files": len(attempt.prints),
+        }
+        known |= {"source": attempt.source} if attempt.source else {}
         return Entry(
             *(attempt.key, self.work, _digest(attempt.prints), outputs, round(seconds, 3)),
             attempt=attempt.number,
@@ -239,6 +277,7 @@ class Ledger:
         state = str(entry.facts["state"])
         standing.state, standing.inputs, standing.attempt = state, entry.inputs, entry.attempt
         standing.deaths = int(entry.facts["deaths"])
+        standing.source = str(entry.facts.get("source", ""))
         if state == "done":
             standing.version = int(entry.facts["version"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from volseg.bundle import tell_networks
 from volseg.cohort import FILE_ENDING, read_labels
 from volseg.deploy.watch.item import Item
 from volseg.errors import SourceError, UsageError
+from volseg.inference import group_files
 from volseg.jobs import Do, Facts, Job, Predicting
 from volseg.labels import LabelTable
 from volseg.volume import read_volume
@@ -26,6 +28,7 @@ class Segmenting:
         labels: the regions.
         dicom_seg: write a DICOM Segmentation of a series too.
         rtstruct: write an RT Structure Set of a series too.
+        channel_names: of the network; with them the channels of NIfTI files are found.
     """
 
     predict: Do
@@ -33,6 +36,7 @@ class Segmenting:
     labels: LabelTable
     dicom_seg: bool = False
     rtstruct: bool = False
+    channel_names: Sequence[str] = ()
 
     def __call__(self, item: Item, folder: Path, name: str) -> Facts:
         """Write `NAME.nii.gz`, `NAME.seg.dcm` and `NAME.rtstruct.dcm` into the folder, and what else was asked for.
@@ -49,11 +53,29 @@ class Segmenting:
                 from volseg.dicom import write_list
 
                 files = (write_list(Path(place), item.key, files),)
+            elif self.channel_names:
+                files = self._in_order(files)
             facts: dict[str, Any] = dict(self.predict(Job(item.key, files, self.work.outputs(folder, name))))
         if self.dicom_seg or self.rtstruct:
             notes = (facts.get("note", ""), self._write_objects(item, path))
             facts["note"] = "; ".join(note for note in notes if note)
         return facts
+
+    def _in_order(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        """One file a channel.
+
+        Raises:
+            SourceError: one is not there; its name is not told, since it may be a patient's.
+        """
+        cases = group_files(files, channels=self.channel_names)
+        found = tuple(cases[0][1]) if len(cases) == 1 else files
+        absent = [f"_{number:04d}" for number, file in enumerate(found) if file not in files]
+        if absent:
+            raise SourceError(
+                f"the network takes the channels {', '.join(self.channel_names)}, and the file {' and '.join(absent)} "
+                "is not there; drop it beside _0000"
+            )
+        return found
 
     def _write_objects(self, item: Item, path: Path) -> str:
         """The objects of a label map; returns why there is none, where there is none."""
@@ -100,4 +122,4 @@ def load_segmenting(
     work = asked.of(predictor)
     predictor = predictor.with_engine(asked.engine)
     write_labels(output, labels, channel_names=predictor.recipe.channel_names, made_with=work.made_with(labels))
-    return Segmenting(doing(predictor), work, labels, dicom_seg, rtstruct)
+    return Segmenting(doing(predictor), work, labels, dicom_seg, rtstruct, tuple(predictor.recipe.channel_names))

@@ -116,7 +116,8 @@ class Watcher:
             prints = fingerprints(item.files)
         except FileNotFoundError:
             return False
-        to_do = self._ledger.next_attempt(item.key, prints)
+        item = replace(item, key=self._ledger.key_of(item.key, prints, source=item.source))
+        to_do = self._ledger.next_attempt(item.key, prints, source=item.source)
         if to_do is None:
             if self._ledger.gave_up(item.key):
                 self.watched.given_up += 1

@@ -1,0 +1,125 @@
+"""What the names of image files say: the key, whether a number is a channel, and whether it is a segmentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from volseg.files import SERIES
+from volseg.inference.channels import fold_channel
+
+NIFTI = (".nii.gz", ".nii")
+# Of these one file is a volume; the voxels of .mhd, .nhdr and .hdr may lie beside it.
+ENDINGS = (*NIFTI, ".nii.zst", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".hdr")
+_SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
+
+_NUMBERED = re.compile(r"(?P<before>.+)_(?P<number>\d{4})")
+# The last word of a name, with the number behind it: liver_seg, sub-01_dseg, segmentation-12, label0001, aparc+aseg.
+_MASK = re.compile(
+    r"(^|[_\-. +])(gt|seg|dseg|probseg|aseg|segmentations?|labels?|labelmap|masks?|ground[_\- ]?truth|truth)"
+    r"([_\- ]?\d+)?$"
+)
+
+
+def image_stem(name: str) -> str | None:
+    """The name of an image file without its ending; None where it is no image that is read.
+
+    >>> image_stem("case1.nii.gz"), image_stem("case1.NRRD"), image_stem("notes.txt"), image_stem(".hidden.nii")
+    ('case1', 'case1', None, None)
+    """
+    lower = name.lower()
+    if name.startswith("."):
+        return None
+    for ending in (*_SEGMENTATIONS, *ENDINGS, SERIES):
+        if lower.endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return None
+
+
+def is_segmentation(name: str) -> bool:
+    """Whether a file is called as a segmentation, a label map or a mask is, and as no scan is.
+
+    >>> [is_segmentation(f"patient1{word}.nii.gz") for word in ("_gt", "-seg", "_dseg", "_mask", "_T1w", "_frame01")]
+    [True, True, True, True, False, False]
+    >>> is_segmentation("segmentation-12.nii"), is_segmentation("volume-12.nii"), is_segmentation("ct.seg.nrrd")
+    (True, False, True)
+    """
+    if name.lower().endswith(_SEGMENTATIONS):
+        return True
+    return _MASK.search((image_stem(name) or name).casefold()) is not None
+
+
+def lone_key(name: str) -> str:
+    """The key of a file without others beside it: `_0000` at the end is the number of its channel, others are names.
+
+    >>> lone_key("case1_0000.nii.gz"), lone_key("amos_0001.nii.gz"), lone_key("word_0002.nii")
+    ('case1', 'amos_0001', 'word_0002')
+    """
+    stem = image_stem(name) or name
+    found = _NUMBERED.fullmatch(stem)
+    return found["before"] if found and found["number"] == "0000" else stem
+
+
+def channel_number(name: str) -> tuple[str, int] | None:
+    """What stands before the four digits at the end of a name, and the number; None where there are none.
+
+    >>> channel_number("case1_0001.nii.gz"), channel_number("case1.nii.gz")
+    (('case1', 1), None)
+    """
+    found = _NUMBERED.fullmatch(image_stem(name) or name)
+    return (found["before"], int(found["number"])) if found else None
+
+
+def group_files(files: Iterable[Path], *, channels: int | Sequence[str] = 1) -> list[tuple[str, list[Path]]]:
+    """Files as cases, each with its key and one file a channel, in the order of the channels.
+
+    A number at the end of a name is that of a channel only where `_0000` stands beside it, in the same folder;
+    `amos_0001` and `amos_0002` are two cases. Where channels are named, `KEY-t1c` and so on are those of one case if
+    a file for each of them is there. A case that lacks a channel is given with the name of the absent file, and one
+    with further channels with all of its files, so that reading it says what is wrong.
+
+    Args:
+        files: images.
+        channels: of the network: their number, or their names in its order.
+
+    Returns:
+        (key, files), sorted by key; a key may come twice, see `volseg.inference.check_output`.
+    """
+    count = channels if isinstance(channels, int) else len(channels)
+    numbered: dict[tuple[Path, str, str], dict[int, Path]] = {}
+    left: list[Path] = []
+    for file in sorted(files):
+        if found := channel_number(file.name):
+            ending = file.name[len(image_stem(file.name) or "") :]
+            numbered.setdefault((file.parent, found[0], ending), {})[found[1]] = file
+        else:
+            left.append(file)
+    cases: list[tuple[str, list[Path]]] = []
+    for (folder, before, ending), found_files in numbered.items():
+        if 0 not in found_files:
+            left += found_files.values()
+            continue
+        expected = {number: folder / f"{before}_{number:04d}{ending}" for number in range(count)}
+        cases.append((before, [file for _, file in sorted((expected | found_files).items())]))
+    if not isinstance(channels, int) and count > 1:
+        named, left = _by_channel_name(left, channels)
+        cases += named
+    cases += [(image_stem(file.name) or file.name, [file]) for file in left]
+    return sorted(cases, key=lambda case: (case[0], case[1]))
+
+
+def _by_channel_name(files: Sequence[Path], names: Sequence[str]) -> tuple[list[tuple[str, list[Path]]], list[Path]]:
+    """The cases of files that are called after the channels, such as `KEY-t1c` and `KEY_T2w`; and the other files."""
+    wanted = [fold_channel(name) for name in names]
+    if len(set(wanted)) < len(wanted):
+        return [], list(files)
+    found: dict[tuple[Path, str], dict[str, Path]] = {}
+    for file in files:
+        before, mark, word = re.fullmatch(r"(.*?)([_\-.]?)([^_\-.]+)", image_stem(file.name) or file.name).groups()  # type: ignore[union-attr]  # any name fits
+        if mark and fold_channel(word) in wanted:
+            found.setdefault((file.parent, before), {}).setdefault(fold_channel(word), file)
+    whole = {place: of_case for place, of_case in found.items() if len(of_case) == len(wanted)}
+    taken = {file for of_case in whole.values() for file in of_case.values()}
+    cases = [(before, [of_case[name] for name in wanted]) for (_, before), of_case in whole.items()]
+    return cases, [file for file in files if file not in taken]
