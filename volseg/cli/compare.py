@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -86,8 +88,9 @@ def _compare_predictions(
     workers: int,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cli.homecoming import at_home
     from volseg.cli.matching import matched
-    from volseg.cohort import Cohort
+    from volseg.cohort import Cohort, Predictions
     from volseg.errors import LabelError
     from volseg.evaluation import compare as contrast
     from volseg.evaluation import evaluate, set_names
@@ -95,14 +98,28 @@ def _compare_predictions(
 
     opened = Cohort.open(cohort)
     names = set_names(predictions)
-    matches = {name: matched(folder, opened, regions) for name, folder in zip(names, predictions, strict=True)}
-    shared = [region for region in opened.labels.names if all(region in match.names for match in matches.values())]
-    if not shared:
-        raise LabelError(f"{', '.join(names)} have no region of the cohort in common; compare sets of the same regions")
-    rows = {}
-    for name, folder in zip(names, predictions, strict=True):
-        with bar(name) as progress:
-            rows[name] = evaluate(folder, opened, workers=workers, progress=progress, match=matches[name].only(shared))
+    with ExitStack() as stack:
+        homes = {
+            name: stack.enter_context(at_home(folder, opened)) for name, folder in zip(names, predictions, strict=True)
+        }
+        matches = {name: matched(folder, opened, regions) for name, (folder, _) in homes.items()}
+        shared = [region for region in opened.labels.names if all(region in match.names for match in matches.values())]
+        if not shared:
+            raise LabelError(
+                f"{', '.join(names)} have no region of the cohort in common; compare sets of the same regions"
+            )
+        rows = {}
+        for name, (folder, failed) in homes.items():
+            with bar(name) as progress:
+                found = evaluate(
+                    folder,
+                    opened,
+                    keys=sorted({*Predictions(folder).keys(), *failed}),
+                    workers=workers,
+                    progress=progress,
+                    match=matches[name].only(shared),
+                )
+            rows[name] = [replace(row, error=failed[row.key]) if row.key in failed else row for row in found]
     comparison = contrast(rows, metric=metric, tolerance=tolerance)
     details = {"cohort": str(cohort), **{name: str(path) for name, path in zip(names, predictions, strict=True)}}
     notes = [f"{name}: {note}" for name, match in matches.items() for note in match.notes]

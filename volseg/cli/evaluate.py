@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    predictions: str = typer.Argument(help="Folder of KEY.nii.gz, or its URL."),
+    predictions: str = typer.Argument(help="Folder of KEY.nii.gz or KEY.seg.nrrd, or its URL."),
     cohort: str = typer.Argument(help="The cohort with the references, or its URL."),
     output: str = typer.Option(
         ..., "-o", "--output", help="Folder or URL of the report: cases.csv, summary.json, report.md and .html."
@@ -32,6 +33,9 @@ def evaluate(
         [],
         metavar="NAME[=OTHER]",
         help="Score these regions of the cohort, which the predictions call OTHER; all that both have by default.",
+    ),
+    table: Path | None = typer.Option(
+        None, help="What the values mean: colour table of 3D Slicer, labels of ITK-SNAP, dseg.tsv; found beside them."
     ),
     title: str = typer.Option("Segmentation report", help="Title of the report."),
     workers: int = typer.Option(2, min=0, help="Threads; processes with --journal or --shard, of Ray with --ray."),
@@ -55,9 +59,10 @@ def evaluate(
     Regions are paired by name, then by code; the order, the values and the spelling in the two dataset.json may differ.
     """
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cli.homecoming import at_home
     from volseg.cli.matching import matched
     from volseg.cli.place import fetched
-    from volseg.cohort import Cohort
+    from volseg.cohort import Cohort, Predictions
     from volseg.evaluation import Method
     from volseg.evaluation import evaluate as score
     from volseg.jobs import Team, evaluate_cases
@@ -75,43 +80,49 @@ def evaluate(
         objects=opened.has_instances if objects is None else objects,
         instances=opened.has_instances,
     )
-    match = matched(predicted, opened, regions)
-    keys = None if part is None else opened.part(part, fold=fold)
-    details = {"predictions": predictions, "cohort": cohort}
-    if match.notes:
-        details["regions"] = "; ".join(match.notes)
-    if part:
-        details["part"] = part if part == "test" else f"{part}, fold {fold}"
-    if opened.flat:
-        details["volumes"] = "of single slices; where these are 1 mm thick, as images are, 0.001 ml is 1 mm2 of area"
-    with writing(output, apart=shard or "") as place:
-        with bar("evaluate") as progress:
-            if ray or shard or journal:
-                told = place.watched(progress)
-                rows = evaluate_cases(
-                    predicted, opened, place.folder, team=team, keys=keys, method=method, match=match, progress=told
-                )
-            else:
-                rows = score(
-                    predicted, opened, keys=keys, workers=workers, progress=progress, method=method, match=match
-                )
-        files = write_report(rows, place.folder, title=title, details=details, method=method)
-        if html:
-            from volseg.report import write_html
-
-            with bar("draw") as progress:
-                files.append(
-                    write_html(
-                        rows,
-                        place.folder,
-                        cohort=opened,
-                        predictions=predicted,
-                        title=title,
-                        details={**details, **method.details},
-                        match=match,
-                        progress=progress,
+    with at_home(predicted, opened, table=table) as (home, failed):
+        match = matched(home, opened, regions)
+        keys = None if part is None else opened.part(part, fold=fold)
+        if failed and keys is None:
+            keys = tuple(sorted({*Predictions(home).keys(), *failed}))
+        details = {"predictions": predictions, "cohort": cohort}
+        if match.notes:
+            details["regions"] = "; ".join(match.notes)
+        if part:
+            details["part"] = part if part == "test" else f"{part}, fold {fold}"
+        if opened.flat:
+            details["volumes"] = (
+                "of single slices; where these are 1 mm thick, as images are, 0.001 ml is 1 mm2 of area"
+            )
+        with writing(output, apart=shard or "") as place:
+            with bar("evaluate") as progress:
+                if ray or shard or journal:
+                    told = place.watched(progress)
+                    rows = evaluate_cases(
+                        home, opened, place.folder, team=team, keys=keys, method=method, match=match, progress=told
                     )
-                )
+                else:
+                    rows = score(
+                        home, opened, keys=keys, workers=workers, progress=progress, method=method, match=match
+                    )
+            rows = [replace(row, error=failed[row.key]) if row.error and row.key in failed else row for row in rows]
+            files = write_report(rows, place.folder, title=title, details=details, method=method)
+            if html:
+                from volseg.report import write_html
+
+                with bar("draw") as progress:
+                    files.append(
+                        write_html(
+                            rows,
+                            place.folder,
+                            cohort=opened,
+                            predictions=home,
+                            title=title,
+                            details={**details, **method.details},
+                            match=match,
+                            progress=progress,
+                        )
+                    )
     typer.echo(short_table(summarise(rows)))
     shown = output.rstrip("/")
     typer.echo(f"wrote {', '.join(f'{shown}/{file.name}' for file in files)}")

@@ -36,7 +36,9 @@ def slicer(
     target = output or predictions
     with bar("export") as progress:
         failed = export_slicer(predictions, target, table, progress=progress)
-    typer.echo(f"{target}: .seg.nrrd files and labels.ctbl; open one in 3D Slicer by dropping it on the window")
+    typer.echo(
+        f"{target}: .seg.nrrd files, labels.csv and labels.ctbl; open one in 3D Slicer by dropping it on the window"
+    )
     tell_failures(dict(failed))
 
 

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from volseg.formats.decathlon import Decathlon
+from volseg.formats.homecoming import Homecoming, bring_home, comes_from_elsewhere
 from volseg.formats.image_file import MAX_PIXELS, SUFFIXES
 from volseg.formats.image_pattern import safe_key
 from volseg.formats.images import Images, parse_spacing
 from volseg.formats.kaggle import check_submission, write_submission
+from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, Segmentation, read_segmentation
 from volseg.formats.slicer import export_slicer, write_segmentation
 from volseg.formats.uw_madison import UwMadison, is_slice, read_scan
 from volseg.formats.uw_madison_writer import Row, write_raw, write_scan
+from volseg.formats.value_names import read_table_names
 
 __all__ = [
     "MAX_PIXELS",
+    "SEGMENTATION_SUFFIX",
     "SUFFIXES",
     "Decathlon",
+    "Homecoming",
     "Images",
     "Row",
+    "Segment",
+    "Segmentation",
     "UwMadison",
+    "bring_home",
     "check_submission",
+    "comes_from_elsewhere",
     "export_slicer",
     "is_slice",
     "parse_spacing",
     "read_scan",
+    "read_segmentation",
+    "read_table_names",
     "safe_key",
     "write_raw",
     "write_scan",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from volseg.cohort import Predictions, check_key
 from volseg.errors import LabelError, UsageError, VolsegError
 from volseg.files import atomic
+from volseg.formats.value_names import ColourRow, colour_csv
 from volseg.labels import Code, LabelMap, LabelTable, Masks, Region
 from volseg.volume import Affine, Volume, ras_to_lps, read_volume
 
@@ -34,8 +35,9 @@ _TISSUE = "85756007"
 def write_segmentation(path: Path, label: Volume, labels: LabelTable) -> None:
     """Write a label map as a segmentation that 3D Slicer opens with names, colours and codes, whole or not at all.
 
-    Every region of the table becomes a segment, in the table's order, the empty ones too. Its LabelValue is its place
-    in the table, counted from 1, in every file. Equal label maps give equal bytes.
+    Every region of the table becomes a segment, in the table's order, the empty ones too. Its LabelValue is its own
+    value in the table, if it has one that no other region shares (see `segment_values`), in every file. Equal label
+    maps give equal bytes.
 
     Args:
         path: `KEY.seg.nrrd`; Slicer knows a segmentation by this ending.
@@ -69,18 +71,43 @@ def write_segmentation(path: Path, label: Volume, labels: LabelTable) -> None:
     label_map, present = _checked(label, labels)
     layer_of = _layers(labels.masks(present))
     # NRRD counts the first axis fastest: list, X, Y, Z. In C order that is [Z, Y, X, list].
-    layers = _paint(np.ascontiguousarray(label_map.T), labels, layer_of)
+    values = segment_values(labels)
+    layers = _paint(np.ascontiguousarray(label_map.T), labels, layer_of, values)
     extents = [_extent(layer) for layer in layers]
     fields = [
         *_image_fields(label.shape, len(layers), label.affine_ras),
         *_segmentation_fields(label.shape, label.affine_ras),
+        f"volseg_labels:={labels.digest}",
     ]
     for number, (region, layer) in enumerate(zip(labels.regions, layer_of, strict=True)):
-        fields += _segment_fields(number, region, layer, extents[layer])
+        fields += _segment_fields(number, region, layer, values[number], extents[layer])
     header = "\n".join(["NRRD0004", *fields, "", ""]).encode()
     data = np.stack(layers, axis=-1) if len(layers) > 1 else layers[0]
     with atomic(path) as partial:
         partial.write_bytes(header + igzip.compress(data, compresslevel=_GZIP_LEVEL, mtime=0))
+
+
+def segment_values(labels: LabelTable) -> tuple[int, ...]:
+    """The LabelValue of each region: what the cohort calls it, so that a label map saved from the file says the same.
+
+    That is the least of its values that no other region shares. A region without one gets the next number above all
+    values of the table, and below them if there is none.
+
+    >>> segment_values(LabelTable.overlapping(["large_bowel", "small_bowel", "stomach"]))
+    (1, 2, 4)
+    >>> segment_values(LabelTable.of({"liver": 2, "spleen": 1}))
+    (2, 1)
+    >>> segment_values(LabelTable.of({"tumour": [1, 2], "core": 2}))
+    (1, 3)
+    """
+    owners: dict[int, int] = {}
+    for region in labels.regions:
+        for value in region.values:
+            owners[value] = owners.get(value, 0) + 1
+    own = [min((value for value in region.values if owners[value] == 1), default=0) for region in labels.regions]
+    top = max(labels.values)
+    free = [*range(top + 1, 256), *(value for value in range(1, top + 1) if value not in own)]
+    return tuple(value or free.pop(0) for value in own)
 
 
 def write_colour_table(path: Path, labels: LabelTable) -> None:
@@ -105,14 +132,44 @@ def write_colour_table(path: Path, labels: LabelTable) -> None:
     """
     path = Path(path)
     rows = ["0 background 0 0 0 0"]
-    for value in labels.values[1:]:
-        owners = [region for region in labels.regions if value in region.values]
-        name = "_".join("+".join(region.name for region in owners).split()) or "_"  # a space would end the name
-        r, g, b = np.mean([region.colour for region in owners], axis=0).round().astype(int).tolist()
-        rows.append(f"{value} {name} {r} {g} {b} 255")
+    for value, (name, (r, g, b), _) in _colour_rows(labels).items():
+        word = "_".join(name.split()) or "_"  # a space would end the name
+        rows.append(f"{value} {word} {r} {g} {b} 255")
     with atomic(path) as partial:
         lines = [f"# Color table file {path.name}", f"# {len(rows)} values", *rows, ""]
         partial.write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_colour_csv(path: Path, labels: LabelTable) -> None:
+    """Write the colours of a label map for Slicer in the form that keeps names and terms, one row per value.
+
+    Slicer turns each underscore of a `.ctbl` into a space and then finds no segment of that name; this form keeps it.
+
+    Args:
+        path: `.csv`.
+        labels: the regions.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_colour_csv(Path(folder) / "labels.csv", LabelTable.exclusive(["large_bowel"]))
+    ...     print((Path(folder) / "labels.csv").read_text().splitlines()[1])
+    1,large_bowel,230,159,0,255,SCT,123037004,Anatomical Structure,SCT,14742008,Large intestine,,,,,,,,,
+    """
+    with atomic(path) as partial:
+        partial.write_text(colour_csv(_colour_rows(labels)), encoding="utf-8")
+
+
+def _colour_rows(labels: LabelTable) -> dict[int, ColourRow]:
+    """Name, colour and terms of each value; one that belongs to several regions is named after all of them."""
+    rows: dict[int, ColourRow] = {}
+    for value in labels.values[1:]:
+        owners = [region for region in labels.regions if value in region.values]
+        r, g, b = np.mean([region.colour for region in owners], axis=0).round().astype(int).tolist()
+        kind = owners[0].code if len(owners) == 1 else Code(_TISSUE, "Tissue")
+        category = kind if kind.value == _TISSUE else _ANATOMY
+        terms = tuple((code.scheme, code.value, code.meaning) for code in (category, kind))
+        rows[value] = ("+".join(region.name for region in owners), (r, g, b), (terms[0], terms[1]))
+    return rows
 
 
 def export_slicer(
@@ -123,7 +180,7 @@ def export_slicer(
     keys: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple[str, str]]:
-    """Write `out/KEY.seg.nrrd` for every `predictions/KEY.nii.gz`, and `out/labels.ctbl` once.
+    """Write `out/KEY.seg.nrrd` for every `predictions/KEY.nii.gz`, and `out/labels.csv` and `labels.ctbl` once.
 
     Args:
         predictions: folder of label maps.
@@ -141,6 +198,7 @@ def export_slicer(
     there, out = Predictions.open(predictions), Path(out)
     keys = there.some_keys() if keys is None else keys
     write_colour_table(out / "labels.ctbl", labels)
+    write_colour_csv(out / "labels.csv", labels)
     failures: list[tuple[str, str]] = []
     for done, key in enumerate(keys, start=1):
         try:
@@ -188,12 +246,12 @@ def _layers(belongs: Masks) -> list[int]:
     return [layer_of[i] for i in range(len(neighbours))]
 
 
-def _paint(label_map: LabelMap, labels: LabelTable, layer_of: Sequence[int]) -> list[LabelMap]:
+def _paint(label_map: LabelMap, labels: LabelTable, layer_of: Sequence[int], values: Sequence[int]) -> list[LabelMap]:
     """One image a layer, of the label map's shape, that holds the LabelValue of each of its regions."""
     belongs = labels.masks(np.arange(256, dtype=np.uint8))  # (R, 256)
     tables = np.zeros((max(layer_of) + 1, 256), dtype=np.uint8)
     for number, layer in enumerate(layer_of):
-        tables[layer, belongs[number]] = number + 1
+        tables[layer, belongs[number]] = values[number]
     return [np.take(table, label_map) for table in tables]
 
 
@@ -232,14 +290,14 @@ def _segmentation_fields(shape: Sequence[int], affine_ras: Affine) -> Iterator[s
     yield "Segmentation_ReferenceImageExtentOffset:=0 0 0"
 
 
-def _segment_fields(number: int, region: Region, layer: int, extent: Sequence[int]) -> Iterator[str]:
+def _segment_fields(number: int, region: Region, layer: int, value: int, extent: Sequence[int]) -> Iterator[str]:
     facts = {
         "ID": f"Segment_{number + 1}",
         "Name": _text(region.name, region),
         "NameAutoGenerated": "0",
         "Color": " ".join(f"{channel / 255:.6g}" for channel in region.colour),
         "ColorAutoGenerated": "0",
-        "LabelValue": str(number + 1),
+        "LabelValue": str(value),
         "Layer": str(layer),
         "Extent": _words(extent),
         "Tags": f"TerminologyEntry:{_terminology(region)}|",

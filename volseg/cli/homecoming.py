@@ -1,0 +1,41 @@
+"""Predictions in the form of other programs, brought home before a command reads them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from volseg.cohort import Cohort
+
+
+@contextmanager
+def at_home(
+    predictions: Path, cohort: Cohort, *, table: Path | None = None
+) -> Iterator[tuple[Path, Mapping[str, str]]]:
+    """Give a folder of predictions in the cohort's form, and the error of each case that could not be brought there.
+
+    A folder that is in this form is given as it is. One that holds `.seg.nrrd` files, or label maps with names of their
+    own, becomes a folder that lasts as long as the block.
+
+    Args:
+        predictions: Folder that the user named.
+        cohort: Whose regions and grids count.
+        table: Table of names that the user named; see `volseg.formats.read_table_names`.
+    """
+    from volseg.formats import bring_home, comes_from_elsewhere
+
+    if table is None and not comes_from_elsewhere(predictions):
+        yield predictions, {}
+        return
+    with tempfile.TemporaryDirectory(prefix="volseg-") as place:
+        home = bring_home(predictions, cohort, Path(place), table=table)
+        for key, notes in home.notes.items():
+            for note in notes:
+                typer.secho(f"note  {key}: {note}", fg="yellow", err=True)
+        yield home.folder, home.failed
