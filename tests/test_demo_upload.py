@@ -306,7 +306,7 @@ def picture(kind: str, mode: str, frames: int = 1) -> bytes:
         ("a.nii.gz", b"", r"a.nii.gz is empty \(0 bytes\)"),
         ("a.txt", b"some words", r"is of no known kind \(it starts with b'some'\); upload a NIfTI file"),
         ("a.exe", b"MZ\x90\0\3", "is of no known kind"),
-        ("a.nii.gz", gzip.compress(b"no volume at all" * 40, mtime=0), "cannot be read as NIfTI"),
+        ("a.nii.gz", gzip.compress(b"no volume at all" * 40, mtime=0), "is no NIfTI file"),
         ("a.nii", header((60, 50, 40)), "cut short"),
         ("a.nii", header((30000, 30000, 30000)), "27000000 million voxels"),
         ("a.nii.gz", gzip.compress(header((2000, 2000, 2000)), mtime=0), "8000 million voxels, more than 300"),

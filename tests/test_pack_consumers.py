@@ -221,7 +221,7 @@ def test_an_array_without_a_place_is_refused() -> None:
     step = preprocessing(tiny_bundle.LABELS, channels=1, spacing_mm=[1, 1, 1], label=False).transforms[0]
     with pytest.raises(VolumeError, match="without an affine"):
         step({"image": torch.zeros(1, 8, 8, 8)})
-    with pytest.raises(VolumeError, match="takes 1 channels"):
+    with pytest.raises(VolumeError, match="takes 1 channel"):
         step({"image": MetaTensor(torch.zeros(2, 8, 8, 8), affine=np.eye(4))})
     with pytest.raises(VolumeError, match=r"shape \[8, 8\]"):
         step({"image": MetaTensor(torch.zeros(8, 8), meta={"affine": np.eye(4)})})

@@ -105,7 +105,7 @@ _MOVED = {
     "packing": "deploy.pack",
     "packing.archive": "deploy.pack.archive",
     "packing.exports": "deploy.pack.exports",
-    "packing.metadata": "deploy.pack.metadata",
+    "packing.metadata": "deploy.pack.metadata deploy.pack.configs",
     "packing.package": "deploy.pack.package",
     "packing.page": "deploy.pack.page",
     "png": "formats.png",

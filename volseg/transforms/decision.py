@@ -95,11 +95,13 @@ SaveLabelMapd = SaveImageLabelMapd  # its name before
 
 
 def key_of(paths: object) -> str:
-    """The case key that a file name carries.
+    """The case key that a file name carries; `the image` for what is no path.
 
     >>> key_of("data/case1_day2_0000.nii.gz")
     'case1_day2'
     """
-    first = paths[0] if isinstance(paths, (list, tuple)) else paths
+    first = paths[0] if isinstance(paths, (list, tuple)) and paths else paths
+    if not isinstance(first, (str, Path)):
+        return "the image"
     name = Path(str(first)).name.removesuffix(".gz").removesuffix(".nii")
     return name.removesuffix("_0000")
