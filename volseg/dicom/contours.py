@@ -19,6 +19,8 @@ from volseg.volume import Affine, ras_to_lps
 PLANE_TOLERANCE = 0.25
 # No patient is larger; what lies further from the origin is damage.
 _MAX_DISTANCE_MM = 1e6
+# DICOM keeps 64 characters; some planning systems write more.
+_MAX_NAME = 256
 _EXCLUSIVE = "CLOSEDPLANAR_XOR"
 _CLOSED = ("CLOSED_PLANAR", _EXCLUSIVE)
 _OPEN = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
@@ -46,10 +48,34 @@ def read_rois(dataset: Dataset) -> list[Roi]:
         number = whole(outline, "ReferencedROINumber")
         closed = any(text(part, "ContourGeometricType") in _CLOSED for part in items(outline, "ContourSequence"))
         if closed and names.get(number):
+            check_name(names[number])
             colour = numbers(outline, "ROIDisplayColor", 3)
             rgb = tuple(min(255, max(0, round(part))) for part in colour) if colour else None
             rois.append(Roi(number, names[number], (rgb[0], rgb[1], rgb[2]) if rgb else None, codes.get(number)))
     return rois
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no name of a region: a damaged length takes in what follows, the patient's name for instance.
+
+    Raises:
+        SourceError: too long, or with characters that no name has.
+    """
+    if len(name) > _MAX_NAME or not all(character.isprintable() or character in "\t\r\n" for character in name):
+        raise SourceError("a region's name holds what is no text; the file is damaged")
+
+
+def without_voxels(dataset: Dataset) -> list[str]:
+    """The names of the regions of a structure set that have outlines, none of them closed."""
+    names = {whole(roi, "ROINumber"): text(roi, "ROIName") for roi in items(dataset, "StructureSetROISequence")}
+    found = []
+    for outline in items(dataset, "ROIContourSequence"):
+        kinds = {text(part, "ContourGeometricType") for part in items(outline, "ContourSequence")}
+        name = names.get(whole(outline, "ReferencedROINumber"))
+        if name and kinds and not kinds & set(_CLOSED):
+            check_name(name)
+            found.append(name)
+    return found
 
 
 def read_code(dataset: Dataset, keyword: str) -> Code | None:

@@ -1,0 +1,79 @@
+"""Character sets: whether a file says what its bytes stand for, and texts that reach another object as they were."""
+
+from __future__ import annotations
+
+import pydicom.charset
+from pydicom import Dataset
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import RawDataElement
+
+from volseg.dicom.file import DAMAGE, Quiet
+from volseg.errors import SourceError
+
+_TEXTS = frozenset({"PN", "LO", "SH", "ST", "LT", "UT", "UC"})
+_UTF_8 = "ISO_IR 192"
+_PATIENT = 0x0010
+_STUDY = ("StudyID", "AccessionNumber", "StudyDescription", "ReferringPhysicianName", "NameOfPhysiciansReadingStudy")
+
+
+def declares_characters(dataset: Dataset) -> bool:
+    """Whether a file states a character set, other than the plain one of ASCII."""
+    with Quiet():
+        stated = dataset.get("SpecificCharacterSet")
+    terms = [stated] if isinstance(stated, str) else list(stated or [])
+    return any(str(term).strip() not in ("", "ISO_IR 6", "ISO 2022 IR 6") for term in terms)
+
+
+def to_unicode(dataset: Dataset) -> None:
+    """State the texts of a header in UTF-8, or leave their bytes as they are where nothing says what they stand for.
+
+    Without a stated character set, bytes beyond ASCII may be GBK, Shift JIS, Latin-1 or UTF-8. Each byte is then read as
+    one character of Latin-1 and written back as the same byte, and the object states no character set either.
+
+    Args:
+        dataset: a header as it was read; it is changed.
+
+    Raises:
+        SourceError: a stated character set that is none, or that the texts are not in.
+    """
+    raw = {keyword: _bytes(dataset, keyword) for keyword in _carried(dataset)}
+    foreign = {keyword: value for keyword, value in raw.items() if not value.isascii() or b"\x1b" in value}
+    if not declares_characters(dataset):
+        if foreign:
+            dataset.pop("SpecificCharacterSet", None)
+            return
+    elif foreign:
+        with Quiet():
+            stated = dataset.get("SpecificCharacterSet")
+            terms = [stated] if isinstance(stated, str) else list(stated)
+            known = [str(term).strip().replace("ISO-IR", "ISO_IR") in pydicom.charset.python_encoding for term in terms]
+            texts = [str(dataset[keyword].value) for keyword in foreign]
+        if not all(known) or any("\N{REPLACEMENT CHARACTER}" in text for text in texts):
+            raise SourceError(
+                f"the texts of the series ({', '.join(sorted(foreign))}) are not in the character set that it states; state "
+                "the right one (dcmodify -m SpecificCharacterSet=...) and export again"
+            )
+    try:
+        with Quiet():
+            dataset.decode()
+    except DAMAGE as error:
+        raise SourceError("the series states its texts in a character set that is none") from error
+    dataset.SpecificCharacterSet = _UTF_8  # which holds what any other holds
+
+
+def _carried(dataset: Dataset) -> list[str]:
+    """The texts of patient and study that a header has, which objects made for it carry."""
+    patient = [keyword_for_tag(tag) for tag in dataset.keys() if tag.group == _PATIENT]  # noqa: SIM118 - no dict
+    return [keyword for keyword in (*patient, *_STUDY) if keyword and keyword in dataset]
+
+
+def _bytes(dataset: Dataset, keyword: str) -> bytes:
+    """The bytes of a text as they stand in the file, empty for what is no text."""
+    if dictionary_VR(keyword) not in _TEXTS:
+        return b""
+    with Quiet():
+        element = dataset.get_item(keyword)
+    value = element.value if isinstance(element, RawDataElement) else getattr(element.value, "original_string", None)
+    if value is None and not isinstance(element, RawDataElement):
+        value = str(element.value).encode()
+    return value if isinstance(value, bytes) else str(value or "").encode()
