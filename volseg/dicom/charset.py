@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pydicom.charset
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
+from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS, PersonName
 
 from volseg.dicom.file import DAMAGE, Quiet
 from volseg.errors import SourceError
 
 _TEXTS = frozenset({"PN", "LO", "SH", "ST", "LT", "UT", "UC"})
+# Components and values of texts; each begins in the first character set again (PS3.5 6.1.2.5.3).
+_BETWEEN = {ord("="), ord("\\")}
+_ESCAPE = b"\x1b"
 _UTF_8 = "ISO_IR 192"
 _PATIENT = 0x0010
 _STUDY = ("StudyID", "AccessionNumber", "StudyDescription", "ReferringPhysicianName", "NameOfPhysiciansReadingStudy")
@@ -18,10 +24,7 @@ _STUDY = ("StudyID", "AccessionNumber", "StudyDescription", "ReferringPhysicianN
 
 def declares_characters(dataset: Dataset) -> bool:
     """Whether a file states a character set, other than the plain one of ASCII."""
-    with Quiet():
-        stated = dataset.get("SpecificCharacterSet")
-    terms = [stated] if isinstance(stated, str) else list(stated or [])
-    return any(str(term).strip() not in ("", "ISO_IR 6", "ISO 2022 IR 6") for term in terms)
+    return any(term not in ("", "ISO_IR 6", "ISO 2022 IR 6") for term in _terms(dataset))
 
 
 def to_unicode(dataset: Dataset) -> None:
@@ -37,28 +40,50 @@ def to_unicode(dataset: Dataset) -> None:
         SourceError: a stated character set that is none, or that the texts are not in.
     """
     raw = {keyword: _bytes(dataset, keyword) for keyword in _carried(dataset)}
-    foreign = {keyword: value for keyword, value in raw.items() if not value.isascii() or b"\x1b" in value}
-    if not declares_characters(dataset):
-        if foreign:
-            dataset.pop("SpecificCharacterSet", None)
-            return
-    elif foreign:
-        with Quiet():
-            stated = dataset.get("SpecificCharacterSet")
-            terms = [stated] if isinstance(stated, str) else list(stated)
-            known = [str(term).strip().replace("ISO-IR", "ISO_IR") in pydicom.charset.python_encoding for term in terms]
-            texts = [str(dataset[keyword].value) for keyword in foreign]
-        if not all(known) or any("\N{REPLACEMENT CHARACTER}" in text for text in texts):
-            raise SourceError(
-                f"the texts of the series ({', '.join(sorted(foreign))}) are not in the character set that it states; state "
-                "the right one (dcmodify -m SpecificCharacterSet=...) and export again"
-            )
+    foreign = {keyword: value for keyword, value in raw.items() if not value.isascii() or _ESCAPE in value}
+    if foreign and not declares_characters(dataset):
+        for keyword, value in foreign.items():
+            dataset[keyword] = DataElement(dataset[keyword].tag, dictionary_VR(keyword), value.decode("latin-1"))
+        dataset.pop("SpecificCharacterSet", None)
+        return
+    texts = _decoded(foreign, _terms(dataset)) if foreign else {}
+    if texts is None:
+        raise SourceError(
+            f"the texts of the series ({', '.join(sorted(foreign))}) are not in the character set that it states; state "
+            "the right one (dcmodify -m SpecificCharacterSet=...) and export again"
+        )
     try:
         with Quiet():
             dataset.decode()
     except DAMAGE as error:
         raise SourceError("the series states its texts in a character set that is none") from error
     dataset.SpecificCharacterSet = _UTF_8  # which holds what any other holds
+    for keyword, decoded in texts.items():
+        vr = dictionary_VR(keyword)
+        value = PersonName(decoded, encodings=["utf8"]) if vr == "PN" else decoded
+        dataset[keyword] = DataElement(dataset[keyword].tag, vr, value)
+
+
+def _terms(dataset: Dataset) -> list[str]:
+    """The character sets that a file states, the first one empty where only an extension is stated (PS3.3 C.12.1.1.2)."""
+    with Quiet():
+        stated = dataset.get("SpecificCharacterSet")
+    terms = [stated] if isinstance(stated, str) else list(stated or [])
+    terms = [str(term).strip().replace("ISO-IR", "ISO_IR") for term in terms]
+    return ["", *terms] if len(terms) == 1 and terms[0].startswith("ISO 2022") else terms
+
+
+def _decoded(raw: Mapping[str, bytes], terms: list[str]) -> dict[str, str] | None:
+    """Texts from bytes, None where any byte has no meaning in the character sets."""
+    if not all(term in pydicom.charset.python_encoding for term in terms):
+        return None
+    found = {}
+    with Quiet():
+        encodings = pydicom.charset.convert_encodings(terms)
+        for keyword, value in raw.items():
+            delimiters = PN_DELIMS if dictionary_VR(keyword) == "PN" else TEXT_VR_DELIMS
+            found[keyword] = pydicom.charset.decode_bytes(value, encodings, set(delimiters) | _BETWEEN).rstrip("\0 ")
+    return None if any("\N{REPLACEMENT CHARACTER}" in text or "\x1b" in text for text in found.values()) else found
 
 
 def _carried(dataset: Dataset) -> list[str]:
