@@ -80,7 +80,7 @@ def identify(
             "session": session or "day",
             "study": word(item.first.study_uid, letter="t", length=8, secret=secret),
             "series": word(f"{item.first.study_uid} {item.uid}", letter="s", length=8, secret=secret),
-            "modality": item.first.modality,
+            "modality": item.modality,
             "number": item.first.number,
             "patient_id": item.first.patient,
         }

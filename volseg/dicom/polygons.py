@@ -14,8 +14,11 @@ Points = NDArray[np.float64]
 
 # A centre this near to an outline, in pixels, lies on it and so inside (PS3.3 C.8.8.6.3).
 _ON_THE_LINE = 1e-3
-# Where all points of an outline are this near to centres, in pixels, its writer traced pixels, and rounded them later.
-_TRACED = 0.06
+# Where all points of an outline are this near to centres, in pixels, its writer traced pixels, and rounded them later;
+# many points that are only nearly so are no chance either.
+_TRACED = 0.005
+_TRACED_ROUGHLY = 0.06
+_MANY_POINTS = 12
 # Two outlines that are nowhere further apart than this, in pixels, are one outline that was sampled twice.
 _SAME = 0.25
 # An outline lies inside another where it leaves it by no more than this, in pixels; coordinates are rounded text.
@@ -143,7 +146,7 @@ def _clean(polygon: Points) -> Points:
     """Without repeated points; on the centres, where its writer traced pixels."""
     points = np.asarray(polygon, dtype=np.float64)
     centres = np.rint(points)
-    if np.abs(points - centres).max() < _TRACED:
+    if np.abs(points - centres).max() < (_TRACED_ROUGHLY if len(points) >= _MANY_POINTS else _TRACED):
         points = centres
     apart = (points != np.roll(points, 1, axis=0)).any(axis=1)
     return points[apart] if apart.any() else points[:1]

@@ -91,7 +91,7 @@ class Dicom:
             key: [pair for pair in matched.get(item.first.name, []) if regions_of(pair[0], self._named)]
             for key, (item, _) in self._cases.items()
         }
-        self.channel_names: tuple[str, ...] = (chosen[0].first.modality or "image",) if chosen else ("image",)
+        self.channel_names: tuple[str, ...] = (chosen[0].modality or "image",) if chosen else ("image",)
 
     def keys(self) -> Sequence[str]:
         """The keys of all series and of all damaged files, sorted."""
@@ -135,7 +135,7 @@ class Dicom:
             if self._keep_ids:
                 raise type(error)(f"{error.message} ({series.first.name})", case=key) from error
             raise error.of_case(key) from error
-        source = f"{series.first.modality or 'DICOM'} series of {len(series.instances)} files"
+        source = f"{series.modality or 'DICOM'} series of {len(series.instances)} files"
         if self._keep_ids:
             source += f" in {series.first.name.rpartition('/')[0] or '.'}"
         return Case(key, identity.patient, identity.session, (volume,), label, source, tuple(warnings))
