@@ -30,8 +30,8 @@ def declares_characters(dataset: Dataset) -> bool:
 def to_unicode(dataset: Dataset) -> None:
     """State the texts of a header in UTF-8, or leave their bytes as they are where nothing says what they stand for.
 
-    Without a stated character set, bytes beyond ASCII may be GBK, Shift JIS, Latin-1 or UTF-8. Each byte is then read as
-    one character of Latin-1 and written back as the same byte, and the object states no character set either.
+    Without a stated character set, bytes beyond ASCII may be GBK, Shift JIS, Latin-1 or UTF-8. Each byte is then read
+    as one character of Latin-1 and written back as the same byte, and the object states no character set either.
 
     Args:
         dataset: a header as it was read; it is changed.
@@ -49,8 +49,8 @@ def to_unicode(dataset: Dataset) -> None:
     texts = _decoded(foreign, _terms(dataset)) if foreign else {}
     if texts is None:
         raise SourceError(
-            f"the texts of the series ({', '.join(sorted(foreign))}) are not in the character set that it states; state "
-            "the right one (dcmodify -m SpecificCharacterSet=...) and export again"
+            f"the texts of the series ({', '.join(sorted(foreign))}) are not in the character set that it states; "
+            "state the right one (dcmodify -m SpecificCharacterSet=...) and export again"
         )
     try:
         with Quiet():
@@ -60,12 +60,12 @@ def to_unicode(dataset: Dataset) -> None:
     dataset.SpecificCharacterSet = _UTF_8  # which holds what any other holds
     for keyword, decoded in texts.items():
         vr = dictionary_VR(keyword)
-        value = PersonName(decoded, encodings=["utf8"]) if vr == "PN" else decoded
-        dataset[keyword] = DataElement(dataset[keyword].tag, vr, value)
+        shown = PersonName(decoded, encodings=["utf8"]) if vr == "PN" else decoded
+        dataset[keyword] = DataElement(dataset[keyword].tag, vr, shown)
 
 
 def _terms(dataset: Dataset) -> list[str]:
-    """The character sets that a file states, the first one empty where only an extension is stated (PS3.3 C.12.1.1.2)."""
+    """The character sets that a file states, the first one empty where it states an extension only."""
     with Quiet():
         stated = dataset.get("SpecificCharacterSet")
     terms = [stated] if isinstance(stated, str) else list(stated or [])

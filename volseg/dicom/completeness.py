@@ -18,7 +18,7 @@ _BEGINNING_BYTES = 2**20
 
 @dataclass(frozen=True)
 class _Lost:
-    """A file that is no slice and may have been one: its number in the series, where it is known, and why it is none."""
+    """A file that may have been a slice: its number in the series, where it is known, and why it is none."""
 
     number: int | None
     reason: str
@@ -28,10 +28,11 @@ class _Lost:
 def told(series: Sequence[Series], aside: Iterable[Instance], unreadable: Mapping[Path, str]) -> list[Series]:
     """The same series, those that lack a slice with the reason (`damage`), those that may lack one with a warning.
 
-    A file that cannot be read belongs to the series whose UID stands in its bytes; else to the only series of its folder
-    where it is named as the images are, or where their numbers show a gap; else it may belong to any of them. An image that was left aside belongs to the series beside it whose numbers it continues, where UID,
-    place or kind of it alone are damaged. Slices that are absent without a trace of a file cannot be known, but where
-    the headers state how many there are.
+    A file that cannot be read belongs to the series whose UID stands in its bytes; else to the only series of its
+    folder, where it is named as the images are, or where their numbers show a gap; else it may belong to any of them.
+    An image that was left aside belongs to the series beside it whose numbers it continues, where UID, place or kind of
+    it alone are damaged. Slices that are absent without a trace of a file cannot be known, except where the headers
+    state how many there are.
 
     Args:
         series: all of a folder tree.
@@ -77,7 +78,9 @@ def _continues(instance: Instance, series: Series) -> bool:
         return False
     if "LOCALIZER" in instance.image_type:
         return False
-    if instance.samples * instance.frames > 1:  # colour and several frames are what they are, where the file can hold them
+    if (
+        instance.samples * instance.frames > 1
+    ):  # colour and several frames are what they are, where the file can hold them
         try:
             if instance.path.stat().st_size > instance.rows * instance.columns * instance.samples * instance.frames:
                 return False
@@ -111,8 +114,10 @@ def _claims(path: Path, reason: str, series: Sequence[Series], beside: Sequence[
         showing = [place for place in fitting if _shows_gap(series[place], number)]
         if len(showing) == 1:
             return [(showing[0], _Lost(number, reason, certain=True))]
-    certain = len(fitting) == 1 and not _complete(only := series[fitting[0]]) and (
-        _shows_gap(only, number) or any(name_shape(item.path) == name_shape(path) for item in only.instances)
+    certain = (
+        len(fitting) == 1
+        and not _complete(only := series[fitting[0]])
+        and (_shows_gap(only, number) or any(name_shape(item.path) == name_shape(path) for item in only.instances))
     )
     return [(place, _Lost(number, reason, certain=certain)) for place in fitting]
 
@@ -137,7 +142,11 @@ def _remains(path: Path) -> tuple[int | None, str, str]:
         number = whole(header, "InstanceNumber", default=-1)
     except SourceError:
         number = -1
-    return None if number < 0 else number, known_name(text(header, "SOPClassUID")), known_modality(text(header, "Modality"))
+    return (
+        None if number < 0 else number,
+        known_name(text(header, "SOPClassUID")),
+        known_modality(text(header, "Modality")),
+    )
 
 
 def _numbers(series: Series) -> list[int]:

@@ -125,7 +125,9 @@ def read_outlines(dataset: Dataset, number: int) -> Outlines:
             if len(points) % 3 or not np.isfinite(points).all() or np.abs(points).max(initial=0) > _MAX_DISTANCE_MM:
                 raise SourceError("an outline is no list of points x, y, z; the file is damaged")
             if stated != len(points) // 3:
-                raise SourceError(f"an outline states {stated} points and holds {len(points) // 3}; the file is damaged")
+                raise SourceError(
+                    f"an outline states {stated} points and holds {len(points) // 3}; the file is damaged"
+                )
             if len(points):
                 found.append(points.reshape(-1, 3))
     return Outlines(tuple(found), exclusive, skipped)

@@ -17,16 +17,16 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.config import disable_value_validation
+from pydicom.config import IGNORE, disable_value_validation
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    UID_dictionary,
 )
 from pydicom.values import convert_value
 
@@ -36,7 +36,16 @@ from volseg.errors import SourceError
 # What pydicom raises at a damaged file, or at a value of it when that is first looked at.
 DAMAGE = (
     *(InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError),
-    *(AttributeError, RuntimeError, ArithmeticError, MemoryError, LookupError, AssertionError, struct.error, zlib.error),
+    *(
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+        MemoryError,
+        LookupError,
+        AssertionError,
+        struct.error,
+        zlib.error,
+    ),
 )
 # Without a preamble, a file starts with an element of one of these groups.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
@@ -95,7 +104,7 @@ def is_dicom(path: Path) -> bool:
 class Watched:
     """A file that notes whether it ended where something was still to come.
 
-    pydicom takes the end of a file for the end of its elements, wherever that is, and says nothing that one may pass on.
+    pydicom takes the end of a file for the end of its elements, wherever that is, and says nothing that one may tell.
 
     >>> import io
     >>> file = Watched(io.BytesIO(b"1234"))
@@ -173,7 +182,8 @@ def known_name(uid: str) -> str:
     >>> known_name("1.2.840.10008.5.1.4.1.1.2"), known_name("Lovelace^Ada")
     ('CT Image Storage', '')
     """
-    return str(UID_dictionary[uid][0]) if uid in UID_dictionary else ""
+    name = UID(uid, IGNORE).name  # unchecked: a warning would quote it
+    return "" if name == uid else name
 
 
 def _value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - as the element has it

@@ -17,7 +17,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from volseg.cohort import check_key
-from volseg.dicom.index import Series
+from volseg.dicom.instance import Series
 from volseg.errors import UsageError
 
 KEY = "{patient}_{series}"

@@ -113,11 +113,15 @@ def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
                 elif instance.sop_class in SEGMENTATIONS:
                     index.segmentations.append(instance)
                 elif not instance.rows:
-                    index.skipped[f"objects without an image ({known_name(instance.sop_class) or 'of no known kind'})"] += 1
+                    index.skipped[
+                        f"objects without an image ({known_name(instance.sop_class) or 'of no known kind'})"
+                    ] += 1
                 else:
                     images.setdefault(_series_of(instance), []).append(instance)
     for path, name in _misnamed(others, images.values()):
-        index.unreadable[name] = damaged[path] = "a file is named as the images beside it and is no DICOM; copy it again"
+        index.unreadable[name] = damaged[path] = (
+            "a file is named as the images beside it and is no DICOM; copy it again"
+        )
         index.skipped["other files"] -= 1
     aside: list[Instance] = []
     for instances in images.values():

@@ -10,11 +10,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.dicom.contours import Roi, by_slice, rasterise_outlines, read_contours, read_outlines, read_rois, without_voxels
 from volseg.dicom.charset import declares_characters
+from volseg.dicom.contours import (
+    Roi,
+    by_slice,
+    rasterise_outlines,
+    read_contours,
+    read_outlines,
+    read_rois,
+    without_voxels,
+)
 from volseg.dicom.file import items, read_header, text
 from volseg.dicom.image import Stack, read_stack
-from volseg.dicom.index import OUTLINES, Index, Instance, Series
+from volseg.dicom.index import OUTLINES, Index
+from volseg.dicom.instance import Instance, Series
 from volseg.dicom.names import Rules, clash, escaped, fold, region_of, spellings
 from volseg.dicom.segments import read_segments, read_voxels
 from volseg.errors import LabelError, SourceError, UsageError, VolsegError
@@ -68,7 +77,9 @@ def read_drawing(instance: Instance) -> Drawing:
     when = ("StructureSetDate", "StructureSetTime") if outlines else ("ContentDate", "ContentTime")
     drawn = " ".join(text(header, tag) for tag in when)
     uids = [frozenset(found - {""}) for found in (series, images, frames)]
-    notes = [f"{name} has no closed outline, so it has no voxels" for name in without_voxels(header)] if outlines else []
+    notes = (
+        [f"{name} has no closed outline, so it has no voxels" for name in without_voxels(header)] if outlines else []
+    )
     if rois and not declares_characters(header) and not all(roi.name.isascii() for roi in rois):
         notes.append("names of regions are in no stated character set, and may read wrongly")
     maker = text(header, "Manufacturer")
@@ -261,12 +272,14 @@ def _voxels(
         if 3 * len(outlined) < 2 * span:
             warnings.append(f"{names[number]} is outlined on {len(outlined)} of {span} slices, and none was filled in")
         for kind, count in sorted(outlines.skipped.items()):
-            warnings.append(f"{count} outlines of {names[number]} are of the kind {kind}, hold no voxel and were left out")
+            warnings.append(
+                f"{count} outlines of {names[number]} are of the kind {kind}, hold no voxel and were left out"
+            )
         mask, doubtful = rasterise_outlines(outlines, stack.shape, stack.affine_ras)
         if doubtful:
             warnings.append(
-                f"outlines of {names[number]} run twice through the same voxels on {doubtful} slices, in both directions; "
-                "they were taken for a wall one voxel thick"
+                f"outlines of {names[number]} run twice through the same voxels on {doubtful} slices, in both "
+                "directions; they were taken for a wall one voxel thick"
             )
         yield number, np.nonzero(mask)
 
@@ -288,7 +301,9 @@ def spelled(drawings: Sequence[tuple[Drawing, str]], rules: Rules) -> list[str]:
                 f'--labels "{one}=a,{other}=b", or unite them with --labels "{one}=a,{other}=a"'
             )
         taken = {name: region_of(name, rules) for name in names}
-        told += [f"{name!r} is taken for {region}, as others spell it" for name, region in taken.items() if name != region]
+        told += [
+            f"{name!r} is taken for {region}, as others spell it" for name, region in taken.items() if name != region
+        ]
     return told
 
 

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 
 from volseg.errors import UsageError
 
@@ -37,15 +38,15 @@ def parse_rules(labels: Sequence[str]) -> list[tuple[str, str]]:
         pattern, *names = (word.strip() for word in _split(part, "="))
         if not pattern or len(names) > 1 or names == [""]:
             raise UsageError(
-                f"--labels holds {part!r}, expected NAME or PATTERN=NAME, separated by commas; a comma or an equals sign "
-                "within a name needs a backslash before it"
+                f"--labels holds {part!r}, expected NAME or PATTERN=NAME, separated by commas; a comma or an equals "
+                "sign within a name needs a backslash before it"
             )
         rules.append((pattern, _plain(names[0] if names else pattern)))
     return rules
 
 
 def region_of(name: str, rules: Rules) -> str | None:
-    """What a region is called: by the rule that names it, else by the first whose pattern fits; by itself without rules.
+    """What a region is called: by the rule that names it, else by the first that fits; by itself without rules.
 
     A rule that spells the name exactly goes before one that spells it in another case or with other spaces, and that
     before a pattern. In patterns `*` stands for any text and `?` for one character; brackets stand for themselves.
@@ -61,15 +62,10 @@ def region_of(name: str, rules: Rules) -> str | None:
     if not rules:
         return tidy
     folded = fold(name)
-    for fits in (
-        lambda pattern: " ".join(_plain(pattern).split()) == tidy,
-        lambda pattern: fold(_plain(pattern)) == folded,
-        lambda pattern: _compiled(pattern).fullmatch(folded) is not None,
-    ):
-        for pattern, new in rules:
-            if fits(pattern):
-                return new
-    return None
+    spelled = (new for pattern, new in rules if " ".join(_plain(pattern).split()) == tidy)
+    alike = (new for pattern, new in rules if fold(_plain(pattern)) == folded)
+    fitting = (new for pattern, new in rules if _compiled(pattern).fullmatch(folded))
+    return next(chain(spelled, alike, fitting), None)
 
 
 def spellings(names: Iterable[str]) -> dict[str, str]:
@@ -120,5 +116,5 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     parts = re.findall(r"\\[\\*?,=]|.", pattern, re.DOTALL)
     # Folded whole, then put together: the marks of `*` and `?` are characters that no name has.
     marked = "".join({"*": "\0", "?": "\1"}.get(part, part[-1]) for part in parts)
-    folded = fold(marked).replace("\0 ", "\0 ")
+    folded = fold(marked)
     return re.compile("".join({"\0": ".*", "\1": "."}.get(part, re.escape(part)) for part in folded), re.DOTALL)

@@ -1,4 +1,4 @@
-"""From closed outlines on one slice to the pixels that they hold: lines, insides, and which outline is a hole in which."""
+"""From closed outlines on one slice to the pixels that they hold: lines, insides, and holes."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Nesting:
 def fill(polygons: Sequence[Points], shape: tuple[int, int], *, exclusive: bool = False) -> Masks:
     """The pixels [X, Y] whose centres lie inside outlines, or on them.
 
-    One outline is filled by the even-odd rule, so a keyhole leaves its hole. Several are united, and one that lies wholly
-    inside another is a hole in it. Centres on the line belong to what is drawn, on the line of a hole too.
+    One outline is filled by the even-odd rule, so a keyhole leaves its hole. Several are united, and one that lies
+    wholly inside another is a hole in it. Centres on the line belong to what is drawn, on the line of a hole too.
 
     Args:
         polygons: each (n, 2) in pixels, pixel centres at whole numbers.
@@ -88,7 +88,8 @@ def nest(polygons: Sequence[Points]) -> Nesting:
     low = np.array([polygon.min(axis=0) for polygon in cleaned])
     high = np.array([polygon.max(axis=0) for polygon in cleaned])
     # fits[i, j]: whether the box of i lies inside that of j, or all but so.
-    fits = (low[:, None] >= low[None] - _SAME).all(axis=2) & (high[:, None] <= high[None] + _SAME).all(axis=2)
+    above, below = low[:, None] >= low[None] - _SAME, high[:, None] <= high[None] + _SAME
+    fits: Masks = np.concatenate([above, below], axis=2).all(axis=2)
     np.fill_diagonal(fits, val=False)
     dropped: set[int] = set()
     inside: dict[int, set[int]] = {i: set() for i in range(len(cleaned))}
@@ -106,7 +107,9 @@ def nest(polygons: Sequence[Points]) -> Nesting:
             inside[i].add(j)
     kept = [i for i in inside if i not in dropped]
     around = {i: inside[i] - dropped for i in kept}
-    depth = {i: _depth(i, around) for i in kept}
+    depth: dict[int, int] = {}
+    for i in sorted(kept, key=lambda k: -abs(_area(cleaned[k]))):  # what lies around another is larger
+        depth[i] = max((depth[j] + 1 for j in around[i] if j in depth), default=0)
     number = {i: n for n, i in enumerate(kept)}
     holes = tuple(tuple(number[i] for i in kept if j in around[i] and depth[i] == depth[j] + 1) for j in kept)
     outer = tuple(number[i] for i in kept if depth[i] == 0)
@@ -132,14 +135,6 @@ def _parity(polygons: Sequence[Points], shape: tuple[int, int]) -> Masks:
         inside ^= _inside(polygon, shape)
         line |= _line(polygon, shape)
     return inside | line
-
-
-def _depth(i: int, around: dict[int, set[int]]) -> int:
-    """How many outlines lie around one, each inside the next; circles, which rounding may make, are cut."""
-    depth, layer, seen = 0, around[i], {i}
-    while layer - seen:
-        depth, seen, layer = depth + 1, seen | layer, {j for k in layer - seen for j in around[k]}
-    return depth
 
 
 def _clean(polygon: Points) -> Points:
@@ -237,12 +232,12 @@ def _area(polygon: Points) -> float:
 
 
 def _inside(polygon: Points, shape: tuple[int, int]) -> Masks:
-    """The centres that an odd number of sides lies below; those on a side may count either way.
+    r"""The centres that an odd number of sides lies below; those on a side may count either way.
 
     A side from x0 to x1 meets the columns of centres with x0 <= x < x1, so a corner counts for one of its two sides:
 
         y   |   b       Columns 1 and 2 are met by the side a b, column 3 by the next one.
-            | a    \\
+            | a    \
             +-1-2--3-- x
     """
     starts, ends = polygon, np.roll(polygon, -1, axis=0)
@@ -257,11 +252,12 @@ def _inside(polygon: Points, shape: tuple[int, int]) -> Masks:
     cut = left[side, 1] + run[:, 1] * (column - left[side, 0]) / run[:, 0]
     row = np.clip(np.ceil(cut), 0, shape[1]).astype(np.int64)
     met = np.bincount(column * (shape[1] + 1) + row, minlength=shape[0] * (shape[1] + 1))
-    return np.cumsum(met.reshape(shape[0], shape[1] + 1)[:, :-1], axis=1) % 2 == 1
+    inside: Masks = np.cumsum(met.reshape(shape[0], shape[1] + 1)[:, :-1], axis=1) % 2 == 1
+    return inside
 
 
 def _line(polygon: Points, shape: tuple[int, int]) -> Masks:
-    """The centres on a side. Each side is walked along that axis on which it is longer, so rows and columns are alike."""
+    """The centres on a side. Each is walked along that axis on which it is longer, so rows and columns are alike."""
     mask = np.zeros(shape, dtype=bool)
     starts, steps = polygon, np.roll(polygon, -1, axis=0) - polygon
     steep = np.abs(steps[:, 1]) > np.abs(steps[:, 0])

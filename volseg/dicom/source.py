@@ -11,7 +11,8 @@ from pathlib import Path
 from volseg.cohort import Case
 from volseg.dicom.identity import KEY, Identity, identify, word
 from volseg.dicom.image import read_image, read_stack
-from volseg.dicom.index import Series, scan
+from volseg.dicom.index import scan
+from volseg.dicom.instance import Series
 from volseg.dicom.labels import Drawing, label_table, match, read_drawing, read_label, regions_of, rules_of, spelled
 from volseg.dicom.names import parse_rules
 from volseg.errors import SourceError, VolsegError
@@ -81,7 +82,9 @@ class Dicom:
             logger.info("left aside%s", _told(index.skipped))
         empty = sum(not drawing.rois for drawing in drawings)
         if empty:
-            logger.warning("%d RTSTRUCT or DICOM SEG objects hold no closed outline and no segment; they label nothing", empty)
+            logger.warning(
+                "%d RTSTRUCT or DICOM SEG objects hold no closed outline and no segment; they label nothing", empty
+            )
         matched = match(drawings, index)
         used = [drawing for item in chosen for drawing, _ in matched.get(item.first.name, [])]
         self._named = rules_of(used, self._rules)

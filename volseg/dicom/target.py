@@ -15,7 +15,8 @@ from volseg.dicom.charset import to_unicode
 from volseg.dicom.file import Quiet, read_header, text
 from volseg.dicom.identity import KEY, identify
 from volseg.dicom.image import Stack, read_stack
-from volseg.dicom.index import Index, Series, scan
+from volseg.dicom.index import Index, scan
+from volseg.dicom.instance import Series
 from volseg.errors import GeometryError, LabelError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelMap, LabelTable, Region
@@ -202,6 +203,7 @@ def check_names(regions: Sequence[Region], header: Dataset) -> None:
             )
         if not region.name.isascii() and "SpecificCharacterSet" not in header:
             raise LabelError(
-                f"region {region.name!r} is not in ASCII, and the series states no character set for the patient's texts, "
-                "whose bytes must stay. State it in the series (dcmodify -i SpecificCharacterSet=...), or rename the region"
+                f"region {region.name!r} is not in ASCII, and the series states no character set for the patient's "
+                "texts, whose bytes must stay. State it in the series (dcmodify -i SpecificCharacterSet=...), or "
+                "rename the region"
             )
