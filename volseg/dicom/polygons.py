@@ -89,7 +89,7 @@ def nest(polygons: Sequence[Points]) -> Nesting:
     high = np.array([polygon.max(axis=0) for polygon in cleaned])
     # fits[i, j]: whether the box of i lies inside that of j, or all but so.
     above, below = low[:, None] >= low[None] - _SAME, high[:, None] <= high[None] + _SAME
-    fits: Masks = np.concatenate([above, below], axis=2).all(axis=2)
+    fits = np.array(np.concatenate([above, below], axis=2).all(axis=2))
     np.fill_diagonal(fits, val=False)
     dropped: set[int] = set()
     inside: dict[int, set[int]] = {i: set() for i in range(len(cleaned))}
