@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_series import grid, noise, save, series, square, structure_set
+from dicom_series import grid, noise, save, series
 
 from volseg.deploy.watch.inbox import Inbox
 from volseg.deploy.watch.item import items_of
 from volseg.dicom import Dicom, list_series, place, read_listed, read_stack, scan, write_dicom_seg, write_rtstruct
-from volseg.errors import SourceError, VolsegError
+from volseg.errors import VolsegError
 from volseg.labels import LabelTable
 from volseg.volume import Volume
 

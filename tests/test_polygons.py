@@ -110,7 +110,9 @@ def test_overlaps_unite_holes_nest_and_exclusive_or_is_for_those_that_ask() -> N
 
 
 @settings(max_examples=60, deadline=None)
-@given(hnp.arrays(np.float64, st.tuples(st.integers(1, 9), st.just(2)), elements=st.integers(0, 44).map(lambda n: n / 4)))
+@given(
+    hnp.arrays(np.float64, st.tuples(st.integers(1, 9), st.just(2)), elements=st.integers(0, 44).map(lambda n: n / 4))
+)
 def test_rows_and_columns_are_alike(points: np.ndarray) -> None:
     """Turned by 90 degrees, mirrored, moved by whole pixels, run backwards: the same pixels."""
     size = (12, 12)

@@ -8,6 +8,7 @@ import pydicom.charset
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS, PersonName
 
 from volseg.dicom.file import DAMAGE, Quiet
@@ -43,7 +44,7 @@ def to_unicode(dataset: Dataset) -> None:
     foreign = {keyword: value for keyword, value in raw.items() if not value.isascii() or _ESCAPE in value}
     if foreign and not declares_characters(dataset):
         for keyword, value in foreign.items():
-            dataset[keyword] = DataElement(dataset[keyword].tag, dictionary_VR(keyword), value.decode("latin-1"))
+            _set(dataset, keyword, value.decode("latin-1"), "iso8859")
         dataset.pop("SpecificCharacterSet", None)
         return
     texts = _decoded(foreign, _terms(dataset)) if foreign else {}
@@ -59,9 +60,14 @@ def to_unicode(dataset: Dataset) -> None:
         raise SourceError("the series states its texts in a character set that is none") from error
     dataset.SpecificCharacterSet = _UTF_8  # which holds what any other holds
     for keyword, decoded in texts.items():
-        vr = dictionary_VR(keyword)
-        shown = PersonName(decoded, encodings=["utf8"]) if vr == "PN" else decoded
-        dataset[keyword] = DataElement(dataset[keyword].tag, vr, shown)
+        _set(dataset, keyword, decoded, "utf8")
+
+
+def _set(dataset: Dataset, keyword: str, text: str, encoding: str) -> None:
+    """Replace a text by one value, though bytes that nobody explains may look like the sign between two values."""
+    vr = dictionary_VR(keyword)
+    value = PersonName(text, encodings=[encoding]) if vr == "PN" else text
+    dataset[keyword] = DataElement(Tag(keyword), vr, value, already_converted=True)
 
 
 def _terms(dataset: Dataset) -> list[str]:

@@ -175,9 +175,10 @@ def _read(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
         return None
     if cut or (not pixels_follow and "Image Storage" in known_name(kind)):
         raise SourceError("the file ends within its header; it is cut short, copy it again")
-    if "Image Storage" in known_name(kind) and "Rows" not in header:
+    instance = _instance(path, name, header)
+    if "Image Storage" in known_name(kind) and not instance.rows:
         raise SourceError("an image states no Rows; its header is damaged, copy it again")
-    return _instance(path, name, header)
+    return instance
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -166,7 +166,8 @@ def rules_of(drawings: Sequence[Drawing], rules: Rules) -> Rules:
         return rules
     names = [roi.name for drawing in drawings for roi in drawing.rois]
     chosen = spellings(names)
-    return [(escaped(name), chosen[fold(name)]) for name in sorted(set(map(_tidy, names)))]
+    tidy = sorted(set(map(_tidy, names)), key=lambda name: (chosen[fold(name)].lower(), chosen[fold(name)], name))
+    return [(escaped(name), chosen[fold(name)]) for name in tidy]
 
 
 def _tidy(name: str) -> str:
