@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import Dataset
 
-from volseg.dicom.file import items, numbers, series_of_numbers, text, whole
+from volseg.dicom.file import Quiet, items, numbers, series_of_numbers, text, whole
 from volseg.dicom.polygons import Points, fill, fill_nested, nest
 from volseg.errors import SourceError
 from volseg.labels import Code, Masks
@@ -111,25 +111,26 @@ def read_outlines(dataset: Dataset, number: int) -> Outlines:
     found: list[Points] = []
     exclusive = False
     skipped: Counter[str] = Counter()
-    for outline in items(dataset, "ROIContourSequence"):
-        if whole(outline, "ReferencedROINumber") != number:
-            continue
-        for part in items(outline, "ContourSequence"):
-            kind = text(part, "ContourGeometricType")
-            if kind not in _CLOSED:
-                skipped[kind if kind in _OPEN else "unknown"] += 1
+    with Quiet():
+        for outline in items(dataset, "ROIContourSequence"):
+            if whole(outline, "ReferencedROINumber") != number:
                 continue
-            exclusive |= kind == _EXCLUSIVE
-            points = series_of_numbers(part, "ContourData")
-            stated = whole(part, "NumberOfContourPoints", default=len(points) // 3)
-            if len(points) % 3 or not np.isfinite(points).all() or np.abs(points).max(initial=0) > _MAX_DISTANCE_MM:
-                raise SourceError("an outline is no list of points x, y, z; the file is damaged")
-            if stated != len(points) // 3:
-                raise SourceError(
-                    f"an outline states {stated} points and holds {len(points) // 3}; the file is damaged"
-                )
-            if len(points):
-                found.append(points.reshape(-1, 3))
+            for part in items(outline, "ContourSequence"):
+                kind = text(part, "ContourGeometricType")
+                if kind not in _CLOSED:
+                    skipped[kind if kind in _OPEN else "unknown"] += 1
+                    continue
+                exclusive |= kind == _EXCLUSIVE
+                points = series_of_numbers(part, "ContourData")
+                stated = whole(part, "NumberOfContourPoints", default=len(points) // 3)
+                if len(points) % 3 or not np.isfinite(points).all() or np.abs(points).max(initial=0) > _MAX_DISTANCE_MM:
+                    raise SourceError("an outline is no list of points x, y, z; the file is damaged")
+                if stated != len(points) // 3:
+                    raise SourceError(
+                        f"an outline states {stated} points and holds {len(points) // 3}; the file is damaged"
+                    )
+                if len(points):
+                    found.append(points.reshape(-1, 3))
     return Outlines(tuple(found), exclusive, skipped)
 
 

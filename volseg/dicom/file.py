@@ -245,13 +245,16 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
 
 
 def series_of_numbers(dataset: Dataset, keyword: str) -> NDArray[np.float64]:
-    """An element of any count of numbers, (n,), empty where it is absent.
+    """An element of any count of numbers written as text (DS), (n,), empty where it is absent.
 
     Raises:
         SourceError: something else than numbers.
     """
     try:
         with Quiet():
+            element = dataset.get_item(keyword)
+            if isinstance(element, RawDataElement) and isinstance(element.value, bytes):  # text, as DS has it
+                return np.array([float(part) for part in element.value.strip(b"\0 ").split(b"\\") if element.length])
             value = _value(dataset, keyword)
             if value is None or value == "":
                 return np.empty(0)
