@@ -371,16 +371,6 @@ def test_a_damaged_file_is_a_case_that_fails_and_is_not_named(tmp_path: Path) ->
         Dicom(tmp_path, keep_ids=True).load(damaged)
 
 
-def test_a_deflated_file_is_refused_since_it_could_grow_without_bound(tmp_path: Path) -> None:
-    files = series(noise())
-    for file in files:
-        file.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
-    save(tmp_path, files)
-    source = Dicom(tmp_path)
-    with pytest.raises(SourceError, match="deflated"):
-        source.load(source.keys()[0])
-
-
 def test_a_file_without_a_preamble_is_read(tmp_path: Path) -> None:
     voxels = noise()
     for path in save(tmp_path, series(voxels)):

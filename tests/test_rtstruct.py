@@ -17,7 +17,7 @@ from scipy import ndimage
 from volseg.dicom import Dicom, export_objects, place, read_stack, scan, write_rtstruct
 from volseg.dicom.contours import fill, rasterise, read_contours, read_rois
 from volseg.dicom.file import Quiet
-from volseg.dicom.labels import parse_rules
+from volseg.dicom.names import parse_rules
 from volseg.dicom.outlines import outlines
 from volseg.errors import GeometryError, LabelError, SourceError, UsageError, VolsegError
 from volseg.labels import Code, LabelTable, Region

@@ -5,7 +5,8 @@ from __future__ import annotations
 from volseg.dicom.file import is_dicom
 from volseg.dicom.identity import KEY, identify, read_secret, word
 from volseg.dicom.image import read_stack
-from volseg.dicom.index import Series, index_files, scan, series_of
+from volseg.dicom.index import index_files, scan, series_of
+from volseg.dicom.instance import Series
 from volseg.dicom.rtstruct import write_rtstruct
 from volseg.dicom.segmentation import write_dicom_seg
 from volseg.dicom.series_list import list_series, listed_grid, read_listed, write_list

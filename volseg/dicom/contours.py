@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset
 
-from volseg.dicom.file import DAMAGE, Quiet, items, numbers, text, whole
+from volseg.dicom.file import Quiet, items, numbers, series_of_numbers, text, whole
+from volseg.dicom.polygons import Points, fill, fill_nested, nest
 from volseg.errors import SourceError
 from volseg.labels import Code, Masks
 from volseg.volume import Affine, ras_to_lps
 
-Points = NDArray[np.float64]
-
 # An outline may lie this far from the plane of a slice, as a share of the slice distance.
 PLANE_TOLERANCE = 0.25
-# A centre this near to the outline, in voxels, lies on it and so inside (PS3.3 C.8.8.6.3).
-_ON_THE_LINE = 1e-3
-_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+# No patient is larger; what lies further from the origin is damage.
+_MAX_DISTANCE_MM = 1e6
+# DICOM keeps 64 characters; some planning systems write more.
+_MAX_NAME = 256
+_EXCLUSIVE = "CLOSEDPLANAR_XOR"
+_CLOSED = ("CLOSED_PLANAR", _EXCLUSIVE)
+_OPEN = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,34 @@ def read_rois(dataset: Dataset) -> list[Roi]:
         number = whole(outline, "ReferencedROINumber")
         closed = any(text(part, "ContourGeometricType") in _CLOSED for part in items(outline, "ContourSequence"))
         if closed and names.get(number):
+            check_name(names[number])
             colour = numbers(outline, "ROIDisplayColor", 3)
             rgb = tuple(min(255, max(0, round(part))) for part in colour) if colour else None
             rois.append(Roi(number, names[number], (rgb[0], rgb[1], rgb[2]) if rgb else None, codes.get(number)))
     return rois
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no name of a region: a damaged length takes in what follows, the patient's name for instance.
+
+    Raises:
+        SourceError: too long, or with characters that no name has.
+    """
+    if len(name) > _MAX_NAME or not all(character.isprintable() or character in "\t\r\n" for character in name):
+        raise SourceError("a region's name holds what is no text; the file is damaged")
+
+
+def without_voxels(dataset: Dataset) -> list[str]:
+    """The names of the regions of a structure set that have outlines, none of them closed."""
+    names = {whole(roi, "ROINumber"): text(roi, "ROIName") for roi in items(dataset, "StructureSetROISequence")}
+    found = []
+    for outline in items(dataset, "ROIContourSequence"):
+        kinds = {text(part, "ContourGeometricType") for part in items(outline, "ContourSequence")}
+        name = names.get(whole(outline, "ReferencedROINumber"))
+        if name and kinds and not kinds & set(_CLOSED):
+            check_name(name)
+            found.append(name)
+    return found
 
 
 def read_code(dataset: Dataset, keyword: str) -> Code | None:
@@ -60,41 +87,71 @@ def read_code(dataset: Dataset, keyword: str) -> Code | None:
     return None
 
 
-def read_contours(dataset: Dataset, number: int) -> list[Points]:
-    """The closed outlines of one region, each (n, 3) in LPS mm, n at least 3.
+@dataclass(frozen=True)
+class Outlines:
+    """The closed outlines of one region.
+
+    Attributes:
+        contours: each (n, 3) in LPS mm, n at least 1.
+        exclusive: whether they are combined by exclusive or (CLOSEDPLANAR_XOR) instead of united.
+        skipped: how many of each other kind there are, which hold no voxel: POINT, OPEN_PLANAR, OPEN_NONPLANAR, others.
+    """
+
+    contours: tuple[Points, ...]
+    exclusive: bool
+    skipped: Counter[str]
+
+
+def read_outlines(dataset: Dataset, number: int) -> Outlines:
+    """The outlines of one region.
 
     Raises:
-        SourceError: coordinates that are no triples of finite numbers.
+        SourceError: coordinates that are no triples of finite numbers, or fewer or more points than are stated.
     """
     found: list[Points] = []
-    for outline in items(dataset, "ROIContourSequence"):
-        if whole(outline, "ReferencedROINumber") != number:
-            continue
-        for part in items(outline, "ContourSequence"):
-            if text(part, "ContourGeometricType") not in _CLOSED:
+    exclusive = False
+    skipped: Counter[str] = Counter()
+    with Quiet():
+        for outline in items(dataset, "ROIContourSequence"):
+            if whole(outline, "ReferencedROINumber") != number:
                 continue
-            try:
-                with Quiet():
-                    points = np.array(part.get("ContourData"), dtype=np.float64)
-            except DAMAGE as error:
-                raise SourceError("an outline holds what is no number; the file is damaged") from error
-            if points.ndim != 1 or points.size % 3 or not np.isfinite(points).all():
-                raise SourceError("an outline is no list of points x, y, z; the file is damaged")
-            if points.size >= 9:
-                found.append(points.reshape(-1, 3))
-    return found
+            for part in items(outline, "ContourSequence"):
+                kind = text(part, "ContourGeometricType")
+                if kind not in _CLOSED:
+                    skipped[kind if kind in _OPEN else "unknown"] += 1
+                    continue
+                exclusive |= kind == _EXCLUSIVE
+                points = series_of_numbers(part, "ContourData")
+                stated = whole(part, "NumberOfContourPoints", default=len(points) // 3)
+                if len(points) % 3 or not np.isfinite(points).all() or np.abs(points).max(initial=0) > _MAX_DISTANCE_MM:
+                    raise SourceError("an outline is no list of points x, y, z; the file is damaged")
+                if stated != len(points) // 3:
+                    raise SourceError(
+                        f"an outline states {stated} points and holds {len(points) // 3}; the file is damaged"
+                    )
+                if len(points):
+                    found.append(points.reshape(-1, 3))
+    return Outlines(tuple(found), exclusive, skipped)
 
 
-def rasterise(contours: Sequence[Points], shape: Sequence[int], affine_ras: Affine) -> Masks:
+def read_contours(dataset: Dataset, number: int) -> list[Points]:
+    """The closed outlines of one region, each (n, 3) in LPS mm. Errors as in `read_outlines`."""
+    return list(read_outlines(dataset, number).contours)
+
+
+def rasterise(
+    contours: Sequence[Points], shape: Sequence[int], affine_ras: Affine, *, exclusive: bool = False
+) -> Masks:
     """The voxels [X, Y, Z] whose centres lie inside outlines, or on them. What lies beyond the grid is cut off.
 
-    Outlines on one slice are combined by exclusive or, so an outline inside another is a hole, whether it was written
-    so or with a keyhole; an outline that is stored twice counts once. Slices between outlined ones are not filled in.
+    Outlines on one slice are united. One that lies wholly inside another is a hole, as a keyhole is; one that is stored
+    twice counts once, however it is sampled. Slices between outlined ones are not filled in.
 
     Args:
         contours: closed, each in the plane of a slice, LPS mm.
         shape: of the grid, X, Y, Z.
         affine_ras: of the grid.
+        exclusive: whether outlines on one slice are combined by exclusive or instead (CLOSEDPLANAR_XOR).
 
     Raises:
         SourceError: an outline that lies between slices or in another plane.
@@ -103,11 +160,28 @@ def rasterise(contours: Sequence[Points], shape: Sequence[int], affine_ras: Affi
     >>> rasterise([square], (3, 3, 1), np.diag([-1, -1, 1, 1]))[:, :, 0].astype(int).tolist()
     [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
     """
+    return rasterise_outlines(Outlines(tuple(contours), exclusive, Counter()), shape, affine_ras)[0]
+
+
+def rasterise_outlines(outlines: Outlines, shape: Sequence[int], affine_ras: Affine) -> tuple[Masks, int]:
+    """As `rasterise`, and on how many slices two outlines run through the same pixels, which is told as doubtful.
+
+    Raises:
+        SourceError: an outline that lies between slices or in another plane.
+    """
     mask = np.zeros(tuple(shape), dtype=bool)
-    for z, polygons in by_slice(contours, affine_ras).items():
-        if 0 <= z < shape[2]:
-            mask[:, :, z] = fill(polygons, (shape[0], shape[1]))
-    return mask
+    size = int(shape[0]), int(shape[1])
+    doubtful = 0
+    for z, polygons in by_slice(outlines.contours, affine_ras).items():
+        if not 0 <= z < shape[2]:
+            continue
+        if outlines.exclusive:
+            mask[:, :, z] = fill(polygons, size, exclusive=True)
+            continue
+        nesting = nest(polygons)
+        mask[:, :, z] = fill_nested(nesting, size)
+        doubtful += nesting.doubtful
+    return mask, doubtful
 
 
 def by_slice(contours: Sequence[Points], affine_ras: Affine) -> dict[int, list[Points]]:
@@ -128,38 +202,3 @@ def by_slice(contours: Sequence[Points], affine_ras: Affine) -> dict[int, list[P
             raise SourceError(f"an outline {reason}; outlines of another series are not resampled")
         found.setdefault(z, {})[contour.tobytes()] = points[:, :2]
     return {z: list(polygons.values()) for z, polygons in sorted(found.items())}
-
-
-def fill(polygons: Sequence[Points], shape: tuple[int, int]) -> Masks:
-    """The pixels [X, Y] with their centres inside an odd number of polygons, or on a side of one.
-
-    Each column of centres is cut with all sides; between the first and the second cut, the third and the fourth, and so
-    on lies the inside. Columns are cut a hair to the left and to the right of the centres, so no cut meets a corner.
-
-    Args:
-        polygons: each (n, 2) in pixels, pixel centres at whole numbers.
-        shape: X, Y.
-    """
-    starts = np.concatenate(list(polygons))
-    ends = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons])
-    swap = starts[:, 0] > ends[:, 0]
-    starts[swap], ends[swap] = ends[swap], starts[swap].copy()
-    inside = np.zeros(shape, dtype=bool)
-    for hair in (-_ON_THE_LINE, _ON_THE_LINE):
-        # A side cuts the columns from the first one right of its start to the last one left of its end.
-        first = np.clip(np.ceil(starts[:, 0] - hair), 0, shape[0]).astype(np.int64)
-        stop = np.clip(np.ceil(ends[:, 0] - hair), 0, shape[0]).astype(np.int64)
-        count = np.maximum(stop - first, 0)
-        side = np.repeat(np.arange(len(starts)), count)
-        column = first[side] + np.arange(len(side)) - np.repeat(np.cumsum(count) - count, count)
-        run = ends[side] - starts[side]
-        cut = starts[side, 1] + run[:, 1] * (column + hair - starts[side, 0]) / run[:, 0]
-        order = np.lexsort((cut, column))
-        column, cut = column[order], cut[order]  # two and two belong together: every column has an even number of cuts
-        lower = np.clip(np.ceil(cut[::2] - _ON_THE_LINE), 0, shape[1]).astype(np.int64)
-        upper = np.clip(np.floor(cut[1::2] + _ON_THE_LINE) + 1, 0, shape[1]).astype(np.int64)
-        change = np.zeros((shape[0], shape[1] + 1), dtype=np.int32)
-        np.add.at(change, (column[::2], lower), 1)
-        np.add.at(change, (column[::2], np.maximum(lower, upper)), -1)
-        inside |= np.cumsum(change, axis=1)[:, :-1] > 0
-    return inside

@@ -11,29 +11,46 @@ import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
+import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.config import disable_value_validation
+from pydicom.config import IGNORE, disable_value_validation
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
+from pydicom.values import convert_value
 
+from volseg.dicom.deflated import inflating
 from volseg.errors import SourceError
 
 # What pydicom raises at a damaged file, or at a value of it when that is first looked at.
 DAMAGE = (
     *(InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError),
-    *(AttributeError, RuntimeError, OverflowError, MemoryError, struct.error, zlib.error),
+    *(
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+        MemoryError,
+        LookupError,
+        AssertionError,
+        struct.error,
+        zlib.error,
+    ),
 )
 # Without a preamble, a file starts with an element of one of these groups.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+# Tag, VR and length of an element, which is what pydicom asks for first.
+_HEADER_BYTES = 8
 
 
 class Quiet:
@@ -84,38 +101,107 @@ def is_dicom(path: Path) -> bool:
     return len(head) == 132 and head[:2] in _FIRST_GROUPS and head[2] < 0x70 and head[3] == 0 and b"1.2.840.100" in head
 
 
+class Watched:
+    """A file that notes whether it ended where something was still to come.
+
+    pydicom takes the end of a file for the end of its elements, wherever that is, and says nothing that one may tell.
+
+    >>> import io
+    >>> file = Watched(io.BytesIO(b"1234"))
+    >>> file.read(3), file.cut, file.read(3), file.cut
+    (b'123', False, b'4', True)
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._empty = 0
+        self._short = False
+        self.seek, self.tell = file.seek, file.tell
+
+    @property
+    def cut(self) -> bool:
+        """Whether a value or a header of one was shorter than asked for; the end itself is looked at once."""
+        return self._short or self._empty > 1
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file's."""
+        content = self._file.read(size)
+        if len(content) < size:
+            if content or size != _HEADER_BYTES:
+                self._short = True
+            else:
+                self._empty += 1
+        return content
+
+
 def read_header(path: Path, *, tags: Sequence[str] | None = None) -> Dataset:
     """The elements before the pixels, all or those named by `tags` (keywords).
 
     Raises:
-        SourceError: no DICOM, damaged, or deflated as a whole; the message does not name the file, whose name may be
-            a patient's.
+        SourceError: no DICOM, damaged, or inflating to too much; the message does not name the file, whose name may be
+            a patient's, and holds no value of it.
     """
+    return read_parts(path, tags=tags)[0]
+
+
+def read_parts(path: Path, *, tags: Sequence[str] | None = None) -> tuple[Dataset, bool, bool]:
+    """As `read_header`; also whether pixels follow, and whether the file ends within an element."""
     return _read(path, stop_before_pixels=True, specific_tags=list(tags) if tags is not None else None)
 
 
 def read_whole(path: Path) -> Dataset:
     """All elements, the pixels too (not decoded). Errors as in `read_header`."""
-    return _read(path, stop_before_pixels=False)
+    return _read(path, stop_before_pixels=False)[0]
 
 
-def _read(path: Path, **options: Any) -> Dataset:  # noqa: ANN401 - pydicom's own
+def _read(path: Path, **options: Any) -> tuple[Dataset, bool, bool]:  # noqa: ANN401 - pydicom's own
     try:
-        with Quiet():
-            # Inflating has no bound, so a small file could fill the memory.
-            with path.open("rb") as file:
-                file.seek(128)
-                meta = read_file_meta_info(path) if file.read(4) == b"DICM" else Dataset()
-            if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-                raise SourceError("the file is deflated as a whole, which is not read; expand it with dcmconv first")
-            dataset = pydicom.dcmread(path, force=True, **options)
+        with Quiet(), path.open("rb") as file:
+            deflated = inflating(file)
+            content: IO[bytes] = file if deflated is None else cast(IO[bytes], deflated)
+            watched = Watched(content)
+            dataset = pydicom.dcmread(watched, force=True, **options)
             if "TransferSyntaxUID" not in dataset.file_meta:  # a file without a meta header
                 implicit, little = dataset.original_encoding
                 plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
                 dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
-            return dataset
+            if deflated is not None:
+                dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+            dataset.buffer = None  # which is closed from here on
+            at = content.tell()
+            content.seek(max(0, at - 1))
+            last = content.read(2)
+            return dataset, len(last) == 2, watched.cut or not last
     except DAMAGE as error:
         raise SourceError(f"the file is damaged or cut short ({type(error).__name__}); copy it again") from error
+
+
+def known_name(uid: str) -> str:
+    """The name of a UID of the standard, empty for any other: what a damaged file holds there may be anything.
+
+    >>> known_name("1.2.840.10008.5.1.4.1.1.2"), known_name("Lovelace^Ada")
+    ('CT Image Storage', '')
+    """
+    name = UID(uid, IGNORE).name  # unchecked: a warning would quote it
+    return "" if name == uid else name
+
+
+def _value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - as the element has it
+    """The value of an element; of one whose VR is UN, in the VR that the standard gives it.
+
+    An element of more than 65,534 bytes has no room for its length in Explicit VR, so its VR is written as UN (PS3.5
+    6.2.2). So do archives with elements that they do not know. A sequence in UN is encoded with Implicit VR.
+    """
+    value = dataset.get(keyword)
+    if not isinstance(value, bytes):
+        return value
+    element = dataset[keyword]
+    vr = dictionary_VR(element.tag) if element.VR == "UN" else "UN"
+    if vr in ("UN", "OB", "OW", "OB or OW"):
+        return value
+    vr = "US" if vr == "US or SS" else vr
+    raw = RawDataElement(element.tag, vr, len(value), value, 0, is_implicit_VR=True, is_little_endian=True)
+    return convert_value(vr, raw, dataset.original_character_set or None)
 
 
 def text(dataset: Dataset, keyword: str) -> str:
@@ -126,7 +212,7 @@ def text(dataset: Dataset, keyword: str) -> str:
     """
     try:
         with Quiet():
-            value = dataset.get(keyword)
+            value = _value(dataset, keyword)
         return "" if value is None else str(value).strip("\0 ")
     except DAMAGE:
         return ""
@@ -145,7 +231,7 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
     """
     try:
         with Quiet():
-            value = dataset.get(keyword)
+            value = _value(dataset, keyword)
         if value is None or value == "":
             return None
         values = tuple(map(float, [value] if isinstance(value, (str, int, float)) else value))
@@ -156,6 +242,25 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
     if len(values) != count or not all(map(math.isfinite, values)):
         raise SourceError(f"{keyword} holds {len(values)} values, expected {count} finite numbers; the file is damaged")
     return values
+
+
+def series_of_numbers(dataset: Dataset, keyword: str) -> NDArray[np.float64]:
+    """An element of any count of numbers written as text (DS), (n,), empty where it is absent.
+
+    Raises:
+        SourceError: something else than numbers.
+    """
+    try:
+        with Quiet():
+            element = dataset.get_item(keyword)
+            if isinstance(element, RawDataElement) and isinstance(element.value, bytes):  # text, as DS has it
+                return np.array([float(part) for part in element.value.strip(b"\0 ").split(b"\\") if element.length])
+            value = _value(dataset, keyword)
+            if value is None or value == "":
+                return np.empty(0)
+            return np.atleast_1d(np.array(value, dtype=np.float64)).ravel()
+    except DAMAGE as error:
+        raise SourceError(f"{keyword} holds what is no number; the file is damaged") from error
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
@@ -180,7 +285,7 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
     """
     try:
         with Quiet():
-            value = dataset.get(keyword)
+            value = _value(dataset, keyword)
             found = [] if value is None else list(value)
     except DAMAGE as error:
         raise SourceError(f"{keyword} cannot be read; the file is damaged") from error

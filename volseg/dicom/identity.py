@@ -17,7 +17,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from volseg.cohort import check_key
-from volseg.dicom.index import Series
+from volseg.dicom.instance import Series
 from volseg.errors import UsageError
 
 KEY = "{patient}_{series}"
@@ -80,7 +80,7 @@ def identify(
             "session": session or "day",
             "study": word(item.first.study_uid, letter="t", length=8, secret=secret),
             "series": word(f"{item.first.study_uid} {item.uid}", letter="s", length=8, secret=secret),
-            "modality": item.first.modality,
+            "modality": item.modality,
             "number": item.first.number,
             "patient_id": item.first.patient,
         }

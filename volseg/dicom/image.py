@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from volseg.dicom.file import items, number, numbers, read_header, read_whole, text, whole
-from volseg.dicom.index import Instance, Series
+from volseg.dicom.instance import Instance, Series
 from volseg.dicom.pixels import Frames, check_claims
 from volseg.dicom.stack import Plane, by_place, grid
 from volseg.errors import SourceError
@@ -69,6 +69,8 @@ def read_stack(series: Series) -> Stack:
         SourceError: a damaged file, two contents under one UID, or several images at one place.
         GeometryError: no even, square grid.
     """
+    if series.damage:
+        raise SourceError(series.damage)
     slices: list[Slice] = []
     files: dict[str, Path] = {}
     copies = 0
@@ -90,7 +92,7 @@ def read_stack(series: Series) -> Stack:
         except SourceError as error:
             raise SourceError(f"image {count} of {len(series.instances)}: {error.message}") from error
     thickness = number(frames[0], "SpacingBetweenSlices") or number(frames[0], "SliceThickness")
-    warnings = [f"{copies} files are copies of others"] if copies else []
+    warnings = [*series.warnings, *([f"{copies} files are copies of others"] if copies else [])]
     kept, twice = _one_a_place(slices)
     if twice:
         warnings.append(f"{twice} slices are stored twice with the same content, and each was taken once")

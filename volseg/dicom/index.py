@@ -13,25 +13,16 @@ from pathlib import Path
 from pydicom import Dataset
 from pydicom.uid import (
     UID,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    EnhancedPETImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
     MediaStorageDirectoryStorage,
     RTStructureSetStorage,
     SegmentationStorage,
 )
 
-from volseg.dicom.file import Quiet, is_dicom, numbers, read_header, text, whole
+from volseg.dicom import completeness
+from volseg.dicom.file import Quiet, is_dicom, known_name, numbers, read_parts, text, whole
+from volseg.dicom.instance import Instance, Series, known_modality, name_shape
 from volseg.errors import SourceError, UsageError
 
-ENHANCED = frozenset(
-    {EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedPETImageStorage}
-    | {LegacyConvertedEnhancedCTImageStorage, LegacyConvertedEnhancedMRImageStorage}
-    | {LegacyConvertedEnhancedPETImageStorage}
-)
 OUTLINES = frozenset({RTStructureSetStorage})
 # Label Map Segmentation Storage is newer than pydicom's table.
 LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")
@@ -40,56 +31,8 @@ _TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
     *("PatientID", "PatientName", "PatientBirthDate", "StudyDate", "StudyTime", "Modality", "SeriesNumber"),
     *("SeriesDescription", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
-    *("ImagePositionPatient", "ImageOrientationPatient"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "ImagesInAcquisition", "NumberOfSlices"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One DICOM object: what its header says of where it belongs.
-
-    `name` is its path below the folder, `patient` and the UIDs are as stored, or empty.
-    """
-
-    path: Path
-    name: str
-    sop_class: str
-    sop_uid: str
-    series_uid: str
-    study_uid: str
-    frame_uid: str
-    patient: str
-    study_date: str
-    modality: str
-    number: str
-    description: str
-    image_type: str
-    frames: int
-    samples: int
-    rows: int
-    columns: int
-    placed: bool
-
-    @property
-    def enhanced(self) -> bool:
-        """Whether it is a multi-frame object that states the place of each frame."""
-        return self.sop_class in ENHANCED
-
-
-@dataclass(frozen=True)
-class Series:
-    """The images that make one volume, or ought to.
-
-    `uid` is that of the series, of a multi-frame object its own, and without either the least of the images'.
-    """
-
-    uid: str
-    instances: tuple[Instance, ...]
-
-    @property
-    def first(self) -> Instance:
-        """The instance that speaks for all: the one of the smallest UID."""
-        return self.instances[0]
 
 
 @dataclass
@@ -121,10 +64,10 @@ class Index:
         except re.error as error:
             raise UsageError(f"--series {description!r} is no regular expression ({error})") from error
         found = [series for series in self.series if pattern.search(series.first.description)]
-        there = Counter(series.first.modality or "unknown" for series in found)
+        there = Counter(series.modality or "unknown" for series in found)
         told = ", ".join(f"{name} ({count})" for name, count in sorted(there.items())) or "none"
         if modality is not None:
-            found = [series for series in found if series.first.modality.upper() == modality.upper()]
+            found = [series for series in found if series.modality.upper() == modality.upper()]
             if not found:
                 raise UsageError(f"there is no {modality} series that can be a volume; there are: {told}")
         elif len(there) > 1:
@@ -150,30 +93,52 @@ def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
     """Read the headers of files; `root` is what their names are told from."""
     index = Index()
     images: dict[tuple[str, ...], list[Instance]] = {}
+    others: list[tuple[Path, str]] = []
+    damaged: dict[Path, str] = {}
     with Quiet():
         for path in paths:
             name = path.relative_to(root).as_posix() if root else path.as_posix()
             try:
                 instance = _read(path, name, index.skipped)
             except OSError as error:
-                index.unreadable[name] = f"a file cannot be opened ({error.strerror})"
+                index.unreadable[name] = damaged[path] = f"a file cannot be opened ({error.strerror})"
             except SourceError as error:
-                index.unreadable[name] = error.message
+                index.unreadable[name] = damaged[path] = error.message
             else:
                 if instance is None:
+                    others.append((path, name))
                     continue
                 if instance.sop_class in OUTLINES:
                     index.outlines.append(instance)
                 elif instance.sop_class in SEGMENTATIONS:
                     index.segmentations.append(instance)
                 elif not instance.rows:
-                    index.skipped[f"objects without an image ({UID(instance.sop_class).name})"] += 1
+                    index.skipped[
+                        f"objects without an image ({known_name(instance.sop_class) or 'of no known kind'})"
+                    ] += 1
                 else:
                     images.setdefault(_series_of(instance), []).append(instance)
+    for path, name in _misnamed(others, images.values()):
+        index.unreadable[name] = damaged[path] = (
+            "a file is named as the images beside it and is no DICOM; copy it again"
+        )
+        index.skipped["other files"] -= 1
+    aside: list[Instance] = []
     for instances in images.values():
-        index.series += _units(instances, index.skipped)
+        index.series += _units(instances, index.skipped, aside)
     index.series.sort(key=lambda series: series.uid)
+    index.series = completeness.told(index.series, aside, damaged)
+    index.skipped = +index.skipped
     return index
+
+
+def _misnamed(others: Sequence[tuple[Path, str]], images: Iterable[list[Instance]]) -> Iterator[tuple[Path, str]]:
+    """The files that are no DICOM, and are named as the images of their folder but for the digits."""
+    if others:
+        shapes = {(item.path.parent, name_shape(item.path)) for found in images for item in found}
+        for path, name in others:
+            if not is_dicom(path) and (path.parent, name_shape(path)) in shapes:
+                yield path, name
 
 
 def series_of(path: Path, *, root: Path) -> tuple[str, ...] | None:
@@ -203,11 +168,17 @@ def _read(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
             raise SourceError("a file is called .dcm and does not begin as DICOM does; copy it again")
         skipped["other files"] += 1
         return None
-    header = read_header(path, tags=_TAGS)
-    if _sop_class(header) == MediaStorageDirectoryStorage:
+    header, pixels_follow, cut = read_parts(path, tags=_TAGS)
+    kind = _sop_class(header)
+    if kind == MediaStorageDirectoryStorage:
         skipped["directories (DICOMDIR)"] += 1
         return None
-    return _instance(path, name, header)
+    if cut or (not pixels_follow and "Image Storage" in known_name(kind)):
+        raise SourceError("the file ends within its header; it is cut short, copy it again")
+    instance = _instance(path, name, header)
+    if "Image Storage" in known_name(kind) and not instance.rows:
+        raise SourceError("an image states no Rows; its header is damaged, copy it again")
+    return instance
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -230,6 +201,7 @@ def _instance(path: Path, name: str, header: Dataset) -> Instance:
     sop_class = _sop_class(header)
     if not sop_class:
         raise SourceError("the file does not say what kind of object it is (SOP class); it is damaged")
+    position = numbers(header, "ImagePositionPatient", 3)
     return Instance(
         path=path,
         name=name,
@@ -240,16 +212,27 @@ def _instance(path: Path, name: str, header: Dataset) -> Instance:
         frame_uid=text(header, "FrameOfReferenceUID"),
         patient=text(header, "PatientID") or "".join(text(header, tag) for tag in ("PatientName", "PatientBirthDate")),
         study_date=text(header, "StudyDate"),
-        modality=text(header, "Modality"),
-        number=text(header, "SeriesNumber"),
+        modality=known_modality(text(header, "Modality")),
+        number=_count(header, "SeriesNumber", ""),
         description=text(header, "SeriesDescription"),
         image_type=text(header, "ImageType").upper(),
         frames=whole(header, "NumberOfFrames", default=1),
         samples=whole(header, "SamplesPerPixel", default=1),
         rows=whole(header, "Rows"),
         columns=whole(header, "Columns"),
-        placed=None not in (numbers(header, "ImagePositionPatient", 3), numbers(header, "ImageOrientationPatient", 6)),
+        placed=None not in (position, numbers(header, "ImageOrientationPatient", 6)),
+        order=int(order) if (order := _count(header, "InstanceNumber", "")) else None,
+        stated=int(_count(header, "NumberOfSlices", "") or _count(header, "ImagesInAcquisition", "0")),
+        position_lps=position or (),
     )
+
+
+def _count(header: Dataset, keyword: str, otherwise: str) -> str:
+    """A whole number as text; `otherwise` where it is absent or none, since nothing depends on it alone."""
+    try:
+        return str(whole(header, keyword)) if text(header, keyword) else otherwise
+    except SourceError:
+        return otherwise
 
 
 def _series_of(instance: Instance) -> tuple[str, ...]:
@@ -260,8 +243,11 @@ def _series_of(instance: Instance) -> tuple[str, ...]:
     return instance.patient, instance.study_uid, folder, instance.modality, f"{instance.rows}x{instance.columns}"
 
 
-def _units(instances: Sequence[Instance], skipped: Counter[str]) -> Iterator[Series]:
-    """The volumes of one series: each multi-frame object is one, all single images together are one."""
+def _units(instances: Sequence[Instance], skipped: Counter[str], aside: list[Instance]) -> Iterator[Series]:
+    """The volumes of one series: each multi-frame object is one, all single images together are one.
+
+    Images that are no slice are counted in `skipped` and added to `aside`.
+    """
     ordered = sorted(instances, key=lambda instance: (instance.sop_uid, instance.name))
     objects = [instance for instance in ordered if instance.enhanced]
     flat = [instance for instance in ordered if not instance.enhanced]
@@ -270,12 +256,14 @@ def _units(instances: Sequence[Instance], skipped: Counter[str]) -> Iterator[Ser
         reason = _no_slice(instance)
         if reason:
             skipped[reason] += 1
+            aside.append(instance)
         else:
             slices.append(instance)
     for uid in sorted({instance.sop_uid for instance in objects}):
         yield Series(uid, tuple(instance for instance in objects if instance.sop_uid == uid))
     if len(slices) == 1:
-        skipped[f"series of one image ({slices[0].modality})"] += 1
+        skipped[f"series of one image ({slices[0].modality or 'unknown modality'})"] += 1
+        aside.append(slices[0])
     elif slices:
         yield Series(slices[0].series_uid or slices[0].sop_uid or _name_uid(slices[0]), tuple(slices))
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.dicom.contours import Roi, by_slice, rasterise, read_contours, read_rois
+from volseg.dicom.charset import declares_characters
+from volseg.dicom.contours import (
+    Roi,
+    by_slice,
+    rasterise_outlines,
+    read_contours,
+    read_outlines,
+    read_rois,
+    without_voxels,
+)
 from volseg.dicom.file import items, read_header, text
 from volseg.dicom.image import Stack, read_stack
-from volseg.dicom.index import OUTLINES, Index, Instance, Series
+from volseg.dicom.index import OUTLINES, Index
+from volseg.dicom.instance import Instance, Series
+from volseg.dicom.names import Rules, clash, escaped, fold, region_of, spellings
 from volseg.dicom.segments import read_segments, read_voxels
 from volseg.errors import LabelError, SourceError, UsageError, VolsegError
 from volseg.labels import LabelTable
 from volseg.volume import Volume
 
 logger = logging.getLogger(__name__)
-
-Rules = Sequence[tuple[str, str]]
 
 # A label map of bytes keeps this many regions that may overlap, or 255 that do not.
 _OVERLAPPING = 8
@@ -38,6 +47,7 @@ class Drawing:
     frame_uids: frozenset[str]
     drawn: str
     maker: str
+    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -67,7 +77,13 @@ def read_drawing(instance: Instance) -> Drawing:
     when = ("StructureSetDate", "StructureSetTime") if outlines else ("ContentDate", "ContentTime")
     drawn = " ".join(text(header, tag) for tag in when)
     uids = [frozenset(found - {""}) for found in (series, images, frames)]
-    return Drawing(instance, tuple(rois), uids[0], uids[1], uids[2], drawn, text(header, "Manufacturer"))
+    notes = (
+        [f"{name} has no closed outline, so it has no voxels" for name in without_voxels(header)] if outlines else []
+    )
+    if rois and not declares_characters(header) and not all(roi.name.isascii() for roi in rois):
+        notes.append("names of regions are in no stated character set, and may read wrongly")
+    maker = text(header, "Manufacturer")
+    return Drawing(instance, tuple(rois), uids[0], uids[1], uids[2], drawn, maker, tuple(notes))
 
 
 def match(drawings: Iterable[Drawing], index: Index) -> dict[str, list[tuple[Drawing, str]]]:
@@ -139,37 +155,23 @@ def _fits(drawing: Drawing, series: Series) -> bool:
     return True
 
 
-def parse_rules(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs of pattern and name of `--labels`.
-
-    >>> parse_rules(["GTV*=tumour, Liver"])
-    [('GTV*', 'tumour'), ('Liver', 'Liver')]
-    """
-    rules = []
-    for part in (part.strip() for text_ in labels for part in text_.split(",")):
-        pattern, _, name = (word.strip() for word in part.partition("="))
-        if not pattern or ("=" in part and not name):
-            raise UsageError(f"--labels holds {part!r}, expected NAME or PATTERN=NAME, separated by commas")
-        rules.append((pattern, name or pattern))
-    return rules
-
-
-def region_of(name: str, rules: Rules) -> str | None:
-    """What a region is called: by the first rule that fits (`*` and `?`, case does not count); by itself without rules.
-
-    >>> region_of("GTV_Mass_CT", [("gtv*", "tumour")])
-    'tumour'
-    >>> print(region_of("Cord", [("gtv*", "tumour")]))
-    None
-    """
-    if not rules:
-        return " ".join(name.split())
-    return next((new for pattern, new in rules if fnmatch.fnmatchcase(name.lower(), pattern.lower())), None)
-
-
 def regions_of(drawing: Drawing, rules: Rules) -> set[str]:
     """The regions that a drawing holds, by the names that the rules give them."""
     return {name for name in (region_of(roi.name, rules) for roi in drawing.rois) if name}
+
+
+def rules_of(drawings: Sequence[Drawing], rules: Rules) -> Rules:
+    """The rules, or without any the one name of each region, however it is spelled."""
+    if rules:
+        return rules
+    names = [roi.name for drawing in drawings for roi in drawing.rois]
+    chosen = spellings(names)
+    tidy = sorted(set(map(_tidy, names)), key=lambda name: (chosen[fold(name)].lower(), chosen[fold(name)], name))
+    return [(escaped(name), chosen[fold(name)]) for name in tidy]
+
+
+def _tidy(name: str) -> str:
+    return " ".join(name.split())
 
 
 def label_table(drawings: Sequence[Drawing], rules: Rules) -> LabelTable:
@@ -194,6 +196,7 @@ def label_table(drawings: Sequence[Drawing], rules: Rules) -> LabelTable:
         raise UsageError(
             f"--labels asks for {', '.join(absent)}, and no region fits; there are: {', '.join(there[:20])}"
             + (f" and {len(there) - 20} more" if len(there) > 20 else "")
+            + ("; a comma or an equals sign needs a backslash before it" if re.search("[,=]", "".join(there)) else "")
         )
     reserved = [name for name in names if name.lower() in ("background", "ignore")]
     if reserved:
@@ -222,6 +225,7 @@ def read_label(
         LabelError: regions that overlap where the table does not allow it.
     """
     warnings = [note for _, note in drawings if note]
+    warnings += [note for drawing, _ in drawings for note in drawing.notes]
     warnings += [
         f"the {drawing.kind} is a prediction of volseg" for drawing, _ in drawings if drawing.maker == "volseg"
     ]
@@ -261,14 +265,47 @@ def _voxels(
     header = read_header(drawing.instance.path)
     names = {roi.number: roi.name for roi in drawing.rois}
     for number in wanted:
-        contours = read_contours(header, number)
-        outlined = list(by_slice(contours, stack.affine_ras))
+        outlines = read_outlines(header, number)
+        outlined = list(by_slice(outlines.contours, stack.affine_ras))
         if any(not 0 <= z < stack.shape[2] for z in outlined):
             warnings.append(f"outlines of {names[number]} lie beyond the slices of the image and were cut off")
         span = outlined[-1] - outlined[0] + 1 if outlined else 0
         if 3 * len(outlined) < 2 * span:
             warnings.append(f"{names[number]} is outlined on {len(outlined)} of {span} slices, and none was filled in")
-        yield number, np.nonzero(rasterise(contours, stack.shape, stack.affine_ras))
+        for kind, count in sorted(outlines.skipped.items()):
+            warnings.append(
+                f"{count} outlines of {names[number]} are of the kind {kind}, hold no voxel and were left out"
+            )
+        mask, doubtful = rasterise_outlines(outlines, stack.shape, stack.affine_ras)
+        if doubtful:
+            warnings.append(
+                f"outlines of {names[number]} run twice through the same voxels on {doubtful} slices, in both "
+                "directions; they were taken for a wall one voxel thick"
+            )
+        yield number, np.nonzero(mask)
+
+
+def spelled(drawings: Sequence[tuple[Drawing, str]], rules: Rules) -> list[str]:
+    """What to say of regions of a series whose names are spelled otherwise elsewhere; `rules` are those of `rules_of`.
+
+    Raises:
+        LabelError: one object has two regions whose names differ in case, spaces or underscores only.
+    """
+    told = []
+    for drawing, _ in drawings:
+        names = sorted({_tidy(roi.name) for roi in drawing.rois})
+        twice = clash(names)
+        if twice:
+            one, other = map(escaped, twice)
+            raise LabelError(
+                f"{twice[0]!r} and {twice[1]!r} are two regions of one object; name both, as in "
+                f'--labels "{one}=a,{other}=b", or unite them with --labels "{one}=a,{other}=a"'
+            )
+        taken = {name: region_of(name, rules) for name in names}
+        told += [
+            f"{name!r} is taken for {region}, as others spell it" for name, region in taken.items() if name != region
+        ]
+    return told
 
 
 def _paint(label_map: NDArray[np.uint8], voxels: tuple[NDArray[np.int64], ...], place: int, table: LabelTable) -> None:

@@ -22,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from volseg.dicom.file import DAMAGE, Quiet, read_whole, whole
+from volseg.dicom.deflated import held_bytes
+from volseg.dicom.file import DAMAGE, Quiet, known_name, read_whole, whole
 from volseg.errors import SourceError
 from volseg.volume import MAX_BYTES
 
@@ -46,12 +48,17 @@ def check_claims(path: Path, header: Dataset) -> None:
             f"the header claims {rows} x {columns} pixels of {bits} bits in {frames} frames; the file is damaged"
         )
     claimed = rows * columns * frames * max(1, whole(header, "SamplesPerPixel", default=1)) * bits // 8
-    got = path.stat().st_size
+    got = held_bytes(path) if _is_deflated(header) else path.stat().st_size
     limit = max(_FLOOR_BYTES, _MAX_COMPRESSION * got) if compressed(header) else got
     if claimed > min(limit, MAX_BYTES):
         raise SourceError(
             f"the header claims {claimed:,} bytes of pixels and the file has {got:,}; it is damaged or cut short"
         )
+
+
+def _is_deflated(header: Dataset) -> bool:
+    meta = getattr(header, "file_meta", None)
+    return meta is not None and meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
 
 
 def compressed(header: Dataset) -> bool:
@@ -196,7 +203,7 @@ def _bits(dataset: Dataset) -> Iterator[NDArray[np.uint8]]:
 
 
 def _syntax(header: Dataset) -> str:
-    return str(getattr(header.file_meta.TransferSyntaxUID, "name", "unknown transfer syntax"))
+    return known_name(str(header.file_meta.TransferSyntaxUID)) or "unknown transfer syntax"
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:

@@ -51,7 +51,7 @@ def write_rtstruct(path: Path, target: Target, labels: LabelTable) -> None:
         SourceError: a series that no object can refer to.
     """
     regions = target.present(labels)
-    check_names(regions)
+    check_names(regions, target.headers[0])
     now = datetime.now()
     dataset = _head(target, now)
     frame_uid = str(dataset.FrameOfReferenceUID)

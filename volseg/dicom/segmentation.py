@@ -6,10 +6,12 @@ the standard demands; nothing else that volseg writes does.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.datadict import keyword_dict
 
 import volseg
 from volseg.dicom.file import DAMAGE, Quiet
@@ -44,7 +46,7 @@ def write_dicom_seg(path: Path, target: Target, labels: LabelTable) -> None:
     from pydicom.sr.coding import Code as Term
 
     regions = target.present(labels)
-    check_names(regions)
+    check_names(regions, target.headers[0])
     headers = target.headers
     algorithm = AlgorithmIdentificationSequence(
         name="volseg", version=volseg.__version__, family=codes.DCM.ArtificialIntelligence
@@ -107,5 +109,6 @@ def _frames(target: Target, regions: list[Region]) -> NDArray[np.uint8]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first sentence of an error of highdicom, which names attributes and not their values."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip("'\"")
+    """The attributes that an error of highdicom names, and its kind: the text may quote values of the patient."""
+    named = [name for name in re.findall(r"[A-Z][A-Za-z]+", str(error)) if keyword_dict.get(name)]
+    return ", ".join([*dict.fromkeys(named), type(error).__name__])

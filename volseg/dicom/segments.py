@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from volseg.dicom.contours import Roi, read_code
+from volseg.dicom.contours import Roi, check_name, read_code
 from volseg.dicom.file import items, numbers, read_header, text, whole
 from volseg.dicom.image import PLACE, frame_headers
 from volseg.dicom.index import LABEL_MAP
@@ -31,6 +31,7 @@ def read_segments(dataset: Dataset) -> list[Roi]:
         name = text(item, "SegmentLabel") or text(item, "SegmentDescription") or (code.meaning if code else "")
         number = whole(item, "SegmentNumber")
         if name and number not in (0, background):
+            check_name(name)
             colour = numbers(item, "RecommendedDisplayCIELabValue", 3)
             found.append(Roi(number, name, _rgb(colour) if colour else None, code))
     return found

@@ -44,7 +44,8 @@ def list_series(folder: Path, *, modality: str | None = None, key: str = KEY, se
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     content: dict[str, object] = {}
     for identity, item in zip(identify(series, among=index.series, key=key, secret=secret), series, strict=True):
-        content[identity.key] = [str(instance.path.resolve()) for instance in item.instances]
+        files = [str(instance.path.resolve()) for instance in item.instances]
+        content[identity.key] = {"error": item.damage} if item.damage else files
     for name, reason in index.unreadable.items():
         content[word(name, letter="damaged_", length=12, secret=secret)] = {"error": reason}
     lists = []

@@ -11,8 +11,10 @@ from pathlib import Path
 from volseg.cohort import Case
 from volseg.dicom.identity import KEY, Identity, identify, word
 from volseg.dicom.image import read_image, read_stack
-from volseg.dicom.index import Series, scan
-from volseg.dicom.labels import Drawing, label_table, match, parse_rules, read_drawing, read_label, regions_of
+from volseg.dicom.index import scan
+from volseg.dicom.instance import Series
+from volseg.dicom.labels import Drawing, label_table, match, read_drawing, read_label, regions_of, rules_of, spelled
+from volseg.dicom.names import parse_rules
 from volseg.errors import SourceError, VolsegError
 from volseg.labels import LabelTable
 
@@ -78,15 +80,21 @@ class Dicom:
             raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}")
         if index.skipped:
             logger.info("left aside%s", _told(index.skipped))
+        empty = sum(not drawing.rois for drawing in drawings)
+        if empty:
+            logger.warning(
+                "%d RTSTRUCT or DICOM SEG objects hold no closed outline and no segment; they label nothing", empty
+            )
         matched = match(drawings, index)
         used = [drawing for item in chosen for drawing, _ in matched.get(item.first.name, [])]
-        self.labels: LabelTable = label_table(used, self._rules)
+        self._named = rules_of(used, self._rules)
+        self.labels: LabelTable = label_table(used, self._named)
         # A drawing of other things than those asked for is no label: what it leaves out is not known to be absent.
         self._drawings = {
-            key: [pair for pair in matched.get(item.first.name, []) if regions_of(pair[0], self._rules)]
+            key: [pair for pair in matched.get(item.first.name, []) if regions_of(pair[0], self._named)]
             for key, (item, _) in self._cases.items()
         }
-        self.channel_names: tuple[str, ...] = (chosen[0].first.modality or "image",) if chosen else ("image",)
+        self.channel_names: tuple[str, ...] = (chosen[0].modality or "image",) if chosen else ("image",)
 
     def keys(self) -> Sequence[str]:
         """The keys of all series and of all damaged files, sorted."""
@@ -122,13 +130,15 @@ class Dicom:
             warnings = [*identity.warnings, *stack.warnings]
             label = None
             if self.labelled(key):
-                label, told = read_label(self._drawings[key], stack, self.labels, self._rules)
+                if not self._rules:
+                    warnings += spelled(self._drawings[key], self._named)
+                label, told = read_label(self._drawings[key], stack, self.labels, self._named)
                 warnings += told
         except VolsegError as error:
             if self._keep_ids:
                 raise type(error)(f"{error.message} ({series.first.name})", case=key) from error
             raise error.of_case(key) from error
-        source = f"{series.first.modality or 'DICOM'} series of {len(series.instances)} files"
+        source = f"{series.modality or 'DICOM'} series of {len(series.instances)} files"
         if self._keep_ids:
             source += f" in {series.first.name.rpartition('/')[0] or '.'}"
         return Case(key, identity.patient, identity.session, (volume,), label, source, tuple(warnings))

@@ -11,10 +11,12 @@ import numpy as np
 from pydicom import Dataset
 
 from volseg.cohort import FILE_ENDING, check_key
-from volseg.dicom.file import DAMAGE, Quiet, read_header, text
+from volseg.dicom.charset import to_unicode
+from volseg.dicom.file import Quiet, read_header, text
 from volseg.dicom.identity import KEY, identify
 from volseg.dicom.image import Stack, read_stack
-from volseg.dicom.index import Index, Series, scan
+from volseg.dicom.index import Index, scan
+from volseg.dicom.instance import Series
 from volseg.errors import GeometryError, LabelError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelMap, LabelTable, Region
@@ -58,12 +60,7 @@ class Target:
             for name in _AT_LEAST_EMPTY:
                 if name not in header:
                     setattr(header, name, "")
-            try:
-                with Quiet():
-                    header.decode()
-            except DAMAGE as error:
-                raise SourceError("the series states its texts in a character set that is none") from error
-            header.SpecificCharacterSet = "ISO_IR 192"  # UTF-8 holds what any other holds
+            to_unicode(header)
             headers.append(header)
         return headers
 
@@ -179,8 +176,12 @@ def save(path: Path, dataset: Dataset) -> None:
         dataset.save_as(partial, enforce_file_format=True)
 
 
-def check_names(regions: Sequence[Region]) -> None:
+def check_names(regions: Sequence[Region], header: Dataset) -> None:
     """Refuse names that an object cannot keep: DICOM's LO has 64 characters and no backslash.
+
+    Args:
+        regions: to write.
+        header: of the series, as `Target.headers` has it.
 
     Raises:
         LabelError: such a name.
@@ -190,4 +191,10 @@ def check_names(regions: Sequence[Region]) -> None:
             raise LabelError(
                 f"region {region.name!r} has a name of {len(region.name)} characters; DICOM keeps 64 and no backslash. "
                 "Change it in dataset.json"
+            )
+        if not region.name.isascii() and "SpecificCharacterSet" not in header:
+            raise LabelError(
+                f"region {region.name!r} is not in ASCII, and the series states no character set for the patient's "
+                "texts, whose bytes must stay. State it in the series (dcmodify -i SpecificCharacterSet=...), or "
+                "rename the region"
             )

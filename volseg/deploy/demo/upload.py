@@ -146,14 +146,14 @@ def _of_volumes(files: Sequence[Path], *, name: str, channels: Sequence[str]) ->
 
 def _of_series(series: Sequence[Series], folder: Path, *, name: str, channels: Sequence[str]) -> Upload:
     if len(series) > 1:
-        told = ", ".join(f"{item.first.modality or 'unknown'} of {len(item.instances)} files" for item in series[:4])
+        told = ", ".join(f"{item.modality or 'unknown'} of {len(item.instances)} files" for item in series[:4])
         raise SourceError(f"{name} holds {len(series)} DICOM series ({told}); upload one of them")
     _one_channel(channels, name, "a DICOM series")
     (item,) = series
     (identity,) = identify(series, among=series, key=KEY)
     paths = [instance.path for instance in item.instances]
     listed = write_list(folder, identity.key, paths)
-    what = f"{item.first.modality or 'DICOM'} series of {_counted(len(paths), 'file')}"
+    what = f"{item.modality or 'DICOM'} series of {_counted(len(paths), 'file')}"
     return Upload(identity.key, (listed,), what)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +46,14 @@ class Delivery:
         kind: dicom, nifti or damaged.
         files: sorted.
         signature: changes with the path, size or time of change of any of them.
+        beside: files of their folders that are damaged or alone of their series, which may be slices of this one.
     """
 
     group: str
     kind: str
     files: tuple[Path, ...]
     signature: str
+    beside: tuple[Path, ...] = ()
 
 
 class Inbox:
@@ -123,6 +125,9 @@ class Inbox:
                 elif not file.partial and _claims_dicom(path):
                     unreadable.append(path)
         self.waiting = len(unsettled)
+        stray: dict[str, list[str]] = {}
+        for path in (*unreadable, *(paths[0] for group, paths in groups.items() if len(paths) == 1)):
+            stray.setdefault(os.path.dirname(path), []).append(path)  # noqa: PTH120
         resting: list[tuple[float, Delivery]] = []
         for group, paths in groups.items():
             since = max(seen[path].since for path in paths)
@@ -130,7 +135,10 @@ class Inbox:
             if now - since < self.settle_s or any(os.path.dirname(path) in unsettled for path in paths):  # noqa: PTH120
                 self.waiting += 1
             elif whole:
-                resting.append((since, self._delivery(group, group.partition(":")[0], whole)))
+                kind = group.partition(":")[0]
+                folders = {os.path.dirname(path) for path in whole} if kind == "dicom" else set()  # noqa: PTH120
+                beside = sorted({path for folder in folders for path in stray.get(folder, ())} - set(whole))
+                resting.append((since, self._delivery(group, kind, whole, beside)))
         for path in unreadable:
             group = f"damaged:{_short(path)}"
             groups[group] = [path]
@@ -146,15 +154,16 @@ class Inbox:
     def unchanged(self, delivery: Delivery) -> bool:
         """Whether the files are now as they were when the delivery was given."""
         try:
-            states = [path.stat() for path in delivery.files]
+            states = [path.stat() for path in (*delivery.files, *delivery.beside)]
         except OSError:
             return False
-        facts = [(str(path), s.st_size, s.st_mtime_ns) for path, s in zip(delivery.files, states, strict=True)]
+        files = (*delivery.files, *delivery.beside)
+        facts = [(str(path), s.st_size, s.st_mtime_ns) for path, s in zip(files, states, strict=True)]
         return _signature(facts) == delivery.signature
 
-    def _delivery(self, group: str, kind: str, paths: list[str]) -> Delivery:
-        facts = [(path, self._files[path].size, self._files[path].changed_ns) for path in paths]
-        return Delivery(group, kind, tuple(map(Path, paths)), _signature(facts))
+    def _delivery(self, group: str, kind: str, paths: list[str], beside: Sequence[str] = ()) -> Delivery:
+        facts = [(path, self._files[path].size, self._files[path].changed_ns) for path in (*paths, *beside)]
+        return Delivery(group, kind, tuple(map(Path, paths)), _signature(facts), tuple(map(Path, beside)))
 
     def _group(self, path: str) -> str:
         """What a file belongs to, as a word that tells nothing."""

@@ -57,14 +57,19 @@ def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str 
         key = _safe_key(nifti_key(first.name), secret)
         source = word(first.relative_to(root).as_posix(), letter="f", length=12, secret=secret)
         return [Item(key, delivery.files, aside=aside, source=source)]
-    index = index_files(delivery.files, root=root)
+    index = index_files([*delivery.files, *delivery.beside], root=root)
+    files_of = set(delivery.files)
     items = []
     for identity, series in zip(identify(index.series, among=index.series, secret=secret), index.series, strict=True):
         files = tuple(sorted(instance.path for instance in series.instances))
-        other = modality is not None and series.first.modality.upper() != modality.upper()
-        aside = f"a series of the modality {series.first.modality or 'unknown'}" if other else None
-        items.append(Item(identity.key, files, series, aside=aside))
+        if not files_of & set(files):
+            continue
+        other = modality is not None and series.modality.upper() != modality.upper()
+        aside = f"a series of the modality {series.modality or 'unknown'}" if other else None
+        items.append(Item(identity.key, files, series, error=series.damage or None, aside=aside))
     for name, reason in sorted(index.unreadable.items()):
+        if root / name not in files_of:
+            continue
         items.append(Item(word(name, letter="damaged_", length=12, secret=secret), (root / name,), error=reason))
     if not items:
         told = ", ".join(f"{count} {what}" for what, count in sorted(index.skipped.items()))

@@ -1,0 +1,148 @@
+"""Damaged DICOM series: a volume is whole or a refusal that says what is absent; no message holds a value of a file."""
+
+from __future__ import annotations
+
+import logging
+import random
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_series import grid, noise, save, series
+
+from volseg.deploy.watch.inbox import Inbox
+from volseg.deploy.watch.item import items_of
+from volseg.dicom import Dicom, list_series, place, read_listed, read_stack, scan, write_dicom_seg, write_rtstruct
+from volseg.errors import VolsegError
+from volseg.labels import LabelTable
+from volseg.volume import Volume
+
+# Values that stand in the headers of all files and must stand in no message.
+PLANTED = {
+    "PatientName": "Qlovelacex^Zadaxx",
+    "PatientID": "QMRNX4711",
+    "PatientBirthDate": "18151210",
+    "PatientAddress": "Qstreetx",
+    "OtherPatientNames": "Qbyronxx",
+    "PatientComments": "Qcommentx",
+    "InstitutionName": "Qhospitalx",
+    "InstitutionAddress": "Qtownxx",
+    "ReferringPhysicianName": "Qsomervillex",
+    "PhysiciansOfRecord": "Qbabbagex",
+    "OperatorsName": "Qoperatorx",
+    "AccessionNumber": "QACCX99",
+    "StudyID": "QSTUDYX7",
+    "StudyDescription": "Qstudytextx",
+    "SeriesDescription": "Qseriestextx",
+    "ProtocolName": "Qprotocolx",
+    "StationName": "Qstationx",
+    "DeviceSerialNumber": "Qserialx",
+    "MilitaryRank": "Qcountessx",
+    "PatientInsurancePlanCodeSequence": None,
+}
+SLICES = 6
+
+
+def _write(folder: Path, **elements: str) -> tuple[np.ndarray, list[Path]]:
+    voxels = noise((8, 7, SLICES))
+    images = series(voxels, grid((8, 7, SLICES)))
+    for image in images:
+        for name, value in {**PLANTED, **elements}.items():
+            if value is not None:
+                setattr(image, name, value)
+    return voxels, save(folder, images)
+
+
+def _damage(content: bytes, chance: random.Random) -> bytes:
+    """One fault somewhere in the header: cut, zeroed, flipped, inserted, or a length that takes in what follows."""
+    end = content.rindex(b"\xe0\x7f\x10\x00")
+    at = chance.randrange(end)
+    kind = chance.randrange(6)
+    if kind in (0, 1):
+        return content[:at]
+    if kind == 2:
+        return content[:at] + b"\0" * min(64, end - at) + content[at + min(64, end - at) :]
+    if kind == 3:
+        return content[:at] + bytes(chance.randrange(256) for _ in range(4)) + content[at + 4 :]
+    if kind == 4:
+        return content[:at] + bytes([content[at] ^ (1 << chance.randrange(8))]) + content[at + 1 :]
+    return content[:at] + b"xx" + content[at:]
+
+
+def _messages(folder: Path, out: Path) -> tuple[list[str], list[np.ndarray]]:
+    """All that is said of a folder, and the volumes that come out of it."""
+    told, volumes = [], []
+
+    def attempt(act: object) -> None:
+        try:
+            act()  # type: ignore[operator]
+        except VolsegError as error:
+            told.append(str(error))
+
+    def convert() -> None:
+        source = Dicom(folder)
+        told.extend(source.keys())
+        for key in source.keys():  # noqa: SIM118
+            attempt(lambda key=key: keep(source.load(key)))
+
+    def keep(case: object) -> None:
+        told.extend(case.warnings)  # type: ignore[attr-defined]
+        told.append(case.source)  # type: ignore[attr-defined]
+        volumes.append(case.channels[0].voxels)  # type: ignore[attr-defined]
+
+    def predict() -> None:
+        for path in list_series(folder):
+            attempt(lambda path=path: volumes.append(read_listed(path).voxels))
+
+    def watch() -> None:
+        time = iter(range(0, 1000, 100))
+        inbox = Inbox(folder, settle_s=5, clock=lambda: next(time))
+        inbox.look()
+        for delivery in inbox.look():
+            for item in items_of(delivery, root=folder):
+                told.extend([item.key, item.error or "", item.aside or ""])
+                if item.series is not None and item.error is None:
+                    attempt(lambda item=item: volumes.append(np.empty(read_stack(item.series).shape)))
+
+    def export() -> None:
+        for item in scan(folder).series:
+            stack = read_stack(item)
+            target = place(Volume(np.ones(stack.shape, np.uint8), stack.affine_ras), stack)
+            attempt(lambda target=target: write_rtstruct(out, target, LabelTable.exclusive(["liver"])))
+            attempt(lambda target=target: write_dicom_seg(out, target, LabelTable.exclusive(["liver"])))
+
+    for act in (convert, predict, watch, export):
+        attempt(act)
+    index = scan(folder)
+    return [*told, *index.skipped, *index.unreadable.values()], volumes
+
+
+def _check(folder: Path, seeds: range, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    voxels, paths = _write(folder)
+    whole = [path.read_bytes() for path in paths]
+    needles = [part for value in PLANTED.values() if value for part in value.replace("^", " ").split()]
+    for seed in seeds:
+        chance = random.Random(seed)
+        victim = chance.choice([0, 0, 1, SLICES - 1, SLICES - 1])
+        paths[victim].write_bytes(_damage(whole[victim], chance))
+        with warnings.catch_warnings(record=True) as warned, caplog.at_level(logging.DEBUG):
+            warnings.simplefilter("always")
+            told, volumes = _messages(folder, tmp_path / "out.dcm")
+        said = " ".join([*told, caplog.text, *(str(item.message) for item in warned)]).replace(str(folder), "")
+        assert [needle for needle in needles if needle.lower() in said.lower()] == [], (seed, said)
+        for got in volumes:
+            assert got.shape == voxels.shape, (seed, got.shape, said)
+        caplog.clear()
+        paths[victim].write_bytes(whole[victim])
+
+
+def test_a_damaged_series_is_whole_or_refused_and_nothing_of_it_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _check(tmp_path / "in", range(20), caplog, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_hundred_damaged_series(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _check(tmp_path / "in", range(1000, 1180), caplog, tmp_path)

@@ -1,0 +1,212 @@
+"""Whether a series is whole: a damaged file beside it may be its first or last slice, which no gap would show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from volseg.dicom.file import known_name, read_header, text, whole
+from volseg.dicom.instance import Instance, Series, known_modality, name_shape
+from volseg.errors import SourceError
+
+# The UIDs of a file stand near its beginning.
+_BEGINNING_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """A file that may have been a slice: its number in the series, where it is known, and why it is none."""
+
+    number: int | None
+    reason: str
+    certain: bool
+
+
+def told(series: Sequence[Series], aside: Iterable[Instance], unreadable: Mapping[Path, str]) -> list[Series]:
+    """The same series, those that lack a slice with the reason (`damage`), those that may lack one with a warning.
+
+    A file that cannot be read belongs to the series whose UID stands in its bytes; else to the only series of its
+    folder, where it is named as the images are, or where their numbers show a gap; else it may belong to any of them.
+    An image that was left aside belongs to the series beside it whose numbers it continues, where UID, place or kind of
+    it alone are damaged. Slices that are absent without a trace of a file cannot be known, except where the headers
+    state how many there are.
+
+    Args:
+        series: all of a folder tree.
+        aside: images that are no slice of a series.
+        unreadable: damaged files, and why.
+    """
+    in_folder: dict[Path, set[int]] = {}
+    for place, item in enumerate(series):
+        for folder in {instance.path.parent for instance in item.instances}:
+            in_folder.setdefault(folder, set()).add(place)
+    lost: dict[int, list[_Lost]] = {}
+    for instance in aside:
+        for place in in_folder.get(instance.path.parent, ()):
+            if _continues(instance, series[place]):
+                reason = "an image beside it has a damaged UID, place or kind"
+                lost.setdefault(place, []).append(_Lost(instance.order, reason, certain=True))
+    for path, reason in unreadable.items():
+        for place, found in _claims(path, reason, series, sorted(in_folder.get(path.parent, ()))):
+            lost.setdefault(place, []).append(found)
+    return [_judged(item, lost.get(place, [])) for place, item in enumerate(series)]
+
+
+def _judged(series: Series, lost: Sequence[_Lost]) -> Series:
+    count = len({instance.sop_uid or instance.name for instance in series.instances})
+    stated = {instance.stated for instance in series.instances}
+    expected = stated.pop() if len(stated) == 1 else 0
+    certain = [item for item in lost if item.certain]
+    if certain and not series.first.enhanced:
+        reason = certain[0].reason.rstrip(".").removesuffix("; copy it again")
+        where = _where(series, [item.number for item in certain])
+        return replace(series, damage=f"the stack is not whole: {where} ({reason}); copy the series again")
+    if lost and expected != count:
+        return replace(series, warnings=("a damaged file lies in its folder, and may be its first or last slice",))
+    if expected > count and not series.first.enhanced:
+        return replace(series, warnings=(f"its headers state {expected} images, and {count} are there",))
+    return series
+
+
+def _continues(instance: Instance, series: Series) -> bool:
+    """Whether an image that was left aside is a slice of a series, but for one damaged element."""
+    first = series.first
+    if first.enhanced or (instance.rows, instance.columns) != (first.rows, first.columns):
+        return False
+    if "LOCALIZER" in instance.image_type:
+        return False
+    if (
+        instance.samples * instance.frames > 1
+    ):  # colour and several frames are what they are, where the file can hold them
+        try:
+            if instance.path.stat().st_size > instance.rows * instance.columns * instance.samples * instance.frames:
+                return False
+        except OSError:
+            return False
+    alike = (instance.number, instance.description) == (first.number, first.description)
+    owner = instance.patient == first.patient or instance.study_uid == first.study_uid
+    if instance.series_uid != first.series_uid and not (alike and owner):
+        return False
+    numbers = [other.order for other in series.instances if other.order is not None]
+    if instance.order is None or not numbers:
+        return instance.series_uid == first.series_uid
+    return instance.order not in numbers and min(numbers) - 1 <= instance.order <= max(numbers) + 1
+
+
+def _claims(path: Path, reason: str, series: Sequence[Series], beside: Sequence[int]) -> list[tuple[int, _Lost]]:
+    """The series that a damaged file may belong to."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_BEGINNING_BYTES)
+    except OSError:
+        content = b""
+    number, sop_class, modality = _remains(path)
+    if sop_class and "Image Storage" not in sop_class:
+        return []
+    owners = [n for n, item in enumerate(series) if item.first.series_uid and _holds(content, item.first.series_uid)]
+    if owners:
+        return [(place, _Lost(number, reason, certain=True)) for place in owners]
+    fitting = [place for place in beside if not modality or modality == series[place].modality]
+    if len(fitting) > 1:
+        showing = [place for place in fitting if _shows_gap(series[place], number)]
+        if len(showing) == 1:
+            return [(showing[0], _Lost(number, reason, certain=True))]
+    certain = (
+        len(fitting) == 1
+        and not _complete(only := series[fitting[0]])
+        and (_shows_gap(only, number) or any(name_shape(item.path) == name_shape(path) for item in only.instances))
+    )
+    return [(place, _Lost(number, reason, certain=certain)) for place in fitting]
+
+
+def _holds(content: bytes, uid: str) -> bool:
+    """Whether a UID stands in the bytes of a file, and not as the beginning of a longer one."""
+    at = content.find(uid.encode())
+    while at >= 0:
+        if content[at + len(uid) : at + len(uid) + 1] not in (*(b"%d" % digit for digit in range(10)), b"."):
+            return True
+        at = content.find(uid.encode(), at + 1)
+    return False
+
+
+def _remains(path: Path) -> tuple[int | None, str, str]:
+    """What can still be read of a damaged file: number of the image, kind of object and modality."""
+    try:
+        header = read_header(path, tags=["SOPClassUID", "Modality", "InstanceNumber"])
+    except SourceError:
+        return None, "", ""
+    try:
+        number = whole(header, "InstanceNumber", default=-1)
+    except SourceError:
+        number = -1
+    return (
+        None if number < 0 else number,
+        known_name(text(header, "SOPClassUID")),
+        known_modality(text(header, "Modality")),
+    )
+
+
+def _numbers(series: Series) -> list[int]:
+    """The numbers of the images, sorted; empty where they are absent or not one an image."""
+    found = sorted(instance.order for instance in series.instances if instance.order is not None)
+    return found if len(set(found)) == len(series.instances) else []
+
+
+def _shows_gap(series: Series, number: int | None) -> bool:
+    numbers = _numbers(series)
+    if not numbers:
+        return False
+    absent = set(range(min(1, numbers[0]), numbers[-1] + 1)) - set(numbers)
+    return number in (numbers[0] - 1, numbers[-1] + 1) if number is not None else len(absent - {0}) == 1
+
+
+def _complete(series: Series) -> bool:
+    """Whether the headers state as many images as there are."""
+    stated = {instance.stated for instance in series.instances}
+    return stated == {len({instance.sop_uid for instance in series.instances})}
+
+
+def _where(series: Series, lost: Sequence[int | None]) -> str:
+    """Which image is absent, and where its slice would lie."""
+    numbers = _numbers(series)
+    if not numbers:
+        before, after = _ends(series)
+        return f"a slice is absent, perhaps the one before the first, {before}, or after the last, {after}"
+    known = sorted({number for number in lost if number is not None and number not in numbers})
+    gaps = [number for number in range(min(1, numbers[0]), numbers[-1]) if number not in numbers and number != 0]
+    absent = known or gaps[: len(lost)]
+    there = f"images {numbers[0]} to {numbers[-1]} are there"
+    if not absent:
+        return f"{there}, and image {numbers[-1] + 1} may be absent, {_position(series, numbers[-1] + 1)}"
+    return f"image {absent[0]} is absent, {_position(series, absent[0])}, while {there}"
+
+
+def _position(series: Series, number: int) -> str:
+    """Where the image of a number lies, by the images next to it."""
+    placed = sorted(
+        (instance.order, instance.position_lps)
+        for instance in series.instances
+        if instance.order is not None and len(instance.position_lps) == 3
+    )
+    if len(placed) < 2:
+        return "at an unknown position"
+    near = sorted(placed, key=lambda pair: abs(pair[0] - number))[:2]
+    (a, start), (b, end) = near
+    return _millimetres(np.array(start) + (number - a) / (b - a) * (np.array(end) - np.array(start)))
+
+
+def _ends(series: Series) -> tuple[str, str]:
+    """Where the slices before the first and after the last would lie."""
+    places = np.array([instance.position_lps for instance in series.instances if len(instance.position_lps) == 3])
+    if len(places) < 2:
+        return "at an unknown position", "at an unknown position"
+    far = places[np.argmax(np.linalg.norm(places - places[0], axis=1))] - places[0]
+    places = places[np.argsort(places @ far)]
+    return _millimetres(2 * places[0] - places[1]), _millimetres(2 * places[-1] - places[-2])
+
+
+def _millimetres(position: Iterable[float]) -> str:
+    return "at " + ", ".join(f"{value:.6g}" for value in position) + " mm (LPS)"
