@@ -20,7 +20,7 @@ from volseg.errors import GeometryError, VolsegError
 from volseg.evaluation.outliers import CHECKS, Z_DEFINITION, Finding, Values, learn, measure, unusual
 from volseg.labels import LabelTable, Masks
 from volseg.metrics import EXPECTED_DICE_DEFINITION, dice
-from volseg.volume import Volume, read_volume
+from volseg.volume import Volume, read_volume, slice_axis
 
 ALARM = 3.0  # weight of a finding that raises one
 _APART = 1.5  # times the usual disagreement, from which it is named
@@ -192,7 +192,9 @@ def _measured(path: Path, labels: LabelTable, image_path: Path | None) -> tuple[
         difference = image.grid.difference(volume.grid)
         if difference:
             raise GeometryError(f"the label map is not on the image's grid: {difference}")
-    return measure(masks, volume.spacing_mm, labels, None if image is None else image.voxels), masks, volume
+    voxels = None if image is None else image.voxels
+    axis = slice_axis(volume.affine_ras, volume.shape)
+    return measure(masks, volume.spacing_mm, labels, voxels, slice_axis=axis), masks, volume
 
 
 def _disagreement(masks: Masks, volume: Volume, others: Sequence[Path], key: str, labels: LabelTable) -> float | None:

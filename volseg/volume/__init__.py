@@ -15,8 +15,10 @@ from volseg.volume.geometry import (
     spacing_mm,
 )
 from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volume
+from volseg.volume.nearest import nearest_voxels
 from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
 from volseg.volume.probabilities import write_probabilities
+from volseg.volume.slices import slice_axis
 from volseg.volume.volume import Grid, Volume
 
 __all__ = [
@@ -32,12 +34,14 @@ __all__ = [
     "check_affine",
     "check_axes",
     "grown",
+    "nearest_voxels",
     "orientation",
     "ras_to_lps",
     "read_aligned",
     "read_channels",
     "read_grid",
     "read_volume",
+    "slice_axis",
     "space_difference",
     "spacing_mm",
     "to_raster",
