@@ -8,7 +8,7 @@ from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import config, data_dir, find, root
 from volseg.bundle.recipe import Recipe, read_recipe
 from volseg.bundle.spacing import fit_spacing
-from volseg.bundle.window import axis_divisors, fit_roi, grow_roi
+from volseg.bundle.window import axis_divisors, divisors_in_plane, fit_axis, fit_roi, grow_roi
 
 __all__ = [
     "Member",
@@ -16,8 +16,10 @@ __all__ = [
     "axis_divisors",
     "config",
     "data_dir",
+    "divisors_in_plane",
     "find",
     "find_checkpoints",
+    "fit_axis",
     "fit_roi",
     "fit_spacing",
     "grow_roi",
