@@ -10,7 +10,7 @@ from typing import Protocol
 
 from volseg.errors import GeometryError, SourceError
 from volseg.labels import LabelTable
-from volseg.volume import Volume
+from volseg.volume import Volume, aligned
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -18,6 +18,9 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 @dataclass(frozen=True, eq=False)
 class Case:
     """One image of one patient on one day, with its label map where there is one.
+
+    All volumes are brought to the affine of the first channel, if they have its voxels: see `volseg.volume.aligned`.
+    What is to be known of that, and of the headers of their files, is added to the warnings.
 
     Attributes:
         key: file-name-safe word that travels with the data everywhere, `case123_day20` for UW-Madison.
@@ -43,16 +46,26 @@ class Case:
         check_key(self.key)
         if not self.channels:
             raise SourceError("there is no image", case=self.key)
+        notes = [f"the image: {note}" for channel in self.channels for note in channel.notes]
+        first, *others = self.channels
+        channels = [self._on_grid(f"channel {i}", volume, notes) for i, volume in enumerate(others, start=1)]
+        object.__setattr__(self, "channels", (first, *channels))
+        for name, attribute in (("the label", "label"), ("the map of objects", "instances")):
+            volume = getattr(self, attribute)
+            if volume is not None:
+                object.__setattr__(self, attribute, self._on_grid(name, volume, notes))
+        object.__setattr__(self, "warnings", tuple(dict.fromkeys((*self.warnings, *notes))))
+
+    def _on_grid(self, name: str, volume: Volume, notes: list[str]) -> Volume:
+        """A volume on the grid of the first channel; what is to be known of it is added to the notes."""
         first = self.channels[0]
-        others = [(f"channel {i}", volume) for i, volume in enumerate(self.channels[1:], start=1)]
-        if self.label is not None:
-            others.append(("the label", self.label))
-        if self.instances is not None:
-            others.append(("the map of objects", self.instances))
-        for name, volume in others:
-            difference = first.grid.difference(volume.grid)
-            if difference:
-                raise GeometryError(f"{name} is not on the image's grid: {difference}", case=self.key)
+        try:
+            moved, note = aligned(volume, first.grid)
+        except GeometryError as error:
+            raise GeometryError(f"{name} is not on the image's grid: {error}", case=self.key) from error
+        told = (*volume.notes, note) if volume.notes != first.notes else (note,)
+        notes += [f"{name}: {one}" for one in told if one]
+        return moved
 
 
 class Source(Protocol):

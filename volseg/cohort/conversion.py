@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import volseg
 from volseg.cohort.case import Case, Source, check_key
 from volseg.cohort.folder import FILE_ENDING, INSTANCES, read_dataset_json
@@ -18,7 +20,7 @@ from volseg.cohort.table import CaseRow, write_table
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelTable
-from volseg.volume import Volume, orientation, write_volume
+from volseg.volume import Volume, header_of, orientation, write_volume
 
 logger = logging.getLogger(__name__)
 
@@ -131,11 +133,11 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
                 raise SourceError("the source promised a label and gave none")
             label = Volume(source.labels.check(case.label.voxels), case.label.affine_ras)
         for file, channel in zip(images, case.channels, strict=True):
-            write_volume(file, channel)
+            write_volume(file, _believed(channel))
         if labelled:
-            write_volume(label_file, label)
+            write_volume(label_file, _believed(label))
         if case.instances is not None:
-            write_volume(instances_file, case.instances)
+            write_volume(instances_file, _believed(case.instances))
     except VolsegError as error:
         _forget(folder, key, channels)
         raise error.of_case(key) from error
@@ -144,6 +146,12 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
         record = {"digest": digest, "row": row.to_csv(), "instances": case.instances is not None}
         partial.write_text(json.dumps({**record, "source_version": _source_version(source)}))
     return row, True
+
+
+def _believed(volume: Volume) -> Volume:
+    """The volume without its file's header where the sform is not believed: others read the cohort too."""
+    header = header_of(volume.affine_ras)
+    return Volume(volume.voxels, np.array(volume.affine_ras)) if header and header.sform_rejected else volume
 
 
 def _image_files(folder: Path, part: str, key: str, channels: int) -> list[Path]:

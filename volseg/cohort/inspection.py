@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from volseg.cohort.case import Case
 from volseg.cohort.directions import cohort_note
 from volseg.cohort.folder import Cohort
-from volseg.errors import CohortError, VolsegError, VolumeError
+from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError
 from volseg.metrics import volume_ml
 from volseg.volume import read_volume
 
@@ -47,8 +48,10 @@ def inspect_cohort(
     """
     failed: dict[str, str] = {}
     contents: list[_Content] = []
+    notes: dict[str, tuple[str, ...]] = {}
     with ThreadPoolExecutor(workers) as pool:
-        for done, (key, found) in enumerate(pool.map(lambda key: (key, _inspect(cohort, key)), cohort.keys), start=1):
+        inspected = pool.map(lambda key: (key, _inspect(cohort, key, notes)), cohort.keys)
+        for done, (key, found) in enumerate(inspected, start=1):
             if isinstance(found, VolsegError):
                 failed[key] = found.message
             elif found:
@@ -74,7 +77,7 @@ def inspect_cohort(
         lines.append(f"folds: {', '.join(f'{len(f.training)}/{len(f.validation)}' for f in cohort.folds())}")
     except CohortError as error:
         lines.append(f"folds: {error}")
-    warnings = _warnings(cohort)
+    warnings = (*_of_headers(cohort, notes), *_warnings(cohort))
     lines += [f"warning: {warning}" for warning in warnings]
     return Inspection("\n".join(lines), failed, warnings)
 
@@ -86,17 +89,30 @@ def _warnings(cohort: Cohort) -> tuple[str, ...]:
 
 def _of_table(cohort: Cohort) -> list[str]:
     """The warnings of `cases.csv`, each once, with the number of its cases and the first of their keys."""
-    keys: dict[str, list[str]] = {}
-    for row in cohort.rows.values():
-        for warning in row.warnings:
-            keys.setdefault(warning, []).append(row.key)
-    told = [
-        f"{warning}: in {len(found)} of {len(cohort.rows)} cases ({', '.join(found[:3])}{', ...' * (len(found) > 3)})"
-        for warning, found in keys.items()
-    ]
+    told = _each_once(cohort, {row.key: row.warnings for row in cohort.rows.values()})
     if len(told) <= _TOLD_WARNINGS:
         return told
     return [*told[:_TOLD_WARNINGS], f"{len(told) - _TOLD_WARNINGS} more warnings in {cohort.folder / 'cases.csv'}"]
+
+
+def _of_headers(cohort: Cohort, notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """What the headers of the files leave in doubt, by key, where the table does not say it already."""
+    known = {key: row.warnings for key, row in cohort.rows.items()}
+    return _each_once(
+        cohort, {key: [note for note in notes[key] if note not in known[key]] for key in cohort.keys if key in notes}
+    )
+
+
+def _each_once(cohort: Cohort, warnings: Mapping[str, Sequence[str]]) -> list[str]:
+    """The warnings of cases by key, each once, with the number of its cases and the first of their keys."""
+    keys: dict[str, list[str]] = {}
+    for key, told in warnings.items():
+        for warning in told:
+            keys.setdefault(warning, []).append(key)
+    return [
+        f"{warning}: in {len(found)} of {len(cohort.rows)} cases ({', '.join(found[:3])}{', ...' * (len(found) > 3)})"
+        for warning, found in keys.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -107,8 +123,8 @@ class _Content:
     objects: int
 
 
-def _inspect(cohort: Cohort, key: str) -> _Content | VolsegError | None:
-    """What a case holds, None where it has no label, or what is wrong with it."""
+def _inspect(cohort: Cohort, key: str, notes: dict[str, tuple[str, ...]]) -> _Content | VolsegError | None:
+    """What a case holds, None where it has no label, or what is wrong with it; its entry of the notes is written."""
     try:
         first, *others = [read_volume(path) for path in cohort.image_paths(key)]
         for volume in (first, *others):
@@ -118,10 +134,12 @@ def _inspect(cohort: Cohort, key: str) -> _Content | VolsegError | None:
         label = read_volume(label_path) if label_path else None
         objects_path = cohort.instances_path(key)
         objects = read_volume(objects_path) if objects_path else None
-        for volume in (*others, *(found for found in (label, objects) if found)):
-            difference = first.grid.difference(volume.grid)
-            if difference:
-                raise VolumeError(f"the files of the case lie on different grids: {difference}")
+        try:
+            case = Case(key, key, "", (first, *others), label, "", (), objects)
+        except GeometryError as error:
+            raise VolumeError(f"the files of the case lie on different grids: {error.message}") from error
+        notes[key] = case.warnings
+        label, objects = case.label, case.instances
         if label is None:
             return None
         checked = cohort.labels.check(label.voxels)

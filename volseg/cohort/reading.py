@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import GeometryError, VolsegError
 from volseg.labels import LabelMap, LabelTable
-from volseg.volume import Volume, read_volume
+from volseg.volume import Volume, aligned, read_volume
 
 
 def read_volume_as(role: str, path: Path) -> Volume:
@@ -41,10 +41,14 @@ def read_label_map(role: str, path: Path, image: Volume, labels: LabelTable) -> 
         VolsegError: absent or unreadable, another grid, or an undeclared value.
     """
     try:
-        volume = read_volume(path)
-        difference = image.grid.difference(volume.grid)
-        if difference:
-            raise GeometryError(f"it is not on the image's grid: {difference}; write it on that grid")
+        volume = _on_grid(read_volume(path), image)
         return Volume(labels.check(volume.voxels), volume.affine_ras)
     except VolsegError as error:
         raise type(error)(f"the {role}: {error.message}") from error
+
+
+def _on_grid(volume: Volume, image: Volume) -> Volume:
+    try:
+        return aligned(volume, image.grid)[0]
+    except GeometryError as error:
+        raise GeometryError(f"it is not on the image's grid: {error}; write it on that grid") from error

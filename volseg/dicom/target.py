@@ -18,11 +18,8 @@ from volseg.dicom.index import Index, Series, scan
 from volseg.errors import GeometryError, LabelError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelMap, LabelTable, Region
-from volseg.volume import Grid, Volume, read_volume
+from volseg.volume import Grid, Volume, aligned, read_volume
 
-# A voxel of the prediction may lie this far from the voxel of the series, as a share of the smallest spacing: NIfTI
-# keeps affines in 32 bits.
-_TOLERANCE = 0.02
 # Old and anonymised series lack some of these, which an object of a study must have, empty or not (type 2).
 _AT_LEAST_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
@@ -89,19 +86,13 @@ def place(label: Volume, stack: Stack) -> Target:
     Raises:
         GeometryError: its voxels are not those of the series.
     """
-    import nibabel.orientations as axes
-
-    shape, affine = stack.shape, stack.affine_ras
-    turn = axes.io_orientation(np.linalg.inv(affine) @ label.affine_ras)
-    turned = axes.apply_orientation(label.voxels, turn)
-    turned_affine = label.affine_ras @ axes.inv_ornt_aff(turn, label.shape)
-    tolerance = _TOLERANCE * min(np.linalg.norm(affine[:3, :3], axis=0))
-    difference = Grid(turned.shape, turned_affine).difference(Grid(shape, affine), tolerance_mm=float(tolerance))
-    if difference:
+    try:
+        turned, _ = aligned(label, Grid(stack.shape, stack.affine_ras))
+    except GeometryError as error:
         raise GeometryError(
-            f"the prediction does not lie on the voxels of the series: {difference}; name the series it was made from"
-        )
-    return Target(stack, turned)
+            f"the prediction does not lie on the voxels of the series: {error}; name the series it was made from"
+        ) from error
+    return Target(stack, turned.voxels)
 
 
 def export_objects(

@@ -36,7 +36,7 @@ from volseg.metrics import (
     uw_madison_score,
     volume_ml,
 )
-from volseg.volume import Affine, Volume, slice_axis
+from volseg.volume import Affine, Volume, aligned, slice_axis
 
 Instances = NDArray[np.integer[Any]]
 
@@ -224,11 +224,12 @@ def score_case(key: str, predictions: Path, cohort: Cohort, *, known: frozenset[
     if reference_path is None:
         raise CohortError("the case has no reference label, so its prediction cannot be scored")
     reference, predicted = read_volume_as("reference", reference_path), read_volume_as("prediction", path)
-    difference = reference.grid.difference(predicted.grid)
-    if difference:
+    try:
+        predicted, _ = aligned(predicted, reference.grid)
+    except GeometryError as error:
         raise GeometryError(
-            f"the prediction is not on the reference's grid: {difference}; write it on the grid of the case's image"
-        )
+            f"the prediction is not on the reference's grid: {error}; write it on the grid of the case's image"
+        ) from error
     _check_right_angles(reference.affine_ras)
     # Outside the box both are 0, so what is found inside it holds for the whole grid.
     box = bounding_box(reference.voxels != 0, predicted.voxels != 0)
@@ -254,10 +255,12 @@ def _instances(cohort: Cohort, key: str, reference: Volume) -> Instances:
         raise CohortError(
             f"the case has no map of objects in {INSTANCES}, others have; convert it again, or take that folder away"
         )
-    objects = read_volume_as("map of objects", path)
-    difference = reference.grid.difference(objects.grid)
-    if difference or objects.voxels.dtype.kind not in "iu":
-        raise CohortError(f"the map of objects is {difference or objects.voxels.dtype}; convert the case again")
+    try:
+        objects, _ = aligned(read_volume_as("map of objects", path), reference.grid)
+    except GeometryError as error:
+        raise CohortError(f"the map of objects is {error}; convert the case again") from error
+    if objects.voxels.dtype.kind not in "iu":
+        raise CohortError(f"the map of objects is {objects.voxels.dtype}; convert the case again")
     return objects.voxels
 
 

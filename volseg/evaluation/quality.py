@@ -20,7 +20,7 @@ from volseg.errors import GeometryError, VolsegError
 from volseg.evaluation.outliers import CHECKS, Z_DEFINITION, Finding, Values, learn, measure, unusual
 from volseg.labels import LabelTable, Masks
 from volseg.metrics import EXPECTED_DICE_DEFINITION, dice
-from volseg.volume import Volume, read_volume, slice_axis
+from volseg.volume import Volume, aligned, read_volume, slice_axis
 
 ALARM = 3.0  # weight of a finding that raises one
 _APART = 1.5  # times the usual disagreement, from which it is named
@@ -184,14 +184,14 @@ def _image(cohort: Cohort | None, key: str) -> Path | None:
 
 
 def _measured(path: Path, labels: LabelTable, image_path: Path | None) -> tuple[Values, Masks, Volume]:
-    volume = read_volume(path)
-    masks = labels.masks(labels.check(volume.voxels))
-    image = None
+    volume, image = read_volume(path), None
     if image_path is not None:
         image = read_volume(image_path)
-        difference = image.grid.difference(volume.grid)
-        if difference:
-            raise GeometryError(f"the label map is not on the image's grid: {difference}")
+        try:
+            volume, _ = aligned(volume, image.grid)
+        except GeometryError as error:
+            raise GeometryError(f"the label map is not on the image's grid: {error}") from error
+    masks = labels.masks(labels.check(volume.voxels))
     voxels = None if image is None else image.voxels
     axis = slice_axis(volume.affine_ras, volume.shape)
     return measure(masks, volume.spacing_mm, labels, voxels, slice_axis=axis), masks, volume
@@ -204,10 +204,10 @@ def _disagreement(masks: Masks, volume: Volume, others: Sequence[Path], key: str
         path = Predictions(other).path(key)
         if not path.is_file():
             continue
-        second = read_volume(path)
-        difference = volume.grid.difference(second.grid)
-        if difference:
-            raise GeometryError(f"the two predictions lie on different grids: {difference}")
+        try:
+            second, _ = aligned(read_volume(path), volume.grid)
+        except GeometryError as error:
+            raise GeometryError(f"the two predictions lie on different grids: {error}") from error
         overlaps = [dice(a, b) for a, b in zip(masks, labels.masks(labels.check(second.voxels)), strict=True)]
         held = [overlap for overlap in overlaps if not math.isnan(overlap)]
         apart.append(1 - math.fsum(held) / len(held) if held else 0.0)

@@ -7,12 +7,9 @@ import numpy as np
 from volseg.cohort import Cohort, read_dataset_json
 from volseg.errors import CohortError, GeometryError
 from volseg.labels import LabelMap
-from volseg.volume import Affine, Grid, Volume, nearest_voxels, read_grid
+from volseg.volume import Affine, Grid, Volume, aligned, nearest_voxels, read_grid
 
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
-# Two grids are the same where no voxel is further away than this share of the smallest spacing: NIfTI keeps affines in
-# 32 bits.
-_TOLERANCE = 0.02
 # A voxel of the case may lie this far outside the centres of a resampled prediction, in its voxels: resampling rounds
 # the number of voxels.
 _MARGIN = 1.0
@@ -67,12 +64,13 @@ def on_grid(label: Volume, shape: tuple[int, int, int], affine_ras: Affine) -> t
     """
     import nibabel.orientations as axes
 
+    try:
+        return aligned(label, Grid(shape, affine_ras))[0].voxels, False
+    except GeometryError:  # another grid
+        pass
     turn = axes.io_orientation(np.linalg.inv(affine_ras) @ label.affine_ras)
     turned = axes.apply_orientation(label.voxels, turn)
     turned_affine = label.affine_ras @ axes.inv_ornt_aff(turn, label.shape)
-    tolerance = _TOLERANCE * min(np.linalg.norm(affine_ras[:3, :3], axis=0))
-    if not Grid(turned.shape, turned_affine).difference(Grid(shape, affine_ras), tolerance_mm=float(tolerance)):
-        return turned, False
     _check_covered(turned.shape, turned_affine, shape, affine_ras)
     return nearest_voxels(turned, turned_affine, shape, affine_ras), True
 

@@ -22,7 +22,7 @@ from volseg.files import SERIES
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
 from volseg.inference.ensemble import check_members, mean_logits
 from volseg.inference.inputs import read_image
-from volseg.transforms import NativeProbabilitiesd
+from volseg.transforms import NativeProbabilitiesd, affine_of_file
 from volseg.volume import Volume, read_aligned
 
 logger = logging.getLogger(__name__)
@@ -193,8 +193,9 @@ class Predictor:
         with naming(item["key"]), torch.inference_mode():
             done = self.postprocessing(dict(item)) if "total" not in item else self._decided(item)
         # The inverse transforms bring the affine back to rounding; the file's own is exact.
-        label_map = Volume(done["pred"].numpy()[0], item["image"].meta["original_affine"].numpy())
-        return Prediction(label_map, done.get("uncertainty", {}), done.get("probabilities"))
+        label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
+        note = "; ".join(label_map.notes)
+        return Prediction(label_map, done.get("uncertainty", {}), done.get("probabilities"), note)
 
     @property
     def grids(self) -> list[list[Predictor]]:

@@ -13,13 +13,13 @@ import torch
 
 from volseg.bundle import Member, Recipe
 from volseg.cohort import Prediction
-from volseg.errors import CheckpointError, UsageError, VolumeError, naming
+from volseg.errors import CheckpointError, GeometryError, UsageError, VolumeError, naming
 from volseg.inference.engines import Engine
 from volseg.inference.first_step import FirstStep
 from volseg.inference.inputs import read_images
 from volseg.inference.predictor import Predictor
 from volseg.labels import LabelTable
-from volseg.volume import Affine, Crop, Volume, read_volume
+from volseg.volume import Affine, Crop, Volume, aligned, read_volume
 
 logger = logging.getLogger(__name__)
 
@@ -130,12 +130,13 @@ class TwoStep:
         """Logits of the box to a label map on the grid of the files."""
         labels, crop, affine = self.recipe.labels, item["crop"], item["affine_ras"]
         if crop is None:
-            return self._empty(item["shape"], affine)
+            return self._empty(item["shape"], affine, item["notes"])
         part = self.second.decide(item)
         probabilities = part.probabilities
         if probabilities is not None:
             probabilities = crop.paste(probabilities, outside=labels.background_probabilities)
-        return replace(part, label_map=Volume(crop.paste(part.label_map.voxels), affine), probabilities=probabilities)
+        label_map = Volume(crop.paste(part.label_map.voxels), affine)
+        return replace(part, label_map=label_map, probabilities=probabilities, note=item["notes"])
 
     def _read_region(self, images: Sequence[str | Path | Volume]) -> Volume:
         """The label map behind the images, once it is on their grid."""
@@ -149,11 +150,13 @@ class TwoStep:
     def _within(self, volumes: Sequence[Volume], region: Volume, key: str) -> dict[str, Any]:
         """What the second network takes, and what is needed to put its answer back; `crop` is None without region."""
         image = volumes[0]
-        difference = image.grid.difference(region.grid)
-        if difference:
-            raise VolumeError(f"the label map of the region is not on the grid of the image: {difference}")
+        try:
+            region, _ = aligned(region, image.grid)
+        except GeometryError as error:
+            raise VolumeError(f"the label map of the region is not on the grid of the image: {error}") from error
         found = self.step.crop(region, self.region_labels)
         whole: dict[str, Any] = {"key": key, "shape": image.shape, "affine_ras": image.affine_ras}
+        whole["notes"] = "; ".join(image.notes)
         if found is None:
             if self.step.absent == "fail":
                 raise VolumeError(
@@ -169,7 +172,7 @@ class TwoStep:
     def _nothing(self) -> str:
         return f"no voxel of {self.step.told(self.region_labels)}"
 
-    def _empty(self, shape: tuple[int, int, int], affine_ras: Affine) -> Prediction:
+    def _empty(self, shape: tuple[int, int, int], affine_ras: Affine, notes: str) -> Prediction:
         """Background everywhere."""
         labels = self.recipe.labels
         label_map = Volume(np.zeros(shape, np.uint8), affine_ras)
@@ -179,7 +182,7 @@ class TwoStep:
             probabilities = whole.paste(
                 np.zeros((labels.channels, 0, 0, 0), np.float32), outside=labels.background_probabilities
             )
-        note = f"{self._nothing} was found, so the label map is empty"
+        note = "; ".join(filter(None, [f"{self._nothing} was found, so the label map is empty", notes]))
         return Prediction(label_map, dict.fromkeys(labels.names), probabilities, note)
 
 

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from volseg.errors import LabelError
 from volseg.labels.terms import _KNOWN, _PALETTE, _TISSUE, Code
 
+ROUNDING = 1e-3
+"""How far a value of a label map may be from a whole number."""
+
 LabelMap = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
 
@@ -221,9 +224,12 @@ class LabelTable:
     def check(self, label_map: NDArray[Any], *, case: str | None = None) -> LabelMap:
         """Return the label map as uint8, or raise where it holds a value that the table does not declare.
 
+        Numbers within `ROUNDING` of a whole one are that one: programs that resample save 0.99999994 for 1.
+
         Raises:
             LabelError: a value that is not declared, a fraction, or NaN.
         """
+        label_map = _whole(label_map, case=case)
         unknown = [value for value in _held(label_map).tolist() if value not in self.values]
         if unknown:
             shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
@@ -329,6 +335,28 @@ class LabelTable:
             winner[better] = channel[better]
             label_map[better] = value
         return label_map
+
+
+def _whole(label_map: NDArray[Any], *, case: str | None) -> NDArray[Any]:
+    """The label map as whole numbers.
+
+    Raises:
+        LabelError: a fraction, NaN or infinity.
+    """
+    if label_map.dtype.kind != "f":
+        return label_map
+    rounded = np.rint(label_map)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        off = ~(np.abs(label_map - rounded) <= ROUNDING)
+    if off.any():
+        odd = np.unique(label_map[off])
+        shown = ", ".join(f"{value:.6g}" for value in odd[:3].tolist()) + (", ..." if len(odd) > 3 else "")
+        raise LabelError(
+            f"the label map holds {shown}, expected whole numbers; it was resampled with interpolation, or holds "
+            "probabilities: resample it with nearest neighbour, or decide which voxels belong to the label",
+            case=case,
+        )
+    return rounded
 
 
 def _held(label_map: NDArray[Any]) -> NDArray[Any]:

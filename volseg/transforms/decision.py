@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 
 from volseg.labels import Cleanup, LabelTable
 from volseg.metrics import expected_dice
+from volseg.transforms.file_header import affine_of_file
 from volseg.volume import Volume, write_probabilities, write_volume
 
 
@@ -77,7 +78,7 @@ class SaveLabelMapd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no type
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write and leave the item as it was."""
         for key in self.keys:
-            affine = np.asarray(data["image"].meta["original_affine"], dtype=np.float64)
+            affine = affine_of_file(data["image"])
             name = str(data.get("key") or key_of(data["image"].meta["filename_or_obj"]))
             voxels = np.asarray(data[key].cpu().numpy())[0].astype(np.uint8)
             if "probabilities" in data:

@@ -13,10 +13,11 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from scipy.ndimage import gaussian_filter
 
-from volseg.errors import VolsegError, VolumeError
+from volseg.errors import GeometryError, VolsegError, VolumeError
 from volseg.labels import LabelTable
 from volseg.transforms.decision import key_of
-from volseg.volume import Grid, Volume, read_aligned
+from volseg.transforms.file_header import metadata_of, with_header
+from volseg.volume import Grid, Volume, aligned, read_aligned
 
 # From this factor on a coarser grid is one, and no rounding of a spacing.
 _COARSER = 1.05
@@ -64,22 +65,24 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         name = str(item.get("key", "a volume") if isinstance(images[0], Volume) else images[0])
         if self.like is not None:
             image = item[self.like]
-            difference = Grid(tuple(image.shape[1:]), image.affine.numpy()).difference(first.grid)
-            if difference:
-                raise VolumeError(f"the label is not on the image's grid: {difference}")
+            try:
+                first, _ = aligned(first, Grid(tuple(image.shape[1:]), with_header(image.affine, image.meta)))
+            except GeometryError as error:
+                raise VolumeError(f"the label is not on the image's grid: {error}") from error
         if self.labels is not None:
             voxels = self.labels.check(first.voxels)[None]
         else:
             voxels = np.stack([volume.voxels.astype(np.float32) for volume in volumes])
             if not np.isfinite(voxels).all():
                 raise VolumeError(f"{Path(name).name} holds NaN or infinity; replace them by the background's value")
-        affine = torch.from_numpy(first.affine_ras)
+        affine = torch.from_numpy(np.asarray(first.affine_ras))
         meta = {
             "filename_or_obj": name,
             "original_affine": affine.clone(),
             "spatial_shape": np.array(first.shape),
             "original_channel_dim": 0,
             "space": "RAS",
+            **metadata_of(first.affine_ras),
         }
         return MetaTensor(torch.from_numpy(np.ascontiguousarray(voxels)), affine=affine.clone(), meta=meta)
 

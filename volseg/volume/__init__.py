@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.volume.alignment import aligned
 from volseg.volume.crop import Crop, grown
 from volseg.volume.geometry import (
+    TOLERANCE,
     Affine,
+    FileAffine,
     affine_of_axes,
     check_affine,
     check_axes,
+    header_of,
     orientation,
     ras_to_lps,
     space_difference,
     spacing_mm,
 )
+from volseg.volume.header import NiftiHeader
 from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volume
 from volseg.volume.nearest import nearest_voxels
 from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
@@ -25,15 +30,20 @@ __all__ = [
     "AXES",
     "MAX_BYTES",
     "RGB",
+    "TOLERANCE",
     "UNMEASURED",
     "Affine",
     "Crop",
+    "FileAffine",
     "Grid",
+    "NiftiHeader",
     "Volume",
     "affine_of_axes",
+    "aligned",
     "check_affine",
     "check_axes",
     "grown",
+    "header_of",
     "nearest_voxels",
     "orientation",
     "ras_to_lps",

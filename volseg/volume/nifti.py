@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import logging
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,14 +18,23 @@ from numpy.typing import NDArray
 
 from volseg.errors import GeometryError, VolumeError
 from volseg.files import atomic
-from volseg.volume.geometry import Affine, check_affine
+from volseg.volume.alignment import aligned
+from volseg.volume.geometry import Affine, header_of
+from volseg.volume.header import NiftiHeader
 from volseg.volume.volume import Volume
+
+logger = logging.getLogger(__name__)
 
 # A header may claim any size; beyond this nothing is allocated for it.
 MAX_BYTES = 16 * 2**30
 # Deflate packs at most 1032 bytes into one.
 _MAX_INFLATION = 1032
 _GZIP_LEVEL = 1
+_COMPLEX = "complex numbers"
+# Codes of NIfTI's data types whose voxels are no single real number.
+_NOT_REAL = {32: _COMPLEX, 1792: _COMPLEX, 2048: _COMPLEX, 128: "colours (RGB)", 2304: "colours (RGBA)"}
+# nibabel tells what it would mend; what counts here is told by `NiftiHeader.notes`.
+_SILENT = logging.Logger("volseg.nibabel", level=logging.CRITICAL)
 
 
 def read_volume(path: str | Path, *, oriented: bool = True) -> Volume:
@@ -43,43 +55,32 @@ def read_volume(path: str | Path, *, oriented: bool = True) -> Volume:
 
 
 def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
-    """Read a 3D or 4D NIfTI file as one volume a channel (the fourth axis). Errors as in `read_volume`."""
-    import nibabel
+    """Read a NIfTI file of up to five axes as one volume per channel. Errors as in `read_volume`.
+
+    The fourth axis is the channel; the fifth one is if the fourth has length 1, as in vector images of ITK. A file of
+    two axes is a volume of one slice. Integers of 64 bits become the smallest type of at most 32 bits that holds them.
+    """
+    from nibabel.arrayproxy import ArrayProxy
 
     path = Path(path)
-    kind = nibabel.Nifti1Image
-    try:
+    with _telling(path):
         content = _inflate(path)
-        if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"):
-            kind = nibabel.Nifti2Image
         with np.errstate(all="ignore"):  # of numbers in a damaged header, which are checked here and below
-            image = kind.from_bytes(content)
-            header = image.header
+            header = _parsed(content, path)
             _check_size(header, len(content), path)
-            voxels = np.asanyarray(image.dataobj)
-    except FileNotFoundError as error:
-        raise VolumeError(f"{path} is not there") from error
-    except _unreadable() as error:
-        raise VolumeError(
-            f"{path.name} cannot be read as NIfTI ({error}); it may be cut short, copy it again"
-        ) from error
-    if voxels.ndim == 4 and voxels.shape[3] == 1:
-        voxels = voxels[..., 0]
-    if voxels.ndim not in (3, 4):
-        raise VolumeError(f"{path.name} has shape {voxels.shape}, expected X, Y, Z and at most one axis of channels")
-    if voxels.dtype.kind not in "iuf":
-        raise VolumeError(f"{path.name} holds voxels of type {voxels.dtype}, expected real numbers")
-    if voxels.dtype.kind == "f":
-        voxels = voxels.astype(np.float32, copy=False)
-    elif not voxels.dtype.isnative:
-        voxels = voxels.astype(voxels.dtype.newbyteorder("="))
-    if oriented and int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
+            shape = header.get_data_shape()
+            if len(shape) not in (2, 3, 4) and not (len(shape) == 5 and shape[3] == 1):
+                raise VolumeError(f"{path.name} has shape {shape}, expected X, Y, Z and at most one axis of channels")
+            voxels = np.asanyarray(ArrayProxy(io.BytesIO(content), header))
+    voxels = _real(voxels.reshape(*shape[:3], *(1,) * (3 - len(shape)), -1, order="F"))
+    stated = NiftiHeader.of(header)
+    if oriented and not stated.oriented:
+        filled = "; its sform is filled, set the code if it is true" if any(stated.rows) else ""
         raise GeometryError(
-            f"{path.name} states no orientation (qform and sform codes are 0); write it again with its affine"
+            f"{path.name} states no orientation (qform and sform codes are 0{filled}); write it again with its affine"
         )
     try:
-        parts = [voxels] if voxels.ndim == 3 else [voxels[..., c] for c in range(voxels.shape[3])]
-        return [Volume(part, image.affine) for part in parts]
+        return [Volume(voxels[..., channel], stated.affine_ras) for channel in range(voxels.shape[3])]
     except GeometryError as error:
         raise GeometryError(f"{path.name}: {error}") from error
 
@@ -87,37 +88,41 @@ def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
 def read_aligned(images: Sequence[str | Path | Volume]) -> list[Volume]:
     """Read one volume a file, all on the grid of the first; those that have been read are taken as they are.
 
+    Axes that run otherwise are turned, as in `volseg.volume.aligned`.
+
     Raises:
         VolumeError: on another grid than the first, or as in `read_volume`.
         GeometryError: as in `read_volume`.
     """
     volumes = [image if isinstance(image, Volume) else read_volume(image) for image in images]
-    for image, volume in zip(images[1:], volumes[1:], strict=True):
-        difference = volumes[0].grid.difference(volume.grid)
-        if difference:
-            one, other = ("a channel" if isinstance(name, Volume) else Path(name).name for name in (image, images[0]))
-            raise VolumeError(f"{one} is not on the grid of {other}: {difference}")
+    for place, image in enumerate(images[1:], start=1):
+        one, other = ("a channel" if isinstance(name, Volume) else Path(name).name for name in (image, images[0]))
+        try:
+            volumes[place], note = aligned(volumes[place], volumes[0].grid)
+        except GeometryError as error:
+            raise VolumeError(f"{one} is not on the grid of {other}: {error}") from error
+        if note:
+            logger.warning("%s: %s", one, note)
     return volumes
 
 
 def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
-    """Shape and affine (RAS mm) of a NIfTI file from its header alone."""
-    import nibabel
-
+    """Shape and affine (RAS mm) of a NIfTI file from its header alone, by the rule of `NiftiHeader`."""
+    path = Path(path)
+    with _telling(path), np.errstate(all="ignore"):
+        header = _parsed(_head(path), path)
+        shape = tuple(int(n) for n in header.get_data_shape())
     try:
-        with np.errstate(all="ignore"):
-            image: Any = nibabel.load(path)
-        return tuple(int(n) for n in image.shape), check_affine(image.affine)
-    except FileNotFoundError as error:
-        raise VolumeError(f"{path} is not there") from error
+        return (*shape, *(1,) * (3 - len(shape))), NiftiHeader.of(header).affine_ras
     except GeometryError as error:
-        raise GeometryError(f"{Path(path).name}: {error}") from error
-    except _unreadable() as error:
-        raise VolumeError(f"{Path(path).name} cannot be read as NIfTI ({error})") from error
+        raise GeometryError(f"{path.name}: {error}") from error
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
     """Write a volume as NIfTI, whole or not at all; `.gz` is compressed, and equal volumes give equal bytes.
+
+    A volume on the grid of a file that was read has that file's qform, sform and codes, so that every program sees both
+    at one place. Else both forms are the affine, with code 1.
 
     Args:
         path: `.nii` or `.nii.gz`.
@@ -133,20 +138,23 @@ def write_volume(path: str | Path, volume: Volume) -> None:
     voxels = volume.voxels.view(np.uint8) if volume.voxels.dtype == np.bool_ else volume.voxels
     if voxels.dtype.name not in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"):
         raise VolumeError(f"voxels of type {voxels.dtype} do not go into NIfTI; convert them to float32 or int32")
-    image = nibabel.Nifti1Image(voxels, volume.affine_ras)
+    affine = np.asarray(volume.affine_ras)
+    image = nibabel.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")
-    image.set_sform(volume.affine_ras, code=1)
-    image.set_qform(volume.affine_ras, code=1)
-    content = _nifti(image, voxels)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    content = _nifti(image, voxels, header_of(volume.affine_ras))
     with atomic(path) as partial:
         zipped = igzip.compress(content, compresslevel=_GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
         partial.write_bytes(zipped)
 
 
-def _nifti(image: Any, voxels: NDArray[Any]) -> bytearray:  # noqa: ANN401 - nibabel's image has no type
-    """What `image.to_bytes()` gives, with one copy of the voxels instead of three."""
+def _nifti(image: Any, voxels: NDArray[Any], stated: NiftiHeader | None) -> bytearray:  # noqa: ANN401 - no type
+    """What `image.to_bytes()` gives, with one copy of the voxels instead of three, and with the forms of a header."""
     image.update_header()
     image.header.set_slope_inter(1, 0)
+    if stated is not None and stated.sound:
+        stated.write_to(image.header)
     head = io.BytesIO()
     image.header.write_to(head)
     begin = int(image.header["vox_offset"])
@@ -156,16 +164,101 @@ def _nifti(image: Any, voxels: NDArray[Any]) -> bytearray:  # noqa: ANN401 - nib
     return content
 
 
-def _unreadable() -> tuple[type[Exception], ...]:
-    """What nibabel and the decompressors raise at a damaged file."""
+def _real(voxels: NDArray[Any]) -> NDArray[Any]:
+    """The voxels in a native type of at most 32 bits: integers stay integers where they fit."""
+    if voxels.dtype.kind in "iu" and voxels.dtype.itemsize == 8:
+        low, high = int(voxels.min()), int(voxels.max())
+        for name in ("uint8", "int16", "uint16", "int32", "uint32"):
+            if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
+                return voxels.astype(name)
+    if voxels.dtype.kind == "f" or voxels.dtype.itemsize == 8:
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, and told so where the image is used
+            return voxels.astype(np.float32, copy=False)
+    return voxels if voxels.dtype.isnative else voxels.astype(voxels.dtype.newbyteorder("="))
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """What nibabel and the decompressors raise at a damaged file becomes a VolumeError that tells the cause."""
     from isal.igzip_lib import IsalError
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
-    wrong = (ValueError, OverflowError, TypeError, KeyError)  # a header whose numbers make no sense
-    squeezed = (cast(type[Exception], IsalError), zlib.error, EOFError, struct.error)  # isal's stub is wrong
-    return (ImageFileError, HeaderDataError, WrapStructError, OSError, *squeezed, *wrong)
+    squeezed = (cast(type[Exception], IsalError), zlib.error, gzip.BadGzipFile)  # isal's stub is wrong
+    wrong = (ImageFileError, HeaderDataError, WrapStructError, ValueError, OverflowError, TypeError, KeyError)
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise VolumeError(f"{path} is not there") from error
+    except EOFError as error:
+        raise VolumeError(f"{path.name} cannot be read as NIfTI ({error}); it is cut short, copy it again") from error
+    except squeezed as error:
+        raise VolumeError(
+            f"{path.name} cannot be read as NIfTI: its compressed data are damaged ({error}); copy it again"
+        ) from error
+    except OSError as error:
+        raise VolumeError(f"{path.name} cannot be read ({error})") from error
+    except (struct.error, *wrong) as error:
+        raise VolumeError(
+            f"{path.name} cannot be read as NIfTI: its header makes no sense ({error}); write it again from its source"
+        ) from error
+
+
+def _parsed(content: bytes, path: Path) -> Any:  # noqa: ANN401 - nibabel's header has no type
+    """The header of a single-file NIfTI-1 or NIfTI-2 file as it stands there, after nibabel's checks.
+
+    Raises:
+        VolumeError: another format, by its name where it can be told.
+    """
+    import nibabel
+
+    if not content:
+        raise VolumeError(f"{path.name} is empty; copy it again")
+    for order in "<>":
+        size = struct.unpack_from(f"{order}i", content)[0] if len(content) >= 4 else 0
+        if size in (348, 540):
+            break
+    else:
+        raise VolumeError(f"{path.name} is no NIfTI file: it begins with {content[:8]!r}; name a .nii or .nii.gz file")
+    if len(content) < size:
+        raise VolumeError(
+            f"{path.name} ends after {len(content)} bytes, within its header; it is cut short, copy it again"
+        )
+    magic = content[344:348] if size == 348 else content[4:8]
+    if magic in (b"ni1\0", b"ni2\0"):
+        raise VolumeError(
+            f"{path.name} is the header of a pair of files (.hdr and .img), expected one file; write it as .nii.gz"
+        )
+    if size == 348 and magic != b"n+1\0":
+        raise VolumeError(
+            f"{path.name} has no NIfTI magic, as files of Analyze 7.5, which state no orientation; write it as NIfTI "
+            "with its true affine"
+        )
+    kind = nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header
+    header = kind(content[:size], endianness=order, check=False)
+    header.copy().check_fix(logger=_SILENT, error_level=40)
+    code = int(header["datatype"])
+    if code in _NOT_REAL:
+        raise VolumeError(
+            f"{path.name} holds {_NOT_REAL[code]}, expected real numbers: one file per channel of a colour"
+        )
+    if code not in nibabel.nifti1.data_type_codes.code:
+        raise VolumeError(f"{path.name} states the data type {code}, which NIfTI does not know; write it again")
+    return header
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, decompressed: at least its header, if it has one."""
+    from isal import igzip
+
+    with path.open("rb") as file:
+        begin = file.read(540)
+    if begin[:2] != b"\x1f\x8b":
+        return begin
+    with igzip.open(path, "rb") as stream:
+        head: bytes = stream.read(540)
+    return head
 
 
 def _inflate(path: Path) -> bytes:

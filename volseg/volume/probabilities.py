@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import VolumeError
 from volseg.files import atomic
-from volseg.volume.geometry import Affine
+from volseg.volume.geometry import Affine, header_of
 
 _STEPS = 65535  # of the range 0 to 1: rounding is at most 8e-6, sixty times finer than half precision
 
@@ -46,8 +46,12 @@ def write_probabilities(path: str | Path, probabilities: NDArray[np.floating[Any
     header.set_data_dtype(np.uint16)
     header.set_data_shape((*probabilities.shape[1:], probabilities.shape[0]))
     header.set_xyzt_units("mm")
-    header.set_sform(affine_ras, code=1)
-    header.set_qform(affine_ras, code=1)
+    affine = np.asarray(affine_ras)
+    header.set_sform(affine, code=1)
+    header.set_qform(affine, code=1)
+    stated = header_of(affine_ras)
+    if stated is not None and stated.sound:
+        stated.write_to(header)
     header.set_slope_inter(1 / _STEPS, 0)
     header["magic"] = b"n+1"
     header["vox_offset"] = 352

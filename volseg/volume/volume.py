@@ -8,7 +8,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from volseg.errors import VolumeError
-from volseg.volume.geometry import TOLERANCE_MM, Affine, check_affine, orientation, space_difference, spacing_mm
+from volseg.volume.geometry import (
+    TOLERANCE,
+    Affine,
+    check_affine,
+    header_of,
+    orientation,
+    same_space,
+    space_difference,
+    spacing_mm,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,18 +46,32 @@ class Grid:
         """The direction that each array axis points to, as three letters such as `LPS`."""
         return orientation(self.affine_ras)
 
-    def difference(self, other: Grid, *, tolerance_mm: float = TOLERANCE_MM) -> str | None:
-        """Say how the other grid differs, or return None if every voxel is at the same place.
+    @property
+    def readings(self) -> tuple[Affine, ...]:
+        """The affine, and those that other programs make of the header of the file that it was read from."""
+        header = header_of(self.affine_ras)
+        return (self.affine_ras, *(header.readings if header else ()))
+
+    def difference(self, other: Grid, *, tolerance: float = TOLERANCE) -> str | None:
+        """Say how the other grid differs, or return None if it has the same voxels.
+
+        A header that contradicts itself is read in different ways: what a program wrote on an image lies where that
+        program saw the image. So the grids are the same too if any reading of one is a reading of the other.
 
         Args:
             other: Grid to compare with.
-            tolerance_mm: Distance that a corner may be off.
+            tolerance: Share of a voxel that a corner may be off.
 
         >>> import numpy as np
         >>> Grid((4, 4, 4), np.eye(4)).difference(Grid((4, 4, 5), np.eye(4)))
         'shape 4 x 4 x 4 against 4 x 4 x 5'
         """
-        return space_difference(self.shape, self.affine_ras, other.shape, other.affine_ras, tolerance_mm=tolerance_mm)
+        told = space_difference(self.shape, self.affine_ras, other.shape, other.affine_ras, tolerance=tolerance)
+        if told and self.shape == other.shape:
+            pairs = ((a, b) for a in self.readings for b in other.readings)
+            if any(same_space(self.shape, a, other.shape, b, tolerance=tolerance) for a, b in pairs):
+                return None
+        return told
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +105,12 @@ class Volume:
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance between voxels along X, Y, Z."""
         return spacing_mm(self.affine_ras)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the rule for headers decided where another program may decide otherwise, see `NiftiHeader.notes`."""
+        header = header_of(self.affine_ras)
+        return header.notes if header else ()
 
     @property
     def grid(self) -> Grid:

@@ -1,0 +1,65 @@
+"""A volume on a grid that has the same voxels: axes turned where need be, rounding passed over, nothing resampled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from volseg.errors import GeometryError
+from volseg.volume.geometry import ROUNDING, TOLERANCE, farthest_corner, same_space
+from volseg.volume.volume import Grid, Volume
+
+ROUNDED = (
+    "it lies up to 2 % of a voxel away from the image, as where another program has rounded, and is taken as it is"
+)
+"""The note of a volume that lies nearly on the grid."""
+READ_OTHERWISE = (
+    "it lies where another program sees the image, whose header can be read in several ways, and is taken as it is"
+)
+"""The note of a volume that lies on another reading of the same header."""
+
+
+def aligned(volume: Volume, grid: Grid) -> tuple[Volume, str]:
+    """The volume on a grid of the same voxels, and what is to be known of that; mostly nothing.
+
+    Args:
+        volume: Volume whose voxels are those of the grid, in any order of axes and directions.
+        grid: Grid of the image.
+
+    Returns:
+        The volume with the affine of the grid, and a note, empty where its affine was the same to rounding.
+
+    Raises:
+        GeometryError: other voxels; the message says how the grids differ.
+
+    >>> to_the_left = np.diag([-1.0, 1, 1, 1])
+    >>> to_the_left[0, 3] = 3
+    >>> turned = Volume(np.arange(4).reshape(4, 1, 1), to_the_left)
+    >>> aligned(turned, Grid((4, 1, 1), np.eye(4)))[0].voxels.ravel().tolist()
+    [3, 2, 1, 0]
+    """
+    difference = grid.difference(volume.grid)
+    if difference:
+        turned = _turned(volume, grid)
+        if turned is None or grid.difference(turned.grid):
+            raise GeometryError(difference)
+        volume = turned
+    if volume.affine_ras is grid.affine_ras:
+        return volume, ""
+    away = farthest_corner(grid.shape, grid.affine_ras, volume.affine_ras)
+    note = "" if away <= ROUNDING else ROUNDED if away <= TOLERANCE else READ_OTHERWISE
+    return Volume(volume.voxels, grid.affine_ras), note
+
+
+def _turned(volume: Volume, grid: Grid) -> Volume | None:
+    """The volume with its axes along those of a grid; None where they run so already."""
+    import nibabel.orientations as axes
+
+    for affine in volume.grid.readings:
+        turn = axes.io_orientation(np.linalg.inv(np.asarray(grid.affine_ras)) @ np.asarray(affine))
+        if not np.isfinite(turn).all() or np.array_equal(turn, [[0, 1], [1, 1], [2, 1]]):
+            continue
+        voxels = axes.apply_orientation(volume.voxels, turn).copy(order="K")  # torch knows no strides below 0
+        turned = np.asarray(affine) @ axes.inv_ornt_aff(turn, volume.shape)
+        if any(same_space(grid.shape, one, voxels.shape, turned) for one in grid.readings):
+            return Volume(voxels, turned)
+    return None
