@@ -49,21 +49,28 @@ def test_same_space_is_symmetric_and_holds_for_itself(one, other, shape):
     assert same_space(shape, one, shape, other) == same_space(shape, other, shape, one)
 
 
-@given(affines, st.tuples(*[st.integers(1, 300)] * 3), st.floats(0.0021, 10), st.integers(0, 2))
-def test_a_shift_beyond_the_tolerance_is_another_space(affine, shape, shift, axis):
+@given(affines, st.tuples(*[st.integers(1, 300)] * 3), st.floats(0.021, 10), st.integers(0, 2))
+def test_a_shift_is_judged_by_the_voxel_whatever_its_size(affine, shape, share, axis):
     moved = affine.copy()
-    moved[axis, 3] += shift
+    moved[:3, 3] += share * affine[:3, axis]
     assert not same_space(shape, affine, shape, moved)
-    assert same_space(shape, affine, shape, moved, tolerance_mm=shift + 1e-6)
+    assert same_space(shape, affine, shape, moved, tolerance=share + 1e-3)
+    moved[:3, 3] = affine[:3, 3] + 0.019 * affine[:3, axis]
+    assert same_space(shape, affine, shape, moved)
 
 
 def test_a_small_error_of_spacing_counts_by_what_it_moves_at_the_far_corner():
-    # 0.00002 mm a voxel: 0.0002 mm over 11 voxels, 0.0054 mm over 271.
-    a, b = np.diag([1.0, 1, 1, 1]), np.diag([1.00002, 1, 1, 1])
+    # 0.0001 mm a voxel of 1 mm: 0.001 mm over 11 voxels, 0.027 mm over 271.
+    a, b = np.diag([1.0, 1, 1, 1]), np.diag([1.0001, 1, 1, 1])
     assert same_space((11, 11, 11), a, (11, 11, 11), b)
     assert space_difference((271, 11, 11), a, (271, 11, 11), b) == (
-        "a corner of the grid is 0.0054 mm away (spacing 1 x 1 x 1 mm against 1 x 1 x 1 mm)"
+        "a corner of the grid is 0.027 mm away (spacing 1 x 1 x 1 mm against 1 x 1 x 1 mm)"
     )
+    # Of voxels of 0.01 mm, 0.001 mm is a tenth.
+    small = np.diag([0.01, 0.01, 0.01, 1])
+    shifted = small.copy()
+    shifted[0, 3] = 0.001
+    assert not same_space((11, 11, 11), small, (11, 11, 11), shifted)
 
 
 def test_another_shape_is_told_as_such():

@@ -189,9 +189,6 @@ def test_a_mask_passes_where_1_is_declared():
         (np.array([0, 300], np.int16), "300"),
         (np.array([0, -1], np.int16), "-1"),
         (np.array([0, 257], np.int64), "257"),  # 1 as uint8
-        (np.array([0, 0.5], np.float32), "0.5"),
-        (np.array([0, np.nan], np.float32), "nan"),
-        (np.array([0, np.inf], np.float32), "inf"),
         (np.arange(20), "8, 9, 10, 11, 12, ..."),
     ],
 )
@@ -201,6 +198,24 @@ def test_an_undeclared_value_is_named(label_map, shown):
     assert str(caught.value).startswith(
         f"case1_day2: the label map holds {shown}; dataset.json declares [0, 1, 2, 3, 4, 5, 6, 7]. "
     )
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.5, "0.5"), (2.002, "2.002"), (np.nan, "nan"), (np.inf, "inf")])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_fraction_is_refused_with_its_cause(value, shown, dtype):
+    with pytest.raises(LabelError, match=rf"^k: the label map holds {shown}, expected whole numbers; .* interpolation"):
+        BOWELS.check(np.array([0, value], dtype), case="k")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_value_that_was_rounded_on_its_way_is_the_whole_number(dtype):
+    """0.99999994 is what ITK's resampling gives for 1; -1e-7 for 0."""
+    stored = np.array([0, -1e-7, 0.99999994, 2.0009, 6.9999], dtype)
+    checked = BOWELS.check(stored)
+    assert checked.dtype == np.uint8
+    assert checked.tolist() == [0, 0, 1, 2, 7]
+    with pytest.raises(LabelError, match=r"holds 9; dataset\.json declares"):
+        BOWELS.check(np.array([8.99999], dtype))
 
 
 def test_the_check_changes_nothing():

@@ -133,10 +133,25 @@ def test_a_fourth_axis_is_the_channel(tmp_path):
     assert read_volume(as_nibabel(tmp_path / "b.nii.gz", VOXELS[..., None])).shape == VOXELS.shape
 
 
-@pytest.mark.parametrize("voxels", [VOXELS[0], VOXELS[..., None, None] * np.ones((1, 1, 1, 1, 2), np.int16)])
-def test_two_and_five_axes_are_refused(tmp_path, voxels):
+@pytest.mark.parametrize("more", [(2, 2), (2, 1), (1, 2, 2)])
+def test_further_axes_than_that_of_channels_are_refused(tmp_path, more):
     with pytest.raises(VolumeError, match=r"a\.nii has shape"):
-        read_channels(as_nibabel(tmp_path / "a.nii", voxels))
+        read_channels(
+            as_nibabel(tmp_path / "a.nii", VOXELS.reshape(*VOXELS.shape, *[1] * len(more)) * np.ones(more, "i2"))
+        )
+
+
+def test_two_axes_are_one_slice(tmp_path):
+    volume = read_volume(as_nibabel(tmp_path / "a.nii", VOXELS[:, :, 0]))
+    np.testing.assert_array_equal(volume.voxels, VOXELS[:, :, :1])
+    assert read_grid(tmp_path / "a.nii")[0] == (4, 5, 1)
+
+
+def test_the_fifth_axis_is_the_channel_as_itk_stores_vectors(tmp_path):
+    vectors = np.stack([VOXELS, VOXELS + 1, VOXELS + 2], axis=-1)[:, :, :, None]
+    found = read_channels(as_nibabel(tmp_path / "a.nii.gz", vectors))
+    assert [volume.voxels[0, 0, 1] for volume in found] == [1, 2, 3]
+    assert {volume.shape for volume in found} == {VOXELS.shape}
 
 
 @pytest.mark.parametrize("dtype", ["complex64", [("R", "u1"), ("G", "u1"), ("B", "u1")]])

@@ -12,6 +12,8 @@ from volseg.errors import GeometryError, SourceError
 from volseg.labels import LabelTable
 from volseg.volume import Volume, aligned
 
+OF_FILES = ("the image: ", "channel ", "the label: ", "the map of objects: ")
+"""How the warnings begin that concern the geometry of a case's files."""
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import volseg
-from volseg.cohort.case import Case, Source, check_key
+from volseg.cohort.case import OF_FILES, Case, Source, check_key
 from volseg.cohort.folder import FILE_ENDING, INSTANCES, read_dataset_json
 from volseg.cohort.folds import read_splits, split_by_choice, split_by_patient, write_splits
 from volseg.cohort.table import CaseRow, write_table
@@ -98,6 +98,7 @@ def write_cohort(
             (written if fresh else before).append(key)
         if progress:
             progress(done, len(mine))
+    _tell([rows[key] for key in written])
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
     write_table(folder / "cases.csv", everything.values())
     count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
@@ -146,6 +147,17 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
         record = {"digest": digest, "row": row.to_csv(), "instances": case.instances is not None}
         partial.write_text(json.dumps({**record, "source_version": _source_version(source)}))
     return row, True
+
+
+def _tell(rows: Sequence[CaseRow]) -> None:
+    """Log what is doubtful about the geometry of the files, each warning once."""
+    keys: dict[str, list[str]] = {}
+    for row in rows:
+        for warning in row.warnings:
+            if warning.startswith(OF_FILES):
+                keys.setdefault(warning, []).append(row.key)
+    for warning, found in keys.items():
+        logger.warning("%s: in %d of %d cases (%s, ...)", warning, len(found), len(rows), sorted(found)[0])
 
 
 def _believed(volume: Volume) -> Volume:

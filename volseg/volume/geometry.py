@@ -56,7 +56,7 @@ class FileAffine(np.ndarray[Any, np.dtype[np.float64]]):
 def header_of(affine: ArrayLike) -> NiftiHeader | None:
     """The header of the file that an affine was read from; None where it was computed or changed since."""
     header = affine.header if isinstance(affine, FileAffine) else None
-    return header if header is not None and np.array_equal(header.affine_ras, np.asarray(affine)) else None
+    return header if header is not None and header.gives(affine) else None
 
 
 def check_affine(affine: ArrayLike) -> Affine:

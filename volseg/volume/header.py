@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from volseg.errors import GeometryError
 from volseg.volume.geometry import Affine, FileAffine, check_affine, farthest_corner
@@ -88,15 +88,18 @@ class NiftiHeader:
         """Whether a form is stated at all."""
         return self.qform_code > 0 or self.sform_code > 0
 
-    @cached_property
+    @property
     def affine_ras(self) -> FileAffine:
-        """(4, 4), voxel index to RAS millimetres, by the rule; it remembers this header.
+        """(4, 4), voxel index to RAS millimetres, by the rule; a new array, which remembers this header.
 
         Raises:
-            GeometryError: No form that counts; the message says what is wrong with each.
+            GeometryError: No form that counts; the message says what is wrong with the sform, else with the qform.
         """
-        affine = self._decision[0]
-        return FileAffine(affine, self)
+        return FileAffine(self._decision[0], self)
+
+    def gives(self, affine: ArrayLike) -> bool:
+        """Whether an affine is the one that the rule makes of this header."""
+        return np.array_equal(self._decision[0], np.asarray(affine))
 
     @property
     def sform_rejected(self) -> bool:

@@ -194,6 +194,11 @@ def _telling(path: Path) -> Iterator[None]:
     except EOFError as error:
         raise VolumeError(f"{path.name} cannot be read as NIfTI ({error}); it is cut short, copy it again") from error
     except squeezed as error:
+        if str(error).startswith("Not a gzipped file"):  # it was one at its beginning
+            raise VolumeError(
+                f"{path.name} has bytes behind its compressed data that are none ({error}); decompress it and compress "
+                "it again"
+            ) from error
         raise VolumeError(
             f"{path.name} cannot be read as NIfTI: its compressed data are damaged ({error}); copy it again"
         ) from error
@@ -214,7 +219,7 @@ def _parsed(content: bytes, path: Path) -> Any:  # noqa: ANN401 - nibabel's head
     import nibabel
 
     if not content:
-        raise VolumeError(f"{path.name} is empty; copy it again")
+        raise VolumeError(f"{path.name} cannot be read: it is empty; copy it again")
     for order in "<>":
         size = struct.unpack_from(f"{order}i", content)[0] if len(content) >= 4 else 0
         if size in (348, 540):
@@ -309,8 +314,9 @@ def _check_size(
     expected = math.prod(shape) * header.get_data_dtype().itemsize
     if expected > MAX_BYTES:
         raise _too_large(path, expected)
-    if got < int(header["vox_offset"]) + expected:
-        raise VolumeError(f"{path.name} ends after {got} bytes of {expected}; it is cut short, copy it again")
+    whole = int(header["vox_offset"]) + expected
+    if got < whole:
+        raise VolumeError(f"{path.name} ends after {got} bytes of {whole}; it is cut short, copy it again")
 
 
 def _too_large(path: Path, claimed: int) -> VolumeError:
