@@ -147,9 +147,8 @@ def test_any_header_is_read_by_the_rule_and_goes_into_the_prediction(tmp_path_fa
     assert bool(volume.notes) == told
     write_volume(folder / "p.nii", Volume(volume.voxels > 9, volume.affine_ras))
     again = read_volume(folder / "p.nii")
-    np.testing.assert_allclose(again.affine_ras, volume.affine_ras, rtol=1e-6, atol=1e-4 * MM[unit])
-    assert again.grid.difference(volume.grid) is None
-    if header_of(volume.affine_ras).sound:
+    assert again.grid.difference(volume.grid, tolerance=1e-3) is None
+    if kind is nibabel.Nifti1Image and header_of(volume.affine_ras).sound:
         np.testing.assert_allclose(forms(folder / "p.nii"), forms(path), rtol=1e-6, atol=1e-9)
 
 
@@ -265,6 +264,19 @@ def test_a_quaternion_a_little_too_long_is_half_a_turn(tmp_path):
         turn = Rotation.from_quat([0, 0.5, np.sqrt(0.75), 0]).as_matrix()
         np.testing.assert_allclose(read_volume(path).affine_ras[:3, :3], turn * (1.5, 1.5, 3), atol=1e-6)
         np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ seen_by_itk(path), read_volume(path).affine_ras, atol=1e-5)
+
+
+def test_a_form_that_needs_more_than_32_bits_is_written_as_an_affine(tmp_path):
+    """NIfTI-2 keeps a turn of 179.952 degrees, which the quaternion of NIfTI-1 would move by some hundredths of a voxel."""
+    voxels = np.zeros((512, 4, 4), np.uint8)
+    b, c, d = Rotation.from_euler("z", 179.952, degrees=True).as_quat()[:3]
+    more = {"quatern_b": b, "quatern_c": c, "quatern_d": d}
+    path = store(tmp_path / "a.nii", np.eye(4), None, codes=(1, 0), voxels=voxels, kind=nibabel.Nifti2Image, **more)
+    image = read_volume(path)
+    write_volume(tmp_path / "p.nii", image)
+    again = read_volume(tmp_path / "p.nii")
+    assert again.grid.difference(image.grid, tolerance=1e-3) is None
+    assert forms(tmp_path / "p.nii")[:2].tolist() == [1, 1]
 
 
 def test_a_computed_affine_has_no_header(tmp_path):

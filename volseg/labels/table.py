@@ -345,7 +345,7 @@ def _whole(label_map: NDArray[Any], *, case: str | None) -> NDArray[Any]:
     """
     if label_map.dtype.kind != "f":
         return label_map
-    rounded = np.rint(label_map)
+    rounded: NDArray[Any] = np.rint(label_map)
     with np.errstate(invalid="ignore"):  # infinity less infinity
         off = ~(np.abs(label_map - rounded) <= ROUNDING)
     if off.any():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from volseg.errors import GeometryError
-from volseg.volume.geometry import Affine, FileAffine, check_affine, farthest_corner
+from volseg.volume.geometry import ROUNDING, Affine, FileAffine, check_affine, farthest_corner
 
 # Millimetres in the unit of xyzt_units, by its lowest three bits; 0 states no unit.
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
@@ -136,7 +136,17 @@ class NiftiHeader:
         return self._sizes_state and bool(forms) and all(isinstance(form, np.ndarray) for form in forms)
 
     def write_to(self, header: Any) -> None:  # noqa: ANN401 - nibabel's header has no type
-        """Give nibabel's header these forms and codes, in millimetres."""
+        """Give nibabel's header of a NIfTI-1 file these forms and codes, in millimetres.
+
+        It stays as it is where a form makes no grid, or where its 32 bits are too few for a form of NIfTI-2.
+        """
+        if self.sound:
+            written = header.copy()
+            self._put(written)
+            if farthest_corner(self.shape, NiftiHeader.of(written).affine_ras, self.affine_ras) <= ROUNDING:
+                self._put(header)
+
+    def _put(self, header: Any) -> None:  # noqa: ANN401 - nibabel's header has no type
         header.set_xyzt_units("mm")
         header["qform_code"], header["sform_code"] = self.qform_code, self.sform_code
         header["pixdim"][:4] = self.pixdim
@@ -154,7 +164,9 @@ class NiftiHeader:
     def from_text(cls, text: str) -> NiftiHeader:
         """The inverse of `to_text`."""
         facts: dict[str, Any] = json.loads(text)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
+        for name, value in facts.items():
+            facts[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**facts)
 
     @property
     def _sizes_state(self) -> bool:

@@ -153,7 +153,7 @@ def _nifti(image: Any, voxels: NDArray[Any], stated: NiftiHeader | None) -> byte
     """What `image.to_bytes()` gives, with one copy of the voxels instead of three, and with the forms of a header."""
     image.update_header()
     image.header.set_slope_inter(1, 0)
-    if stated is not None and stated.sound:
+    if stated is not None:
         stated.write_to(image.header)
     head = io.BytesIO()
     image.header.write_to(head)
@@ -241,7 +241,7 @@ def _parsed(content: bytes, path: Path) -> Any:  # noqa: ANN401 - nibabel's head
             "with its true affine"
         )
     kind = nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header
-    header = kind(content[:size], endianness=order, check=False)
+    header: Any = kind(content[:size], endianness=order, check=False)  # type: ignore[no-untyped-call]
     header.copy().check_fix(logger=_SILENT, error_level=40)
     code = int(header["datatype"])
     if code in _NOT_REAL:

@@ -50,7 +50,7 @@ def write_probabilities(path: str | Path, probabilities: NDArray[np.floating[Any
     header.set_sform(affine, code=1)
     header.set_qform(affine, code=1)
     stated = header_of(affine_ras)
-    if stated is not None and stated.sound:
+    if stated is not None:
         stated.write_to(header)
     header.set_slope_inter(1 / _STEPS, 0)
     header["magic"] = b"n+1"
