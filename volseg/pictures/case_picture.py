@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from volseg.pictures.case import Scene
-from volseg.pictures.orientation import PLANES, Plane, View
+from volseg.pictures.orientation import Plane, View, plane_of_slices
 from volseg.pictures.rendering import colour_levels, grey_levels, triptych
-from volseg.volume import slice_axis
 
 _PANEL = 360  # pixels that a panel's longer side comes near to
 _QUALITY = 86
 _FILL = 0.16
-_THICK = 2.0  # slices so much thicker than pixels were acquired in their own plane
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,7 @@ def draw_case(scene: Scene) -> CasePicture:
 
 def acquired_plane(scene: Scene) -> Plane:
     """The plane of a single slice, else that whose pixels are fine and slices thick; axial where no axis stands out."""
-    affine = scene.image.affine_ras
-    across = slice_axis(affine, scene.image.shape, thicker=_THICK)
-    return next(plane for plane in PLANES if View.of(affine, plane).axes[0] == across)
+    return plane_of_slices(scene.image.affine_ras, scene.image.shape)
 
 
 def fullest_slice(reference: NDArray[np.generic], prediction: NDArray[np.generic]) -> int:
