@@ -13,9 +13,11 @@ from monai.networks.nets import SwinUNETR
 from volseg.bundle import Recipe
 from volseg.cohort import read_uncertainty, write_labels
 from volseg.errors import BundleError, CheckpointError, UsageError, VolsegError
-from volseg.inference import MixedPrecision, Predictor, check_output, find_inputs
+from volseg.inference import MixedPrecision, Predictor, check_output, find_inputs, write_prediction
 from volseg.labels import LabelTable
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.transforms.decision import SaveLabelMapd
+from volseg.transforms.reading import ReadVolumesd
+from volseg.volume import Crop, Volume, read_volume, write_volume
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "swinunetr"
 LABELS = LabelTable.overlapping(["large_bowel", "small_bowel", "stomach"])
@@ -64,6 +66,29 @@ def test_a_prediction_lies_on_the_grid_of_its_input_whatever_its_axes(predictor:
     assert len(np.unique(lps.voxels)) > 1
     assert np.array_equal(lps.voxels, ras.voxels[::-1, ::-1])
     assert np.array_equal(lps.voxels.transpose(2, 0, 1), slp.voxels)
+
+
+def test_a_prediction_has_the_forms_of_its_image_and_its_note_says_what_was_decided(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    scanner, moved = np.diag([-2.0, -2, 3, 1]), np.diag([-2.0, -2, 3, 1])
+    moved[:3, 3] = 4, -6, 8
+    coregistered = nib.Nifti1Image(image(0, (20, 18, 9)), moved)
+    coregistered.set_sform(moved, 2)
+    coregistered.set_qform(scanner, 1)
+    nib.save(coregistered, tmp_path / "a.nii.gz")
+    prediction = predictor.predict([tmp_path / "a.nii.gz"], key="a")
+    assert prediction.note.startswith("qform and sform place voxels more than a tenth of a voxel apart")
+    write_prediction(tmp_path / "out" / "a.nii.gz", prediction)
+    item = ReadVolumesd("image", channels=1)({"key": "b", "image": str(tmp_path / "a.nii.gz")})
+    SaveLabelMapd("pred", output_dir=tmp_path / "out")({**item, "pred": item["image"] * 0})
+    for name in "ab":
+        header = nib.load(tmp_path / "out" / f"{name}.nii.gz").header
+        assert (int(header["qform_code"]), int(header["sform_code"])) == (1, 2)
+        assert np.array_equal(header.get_qform(), scanner)
+        assert np.array_equal(header.get_sform(), moved)
+    box = Crop((1, 2, 3), (20, 18, 9), (20, 18, 9)).cut(read_volume(tmp_path / "a.nii.gz"))
+    assert not predictor.predict([box], key="box").note
 
 
 def test_the_order_of_inputs_does_not_matter(predictor: Predictor, tmp_path: Path) -> None:

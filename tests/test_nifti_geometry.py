@@ -267,7 +267,7 @@ def test_a_quaternion_a_little_too_long_is_half_a_turn(tmp_path):
 
 
 def test_a_form_that_needs_more_than_32_bits_is_written_as_an_affine(tmp_path):
-    """NIfTI-2 keeps a turn of 179.952 degrees, which the quaternion of NIfTI-1 would move by some hundredths of a voxel."""
+    """NIfTI-2 keeps a turn of 179.952 degrees, which that of NIfTI-1 moves by some hundredths of a voxel."""
     voxels = np.zeros((512, 4, 4), np.uint8)
     b, c, d = Rotation.from_euler("z", 179.952, degrees=True).as_quat()[:3]
     more = {"quatern_b": b, "quatern_c": c, "quatern_d": d}
@@ -329,7 +329,8 @@ def test_axes_that_run_otherwise_are_turned_and_nothing_else(axes, signs, rotati
     volume, note = aligned(stored, Grid(SHAPE, affine))
     np.testing.assert_array_equal(volume.voxels, VOXELS)
     np.testing.assert_array_equal(volume.affine_ras, affine)
-    assert not note
+    same = list(axes) == [0, 1, 2] and signs == (1, 1, 1)
+    assert note == ("" if same else "its axes run otherwise than those of the image and were turned")
 
 
 def test_channels_of_nearly_one_grid_are_one_image_and_that_is_said(tmp_path, caplog):

@@ -17,6 +17,9 @@ READ_OTHERWISE = (
 )
 """The note of a volume that lies on another reading of the same header."""
 
+TURNED = "its axes run otherwise than those of the image and were turned"
+"""The note of a volume whose header says that its axes run otherwise; nothing else can tell whether it is right."""
+
 
 def aligned(volume: Volume, grid: Grid) -> tuple[Volume, str]:
     """The volume on a grid of the same voxels, and what is to be known of that; mostly nothing.
@@ -26,7 +29,7 @@ def aligned(volume: Volume, grid: Grid) -> tuple[Volume, str]:
         grid: Grid of the image.
 
     Returns:
-        The volume with the affine of the grid, and a note, empty where its affine was the same to rounding.
+        The volume with the affine of the grid, and a note, empty if its affine was the same to rounding.
 
     Raises:
         GeometryError: other voxels; the message says how the grids differ.
@@ -43,10 +46,12 @@ def aligned(volume: Volume, grid: Grid) -> tuple[Volume, str]:
         if turned is None or grid.difference(turned.grid):
             raise GeometryError(difference)
         volume = turned
-    if volume.affine_ras is grid.affine_ras:
+    elif volume.affine_ras is grid.affine_ras:
         return volume, ""
     away = farthest_corner(grid.shape, grid.affine_ras, volume.affine_ras)
     note = "" if away <= ROUNDING else ROUNDED if away <= TOLERANCE else READ_OTHERWISE
+    if difference:
+        note = ", and ".join(filter(None, [TURNED, note]))
     return Volume(volume.voxels, grid.affine_ras), note
 
 

@@ -71,6 +71,8 @@ def check_affine(affine: ArrayLike) -> Affine:
     >>> check_affine(np.diag([1.5, 1.5, 3, 1])).shape
     (4, 4)
     """
+    if isinstance(affine, FileAffine) and header_of(affine) is not None:
+        return affine  # the header's rule has checked it
     matrix = affine if isinstance(affine, FileAffine) else np.asarray(affine, dtype=np.float64)
     if matrix.shape != (4, 4):
         raise GeometryError(f"the affine has shape {matrix.shape}, expected (4, 4)")
@@ -78,7 +80,7 @@ def check_affine(affine: ArrayLike) -> Affine:
         raise GeometryError(
             f"the affine holds NaN or a number beyond {_FARTHEST_MM:g} mm; write the file with its true orientation"
         )
-    if not np.allclose(matrix[3], (0, 0, 0, 1)):
+    if np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-8:
         raise GeometryError(f"the affine's last row is {matrix[3].tolist()}, expected [0, 0, 0, 1]")
     axes = matrix[:3, :3]
     # Volume of a voxel against that of the box its edges would span at right angles: 1 without shear, 0 if singular.

@@ -117,7 +117,7 @@ class NiftiHeader:
 
         A label map that a program wrote on the image lies on one of them.
         """
-        qform, sform = self._qform(), self._sform()
+        qform, sform = self._qform, self._sform
         found = [form for form in (sform, qform) if isinstance(form, np.ndarray)]
         if isinstance(qform, np.ndarray):
             found.append(self._of_quaternion(least=_LEAST_REST_NIBABEL))
@@ -132,29 +132,41 @@ class NiftiHeader:
     def sound(self) -> bool:
         """Whether each stated form makes a grid, so that another file may carry them all."""
         stated = ((self.qform_code, self._qform), (self.sform_code, self._sform))
-        forms = [form() for code, form in stated if code > 0]
+        forms = [form for code, form in stated if code > 0]
         return self._sizes_state and bool(forms) and all(isinstance(form, np.ndarray) for form in forms)
 
-    def write_to(self, header: Any) -> None:  # noqa: ANN401 - nibabel's header has no type
+    def write_to(self, header: Any) -> bool:  # noqa: ANN401 - nibabel's header has no type
         """Give nibabel's header of a NIfTI-1 file these forms and codes, in millimetres.
 
-        It stays as it is where a form makes no grid, or where its 32 bits are too few for a form of NIfTI-2.
+        Returns:
+            False, with the header as it was, where a form makes no grid, or where 32 bits are too few for a form that
+            has come from NIfTI-2.
         """
-        if self.sound:
+        if not self.sound:
+            return False
+        numbers = (*self.pixdim, *self.quaternion, *self.offset, *self.rows)
+        if not np.array_equal(np.array(numbers, np.float32), numbers):
             written = header.copy()
-            self._put(written)
-            if farthest_corner(self.shape, NiftiHeader.of(written).affine_ras, self.affine_ras) <= ROUNDING:
-                self._put(header)
+            for name, value in self._entries():
+                written[name] = value
+            again = NiftiHeader.of(written).affine_ras
+            if farthest_corner(self.shape, again, self._decision[0]) > ROUNDING:
+                return False
+        for name, value in self._entries():
+            header[name] = value
+        return True
 
-    def _put(self, header: Any) -> None:  # noqa: ANN401 - nibabel's header has no type
-        header.set_xyzt_units("mm")
-        header["qform_code"], header["sform_code"] = self.qform_code, self.sform_code
-        header["pixdim"][:4] = self.pixdim
-        for axis, b, offset in zip("bcd", self.quaternion, self.offset, strict=True):
-            header[f"quatern_{axis}"] = b
-            header[f"qoffset_{'xyz'['bcd'.index(axis)]}"] = offset
-        for axis, row in zip("xyz", (self.rows[:4], self.rows[4:8], self.rows[8:]), strict=True):
-            header[f"srow_{axis}"] = row
+    def _entries(self) -> Iterator[tuple[str, Any]]:
+        """The fields of a NIfTI-1 header, and what stands in them."""
+        yield "xyzt_units", 2
+        yield "qform_code", self.qform_code
+        yield "sform_code", self.sform_code
+        yield "pixdim", (*self.pixdim, 1, 1, 1, 1)
+        for axis, part in zip("bcd", self.quaternion, strict=True):
+            yield f"quatern_{axis}", part
+        for axis, mm, row in zip("xyz", self.offset, (self.rows[:4], self.rows[4:8], self.rows[8:]), strict=True):
+            yield f"qoffset_{axis}", mm
+            yield f"srow_{axis}", row
 
     def to_text(self) -> str:
         """The facts as JSON, for the metadata of a tensor."""
@@ -176,9 +188,9 @@ class NiftiHeader:
     @cached_property
     def _decision(self) -> tuple[Affine, str]:
         """The affine, and why it is that one."""
-        qform, sform = self._qform(), self._sform()
+        qform, sform = self._qform, self._sform
         if isinstance(sform, np.ndarray):
-            if isinstance(qform, np.ndarray) and self._sizes_state and self._contradicted(sform):
+            if isinstance(qform, np.ndarray) and self._sizes_state and self._contradicted:
                 return qform, "contradiction"
             return sform, "sform"
         if isinstance(qform, np.ndarray):
@@ -189,7 +201,7 @@ class NiftiHeader:
         return self._without_form(), "none"
 
     def _notes(self) -> Iterator[str]:
-        qform, sform = self._qform(), self._sform()
+        qform, sform = self._qform, self._sform
         name = _UNIT_NAMES.get(self.unit)
         if name:
             yield f"lengths are stated in {name} and were turned into millimetres"
@@ -211,17 +223,19 @@ class NiftiHeader:
             )
         if why == "sform" and isinstance(qform, GeometryError):
             yield f"the qform makes no grid ({_cause(qform)}), so the sform counts"
-        elif isinstance(sform, np.ndarray) and why == "sform" and self._contradicted(sform):
+        elif isinstance(sform, np.ndarray) and why == "sform" and self._contradicted:
             yield "pixdim contradicts the voxel sizes of the sform, and no qform agrees with it, so the sform counts"
         if isinstance(qform, np.ndarray) and chosen is qform and not self._sizes_state:
             yield "pixdim is not above 0 along each axis: taken as 1 mm where it is 0, else without its sign"
 
+    @cached_property
     def _sform(self) -> Affine | GeometryError | None:
         """The sform; None where it is not stated, and what is wrong with it where it makes no grid."""
         if self.sform_code <= 0:
             return None
         return _checked([*self.rows, 0, 0, 0, 1])
 
+    @cached_property
     def _qform(self) -> Affine | GeometryError | None:
         """The qform; None where it is not stated, and what is wrong with it where it makes no grid."""
         if self.qform_code <= 0:
@@ -261,16 +275,21 @@ class NiftiHeader:
         affine[:3, 3] = self.offset
         return affine
 
-    def _contradicted(self, sform: Affine) -> bool:
+    @cached_property
+    def _contradicted(self) -> bool:
         """Whether pixdim is neither the length of an axis of the sform nor the distance between its planes."""
-        axes = sform[:3, :3]
-        lengths = np.linalg.norm(axes, axis=0)
-        distances = 1 / np.linalg.norm(np.linalg.inv(axes), axis=1)
-        for n, size, length, distance in zip(self.shape, self.pixdim[1:], lengths, distances, strict=True):
-            off = min(abs(size / length - 1), abs(size / distance - 1))
-            if n > 1 and not off <= CONTRADICTION:
-                return True
-        return False
+        if not isinstance(self._sform, np.ndarray):
+            return False
+        axes = self._sform[:3, :3]
+        lengths = np.sqrt((axes**2).sum(axis=0)).tolist()
+        sizes = zip(self.shape, self.pixdim[1:], lengths, strict=True)
+        if all(n == 1 or abs(size / mm - 1) <= CONTRADICTION for n, size, mm in sizes):
+            return False
+        distances = (1 / np.linalg.norm(np.linalg.inv(axes), axis=1)).tolist()
+        return any(
+            n > 1 and not min(abs(size / length - 1), abs(size / distance - 1)) <= CONTRADICTION
+            for n, size, length, distance in zip(self.shape, self.pixdim[1:], lengths, distances, strict=True)
+        )
 
     def _without_form(self) -> Affine:
         """What nibabel makes of a file that states no form: axes to the left, front and head around the centre."""

@@ -30,6 +30,7 @@ MAX_BYTES = 16 * 2**30
 # Deflate packs at most 1032 bytes into one.
 _MAX_INFLATION = 1032
 _GZIP_LEVEL = 1
+_BEGIN = 352  # of the voxels: behind the header, and four bytes that say that no extension follows
 _COMPLEX = "complex numbers"
 # Codes of NIfTI's data types whose voxels are no single real number.
 _NOT_REAL = {32: _COMPLEX, 1792: _COMPLEX, 2048: _COMPLEX, 128: "colours (RGB)", 2304: "colours (RGBA)"}
@@ -131,36 +132,36 @@ def write_volume(path: str | Path, volume: Volume) -> None:
     Raises:
         VolumeError: voxels of a type that other readers refuse.
     """
-    import nibabel
     from isal import igzip
 
     path = Path(path)
     voxels = volume.voxels.view(np.uint8) if volume.voxels.dtype == np.bool_ else volume.voxels
     if voxels.dtype.name not in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"):
         raise VolumeError(f"voxels of type {voxels.dtype} do not go into NIfTI; convert them to float32 or int32")
-    affine = np.asarray(volume.affine_ras)
-    image = nibabel.Nifti1Image(voxels, affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    content = _nifti(image, voxels, header_of(volume.affine_ras))
+    content = _nifti(voxels, volume.affine_ras)
     with atomic(path) as partial:
         zipped = igzip.compress(content, compresslevel=_GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
         partial.write_bytes(zipped)
 
 
-def _nifti(image: Any, voxels: NDArray[Any], stated: NiftiHeader | None) -> bytearray:  # noqa: ANN401 - no type
-    """What `image.to_bytes()` gives, with one copy of the voxels instead of three, and with the forms of a header."""
-    image.update_header()
-    image.header.set_slope_inter(1, 0)
-    if stated is not None:
-        stated.write_to(image.header)
-    head = io.BytesIO()
-    image.header.write_to(head)
-    begin = int(image.header["vox_offset"])
-    content = bytearray(begin + voxels.nbytes)
-    content[: head.tell()] = head.getbuffer()
-    np.ndarray(voxels.shape, image.header.get_data_dtype(), content, offset=begin, order="F")[...] = voxels
+def _nifti(voxels: NDArray[Any], affine_ras: Affine) -> bytearray:
+    """What nibabel's `to_bytes()` gives, with one copy of the voxels instead of three; with the forms of a header."""
+    import nibabel
+
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(voxels.dtype)
+    header.set_data_shape(voxels.shape)
+    header.set_xyzt_units("mm")
+    header.set_slope_inter(1, 0)
+    header["magic"], header["vox_offset"] = b"n+1", _BEGIN
+    stated = header_of(affine_ras)
+    if stated is None or not stated.write_to(header):
+        affine = np.asarray(affine_ras)
+        header.set_sform(affine, code=1)
+        header.set_qform(affine, code=1)
+    content = bytearray(_BEGIN + voxels.nbytes)
+    content[: header.sizeof_hdr] = header.binaryblock
+    np.ndarray(voxels.shape, header.get_data_dtype(), content, offset=_BEGIN, order="F")[...] = voxels
     return content
 
 

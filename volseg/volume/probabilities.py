@@ -46,12 +46,10 @@ def write_probabilities(path: str | Path, probabilities: NDArray[np.floating[Any
     header.set_data_dtype(np.uint16)
     header.set_data_shape((*probabilities.shape[1:], probabilities.shape[0]))
     header.set_xyzt_units("mm")
-    affine = np.asarray(affine_ras)
-    header.set_sform(affine, code=1)
-    header.set_qform(affine, code=1)
     stated = header_of(affine_ras)
-    if stated is not None:
-        stated.write_to(header)
+    if stated is None or not stated.write_to(header):
+        header.set_sform(np.asarray(affine_ras), code=1)
+        header.set_qform(np.asarray(affine_ras), code=1)
     header.set_slope_inter(1 / _STEPS, 0)
     header["magic"] = b"n+1"
     header["vox_offset"] = 352
