@@ -10,7 +10,7 @@ from volseg.bundle.folder import config, data_dir, find, root
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.recipe import Recipe, read_recipe
 from volseg.bundle.spacing import fit_spacing
-from volseg.bundle.window import axis_divisors, fit_roi, grow_roi
+from volseg.bundle.window import axis_divisors, divisors_in_plane, fit_axis, fit_roi, grow_roi
 
 __all__ = [
     "Member",
@@ -19,8 +19,10 @@ __all__ = [
     "check_settings",
     "config",
     "data_dir",
+    "divisors_in_plane",
     "find",
     "find_checkpoints",
+    "fit_axis",
     "fit_roi",
     "fit_spacing",
     "grow_roi",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from volseg.errors import BundleError
+from volseg.volume import slice_axis
 
 # Slices that a window keeps of a network that looks at each in turn: its neighbours in the window give the context.
 _SLICES = 8
@@ -45,6 +48,28 @@ def fit_roi(shape: Sequence[int], *, divisor: int | Sequence[int], voxels: int, 
         first = slices is not None and slices in fits and smaller[slices][slices] >= _SLICES
         roi = smaller[slices if first and slices is not None else max(fits, key=lambda axis: (roi[axis], axis))]
     return roi
+
+
+def fit_axis(spacing_mm: Sequence[float], shape: Sequence[int]) -> int:
+    """The axis that slices lie along, for a network that takes them one by one: see `volseg.volume.slice_axis`.
+
+    Args:
+        spacing_mm: along X, Y, Z, which run right, anterior, superior.
+        shape: median voxels along them.
+
+    >>> fit_axis([1.5, 1.5, 3], [266, 266, 144]), fit_axis([3, 0.5, 0.5], [30, 320, 320])  # axial, sagittal
+    (2, 0)
+    """
+    return slice_axis(np.diag([*spacing_mm, 1.0]), shape)
+
+
+def divisors_in_plane(divisor: int, *, axis: int) -> list[int]:
+    """What a window must be a multiple of along each axis: `divisor` in the plane of slices, 1 along their axis.
+
+    >>> divisors_in_plane(16, axis=2), divisors_in_plane(16, axis=0)
+    ([16, 16, 1], [1, 16, 16])
+    """
+    return [1 if of == axis else divisor for of in range(3)]
 
 
 def grow_roi(roi: Sequence[int], divisors: Sequence[int], *, shape: Sequence[int]) -> list[int]:

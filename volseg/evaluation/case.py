@@ -37,7 +37,7 @@ from volseg.metrics import (
     uw_madison_score,
     volume_ml,
 )
-from volseg.volume import Affine, Volume, aligned
+from volseg.volume import Affine, Volume, aligned, slice_axis
 
 Instances = NDArray[np.integer[Any]]
 
@@ -52,6 +52,7 @@ def region_row(
     image_shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
     method: Method,
+    slices_along: int | None = None,
     instances: Instances | None = None,
 ) -> Row:
     """The row of one region.
@@ -65,9 +66,13 @@ def region_row(
         image_shape: of the whole image; along an axis of one voxel there is no surface, no object and no hole.
         spacing_mm: mm along X, Y, Z.
         method: the choices.
+        slices_along: the axis that counts the slices, see `volseg.volume.slice_axis`; None for that of a grid whose
+            axes run right, front and head.
         instances: (X, Y, Z), cropped likewise: the number of the object in each voxel of the reference; None where its
             objects are its connected parts.
     """
+    if slices_along is None:
+        slices_along = slice_axis(np.diag([*spacing_mm, 1.0]), image_shape)
     box = bounding_box(guess, truth)
     guess, truth = guess[box], truth[box]
     thin = _thin(image_shape)
@@ -75,8 +80,8 @@ def region_row(
     flat_guess, flat_truth = (np.logical_or.reduce(mask, axis=thin) for mask in (guess, truth))
     surfaces = surface_distances(flat_guess, flat_truth, wide, reading=method.reading)
     rule = POINT_RULES.get(region)
-    saved = time_saved(guess, truth, rule, slices=image_shape[2]) if rule else None
-    path_mm = added_path_length_mm(guess, truth, spacing_mm)
+    saved = time_saved(guess, truth, rule, slices=image_shape[slices_along], slice_axis=slices_along) if rule else None
+    path_mm = added_path_length_mm(guess, truth, spacing_mm, slice_axis=slices_along)
     row = Row(
         key,
         patient,
@@ -94,7 +99,9 @@ def region_row(
         recall=_number(recall(guess, truth)),
         uw_madison_score=_number(uw_madison_score(guess, truth, image_shape=image_shape)),
         added_path_length_mm=path_mm,
-        slices_to_correct=slices_to_correct(guess, truth, spacing_mm, tolerance_mm=method.tolerance_mm),
+        slices_to_correct=slices_to_correct(
+            guess, truth, spacing_mm, tolerance_mm=method.tolerance_mm, slice_axis=slices_along
+        ),
         correction_minutes=path_mm / 1000 * method.minutes_per_metre,
         time_saved=saved.points if saved else None,
         time_saved_from_empty=saved.from_empty if saved else None,
@@ -102,10 +109,10 @@ def region_row(
     if not method.objects:
         return row
     flat_instances = None if instances is None else np.maximum.reduce(instances[box], axis=thin, initial=0)
-    return _with_objects(row, flat_guess, flat_truth, flat_instances)
+    return _with_objects(row, flat_guess, flat_truth, flat_instances, slices_along)
 
 
-def _with_objects(row: Row, guess: Mask, truth: Mask, instances: Instances | None) -> Row:
+def _with_objects(row: Row, guess: Mask, truth: Mask, instances: Instances | None, slices_along: int) -> Row:
     objects = match_objects(guess, truth, instances=instances)
     return replace(
         row,
@@ -113,8 +120,8 @@ def _with_objects(row: Row, guess: Mask, truth: Mask, instances: Instances | Non
         predicted_objects=objects.predicted,
         matched_objects=objects.matched,
         object_f1=_number(objects.f1),
-        reference_contours=count_contours(truth),
-        predicted_contours=count_contours(guess),
+        reference_contours=count_contours(truth, slice_axis=slices_along),
+        predicted_contours=count_contours(guess, slice_axis=slices_along),
         reference_holes=count_holes(truth),
         predicted_holes=count_holes(guess),
     )
@@ -254,6 +261,7 @@ def score_case(
         cohort.patient(key),
         image_shape=reference.shape,
         spacing_mm=reference.spacing_mm,
+        slices_along=slice_axis(reference.affine_ras, reference.shape),
         method=method,
         instances=_instances(cohort, key, reference)[box] if method.objects and method.instances else None,
     )

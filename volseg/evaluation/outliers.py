@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import UsageError
 from volseg.labels import LabelTable, Masks
-from volseg.metrics import Mask, count_objects, volume_ml
+from volseg.metrics import Mask, count_objects, volume_ml, widest_axis
 
 FEWEST = 5  # cases from which a spread is taken
 USUAL = 2.0  # z up to which a value is usual
@@ -52,8 +52,8 @@ CHECKS: tuple[Check, ...] = (
     Check("parts", "Parts = natural logarithm of the number of connected parts.", False, 0.25),
     Check(
         "jump",
-        "Jump = largest change of the region's area between neighbouring slices, over its largest area; slices are "
-        "taken across the thickest axis.",
+        "Jump = largest change of the region's area between neighbouring slices, over its largest area; slices lie "
+        "along the axis of largest spacing, else along the axial one.",
         False,
         0.03,
     ),
@@ -118,7 +118,14 @@ class Finding:
     reason: str
 
 
-def measure(masks: Masks, spacing_mm: Sequence[float], labels: LabelTable, image: NDArray[Any] | None = None) -> Values:
+def measure(
+    masks: Masks,
+    spacing_mm: Sequence[float],
+    labels: LabelTable,
+    image: NDArray[Any] | None = None,
+    *,
+    slice_axis: int | None = None,
+) -> Values:
     """What the checks measure of one case; a region that is empty has no value.
 
     Args:
@@ -126,6 +133,7 @@ def measure(masks: Masks, spacing_mm: Sequence[float], labels: LabelTable, image
         spacing_mm: along X, Y, Z.
         labels: the R regions.
         image: (X, Y, Z), any scale, or None.
+        slice_axis: the axis that counts the slices; None for the one of largest spacing, the last of equal ones.
 
     >>> mask = np.zeros((1, 4, 4, 3), bool)
     >>> mask[0, :2, :2] = True
@@ -141,7 +149,7 @@ def measure(masks: Masks, spacing_mm: Sequence[float], labels: LabelTable, image
             low, middle, high = np.percentile(finite, (1, 50, 99)).tolist()
         if high > low:
             values["range", ""] = math.log(high - low)
-    axis = max(range(3), key=lambda i: (spacing_mm[i], i))
+    axis = widest_axis(spacing_mm) if slice_axis is None else slice_axis
     for name, mask in zip(labels.names, masks, strict=True):
         if not mask.any():
             continue

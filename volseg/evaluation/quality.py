@@ -20,7 +20,7 @@ from volseg.errors import GeometryError, LabelError, VolsegError
 from volseg.evaluation.outliers import CHECKS, Z_DEFINITION, Finding, Values, learn, measure, unusual
 from volseg.labels import LabelMatch, LabelTable, Masks, match_labels
 from volseg.metrics import EXPECTED_DICE_DEFINITION, dice
-from volseg.volume import Volume, aligned, read_volume
+from volseg.volume import Volume, aligned, read_volume, slice_axis
 
 ALARM = 3.0  # weight of a finding that raises one
 _APART = 1.5  # times the usual disagreement, from which it is named
@@ -226,8 +226,9 @@ def _measured(path: Path, match: LabelMatch, image_path: Path | None) -> tuple[V
         except GeometryError as error:
             raise GeometryError(f"the label map is not on the image's grid: {error}") from error
     masks = match.shared.masks(match.prediction.check(volume.voxels))
-    values = measure(masks, volume.spacing_mm, match.shared, None if image is None else image.voxels)
-    return values, masks, volume
+    voxels = None if image is None else image.voxels
+    axis = slice_axis(volume.affine_ras, volume.shape)
+    return measure(masks, volume.spacing_mm, match.shared, voxels, slice_axis=axis), masks, volume
 
 
 def _disagreement(

@@ -7,7 +7,7 @@ import numpy as np
 from volseg.cohort import Cohort, read_dataset_json
 from volseg.errors import CohortError, GeometryError
 from volseg.labels import LabelMap
-from volseg.volume import Affine, Grid, Volume, aligned, read_grid
+from volseg.volume import Affine, Grid, Volume, aligned, nearest_voxels, read_grid
 
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 # A voxel of the case may lie this far outside the centres of a resampled prediction, in its voxels: resampling rounds
@@ -45,7 +45,7 @@ def native_grid(cohort: Cohort, key: str) -> tuple[tuple[int, int, int], Affine]
 
 
 def on_grid(label: Volume, shape: tuple[int, int, int], affine_ras: Affine) -> tuple[LabelMap, bool]:
-    """A label map on another grid, and whether it had to be resampled (nearest neighbour) or its axes turned at most.
+    """A label map on another grid, and whether it had to be resampled (`nearest_voxels`) or its axes turned at most.
 
     Args:
         label: on any grid that covers the other one.
@@ -71,22 +71,22 @@ def on_grid(label: Volume, shape: tuple[int, int, int], affine_ras: Affine) -> t
     turn = axes.io_orientation(np.linalg.inv(affine_ras) @ label.affine_ras)
     turned = axes.apply_orientation(label.voxels, turn)
     turned_affine = label.affine_ras @ axes.inv_ornt_aff(turn, label.shape)
-    return _nearest(turned, np.linalg.inv(turned_affine) @ affine_ras, shape), True
+    _check_covered(turned.shape, turned_affine, shape, affine_ras)
+    return nearest_voxels(turned, turned_affine, shape, affine_ras), True
 
 
-def _nearest(voxels: LabelMap, to_index: Affine, shape: tuple[int, int, int]) -> LabelMap:
-    """The nearest voxel for each voxel of a grid; `to_index` maps its indices to those of `voxels`."""
-    last = np.array(voxels.shape)[:, None] - 1
-    columns, rows = (axis.ravel() for axis in np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij"))
-    found = np.empty(shape, voxels.dtype)
-    for z in range(shape[2]):
-        index = (to_index @ np.stack([columns, rows, np.full_like(rows, z), np.ones_like(rows)]))[:3]
+def _check_covered(
+    shape: tuple[int, int, int], affine_ras: Affine, target_shape: tuple[int, int, int], target_ras: Affine
+) -> None:
+    """Raise where a voxel of the target lies too far outside; the corners of each slice decide."""
+    to_index = np.linalg.inv(affine_ras) @ target_ras
+    last = np.array(shape)[:, None] - 1
+    i, j = (np.array(ends) for ends in ([0, target_shape[0] - 1] * 2, [0] * 2 + [target_shape[1] - 1] * 2))
+    for z in range(target_shape[2]):
+        index = (to_index @ np.stack([i, j, np.full_like(i, z), np.ones_like(i)]))[:3]
         outside = np.maximum(-index, index - last).max()
         if outside > _MARGIN:
             raise GeometryError(
                 f"the prediction does not cover the scan: slice {z + 1} reaches {outside:.3g} of its voxels beyond it; "
                 "name predictions of whole scans, on any grid"
             )
-        i, j, k = np.clip(np.rint(index), 0, last).astype(np.intp)
-        found[:, :, z] = voxels[i, j, k].reshape(shape[:2])
-    return found

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from volseg.errors import UsageError
 from volseg.labels.table import LabelMap, LabelTable
 
+# A part too small by this share still counts: files keep spacings, and so the volume of a voxel, in 32 bits.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class Cleanup:
@@ -133,7 +136,7 @@ def _large_parts(mask: NDArray[np.bool_], voxels: float | None) -> NDArray[np.bo
     parts, _ = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    kept = sizes >= voxels * (1 - 1e-9) if voxels is not None else np.arange(len(sizes)) == sizes.argmax()
+    kept = sizes >= voxels * (1 - _ROUNDING) if voxels is not None else np.arange(len(sizes)) == sizes.argmax()
     kept[0] = False
     large = np.zeros_like(mask)
     large[box] = kept[parts]

@@ -43,6 +43,7 @@ from volseg.metrics.overlap import (
     precision,
     recall,
     volume_ml,
+    widest_axis,
 )
 from volseg.metrics.paired import FEWEST, HOLM_DEFINITION, SIGNED_RANK_DEFINITION, holm, signed_rank_p
 from volseg.metrics.surface import (
@@ -115,4 +116,5 @@ __all__ = [
     "time_saved",
     "uw_madison_score",
     "volume_ml",
+    "widest_axis",
 ]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from volseg.errors import UsageError
-from volseg.metrics.lattice import Flat, Lattice
-from volseg.metrics.overlap import Mask, check_masks, check_spacing, dice_by_slice
+from volseg.metrics.lattice import Flat, Lattice, steps_within
+from volseg.metrics.overlap import Mask, check_masks, check_spacing, dice_by_slice, widest_axis
 from volseg.metrics.surface import bounding_box
 
 ADDED_PATH_LENGTH_DEFINITION = (
@@ -20,7 +20,8 @@ ADDED_PATH_LENGTH_DEFINITION = (
 )
 SLICES_TO_CORRECT_DEFINITION = (
     "Slices to correct = slices in which a contour pixel of one mask lies further than the tolerance from the contour "
-    "of the other within the slice, or only one mask is there."
+    "of the other within the slice, or only one mask is there. Here and in all that goes slice by slice, slices lie "
+    "along the axis of largest spacing, else along the axial one."
 )
 CORRECTION_DEFINITION = (
     "Time to correct = added path length times the minutes that drawing a metre of contour takes: a model, not a "
@@ -82,7 +83,8 @@ def time_saved(
         reference: same shape, True inside.
         rule: threshold and points; `POINT_RULES` has those of the three organs.
         slices: slices of the whole image, where the masks are cropped; the others are empty.
-        slice_axis: the axis that counts the slices, by default the last.
+        slice_axis: the axis that counts the slices, by default the last; `volseg.volume.slice_axis` gives that of an
+            affine.
 
     Raises:
         LabelError: a mask that is not boolean.
@@ -111,7 +113,7 @@ def added_path_length_mm(
     spacing_mm: Sequence[float],
     *,
     tolerance_mm: float = 0.0,
-    slice_axis: int = -1,
+    slice_axis: int | None = None,
 ) -> float:
     """The length of reference contour that the prediction's contour does not cover, in mm, summed over slices.
 
@@ -124,7 +126,8 @@ def added_path_length_mm(
         reference: same shape, True inside.
         spacing_mm: mm along X, Y, Z.
         tolerance_mm: contour this near within the slice counts as covered.
-        slice_axis: the axis that counts the slices, by default the last.
+        slice_axis: the axis that counts the slices; `volseg.volume.slice_axis` gives that of an affine. By default the
+            axis of largest spacing, or the last where no spacing is the largest alone.
 
     Raises:
         LabelError: a mask that is not boolean.
@@ -147,7 +150,7 @@ def slices_to_correct(
     spacing_mm: Sequence[float],
     *,
     tolerance_mm: float = 0.0,
-    slice_axis: int = -1,
+    slice_axis: int | None = None,
 ) -> int:
     """The number of slices in which some contour lies further than the tolerance from the other mask's contour.
 
@@ -179,18 +182,18 @@ class _Contours:
 
     @classmethod
     def of(
-        cls, prediction: Mask, reference: Mask, spacing_mm: Sequence[float], tolerance_mm: float, slice_axis: int
+        cls, prediction: Mask, reference: Mask, spacing_mm: Sequence[float], tolerance_mm: float, slice_axis: int | None
     ) -> _Contours:
         check_masks(prediction, reference)
         spacing = check_spacing(spacing_mm, prediction.ndim)
         if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
             raise UsageError(f"the tolerance is {tolerance_mm} mm, expected 0 or more")
-        slice_axis %= prediction.ndim
+        slice_axis = widest_axis(spacing) if slice_axis is None else slice_axis % prediction.ndim
         axes = [slice_axis, *(axis for axis in range(prediction.ndim) if axis != slice_axis)]
         box = bounding_box(prediction, reference)
         boxed = [mask[box].transpose(axes) for mask in (prediction, reference)]
         ordered = tuple(spacing[axis] for axis in axes)
-        margin = tuple(1 + int(tolerance_mm / step + 1e-9) for step in ordered)
+        margin = tuple(1 + steps_within(tolerance_mm, step) for step in ordered)
         lattice = Lattice(boxed[0].shape, ordered, (1, *margin[1:]))
         within = tuple(range(1, prediction.ndim))
         return cls(lattice, *(lattice.boundary(lattice.flat(mask), axes=within) for mask in boxed))

@@ -20,6 +20,26 @@ _LEAF_SIZE = 32  # larger leaves build sooner; the tree answers one batch only
 # transform of the grid is faster: the tree's look-ups get slower with the distance. It takes some 50 bytes a voxel.
 _MANY, _TRIED = 0.05, 32
 _TRANSFORMED = 2**25
+# A distance equal to a limit is within it, though files keep spacings in 32 bits or six digits.
+_ROUNDING = 1e-6
+
+
+def upper_mm(limit_mm: float) -> float:
+    """The largest distance that counts as within a limit: more by a millionth of it, for the rounding of spacings.
+
+    >>> 3 * 0.1 <= 0.3, 3 * 0.1 <= upper_mm(0.3), 0.301 <= upper_mm(0.3)
+    (False, True, False)
+    """
+    return limit_mm * (1 + _ROUNDING)
+
+
+def steps_within(limit_mm: float, step_mm: float) -> int:
+    """How many whole steps are within a limit.
+
+    >>> steps_within(0.3, 0.1), steps_within(3, 1.00000002)
+    (3, 3)
+    """
+    return int(upper_mm(limit_mm) / step_mm)
 
 
 @dataclass(frozen=True)
@@ -117,10 +137,10 @@ class Lattice:
     def beyond(self, starts: Flat, ends: Flat, limit_mm: float, *, axes: tuple[int, ...]) -> Indices:
         """The flat indices of the starts with no end within the limit, going along the given axes only."""
         left = np.flatnonzero(starts > ends)
-        reach = [int(limit_mm / step + 1e-9) if axis in axes else 0 for axis, step in enumerate(self.spacing_mm)]
+        reach = [steps_within(limit_mm, step) if axis in axes else 0 for axis, step in enumerate(self.spacing_mm)]
         offsets = np.indices([2 * r + 1 for r in reach]).reshape(len(reach), -1).T - reach
         lengths = np.sqrt(((offsets * self.spacing_mm) ** 2).sum(axis=1))
-        for offset in offsets[np.argsort(lengths, kind="stable")][: int((lengths <= limit_mm + 1e-9).sum())]:
+        for offset in offsets[np.argsort(lengths, kind="stable")][: int((lengths <= upper_mm(limit_mm)).sum())]:
             if not left.size:
                 break
             left = left[~ends[left + offset @ self.steps]]

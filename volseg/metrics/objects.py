@@ -28,8 +28,8 @@ OBJECT_F1_DEFINITION = (
     "and left out."
 )
 CONTOURS_DEFINITION = (
-    "Contours = closed outlines that a reader would draw, slice by slice along the third axis: one round each "
-    "connected part of a slice and one round each hole in it."
+    "Contours = closed outlines that a reader would draw, slice by slice: one round each connected part of a slice and "
+    "one round each hole in it."
 )
 HOLES_DEFINITION = "Holes = background that the mask encloses: parts joined over faces that touch no edge of the grid."
 
@@ -101,7 +101,8 @@ def match_objects(
     pairs, overlap = np.unique(ours[shared] * np.int64(expected + 1) + theirs[shared], return_counts=True)
     one, other = np.divmod(pairs, expected + 1)
     union = np.bincount(ours.ravel())[one] + np.bincount(theirs.ravel())[other] - overlap
-    return Objects(predicted, expected, int((overlap > iou_threshold * union).sum()))
+    # The quotient of two whole numbers is rounded as the threshold was; a product is not: 57 > 0.57 * 100.
+    return Objects(predicted, expected, int((overlap / union > iou_threshold).sum()))
 
 
 def count_objects(mask: Mask) -> int:
@@ -124,18 +125,21 @@ def count_holes(mask: Mask) -> int:
     return _labelled(~np.pad(mask, 1), diagonal=False)[1] - 1  # the outside is one part
 
 
-def count_contours(mask: Mask) -> int:
+def count_contours(mask: Mask, *, slice_axis: int = -1) -> int:
     """The closed outlines of a mask, slice by slice: one round each part of a slice and one round each of its holes.
 
     Args:
-        mask: (X, Y), or (X, Y, Z) with slices along Z; parts are joined over edges and corners.
+        mask: (X, Y), or (X, Y, Z); parts are joined over edges and corners.
+        slice_axis: the axis of a volume that counts the slices, by default the last; `volseg.volume.slice_axis` gives
+            that of an affine.
 
     >>> ring = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
     >>> count_contours(ring), count_contours(np.stack([ring, ~ring], axis=2))
     (2, 3)
     """
     check_masks(mask)
-    planes = mask.reshape(mask.shape + (1,) * (3 - mask.ndim))
+    flat = mask.ndim < 3
+    planes = mask.reshape(mask.shape + (1,) * (3 - mask.ndim)) if flat else np.moveaxis(mask, slice_axis, -1)
     used = np.flatnonzero(planes.any(axis=(0, 1)))
     return sum(count_objects(planes[..., z]) + count_holes(planes[..., z]) for z in used.tolist())
 

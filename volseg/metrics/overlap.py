@@ -16,6 +16,9 @@ Outcome = Literal["both present", "missed", "invented", "both empty"]
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
+# Spacings closer than this factor are the same, as in `volseg.volume.slice_axis`.
+_THICKER = 1.01
+
 DICE_DEFINITION = (
     "Dice = 2 |P and R| / (|P| + |R|) over voxels of the prediction P and the reference R (Dice 1945, "
     "doi:10.2307/1932409). Missed (P empty, R not) and invented (R empty, P not) count as 0; both empty is undefined "
@@ -207,3 +210,17 @@ def check_spacing(spacing_mm: Sequence[float], axes: int) -> tuple[float, ...]:
     if len(spacing) != axes or not all(math.isfinite(step) and step > 0 for step in spacing):
         raise GeometryError(f"the spacing is {spacing}, expected {axes} lengths in mm, each above 0")
     return spacing
+
+
+def widest_axis(spacing_mm: Sequence[float]) -> int:
+    """The axis whose spacing is larger than every other by at least 1 %, else the last: slices of masks without affine.
+
+    Where an affine is known, `volseg.volume.slice_axis` knows the axial one too.
+
+    >>> widest_axis((3, 0.8, 0.8)), widest_axis((0.8, 0.8, 0.5))
+    (0, 2)
+    """
+    for axis, step in enumerate(spacing_mm):
+        if all(step >= _THICKER * other for index, other in enumerate(spacing_mm) if index != axis):
+            return axis
+    return len(spacing_mm) - 1

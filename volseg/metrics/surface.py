@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from volseg.errors import UsageError
-from volseg.metrics.lattice import Distances, Lattice
+from volseg.metrics.lattice import Distances, Lattice, upper_mm
 from volseg.metrics.overlap import Mask, check_masks, check_spacing
 from volseg.metrics.surfel import areas_mm2, codes
 
@@ -51,7 +51,8 @@ MEAN_SURFACE_DISTANCE_DEFINITION = (
 
 SURFACE_DICE_DEFINITION = (
     "Surface Dice = the share of the boundary voxels of both masks that lie within the tolerance of the other's "
-    "boundary (Nikolov 2021, doi:10.2196/26151). Missed and invented count as 0; both empty is undefined and left out."
+    "boundary (Nikolov 2021, doi:10.2196/26151); a distance equal to the tolerance is within it. Missed and invented "
+    "count as 0; both empty is undefined and left out."
 )
 
 
@@ -116,8 +117,9 @@ class SurfaceDistances:
         total = self.prediction_weights.sum() + self.reference_weights.sum()
         if not total:
             return math.nan
-        near = self.prediction_weights[self.from_prediction <= tolerance_mm].sum()  # NaN is not near
-        near += self.reference_weights[self.from_reference <= tolerance_mm].sum()
+        farthest_mm = upper_mm(tolerance_mm)
+        near = self.prediction_weights[self.from_prediction <= farthest_mm].sum()  # NaN is not near
+        near += self.reference_weights[self.from_reference <= farthest_mm].sum()
         return float(near / total)
 
 

@@ -7,7 +7,7 @@ from volseg.pictures.case_picture import CasePicture, draw_case
 from volseg.pictures.case_view import Screen, draw
 from volseg.pictures.illustration import animate_training, illustrate, read_screen
 from volseg.pictures.layout import sheet
-from volseg.pictures.orientation import PLANES, Plane
+from volseg.pictures.orientation import PLANES, Plane, plane_of_slices
 from volseg.pictures.rendering import Pixels, panel, panel_size
 from volseg.pictures.snapshot import Snapshot, snapshot_path, write_snapshot
 from volseg.pictures.viewer import pack_volumes, viewer_data
@@ -26,6 +26,7 @@ __all__ = [
     "pack_volumes",
     "panel",
     "panel_size",
+    "plane_of_slices",
     "read_scene",
     "read_screen",
     "sheet",

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from volseg.pictures.case import Scene
-from volseg.pictures.orientation import Plane, View
+from volseg.pictures.orientation import Plane, View, plane_of_slices
 from volseg.pictures.rendering import colour_levels, grey_levels, triptych
-from volseg.volume import spacing_mm
 
 _PANEL = 360  # pixels that a panel's longer side comes near to
 _QUALITY = 86
 _FILL = 0.16
-_THICK = 2.0  # slices so much thicker than pixels were acquired in their own plane
 
 
 @dataclass(frozen=True)
@@ -74,15 +72,7 @@ def draw_case(scene: Scene) -> CasePicture:
 
 def acquired_plane(scene: Scene) -> Plane:
     """The plane of a single slice, else that whose pixels are fine and slices thick; axial where no axis stands out."""
-    spacing = spacing_mm(scene.image.affine_ras)
-    planes: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
-    single = [plane for plane in planes if scene.image.shape[View.of(scene.image.affine_ras, plane).axes[0]] == 1]
-    if len(single) == 1:
-        return single[0]
-    for plane in planes:
-        if View.of(scene.image.affine_ras, plane).thickness_mm >= _THICK * sorted(spacing)[1]:
-            return plane
-    return "axial"
+    return plane_of_slices(scene.image.affine_ras, scene.image.shape)
 
 
 def fullest_slice(reference: NDArray[np.generic], prediction: NDArray[np.generic]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from volseg.errors import UsageError
-from volseg.volume import orientation, spacing_mm
+from volseg.volume import orientation, slice_axis, spacing_mm
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -20,6 +21,7 @@ PLANES: tuple[Plane, ...] = get_args(Plane)
 # Where slices, rows and columns run to. Radiological: the patient's right is on the left, the front or the head is up;
 # a sagittal slice has the front on the left.
 _TOWARDS: dict[Plane, str] = {"axial": "SPL", "coronal": "AIL", "sagittal": "LIP"}
+_THICK = 2.0  # slices so much thicker than pixels were acquired in their own plane
 _OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 
@@ -113,3 +115,19 @@ class View:
         if not 1 <= number <= slices:
             raise UsageError(f"slice {number} was asked for; the {self.plane} slices are numbered 1 to {slices}")
         return slices - number if self.flips[0] else number - 1
+
+
+def plane_of_slices(affine_ras: ArrayLike, shape: Sequence[int]) -> Plane:
+    """The plane in which a grid is looked at: see `volseg.volume.slice_axis`, here of slices twice as thick as pixels.
+
+    Where slices are little thicker than pixels a picture shows axial ones, which are what a reader is used to.
+
+    Args:
+        affine_ras: (4, 4), voxel index to RAS millimetres.
+        shape: voxels along X, Y, Z.
+
+    >>> plane_of_slices(np.diag([3, 0.9, 0.9, 1]), (30, 256, 256)), plane_of_slices(np.eye(4), (40, 40, 40))
+    ('sagittal', 'axial')
+    """
+    across = slice_axis(affine_ras, shape, thicker=_THICK)
+    return next(plane for plane in PLANES if View.of(affine_ras, plane).axes[0] == across)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from volseg import names_of_before
 from volseg.transforms.file_header import affine_of_file
+from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
 from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
 
 __all__ = [
     "NativeProbabilitiesd",
+    "OnGridOfd",
     "affine_of_file",
     "augmentation",
     "grid_patches",

@@ -15,6 +15,7 @@ import torch
 from volseg.errors import UsageError
 from volseg.labels import Cleanup, LabelTable
 from volseg.transforms.decision import Decided, SaveImageLabelMapd
+from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
 from volseg.transforms.reading import ReadVolumesd, SmoothSliced
 from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
@@ -34,8 +35,8 @@ def preprocessing(
     """From files to what a network is given: the same for training, validation and inference.
 
     Axes run right, anterior, superior; voxels are resampled to `spacing_mm`, an image of one slice after it was
-    smoothed where that is coarser; each channel is clipped to its 0.5 and 99.5 percentiles and brought to mean 0 and
-    standard deviation 1.
+    smoothed where that is coarser, and a label's voxel takes the nearest value, see `OnGridOfd`; each channel is
+    clipped to its 0.5 and 99.5 percentiles and brought to mean 0 and standard deviation 1.
 
     Args:
         labels: the label table.
@@ -52,7 +53,8 @@ def preprocessing(
     steps += [
         mt.Orientationd(keys, axcodes="RAS", labels=None),
         SmoothSliced("image", spacing_mm=spacing_mm),
-        mt.Spacingd(keys, pixdim=tuple(spacing_mm), mode=["bilinear", "nearest"][: len(keys)], padding_mode="border"),
+        mt.Spacingd("image", pixdim=tuple(spacing_mm), mode="bilinear", padding_mode="border"),
+        *([OnGridOfd("label", like="image")] if label else []),
         mt.ClipIntensityPercentilesd("image", lower=0.5, upper=99.5, channel_wise=True),
         mt.NormalizeIntensityd("image", channel_wise=True),
         mt.EnsureTyped("image", dtype=torch.float32),

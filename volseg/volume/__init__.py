@@ -22,8 +22,10 @@ from volseg.volume.geometry import (
 from volseg.volume.header import NiftiHeader
 from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volume
 from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file
+from volseg.volume.nearest import nearest_voxels
 from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
 from volseg.volume.probabilities import write_probabilities
+from volseg.volume.slices import slice_axis
 from volseg.volume.volume import Grid, Volume
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "grown",
     "header_of",
     "image_suffix",
+    "nearest_voxels",
     "orientation",
     "ras_to_lps",
     "read_aligned",
@@ -55,6 +58,7 @@ __all__ = [
     "read_grid",
     "read_image_file",
     "read_volume",
+    "slice_axis",
     "space_difference",
     "spacing_mm",
     "to_raster",

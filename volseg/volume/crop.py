@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from volseg.volume.volume import Volume
 
-# Voxels this much too far away, in mm, still count: spacings are rounded.
-_ROUNDING_MM = 1e-6
+# Voxels too far away by this share of the margin still count: files keep spacings in 32 bits.
+_ROUNDING = 1e-6
 # Slices of a slab in `grown`: the distances of one slab are in memory at a time.
 _SLAB = 32
 
@@ -58,7 +58,7 @@ class Crop:
             held = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
             if not held.size:
                 return None
-            margin = math.ceil((margin_mm - _ROUNDING_MM) / spacing_mm[axis]) if margin_mm else 0
+            margin = math.ceil(margin_mm * (1 - _ROUNDING) / spacing_mm[axis]) if margin_mm else 0
             starts.append(max(0, int(held[0]) - margin))
             stops.append(min(mask.shape[axis], int(held[-1]) + 1 + margin))
         return cls(tuple(starts), tuple(stops), mask.shape)
@@ -107,11 +107,12 @@ def grown(mask: NDArray[np.bool_], *, spacing_mm: Sequence[float], margin_mm: fl
     from scipy.ndimage import distance_transform_edt
 
     larger = mask.copy()
-    reach = int((margin_mm + _ROUNDING_MM) / spacing_mm[2])
+    farthest_mm = margin_mm * (1 + _ROUNDING)
+    reach = int(farthest_mm / spacing_mm[2])
     for start in range(0, mask.shape[2] if margin_mm else 0, _SLAB):
         first = max(0, start - reach)
         near = mask[..., first : start + _SLAB + reach]
         if near.any():
             distances = distance_transform_edt(~near, sampling=spacing_mm)[..., start - first :][..., :_SLAB]
-            larger[..., start : start + _SLAB] = distances <= margin_mm + _ROUNDING_MM
+            larger[..., start : start + _SLAB] = distances <= farthest_mm
     return larger

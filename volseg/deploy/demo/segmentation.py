@@ -18,7 +18,7 @@ from volseg.inference import Predictor, channel_order, read_image
 from volseg.labels import LabelTable
 from volseg.metrics import added_path_length_mm, volume_ml
 from volseg.pictures import Plane, Screen, pack_volumes, window_of
-from volseg.volume import RGB, UNMEASURED, Volume, check_axes
+from volseg.volume import RGB, UNMEASURED, Volume, check_axes, slice_axis
 
 VOLUMES = "volumes.json"
 
@@ -199,11 +199,12 @@ class Segmenter:
             rows = {row.region: row for row in scores}
         regions = []
         truths = None if reference is None else labels.masks(reference.voxels)
+        across = slice_axis(label_map.affine_ras, label_map.shape)
         for number, (region, mask) in enumerate(zip(labels.regions, labels.masks(label_map.voxels), strict=True)):
             by_hand = None
             if truths is not None:
                 nothing = np.zeros_like(truths[number])
-                path_mm = added_path_length_mm(nothing, truths[number], label_map.spacing_mm)
+                path_mm = added_path_length_mm(nothing, truths[number], label_map.spacing_mm, slice_axis=across)
                 by_hand = path_mm / 1000 * STANDARD.minutes_per_metre
             regions.append(
                 RegionResult(

@@ -12,11 +12,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from volseg.labels import LabelTable
 from volseg.metrics import dice
-from volseg.pictures import Screen, Snapshot, draw, snapshot_path, write_snapshot
+from volseg.pictures import Screen, Snapshot, draw, plane_of_slices, snapshot_path, write_snapshot
 
 
 class Pictures:
-    """After each validation, draw one axial slice of the first case: image, reference and prediction.
+    """After each validation, draw one slice of the first case: image, reference and prediction.
+
+    The slice is axial, or that of the acquisition where slices are at least twice as thick as pixels.
 
     The picture and the case's Dice go to TensorBoard and to `snapshots/epoch_0004.png`; `volseg animate` joins them.
 
@@ -45,13 +47,10 @@ class Pictures:
         self._drawn = True
         item, epoch = engine.state.output[0], engine.state.epoch
         reference, prediction = item["label"].cpu().numpy().astype(bool), item["pred"].cpu().numpy().astype(bool)
-        screen = Screen.of(
-            np.asarray(torch.as_tensor(item["image"]).cpu())[0],
-            np.asarray(getattr(item["image"], "affine", np.eye(4)), dtype=np.float64),  # volumes are read in RAS
-            self.labels,
-            reference=reference,
-            prediction=prediction,
-        )
+        image = np.asarray(torch.as_tensor(item["image"]).cpu())[0]
+        affine = np.asarray(getattr(item["image"], "affine", np.eye(4)), dtype=np.float64)  # volumes are read in RAS
+        plane = plane_of_slices(affine, image.shape)
+        screen = Screen.of(image, affine, self.labels, reference=reference, prediction=prediction, plane=plane)
         picture = draw(screen, note=f"epoch {epoch}")  # of the slice with most organ, the same each time
         if self._writer is None:
             self._writer = SummaryWriter(self.log_dir, filename_suffix=".pictures")

@@ -1,0 +1,51 @@
+"""The axis that counts the slices of a scan: one rule for every number and picture that goes slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from volseg.volume.geometry import spacing_mm
+
+# Spacings closer than this factor are the same: files keep them in 32 bits or with few digits.
+THICKER = 1.01
+# Cosines closer than this are the same.
+_SAME_DIRECTION = 1e-3
+
+
+def slice_axis(affine_ras: ArrayLike, shape: Sequence[int] | None = None, *, thicker: float = THICKER) -> int:
+    """The array axis that counts the slices, whatever the order and the direction in which axes are stored.
+
+    1. In an image of one slice it is the axis of one voxel.
+    2. Else it is the axis whose spacing is larger than that of each other axis, by a factor of `thicker`.
+    3. Where no axis is, slices are axial: it is the axis nearest to the line from foot to head (S/I).
+    4. Where several are equally near, as in a grid turned by exactly 45 degrees, it is the last of them.
+
+    Args:
+        affine_ras: (4, 4), voxel index to RAS millimetres.
+        shape: voxels along X, Y, Z; None where the first rule is not wanted.
+        thicker: from which factor on slices are thicker than pixels; differences below 1 % are rounding.
+
+    Returns:
+        0, 1 or 2.
+
+    >>> slice_axis(np.diag([0.8, 0.8, 3, 1])), slice_axis(np.diag([3, 0.8, 0.8, 1]))
+    (2, 0)
+    >>> slice_axis(np.diag([0.8, 0.8, 0.5, 1]))  # a thin-slice CT: no axis is the thickest alone
+    2
+    >>> slice_axis(np.eye(4)[:, [2, 0, 1, 3]]), slice_axis(np.eye(4), (1, 40, 40))  # the first axis runs to the head
+    (0, 0)
+    """
+    axes = np.asarray(affine_ras, dtype=np.float64)[:3, :3]
+    spacing = spacing_mm(affine_ras)
+    allowed = [0, 1, 2]
+    if shape is not None and 1 in shape[:3]:
+        allowed = [axis for axis in allowed if shape[axis] == 1]
+    for axis in allowed:
+        if all(spacing[axis] >= thicker * spacing[other] for other in allowed if other != axis):
+            return axis
+    upright = np.abs(axes[2]) / spacing  # cosine between each axis and S
+    most = max(upright[axis] for axis in allowed)
+    return max(axis for axis in allowed if upright[axis] >= most - _SAME_DIRECTION)
