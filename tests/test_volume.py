@@ -128,7 +128,7 @@ def test_a_fourth_axis_is_the_channel(tmp_path):
     found = read_channels(as_nibabel(tmp_path / "a.nii.gz", channels))
     assert [volume.voxels[0, 0, 0] for volume in found] == [0, 1, 2]
     assert {volume.shape for volume in found} == {VOXELS.shape}
-    with pytest.raises(VolumeError, match=r"a\.nii\.gz has 3 channels, expected one"):
+    with pytest.raises(VolumeError, match=r"a\.nii\.gz must hold one 3D volume, got 3 channels"):
         read_volume(tmp_path / "a.nii.gz")
     assert read_volume(as_nibabel(tmp_path / "b.nii.gz", VOXELS[..., None])).shape == VOXELS.shape
 
