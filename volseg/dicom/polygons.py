@@ -58,7 +58,7 @@ def fill(polygons: Sequence[Points], shape: tuple[int, int], *, exclusive: bool 
         exclusive: whether the outlines are combined by exclusive or instead (CLOSEDPLANAR_XOR).
 
     >>> square = np.array([[0, 0], [2, 0], [2, 2], [0, 2]])
-    >>> fill([square, square[::-1]], (3, 3)).sum()
+    >>> int(fill([square, square[::-1]], (3, 3)).sum())
     9
     """
     return fill_nested(nest(polygons), shape) if not exclusive else _parity(polygons, shape)
