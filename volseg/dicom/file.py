@@ -252,11 +252,7 @@ def series_of_numbers(dataset: Dataset, keyword: str) -> NDArray[np.float64]:
     """
     try:
         with Quiet():
-<<<<<<< HEAD
-            element: Any = dataset.get_item(keyword)
-=======
             element: object = dataset.get_item(keyword)
->>>>>>> w-k1
             if isinstance(element, RawDataElement) and isinstance(element.value, bytes):  # text, as DS has it
                 return np.array([float(part) for part in element.value.strip(b"\0 ").split(b"\\") if element.length])
             value = _value(dataset, keyword)
