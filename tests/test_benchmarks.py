@@ -463,9 +463,7 @@ def test_a_subset_is_a_cohort(tmp_path):
     for key in ("case1", "case10", "case2", "case3"):
         (cohort / "imagesTr" / f"{key}_0000.nii.gz").write_text(key)
         (cohort / "labelsTr" / f"{key}.nii.gz").write_text(key)
-    (cohort / "splits.json").write_text(
-        json.dumps([{"training": ["case1", "case10"], "validation": ["case2", "case3"]}])
-    )
+    (cohort / "splits.json").write_text(json.dumps([{"train": ["case1", "case10"], "val": ["case2", "case3"]}]))
     (cohort / "dataset.json").write_text('{"numTraining": 4}')
     (cohort / "cases.csv").write_text("key\ncase1\ncase10\ncase2\ncase3\n")
     material.write_subset(cohort, tmp_path / "part", training=1, validation=1)
@@ -475,9 +473,7 @@ def test_a_subset_is_a_cohort(tmp_path):
     ]
     assert (tmp_path / "part" / "labelsTr" / "case2.nii.gz").read_text() == "case2"
     assert (tmp_path / "part" / "cases.csv").read_text() == "key\ncase1\ncase2\n"
-    assert json.loads((tmp_path / "part" / "splits.json").read_text()) == [
-        {"training": ["case1"], "validation": ["case2"]}
-    ]
+    assert json.loads((tmp_path / "part" / "splits.json").read_text()) == [{"train": ["case1"], "val": ["case2"]}]
 
 
 # --- the scripts

@@ -220,15 +220,16 @@ def test_an_unknown_key_is_told(folder, ask):
     ("splits", "message"),
     [
         (None, "has no splits.json; write it with `volseg split"),
-        ("{", "is not a list of training and validation keys"),
-        ("{}", "has no fold"),
-        ("[]", "has no fold"),
-        ("3", "is not a list"),
-        ("null", "is not a list"),
-        ('["a_1"]', "is not a list"),
-        ('[{"training": ["a_1"]}]', "is not a list"),
-        ('[{"training": "a_1", "validation": ["b"]}]', "is not a list"),
-        ('[{"training": [["a_1"]], "validation": ["b"]}]', "is not a list"),
+        ("{", "is not JSON"),
+        ("{}", "must be a list of folds, each with train and val keys, got an object with no entry"),
+        ("[]", "must be a list of folds, .* got a list of 0"),
+        ("3", "must be a list of folds, .* got int"),
+        ("null", "must be a list of folds, .* got NoneType"),
+        ('["a_1"]', "fold 0 of .* must hold two lists of keys, train and val, got str"),
+        ('[{"train": ["a_1"], "validation": ["b"]}]', "got an object with train, validation"),
+        ('[{"training": ["a_1"]}]', "got an object with training"),
+        ('[{"train": "a_1", "val": ["b"]}]', "must hold two lists"),
+        ('[{"training": [["a_1"]], "validation": ["b"]}]', "must hold two lists"),
         ('[{"training": ["a_1"], "validation": ["z"]}]', "fold 0 of .* names z, which has no label here"),
         ('[{"training": ["a_1"], "validation": ["c"]}]', "fold 0 of .* names c, which has no label here"),
         (
@@ -335,7 +336,7 @@ def test_the_split_survives_the_disk_in_nnunets_form(tmp_path):
     folds = split_by_patient([row(f"case{p}", f"case{p}") for p in range(6)], folds=3)
     write_splits(tmp_path, folds)
     assert read_splits(tmp_path / "splits.json") == folds
-    assert all(set(fold) == {"training", "validation"} for fold in json.loads((tmp_path / "splits.json").read_text()))
+    assert all(set(fold) == {"train", "val"} for fold in json.loads((tmp_path / "splits.json").read_text()))
 
 
 def test_a_sagittal_case_counts_along_the_axes_of_the_body():

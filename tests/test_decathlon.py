@@ -116,7 +116,8 @@ def test_files_of_the_operating_system_are_passed_over(found):
     ("entries", "message"),
     [
         ({}, "names no channel"),
-        ({"modality": ["T2"]}, "names no channel"),
+        ({"modality": []}, "names no channel"),
+        ({"modality": ["T2"]}, "holds no case"),
         ({"modality": {"T2": "0"}}, "names the channels"),
         ({"modality": {"0": "T2"}, "training": []}, "holds no case"),
         ({"modality": {"0": "T2"}}, "holds no case"),

@@ -131,7 +131,7 @@ def write_tiny_bundle(folder: Path, *, side: int) -> Path:
 def write_subset(cohort: Path, folder: Path, *, training: int, validation: int, fold: int = 0) -> None:
     """The first cases of a fold as a cohort of their own, by links."""
     splits = json.loads((cohort / "splits.json").read_text())[fold]
-    chosen = {"training": splits["training"][:training], "validation": splits["validation"][:validation]}
+    chosen = {"train": splits["train"][:training], "val": splits["val"][:validation]}
     keys = [key for part in chosen.values() for key in part]
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ class Kind(str, Enum):
     decathlon = "decathlon"
     dicom = "dicom"
     images = "images"
+    class_masks = "class_masks"
 
 
 class Colour(str, Enum):
@@ -48,7 +49,9 @@ def register(app: typer.Typer) -> None:
 
 
 def convert(
-    kind: Kind = typer.Argument(help="uw_madison (slices and RLE), decathlon (also nnU-Net raw), dicom or images."),
+    kind: Kind = typer.Argument(
+        help="uw_madison (slices and RLE), decathlon (also nnU-Net raw), dicom, images or class_masks."
+    ),
     place: str = typer.Argument(help="The raw folder, or its URL; it is only read.", metavar="RAW"),
     cohort: str = typer.Argument(help="The cohort folder to write, or to go on with; or its URL."),
     case: list[str] = typer.Option([], help="Only this patient or case; may be repeated (uw_madison)."),
@@ -75,7 +78,15 @@ def convert(
     validation: list[str] = typer.Option([], help="Pattern of images to validate on, as '*03.tif' (images)."),
     test: list[str] = typer.Option([], help="Pattern of images kept out of the folds, as 'test/**' (images)."),
     max_pixels: int | None = typer.Option(None, min=1, help="Refuse larger images; 89478485 by default (images)."),
-    folds: int = typer.Option(5, min=2, help="Folds of splits.json, grouped by patient."),
+    image: str | None = typer.Option(None, help="Name of the image in each folder, as ct; else found (class_masks)."),
+    classes_kept: list[str] = typer.Option([], "--class", help="Only this class; may be repeated (class_masks)."),
+    overlaps: bool = typer.Option(False, help="Keep voxels of several classes, of at most 8 (class_masks)."),
+    patient_pattern: str | None = typer.Option(
+        None, help="Regular expression whose group is the patient in each key, as 'genius_(\\d\\d)'; else known forms."
+    ),
+    folds: int | None = typer.Option(
+        None, min=2, help="Folds of splits.json, grouped by patient: those that the source states, else 5."
+    ),
     seed: int = typer.Option(0, help="Seed of the split."),
     workers: int = typer.Option(2, min=0, help="Threads; processes with --journal or --shard, of Ray with --ray."),
     ray: str | None = typer.Option(None, help="Address of a Ray cluster, or auto; --workers 0 fills it."),
@@ -87,19 +98,22 @@ def convert(
     """Turn raw slices, volumes or images into a cohort folder of NIfTI volumes. Run again to go on after a stop."""
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
-    from volseg.cohort import Source, write_cohort
+    from volseg.cohort import Fold, PatientsByPattern, Source, write_cohort
     from volseg.formats import Decathlon, UwMadison
     from volseg.jobs import Team, convert_cases
     from volseg.remote import check_apart, writing
 
     source: Source
     held_out: frozenset[str] = frozenset()
+    given: tuple[Fold, ...] = ()
     if kind is not Kind.dicom and (modality or series or labels or keep_ids or secret_file):
         raise UsageError("--modality, --series, --labels, --keep-ids and --secret-file are for dicom folders")
     if kind is not Kind.images and (masks or classes or threshold or objects or spacing_mm or validation or test):
         raise UsageError(
             "--masks, --classes, --threshold, --objects, --spacing-mm, --validation and --test are for image folders"
         )
+    if kind is not Kind.class_masks and (image or classes_kept or overlaps):
+        raise UsageError("--image, --class and --overlaps are for class_masks folders")
     if axes is not None and kind not in (Kind.uw_madison, Kind.images):
         raise UsageError(f"--axes is for uw_madison and images; {kind.value} files state their directions themselves")
     check_apart(place, cohort)
@@ -132,18 +146,40 @@ def convert(
             axes=axes,
         )
         held_out = source.validation
+    elif kind is Kind.class_masks:
+        from volseg.formats import ClassMasks
+
+        source = ClassMasks(raw, image=image, classes=classes_kept, keep_overlaps=overlaps)
     else:
         source = Decathlon(raw)
+        given = source.folds if folds is None else ()
+    if patient_pattern:
+        source = PatientsByPattern(source, patient_pattern)
+    drawn = 5 if folds is None else folds
     team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     with writing(cohort, apart=shard or "") as target, bar("convert") as progress:
         told = target.watched(progress)
         if ray or shard or journal:
             done = convert_cases(
-                source, target.folder, team=team, folds=folds, seed=seed, validation=held_out, progress=told
+                source,
+                target.folder,
+                team=team,
+                folds=drawn,
+                seed=seed,
+                validation=held_out,
+                given=given,
+                progress=told,
             )
         else:
             done = write_cohort(
-                source, target.folder, workers=workers, folds=folds, seed=seed, validation=held_out, progress=told
+                source,
+                target.folder,
+                workers=workers,
+                folds=drawn,
+                seed=seed,
+                validation=held_out,
+                given=given,
+                progress=told,
             )
     typer.echo(
         f"{cohort}: {len(done.written)} written, {len(done.finished_before)} finished before, {len(done.failed)} failed"

@@ -16,12 +16,17 @@ def split(
     cohort: Path = typer.Argument(help="A cohort folder."),
     folds: int = typer.Option(5, min=2, help="How many folds."),
     seed: int = typer.Option(0, help="Another seed, another split."),
+    patient_pattern: str | None = typer.Option(
+        None, help="Regular expression whose group is the patient in each key, as 'genius_(\\d\\d)'; kept in cases.csv."
+    ),
     suspects: bool = typer.Option(False, help="Keep the cases marked as suspect in the folds."),
 ) -> None:
     """Write splits.json: each case is validated once, and no patient stands on both sides."""
-    from volseg.cohort import Cohort, split_by_patient, write_splits
+    from volseg.cohort import Cohort, split_by_patient, write_patients, write_splits
 
     opened = Cohort.open(cohort)
+    if patient_pattern:
+        opened = write_patients(opened, patient_pattern)
     rows = [row for row in opened.rows.values() if row.key in opened.labelled]
     result = split_by_patient(rows, folds=folds, seed=seed, suspects=suspects)
     write_splits(cohort, result)

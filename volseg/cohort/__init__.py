@@ -15,9 +15,10 @@ from volseg.cohort.directions import (
     slice_direction,
     told_axes,
 )
-from volseg.cohort.folder import FILE_ENDING, INSTANCES, Cohort, read_dataset_json
-from volseg.cohort.folds import split_by_patient, write_splits
+from volseg.cohort.folder import FILE_ENDING, INSTANCES, Cohort, read_dataset_json, write_patients
+from volseg.cohort.folds import Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
+from volseg.cohort.patients import PatientsByPattern, patient_of
 from volseg.cohort.predictions import (
     PROBABILITIES,
     Prediction,
@@ -45,7 +46,9 @@ __all__ = [
     "CaseRow",
     "Cohort",
     "Conversion",
+    "Fold",
     "Outcomes",
+    "PatientsByPattern",
     "Prediction",
     "Predictions",
     "Source",
@@ -58,6 +61,7 @@ __all__ = [
     "convert_case",
     "inspect_cohort",
     "mean_expected_dice",
+    "patient_of",
     "predicted_keys",
     "read_dataset_json",
     "read_label_map",
@@ -70,6 +74,7 @@ __all__ = [
     "told_axes",
     "write_cohort",
     "write_labels",
+    "write_patients",
     "write_prediction",
     "write_splits",
     "write_uncertainty",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import volseg
 from volseg.cohort.case import OF_FILES, Case, Source, check_key
 from volseg.cohort.folder import FILE_ENDING, INSTANCES, read_dataset_json
-from volseg.cohort.folds import read_splits, split_by_choice, split_by_patient, write_splits
+from volseg.cohort.folds import Fold, read_splits, split_by_choice, split_by_patient, write_splits
 from volseg.cohort.table import CaseRow, write_table
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
@@ -48,6 +48,7 @@ def write_cohort(
     progress: Progress | None = None,
     only: Container[str] | None = None,
     validation: Container[str] = (),
+    given: Sequence[Fold] = (),
     outcomes: Callable[[Sequence[str]], Outcomes] | None = None,
 ) -> Conversion:
     """Write each case of a source into a cohort folder, and the tables when all are done.
@@ -64,6 +65,7 @@ def write_cohort(
         progress: called with (done, total) after each case.
         only: the keys of this run, where other runs write others into the same folder at the same time.
         validation: keys to validate on, where the source chooses them; then there is one fold.
+        given: folds that the source states, such as those of a list; they take the place of drawn ones.
         outcomes: calls `convert_case` for keys, instead of threads; see `volseg.jobs.converting`.
 
     Raises:
@@ -103,7 +105,7 @@ def write_cohort(
     write_table(folder / "cases.csv", everything.values())
     count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
     _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
-    _split(folder, everything, folds=folds, seed=seed, validation=validation)
+    _split(folder, everything, folds=folds, seed=seed, validation=validation, given=given)
     return Conversion(tuple(sorted(written)), tuple(sorted(before)), dict(sorted(failed.items())))
 
 
@@ -235,13 +237,23 @@ def _write_dataset_json(source: Source, folder: Path, *, count: int, version: in
         "numTraining": count,
         "file_ending": FILE_ENDING,
     }
-    of_source = {"source": source.kind, "source_version": version}
+    of_source: dict[str, Any] = {"source": source.kind, "source_version": version}
+    if original := getattr(source, "original_values", None):
+        of_source["original_values"] = dict(original)
     entries["volseg"] = {"version": volseg.__version__, **of_source, **entries["volseg"]}
     with atomic(folder / "dataset.json") as partial:
         partial.write_text(json.dumps(entries, indent=1) + "\n")
 
 
-def _split(folder: Path, rows: dict[str, CaseRow], *, folds: int, seed: int, validation: Container[str]) -> None:
+def _split(
+    folder: Path,
+    rows: dict[str, CaseRow],
+    *,
+    folds: int,
+    seed: int,
+    validation: Container[str],
+    given: Sequence[Fold],
+) -> None:
     """Write `splits.json` unless one is there that still fits: all keys known, none left out but suspects and tests.
 
     One that the source chose is always written.
@@ -253,6 +265,9 @@ def _split(folder: Path, rows: dict[str, CaseRow], *, folds: int, seed: int, val
         logger.warning("no splits.json was written: %s has %d patients with labels", folder, len(patients))
         return
     path = folder / "splits.json"
+    if stated := _stated(given, needed):
+        write_splits(folder, stated)
+        return
     if validation:
         try:
             write_splits(folder, split_by_choice(labelled, validation))
@@ -269,6 +284,22 @@ def _split(folder: Path, rows: dict[str, CaseRow], *, folds: int, seed: int, val
                 return
             logger.warning("%s no longer fits the cases of the cohort: writing it anew", path)
     write_splits(folder, split_by_patient(labelled, folds=min(folds, len(patients)), seed=seed))
+
+
+def _stated(given: Sequence[Fold], patients: Mapping[str, str]) -> list[Fold]:
+    """The folds that a source states, with the cases that are there; none if one has a patient on both sides."""
+    folds = [
+        Fold(tuple(k for k in fold.training if k in patients), tuple(k for k in fold.validation if k in patients))
+        for fold in given
+    ]
+    for fold in folds:
+        shared = {patients[key] for key in fold.training} & {patients[key] for key in fold.validation}
+        if shared:
+            logger.warning(
+                "the split that the source states has patient %s on both sides; other folds are drawn", min(shared)
+            )
+            return []
+    return [fold for fold in folds if fold.training and fold.validation]
 
 
 def _row(case: Case) -> CaseRow:

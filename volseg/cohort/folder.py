@@ -6,13 +6,15 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from volseg.cohort.case import Case
 from volseg.cohort.folds import Fold, read_splits
-from volseg.cohort.table import CaseRow, is_phantom, read_table
+from volseg.cohort.layouts import layout_note
+from volseg.cohort.patients import patient_of
+from volseg.cohort.table import CaseRow, is_phantom, read_table, write_table
 from volseg.errors import CohortError, UsageError, VolumeError
 from volseg.labels import LabelTable
 from volseg.remote import local
@@ -48,17 +50,26 @@ class Cohort:
     def open(cls, folder: str | Path) -> Cohort:
         """Open a cohort that volseg or anyone else wrote in nnU-Net's raw layout; of a URL a copy is kept here.
 
-        Where `cases.csv` is absent the headers are read and each case is taken for a patient of its own.
+        If `cases.csv` is absent the headers are read, and keys tell the patients: see `volseg.cohort.patient_of`.
 
         Raises:
             CohortError: no dataset.json, no case, or files that do not match each other; the message names the first.
         """
         folder = local(folder)
         dataset = read_dataset_json(folder)
+        if "channel_names" not in dataset and "modality" in dataset:
+            raise CohortError(
+                f"{folder} is laid out as the decathlon or version 1 of nnU-Net does; make a cohort of it with `volseg "
+                f"convert decathlon {folder} COHORT`"
+            )
         channel_names = _channel_names(dataset)
         ending = dataset.get("file_ending", FILE_ENDING)
-        if ending != FILE_ENDING:
-            raise CohortError(f"{folder} has the file ending {ending!r}; volseg reads {FILE_ENDING!r} cohorts")
+        if ending != FILE_ENDING or isinstance(dataset.get("dataset"), Mapping):
+            what = "lists its files" if ending == FILE_ENDING else f"has the file ending {ending!r}"
+            raise CohortError(
+                f"{folder} {what}, and a cohort has files {FILE_ENDING} in imagesTr and labelsTr; make one of it with "
+                f"`volseg convert decathlon {folder} COHORT`"
+            )
         images = {part: _keys_of_images(folder / part, len(channel_names)) for part in ("imagesTr", "imagesTs")}
         twice = images["imagesTr"] & images["imagesTs"]
         if twice:
@@ -238,7 +249,9 @@ class Cohort:
 
     @property
     def _splits(self) -> Path:
-        return self.folder / "splits.json"
+        """The file of folds: ours, or that of nnU-Net's preprocessed folder if someone has put it here."""
+        own, nnunet = self.folder / "splits.json", self.folder / "splits_final.json"
+        return nnunet if nnunet.is_file() and not own.is_file() else own
 
     def _measured(self) -> list[CaseRow]:
         return [row for row in self.rows.values() if row.key in self.labelled] or list(self.rows.values())
@@ -248,6 +261,27 @@ class Cohort:
             return self.rows[key]
         except KeyError:
             raise CohortError(f"there is no case {key!r} in {self.folder}") from None
+
+
+def write_patients(cohort: Cohort, pattern: str) -> Cohort:
+    """Write patients and sessions that a pattern of the keys tells into `cases.csv`.
+
+    Args:
+        cohort: Whose table is written.
+        pattern: As in `volseg.cohort.patient_of`.
+
+    Returns:
+        The cohort with the new table.
+
+    Raises:
+        SourceError: The pattern does not match a key; nothing is written.
+    """
+    told = {key: patient_of(key, pattern=pattern) for key in cohort.rows}
+    rows = {
+        key: replace(row, patient=told[key][0], session=told[key][1] or row.session) for key, row in cohort.rows.items()
+    }
+    write_table(cohort.folder / "cases.csv", rows.values())
+    return replace(cohort, rows=rows)
 
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:
@@ -262,7 +296,10 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     try:
         dataset = json.loads(path.read_text())
     except FileNotFoundError:
-        raise CohortError(f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder)") from None
+        note = layout_note(folder)
+        raise CohortError(
+            f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder){'; ' if note else ''}{note}"
+        ) from None
     except ValueError as error:
         raise CohortError(f"{path} is not JSON ({error})") from error
     if not isinstance(dataset, dict):
@@ -320,7 +357,8 @@ def _row_of_headers(key: str, path: Path) -> CaseRow:
         raise error.of_case(key) from error
     if len(shape) < 3:
         raise VolumeError(f"{path.name} has shape {shape}, expected three axes X, Y, Z", case=key)
-    return CaseRow(key, key, "", shape[:3], spacing_mm(affine), orientation(affine), path.name, ())
+    patient, session = patient_of(key)
+    return CaseRow(key, patient, session, shape[:3], spacing_mm(affine), orientation(affine), path.name, ())
 
 
 def _some(names: Iterable[str]) -> str:

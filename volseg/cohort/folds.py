@@ -72,28 +72,46 @@ def split_by_choice(rows: Iterable[CaseRow], validation: Container[str]) -> list
 
 
 def read_splits(path: Path) -> list[Fold]:
-    """Read `splits.json`; whether its keys are known is left to `Cohort.folds`.
+    """Read folds; whether their keys are known is left to `Cohort.folds`.
+
+    Args:
+        path: `splits.json`, or nnU-Net's `splits_final.json`: a list of folds, each with the keys `train` and `val`.
+            Versions of volseg before 0.2 wrote `training` and `validation`, which are read too.
 
     Raises:
-        CohortError: it is no list of folds, or an empty one.
+        CohortError: The file is no list of folds, or an empty one.
     """
     try:
-        folds = [Fold(_words(fold["training"]), _words(fold["validation"])) for fold in json.loads(path.read_text())]
-    except (ValueError, TypeError, KeyError) as error:
-        raise CohortError(f"{path} is not a list of training and validation keys ({error}); split again") from error
-    if not folds:
-        raise CohortError(f"{path} has no fold; split again")
-    return folds
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CohortError(f"{path} is not JSON ({error}); split again") from error
+    if not isinstance(content, list) or not content:
+        raise CohortError(
+            f"{path} must be a list of folds, each with train and val keys, got {_told(content)}; split again"
+        )
+    return [_fold(number, entry, path) for number, entry in enumerate(content)]
 
 
-def _words(keys: object) -> tuple[str, ...]:
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise TypeError(f"expected a list of keys, got {keys!r}")
-    return tuple(keys)
+def _fold(number: int, entry: object, path: Path) -> Fold:
+    """One entry of the file, in either form."""
+    for train, val in (("train", "val"), ("training", "validation")):
+        if isinstance(entry, dict) and train in entry and val in entry:
+            sides = [entry[train], entry[val]]
+            if all(isinstance(keys, list) and all(isinstance(key, str) for key in keys) for keys in sides):
+                return Fold(tuple(sides[0]), tuple(sides[1]))
+    raise CohortError(
+        f"fold {number} of {path} must hold two lists of keys, train and val, got {_told(entry)}; split again"
+    )
+
+
+def _told(content: object) -> str:
+    if isinstance(content, dict):
+        return f"an object with {', '.join(map(str, content)) or 'no entry'}"
+    return f"a list of {len(content)}" if isinstance(content, list) else type(content).__name__
 
 
 def write_splits(folder: Path, folds: Sequence[Fold]) -> None:
-    """Write `splits.json`, in the form of nnU-Net's `splits_final.json`."""
-    content = [{"training": list(fold.training), "validation": list(fold.validation)} for fold in folds]
+    """Write `splits.json`, in the form of nnU-Net's `splits_final.json`: a list of `{"train": [...], "val": [...]}`."""
+    content = [{"train": list(fold.training), "val": list(fold.validation)} for fold in folds]
     with atomic(folder / "splits.json") as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n")

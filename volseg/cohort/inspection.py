@@ -12,6 +12,7 @@ import numpy as np
 from volseg.cohort.case import Case
 from volseg.cohort.directions import cohort_note
 from volseg.cohort.folder import Cohort
+from volseg.cohort.patients import patients_note
 from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError
 from volseg.metrics import volume_ml
 from volseg.volume import read_volume
@@ -84,7 +85,7 @@ def inspect_cohort(
 
 def _warnings(cohort: Cohort) -> tuple[str, ...]:
     """What is doubtful about a cohort whose files can be read, in the order of its table."""
-    return (*_of_table(cohort), *filter(None, [cohort_note(cohort)]))
+    return (*_of_table(cohort), *filter(None, [cohort_note(cohort), patients_note(cohort.rows.values())]))
 
 
 def _of_table(cohort: Cohort) -> list[str]:

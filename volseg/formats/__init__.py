@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from volseg.formats.class_masks import ClassMasks
 from volseg.formats.decathlon import Decathlon
 from volseg.formats.homecoming import Homecoming, bring_home, comes_from_elsewhere
 from volseg.formats.image_file import MAX_PIXELS, SUFFIXES
@@ -18,6 +19,7 @@ __all__ = [
     "MAX_PIXELS",
     "SEGMENTATION_SUFFIX",
     "SUFFIXES",
+    "ClassMasks",
     "Decathlon",
     "Homecoming",
     "Images",

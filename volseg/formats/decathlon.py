@@ -1,21 +1,23 @@
-"""Reader of Medical Segmentation Decathlon folders and of nnU-Net v2 raw folders."""
+"""Reader of Medical Segmentation Decathlon folders, of lists in its form, and of nnU-Net's raw folders."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg.cohort import Case, read_dataset_json, read_table
-from volseg.errors import SourceError, VolumeError
-from volseg.labels import LabelTable
-from volseg.volume import Volume, read_channels, read_volume
+import numpy as np
 
-_SUFFIX = re.compile(r"\.nii(\.gz)?$")
+from volseg.cohort import Case, Fold, patient_of, read_dataset_json, read_table
+from volseg.errors import SourceError, VolumeError
+from volseg.formats.datalist import channels_of, labels_of, listed_cases
+from volseg.labels import LabelTable
+from volseg.volume import IMAGE_SUFFIXES, Volume, read_image_file
+
+_LARGEST = 255
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,14 @@ class _Files:
 class Decathlon:
     """Cases of a folder with a `dataset.json`, as the decathlon or nnU-Net v2 lays it out.
 
-    The decathlon lists its files in `training` and `test` and stores channels as a fourth axis; nnU-Net v2 stores one
-    file a channel, `KEY_0000.nii.gz`, and lists nothing. The source is told by `modality` or `channel_names`.
+    The decathlon lists its files in `training` and `test` and stores channels as a fourth axis; MONAI's lists have a
+    `validation` too, or a `fold` per case. nnU-Net stores one file per channel, `KEY_0000.nii.gz`, and version 2 lists
+    nothing, or its cases under `dataset`. Files end with `file_ending`: NIfTI, NRRD, MetaImage or MGH.
     Layout: Antonelli et al. 2022, doi:10.1038/s41467-022-30695-9; Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
 
-    A `cases.csv` in the folder, as volseg's own cohorts have, keeps patients and warnings.
+    A `cases.csv` in the folder, as volseg's own cohorts have, keeps patients and warnings; else keys tell the patients,
+    see `volseg.cohort.patient_of`. Label values above 255, as FreeSurfer's, become 1, 2, 3, ... in their order, and
+    `original_values` says what they were.
 
     Args:
         raw: the folder that holds dataset.json.
@@ -48,16 +53,23 @@ class Decathlon:
 
     def __init__(self, raw: str | Path) -> None:
         self.raw = Path(raw)
-        dataset = read_dataset_json(self.raw)
-        names = dataset.get("channel_names") or dataset.get("modality")
-        if not isinstance(names, dict) or not names:
-            raise SourceError(f'{self.raw / "dataset.json"} names no channel; add "modality" or "channel_names"')
-        if not all(key.isdigit() for key in names):
-            raise SourceError(f'{self.raw / "dataset.json"} names the channels {names}, expected {{"0": "MRI", ...}}')
-        self.channel_names: tuple[str, ...] = tuple(str(names[key]) for key in sorted(names, key=int))
+        dataset = labels_of(read_dataset_json(self.raw))
+        self.channel_names: tuple[str, ...] = channels_of(dataset, self.raw / "dataset.json")
+        dataset, self.original_values = _small_values(dataset)
         self.labels = LabelTable.from_dataset_json(dataset)
-        listed = isinstance(dataset.get("training"), list)
-        self._files = self._listed(dataset) if listed else self._found(len(self.channel_names))
+        self._ending = str(dataset.get("file_ending") or "")
+        if self._ending and self._ending not in IMAGE_SUFFIXES:
+            raise SourceError(
+                f"{self.raw / 'dataset.json'} has the file_ending {self._ending!r}, expected one of "
+                f"{', '.join(IMAGE_SUFFIXES)}"
+            )
+        listed = listed_cases(dataset, self.raw, channels=len(self.channel_names))
+        self.folds: tuple[Fold, ...] = ()
+        if listed is None:
+            self._files = self._found(len(self.channel_names))
+        else:
+            self._files = {case.key: _Files(case.images, case.label) for case in listed}
+            self.folds = _given_folds([(c.key, c.part, c.fold) for c in listed if c.label is not None])
         table = self.raw / "cases.csv"
         self._rows = {row.key: row for row in read_table(table)} if table.is_file() else {}
         if not self._files:
@@ -68,7 +80,7 @@ class Decathlon:
         return sorted(self._files)
 
     def labelled(self, key: str) -> bool:
-        """Whether the case is one of the training set."""
+        """Whether the case has a label map."""
         return self._files[key].label is not None
 
     def digest(self, key: str) -> str:
@@ -88,7 +100,7 @@ class Decathlon:
     def load(self, key: str) -> Case:
         """Read one case; the label must lie on the image's grid and hold declared values only."""
         files = self._files[key]
-        channels = tuple(channel for path in files.images for channel in read_channels(path))
+        channels = tuple(channel for path in files.images for channel in read_image_file(path))
         if len(channels) != len(self.channel_names):
             raise VolumeError(
                 f"the image has {len(channels)} channels, dataset.json names {len(self.channel_names)}: "
@@ -97,49 +109,89 @@ class Decathlon:
             )
         label = None
         if files.label is not None:
-            stored = read_volume(files.label)
-            label = Volume(self.labels.check(stored.voxels, case=key), stored.affine_ras)
+            stored = read_image_file(files.label)
+            if len(stored) != 1:
+                raise VolumeError(f"{files.label.name} has {len(stored)} channels, expected one label map", case=key)
+            label = self._checked(stored[0], key)
         patient, session, warnings = self._known(key)
         return Case(key, patient, session, channels, label, files.images[0].name, warnings)
 
+    def _checked(self, label: Volume, key: str) -> Volume:
+        voxels = label.voxels
+        if self.original_values:
+            voxels = _renumbered(voxels, self.original_values, key)
+        return Volume(self.labels.check(voxels, case=key), label.affine_ras)
+
     def _known(self, key: str) -> tuple[str, str, tuple[str, ...]]:
-        """Patient, session and warnings, as a `cases.csv` in the folder states them; else each case is a patient."""
+        """Patient, session and warnings, as a `cases.csv` in the folder states them; else as the key tells."""
         row = self._rows.get(key)
-        return (row.patient, row.session, row.warnings) if row else (key, "", ())
-
-    def _listed(self, dataset: dict[str, Any]) -> dict[str, _Files]:
-        files: dict[str, _Files] = {}
-        for item in dataset["training"]:
-            image, label = (item.get("image"), item.get("label")) if isinstance(item, dict) else (None, None)
-            if not isinstance(image, str) or not isinstance(label, str):
-                raise SourceError(f"dataset.json lists {item!r} for training, expected an image and a label")
-            self._add(files, image, self.raw / label)
-        for item in dataset.get("test", []):
-            image = item.get("image") if isinstance(item, dict) else item
-            if not isinstance(image, str):
-                raise SourceError(f"dataset.json lists {item!r} for test, expected an image")
-            self._add(files, image, None)
-        return files
-
-    def _add(self, files: dict[str, _Files], image: str, label: Path | None) -> None:
-        key = _SUFFIX.sub("", Path(image).name)
-        if key in files:
-            raise SourceError(f"dataset.json lists the case twice ({image}); keep one", case=key)
-        files[key] = _Files((self.raw / image,), label)
+        return (row.patient, row.session, row.warnings) if row else (*patient_of(key), ())
 
     def _found(self, channels: int) -> dict[str, _Files]:
+        """The cases of nnU-Net's folders: `labelsTs` counts too, if it is there."""
         files: dict[str, _Files] = {}
+        endings = (self._ending,) if self._ending not in ("", ".nii.gz", ".nii") else (".nii.gz", ".nii")
         for part in ("imagesTr", "imagesTs"):
-            for first in sorted((self.raw / part).glob("[!.]*_0000.nii*")):
-                if not (found := _SUFFIX.search(first.name)):
-                    continue
-                suffix = found.group()
-                key = first.name.removesuffix(f"_0000{suffix}")
-                if key in files:
-                    raise SourceError(f"{self.raw} holds the case twice (again as {part}/{first.name})", case=key)
-                if first.with_name(f"{key}_{channels:04d}{suffix}").is_file():
-                    raise SourceError(f"there are more files than the {channels} channels of dataset.json", case=key)
-                images = tuple(first.with_name(f"{key}_{channel:04d}{suffix}") for channel in range(channels))
-                label = self.raw / "labelsTr" / f"{key}{suffix}" if part == "imagesTr" else None
-                files[key] = _Files(images, label)
+            for suffix in endings:
+                for first in sorted((self.raw / part).glob(f"[!.]*_0000{suffix}")):
+                    key = first.name.removesuffix(f"_0000{suffix}")
+                    if key in files:
+                        raise SourceError(f"{self.raw} holds the case twice (again as {part}/{first.name})", case=key)
+                    if first.with_name(f"{key}_{channels:04d}{suffix}").is_file():
+                        raise SourceError(
+                            f"there are more files than the {channels} channels of dataset.json", case=key
+                        )
+                    images = tuple(first.with_name(f"{key}_{channel:04d}{suffix}") for channel in range(channels))
+                    label = self.raw / part.replace("images", "labels") / f"{key}{suffix}"
+                    files[key] = _Files(images, label if part == "imagesTr" or label.is_file() else None)
         return files
+
+
+def _given_folds(cases: Sequence[tuple[str, str, int | None]]) -> tuple[Fold, ...]:
+    """The folds that a list states: one per `fold` number, or one whose validation is the list of that name."""
+    keys = sorted(key for key, part, _ in cases if part != "test")
+    numbers = {key: fold for key, part, fold in cases if fold is not None and part != "test"}
+    if numbers:
+        held_out = [
+            {key for key, fold in numbers.items() if fold == number} for number in sorted(set(numbers.values()))
+        ]
+    else:
+        held_out = [{key for key, part, _ in cases if part == "validation"}]
+    folds = [Fold(tuple(k for k in keys if k not in out), tuple(k for k in keys if k in out)) for out in held_out]
+    return tuple(fold for fold in folds if fold.training and fold.validation)
+
+
+def _small_values(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
+    """The content with label values of at most 255, and the value of each name before, if they were renumbered.
+
+    Raises:
+        SourceError: More than 255 values.
+    """
+    labels = dataset.get("labels")
+    if not isinstance(labels, Mapping) or not labels:
+        return dict(dataset), {}
+    turned = all(isinstance(key, str) and key.isdigit() for key in labels)
+    values = {str(name): int(key) for key, name in labels.items()} if turned else dict(labels)
+    if not all(isinstance(value, int) and not isinstance(value, bool) for value in values.values()):
+        return dict(dataset), {}
+    if max(values.values()) <= _LARGEST:
+        return dict(dataset), {}
+    named = dict(sorted(((name, value) for name, value in values.items() if value), key=lambda item: item[1]))
+    if len(named) > _LARGEST:
+        raise SourceError(f"dataset.json declares {len(named)} label values, and a label map keeps at most {_LARGEST}")
+    return {**dataset, "labels": {"background": 0, **{name: n for n, name in enumerate(named, start=1)}}}, named
+
+
+def _renumbered(voxels: np.ndarray[Any, Any], values: Mapping[str, int], key: str) -> np.ndarray[Any, Any]:
+    """Each value as its place among the declared ones, from 1."""
+    known = np.array([0, *values.values()])
+    held = np.unique(voxels)
+    unknown = held[~np.isin(held, known)]
+    if unknown.size:
+        raise SourceError(
+            f"the label map holds {unknown[0]:g}, dataset.json declares {len(known) - 1} values from {known[1]} to "
+            f"{known[-1]}; add it to `labels`, or correct the label file",
+            case=key,
+        )
+    places: np.ndarray[Any, Any] = np.searchsorted(known, voxels).astype(np.uint8)
+    return places

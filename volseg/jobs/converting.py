@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.cohort import CaseRow, Conversion, Outcomes, Source, convert_case, write_cohort
+from volseg.cohort import CaseRow, Conversion, Fold, Outcomes, Source, convert_case, write_cohort
 from volseg.errors import VolsegError
 from volseg.jobs.command import run_command
 from volseg.jobs.job import Do, Facts, Job, Place
@@ -45,6 +45,7 @@ def convert_cases(
     folds: int,
     seed: int,
     validation: Container[str] = (),
+    given: Sequence[Fold] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
     """As `volseg.cohort.write_cohort`, over a team.
@@ -72,4 +73,6 @@ def convert_cases(
                 yield key, (CaseRow.from_csv(entry.facts["row"]), bool(entry.facts["fresh"]))
 
     only = team.shard if team.shard.count > 1 else None
-    return write_cohort(source, folder, folds=folds, seed=seed, only=only, validation=validation, outcomes=outcomes)
+    return write_cohort(
+        *(source, folder), folds=folds, seed=seed, only=only, validation=validation, given=given, outcomes=outcomes
+    )

@@ -84,7 +84,9 @@ class LabelTable:
             raise LabelError('"colours" and "codes" in dataset.json must be objects by region name') from None
         regions: list[Region] = []
         for name, value in values.items():
-            if name == "background":
+            if name.casefold() == "background":
+                if value not in (0, [0], (0,)):
+                    raise LabelError(f"label {name!r} must have the value 0, got {value!r}; correct dataset.json")
                 continue
             numbers: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
             if not all(isinstance(number, (int, np.integer)) and not isinstance(number, bool) for number in numbers):

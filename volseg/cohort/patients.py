@@ -1,0 +1,133 @@
+"""Which cases are of one patient, as their keys tell: by forms of the field, or by a pattern that the user gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from volseg.cohort.case import Case, Source
+from volseg.cohort.table import CaseRow
+from volseg.errors import SourceError, UsageError
+from volseg.labels import LabelTable
+
+_SESSION = r"(?:frame|day|ses|session|visit|tp|time|timepoint|week|wk|month|fraction|fx|scan|study)[-_]?\d+"
+# A patient, then a word for a visit with its number; or BIDS, whose subject is followed by anything.
+_FORMS = (
+    re.compile(r"(?P<patient>sub-[a-z0-9]+)(?:_(?P<session>ses-[a-z0-9]+))?(?:_.+)?", re.IGNORECASE),
+    re.compile(rf"(?P<patient>.*[a-z0-9])[_-](?P<session>{_SESSION})", re.IGNORECASE),
+)
+_NUMBERED = re.compile(r"(.*?)(\d\d)")
+_MOST_VISITS = 20
+
+
+def patient_of(key: str, *, pattern: str | None = None) -> tuple[str, str]:
+    r"""The patient and the session that a key tells; a key of no known form is a patient of its own.
+
+    Args:
+        key: Case key.
+        pattern: Regular expression that matches at the start of every key. Its group `patient`, else its first group,
+            else what it matches, is the patient; its group `session`, if it has one, the session.
+
+    Raises:
+        UsageError: The pattern is no regular expression.
+        SourceError: The pattern does not match the key.
+
+    >>> patient_of("patient001_frame12"), patient_of("sub-01_ses-02_T1w"), patient_of("hippocampus_001")
+    (('patient001', 'frame12'), ('sub-01', 'ses-02'), ('hippocampus_001', ''))
+    >>> patient_of("genius_0801", pattern=r"genius_(\d\d)")
+    ('08', '')
+    """
+    if pattern is None:
+        for form in _FORMS:
+            if found := form.fullmatch(key):
+                return found["patient"], found["session"] or ""
+        return key, ""
+    try:
+        told = re.match(pattern, key)
+    except re.error as error:
+        raise UsageError(f"--patient-pattern {pattern!r} must be a regular expression ({error})") from error
+    if told is None:
+        raise SourceError(f"--patient-pattern {pattern!r} does not match the key; write one that matches all", case=key)
+    groups = told.groupdict()
+    patient = groups.get("patient") or (told[1] if told.groups() and "patient" not in groups else None) or told[0]
+    return patient, groups.get("session") or ""
+
+
+class PatientsByPattern:
+    """A source whose patients and sessions are told by a pattern of the keys.
+
+    Args:
+        source: Yields the cases.
+        pattern: As in `patient_of`.
+    """
+
+    def __init__(self, source: Source, pattern: str) -> None:
+        self._source = source
+        self.pattern = pattern
+        self.kind: str = source.kind
+        self.raw = source.raw
+        self.channel_names: tuple[str, ...] = source.channel_names
+        self.labels: LabelTable = source.labels
+        self.source_version = int(getattr(source, "source_version", 1))
+        for key in source.keys():  # noqa: SIM118 - a source is no dict
+            patient_of(key, pattern=pattern)
+
+    def keys(self) -> Sequence[str]:
+        """The keys of all cases, sorted."""
+        return self._source.keys()
+
+    def labelled(self, key: str) -> bool:
+        """Whether the case has a reference label."""
+        return self._source.labelled(key)
+
+    def digest(self, key: str) -> str:
+        """Changes with the raw data of the case, and with what the pattern makes of its key."""
+        return f"{self._source.digest(key)} {' '.join(patient_of(key, pattern=self.pattern))}".strip()
+
+    def load(self, key: str) -> Case:
+        """Read one case."""
+        patient, session = patient_of(key, pattern=self.pattern)
+        case = self._source.load(key)
+        return replace(case, patient=patient, session=session or case.session)
+
+
+def patients_note(rows: Iterable[CaseRow]) -> str | None:
+    """A warning if keys look like visits of one patient and the table takes each for a patient of its own.
+
+    Args:
+        rows: Of the cohort's table.
+    """
+    alone = [row.key for row in rows if row.patient == row.key]
+    groups: dict[str, list[str]] = {}
+    for key in alone:
+        groups.setdefault(patient_of(key)[0], []).append(key)
+    several = {patient: keys for patient, keys in groups.items() if len(keys) > 1}
+    if not several:
+        several = _visits_by_number(alone)
+    if not several:
+        return None
+    patient, keys = next(iter(several.items()))
+    return (
+        f"{sum(map(len, several.values()))} cases look like visits of {len(several)} patients ({', '.join(keys[:3])} "
+        f"of {patient!r}), and each counts as a patient of its own, so that a fold may have one patient on both sides; "
+        "say which belong together with `volseg split --patient-pattern`"
+    )
+
+
+def _visits_by_number(keys: Sequence[str]) -> dict[str, list[str]]:
+    """Keys that differ in their last two digits only, if these count up from 0 or 1 for every patient anew."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        found = _NUMBERED.fullmatch(key)
+        if found is None or not found[1][-2:].isdigit():
+            return {}
+        groups.setdefault(found[1], []).append(key)
+    several = {start: sorted(found) for start, found in groups.items() if len(found) > 1}
+    if len(groups) < 3 or len(several) < len(groups) / 2:
+        return {}
+    for visits in groups.values():
+        numbers = sorted(int(key[-2:]) for key in visits)
+        if numbers[0] > 1 or len(visits) > _MOST_VISITS or numbers != list(range(numbers[0], numbers[0] + len(visits))):
+            return {}
+    return several

@@ -1,0 +1,182 @@
+"""Reader of folders with one mask file per class: TotalSegmentator's data, and others that are laid out alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.cohort import Case, patient_of
+from volseg.errors import GeometryError, LabelError, SourceError, VolsegError
+from volseg.formats.image_pattern import safe_key
+from volseg.labels import LabelTable
+from volseg.volume import Volume, aligned, image_suffix, read_image_file
+
+_FOLDERS = ("segmentations", "masks", "labels", "seg")
+_IMAGES = ("ct", "mr", "mri", "pet", "image", "imaging", "img", "volume", "scan")
+_KEPT_OVERLAPS = 8
+_MOST_CLASSES = 255
+
+
+class ClassMasks:
+    """Cases that are folders, each with an image and one mask per class.
+
+        RAW/s0001/ct.nii.gz                     the image: one of the usual names, or `image`
+        RAW/s0001/segmentations/liver.nii.gz    a mask per class; or beside the image: RAW/s0001/liver.nii.gz
+
+    A voxel belongs to a class if its mask is not 0 there. A class whose file is absent from a case counts as empty,
+    with a warning. Masks that overlap are refused, with their number of voxels, unless overlaps are kept.
+
+    Args:
+        raw: Folder of the case folders.
+        image: Name of the image without its ending, such as `ct`; found by itself if there is one of the usual names.
+        classes: Classes to take, in the order of their values; all that any case has by default, sorted.
+        keep_overlaps: Give each combination of at most 8 classes a value, as regions.
+
+    Raises:
+        SourceError: No case, no class, or an image that is not found.
+        LabelError: More classes than a label map holds.
+    """
+
+    kind = "class_masks"
+
+    def __init__(
+        self, raw: str | Path, *, image: str | None = None, classes: Sequence[str] = (), keep_overlaps: bool = False
+    ) -> None:
+        self.raw = Path(raw)
+        if not self.raw.is_dir():
+            raise SourceError(f"there is no folder {self.raw}; name the folder that holds a folder per case")
+        self._image = image
+        self._cases: dict[str, tuple[Path, dict[str, Path]]] = {}
+        for folder in sorted(path for path in self.raw.iterdir() if path.is_dir() and not path.name.startswith(".")):
+            if found := self._files_of(folder):
+                key = safe_key("", folder.name)
+                if key in self._cases:
+                    raise SourceError(f"two folders give this key, one of them {folder.name}; rename one", case=key)
+                self._cases[key] = found
+        if not self._cases:
+            raise SourceError(
+                f"{self.raw} holds no case; expected folders such as s0001/ct.nii.gz with "
+                "s0001/segmentations/liver.nii.gz"
+            )
+        there = sorted({name for _, masks in self._cases.values() for name in masks})
+        if unknown := [name for name in classes if name not in there]:
+            raise SourceError(f"no case has a mask of {', '.join(unknown)}; there are {', '.join(there[:8])}")
+        names = list(dict.fromkeys(classes)) or there
+        if keep_overlaps and len(names) > _KEPT_OVERLAPS:
+            raise LabelError(
+                f"overlaps of {len(names)} classes must be kept, and a label map has values for at most "
+                f"{_KEPT_OVERLAPS}; "
+                "choose classes"
+            )
+        if len(names) > _MOST_CLASSES:
+            raise LabelError(
+                f"there are {len(names)} classes, and a label map keeps at most {_MOST_CLASSES}; choose some"
+            )
+        self.labels = LabelTable.overlapping(names) if keep_overlaps else LabelTable.exclusive(names)
+        self.keep_overlaps = keep_overlaps
+        images = sorted({path.name.removesuffix(image_suffix(path.name) or "") for path, _ in self._cases.values()})
+        self.channel_names: tuple[str, ...] = (images[0].upper() if len(images) == 1 else "image",)
+
+    def keys(self) -> Sequence[str]:
+        """The keys of all cases, sorted."""
+        return sorted(self._cases)
+
+    def labelled(self, key: str) -> bool:
+        """Whether the case has a mask of any class."""
+        return bool(self._cases[key][1])
+
+    def digest(self, key: str) -> str:
+        """Changes with the name, size or time of any file of the case, and with the classes."""
+        image, masks = self._cases[key]
+        facts: list[Any] = [self.kind, 1, self.labels.digest, self.keep_overlaps]
+        for path in (image, *masks.values()):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                raise SourceError(f"{path} is not there; copy it, or remove the case", case=key) from None
+            facts.append([path.name, stat.st_size, stat.st_mtime_ns])
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def load(self, key: str) -> Case:
+        """Read one case; its masks must lie on the grid of the image."""
+        image_path, masks = self._cases[key]
+        channels = read_image_file(image_path)
+        if len(channels) != 1:
+            raise SourceError(f"{image_path.name} holds {len(channels)} volumes, expected one", case=key)
+        image = channels[0]
+        lost = [name for name in self.labels.names if name not in masks]
+        warnings = [f"no mask of {_some(lost)}: taken for empty"] if lost and masks else []
+        label = self._label(key, image, masks) if masks else None
+        patient, session = patient_of(key)
+        return Case(key, patient, session, (image,), label, image_path.parent.name, tuple(warnings))
+
+    def _label(self, key: str, image: Volume, masks: dict[str, Path]) -> Volume:
+        """One class after the other, so that memory does not grow with their number."""
+        bits = np.zeros(image.shape, np.uint8)
+        crowded = 0
+        for number, name in enumerate(self.labels.names):
+            if name not in masks:
+                continue
+            mask = self._mask(key, image, masks[name])
+            if self.keep_overlaps:
+                bits |= mask.view(np.uint8) << np.uint8(number)
+            else:
+                crowded += int(np.count_nonzero(bits[mask]))
+                bits[mask] = number + 1
+        if crowded:
+            raise LabelError(
+                f"{crowded} voxels belong to several classes; keep them with --overlaps, or choose classes that "
+                "exclude "
+                "each other",
+                case=key,
+            )
+        return Volume(self.labels.from_bits(bits) if self.keep_overlaps else bits, image.affine_ras)
+
+    def _mask(self, key: str, image: Volume, path: Path) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        try:
+            stored = read_image_file(path)
+            if len(stored) != 1:
+                raise SourceError(f"it holds {len(stored)} volumes, expected one mask")
+            moved, _ = aligned(stored[0], image.grid)
+        except GeometryError as error:
+            raise GeometryError(
+                f"the mask {path.name} is not on the image's grid: {error.message}", case=key
+            ) from error
+        except VolsegError as error:
+            raise type(error)(f"the mask {path.name}: {error.message}", case=key) from error
+        found: np.ndarray[Any, np.dtype[np.bool_]] = moved.voxels != 0
+        return found
+
+    def _files_of(self, folder: Path) -> tuple[Path, dict[str, Path]] | None:
+        """Image and masks of a case folder; None for a folder that holds no image file."""
+        files = {path.name.removesuffix(suffix): path for path, suffix in _images(folder)}
+        if not files:
+            return None
+        below = next((folder / name for name in _FOLDERS if (folder / name).is_dir()), None)
+        wanted = [self._image] if self._image else [name for name in files if name.casefold() in _IMAGES]
+        if not self._image and below is not None and len(files) == 1:
+            wanted = list(files)
+        if len(wanted) != 1 or wanted[0] not in files:
+            raise SourceError(
+                f"{folder} must hold one image, got {', '.join(sorted(files)[:8])}; say which with --image",
+                case=folder.name,
+            )
+        image = files.pop(wanted[0])
+        if below is not None:
+            files = {path.name.removesuffix(suffix): path for path, suffix in _images(below)}
+        return image, dict(sorted(files.items()))
+
+
+def _images(folder: Path) -> list[tuple[Path, str]]:
+    """The image files of a folder with their endings."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return [(path, suffix) for path in files if (suffix := image_suffix(path.name))]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

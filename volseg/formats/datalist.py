@@ -1,0 +1,175 @@
+"""The lists of a `dataset.json`: those of the decathlon, of MONAI's recipes, of nnU-Net versions 1 and 2, of KiTS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from volseg.errors import SourceError
+from volseg.volume import image_suffix
+
+# Names that say nothing of the case: it is called after its folder then.
+_OF_NO_CASE = {"image", "imaging", "img", "ct", "mr", "mri", "volume", "scan", "data"}
+_CHANNEL = re.compile(r"_\d{4}$")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One case of a list.
+
+    Attributes:
+        key: Case key.
+        images: One path per channel, or one file with all channels.
+        label: Path of the label map; None if there is none.
+        part: `training`, `validation` or `test`, the list that it stands in.
+        fold: Fold that validates it, where the list says so.
+    """
+
+    key: str
+    images: tuple[Path, ...]
+    label: Path | None
+    part: str
+    fold: int | None = None
+
+
+def channels_of(dataset: Mapping[str, Any], where: Path) -> tuple[str, ...]:
+    """The channel names of `channel_names` or `modality`, which may be an object by number, or a list.
+
+    Raises:
+        SourceError: Neither is there, or numbers are missing.
+    """
+    names = dataset.get("channel_names") or dataset.get("modality")
+    if isinstance(names, str) and names:
+        names = [names]
+    if isinstance(names, list) and names:
+        names = {str(number): name for number, name in enumerate(names)}
+    if not isinstance(names, dict) or not names:
+        raise SourceError(f'{where} names no channel; add "modality" or "channel_names"')
+    if not all(str(key).isdigit() for key in names):
+        raise SourceError(f'{where} names the channels {names}, expected {{"0": "MRI", ...}}')
+    return tuple(str(names[key]) for key in sorted(names, key=int))
+
+
+def labels_of(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of `dataset.json` with `labels` as an object, if it is a list of names in the order of their values.
+
+    A list that does not begin with the background is taken to begin with the value 1.
+    """
+    labels = dataset.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+        return dict(dataset)
+    first = 0 if labels and labels[0].casefold() == "background" else 1
+    return {**dataset, "labels": {name: value for value, name in enumerate(labels, start=first)}}
+
+
+def listed_cases(dataset: Mapping[str, Any], raw: Path, *, channels: int) -> list[Listed] | None:
+    """The cases that a `dataset.json` lists, or None if it lists none and the folders hold them.
+
+    Args:
+        dataset: Content of the file.
+        raw: Folder that relative paths are of.
+        channels: Number of channels.
+
+    Raises:
+        SourceError: An entry that names no image, a training case without a label, or a case that is listed twice.
+    """
+    if isinstance(dataset.get("dataset"), Mapping):
+        return _of_nnunet(dataset["dataset"], raw)
+    if not isinstance(dataset.get("training"), list):
+        return None
+    cases: list[Listed] = []
+    for part in ("training", "validation", "test"):
+        entries = dataset.get(part) or []
+        if not isinstance(entries, list):
+            raise SourceError(f"dataset.json must hold a list under {part!r}, got {type(entries).__name__}")
+        cases += [_entry(item, part, raw, channels=channels) for item in entries]
+    seen: dict[str, Listed] = {}
+    for case in cases:
+        if case.key in seen:
+            raise SourceError(
+                f"dataset.json lists the case twice ({case.images[0]} in {case.part}, {seen[case.key].images[0]} in "
+                f"{seen[case.key].part}); keep one",
+                case=case.key,
+            )
+        seen[case.key] = case
+    return cases
+
+
+def _entry(item: object, part: str, raw: Path, *, channels: int) -> Listed:
+    image, label, fold = item, None, None
+    if isinstance(item, Mapping):
+        image, label, fold = item.get("image"), item.get("label"), item.get("fold")
+    images = [image] if isinstance(image, str) else image
+    if not isinstance(images, list) or not images or not all(isinstance(one, str) for one in images):
+        wanted = "an image" if part == "test" else "an image and a label"
+        raise SourceError(f"dataset.json lists {item!r} for {part}, expected {wanted}")
+    if isinstance(label, list):
+        if len(label) != 1:
+            raise SourceError(
+                f"dataset.json lists {len(label)} label files for {images[0]}, expected one label map; masks of one "
+                "class "
+                "each are converted with `volseg convert class_masks`"
+            )
+        label = label[0]
+    if label is not None and not isinstance(label, str):
+        raise SourceError(f"dataset.json lists {item!r} for {part}, expected an image and a label")
+    if part == "training" and label is None:
+        raise SourceError(f"dataset.json lists {item!r} for training, expected an image and a label")
+    if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
+        raise SourceError(f"dataset.json gives {images[0]} the fold {fold!r}, expected a whole number from 0")
+    paths = tuple(raw / one for one in images)
+    if len(paths) == 1 and not paths[0].is_file():
+        # nnU-Net version 1 lists KEY.nii.gz for KEY_0000.nii.gz, KEY_0001.nii.gz, ...
+        paths = _with_numbers(paths[0], channels) or paths
+    return Listed(_key(images), paths, None if label is None else raw / label, part, fold)
+
+
+def _with_numbers(path: Path, channels: int) -> tuple[Path, ...]:
+    suffix = image_suffix(path.name) or path.suffix
+    stem = path.name.removesuffix(suffix)
+    numbered = tuple(path.with_name(f"{stem}_{channel:04d}{suffix}") for channel in range(channels))
+    return numbered if all(one.is_file() for one in numbered) else ()
+
+
+def _key(images: Sequence[str]) -> str:
+    """The name of the first image, or of its folder if that name says nothing; of channels what their names share."""
+    path = PurePosixPath(images[0].replace("\\", "/"))
+    stem = path.name.removesuffix(image_suffix(path.name) or path.suffix)
+    if stem.casefold() in _OF_NO_CASE and path.parent.name:
+        return path.parent.name
+    if len(images) > 1:
+        names = [PurePosixPath(one.replace("\\", "/")).name for one in images]
+        stems = [name.removesuffix(image_suffix(name) or "") for name in names]
+        shared = _shared_start(stems)
+        return shared or path.parent.name or stem
+    return _CHANNEL.sub("", stem) if stem.endswith("_0000") else stem
+
+
+def _shared_start(stems: Sequence[str]) -> str:
+    """What all begin with, up to the last separator: BraTS_001 of BraTS_001_t1 and BraTS_001_flair."""
+    return re.sub(r"[^_-]*$", "", _prefix(stems)).rstrip("_-")
+
+
+def _prefix(words: Sequence[str]) -> str:
+    """The letters that all words begin with."""
+    first, last = min(words), max(words)
+    same = (a == b for a, b in zip(first, last, strict=False))
+    return first[: next((n for n, alike in enumerate(same) if not alike), min(len(first), len(last)))]
+
+
+def _of_nnunet(dataset: Mapping[str, Any], raw: Path) -> list[Listed]:
+    """nnU-Net's `dataset` entry: only what stands there is of the data set."""
+    cases = []
+    for key, entry in dataset.items():
+        images = entry.get("images") if isinstance(entry, Mapping) else None
+        label = entry.get("label") if isinstance(entry, Mapping) else None
+        if not isinstance(images, list) or not images or not all(isinstance(one, str) for one in images):
+            raise SourceError(
+                f'dataset.json lists {entry!r}, expected {{"images": [...], "label": ...}}', case=str(key)
+            )
+        paths = tuple(raw / one for one in images)
+        cases.append(Listed(str(key), paths, raw / label if isinstance(label, str) else None, "training"))
+    return cases
