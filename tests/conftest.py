@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import absl.logging
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +20,9 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_CACHE="/nonexistent")
 # A machine may be busy: no test is one of time.
 settings.register_profile("volseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("volseg")
+
+# absl's handler (of tensorboard) closes its stream, pytest's capture of stderr, when MONAI configures logging anew.
+absl.logging.get_absl_handler().python_handler.close = lambda: None
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

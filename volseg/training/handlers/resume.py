@@ -144,7 +144,9 @@ class Resume:
             raise CheckpointError(f"{self.path} cannot be resumed from ({reason}); train without --resume") from error
         if schema != _SCHEMA:
             raise CheckpointError(f"{self.path} has schema {schema}, this volseg goes on from {_SCHEMA} only")
-        self._check_data(stored)  # first: another number of cases changes settings too
+        if problem := resume_problem(settings, self.recipe):
+            raise UsageError(f"{self.path} is of another training: {problem}")
+        self._check_data(stored)  # before the settings, which another number of cases changes too
         self._check(settings, engine)
         epoch, before, now = stored["epoch"], stored["max_epochs"], self._max_epochs
         if now < before:
@@ -194,8 +196,6 @@ class Resume:
 
     def _check(self, stored: Mapping[str, Any], engine: Engine) -> None:
         now = json.loads(json.dumps(self._settings(engine), default=str))
-        if problem := resume_problem(stored, self.recipe):
-            raise UsageError(f"{self.path} is of another training: {problem}")
         before, now = (
             _flat({name: value for name, value in some.items() if name != "slices"}) for some in (stored, now)
         )
