@@ -25,8 +25,8 @@ _LEVEL = 6
 def viewer_data(scene: Scene) -> str:
     """Pack the volumes of a case as JSON: `image`, `reference`, `prediction`, `difference` and colours.
 
-    The volumes are NIfTI files, packed by gzip and base64. The image has 256 levels between its 0.5th and 99.5th percentile (a soft tissue window for CT) and at most 200
-    voxels per axis; the label maps are not reduced.
+    The volumes are NIfTI files, packed by gzip and base64. The image has 256 levels between its 0.5th and 99.5th
+    percentile (a soft tissue window for CT) and at most 200 voxels per axis; the label maps are not reduced.
 
     Returns:
         JSON without `<`, which is safe in a `<script>` element.
