@@ -133,8 +133,8 @@ def attempt(do: Do, job: Job, *, worker: str) -> Answer:
         facts = do(job)
         stamps = tuple(stamp(path) for path in job.outputs)
     except Exception as error:  # noqa: BLE001 - of any kind: one case must not stop the others
-        lasted = time.perf_counter() - began
-        return Answer(job.key, worker, lasted, error=reason(error), stop=_stops(error, job))
+    lasted = time.perf_counter() - began
+    return Answer(job.key, worker, lasted, error=reason(error), stop=_stops(error, job))
     return Answer(job.key, worker, time.perf_counter() - began, stamps, facts)
 
 
@@ -166,8 +166,7 @@ def input_digest(paths: tuple[Path, ...]) -> str:
     """A digest that changes with path, size or time of change of any of the files; their content is not read.
 
     For the copy of a remote file it is made of the URL, the size and the version, so that any machine resumes what
-    another
-    started. A list of DICOM files stands for the files that it names. No path can be read from the digest.
+    another started. A list of DICOM files stands for the files that it names. No path can be read from the digest.
     """
     seen = []
     for path in paths:

@@ -77,8 +77,7 @@ def transfer(weights: Weights, network: nn.Module, *, channels: int, context: in
     """Copy the weights of a network for colour images into a network for slices.
 
     The backbone takes all of them, its first convolution by the rule of `adapt_stem`. The heads take those that fit,
-    and keep
-    random weights elsewhere; their last layers, with one output per region, always do.
+    and keep random weights elsewhere; their last layers, with one output per region, always do.
 
     Args:
         weights: Weights of a network with the same backbone.
@@ -162,14 +161,14 @@ def _load(weights: str, sizes: Mapping[str, Any]) -> Weights:
     except (CheckpointError, UsageError):
         raise
     except Exception as error:  # a hub out of reach, a damaged file: errors of many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        cure = (
-            "give a folder that save_pretrained wrote"
-            if folder.is_dir()
-            else f"check the name and the connection, or fetch them elsewhere with `hf download {weights} --local-dir "
-            "FOLDER` and give --weights FOLDER"
-        )
-        raise CheckpointError(f"{weights} cannot be had ({reason}); {cure}, or --weights null") from error
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    cure = (
+        "give a folder that save_pretrained wrote"
+        if folder.is_dir()
+        else f"check the name and the connection, or fetch them elsewhere with `hf download {weights} --local-dir "
+        "FOLDER` and give --weights FOLDER"
+    )
+    raise CheckpointError(f"{weights} cannot be had ({reason}); {cure}, or --weights null") from error
     learned = {name: value for name, value in network.state_dict().items() if name not in report["missing_keys"]}
     return Weights(weights, settings_of(network.config), learned)
 
