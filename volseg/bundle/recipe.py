@@ -95,8 +95,8 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged pickle raises errors of any kind
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
-    raise CheckpointError(f"{path} is damaged or no safe checkpoint ({reason})") from error
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
+        raise CheckpointError(f"{path} is damaged or no safe checkpoint ({reason})") from error
     if isinstance(content, dict) and "recipe" not in content and {"network", "optimizer", "epoch"} <= set(content):
         beside = path.with_name("model.pt")
         cure = f"name {beside}" if beside.is_file() else "go on with --resume, which writes model.pt"

@@ -133,8 +133,8 @@ def attempt(do: Do, job: Job, *, worker: str) -> Answer:
         facts = do(job)
         stamps = tuple(stamp(path) for path in job.outputs)
     except Exception as error:  # noqa: BLE001 - of any kind: one case must not stop the others
-    lasted = time.perf_counter() - began
-    return Answer(job.key, worker, lasted, error=reason(error), stop=_stops(error, job))
+        lasted = time.perf_counter() - began
+        return Answer(job.key, worker, lasted, error=reason(error), stop=_stops(error, job))
     return Answer(job.key, worker, time.perf_counter() - began, stamps, facts)
 
 

@@ -35,7 +35,7 @@ class _Case:
         try:
             self.made = do(self.job, self.made) if self.error is None else None
         except Exception as error:  # noqa: BLE001 - of any kind: one case must not stop the others
-        self.made, self.error = None, error
+            self.made, self.error = None, error
         self.seconds += time.perf_counter() - began
         return self
 

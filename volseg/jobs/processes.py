@@ -152,8 +152,8 @@ def _serve(connection: Connection, work: Work, name: str, place: Place) -> None:
     try:
         do = work.start(place)
     except Exception as error:  # noqa: BLE001 - of any kind; the parent reports it
-    connection.send(reason(error))
-    return
+        connection.send(reason(error))
+        return
     connection.send(member(name, place))
     while True:
         try:

@@ -30,7 +30,7 @@ class _Hands:
         try:
             self._do = self._work.start(self._place)
         except Exception as error:  # noqa: BLE001 - of any kind; the run reports it
-        return reason(error)
+            return reason(error)
         return member(self._name, self._place)
 
     def do(self, job: Job) -> Answer:

@@ -170,7 +170,7 @@ def make_config(settings: Mapping[str, Any], *, in_channels: int, out_channels: 
     except UsageError:
         raise
     except Exception as error:  # transformers has errors of many kinds
-    raise UsageError(f"the config makes no {model_type} network: {str(error).strip().splitlines()[0]}") from error
+        raise UsageError(f"the config makes no {model_type} network: {str(error).strip().splitlines()[0]}") from error
 
 
 def divisor(config: Any) -> int:  # noqa: ANN401 - a config of transformers

@@ -161,14 +161,14 @@ def _load(weights: str, sizes: Mapping[str, Any]) -> Weights:
     except (CheckpointError, UsageError):
         raise
     except Exception as error:  # a hub out of reach, a damaged file: errors of many kinds
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-    cure = (
-        "give a folder that save_pretrained wrote"
-        if folder.is_dir()
-        else f"check the name and the connection, or fetch them elsewhere with `hf download {weights} --local-dir "
-        "FOLDER` and give --weights FOLDER"
-    )
-    raise CheckpointError(f"{weights} cannot be had ({reason}); {cure}, or --weights null") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        cure = (
+            "give a folder that save_pretrained wrote"
+            if folder.is_dir()
+            else f"check the name and the connection, or fetch them elsewhere with `hf download {weights} --local-dir "
+            "FOLDER` and give --weights FOLDER"
+        )
+        raise CheckpointError(f"{weights} cannot be had ({reason}); {cure}, or --weights null") from error
     learned = {name: value for name, value in network.state_dict().items() if name not in report["missing_keys"]}
     return Weights(weights, settings_of(network.config), learned)
 

@@ -260,8 +260,8 @@ def _build(settings: Mapping[str, Any], *, in_channels: int, out_channels: int, 
     try:
         model = builder.from_config(config, dtype=torch.float32)
     except Exception as error:  # transformers has errors of many kinds
-    reason = str(error).strip().splitlines()[0]
-    raise UsageError(f"the config makes no {config.model_type} network: {reason}") from error
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"the config makes no {config.model_type} network: {reason}") from error
     if auxiliary and getattr(model, "auxiliary_head", None) is None:
         raise UsageError(f"{config.model_type} has no auxiliary head; leave deep_supervision off")
     if config.model_type == "segformer":

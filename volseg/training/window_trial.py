@@ -51,10 +51,10 @@ def try_window(network: nn.Module, *, channels: int, roi_size: Sequence[int]) ->
         with torch.random.fork_rng(devices=[]), torch.no_grad(), FlopCounterMode(display=False) as counter:
             output = twin(torch.empty(1, channels, *roi_size, device="meta"))
     except Exception as error:  # a network may raise anything at a window that does not fit
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if "meta" in reason:
-        return None
-    raise BundleError(f"the network cannot take roi_size {list(roi_size)}: {reason}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "meta" in reason:
+            return None
+        raise BundleError(f"the network cannot take roi_size {list(roi_size)}: {reason}") from error
     return Trial(tuple(_finest(output).shape), int(counter.get_total_flops()))
 
 

@@ -122,5 +122,5 @@ def _converted(network: nn.Module, window: tuple[int, ...]) -> Any:  # noqa: ANN
         loaded.set_element_type(place, Type.f32)
         return frontend.convert(loaded)
     except Exception as error:  # of many kinds, all meaning that this network cannot be converted
-    reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-    raise VolsegError(f"OpenVINO cannot convert this network ({reason}); use --engine torch") from error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise VolsegError(f"OpenVINO cannot convert this network ({reason}); use --engine torch") from error

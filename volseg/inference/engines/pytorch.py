@@ -76,11 +76,11 @@ class CompiledEngine:
             with torch._inductor.config.patch(freezing=True), torch._dynamo.config.patch(recompile_limit=1000):
                 self(torch.zeros(1, *self._window))
         except Exception as error:  # of many kinds, all meaning that it cannot be compiled here
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise VolsegError(
-            f"PyTorch cannot compile this network here ({reason}); install a C++ compiler (g++), "
-            "or use --engine torch"
-        ) from error
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            raise VolsegError(
+                f"PyTorch cannot compile this network here ({reason}); install a C++ compiler (g++), "
+                "or use --engine torch"
+            ) from error
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Compute the logits of windows one after the other: on a CPU a batch is not faster."""

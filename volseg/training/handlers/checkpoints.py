@@ -100,7 +100,7 @@ class Checkpoints:
             try:
                 told = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["validation"]
             except Exception as error:  # noqa: BLE001 - a damaged file raises errors of any kind; it is no reason to stop
-            logger.warning("%s cannot be read and is left out of the best (%s)", path, type(error).__name__)
+                logger.warning("%s cannot be read and is left out of the best (%s)", path, type(error).__name__)
             else:
                 kept.setdefault(told["epoch"], _Kept(_order(told[name]), told["epoch"], path))
         return sorted(kept.values(), key=lambda one: (-one.score, one.epoch if one.score > 0 else -one.epoch))

@@ -140,8 +140,8 @@ class Resume:
             stored = torch.load(self.path, map_location="cpu", weights_only=True)
             schema, settings = stored["schema"], json.loads(stored["settings"])
         except Exception as error:  # a damaged file raises errors of any kind
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-        raise CheckpointError(f"{self.path} cannot be resumed from ({reason}); train without --resume") from error
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+            raise CheckpointError(f"{self.path} cannot be resumed from ({reason}); train without --resume") from error
         if schema != _SCHEMA:
             raise CheckpointError(f"{self.path} has schema {schema}, this volseg goes on from {_SCHEMA} only")
         self._check_data(stored)  # first: another number of cases changes settings too
