@@ -120,7 +120,7 @@ def test_a_trace_is_the_network() -> None:
     [
         ({"strides": [[2, 2, 2], [2, 2, 2], [2, 2, 2]]}, "the full resolution"),
         ({"strides": [[1, 1, 1]]}, "two stages at least"),
-        ({"block_layers": [1, 2]}, "expected one of each a stage"),
+        ({"block_layers": [1, 2]}, "expected one of each per stage"),
         ({"strides": [[1, 1], [2, 2], [2, 2]]}, "expected 3 numbers"),
         ({"kernels": [[2, 3, 3]] * 3}, "odd numbers"),
         ({"compression": 0}, "compression of at most 1"),

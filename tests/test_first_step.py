@@ -58,10 +58,10 @@ def test_wrong_words_are_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for word, options, error, reason in (
         (str(maps), {"regions": ["kidney"]}, UsageError, "--region kidney was asked for, the first step finds left, r"),
-        (str(maps), {"outside": "mask"}, UsageError, "--outside mask was asked for, expected keep or erase"),
-        (str(maps), {"absent": "ignore"}, UsageError, "--absent ignore was asked for, expected fail or empty"),
-        (str(maps), {"margin_mm": float("nan")}, UsageError, "--margin-mm nan"),
-        (str(maps), {"margin_mm": -1.0}, UsageError, "--margin-mm -1"),
+        (str(maps), {"outside": "mask"}, UsageError, "--outside must be keep or erase, got mask"),
+        (str(maps), {"absent": "ignore"}, UsageError, "--absent must be fail or empty, got ignore"),
+        (str(maps), {"margin_mm": float("nan")}, UsageError, "--margin-mm must be at least 0 mm, got nan"),
+        (str(maps), {"margin_mm": -1.0}, UsageError, "--margin-mm must be at least 0 mm, got -1"),
         (str(tmp_path / "empty"), {}, UsageError, "neither a bundle nor a folder of label maps"),
         ("no_such", {}, BundleError, "--within no_such: no_such is no bundle"),
         (f"{BUNDLE}={tmp_path / 'no.pt'}", {}, CheckpointError, "there is no checkpoint"),

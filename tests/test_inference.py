@@ -163,7 +163,7 @@ def test_inputs_are_found_by_key(tmp_path: Path) -> None:
     assert find_inputs(tmp_path / "b.nii") == [("b", [tmp_path / "b.nii"])]
     with pytest.raises(UsageError, match="no file or folder"):
         find_inputs(tmp_path / "c.nii")
-    with pytest.raises(UsageError, match="no cohort"):
+    with pytest.raises(UsageError, match="needs a cohort"):
         find_inputs(tmp_path, part="validation")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no"):

@@ -130,7 +130,7 @@ def test_drawing_in_blocks_equals_drawing_at_once():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(UsageError, match="expected one a case"):
+    with pytest.raises(UsageError, match="expected one per case"):
         mean_interval([1, 2], ["a"])
     with pytest.raises(UsageError, match="infinite"):
         mean_interval([1, math.inf], ["a", "b"])

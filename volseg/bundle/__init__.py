@@ -1,4 +1,4 @@
-"""A bundle's folder, its recipe, the window and spacing that fit a cohort, and the members of an ensemble."""
+"""A bundle's folder, its recipe, the window and spacing for a cohort, and the members of an ensemble."""
 
 from __future__ import annotations
 

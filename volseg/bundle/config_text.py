@@ -1,4 +1,4 @@
-"""Paths in a bundle's settings: MONAI reads `#`, `@`, `$` and `%` in a string as its own signs."""
+"""Paths in a bundle's settings: MONAI interprets `#`, `@`, `$` and `%` in a string."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def is_path_setting(name: str) -> bool:
 
 
 def path_values(settings: Mapping[str, Any], *, ids: Sequence[str]) -> dict[str, Any]:
-    r"""Settings as MONAI must be given them so that it takes each path as it was typed.
+    r"""Write settings so that MONAI takes each path as it was typed.
 
     Text without a sign of MONAI's at its start is never an expression, so each `#` in it is kept. A path that begins
     with `@`, `$` or `%` is read as MONAI does if it is a reference to a setting, an expression or a macro, and as a
     path if such a folder is there or MONAI could make nothing of it.
 
     Args:
-        settings: Names and values.
+        settings: Values of the settings by name.
         ids: Settings of the bundle that a reference may name.
 
     >>> print(path_values({"output_dir": "Study #3/run", "device": "$torch.device('cpu')"}, ids=["data_dir"]))
@@ -94,7 +94,7 @@ def _given(value: object, *, path: bool, ids: Sequence[str]) -> Any:  # noqa: AN
 
 
 def _is_text(value: str, ids: Sequence[str]) -> bool:
-    """Whether a path that begins with a sign of MONAI's is meant as it stands."""
+    """Whether a path that begins with a special character of MONAI's is meant literally."""
     if literal_text(value) != value:
         return False
     if Path(value).exists():
@@ -115,10 +115,10 @@ def check_words(words: Sequence[str] | None = None) -> None:
     r"""Refuse a path with `#` on the command line of `python -m monai.bundle run`, which MONAI has changed by now.
 
     Args:
-        words: Of the command line; those of this process by default.
+        words: Words of the command line; those of this process by default.
 
     Raises:
-        BundleError: such a path, with the words to write for it.
+        BundleError: There is such a path; the message tells what to write instead.
 
     >>> check_words(["run", "training", "--config_file", "train.json", "--output_dir", "Study #3/run"])
     Traceback (most recent call last):
@@ -145,7 +145,7 @@ def check_words(words: Sequence[str] | None = None) -> None:
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Tell a refusal without the sixty lines of MONAI's that called for it; any other error as Python does."""
+    """Print a refusal without MONAI's sixty lines of traceback; any other error is printed as Python does."""
     found = root_error(error)
     if isinstance(found, BundleError):
         sys.stderr.write(f"volseg: {found}\n")

@@ -1,4 +1,4 @@
-"""Networks that learnt slices of another direction than they are given."""
+"""Networks that were trained on slices of another direction than those to predict."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 def checkpoint_note(checkpoint: str | Path, recipe: Recipe, cohort: Cohort | None = None) -> str | None:
-    """What is to be known of a network that learnt slices of another direction than it is given, else None.
+    """The note on a network that was trained on slices of another direction than those to predict, else None.
 
     Args:
-        checkpoint: the file, for the message.
-        recipe: what it says of itself. One of an earlier version does not say what it was trained on; where its regions
-            are those of the UW-Madison data, it is taken for one of those.
-        cohort: that it predicts, or None for other files.
+        checkpoint: File, for the message.
+        recipe: Recipe in the checkpoint. One of an earlier version does not name the training data; if its regions are
+            those of the UW-Madison data, it is taken for trained on them.
+        cohort: Cohort to predict; None (the default) for other files.
     """
     given = None if cohort is None else slice_direction(cohort.provenance)
     stated = recipe.facts.get("source")
@@ -58,11 +58,11 @@ class Network(Protocol):
 
     @property
     def checkpoint(self) -> Path:
-        """The file that it was loaded from."""
+        """The file of the weights."""
 
     @property
     def recipe(self) -> Recipe:
-        """What the checkpoint says of itself."""
+        """The recipe in the checkpoint."""
 
 
 def tell_networks(networks: Iterable[Network], cohort: Cohort | None = None) -> None:
@@ -73,11 +73,11 @@ def tell_networks(networks: Iterable[Network], cohort: Cohort | None = None) -> 
 
 
 def resume_problem(earlier: Mapping[str, Any], recipe: Recipe) -> str | None:
-    """Why a training cannot go on with the cohort of now, if its slices run the other way; else None.
+    """The reason why a training cannot be resumed with this cohort, if its slices run the other way; else None.
 
     Args:
-        earlier: the settings in `last.pt`; those of earlier versions do not tell the direction.
-        recipe: of now.
+        earlier: Settings in `last.pt`; those of earlier versions do not record the direction.
+        recipe: Recipe of the current training.
     """
     now = recipe_direction(recipe)
     before = earlier["slices"] if "slices" in earlier else "to the head" if _of_earlier(recipe) else None
@@ -90,7 +90,7 @@ def resume_problem(earlier: Mapping[str, Any], recipe: Recipe) -> str | None:
 
 
 def recipe_direction(recipe: Recipe) -> str | None:
-    """As `slice_direction`, of the cohort that a recipe names."""
+    """The `slice_direction` of the cohort that a recipe names."""
     stated = recipe.facts.get("source")
     return slice_direction(stated) if isinstance(stated, Mapping) else None
 

@@ -12,15 +12,15 @@ Member = tuple[str, Path | None]
 
 
 def members_of(bundle: str, checkpoints: Sequence[Path], also: Sequence[str] = ()) -> list[Member]:
-    """The networks that a user names, the first of which gives the way of inference.
+    """The networks that a user names; the first sets the settings of inference.
 
     Args:
-        bundle: name or folder.
-        checkpoints: files, or folders of runs; none for the bundle's own.
-        also: further bundles, `BUNDLE` or `BUNDLE=CHECKPOINT`.
+        bundle: Name or folder of the bundle.
+        checkpoints: Files, or folders of runs; none for the bundle's own.
+        also: Further bundles, `BUNDLE` or `BUNDLE=CHECKPOINT`.
 
     Raises:
-        CheckpointError: a file that is not there, or a folder without checkpoints.
+        CheckpointError: A file does not exist, or a folder has no checkpoints.
     """
     members: list[Member] = []
     for name, paths in ((bundle, checkpoints), *map(_parts, also)):
@@ -36,7 +36,7 @@ def find_checkpoints(paths: Iterable[Path]) -> list[Path]:
     """The checkpoint files that a user means: a folder stands for the `model.pt` of itself, or of each folder in it.
 
     Raises:
-        CheckpointError: a folder that holds none.
+        CheckpointError: A folder holds no checkpoint.
 
     >>> find_checkpoints([Path("runs/model.pt")])
     [PosixPath('runs/model.pt')]
@@ -55,6 +55,6 @@ def find_checkpoints(paths: Iterable[Path]) -> list[Path]:
 
 
 def _parts(word: str) -> tuple[str, list[Path]]:
-    """Of `BUNDLE` or `BUNDLE=CHECKPOINT`."""
+    """The parts of `BUNDLE` or `BUNDLE=CHECKPOINT`."""
     name, _, path = word.partition("=")
     return name, [Path(path)] if path else []

@@ -1,4 +1,4 @@
-"""Where a bundle stands, where its data go, and how its numbers follow from a cohort."""
+"""The folder of a bundle and that of its data."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _CONFIGS = ("train.json", "inference.json")
 def root() -> str:
     """The absolute folder of the bundle that MONAI is running, whatever the working directory is.
 
-    MONAI gives a config no word of its own place. It does put the bundle's folder on `sys.path` when it runs it, behind
+    MONAI does not tell a config its own folder. But it puts the bundle's folder on `sys.path` when it runs it, after
     the first entry, which is the working directory or the script's; and the command line names the config file. The
-    working directory, which may be another bundle, comes last.
+    working directory, which may be another bundle, is tried last.
     """
     for folder in map(Path, sys.path[1:]):
         if _is_bundle(folder):
@@ -30,7 +30,7 @@ def root() -> str:
 
 
 def data_dir(bundle_root: str | Path) -> str:
-    """The folder that a bundle writes under: `data/` of the checkout it stands in, else `data/` of its own.
+    """The folder that a bundle writes to: `data/` of the checkout that contains it, else its own `data/`.
 
     >>> data_dir("/nowhere/bundle")
     '/nowhere/bundle/data'
@@ -44,10 +44,10 @@ def data_dir(bundle_root: str | Path) -> str:
 
 
 def find(bundle: str | Path) -> Path:
-    """The folder of a bundle by path, or by name in `bundles/` of the working directory.
+    """Find the folder of a bundle by path, or by name in `bundles/` of the working directory.
 
     Raises:
-        BundleError: it is neither; the message lists what is there.
+        BundleError: It is neither; the message lists the bundles there.
     """
     for folder in (Path(bundle), Path("bundles") / bundle):
         if _is_bundle(folder):
@@ -58,7 +58,7 @@ def find(bundle: str | Path) -> Path:
 
 
 def config(folder: Path, name: str) -> Path:
-    """One config of a bundle, in its own folder or, in the model zoo's layout, in `configs/`."""
+    """The path of a bundle's config, in its own folder or, in the model zoo's layout, in `configs/`."""
     for path in (folder / name, folder / "configs" / name):
         if path.is_file():
             return path

@@ -1,4 +1,4 @@
-"""The settings of its network that a bundle takes from a checkpoint, and which bundle a checkpoint is of."""
+"""The settings of its network that a bundle reads from a checkpoint, and the bundle that a checkpoint belongs to."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _TAKEN = re.compile(r"recipe\.network\[['\"](\w+)['\"]\]")
 
 
 def taken_settings(bundle: Path) -> frozenset[str]:
-    """The settings of the network that the `inference.json` of a bundle takes from the checkpoint.
+    """The settings of the network that the `inference.json` of a bundle reads from the checkpoint.
 
     Raises:
-        BundleError: it has none.
+        BundleError: The bundle has no `inference.json`.
     """
     return frozenset(_TAKEN.findall(config(bundle, "inference.json").read_text(encoding="utf-8")))
 
@@ -26,12 +26,12 @@ def check_settings(bundle: Path, recipe: Recipe, *, checkpoint: Path) -> None:
     """Refuse a checkpoint of another network than that of the bundle, before the network is built.
 
     Args:
-        bundle: folder of the bundle.
-        recipe: what the checkpoint says of itself.
-        checkpoint: the file, for the message.
+        bundle: Folder of the bundle.
+        recipe: Recipe in the checkpoint.
+        checkpoint: File, for the message.
 
     Raises:
-        CheckpointError: settings that the bundle's network needs are absent; the message says whose network it is.
+        CheckpointError: Settings that the bundle's network needs are absent; the message says whose network it is.
     """
     absent = sorted(taken_settings(bundle) - set(recipe.network))
     if absent:
@@ -44,7 +44,7 @@ def check_settings(bundle: Path, recipe: Recipe, *, checkpoint: Path) -> None:
 
 
 def _bundle_of(network: Mapping[str, object], *, beside: Path) -> str | None:
-    """The bundle beside another one that takes just these settings, where there is one."""
+    """The bundle beside another one that reads exactly these settings, if there is one."""
     found = []
     for folder in sorted(beside.parent.iterdir()):
         try:

@@ -1,4 +1,4 @@
-"""What a network was trained with, and must be used with: it travels inside the checkpoint."""
+"""The recipe of a network: the facts of its training that its use depends on, stored in the checkpoint."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Recipe:
     """The facts that inference takes from the checkpoint and never from a default.
 
     Attributes:
-        labels: the label table; its digest tells one from another.
-        channel_names: one name an image channel.
-        spacing_mm: the grid that images are resampled to.
-        roi_size: the window, in voxels of that grid.
-        network: the network's arguments that depend on the machine or the user, such as its width.
-        facts: anything else worth keeping: the cohort, the fold, the initialisation.
+        labels: Label table; its digest distinguishes one from another.
+        channel_names: One name per image channel.
+        spacing_mm: Spacing in mm that images are resampled to.
+        roi_size: Window size in voxels of that grid.
+        network: Arguments of the network that depend on the machine or the user, such as its width.
+        facts: Further facts: the cohort, the fold, the initialisation.
 
     >>> recipe = Recipe(LabelTable.exclusive(["organ"]), ["MR"], [1, 1, 3], [64, 64, 32], {"feature_size": 12})
     >>> Recipe.from_state(recipe.state_dict()).network["feature_size"]
@@ -82,10 +82,10 @@ class Recipe:
 
 
 def read_recipe(checkpoint: str | Path) -> Recipe:
-    """The recipe inside a checkpoint file, loaded with `weights_only=True`.
+    """Read the recipe inside a checkpoint file, with `weights_only=True`.
 
     Raises:
-        CheckpointError: absent, damaged, a pickle that would run code, or not one of volseg's.
+        CheckpointError: The file is absent, damaged, a pickle that would run code, or not written by volseg.
     """
     import torch
 

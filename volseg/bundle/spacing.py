@@ -1,4 +1,4 @@
-"""The grid that a cohort is worked on: its median spacing, or a coarser one for images far larger than a window."""
+"""The spacing for a cohort: its median spacing, or a coarser one for images far larger than a window."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from numpy.typing import NDArray
 from volseg.cohort import CaseRow, Cohort
 from volseg.volume import read_volume
 
-_NARROWEST = 16  # pixels that a region keeps of its width
-_WORTH = 1.25  # below that a coarser grid is not worth a resampling
-_STEP = 32  # networks take windows of multiples of it
-_CASES = 12  # whose labels are measured
+_NARROWEST = 16  # smallest width in pixels of a region on a coarser grid
+_WORTH = 1.25  # factor below which a coarser grid is not worth a resampling
+_STEP = 32  # windows of networks are multiples of it
+_CASES = 12  # number of cases whose labels are measured
 
 
 def fit_spacing(cohort: Cohort, *, voxels: int) -> list[float]:
-    """The spacing in mm along X, Y, Z that images are resampled to.
+    """Choose the spacing in mm along X, Y, Z that images are resampled to.
 
-    For volumes the median. For images of one slice the median too, unless a window of so many pixels shows little of
-    an image. Then the grid is coarsened, alike along both axes, until a window shows a whole image; but every region
-    stays 16 pixels wide, so that what is small or thin is not lost. A chest X-ray of 3000 x 3000 pixels comes to about
-    the size of the window, since lungs are large; nuclei, vessels and small lesions keep the full resolution. Below a
-    factor of 1.25 nothing is coarsened. Predictions come back on the grid of the file all the same.
+    For volumes it is the median. For images of one slice it is the median too, unless a window of this many pixels
+    shows little of an image. Then the grid is coarsened equally along both axes until a window shows a whole image; but
+    every region stays 16 pixels wide, so that small or thin ones are not lost. A chest X-ray of 3000 x 3000 pixels is
+    reduced to about the size of the window, since lungs are large; nuclei, vessels and small lesions keep the full
+    resolution. A factor below 1.25 changes nothing. Predictions are always on the grid of the file.
 
     Args:
-        cohort: medians are of its labelled cases; widths are measured on up to 12 of them, none kept for a test.
-        voxels: of a training window, `roi_voxels`.
+        cohort: Cohort; medians are of its labelled cases, and widths are measured on up to 12 of them, none kept for a
+            test.
+        voxels: Number of voxels of a training window, `roi_voxels`.
 
     Raises:
-        VolsegError: a label that cannot be read.
+        VolsegError: A label cannot be read.
     """
     if not cohort.flat:
         return cohort.median_spacing_mm()
@@ -50,11 +51,11 @@ def fit_spacing(cohort: Cohort, *, voxels: int) -> list[float]:
 
 
 def narrowest_px(cohort: Cohort, rows: Sequence[CaseRow]) -> float:
-    """The width in pixels of the region that is narrowest in its median case; 0 where nothing is marked.
+    """The width in pixels of the region that is narrowest in its median case; 0 if nothing is labelled.
 
     Args:
-        cohort: of the cases.
-        rows: candidates; up to 12 that have a label and are not kept for a test are read.
+        cohort: Cohort of the cases.
+        rows: Rows of candidates; up to 12 that have a label and are not kept for a test are read.
     """
     keys = [row.key for row in rows if row.key in cohort.labelled and not row.test]
     widths: dict[str, list[float]] = {name: [] for name in cohort.labels.names}
@@ -76,7 +77,7 @@ def mean_width_px(numbers: NDArray[np.generic]) -> float:
     The boundary is counted in sides of pixels, times pi / 4, which is right on average over all directions.
 
     Args:
-        numbers: 0 outside and one number an object, of any shape; objects that touch have a boundary between them.
+        numbers: Object numbers of any shape, 0 outside; objects that touch have a boundary between them.
 
     >>> strip = np.zeros((1000, 100, 1), np.uint8)
     >>> strip[:, 40:50] = 1
@@ -87,7 +88,7 @@ def mean_width_px(numbers: NDArray[np.generic]) -> float:
     for axis in [axis for axis, n in enumerate(numbers.shape) if n > 1]:
         moved = np.moveaxis(np.pad(numbers, [(int(axis == one),) * 2 for one in range(numbers.ndim)]), axis, 0)
         before, after = moved[:-1], moved[1:]
-        # A side between two objects bounds both.
+        # A side between two objects belongs to the boundaries of both.
         sides += int(np.count_nonzero((before != after) & (before != 0)))
         sides += int(np.count_nonzero((before != after) & (after != 0)))
     return 2 * int(np.count_nonzero(numbers)) / (max(1, sides) * math.pi / 4)

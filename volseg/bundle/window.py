@@ -10,25 +10,25 @@ import numpy as np
 from volseg.errors import BundleError
 from volseg.volume import slice_axis
 
-# Slices that a window keeps of a network that looks at each in turn: its neighbours in the window give the context.
+# Number of slices of a window for a network that takes slices in turn: its neighbours in the window are the context.
 _SLICES = 8
 
 
 def fit_roi(shape: Sequence[int], *, divisor: int | Sequence[int], voxels: int, slices: int | None = None) -> list[int]:
-    """The training window for a cohort: near its median shape, within a budget, on the network's grid.
+    """Choose the training window for a cohort: near its median shape, within a budget, on the network's grid.
 
     Each axis is rounded to the nearest multiple of its divisor; then the largest axis shrinks until at most `voxels`
-    remain. Where the network halves an axis (divisor above 1), two multiples stay along one such axis, since
-    normalisation over a single voxel at the bottom is undefined. An axis that it does not halve may be one voxel.
+    remain. If the network halves an axis (divisor above 1), two multiples stay along one such axis, since normalisation
+    over a single voxel in the deepest stage is undefined. An axis that it does not halve may be one voxel.
 
-    A network that takes slice after slice sees no more by more slices, but by larger ones: the axis that they lie along
-    shrinks before the others, down to 8.
+    A network that takes slices in turn gains nothing from more slices, but from larger ones: the axis that they lie
+    along shrinks before the others, down to 8.
 
     Args:
-        shape: median voxels along X, Y, Z.
-        divisor: what each axis must be a multiple of; one number, or one an axis.
-        voxels: the budget.
-        slices: the axis along which slices lie, for a network that takes them one by one.
+        shape: Median number of voxels along X, Y, Z.
+        divisor: Number of which each axis must be a multiple; one for all, or one per axis.
+        voxels: Largest number of voxels.
+        slices: Axis along which slices lie, for a network that takes them one by one; None for others.
 
     >>> fit_roi([35, 50, 36], divisor=32, voxels=64 * 64 * 32)
     [32, 64, 32]
@@ -54,8 +54,8 @@ def fit_axis(spacing_mm: Sequence[float], shape: Sequence[int]) -> int:
     """The axis that slices lie along, for a network that takes them one by one: see `volseg.volume.slice_axis`.
 
     Args:
-        spacing_mm: along X, Y, Z, which run right, anterior, superior.
-        shape: median voxels along them.
+        spacing_mm: Spacing in mm along X, Y, Z, which run right, anterior, superior.
+        shape: Median number of voxels along these axes.
 
     >>> fit_axis([1.5, 1.5, 3], [266, 266, 144]), fit_axis([3, 0.5, 0.5], [30, 320, 320])  # axial, sagittal
     (2, 0)
@@ -64,7 +64,7 @@ def fit_axis(spacing_mm: Sequence[float], shape: Sequence[int]) -> int:
 
 
 def divisors_in_plane(divisor: int, *, axis: int) -> list[int]:
-    """What a window must be a multiple of along each axis: `divisor` in the plane of slices, 1 along their axis.
+    """The number of which a window must be a multiple along each axis: `divisor` in the slice plane, 1 across it.
 
     >>> divisors_in_plane(16, axis=2), divisors_in_plane(16, axis=0)
     ([16, 16, 1], [1, 16, 16])
@@ -73,7 +73,7 @@ def divisors_in_plane(divisor: int, *, axis: int) -> list[int]:
 
 
 def grow_roi(roi: Sequence[int], divisors: Sequence[int], *, shape: Sequence[int]) -> list[int]:
-    """The window, with a second multiple along its longest halved axis where each would shrink to a single voxel.
+    """The window, with a second multiple along its longest halved axis if all would shrink to a single voxel.
 
     >>> grow_roi([32, 32, 7], [32, 32, 1], shape=[20, 30, 7])
     [32, 64, 7]
@@ -87,10 +87,10 @@ def grow_roi(roi: Sequence[int], divisors: Sequence[int], *, shape: Sequence[int
 
 
 def axis_divisors(divisor: int | Sequence[int], *, axes: int = 3) -> list[int]:
-    """One divisor an axis.
+    """One divisor per axis.
 
     Raises:
-        BundleError: no whole numbers above 0, or not one an axis.
+        BundleError: The numbers are not whole, not above 0, or not one per axis.
 
     >>> axis_divisors(32), axis_divisors([32, 32, 1])
     ([32, 32, 32], [32, 32, 1])

@@ -1,4 +1,4 @@
-"""Evaluation: prediction and reference files, paired by key, become one row of metrics a case and region."""
+"""Evaluation: prediction and reference files, paired by key, become one row of metrics per case and region."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ def region_row(
     slices_along: int | None = None,
     instances: Instances | None = None,
 ) -> Row:
-    """The row of one region.
+    """Compute the row of one region of a case.
 
     Args:
-        key: the case.
-        patient: of the case.
-        region: its name.
-        guess: (X, Y, Z), the prediction, cropped to a box of the image that holds both masks.
-        truth: likewise, the reference.
-        image_shape: of the whole image; along an axis of one voxel there is no surface, no object and no hole.
-        spacing_mm: mm along X, Y, Z.
-        method: the choices.
-        slices_along: the axis that counts the slices, see `volseg.volume.slice_axis`; None for that of a grid whose
-            axes run right, front and head.
-        instances: (X, Y, Z), cropped likewise: the number of the object in each voxel of the reference; None where its
-            objects are its connected parts.
+        key: Key of the case.
+        patient: Patient of the case.
+        region: Name of the region.
+        guess: Mask (X, Y, Z) of the prediction, cropped to a box of the image that holds both masks.
+        truth: Mask (X, Y, Z) of the reference, cropped to the same box.
+        image_shape: Shape of the whole image; along an axis of one voxel there is no surface, no object and no hole.
+        spacing_mm: Spacing in mm along X, Y, Z.
+        method: Settings of the evaluation.
+        slices_along: Axis that counts the slices, see `volseg.volume.slice_axis`; None (the default) for that of a grid
+            whose axes run to the right, the front and the head.
+        instances: Number of the object in each voxel of the reference (X, Y, Z), cropped to the same box; None (the
+            default) if its objects are its connected parts.
     """
     if slices_along is None:
         slices_along = slice_axis(np.diag([*spacing_mm, 1.0]), image_shape)
@@ -128,17 +128,17 @@ def _with_objects(row: Row, guess: Mask, truth: Mask, instances: Instances | Non
 
 
 def _number(value: float) -> float | None:
-    """None where undefined."""
+    """The number, or None if it is undefined."""
     return None if math.isnan(value) else value
 
 
 def _thin(image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """The axes of one voxel; none where all are."""
+    """The axes of one voxel; none if all are."""
     thin = tuple(axis for axis, side in enumerate(image_shape) if side == 1)
     return thin if len(thin) < 3 else ()
 
 
-# Cosine between two axes; beyond it a distance taken from the spacing is no longer the distance in space.
+# Cosine between two axes above which a distance computed from the spacing is no longer the distance in space.
 _SHEAR = 1e-3
 
 
@@ -158,23 +158,23 @@ def evaluate(
     row with its error and no number.
 
     Args:
-        predictions: folder of label maps `KEY.nii.gz` on the grid of the case. Their values are those of the folder's
-            `dataset.json`, which has the regions in any order and with any values; without one, the cohort's.
-        cohort: holds the references.
-        keys: the cases that must have a prediction; None for every prediction in the folder.
-        workers: cases scored, and held in memory, at once.
-        progress: called after each case with the number of cases done and of all.
-        method: the choices among readings, tolerances and what is computed.
-        match: which regions of the predictions are which of the cohort's, as `Predictions.match` gives it; by name
-            where None.
+        predictions: Folder of label maps `KEY.nii.gz` on the grid of the case. Their values are those of the folder's
+            `dataset.json`, whose regions may have any order and values; without one, they are the cohort's.
+        cohort: Cohort of the references.
+        keys: Keys of the cases that must have a prediction; None (the default) for every prediction in the folder.
+        workers: Number of cases scored, and held in memory, at once.
+        progress: Function that is called after each case with the number of finished cases and of all.
+        method: Settings: the reading of distances, tolerances and what is computed.
+        match: Match of the predictions' regions with the cohort's, see `Predictions.match`; None (the default) matches
+            by name.
 
     Returns:
-        One row a case and region, in the order of the keys (sorted where `keys` is None) and of the label table. Of
-        regions that the predictions do not have there are no rows.
+        One row per case and region, in the order of the keys (sorted if `keys` is None) and of the label table. Regions
+        that the predictions do not have get no rows.
 
     Raises:
-        UsageError: no such folder, no prediction in it, a key given twice, or fewer than one worker.
-        LabelError: the predictions have no region of the cohort.
+        UsageError: There is no such folder or no prediction in it, a key is given twice, or there is no worker.
+        LabelError: The predictions have no region of the cohort.
     """
     there = Predictions.open(predictions)
     shared = there.match(cohort) if match is None else match
@@ -202,7 +202,7 @@ def evaluate(
 def _rows(
     key: str, predictions: Path, cohort: Cohort, known: frozenset[str], method: Method, match: LabelMatch
 ) -> list[Row]:
-    """The rows of one case, or the one row that says why there are none."""
+    """The rows of one case, or the single row with the reason why there are none."""
     patient = cohort.patient(key) if key in known else ""
     try:
         return score_case(key, predictions, cohort, known=known, method=method, match=match)
@@ -219,18 +219,18 @@ def score_case(
     method: Method,
     match: LabelMatch | None = None,
 ) -> list[Row]:
-    """The rows of one case, one a region.
+    """Score one case; returns one row per region.
 
     Args:
-        key: of the case.
-        predictions: folder of label maps.
-        cohort: holds the references.
-        known: the keys of the cohort.
-        method: of the numbers.
-        match: as in `evaluate`.
+        key: Key of the case.
+        predictions: Folder of label maps.
+        cohort: Cohort of the references.
+        known: Keys of the cohort.
+        method: Settings of the evaluation.
+        match: Match of regions, see `evaluate`.
 
     Raises:
-        VolsegError: why the case cannot be scored.
+        VolsegError: The case cannot be scored; the message says why.
     """
     match = Predictions(predictions).match(cohort) if match is None else match
     if key not in known:
@@ -251,7 +251,7 @@ def score_case(
             f"the prediction is not on the reference's grid: {error}; write it on the grid of the case's image"
         ) from error
     _check_right_angles(reference.affine_ras)
-    # Outside the box both are 0, so what is found inside it holds for the whole grid.
+    # Outside the box both masks are 0, so results inside it hold for the whole grid.
     box = bounding_box(reference.voxels != 0, predicted.voxels != 0)
     truths = match.scored.masks(check_values_as("reference", reference.voxels[box], cohort.labels))
     guesses = match.shared.masks(check_values_as("prediction", predicted.voxels[box], match.prediction))
@@ -269,7 +269,7 @@ def score_case(
 
 
 def _instances(cohort: Cohort, key: str, reference: Volume) -> Instances:
-    """(X, Y, Z), the map of objects of a case."""
+    """Read the map of objects (X, Y, Z) of a case."""
     path = cohort.instances_path(key)
     if path is None:
         raise CohortError(

@@ -15,37 +15,37 @@ from volseg.errors import UsageError
 from volseg.evaluation.scores import METRICS, Metric, Row
 from volseg.metrics import FEWEST, HOLM_DEFINITION, SIGNED_RANK_DEFINITION, holm, mean_interval, signed_rank_p
 
-# Differences up to which two sets tie: below what two observers differ by, and above rounding.
+# Differences up to which two sets tie: below those between two observers, and above rounding.
 TOLERANCES = {"dice": 0.005, "hd95_mm": 0.5}
 
 TEST_DEFINITIONS = (SIGNED_RANK_DEFINITION, HOLM_DEFINITION)
 
-_SLACK = 1e-9  # a difference of just the tolerance is a tie, whatever its last bits
+_SLACK = 1e-9  # a difference of exactly the tolerance is a tie, whatever its rounding
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two sets in one region: second minus first, over the cases in which both have a value.
+    """The difference of two sets in one region: second minus first, over the cases in which both have a value.
 
     Attributes:
-        first: name of a set.
-        second: name of another.
-        region: its name.
-        cases: cases covered.
-        patients: patients of those cases.
-        undefined_first: shared cases in which only the first set has no value.
-        undefined_second: likewise the second.
-        undefined_both: neither has one.
-        mean: of the differences; None where no case is covered.
-        low: lower end of the 95 % interval of the mean, by bootstrap over patients; None below two patients.
-        high: upper end, likewise.
-        median: of the differences.
-        wins: cases in which the second is better by more than the tolerance.
-        ties: cases within the tolerance.
-        losses: cases in which the second is worse.
-        p: Wilcoxon signed-rank test over the patients' mean differences; None with a `reason`.
-        p_holm: corrected over all regions and pairs.
-        reason: why there is no p-value.
+        first: Name of the first set.
+        second: Name of the second set.
+        region: Name of the region.
+        cases: Number of covered cases.
+        patients: Number of patients of those cases.
+        undefined_first: Number of shared cases in which only the first set has no value.
+        undefined_second: Number of shared cases in which only the second set has no value.
+        undefined_both: Number of shared cases in which neither has a value.
+        mean: Mean of the differences; None if no case is covered.
+        low: Lower end of the 95 % interval of the mean, by bootstrap over patients; None below two patients.
+        high: Upper end of that interval; None below two patients.
+        median: Median of the differences; None if no case is covered.
+        wins: Number of cases in which the second set is better by more than the tolerance.
+        ties: Number of cases within the tolerance.
+        losses: Number of cases in which the second set is worse by more than the tolerance.
+        p: p-value of the Wilcoxon signed-rank test over the patients' mean differences; None with a `reason`.
+        p_holm: p-value corrected over all regions and pairs, after Holm.
+        reason: Reason why there is no p-value.
     """
 
     first: str
@@ -70,19 +70,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Prediction sets side by side.
+    """The comparison of prediction sets by one metric.
 
     Attributes:
-        metric: that is compared.
-        tolerance: difference up to which two sets tie, in the metric's unit.
-        sets: names of the sets, in the order given.
-        regions: in the order of the rows.
-        patients: key of each shared case to its patient, in the order of the keys.
-        values: (set, key, region) to the value, None where undefined.
-        means: (set, region) to the mean over the shared cases in which the set has a value; None where there is none.
-        differences: of each pair of sets, first those of the first set, region after region.
-        not_shared: key to the sets that have no prediction of it.
-        failed: key to the error of the first set that could not be scored.
+        metric: Metric that is compared.
+        tolerance: Difference up to which two sets tie, in the metric's unit.
+        sets: Names of the sets, in the order given.
+        regions: Names of the regions, in the order of the rows.
+        patients: Patient by key of each shared case, in the order of the keys.
+        values: Value by (set, key, region); None if it is undefined.
+        means: Mean by (set, region), over the shared cases in which the set has a value; None if there is none.
+        differences: Differences of each pair of sets, first those of the first set, region after region.
+        not_shared: Sets without a prediction of a case, by key.
+        failed: Error of the first set that could not be scored, by key.
     """
 
     metric: Metric
@@ -97,7 +97,7 @@ class Comparison:
     failed: Mapping[str, str]
 
     def of_pair(self, difference: Difference) -> dict[str, float]:
-        """Key to second minus first, for the cases that a difference covers."""
+        """Second minus first by key, for the cases that a difference covers."""
         found = {}
         for key in self.patients:
             first = self.values.get((difference.first, key, difference.region))
@@ -110,16 +110,16 @@ class Comparison:
 def compare(rows: Mapping[str, Sequence[Row]], *, metric: str = "dice", tolerance: float | None = None) -> Comparison:
     """Compare the evaluations of two or more prediction sets against the same references.
 
-    A case counts where every set has a prediction that could be scored; all others are named. A value that is
-    undefined in one of two sets (Dice where both masks are empty, HD95 where one is) is left out and counted.
+    A case counts if every set has a prediction that could be scored; all others are listed. A value that is undefined
+    in one of two sets (Dice if both masks are empty, HD95 if one is) is left out and counted.
 
     Args:
-        rows: name of each set to the rows of its evaluation, of all its predictions.
-        metric: name of one of `METRICS` of which more or less is better.
-        tolerance: difference up to which two sets tie; None for 0.005 of Dice, 0.5 mm of HD95 and 0 of the others.
+        rows: Rows of the evaluation of all predictions of a set, by the name of the set.
+        metric: Name of one of those `METRICS` for which higher or lower is better; `dice` by default.
+        tolerance: Difference up to which two sets tie; None for 0.005 of Dice, 0.5 mm of HD95 and 0 of the others.
 
     Raises:
-        UsageError: fewer than two sets, no such metric, one the rows do not hold, or no shared case.
+        UsageError: There are fewer than two sets, no such metric, no values of it in the rows, or no shared case.
 
     >>> a = [Row("k", "p", "colon", dice=0.50), Row("l", "q", "colon", dice=0.70)]
     >>> b = [Row("k", "p", "colon", dice=0.75), Row("l", "q", "colon", dice=0.70)]
@@ -189,10 +189,10 @@ def compare(rows: Mapping[str, Sequence[Row]], *, metric: str = "dice", toleranc
 
 
 def set_names(folders: Sequence[Path]) -> list[str]:
-    """A short name for each folder: its last part, and as many before it as tell them apart.
+    """A short name for each folder: its last part, and as many parts before it as make the names differ.
 
     Raises:
-        UsageError: a folder given twice.
+        UsageError: A folder is given twice.
 
     >>> set_names([Path("runs/a/predictions"), Path("runs/b/predictions"), Path("runs/c")])
     ['a/predictions', 'b/predictions', 'c']
@@ -262,7 +262,7 @@ def _difference(
 def _test(
     difference: np.ndarray[tuple[int, ...], np.dtype[np.float64]], patients: Sequence[str]
 ) -> tuple[float | None, str]:
-    """The p-value over patients, since the cases of one patient resemble each other; or why there is none."""
+    """The p-value over patients, since the cases of one patient are alike; or the reason why there is none."""
     of_patient: dict[str, list[float]] = {}
     for patient, value in zip(patients, difference.tolist(), strict=True):
         if not math.isnan(value):

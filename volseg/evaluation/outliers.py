@@ -1,4 +1,4 @@
-"""Norms: what is measured of a label map without a reference, what is usual for it, and how unusual a case is."""
+"""Outliers: values measured of a label map without a reference, their usual range, and how unusual a case is."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from volseg.errors import UsageError
 from volseg.labels import LabelTable, Masks
 from volseg.metrics import Mask, count_objects, volume_ml, widest_axis
 
-FEWEST = 5  # cases from which a spread is taken
+FEWEST = 5  # number of cases from which a spread is computed
 USUAL = 2.0  # z up to which a value is usual
 _LARGEST_Z = 6.0
 _NEARLY_ALL = 0.95
-_MAD_TO_SIGMA = 1.4826  # of a normal distribution
+_MAD_TO_SIGMA = 1.4826  # factor for a normal distribution
 
 Values = Mapping[tuple[str, str], float]
-"""(check, region; empty for the image) to the value."""
+"""Values by (check, region); the region is empty for a check of the image."""
 
 Z_DEFINITION = (
     "z = (value - median) / (1.4826 x median absolute deviation) over the training cases, at most 6; a value that "
@@ -32,13 +32,13 @@ Z_DEFINITION = (
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is measured.
+    """The definition of one measured value.
 
     Attributes:
-        name: `volume`, ...
-        definition: one sentence.
-        two_sided: whether too little is unusual too.
-        floor: the smallest spread, so that cases all alike do not make a trifle unusual.
+        name: Name such as `volume`.
+        definition: Definition in one sentence.
+        two_sided: Whether too small a value is unusual too.
+        floor: Smallest spread, so that a tiny deviation among cases that are all alike is not unusual.
     """
 
     name: str
@@ -71,13 +71,13 @@ _CHECKS = {check.name: check for check in CHECKS}
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """What is usual for one check and region.
+    """The usual range of one check and region.
 
     Attributes:
-        median: over the cases that have the region.
-        spread: 1.4826 times the median absolute deviation, or the check's floor.
-        sorted: (n,) their values, ascending.
-        share: of all cases that have the region.
+        median: Median over the cases that have the region.
+        spread: Spread: 1.4826 times the median absolute deviation, at least the check's floor.
+        sorted: Values (n,) of these cases, ascending.
+        share: Fraction of all cases that have the region.
     """
 
     median: float
@@ -86,11 +86,11 @@ class Norm:
     share: float
 
     def z(self, value: float, *, among: bool = False) -> float:
-        """How unusual a value is.
+        """Compute how unusual a value is.
 
         Args:
-            value: of the case.
-            among: the case itself is one of those the norm was learnt from.
+            value: Value of the case.
+            among: Whether the case itself is one of those from which the range was computed.
         """
         z = float(np.clip((value - self.median) / self.spread, -_LARGEST_Z, _LARGEST_Z))
         beyond = self.sorted >= value if z > 0 else self.sorted <= value
@@ -103,13 +103,13 @@ class Norm:
 
 @dataclass(frozen=True)
 class Finding:
-    """One unusual thing.
+    """One unusual value of a case.
 
     Attributes:
-        check: its name, or `absent`, `invented` or `disagreement`.
-        region: empty for the whole case.
-        weight: orders the findings of a case.
-        reason: for people.
+        check: Name of the check, or `absent`, `invented` or `disagreement`.
+        region: Name of the region; empty for the whole case.
+        weight: Weight by which the findings of a case are ordered.
+        reason: Explanation for people.
     """
 
     check: str
@@ -126,14 +126,14 @@ def measure(
     *,
     slice_axis: int | None = None,
 ) -> Values:
-    """What the checks measure of one case; a region that is empty has no value.
+    """Measure one case by all checks; an empty region has no value.
 
     Args:
-        masks: (R, X, Y, Z).
-        spacing_mm: along X, Y, Z.
-        labels: the R regions.
-        image: (X, Y, Z), any scale, or None.
-        slice_axis: the axis that counts the slices; None for the one of largest spacing, the last of equal ones.
+        masks: Masks (R, X, Y, Z).
+        spacing_mm: Spacing in mm along X, Y, Z.
+        labels: Label table of the R regions.
+        image: Image (X, Y, Z) of any scale, or None.
+        slice_axis: Axis that counts the slices; None for the one of largest spacing, the last of equal ones.
 
     >>> mask = np.zeros((1, 4, 4, 3), bool)
     >>> mask[0, :2, :2] = True
@@ -162,7 +162,7 @@ def measure(
 
 
 def jump(mask: Mask, axis: int) -> float:
-    """The largest change of area between neighbouring slices, over the largest area; the ends are no change.
+    """The largest change of area between neighbouring slices, divided by the largest area; the ends do not count.
 
     >>> mask = np.zeros((4, 4, 4), bool)
     >>> mask[:, :, 0] = mask[:, :, 1] = mask[:2, :, 3] = True
@@ -178,10 +178,10 @@ def jump(mask: Mask, axis: int) -> float:
 
 
 def learn(cases: Sequence[Values]) -> dict[tuple[str, str], Norm]:
-    """What is usual, from what was measured of several cases.
+    """Compute the usual ranges from the measured values of several cases.
 
     Raises:
-        UsageError: fewer than five cases.
+        UsageError: There are fewer than five cases.
     """
     if len(cases) < FEWEST:
         raise UsageError(
@@ -201,15 +201,15 @@ def learn(cases: Sequence[Values]) -> dict[tuple[str, str], Norm]:
 def unusual(
     values: Values, norms: Mapping[tuple[str, str], Norm], *, among: bool = False
 ) -> tuple[float, list[Finding]]:
-    """How unusual a case is, and the reasons.
+    """Compute how unusual a case is, with the reasons.
 
-    Each check gives the negative decimal logarithm of the share of usual cases beyond its z (Fisher 1925); the mean of
-    these is about 0.4 for a usual case. The checks depend on each other, so it is no p-value.
+    Each check gives the negative decimal logarithm of the fraction of usual cases beyond its z (Fisher 1925); their
+    mean is about 0.4 for a usual case. The checks depend on each other, so it is no p-value.
 
     Args:
-        values: of the case.
-        norms: as learnt.
-        among: the case itself is one of those learnt from.
+        values: Values of the case.
+        norms: Usual ranges from `learn`.
+        among: Whether the case itself is one of those from which the ranges were computed.
     """
     surprises, findings = [], []
     for (name, region), norm in norms.items():
@@ -233,7 +233,7 @@ def unusual(
 
 
 def surprise(z: float, *, two_sided: bool = True) -> float:
-    """Negative decimal logarithm of the probability of a normal value beyond z.
+    """The negative decimal logarithm of the probability of a normal value beyond z.
 
     >>> round(surprise(1.96), 2), round(surprise(0, two_sided=False), 2)
     (1.3, 0.3)

@@ -1,8 +1,9 @@
-"""Quality control without a reference: which predictions people should look at first, and why.
+"""Quality control without a reference: which predictions people should check first, and why.
 
-Each case is measured (volume, parts, jumps between slices, grey values) and set against the labelled cases of a
-training cohort; further predictions of the same case add how far they disagree. What is far out raises an alarm and
-comes first. Alarms and the others are in the order of the Dice that the network expects of itself.
+Each case is measured (volume, parts, jumps between slices, intensities) and compared with the labelled cases of a
+training cohort; if there are further predictions of the same case, their disagreement counts too. A value far from the
+usual raises an alarm, and alarms come first. Alarms and other cases are each ordered by the Dice that the network
+expects of itself.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from volseg.labels import LabelMatch, LabelTable, Masks, match_labels
 from volseg.metrics import EXPECTED_DICE_DEFINITION, dice
 from volseg.volume import Volume, aligned, read_volume, slice_axis
 
-ALARM = 3.0  # weight of a finding that raises one
-_APART = 1.5  # times the usual disagreement, from which it is named
-_LEAST_APART = 0.01  # predictions that agree better than this are as good as equal
+ALARM = 3.0  # weight of a finding from which it raises an alarm
+_APART = 1.5  # times the usual disagreement, from which it is reported
+_LEAST_APART = 0.01  # predictions that disagree by less count as equal
 
 DEFINITIONS = (
     "Order = cases that could not be read; alarms; the others. Of both the lowest expected Dice comes first. Without "
@@ -44,16 +45,16 @@ DEFINITIONS = (
 
 @dataclass(frozen=True)
 class Quality:
-    """One case.
+    """The quality control of one case.
 
     Attributes:
-        key: of the case.
-        score: higher is more unusual; infinite for a case that could not be read.
-        findings: the largest first.
-        uncertainty: what `volseg predict` wrote of it; empty where it wrote nothing.
-        values: what was measured.
-        disagreement: of the predictions of the case, None without a second one.
-        error: why the case could not be measured.
+        key: Key of the case.
+        score: Unusualness of the case: higher is more unusual; infinite for a case that could not be read.
+        findings: Findings, the one of largest weight first.
+        uncertainty: Values that `volseg predict` wrote for the case; empty if there are none.
+        values: Measured values by check and region.
+        disagreement: Disagreement of the predictions of the case; None without a second one.
+        error: Reason why the case could not be measured.
     """
 
     key: str
@@ -66,17 +67,17 @@ class Quality:
 
     @property
     def alarm(self) -> bool:
-        """Whether a finding is far out."""
+        """Whether a finding is far from the usual."""
         return any(finding.weight >= ALARM for finding in self.findings)
 
     @property
     def expected_dice(self) -> float | None:
-        """The mean over the predicted regions, None where it is not known."""
+        """The mean over the predicted regions; None if it is not known."""
         return mean_expected_dice(self.uncertainty)
 
     @property
     def order(self) -> tuple[int, float, float, str]:
-        """What the list is sorted by."""
+        """The key by which the list is sorted."""
         group = 0 if self.error is not None else 1 if self.alarm else 2
         # An alarm without an expected Dice may be a case in which nothing was found.
         unknown = 0.0 if self.alarm else 1.0
@@ -93,23 +94,25 @@ def rank(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Quality]:
-    """The cases of a folder of predictions, the one to look at first at the top.
+    """Rank the cases of a folder of predictions, the one to check first at the top.
 
     Args:
-        predictions: folder of label maps `KEY.nii.gz`, and the `uncertainty.csv` of the network.
-        labels: the regions that are looked at. A folder whose `dataset.json` has them in another order or with other
-            values, and a cohort likewise, is read by its own table; what one of them does not have is left out.
-        cohort: labelled cases that say what is usual; those that are predicted are left out. None for the predictions
+        predictions: Folder of label maps `KEY.nii.gz`, and of the network's `uncertainty.csv`.
+        labels: Label table of the regions to check. A folder or cohort with another order or other values in its
+            `dataset.json` is read by its own table; a region that one of them lacks is left out.
+        cohort: Cohort of labelled cases that define what is usual, without the predicted ones; None for the predictions
             themselves.
-        images: holds the images of the predicted cases; None for `cohort`. Cases it lacks are not checked for grey.
-        others: folders of further predictions of the same cases: of another network, or of the mirrored input.
-        workers: cases measured, and held in memory, at once.
-        progress: called with (done, total).
+        images: Cohort of the images of the predicted cases; None for `cohort`. A case that it lacks is not checked for
+            intensities.
+        others: Folders of further predictions of the same cases: of another network, or of the mirrored input.
+        workers: Number of cases measured, and held in memory, at once.
+        progress: Function that is called with (finished, total).
 
     Raises:
-        UsageError: no prediction, fewer than five cases to learn from, or another `uncertainty.csv`.
-        VolsegError: a training case that cannot be read.
-        LabelError: no region that all of them have.
+        UsageError: There is no prediction, there are fewer than five cases to learn from, or `uncertainty.csv` is of
+            another kind.
+        VolsegError: A training case cannot be read.
+        LabelError: There is no region that all of them have.
     """
     predictions = Path(predictions)
     others = [Path(other) for other in others]
@@ -177,12 +180,12 @@ def rank(
 
 @dataclass(frozen=True)
 class _Tables:
-    """What the values of each folder mean, as the regions that all of them have.
+    """The label tables of all folders, restricted to the regions that all of them have.
 
     Attributes:
-        predictions: their own table, as a match with the regions that are looked at.
-        others: of each folder of further predictions.
-        cohort: of the references.
+        predictions: Table of the predictions, as a match with the regions to check.
+        others: Match of each folder of further predictions.
+        cohort: Match of the references.
     """
 
     predictions: LabelMatch
@@ -199,13 +202,13 @@ class _Tables:
         return cls(first.only(names), tuple(match.only(names) for match in more), learnt.only(names))
 
     def named(self, uncertainty: Uncertainty) -> Uncertainty:
-        """What the network expects, by the names of the regions that are looked at."""
+        """The uncertainty under the names of the regions to check."""
         names = {other: name for name, other in self.predictions.pairs.items()}
         return {names.get(name, name): value for name, value in uncertainty.items()}
 
 
 def _relative(disagreement: float, usual: float) -> tuple[float, list[Finding]]:
-    """A disagreement over the usual one, and the finding where it is large."""
+    """The ratio of a disagreement to the usual one, and the finding if it is large."""
     relative = disagreement / max(usual, _LEAST_APART)
     if relative <= _APART:
         return relative, []
@@ -234,7 +237,7 @@ def _measured(path: Path, match: LabelMatch, image_path: Path | None) -> tuple[V
 def _disagreement(
     masks: Masks, volume: Volume, others: Sequence[Path], key: str, matches: Sequence[LabelMatch]
 ) -> float | None:
-    """Mean over the other predictions that are there; None where none is."""
+    """The mean over the existing further predictions; None if there is none."""
     apart = []
     for other, match in zip(others, matches, strict=True):
         path = Predictions(other).path(key)

@@ -1,4 +1,4 @@
-"""One row of an evaluation, and what each of its numbers means."""
+"""One row of an evaluation, and the definitions of its numbers."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from volseg.metrics import (
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number of a row means; `METRICS` has one for each.
+    """The meaning of one number of a row; `METRICS` holds one for each.
 
     Attributes:
-        name: of the attribute of `Row`.
-        title: for the head of a column, without the unit.
-        unit: `mm`, `ml`, `%`, ...; empty for a ratio or a count.
-        higher_is_better: None where neither is.
-        digits: decimals to show.
-        definition: one paragraph: formula, source, and what emptiness gives.
+        name: Name of the attribute of `Row`.
+        title: Title of a column, without the unit.
+        unit: Unit: `mm`, `ml`, `%`, ...; empty for a ratio or a count.
+        higher_is_better: Whether higher values are better; None if neither higher nor lower is.
+        digits: Number of decimals to show.
+        definition: Definition in one paragraph: formula, source, and the value for empty masks.
     """
 
     name: str
@@ -59,18 +59,18 @@ class Metric:
 class Row:
     """The metrics of one region of one case; or, with `error`, one case that could not be scored.
 
-    Every number is None where it is undefined or was not asked for; `METRICS` says when, and holds the definitions.
+    Every number is None if it is undefined or was not asked for; `METRICS` says when, and holds the definitions.
 
     Attributes:
-        key: the case.
-        patient: empty where the cohort does not know the case.
-        region: empty in the row of a failed case.
-        dice: 0 to 1, with 0 where missed or invented; None where both are empty.
-        hd95_mm: None unless both are present.
-        reference_ml: volume of the reference.
-        predicted_ml: volume of the prediction.
-        outcome: which of the two holds the region.
-        error: why the case has no numbers; then every other value is None.
+        key: Key of the case.
+        patient: Patient; empty if the cohort does not know the case.
+        region: Name of the region; empty in the row of a failed case.
+        dice: Dice, 0 to 1, with 0 if the region is missed or invented; None if both masks are empty.
+        hd95_mm: HD95 in mm; None unless both masks hold the region.
+        reference_ml: Volume of the reference in ml.
+        predicted_ml: Volume of the prediction in ml.
+        outcome: Which of the two masks holds the region.
+        error: Reason why the case has no numbers; then every other value is None.
     """
 
     key: str
@@ -105,7 +105,7 @@ class Row:
 
     @property
     def volume_error_ml(self) -> float | None:
-        """Predicted minus reference volume; None where both are empty or the case failed.
+        """Predicted minus reference volume in ml; None if both are empty or the case failed.
 
         >>> Row("a", "p", "colon", reference_ml=9.0, predicted_ml=8.0, outcome="both present").volume_error_ml
         -1.0
@@ -116,7 +116,7 @@ class Row:
 
     @property
     def volume_error_percent(self) -> float | None:
-        """The volume error over the reference volume; None where the reference is empty or the case failed.
+        """The volume error in percent of the reference volume; None if the reference is empty or the case failed.
 
         >>> Row("a", "p", "colon", reference_ml=10.0, predicted_ml=8.0, outcome="both present").volume_error_percent
         -20.0
@@ -181,17 +181,17 @@ METRICS: tuple[Metric, ...] = (
 
 @dataclass(frozen=True)
 class Method:
-    """How the numbers of an evaluation were made, as far as that is a choice; it travels with them into the report.
+    """The settings of an evaluation, which are written into its report.
 
     Attributes:
-        tolerance_mm: of surface Dice and of the slices to correct.
-        reading: of HD95, surface Dice and the mean surface distance.
-        minutes_per_metre: of contour drawn by hand.
-        objects: whether objects and holes are counted, which takes longer.
-        instances: whether the objects of the reference are those of the cohort's maps; else they are connected parts.
+        tolerance_mm: Tolerance in mm of surface Dice and of the slices to correct.
+        reading: Definition of HD95, surface Dice and the mean surface distance that is followed.
+        minutes_per_metre: Minutes per metre of contour drawn by hand.
+        objects: Whether objects and holes are counted, which takes longer.
+        instances: Whether the objects of the reference are those of the cohort's maps; else they are connected parts.
 
     Raises:
-        UsageError: a number that cannot be, or no such reading.
+        UsageError: A number is out of range, or there is no such reading.
     """
 
     tolerance_mm: float = TOLERANCE_MM
@@ -209,7 +209,7 @@ class Method:
 
     @property
     def details(self) -> dict[str, str]:
-        """What the reader of a report must know, by name.
+        """Texts by name that the reader of a report must know.
 
         >>> Method(tolerance_mm=2).details["Tolerance"]
         '2 mm, of surface Dice and slices to correct'

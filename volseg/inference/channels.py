@@ -1,4 +1,4 @@
-"""Image channels by name: which of those that are given is which of those that a network was trained on."""
+"""Image channels matched by name: which of the given ones are those that a network was trained on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from volseg.labels import fold_name
 
 logger = logging.getLogger(__name__)
 
-# Other spellings of one channel, as BraTS, the decathlon, BIDS and scanners write them; folded.
+# Other spellings of one channel, as BraTS, the decathlon, BIDS and scanners write them, after folding.
 _SPELLINGS = {
     "mri": "mr",
     "t1w": "t1",
@@ -27,7 +27,7 @@ _SPELLINGS = {
     "g": "green",
     "b": "blue",
 }
-# What is no name: numbers, and the words with which nnU-Net says how a channel is normalised.
+# Words that are no names: numbers, and those with which nnU-Net says how a channel is normalised.
 _UNNAMED = re.compile(r"(channel|modality|image|input|c)?\d*|(mr|ct)\d+|nonorm|zscore|rescaleto01|rgbto01")
 
 
@@ -42,18 +42,18 @@ def fold_channel(name: str) -> str:
 
 
 def channel_order(given: Sequence[str], wanted: Sequence[str], *, source: str) -> list[int]:
-    """Where each channel of a network stands among those that are given, by name.
+    """The index of each channel of a network among the given ones, by name.
 
-    Channels without names keep their places, with a warning where there are several. One channel is taken whatever it
-    is called, with a warning where the names say something else.
+    Channels without names keep their order, with a warning if there are several. A single channel is taken whatever its
+    name is, with a warning if the names disagree.
 
     Args:
-        given: names of the image's channels, in the order of its files.
-        wanted: those that the network was trained on.
-        source: of the given names, for messages.
+        given: Names of the image's channels, in the order of its files.
+        wanted: Names of the channels that the network was trained on.
+        source: Source of the given names, for messages.
 
     Raises:
-        UsageError: the names say that the channels are not those of the network.
+        UsageError: By their names, the channels are not those of the network.
 
     >>> channel_order(["T2", "T1"], ["T1w", "T2w"], source="the cohort")
     [1, 0]
@@ -91,7 +91,7 @@ def channel_order(given: Sequence[str], wanted: Sequence[str], *, source: str) -
 
 
 def _is_unnamed(names: Sequence[str]) -> bool:
-    """Whether names say nothing: numbers, placeholders, or several times the same."""
+    """Whether names carry no meaning: numbers, placeholders, or several times the same."""
     folded = [fold_channel(name) for name in names]
     if len(folded) > 1 and len(set(folded)) < len(folded):
         return True

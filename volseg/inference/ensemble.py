@@ -1,4 +1,4 @@
-"""Several looks at one image, by several networks or in the mirror: the mean of their probabilities."""
+"""The mean of the probabilities of several networks, and of mirror images, for one image."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ Look = Callable[[Tensor], Tensor]
 
 
 def mean_logits(image: Tensor, looks: Sequence[Look], labels: LabelTable, *, flips: Sequence[int] = ()) -> Tensor:
-    """Logits whose probabilities are the mean of those of all looks, on the CPU.
+    """Compute logits whose probabilities are the mean of those of all networks, on the CPU.
 
-    Every look is taken of the image and of all its mirror images; each answer is mirrored back.
+    Every network is applied to the image and to all its mirror images; each result is mirrored back.
 
     Args:
-        image: (1, C, X, Y, Z).
-        looks: the networks with their windows.
-        labels: whether probabilities come from a sigmoid or a softmax.
-        flips: axes to mirror, 0 to 2 for X to Z; n axes make 2^n images.
+        image: Image (1, C, X, Y, Z).
+        looks: Networks with their windows, each a function from image to logits.
+        labels: Label table, which says whether probabilities come from a sigmoid or a softmax.
+        flips: Axes to mirror, 0 to 2 for X to Z; n axes make 2^n images.
 
     Returns:
-        (channels, X, Y, Z); the very logits of the look where there is but one. Infinite where a probability is 0 or 1.
+        Logits (channels, X, Y, Z): those of the network itself if there is but one and no mirror image. They are
+        infinite if a probability is 0 or 1.
 
     >>> import torch
     >>> table = LabelTable.overlapping(["a", "b"])
@@ -59,13 +60,13 @@ def mean_logits(image: Tensor, looks: Sequence[Look], labels: LabelTable, *, fli
 
 
 def check_members(recipes: Sequence[tuple[Path, Recipe]]) -> None:
-    """Refuse networks whose probabilities have no mean: other regions or channels, whatever their order.
+    """Refuse networks whose regions or channels differ in more than their order.
 
     Args:
-        recipes: (checkpoint, its recipe); all are compared with the first.
+        recipes: Pairs of a checkpoint and its recipe; all are compared with the first.
 
     Raises:
-        CheckpointError: says what differs.
+        CheckpointError: Networks differ; the message says in what.
     """
     (first, one), *others = recipes
     for path, other in others:
@@ -86,11 +87,11 @@ def check_members(recipes: Sequence[tuple[Path, Recipe]]) -> None:
 
 
 def region_order(labels: LabelTable, *, like: LabelTable) -> list[int] | None:
-    """Where each output channel of one network stands among those of another; None where the regions are not the same.
+    """The index of each output channel of one network among those of another; None if the regions are not the same.
 
     Args:
-        labels: of the network whose channels are put in order.
-        like: of the other one.
+        labels: Label table of the network whose channels are put in order.
+        like: Label table of the other network.
 
     >>> region_order(LabelTable.of({"B": 1, "a": 2}), like=LabelTable.of({"a": 1, "b": 2}))
     [0, 2, 1]
@@ -103,7 +104,7 @@ def region_order(labels: LabelTable, *, like: LabelTable) -> list[int] | None:
 
 
 def image_order(wanted: Sequence[str], *, among: Sequence[str]) -> list[int] | None:
-    """Where each image channel of one network stands among those of another; None where they are not the same.
+    """The index of each image channel of one network among those of another; None if they are not the same.
 
     >>> image_order(["T2w", "T1"], among=["T1", "T2"])
     [1, 0]
@@ -125,10 +126,10 @@ def flip_axes(asked: str, recipes: Sequence[Recipe]) -> tuple[int, ...]:
 
     Args:
         asked: `none`, `trained`, or axes such as `0` and `0,1`: 0 right-left, 1 front-back, 2 head-feet.
-        recipes: of the networks.
+        recipes: Recipes of the networks.
 
     Raises:
-        UsageError: no axes, or `trained` where a network records none.
+        UsageError: The text names no axes, or it is `trained` and a network records none.
 
     >>> flip_axes("2,0", [])
     (0, 2)

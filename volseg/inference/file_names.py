@@ -1,4 +1,4 @@
-"""What the names of image files say: the key, whether a number is a channel, and whether it is a segmentation."""
+"""The meaning of names of image files: the key, whether a number is a channel, and whether it is a segmentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from volseg.inference.channels import fold_channel
 from volseg.volume import IMAGE_SUFFIXES
 
 NIFTI = (".nii.gz", ".nii")
-# Volumes that are not read: a case of such a file fails and says why, so that no patient is passed over.
+# Volumes of formats that are not read: such a case fails and says why, so that no patient is left out silently.
 _UNREAD = (".nii.zst", ".nii.bz2", ".nii.xz", ".nii.zip", ".nii.7z", ".nrrd.zst", ".hdr", ".gipl", ".gipl.gz", ".mnc")
 _SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 
@@ -24,7 +24,7 @@ _MASK = re.compile(
 
 
 def image_stem(name: str) -> str | None:
-    """The name of an image file without its ending; None where it is no volume.
+    """The name of an image file without its ending; None if it is no volume.
 
     >>> image_stem("case1.nii.gz"), image_stem("case1.NRRD"), image_stem("notes.txt"), image_stem(".hidden.nii")
     ('case1', 'case1', None, None)
@@ -39,7 +39,7 @@ def image_stem(name: str) -> str | None:
 
 
 def is_segmentation(name: str) -> bool:
-    """Whether a file is called as a segmentation, a label map or a mask is, and as no scan is.
+    """Whether a file has the name of a segmentation, a label map or a mask, and not of a scan.
 
     >>> [is_segmentation(f"patient1{word}.nii.gz") for word in ("_gt", "-seg", "_dseg", "_mask", "_T1w", "_frame01")]
     [True, True, True, True, False, False]
@@ -52,7 +52,7 @@ def is_segmentation(name: str) -> bool:
 
 
 def lone_key(name: str) -> str:
-    """The key of a file without others beside it: `_0000` at the end is the number of its channel, others are names.
+    """The key of a file on its own: `_0000` at the end is the number of its channel, other numbers belong to the key.
 
     >>> lone_key("case1_0000.nii.gz"), lone_key("amos_0001.nii.gz"), lone_key("word_0002.nii")
     ('case1', 'amos_0001', 'word_0002')
@@ -63,7 +63,7 @@ def lone_key(name: str) -> str:
 
 
 def channel_number(name: str) -> tuple[str, int] | None:
-    """What stands before the four digits at the end of a name, and the number; None where there are none.
+    """The name before the four digits at its end, and their number; None if there are none.
 
     >>> channel_number("case1_0001.nii.gz"), channel_number("case1.nii.gz")
     (('case1', 1), None)
@@ -73,19 +73,19 @@ def channel_number(name: str) -> tuple[str, int] | None:
 
 
 def group_files(files: Iterable[Path], *, channels: int | Sequence[str] = 1) -> list[tuple[str, list[Path]]]:
-    """Files as cases, each with its key and one file a channel, in the order of the channels.
+    """Group files into cases, each with its key and one file per channel, in the order of the channels.
 
-    A number at the end of a name is that of a channel only where `_0000` stands beside it, in the same folder;
-    `amos_0001` and `amos_0002` are two cases. Where channels are named, `KEY-t1c` and so on are those of one case if
-    a file for each of them is there. A case that lacks a channel is given with the name of the absent file, and one
-    with further channels with all of its files, so that reading it says what is wrong.
+    A number at the end of a name is that of a channel only if `_0000` is beside it, in the same folder; `amos_0001` and
+    `amos_0002` are two cases. If channels are named, `KEY-t1c` and so on are one case, provided that there is a file
+    for each of them. A case that lacks a channel is returned with the name of the absent file, and one with further
+    channels is returned with all of its files, so that reading it reports what is wrong.
 
     Args:
-        files: images.
-        channels: of the network: their number, or their names in its order.
+        files: Image files.
+        channels: Number of the network's channels, or their names in its order.
 
     Returns:
-        (key, files), sorted by key; a key may come twice, see `volseg.inference.check_output`.
+        Pairs (key, files), sorted by key; a key may come twice, see `volseg.inference.check_output`.
     """
     count = channels if isinstance(channels, int) else len(channels)
     numbered: dict[tuple[Path, str, str], dict[int, Path]] = {}
@@ -111,7 +111,7 @@ def group_files(files: Iterable[Path], *, channels: int | Sequence[str] = 1) -> 
 
 
 def _by_channel_name(files: Sequence[Path], names: Sequence[str]) -> tuple[list[tuple[str, list[Path]]], list[Path]]:
-    """The cases of files that are called after the channels, such as `KEY-t1c` and `KEY_T2w`; and the other files."""
+    """The cases of files with names of channels, such as `KEY-t1c` and `KEY_T2w`; and the other files."""
     wanted = [fold_channel(name) for name in names]
     if len(set(wanted)) < len(wanted):
         return [], list(files)

@@ -1,4 +1,4 @@
-"""The first step of a two-step analysis: what finds the region, and what of it the second step sees and keeps."""
+"""The first step of a two-step analysis: it finds the region, and says what of it the second step sees and keeps."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ ABSENT = ("fail", "empty")
 
 @dataclass(frozen=True)
 class FirstStep:
-    """What finds the region in which another network looks.
+    """What finds the region to which another network is restricted.
 
     The region is the union of some regions of the first step, on the grid of the image. The second step sees the box
     around the region and its margin, and keeps what lies in the region.
 
     Attributes:
-        members: the networks that find it; none where `folder` holds it.
-        folder: of label maps `KEY.nii.gz` that were made before.
-        labels: what those label maps hold; of networks it is known once they are loaded.
-        regions: their names; none for all.
-        margin_mm: what lies this near to the region is seen too.
+        members: Networks that find the region; none if `folder` holds it.
+        folder: Folder of label maps `KEY.nii.gz` that were made before; None if networks find the region.
+        labels: Labels of those label maps; those of networks are known once they are loaded.
+        regions: Names of the regions whose union is taken; none for all.
+        margin_mm: Margin around the region, in mm, that the second step sees too.
         outside: `keep` shows the box as it is; `erase` shows the lowest value of the box beyond the margin.
-        keep_margin: keep what the second step finds in the margin as well.
-        absent: where there is no such region, `fail`, or an `empty` label map.
+        keep_margin: Whether what the second step finds in the margin is kept as well.
+        absent: What happens if there is no such region: `fail`, or an `empty` label map.
     """
 
     members: tuple[Member, ...] = ()
@@ -51,9 +51,9 @@ class FirstStep:
     def __post_init__(self) -> None:
         for option, value, expected in (("outside", self.outside, OUTSIDE), ("absent", self.absent, ABSENT)):
             if value not in expected:
-                raise UsageError(f"--{option} {value} was asked for, expected {' or '.join(expected)}")
+                raise UsageError(f"--{option} must be {' or '.join(expected)}, got {value}")
         if not 0 <= self.margin_mm < 10_000:
-            raise UsageError(f"--margin-mm {self.margin_mm:g} was asked for, expected millimetres from 0 on")
+            raise UsageError(f"--margin-mm must be at least 0 mm, got {self.margin_mm:g}")
         if self.labels is not None:
             self.check(self.labels)
 
@@ -68,19 +68,19 @@ class FirstStep:
         keep_margin: bool = False,
         absent: str = "fail",
     ) -> FirstStep:
-        """From the words of the command line.
+        """Build a first step from the options of the command line.
 
         Args:
-            within: a folder of label maps with `dataset.json`, a cohort (its labels), `BUNDLE`, or `BUNDLE=CHECKPOINT`.
-            regions: names, also several with commas.
-            margin_mm: as in the class; so are the others.
-            outside: of the box.
-            keep_margin: of the answer.
-            absent: what follows.
+            within: Folder of label maps with `dataset.json`, a cohort (its labels), `BUNDLE`, or `BUNDLE=CHECKPOINT`.
+            regions: Names of regions, each of which may hold several, separated by commas.
+            margin_mm: Margin around the region in mm.
+            outside: What the second step sees beyond the margin, `keep` or `erase`.
+            keep_margin: Whether what is found in the margin is kept.
+            absent: What happens without such a region, `fail` or `empty`.
 
         Raises:
-            UsageError: neither a bundle nor such a folder, no such region, or wrong options.
-            CheckpointError: a checkpoint that is not there.
+            UsageError: `within` is neither a bundle nor such a folder, a region is unknown, or an option is wrong.
+            CheckpointError: The checkpoint is not there.
         """
         names = tuple(word.strip() for text in regions for word in text.split(",") if word.strip())
         options = (names, margin_mm, outside, keep_margin, absent)
@@ -104,7 +104,7 @@ class FirstStep:
         """Refuse regions that the first step does not have.
 
         Raises:
-            UsageError: such a region.
+            UsageError: The first step does not have one of the regions.
         """
         for name in self.regions:
             if name not in labels.names:
@@ -114,7 +114,7 @@ class FirstStep:
         """Refuse to write predictions over the label maps of the region.
 
         Raises:
-            UsageError: they lie there.
+            UsageError: The label maps lie in that folder.
         """
         if self.folder is not None and self.folder.resolve() == output.resolve():
             raise UsageError(f"{output} holds the label maps of --within; name another folder for the predictions")
@@ -124,19 +124,19 @@ class FirstStep:
         return " and ".join(self.regions or labels.names)
 
     def path(self, key: str) -> Path | None:
-        """The label map of a case, where it was made before."""
+        """The path of a case's label map, if it was made before."""
         return Predictions(self.folder).path(key) if self.folder is not None else None
 
     def crop(self, label_map: Volume, labels: LabelTable) -> tuple[Crop, Sight] | None:
-        """The box around the region, and what of it is seen and kept; None where the region is empty.
+        """The box around the region, and what of it is seen and kept; None if the region is empty.
 
         Args:
-            label_map: of the first step, on the grid of the image.
-            labels: what its values mean.
+            label_map: Label map of the first step, on the grid of the image.
+            labels: Labels of its values.
 
         Raises:
-            UsageError: regions that the table does not have.
-            LabelError: values that the table does not have.
+            UsageError: The table lacks one of the regions.
+            LabelError: The label map has a value that the table lacks.
         """
         self.check(labels)
         values = [v for r in labels.regions if not self.regions or r.name in self.regions for v in r.values]
@@ -159,15 +159,15 @@ class Sight:
     """What the second step sees of a box, and what it keeps of its answer.
 
     Attributes:
-        seen: (x, y, z); None for all.
-        kept: (x, y, z).
+        seen: Mask (x, y, z) of the voxels that are shown; None for all.
+        kept: Mask (x, y, z) of the voxels whose labels are kept.
     """
 
     seen: Mask | None
     kept: Mask
 
     def of(self, part: Volume) -> Volume:
-        """The box of one channel, with its lowest value where nothing is to be seen."""
+        """The box of one channel, with its lowest value in all voxels that are not shown."""
         if self.seen is None:
             return part
         return Volume(np.where(self.seen, part.voxels, part.voxels.min()), part.affine_ras)

@@ -1,4 +1,4 @@
-"""The cases that are to be predicted, from what a user names; how much work they are, and where results must not go."""
+"""The cases to predict from what a user names, the number of their windows, and checks of the output folder."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ def find_inputs(
     modality: str | None = None,
     given: Sequence[str] = (),
 ) -> list[tuple[str, list[Path]]]:
-    """The cases to predict, each with its key and one file a channel, or one file that holds all channels.
+    """Find the cases to predict, each with its key and one file per channel, or one file that holds all channels.
 
-    Files whose names are those of segmentations are left out of a folder, and the log says so once. Channels are taken
-    by name where a `dataset.json` names them, see `channel_order`, else in the order of their numbers.
+    Files with names of segmentations are left out of a folder, and the log says so once. Channels are matched by name
+    if a `dataset.json` names them, see `channel_order`; otherwise they are taken in the order of their numbers.
 
     Args:
-        path: an image file; a folder of `KEY.nii.gz`, or of `KEY_0000.nii.gz` and so on; a cohort; or a folder of DICOM
-            files, each of whose series is a case.
-        channels: of the network: their names in its order, or their number alone. A number at the end of a file's name
-            is that of a channel where `_0000` stands beside it, see `group_files`.
-        part: of a cohort, as in `Cohort.part`.
-        fold: of a cohort.
-        modality: of a folder of DICOM files, which series; needed where there are several modalities.
-        given: names of the channels that the files hold, in the order of their numbers, where `dataset.json` does not
-            say so.
+        path: Image file; folder of `KEY.nii.gz`, or of `KEY_0000.nii.gz` and so on; cohort; or folder of DICOM files,
+            each of whose series is a case.
+        channels: Names of the network's channels in its order, or their number. A number at the end of a file's name is
+            that of a channel if `_0000` is beside it, see `group_files`.
+        part: Part of a cohort, see `Cohort.part`.
+        fold: Fold of a cohort.
+        modality: Modality of the DICOM series to take; needed if a folder has several.
+        given: Names of the channels that the files hold, in the order of their numbers, if `dataset.json` does not name
+            them.
 
     Raises:
-        UsageError: nothing there, or channels that are not those of the network.
+        UsageError: There is nothing to predict, or the channels are not those of the network.
     """
     path = Path(path)
     cohort = input_cohort(path)
@@ -69,7 +69,7 @@ def find_inputs(
         cases = [(key, cohort.image_paths(key)) for key in cohort.part(part, fold=fold)]
         return [(key, [files[place] for place in order] if order else files) for key, files in cases]
     if part != "all":
-        raise UsageError(f"--part {part} was asked for and {path} is no cohort")
+        raise UsageError(f"--part {part} needs a cohort, and {path} is none")
     if path.is_file():
         return [_named_file(path, channels)] if image_stem(path.name) else group_files(_series(path, modality))
     if not path.is_dir():
@@ -118,10 +118,10 @@ def _named_file(path: Path, channels: int | Sequence[str]) -> tuple[str, list[Pa
 
 
 def _series(path: Path, modality: str | None) -> list[Path]:
-    """One list for each DICOM series of a file or folder.
+    """List one entry per DICOM series of a file or folder.
 
     Raises:
-        UsageError: none; the message says what is there instead.
+        UsageError: There is no series; the message says what is there instead.
     """
     from volseg.dicom import list_series
 
@@ -143,17 +143,17 @@ def _series(path: Path, modality: str | None) -> list[Path]:
 
 
 def _order(given: Sequence[str], channels: int | Sequence[str], *, source: str) -> list[int]:
-    """Where the network's channels are among the given ones; empty where the network's names are not known."""
+    """The indices of the network's channels among the given ones; empty if the network's names are not known."""
     return [] if isinstance(channels, int) else channel_order(given, channels, source=source)
 
 
 def _fits(files: Sequence[Path], order: Sequence[int]) -> bool:
-    """Whether there is one file for each channel that is taken; what is not so is said when the case is read."""
+    """Whether there is one file per channel; if not, reading the case reports it."""
     return len(order) > 0 and len(files) > max(order)
 
 
 def _stated_channels(folder: Path) -> tuple[str, ...]:
-    """The channels that the `dataset.json` of a folder of images, or of the cohort around it, names in their order."""
+    """The names of channels in the `dataset.json` of a folder of images or of the cohort around it, in their order."""
     for place in (folder, folder.parent) if folder.name in ("imagesTr", "imagesTs") else (folder,):
         if (place / "dataset.json").is_file():
             dataset = read_dataset_json(place)
@@ -164,11 +164,11 @@ def _stated_channels(folder: Path) -> tuple[str, ...]:
 
 
 def input_cohort(path: Path) -> Cohort | None:
-    """The cohort that a path names, or None where it names something else.
+    """The cohort that a path names; None if it names something else.
 
     Raises:
-        UsageError: a folder of the decathlon, whose images lie one folder deeper.
-        CohortError: as in `Cohort.open`.
+        UsageError: The path is a folder of the decathlon, whose images lie one folder deeper.
+        CohortError: The cohort is damaged, see `Cohort.open`.
     """
     there = [images for images in ("imagesTs", "imagesTr") if (path / images).is_dir()]
     if not there or not (path / "dataset.json").is_file():
@@ -183,7 +183,7 @@ def input_cohort(path: Path) -> Cohort | None:
 
 
 def read_image(path: str | Path) -> Volume:
-    """Read what `find_inputs` lists, of one channel: a file of `volseg.volume.IMAGE_SUFFIXES`, or a DICOM series.
+    """Read an image of one channel: a file of `volseg.volume.IMAGE_SUFFIXES`, or a DICOM series.
 
     Raises:
         VolumeError, GeometryError, SourceError: The file or the series cannot be read as one volume.
@@ -195,8 +195,9 @@ def read_images(images: Sequence[str | Path | Volume], *, names: Sequence[str] |
     """Read one volume per channel, all on the grid of the first. Errors as in `read_image` and `read_case_channels`.
 
     Args:
-        images: what `find_inputs` lists for a case, or volumes that have been read; one file may hold all channels.
-        names: of the channels, or their number; None for as many as there are images.
+        images: Files that `find_inputs` lists for a case, or volumes that have been read; one file may hold all
+            channels.
+        names: Names of the channels, or their number; None (the default) for as many as there are images.
     """
     names = len(images) if names is None else names
     check_there(images, names=names)
@@ -222,11 +223,11 @@ def check_there(images: Sequence[str | Path | Volume], *, names: Sequence[str] |
     """Refuse a case of several files of which one is not there.
 
     Args:
-        images: one file a channel.
-        names: of the channels, for the message.
+        images: One file per channel.
+        names: Names of the channels, or their number, for the message.
 
     Raises:
-        VolumeError: says which.
+        VolumeError: A file is absent; the message names it.
     """
     files = [Path(image) for image in images if not isinstance(image, Volume)]
     absent = [file.name for file in files if not file.exists()] if len(files) > 1 else []
@@ -241,7 +242,7 @@ def is_foreign(image: str | Path | Volume) -> bool:
 
 
 def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
-    """Shape and affine (RAS mm) of what `read_image` reads, of NIfTI and DICOM from headers alone; errors likewise."""
+    """Read shape and affine (RAS mm) of an image, of NIfTI and DICOM from headers alone; errors as in `read_image`."""
     if Path(path).suffix == SERIES:
         from volseg.dicom import listed_grid
 
@@ -260,14 +261,14 @@ def count_windows(
     overlap: float,
     enough: int = 5000,
 ) -> int:
-    """How many windows a sliding window visits in the cases, from the headers of their files.
+    """Count the windows that a sliding window visits in the cases, from the headers of their files.
 
     Args:
-        cases: (key, one file a channel); one that cannot be read counts nothing.
-        grid_mm: spacing that volumes are resampled to, along X, Y, Z of the turned axes.
-        roi_size: the window in voxels of that grid.
-        overlap: share of a window that its neighbour covers.
-        enough: stop counting there.
+        cases: Pairs of a key and one file per channel; a case that cannot be read counts nothing.
+        grid_mm: Spacing in mm that volumes are resampled to, along X, Y, Z of the reoriented axes.
+        roi_size: Window size in voxels of that grid.
+        overlap: Fraction of a window that its neighbour covers.
+        enough: Number at which counting stops.
     """
     count = 0
     foreign: tuple[tuple[int, ...], Affine] | None = None  # whole files are read for it, so one stands for all
@@ -300,13 +301,13 @@ def check_output(
     inputs: Path | None = None,
     labels: LabelTable | None = None,
 ) -> None:
-    """Refuse to write predictions over images, over each other or into a cohort, whose files have the same names.
+    """Refuse to write predictions over images, over each other, or into a cohort, whose files have the same names.
 
     Args:
-        output_dir: where predictions would go.
-        cases: (key, one file a channel).
-        inputs: what `find_inputs` was given: a folder of DICOM files is no place for predictions either.
-        labels: of the network; predictions of another table that are there and would stay are refused.
+        output_dir: Folder of the predictions.
+        cases: Pairs of a key and one file per channel.
+        inputs: Path that `find_inputs` got; predictions may not go into a folder of DICOM files either.
+        labels: Labels of the network; existing predictions of other labels that would stay are refused.
 
     Raises:
         UsageError: the folder holds an image of a case, is a cohort, or is the folder of the inputs; two cases would be
@@ -332,14 +333,14 @@ def check_output(
 
 
 def check_apart(output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]]) -> None:
-    """Refuse cases of which two would be written to one file.
+    """Refuse two cases that would be written to one file.
 
     Args:
-        output_dir: where predictions would go; its file system says whether capitals count.
-        cases: (key, one file a channel).
+        output_dir: Folder of the predictions; its file system decides whether upper and lower case differ.
+        cases: Pairs of a key and one file per channel.
 
     Raises:
-        UsageError: names the images of two such cases.
+        UsageError: There are two such cases; the message names their images.
     """
     folded = ignores_case(output_dir)
     seen: dict[str, tuple[str, Sequence[Path]]] = {}
@@ -356,13 +357,13 @@ def check_apart(output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]]) -
 
 
 def _told_file(files: Sequence[Path], others: Sequence[Path]) -> str:
-    """The first file of a case, with its folder where another case has one of that name."""
+    """The first file of a case, with its folder if another case has a file of that name."""
     first = files[0]
     return str(first) if others and others[0].name == first.name else first.name
 
 
 def _meaning(labels: LabelTable) -> dict[str, tuple[int, ...]]:
-    """What the values of label maps mean, whatever the order of the regions."""
+    """The values of label maps by region, whatever the order of the regions."""
     return {region.name: region.values for region in labels.regions}
 
 

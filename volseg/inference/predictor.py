@@ -1,4 +1,4 @@
-"""A trained network with all that its bundle does before and after it."""
+"""A trained network with the bundle's steps before and after it."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A trained network, or several, with all that the bundle does before and after.
+    """A trained network, or several, with the bundle's steps before and after.
 
     Attributes:
-        network: in evaluation mode, on `device`.
-        preprocessing, inferer, postprocessing: the bundle's own; the last one gives `pred` as a label map.
-        checkpoint: the file that was read.
-        recipe: what it says of itself.
-        device: where the network runs.
-        engine: what computes the logits of windows; the network in PyTorch at first, see `with_engine`.
-        exported: the network for OpenVINO, where the bundle was packed with it.
-        others: further networks, whose probabilities are averaged with this one's; see `joined`.
-        flips: axes along which the networks look at mirror images too.
+        network: Network in evaluation mode, on `device`.
+        preprocessing, inferer, postprocessing: Steps of the bundle; the last one gives `pred` as a label map.
+        checkpoint: File of the weights.
+        recipe: Recipe that the checkpoint holds.
+        device: Device of the network.
+        engine: Engine that computes the logits of windows; the network in PyTorch at first, see `with_engine`.
+        exported: Network for OpenVINO, if the bundle was packed with it.
+        others: Further networks, whose probabilities are averaged with those of this one; see `joined`.
+        flips: Axes along which the networks predict mirror images too.
     """
 
     network: nn.Module
@@ -67,15 +67,15 @@ class Predictor:
         """Build from the `inference.json` of a bundle.
 
         Args:
-            bundle: name or folder.
-            checkpoint: the file; the bundle's default otherwise.
+            bundle: Name or folder of the bundle.
+            checkpoint: File of the weights; the bundle's default otherwise.
             device: `cpu`, `cuda:1`, ...; the bundle's choice otherwise.
-            overrides: ids of the config and their values, as `monai.bundle run` takes them.
+            overrides: Settings of the bundle and their values, as `monai.bundle run` takes them.
 
         Raises:
-            BundleError: no such bundle, or an override that it cannot take.
-            UsageError: no such device.
-            CheckpointError: absent, damaged, or of another network.
+            BundleError: There is no such bundle, or it cannot take an override.
+            UsageError: There is no such device.
+            CheckpointError: The checkpoint is absent, damaged, or of another network.
         """
         from monai.bundle import ConfigParser
 
@@ -113,23 +113,23 @@ class Predictor:
 
     @property
     def networks(self) -> tuple[Predictor, ...]:
-        """This one, then those beside it."""
+        """This predictor, then those averaged with it."""
         return (self, *self.others)
 
     @property
     def first_networks(self) -> tuple[Predictor, ...]:
-        """Those of an earlier step: none, see `volseg.inference.TwoStep`."""
+        """Networks of a first step: none here, see `volseg.inference.TwoStep`."""
         return ()
 
     def joined(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> Predictor:
-        """The same predictor with further networks beside its own, and mirror images: an ensemble.
+        """The same predictor with further networks beside its own, and with mirror images: an ensemble.
 
         Args:
-            others: networks for the same regions and channels; spacing, windows and architectures may differ.
-            flips: axes 0 to 2 to mirror, see `volseg.inference.flip_axes`.
+            others: Networks for the same regions and channels; spacing, windows and architectures may differ.
+            flips: Axes 0 to 2 to mirror, see `volseg.inference.flip_axes`.
 
         Raises:
-            CheckpointError: networks that do not go together.
+            CheckpointError: The networks have other regions or channels.
         """
         joined = replace(self, others=(*self.others, *others), flips=tuple(flips))
         check_members([(member.checkpoint, member.recipe) for member in joined.networks])
@@ -138,11 +138,11 @@ class Predictor:
         return joined
 
     def with_engine(self, name: str, *, windows: int | None = None) -> Predictor:
-        """The same predictor with another engine, in the precision of its inferer; says in the log which one it is.
+        """The same predictor with another engine, in the precision of its inferer; the log says which engine it is.
 
         Args:
-            name: auto, torch or openvino, as in `volseg.inference.choose`.
-            windows: how many are to come, if known: with few of them `auto` makes no trial.
+            name: `auto`, `torch`, `compiled` or `openvino`, see `volseg.inference.choose`.
+            windows: Number of windows to come, if known: with few of them `auto` makes no trial.
         """
         engine = choose(
             self.network,
@@ -157,19 +157,19 @@ class Predictor:
         return replace(self, engine=engine, others=others)
 
     def predict(self, images: Sequence[str | Path | Volume], *, key: str) -> Prediction:
-        """The label map of one case and how sure of it the network is.
+        """Predict the label map of one case and its uncertainty.
 
         Args:
-            images: one NIfTI file a channel, or what was read from it.
-            key: names the case in errors.
+            images: One file per channel, or the volumes read from them.
+            key: Key that names the case in errors.
 
         Raises:
-            VolsegError: a file that cannot be read or used, with the key.
+            VolsegError: A file cannot be read or used; the message names the key.
         """
         return self.decide(self.look(self.read(images, key=key)))
 
     def read(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
-        """The first third of `predict`, on the CPU: files to what the network takes."""
+        """Read files into the input of the network: the first of three stages of `predict`, on the CPU."""
         with naming(key):
             grids = self.grids
             names = self.recipe.channel_names
@@ -184,10 +184,10 @@ class Predictor:
             return {**item, **({"others": others} if others else {})}
 
     def look(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """The second third, on the network's device: the item with its logits, `pred`, on the CPU."""
+        """Add the logits, `pred`, to the item: the second stage, on the network's device; the logits are on the CPU."""
         with naming(item["key"]), torch.inference_mode():
             logits = self._mean_logits(item, self.grids[0])
-            # Each further grid is brought home and added to one sum, so that their number costs no memory.
+            # Each further grid is resampled to that of the files and added to one sum: their number costs no memory.
             total: Tensor | None = None
             for members, other in zip(self.grids[1:], item.get("others", ()), strict=True):
                 seen = {"image": other["image"], "pred": self._mean_logits(other, members)}
@@ -197,30 +197,30 @@ class Predictor:
             return {**kept, "pred": logits, **({} if total is None else {"total": total})}
 
     def decide(self, item: Mapping[str, Any]) -> Prediction:
-        """The last third, on the CPU: logits to a label map on the grid of the files."""
+        """Turn logits into a label map on the grid of the files: the last stage, on the CPU."""
         with naming(item["key"]), torch.inference_mode():
             done = self.postprocessing(dict(item)) if "total" not in item else self._decided(item)
-        # The inverse transforms bring the affine back to rounding; the file's own is exact.
+        # The inverse transforms restore the affine but for rounding; the file's own is exact.
         label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
         note = "; ".join(label_map.notes)
         return Prediction(label_map, done.get("uncertainty", {}), done.get("probabilities"), note)
 
     @property
     def grids(self) -> list[list[Predictor]]:
-        """The networks by the spacing that they look at, those of this one's first."""
+        """Group the networks by the spacing of their input; the group of this predictor is the first."""
         found: dict[tuple[float, ...], list[Predictor]] = {}
         for network in self.networks:
             found.setdefault(tuple(round(float(mm), 3) for mm in network.recipe.spacing_mm), []).append(network)
         return list(found.values())
 
     def _mean_logits(self, item: Mapping[str, Any], members: Sequence[Predictor]) -> Tensor:
-        """Of some networks on the grid of an item."""
+        """Compute the mean logits of some networks on the grid of an item."""
         image = item["image"].as_tensor()[None].to(self.device)
         looks = [member._look_like(self.recipe, given=members[0].recipe) for member in members]
         return mean_logits(image, looks, self.recipe.labels, flips=self.flips)
 
     def _decided(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """The postprocessing, with the sum of the other grids' probabilities added after its first step."""
+        """Run the postprocessing, and add the sum of the other grids' probabilities after its first step."""
         native = to_native(self)(dict(item))
         total, share = native.pop("total"), native["pred"]
         mean = share.as_tensor().mul_(len(self.grids[0])).add_(total).div_(len(self.networks))
@@ -230,11 +230,11 @@ class Predictor:
         return done
 
     def _look_like(self, first: Recipe, *, given: Recipe) -> Look:
-        """The logits of an image in the order of the regions of another network.
+        """A function that computes logits of an image with regions in the order of another network.
 
         Args:
-            first: of the network that decides.
-            given: of the network whose channels the image has, in its order.
+            first: Recipe of the network whose order of regions is taken.
+            given: Recipe of the network whose channels the image has, in its order.
         """
         regions = region_order(self.recipe.labels, like=first.labels)
         channels = image_order(self.recipe.channel_names, among=given.channel_names)
@@ -243,7 +243,7 @@ class Predictor:
         return lambda image: self._logits(image[:, channels])[regions]
 
     def _logits(self, image: Tensor) -> Tensor:
-        """Of an image (1, C, X, Y, Z), without the batch axis."""
+        """Compute the logits of an image (1, C, X, Y, Z), without the batch axis."""
         logits: Tensor = self.inferer(image, self.engine)
         return logits[0]
 
@@ -254,24 +254,24 @@ class Predictor:
         *,
         progress: Callable[[int], None] | None = None,
     ) -> dict[str, str]:
-        """Write `KEY.nii.gz` and a line of `uncertainty.csv` a case; one that fails is reported and the others go on.
+        """Write `KEY.nii.gz` and one row of `uncertainty.csv` per case; a failed case is reported, the others go on.
 
         Args:
-            cases: (key, one file a channel).
-            output_dir: where predictions go.
-            progress: called with the number of cases done.
+            cases: Pairs of a key and one file per channel.
+            output_dir: Folder of the predictions.
+            progress: Function that is called with the number of finished cases.
 
         Returns:
             The error of each failed key.
 
         Raises:
-            UsageError: two cases would be written to one file.
+            UsageError: Two cases would be written to one file.
         """
         failed: dict[str, str] = {}
         uncertainties: dict[str, Uncertainty] = {}
         cases = list(cases)
         check_apart(output_dir, cases)
-        # Lines of an earlier network go first: they must not stay if this run is stopped.
+        # Rows of an earlier network are removed first: they must not stay if this run is stopped.
         write_uncertainty(output_dir, {}, forget=[key for key, _ in cases])
         try:
             for done, (key, images) in enumerate(cases, start=1):
@@ -290,10 +290,10 @@ class Predictor:
 
 
 def to_native(predictor: Predictor) -> Callable[..., dict[Hashable, Any]]:
-    """The step of a bundle that brings logits to the grid of the files as probabilities, where several grids meet.
+    """The step of a bundle that resamples logits to the grid of the files, as probabilities, for several grids.
 
     Raises:
-        CheckpointError: its postprocessing begins with something else.
+        CheckpointError: The postprocessing of the bundle begins with another step.
     """
     steps = predictor.postprocessing.transforms
     if not steps or not isinstance(steps[0], NativeProbabilitiesd):
@@ -305,6 +305,6 @@ def to_native(predictor: Predictor) -> Callable[..., dict[Hashable, Any]]:
 
 
 def _in_order(given: Sequence[Any], recipe: Recipe, *, like: Recipe) -> list[Any]:
-    """One image a channel in the order of a network; given are those of another, in its order."""
+    """One image per channel in the order of a network; those given are in the order of another network."""
     order = image_order(recipe.channel_names, among=like.channel_names)
     return list(given) if order is None or len(given) != len(order) else [given[place] for place in order]

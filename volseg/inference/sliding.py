@@ -1,4 +1,4 @@
-"""Windows over a whole volume, each added to one sum of the volume's size and weighted towards its middle."""
+"""A sliding window over a whole volume, whose weighted logits are added to one sum of the volume's size."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from volseg.inference.engines import Lanes, MixedPrecision, available_bytes, pea
 logger = logging.getLogger(__name__)
 
 Box = tuple[slice, ...]
-"""Where a window lies, one slice an axis."""
+"""The position of a window, one slice object per axis."""
 
-# A voxel this share of a channel's range above its lowest value holds something: less than one grey level of 16 bits.
+# A voxel is no air if it is above the channel's lowest value by this fraction of its range: less than one step of 16
+# bits.
 _SOMETHING = 1e-5
-# Share of a GPU's free memory that the sum may take.
+# Fraction of a GPU's free memory that the sum may take.
 _ROOM = 0.9
-# Share of a machine's free memory that windows beside the first may take.
+# Fraction of a machine's free memory that windows beside the first may take.
 _SHARE = 0.5
 
 
@@ -38,14 +39,14 @@ def sliding_window(
     precision: str = "auto",
     background: Sequence[float] | None = None,
 ) -> MixedPrecision:
-    """Windows over a whole volume, averaged with Gaussian weights.
+    """Make an inferer for windows over a whole volume, averaged with Gaussian weights.
 
     Args:
-        roi_size: window along X, Y, Z.
-        overlap: share of a window that its neighbour covers too, 0 to below 1.
-        windows_at_once: windows in one pass of the network; on a CPU see `SlidingWindow`.
-        precision: as in `MixedPrecision`.
-        background: as in `SlidingWindow`; None looks at every window.
+        roi_size: Window size in voxels along X, Y, Z.
+        overlap: Fraction of a window that its neighbour covers too, 0 to below 1.
+        windows_at_once: Number of windows per pass of the network; on a CPU see `SlidingWindow`.
+        precision: `fp32`, `bf16` or `auto`, see `MixedPrecision`.
+        background: Logits of the background, see `SlidingWindow`; None computes every window.
     """
     inferer = SlidingWindow(roi_size, overlap=overlap, windows_at_once=windows_at_once, background=background)
     return MixedPrecision(inferer, precision=precision)
@@ -55,28 +56,28 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
     """The mean of a network's logits over overlapping windows, as MONAI's SlidingWindowInferer with mode="gaussian".
 
     Positions, weights and the padding of volumes smaller than the window (zeros, half on either side) are MONAI's. What
-    differs is where the logits go: straight into one sum of the volume's size, which is divided by the weights as soon
-    as no window is to come. The sum is on the network's device where it fits into the memory that is free after a
-    first pass, else on the CPU. If a GPU's memory runs out all the same, the volume is begun once more with the sum on
-    the CPU and one window at a time, and the log says so. No gradients.
+    differs is how the logits are averaged: each window is added at once to one sum of the volume's size, which is
+    divided by the weights as soon as no window is to come. The sum is on the network's device if it fits into the
+    memory that is free after a first pass, else on the CPU. If a GPU's memory runs out all the same, the volume is
+    begun once more with the sum on the CPU and one window at a time, and the log says so. There are no gradients.
 
     On a CPU of several cores up to four windows are computed side by side, see `volseg.inference.Lanes`: as many as fit
     into half of the free memory, by what the first one took.
 
-    With `background`, empty windows are not shown to the network. A window is empty where no channel rises above the
-    channel's lowest value in the volume by more than 1/100,000 of its range: air or padding around a scan, clipped to
-    one value. A structure of less contrast than one grey level of a 16-bit image is not there to be seen. What other
-    windows cover too takes their mean; what none covers becomes background.
+    With `background`, empty windows are not computed. A window is empty if no channel rises above the channel's lowest
+    value in the volume by more than 1/100,000 of its range: air or padding around a scan, clipped to one value. No
+    structure is lost, since its contrast would be less than one step of a 16-bit image. What other windows cover too
+    takes their mean; what none covers becomes background.
 
     Args:
-        roi_size: window, one number an axis.
-        overlap: share of a window that its neighbour covers too, 0 to below 1.
-        windows_at_once: windows in one pass of the network.
-        background: logits of the background, one a channel, for what empty windows alone cover; None looks at every
-            window.
+        roi_size: Window size in voxels, one number per axis.
+        overlap: Fraction of a window that its neighbour covers too, 0 to below 1.
+        windows_at_once: Number of windows per pass of the network.
+        background: Logits of the background, one per channel, for what empty windows alone cover; None (the default)
+            computes every window.
 
     Raises:
-        VolsegError: an overlap or a number of windows that cannot be.
+        VolsegError: The overlap or the number of windows is out of range.
 
     >>> halves = SlidingWindow([4, 4, 4])
     >>> halves(torch.ones(1, 1, 6, 4, 3), lambda windows: 2 * windows).unique()
@@ -92,7 +93,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
         background: Sequence[float] | None = None,
     ) -> None:
         if not 0 <= overlap < 1:
-            raise VolsegError(f"overlap {overlap} was asked for, expected 0 to below 1")
+            raise VolsegError(f"overlap must be from 0 to below 1, got {overlap}")
         if windows_at_once < 1:
             raise VolsegError(f"{windows_at_once} windows at once were asked for, expected at least 1")
         self.roi_size = tuple(int(n) for n in roi_size)
@@ -108,13 +109,13 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
         *args: Any,  # noqa: ANN401 - whatever the network takes
         **kwargs: Any,  # noqa: ANN401
     ) -> Tensor | list[Tensor]:
-        """Logits (B, channels, X, Y, Z), float32, of inputs (B, C, X, Y, Z); a list where the network returns several.
+        """Compute logits (B, channels, X, Y, Z), float32, of (B, C, X, Y, Z); a list if the network returns several.
 
         Args:
-            inputs: on the network's device.
-            network: takes windows (n, C, *roi_size); each of its outputs may be coarser than the window.
-            args: handed to the network.
-            kwargs: handed to the network.
+            inputs: Images (B, C, X, Y, Z) on the network's device.
+            network: Function of windows (n, C, *roi_size); each of its outputs may be coarser than the window.
+            args: Further arguments of the network.
+            kwargs: Further keyword arguments of the network.
         """
         if inputs.ndim != len(self.roi_size) + 2:
             raise VolsegError(
@@ -143,12 +144,12 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
     def _volume(
         self, image: Tensor, call: Callable[[Tensor], list[Tensor]], at_best: Callable[[], int]
     ) -> list[Tensor]:
-        """Each output (channels, X, Y, Z) of an image (C, X, Y, Z)."""
+        """Compute each output (channels, X, Y, Z) of an image (C, X, Y, Z)."""
         try:
             return self._summed(image, call, at_best, windows_at_once=self.windows_at_once)
         except torch.OutOfMemoryError:
             logger.warning("the memory of %s ran out: the volume is begun again with its sum on the CPU", image.device)
-        # Here the tensors of the first attempt are gone, which the error had kept.
+        # Only here are the tensors of the first attempt released, which the error had kept.
         if image.device.type == "cuda":
             torch.cuda.empty_cache()
         return self._summed(image, call, at_best, windows_at_once=1, place=torch.device("cpu"))
@@ -162,7 +163,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
         windows_at_once: int,
         place: torch.device | None = None,
     ) -> list[Tensor]:
-        """As `_volume`, with the sums on `place`, or where they fit."""
+        """Compute the outputs as in `_volume`, with the sums on `place`, or on the device they fit into."""
         # Axis by axis: zeros in front, zeros behind.
         missing = [max(0, roi - n) for roi, n in zip(self.roi_size, image.shape[1:], strict=True)]
         pads = [(short // 2, short - short // 2) for short in missing]
@@ -171,7 +172,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
         if self.background is not None:
             boxes = self._looked_at(image, boxes, pads)
         sums: list[_Sum] = []
-        # On a CPU the first one goes alone and shows what a window takes.
+        # On a CPU the first window is computed alone and shows how much memory a window takes.
         alone = image.device.type == "cpu" and windows_at_once == 1
         done = 0
         while done < len(boxes):
@@ -192,7 +193,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
         return [total.result(pads, image.shape[1:]) for total in sums]
 
     def _looked_at(self, image: Tensor, boxes: list[Box], pads: Sequence[tuple[int, int]]) -> list[Box]:
-        """The windows that hold something; the first one where none does."""
+        """The windows that are not empty; the first one if all are."""
         flat = image.flatten(1)
         lowest, highest = flat.amin(1), flat.amax(1)
         threshold = (lowest + _SOMETHING * (highest - lowest)).view(-1, *[1] * len(self.roi_size))
@@ -206,7 +207,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
 
 
 def positions(shape: Sequence[int], roi_size: Sequence[int], *, overlap: float) -> list[Box]:
-    """Where windows lie in a volume of at least their size, the first axis the slowest; the last ones end with it.
+    """The positions of windows in a volume of at least their size, first axis slowest; the last end with it.
 
     >>> positions([6, 4], [4, 4], overlap=0.5)
     [(slice(0, 4, None), slice(0, 4, None)), (slice(2, 6, None), slice(0, 4, None))]
@@ -258,7 +259,7 @@ class _Sum:
         self._done = 0
 
     def add(self, start: Sequence[int], logits: Tensor) -> None:
-        """Add a window's logits (channels, ...), where no window before it starts later along the first axis."""
+        """Add a window's logits (channels, ...); no window before it may start later along the first axis."""
         start = [int(n * zoom) for n, zoom in zip(start, self._zoom, strict=True)]
         self._finish(start[0])
         box = tuple(slice(n, n + size) for n, size in zip(start, self._window.shape, strict=True))
@@ -293,11 +294,11 @@ class _Sum:
 
 
 def _affordable(wanted: int, held: int | None) -> int:
-    """How many windows fit side by side into the free memory, of those wanted.
+    """The number of windows that fit side by side into the free memory, at most the number wanted.
 
     Args:
-        wanted: at most.
-        held: bytes that the process held before its first window.
+        wanted: Largest number of windows.
+        held: Bytes that the process held before its first window.
     """
     peak, free = peak_resident_bytes(), available_bytes()
     if wanted == 1 or held is None or peak is None or free is None:
@@ -306,7 +307,7 @@ def _affordable(wanted: int, held: int | None) -> int:
 
 
 def _place(outputs: Sequence[Tensor], shape: Sequence[int], roi_size: Sequence[int]) -> torch.device:
-    """The device of the outputs where sums for a volume of that shape fit into its free memory, else the CPU."""
+    """The device of the outputs if sums for a volume of that shape fit into its free memory, else the CPU."""
     device = outputs[0].device
     if device.type != "cuda":
         return device

@@ -1,4 +1,4 @@
-"""Two steps: a first network finds a region, a second one looks within it; its answer goes back to the whole grid."""
+"""Two steps: a first network finds a region, and a second one predicts within it, for a label map of the whole grid."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class TwoStep:
-    """A predictor that looks only within a region, in the three stages of a `Predictor`.
+    """A predictor that is restricted to a region, with the three stages of a `Predictor`.
 
-    The region is decided on the grid of the image's files. The second step is given a box of their own voxels, as if it
-    were a file: with an affine that is moved to the box's corner, and with grey values normalised by what is in it.
+    The region is found on the grid of the image's files. The second step gets a box of their own voxels as if it were a
+    file: with an affine that is moved to the box's corner, and with intensities normalised by those in the box.
 
     Attributes:
-        second: looks within the region.
-        step: what the region is.
-        first: finds it; None where label maps are there already, each the last of the files of its case.
+        second: Predictor of the second step.
+        step: Definition of the region.
+        first: Predictor that finds the region; None if its label maps exist, each as the last file of its case.
     """
 
     second: Predictor
@@ -49,7 +49,7 @@ class TwoStep:
 
     @property
     def region_labels(self) -> LabelTable:
-        """Of the first step."""
+        """Labels of the first step."""
         labels = self.first.recipe.labels if self.first is not None else self.step.labels
         if labels is None:
             raise UsageError("a first step needs networks, or label maps with their labels")
@@ -62,7 +62,7 @@ class TwoStep:
 
     @property
     def device(self) -> torch.device:
-        """Of both steps."""
+        """Device of both steps."""
         return self.second.device
 
     @property
@@ -72,43 +72,43 @@ class TwoStep:
 
     @property
     def networks(self) -> tuple[Predictor, ...]:
-        """Of the second step, see `Predictor.networks`."""
+        """Networks of the second step, see `Predictor.networks`."""
         return self.second.networks
 
     @property
     def first_networks(self) -> tuple[Predictor, ...]:
-        """Of the first step; none where label maps are there already."""
+        """Networks of the first step; none if its label maps exist already."""
         return self.first.networks if self.first is not None else ()
 
     @property
     def flips(self) -> tuple[int, ...]:
-        """Axes along which the networks of the second step look at mirror images too."""
+        """Axes along which the networks of the second step predict mirror images too."""
         return self.second.flips
 
     def joined(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> TwoStep:
-        """The same with further networks and mirror images in the second step, see `Predictor.joined`."""
+        """The same predictor with further networks and mirror images in the second step, see `Predictor.joined`."""
         return replace(self, second=self.second.joined(others, flips=flips))
 
     def with_engine(self, name: str, *, windows: int | None = None) -> TwoStep:
-        """The same with another engine, which the second step chooses for both."""
+        """The same predictor with another engine for both steps, which is chosen by the second step."""
         second = self.second.with_engine(name, windows=windows)
         first = self.first.with_engine(second.engine.name) if self.first is not None else None
         return replace(self, second=second, first=first)
 
     def predict(self, images: Sequence[str | Path | Volume], *, key: str) -> Prediction:
-        """The label map of one case, see `read`.
+        """Predict the label map of one case, see `read`.
 
         Raises:
-            VolsegError: a file that cannot be read or used, or a region that is not there, with the key.
+            VolsegError: A file cannot be read or used, or there is no such region; the message names the key.
         """
         return self.decide(self.look(self.read(images, key=key)))
 
     def read(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
-        """Files to what the first network takes; to what the second one takes where there is a label map.
+        """Read the files into the input of the first network, or of the second one if the region has a label map.
 
         Args:
-            images: one file a channel; without a first network, the label map of the region behind them.
-            key: names the case in errors.
+            images: One file per channel; without a first network, followed by the label map of the region.
+            key: Key that names the case in errors.
         """
         with naming(key):
             if self.first is None:
@@ -119,7 +119,7 @@ class TwoStep:
             return {"key": key, "volumes": volumes, "first": self.first.read([volumes[c] for c in wanted], key=key)}
 
     def look(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """The networks on their device: the item with the logits of the box, unless the region is empty."""
+        """Run the networks on their device; returns the item with the logits of the box, unless the region is empty."""
         if self.first is not None:
             region = self.first.decide(self.first.look(item["first"])).label_map
             with naming(item["key"]):
@@ -127,7 +127,7 @@ class TwoStep:
         return self.second.look(item) if item["crop"] is not None else dict(item)
 
     def decide(self, item: Mapping[str, Any]) -> Prediction:
-        """Logits of the box to a label map on the grid of the files."""
+        """Turn the logits of the box into a label map on the grid of the files."""
         labels, crop, affine = self.recipe.labels, item["crop"], item["affine_ras"]
         if crop is None:
             return self._empty(item["shape"], affine, item["notes"])
@@ -139,7 +139,7 @@ class TwoStep:
         return replace(part, label_map=label_map, probabilities=probabilities, note=item["notes"])
 
     def _read_region(self, images: Sequence[str | Path | Volume]) -> Volume:
-        """The label map behind the images, once it is on their grid."""
+        """The last of the images, the label map of the region, after a check that it is on their grid."""
         *_, path = images
         if isinstance(path, Volume):
             return path
@@ -148,7 +148,7 @@ class TwoStep:
         return read_volume(path)
 
     def _within(self, volumes: Sequence[Volume], region: Volume, key: str) -> dict[str, Any]:
-        """What the second network takes, and what is needed to put its answer back; `crop` is None without region."""
+        """The input of the second network, and what restores the whole grid; `crop` is None without a region."""
         image = volumes[0]
         try:
             region, _ = aligned(region, image.grid)
@@ -173,7 +173,7 @@ class TwoStep:
         return f"no voxel of {self.step.told(self.region_labels)}"
 
     def _empty(self, shape: tuple[int, int, int], affine_ras: Affine, notes: str) -> Prediction:
-        """Background everywhere."""
+        """A prediction of background in every voxel."""
         labels = self.recipe.labels
         label_map = Volume(np.zeros(shape, np.uint8), affine_ras)
         probabilities = None
@@ -200,11 +200,11 @@ def load_predictor(
     """Load the networks that a user named.
 
     Args:
-        members: an ensemble, or one; the first gives the way of inference.
-        device: as in `Predictor.from_bundle`.
-        overrides: ids of the config and their values. Clean-up and probabilities are those of the second step alone.
-        flips: axes to mirror, in the second step alone.
-        step: what finds the region, if the networks are to look within one.
+        members: Networks of an ensemble, or one; the first sets the settings of inference.
+        device: `cpu`, `cuda:1`, ...; the bundle's choice by default.
+        overrides: Settings of the bundle and their values. Clean-up and probabilities apply to the second step alone.
+        flips: Axes to mirror, in the second step alone.
+        step: First step that finds the region, if the networks are restricted to one.
     """
 
     def load(named: Sequence[Member], settings: Mapping[str, Any]) -> Predictor:
@@ -233,14 +233,14 @@ def load_predictor(
 
 
 def channels_of(recipe: Recipe, *, among: Recipe) -> list[int]:
-    """Which channels of an image the first step takes: those of the same names, or all where there are as many.
+    """The indices of the channels that the first step takes: those of the same names, or all if there are as many.
 
     Args:
-        recipe: of the first step.
-        among: of the second step, whose channels the image has.
+        recipe: Recipe of the first step.
+        among: Recipe of the second step, whose channels the image has.
 
     Raises:
-        CheckpointError: there are no such channels.
+        CheckpointError: The image does not have the channels of the first step.
     """
     wanted, there = list(recipe.channel_names), list(among.channel_names)
     ours, theirs = [fold_channel(name) for name in wanted], [fold_channel(name) for name in there]

@@ -1,4 +1,4 @@
-"""A command's run from its journal to its report, for work whose results need no table of their own."""
+"""A command's run, from its journal to its report, for work whose results need no table of their own."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def run_command(
     options: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tally:
-    """Do the jobs with the team, and write `run_report.json` into the folder.
+    """Do the jobs by the workers, and write `run_report.json` into the folder.
 
     Args:
-        work: what is done to a case.
-        jobs: of this run or shard.
-        command: names the journal.
-        folder: of the outputs.
-        team: who does it.
-        cases: how many jobs there are.
-        believe: whether former journals say what is done; False where the work itself knows.
-        options: for the report.
-        progress: called with the number of cases done and of all.
+        work: Work on a case.
+        jobs: Jobs of this run or shard.
+        command: Name of the command, for the journal.
+        folder: Folder of the outputs.
+        team: Options of the workers.
+        cases: Number of jobs.
+        believe: Whether earlier journals say what is done; False if the work itself knows.
+        options: Options, for the report.
+        progress: Function that is called with the number of finished cases and of all.
 
     Raises:
-        UsageError: another run is at work there.
-        OSError: the outputs cannot be written; run again when they can.
+        UsageError: Another run is writing there.
+        OSError: The outputs cannot be written; run again when they can.
     """
     started, tally = time.time(), Tally()
     path = team.journal_path(folder, command)

@@ -1,4 +1,4 @@
-"""Conversion as the work of a fleet; what is done is known from the cohort's own records."""
+"""Conversion of a cohort by several workers; the cohort's own records say what is done."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from volseg.jobs.options import Team
 
 @dataclass(frozen=True)
 class Converting:
-    """What converts a case in any process that sees the same files.
+    """The work of converting a case, in any process that sees the same files.
 
     Attributes:
-        source: where cases come from.
-        folder: the cohort.
+        source: Source of the cases.
+        folder: Folder of the cohort.
     """
 
     source: Source
     folder: Path
     digest: str = "convert"
 
-    def start(self, place: Place) -> Do:  # noqa: ARG002 - one place is as good as another
-        """The source is open already."""
+    def start(self, place: Place) -> Do:  # noqa: ARG002 - all workers do the same
+        """Return the function that converts; the source is open already."""
 
         def do(job: Job) -> Facts:
             row, fresh = convert_case(self.source, job.key, self.folder)
@@ -48,9 +48,9 @@ def convert_cases(
     given: Sequence[Fold] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
-    """As `volseg.cohort.write_cohort`, over a team.
+    """Convert as `volseg.cohort.write_cohort` does, by several workers.
 
-    The tables and folds are of all cases that any shard has finished, so those of the last shard to end are whole.
+    The tables and folds contain all cases that any shard has finished, so those of the last shard are complete.
     """
 
     def outcomes(keys: Sequence[str]) -> Outcomes:

@@ -1,4 +1,4 @@
-"""Evaluation as the work of a fleet: the rows of a case are in its line of the journal."""
+"""Evaluation of a cohort by several workers: the rows of a case are in its line of the journal."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from volseg.labels import LabelMatch
 
 @dataclass(frozen=True)
 class Evaluating:
-    """What scores a case in any process that sees the same files.
+    """The work of scoring a case, in any process that sees the same files.
 
     Attributes:
-        predictions: their folder.
-        cohort: its folder.
-        method: of the numbers.
-        match: which regions of the predictions are which of the cohort's.
-        digest: of the method, of the label table and of the match.
+        predictions: Folder of the predictions.
+        cohort: Folder of the cohort.
+        method: Settings of the evaluation.
+        match: Match of the predictions' regions with the cohort's.
+        digest: Digest of the method, of the label table and of the match.
     """
 
     predictions: Path
@@ -44,7 +44,7 @@ class Evaluating:
         identity = json.dumps(facts, sort_keys=True)
         return cls(predictions, cohort.folder, method, match, hashlib.sha256(identity.encode()).hexdigest()[:16])
 
-    def start(self, place: Place) -> Do:  # noqa: ARG002 - one place is as good as another
+    def start(self, place: Place) -> Do:  # noqa: ARG002 - all workers do the same
         """Open the cohort."""
         cohort = Cohort.open(self.cohort)
         known = frozenset(cohort.keys)
@@ -69,14 +69,14 @@ def evaluate_cases(
     match: LabelMatch | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
-    """As `volseg.evaluation.evaluate`, over a team, resumed from a journal in `output_dir`.
+    """Evaluate as `volseg.evaluation.evaluate` does, by several workers, resumed from a journal in `output_dir`.
 
     A run over one shard gives the rows of that shard. A run without shards, after those of all shards, gives all rows
-    and scores nothing again.
+    and does not score any case again.
 
     Raises:
-        UsageError: no such folder, or no prediction.
-        LabelError: the predictions have no region of the cohort.
+        UsageError: There is no such folder, or no prediction in it.
+        LabelError: The predictions have no region of the cohort.
     """
     there = Predictions.open(predictions)
     known = frozenset(cohort.keys)

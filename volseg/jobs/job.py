@@ -16,9 +16,9 @@ from volseg.files import SERIES
 from volseg.remote import identity
 
 Facts = Mapping[str, Any]
-"""What a worker says of a case beside its files, as JSON."""
+"""The facts that a worker reports of a case beside its files, as JSON."""
 
-# Errors that every further case would meet too: the run stops and can be resumed.
+# Errors that would occur for every further case too: the run stops and can be resumed.
 _NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
@@ -27,9 +27,9 @@ class Job:
     """The work on one case.
 
     Attributes:
-        key: of the case.
-        inputs: the files it is made from.
-        outputs: the files that are there, whole, when it is done.
+        key: Key of the case.
+        inputs: Files that the case is made from.
+        outputs: Files that exist, complete, when the job is done.
     """
 
     key: str
@@ -39,11 +39,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a worker is.
+    """The slot of a worker on its machine.
 
     Attributes:
-        number: 0, 1, 2, ...: which GPU is its own, where there are some.
-        threads: how many it may compute with; None for as many as there are.
+        number: Index 0, 1, 2, ..., which selects its GPU if there are some.
+        threads: Number of threads it may compute with; None for all.
     """
 
     number: int = 0
@@ -51,40 +51,40 @@ class Place:
 
 
 Do = Callable[[Job], Facts]
-"""Does a job and writes its outputs, each whole or not at all; raises what goes wrong."""
+"""Does a job and writes its outputs, each whole or not at all; raises any error."""
 
 
 @runtime_checkable
 class Stages(Protocol):
-    """A `Do` in three steps, so that one process can be at three cases: each step in a thread of its own."""
+    """A `Do` in three steps, each in a thread of its own, so that one process works on three cases at once."""
 
     def read(self, job: Job) -> Any:  # noqa: ANN401 - for `compute` alone
-        """Files to memory."""
+        """Read the files into memory."""
         ...
 
     def compute(self, job: Job, read: Any) -> Any:  # noqa: ANN401 - for `write` alone
-        """Memory to memory, where the work is."""
+        """Do the main work, in memory."""
         ...
 
     def write(self, job: Job, computed: Any) -> Facts:  # noqa: ANN401
-        """Memory to files, each whole or not at all."""
+        """Write the files, each whole or not at all."""
         ...
 
 
 class Work(Protocol):
-    """What is done to each case. It travels to the workers, so it can be pickled and holds no network.
+    """The work on each case. It is sent to the workers, so it can be pickled and holds no network.
 
     Attributes:
-        digest: changes whenever the outputs of the same inputs would.
+        digest: Digest that changes whenever the outputs of the same inputs would.
     """
 
     @property
     def digest(self) -> str:
-        """Of the checkpoint and of the options, say."""
+        """Digest, for example of the checkpoint and the options."""
         ...
 
     def start(self, place: Place) -> Do:
-        """Load what is needed, once a worker."""
+        """Load what is needed, once per worker."""
         ...
 
 
@@ -98,16 +98,16 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a job went.
+    """The result of a job.
 
     Attributes:
-        worker: its name.
-        seconds: wall time.
-        outputs: one stamp an output of the job, in its order; empty where it failed.
-        facts: what the work says.
-        error: why it failed.
-        stop: the next case would fail as well, as on a full disk.
-        died: the worker is gone.
+        worker: Name of the worker.
+        seconds: Wall time in seconds.
+        outputs: One stamp per output of the job, in its order; empty if it failed.
+        facts: Facts that the work reports.
+        error: Reason of the failure.
+        stop: Whether the next case would fail as well, as on a full disk.
+        died: Whether the worker has died.
     """
 
     key: str
@@ -121,7 +121,7 @@ class Answer:
 
 
 def attempt(do: Do, job: Job, *, worker: str) -> Answer:
-    """Do a job; whatever it raises becomes its answer.
+    """Do a job; any error becomes part of its answer.
 
     >>> attempt(lambda job: {"slices": 3}, Job("a", ()), worker="0").facts
     {'slices': 3}
@@ -152,10 +152,10 @@ def reason(error: BaseException) -> str:
 
 
 def stamp(path: Path) -> Stamp:
-    """Size and digest of a file.
+    """Compute size and digest of a file.
 
     Raises:
-        FileNotFoundError: the work did not write it.
+        FileNotFoundError: The work did not write the file.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file.read())
@@ -163,10 +163,10 @@ def stamp(path: Path) -> Stamp:
 
 
 def input_digest(paths: tuple[Path, ...]) -> str:
-    """Changes with the path, the size and the time of change of any of the files; their content is not read.
+    """A digest that changes with path, size or time of change of any of the files; their content is not read.
 
-    Of the copy of a remote file it is the URL, the size and the version, so that any machine goes on where another
-    stopped. A list of DICOM files stands for the files that it names. No path can be read from the digest.
+    For the copy of a remote file it is made of the URL, the size and the version, so that any machine resumes what
+    another started. A list of DICOM files stands for the files that it names. No path can be read from the digest.
     """
     seen = []
     for path in paths:
@@ -191,10 +191,10 @@ def _digest(content: bytes) -> Any:  # noqa: ANN401 - hashlib's type has no publ
 
 
 def _stops(error: BaseException, job: Job) -> bool:
-    """Whether an error is of the place where outputs go, not of the case."""
+    """Whether an error concerns the place of the outputs, not the case."""
     inner: BaseException | None = error
     seen: set[int] = set()
-    while inner is not None and id(inner) not in seen:  # an error raised from what it caused makes a circle
+    while inner is not None and id(inner) not in seen:  # an error raised from its own cause makes a circle
         seen.add(id(inner))
         if isinstance(inner, OSError):
             if inner.errno in _NO_PLACE:

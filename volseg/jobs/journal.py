@@ -1,4 +1,4 @@
-"""The journal of a run: one line of JSON a case, only ever added to; and the history that is read from it."""
+"""The journal of a run, with one line of JSON per case, only ever appended to; and the history that is read from it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from volseg.jobs.job import Answer, Facts, Job, Stamp, stamp
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two fsyncs. A kill loses nothing that was written; if the machine itself stops, the cases of these
-# seconds are done again.
+# Seconds between two fsyncs. A kill of the process loses nothing that was written; if the machine itself stops, the
+# cases of these seconds are done again.
 _EVERY_S = 0.5
 
 
@@ -28,16 +28,16 @@ class Entry:
     """One line of a journal.
 
     Attributes:
-        key: of the case.
-        work: digest of what was done.
-        inputs: digest of the input files, see `input_digest`.
-        outputs: one stamp an output.
-        seconds: wall time of the last attempt.
-        worker: who made it.
-        attempt: 1, or 2 where the first one failed.
-        at: when, in seconds since 1970.
-        error: of a failed case; `outdated` for one that is about to be done anew.
-        facts: what the work says of the case.
+        key: Key of the case.
+        work: Digest of the work.
+        inputs: Digest of the input files, see `input_digest`.
+        outputs: One stamp per output.
+        seconds: Wall time of the last attempt in seconds.
+        worker: Name of the worker.
+        attempt: Number of the attempt: 1, or 2 if the first one failed.
+        at: Time in seconds since 1970.
+        error: Error of a failed case; `outdated` for a case that is about to be done anew.
+        facts: Facts that the work reports of the case.
     """
 
     key: str
@@ -53,12 +53,12 @@ class Entry:
 
     @classmethod
     def of(cls, answer: Answer, *, work: str, inputs: str, attempt: int) -> Entry:
-        """The line that tells of an answer, now."""
+        """The entry of an answer, with the current time."""
         told = (round(answer.seconds, 4), answer.worker, attempt, round(time.time(), 3))
         return cls(answer.key, work, inputs, answer.outputs, *told, answer.error, answer.facts)
 
     def to_line(self) -> bytes:
-        """The line with its end.
+        """The entry as a line, with its end.
 
         >>> line = Entry("a", "w", "i", (Stamp(3, "f00"),), facts={"slices": 3}).to_line()
         >>> Entry.from_line(line).outputs
@@ -71,7 +71,7 @@ class Entry:
         """The inverse of `to_line`.
 
         Raises:
-            ValueError: a torn or damaged line.
+            ValueError: The line is incomplete or damaged.
         """
         try:
             content = json.loads(line)
@@ -81,7 +81,7 @@ class Entry:
             raise ValueError(f"no line of a journal: {error}") from error
 
     def holds(self, job: Job, *, work: str, inputs: str) -> bool:
-        """Whether the job is done: it succeeded, with the same work and inputs, and its outputs are there in size."""
+        """Whether the job is done: it succeeded with the same work and inputs, and its outputs exist in their sizes."""
         if self.error is not None or (self.work, self.inputs) != (work, inputs):
             return False
         if len(self.outputs) != len(job.outputs):
@@ -93,16 +93,16 @@ class Entry:
 
 
 class Journal:
-    """The journal of one run, open for adding; a second run on the same file is refused.
+    """The journal of one run, open for appending; a second run on the same file is refused.
 
-    A line that a kill tore is cut off: its case was never believed.
+    An incomplete last line, left by a kill, is cut off: its case counts as not done.
 
     Args:
-        path: made with its folder where absent.
+        path: File of the journal, which is created with its folder if absent.
 
     Raises:
-        UsageError: another run holds it, or it is something else.
-        OSError: it cannot be written.
+        UsageError: Another run writes the journal, or the file is something else.
+        OSError: The file cannot be written.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "journal.jsonl"
@@ -128,11 +128,11 @@ class Journal:
         """Add a line.
 
         Args:
-            entry: the line.
-            sync: have it on the disk when this returns.
+            entry: Entry to add.
+            sync: Whether the line must be on the disk when this returns.
 
         Raises:
-            OSError: the disk is full, say; the line counts for nothing then.
+            OSError: The line cannot be written, for example on a full disk; it then does not count.
         """
         rest = memoryview(entry.to_line())
         try:
@@ -144,7 +144,7 @@ class Journal:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def close(self) -> None:
-        """Put everything on the disk and let other runs in; once more does nothing."""
+        """Write everything to the disk and release the journal; a second call does nothing."""
         if self._file >= 0:
             try:
                 self._sync()
@@ -164,7 +164,7 @@ class Journal:
         try:
             os.fsync(self._file)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # a device or a pipe has nothing to put on a disk
+            if error.errno != errno.EINVAL:  # a device or a pipe has nothing to sync
                 raise
         self._synced = time.monotonic()
 
@@ -187,10 +187,10 @@ class Journal:
 
 
 class History:
-    """The last line of each case in some journals. It holds where the lines are, not the lines.
+    """The last line of each case in some journals. It keeps the positions of the lines in memory, not the lines.
 
     Args:
-        paths: of journals; those that are absent count as empty.
+        paths: Files of journals; absent ones count as empty.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -206,7 +206,7 @@ class History:
                     continue
                 found = (entry.at, number, offset)
                 before = self._at.get(entry.key)
-                # In one file the later line is the later one, whatever the clock said.
+                # In one file the later line is the newer one, whatever the clock said.
                 if before is None or before[1] == number or before < found:
                     self._at[entry.key] = found
             if damaged:
@@ -234,7 +234,7 @@ class History:
 
 
 def siblings(path: Path) -> list[Path]:
-    """The journal and those of all shards of the same work, whether or not it is one of them.
+    """The journals of all shards of the same work, and this one, whether or not it is one of them.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -252,7 +252,7 @@ def siblings(path: Path) -> list[Path]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Each whole line with its place."""
+    """Each complete line with its position."""
     offset = 0
     with path.open("rb") as file:
         for line in file:
@@ -275,14 +275,14 @@ def _lock(file: int, path: Path) -> None:
 
 
 def remove_unproven(folder: Path, names: Collection[str], *, keys: Collection[str]) -> None:
-    """Remove predictions that are not what a journal of the folder says they are, so that their cases are done again.
+    """Remove predictions that differ from a journal of the folder, so that their cases are done again.
 
-    A run that stops while it sends its files may leave a new prediction beside an old journal.
+    A run that stops while it uploads its files may leave a new prediction beside an old journal.
 
     Args:
-        folder: of the predictions and their journals.
-        names: of the files to look at, below the folder.
-        keys: of the cases of this run; the files of others are left alone.
+        folder: Folder of the predictions and their journals.
+        names: Names of the files to check, below the folder.
+        keys: Keys of the cases of this run; the files of others are left alone.
     """
     files = {name: Path(name).name.removesuffix(FILE_ENDING) for name in names if name.endswith(FILE_ENDING)}
     history = History(sorted((folder / ".volseg").glob("*.jsonl")))

@@ -1,4 +1,4 @@
-"""The networks of a run, as they travel to its workers; and what a worker does to a case with them."""
+"""The networks of a run, in the form in which they are sent to workers, and what a worker does with them."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predicting:
-    """What makes a predictor, in any process and on any machine that sees the same files.
+    """The work of predicting a case, in any process and on any machine that sees the same files.
 
     Attributes:
-        members: the networks; the first one's bundle gives the way of inference.
-        device: the one that was asked for; None for the best.
-        engine: auto, torch, compiled or openvino.
-        overrides: of the bundles' config.
-        flips: axes along which mirror images are looked at too.
-        step: what finds the region within which they look, if they do.
-        weights: name, bytes and sha256 of each checkpoint.
-        step_weights: those of the first step.
-        digest: of the weights, of the bundles' way of inference, and of the options.
+        members: Networks; the bundle of the first one sets the settings of inference.
+        device: Device that was asked for; None for the best.
+        engine: `auto`, `torch`, `compiled` or `openvino`.
+        overrides: Settings of the bundles and their values.
+        flips: Axes along which mirror images are predicted too.
+        step: First step that finds the region, if the networks are restricted to one.
+        weights: Name, bytes and sha256 of each checkpoint.
+        step_weights: Name, bytes and sha256 of each checkpoint of the first step.
+        digest: Digest of the weights, of the bundles' settings of inference, and of the options.
     """
 
     members: Sequence[Member]
@@ -49,7 +49,7 @@ class Predicting:
     digest: str = ""
 
     def of(self, predictor: AnyPredictor) -> Predicting:
-        """The same with the digests and mirror images of a predictor that was loaded with it."""
+        """The same work with the digests and mirror images of a predictor that was loaded with it."""
         weights, identity = _identity(self.members, predictor.networks)
         flips = list(predictor.flips)
         content: list[Any] = [identity, [self.engine, dict(self.overrides), flips]]
@@ -63,20 +63,20 @@ class Predicting:
 
     @property
     def options(self) -> dict[str, Any]:
-        """For the report."""
+        """The options, for the report."""
         flips = {"flips": list(self.flips)} if self.flips else {}
         return {**self.overrides, **flips, **self.within, "engine": self.engine}
 
     @property
     def within(self) -> dict[str, Any]:
-        """What the first step was, for the report and dataset.json; empty where there is none."""
+        """The first step, for the report and dataset.json; empty if there is none."""
         if self.step is None:
             return {}
         found_by = [dict(one) for one in self.step_weights] if self.step.members else "label maps"
         return {"within": {**self.step.to_json(), "found_by": found_by}}
 
     def made_with(self, labels: LabelTable) -> dict[str, Any]:
-        """What changed the label maps, for `dataset.json`; the labels are those of the predictor."""
+        """The settings that changed the label maps, for `dataset.json`; the labels are those of the predictor."""
         made_with = {
             "cleanup": self.overrides.get("cleanup"),
             "flips": list(self.flips),
@@ -86,11 +86,11 @@ class Predicting:
         return {name: value for name, value in made_with.items() if value}
 
     def load(self, device: str | None, *, flips: str | None = None) -> AnyPredictor:
-        """The networks on a device, with PyTorch as their engine.
+        """Load the networks on a device, with PyTorch as their engine.
 
         Args:
-            device: as in `volseg.inference.load_predictor`.
-            flips: the mirror images in words, as in `volseg.inference.flip_axes`; None for the axes that are known.
+            device: Device, see `volseg.inference.load_predictor`.
+            flips: Mirror images as text, see `volseg.inference.flip_axes`; None (the default) for the known axes.
         """
         from volseg.inference import flip_axes, load_predictor
 
@@ -100,25 +100,25 @@ class Predicting:
         return loaded.joined(flips=flip_axes(flips, [network.recipe for network in loaded.networks]))
 
     def start(self, place: Place) -> Do:
-        """Load the networks, on the GPU of the worker where there is one."""
+        """Load the networks, on the GPU of the worker if there is one."""
         from volseg.inference import worker_device
 
         return doing(self.load(worker_device(self.device, place.number)).with_engine(self.engine), sources=True)
 
     def inputs(self, key: str, images: Sequence[Path]) -> tuple[Path, ...]:
-        """The files that a case is made from: its images, and the label map of its region where there is one."""
+        """The input files of a case: its images, and the label map of its region if there is one."""
         region = self.step.path(key) if self.step is not None else None
         return (*images, region) if region is not None else tuple(images)
 
     def outputs(self, folder: Path, name: str) -> tuple[Path, ...]:
-        """The files that it becomes."""
+        """The output files of a case."""
         file = f"{name}{FILE_ENDING}"
         more = (folder / PROBABILITIES / file,) if self.overrides.get("save_probabilities") else ()
         return (folder / file, *more)
 
 
 class _Doing:
-    """What a worker does to a case, at once or in stages."""
+    """The work on a case, at once or in stages."""
 
     def __init__(self, predictor: AnyPredictor, *, sources: bool) -> None:
         from volseg.inference import machine
@@ -130,19 +130,19 @@ class _Doing:
         self._engine = f"{predictor.engine.name} {predictor.engine.precision}"
 
     def __call__(self, job: Job) -> Facts:
-        """All three stages."""
+        """Do all three stages."""
         return self.write(job, self.compute(job, self.read(job)))
 
     def read(self, job: Job) -> dict[str, Any]:
-        """Files to the image that the network takes."""
+        """Read the files into the input of the network."""
         return self._predictor.read(job.inputs, key=job.key)
 
     def compute(self, _: Job, read: dict[str, Any]) -> dict[str, Any]:
-        """The logits."""
+        """Compute the logits."""
         return self._predictor.look(read)
 
     def write(self, job: Job, computed: dict[str, Any]) -> Facts:
-        """The label map, decided and written."""
+        """Decide and write the label map."""
         from volseg.cohort import write_prediction
 
         prediction = self._predictor.decide(computed)
@@ -154,11 +154,11 @@ class _Doing:
 
 
 def doing(predictor: AnyPredictor, *, sources: bool = False) -> Do:
-    """What a worker does with a predictor that it has loaded.
+    """The function of a worker for a predictor that it has loaded.
 
     Args:
-        predictor: the networks.
-        sources: whether the journal is to tell files of one name in two folders apart, see `source_of`.
+        predictor: Predictor with the networks.
+        sources: Whether the journal distinguishes files of one name in two folders, see `source_of`.
     """
     return _Doing(predictor, sources=sources)
 

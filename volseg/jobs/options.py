@@ -1,4 +1,4 @@
-"""Who does the work of a command, on which cases, and where it is written down: the options that commands share."""
+"""The options that commands share: the workers, the shard of the cases, and the journal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from volseg.jobs.workers import Crew, Serial
 
 @dataclass(frozen=True)
 class Shard:
-    """The cases whose key's hash leaves `number` when divided by `count`: the same ones on every machine, for ever.
+    """The cases whose key's hash has the remainder `number` when divided by `count`: the same ones on every machine.
 
     >>> shards = [Shard.parse(f"{number}/3") for number in range(3)]
     >>> [[key for key in "abcdef" if key in shard] for shard in shards]
@@ -30,7 +30,7 @@ class Shard:
         """Read `I/N` with I from 0 to N - 1.
 
         Raises:
-            UsageError: it is something else.
+            UsageError: The text is of another form.
         """
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         if not found or int(found[1]) >= int(found[2]):
@@ -44,19 +44,19 @@ class Shard:
 
     @property
     def suffix(self) -> str:
-        """What the names of its files end in; nothing where it is the whole."""
+        """The suffix of the names of its files; empty for the only shard."""
         return f"-{self.number}-of-{self.count}" if self.count > 1 else ""
 
 
 @dataclass(frozen=True)
 class Team:
-    """The workers of a command.
+    """The options for the workers of a command.
 
     Attributes:
-        workers: how many; on a Ray cluster 0 stands for as many as it has room for.
-        ray: address of a Ray cluster, or `auto`; None for this machine alone.
-        shard: which cases are of this run.
-        journal: the file; None for one in the output folder.
+        workers: Number of workers; 0 on a Ray cluster for as many as it has room for.
+        ray: Address of a Ray cluster, or `auto`; None for this machine alone.
+        shard: Shard whose cases are of this run.
+        journal: File of the journal; None for one in the output folder.
 
     >>> Team.parse(workers=2, shard="1/4").journal_path(Path("out"), "predict")
     PosixPath('out/.volseg/predict-1-of-4.jsonl')
@@ -71,10 +71,10 @@ class Team:
     def parse(
         cls, *, workers: int = 1, ray: str | None = None, shard: str | None = None, journal: Path | None = None
     ) -> Team:
-        """From the words of the command line.
+        """Read the options of the command line.
 
         Raises:
-            UsageError: a shard that cannot be, or fewer than one worker without Ray.
+            UsageError: The shard is invalid, or there is no worker and no Ray.
         """
         if workers < (0 if ray else 1):
             raise UsageError(f"{workers} workers were asked for, expected at least 1")
@@ -86,11 +86,12 @@ class Team:
         return self.workers == 1 and self.ray is None
 
     def crew(self, *, jobs: int, do: Do | None = None) -> Crew:
-        """The workers, not started yet.
+        """Make the workers, which are not started yet.
 
         Args:
-            jobs: more workers than these are not hired.
-            do: does the jobs where this process does them itself; in `Stages` it reads ahead and writes behind.
+            jobs: Number of jobs, which limits that of workers.
+            do: Function that does the jobs in this process; if it has `Stages`, reading and writing run beside
+                computing.
         """
         if self.ray is not None:
             from volseg.jobs.ray_workers import RayCrew
@@ -103,7 +104,7 @@ class Team:
         return Processes(min(self.workers, max(1, jobs)))
 
     def journal_path(self, folder: Path, name: str) -> Path:
-        """Where the journal of a command is: a file a shard."""
+        """The path of the journal of a command: one file per shard."""
         if self.journal is None:
             return folder / ".volseg" / f"{name}{self.shard.suffix}.jsonl"
         return self.journal.with_name(f"{self.journal.stem}{self.shard.suffix}{self.journal.suffix}")

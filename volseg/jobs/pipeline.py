@@ -1,10 +1,10 @@
-"""A crew of one worker in this process that reads the next case and writes the last one while it computes.
+"""A single worker in this process that reads the next case and writes the last one while it computes.
 
     reader thread    read 1   read 2      read 3      ...
     this thread               compute 1   compute 2   compute 3
     writer thread                         write 1     write 2     write 3
 
-At any moment there is at most one case in each row, and one that has been read waits for nothing but its turn.
+At any moment there is at most one case in each row, and a case that has been read waits only for its turn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from volseg.jobs.workers import Member, member
 
 @dataclass
 class _Case:
-    """A case in hand: what the steps so far have made of it, or why they could not."""
+    """A current case: the result of the steps so far, or the error that ended them."""
 
     job: Job
     made: Any = None
@@ -30,7 +30,7 @@ class _Case:
     seconds: float = 0.0
 
     def step(self, do: Callable[[Job, Any], Any]) -> _Case:
-        """Go one step on, unless an earlier one failed."""
+        """Do the next step, unless an earlier one failed."""
         began = time.perf_counter()
         try:
             self.made = do(self.job, self.made) if self.error is None else None
@@ -44,7 +44,7 @@ class Pipeline:
     """One worker, in this process, with a thread that reads ahead and one that writes.
 
     Args:
-        stages: what is done, loaded already.
+        stages: Stages of the work, loaded already.
     """
 
     engine = "serial"
@@ -60,20 +60,20 @@ class Pipeline:
         self._threads = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
 
     def alive(self) -> int:
-        """One."""
+        """The number of workers: 1."""
         return 1
 
     def idle(self) -> Sequence[str]:
-        """The one, once for the case that is computed next and once for the one that is read ahead."""
+        """The worker, once for the case that is computed next and once for the one that is read ahead."""
         return ["0"] * (2 - len(self._reading))
 
     def give(self, worker: str, job: Job) -> None:  # noqa: ARG002 - there is one
-        """Have the job read."""
+        """Start to read the files of the job."""
         if self._threads is not None:
             self._reading.append(self._threads[0].submit(_Case(job).step, lambda job, _: self._stages.read(job)))
 
     def take(self) -> list[Answer]:
-        """Compute the next case; the answer is that of the case before it, whose writing has had this time."""
+        """Compute the next case; returns the answer of the case before it, which was written meanwhile."""
         written = self._writing
         self._writing = None
         if self._reading and self._threads is not None:
@@ -84,11 +84,11 @@ class Pipeline:
         return [written.result()] if written else []
 
     def members(self) -> list[Member]:
-        """The one."""
+        """The worker."""
         return [member("0", Place())]
 
     def close(self) -> None:
-        """End the threads after what they are at; what waits is dropped."""
+        """End the threads after their current step; cases that wait are dropped."""
         for thread in self._threads or ():
             thread.shutdown(wait=True, cancel_futures=True)
         self._threads, self._writing = None, None

@@ -1,4 +1,4 @@
-"""Prediction as the work of a fleet: `KEY.nii.gz` a case, `uncertainty.csv` of all, and the report of the run."""
+"""Prediction of a cohort by several workers: one `KEY.nii.gz` per case, one `uncertainty.csv`, and a report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from volseg.inference import AnyPredictor
 
 Cases = Sequence[tuple[str, Sequence[Path]]]
-"""(key, one file a channel) of each case."""
+"""Pairs of a key and one file per channel, for each case."""
 
 
 def predict_cases(
@@ -37,21 +37,21 @@ def predict_cases(
     choose: Callable[[str], AnyPredictor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tally:
-    """Predict the cases that no former run has done; write `uncertainty.csv` and `run_report.json` at the end.
+    """Predict the cases that no earlier run has finished; write `uncertainty.csv` and `run_report.json` at the end.
 
     Args:
-        work: what makes the predictor.
-        cases: all of them; those of other shards are left out.
-        output_dir: where predictions go.
-        team: who does it.
-        choose: gives the predictor with an engine of that name. It is called once, in this process, so that all workers
-            use the engine that it chooses; None lets each worker choose.
-        progress: called with the number of cases done and of all.
+        work: Networks and options that make the predictor.
+        cases: All cases; those of other shards are left out.
+        output_dir: Folder of the predictions.
+        team: Options of the workers.
+        choose: Function that gives the predictor with an engine of that name. It is called once, in this process, so
+            that all workers use the engine that it chooses; None lets each worker choose.
+        progress: Function that is called with the number of finished cases and of all.
 
     Raises:
-        UsageError: another run is at work there; lists of DICOM files that other machines cannot see; two cases that
-            would be written to one file, or one that would be written over that of another file of its name.
-        OSError: the outputs cannot be written; run again when they can.
+        UsageError: Another run is writing there; DICOM files are listed that other machines cannot see; two cases would
+            be written to one file; or a case would replace that of another file of its name.
+        OSError: The outputs cannot be written; run again when they can.
     """
     mine = [(key, images) for key, images in cases if key in team.shard]
     if team.ray is not None and any(path.suffix == SERIES for _, images in mine for path in images):
@@ -71,7 +71,7 @@ def predict_cases(
         if predictor is not None:
             work = replace(work, engine=predictor.engine.name)
         crew = team.crew(jobs=len(mine), do=doing(predictor, sources=True) if predictor and team.alone else None)
-        del predictor  # the workers have their own
+        del predictor  # the workers load their own
         try:
             run_jobs(
                 work,
@@ -101,7 +101,7 @@ def _conclude(
     started: float,
     error: str | None,
 ) -> None:
-    """Write the tables of all that is done, and the report of this run."""
+    """Write the tables of all finished cases, and the report of this run."""
     tally.devices, tally.notes = _collect(output_dir, path, work.digest)
     write_run_report(
         output_dir,
@@ -118,9 +118,9 @@ def _conclude(
 
 
 def _check_sources(output_dir: Path, cases: Cases, history: History) -> None:
-    """Refuse a case whose output is there and was made from another file of the same name.
+    """Refuse a case whose existing output was made from another file of the same name.
 
-    A folder that was moved has its name and the size of its files still.
+    The name of a folder and the sizes of its files identify it even if it was moved.
     """
     for key, images in cases:
         entry = history.get(key)
@@ -136,13 +136,13 @@ def _check_sources(output_dir: Path, cases: Cases, history: History) -> None:
 
 
 def _forget(output_dir: Path, cases: Cases, history: History, digest: str) -> None:
-    """Take the lines of an earlier network out of `uncertainty.csv`: they must not stay if this run is stopped."""
+    """Remove the rows of an earlier network from `uncertainty.csv`: they must not stay if this run is stopped."""
     current = {entry.key for entry in history if entry.work == digest and entry.error is None}
     write_uncertainty(output_dir, {}, forget=[key for key, _ in cases if key not in current])
 
 
 def _engine_before(history: History, digest: str) -> str | None:
-    """The engine of the former runs of this work, so that all of a cohort is of one."""
+    """The engine of the earlier runs of this work, so that all cases of a cohort use the same one."""
     for entry in history:
         if entry.work == digest and entry.error is None:
             return str(entry.facts["engine"]).split()[0]
@@ -150,9 +150,10 @@ def _engine_before(history: History, digest: str) -> str | None:
 
 
 def _collect(output_dir: Path, path: Path, digest: str) -> tuple[Counter[str], dict[str, str]]:
-    """Write `uncertainty.csv` from the journals of all shards; cases by engine and device, and their notes.
+    """Write `uncertainty.csv` from the journals of all shards; returns cases by engine and device, and their notes.
 
-    Two shards may end at the same moment: whoever wrote looks again, so that the last one has seen everything.
+    Two shards may end at the same moment: each reads the journals again after writing, so that the last sees
+    everything.
     """
     while True:
         seen = _sizes(path)

@@ -1,4 +1,4 @@
-"""A crew of processes on this machine: one a GPU, or several that share the cores."""
+"""Workers as processes on this machine: one per GPU, or several that share the cores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Worker:
-    """One process; `job` is in its hands, and it is `ready` once it has loaded."""
+    """One process with its current `job`; it is `ready` once it has loaded."""
 
     name: str
     place: Place
@@ -35,15 +35,15 @@ class _Worker:
 
 
 class Processes:
-    """Worker processes, started anew rather than forked, for CUDA and threads do not survive a fork.
+    """Worker processes, spawned rather than forked, since CUDA and threads do not survive a fork.
 
-    One that dies (killed, out of memory, a crash in a library) costs the attempt it was at and is replaced.
+    If one dies (killed, out of memory, a crash in a library), its current attempt is lost and the process is replaced.
 
     Args:
-        count: how many.
+        count: Number of processes.
 
     Raises:
-        UsageError: fewer than one.
+        UsageError: The number is below 1.
     """
 
     engine = "processes"
@@ -64,15 +64,15 @@ class Processes:
             self._start(str(number), Place(number, threads))
 
     def alive(self) -> int:
-        """Those that are ready or loading."""
+        """Number of processes that are ready or loading."""
         return len(self._workers)
 
     def idle(self) -> Sequence[str]:
-        """Those that wait for a job."""
+        """The workers that wait for a job."""
         return [worker.name for worker in self._workers.values() if worker.ready and worker.job is None]
 
     def give(self, worker: str, job: Job) -> None:
-        """Send the job; if the process is gone, `take` will notice."""
+        """Send a job; if the process has died, `take` will notice."""
         chosen = self._workers[worker]
         chosen.job = job
         try:
@@ -127,7 +127,7 @@ class Processes:
         self._workers[name] = _Worker(name, place, process, ours)
 
     def _buried(self, worker: _Worker) -> list[Answer]:
-        """The answer that a dead worker owed; a new worker takes its place if the old one had got ready."""
+        """The answer for a dead worker; a new worker replaces it if it had become ready."""
         worker.process.join()
         worker.connection.close()
         del self._workers[worker.name]
@@ -144,14 +144,14 @@ class Processes:
 
 
 def _serve(connection: Connection, work: Work, name: str, place: Place) -> None:
-    """The life of a worker: load, then do jobs until the pipe ends."""
+    """Run a worker: load, then do jobs until the pipe ends."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     limit_threads(place.threads)
     try:
         do = work.start(place)
-    except Exception as error:  # noqa: BLE001 - of any kind; the parent tells it
+    except Exception as error:  # noqa: BLE001 - of any kind; the parent reports it
         connection.send(reason(error))
         return
     connection.send(member(name, place))
@@ -164,7 +164,7 @@ def _serve(connection: Connection, work: Work, name: str, place: Place) -> None:
 
 
 def _follow_parent() -> None:
-    """End with the parent, whatever this worker is at: nobody would hear of it, and a resumed run does it again."""
+    """End with the parent, even within a job: nothing would receive the result, and a resumed run does it again."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -172,7 +172,7 @@ def _follow_parent() -> None:
 
 
 def _cause(exit_code: int | None) -> str:
-    """What an exit code means.
+    """The meaning of an exit code.
 
     >>> _cause(-9)
     'SIGKILL, as for lack of memory'

@@ -1,4 +1,4 @@
-"""A crew of actors on a Ray cluster: Ray places them, moves jobs and tells of deaths; files are on a shared disk."""
+"""Workers as actors on a Ray cluster: Ray starts them, sends jobs and reports deaths; files are on a shared disk."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from volseg.jobs.workers import Member, limit_threads, member
 
 logger = logging.getLogger(__name__)
 
-_LOADS = 3  # attempts to load of one worker, one after the other
+_LOADS = 3  # attempts to load per worker, one after the other
 
 
 class _Hands:
-    """What an actor does; it lives in a process that Ray starts."""
+    """The code of an actor; it runs in a process that Ray starts."""
 
     def __init__(self, work: Work, name: str, place: Place) -> None:
         self._work, self._name, self._place = work, name, place
 
     def load(self) -> Member | str:
-        """Get ready; an error is told in words."""
+        """Load the work; an error is returned as text."""
         limit_threads(self._place.threads)
         try:
             self._do = self._work.start(self._place)
-        except Exception as error:  # noqa: BLE001 - of any kind; the run tells it
+        except Exception as error:  # noqa: BLE001 - of any kind; the run reports it
             return reason(error)
         return member(self._name, self._place)
 
     def do(self, job: Job) -> Answer:
-        """One job."""
+        """Do one job."""
         return attempt(self._do, job, worker=self._name)
 
 
@@ -48,11 +48,11 @@ class _Worker:
 
 
 class RayCrew:
-    """Workers on an existing Ray cluster. A worker or a node that dies costs the attempts that were in hand.
+    """Workers on an existing Ray cluster. If a worker or a node dies, the attempt of its current job is lost.
 
     Args:
-        address: of the cluster, or `auto`.
-        workers: how many; 0 for one a GPU, or one a node where there is no GPU.
+        address: Address of the cluster, or `auto`.
+        workers: Number of workers; 0 (the default) for one per GPU, or one per node if there is no GPU.
     """
 
     engine = "ray"
@@ -69,13 +69,13 @@ class RayCrew:
         self._connected = False
 
     def open(self, work: Work) -> None:
-        """Connect, and ask for the workers.
+        """Connect to the cluster and request the workers.
 
         Raises:
             UsageError: Ray is not installed, or there is no such cluster.
         """
         try:
-            self._ray = importlib.import_module("ray")  # without types of its own that strict mode can use
+            self._ray = importlib.import_module("ray")  # it has no types that strict mode can use
         except ImportError as error:
             raise UsageError("--ray needs the package: pip install 'volseg[ray]', or use --workers") from error
         ray = self._ray
@@ -103,15 +103,15 @@ class RayCrew:
             self._start(str(number))
 
     def alive(self) -> int:
-        """Those that are ready: Ray may have no room for the others."""
+        """Number of workers that are ready: Ray may have no room for the others."""
         return sum(worker.ready for worker in self._workers.values())
 
     def idle(self) -> Sequence[str]:
-        """Those that wait for a job."""
+        """The workers that wait for a job."""
         return [worker.name for worker in self._workers.values() if worker.ready and worker.job is None]
 
     def give(self, worker: str, job: Job) -> None:
-        """Send the job."""
+        """Send a job to a worker."""
         chosen = self._workers[worker]
         chosen.job = job
         self._awaited[chosen.actor.do.remote(job)] = chosen
@@ -140,11 +140,11 @@ class RayCrew:
         return answers
 
     def members(self) -> list[Member]:
-        """Every actor that was ready."""
+        """Every worker that was ever ready."""
         return list(self._members)
 
     def close(self) -> None:
-        """End the actors, and the connection if this crew has made it."""
+        """End the actors, and the connection if this object has made it."""
         for worker in self._workers.values():
             self._ray.kill(worker.actor)
         self._workers.clear()
@@ -159,7 +159,7 @@ class RayCrew:
         self._awaited[actor.load.remote()] = worker
 
     def _buried(self, worker: _Worker, error: Exception) -> list[Answer]:
-        """The answer that a dead worker owed; another one is asked for, until it has died too often while loading."""
+        """The answer for a dead worker; another worker is requested, unless it has died too often while loading."""
         del self._workers[worker.name]
         logger.warning("worker %s died (%s)", worker.name, type(error).__name__)
         if worker.ready or worker.loads < _LOADS:
@@ -173,7 +173,7 @@ class RayCrew:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nobody listens: Ray itself tries for minutes."""
+    """Raise OSError if nothing listens at the address: Ray itself tries for minutes."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon and port.isdigit():
         with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
@@ -181,7 +181,7 @@ def _knock(address: str) -> None:
 
 
 def threads_that_fit(cores: Sequence[int], *, workers: int) -> int:
-    """The most threads that each worker can have so that all of them find room on the nodes; at least one.
+    """Largest number of threads per worker with which all of them fit on the nodes; at least one.
 
     >>> threads_that_fit([16, 16, 8], workers=3), threads_that_fit([3, 3], workers=3), threads_that_fit([2], workers=9)
     (8, 1, 1)

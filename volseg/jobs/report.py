@@ -1,4 +1,4 @@
-"""What a run did, as `run_report.json`; its schema is `report.schema.json` beside this file."""
+"""The report of a run, `run_report.json`; its schema is `report.schema.json` beside this file."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def write_run_report(
     options: Mapping[str, Any] | None = None,
     checkpoints: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """Write the report of a run into its output folder: `run_report.json`, or one a shard.
+    """Write the report of a run into its output folder: `run_report.json`, or one file per shard.
 
     Args:
-        folder: of the outputs.
-        tally: what was done.
-        command: predict, convert or evaluate.
-        team: who did it.
-        engine: of the crew: serial, processes or ray.
-        cases: those of this run or shard.
-        started: seconds since 1970.
-        error: why the run stopped before its end.
-        options: of the command.
-        checkpoints: name, bytes and sha256 of each network, the first of which gave the way of inference.
+        folder: Folder of the outputs.
+        tally: Result of the run.
+        command: `predict`, `convert` or `evaluate`.
+        team: Options of the workers.
+        engine: Kind of the workers: `serial`, `processes` or `ray`.
+        cases: Number of cases of this run or shard.
+        started: Start in seconds since 1970.
+        error: Reason why the run stopped before its end.
+        options: Options of the command.
+        checkpoints: Name, bytes and sha256 of each network; the first one set the settings of inference.
     """
     ended = tally.done + tally.before + len(tally.failed)
     status = "finished" if error is None and ended == cases else "stopped"
@@ -90,7 +90,7 @@ def write_run_report(
 
 
 def _share(tally: Tally) -> float | None:
-    """Share of the time that the workers spent within cases; 1 where none of them ever waited."""
+    """Fraction of the time that the workers spent within cases; 1 if none of them ever waited."""
     workers = len(tally.members) - tally.deaths
     if not tally.seconds or workers < 1:
         return None

@@ -1,7 +1,7 @@
-"""The run: jobs to the workers, answers to the journal, each failure retried once on another worker.
+"""The run: jobs are sent to workers, answers are written to the journal, each failure is retried once elsewhere.
 
-Errors of a case and deaths of its worker count apart: a case that failed once is not lost because the node of its
-second attempt went away, and one that kills every worker it gets is given up after two.
+Errors of a case and deaths of its worker are counted separately: a case that failed once is not given up because the
+node of its second attempt was lost, and a case that kills each of its workers is given up after two.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from volseg.jobs.workers import Crew, Member
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 2  # that may fail, or whose worker may die
+ATTEMPTS = 2  # number of attempts that may fail, and of workers that may die
 PARTIAL = ".partial-"
 
 
 @dataclass
 class Tally:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        done: cases finished by this run.
-        before: cases that former runs had finished.
-        failed: the error of each failed case.
-        retried: cases whose first attempt failed.
-        deaths: workers that died.
-        seconds: wall time.
-        busy_seconds: of all workers together, within cases.
-        by_worker: cases finished, by worker.
-        members: the workers.
-        devices: cases of this and former runs by what computed them, where the work tells.
-        notes: what must be known of a case of this or a former run, where the work tells.
+        done: Number of cases finished by this run.
+        before: Number of cases that earlier runs had finished.
+        failed: Error of each failed case, by key.
+        retried: Number of cases whose first attempt failed.
+        deaths: Number of workers that died.
+        seconds: Wall time in seconds.
+        busy_seconds: Seconds of all workers together that were spent within cases.
+        by_worker: Number of finished cases, by worker.
+        members: Facts about the workers.
+        devices: Number of cases of this and earlier runs by engine and device, if the work reports them.
+        notes: Notes on cases of this or an earlier run, by key, if the work reports them.
     """
 
     done: int = 0
@@ -57,7 +57,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A job with what is known of it; `errors` and `deaths` of former attempts, `avoid` the worker of the last."""
+    """A job with the `errors` and `deaths` of its attempts so far; `avoid` is the worker of the last attempt."""
 
     job: Job
     inputs: str
@@ -81,24 +81,23 @@ def run_jobs(
     tally: Tally | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Tally:
-    """Do every job that no former run has done.
+    """Do every job that no earlier run has finished.
 
-    A case that fails is tried once more, on another worker where there is one, and then is a line with its error; so
-    is one whose worker dies.
-    A kill at any moment leaves each case either with its line and its files, or to be done again.
+    A case that fails is tried once more, on another worker if there is one, and is then recorded with its error; so is
+    a case whose worker dies. After a kill at any moment, each case either has its line and its files, or is done again.
 
     Args:
-        work: what is done to a case.
-        jobs: each key once; taken one by one, so that a generator of a million costs no memory.
-        crew: who does it; opened at the first job that is to be done, and closed.
-        journal: gets a line a case.
-        history: of former runs.
-        tally: counted in while the run goes; what is returned otherwise.
-        progress: called with the number of cases done.
+        work: Work on a case.
+        jobs: Jobs, each key once; they are taken one by one, so that a generator of a million costs no memory.
+        crew: Workers; they are started at the first job that is to be done, and ended.
+        journal: Journal, which gets one line per case.
+        history: History of earlier runs.
+        tally: Result that is updated during the run; by default a new one, which is returned.
+        progress: Function that is called with the number of finished cases.
 
     Raises:
-        OSError: outputs or the journal cannot be written; run again when there is space.
-        VolsegError: no worker can start.
+        OSError: Outputs or the journal cannot be written; run again when there is space.
+        VolsegError: No worker can start.
     """
     tally = Tally() if tally is None else tally
     began = time.monotonic()
@@ -119,7 +118,7 @@ def run_jobs(
 
 
 def _todo(work: Work, jobs: Iterable[Job], journal: Journal, history: History, tally: Tally) -> Iterator[_Task]:
-    """The jobs that are not done yet. What stands where their outputs go is removed, and first no longer believed."""
+    """The jobs that are not done yet. Their journal entries are marked outdated, then existing outputs are removed."""
     leftovers: dict[Path, dict[str, list[Path]]] = {}
     for job in jobs:
         inputs = input_digest(job.inputs)
@@ -130,7 +129,7 @@ def _todo(work: Work, jobs: Iterable[Job], journal: Journal, history: History, t
         if entry is not None and entry.error is None:
             journal.add(Entry(job.key, work.digest, inputs, at=time.time(), error="outdated"), sync=True)
         for path in job.outputs:
-            if path.parent not in leftovers:  # one look a folder: there may be a hundred thousand files in it
+            if path.parent not in leftovers:  # one listing per folder, which may hold a hundred thousand files
                 leftovers[path.parent] = _partials(path.parent)
             for old in (path, *leftovers[path.parent].pop(path.name, ())):
                 old.unlink(missing_ok=True)
@@ -140,7 +139,7 @@ def _todo(work: Work, jobs: Iterable[Job], journal: Journal, history: History, t
 def _answers(
     work: Work, crew: Crew, journal: Journal, tally: Tally, *, todo: Iterator[_Task], first: _Task
 ) -> Iterator[Answer]:
-    """Keep every worker busy; each answer that ends a case."""
+    """Keep every worker busy; yields each answer that finishes a case."""
     again: deque[_Task] = deque()
     fresh: deque[_Task] = deque([first])
     at_work: dict[str, _Task] = {}
@@ -178,7 +177,7 @@ def _answers(
 
 
 def _next(worker: str, again: deque[_Task], fresh: deque[_Task], *, alone: bool) -> _Task | None:
-    """What a worker does next: a retry that failed elsewhere, else a new job; its own retry only where it is alone."""
+    """The next task of a worker: a retry that failed elsewhere, else a new job; its own retry only if it is alone."""
     for task in again:
         if task.avoid != worker:
             again.remove(task)
@@ -189,7 +188,7 @@ def _next(worker: str, again: deque[_Task], fresh: deque[_Task], *, alone: bool)
 
 
 def _remove_outputs(job: Job) -> None:
-    """Remove the outputs of a failed job and what a dead worker left half written of them."""
+    """Remove the outputs of a failed job, and those that a dead worker left half-written."""
     for path in job.outputs:
         for old in (path, *_partials(path.parent).get(path.name, ())):
             old.unlink(missing_ok=True)

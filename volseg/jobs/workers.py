@@ -1,4 +1,4 @@
-"""A crew: the workers of a run. Here its contract, and the crew of one worker in this process."""
+"""The workers of a run: their protocol, and the single worker in this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from volseg.jobs.job import Answer, Do, Job, Place, Work, attempt
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What a run report tells of a worker."""
+    """The facts about a worker in a run report."""
 
     name: str
     host: str
@@ -21,7 +21,7 @@ class Member:
 
 
 class Crew(Protocol):
-    """Workers, each of which does one job at a time. One that dies is replaced by one of another name."""
+    """Workers, each of which does one job at a time. A worker that dies is replaced by one with another name."""
 
     engine: str
 
@@ -29,12 +29,12 @@ class Crew(Protocol):
         """Start the workers; they load what the work needs.
 
         Raises:
-            VolsegError: none can start.
+            VolsegError: No worker can start.
         """
         ...
 
     def alive(self) -> int:
-        """How many workers there are, or will be once they have started."""
+        """Number of workers, including those that have not started yet."""
         ...
 
     def idle(self) -> Sequence[str]:
@@ -42,14 +42,14 @@ class Crew(Protocol):
         ...
 
     def give(self, worker: str, job: Job) -> None:
-        """Hand a job to an idle worker."""
+        """Send a job to an idle worker."""
         ...
 
     def take(self) -> list[Answer]:
-        """Wait until something happens; the answers that have come, or none where a worker has got ready or gone.
+        """Wait for an event; returns the answers, or none if a worker became ready or died.
 
         Raises:
-            VolsegError: no worker is left and none can start.
+            VolsegError: No worker is left and none can start.
         """
         ...
 
@@ -58,7 +58,7 @@ class Crew(Protocol):
         ...
 
     def close(self) -> None:
-        """End the workers at once; their jobs in hand are lost."""
+        """End the workers at once; their current jobs are lost."""
         ...
 
 
@@ -66,7 +66,7 @@ class Serial:
     """One worker, in this process.
 
     Args:
-        do: does the jobs, where it is loaded already.
+        do: Function that does the jobs, if it is loaded already.
     """
 
     engine = "serial"
@@ -76,15 +76,15 @@ class Serial:
         self._job: Job | None = None
 
     def open(self, work: Work) -> None:
-        """Load, unless it is loaded."""
+        """Load the work, unless it is loaded."""
         self._do = self._do or work.start(Place())
 
     def alive(self) -> int:
-        """One."""
+        """The number of workers: 1."""
         return 1
 
     def idle(self) -> Sequence[str]:
-        """The one, if it has no job."""
+        """The worker, if it has no job."""
         return ["0"] if self._job is None else []
 
     def give(self, worker: str, job: Job) -> None:  # noqa: ARG002 - there is one
@@ -99,26 +99,26 @@ class Serial:
         return [attempt(self._do, job, worker="0")]
 
     def members(self) -> list[Member]:
-        """The one."""
+        """The worker."""
         return [member("0", Place())]
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is nothing to end."""
 
 
 def member(name: str, place: Place) -> Member:
-    """A worker of this name in this process."""
+    """The facts about a worker of this name in this process."""
     import platform
 
     return Member(name, platform.node(), os.getpid(), place.threads)
 
 
 def threads_of_each(workers: int, *, cores: int | None = None) -> int:
-    """How many threads each worker may compute with, so that all together fill the cores; at least one.
+    """Number of threads per worker with which all together use the cores; at least one.
 
     Args:
-        workers: on this machine.
-        cores: those that this process may use, where it is not given.
+        workers: Number of workers on this machine.
+        cores: Number of cores; by default those that this process may use.
 
     >>> threads_of_each(3, cores=16), threads_of_each(4, cores=2)
     (5, 1)
@@ -129,7 +129,7 @@ def threads_of_each(workers: int, *, cores: int | None = None) -> int:
 
 
 def limit_threads(threads: int | None) -> None:
-    """Tell the numerical libraries how many threads to use; it counts for those that are not loaded yet."""
+    """Limit the threads of the numerical libraries; it also applies to those that are not loaded yet."""
     if threads is not None:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             given = os.environ.get(name, "")

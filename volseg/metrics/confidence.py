@@ -1,4 +1,4 @@
-"""Confidence: how good a network expects its own decision to be, from its probabilities."""
+"""Confidence: the quality that a network expects of its own decision, from its probabilities."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ EXPECTED_DICE_DEFINITION = (
 
 
 def expected_dice(probability: NDArray[np.floating[Any]], decision: Mask) -> float:
-    """The Dice that a network expects of its own decision, 0 to 1; NaN where the decision is empty.
+    """The Dice that a network expects of its own decision, 0 to 1; NaN if the decision is empty.
 
     Source: the soft Dice confidence of Borges 2024, arXiv:2402.10665.
 
     Args:
-        probability: (...), of a voxel to belong to the region, 0 to 1.
-        decision: same shape, True where the network decided for the region.
+        probability: Probability (...) of each voxel to belong to the region, 0 to 1.
+        decision: Mask of the same shape, True if the network decided for the region.
 
     Raises:
-        GeometryError: shapes that differ.
+        GeometryError: The shapes differ.
 
     >>> expected_dice(np.array([0.9, 0.7, 0.4, 0.0]), np.array([True, True, False, False]))  # 2 x 1.6 / (2 + 2.0)
     0.8

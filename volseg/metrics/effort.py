@@ -1,4 +1,4 @@
-"""The work that correcting a prediction would cost: contour to redraw, slices to touch, and a published point score."""
+"""The work of correcting a prediction: contour to redraw, slices to change, and a published point score."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ TIME_SAVED_DEFINITION = (
     "passes, and what such slices give is stated apart. Regions of other names have none."
 )
 
-# About 8 mm of contour a second: an assumption, to be replaced by one's own timing.
+# About 8 mm of contour per second: an assumption, to be replaced by a measurement of one's own.
 MINUTES_PER_METRE = 2.0
 
 
 @dataclass(frozen=True)
 class PointRule:
-    """What a slice earns: `passed` points above the Dice threshold, else `failed`."""
+    """The points of a slice: `passed` above the Dice threshold, else `failed`."""
 
     threshold: float
     passed: float
@@ -55,13 +55,13 @@ POINT_RULES: Mapping[str, PointRule] = {
 
 @dataclass(frozen=True)
 class TimeSaved:
-    """Points a slice.
+    """The mean points per slice.
 
     Attributes:
-        points: mean over all slices.
-        from_empty: the part of it that slices empty in both masks give.
-        slices: how many slices it covers.
-        empty: how many of them are empty in both masks.
+        points: Mean over all slices.
+        from_empty: Part of it that comes from slices empty in both masks.
+        slices: Number of slices.
+        empty: Number of slices that are empty in both masks.
     """
 
     points: float
@@ -75,21 +75,21 @@ def time_saved(
 ) -> TimeSaved:
     """The coursework's score of one region: points by the Dice of each slice, averaged over slices.
 
-    A slice empty in both masks passes, so that an organ seen in few slices scores high whatever is predicted in those:
-    read `from_empty` beside it. The points are the coursework's own; no paper supports them as a measure of time.
+    A slice empty in both masks passes, so that an organ in few slices scores high whatever is predicted in those;
+    compare `from_empty`. The points are the coursework's own; no paper supports them as a measure of time.
 
     Args:
-        prediction: (X, Y, Z), True inside.
-        reference: same shape, True inside.
-        rule: threshold and points; `POINT_RULES` has those of the three organs.
-        slices: slices of the whole image, where the masks are cropped; the others are empty.
-        slice_axis: the axis that counts the slices, by default the last; `volseg.volume.slice_axis` gives that of an
+        prediction: Mask (X, Y, Z), True inside.
+        reference: Mask of the same shape, True inside.
+        rule: Threshold and points; `POINT_RULES` has those of the three organs.
+        slices: Number of slices of the whole image, if the masks are cropped; the others are empty.
+        slice_axis: Axis that counts the slices, by default the last; `volseg.volume.slice_axis` gives that of an
             affine.
 
     Raises:
-        LabelError: a mask that is not boolean.
-        GeometryError: shapes that differ.
-        UsageError: fewer slices than the masks have.
+        LabelError: A mask is not boolean.
+        GeometryError: The shapes differ.
+        UsageError: There are fewer slices than in the masks.
 
     >>> prediction, reference = np.array([[[1, 0, 1]], [[1, 0, 0]]], bool)  # right, both empty, invented
     >>> time_saved(prediction, reference, POINT_RULES["stomach"], slices=4)  # 2 + 2 - 4 + 2 over 4 slices
@@ -122,17 +122,17 @@ def added_path_length_mm(
     tolerance.
 
     Args:
-        prediction: (X, Y, Z), True inside.
-        reference: same shape, True inside.
-        spacing_mm: mm along X, Y, Z.
-        tolerance_mm: contour this near within the slice counts as covered.
-        slice_axis: the axis that counts the slices; `volseg.volume.slice_axis` gives that of an affine. By default the
-            axis of largest spacing, or the last where no spacing is the largest alone.
+        prediction: Mask (X, Y, Z), True inside.
+        reference: Mask of the same shape, True inside.
+        spacing_mm: Spacing in mm along X, Y, Z.
+        tolerance_mm: Distance in mm within the slice up to which contour counts as covered; 0 by default.
+        slice_axis: Axis that counts the slices; `volseg.volume.slice_axis` gives that of an affine. By default it is
+            the axis of largest spacing, or the last if no spacing is the largest alone.
 
     Raises:
-        LabelError: a mask that is not boolean.
-        GeometryError: shapes that differ, or a spacing that does not fit them.
-        UsageError: a tolerance below 0.
+        LabelError: A mask is not boolean.
+        GeometryError: The shapes differ, or the spacing does not fit them.
+        UsageError: The tolerance is below 0.
 
     >>> prediction, reference = np.zeros((2, 4, 4, 1), bool)
     >>> prediction[0:2, 0:2], reference[0:2, 0:3] = True, True  # a column of 2 pixels to add
@@ -152,9 +152,9 @@ def slices_to_correct(
     tolerance_mm: float = 0.0,
     slice_axis: int | None = None,
 ) -> int:
-    """The number of slices in which some contour lies further than the tolerance from the other mask's contour.
+    """Count the slices in which some contour is further than the tolerance from the other mask's contour.
 
-    A slice that only one mask holds counts. Arguments and errors as for `added_path_length_mm`.
+    A slice that is empty in only one mask counts. Arguments and errors as for `added_path_length_mm`.
 
     >>> prediction, reference = np.zeros((2, 4, 4, 3), bool)
     >>> prediction[0, :3, 0] = reference[0, :, 0] = reference[0, 0, 2] = True  # one pixel short, nothing, missed
@@ -199,5 +199,5 @@ class _Contours:
         return cls(lattice, *(lattice.boundary(lattice.flat(mask), axes=within) for mask in boxed))
 
     def beyond(self, starts: Flat, ends: Flat, tolerance_mm: float) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-        """The flat places of one contour that lie further than the tolerance from the other within their slice."""
+        """The flat indices of one contour further than the tolerance from the other within their slice."""
         return self.lattice.beyond(starts, ends, tolerance_mm, axes=tuple(range(1, len(self.lattice.shape))))

@@ -1,4 +1,4 @@
-"""How sure a mean over cases is: a bootstrap over patients, since the cases of one patient resemble each other."""
+"""Confidence intervals of means over cases: a bootstrap over patients, since the cases of one patient are alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DRAWS = 2000
 LEVEL = 0.95
 SEED = 0
 
-_BLOCK = 2**22  # counts held at once
+_BLOCK = 2**22  # counts held in memory at once
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Interval:
     """A mean over cases with its bootstrap interval.
 
     Attributes:
-        mean: NaN where no case has a value; with several columns, the mean of the columns' means.
-        low: lower end of the interval; NaN where fewer than two patients have a value.
-        high: upper end, likewise.
-        cases: cases with a value in some column.
-        dropped: cases with none: NaN throughout.
-        patients: patients of the cases counted.
-        draws: bootstrap samples the ends rest on.
+        mean: Mean; NaN if no case has a value. With several columns, it is the mean of the columns' means.
+        low: Lower end of the interval; NaN if fewer than two patients have a value.
+        high: Upper end of the interval; NaN if fewer than two patients have a value.
+        cases: Number of cases with a value in some column.
+        dropped: Number of cases without any value.
+        patients: Number of patients of the counted cases.
+        draws: Number of bootstrap samples behind the ends.
     """
 
     mean: float
@@ -43,23 +43,23 @@ class Interval:
 def mean_interval(
     values: ArrayLike, patients: Sequence[str], *, draws: int = DRAWS, level: float = LEVEL, seed: int = SEED
 ) -> Interval:
-    """The mean over cases and its percentile bootstrap interval, resampling whole patients with replacement.
+    """Compute the mean over cases and its percentile bootstrap interval, with resampling of whole patients.
 
-    A patient drawn twice brings all cases twice. Equal arguments give equal intervals, whatever the order of the cases.
-    Several columns (regions, say) are resampled together and give the interval of the mean of their means; a sample
-    that leaves a column without a value is not counted.
+    Patients are drawn with replacement; one drawn twice counts all cases twice. Equal arguments give equal intervals,
+    whatever the order of the cases. Several columns (regions, say) are resampled together and give the interval of the
+    mean of their means; a sample that leaves a column without a value is not counted.
 
     Source: cluster bootstrap, Field and Welsh 2007, J R Stat Soc B 69:369-390.
 
     Args:
-        values: (cases,) or (cases, columns); NaN where undefined.
-        patients: the patient of each case.
-        draws: number of bootstrap samples.
-        level: coverage of the interval, between 0 and 1.
-        seed: of the random draws.
+        values: Values (cases,) or (cases, columns); NaN if undefined.
+        patients: Patient of each case.
+        draws: Number of bootstrap samples.
+        level: Coverage of the interval, between 0 and 1.
+        seed: Seed of the random draws.
 
     Raises:
-        UsageError: lengths that differ, an infinite value, or a draws or level that cannot be.
+        UsageError: The lengths differ, a value is infinite, or draws or level are out of range.
 
     >>> mean_interval([0.8, 0.8, 0.9, float("nan")], ["a", "a", "b", "c"])
     Interval(mean=0.8333..., low=0.8, high=0.9, cases=3, dropped=1, patients=2, draws=2000)
@@ -98,19 +98,19 @@ def mean_interval(
 
 
 def _table(values: ArrayLike, patients: Sequence[str]) -> NDArray[np.float64]:
-    """(cases, columns), checked."""
+    """The checked values as an array (cases, columns)."""
     table = np.asarray(values, dtype=np.float64)
     if table.ndim == 1:
         table = table[:, None]
     if table.ndim != 2 or len(table) != len(patients):
-        raise UsageError(f"values of shape {table.shape} were given with {len(patients)} patients, expected one a case")
+        raise UsageError(f"values of shape {table.shape} came with {len(patients)} patients, expected one per case")
     if np.isinf(table).any():
         raise UsageError("a value is infinite; a metric that is undefined is NaN")
     return table
 
 
 def _mean(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
-    """The mean of the columns' means; NaN where a column has no value."""
+    """The mean of the columns' means; NaN if a column has no value."""
     total = counts.sum(axis=0)
     return float((sums.sum(axis=0) / total).mean()) if total.all() and total.size else float("nan")
 
@@ -118,7 +118,7 @@ def _mean(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
 def _resampled_means(
     sums: NDArray[np.float64], counts: NDArray[np.float64], draws: int, seed: int
 ) -> NDArray[np.float64]:
-    """(at most draws,): the mean of the columns' means in each sample that has a value in every column."""
+    """The mean of the columns' means in each sample that has a value in every column, (at most draws,)."""
     patients = len(sums)
     generator = np.random.default_rng(seed)
     share = np.full(patients, 1 / patients)

@@ -1,4 +1,4 @@
-"""Masks on a padded grid laid out flat, where a neighbour is one addition away: boundaries and nearest voxels."""
+"""Masks on a padded grid, flattened so that a neighbour is one addition away: boundaries and nearest voxels."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Flat = NDArray[np.bool_]
 Distances = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-# Offsets that are looked up one by one; beyond them a search tree is faster. Measured on organs of 100,000 voxels.
+# Number of offsets that are tried one by one; beyond it a search tree is faster. Measured on organs of 100,000 voxels.
 _OFFSETS = 250
-_LEAF_SIZE = 32  # larger leaves build sooner; the tree answers one batch only
-# Where a larger share of the voxels than this is left after so many offsets (noise far from the other mask), a distance
-# transform of the grid is faster: the tree's look-ups get slower with the distance. It takes some 50 bytes a voxel.
+_LEAF_SIZE = 32  # larger leaves are faster to build; the tree answers one batch only
+# If a larger fraction of the voxels than this is left after these offsets (noise far from the other mask), a distance
+# transform of the grid is faster: the tree's look-ups get slower with the distance. It takes some 50 bytes per voxel.
 _MANY, _TRIED = 0.05, 32
 _TRANSFORMED = 2**25
 # A distance equal to a limit is within it, though files keep spacings in 32 bits or six digits.
@@ -25,7 +25,7 @@ _ROUNDING = 1e-6
 
 
 def upper_mm(limit_mm: float) -> float:
-    """The largest distance that counts as within a limit: more by a millionth of it, for the rounding of spacings.
+    """The largest distance that counts as within a limit: more by a millionth of it, to allow for rounded spacings.
 
     >>> 3 * 0.1 <= 0.3, 3 * 0.1 <= upper_mm(0.3), 0.301 <= upper_mm(0.3)
     (False, True, False)
@@ -34,7 +34,7 @@ def upper_mm(limit_mm: float) -> float:
 
 
 def steps_within(limit_mm: float, step_mm: float) -> int:
-    """How many whole steps are within a limit.
+    """Number of whole steps within a limit.
 
     >>> steps_within(0.3, 0.1), steps_within(3, 1.00000002)
     (3, 3)
@@ -44,12 +44,12 @@ def steps_within(limit_mm: float, step_mm: float) -> int:
 
 @dataclass(frozen=True)
 class Lattice:
-    """A grid with a margin of False around it, so that no look-up leaves it.
+    """A grid with a margin of False around it, so that no offset leads outside it.
 
     Attributes:
-        shape: of the grid without the margin.
-        spacing_mm: one an axis.
-        margin: voxels on each side, one number an axis, at least 1.
+        shape: Shape of the grid without the margin.
+        spacing_mm: Spacing in mm, one number per axis.
+        margin: Number of voxels on each side, one number per axis, at least 1.
     """
 
     shape: tuple[int, ...]
@@ -58,7 +58,7 @@ class Lattice:
 
     @classmethod
     def around(cls, shape: tuple[int, ...], spacing_mm: tuple[float, ...], *, at_least_mm: float = 0.0) -> Lattice:
-        """The lattice whose margin fits the look-ups of `nearest_mm`, and steps of `at_least_mm`."""
+        """The lattice whose margin fits the offsets of `nearest_mm`, and steps of `at_least_mm`."""
         reach = [np.abs(offsets).max(axis=0) for _, offsets in _shells(spacing_mm)]
         margin = np.max([[1] * len(shape), *reach, [int(at_least_mm / step) for step in spacing_mm]], axis=0)
         return cls(shape, spacing_mm, tuple(margin.tolist()))
@@ -70,11 +70,11 @@ class Lattice:
 
     @cached_property
     def steps(self) -> NDArray[np.intp]:
-        """(axes,): how far the next voxel along each axis lies in a flat mask."""
+        """The distance in a flat mask to the next voxel along each axis, (axes,)."""
         return np.array([math.prod(self.padded[axis + 1 :]) for axis in range(len(self.shape))], dtype=np.intp)
 
     def flat(self, mask: NDArray[np.bool_]) -> Flat:
-        """(padded voxels,): the mask with its margin, last axis fastest."""
+        """The flat mask with its margin (padded voxels,), last axis fastest."""
         padded = np.zeros(self.padded, dtype=bool)
         padded[tuple(slice(m, m + side) for m, side in zip(self.margin, self.shape, strict=True))] = mask
         return padded.ravel()
@@ -88,18 +88,18 @@ class Lattice:
         return flat > inside
 
     def positions_mm(self, indices: Indices) -> Distances:
-        """(voxels, axes): where voxels of a flat mask are."""
+        """The positions in mm of voxels of a flat mask, (voxels, axes)."""
         positions: Distances = np.stack(np.unravel_index(indices, self.padded), axis=1) * np.array(self.spacing_mm)
         return positions
 
     def nearest_mm(self, starts: Flat, ends: Flat) -> Distances:
-        """The distance from each start to the nearest end, exact; NaN where there is no end.
+        """The exact distance in mm from each start to the nearest end; NaN if there is no end.
 
-        The nearest offsets are looked up one after another. What they do not reach is left to a search tree, or, where
-        that is much, to a distance transform.
+        The nearest offsets are tried one after another. Starts that they do not settle are left to a search tree, or,
+        if there are many, to a distance transform.
 
         Returns:
-            (S,) for the starts in flat order.
+            Distances (S,) of the starts in flat order.
 
         >>> line = Lattice.around((5,), (2.0,))
         >>> line.nearest_mm(line.flat(np.arange(5) < 2), line.flat(np.arange(5) == 3)).tolist()
@@ -135,7 +135,7 @@ class Lattice:
         return distances
 
     def beyond(self, starts: Flat, ends: Flat, limit_mm: float, *, axes: tuple[int, ...]) -> Indices:
-        """The flat indices of the starts with no end within the limit, going along the given axes only."""
+        """The flat indices of the starts with no end within the limit, along the given axes only."""
         left = np.flatnonzero(starts > ends)
         reach = [steps_within(limit_mm, step) if axis in axes else 0 for axis, step in enumerate(self.spacing_mm)]
         offsets = np.indices([2 * r + 1 for r in reach]).reshape(len(reach), -1).T - reach
@@ -148,7 +148,7 @@ class Lattice:
 
 
 def _any(flat: Flat, places: Indices, steps: Indices) -> NDArray[np.bool_]:
-    """(P,): whether the flat mask is True at one of the steps from each place."""
+    """Whether the flat mask is True at one of the steps from each index, (P,)."""
     hit: Flat = flat.take(places + steps[0])
     for step in steps[1:]:
         hit |= flat.take(places + step)
@@ -157,7 +157,7 @@ def _any(flat: Flat, places: Indices, steps: Indices) -> NDArray[np.bool_]:
 
 @lru_cache(maxsize=64)
 def _shells(spacing_mm: tuple[float, ...]) -> tuple[tuple[float, Indices], ...]:
-    """The nearest offsets but 0, as (distance in mm, (offsets of that distance, axes)), ascending."""
+    """The nearest offsets except 0, as (distance in mm, (offsets of that distance, axes)), ascending."""
     axes = len(spacing_mm)
     # A ball of radius r mm holds about (1.6 r)^axes / voxel volume offsets.
     radius = (_OFFSETS * math.prod(spacing_mm)) ** (1 / axes) / 1.6

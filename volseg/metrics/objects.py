@@ -1,4 +1,4 @@
-"""Objects of a mask counted and matched: cells, nuclei, lesions."""
+"""Counting and matching of a mask's objects: cells, nuclei, lesions."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ HOLES_DEFINITION = "Holes = background that the mask encloses: parts joined over
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects of two masks.
+    """The numbers of objects of two masks.
 
     Attributes:
-        predicted: objects of the prediction.
-        reference: objects of the reference.
-        matched: pairs above the threshold.
-        f1: 2 matched / (predicted + reference), 0 to 1; NaN where there is no object.
+        predicted: Number of objects of the prediction.
+        reference: Number of objects of the reference.
+        matched: Number of pairs above the threshold.
+        f1: 2 matched / (predicted + reference), 0 to 1; NaN if there is no object.
     """
 
     predicted: int
@@ -51,7 +51,7 @@ class Objects:
 
     @property
     def f1(self) -> float:
-        """See the class."""
+        """The F1 score of the objects, 0 to 1; NaN if there is no object."""
         total = self.predicted + self.reference
         return 2 * self.matched / total if total else math.nan
 
@@ -65,21 +65,21 @@ def match_objects(
 ) -> Objects:
     """Count the objects of two masks and those that match: intersection over union above the threshold.
 
-    An object is a part connected over faces, edges and corners (8 neighbours in an image, 26 in a volume). From a
-    threshold of 0.5 no object has two partners, so none has to be chosen. Source: Kirillov 2019,
+    An object is a part connected over faces, edges and corners (8 neighbours in an image, 26 in a volume). At a
+    threshold of 0.5 or more no object has two partners, so none has to be chosen. Source: Kirillov 2019,
     doi:10.1109/CVPR.2019.00963.
 
     Args:
-        prediction: (X, Y) or (X, Y, Z), True inside.
-        reference: same shape, True inside.
-        iou_threshold: 0.5 to 1; 1 is never exceeded.
-        instances: same shape: in each voxel of the reference the number of its object, from 1, which tells apart what
-            touches; None for connected parts.
+        prediction: Mask (X, Y) or (X, Y, Z), True inside.
+        reference: Mask of the same shape, True inside.
+        iou_threshold: Threshold, 0.5 to 1; 1 is never exceeded.
+        instances: Number of the object, from 1, in each voxel of the reference, which separates touching objects; None
+            (the default) for connected parts.
 
     Raises:
-        LabelError: a mask that is not boolean, or a voxel of the reference that belongs to no object.
-        GeometryError: shapes that differ.
-        UsageError: a threshold outside 0.5 to 1.
+        LabelError: A mask is not boolean, or a voxel of the reference belongs to no object.
+        GeometryError: The shapes differ.
+        UsageError: The threshold is outside 0.5 to 1.
 
     >>> prediction = np.array([[1, 1, 1, 0, 1, 0, 0]], bool)
     >>> reference = np.array([[0, 1, 1, 0, 0, 0, 1]], bool)
@@ -106,7 +106,7 @@ def match_objects(
 
 
 def count_objects(mask: Mask) -> int:
-    """The connected parts of a mask, joined over faces, edges and corners.
+    """Count the connected parts of a mask, joined over faces, edges and corners.
 
     >>> count_objects(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 1, 1]], bool))
     2
@@ -116,7 +116,7 @@ def count_objects(mask: Mask) -> int:
 
 
 def count_holes(mask: Mask) -> int:
-    """The parts of the background that the mask encloses. Give an image as (X, Y): in a volume a ring encloses nothing.
+    """Count the parts of the background that the mask encloses; in a volume a ring encloses nothing, in (X, Y) it does.
 
     >>> count_holes(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)), count_holes(np.array([[1, 0, 1]], bool))
     (1, 0)
@@ -126,11 +126,11 @@ def count_holes(mask: Mask) -> int:
 
 
 def count_contours(mask: Mask, *, slice_axis: int = -1) -> int:
-    """The closed outlines of a mask, slice by slice: one round each part of a slice and one round each of its holes.
+    """Count the closed outlines of a mask in all slices: one per part of a slice and one per hole of it.
 
     Args:
-        mask: (X, Y), or (X, Y, Z); parts are joined over edges and corners.
-        slice_axis: the axis of a volume that counts the slices, by default the last; `volseg.volume.slice_axis` gives
+        mask: Mask (X, Y) or (X, Y, Z); parts are joined over edges and corners.
+        slice_axis: Axis of a volume that counts the slices, by default the last; `volseg.volume.slice_axis` gives
             that of an affine.
 
     >>> ring = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
@@ -145,7 +145,7 @@ def count_contours(mask: Mask, *, slice_axis: int = -1) -> int:
 
 
 def _renumbered(mask: Mask, instances: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32], int]:
-    """The objects within a mask numbered from 1 without gaps, and how many there are."""
+    """The objects within a mask numbered from 1 without gaps, and their number."""
     if instances.shape != mask.shape:
         raise GeometryError(f"the map of objects has shape {instances.shape}, the mask {mask.shape}; give one grid")
     held = instances[mask]
@@ -160,7 +160,7 @@ def _renumbered(mask: Mask, instances: NDArray[np.integer[Any]]) -> tuple[NDArra
 
 
 def _labelled(mask: Mask, *, diagonal: bool) -> tuple[NDArray[np.int32], int]:
-    """Each part numbered from 1, and how many there are."""
+    """The parts numbered from 1, and their number."""
     from scipy import ndimage
 
     neighbours = ndimage.generate_binary_structure(mask.ndim, mask.ndim if diagonal else 1)

@@ -1,4 +1,4 @@
-"""Overlap of two masks: Dice and its kin, volume, and which of the two is there at all."""
+"""Overlap of two masks: Dice and similar metrics, volume, and which of the two masks is empty."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Outcome = Literal["both present", "missed", "invented", "both empty"]
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
-# Spacings closer than this factor are the same, as in `volseg.volume.slice_axis`.
+# Spacings whose ratio is below this factor count as equal, as in `volseg.volume.slice_axis`.
 _THICKER = 1.01
 
 DICE_DEFINITION = (
@@ -37,17 +37,17 @@ RECALL_DEFINITION = (
 
 
 def dice(prediction: Mask, reference: Mask) -> float:
-    """Dice coefficient of two masks, 0 to 1; NaN where both are empty.
+    """Dice coefficient of two masks, 0 to 1; NaN if both are empty.
 
     Source: Dice 1945, doi:10.2307/1932409.
 
     Args:
-        prediction: (...), True inside.
-        reference: same shape, True inside.
+        prediction: Mask (...), True inside.
+        reference: Mask of the same shape, True inside.
 
     Raises:
-        LabelError: a mask that is not boolean.
-        GeometryError: shapes that differ.
+        LabelError: A mask is not boolean.
+        GeometryError: The shapes differ.
 
     >>> dice(np.array([True, True, True, False]), np.array([False, True, False, False]))
     0.5
@@ -60,7 +60,7 @@ def dice(prediction: Mask, reference: Mask) -> float:
 
 
 def jaccard(prediction: Mask, reference: Mask) -> float:
-    """Jaccard index (intersection over union), 0 to 1; NaN where both are empty.
+    """Jaccard index (intersection over union), 0 to 1; NaN if both are empty.
 
     Source: Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x. Arguments and errors as for `dice`.
 
@@ -72,7 +72,7 @@ def jaccard(prediction: Mask, reference: Mask) -> float:
 
 
 def precision(prediction: Mask, reference: Mask) -> float:
-    """Share of the prediction that is right (positive predictive value), 0 to 1; NaN where nothing is predicted.
+    """Fraction of the prediction that is right (positive predictive value), 0 to 1; NaN if nothing is predicted.
 
     Source: Taha 2015, doi:10.1186/s12880-015-0068-x. Arguments and errors as for `dice`.
 
@@ -84,7 +84,7 @@ def precision(prediction: Mask, reference: Mask) -> float:
 
 
 def recall(prediction: Mask, reference: Mask) -> float:
-    """Share of the reference that is found (sensitivity), 0 to 1; NaN where the reference is empty.
+    """Fraction of the reference that is found (sensitivity), 0 to 1; NaN if the reference is empty.
 
     Source: Taha 2015, doi:10.1186/s12880-015-0068-x. Arguments and errors as for `dice`.
 
@@ -96,7 +96,7 @@ def recall(prediction: Mask, reference: Mask) -> float:
 
 
 def relative_volume_difference(prediction: Mask, reference: Mask) -> float:
-    """Predicted minus reference volume over the reference volume, -1 and up; NaN where the reference is empty.
+    """Predicted minus reference volume, divided by the reference volume, -1 and up; NaN if the reference is empty.
 
     Source: Heimann 2009, doi:10.1109/TMI.2009.2013851. Arguments and errors as for `dice`.
 
@@ -109,19 +109,19 @@ def relative_volume_difference(prediction: Mask, reference: Mask) -> float:
 
 
 def dice_by_slice(prediction: Mask, reference: Mask, *, slice_axis: int = -1) -> NDArray[np.float64]:
-    """Dice of each slice, as `dice` of the two slices; NaN where both are empty.
+    """Dice of each slice, as `dice` of the two slices; NaN if both are empty.
 
     Args:
-        prediction: (X, Y, Z), True inside.
-        reference: same shape, True inside.
-        slice_axis: the axis that counts the slices, by default the last.
+        prediction: Mask (X, Y, Z), True inside.
+        reference: Mask of the same shape, True inside.
+        slice_axis: Axis that counts the slices, by default the last.
 
     Returns:
-        (slices,).
+        Dice values (slices,).
 
     Raises:
-        LabelError: a mask that is not boolean.
-        GeometryError: shapes that differ.
+        LabelError: A mask is not boolean.
+        GeometryError: The shapes differ.
 
     >>> prediction, reference = np.array([[[1, 0, 1], [1, 0, 0]], [[1, 0, 1], [0, 0, 1]]], bool)
     >>> dice_by_slice(prediction, reference).tolist()  # 2 / 3, both empty, 2 / 3
@@ -138,15 +138,15 @@ def dice_by_slice(prediction: Mask, reference: Mask, *, slice_axis: int = -1) ->
 
 
 def outcome(prediction: Mask, reference: Mask) -> Outcome:
-    """Which of the two masks holds anything: `both present`, `missed`, `invented` or `both empty`.
+    """Which of the two masks is not empty: `both present`, `missed`, `invented` or `both empty`.
 
     Args:
-        prediction: (...), True inside.
-        reference: same shape, True inside.
+        prediction: Mask (...), True inside.
+        reference: Mask of the same shape, True inside.
 
     Raises:
-        LabelError: a mask that is not boolean.
-        GeometryError: shapes that differ.
+        LabelError: A mask is not boolean.
+        GeometryError: The shapes differ.
 
     >>> outcome(np.zeros(3, bool), np.ones(3, bool))
     'missed'
@@ -161,12 +161,12 @@ def volume_ml(mask: Mask, spacing_mm: Sequence[float]) -> float:
     """Volume of a mask in millilitres: its voxels times the volume of one.
 
     Args:
-        mask: (X, Y, Z), True inside.
-        spacing_mm: mm along X, Y, Z.
+        mask: Mask (X, Y, Z), True inside.
+        spacing_mm: Spacing in mm along X, Y, Z.
 
     Raises:
-        LabelError: a mask that is not boolean.
-        GeometryError: a spacing that does not fit the mask.
+        LabelError: A mask is not boolean.
+        GeometryError: The spacing does not fit the mask.
 
     >>> volume_ml(np.ones((10, 10, 10), bool), (1.5, 1.5, 3))
     6.75
@@ -181,7 +181,7 @@ def _ratio(part: Mask, whole: Mask) -> float:
 
 
 def check_masks(*masks: Mask) -> None:
-    """Raise where a mask is not boolean (LabelError) or shapes differ (GeometryError).
+    """Raise LabelError if a mask is not boolean, and GeometryError if shapes differ.
 
     >>> check_masks(np.zeros(3, np.uint8))
     Traceback (most recent call last):
@@ -213,9 +213,9 @@ def check_spacing(spacing_mm: Sequence[float], axes: int) -> tuple[float, ...]:
 
 
 def widest_axis(spacing_mm: Sequence[float]) -> int:
-    """The axis whose spacing is larger than every other by at least 1 %, else the last: slices of masks without affine.
+    """The axis whose spacing is larger than every other by at least 1 %, else the last: the slices of a mask.
 
-    Where an affine is known, `volseg.volume.slice_axis` knows the axial one too.
+    If an affine is known, use `volseg.volume.slice_axis`, which also finds the axial axis.
 
     >>> widest_axis((3, 0.8, 0.8)), widest_axis((0.8, 0.8, 0.5))
     (0, 2)

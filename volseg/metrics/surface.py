@@ -58,15 +58,15 @@ SURFACE_DICE_DEFINITION = (
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """The distances between two surfaces, both ways, from which every surface metric follows.
+    """The distances between two surfaces in both directions, from which every surface metric is computed.
 
     Attributes:
-        from_prediction: (P,) mm, from each surface element of the prediction to the nearest of the reference; NaN
-            throughout where the reference is empty.
-        from_reference: (R,) mm, the other way round.
-        prediction_weights: (P,): 1 for a boundary voxel, mm2 for a surfel.
-        reference_weights: (R,), likewise.
-        reading: what an element is and how a percentile is taken.
+        from_prediction: Distances (P,) in mm from each surface element of the prediction to the nearest of the
+            reference; all are NaN if the reference is empty.
+        from_reference: Distances (R,) in mm from each element of the reference; all are NaN if the prediction is empty.
+        prediction_weights: Weights (P,): 1 for a boundary voxel, the area in mm2 for a surfel.
+        reference_weights: Weights (R,) of the elements of the reference.
+        reading: Name of the definition of an element and of a percentile.
     """
 
     from_prediction: Distances
@@ -77,14 +77,14 @@ class SurfaceDistances:
 
     @property
     def defined(self) -> bool:
-        """Whether both surfaces are there."""
+        """Whether neither mask is empty."""
         return bool(self.from_prediction.size and self.from_reference.size)
 
     def hausdorff_mm(self, percentile: float = 95.0) -> float:
-        """Hausdorff distance in mm at a percentile; NaN where a mask is empty.
+        """Hausdorff distance in mm at a percentile; NaN if a mask is empty.
 
         Raises:
-            UsageError: a percentile outside 0 to 100.
+            UsageError: The percentile is outside 0 to 100.
         """
         if not 0 <= percentile <= 100:
             raise UsageError(f"the percentile is {percentile}, expected 0 to 100")
@@ -100,17 +100,17 @@ class SurfaceDistances:
         return max(float(np.percentile(one, percentile)) for one in (self.from_prediction, self.from_reference))
 
     def mean_mm(self) -> float:
-        """Average symmetric surface distance in mm, both directions pooled; NaN where a mask is empty."""
+        """Average symmetric surface distance in mm, both directions pooled; NaN if a mask is empty."""
         if not self.defined:
             return math.nan
         total = self.from_prediction @ self.prediction_weights + self.from_reference @ self.reference_weights
         return float(total / (self.prediction_weights.sum() + self.reference_weights.sum()))
 
     def surface_dice(self, tolerance_mm: float = TOLERANCE_MM) -> float:
-        """Share of both surfaces within the tolerance of the other; 0 where one mask is empty, NaN where both are.
+        """Fraction of both surfaces within the tolerance of the other; 0 if one mask is empty, NaN if both are.
 
         Raises:
-            UsageError: a tolerance below 0.
+            UsageError: The tolerance is below 0.
         """
         if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
             raise UsageError(f"the tolerance is {tolerance_mm} mm, expected 0 or more")
@@ -126,18 +126,18 @@ class SurfaceDistances:
 def surface_distances(
     prediction: Mask, reference: Mask, spacing_mm: Sequence[float], *, reading: Reading = "directed"
 ) -> SurfaceDistances:
-    """All distances between the surfaces of two masks, exact: see `READING_NOTES`.
+    """Compute all distances between the surfaces of two masks, exactly: see `READING_NOTES`.
 
     Args:
-        prediction: (X, Y, Z), True inside.
-        reference: same shape, True inside.
-        spacing_mm: mm along X, Y, Z; whole numbers and fractions may mix.
-        reading: `directed`, `pooled` or `surfel`.
+        prediction: Mask (X, Y, Z), True inside.
+        reference: Mask of the same shape, True inside.
+        spacing_mm: Spacing in mm along X, Y, Z, whole numbers or fractions.
+        reading: Definition, `directed`, `pooled` or `surfel`.
 
     Raises:
-        LabelError: a mask that is not boolean.
-        GeometryError: shapes that differ, or a spacing that does not fit them.
-        UsageError: no such reading.
+        LabelError: A mask is not boolean.
+        GeometryError: The shapes differ, or the spacing does not fit them.
+        UsageError: There is no such reading.
 
     >>> prediction, reference = np.zeros((2, 4, 1, 1), bool)
     >>> prediction[0], reference[2] = True, True
@@ -149,8 +149,8 @@ def surface_distances(
         raise UsageError(f"the reading is {reading!r}, expected one of {', '.join(READINGS)}")
     check_masks(prediction, reference)
     spacing = check_spacing(spacing_mm, prediction.ndim)
-    # NIfTI voxels lie in memory with X fastest: walk them as they lie, the last axis the fastest. Surfels stay: their
-    # triangles depend a little on the order of the axes.
+    # NIfTI voxels are stored with X fastest: read them in that order, the last axis the fastest. Surfels are not
+    # transposed: their triangles depend a little on the order of the axes.
     axes = list(range(prediction.ndim))
     if reading != "surfel":
         axes.sort(key=lambda axis: -prediction.strides[axis])
@@ -183,19 +183,19 @@ def hausdorff_mm(
     Huttenlocher 1993, doi:10.1109/34.232073; Maier-Hein 2024, doi:10.1038/s41592-023-02151-z.
 
     Args:
-        prediction: (X, Y, Z), True inside.
-        reference: same shape, True inside.
-        spacing_mm: mm along X, Y, Z; whole numbers and fractions may mix.
-        percentile: 0 to 100; 100 is the Hausdorff distance itself.
-        reading: `directed`, `pooled` or `surfel`.
+        prediction: Mask (X, Y, Z), True inside.
+        reference: Mask of the same shape, True inside.
+        spacing_mm: Spacing in mm along X, Y, Z, whole numbers or fractions.
+        percentile: Percentile, 0 to 100; 100 is the Hausdorff distance itself.
+        reading: Definition, `directed`, `pooled` or `surfel`.
 
     Returns:
-        The distance, or NaN where either mask is empty: `overlap.outcome` says which.
+        The distance, or NaN if either mask is empty: `overlap.outcome` says which.
 
     Raises:
-        LabelError: a mask that is not boolean.
-        GeometryError: shapes that differ, or a spacing that does not fit them.
-        UsageError: a percentile outside 0 to 100, or no such reading.
+        LabelError: A mask is not boolean.
+        GeometryError: The shapes differ, or the spacing does not fit them.
+        UsageError: The percentile is outside 0 to 100, or there is no such reading.
 
     >>> prediction, reference = np.zeros((2, 4, 1, 1), bool)
     >>> prediction[0], reference[2] = True, True
@@ -220,13 +220,13 @@ def mean_surface_distance_mm(prediction: Mask, reference: Mask, spacing_mm: Sequ
 def surface_dice(
     prediction: Mask, reference: Mask, spacing_mm: Sequence[float], *, tolerance_mm: float = TOLERANCE_MM
 ) -> float:
-    """Surface Dice (normalised surface distance): the share of both boundaries within a tolerance of the other.
+    """Surface Dice (normalised surface distance): the fraction of both boundaries within a tolerance of the other.
 
     Source: Nikolov 2021, doi:10.2196/26151, here over boundary voxels as in MONAI. Arguments and errors as for
     `hausdorff_mm`; a tolerance below 0 is a UsageError.
 
     Returns:
-        0 to 1: 0 where one mask is empty, NaN where both are.
+        Surface Dice, 0 to 1: 0 if one mask is empty, NaN if both are.
 
     >>> prediction, reference = np.array([[1, 0, 0, 0], [1, 0, 0, 1]], bool)
     >>> surface_dice(prediction, reference, (2.0,), tolerance_mm=3)  # 2 of the 3 boundary voxels
@@ -241,17 +241,17 @@ def directed_distances_mm(
     """Distance in mm from each boundary voxel of one mask to the nearest boundary voxel of the other.
 
     Args:
-        prediction: (X, Y, Z), True inside.
-        reference: same shape, True inside.
-        spacing_mm: mm along X, Y, Z.
+        prediction: Mask (X, Y, Z), True inside.
+        reference: Mask of the same shape, True inside.
+        spacing_mm: Spacing in mm along X, Y, Z.
 
     Returns:
-        (P,) from the prediction to the reference and (R,) from the reference to the prediction, for P and R boundary
-        voxels in no particular order; NaN throughout where the other mask is empty.
+        Distances (P,) from the prediction to the reference and (R,) from the reference to the prediction, for P and R
+        boundary voxels in no particular order; all are NaN if the other mask is empty.
 
     Raises:
-        LabelError: a mask that is not boolean.
-        GeometryError: shapes that differ, or a spacing that does not fit them.
+        LabelError: A mask is not boolean.
+        GeometryError: The shapes differ, or the spacing does not fit them.
 
     >>> a, b = np.array([True, False, False]), np.array([True, False, True])
     >>> [distances.tolist() for distances in directed_distances_mm(a, b, (2.5,))]
@@ -262,10 +262,10 @@ def directed_distances_mm(
 
 
 def boundary(mask: Mask) -> Mask:
-    """The voxels of a mask that have a face neighbour outside it; beyond the array counts as outside.
+    """The voxels of a mask that have a face neighbour outside it; beyond the array is outside.
 
     Args:
-        mask: (...), True inside.
+        mask: Mask (...), True inside.
 
     >>> boundary(np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1]], bool)).astype(int).tolist()
     [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
@@ -276,15 +276,16 @@ def boundary(mask: Mask) -> Mask:
 
 
 def bounding_box(*masks: Mask) -> tuple[slice, ...]:
-    """The smallest box that holds every mask, as one slice an axis; empty slices where all are empty.
+    """The smallest box that holds every mask, as one slice object per axis; empty slices if all are empty.
 
     Args:
-        masks: one or more of one shape (...), True inside.
+        masks: Masks (...) of one shape, True inside.
 
     >>> bounding_box(np.array([0, 1, 0, 0], bool), np.array([0, 0, 1, 0], bool))
     (slice(1, 3, None),)
     """
-    # The slowest axis first: its slabs lie together in memory, and the other axes are then read from one slab's shadow.
+    # The slowest axis first: its slabs are contiguous in memory, and the other axes are read from one slab's
+    # projection.
     filled = [np.zeros(side, dtype=bool) for side in masks[0].shape]
     for mask in masks:
         axes = sorted(range(mask.ndim), key=lambda axis: -mask.strides[axis])
@@ -303,7 +304,7 @@ def bounding_box(*masks: Mask) -> tuple[slice, ...]:
 
 
 def _surfel_distances(prediction: Mask, reference: Mask, spacing: tuple[float, ...]) -> SurfaceDistances:
-    """The distances between the 2x2x2 blocks through which the surfaces pass, weighted with the area in each."""
+    """The distances between the 2x2x2 blocks through which the surfaces pass, weighted by the area in each."""
     missing = 3 - prediction.ndim
     blocks = [codes(_slab(mask))[(...,) + (1,) * missing] for mask in (prediction, reference)]
     areas = areas_mm2(spacing + (1.0,) * missing)
@@ -320,13 +321,13 @@ def _surfel_distances(prediction: Mask, reference: Mask, spacing: tuple[float, .
 
 
 def _slab(mask: Mask) -> Mask:
-    """A plane as a slab of two layers: between them it has no end, so its surface is its rim, 1 mm2 a mm."""
+    """A plane as a slab of two layers: it has no end between them, so its surface is its rim, 1 mm2 per mm."""
     missing = 3 - mask.ndim
     return np.broadcast_to(mask.reshape(mask.shape + (1,) * missing), mask.shape + (2,) * missing)
 
 
 def _weighted_percentile(distances: Distances, weights: Distances, percentile: float) -> float:
-    """The smallest distance up to which at least that share of the weight lies: no interpolation."""
+    """The smallest distance up to which at least that fraction of the weight is found: no interpolation."""
     order = np.argsort(distances)
     share = np.cumsum(weights[order]) / weights.sum()
     return float(distances[order][min(int(np.searchsorted(share, percentile / 100)), len(distances) - 1)])

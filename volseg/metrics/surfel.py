@@ -15,22 +15,22 @@ from volseg.metrics.overlap import Mask
 Areas = NDArray[np.float64]
 Codes = NDArray[np.uint8]
 _Corner = tuple[int, int, int]
-_Point = tuple[float, float, float]  # the middle of an edge of the block
+_Point = tuple[float, float, float]  # the midpoint of an edge of the block
 
 _CORNERS: tuple[_Corner, ...] = tuple((x, y, z) for x, y, z in product((0, 1), repeat=3))
 
 
 def codes(mask: Mask) -> Codes:
-    """Which of the eight voxels of each 2x2x2 block belong to the mask, one bit each; beyond the grid is outside.
+    """Which of the eight voxels of each 2x2x2 block belong to the mask, one bit each; voxels beyond the grid do not.
 
     Args:
-        mask: (X, Y, Z), True inside.
+        mask: Mask (X, Y, Z), True inside.
 
     Returns:
-        (X + 1, Y + 1, Z + 1): 0 all outside, 255 all inside.
+        Codes (X + 1, Y + 1, Z + 1): 0 all outside, 255 all inside.
 
     Raises:
-        UsageError: a mask that is not three-dimensional.
+        UsageError: The mask is not three-dimensional.
 
     >>> codes(np.ones((1, 1, 1), bool)).ravel().tolist()
     [1, 2, 4, 8, 16, 32, 64, 128]
@@ -51,14 +51,15 @@ def areas_mm2(spacing_mm: tuple[float, ...]) -> Areas:
     """The area in mm2 of the surface in a block of each code, for one spacing.
 
     The surface cuts each edge between an inside and an outside voxel in the middle. On a face of the block whose
-    corners alternate it cuts off the corners of the kind that the block has fewer of. The cuts of the six faces join to
-    closed polygons; each is filled with the fan of triangles, from one of its corners, that is largest on cubic voxels.
+    corners alternate, it cuts off the corners of the kind (inside or outside) that is rarer in the block. The cuts of
+    the six faces join to closed polygons. Each is filled with triangles that share one of its corners: the corner for
+    which their area is largest on cubic voxels.
 
     These are the areas in the tables of DeepMind's surface-distance (Nikolov 2021, doi:10.2196/26151), derived anew:
     all 256 agree.
 
     Returns:
-        (256,).
+        Areas (256,).
 
     >>> table = areas_mm2((1.0, 1.0, 1.0))
     >>> table[0b11110000], round(table[1], 4)  # a flat wall; one corner: the triangle of sides 1 / sqrt(2)
@@ -70,7 +71,7 @@ def areas_mm2(spacing_mm: tuple[float, ...]) -> Areas:
         for polygon in _polygons(code):
             best = max(range(len(polygon)), key=lambda first: round(_fan(polygon, first, np.ones(3)), 9))
             areas[code] += _fan(polygon, best, spacing)
-    areas.flags.writeable = False  # the cache hands it out again
+    areas.flags.writeable = False  # the cached array is shared by all callers
     return areas
 
 
@@ -125,7 +126,7 @@ def _cuts(face: Sequence[_Corner], inside: dict[_Corner, bool]) -> list[tuple[_P
 
 
 def _fan(polygon: Sequence[_Point], first: int, spacing: Areas) -> float:
-    """The area of the triangles from one corner of a polygon to all its other sides."""
+    """The area of the triangles between one corner of a polygon and all its other sides."""
     points = np.roll(np.array(polygon), -first, axis=0) * spacing
     arms = points[1:] - points[0]
     return float(np.linalg.norm(np.cross(arms[:-1], arms[1:]), axis=1).sum() / 2)

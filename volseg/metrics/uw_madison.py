@@ -23,27 +23,27 @@ def uw_madison_score(prediction: Mask, reference: Mask, *, image_shape: Sequence
     """The challenge's score of one organ in one scan, 0 to 1: 0.4 Dice + 0.6 Hausdorff score.
 
     The challenge asks for the 3D Hausdorff distance of locations normalised by image size, with slice depth 1, and its
-    server's code is not public. The reading here, as in most public re-implementations: steps of one voxel along each
-    axis, the larger directed maximum over boundary voxels, divided by the diagonal of the whole image, and taken from
-    1. An organ that is missed scores 0. One that the reference does not hold is left out, also where it was invented:
-    the organisers' tools say that the evaluation code "ignores those scans without ground-truth masks". The score of a
-    cohort is the mean over scans and organs. Dividing each axis by its own length instead would weigh the slice axis
-    more; some re-implementations take one direction only.
+    server's code is not public. The reading here is that of most public re-implementations: steps of one voxel along
+    each axis, and the larger directed maximum over boundary voxels, divided by the diagonal of the whole image and
+    subtracted from 1. A missed organ scores 0. An organ that the reference does not hold is left out, even if it was
+    invented: the organisers' tools say that the evaluation code "ignores those scans without ground-truth masks". The
+    score of a cohort is the mean over scans and organs. To divide each axis by its own length instead would weigh the
+    slice axis more; some re-implementations take one direction only.
 
     Sources: kaggle.com/competitions/uw-madison-gi-tract-image-segmentation, page "Evaluation"; common.py of
     github.com/happyharrycn/UW-Madison-GI-Tract-Segmentation-Data-Tools.
 
     Args:
-        prediction: (X, Y, Z), True inside; may be cropped to a box that holds both masks.
-        reference: same shape, True inside.
-        image_shape: voxels of the whole image, where the masks are cropped.
+        prediction: Mask (X, Y, Z), True inside; it may be cropped to a box that holds both masks.
+        reference: Mask of the same shape, True inside.
+        image_shape: Shape of the whole image in voxels, if the masks are cropped.
 
     Returns:
-        The score, or NaN where the reference is empty.
+        The score, or NaN if the reference is empty.
 
     Raises:
-        LabelError: a mask that is not boolean.
-        GeometryError: shapes that differ, or an image smaller than the masks.
+        LabelError: A mask is not boolean.
+        GeometryError: The shapes differ, or the image is smaller than the masks.
 
     >>> import numpy as np
     >>> prediction, reference = np.zeros((2, 3, 4, 12), bool)

@@ -1,4 +1,4 @@
-"""Networks that MONAI does not have, and the numbers that fit its networks to a cohort."""
+"""Networks that MONAI does not have, and the settings that fit its networks to a cohort."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from volseg.errors import UsageError
 # (arXiv:2103.13413), and BEiT: Bao et al. 2021 (arXiv:2106.08254), as released for ADE20K.
 _MIT = {"model_type": "segformer", "hidden_sizes": [64, 128, 320, 512], "decoder_hidden_size": 768}
 _STAGES = {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
-# ConvNeXt's own start for its residual branches, 1e-6, is for ImageNet; MMSegmentation starts them at 1.
+# ConvNeXt's own initial scale of its residual branches, 1e-6, is for ImageNet; MMSegmentation starts with 1.
 _CONVNEXT = {"model_type": "convnext", "hidden_sizes": [96, 192, 384, 768], "layer_scale_init_value": 1.0, **_STAGES}
 _SWIN = {"model_type": "swin", "embed_dim": 96, "num_heads": [3, 6, 12, 24], "window_size": 7, **_STAGES}
 _DPT = {"model_type": "dpt", "image_size": 384, "use_batch_norm_in_fusion_residual": True}
@@ -60,7 +60,7 @@ _PUBLISHED = {
     "beit-large": "microsoft/beit-large-finetuned-ade-640-640",
 }
 
-# Set anew for each network.
+# Settings that are set anew for each network.
 _ANEW = {"num_channels", "num_labels", "use_auxiliary_head"}
 
 
@@ -74,10 +74,10 @@ def published_weights(base_model: str | None) -> str | None:
 
 
 def published_sizes(base_model: str | None) -> dict[str, Any]:
-    """What `transformers` is told of a network, by name; nothing without a name.
+    """The settings of a network for `transformers`, by its name; empty without a name.
 
     Raises:
-        UsageError: no such name; the message says the nearest.
+        UsageError: There is no such name; the message tells the nearest ones.
 
     >>> published_sizes("segformer-b2")["depths"]
     [3, 4, 6, 3]
@@ -95,7 +95,7 @@ def published_sizes(base_model: str | None) -> dict[str, Any]:
 
 
 def merge(sizes: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay overrides over sizes, level by level.
+    """Override sizes, level by level.
 
     >>> merge({"a": 1, "backbone_config": {"depths": [2, 2], "embed_dim": 96}}, {"backbone_config": {"embed_dim": 8}})
     {'a': 1, 'backbone_config': {'depths': [2, 2], 'embed_dim': 8}}
@@ -108,9 +108,9 @@ def merge(sizes: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
 
 
 def settings_of(config: Any) -> dict[str, Any]:  # noqa: ANN401 - a config of transformers
-    """A config as the settings that build the same network again, fit for JSON.
+    """Reduce a config to the settings that build the same network again, fit for JSON.
 
-    What any model has, such as names of labels and files, is left out: it is another network's own.
+    Settings of any model, such as names of labels and files, are left out: they differ between equal networks.
     """
     from transformers import PreTrainedConfig
 
@@ -124,16 +124,16 @@ def settings_of(config: Any) -> dict[str, Any]:  # noqa: ANN401 - a config of tr
 
 
 def make_config(settings: Mapping[str, Any], *, in_channels: int, out_channels: int, auxiliary: bool = False) -> Any:  # noqa: ANN401 - a config of transformers
-    """The config of a network with so many channels.
+    """Make the config of a network with given numbers of channels.
 
     Args:
-        settings: `model_type`, as `transformers` names it, and what differs from its defaults.
-        in_channels: of a slice, with its neighbours.
-        out_channels: of the logits.
-        auxiliary: with the second head on middle layers, for deep supervision.
+        settings: `model_type`, as `transformers` names it, and the differences from its defaults.
+        in_channels: Number of channels of a slice with its neighbours.
+        out_channels: Number of channels of the logits.
+        auxiliary: Whether there is the second head on middle layers, for deep supervision.
 
     Raises:
-        UsageError: a model or a setting that `transformers` does not have, or a value that it refuses.
+        UsageError: `transformers` has no such model or setting, or refuses a value.
     """
     from transformers import AutoConfig
 
@@ -174,7 +174,7 @@ def make_config(settings: Mapping[str, Any], *, in_channels: int, out_channels: 
 
 
 def divisor(config: Any) -> int:  # noqa: ANN401 - a config of transformers
-    """What both sides of a slice must be multiples of, so that no stage of the network meets a rest.
+    """The number of which both sides of a slice must be multiples, so that each stage of the network divides evenly.
 
     >>> divisor(make_config(published_sizes("segformer-b0"), in_channels=1, out_channels=2))
     32
@@ -198,10 +198,11 @@ def divisor(config: Any) -> int:  # noqa: ANN401 - a config of transformers
 
 
 def check_kind(model_type: str) -> None:
-    """Refuse a network that gives no logit per pixel and class.
+    """Refuse a network that does not give one logit per pixel and class.
 
     Raises:
-        UsageError: a network of masks, such as Mask2Former, or of another task; the message says why and what to do.
+        UsageError: The network predicts masks, such as Mask2Former, or is for another task; the message says what to
+            do.
 
     >>> check_kind("mask2former")
     Traceback (most recent call last):
@@ -221,7 +222,7 @@ def check_kind(model_type: str) -> None:
 
 
 def narrow_head(base_model: str | None) -> dict[str, Any] | None:
-    """What makes a network by name affordable on a CPU, as a config: a narrow head for Segformer, else nothing.
+    """The config that makes a named network affordable on a CPU: a narrow head for Segformer, else None.
 
     >>> narrow_head("segformer-b2")["decoder_hidden_size"], narrow_head("dpt-base"), narrow_head(None)
     (64, None, None)
@@ -232,7 +233,7 @@ def narrow_head(base_model: str | None) -> dict[str, Any] | None:
 
 
 def _third_stage(backbone: Any) -> int | None:  # noqa: ANN401
-    """Channels of the feature map that UPerNet's auxiliary head looks at, the third; None where there are fewer."""
+    """Channels of the third feature map, the input of UPerNet's auxiliary head; None if there are fewer maps."""
     import torch
     from transformers import AutoBackbone
 

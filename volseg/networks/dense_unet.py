@@ -18,44 +18,45 @@ Layer = str | tuple[str, Mapping[str, Any]]  # a name of MONAI's layer factories
 
 
 class DenseUNet(nn.Module):
-    """Dense blocks on the way down and on the way up, joined by skip connections.
+    """A U-Net of dense blocks in encoder and decoder, joined by skip connections.
 
-    The network of Jégou et al. 2017 (FC-DenseNet, "the one hundred layers tiramisu", doi:10.1109/CVPRW.2017.156): each
-    layer of a block sees all maps before it and adds `growth_rate` new ones, and only the new maps of a block are
-    brought to the next finer stage. Between stages the channels are compressed and averaged as in DenseNet (Huang et
-    al. 2017, doi:10.1109/CVPR.2017.243). Strides and kernels may differ by axis, as `volseg.networks.fit_pyramid` gives
-    them, so that slices far apart, or one alone, are a volume too.
+    This is the network of Jégou et al. 2017 (FC-DenseNet, "the one hundred layers tiramisu",
+    doi:10.1109/CVPRW.2017.156): each layer of a block takes all maps before it and adds `growth_rate` new ones, and
+    only the new maps of a block are upsampled to the next finer stage. Between stages the channels are compressed and
+    averaged as in DenseNet (Huang et al. 2017, doi:10.1109/CVPR.2017.243). Strides and kernels may differ by axis, as
+    `volseg.networks.fit_pyramid` gives them, so that distant slices, or a single one, are a volume too.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels, out_channels: of images and logits.
-        strides: one a stage, along each axis; the full resolution first: all 1.
-        kernels: sizes of the convolutions of each stage, along each axis: odd numbers; 3 by default.
-        growth_rate: maps that each layer adds.
-        block_layers: layers of the blocks of each stage, or one number for all.
-        init_features: maps of the first convolution; three times the growth rate by default.
-        compression: share of the channels that goes on to the next coarser stage, above 0 and at most 1.
-        norm, act: normalisation and activation before each convolution, as MONAI names them.
-        dropout: probability, after each convolution of a block.
-        deep_supervision: number of coarser stages that give logits too, in training.
-        use_checkpoint: compute each layer again in the backward pass. Memory then grows with the layers of a block
-            and not with their square (Pleiss et al. 2017, arXiv:1707.06990); a step takes about a third longer.
+        spatial_dims: Number of spatial axes, 2 or 3.
+        in_channels, out_channels: Numbers of channels of images and logits.
+        strides: One stride per stage along each axis, the full resolution first: all 1.
+        kernels: Sizes of the convolutions of each stage, along each axis: odd numbers; 3 by default.
+        growth_rate: Number of maps that each layer adds.
+        block_layers: Number of layers of the blocks of each stage, or one number for all.
+        init_features: Number of maps of the first convolution; three times the growth rate by default.
+        compression: Fraction of the channels that goes to the next coarser stage, above 0 and at most 1.
+        norm, act: Normalisation and activation before each convolution, as MONAI names them.
+        dropout: Probability of dropout after each convolution of a block.
+        deep_supervision: Number of coarser stages that give logits too, in training.
+        use_checkpoint: Whether each layer is computed again in the backward pass. Memory then grows with the layers of
+            a block and not with their square (Pleiss et al. 2017, arXiv:1707.06990); a step takes about a third longer.
 
     Args (of the call):
-        x: (B, in_channels, X, Y, Z), without Z in 2D. Each axis is a multiple of the product of the strides along it.
+        x: Images (B, in_channels, X, Y, Z), without Z in 2D. Each axis is a multiple of the product of the strides
+            along it.
 
     Returns (of the call):
-        (B, out_channels, X, Y, Z). With deep supervision, in training: a list of such logits, the full resolution
-        first, each of the size of its stage.
+        Logits (B, out_channels, X, Y, Z). With deep supervision, in training: a list of such logits, the full
+        resolution first, each of the size of its stage.
 
     Raises:
-        BundleError: numbers that make no network, or an image of a size that cannot be halved so.
+        BundleError: The numbers make no network, or the image has a size that cannot be halved as often.
 
     >>> network = DenseUNet(3, 1, 4, strides=[[1, 1, 1], [2, 2, 1], [2, 2, 2]], growth_rate=8, block_layers=[2, 3, 4])
     >>> network(torch.zeros(1, 1, 16, 16, 2)).shape, sum(parameter.numel() for parameter in network.parameters())
     (torch.Size([1, 4, 16, 16, 2]), 158156)
 
-    FC-DenseNet103 is published with 9.4 million parameters. Here it has fewer, since maps are enlarged with kernels of
+    FC-DenseNet103 is published with 9.4 million parameters. Here it has fewer, since maps are upsampled with kernels of
     2 x 2 voxels instead of 3 x 3:
 
     >>> strides, layers = [[1, 1], *[[2, 2]] * 5], [4, 5, 7, 10, 12, 15]
@@ -120,7 +121,7 @@ class DenseUNet(nn.Module):
         for stage, stride in enumerate(strides):
             if stage:
                 less = max(1, int(width * compression))
-                # DenseNet averages after its convolution; as that one is over single voxels, the result is the same.
+                # DenseNet averages after its convolution; since that has kernels of one voxel, the result is the same.
                 steps = (ADN("NA", width, **adn), pool(tuple(stride)), conv(width, less, kernel_size=1, bias=False))
                 self.downs.append(nn.Sequential(*steps))
                 width = less
@@ -140,7 +141,7 @@ class DenseUNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Logits, as the class says."""
+        """Compute the logits, see the class."""
         sizes = list(x.shape[2:])
         tracing = torch.jit.is_tracing()  # type: ignore[no-untyped-call,attr-defined]  # torch has no types for it
         if not tracing and any(n % step for n, step in zip(sizes, self.divisor, strict=True)):
@@ -163,11 +164,11 @@ class DenseUNet(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Layers that each see all maps before them.
+    """Layers each of which takes all maps before it.
 
     Args:
-        layers: the n-th takes the channels of the input and those of the n layers before it.
-        use_checkpoint: compute each layer again in the backward pass.
+        layers: Layers; the n-th takes the channels of the input and those of the n layers before it.
+        use_checkpoint: Whether each layer is computed again in the backward pass.
 
     Returns (of the call):
         All maps, (B, C + new, ...), and the new ones among them, (B, new, ...).
@@ -179,7 +180,7 @@ class DenseBlock(nn.Module):
         self.use_checkpoint = use_checkpoint
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """All maps and the new ones."""
+        """Compute all maps, and the new ones among them."""
         channels = x.shape[1]
         for layer in self.layers:
             again = self.use_checkpoint and self.training
@@ -196,13 +197,13 @@ def _check(
     compression: float,
     deep_supervision: int,
 ) -> None:
-    """Raise what is wrong with the numbers of a network."""
+    """Raise an error if the numbers make no network."""
     stages = len(strides)
     if spatial_dims not in (2, 3):
         raise BundleError(f"spatial_dims is {spatial_dims}, expected 2 or 3")
     if stages < 2 or len(kernels) != stages or len(layers) != stages:
         raise BundleError(
-            f"{stages} strides, {len(kernels)} kernels and {len(layers)} block_layers: expected one of each a stage, "
+            f"{stages} strides, {len(kernels)} kernels and {len(layers)} block_layers: expected one of each per stage, "
             "and two stages at least"
         )
     if any(len(along) != spatial_dims or min(along) < 1 for along in (*strides, *kernels)):

@@ -1,4 +1,4 @@
-"""Convolutions of one slice in two dimensions: the same numbers in a third of the time."""
+"""Convolutions of one slice in two dimensions: the same results in a third of the time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def in_plane(network: Network) -> Network:
-    """The network itself, whose convolutions of width 1 along the last axis take a single slice as an image.
+    """Make a network compute convolutions of width 1 along the last axis in 2D for a single slice; returns the network.
 
     On a CPU torch's 3D convolution of (X, Y, 1) takes three times as long as the 2D convolution of (X, Y): it works
     along the last axis, which has one voxel. Parameters, their names and the results for volumes stay as they are.
 
     Args:
-        network: of any kind; what has no such convolution is not touched.
+        network: Network of any kind; layers that are no such convolutions are not changed.
 
     >>> import torch
     >>> network = nn.Conv3d(1, 2, (3, 3, 1), padding=(1, 1, 0))
@@ -34,16 +34,16 @@ def in_plane(network: Network) -> Network:
 
 
 def _is_flat(module: nn.Conv3d | nn.ConvTranspose3d) -> bool:
-    """Whether a convolution looks at neighbours, and none of them beside the slice; not those of one voxel."""
+    """Whether a convolution uses neighbours, and only those within the slice; kernels of one voxel do not count."""
     along = (module.kernel_size[2], module.stride[2], module.padding[2])
     return along == (1, 1, 0) and module.kernel_size != (1, 1, 1) and module.padding_mode == "zeros"
 
 
 class _Conv(nn.Conv3d):
-    """A convolution in the plane."""
+    """A convolution that is computed in the plane for a single slice."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, X, Y, Z) as `Conv3d` has it."""
+        """Compute the convolution of (B, C, X, Y, Z) as `Conv3d` does."""
         if x.shape[-1] != 1:
             return super().forward(x)
         bias, stride, padding, dilation = self.bias, self.stride[:2], self.padding[:2], self.dilation[:2]
@@ -53,10 +53,10 @@ class _Conv(nn.Conv3d):
 
 
 class _TransposedConv(nn.ConvTranspose3d):
-    """A transposed convolution in the plane."""
+    """A transposed convolution that is computed in the plane for a single slice."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, C, X, Y, Z) as `ConvTranspose3d` has it."""
+        """Compute the transposed convolution of (B, C, X, Y, Z) as `ConvTranspose3d` does."""
         if x.shape[-1] != 1 or output_size is not None:
             return super().forward(x, output_size)
         return functional.conv_transpose2d(

@@ -9,11 +9,11 @@ from typing import Any
 from torch import nn
 
 # `transformers` renames modules between its versions; save_pretrained keeps the old names on disk, a state_dict does
-# not. Each pair is a pattern of an earlier name and what stands there in 5.23, which is what checkpoints hold. Seen in
+# not. Each pair is a pattern of an earlier name and its replacement in 5.23, which checkpoints hold. Seen in
 # 5.0.0, 5.8.1, 5.9.0 and 5.23.0: tests/tensor_names.json has the names of the first and the last.
 _Rules = Sequence[tuple[str, str]]
 
-# Query, key and value inside a layer, of most kinds.
+# Query, key and value inside a layer, of most kinds of networks.
 _ATTENTION: _Rules = (
     (r"\.attention\.(?:self|attention)\.query\.", ".attention.q_proj."),
     (r"\.attention\.(?:self|attention)\.key\.", ".attention.k_proj."),
@@ -72,7 +72,7 @@ _RULES: Mapping[str, _Rules] = {
     "backbone dinov3_vit": ((r"\bbackbone\.layer\.", "backbone.model.layer."),),
     "backbone dinov3_convnext": ((r"\bbackbone\.stages\.", "backbone.model.stages."),),
 }
-# Tensors that some versions have and no output depends on.
+# Tensors that only some versions have, and on which no output depends.
 _IDLE = re.compile(r"\.relative_position_index$|\bbackbone\.swin\.layernorm\.(weight|bias)$")
 
 
@@ -80,8 +80,8 @@ def stable_name(name: str, config: Any) -> str:  # noqa: ANN401 - a config of tr
     """The name of a tensor in checkpoints, for its name in any version of `transformers`.
 
     Args:
-        name: of a tensor of `volseg.networks.SlicewiseNetwork`.
-        config: of its network.
+        name: Name of a tensor of `volseg.networks.SlicewiseNetwork`.
+        config: Config of its network.
 
     >>> from transformers import SegformerConfig
     >>> stable_name("model.segformer.encoder.block.0.1.attention.self.query.weight", SegformerConfig())
@@ -95,10 +95,10 @@ def stable_name(name: str, config: Any) -> str:  # noqa: ANN401 - a config of tr
 
 
 def keep_names(network: nn.Module) -> None:
-    """Let a network give and take its tensors by names that are the same with each version of `transformers`.
+    """Make a network save and load its tensors by names that are the same with each version of `transformers`.
 
     Args:
-        network: with a network of `transformers` as its `model`.
+        network: Network with a network of `transformers` as its `model`.
     """
     hooked: Any = network  # whose methods carry no types in torch
     hooked.register_load_state_dict_pre_hook(_take)
@@ -107,16 +107,16 @@ def keep_names(network: nn.Module) -> None:
 
 
 def _give(network: Any, state: dict[str, Any], prefix: str, _: object) -> None:  # noqa: ANN401
-    """Rename what `state_dict` gives; the order stays."""
+    """Rename the tensors from `state_dict`; the order stays."""
     config = network.model.config
     for name in [name for name in state if name.startswith(prefix)]:
         state[prefix + stable_name(name.removeprefix(prefix), config)] = state.pop(name)
 
 
 def _take(network: Any, state: dict[str, Any], prefix: str, *_: object) -> None:  # noqa: ANN401
-    """Rename what `load_state_dict` is given to what this version of `transformers` calls it.
+    """Rename the tensors for `load_state_dict` to the names of this version of `transformers`.
 
-    A tensor that only one of the versions has, and that no output depends on, is left out or kept as it is.
+    A tensor that only one of the versions has, and on which no output depends, is left out or kept as it is.
     """
     config = network.model.config
     own = {f"{prefix}model.{name}": value for name, value in network.model.state_dict().items()}

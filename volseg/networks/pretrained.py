@@ -19,18 +19,18 @@ from volseg.networks.stem import adapt_stem
 
 logger = logging.getLogger(__name__)
 
-# What tells one published size from another.
+# Settings in which published sizes differ.
 _SIZES = ("model_type", "depths", "hidden_sizes", "embed_dim", "hidden_size", "num_hidden_layers")
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """What a network of `transformers` has learned.
+    """The weights and settings of a trained network of `transformers`.
 
     Attributes:
-        name: of the folder, or on the hub.
-        settings: of its config, see `volseg.networks.settings_of`.
-        tensors: by the names of its parameters and buffers.
+        name: Name of the folder, or on the hub.
+        settings: Settings of its config, see `volseg.networks.settings_of`.
+        tensors: Tensors by the names of parameters and buffers.
     """
 
     name: str
@@ -41,16 +41,16 @@ class Weights:
 def find_weights(
     weights: str | Path | None, *, base_model: str | None = None, sizes: Mapping[str, Any] | None = None
 ) -> Weights | None:
-    """The weights of a trained 2D network, as its authors made it; None to start from scratch.
+    """Find the weights of a trained 2D network; None to start from random weights.
 
     Args:
-        weights: a folder that `save_pretrained` wrote; a name on the Hugging Face hub; None; or `auto`: those that the
-            authors of `base_model` published, and where these cannot be had from scratch, with one line in the log.
-        base_model: as `volseg.networks.architecture` names it, or None for the network of the weights.
-        sizes: what the backbone of the weights must agree with.
+        weights: Folder that `save_pretrained` wrote; a name on the Hugging Face hub; None; or `auto`: those that the
+                authors of `base_model` published; if they are unavailable, None, with one line in the log.
+        base_model: Name in `volseg.networks.architecture`, or None for the network of the weights.
+        sizes: Sizes with which the backbone of the weights must agree.
 
     Raises:
-        CheckpointError: weights that were asked for by name cannot be had, or are of another network.
+        CheckpointError: The named weights are unavailable, or are of another network.
     """
     if weights is None:
         return None
@@ -67,26 +67,26 @@ def find_weights(
         return None
 
 
-@functools.cache  # said once a process: what checks a training builds its network too
+@functools.cache  # logged once per process: the checks before a training build its network too
 def warn_of_scratch(reason: str) -> None:
-    """The one loud line of a training that wanted pretrained weights and starts without."""
+    """Warn, in one line, that a training that asked for pretrained weights starts without them."""
     logger.warning("TRAINING FROM SCRATCH, without pretrained weights: %s", reason)
 
 
 def transfer(weights: Weights, network: nn.Module, *, channels: int, context: int) -> None:
-    """Give a network for slices the weights of one for colour images.
+    """Copy the weights of a network for colour images into a network for slices.
 
-    The backbone takes them all, its first convolution by the rule of `adapt_stem`. The heads take what fits, and start
-    anew where it does not; their last layers, one output a region, always do.
+    The backbone takes all of them, its first convolution by the rule of `adapt_stem`. The heads take those that fit,
+    and keep random weights elsewhere; their last layers, with one output per region, always do.
 
     Args:
-        weights: of a network with the same backbone.
-        network: for `channels * (2 * context + 1)` channels and other regions; it is changed.
-        channels: image channels, as `adapt_stem` takes them.
-        context: neighbouring slices on each side, likewise.
+        weights: Weights of a network with the same backbone.
+        network: Network for `channels * (2 * context + 1)` channels and other regions; it is changed.
+        channels: Number of image channels, see `adapt_stem`.
+        context: Number of neighbouring slices on each side.
 
     Raises:
-        CheckpointError: the backbones differ; nothing was changed.
+        CheckpointError: The backbones differ; nothing was changed.
     """
     inside = f"{_name_of(network, backbone_of(network))}."
     stem = f"{_name_of(network, first_convolution(network))}.weight"
@@ -119,12 +119,12 @@ def backbone_of(network: nn.Module) -> nn.Module:
 
 
 def first_convolution(network: nn.Module) -> nn.Conv2d:
-    """The convolution that sees the image."""
+    """The convolution that is applied to the image."""
     return next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
 
 
 def classifiers(network: nn.Module) -> list[nn.Conv2d]:
-    """The last convolution of each head of a segmentation network of `transformers`: one output a region."""
+    """The last convolution of each head of a segmentation network of `transformers`, with one output per region."""
     found = []
     for name in ("decode_head", "head", "segmentation_head", "auxiliary_head"):
         head = getattr(network, name, None)
@@ -150,7 +150,7 @@ def _load(weights: str, sizes: Mapping[str, Any]) -> Weights:
     place = str(folder) if folder.is_dir() else weights
     try:
         with _quiet():
-            # Without this, each file of a hub that is out of reach is asked for six times.
+            # Without this, each file of an unreachable hub is requested six times.
             offline = not folder.is_dir() and not _answers(weights)
             config = AutoConfig.from_pretrained(place, local_files_only=offline)
             check_kind(config.model_type)
@@ -174,7 +174,7 @@ def _load(weights: str, sizes: Mapping[str, Any]) -> Weights:
 
 
 def _answers(name: str) -> bool:
-    """Whether the hub says anything of a name, be it that there is none."""
+    """Whether the hub answers a request for a name, even if it has none."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -188,7 +188,7 @@ def _answers(name: str) -> bool:
 
 
 def _check_sizes(weights: str, wanted: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Refuse weights of another network than the one that was asked for."""
+    """Refuse weights of a network other than the one that was asked for."""
     for name in [size for size in _SIZES if size in wanted]:
         has = list(theirs[name]) if isinstance(theirs.get(name), tuple) else theirs.get(name)
         if has != wanted[name]:
@@ -202,7 +202,7 @@ def _check_sizes(weights: str, wanted: Mapping[str, Any], theirs: Mapping[str, A
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the bars and reports of `transformers`, whose facts are checked here."""
+    """Suppress the progress bars and reports of `transformers`, whose facts are checked here."""
     from transformers.utils import logging as transformers_logging
 
     theirs: Any = transformers_logging

@@ -1,4 +1,4 @@
-"""The pyramid of a U-Net: how each stage halves the axes and how wide its kernels are, from window and spacing."""
+"""The pyramid of a U-Net: the strides and kernels of its stages, from window and spacing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Pyramid:
     """The stages of a U-Net, the full resolution first.
 
     Attributes:
-        strides: one a stage, each along X, Y, Z; 1 everywhere in the first. What MONAI's DynUNet calls `strides`; from
-            the second on they are its `upsample_kernel_size`.
-        kernels: sizes of the convolutions of each stage along X, Y, Z: 1 or 3.
+        strides: One stride per stage along X, Y, Z; 1 everywhere in the first. They are the `strides` of MONAI's
+            DynUNet; from the second on they are its `upsample_kernel_size`.
+        kernels: Sizes of the convolutions of each stage along X, Y, Z: 1 or 3.
     """
 
     strides: list[list[int]]
@@ -26,7 +26,7 @@ class Pyramid:
 
     @property
     def divisor(self) -> list[int]:
-        """What each axis of a window must be a multiple of: the product of the strides along it."""
+        """The number of which each axis of a window must be a multiple: the product of the strides along it."""
         return [math.prod(along) for along in zip(*self.strides, strict=True)]
 
     def filters(self, first: int, *, most: int = 320) -> list[int]:
@@ -48,11 +48,11 @@ def fit_pyramid(roi_size: Sequence[int], spacing_mm: Sequence[float]) -> Pyramid
     - Along an axis of one voxel, strides and kernels are 1 and its spacing does not count: a slice is a volume too.
 
     Args:
-        roi_size: the window, voxels along X, Y, Z.
-        spacing_mm: of those voxels.
+        roi_size: Window size in voxels along X, Y, Z.
+        spacing_mm: Spacing in mm of those voxels.
 
     Raises:
-        BundleError: fewer than two halvings, too few for a U-Net; or sizes and spacings that are none.
+        BundleError: There are fewer than two halvings, too few for a U-Net; or sizes or spacings are invalid.
 
     >>> pyramid = fit_pyramid([40, 56, 40], [1, 1, 1])
     >>> pyramid.strides, pyramid.divisor
@@ -99,14 +99,15 @@ def fit_pyramid(roi_size: Sequence[int], spacing_mm: Sequence[float]) -> Pyramid
 
 
 def fit_divisor(shape: Sequence[int], *, most: int) -> list[int]:
-    """What each axis of a window should be a multiple of, so that it can be halved as often as nnU-Net would halve it.
+    """The number of which each axis of a window should be a multiple, to be halved as often as nnU-Net would halve it.
 
-    For `volseg.bundle.fit_roi`, which needs it before there is a window. Thin axes stay as thin as they are. Images of
-    one slice may be halved twice more: a window of as many voxels is several times as long in their plane.
+    This is for `volseg.bundle.fit_roi`, which needs it before there is a window. Thin axes stay as thin as they are.
+    Images of one slice may be halved twice more: a window of as many voxels is several times as long in their plane.
 
     Args:
-        shape: the cohort's median voxels along X, Y, Z.
-        most: a power of 2. A larger one lets large windows be halved more often, and leaves fewer sizes to choose from.
+        shape: Median number of voxels of the cohort along X, Y, Z.
+        most: Largest such number, a power of 2. A larger one lets large windows be halved more often, and leaves fewer
+            sizes.
 
     >>> fit_divisor([35, 50, 36], most=8), fit_divisor([266, 266, 20], most=16), fit_divisor([512, 512, 1], most=16)
     ([8, 8, 8], [16, 16, 4], [64, 64, 1])

@@ -19,56 +19,59 @@ from volseg.networks.pretrained import backbone_of, find_weights, transfer, warn
 
 
 class SlicewiseNetwork(nn.Module):
-    """Segformer, UPerNet, DPT, BEiT and their like, on every slice of a volume.
+    """Segformer, UPerNet, DPT, BEiT and similar networks, applied to every slice of a volume.
 
     Each slice goes through the network with `context` neighbours on each side as further channels (2.5D); beyond the
     ends of the volume the last slice is repeated. The networks were made for colours scaled to mean 0 and deviation 1;
-    images that were z-scored are near enough.
+    images scaled to that mean and deviation are similar enough.
 
-    A slice of any size will do. It is extended by its own edge to the next size that the network divides, and the
+    A slice may have any size. It is extended by its own edge to the next size that the network divides, and the
     logits, which most networks give at a quarter of the size, are enlarged bilinearly and cropped to the slice. The
     position embeddings of DPT and BEiT are interpolated to the slice, as their authors do.
 
-    Tensors have the same names in a checkpoint with each version of `transformers`, and those of other versions are
-    understood. The first convolution of weights follows the rule of `adapt_stem`: as many image channels as it has
+    Tensors have the same names in a checkpoint with each version of `transformers`, and the names of other versions are
+    read too. The first convolution of weights follows the rule of `adapt_stem`: as many image channels as it has
     inputs, such as three colours, keep their own kernels.
 
     Args:
-        base_model: `segformer-b0` to `-b5`; `upernet-convnext-` or `upernet-swin-` with `tiny`, `small` or `base`;
+        base_model: Name: `segformer-b0` to `-b5`; `upernet-convnext-` or `upernet-swin-` with `tiny`, `small` or
+            `base`;
             `dpt-base`, `dpt-large`, `beit-base`, `beit-large`; or None for the network of `weights` or `config`.
-        in_channels, out_channels: of the images and the logits.
-        weights: None to start from random weights, as a network does whose own checkpoint is loaded next; a folder
-            that `save_pretrained` wrote; a name on the Hugging Face hub; or `auto`: those that the authors of
-            `base_model` published, and random ones, with one line in the log, where these cannot be had. Their
-            licences are their authors': NVIDIA's for Segformer allow no commercial use.
-        config: what differs from the published network, as its config in `transformers` names it: sizes, drop path,
+        in_channels, out_channels: Numbers of channels of the images and the logits.
+        weights: None for random weights, as for a network whose own checkpoint is loaded next; a folder that
+            `save_pretrained` wrote; a name on the Hugging Face hub; or `auto`: those that the authors of `base_model`
+            published; if they are unavailable, random ones, with one line in the log. Licences are those of the
+            authors:
+            NVIDIA's for Segformer allow no commercial use.
+        config: Differences from the published network, as its config in `transformers` names them: sizes, drop path,
             ... With other sizes no published weights fit.
-        context: neighbouring slices on each side, 0 for plain 2D.
-        stride: slices from one neighbour to the next.
-        axis: the volume's axis that slices are stacked along: 0, 1 or 2. The default suits volumes in RAS with thick
+        context: Number of neighbouring slices on each side, 0 for plain 2D.
+        stride: Number of slices from one neighbour to the next.
+        axis: Axis of the volume that slices are stacked along: 0, 1 or 2. The default suits volumes in RAS with thick
             slices along Z.
-        upsample: a whole number by which a slice is enlarged before the network. It costs its square, and lets a
+        upsample: Whole number by which a slice is enlarged before the network. The cost grows with its square; it lets
+            a
             network that sees patches of 4 x 4 pixels find the edge of a small organ.
-        slices_at_once: slices in one pass where nothing is learned, which bounds the memory. In training all slices
+        slices_at_once: Number of slices per pass without gradients, which limits the memory. In training all slices
             of a batch go at once: batch norms must see them together.
-        deep_supervision: keep the auxiliary head of UPerNet, BEiT and DPT and give its logits too, in training.
-        use_checkpoint: save memory in training by computing the backbone again in the backward pass.
+        deep_supervision: Whether the auxiliary head of UPerNet, BEiT and DPT is kept and gives logits too, in training.
+        use_checkpoint: Whether the backbone is computed again in the backward pass, which saves memory in training.
 
     Attributes:
         initialisation: `scratch`, or `pretrained: ` and the name of the weights.
-        settings: the arguments that build this network again without weights, fit for JSON: what a checkpoint's recipe
-            must keep.
+        settings: Arguments that build this network again without weights, fit for JSON; a checkpoint's recipe
+                must keep them.
 
     Args (of the call):
-        volumes: (B, in_channels, X, Y, Z).
+        volumes: Volumes (B, in_channels, X, Y, Z).
 
     Returns (of the call):
-        (B, out_channels, X, Y, Z). With deep supervision, in training: a list of two, the auxiliary logits last.
+        Logits (B, out_channels, X, Y, Z). With deep supervision, in training: a list of two, the auxiliary logits last.
 
     Raises:
-        UsageError: arguments that make no network.
-        CheckpointError: weights that were asked for by name cannot be had or do not fit.
-        BundleError: the volumes are no batch of `in_channels`.
+        UsageError: The arguments make no network.
+        CheckpointError: The named weights are unavailable or do not fit.
+        BundleError: The volumes are no batch of `in_channels`.
 
     >>> small = {"hidden_sizes": [8, 16, 16, 16], "num_attention_heads": [1, 2, 2, 2], "decoder_hidden_size": 16}
     >>> network = SlicewiseNetwork("segformer-b0", in_channels=1, out_channels=3, config=small, context=1)
@@ -132,7 +135,7 @@ class SlicewiseNetwork(nn.Module):
 
     @property
     def backbone(self) -> nn.Module:
-        """The part that pretrained weights fill; all else is the head."""
+        """The part that takes pretrained weights; the rest is the head."""
         return backbone_of(self.model)
 
     @property
@@ -142,7 +145,7 @@ class SlicewiseNetwork(nn.Module):
         return {"config": settings_of(self.model.config), **{name: getattr(self, name) for name in names}}
 
     def forward(self, volumes: Tensor) -> Tensor | list[Tensor]:
-        """Logits of a batch of volumes."""
+        """Compute the logits of a batch of volumes."""
         if isinstance(volumes, MetaTensor):
             volumes = volumes.as_tensor()  # every operation on a MetaTensor pays for its metadata
         if volumes.ndim != 5 or volumes.shape[1] != self.in_channels:
@@ -157,7 +160,7 @@ class SlicewiseNetwork(nn.Module):
         return outputs if len(outputs) > 1 else outputs[0]
 
     def _slices(self, volumes: Tensor) -> Tensor:
-        """(B, C, X, Y, Z) as (B * Z, C * n, X, Y), for slices along Z and n of them as channels."""
+        """Reshape (B, C, X, Y, Z) to (B * Z, C * n, X, Y), for slices along Z and n of them as channels."""
         slices = volumes.movedim(2 + self.axis, 1)  # (B, Z, C, X, Y)
         if self.context:
             # z:            0         1         2
@@ -169,11 +172,11 @@ class SlicewiseNetwork(nn.Module):
         return slices.flatten(0, 1)
 
     def _volumes(self, logits: Tensor, batch: int) -> Tensor:
-        """(B * Z, K, X, Y) as (B, K, X, Y, Z)."""
+        """Reshape (B * Z, K, X, Y) to (B, K, X, Y, Z)."""
         return logits.reshape(batch, -1, *logits.shape[1:]).movedim(1, 2 + self.axis).contiguous()
 
     def _logits(self, slices: Tensor) -> tuple[Tensor, ...]:
-        """Logits (N, K, H, W) of slices (N, C * n, H, W); the auxiliary ones too where they are wanted."""
+        """Compute logits (N, K, H, W) of slices (N, C * n, H, W), and the auxiliary ones if they are wanted."""
         height, width = slices.shape[-2:]
         step = self._divisor // math.gcd(self._divisor, self.upsample)
         slices = functional.pad(slices, (0, -width % step, 0, -height % step), mode="replicate")
@@ -198,7 +201,7 @@ class SlicewiseNetwork(nn.Module):
 
 
 class _Auxiliary(nn.Module):
-    """The auxiliary head of a network: silent in evaluation, and in training it keeps what it said last."""
+    """The auxiliary head of a network: unused in evaluation; in training it keeps its last output."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -217,11 +220,11 @@ class _Auxiliary(nn.Module):
 
 
 def _run(model: Any, slices: Tensor) -> Tensor:  # noqa: ANN401 - a network of transformers
-    """Logits of slices, at the size that the network gives them."""
+    """Compute logits of slices, at the size that the network gives them."""
     config = model.config
     logits: Tensor
     if config.model_type == "dpt" and not config.is_hybrid:
-        # Its own forward takes every image for a square; its neck does not, when told.
+        # Its own forward assumes square images; its neck does not, if it gets the size.
         tokens = model.dpt(pixel_values=slices, output_hidden_states=True).hidden_states[1:]
         grid = [n // config.patch_size for n in slices.shape[-2:]]
         fused = model.neck([tokens[layer] for layer in config.backbone_out_indices], *grid)
@@ -229,7 +232,7 @@ def _run(model: Any, slices: Tensor) -> Tensor:  # noqa: ANN401 - a network of t
             model.auxiliary_head(fused[-1])
         logits = model.head(fused)
     elif config.model_type in {"beit", "data2vec-vision"}:
-        # Their own forward takes every image for one of config.image_size (BEiT before transformers 5.9).
+        # Their own forward assumes images of config.image_size (BEiT before transformers 5.9).
         backbone = backbone_of(model)
         states = backbone(pixel_values=slices, output_hidden_states=True).hidden_states
         grid = [n // config.patch_size for n in slices.shape[-2:]]
@@ -269,9 +272,9 @@ def _build(settings: Mapping[str, Any], *, in_channels: int, out_channels: int, 
 
 @torch.no_grad()
 def _bias_stem(backbone: nn.Module) -> None:
-    """Start the biases of the first convolution as PyTorch does, where `transformers` makes them zero.
+    """Initialise the biases of the first convolution as PyTorch does, if `transformers` makes them zero.
 
-    Zero slices, as beyond the edge of an image, are zero in every layer then. There each LayerNorm multiplies the
+    Zero slices, as beyond the edge of an image, would be zero in every layer. There each LayerNorm multiplies the
     gradients by up to 1 / sqrt(eps), a thousand, until they overflow.
     """
     stem = next((layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)), None)
@@ -282,10 +285,10 @@ def _bias_stem(backbone: nn.Module) -> None:
 
 @torch.no_grad()
 def _spread(backbone: nn.Module) -> None:
-    """Start convolutions as Segformer's authors do: at a deviation of sqrt(2 / fan out) (He et al., arXiv:1502.01852).
+    """Initialise convolutions as Segformer's authors do: with a deviation of sqrt(2 / fan out) (arXiv:1502.01852).
 
-    `transformers` starts them all at 0.02. The 3 x 3 convolutions between its linear layers, which have channels of
-    their own and tell the network of places, then pass on a sixteenth, and a network from scratch hardly learns.
+    `transformers` takes 0.02 for all of them. The depthwise 3 x 3 convolutions between its linear layers, which encode
+    positions, then pass on a sixteenth, and a network from scratch hardly learns.
     """
     for layer in backbone.modules():
         if isinstance(layer, nn.Conv2d):
@@ -294,12 +297,12 @@ def _spread(backbone: nn.Module) -> None:
 
 
 def _working_divisor(model: Any, *, channels: int) -> int:  # noqa: ANN401
-    """What both sides of a slice must be multiples of: that of the config, or twice or four times that.
+    """The number of which both sides of a slice must be multiples: that of the config, or twice or four times that.
 
-    Some backbones split the grid of patches into windows, of which their config says nothing that is common to all.
+    Some backbones split the grid of patches into windows, about which their configs say nothing that is common to all.
 
     Raises:
-        UsageError: no slice will do, or those of one size alone.
+        UsageError: No size of slices works, or only one.
     """
     first = divisor(model.config)
     model.eval()
@@ -319,7 +322,7 @@ def _working_divisor(model: Any, *, channels: int) -> int:  # noqa: ANN401
 
 
 def _idle(model: Any, slices: Tensor) -> list[nn.Parameter]:  # noqa: ANN401
-    """Parameters that no output depends on: `transformers` builds some, and distributed training waits for them."""
+    """Parameters on which no output depends: `transformers` makes some, and distributed training waits for them."""
     try:
         with torch.enable_grad():
             logits = _run(model.eval(), slices)

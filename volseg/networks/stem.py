@@ -1,4 +1,4 @@
-"""The first convolution of a network for images, made to take the channels of slices."""
+"""The first convolution of a network for images, adapted to the channels of slices."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ _COLOURS = 3
 
 
 def adapt_stem(weight: Tensor, *, channels: int, context: int = 0) -> Tensor:
-    """The kernel for the slices of a volume, made of a kernel for images.
+    """Adapt a kernel for images to the slices of a volume.
 
     The rule, by the numbers of inputs:
 
-    - As many image channels as the kernel has inputs: each channel keeps its own kernel, so colour images are seen as
+    - If there are as many image channels as inputs: each channel keeps its own kernel, so colour images are seen as
       the published network sees them. With neighbouring slices a channel's kernel is shared out among its slices.
-    - As many channels and slices as the kernel has inputs, unless these are three: the kernel was made for such a stack
+    - If there are as many channels and slices as inputs, and these are not three: the kernel was made for such a stack
       and is taken as it is. Three inputs are colours, and three slices of one channel are none.
-    - Other numbers: the inputs are summed, and the sum is shared out among the image channels in equal parts. So where
+    - For other numbers: the inputs are summed, and the sum is shared out among the image channels in equal parts. So if
       every channel shows the same image, the response is that of the published network to it in all its colours.
 
-    Shares add up to 1, so responses keep their size. Neighbouring slices have those of a binomial distribution, as 1/4,
-    1/2, 1/4 for one on each side: an even mean would start with a blur along the patient.
+    The parts add up to 1, so responses keep their size. Neighbouring slices have parts of a binomial distribution, as
+    1/4, 1/2, 1/4 for one on each side: an even mean would start with a blur along the patient.
 
     Args:
-        weight: (features, inputs, height, width).
-        channels: image channels, at least 1.
-        context: neighbouring slices on each side.
+        weight: Kernel (features, inputs, height, width).
+        channels: Number of image channels, at least 1.
+        context: Number of neighbouring slices on each side.
 
     Returns:
-        (features, channels * (2 * context + 1), height, width); slices vary fastest.
+        Kernel (features, channels * (2 * context + 1), height, width); slices vary fastest.
 
     >>> adapt_stem(torch.ones(1, 3, 1, 1), channels=1, context=1).flatten().tolist()
     [0.75, 1.5, 0.75]

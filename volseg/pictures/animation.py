@@ -1,4 +1,4 @@
-"""Picture files: PNG, and frames joined to a GIF or WebP animation; whole files only."""
+"""Picture files: PNG, and frames joined to a GIF or WebP animation; they are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from volseg.pictures.rendering import Colour, Pixels
 STILL = (".png",)
 MOVING = (".gif", ".webp")
 
-_SAMPLES = 8  # frames that decide the palette
-_LAST_MS = 1500  # the end stays on the screen for a while
+_SAMPLES = 8  # number of frames that determine the palette
+_LAST_MS = 1500  # ms for which the last frame is shown
 
 
 def write_png(path: str | Path, picture: Pixels) -> None:
     """Write one picture.
 
     Args:
-        path: ends in .png.
-        picture: (height, width, 3).
+        path: File with the ending .png.
+        picture: Picture (height, width, 3).
 
     Raises:
-        UsageError: another ending.
+        UsageError: The file has another ending.
     """
     path = Path(path)
     if path.suffix.lower() not in STILL:
@@ -41,17 +41,17 @@ def write_animation(
 ) -> None:
     """Write frames of one size as an endless animation.
 
-    GIF has one palette of 256 colours for all frames, without dithering, in which `colours` stand exactly; WebP is
+    A GIF has one palette of 256 colours for all frames, without dithering, which contains `colours` exactly; a WebP is
     written without loss.
 
     Args:
-        path: ends in .gif or .webp.
-        frames: (height, width, 3) each, at least one.
-        colours: that a GIF must show exactly.
-        ms: how long a frame is shown; the last one longer.
+        path: File with the ending .gif or .webp.
+        frames: Pictures (height, width, 3), at least one.
+        colours: Colours that a GIF must show exactly.
+        ms: Milliseconds for which a frame is shown; the last one is shown longer.
 
     Raises:
-        UsageError: no frame, frames of different sizes, or another ending.
+        UsageError: There is no frame, frames differ in size, or the file has another ending.
     """
     path = Path(path)
     if path.suffix.lower() not in MOVING:
@@ -75,7 +75,7 @@ def write_animation(
             return
         palette = _palette(frames, colours)
         mapped = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-        # `optimize` leaves out what has not changed since the frame before: most of the image, a third of the bytes.
+        # `optimize` leaves out what has not changed since the previous frame: most of the image, a third of the bytes.
         mapped[0].save(
             partial, format="GIF", save_all=True, append_images=mapped[1:], duration=times, loop=0, optimize=True
         )

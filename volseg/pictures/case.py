@@ -1,4 +1,4 @@
-"""A scene: image, reference and prediction of one case, read and found to lie on one grid."""
+"""Image, reference and prediction of one case, read and checked to be on one grid."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _SOFT_TISSUE_HU = (-160.0, 240.0)
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What one looks at: one case with its reference and its prediction.
+    """One case with its image, reference and prediction.
 
     Attributes:
-        key: the case.
-        image: its first channel.
-        channel: that channel's name.
-        reference: uint8 label map on the image's grid.
-        prediction: likewise.
-        labels: what the values mean.
-        colours: (3, X, Y, Z) of an image in colours, or None.
+        key: Key of the case.
+        image: First channel of the image.
+        channel: Name of that channel.
+        reference: Label map of the reference, uint8, on the image's grid.
+        prediction: Label map of the prediction, uint8, on the image's grid.
+        labels: Label table of the values.
+        colours: Voxels (3, X, Y, Z) of an image in colours; None for others.
     """
 
     key: str
@@ -41,7 +41,7 @@ class Scene:
 
     @property
     def window(self) -> tuple[float, float] | None:
-        """Values shown black and white: 400 HU around 40 HU for CT; None where the scale says nothing, as in MR."""
+        """Values shown black and white: 400 HU around 40 HU for CT; None if the scale has no fixed meaning (MR)."""
         return window_of(self.channel)
 
 
@@ -49,13 +49,14 @@ def read_scene(key: str, predictions: Path, cohort: Cohort, *, match: LabelMatch
     """Read a case of a cohort and its prediction `KEY.nii.gz`.
 
     Args:
-        key: of the case.
-        predictions: folder of label maps.
-        cohort: holds the case.
-        match: which regions of the predictions are which of the cohort's; by name where None.
+        key: Key of the case.
+        predictions: Folder of label maps.
+        cohort: Cohort of the case.
+        match: Match of the predictions' regions with the cohort's; None (the default) matches by name.
 
     Raises:
-        VolsegError: a file that is absent or unreadable, another grid, or an undeclared value; it names the case.
+        VolsegError: A file is absent, unreadable, on another grid, or has an undeclared value; the message names the
+            case.
     """
     try:
         reference_path = cohort.label_path(key)
@@ -74,7 +75,7 @@ def read_scene(key: str, predictions: Path, cohort: Cohort, *, match: LabelMatch
 
 
 def window_of(channel: str) -> tuple[float, float] | None:
-    """Values shown black and white for a channel of this name; None where the name says nothing about the scale.
+    """Values shown black and white for a channel of this name; None if the name does not determine the scale.
 
     >>> window_of("CT"), window_of("MR")
     ((-160.0, 240.0), None)

@@ -13,22 +13,22 @@ from volseg.pictures.case import Scene
 from volseg.pictures.orientation import Plane, View, plane_of_slices
 from volseg.pictures.rendering import colour_levels, grey_levels, triptych
 
-_PANEL = 360  # pixels that a panel's longer side comes near to
+_PANEL = 360  # approximate number of pixels of a panel's longer side
 _QUALITY = 86
 _FILL = 0.16
 
 
 @dataclass(frozen=True)
 class CasePicture:
-    """Three panels side by side, and what they show.
+    """Three panels side by side, and the facts of what they show.
 
     Attributes:
-        webp: the encoded picture.
-        size: width and height in pixels.
-        plane: of the slice.
-        slice: its number, as in `View.number`.
-        slices: how many there are.
-        edges: what is at the left and at the top of each panel: `("R", "A")`.
+        webp: Encoded picture.
+        size: Width and height in pixels.
+        plane: Plane of the slice.
+        slice: Number of the slice, see `View.number`.
+        slices: Number of slices.
+        edges: Sides of the patient at the left and at the top of each panel, such as `("R", "A")`.
     """
 
     webp: bytes
@@ -40,9 +40,9 @@ class CasePicture:
 
 
 def draw_case(scene: Scene) -> CasePicture:
-    """Draw the slice with most voxels of the reference's organs (of the prediction's, where there is no reference).
+    """Draw the slice with most voxels of the reference's organs (of the prediction's, if there is no reference).
 
-    The plane is that of the acquisition where slices are at least twice as thick as pixels, else axial. CT is shown in
+    The plane is that of the acquisition if slices are at least twice as thick as pixels, else axial. CT is shown in
     a window of 400 HU around 40 HU, any other image from the slice's 1st to its 99th percentile.
     """
     view = View.of(scene.image.affine_ras, acquired_plane(scene))
@@ -71,7 +71,7 @@ def draw_case(scene: Scene) -> CasePicture:
 
 
 def acquired_plane(scene: Scene) -> Plane:
-    """The plane of a single slice, else that whose pixels are fine and slices thick; axial where no axis stands out."""
+    """The plane of a single slice, else that of thick slices with fine pixels; axial if no axis differs."""
     return plane_of_slices(scene.image.affine_ras, scene.image.shape)
 
 
@@ -79,8 +79,8 @@ def fullest_slice(reference: NDArray[np.generic], prediction: NDArray[np.generic
     """The slice with most labelled voxels of the reference, else of the prediction, else the middle one.
 
     Args:
-        reference: (slices, rows, columns), label map.
-        prediction: likewise.
+        reference: Label map (slices, rows, columns) of the reference.
+        prediction: Label map (slices, rows, columns) of the prediction.
 
     >>> label_map = np.zeros((5, 2, 2), np.uint8)
     >>> fullest_slice(label_map, label_map)

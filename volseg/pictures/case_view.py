@@ -1,4 +1,4 @@
-"""The screen: one case as slices, and the pictures of it: panels, overlay, montage, all slices in turn."""
+"""One case as slices on the screen, and the pictures of it: panels, overlay, montage, all slices in turn."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ Style = Literal["panels", "overlay", "montage"]
 
 STYLES: tuple[Style, ...] = get_args(Style)
 
-_MONTAGE = 12  # slices
+_MONTAGE = 12  # number of slices
 _COLUMNS = 4
-# Pixels of a panel's longer side, about.
+# Approximate number of pixels of a panel's longer side.
 _WIDE = {"panels": 380, "overlay": 380, "montage": 230}
 _WIDE_MOVING = 230
-_LEGEND = 8  # regions up to which all are named, in the slice or not
-_LIGHT, _STRONG = 0.25, 0.75  # shares of the colour in fills
+_LEGEND = 8  # number of regions up to which all are in the legend, whether in the slice or not
+_LIGHT, _STRONG = 0.25, 0.75  # opacity of fills
 
 
 @dataclass(frozen=True, eq=False)
 class Screen:
-    """One case as it is seen.
+    """One case as it is shown.
 
     Attributes:
-        name: of the case, for the title.
-        grey: (slices, rows, columns), or (slices, rows, columns, 3) in colour.
-        reference: (R, slices, rows, columns), or None.
-        prediction: likewise.
-        labels: the R regions.
-        view: how the stored voxels were turned.
-        measured: whether the spacing is known, so that a scale bar means something.
+        name: Name of the case, for the title.
+        grey: Image (slices, rows, columns), or (slices, rows, columns, 3) in colour.
+        reference: Masks (R, slices, rows, columns) of the reference, or None.
+        prediction: Masks of the prediction, of the same shape, or None.
+        labels: Label table of the R regions.
+        view: View by which the stored voxels were turned.
+        measured: Whether the spacing is known, so that a scale bar has a meaning.
     """
 
     name: str
@@ -73,21 +73,22 @@ class Screen:
         window: tuple[float, float] | None = None,
         measured: bool = True,
     ) -> Screen:
-        """Turn voxels as they are stored.
+        """Turn stored voxels into slices of a plane.
 
         Args:
-            image: (X, Y, Z), any scale; or (3, X, Y, Z), red, green and blue.
-            affine_ras: (4, 4), voxel index to RAS mm.
-            labels: R regions and their colours.
-            reference: (R, X, Y, Z), or None.
-            prediction: likewise.
-            name: of the case.
-            plane: of the slices.
-            window: values shown black and white; None for the 1st and 99th percentile of the volume. Not of colours.
-            measured: whether the spacing is known.
+            image: Image (X, Y, Z) of any scale; or (3, X, Y, Z), red, green and blue.
+            affine_ras: Affine (4, 4) from voxel index to RAS mm.
+            labels: Label table of the R regions, with their colours.
+            reference: Masks (R, X, Y, Z) of the reference, or None.
+            prediction: Masks of the prediction, of the same shape, or None.
+            name: Name of the case.
+            plane: Plane of the slices.
+            window: Values shown black and white; None for the 1st and 99th percentile of the volume. Not used for
+                colours.
+            measured: Whether the spacing is known.
 
         Raises:
-            UsageError: masks of another shape, or no such plane.
+            UsageError: The masks have another shape, or there is no such plane.
         """
         expected = (len(labels.regions), *image.shape[-3:])
         for masks in (reference, prediction):
@@ -108,16 +109,16 @@ class Screen:
 
     @property
     def edges(self) -> tuple[str, str] | None:
-        """Letters of the patient's sides; None for a single image, of which the affine does not tell them."""
+        """Letters of the patient's sides; None for a single image, whose affine does not give them."""
         return self.view.edges if self.slices > 1 else None
 
     def mm_per_pixel(self, scale: int) -> float | None:
-        """Of a picture enlarged by `scale`; None where the spacing is not known."""
+        """Millimetres per pixel of a picture enlarged by `scale`; None if the spacing is not known."""
         return min(self.view.pixel_mm) / scale if self.measured else None
 
     @property
     def area(self) -> NDArray[np.intp]:
-        """(slices,): pixels in a region of the reference, or of the prediction where there is no reference."""
+        """Pixels per slice (slices,) in a region of the reference, or of the prediction without a reference."""
         masks = self.reference if self.reference is not None and self.reference.any() else self.prediction
         if masks is None:
             return np.zeros(self.slices, dtype=np.intp)
@@ -125,7 +126,7 @@ class Screen:
 
     @property
     def fullest(self) -> int:
-        """The slice on the screen with most of the regions; the middle one where there is no region."""
+        """Index of the slice with most of the regions; the middle one if there is no region."""
         area = self.area
         return int(area.argmax()) if area.any() else self.slices // 2
 
@@ -133,24 +134,24 @@ class Screen:
 def draw(
     screen: Screen, *, style: Style = "panels", number: int | None = None, scale: int | None = None, note: str = ""
 ) -> Pixels:
-    """The picture of a case.
+    """Draw the picture of a case.
 
-    - `panels`: image, reference and prediction side by side, as far as they are there.
-    - `overlay`: the same, and what the prediction missed, invented or took for another region.
+    - `panels`: image, and reference and prediction if there are such, side by side.
+    - `overlay`: these panels, and one of what the prediction missed, invented or took for another region.
     - `montage`: up to twelve slices through the regions; the reference filled, the prediction outlined.
 
     Args:
-        screen: the case.
-        style: one of the three.
-        number: of the slice, as in `View.number`; None for the one with most of the regions.
-        scale: how many pixels a stored pixel becomes; None for a picture of a handy size.
-        note: a word at the end of the title.
+        screen: Case as it is shown.
+        style: One of the three styles.
+        number: Number of the slice, see `View.number`; None for the one with most of the regions.
+        scale: Number of pixels for a stored pixel; None for a picture of convenient size.
+        note: Text at the end of the title.
 
     Returns:
-        (height, width, 3).
+        Picture (height, width, 3).
 
     Raises:
-        UsageError: a slice that is not there, an overlay without both label maps, or a montage of one slice.
+        UsageError: There is no such slice, an overlay lacks one of the label maps, or a montage has one slice.
     """
     if style not in STYLES:
         raise UsageError(f"the style {style!r} was asked for, expected {', '.join(STYLES)}")
@@ -164,10 +165,10 @@ def draw(
 
 
 def frames(screen: Screen, *, style: Style = "panels", scale: int | None = None) -> Iterator[Pixels]:
-    """The pictures of a walk through all slices that hold a region, and two more at each end; all slices without any.
+    """Draw all slices that hold a region in turn, and two more at each end; all slices if there is no region.
 
     Raises:
-        UsageError: as `draw`; a montage does not move.
+        UsageError: The options are wrong as in `draw`, or the style is montage, which does not move.
     """
     if style == "montage":
         raise UsageError("a montage does not move; take the style panels or overlay, or write a .png")
@@ -262,7 +263,7 @@ def _title(screen: Screen, place: str, note: str) -> str:
 
 
 def _regions(screen: Screen, *, shown: int | None = None, line: bool = False) -> list[Entry]:
-    """The legend's regions; of a long table only those that are in the slice shown, or in the case."""
+    """The legend's regions; of a long table only those in the shown slice, or in the case."""
     regions = screen.labels.regions
     there = [masks for masks in (screen.reference, screen.prediction) if masks is not None]
     if len(regions) > _LEGEND:

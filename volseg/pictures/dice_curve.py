@@ -17,21 +17,21 @@ _LINE = 18
 _LEFT, _RIGHT, _TOP, _FOOT = 40, 16, 38, 44  # margins of the axes
 _GRID: Colour = (58, 58, 64)
 _MEAN = "mean of regions"
-_REGIONS = 8  # up to which each has a curve; of more only their mean
+_REGIONS = 8  # number of regions up to which each has a curve; of more only the mean is shown
 
 
 def beside(snapshots: Sequence[Snapshot]) -> list[Pixels]:
-    """Each snapshot's picture with the curve up to its epoch at its right.
+    """Draw each snapshot's picture with the curve up to its epoch on its right.
 
-    Pictures come back as they are where fewer than two snapshots carry a Dice.
+    Pictures are returned unchanged if fewer than two snapshots have a Dice.
 
     Returns:
-        (height, width, 3) each.
+        Pictures (height, width, 3).
     """
     if sum(bool(snapshot.dice) for snapshot in snapshots) < 2:
         return [snapshot.picture for snapshot in snapshots]
     lines = {name: (colour, [s.dice.get(name) for s in snapshots]) for name, colour in _named(snapshots).items()}
-    if len(lines) > 1:  # the mean comes first, so that the others are drawn over it
+    if len(lines) > 1:  # the mean is drawn first, under the others
         means = [sum(s.dice.values()) / len(s.dice) if s.dice else None for s in snapshots]
         lines = {
             _MEAN: (TEXT, means),

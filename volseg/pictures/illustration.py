@@ -1,4 +1,4 @@
-"""Illustration: a case of a cohort, with its reference and a prediction, is read and drawn to a file."""
+"""Illustration: reading a case of a cohort with its reference and a prediction, and drawing it to a file."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from volseg.volume import RGB, UNMEASURED, read_volume
 def read_screen(
     cohort: Cohort, key: str, *, predictions: Path | None = None, plane: Plane = "axial", channel: int | None = None
 ) -> Screen:
-    """Read what the pictures of a case need.
+    """Read the data for the pictures of a case.
 
     Args:
-        cohort: holds the case.
-        key: of the case.
-        predictions: folder of label maps `KEY.nii.gz`, or None.
-        plane: of the slices.
-        channel: of the image, from 0; None for the colours of an image that has them, else for the first.
+        cohort: Cohort of the case.
+        key: Key of the case.
+        predictions: Folder of label maps `KEY.nii.gz`, or None.
+        plane: Plane of the slices.
+        channel: Channel of the image, from 0; None for the colours of an image that has them, else for the first.
 
     Raises:
-        CohortError: no such case.
-        UsageError: no such channel.
-        VolsegError: a file that cannot be read, another grid, an undeclared value; with the case's key.
+        CohortError: There is no such case.
+        UsageError: There is no such channel.
+        VolsegError: A file cannot be read, is on another grid, or has an undeclared value; the message names the key.
     """
     paths = cohort.image_paths(key)
     colours = channel is None and cohort.channel_names == RGB
@@ -73,17 +73,17 @@ def read_screen(
 def illustrate(
     screen: Screen, path: Path, *, style: Style = "panels", number: int | None = None, scale: int | None = None
 ) -> None:
-    """Draw a screen to a .png, or walk through its slices in a .gif or .webp.
+    """Draw a case to a .png, or all its slices in turn to a .gif or .webp.
 
     Args:
-        screen: the case.
-        path: its ending decides.
-        style: as in `volseg.pictures.draw`.
-        number: of the slice, as in `View.number`; only for a .png.
-        scale: how many pixels a stored pixel becomes; None for a picture of a handy size.
+        screen: Case as it is shown.
+        path: File, whose ending decides.
+        style: Style, see `volseg.pictures.draw`.
+        number: Number of the slice, see `View.number`; only for a .png.
+        scale: Number of pixels for a stored pixel; None for a picture of convenient size.
 
     Raises:
-        UsageError: an ending that is none of the three, or options that do not go together.
+        UsageError: The ending is none of the three, or the options contradict each other.
     """
     ending = Path(path).suffix.lower()
     if ending in STILL:
@@ -98,10 +98,10 @@ def illustrate(
 
 
 def animate_training(run: Path, path: Path) -> int:
-    """Join the snapshots of a training run, with the Dice of their case, to an animation; returns how many there were.
+    """Join the snapshots of a training run, with the Dice of their case, to an animation; returns their number.
 
     Raises:
-        UsageError: no snapshot, or a path that ends neither in .gif nor in .webp.
+        UsageError: There is no snapshot, or the path ends neither in .gif nor in .webp.
     """
     snapshots = read_snapshots(run)
     colours = [colour for snapshot in snapshots for colour in snapshot.colours.values()]

@@ -1,4 +1,4 @@
-"""A sheet: panels in a grid with captions, a legend, a scale bar and the letters of the patient's sides."""
+"""Layout of a picture: panels in a grid with captions, a legend, a scale bar and the letters of the sides."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TEXT: Colour = (232, 232, 232)
 QUIET: Colour = (160, 160, 166)
 _MARGIN, _GAP, _LINE = 12, 6, 18  # pixels
 _FONT = 13
-_BAR_SHARE = 0.3  # of a panel's width, at most
+_BAR_SHARE = 0.3  # largest fraction of a panel's width
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the legend: a colour, what it means, and whether it is drawn as an area or as a contour."""
+    """One entry of the legend: a colour, its meaning, and whether it is drawn as an area or as a contour."""
 
     name: str
     colour: Colour
@@ -41,18 +41,18 @@ def sheet(
     """Lay panels of one size out in a grid.
 
     Args:
-        panels: caption and (height, width, 3) picture of each, in reading order.
-        title: one line above them.
-        legend: below them.
-        mm_per_pixel: draws a scale bar into the first panel; None for none.
-        edges: letters at the left and the upper edge of the first panel, as `View.edges` gives them.
-        columns: of the grid; all panels in one row by default.
+        panels: Caption and picture (height, width, 3) of each panel, in reading order.
+        title: Title above the panels.
+        legend: Entries of the legend below the panels.
+        mm_per_pixel: Millimetres per pixel, for a scale bar in the first panel; None for no bar.
+        edges: Letters at the left and the upper edge of the first panel, see `View.edges`.
+        columns: Number of columns of the grid; by default all panels are in one row.
 
     Returns:
-        (height, width, 3).
+        Picture (height, width, 3).
 
     Raises:
-        UsageError: no panel, or panels of different sizes.
+        UsageError: There is no panel, or panels differ in size.
     """
     sizes = {picture.shape for _, picture in panels}
     if len(sizes) != 1:

@@ -1,4 +1,4 @@
-"""A view: how stored voxels turn into slices on a screen, whatever their orientation in the file."""
+"""The mapping from stored voxels to slices on a screen, whatever their orientation in the file."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Plane = Literal["axial", "coronal", "sagittal"]
 
 PLANES: tuple[Plane, ...] = get_args(Plane)
 
-# Where slices, rows and columns run to. Radiological: the patient's right is on the left, the front or the head is up;
-# a sagittal slice has the front on the left.
+# Directions of slices, rows and columns. Radiological: the patient's right is on the left, the front or the head is
+# up; a sagittal slice has the front on the left.
 _TOWARDS: dict[Plane, str] = {"axial": "SPL", "coronal": "AIL", "sagittal": "LIP"}
-_THICK = 2.0  # slices so much thicker than pixels were acquired in their own plane
+_THICK = 2.0  # slices at least this much thicker than pixels were acquired in their own plane
 _OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 
 @dataclass(frozen=True)
 class View:
-    """Which array axis becomes slices, rows and columns, and which of them is turned round.
+    """The array axes that become slices, rows and columns, and their directions.
 
     Attributes:
-        plane: of the slices.
-        axes: array axes X, Y, Z (0 to 2) that become slices, rows, columns.
-        flips: whether each of these runs the other way in the file.
-        pixel_mm: height and width of a pixel.
-        thickness_mm: distance between slices.
+        plane: Plane of the slices.
+        axes: Array axes X, Y, Z (0 to 2) that become slices, rows, columns.
+        flips: Whether each of these runs in the other direction in the file.
+        pixel_mm: Height and width of a pixel in mm.
+        thickness_mm: Distance between slices in mm.
     """
 
     plane: Plane
@@ -48,7 +48,7 @@ class View:
         """The view of a grid; an oblique grid is shown along its own axes, the nearest to the plane.
 
         Raises:
-            UsageError: no such plane.
+            UsageError: There is no such plane.
 
         >>> View.of(np.diag([1.5, 1.5, 3, 1])).flips  # stored RAS: rows and columns are turned round
         (False, True, True)
@@ -69,7 +69,7 @@ class View:
 
     @property
     def edges(self) -> tuple[str, str]:
-        """What is at the left edge of the picture and at its top: `R` and `A` in an axial view."""
+        """Sides of the patient at the left edge of the picture and at its top: `R` and `A` in an axial view."""
         towards = _TOWARDS[self.plane]
         return _OPPOSITE[towards[2]], _OPPOSITE[towards[1]]
 
@@ -77,10 +77,10 @@ class View:
         """Turn voxels into slices on the screen; nothing is copied.
 
         Args:
-            voxels: (..., X, Y, Z).
+            voxels: Voxels (..., X, Y, Z).
 
         Returns:
-            (..., slices, rows, columns).
+            Slices (..., slices, rows, columns).
 
         >>> View.of(np.eye(4)).apply(np.zeros((2, 5, 6, 7))).shape
         (2, 7, 6, 5)
@@ -92,11 +92,11 @@ class View:
     def number(self, place: int, slices: int) -> int:
         """The number of a slice for people: from 1, in the order of the file.
 
-        ITK-SNAP counts so, and so do UW-Madison's file names; 3D Slicer's Data Probe shows one less.
+        ITK-SNAP and UW-Madison's file names count in this way; 3D Slicer's Data Probe shows one less.
 
         Args:
-            place: of the slice on the screen, from 0.
-            slices: how many there are.
+            place: Index of the slice on the screen, from 0.
+            slices: Number of slices.
 
         >>> View.of(np.diag([1, 1, -1, 1])).number(0, 10)
         10
@@ -104,10 +104,10 @@ class View:
         return slices - place if self.flips[0] else place + 1
 
     def place(self, number: int, slices: int) -> int:
-        """The place on the screen, from 0, of a slice with a `number`.
+        """The index on the screen, from 0, of a slice with a `number`.
 
         Raises:
-            UsageError: a slice that is not there.
+            UsageError: There is no such slice.
 
         >>> View.of(np.diag([1, 1, -1, 1])).place(10, 10)
         0
@@ -118,13 +118,13 @@ class View:
 
 
 def plane_of_slices(affine_ras: ArrayLike, shape: Sequence[int]) -> Plane:
-    """The plane in which a grid is looked at: see `volseg.volume.slice_axis`, here of slices twice as thick as pixels.
+    """The plane in which a grid is shown: see `volseg.volume.slice_axis`, here of slices twice as thick as pixels.
 
-    Where slices are little thicker than pixels a picture shows axial ones, which are what a reader is used to.
+    If slices are not much thicker than pixels, axial ones are shown, to which readers are used.
 
     Args:
-        affine_ras: (4, 4), voxel index to RAS millimetres.
-        shape: voxels along X, Y, Z.
+        affine_ras: Affine (4, 4) from voxel index to RAS mm.
+        shape: Number of voxels along X, Y, Z.
 
     >>> plane_of_slices(np.diag([3, 0.9, 0.9, 1]), (30, 256, 256)), plane_of_slices(np.eye(4), (40, 40, 40))
     ('sagittal', 'axial')

@@ -16,19 +16,19 @@ Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Colour = tuple[int, int, int]
 
-FILL = 0.45  # share of the colour in a filled region
-# Apart from each other in lightness, for colour-blind readers too; they stand in a panel of their own.
+FILL = 0.45  # opacity of the colour in a filled region
+# They differ in lightness, for colour-blind readers too, and are used in a panel of their own.
 MISSED: Colour = (230, 40, 40)
 INVENTED: Colour = (255, 220, 60)
 CONFUSED: Colour = (255, 255, 255)
 
 
 def grey_levels(image: NDArray[Any], *, window: tuple[float, float] | None = None) -> Pixels:
-    """The image in 256 levels of grey.
+    """Convert an image to 256 levels of grey.
 
     Args:
-        image: any shape and scale; NaN and infinity become black.
-        window: values shown black and white; None for the 1st and 99th percentile.
+        image: Image of any shape and scale; NaN and infinity become black.
+        window: Values shown black and white; None (the default) for the 1st and 99th percentile.
 
     >>> grey_levels(np.array([0.0, 5.0, 10.0]), window=(0, 10)).tolist()
     [0, 128, 255]
@@ -40,10 +40,10 @@ def grey_levels(image: NDArray[Any], *, window: tuple[float, float] | None = Non
 
 
 def colour_levels(image: NDArray[Any]) -> Pixels:
-    """The image in 256 levels a colour: whole numbers of 8 and 16 bits as they are, others as `grey_levels` does.
+    """Convert an image to 256 levels per colour: integers of 8 and 16 bits are only scaled, others as in `grey_levels`.
 
     Args:
-        image: any shape, all colours together.
+        image: Image of any shape, all colours together.
 
     >>> colour_levels(np.array([0, 65535], np.uint16)).tolist()
     [0, 255]
@@ -65,27 +65,27 @@ def panel(
     scale: int = 1,
     thickness: int = 1,
 ) -> Pixels:
-    """One slice with its regions filled, outlined, or both.
+    """Draw one slice with its regions filled, outlined, or both.
 
-    Contours are `thickness` pixels wide after enlarging, on the inner side of the voxels' edges: nothing is smoothed.
+    Contours are `thickness` pixels wide after enlarging, inside the edges of the voxels: nothing is smoothed.
 
     Args:
-        grey: (rows, columns) as seen on the screen (see `View.apply`), or (rows, columns, 3) in colour.
-        masks: (R, rows, columns), filled; None for none.
-        colours: one a mask.
-        fill: share of the colour in the filled regions; 0 for none.
-        line: outline the masks too.
-        lines: (R, rows, columns), further masks outlined in the same colours (a prediction over a filled reference).
-        pixel_mm: height and width of a stored pixel; the picture has square pixels.
-        scale: how many pixels the shorter side of a stored pixel becomes.
-        thickness: of contours, in pixels of the picture.
+        grey: Slice (rows, columns) as shown on the screen (see `View.apply`), or (rows, columns, 3) in colour.
+        masks: Masks (R, rows, columns) to fill; None for none.
+        colours: One colour per mask.
+        fill: Opacity of the filled regions; 0 for none.
+        line: Whether the masks are outlined too.
+        lines: Further masks (R, rows, columns), outlined in the same colours (a prediction over a filled reference).
+        pixel_mm: Height and width of a stored pixel in mm; the picture has square pixels.
+        scale: Number of pixels for the shorter side of a stored pixel.
+        thickness: Width of contours, in pixels of the picture.
 
     Returns:
-        (height, width, 3).
+        Picture (height, width, 3).
 
     Raises:
-        LabelError: masks and colours that do not match.
-        UsageError: a scale below 1.
+        LabelError: Masks and colours do not match.
+        UsageError: The scale is below 1.
 
     >>> square = np.zeros((1, 4, 4), bool)
     >>> square[0, 1:3, 1:3] = True
@@ -125,20 +125,20 @@ def triptych(
     pixel_mm: tuple[float, float] = (1.0, 1.0),
     scale: int = 1,
 ) -> Pixels:
-    """Image, reference and prediction side by side.
+    """Draw image, reference and prediction side by side.
 
     Args:
-        grey: (rows, columns) as seen on the screen, or (rows, columns, 3).
-        reference: (R, rows, columns).
-        prediction: (R, rows, columns).
-        labels: R regions and their colours.
-        fill: as in `panel`.
-        line: as in `panel`.
-        pixel_mm: as in `panel`.
-        scale: as in `panel`.
+        grey: Slice (rows, columns) as shown on the screen, or (rows, columns, 3).
+        reference: Masks (R, rows, columns) of the reference.
+        prediction: Masks (R, rows, columns) of the prediction.
+        labels: Label table of the R regions, with their colours.
+        fill: Opacity of the filled regions.
+        line: Whether regions are outlined.
+        pixel_mm: Height and width of a stored pixel in mm.
+        scale: Number of pixels for the shorter side of a stored pixel.
 
     Returns:
-        (height, 3 x width, 3).
+        Picture (height, 3 x width, 3).
     """
     colours = [region.colour for region in labels.regions]
     return np.concatenate(
@@ -151,14 +151,14 @@ def triptych(
 
 
 def difference_masks(reference: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where the two disagree: only missed, only invented, and both at once (one region taken for another).
+    """Masks of the disagreement: only missed, only invented, and both at once (one region taken for another).
 
     Args:
-        reference: (R, ...).
-        prediction: (R, ...).
+        reference: Masks (R, ...) of the reference.
+        prediction: Masks (R, ...) of the prediction.
 
     Returns:
-        (3, ...), no voxel in two of them; their colours are `DIFFERENCE_COLOURS`.
+        Masks (3, ...) without overlap; their colours are `DIFFERENCE_COLOURS`.
 
     >>> reference, prediction = np.array([[1, 1, 0], [0, 0, 0]], bool), np.array([[0, 0, 1], [1, 0, 0]], bool)
     >>> difference_masks(reference, prediction).astype(int).tolist()

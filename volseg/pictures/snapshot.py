@@ -1,4 +1,4 @@
-"""Snapshots of a training run: a picture at each validation, which carries its epoch and the Dice of what it shows."""
+"""Snapshots of a training run: one picture per validation, which stores its epoch and the Dice of its case."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Snapshot:
     """One validation case after one epoch.
 
     Attributes:
-        picture: (height, width, 3).
-        epoch: number of it.
-        dice: of the case, by region; a region empty in reference and prediction is left out.
-        colours: of the regions.
+        picture: Picture (height, width, 3).
+        epoch: Number of the epoch.
+        dice: Dice of the case, by region; a region empty in reference and prediction is left out.
+        colours: Colours of the regions.
     """
 
     picture: Pixels
@@ -36,7 +36,7 @@ class Snapshot:
 
 
 def snapshot_path(run: str | Path, epoch: int) -> Path:
-    """Where the snapshot of an epoch is, in the output folder of a run.
+    """The path of an epoch's snapshot, in the output folder of a run.
 
     >>> snapshot_path("run", 4).name
     'epoch_0004.png'
@@ -45,7 +45,7 @@ def snapshot_path(run: str | Path, epoch: int) -> Path:
 
 
 def write_snapshot(run: str | Path, snapshot: Snapshot) -> None:
-    """Write one, as a PNG with its numbers in a text chunk, so that they cannot part."""
+    """Write a snapshot as a PNG with its numbers in a text chunk, so that they stay together."""
     facts = PngInfo()
     facts.add_text(_FACTS, json.dumps({"dice": dict(snapshot.dice), "colours": dict(snapshot.colours)}))
     with atomic(snapshot_path(run, snapshot.epoch)) as partial:
@@ -56,10 +56,10 @@ def read_snapshots(run: str | Path) -> list[Snapshot]:
     """The snapshots of a training run, in the order of the epochs; other pictures of that name have no Dice.
 
     Args:
-        run: its output folder, or the `snapshots` in it.
+        run: Output folder of the run, or the `snapshots` in it.
 
     Raises:
-        UsageError: there is none, or one cannot be read.
+        UsageError: There is none, or one cannot be read.
     """
     run = Path(run)
     paths = list((run / "snapshots").glob("epoch_*.png")) or list(run.glob("epoch_*.png"))

@@ -1,4 +1,4 @@
-"""What the 3D viewer loads: image, reference, prediction and difference as NIfTI in base64, and colours."""
+"""The data of the 3D viewer: image, reference, prediction and difference as NIfTI in base64, and colours."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from volseg.pictures.case import Scene
 from volseg.pictures.rendering import DIFFERENCE_COLOURS, DIFFERENCE_NAMES, difference_masks, grey_levels
 from volseg.volume import Volume, write_volume
 
-_LARGEST = 200  # voxels along an axis of the image; a longer one is averaged in blocks
+_LARGEST = 200  # voxels along an axis of the image; a longer axis is averaged in blocks
 _LEVEL = 6
 
 
 def viewer_data(scene: Scene) -> str:
-    """The volumes of a case as JSON: `image`, `reference`, `prediction`, `difference` (NIfTI, gzip, base64), colours.
+    """Pack the volumes of a case as JSON: `image`, `reference`, `prediction`, `difference` and colours.
 
-    The image has 256 levels between its 0.5th and 99.5th percentile (a soft tissue window for CT) and at most 200
-    voxels an axis; the label maps are whole.
+    The volumes are NIfTI files, packed by gzip and base64. The image has 256 levels between its 0.5th and 99.5th
+    percentile (a soft tissue window for CT) and at most 200 voxels per axis; the label maps are not reduced.
 
     Returns:
-        JSON without `<`, so that it can stand in a `<script>` element.
+        JSON without `<`, which is safe in a `<script>` element.
     """
     return pack_volumes(
         scene.image,
@@ -48,14 +48,14 @@ def pack_volumes(
     reference: Volume | None = None,
     window: tuple[float, float] | None = None,
 ) -> str:
-    """The same from volumes of one grid; without a reference there is no `reference` and no `difference`.
+    """Pack volumes of one grid into JSON; without a reference there is no `reference` and no `difference`.
 
     Args:
-        image: any scale.
-        labels: what the values mean.
-        prediction: uint8 label map.
-        reference: likewise.
-        window: values shown black and white; None for the 0.5th and 99.5th percentile.
+        image: Image of any scale.
+        labels: Label table of the values.
+        prediction: Label map of the prediction, uint8.
+        reference: Label map of the reference, uint8, or None.
+        window: Values shown black and white; None for the 0.5th and 99.5th percentile.
     """
     window = window or _percentiles(image.voxels)
     small = shrink(image)
@@ -79,7 +79,7 @@ def pack_volumes(
 
 
 def shrink(volume: Volume, *, largest: int = _LARGEST) -> Volume:
-    """The volume with at most `largest` voxels an axis: means of blocks, the affine moved to their centres.
+    """Reduce a volume to at most `largest` voxels per axis: means of blocks, the affine moved to their centres.
 
     >>> small = shrink(Volume(np.zeros((401, 90, 20)), np.diag([1.0, 1, 3, 1])))
     >>> small.shape, small.affine_ras[:3, 3].tolist()
@@ -102,8 +102,8 @@ def colour_table(labels: LabelTable, *, held: Sequence[int]) -> dict[str, Any]:
     """NiiVue's table of label colours; a value of several regions has the mean of their colours and all their names.
 
     Args:
-        labels: the label table.
-        held: values that occur; the others get no name, so that the legend stays short.
+        labels: Label table.
+        held: Values that occur; the others get no name, so that the legend stays short.
     """
     colours, names = [(0, 0, 0)], [""]
     for value in labels.values[1:]:

@@ -1,4 +1,4 @@
-"""Cells of tables: numbers and texts as Markdown shows them, and values rounded for files."""
+"""Cells of tables: numbers and texts in Markdown, and values rounded for files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from volseg.files import atomic
 
 NONE = "–"
 
-_DIGITS = 6  # of the files; the last bits of a sum may differ between machines
+_DIGITS = 6  # decimals in files; the last bits of a sum may differ between machines
 
 
 def grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
@@ -23,7 +23,7 @@ def grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def number(value: float | None, form: str) -> str:
-    """A number in a format, or the dash of an undefined one.
+    """A number in a format, or the dash for an undefined one.
 
     >>> number(0.5, ".2f"), number(None, ".2f")
     ('0.50', '–')
@@ -46,7 +46,7 @@ def rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def write_files(folder: str | Path, contents: Mapping[str, str]) -> list[Path]:
-    """Write texts by name into a folder, made where it is absent; returns their paths in the same order.
+    """Write texts by name into a folder, which is created if absent; returns their paths in the same order.
 
     >>> import tempfile
     >>> [path.name for path in write_files(tempfile.mkdtemp(), {"a.csv": "1", "b.md": "2"})]

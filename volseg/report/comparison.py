@@ -21,10 +21,10 @@ def write_comparison(comparison: Comparison, folder: Path, *, title: str, detail
     """Write `comparison.csv`, `.json`, `.md` and `.svg`, each whole or not at all.
 
     Args:
-        comparison: the sets side by side.
-        folder: made where absent; files of these names are replaced.
-        title: heading of the page.
-        details: what the reader must know, in order.
+        comparison: Comparison of the sets.
+        folder: Folder, which is created if absent; files of these names are replaced.
+        title: Heading of the page.
+        details: Facts for the reader by name, in order.
 
     Returns:
         The paths of the four files.
@@ -40,7 +40,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, title: str, detail
 
 
 def comparison_as_csv(comparison: Comparison) -> str:
-    """One line a shared case and region, one column a set; an undefined value is an empty field."""
+    """One row per shared case and region, one column per set; an undefined value is an empty field."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["key", "patient", "region", "metric", *comparison.sets])
@@ -75,7 +75,7 @@ def comparison_as_json(comparison: Comparison, *, title: str, details: Mapping[s
 
 
 def comparison_as_markdown(comparison: Comparison, *, title: str, details: Mapping[str, str]) -> str:
-    """The page a person reads: the means, the differences with their tests, what is not shared, the definitions."""
+    """The page for readers: the means, the differences with their tests, what is not shared, the definitions."""
     metric, form = comparison.metric, f".{comparison.metric.digits}f"
     unit = f" ({metric.unit})" if metric.unit else ""
     lines = [f"# {plain(title)}", ""]

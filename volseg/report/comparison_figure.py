@@ -1,4 +1,4 @@
-"""The figure of a comparison: one lane a pair and region, with every case, the mean and its interval, as SVG."""
+"""The figure of a comparison: one row per pair and region, with every case, the mean and its interval, as SVG."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from volseg.report.figures import ticks
 
 _WIDTH, _LEFT, _RIGHT = 920, 210, 210  # pixels
 _HEAD, _LANE, _FOOT, _BAND = 62, 54, 46, 30
-_GOLDEN = 0.618034  # steps of it never line up, so points side by side keep apart
+_GOLDEN = 0.618034  # multiples of it never line up, so that neighbouring points stay apart
 _INK, _QUIET, _GRID = "#1c1c1f", "#63636b", "#dcdce0"
 _BETTER, _WORSE, _TIE = "#0072b2", "#d55e00", "#8a8a90"
 _STYLE = "font-family:system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;font-size:13px"
 
 
 def comparison_figure(comparison: Comparison) -> str:
-    """The paired differences, second minus first, as a file of SVG that stands alone.
+    """Draw the paired differences, second minus first, as a complete SVG file.
 
-    Blue points favour the second set, orange ones the first, grey ones tie; the band is the tie tolerance.
+    Blue points are better in the second set, orange ones in the first, grey ones tie; the band is the tie tolerance.
     """
     lanes = comparison.differences
     points = [value for found in lanes for value in comparison.of_pair(found).values()]

@@ -1,4 +1,4 @@
-"""Figures as inline SVG: strips of points with boxes, and curves over sessions. Text in, text out, no library."""
+"""Figures as inline SVG: strips of points with boxes, and curves over sessions, made without a library."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from volseg.labels import Region
 
 _WIDTH = 520
-_LETTERS = 26  # of a region's name; a longer one is cut
+_LETTERS = 26  # of a region's name; the rest of a longer one is cut off
 _LETTER = 7.4  # width of one
 _RIGHT = 84  # for the counts
 _LANE = 66  # height of one region
 _FOOT = 40  # for the axis
 _SPREAD = 20  # height of the band of points
-_GOLDEN = 0.618034  # steps of it never line up, so points side by side keep apart
+_GOLDEN = 0.618034  # multiples of it never line up, so that neighbouring points stay apart
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Point:
     """One case in a strip.
 
     Attributes:
-        key: shown as one points at it.
-        value: None where undefined; then it is only counted.
-        outcome: `missed` and `invented` have marks of their own.
+        key: Key of the case, shown when the pointer is over the point.
+        value: Value of the case; None if undefined, and then it is only counted.
+        outcome: Outcome of the case; `missed` and `invented` have their own marks.
         link: `#id` of the case in the page, or empty.
     """
 
@@ -49,7 +49,7 @@ class Session:
 
 
 def colour(region: Region) -> str:
-    """The colour of a region as CSS has it.
+    """The colour of a region in CSS.
 
     >>> from volseg.labels import LabelTable
     >>> colour(LabelTable.exclusive(["stomach"]).regions[0])
@@ -76,16 +76,16 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
 def strip_figure(
     lanes: Sequence[tuple[Region, Sequence[Point]]], *, title: str, unit: str, digits: int, ratio: bool
 ) -> str:
-    """One lane a region: every case a point, above it a box from quartile to quartile with the median.
+    """Draw one row per region: each case is a point, above it a box from quartile to quartile with the median.
 
     Whiskers reach the farthest case within 1.5 times the box's length (Tukey 1977).
 
     Args:
-        lanes: regions and their cases.
-        title: of the metric.
-        unit: of the axis, or empty.
-        digits: decimals of a case's value.
-        ratio: the metric ends at 1; the axis then starts at 0 or, where all lie above, at 0.5.
+        lanes: Cases of each region.
+        title: Title of the metric.
+        unit: Unit of the axis, or empty.
+        digits: Number of decimals of a case's value.
+        ratio: Whether the metric ends at 1; the axis then starts at 0 or, if all values are above, at 0.5.
 
     Returns:
         An `<svg>` element.
@@ -178,14 +178,14 @@ def _box(values: Sequence[float], *, top: float, x: Callable[[float], float], fi
 
 
 def curve_figure(region: Region, sessions: Sequence[Session], *, axis: str, width: int = 300, height: int = 178) -> str:
-    """Volume of one region of one patient over sessions: reference full and filled, prediction dashed and open.
+    """Draw the volume of one region of one patient over sessions: reference solid, prediction dashed.
 
     Args:
-        region: gives name and colour.
-        sessions: in the order of time, at least two.
-        axis: name of the horizontal axis.
-        width: of the drawing.
-        height: of the drawing.
+        region: Region, which gives name and colour.
+        sessions: Sessions in the order of time, at least two.
+        axis: Name of the horizontal axis.
+        width: Width of the drawing in pixels.
+        height: Height of the drawing in pixels.
 
     Returns:
         An `<svg>` element.
@@ -235,7 +235,7 @@ def curve_figure(region: Region, sessions: Sequence[Session], *, axis: str, widt
 
 
 def spoken(name: str) -> str:
-    """A region's name as one reads it.
+    """A region's name with spaces.
 
     >>> spoken("large_bowel")
     'large bowel'

@@ -1,4 +1,4 @@
-"""The HTML report: one page that opens from disk, with tables, figures, pictures and a 3D viewer, and no network."""
+"""The HTML report: one page that opens from disk without a network, with tables, figures, pictures and a 3D viewer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from volseg.report.summary import summarise
 PAGE = "report.html"
 BESIDE = "report_data"
 LIMIT_BYTES = 25_000_000
-_PICTURES_SHARE = 0.5  # of the limit; further pictures lie beside the page
+_PICTURES_SHARE = 0.5  # fraction of the limit; further pictures are files beside the page
 _OWN = ("case-*.webp", "volumes-*.js")
 
 
@@ -42,28 +42,28 @@ def write_html(
     match: LabelMatch | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write `report.html`, whole or not at all; the volumes of one case at a time are in memory.
+    """Write `report.html`, whole or not at all; only the volumes of one case are in memory at a time.
 
-    What would make the page larger than `limit_bytes` goes into files of the folder `report_data` beside it: pictures
-    beyond half the limit, and the volumes of the viewers.
+    Pictures beyond half of `limit_bytes`, and volumes of the viewers beyond all of it, are written to files of the
+    folder `report_data` beside the page.
 
     Args:
-        rows: of one evaluation.
-        folder: made where absent; a report that is there is replaced.
-        cohort: holds the images and references.
-        predictions: folder of the label maps `KEY.nii.gz`.
-        title: heading of the page.
-        details: what the reader must know, in order: cohort, model, checkpoint, version, ...
-        viewers: how many of the worst cases can be opened in 3D.
-        limit_bytes: the largest page.
-        match: which regions of the predictions are which of the cohort's; by name where None.
-        progress: called after each case with the number of cases drawn and of all.
+        rows: Rows of one evaluation.
+        folder: Folder, which is created if absent; an existing report is replaced.
+        cohort: Cohort of the images and references.
+        predictions: Folder of the label maps `KEY.nii.gz`.
+        title: Heading of the page.
+        details: Facts for the reader by name, in order: cohort, model, checkpoint, version, ...
+        viewers: Number of the worst cases that can be opened in 3D.
+        limit_bytes: Largest size of the page in bytes.
+        match: Match of the predictions' regions with the cohort's; None matches by name.
+        progress: Function that is called after each case with the number of drawn cases and of all.
 
     Returns:
         The path of the page.
 
     Raises:
-        UsageError: a case that is there twice.
+        UsageError: A case occurs twice.
     """
     folder = Path(folder)
     summary = summarise(rows)
@@ -84,7 +84,7 @@ def write_html(
             scene = read_scene(key, predictions, cohort, match=match)
             picture = draw_case(scene)
             source = pictures.place(picture, number)
-            if number <= viewers and 1 not in scene.image.shape:  # there is nothing to turn round in a single slice
+            if number <= viewers and 1 not in scene.image.shape:  # a single slice has nothing to rotate
                 volumes[number] = viewer_data(scene)
             del scene
         except VolsegError as error:
@@ -122,7 +122,7 @@ def write_html(
 
 
 class _Beside:
-    """The folder beside the page: made when the first file goes there; old files of a former report are taken out."""
+    """The folder beside the page: it is created for its first file; old files of a former report are removed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -145,7 +145,7 @@ class _Beside:
 
 
 class _Pictures:
-    """Pictures go into the page until their share of it is used up, then beside it."""
+    """The pictures: they go into the page until their share of it is used up, then beside it."""
 
     def __init__(self, beside: _Beside, budget: float) -> None:
         self._beside = beside
@@ -206,7 +206,7 @@ def _page(
 
 
 def _policy(*scripts: bytes) -> str:
-    """What the browser may load: these scripts by their digest, data in the page, files beside it; no network."""
+    """The content a browser may load: these scripts by their digest, data in the page, files beside it; no network."""
     digests = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s).digest()).decode()}'" for s in scripts if s)
     return (
         f"default-src 'none'; script-src {digests} file:; style-src 'unsafe-inline'; img-src data: blob: file:; "
@@ -275,5 +275,5 @@ def _credit(licence: str) -> str:
 
 
 def _badness(row: Row) -> tuple[bool, float, float, str, str]:
-    """The lowest Dice first, of equal ones the larger volume error; both empty comes last."""
+    """The key of the order: the lowest Dice first, of equal ones the larger volume error; both empty comes last."""
     return row.dice is None, row.dice or 0.0, -abs(row.volume_error_ml or 0.0), row.key, row.region

@@ -1,4 +1,4 @@
-"""The parts of the HTML report that show cases: figures, volumes over sessions, a section a case."""
+"""The parts of the HTML report that show cases: figures, volumes over sessions, one section per case."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIDES = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "su
 
 
 def figures(rows: Sequence[Row], cohort: Cohort, links: Mapping[str, str]) -> str:
-    """A strip of all cases a region, for Dice and for HD95."""
+    """One strip of all cases per region, for Dice and for HD95."""
     drawn = []
     for metric in METRICS:
         if metric.name not in _PLOTTED or all(getattr(row, metric.name) is None for row in rows):
@@ -57,7 +57,7 @@ def _anchor(links: Mapping[str, str], key: str) -> str:
 
 
 def curves(rows: Sequence[Row], cohort: Cohort) -> str:
-    """Volumes over the sessions of each patient that has two or more; empty where none has."""
+    """Volumes over the sessions of each patient that has two or more; empty if none has."""
     by_patient: dict[str, list[Row]] = {}
     for row in rows:
         if row.key in cohort.rows and row.reference_ml is not None and row.predicted_ml is not None:
@@ -96,9 +96,10 @@ def curves(rows: Sequence[Row], cohort: Cohort) -> str:
 
 
 def session_times(sessions: Mapping[str, str]) -> tuple[dict[str, tuple[float, str]], str]:
-    """Where each case stands on the axis of time, how it is written there, and the axis' name.
+    """The position of each case on the axis of time, its label there, and the name of the axis.
 
-    The number in the session counts where each has one of its own; else the sessions stand in order, evenly.
+    The number in the session is the position if each session has a different one; else they are in order, evenly
+    spaced.
 
     >>> session_times({"a": "day12", "b": "day3"})
     ({'a': (12.0, '12'), 'b': (3.0, '3')}, 'day')
@@ -125,17 +126,17 @@ def case_section(
     viewer: str,
     opened: bool,
 ) -> str:
-    """One case: its scores, its picture, and the place of the viewer.
+    """The section of one case: its scores, its picture, and the element of the viewer.
 
     Args:
-        rows: of this case, one a region.
-        cohort: gives sessions and colours.
-        identity: the id that the tables link to.
-        picture: what the picture shows; None where there is none.
-        source: of the `<img>`: a data URI or a path beside the page.
-        problem: why there is no picture.
-        viewer: the element of the viewer, or empty.
-        opened: whether the reader sees it without a click.
+        rows: Rows of this case, one per region.
+        cohort: Cohort, which gives sessions and colours.
+        identity: Id to which the tables link.
+        picture: Picture with its facts; None if there is none.
+        source: Source of the `<img>`: a data URI or a path beside the page.
+        problem: Reason why there is no picture.
+        viewer: Element of the viewer, or empty.
+        opened: Whether the section is open without a click.
     """
     first = rows[0]
     known = cohort.rows.get(first.key)
@@ -162,7 +163,7 @@ def _score(row: Row) -> str:
 def _figure(key: str, picture: CasePicture, source: str) -> str:
     width, height = picture.size
     said, caption, edges = f"{key}: image, reference and prediction", "The whole image.", ""
-    if picture.slices > 1:  # the affine of a single image does not tell the patient's sides
+    if picture.slices > 1:  # the affine of a single image does not give the patient's sides
         left, above = picture.edges
         place = f"{picture.plane} slice {picture.slice} of {picture.slices}"
         said += f" of {place}"
@@ -173,7 +174,7 @@ def _figure(key: str, picture: CasePicture, source: str) -> str:
             f'<span class="edge left" aria-hidden="true">{left}</span>'
             f'<span class="edge above" aria-hidden="true">{above}</span>'
         )
-    # Small pictures are not blown up beyond what their voxels tell.
+    # Small pictures are not enlarged beyond the resolution of their voxels.
     most = max(width, 3 * 230)
     return (
         f'<figure style="--most:{most}px"><div class="panels"><span>Image</span><span>Reference</span>'

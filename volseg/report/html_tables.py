@@ -1,4 +1,4 @@
-"""The tables of the HTML report: result, failed cases, cases, definitions. Whatever is written is escaped."""
+"""The tables of the HTML report: result, failed cases, cases, definitions. All text is escaped."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from volseg.report.figures import colour, spoken
 from volseg.report.summary import RegionSummary, Spread, Summary
 from volseg.report.summary_file import DEFINITIONS
 
-# Columns of cases that are shown at once; a checkbox shows the others.
+# Columns of the case table that are always shown; a checkbox shows the others.
 MAIN = ("dice", "hd95_mm", "surface_dice", "reference_ml", "predicted_ml", "volume_error_ml")
 NONE = "–"
 _RESULT = ("dice", "hd95_mm", "surface_dice", "volume_error_ml")
 
 
 def result_table(summary: Summary, labels: LabelTable) -> str:
-    """Means with their intervals, medians, and how many cases were missed, invented or empty in both."""
+    """Means with their intervals, medians, and the numbers of cases that were missed, invented or empty in both."""
     shown = [metric for metric in summary.metrics if metric.name in _RESULT]
     heads = ["Region", "Cases", *map(_named, shown), "Missed", "Invented", "Both empty"]
     lines = [_result_of(region, labels, shown) for region in summary.regions]
     if len(summary.regions) > 1:
-        # A mean over regions says something of a ratio or a distance, nothing of a volume.
+        # A mean over regions is meaningful for a ratio or a distance, not for a volume.
         cells = [
             _spread(summary.means[m.name], m)
             if m.higher_is_better is not None and m.name in summary.means
@@ -55,7 +55,7 @@ def _result_of(region: RegionSummary, labels: LabelTable, shown: Sequence[Metric
 
 
 def _further(summary: Summary, labels: LabelTable) -> str:
-    """Every other metric that some case has: one line a metric, one column a region, with the cases it covers."""
+    """Every other metric that some case has: one row per metric, one column per region, with the cases it covers."""
     others = [metric for metric in summary.metrics if metric.name not in _RESULT]
     if not others:
         return ""
@@ -86,7 +86,7 @@ def _named(metric: Metric) -> str:
 
 
 def _spread(spread: Spread, metric: Metric, *, covered: int | None = None) -> str:
-    """A cell: mean, interval and median; with `covered`, the cases of the mean where they are fewer than that."""
+    """A cell: mean, interval and median; with `covered`, also the number of cases if it is smaller than that."""
     if spread.mean is None:
         return f'<td class="num">{NONE}</td>'
     form = _form(metric)
@@ -105,7 +105,7 @@ def _form(metric: Metric) -> str:
 
 
 def _coverage(summary: Summary, shown: Sequence[Metric]) -> str:
-    """Which means leave cases out."""
+    """A text about the means that leave cases out."""
     short = [
         f"{escape(metric.title)} of {escape(spoken(region.region))} "
         f"{region.spreads[metric.name].cases} of {region.cases}"
@@ -119,7 +119,7 @@ def _coverage(summary: Summary, shown: Sequence[Metric]) -> str:
 
 
 def failure_table(failures: Sequence[Row]) -> str:
-    """The cases that could not be scored, and why; empty where there is none."""
+    """The cases that could not be scored, with the reasons; empty if there are none."""
     if not failures:
         return ""
     lines = "".join(
@@ -137,12 +137,12 @@ def failure_table(failures: Sequence[Row]) -> str:
 
 
 def case_table(rows: Sequence[Row], cohort: Cohort, links: Mapping[str, str]) -> str:
-    """One line a case and region, the worst first; a click on a head sorts.
+    """One row per case and region, the worst first; a click on a column's title sorts.
 
     Args:
-        rows: scored, in the order wanted.
-        cohort: gives sessions and colours.
-        links: key to the id of the case in the page.
+        rows: Rows of scored cases, in the order to show.
+        cohort: Cohort, which gives sessions and colours.
+        links: Id of each case in the page, by key.
     """
     metrics = [metric for metric in METRICS if any(getattr(row, metric.name) is not None for row in rows)]
     sessions = any(_session(row, cohort) for row in rows)
@@ -195,7 +195,7 @@ def _cell(row: Row, metric: Metric) -> str:
 
 
 def definition_list(rows: Sequence[Row]) -> str:
-    """What each number means: the metrics that have one, then the means, intervals and outcomes."""
+    """The definitions of the metrics that have values, then of means, intervals and outcomes."""
     entries = [
         (_named(metric), escape(metric.definition))
         for metric in METRICS
@@ -213,7 +213,7 @@ def definition_list(rows: Sequence[Row]) -> str:
 
 
 def swatch(region: str, labels: LabelTable) -> str:
-    """A small square in the region's colour; empty for an unknown name."""
+    """A small square of the region's colour; empty for an unknown name."""
     for known in labels.regions:
         if known.name == region:
             return f'<span class="swatch" style="background:{colour(known)}"></span>'

@@ -1,4 +1,4 @@
-"""Which process writes a record, and whether it is still there to write on."""
+"""The process that writes a record, and whether it still runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PROC = Path("/proc")
 
 
 def this_process() -> dict[str, Any]:
-    """What tells this process from any other: host, number, boot of the host, namespace and start, as Linux knows them.
+    """What identifies this process: host, process id, boot of the host, namespace and start, as Linux knows them.
 
     >>> is_alive(this_process())
     True
@@ -27,10 +27,10 @@ def this_process() -> dict[str, Any]:
 
 
 def is_alive(process: Mapping[str, Any]) -> bool | None:
-    """Whether a process that `this_process` described still runs; None where this host cannot know.
+    """Whether a process that `this_process` described still runs; None if this host cannot know.
 
     Args:
-        process: What `this_process` gave in that process.
+        process: Result of `this_process` in that process.
 
     >>> is_alive({**this_process(), "pid": 2**22 + 1, "started": 1})
     False
@@ -41,7 +41,7 @@ def is_alive(process: Mapping[str, Any]) -> bool | None:
         return None
     if process.get("boot") != _boot():
         return False
-    if process.get("namespace") != _namespace():  # another container: its numbers are not ours
+    if process.get("namespace") != _namespace():  # another container: its process ids are not ours
         return None
     pid = int(process["pid"])
     if _boot() is not None:
@@ -70,7 +70,7 @@ def _namespace() -> str | None:
 
 
 def _started(pid: int) -> int | None:
-    """Ticks from boot to the start of a process; None where there is none, or one that has ended."""
+    """Ticks from boot to the start of a process; None if there is none, or it has ended."""
     try:
         words = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:

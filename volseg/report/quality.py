@@ -1,4 +1,4 @@
-"""The list of a quality control: whom to look at first and why, as CSV, JSON and Markdown."""
+"""The list of a quality control: the cases to check first, and why, as CSV, JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def write_quality(ranked: Sequence[Quality], folder: Path, *, title: str, detail
     """Write `quality.csv`, `quality.json` and `quality.md`, each whole or not at all.
 
     Args:
-        ranked: the one to look at first at the top.
-        folder: made where absent; files of these names are replaced.
-        title: heading of the page.
-        details: what the reader must know, in order.
+        ranked: Cases, the one to check first at the top.
+        folder: Folder, which is created if absent; files of these names are replaced.
+        title: Heading of the page.
+        details: Facts for the reader by name, in order.
 
     Returns:
         The paths of the three files.
@@ -40,7 +40,7 @@ def write_quality(ranked: Sequence[Quality], folder: Path, *, title: str, detail
 
 
 def quality_as_csv(ranked: Sequence[Quality]) -> str:
-    """One line a case in the order of the list, with every value that was measured.
+    """One row per case in the order of the list, with every measured value.
 
     >>> print(quality_as_csv([Quality("a", 0.5, (), {"x": 0.875}, {("volume", "x"): 1.0})]), end="")
     rank,key,alarm,expected_dice,score,reasons,disagreement,expected_dice x,volume x,error
@@ -104,7 +104,7 @@ def quality_as_json(ranked: Sequence[Quality], *, title: str, details: Mapping[s
 
 
 def quality_as_markdown(ranked: Sequence[Quality], *, title: str, details: Mapping[str, str]) -> str:
-    """The page a person reads: look at these first."""
+    """The page for readers: the cases to check first."""
     lines = [f"# {plain(title)}", ""]
     lines += [f"- {plain(name)}: {plain(value)}" for name, value in details.items()]
     lines += [f"- {_counts(ranked)}", "", "## Look at these first", ""]

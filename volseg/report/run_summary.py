@@ -10,10 +10,10 @@ _MOST_ROWS = 20
 
 
 def run_as_markdown(run: Mapping[str, Any]) -> str:
-    """The page: how the run ended, what it was, its validations, and the commands that use its network.
+    """The page: status and settings of the run, its validations, and the commands that use its network.
 
     Args:
-        run: the content of run.json, see run.schema.json.
+        run: Content of run.json, see run.schema.json.
     """
     parts = [f"# {_title(run)}", _outcome(run), _facts(run), _validations(run), _commands(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -120,7 +120,7 @@ def _validations(run: Mapping[str, Any]) -> str:
 
 
 def _thinned(rows: Sequence[Mapping[str, Any]], *, best: int) -> list[Mapping[str, Any]]:
-    """At most a page of rows: evenly chosen, the best and the last among them."""
+    """At most one page of rows: evenly chosen, the best and the last among them."""
     step = -(-len(rows) // _MOST_ROWS)
     last = rows[-1]["epoch"]
     return [row for number, row in enumerate(rows, start=1) if number % step == 0 or row["epoch"] in (best, last)]
@@ -149,7 +149,7 @@ def _dice(value: float | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Two units: `6 min 23 s`, `2 h 5 min`."""
+    """A duration in two units, such as `6 min 23 s` or `2 h 5 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -31,10 +31,10 @@ def write_runs(
     """Write `runs.md`, `runs.json`, `runs.svg` and, for two runs or more, the paired comparison.
 
     Args:
-        runs: by name.
-        comparison: of their cases; None for a single run.
-        folder: made where absent; files of these names are replaced.
-        title: heading of the pages.
+        runs: Runs by name.
+        comparison: Comparison of their cases; None for a single run.
+        folder: Folder, which is created if absent; files of these names are replaced.
+        title: Heading of the pages.
 
     Returns:
         The paths.
@@ -56,7 +56,7 @@ def write_runs(
 
 
 def runs_as_json(runs: Mapping[str, TrainingRun], *, title: str) -> dict[str, Any]:
-    """The content of `runs.json`, schema `volseg.runs/1`: one entry a run with what the tables show."""
+    """The content of `runs.json`, schema `volseg.runs/1`: one entry per run with the values of the tables."""
     result: dict[str, Any] = rounded(
         {"schema": "volseg.runs/1", "title": title, "runs": {name: _facts(run) for name, run in runs.items()}}
     )
@@ -64,7 +64,7 @@ def runs_as_json(runs: Mapping[str, TrainingRun], *, title: str) -> dict[str, An
 
 
 def runs_as_markdown(runs: Mapping[str, TrainingRun], *, title: str) -> str:
-    """The page: what the runs share, accuracy, cost, and the figure."""
+    """The page: common settings, accuracy, cost, and the figure."""
     first = next(iter(runs.values())).record
     lines = [f"# {plain(title)}", ""]
     cohort, machine = first["cohort"], first["machine"]
@@ -83,7 +83,7 @@ def runs_as_markdown(runs: Mapping[str, TrainingRun], *, title: str) -> str:
 
 
 def accuracy_table(runs: Mapping[str, TrainingRun]) -> list[str]:
-    """The lines of a Markdown table, the most accurate run first."""
+    """The lines of a Markdown table of accuracy, the most accurate run first."""
     regions = next(iter(runs.values())).regions
     settings = differing_settings(list(runs.values()))
     header = ["Run", *settings, "Mean Dice [95 % CI]", *regions, "Best epoch", "Epochs", "Training"]
@@ -131,7 +131,7 @@ def cost_table(runs: Mapping[str, TrainingRun]) -> list[str]:
 
 
 def _facts(run: TrainingRun) -> dict[str, Any]:
-    """What is shown of a run."""
+    """The values of a run that are shown."""
     record, interval = run.record, run.interval
     network, memory = record["network"], record["memory"]
     return {

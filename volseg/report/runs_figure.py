@@ -1,4 +1,4 @@
-"""The validations of training runs over time, one line a run, as SVG."""
+"""The validations of training runs over time, one line per run, as SVG."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from volseg.report.figures import ticks
 _WIDTH, _HEIGHT = 920, 440  # pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 210, 46, 52
 _INK, _QUIET, _GRID = "#1c1c1f", "#63636b", "#dcdce0"
-# Okabe and Ito 2008, told apart in every kind of colour vision; the yellow is too light for a line.
+# Okabe and Ito 2008, distinct for every kind of colour vision; the yellow is too light for a line.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c1c1f")
 _DASHES = ("", "7 4", "2 3")
 _STYLE = "font-family:system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;font-size:13px"
 
 
 def runs_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Mean Dice over minutes as a file of SVG that stands alone.
+    """Draw mean Dice over minutes as a complete SVG file.
 
     The axis begins a little below the worst of the last validations, so that the first ones of a training, which are
-    far below, do not flatten the rest; lines are cut off there. Where none is far below, it begins at the lowest.
+    far below, do not flatten the rest; lines are cut off there. If none is far below, the axis begins at the lowest.
 
     Args:
-        curves: name of each run to its validations, (minutes, mean Dice).
+        curves: Validations (minutes, mean Dice) of each run, by its name.
     """
     points = [point for curve in curves.values() for point in curve]
     ends = [curve[-1][1] for curve in curves.values() if curve]
@@ -88,7 +88,7 @@ def runs_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
 
 
 def _apart(heights: Sequence[float], *, step: float = 18) -> list[float]:
-    """Heights of the names beside the lines: in their order, none on another, inside the figure."""
+    """Heights of the names beside the lines: in the order of the lines, without overlap, inside the figure."""
     order = sorted(range(len(heights)), key=lambda number: heights[number])
     placed = [0.0] * len(heights)
     floor = _TOP - step

@@ -1,4 +1,4 @@
-"""The summary of an evaluation: what each region reached, over how many cases, and what failed."""
+"""The summary of an evaluation: the results of each region, over how many cases, and the failures."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ WORST = 10
 
 @dataclass(frozen=True)
 class Spread:
-    """One metric over the cases in which it is defined.
+    """Mean, interval and median of one metric over the cases in which it is defined.
 
     Attributes:
-        cases: cases covered; all others are left out, none counts as 0.
-        patients: patients of those cases.
-        draws: bootstrap samples of the interval, 0 where there is none.
-        mean: None where no case is covered.
-        low: lower end of the 95 % interval of the mean, by bootstrap over patients; None below two patients.
-        high: upper end, likewise.
-        median: None where no case is covered.
-        std: standard deviation over cases (n - 1); None below two cases.
+        cases: Number of covered cases; all others are left out, none counts as 0.
+        patients: Number of patients of those cases.
+        draws: Number of bootstrap samples of the interval; 0 if there is none.
+        mean: Mean; None if no case is covered.
+        low: Lower end of the 95 % interval of the mean, by bootstrap over patients; None below two patients.
+        high: Upper end of that interval; None below two patients.
+        median: Median; None if no case is covered.
+        std: Standard deviation over cases (n - 1); None below two cases.
     """
 
     cases: int
@@ -42,7 +42,7 @@ class Spread:
 
     @property
     def method(self) -> str:
-        """How the interval was made."""
+        """A text about how the interval was computed."""
         return f"bootstrap by patient, {self.patients} patients, {self.draws} draws"
 
 
@@ -51,10 +51,11 @@ class RegionSummary:
     """The scored cases of one region.
 
     Attributes:
-        region: its name.
-        cases: scored cases.
-        outcomes: how many of them had each outcome; every outcome is there.
-        spreads: every metric of `METRICS` by name, over the cases that have it, and the absolute volume error.
+        region: Name of the region.
+        cases: Number of scored cases.
+        outcomes: Number of cases with each outcome; every outcome is listed.
+        spreads: Spread of every metric of `METRICS` by name, over the cases that have it, and of the absolute volume
+            error.
     """
 
     region: str
@@ -64,22 +65,22 @@ class RegionSummary:
 
     @property
     def dice(self) -> Spread:
-        """Over all but `both empty`."""
+        """Spread of Dice, over all cases but `both empty`."""
         return self.spreads["dice"]
 
     @property
     def hd95_mm(self) -> Spread:
-        """Over `both present`."""
+        """Spread of HD95 in mm, over the cases `both present`."""
         return self.spreads["hd95_mm"]
 
     @property
     def volume_error_ml(self) -> Spread:
-        """Predicted minus reference, over all but `both empty`."""
+        """Spread of predicted minus reference volume in ml, over all cases but `both empty`."""
         return self.spreads["volume_error_ml"]
 
     @property
     def absolute_volume_error_ml(self) -> Spread:
-        """Its size, over the same cases."""
+        """Spread of the absolute volume error in ml, over all cases but `both empty`."""
         return self.spreads["absolute_volume_error_ml"]
 
 
@@ -88,12 +89,12 @@ class Summary:
     """An evaluation in numbers.
 
     Attributes:
-        cases: scored cases.
-        patients: patients of the scored cases.
-        regions: in the order of the rows.
-        means: of every metric by name, the mean of the regions' means; None unless every region has one.
-        failures: the rows of the cases that could not be scored.
-        worst: the rows of lowest Dice, ten at most; of equal ones the larger volume error first.
+        cases: Number of scored cases.
+        patients: Number of patients of the scored cases.
+        regions: Summaries of the regions, in the order of the rows.
+        means: Mean of the regions' means of every metric by name; None unless every region has one.
+        failures: Rows of the cases that could not be scored.
+        worst: Rows of lowest Dice, ten at most; of equal ones the larger volume error first.
     """
 
     cases: int
@@ -115,7 +116,7 @@ class Summary:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics that some case has."""
+        """The metrics of which some case has a value."""
         return tuple(metric for metric in METRICS if any(region.spreads[metric.name].cases for region in self.regions))
 
 
@@ -123,7 +124,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
     """Summarise the rows of an evaluation. Equal rows give an equal summary.
 
     Raises:
-        UsageError: a case that is there twice.
+        UsageError: A case occurs twice.
 
     >>> rows = [Row("a", "p1", "colon", dice=0.75, outcome="both present", reference_ml=9, predicted_ml=8),
     ...         Row("b", "p2", "colon", dice=0.0, outcome="missed", reference_ml=5, predicted_ml=0),
@@ -151,7 +152,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
 def _check_once(scored: Sequence[Row], failures: Sequence[Row]) -> None:
     seen = Counter((row.key, row.region) for row in scored)
     failed = Counter(row.key for row in failures)
-    failed.update(dict.fromkeys((key for key, _ in seen), 1))  # scored, so it must not have failed too
+    failed.update(dict.fromkeys((key for key, _ in seen), 1))  # a scored case must not have failed too
     twice = {key for (key, _), times in seen.items() if times > 1} | {key for key, n in failed.items() if n > 1}
     if twice:
         raise UsageError(f"{len(twice)} cases are in the rows more than once, such as {min(twice)}; give each once")

@@ -34,7 +34,7 @@ DEFINITIONS = {
 def summary_as_json(
     summary: Summary, *, title: str, details: Mapping[str, str], method: Method = STANDARD
 ) -> dict[str, Any]:
-    """The content of `summary.json`, schema `volseg.report/1`: numbers with six decimals, null where undefined.
+    """The content of `summary.json`, schema `volseg.report/1`: numbers with six decimals, null if undefined.
 
     >>> from volseg.report import summarise
     >>> content = summary_as_json(summarise([]), title="Test", details={})

@@ -13,11 +13,11 @@ from volseg.metrics import DRAWS
 from volseg.report.cells import NONE, grid, number, plain, rounded, write_files
 from volseg.report.summary import RegionSummary, Spread, Summary, summarise
 from volseg.report.summary_file import (
-    DEFINITIONS,  # the pages take it from here
+    DEFINITIONS,  # the pages import it from here
     summary_as_json,
 )
 
-# Of the first table; the second has the others.
+# Metrics of the first table; the second has the others.
 _MAIN = ("dice", "hd95_mm", "surface_dice", "volume_error_ml")
 
 
@@ -26,20 +26,20 @@ def write_report(
 ) -> list[Path]:
     """Write `cases.csv`, `summary.json` and `report.md`, each whole or not at all.
 
-    No time is written unless `details` holds one, so the same evaluation gives the same files.
+    No date is written unless `details` holds one, so that the same evaluation gives the same files.
 
     Args:
-        rows: of one evaluation.
-        folder: made where absent; files of these names are replaced.
-        title: heading of the page.
-        details: what the reader must know, in order: cohort, model, checkpoint, version, ...
-        method: how the rows were made; stated after the details.
+        rows: Rows of one evaluation.
+        folder: Folder, which is created if absent; files of these names are replaced.
+        title: Heading of the page.
+        details: Facts for the reader by name, in order: cohort, model, checkpoint, version, ...
+        method: Settings of the evaluation, listed after the details.
 
     Returns:
         The paths of the three files.
 
     Raises:
-        UsageError: a case that is there twice.
+        UsageError: A case occurs twice.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +59,7 @@ def write_report(
 
 
 def rows_as_csv(rows: Sequence[Row]) -> str:
-    """One line a row, in their order; an undefined value is an empty field.
+    """One line per row, in their order; an undefined value is an empty field.
 
     >>> print(rows_as_csv([Row("a", "p", "colon", dice=1 / 3)]))
     key,patient,region,outcome,dice,hd95_mm,...,error
@@ -74,7 +74,7 @@ def rows_as_csv(rows: Sequence[Row]) -> str:
 
 
 def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, str]) -> str:
-    """The page a person reads: the table, what each mean covers, the failures, the worst cases, the definitions."""
+    """The page for readers: the table, the cases behind each mean, the failures, the worst cases, the definitions."""
     lines = [f"# {plain(title)}", ""]
     lines += [f"- {plain(name)}: {plain(value)}" for name, value in details.items()]
     lines += [f"- Scored: {summary.cases} cases of {summary.patients} patients"]
@@ -95,7 +95,7 @@ def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, s
 
 
 def short_table(summary: Summary) -> str:
-    """The regions' Dice, HD95, surface Dice and, where counted, objects as aligned text, for a terminal."""
+    """The regions' Dice, HD95, surface Dice and, if counted, objects as aligned text, for a terminal."""
     counted = any(region.spreads["reference_objects"].cases for region in summary.regions)
     heads = ["region", "cases", "Dice mean [95 % CI]", "median", "HD95 mm", "surface Dice"]
     lines: list[tuple[str, ...]] = [(*heads, "objects", "of", "F1") if counted else tuple(heads)]
@@ -122,7 +122,7 @@ def short_table(summary: Summary) -> str:
 
 
 def _objects(region: RegionSummary) -> tuple[str, ...]:
-    """Objects predicted and of the reference, of all cases together, and the mean F1."""
+    """Numbers of predicted and reference objects, of all cases together, and the mean F1."""
     predicted, reference = (region.spreads[name] for name in ("predicted_objects", "reference_objects"))
     sums = (number(None if one.mean is None else one.mean * one.cases, ".0f") for one in (predicted, reference))
     return (*sums, number(region.spreads["object_f1"].mean, ".3f"))
@@ -178,7 +178,7 @@ def _coverage(summary: Summary) -> list[str]:
 
 
 def _further(summary: Summary) -> list[str]:
-    """One line a metric and region, with what the mean covers; metrics that no case has are left out."""
+    """One row per metric and region, with the cases behind the mean; metrics without values are left out."""
     lines = []
     for metric in summary.metrics:
         if metric.name in _MAIN:

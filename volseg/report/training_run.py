@@ -1,4 +1,4 @@
-"""A training run as its folder tells it: the record in run.json, read to be compared with others."""
+"""A training run, read from the record run.json in its folder, for comparison with others."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SCHEMA = "volseg.run/1"
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One run.
+    """One training run.
 
     Attributes:
-        folder: it stands in.
-        record: the content of run.json, see `report/run.schema.json`.
+        folder: Folder of the run.
+        record: Content of run.json, see `report/run.schema.json`.
     """
 
     folder: Path
@@ -30,7 +30,7 @@ class TrainingRun:
 
     @property
     def regions(self) -> list[str]:
-        """Of its label table, in order."""
+        """Names of the regions, in the order of the label table."""
         return list(self.record["cohort"]["regions"])
 
     @property
@@ -52,14 +52,14 @@ class TrainingRun:
 
     @property
     def windows_per_s(self) -> float | None:
-        """Windows that the training went through in a second, the wait for data included."""
+        """Windows per second in training, the wait for data included."""
         values, seconds = self.record["settings"]["values"], self.record["timing"]["seconds_per_iteration"]
         windows = values.get("batch_size", 0) * values.get("crops_per_case", 0)
         return windows / seconds if windows and seconds else None
 
     @property
     def validation_s_per_case(self) -> float | None:
-        """Seconds that a case took in validation: sliding window, score and, now and then, a checkpoint."""
+        """Seconds per case in validation: sliding window, score and, now and then, a checkpoint."""
         trained_s = sum(session["trained_s"] for session in self.record["sessions"])
         validations = sum(row["dice"] is not None for row in self.record["history"])
         cases = validations * self.record["cohort"]["validation_cases"]
@@ -85,7 +85,7 @@ def read_run(folder: str | Path) -> TrainingRun:
     """Read the record of a run.
 
     Raises:
-        UsageError: no run.json, one that cannot be read, or one without a validation of known cases.
+        UsageError: There is no run.json, or it cannot be read, or it has no validation with known cases.
     """
     path = Path(folder) / "run.json"
     if not path.is_file():
@@ -106,9 +106,9 @@ def read_run(folder: str | Path) -> TrainingRun:
 
 
 def status_of(record: Mapping[str, Any]) -> str:
-    """The status of a record; `killed` where it says running and its process is gone.
+    """The status of a record; `killed` if the record says running and its process is gone.
 
-    A process that is killed (SIGKILL, a power cut) writes nothing more. On another host nobody can tell.
+    A process that is killed (SIGKILL, a power cut) writes nothing more. On another host this cannot be known.
 
     Args:
         record: The content of run.json.
@@ -123,7 +123,7 @@ def status_of(record: Mapping[str, Any]) -> str:
 
 
 def running_process(folder: str | Path) -> int | None:
-    """The number of the process of this host that trains in a folder at this moment; None where there is none known.
+    """The id of the process of this host that trains in a folder at this moment; None if none is known.
 
     >>> running_process("/nowhere") is None
     True
@@ -137,9 +137,9 @@ def running_process(folder: str | Path) -> int | None:
 
 
 def has_best(folder: str | Path) -> bool:
-    """Whether some validation of a run was better than nothing; if not, its model.pt is that of the last validation.
+    """Whether some validation of a run had a score above 0; if not, its model.pt is that of the last validation.
 
-    Where the record is absent or cannot be read, nothing speaks against it.
+    If the record is absent or cannot be read, the result is True.
 
     >>> has_best("/nowhere")
     True
@@ -152,13 +152,13 @@ def has_best(folder: str | Path) -> bool:
 
 
 def check_alike(runs: Mapping[str, TrainingRun]) -> None:
-    """Refuse runs that were validated on other cases, whose scores say nothing about each other.
+    """Refuse runs that were validated on other cases, whose scores cannot be compared.
 
     Args:
-        runs: by name.
+        runs: Runs by name.
 
     Raises:
-        UsageError: other cohorts, folds or regions; the message tells which.
+        UsageError: Cohorts, folds or regions differ; the message tells which.
     """
     (first_name, first), *others = runs.items()
     for name, other in others:
@@ -173,10 +173,10 @@ def check_alike(runs: Mapping[str, TrainingRun]) -> None:
 
 
 def differing_settings(runs: Sequence[TrainingRun]) -> list[str]:
-    """The settings that were given and are not the same in all runs, apart from places.
+    """The settings that were given and differ between runs, apart from paths.
 
     Returns:
-        Their names, in the order in which they are first met.
+        Their names, in the order of their first occurrence.
     """
     given = [run.record["settings"]["given"] for run in runs]
     names = dict.fromkeys(name for one in given for name in one)

@@ -1,4 +1,4 @@
-"""What MONAI's trainer lacks: losses, optimizers, schedules, sampling, handlers, cache, checks before the start."""
+"""Training with MONAI's trainer: losses, optimizers, schedules, sampling, handlers, cache, checks before the start."""
 
 from __future__ import annotations
 

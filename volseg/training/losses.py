@@ -18,18 +18,18 @@ def dice_ce(labels: LabelTable, *, region_weights: Mapping[str, float] | None = 
     """Soft Dice loss plus cross entropy (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z); the default.
 
     Args:
-        labels: the label table.
-        region_weights: weight of each region by its name, 1 where not named; without overlap also of `background`,
+        labels: Label table.
+        region_weights: Weight of each region by its name, 1 if not named; without overlap also of `background`,
             which only the cross entropy knows.
 
     Raises:
-        LabelError: a weight of no region, or one below 0.
+        LabelError: A weight belongs to no region, or is below 0.
     """
     return RegionLoss(labels, overlap=_dice(labels), region_weights=region_weights)
 
 
 def bce(labels: LabelTable, *, region_weights: Mapping[str, float] | None = None) -> nn.Module:
-    """Cross entropy alone: binary where regions overlap, over a softmax where they do not. Arguments of `dice_ce`."""
+    """Cross entropy alone: binary if regions overlap, over a softmax if they do not. Arguments of `dice_ce`."""
     return RegionLoss(labels, region_weights=region_weights)
 
 
@@ -40,7 +40,7 @@ def dice_bce(
     bce_weight: float = 0.5,
     region_weights: Mapping[str, float] | None = None,
 ) -> nn.Module:
-    """The terms of `dice_ce`, each with a weight of its own."""
+    """The two terms of `dice_ce`, each with its own weight."""
     return RegionLoss(
         labels,
         overlap=_dice(labels),
@@ -58,17 +58,18 @@ def dice_focal(
     focal_weight: float = 1.0,
     region_weights: Mapping[str, float] | None = None,
 ) -> nn.Module:
-    """Soft Dice loss plus focal loss (Lin et al. 2017, doi:10.1109/ICCV.2017.324), which looks less at easy voxels.
+    """Soft Dice loss plus focal loss (Lin et al. 2017, doi:10.1109/ICCV.2017.324), which weighs easy voxels less.
 
-    MONAI's DiceFocalLoss takes a sigmoid in its focal part even with `softmax=True`, and its FocalLoss of a softmax is
-    divided by the number of classes. Here `gamma=0` is `dice_ce`.
+    MONAI's DiceFocalLoss takes a sigmoid in its focal part even with `softmax=True`, and its FocalLoss with a softmax
+    is divided by the number of classes. Here `gamma=0` is `dice_ce`.
 
     Args:
-        labels: the label table.
-        gamma: the cross entropy of a voxel is multiplied by (1 - p)^gamma, p the probability of its true class.
-        dice_weight: of the Dice loss.
-        focal_weight: of the focal loss.
-        region_weights: as in `dice_ce`.
+        labels: Label table.
+        gamma: Exponent: the cross entropy of a voxel is multiplied by (1 - p)^gamma, p the probability of its true
+            class.
+        dice_weight: Weight of the Dice loss.
+        focal_weight: Weight of the focal loss.
+        region_weights: Weight of each region by its name, see `dice_ce`.
     """
     return RegionLoss(
         labels,
@@ -88,14 +89,14 @@ def tversky(
     bce_weight: float = 0.0,
     region_weights: Mapping[str, float] | None = None,
 ) -> nn.Module:
-    """Tversky loss (Salehi et al. 2017, doi:10.1007/978-3-319-67389-9_44): what is missed and what is invented differ.
+    """Tversky loss (Salehi et al. 2017, doi:10.1007/978-3-319-67389-9_44), which weighs misses and false alarms apart.
 
     Args:
-        labels: the label table.
-        alpha: weight of false positives; 0.5 and 0.5 is the Dice loss.
-        beta: weight of false negatives; the larger one is avoided more.
-        bce_weight: of a cross entropy beside it, as in `bce`.
-        region_weights: as in `dice_ce`.
+        labels: Label table.
+        alpha: Weight of false positives; 0.5 and 0.5 is the Dice loss.
+        beta: Weight of false negatives; the kind of error with the larger weight is avoided more.
+        bce_weight: Weight of an added cross entropy, see `bce`.
+        region_weights: Weight of each region by its name, see `dice_ce`.
     """
     overlap = TverskyLoss(**_kind(labels), alpha=alpha, beta=beta, batch=True, reduction="none")
     return RegionLoss(labels, overlap=overlap, entropy_weight=bce_weight, region_weights=region_weights)
@@ -105,21 +106,23 @@ class RegionLoss(nn.Module):
     """An overlap loss, the weighted mean over regions, plus a cross entropy, the weighted mean over voxels.
 
     MONAI's DiceCELoss takes the cross entropy over a softmax even with `sigmoid=True` and several channels, which makes
-    regions that overlap compete; here each region has its own binary cross entropy.
+    overlapping regions compete; here each region has its own binary cross entropy.
 
     Raises:
-        BundleError: a weight or gamma below 0, or nothing but weights of 0.
+        BundleError: A weight or gamma is below 0, or all weights are 0.
 
     Args:
-        labels: the label table.
-        overlap: gives one loss a region, over the whole batch, from (logits, target); None for the cross entropy alone.
-        overlap_weight, entropy_weight: of the two terms.
-        gamma: above 0, the cross entropy is the focal loss.
-        region_weights: by name.
+        labels: Label table.
+        overlap: Function from (logits, target) to one loss per region, over the whole batch; None for the cross entropy
+            alone.
+        overlap_weight, entropy_weight: Weights of the two terms.
+        gamma: Exponent of the focal loss; 0 for the plain cross entropy.
+        region_weights: Weight of each region by its name.
 
     Args (of the call):
-        logits: (B, K, X, Y, Z), one channel of `labels.channel_names` each; computed in float32 whatever the type.
-        target: (B, R, X, Y, Z), 0 or 1, where regions overlap; else (B, 1, X, Y, Z), class numbers.
+        logits: Logits (B, K, X, Y, Z), one channel for each of `labels.channel_names`; computed in float32 whatever the
+            type.
+        target: Masks (B, R, X, Y, Z), 0 or 1, if regions overlap; else class numbers (B, 1, X, Y, Z).
     """
 
     def __init__(
@@ -150,7 +153,7 @@ class RegionLoss(nn.Module):
         """The loss, a scalar.
 
         Raises:
-            BundleError: shapes that do not fit each other or the label table.
+            BundleError: The shapes do not fit each other or the label table.
         """
         expected = (len(target), len(self.labels.names) if self.labels.overlap else 1, *logits.shape[2:])
         if logits.shape[:2] != (len(target), self.labels.channels) or target.shape != expected:
@@ -179,7 +182,8 @@ class RegionLoss(nn.Module):
             if weights is not None:
                 weights = weights[classes]  # of (B, X, Y, Z)
         if self.gamma:
-            # exp(-entropy) is p, the probability of the truth; below gamma 1 the slope of (1 - p)^gamma has no bound.
+            # exp(-entropy) is p, the probability of the truth; if gamma is below 1, the slope of (1 - p)^gamma has no
+            # bound.
             entropy = (-torch.expm1(-entropy)).clamp_min(1e-6) ** self.gamma * entropy
         return _mean(entropy, weights)
 
@@ -191,7 +195,7 @@ def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _kind(labels: LabelTable) -> dict[str, bool]:
-    """What MONAI's overlap losses must be told; the background is no region."""
+    """The arguments of MONAI's overlap losses; the background is no region."""
     if labels.overlap:
         return {"sigmoid": True}
     return {"softmax": True, "to_onehot_y": True, "include_background": False}
@@ -203,7 +207,7 @@ def _dice(labels: LabelTable) -> nn.Module:
 
 
 def _weights(labels: LabelTable, by_name: object) -> Tensor:
-    """(K,): the weight of each channel."""
+    """The weight of each channel (K,)."""
     if not isinstance(by_name, Mapping):
         example = {labels.names[0]: 2}
         raise LabelError(f"region_weights is {by_name!r}, expected weights by name such as {example}")
@@ -221,19 +225,19 @@ def _weights(labels: LabelTable, by_name: object) -> Tensor:
 
 
 class DeepSupervision(nn.Module):
-    """A loss over each output of a network, halved in weight from one to the next; of a single output, just the loss.
+    """A loss over each output of a network, its weight halved from one to the next.
 
-    The weights 1, 1/2, 1/4, ... are divided by their sum, as in Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
-    (MONAI's DeepSupervisionLoss does not divide, so the loss grows with the number of outputs, and it knows no stacked
-    tensor.)
+    For a single output it is just the loss. The weights 1, 1/2, 1/4, ... are divided by their sum, as in Isensee et al.
+    2021, doi:10.1038/s41592-020-01008-z. (MONAI's DeepSupervisionLoss does not divide, so the loss grows with the
+    number of outputs, and it knows no stacked tensor.)
 
     Args:
-        loss: takes (logits, target).
+        loss: Loss of (logits, target).
 
     Args (of the call):
-        outputs: logits (B, K, X, Y, Z); or a list or tuple of them, the full resolution first, others of any size; or
+        outputs: Logits (B, K, X, Y, Z); or a list or tuple of them, the full resolution first, others of any size; or
             (B, 1 + n, K, X, Y, Z), the stack of MONAI's DynUNet, all of full size.
-        target: (B, R, X, Y, Z); taken at the nearest voxel where an output is smaller.
+        target: Target (B, R, X, Y, Z); its nearest voxels are taken for a smaller output.
 
     >>> import torch
     >>> loss = DeepSupervision(nn.MSELoss())
@@ -268,11 +272,11 @@ class DeepSupervision(nn.Module):
 
 
 def nearest(target: Tensor, shape: Sequence[int]) -> Tensor:
-    """A target at another size, each voxel that of the nearest centre.
+    """Resample a target to another size; each voxel gets the value of the nearest centre.
 
     Args:
-        target: (B, R, X, Y, Z), any type.
-        shape: voxels along X, Y, Z.
+        target: Target (B, R, X, Y, Z) of any type.
+        shape: Number of voxels along X, Y, Z.
     """
     if target.shape[2:] == tuple(shape):
         return target

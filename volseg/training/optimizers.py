@@ -1,4 +1,4 @@
-"""The parameter groups of an optimizer: learning rates by depth, and what weight decay leaves alone."""
+"""The parameter groups of an optimizer: learning rates by depth, and parameters without weight decay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from volseg.errors import UsageError
 
-# Learnt tables that are no weights of a layer: BEiT, Swin and ViT decay none of them.
+# Learnt tables that are no weights of a layer: BEiT, Swin and ViT apply no weight decay to them.
 _TABLES = re.compile(r"position_embedding|pos_embed|position_bias|cls_token|mask_token")
 
 
@@ -25,24 +25,24 @@ def parameters(
     layer_decay: float = 1.0,
     decay_norms: bool = True,
 ) -> list[dict[str, Any]]:
-    """Every parameter of a network in as few groups as the options need; with the defaults, in one.
+    """Divide the parameters of a network into as few groups as the options need; into one, with the defaults.
 
-    A network that has an attribute `backbone`, a module whose weights may be pretrained, can learn it more slowly than
-    the rest, its head: as a whole, and the more so the nearer a layer is to the input (Bao et al. 2022, BEiT,
+    A network may have an attribute `backbone`, a module whose weights may be pretrained. It can learn more slowly than
+    the rest, the head: as a whole, and the more slowly the nearer a layer is to the input (Bao et al. 2022, BEiT,
     arXiv:2106.08254).
 
     Args:
-        network: may be wrapped for several processes.
-        lr: the learning rate that the factors multiply.
-        backbone_lr_factor: of the backbone, 0.1 for example.
-        head_lr_factor: of all else.
-        layer_decay: factor from a layer of the backbone to the one before it, above 0 and at most 1; the last one has
+        network: Network, which may be wrapped for several processes.
+        lr: Learning rate that the factors multiply.
+        backbone_lr_factor: Factor of the backbone, such as 0.1.
+        head_lr_factor: Factor of all other parameters.
+        layer_decay: Factor from a layer of the backbone to the one before it, above 0 and at most 1; the last one has
             it once.
-        decay_norms: whether weight decay applies to everything, as torch does by itself; False leaves out biases,
+        decay_norms: Whether weight decay applies to everything, as torch does by itself; False leaves out biases,
             normalisations and learnt positions.
 
     Raises:
-        UsageError: a factor out of range, or one for the backbone of a network that has none.
+        UsageError: A factor is out of range, or there is one for the backbone of a network that has none.
 
     >>> network = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
     >>> [len(group["params"]) for group in parameters(network, lr=0.1)]
@@ -80,7 +80,7 @@ def parameters(
 
 
 def _layers(backbone: nn.Module) -> Iterator[tuple[Parameter, int]]:
-    """Each parameter, and how many layers it lies below the head: 1 for the last layer, most for the embeddings.
+    """Each parameter with its number of layers below the head: 1 for the last layer, most for the embeddings.
 
     The layers are the members of the innermost lists of modules of one kind, as in the networks of `transformers`.
     Other parameters go with the layer before them, as embeddings come before the layers and normalisations after them.

@@ -1,4 +1,4 @@
-"""Several processes that train one network, one a GPU, as `torchrun` starts them."""
+"""Several processes that train one network, one per GPU, started by `torchrun`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _COMMAND = "torchrun --standalone --nproc_per_node=2 -m monai.bundle run trainin
 
 
 def rank_device() -> str:
-    """The device of this process: one GPU each, or the CPU where PyTorch finds none.
+    """The device of this process: one GPU each, or the CPU if PyTorch finds none.
 
     Raises:
-        UsageError: not started by torchrun, or more processes than GPUs.
+        UsageError: The process was not started by torchrun, or there are more processes than GPUs.
     """
     tell_errors_once()
     try:
@@ -44,7 +44,7 @@ def rank_device() -> str:
 
 
 def rank() -> int:
-    """The number of this process among all that train together, from 0; the first one writes and tells.
+    """The rank of this process among all that train together, from 0; the process of rank 0 writes and logs.
 
     >>> rank()
     0
@@ -54,14 +54,15 @@ def rank() -> int:
 
 
 def join(device: str | torch.device) -> None:
-    """Wait for the other processes and form their group: NCCL between GPUs, Gloo between CPUs. Only the first logs."""
+    """Wait for the other processes and form their group: NCCL for GPUs, Gloo for CPUs. Only rank 0 logs."""
     if rank() > 0:
         logging.getLogger("volseg").setLevel(logging.WARNING)
     kind = torch.device(device).type
     if kind == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        # Imported later, as DistributedDataParallel does, its functions would keep the group as their default.
+        # If this were imported later, as DistributedDataParallel does, its functions would keep the group as their
+        # default.
         importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     tell_errors_once()  # again: PyTorch has put its own hook in the place of ours
@@ -71,12 +72,12 @@ def join(device: str | torch.device) -> None:
 class SharedLoss:
     """Give every process the mean of their losses; a handler for MONAI's SupervisedTrainer.
 
-    Place it first: what shows, records or checks the loss then does so for the whole batch, and a loss that is no
-    number stops all processes, where one that stopped alone would leave the others waiting.
+    Place it first: handlers that show, record or check the loss then use that of the whole batch, and a loss that is
+        not finite stops all processes; if only one stopped, the others would wait.
     """
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer, where there are several processes."""
+        """Attach the handler to a trainer, if there are several processes."""
         if idist.get_world_size() > 1:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._share)
 
@@ -89,11 +90,11 @@ class SharedLoss:
 
 
 def leave() -> None:
-    """Part from the other processes; what `distributed` gave cannot be called any more.
+    """Leave the group of processes; a network of `distributed` cannot be called any more.
 
-    Gloo's threads end with the last reference to the group, and such a network holds some. A thread that still lets
-    go of a tensor while Python shuts down aborts the process, "terminate called without an active exception", and
-    torchrun then calls the whole training failed (PyTorch 2.13, its issue 190489).
+    Gloo's threads end with the last reference to the group, and such a network holds some. A thread that still releases
+    a tensor while Python shuts down aborts the process, "terminate called without an active exception", and torchrun
+    then reports that the whole training failed (PyTorch 2.13, its issue 190489).
     """
     for network in list(_distributed):
         for name in ("reducer", "logger", "process_group"):
@@ -104,9 +105,9 @@ def leave() -> None:
 
 
 def distributed(network: nn.Module, device: str | torch.device) -> DistributedDataParallel:
-    """A network whose gradients are averaged over the processes.
+    """Wrap a network so that its gradients are averaged over the processes.
 
-    Parameters that a step does not use are looked for, since UNETR and networks with several outputs have some.
+    The wrapper looks for parameters that a step does not use, since UNETR and networks with several outputs have some.
     """
     there = torch.device(device)
     shared = DistributedDataParallel(

@@ -1,4 +1,4 @@
-"""One line for an error of a training on several processes, from the process that failed."""
+"""One error message for a training on several processes, from the process that failed."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from types import TracebackType
 from volseg.errors import VolsegError, root_error
 
 _TOLD = "volseg_told"
-_WAIT_S = 3.0  # for the word of a process that this one has lost
-# How Gloo and NCCL complain of a process that has ended.
+_WAIT_S = 3.0  # for the message of a process that this one has lost
+# Messages of Gloo and NCCL about a process that has ended.
 _LOST = ("closed by peer", "connection reset", "broken pipe", "gloo", "nccl", "process group", "socket")
 
 
 def tell_errors_once() -> None:
-    """From now on an error that ends this process is told once on this machine, by the first process that has one.
+    """Report an error that ends this training once per machine, by the first process that has one.
 
     `torchrun` starts the processes; Python would print a traceback of MONAI's for each, and PyTorch puts its rank
     before every line of it. An error that volseg raises on purpose is one line; another one keeps its traceback. The
-    line also goes into the error file that torchrun reads, and so into its own last words.
+    line also goes into the error file that torchrun reads, and so into its own final message.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and not isinstance(sys.excepthook, _Hook):
         sys.excepthook = _Hook()
 
 
 def told_error() -> str | None:
-    """What another process of this training told of its error on this machine, if one did.
+    """The error that another process of this training reported on this machine; None if none did.
 
     >>> told_error() is None
     True
@@ -43,7 +43,7 @@ def told_error() -> str | None:
 
 
 class _Hook:
-    """What Python calls with an error that nobody caught."""
+    """The hook that Python calls with an uncaught error."""
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         message = _message(error)
@@ -56,7 +56,7 @@ class _Hook:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        # Python's own end would let go of Gloo's threads while they run, and abort.
+        # Python's normal exit would release Gloo's threads while they run, and abort.
         os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
@@ -74,7 +74,7 @@ def _is_ours(error: BaseException | None) -> bool:
 
 
 def _is_lost(error: BaseException) -> bool:
-    """Whether this process fails because another has gone."""
+    """Whether this process fails because another has ended."""
     message = str(root_error(error)).lower()
     return not _is_ours(error) and any(word in message for word in _LOST)
 
@@ -89,7 +89,7 @@ def _wait() -> bool:
 
 
 def _claim(message: str) -> bool:
-    """Whether this process is the first to tell; if torchrun gives no folder, each tells for itself."""
+    """Whether this process is the first to report; if torchrun gives no folder, each process reports its own error."""
     place = _place()
     if place is None:
         return True
@@ -110,7 +110,7 @@ def _place() -> Path | None:
 
 
 def _write_error_file(message: str) -> None:
-    """In the form of `torch.distributed.elastic.multiprocessing.errors`."""
+    """Write an error file in the form of `torch.distributed.elastic.multiprocessing.errors`."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
         told = {"message": message, "extraInfo": {"py_callstack": message, "timestamp": str(int(time.time()))}}

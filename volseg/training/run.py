@@ -1,4 +1,4 @@
-"""Training a bundle behind the preflight: what `volseg train` does."""
+"""Training of a bundle after the preflight: the work of `volseg train`."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def train(
     more: Sequence[str | Path] = (),
     dry: bool = False,
 ) -> Path:
-    """Run the id `training` of a bundle, as `python -m monai.bundle run training` does, after checking it.
+    """Check a bundle, then run its id `training`, as `python -m monai.bundle run training` does.
 
     Args:
-        bundle: name or folder.
-        overrides: ids of train.json and their values.
-        more: further config files laid over train.json.
-        dry: check only.
+        bundle: Name or folder of the bundle.
+        overrides: Values by id of train.json.
+        more: Further config files, whose entries replace those of train.json.
+        dry: Whether to check only.
 
     Returns:
         The checkpoint of the best validation.
 
     Raises:
-        VolsegError: what the preflight found, or the root of what went wrong in training.
-        OSError: the disk is full, or refused to be written.
+        VolsegError: The preflight found an error, or the training failed; the message is that of the original error.
+        OSError: The disk is full or not writable.
     """
     from monai.bundle import ConfigWorkflow
 
@@ -52,7 +52,7 @@ def train(
     check_overrides(workflow.parser.get(), settings)
     stated = {name: value for name, value in workflow.parser.get().items() if bundles.is_path_setting(name)}
     workflow.parser.update(pairs=bundles.path_values({**stated, **settings}, ids=list(workflow.parser.get())))
-    # Checked on a copy: what the checks build must not reach the run, which starts from its seed.
+    # The checks work on a copy: what they build must not reach the run, which starts from its seed.
     preflight(_copy(workflow.parser), dry=dry)
     output_dir = Path(_copy(workflow.parser).get_parsed_content("output_dir"))
     checkpoint = output_dir / "model.pt"
@@ -70,7 +70,7 @@ def train(
 
 
 def _disk_error(error: BaseException | None, output_dir: Path) -> OSError | None:
-    """What to tell of a disk that cannot be written, if that is the error that MONAI has wrapped."""
+    """The error of a disk that cannot be written, if that is the error that MONAI has wrapped."""
     while error is not None and not isinstance(error, VolsegError):
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             cure = "make room and train again with --resume"

@@ -19,25 +19,26 @@ from volseg.training.cache import CachedDataset
 class Order(Sampler[list[int]]):
     """The batches of this process; a `batch_sampler` of a data loader.
 
-    Each epoch all cases are shuffled by (seed, epoch) and cut into batches, and the processes take them in turn:
+    In each epoch all cases are shuffled by (seed, epoch) and cut into batches, which the processes take in turn:
 
         cases        4 1 | 0 5 | 3 2 | 6        batches of two
         process 0    4 1         3 2            of two processes; one step of the optimizer takes
         process 1          0 5         6        the mean over a column's batches
 
-    So two processes take the steps of one that accumulates the gradients of two batches. Where the batches do not go
-    round, the first ones are taken again, so that no process waits for ever. `Seeds` sets `epoch`.
+    So two processes make the same steps as one that accumulates the gradients of two batches. If the number of batches
+    is no multiple of the processes, the first ones are taken again, so that no process waits for ever. `Seeds` sets
+    `epoch`.
 
     Args:
-        cases: what has a length: the data set.
-        batch_size: cases a batch and process.
-        seed: of the order.
-        shuffle: if false, every epoch takes the cases as they come.
-        rank: of this process; that of torchrun by default.
-        processes: how many there are; those of torchrun by default.
+        cases: Data set, or anything else that has a length.
+        batch_size: Number of cases per batch and process.
+        seed: Seed of the order.
+        shuffle: Whether each epoch shuffles the cases; if false, they keep their order.
+        rank: Rank of this process; that of torchrun by default.
+        processes: Number of processes; that of torchrun by default.
 
     Raises:
-        UsageError: a batch size below 1.
+        UsageError: The batch size is below 1.
 
     >>> list(Order(range(5), batch_size=2, seed=0, shuffle=False, rank=1, processes=2))
     [[2, 3], [0, 1]]
@@ -77,23 +78,23 @@ class Order(Sampler[list[int]]):
 
 
 class Seeds:
-    """Seed every generator anew as an epoch starts; a handler for a trainer of MONAI.
+    """Seed every generator anew at the start of each epoch; a handler for a trainer of MONAI.
 
     Python's, NumPy's and torch's generators start from (seed, epoch, rank), `Order` from (seed, epoch) and the random
     transforms of a `CachedDataset`, case by case, from (seed, epoch, case), whichever process takes it; those of other
-    data sets from (seed, epoch, rank). An epoch then depends on what came before through weights and optimizer only.
+    data sets from (seed, epoch, rank). An epoch then depends on earlier ones through weights and optimizer only.
     The data loader makes its iterator and its workers after the epoch has started; workers that outlive an epoch
-    (`persistent_workers`) know nothing of the next, so a resumed run with them draws other crops.
+    (`persistent_workers`) are not seeded for the next one, so a resumed run with them draws other crops.
 
     Args:
-        seed: None leaves the generators alone; only the order of the cases is then known beforehand.
+        seed: Seed; None leaves the generators alone, so that only the order of the cases is known beforehand.
     """
 
     def __init__(self, seed: int | None) -> None:
         self.seed = seed
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer."""
+        """Attach the handler to a trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
 
     def _seed(self, engine: Engine) -> None:

@@ -1,6 +1,6 @@
 """Learning rates over a run: warm-up and cosine, polynomial, steps, one cycle, constant.
 
-All take the optimizer and the number of iterations, so that one can be put in another's place by its name alone.
+All take the optimizer and the number of iterations, so that one replaces another by its name alone.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def warmup_cosine(
     """A linear rise, then half a cosine down (Loshchilov and Hutter 2017, arXiv:1608.03983); the default.
 
     Args:
-        optimizer: its learning rates are the highest.
-        iterations: of the whole run.
-        warmup: share of the run that the rise takes.
-        start: the first factor of the learning rate.
-        end: the last one.
+        optimizer: Optimizer, whose learning rates are the highest ones.
+        iterations: Number of iterations of the whole run.
+        warmup: Fraction of the run that the rise takes.
+        start: First factor of the learning rate.
+        end: Last factor of the learning rate.
 
     >>> from torch import nn, optim
     >>> network = nn.Linear(1, 1)
@@ -44,14 +44,14 @@ def warmup_cosine(
 def polynomial(
     optimizer: Optimizer, *, iterations: int, power: float = 0.9, warmup: float = 0.0, start: float = 0.05
 ) -> LRScheduler:
-    """(1 - share of the run)^power, as nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
+    """A decay by (1 - fraction of the run)^power, as nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
     Args:
-        optimizer: its learning rates are the highest.
-        iterations: of the whole run.
-        power: 1 is a straight line.
-        warmup: share of the run that a linear rise takes before it.
-        start: the first factor of the rise.
+        optimizer: Optimizer, whose learning rates are the highest ones.
+        iterations: Number of iterations of the whole run.
+        power: Exponent; 1 is a straight line.
+        warmup: Fraction of the run that a linear rise takes before it.
+        start: First factor of the rise.
     """
     fall = _warmed(iterations, warmup, start, lambda done: max(0.0, 1 - done) ** power)
     return Schedule(optimizer, iterations=iterations, factor=fall)
@@ -66,19 +66,19 @@ def multi_step(
     warmup: float = 0.0,
     start: float = 0.05,
 ) -> LRScheduler:
-    """The learning rate times `gamma` at each milestone.
+    """A multiplication of the learning rate by `gamma` at each milestone.
 
     Args:
-        optimizer: its learning rates are the highest.
-        iterations: of the whole run.
-        milestones: shares of the run after the warm-up, above 0 and below 1.
-        gamma: the factor.
-        warmup: share of the run that a linear rise takes before it.
-        start: the first factor of the rise.
+        optimizer: Optimizer, whose learning rates are the highest ones.
+        iterations: Number of iterations of the whole run.
+        milestones: Fractions of the run after the warm-up, above 0 and below 1.
+        gamma: Factor at each milestone.
+        warmup: Fraction of the run that a linear rise takes before it.
+        start: First factor of the rise.
     """
     if not all(0 < milestone < 1 for milestone in milestones):
         raise UsageError(f"milestones are {list(milestones)}, expected shares of the run such as [0.5, 0.75]")
-    # Rounding must not put a milestone behind the iteration it falls on.
+    # Rounding must not put a milestone after the iteration it belongs to.
     steps = _warmed(iterations, warmup, start, lambda done: gamma ** sum(done > m - 1e-9 for m in milestones))
     return Schedule(optimizer, iterations=iterations, factor=steps)
 
@@ -89,11 +89,11 @@ def one_cycle(
     """Half a cosine up and half a cosine down (Smith and Topin 2019, arXiv:1708.07120), momentum unchanged.
 
     Args:
-        optimizer: its learning rates are the highest.
-        iterations: of the whole run.
-        warmup: share of the run that the rise takes.
-        start: the first factor of the learning rate.
-        end: the last one.
+        optimizer: Optimizer, whose learning rates are the highest ones.
+        iterations: Number of iterations of the whole run.
+        warmup: Fraction of the run that the rise takes.
+        start: First factor of the learning rate.
+        end: Last factor of the learning rate.
     """
     rise = _share("warmup", warmup) * iterations
 
@@ -106,25 +106,25 @@ def one_cycle(
 
 
 def constant(optimizer: Optimizer, *, iterations: int, warmup: float = 0.0, start: float = 0.05) -> LRScheduler:
-    """The learning rate as it is, after the warm-up if there is one. Arguments of `warmup_cosine`."""
+    """A constant learning rate, after the warm-up if there is one. Arguments of `warmup_cosine`."""
     return Schedule(optimizer, iterations=iterations, factor=_warmed(iterations, warmup, start, lambda _: 1.0))
 
 
 class Schedule(LRScheduler):
-    """The learning rate of each parameter group times a factor, which follows from the iteration.
+    """A schedule that multiplies the learning rate of each parameter group by a function of the iteration.
 
-    `plan` changes how many iterations the rest of the course takes, for a training that ends by the clock.
+    `plan` changes the number of iterations of the rest of the course, for a training that ends by the clock.
 
-    One `step` is one iteration of the trainer. Where gradients are accumulated the optimizer steps less often, of which
-    torch's own schedules warn. After `load_state_dict` the rates are those of the saved iteration, to the bit.
+    One `step` is one iteration of the trainer. If gradients are accumulated, the optimizer steps less often, about
+    which torch's own schedules warn. After `load_state_dict` the rates are those of the saved iteration, to the bit.
 
     Args:
-        optimizer: its learning rates are those of factor 1.
-        iterations: of the whole run; later ones keep the last factor.
-        factor: of the iteration, from 0 to `iterations`.
+        optimizer: Optimizer, whose learning rates are those of factor 1.
+        iterations: Number of iterations of the whole run; later ones keep the last factor.
+        factor: Function from the iteration, 0 to `iterations`, to the factor.
 
     Raises:
-        UsageError: iterations below 1.
+        UsageError: The number of iterations is below 1.
     """
 
     def __init__(self, optimizer: Optimizer, *, iterations: int, factor: Callable[[float], float]) -> None:
@@ -146,15 +146,15 @@ class Schedule(LRScheduler):
         self._move(self._at + self._pace if epoch is None else epoch)
 
     def plan(self, left: int) -> None:
-        """Let the rest of the course take so many iterations from here on, at least 1."""
+        """Let the rest of the course take this many iterations from here on, at least 1."""
         self._pace = max(0.0, self.iterations - self._at) / max(1, left)
 
     def go_to(self, share: float) -> None:
-        """Take the rate of this share of the course, 0 to 1."""
+        """Take the rate of this fraction of the course, 0 to 1."""
         self._move(share * self.iterations)
 
     def state_dict(self) -> dict[str, Any]:
-        """The iteration, and where that is in the course; all else follows from the settings."""
+        """The iteration and its position in the course; all else follows from the settings."""
         return {"iteration": self.last_epoch, "at": self._at, "pace": self._pace}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -170,12 +170,12 @@ class Schedule(LRScheduler):
 
 
 def _cosine(done: float) -> float:
-    """1 to 0 as `done` goes from 0 to 1."""
+    """Half a cosine from 1 to 0 as `done` goes from 0 to 1."""
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _warmed(iterations: int, warmup: float, start: float, after: Callable[[float], float]) -> Callable[[float], float]:
-    """A linear rise from `start` to 1, then `after` of the share that is done of the rest."""
+    """A linear rise from `start` to 1, then `after` of the finished fraction of the rest."""
     rise = math.floor(_share("warmup", warmup) * iterations + 1e-9)
     if warmup:
         rise = max(1, rise)

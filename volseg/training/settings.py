@@ -1,4 +1,4 @@
-"""What a bundle was set to when MONAI runs it: the config behind the running code, its values, and the user's part."""
+"""The settings of a bundle that MONAI runs: the config behind the running code, its values, and the user's changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from volseg.bundle import config, literal, literal_text
 from volseg.errors import BundleError
 
-# Ids that are no settings: what MONAI imports and runs, and its metadata.
+# Ids that are no settings: MONAI's imports and expressions to run, and its metadata.
 _NO_SETTINGS = {"imports", "initialize", "training", "evaluating", "finalize", "run", "_meta_", "_workflow_"}
 
 
@@ -24,7 +24,7 @@ class Settings:
     """The settings of one run, read from MONAI's ConfigParser as its parts are built.
 
     Args:
-        parser: after its config was changed by the user's overrides.
+        parser: Parser of the config, after the user's overrides.
     """
 
     def __init__(self, parser: ConfigParser) -> None:
@@ -32,10 +32,10 @@ class Settings:
 
     @classmethod
     def running(cls) -> Settings | None:
-        """Those of the config that is just building the caller, or None where no bundle does.
+        """The settings of the config that is just building the caller, or None outside a bundle.
 
-        MONAI tells a part nothing of the config that it stands in, whether `volseg train`, `monai.bundle run` or
-        another program reads it; but the parser is among the callers of whatever the parser builds.
+        MONAI tells a part nothing of the config that contains it, whether `volseg train`, `monai.bundle run` or another
+        program reads it; but the parser is among the callers of whatever the parser builds.
         """
         frame = inspect.currentframe()
         while frame is not None:
@@ -46,7 +46,7 @@ class Settings:
         return None
 
     def values(self) -> dict[str, Any]:
-        """Every setting at the top of the config with the value that it came to, as JSON knows it."""
+        """Every setting at the top of the config with its final value, as JSON knows it."""
         found = {}
         for name, raw in self.parser.get().items():
             known, value = _as_json(self.parser.ref_resolver.resolved_content.get(name, raw))
@@ -55,7 +55,7 @@ class Settings:
         return found
 
     def given(self) -> dict[str, Any]:
-        """What differs from the bundle's own train.json: ids, `#` between levels, and what was given for them."""
+        """The differences from the bundle's own train.json: values by id, with `#` between levels."""
         root = self.values().get("bundle_root")
         try:
             own = ConfigParser.load_config_file(str(config(Path(str(root)), "train.json")))
@@ -69,7 +69,7 @@ class Settings:
         }
 
     def config(self) -> dict[str, Any]:
-        """The whole config with these values in their places: it can be run again, from anywhere."""
+        """The whole config with these values: it can be run again, from any folder."""
         whole = {name: copy.deepcopy(raw) for name, raw in self.parser.get().items() if not name.startswith("_")}
         return {**whole, **{name: _stated(value) for name, value in self.values().items() if name in whole}}
 
@@ -88,7 +88,7 @@ def _is_reference(value: object) -> bool:
 
 
 def _as_json(value: object) -> tuple[bool, Any]:
-    """Whether a value is a plain setting, and what JSON has for it."""
+    """Whether a value is a plain setting, and its form in JSON."""
     if isinstance(value, (torch.device, Path)):
         return True, str(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -102,7 +102,7 @@ def _as_json(value: object) -> tuple[bool, Any]:
 
 
 def _leaves(raw: object, prefix: str = "") -> dict[str, Any]:
-    """The lowest ids of a config with their values, spelled as in a file: what MONAI has parsed has `::` for `#`."""
+    """The lowest ids of a config with their values, spelled as in a file: after parsing, MONAI has `::` for `#`."""
     if isinstance(raw, Mapping):
         items = [(str(name), value) for name, value in raw.items()]
     elif isinstance(raw, list) and any(isinstance(one, (Mapping, list)) for one in raw):

@@ -1,4 +1,4 @@
-"""A window sent through a network without arithmetic: whether it is taken, what comes out, and at what cost."""
+"""A trial of a window on a network without arithmetic: whether it fits, the shape of its logits, and its cost."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from volseg.errors import BundleError
 
 
 class Trial(NamedTuple):
-    """What a window of batch size 1 gives in training.
+    """The result of a window of batch size 1 in training.
 
     Attributes:
-        shape: of the logits at full resolution, (1, channels, X, Y, Z).
-        flops: floating-point operations of one forward pass in convolutions and matrix products; a multiplication and
+        shape: Shape of the logits at full resolution, (1, channels, X, Y, Z).
+        flops: Floating-point operations of one forward pass in convolutions and matrix products; a multiplication and
             an addition count as two.
     """
 
@@ -30,15 +30,15 @@ def try_window(network: nn.Module, *, channels: int, roi_size: Sequence[int]) ->
     """Send a window through a copy of the network on torch's meta device, which computes shapes alone.
 
     Args:
-        network: it is left as it is, and so are the random generators.
-        channels: of the input.
-        roi_size: window along X, Y, Z.
+        network: Network; neither it nor the random generators are changed.
+        channels: Number of channels of the input.
+        roi_size: Window size in voxels along X, Y, Z.
 
     Returns:
-        None where the network asks for values, which the meta device does not have.
+        The result; None if the network reads values, which the meta device does not have.
 
     Raises:
-        BundleError: the network refuses the window.
+        BundleError: The network refuses the window.
 
     >>> try_window(nn.Conv3d(1, 2, 3, padding=1), channels=1, roi_size=[4, 4, 4])
     Trial(shape=(1, 2, 4, 4, 4), flops=6912)
@@ -59,7 +59,7 @@ def try_window(network: nn.Module, *, channels: int, roi_size: Sequence[int]) ->
 
 
 def _finest(output: Tensor | Sequence[Tensor]) -> Tensor:
-    """The logits at full resolution, where a network with deep supervision returns several, or stacks them."""
+    """The logits at full resolution, if a network with deep supervision returns several, or stacks them."""
     if isinstance(output, Tensor):
         return output[:, 0] if output.ndim == 6 else output
     return output[0]

@@ -22,13 +22,13 @@ from volseg.volume import Volume, write_probabilities, write_volume
 class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     """Probabilities (channels, X, Y, Z) as a uint8 label map (1, X, Y, Z); `uncertainty` is what they expect of it.
 
-    Where the item has `kept`, a mask (X, Y, Z), everything outside it is background; the clean-up comes after that.
+    If the item has `kept`, a mask (X, Y, Z), everything outside it is background; the clean-up comes after that.
 
     Args:
-        keys: of probabilities.
-        labels: the label table.
-        cleanup: of the label map.
-        keep_probabilities: leave them in the item, as an array.
+        keys: Keys of probabilities.
+        labels: Label table.
+        cleanup: Clean-up of the label map.
+        keep_probabilities: Whether they stay in the item, as an array.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         self.keep_probabilities = keep_probabilities
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The decision on the same grid, and its `volseg.cohort.Uncertainty`."""
+        """Add the decision on the same grid, and its `volseg.cohort.Uncertainty`."""
         item = dict(data)
         for key in self.keys:
             probabilities, affine = item[key].detach().cpu().numpy(), item[key].affine
@@ -69,9 +69,9 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
 
 
 class SaveImageLabelMapd(mt.SaveImaged):  # type: ignore[misc]  # MONAI has no types
-    """Write `KEY.nii.gz`, on the grid that the image had on disk; `probabilities/KEY.nii.gz` where there are some.
+    """Write `KEY.nii.gz` on the grid that the image had on disk, and `probabilities/KEY.nii.gz` if there are some.
 
-    It is of MONAI's kind `SaveImaged`, and has SaveImage in its name, since MONAI Label leaves out the one and MONAI
+    It is a subclass of MONAI's `SaveImaged`, and has SaveImage in its name: MONAI Label leaves out the one and MONAI
     Deploy the other, to write results themselves.
     """
 
@@ -80,7 +80,7 @@ class SaveImageLabelMapd(mt.SaveImaged):  # type: ignore[misc]  # MONAI has no t
         self.output_dir = Path(output_dir)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write and leave the item as it was."""
+        """Write the files; the item is returned unchanged."""
         for key in self.keys:
             affine = affine_of_file(data["image"])
             name = str(data.get("key") or key_of(data["image"].meta["filename_or_obj"]))
@@ -95,7 +95,7 @@ SaveLabelMapd = SaveImageLabelMapd  # its name before
 
 
 def key_of(paths: object) -> str:
-    """The case key that a file name carries; `the image` for what is no path.
+    """The case key in a file name; `the image` if it is no path.
 
     >>> key_of("data/case1_day2_0000.nii.gz")
     'case1_day2'

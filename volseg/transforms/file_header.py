@@ -15,13 +15,13 @@ _KEY = "nifti_header"
 
 
 def metadata_of(affine_ras: Affine) -> dict[str, str]:
-    """What the metadata keep of the header that an affine remembers: a text, which loaders and caches pass on."""
+    """The text that the metadata keep of the header of an affine, which loaders and caches pass on."""
     header = header_of(affine_ras)
     return {_KEY: header.to_text()} if header else {}
 
 
 def with_header(affine_ras: ArrayLike, meta: Mapping[str, Any]) -> Affine:
-    """An affine with the header that the metadata keep, if it is the affine of that file; else as it is."""
+    """The affine with the header that the metadata keep, if it is the affine of that file; else unchanged."""
     affine: Affine = np.asarray(affine_ras, dtype=np.float64)
     text = meta.get(_KEY)
     stated = NiftiHeader.from_text(text).affine_ras if isinstance(text, str) else affine

@@ -1,4 +1,4 @@
-"""A label map brought to the grid of its resampled image."""
+"""The resampling of a label map to the grid of its resampled image."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from volseg.volume import nearest_voxels
 
 
 class OnGridOfd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
-    """Label maps (C, X, Y, Z) on the grid that an image has by now: each voxel takes the value of the nearest one.
+    """Resample label maps (C, X, Y, Z) to the current grid of an image: each voxel takes the value of the nearest one.
 
-    It stands in the place of MONAI's `Spacingd(mode="nearest")`, which rounds halves to the even voxel, so that a slice
-    whose grid is made twice as fine becomes one or three slices in turn; see `volseg.volume.nearest_voxels`.
+    It replaces MONAI's `Spacingd(mode="nearest")`, which rounds halves to the even voxel: if a grid is made twice as
+    fine, a slice becomes one or three slices in turn; see `volseg.volume.nearest_voxels`.
 
     Args:
-        keys: of label maps with an affine.
-        like: key of the image, resampled already.
+        keys: Keys of label maps with an affine.
+        like: Key of the image, resampled already.
     """
 
     def __init__(self, keys: KeysCollection, *, like: str = "image") -> None:

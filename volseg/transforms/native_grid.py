@@ -1,4 +1,4 @@
-"""From the network's grid back to that of the image's file: probabilities, channel by channel and axis by axis."""
+"""Resampling from the network's grid to that of the image's file: probabilities, channel by channel, axis by axis."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
-# What `volseg.transforms.preprocessing` does to a grid: axes turned, and resampled along themselves.
+# The steps of `volseg.transforms.preprocessing` that change a grid: axes are turned, and resampled along themselves.
 _ALONG_AXES = {"Orientation", "Spacing", "SpatialResample"}
-# A grid point this near to another one, in voxels, is taken for it, as MONAI does.
+# A grid point within this distance of another one, in voxels, is taken for it, as MONAI does.
 _SAME = 1e-3
 
 
 class NativeProbabilitiesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
-    """Logits (channels, ...) on the network's grid as probabilities (channels, X, Y, Z) on that of the image's file.
+    """Turn logits (channels, ...) on the network's grid into probabilities (channels, X, Y, Z) on that of the file.
 
-    The values are those of MONAI's `Activationsd` and `Invertd`; turned and resampled axes need no grid of coordinates,
-    which saves time and memory. After any other preprocessing `Invertd` does it.
+    The values are those of MONAI's `Activationsd` and `Invertd`. Turned and resampled axes need no grid of coordinates,
+    which saves time and memory. After any other preprocessing, `Invertd` is used.
 
     Args:
-        keys: of logits.
-        before: the preprocessing of `image`, which is undone.
-        activation: `sigmoid` or `softmax`.
+        keys: Keys of logits.
+        before: Preprocessing of `image`, which is inverted.
+        activation: Activation, `sigmoid` or `softmax`.
     """
 
     def __init__(self, keys: KeysCollection, *, before: mt.Compose, activation: str) -> None:
@@ -56,22 +56,22 @@ class NativeProbabilitiesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has 
         return inverted
 
     def _probabilities(self, logits: Tensor) -> Iterator[Tensor]:
-        """Of one channel after the other."""
+        """Compute the probabilities of one channel after the other."""
         total = None if self.sigmoid else logits.logsumexp(dim=0)
         for channel in logits:
             yield channel.sigmoid() if total is None else (channel - total).exp_()
 
 
 def regrid(volume: Tensor, matrix: NDArray[np.float64], shape: Sequence[int]) -> Tensor:
-    """Linear interpolation of a volume on another grid whose axes run along its own; beyond the edge its edge.
+    """Interpolate a volume linearly on another grid whose axes are parallel to its own; beyond its edge it is constant.
 
     Args:
-        volume: (X, Y, Z).
-        matrix: (4, 4), voxel index of the new grid to that of the volume: a permutation, scales and shifts.
-        shape: of the new grid.
+        volume: Volume (X, Y, Z).
+        matrix: Matrix (4, 4) from voxel index of the new grid to that of the volume: a permutation, scales and shifts.
+        shape: Shape of the new grid.
 
     Raises:
-        ValueError: axes that run aslant.
+        ValueError: The axes are not parallel.
 
     >>> halved = np.diag([0.5, 1.0, 1.0, 1.0])
     >>> regrid(torch.tensor([[[0.0]], [[1.0]]]), halved, (4, 1, 1)).flatten()
@@ -80,7 +80,7 @@ def regrid(volume: Tensor, matrix: NDArray[np.float64], shape: Sequence[int]) ->
     axes = _axes(matrix, shape)
     if axes is None:
         raise ValueError("the grids' axes run aslant to each other")
-    # axes[j] is the volume's axis along which the new grid's axis j runs. Axes that shrink go first.
+    # axes[j] is the volume's axis along which the new grid's axis j runs. Axes that shrink are done first.
     for new in sorted(range(3), key=lambda j: shape[j] / volume.shape[axes[j]]):
         old = axes[new]
         last = volume.shape[old] - 1
@@ -100,7 +100,7 @@ def regrid(volume: Tensor, matrix: NDArray[np.float64], shape: Sequence[int]) ->
 
 
 def _axes(matrix: NDArray[np.float64], shape: Sequence[int]) -> list[int] | None:
-    """The old axis along which each new axis runs; None where one leaves it within its length."""
+    """The old axis along which each new axis runs; None if one leaves it within its length."""
     axes = [int(axis) for axis in np.abs(matrix[:3, :3]).argmax(axis=0)]
     aslant = np.abs(matrix[:3, :3]) * np.asarray(shape)
     aslant[axes, range(3)] = 0

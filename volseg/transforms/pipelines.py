@@ -20,7 +20,7 @@ from volseg.transforms.native_grid import NativeProbabilitiesd
 from volseg.transforms.reading import ReadVolumesd, SmoothSliced
 from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
 
-# Windows are turned by up to so many radians, 20 degrees, and scaled by up to so much.
+# Largest rotation of windows in radians, 20 degrees, and largest change of their scale.
 _TURN, _SCALING = 0.35, 0.2
 
 
@@ -32,19 +32,20 @@ def preprocessing(
     roi_size: Sequence[int] | None = None,
     label: bool = True,
 ) -> mt.Compose:
-    """From files to what a network is given: the same for training, validation and inference.
+    """Make the transforms from files to the input of a network: the same for training, validation and inference.
 
-    Axes run right, anterior, superior; voxels are resampled to `spacing_mm`, an image of one slice after it was
-    smoothed where that is coarser, and a label's voxel takes the nearest value, see `OnGridOfd`; each channel is
-    clipped to its 0.5 and 99.5 percentiles and brought to mean 0 and standard deviation 1.
+    Axes are turned to right, anterior, superior. Voxels are resampled to `spacing_mm`, an image of one slice after
+    smoothing if that is coarser; a label's voxel takes the nearest value, see `OnGridOfd`. Each channel is clipped to
+    its 0.5 and 99.5 percentiles and scaled to mean 0 and standard deviation 1.
 
     Args:
-        labels: the label table.
-        channels: image channels expected.
-        spacing_mm: along X, Y, Z after the axes are turned.
-        roi_size: with `label`, pad to at least this size and index the classes' positions for balanced crops.
-        label: read the reference too; it becomes (1, X, Y, Z) class numbers, or (R, X, Y, Z) masks where regions
-            overlap.
+        labels: Label table.
+        channels: Number of image channels.
+        spacing_mm: Spacing in mm along X, Y, Z after the axes are turned.
+        roi_size: Window size in voxels; with `label`, volumes are padded to at least this size, and the positions of
+            classes are indexed for balanced crops.
+        label: Whether the reference is read too; it becomes class numbers (1, X, Y, Z), or masks (R, X, Y, Z) if
+            regions overlap.
     """
     keys = ["image", "label"] if label else ["image"]
     steps: list[Any] = [ReadVolumesd("image", channels=channels)]
@@ -78,27 +79,27 @@ def augmentation(
     affine_prob: float = 0.7,
     coarse_dropout: float = 0.0,
 ) -> mt.Compose:
-    """Random windows and what may happen to a scan: after `preprocessing` with a `roi_size`, for training only.
+    """Make the random windows and changes for training, after `preprocessing` with a `roi_size`.
 
-    A third of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly:
-    a network that is only shown windows full of organs finds organs everywhere when the window slides. The cached
+    A third of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly: a
+    network that only sees windows full of organs finds organs everywhere when the window slides. The cached
     volume is cropped as a view and copied, so the cache is never changed.
 
-    A window of one slice is turned, scaled and blurred in its plane alone; and the brightness and contrast of each
-    channel vary by themselves too, as stains do.
+    A window of one slice is rotated, scaled and blurred in its plane alone; and the brightness and contrast of each
+    channel vary independently too, as stains do.
 
     Args:
-        labels: the label table.
-        roi_size: window along X, Y, Z.
-        crops: windows a case and step.
-        flip_axes: axes mirrored half of the time; leave out those along which the body is not symmetric.
-        affine_prob: probability that a window is turned, up to 20 degrees around each axis, and scaled, up to 20 %
-            along each: more of it for few cases or a long training, which learns its cases by heart.
-        coarse_dropout: probability that up to eight boxes of the image, each up to an eighth of the window a side, are
-            set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
+        labels: Label table.
+        roi_size: Window size in voxels along X, Y, Z.
+        crops: Number of windows per case and step.
+        flip_axes: Axes that are mirrored with probability 0.5; leave out those along which the body is not symmetric.
+        affine_prob: Probability that a window is rotated, by up to 20 degrees around each axis, and scaled, by up to 20
+            % along each. Raise it for few cases or a long training, which overfits.
+        coarse_dropout: Probability that up to eight boxes of the image, each with sides up to an eighth of the window,
+            are set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
 
     Raises:
-        UsageError: a probability that is no number from 0 to 1.
+        UsageError: A probability is no number from 0 to 1.
     """
     for name, value in {"affine_prob": affine_prob, "coarse_dropout": coarse_dropout}.items():
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
@@ -106,7 +107,7 @@ def augmentation(
     keys = ["image", "label"]
     roi = tuple(roi_size)
     thin = [n == 1 for n in roi]
-    turned = thin if sum(thin) == 1 else [not any(thin)] * 3  # around a slice's own normal, or around all axes
+    turned = thin if sum(thin) == 1 else [not any(thin)] * 3  # around the normal of a single slice, or around all axes
     sigmas = [(0.0, 0.0) if one else (0.3, 0.8) for one in thin]
     more: list[Any] = []
     if any(thin):
@@ -153,7 +154,7 @@ def augmentation(
 
 
 def region_masks(labels: LabelTable) -> mt.Compose:
-    """Logits and targets as one bool mask a region, for validation on the resampled grid."""
+    """Make the transform of logits and targets to one bool mask per region, for validation on the resampled grid."""
     return mt.Compose([RegionMasksd(["pred", "label"], labels=labels)])
 
 
@@ -165,17 +166,18 @@ def postprocessing(
     cleanup: Mapping[str, Any] | None = None,
     save_probabilities: bool = False,
 ) -> mt.Compose:
-    """From logits to a label map on the input's own grid: probabilities are brought back before the decision.
+    """Make the transforms from logits to a label map on the input's grid; the decision follows the resampling.
 
     Args:
-        labels: the label table.
-        before: the preprocessing that is undone.
-        output_dir: write `KEY.nii.gz` there.
-        cleanup: attributes of `volseg.labels.Cleanup`, such as `{"keep_largest": ["liver"]}`; nothing is done without.
-        save_probabilities: leave them in the item as `probabilities`, and write `probabilities/KEY.nii.gz` too.
+        labels: Label table.
+        before: Preprocessing that is inverted.
+        output_dir: Folder in which `KEY.nii.gz` is written; None for none.
+        cleanup: Attributes of `volseg.labels.Cleanup`, such as `{"keep_largest": ["liver"]}`; nothing is done without.
+        save_probabilities: Whether they stay in the item as `probabilities`, and `probabilities/KEY.nii.gz` is written
+            too.
 
     Raises:
-        UsageError: a clean-up of a region that the table does not have.
+        UsageError: A clean-up names a region that the table does not have.
     """
     steps: list[Any] = [
         NativeProbabilitiesd("pred", before=before, activation=labels.activation),
@@ -190,22 +192,22 @@ PATCH, STRIDE = 128, 20
 
 
 def grid_patches(keys: Sequence[str] = ("image", "label"), *, size: int = PATCH, stride: int = STRIDE) -> mt.Compose:
-    """Cut images of one slice into all patches of a regular grid, in the place of random windows.
+    """Cut images of one slice into all patches of a regular grid, instead of random windows.
 
-    The first patch starts at the first voxel. What is left at the far border, less than a stride, is in no patch, and
+    The first patch starts at the first voxel. The rest at the far border, less than a stride, is in no patch, and
     nothing is padded: an image of n voxels along an axis gives floor((n - size) / stride) + 1 patches there. An image
     smaller than a patch gives one patch of its own size; pad it first (`SpatialPadd`).
 
     Args:
-        keys: of arrays (C, X, Y, 1), all of one size.
-        size: voxels of a patch along X and Y.
-        stride: voxels from one patch to the next.
+        keys: Keys of arrays (C, X, Y, 1), all of one size.
+        size: Size of a patch in voxels along X and Y.
+        stride: Number of voxels from one patch to the next.
 
     Returns:
         A transform that makes each item (patches, C, size, size, 1), X slowest.
 
     Raises:
-        UsageError: a size or stride below 1, or a stride that jumps over voxels.
+        UsageError: The size or stride is below 1, or the stride leaves gaps between patches.
 
     >>> grid_patches(["image"]).transforms[0].patcher.patch_size
     (128, 128, 1)
@@ -213,14 +215,15 @@ def grid_patches(keys: Sequence[str] = ("image", "label"), *, size: int = PATCH,
     if not 1 <= stride <= size:
         raise UsageError(f"patches of {size} voxels, {stride} apart, were asked for; the stride is 1 to {size}")
     overlap = 1 - stride / size
-    # One value an axis of (C, X, Y, Z): MONAI takes overlaps as shares, and one of the channels would be no whole step.
+    # One value per axis of (C, X, Y, Z): MONAI takes overlaps as fractions, and that of the channels would be no
+    # integer.
     return mt.Compose(
         [mt.GridPatchd(list(keys), patch_size=(size, size, 1), overlap=(0.0, overlap, overlap, 0.0), pad_mode=None)]
     )
 
 
 def patch_counts(shape: Sequence[int], *, size: int = PATCH, stride: int = STRIDE) -> tuple[int, ...]:
-    """How many patches of the grid fit along each axis; 0 where the image is smaller than a patch.
+    """Number of patches of the grid along each axis; 0 if the image is smaller than a patch.
 
     >>> patch_counts((512, 300)), patch_counts((128, 147)), patch_counts((148, 127))
     ((20, 9), (1, 1), (2, 0))

@@ -19,25 +19,26 @@ from volseg.transforms.decision import key_of
 from volseg.transforms.file_header import metadata_of, with_header
 from volseg.volume import Grid, Volume, aligned, read_aligned, read_case_channels
 
-# From this factor on a coarser grid is one, and no rounding of a spacing.
+# A grid is coarser from this factor on; below, the difference may be the rounding of a spacing.
 _COARSER = 1.05
 
 
 class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
-    """Read one NIfTI path, or one a channel, as a MetaTensor (C, X, Y, Z); volseg's door to files.
+    """Read one NIfTI path, or one per channel, as a MetaTensor (C, X, Y, Z).
 
     A single file for several channels has them along its fourth axis, as the decathlon does.
     MONAI Deploy reads images by itself and hands MetaTensors over, (X, Y, Z) or with channels, whose affine is in RAS;
     they pass the same checks.
 
     Args:
-        keys: of paths, or of volumes or MetaTensors that have been read.
-        channels: expected number.
-        like: key of an item already read whose grid must be the same.
-        labels: refuse values that the table does not declare, and read as uint8.
+        keys: Keys of paths, or of volumes or MetaTensors that have been read.
+        channels: Expected number of channels.
+        like: Key of an item already read whose grid must be the same.
+        labels: Label table; values that it does not declare are refused, and the voxels are read as uint8.
 
     Raises:
-        VolsegError: with the case's key: unreadable, no orientation, NaN, other channels, other grids.
+        VolsegError: The file is unreadable, lacks an orientation, holds NaN, or has other channels or another grid; the
+            message names the key of the case.
     """
 
     def __init__(
@@ -92,14 +93,14 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
 
 
 def _volumes_of(image: torch.Tensor, *, channels: int) -> list[Volume]:
-    """One volume a channel of an image that another program has read.
+    """One volume per channel of an image that another program has read.
 
     Raises:
-        VolumeError: no affine, or an array of other axes than (X, Y, Z) and channels.
+        VolumeError: There is no affine, or the array has other axes than (X, Y, Z) and channels.
     """
     if not isinstance(image, MetaTensor) or not ({"affine", "original_affine"} & image.meta.keys()):
         raise VolumeError("the image is an array without an affine; hand over a MetaTensor with one, or a path")
-    # MONAI gives a tensor whose metadata state original_affine alone the identity for an affine.
+    # If the metadata of a tensor state only original_affine, MONAI gives it the identity as its affine.
     untouched = "original_affine" in image.meta and not image.applied_operations
     affine = image.meta["original_affine"] if untouched else image.affine
     where, voxels = image.meta.get("original_channel_dim"), np.asarray(image.as_tensor().cpu())
@@ -113,14 +114,14 @@ def _volumes_of(image: torch.Tensor, *, channels: int) -> list[Volume]:
 
 
 class SmoothSliced(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
-    """Smooth images of one slice before they are resampled to a coarser grid, which else keeps single pixels' noise.
+    """Smooth images of one slice before they are resampled to a coarser grid, which would keep single pixels' noise.
 
-    The Gaussian has a standard deviation of (factor - 1) / 2 pixels, as in scikit-image's `resize`. Volumes are left as
-    they are.
+    The Gaussian has a standard deviation of (factor - 1) / 2 pixels, as in scikit-image's `resize`. Volumes are left
+    unchanged.
 
     Args:
-        keys: of images (C, X, Y, Z) with an affine along their axes.
-        spacing_mm: of the grid that they are resampled to.
+        keys: Keys of images (C, X, Y, Z) with an affine along their axes.
+        spacing_mm: Spacing in mm of the grid that they are resampled to.
     """
 
     def __init__(self, keys: KeysCollection, *, spacing_mm: Sequence[float]) -> None:

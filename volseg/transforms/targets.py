@@ -14,12 +14,13 @@ from torch import Tensor
 
 from volseg.labels import LabelTable
 
-# Positions kept of each class for balanced crops: enough that no crop repeats, without an index of every voxel.
+# Number of positions kept per class for balanced crops: enough that crops rarely repeat, without an index of all
+# voxels.
 _POSITIONS = 20_000
 
 
 class _OfLabelTable(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
-    """Replaces each item by what `change` makes of it with a label table."""
+    """Replaces each item by the result of `change` with a label table."""
 
     def __init__(self, keys: KeysCollection, *, labels: LabelTable) -> None:
         super().__init__(keys)
@@ -35,7 +36,7 @@ class _OfLabelTable(mt.MapTransform):  # type: ignore[misc]  # MONAI has no type
 
 
 class TargetOfLabelMapd(_OfLabelTable):
-    """A label map (1, X, Y, Z) as class numbers 0 to K (1, X, Y, Z), or as masks (R, X, Y, Z) where regions overlap."""
+    """A label map (1, X, Y, Z) as class numbers 0 to K (1, X, Y, Z), or as masks (R, X, Y, Z) if regions overlap."""
 
     def change(self, tensor: MetaTensor, _: Hashable) -> MetaTensor:
         """The target, with the label map's grid and history."""
@@ -51,11 +52,11 @@ class TargetOfLabelMapd(_OfLabelTable):
 
 
 class PositionsOfClassesd(mt.MapTransform):  # type: ignore[misc]
-    """Where windows may be centred: under `KEY_positions`, voxels outside all regions, then those of each region.
+    """Possible centres of windows: under `KEY_positions`, voxels outside all regions, then those of each region.
 
     Args:
-        keys: of targets, see `TargetOfLabelMapd`.
-        labels: the label table.
+        keys: Keys of targets, see `TargetOfLabelMapd`.
+        labels: Label table.
     """
 
     def __init__(self, keys: KeysCollection, *, labels: LabelTable) -> None:
@@ -64,7 +65,7 @@ class PositionsOfClassesd(mt.MapTransform):  # type: ignore[misc]
         self._indices = mt.ClassesToIndices(1 + len(labels.regions), max_samples_per_class=_POSITIONS)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add flat numbers of voxels, some of each class."""
+        """Add flat indices of voxels, some of each class."""
         item = dict(data)
         for key in self.keys:
             target = item[key]

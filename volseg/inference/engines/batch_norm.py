@@ -1,4 +1,4 @@
-"""Batch normalisation of a batch whose parts are in several threads, with the statistics of the whole."""
+"""Batch normalisation of a batch that is split over several threads, with the statistics of the whole batch."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class PartedWaysError(RuntimeError):
-    """The threads did not come to the same layers in the same order."""
+    """The threads did not reach the same layers in the same order."""
 
 
 class Meeting:
-    """Threads that do the same steps and tell each other something in some of them.
+    """Threads that run the same steps and exchange values in some of them.
 
     Args:
-        count: of threads; each has a seat, 0 to count - 1.
+        count: Number of threads; each has a rank, 0 to count - 1.
     """
 
     def __init__(self, count: int) -> None:
         self._barrier = threading.Barrier(count)
-        # Two, one for each second meeting: who writes the next word may be ahead of who reads this one, by one meeting.
+        # Two buffers, used in turn: the thread that writes the next value may be one exchange ahead of those that read.
         self._words: tuple[list[Any], list[Any]] = ([None] * count, [None] * count)
         self._met = [0] * count
 
     def exchange(self, seat: int, place: object, word: Any) -> list[Any]:  # noqa: ANN401 - whatever is told
-        """What all say at this place, in the order of their seats.
+        """Gather the values of all threads at this step, in the order of their ranks.
 
         Raises:
-            PartedWaysError: another thread is at another place.
-            threading.BrokenBarrierError: another thread has failed.
+            PartedWaysError: Another thread is at another step.
+            threading.BrokenBarrierError: Another thread has failed.
         """
         words = self._words[self._met[seat] % 2]
         self._met[seat] += 1
@@ -50,20 +50,20 @@ class Meeting:
         return [said for _, said in words]
 
     def abort(self) -> None:
-        """Let nobody wait any longer."""
+        """Stop all threads that wait."""
         self._barrier.abort()
 
 
 class BatchNorms(TorchFunctionMode):
-    """While it is entered in each of the threads, batch normalisation in training is that of all their parts together.
+    """A context, entered in each of the threads, in which batch normalisation in training is that of the whole batch.
 
-    The statistics of the parts are put together after Chan, Golub and LeVeque (1983), in the order of the seats, so
-    that values and gradients are those of the whole batch but for rounding. The thread in seat 0 keeps the running
+    The statistics of the parts are combined after Chan, Golub and LeVeque (1983), in the order of the ranks, so that
+    values and gradients are those of the whole batch but for rounding. The thread of rank 0 keeps the running
     statistics.
 
     Args:
-        meeting: of the threads.
-        seat: of this one.
+        meeting: Exchange among the threads.
+        seat: Rank of this thread.
     """
 
     def __init__(self, meeting: Meeting, seat: int) -> None:
@@ -79,7 +79,7 @@ class BatchNorms(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever the function gives
-        """Take one function's place."""
+        """Replace batch normalisation by the one over all threads."""
         if func is functional.batch_norm:
             given = _Given(*args, **(kwargs or {}))
             if given.training:
@@ -90,13 +90,13 @@ class BatchNorms(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def __enter__(self) -> BatchNorms:
-        """For a pass forward or backward."""
+        """Start a forward or backward pass."""
         self._grad = torch.is_grad_enabled()
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def _computed_again(self, given: _Given) -> bool:
-        """Whether the layer is in a `torch.utils.checkpoint`, either kind: PyTorch repeats it without this mode."""
+        """Whether the layer is in a `torch.utils.checkpoint` of either kind: PyTorch repeats it without this mode."""
         hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
         tensors = (given.input, given.weight, given.bias)
         hidden = (
@@ -105,30 +105,30 @@ class BatchNorms(TorchFunctionMode):
         return hidden or (hooks is not None and hooks(False) is not None)
 
     def end(self) -> None:
-        """Meet the others where the network ends, so that none waits for one that is through."""
+        """Wait for the others at the end of the network, so that none waits for a thread that has finished."""
         self.meeting.exchange(self.seat, "end", None)
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether a part of the network normalises by statistics of the batch."""
+    """Whether a layer of the network normalises by statistics of the batch."""
     return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
 def can_meet(network: nn.Module) -> bool:
-    """Whether every batch normalisation is of a kind that `BatchNorms` knows: PyTorch's own, with a momentum."""
+    """Whether `BatchNorms` knows the kind of every batch normalisation: PyTorch's own, with a momentum."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     return all(type(norm) in _KINDS and norm.momentum is not None for norm in norms)
 
 
 class RunningStatistics:
-    """What the layers keep of the batches, where several threads see parts of the same one.
+    """The running statistics of layers of which several threads see parts of the same batch.
 
-    While it is entered each thread may count the batch; afterwards it counts as often as one of them passed. After an
-    error everything is as it was.
+    While this context is entered, each thread may count the batch; at its end it is counted as often as one of them
+    passed. After an error everything is as it was before.
 
     Args:
-        network: of one thread; the others have its buffers.
-        norms: of this thread.
+        network: Network of one thread; the others share its buffers.
+        norms: Batch normalisation of this thread.
     """
 
     def __init__(self, network: nn.Module, norms: BatchNorms) -> None:
@@ -137,10 +137,10 @@ class RunningStatistics:
         self._before = [(kept, kept.clone()) for layer in self._layers for kept in layer.buffers(recurse=False)]
 
     def __enter__(self) -> None:
-        """What there is was kept when it was made."""
+        """Do nothing: the statistics were saved when the object was made."""
 
     def __exit__(self, error: object, *_: object) -> None:
-        """Put the counts right, or everything back."""
+        """Set the counts right, or restore everything after an error."""
         before = {id(kept): value for kept, value in self._before}
         for layer in self._layers:
             if layer.num_batches_tracked is not None:
@@ -153,7 +153,7 @@ class RunningStatistics:
 
 
 class _Given(NamedTuple):
-    """The arguments of `torch.nn.functional.batch_norm`, by its names."""
+    """The arguments of `torch.nn.functional.batch_norm`, under its names."""
 
     input: Tensor
     running_mean: Tensor | None
@@ -177,7 +177,7 @@ class _Normalised(torch.autograd.Function):
         given: _Given,
         norms: BatchNorms,
     ) -> Tensor:
-        """The values."""
+        """Normalise this thread's part."""
         exact = inputs if inputs.dtype == torch.float64 else inputs.float()
         axes = [axis for axis in range(inputs.ndim) if axis != 1]
         variance, mean = torch.var_mean(exact, axes, correction=0)
@@ -199,14 +199,14 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - as above
-        """Those of inputs, and this part's share of those of weight and bias."""
+        """Compute the gradients of inputs, and this part's share of the gradients of weight and bias."""
         inputs, weight, mean, variance = ctx.saved_tensors
         norms: BatchNorms = ctx.norms
-        # As if mean and variance were constants ...
+        # The gradient as if mean and variance were constants ...
         first, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             *(gradient, inputs, weight, mean, variance, None, None, False, ctx.eps, [True, True, True])
         )
-        # ... and what comes through them, from the gradients of weight and bias of all parts.
+        # ... and its part through mean and variance, from the gradients of weight and bias of all parts.
         parts = norms.meeting.exchange(norms.seat, ctx.place, (of_weight, of_bias))
         scale = (variance + ctx.eps).rsqrt()
         share = scale / ctx.total if weight is None else scale * weight / ctx.total

@@ -17,11 +17,11 @@ from volseg.inference.engines.pytorch import CompiledEngine, TorchEngine
 logger = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "compiled", "openvino")
-# OpenVINO needs some ten seconds to convert a network, so less work than this is not worth a trial.
+# OpenVINO needs some ten seconds to convert a network, so a trial is not worth it for less work than this.
 WORTH_A_TRIAL_S = 30.0
-# Compiling takes one to several minutes where nothing is kept of an earlier time.
+# Compiling takes one to several minutes if nothing is cached from an earlier run.
 WORTH_COMPILING_S = 1800.0
-# Largest difference of logits that an engine may show, as a share of the largest logit: see `difference`.
+# Largest difference of logits that an engine may show, as a fraction of the largest logit: see `difference`.
 _TOLERANCE = {"fp32": 1e-3, "bf16": 0.1}
 
 
@@ -35,26 +35,26 @@ def choose(
     windows: int | None = None,
     exported: Path | None = None,
 ) -> Engine:
-    """The engine of that name; `auto`, on a CPU, is the one that is fastest in a short trial.
+    """The engine of the given name; `auto`, on a CPU, takes the one that is fastest in a short trial.
 
-    OpenVINO takes part where it is installed. Compiling takes a minute or more, so it is tried where the best of the
-    others would need half an hour and more for the windows that are to come.
+    OpenVINO takes part if it is installed. Compiling takes a minute or more, so it is tried only if the best of the
+    others would need half an hour or more for the windows to come.
 
     Args:
-        network: in evaluation mode, on `device`.
-        name: auto, torch, compiled or openvino.
-        window: (C, X, Y, Z).
-        device: where the network is.
-        precision: auto, fp32 or bf16.
-        windows: how many are to come, if known; few are not worth a trial.
-        exported: the network as `OpenVinoEngine.save` wrote it; not used where its logits differ.
+        network: Network in evaluation mode, on `device`.
+        name: `auto`, `torch`, `compiled` or `openvino`.
+        window: Shape (C, X, Y, Z) of a window.
+        device: Device of the network.
+        precision: `auto`, `fp32` or `bf16`.
+        windows: Number of windows to come, if known; a few are not worth a trial.
+        exported: Network as `OpenVinoEngine.save` wrote it; it is not used if its logits differ.
 
     Raises:
-        UsageError: no such engine, or not on this device, or not installed.
-        VolsegError: an engine was asked for that cannot take the network or computes something else.
+        UsageError: There is no such engine, it does not run on this device, or it is not installed.
+        VolsegError: The named engine cannot take the network, or computes something else.
     """
     if name not in ENGINES:
-        raise UsageError(f"--engine {name} was asked for, expected {', '.join(ENGINES)}")
+        raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, got {name}")
     if name in ("compiled", "openvino"):
         if device.type != "cpu":
             raise UsageError(f"--engine {name} runs on the CPU, not on {device}; add --device cpu")
@@ -90,7 +90,7 @@ def choose(
 
 
 def _compiled(network: nn.Module, *, window: Sequence[int], precision: str) -> CompiledEngine:
-    """The compiled network, once its logits on a random window are those of the network."""
+    """The compiled network, after a check that its logits on a random window are those of the network."""
     engine = CompiledEngine(network, window=window, precision=precision)
     apart, scale = difference(engine, network, window=window)
     if apart <= _TOLERANCE[engine.precision] * scale:
@@ -103,9 +103,9 @@ def _compiled(network: nn.Module, *, window: Sequence[int], precision: str) -> C
 def _converted(
     network: nn.Module, *, window: Sequence[int], precision: str, exported: Path | None = None
 ) -> OpenVinoEngine:
-    """OpenVINO, once its logits on a random window are those of the network.
+    """The OpenVINO engine, after a check that its logits on a random window are those of the network.
 
-    With the precision `auto` single precision is taken where those of bfloat16 differ by too much.
+    With the precision `auto`, single precision is taken if the logits in bfloat16 differ by too much.
     """
     engine = OpenVinoEngine(network, window=window, precision=precision, exported=exported)
     apart, scale = difference(engine, network, window=window)

@@ -1,4 +1,4 @@
-"""3D convolutions on a CPU: by oneDNN where torch would take its own slow ones, in the forms that oneDNN is fast at."""
+"""3D convolutions on a CPU, by oneDNN instead of torch's slow kernels, in the forms that oneDNN computes fast."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-# For a single window torch takes oneDNN only above so many numbers (`use_mkldnn` in ATen's Convolution.cpp).
+# For a single window torch takes oneDNN only above this many numbers (`use_mkldnn` in ATen's Convolution.cpp).
 _SLICE = 20_480
 # Fewer input channels than oneDNN puts into one register: there its gradient of the weights is not slow.
 _CHANNELS = 8
 
 
 class Convolutions(TorchFunctionMode):
-    """While it is entered, 3D convolutions on a CPU take less time, with the values of torch's own but for rounding.
+    """A context in which 3D convolutions on a CPU take less time; their values are torch's own but for rounding.
 
-    - **Single windows.** By itself torch takes oneDNN for one window only where a slice of all channels across its last
-      axis has more than 20,480 numbers, and `slow_conv3d` otherwise, which takes two to three times as long: for the
-      deeper layers of any network, and for nearly all of one with small windows. Here oneDNN is called for them; for
-      the gradients with the window cut in two, which torch takes for a batch.
-    - **Gradients of weights on a CPU with AVX2.** oneDNN takes three times as long where the input is padded along its
-      first axis (97 and 34 ms for 16 channels of 32 x 48 x 40, both windows of a batch). Here the zeros are written
-      beforehand.
+    - **Single windows.** By itself torch takes oneDNN for one window only if a slice of all channels across its last
+      axis has more than 20,480 numbers. Otherwise it takes `slow_conv3d`, which is two to three times slower: this
+      concerns the deeper layers of any network, and nearly all layers of one with small windows. Here oneDNN is called
+      for them. For the gradients the window is cut in two, which torch takes for a batch.
+    - **Gradients of weights on a CPU with AVX2.** oneDNN takes three times as long if the input is padded along its
+      first axis (97 instead of 34 ms for 16 channels of 32 x 48 x 40 and a batch of two windows). Here the zeros are
+      written beforehand.
 
-    A training step of the bundle unet on one core takes 0.6 of the time with a window, 0.75 with two. Nothing more is
-    kept for the backward pass. Left as they are: 1 x 1 x 1 kernels, groups, double and half precision, autocast,
-    padding by name, other devices, networks that are compiled. Gradients of gradients are not there.
+    A training step of the bundle unet on one core takes 0.6 of the time with one window, and 0.75 with two. The
+    backward pass keeps no more memory. These are left as they are: 1 x 1 x 1 kernels, groups, double and half
+    precision, autocast, padding by name, other devices, and compiled networks. Gradients of gradients are not
+    supported.
 
     >>> network = torch.nn.Conv3d(4, 4, 3, padding=1)
     >>> with torch.inference_mode():
@@ -47,7 +48,7 @@ class Convolutions(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever the function gives
-        """Take one function's place."""
+        """Replace one function by a faster one."""
         if torch.compiler.is_compiling():  # TorchInductor has convolutions of its own
             return func(*args, **(kwargs or {}))
         if func is torch.conv3d and not kwargs and len(args) == 7 and _suits(*args):
@@ -62,19 +63,19 @@ class Convolutions(TorchFunctionMode):
 
 
 class _Layer(NamedTuple):
-    """How a convolution moves over its input, a number an axis."""
+    """The parameters of a convolution, one number per axis."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
 
     def __call__(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """By oneDNN."""
+        """Compute the convolution by oneDNN."""
         form = self.padding, self.stride, self.dilation, 1
         return torch.mkldnn_convolution(inputs.contiguous(), weight.contiguous(), bias, *form)
 
     def padded(self, inputs: Tensor, axis: int) -> tuple[Tensor, _Layer]:
-        """The input with its zeros along an axis, and the layer that expects them there."""
+        """Write the padding along an axis into the input; returns it with the layer that expects it there."""
         zeros = self.padding[axis]
         if not zeros:
             return inputs, self
@@ -85,7 +86,7 @@ class _Layer(NamedTuple):
     def gradients(
         self, gradient: Tensor, inputs: Tensor, weight: Tensor, needed: Sequence[bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Of inputs, weight and bias, where needed."""
+        """Compute the gradients of inputs, weight and bias that are needed."""
         found: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
             *(gradient, inputs, weight, [len(weight)]),
             *(self.stride, self.padding, self.dilation, False, [0, 0, 0], 1, list(needed)),
@@ -104,7 +105,7 @@ class _Convolution(torch.autograd.Function):
         bias: Tensor | None,
         layer: _Layer,
     ) -> Tensor:
-        """The values."""
+        """Compute the convolution."""
         ctx.save_for_backward(inputs, weight)
         ctx.layer = layer
         return layer(inputs, weight, bias)
@@ -112,7 +113,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - as above
-        """Those of inputs, weight and bias."""
+        """Compute the gradients of inputs, weight and bias."""
         inputs, weight = ctx.saved_tensors
         layer: _Layer = ctx.layer
         of_inputs, *of_layer = ctx.needs_input_grad[:3]
@@ -131,9 +132,9 @@ class _Convolution(torch.autograd.Function):
 def _by_halves(
     layer: _Layer, gradient: Tensor, inputs: Tensor, weight: Tensor, axis: int, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients for one window, cut in two along an axis so that torch takes it for a batch.
+    """Compute the gradients for one window, cut in two along an axis so that torch takes it for a batch.
 
-    Of four voxels with a kernel of three, P the padding; each half sees what its own outputs come from:
+    The drawing shows four voxels, a kernel of three, and the padding P; each half holds what its outputs depend on:
 
                         P 0 1 2 3 P
         first half      P 0 1 2         gives outputs 0 and 1
@@ -155,7 +156,7 @@ def _by_halves(
 
 
 def _slow_alone(inputs: Tensor) -> bool:
-    """Whether torch would leave oneDNN out."""
+    """Whether torch would not use oneDNN for this input."""
     return len(inputs) == 1 and inputs.shape[1:4].numel() <= _SLICE
 
 
@@ -178,7 +179,7 @@ def _suits(
     dilation: Sequence[int],  # noqa: ARG001
     groups: int,
 ) -> bool:
-    """Whether oneDNN takes it."""
+    """Whether oneDNN takes this convolution."""
     return bool(
         inputs.device.type == "cpu"
         and inputs.dtype == weight.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""What computes the logits of windows, and how it is compared with another."""
+"""The protocol of an engine, which computes the logits of windows, and the comparison of two engines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 class Engine(Protocol):
-    """Logits (B, channels, X, Y, Z), float32, of windows (B, C, X, Y, Z), float32, on the same device.
+    """A function from windows (B, C, X, Y, Z), float32, to logits (B, channels, X, Y, Z), float32, on the same device.
 
     Attributes:
         name: `torch`, `compiled` or `openvino`.
-        precision: `fp32` or `bf16`, as it is, not as it was asked for.
-        windows_at_once: how many it takes at its best on a CPU.
+        precision: `fp32` or `bf16`: the one in use, not the one that was asked for.
+        windows_at_once: Number of windows per call that is fastest on a CPU.
     """
 
     name: str
@@ -24,24 +24,24 @@ class Engine(Protocol):
 
     @property
     def windows_at_once(self) -> int:
-        """See above."""
+        """Number of windows per call that is fastest on a CPU."""
         ...
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Logits of windows."""
+        """Compute the logits of windows."""
         ...
 
 
 def difference(
     engine: Callable[[Tensor], Tensor], network: nn.Module, *, window: Sequence[int], draws: int = 1
 ) -> tuple[float, float]:
-    """How far an engine's logits are from the eager network's in fp32, on random windows.
+    """Measure how far an engine's logits are from those of the eager network in fp32, on random windows.
 
     Args:
-        engine: the one in question.
-        network: in evaluation mode, on the CPU.
-        window: (C, X, Y, Z).
-        draws: windows of normal noise, from a fixed seed.
+        engine: Engine that is measured.
+        network: Network in evaluation mode, on the CPU.
+        window: Shape (C, X, Y, Z) of a window.
+        draws: Number of windows of normal noise, from a fixed seed.
 
     Returns:
         The largest absolute difference, and the largest absolute logit.
@@ -58,7 +58,7 @@ def difference(
 
 
 def seconds_a_window(engine: Engine, window: Sequence[int], *, device: torch.device) -> float:
-    """The shorter of two passes, for each of the windows that the engine takes at once, after one to warm up."""
+    """Seconds per window: the shorter of two passes of as many windows as the engine takes at once, after a warm-up."""
     drawn = torch.zeros(1, *window, device=device)
     times = []
     with torch.inference_mode():

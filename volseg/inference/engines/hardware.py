@@ -1,4 +1,4 @@
-"""Which device the network runs on."""
+"""The device the network runs on, its memory, and the facts of the machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_device(name: str | torch.device) -> torch.device:
     """The device of that name, if it is there.
 
     Raises:
-        UsageError: no such kind of device, or none of it in this machine.
+        UsageError: There is no such kind of device, or none of it in this machine.
 
     >>> check_device("cpu")
     device(type='cpu')
@@ -34,11 +34,11 @@ def check_device(name: str | torch.device) -> torch.device:
 
 
 def worker_device(name: str | None, number: int) -> str | None:
-    """The device of one of several workers on a machine: each has a GPU of its own, in turn, where one is wanted.
+    """The device of one of several workers on a machine: each has a GPU of its own, in turn, if one is wanted.
 
     Args:
-        name: what the user asked for; None for the best.
-        number: of the worker.
+        name: Device that the user named; None for the best.
+        number: Index of the worker.
 
     >>> worker_device("cpu", 3), worker_device("cuda:1", 3)
     ('cpu', 'cuda:1')
@@ -48,13 +48,13 @@ def worker_device(name: str | None, number: int) -> str | None:
 
 
 def resident_bytes() -> int | None:
-    """Memory that this process holds now; None where nothing says."""
+    """Resident memory of this process in bytes; None if the system does not say."""
     words = "".join(_lines(Path("/proc/self/statm"))).split()
     return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else None
 
 
 def peak_resident_bytes() -> int | None:
-    """The most memory that this process has held so far; None where nothing says.
+    """Peak resident memory of this process in bytes; None if the system does not say.
 
     >>> peak_resident_bytes() is None or peak_resident_bytes() > 0
     True
@@ -68,10 +68,10 @@ def peak_resident_bytes() -> int | None:
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that can be had without swapping, within the limits of a container or a job; None where nothing says.
+    """Bytes available without swapping, within the limits of a container or a job; None if the system does not say.
 
     Args:
-        root: of the file system, for tests.
+        root: Root of the file system, for tests.
     """
     found = [_cgroup_bytes(root / "sys/fs/cgroup", root / "proc/self/cgroup")]
     for line in _lines(root / "proc/meminfo"):
@@ -81,7 +81,7 @@ def available_bytes(root: Path = Path("/")) -> int | None:
 
 
 def _cgroup_bytes(mount: Path, own: Path) -> int | None:
-    """What the tightest memory limit around this process leaves (version 2, else 1 of Linux's control groups)."""
+    """Bytes that the tightest memory limit around this process leaves (control groups version 2, else 1)."""
     found = []
     for line in _lines(own):
         _, kinds, name = line.split(":", 2)
@@ -92,7 +92,7 @@ def _cgroup_bytes(mount: Path, own: Path) -> int | None:
             files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
-        # In a container the path may be that of the host, and the limit stands at the mount itself.
+        # In a container the path may be that of the host, and the limit is at the mount itself.
         for folder in (place, *place.parents):
             limit, used = (_number(folder / name) for name in files[:2])
             if limit is not None and used is not None:
@@ -116,7 +116,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the run computes on: names of host, processor and GPU, cores, and processes that train together."""
+    """Facts of the machine: names of host, processor and GPU, number of cores, and of processes that train together."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "host": platform.node(),
@@ -131,7 +131,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:
-    """The most memory that this process has held so far, in bytes: resident, and of PyTorch on a GPU."""
+    """Peak memory of this process so far, in bytes: resident, and of PyTorch on a GPU."""
     cuda = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return {"resident_bytes": peak_resident_bytes(), "cuda_bytes": cuda}
 

@@ -24,17 +24,18 @@ EXPORTED = Path("models", "model.xml")  # the network for OpenVINO, in a packed 
 class OpenVinoEngine:
     """The network converted by OpenVINO, compiled for the CPU and for one window size.
 
-    Nothing is sent to anyone: OpenVINO's own `convert_model` reports its use to its makers, so it is not called.
+    Nothing is sent over the network: OpenVINO's own `convert_model` reports its use to its makers, so it is not called.
 
     Args:
-        network: in evaluation mode, on the CPU.
-        window: (C, X, Y, Z); windows of other sizes are refused.
-        precision: auto takes bf16 where the CPU computes it. OpenVINO answers bf16 with fp32 elsewhere.
-        exported: an `.xml` that `save` wrote, instead of the conversion.
+        network: Network in evaluation mode, on the CPU.
+        window: Shape (C, X, Y, Z) of a window; windows of other shapes are refused.
+        precision: `auto`, `fp32` or `bf16`. `auto` takes bf16 if the CPU computes it; OpenVINO answers bf16 with fp32
+            elsewhere.
+        exported: `.xml` that `save` wrote, taken instead of a conversion.
 
     Raises:
-        UsageError: openvino is not installed.
-        VolsegError: a network that it cannot convert.
+        UsageError: The package openvino is not installed.
+        VolsegError: OpenVINO cannot convert the network.
     """
 
     name = "openvino"
@@ -68,7 +69,7 @@ class OpenVinoEngine:
             logger.warning("this CPU has no bfloat16, so OpenVINO computes in fp32")
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Logits of windows, one after the other: on a CPU a batch is not faster."""
+        """Compute the logits of windows one after the other: on a CPU a batch is not faster."""
         if windows.device.type != "cpu" or tuple(windows.shape[1:]) != self._window:
             raise VolsegError(
                 f"windows of {tuple(windows.shape[1:])} on {windows.device} were given, "
@@ -78,7 +79,7 @@ class OpenVinoEngine:
         return torch.cat([torch.from_numpy(part) for part in parts])
 
     def save(self, path: Path) -> None:
-        """Write the converted network in single precision: `path`, an `.xml`, and the `.bin` beside it."""
+        """Write the converted network in single precision: the `.xml` at `path`, and the `.bin` beside it."""
         import openvino
 
         self._model.set_friendly_name(path.stem)  # its own one counts the models of the process

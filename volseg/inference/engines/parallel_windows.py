@@ -1,4 +1,4 @@
-"""A batch of windows on a CPU: cores take windows of their own, forward and backward."""
+"""Windows side by side on a CPU: each group of cores computes windows of its own, forward and backward."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ from volseg.inference.engines.convolutions import Convolutions
 
 logger = logging.getLogger(__name__)
 
-# For prediction: each lane has activations of its own in memory, and beyond a few there is little left to wait for.
+# For prediction: each part has activations of its own in memory, and more than a few parts gain little.
 _AT_ONCE = 4
 
 
 class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
-    """The network on a batch; on a CPU of several cores, on parts of it at the same time, each on cores of its own.
+    """Call the network on a batch; on a CPU of several cores, on parts of it side by side, each on cores of its own.
 
-    By itself torch shares out every operation among the cores, and these wait for each other after each one. With
-    windows of their own they meet once in a step. The values are those of the whole batch but for rounding, and they
-    do not depend on who is ready first: the gradients of the parts are added up in their order. Each lane has modules
-    of its own with the weights of the network, since some keep things between their layers (MONAI's DynUNet its heads).
-    For batch normalisation in training they meet, and normalise by the statistics of the whole batch.
+    By itself torch shares out every operation among the cores, which wait for each other after each one. With windows
+    of their own they wait once per step. The values are those of the whole batch but for rounding, and they do not
+    depend on which part is ready first: the gradients of the parts are added up in their order. Each part has modules
+    of its own with the weights of the network, since some keep values between their layers (MONAI's DynUNet its heads).
+    For batch normalisation in training the parts exchange their statistics, and normalise by those of the whole batch.
 
-    The whole batch stays together where the order of its parts would matter, random numbers (dropout) in training; also
-    on a GPU, and where a batch is one window, torch has one thread, or the network is distributed, cannot be copied, or
-    gives more than one tensor.
+    The batch is not split if the order of its parts would matter (random numbers such as dropout in training), on a
+    GPU, if it is one window, if torch has one thread, or if the network is distributed, cannot be copied, or gives more
+    than one tensor.
 
     Args:
-        lanes: at most so many parts; None for one a thread of torch.
+        lanes: Largest number of parts; None for one per thread of torch.
 
     >>> Lanes()(torch.ones(2, 1, 4, 4, 4), nn.Conv3d(1, 3, 1)).shape
     torch.Size([2, 3, 4, 4, 4])
@@ -69,7 +69,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         *args: Any,  # noqa: ANN401 - whatever the network takes
         **kwargs: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401 - whatever the network gives
-        """What the network gives for inputs (B, C, X, Y, Z)."""
+        """Call the network on inputs (B, C, X, Y, Z)."""
         most = self._most()
         plain = inputs.device.type == "cpu" and not inputs.requires_grad and not args and not kwargs
         if not plain or not isinstance(network, nn.Module):
@@ -96,17 +96,17 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
             return _call(network, inputs)
 
     def windows_at_once(self, network: nn.Module) -> int:
-        """How many windows without gradients the network is best given on a CPU: 1 before it was called once."""
+        """Number of windows per call that is fastest on a CPU without gradients: 1 before the first call."""
         together = self._together.get(network, {}).get(network.training, True)
         return 1 if together else min(self._most(), _AT_ONCE)
 
     def _most(self) -> int:
-        """Lanes of a large batch."""
+        """Number of parts of a large batch."""
         threads = torch.get_num_threads()
         return min(self.lanes or threads, threads)
 
     def _first(self, inputs: Tensor, network: nn.Module) -> Any:  # noqa: ANN401 - whatever the network gives
-        """The first pass without gradients, which shows how later ones go and costs nothing beside itself."""
+        """The first pass without gradients, which shows how later ones may be split and costs nothing beside itself."""
         state = torch.get_rng_state()
         output = _call(network, inputs)
         together = _indivisible(network) or not isinstance(output, Tensor) or not _drew_none(state)
@@ -116,14 +116,14 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         return output
 
     def _stays_together(self, network: nn.Module, inputs: Tensor) -> bool:
-        """Whether the parts of a batch must not be separated."""
+        """Whether the batch must not be split."""
         known = self._together.setdefault(network, {})  # in training, in prediction
         if network.training not in known:
             known[network.training] = _indivisible(network) or not _is_plain(network, inputs[:2])
         return known[network.training]
 
     def _networks(self, network: nn.Module, inputs: Tensor | None, count: int) -> list[nn.Module] | None:
-        """The network and its likes, which share its weights and buffers and have its modes; None without any."""
+        """The network and its copies, which share its weights, buffers and modes; None if it cannot be copied."""
         alike = self._alike.setdefault(network, [])
         if len(alike) < count - 1:
             if inputs is not None:  # else it was called without gradients just now
@@ -146,7 +146,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
         return [network, *alike[: count - 1]]
 
     def _side_by_side(self, jobs: Sequence[tuple[Callable[..., Any], Any]], group: _Group, *, grad: bool) -> list[Any]:
-        """What each function gives for its argument, side by side, in the modes of this thread."""
+        """Call each function on its argument, side by side, under the function modes of this thread."""
         enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
         inference = torch.is_inference_mode_enabled()
 
@@ -169,7 +169,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
             return [future.result() for future in futures]
 
     def _threads(self, count: int) -> ThreadPoolExecutor:
-        """Threads that share out the cores, kept from step to step; made anew in a forked process."""
+        """Threads that share out the cores, kept from step to step; they are made anew in a forked process."""
         total = torch.get_num_threads()
         wanted = (os.getpid(), count, total)
         if self._pool is None or self._made_for != wanted:
@@ -187,7 +187,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
 
 
 class _Group:
-    """The networks of the parts of one batch, which meet where they normalise by its statistics."""
+    """The networks of the parts of one batch, which exchange its statistics where they normalise by them."""
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         self.networks = networks
@@ -198,7 +198,7 @@ class _Group:
 
     @contextlib.contextmanager
     def met(self, seat: int) -> Iterator[None]:
-        """A pass of the thread in this seat; where it fails, the others fail too instead of waiting for it."""
+        """A pass of the thread of this rank; if it fails, the others fail too instead of waiting for it."""
         if not self._norms:
             yield
             return
@@ -211,23 +211,23 @@ class _Group:
             raise
 
     def counted(self) -> contextlib.AbstractContextManager[None]:
-        """A pass of all threads, which see one batch."""
+        """A pass of all threads, whose parts count as one batch."""
         return RunningStatistics(self.networks[0], self._norms[0]) if self._norms else contextlib.nullcontext()
 
 
 def _call(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network gives
-    """A pass, on a CPU, with its convolutions in their fast form."""
+    """Call the network; on a CPU, with its convolutions in their fast form."""
     with Convolutions():
         return network(inputs)
 
 
 def _indivisible(network: nn.Module) -> bool:
-    """Whether its kind alone says that a batch stays together: windows that change each other, or many processes."""
+    """Whether a network of this kind must get whole batches: its windows influence each other, or it is distributed."""
     return (network.training and not can_meet(network)) or isinstance(network, DistributedDataParallel)
 
 
 def _is_plain(network: nn.Module, inputs: Tensor) -> bool:
-    """Whether a pass gives one tensor and draws no random numbers; those of the training are left as they are."""
+    """Whether a pass gives one tensor and draws no random numbers; the state of the generators is restored."""
     state = torch.get_rng_state()
     try:
         return isinstance(_look(network, inputs), Tensor) and _drew_none(state)
@@ -241,7 +241,7 @@ def _drew_none(state: Tensor) -> bool:
 
 
 def _look(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network gives
-    """A pass without gradients, which leaves no trace in running statistics."""
+    """Call the network without gradients and without a change of its running statistics."""
     before = [(buffer, buffer.clone()) for buffer in network.buffers()] if network.training else []
     try:
         with torch.no_grad():
@@ -252,7 +252,7 @@ def _look(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever
 
 
 class _Parts(torch.autograd.Function):
-    """The passes forward and backward of all parts, with a graph a part."""
+    """The forward and backward passes of all parts, with one graph per part."""
 
     @staticmethod
     def forward(
@@ -262,7 +262,7 @@ class _Parts(torch.autograd.Function):
         parts: Sequence[Tensor],
         *parameters: Tensor,
     ) -> Tensor:
-        """Outputs of all parts as one batch."""
+        """Compute the outputs of all parts as one batch."""
         ctx.lanes, ctx.group, ctx.parameters = lanes, group, parameters
         jobs = [(functools.partial(_call, network), part) for network, part in zip(group.networks, parts, strict=True)]
         ctx.outputs = lanes._side_by_side(jobs, group, grad=True)
@@ -271,7 +271,7 @@ class _Parts(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - as above
-        """The sum of the parts' gradients, in their order."""
+        """Sum up the parts' gradients, in their order."""
         outputs, ctx.outputs = ctx.outputs, None
         pieces = torch.split(gradient, [len(output) for output in outputs])
 
@@ -286,7 +286,7 @@ class _Parts(torch.autograd.Function):
 
 
 def _sum(gradients: Sequence[Tensor | None]) -> Tensor | None:
-    """Added up in order; of a parameter that no part used, none."""
+    """The sum in the given order; None if no part used the parameter."""
     used = [gradient for gradient in gradients if gradient is not None]
     if not used:
         return None

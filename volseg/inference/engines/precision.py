@@ -14,17 +14,17 @@ from volseg.errors import UsageError, VolsegError
 
 
 def check_precision(precision: str) -> None:
-    """Refuse what is neither auto, fp32 nor bf16.
+    """Refuse a precision other than `auto`, `fp32` and `bf16`.
 
     Raises:
-        VolsegError: it is none of them.
+        VolsegError: It is none of them.
     """
     if precision not in ("auto", "fp32", "bf16"):
-        raise VolsegError(f"precision {precision!r} was asked for, expected auto, fp32 or bf16")
+        raise VolsegError(f"precision must be auto, fp32 or bf16, got {precision!r}")
 
 
 def runs_bf16(device: torch.device, *, precision: str) -> bool:
-    """Whether PyTorch runs in bfloat16; `auto`: where the device multiplies it in hardware (CUDA 8.0, CPUs with AMX).
+    """Whether PyTorch runs in bfloat16; `auto` means so if the hardware multiplies it (CUDA 8.0, CPUs with AMX).
 
     >>> runs_bf16(torch.device("cpu"), precision="bf16")
     True
@@ -40,12 +40,13 @@ def runs_bf16(device: torch.device, *, precision: str) -> bool:
 def check_training(device: torch.device, *, precision: str) -> None:
     """Refuse to train in bfloat16 on a CPU without AMX.
 
-    On CPUs with AVX-512 BF16 the gradients of weights of small layers (torch 2.13 with its oneDNN: 3 x 3 x 3 kernels on
-    two slices, 5 x 5 x 5 on one or two, and others) hold what stood in memory before, inf among it, and with a stride
-    of 2 memory was overwritten. What goes forward, and the gradients of inputs, were right for the same layers.
+    On CPUs with AVX-512 BF16, torch 2.13 with its oneDNN computes wrong gradients of the weights of small layers: 3 x 3
+    x 3 kernels on two slices, 5 x 5 x 5 kernels on one or two, and others. These gradients hold what stood in memory
+    before, inf among it, and with a stride of 2 memory was overwritten. The forward pass and the gradients of inputs
+    were right for the same layers.
 
     Raises:
-        UsageError: that is asked for.
+        UsageError: The precision is bf16 and the device is such a CPU.
     """
     if device.type == "cpu" and runs_bf16(device, precision=precision) and not torch.cpu._is_amx_tile_supported():
         raise UsageError(
@@ -60,8 +61,8 @@ class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
     bfloat16 has the range of float32, so no loss scaling is needed.
 
     Args:
-        inferer: the one that calls the network.
-        precision: `fp32`, `bf16`, or `auto`: bf16 where the device multiplies it in hardware (CUDA 8.0 and later, CPUs
+        inferer: Inferer that calls the network.
+        precision: `fp32`, `bf16`, or `auto` (the default): bf16 if the hardware multiplies it (CUDA 8.0 and later, CPUs
             with AMX), else fp32.
 
     >>> from monai.inferers import SimpleInferer
@@ -82,7 +83,7 @@ class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
         """Refuse to train on a device whose gradients are wrong in bfloat16.
 
         Raises:
-            UsageError: it is one, and bfloat16 is asked for.
+            UsageError: It is such a device, and bfloat16 is asked for.
         """
         check_training(device, precision=self.precision)
 
@@ -93,7 +94,7 @@ class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
         *args: Any,  # noqa: ANN401
         **kwargs: Any,  # noqa: ANN401
     ) -> Tensor | list[Tensor]:
-        """Logits (B, channels, X, Y, Z) of inputs (B, C, X, Y, Z); a list where the network returns several."""
+        """Compute logits (B, channels, X, Y, Z) of inputs (B, C, X, Y, Z); a list if the network returns several."""
         if isinstance(inputs, MetaTensor):
             inputs = inputs.as_tensor()  # every operation of a network on a MetaTensor pays for its metadata
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bf16(inputs.device)):

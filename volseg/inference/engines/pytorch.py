@@ -15,12 +15,12 @@ from volseg.inference.engines.precision import runs_bf16
 
 
 class TorchEngine:
-    """The network itself, under bfloat16 autocast where asked; on a CPU with windows side by side, see `Lanes`.
+    """The network itself, under bfloat16 autocast on request; on a CPU it computes windows side by side, see `Lanes`.
 
     Args:
-        network: in evaluation mode, on `device`.
-        device: where it runs.
-        precision: auto, fp32 or bf16.
+        network: Network in evaluation mode, on `device`.
+        device: Device of the network.
+        precision: `auto` (the default), `fp32` or `bf16`.
 
     >>> engine = TorchEngine(nn.Conv3d(1, 2, 1), device=torch.device("cpu"), precision="bf16")
     >>> engine(torch.ones(1, 1, 4, 4, 4)).dtype
@@ -36,11 +36,11 @@ class TorchEngine:
 
     @property
     def windows_at_once(self) -> int:
-        """How many it takes at its best on a CPU; known after its first."""
+        """Number of windows per call that is fastest on a CPU; it is known after the first call."""
         return self._lanes.windows_at_once(self.network)
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Logits of windows."""
+        """Compute the logits of windows."""
         with torch.autocast(windows.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             logits: Tensor = self._lanes(windows, self.network)
         return logits.float()
@@ -49,17 +49,18 @@ class TorchEngine:
 class CompiledEngine:
     """The network compiled by PyTorch (TorchInductor) for the CPU and for one window size, its weights as constants.
 
-    Norms and activations become one pass over the memory, and convolutions get their weights in the layout that they
-    compute in. It takes one to several minutes and a C++ compiler. What that made is kept in the folder that
-    `TORCHINDUCTOR_CACHE_DIR` names, the system's temporary folder by default, so that later processes take less.
+    Norms and activations become one pass over the memory, and the weights of convolutions get the layout in which they
+    are computed. Compiling takes one to several minutes and needs a C++ compiler. The result is cached in the folder
+    that `TORCHINDUCTOR_CACHE_DIR` names, by default the system's temporary folder, so that later processes start
+    faster.
 
     Args:
-        network: in evaluation mode, on the CPU; no TorchScript.
-        window: (C, X, Y, Z); windows of other sizes are refused.
-        precision: auto, fp32 or bf16.
+        network: Network in evaluation mode, on the CPU; no TorchScript.
+        window: Shape (C, X, Y, Z) of a window; windows of other shapes are refused.
+        precision: `auto` (the default), `fp32` or `bf16`.
 
     Raises:
-        VolsegError: there is no compiler, or a network that cannot be compiled.
+        VolsegError: There is no compiler, or the network cannot be compiled.
     """
 
     name = "compiled"
@@ -70,8 +71,8 @@ class CompiledEngine:
         self.precision = "bf16" if runs_bf16(torch.device("cpu"), precision=precision) else "fp32"
         self._compiled = torch.compile(network, dynamic=False)
         try:
-            # Weights become constants only where this is set for all of the compilation, not as an option of it; and
-            # compilations of one class of networks count as one that is compiled again and again, up to a limit.
+            # Weights become constants only if this is set for the whole compilation, not as an option of it. And
+            # compilations of one class of networks count as recompilations of one function, up to a limit.
             with torch._inductor.config.patch(freezing=True), torch._dynamo.config.patch(recompile_limit=1000):
                 self(torch.zeros(1, *self._window))
         except Exception as error:  # of many kinds, all meaning that it cannot be compiled here
@@ -82,13 +83,13 @@ class CompiledEngine:
             ) from error
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Logits of windows, one after the other: on a CPU a batch is not faster."""
+        """Compute the logits of windows one after the other: on a CPU a batch is not faster."""
         if windows.device.type != "cpu" or tuple(windows.shape[1:]) != self._window:
             raise VolsegError(
                 f"windows of {tuple(windows.shape[1:])} on {windows.device} were given, "
                 f"the network was compiled for {self._window} on the CPU; use --engine torch"
             )
-        # What was compiled holds for tensors of one kind: copies made in this mode, whatever the mode outside is.
+        # The compiled code is valid for one kind of tensor: copies made in this mode, whatever the mode outside is.
         with (
             torch.inference_mode(),
             torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16"),

@@ -1,4 +1,4 @@
-"""What a training was given to learn from, so that a resumed one can tell what has changed since."""
+"""Digests of the data of a training, by which a resumed one reports what has changed since."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from volseg.training.cache.file_content import file_digest
 
 Digests = dict[str, dict[str, str]]
-"""By side of the fold: one word per case."""
+"""Digests by side of the fold and case key."""
 
 _SOME = 3
 
 
 def data_digests(sides: Mapping[str, object]) -> Digests:
-    """A word for the files of each case of each side, from their contents (see `file_digest`), not their places.
+    """Compute a digest of the files of each case of each side, from contents (see `file_digest`), not paths.
 
     Args:
         sides: Datalists by name, such as `training`: dictionaries of `key`, `image` (paths) and `label` (a path).
-            What is no list of such dictionaries has no word, and so have cases without files.
+            An entry that is no list of such dictionaries has no digest, and neither has a case without files.
 
     >>> data_digests({"training": [{"key": "a", "image": ["/nowhere.nii.gz"]}], "validation": None})
     {'training': {}, 'validation': {}}
@@ -28,7 +28,7 @@ def data_digests(sides: Mapping[str, object]) -> Digests:
 
 
 def data_change(before: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> str:
-    """What differs between two `data_digests`, in words; empty where nothing does.
+    """Describe the differences between two `data_digests` in words; empty if there are none.
 
     >>> data_change({"training": {"a": "1:2", "b": "3:4"}}, {"training": {"a": "1:5", "c": "3:4"}})
     'training: the label of a changed; c was added; b is gone'

@@ -1,4 +1,4 @@
-"""The cases of one side of a fold, preprocessed once: kept in memory, or as memory-mapped files where it is short."""
+"""The cases of one side of a fold, preprocessed once: kept in memory, or as memory-mapped files if memory is short."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ _UNUSED_SECONDS = 7 * 24 * 3600
 
 
 class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
-    """MONAI's CacheDataset with a second place for the cases: files that a crop reads its part of.
+    """MONAI's CacheDataset with a second form of cache: files, of which a crop reads its own part.
 
-    Either way the random transforms get the same voxels, to the bit, as views of what is kept: they must copy what they
+    In both forms the random transforms get the same voxels, to the bit, as views of the cache: they must copy what they
     change, as `volseg.transforms.augmentation` does.
 
     On disk a case is float32 and uint8 `.npy` in `cache_dir/DIGEST/KEY-DIGEST/`. The first digest is that of the
-    deterministic transforms and of the versions, the second that of the case's files (path, size, time of change):
-    after any edit the names differ and the cases are made again. Other folders are left alone; the log tells their
-    size. Several processes may share the folder and build it together.
+    deterministic transforms and of the versions, and the second is that of the case's files (path, size, time of
+    change). After any edit the names differ and the cases are preprocessed again. Other folders are left alone; the log
+    tells their size. Several processes may share the folder and build it together.
 
     Args:
-        data: a datalist: dictionaries of `key` and file paths.
-        transform: a flat Compose; what stands before its first random transform is done once.
-        cache: `memory` or `disk`.
-        cache_dir: where the files go, for `disk`.
-        num_workers: threads that preprocess.
+        data: Datalist: dictionaries of `key` and file paths.
+        transform: Compose that is not nested; the steps before its first random transform are done once.
+        cache: Form of the cache, `memory` or `disk`.
+        cache_dir: Folder of the files, for `disk`.
+        num_workers: Number of threads that preprocess.
 
     Raises:
-        UsageError: another `cache`, no `cache_dir`, or preprocessing that cannot be kept on disk.
-        VolsegError: a case that cannot be read, with its key; a full disk.
+        UsageError: `cache` is another word, `cache_dir` is missing, or the preprocessing cannot be kept on disk.
+        VolsegError: A case cannot be read (the message names its key), or the disk is full.
     """
 
     def __init__(
@@ -66,21 +66,21 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
         if cache == "disk" and cache_dir is None:
             raise UsageError("--cache disk needs a folder; name it with --cache_dir")
         self.folder = Path(cache_dir).expanduser() if cache == "disk" and cache_dir is not None else None
-        # What the random transforms draw from, with the case's number; None: they go on from case to case.
+        # The seed of the random transforms, combined with the case's index; None: they continue from case to case.
         self.epoch_seed: tuple[int, int] | None = None
         self._made = 0
         self._constant: list[str] = []
         super().__init__(data, transform, num_workers=num_workers, progress=False, copy_cache=False)
 
     def _transform(self, index: int) -> Any:  # noqa: ANN401 - an item, or a list of crops
-        """One case, whose random transforms are seeded first where there is a seed."""
+        """Transform one case; its random transforms are seeded first if there is a seed."""
         if self.epoch_seed is not None:
             seed = np.random.SeedSequence([*self.epoch_seed, index]).generate_state(1)
             self.transform.set_random_state(seed=int(seed[0]))
         return super()._transform(index)
 
     def _load_cache_item(self, index: int) -> Any:  # noqa: ANN401 - an item
-        """One case after the steps that are done once; notes where nothing is left to see."""
+        """Apply the deterministic steps to one case, and note a case in which nothing is visible."""
         item = super()._load_cache_item(index)
         image = item.get("image") if isinstance(item, Mapping) else None
         if isinstance(image, Tensor) and image.numel() and not image.is_complex():
@@ -90,9 +90,9 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
         return item
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> Sequence[Any]:
-        """Preprocess all cases in threads, with a line now and then; what MONAI calls to build the cache."""
+        """Preprocess all cases in threads and log the progress; MONAI calls this to build the cache."""
         order = list(range(len(self.data)) if indices is None else indices)
-        # The ranks of one training start at different cases, so that they rarely make the same one.
+        # The ranks of one training start at different cases, so that two rarely preprocess the same one.
         first = idist.get_rank() * len(order) // idist.get_world_size()
         order = order[first:] + order[:first]
         load = self._load_cache_item if self.folder is None else self._store(self.folder)
@@ -126,7 +126,7 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
         return MappedCases(items)
 
     def _store(self, folder: Path) -> Callable[[int], Path]:
-        """A function that makes sure that a case is on disk and returns its folder."""
+        """Make a function that ensures that a case is on disk and returns its folder."""
         first_random = self.transform.get_index_of_first(lambda step: not _is_fixed(step))
         description = describe_steps(self.transform.transforms[:first_random])
         place = folder / digest(description)
@@ -168,10 +168,10 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
 
 
 class MappedCases(Sequence[dict[str, Any]]):
-    """Cases on disk, each mapped when it is asked for, so that no file stays open.
+    """Cases on disk, each mapped on access, so that no file stays open.
 
     Args:
-        folders: one a case, as `write_case` wrote it.
+        folders: One folder per case, as `write_case` wrote it.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -187,14 +187,14 @@ class MappedCases(Sequence[dict[str, Any]]):
 
 
 def _is_fixed(step: object) -> bool:
-    """What MONAI's CacheDataset takes for a step without randomness."""
+    """Whether MONAI's CacheDataset takes a step for deterministic."""
     from monai.transforms import RandomizableTrait, Transform
 
     return isinstance(step, Transform) and not isinstance(step, RandomizableTrait)
 
 
 def _item_bytes(item: Mapping[str, Any]) -> int:
-    """The memory of the tensors and arrays of an item."""
+    """Memory in bytes of the tensors and arrays of an item."""
     flat = [one for value in item.values() for one in (value if isinstance(value, list) else [value])]
     return sum(one.nbytes for one in flat if isinstance(one, (Tensor, np.ndarray)))
 

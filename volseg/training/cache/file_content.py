@@ -1,4 +1,4 @@
-"""Whether a file still holds what it did: a digest that reads its ends alone, where the format has a checksum there."""
+"""A digest of a file's content, which reads its ends alone if the format has a checksum there."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _WHOLE = 2**26  # bytes; a larger file without checksum is told by its ends, siz
 
 
 def file_digest(path: str | Path) -> str:
-    """A hexadecimal word of 16 letters for a file's content, at the cost of two small reads.
+    """Compute a hexadecimal word of 16 letters for a file's content, at the cost of two small reads.
 
     A gzip file ends with the CRC-32 and the length of what it holds, so that its first and last 64 KiB and its size
-    tell header and voxels. A file of another kind is read whole up to 64 MiB; of a larger one its time of change
+    determine header and voxels. A file of another kind is read whole up to 64 MiB; for a larger one its time of change
     counts too.
 
     Args:

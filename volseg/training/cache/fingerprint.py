@@ -1,4 +1,4 @@
-"""Digests of what a cached case depends on: its files, and the steps that made it."""
+"""Digests of all that a cached case depends on: its files, and the steps of its preprocessing."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _RANDOM_STATES = (np.random.RandomState, np.random.Generator, torch.Generator)
 
 
 def describe_steps(steps: Iterable[Callable[..., Any]]) -> dict[str, Any]:
-    """What transforms do, as JSON: classes and attributes, the text of modules that are not MONAI's, and versions.
+    """Describe transforms as JSON: classes and attributes, the text of modules that are not MONAI's, and versions.
 
     Args:
-        steps: transforms without randomness.
+        steps: Transforms without randomness.
 
     Raises:
-        UsageError: an attribute whose content cannot be told.
+        UsageError: The content of an attribute cannot be described.
 
     >>> from monai.transforms import ScaleIntensityd
     >>> describe_steps([ScaleIntensityd("image")])["steps"][0][1]["keys"]
@@ -48,16 +48,16 @@ def describe_steps(steps: Iterable[Callable[..., Any]]) -> dict[str, Any]:
 
 
 def describe_files(item: Mapping[str, Any]) -> dict[str, Any]:
-    """What a case is made from: path, size and time of change of each file, and every other value as it is.
+    """Describe the sources of a case: path, size and time of change of each file, and every other value as it is.
 
     Args:
-        item: of a datalist: `key`, `image` (paths), `label` (a path).
+        item: Item of a datalist: `key`, `image` (paths), `label` (a path).
     """
     return {name: _file(value) for name, value in sorted(item.items())}
 
 
 def digest(description: Mapping[str, Any]) -> str:
-    """A hexadecimal word of 16 letters that changes with the description.
+    """Compute a hexadecimal word of 16 letters that changes with the description.
 
     >>> digest({"a": 1}) == digest({"a": 1.0}), len(digest({}))
     (False, 16)
@@ -75,7 +75,7 @@ def _file(value: object) -> Any:  # noqa: ANN401 - JSON
 
 
 def _describe(value: object, above: tuple[int, ...]) -> Any:  # noqa: ANN401 - JSON
-    """A value as JSON; `above` are the ids of the objects it stands in."""
+    """A value as JSON; `above` are the ids of the objects that contain it."""
     if id(value) in above:
         return "itself"
     inner = (*above, id(value))

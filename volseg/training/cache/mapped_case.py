@@ -25,18 +25,19 @@ _ABANDONED_SECONDS = 24 * 3600
 
 
 def write_case(folder: Path, item: Mapping[str, Any]) -> None:
-    """Write a case, whole or not at all: one `.npy` an array, and `case.json` with all else.
+    """Write a case, whole or not at all: one `.npy` per array, and `case.json` with all other values.
 
     Several processes may write the same case at once; the first to finish is kept.
 
     Args:
-        folder: of this case alone; its parent is made.
-        item: tensors, arrays, lists of one-dimensional tensors, and values that JSON knows. Of a MetaTensor the affine
-            and simple metadata are kept, and not the list of transforms: what is read cannot be inverted.
+        folder: Folder of this case alone; its parent is created.
+        item: Tensors, arrays, lists of one-dimensional tensors, and values that JSON knows. The affine and simple
+            metadata
+            of a MetaTensor are kept, but not its list of transforms: after reading, it cannot be inverted.
 
     Raises:
-        UsageError: a value of another kind.
-        OSError: no space or no right to write.
+        UsageError: A value is of another kind.
+        OSError: The disk is full, or the folder may not be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder.parent))
@@ -60,13 +61,13 @@ def write_case(folder: Path, item: Mapping[str, Any]) -> None:
 
 
 def read_case(folder: Path) -> dict[str, Any]:
-    """The case, its arrays mapped: writing to one changes a private copy and never the file."""
+    """Read a case with mapped arrays: writing to one changes a private copy and never the file."""
     items = json.loads((folder / _HEADER).read_text())["items"]
     return {name: _read(folder, entry) for name, entry in items.items()}
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a case is there with files of the size they were written in."""
+    """Whether a case is there and its files have the size they were written with."""
     try:
         sizes = json.loads((folder / _HEADER).read_text())["files"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
@@ -75,12 +76,12 @@ def is_whole(folder: Path) -> bool:
 
 
 def size_bytes(folder: Path) -> int:
-    """The size of all files below a folder."""
+    """Size in bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def clear_abandoned(folder: Path) -> None:
-    """Remove what killed processes left half-written: nothing that was touched within a day."""
+    """Remove the unfinished files of killed processes: those that were not changed for a day."""
     for partial in folder.glob(f"{_PARTIAL}*"):
         try:
             last = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
@@ -91,7 +92,7 @@ def clear_abandoned(folder: Path) -> None:
 
 
 def _set_aside(folder: Path) -> None:
-    """Make room for a damaged case's successor, unless another process does so at the same time."""
+    """Move a damaged case away, unless another process does so at the same time."""
     aside = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder.parent))
     try:
         folder.rename(aside / "damaged")
@@ -102,7 +103,7 @@ def _set_aside(folder: Path) -> None:
 
 
 def _write(folder: Path, name: str, value: object) -> dict[str, Any]:
-    """Write an array; returns what `_read` needs to give the value back."""
+    """Write an array; returns the entry from which `_read` restores the value."""
     if isinstance(value, MetaTensor):
         meta = {str(key): _as_json(one) for key, one in value.meta.items() if _known(one)}
         return {"kind": "volume", **_save(folder, name, value.as_tensor().numpy()), "meta": meta}
@@ -139,7 +140,7 @@ def _read(folder: Path, entry: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as i
 
 
 def _save(folder: Path, name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Write a `.npy`; returns what `_map` needs."""
+    """Write a `.npy`; returns the entry that `_map` needs."""
     path = folder / f"{name}.npy"
     array = np.asarray(array, order="C")
     with path.open("wb") as file:
@@ -151,7 +152,7 @@ def _save(folder: Path, name: str, array: np.ndarray[Any, Any]) -> dict[str, Any
 
 
 def _map(folder: Path, entry: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    """The array, copied on write; several times as fast as numpy's memmap, which a crop would notice."""
+    """Map an array, copied on write; several times as fast as numpy's memmap, which would slow down a crop."""
     with (folder / entry["file"]).open("rb") as file:
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     return np.ndarray(tuple(entry["shape"]), dtype=entry["dtype"], buffer=pages, offset=entry["offset"])

@@ -1,4 +1,4 @@
-"""What this machine has for a training: memory, disk and cores, and what the training needs of them."""
+"""Memory, disk and cores of this machine, and what a training needs of them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MOST_WORKERS = 8
 
 
 def cache_bytes(cohort: Cohort, *, fold: int, spacing_mm: Sequence[float], roi_size: Sequence[int]) -> int:
-    """What the preprocessed cases of both sides of a fold take, from the sizes in cases.csv alone.
+    """Compute the bytes of the preprocessed cases of both sides of a fold, from the sizes in cases.csv alone.
 
     Args:
-        cohort: the cases: float32 a channel, and a byte for the label or, where they overlap, a region.
-        fold: its number.
-        spacing_mm: grid that they are resampled to.
-        roi_size: training cases are padded to at least this.
+        cohort: Cohort, with float32 per channel, and one byte for the label or, if regions overlap, for each region.
+        fold: Index of the fold.
+        spacing_mm: Spacing in mm that the cases are resampled to.
+        roi_size: Window size in voxels, to which training cases are padded at least.
     """
     sides = cohort.fold(fold)
     a_voxel = 4 * cohort.channels + (len(cohort.labels.names) if cohort.labels.overlap else 1)
@@ -45,20 +45,20 @@ def cache_bytes(cohort: Cohort, *, fold: int, spacing_mm: Sequence[float], roi_s
 def choose_cache(
     cache: str, cohort: Cohort, *, fold: int, spacing_mm: Sequence[float], roi_size: Sequence[int], tell: bool = True
 ) -> str:
-    """`memory` or `disk` as given; for `auto`, memory where both sides of the fold fit into 70 % of what is free.
+    """Choose `memory` or `disk`; `auto` takes memory if both sides of the fold fit into 70 % of what is free.
 
     Each process of a training on several GPUs of one machine keeps cases of its own in memory; files are shared.
 
     Args:
         cache: `auto`, `memory` or `disk`.
-        cohort: as in `cache_bytes`, and so are
-        fold: the number,
-        spacing_mm: the grid, and
-        roi_size: the window.
-        tell: log what `auto` chose, and why.
+        cohort: Cohort, see `cache_bytes`.
+        fold: Index of the fold.
+        spacing_mm: Spacing in mm of the network's grid.
+        roi_size: Window size in voxels.
+        tell: Whether the choice of `auto` and its reason are logged.
 
     Raises:
-        UsageError: another word.
+        UsageError: `cache` is another word.
     """
     check_cache(cache)
     if cache != "auto":
@@ -76,7 +76,7 @@ def choose_cache(
 
 
 def check_cache(cache: object) -> None:
-    """Refuse a word that is no place for the preprocessed cases.
+    """Refuse a word that names no form of the cache.
 
     >>> check_cache("ram")
     Traceback (most recent call last):
@@ -87,7 +87,7 @@ def check_cache(cache: object) -> None:
 
 
 def check_memory(needed: int, available: int | None) -> None:
-    """Refuse to keep cases in memory that do not fit.
+    """Refuse to keep cases in memory if they do not fit.
 
     >>> check_memory(2 * 2**30, 1 * 2**30)
     Traceback (most recent call last):
@@ -103,13 +103,13 @@ def check_disk(folder: str | Path, needed: int, *, what: str, setting: str) -> N
     """Refuse a folder on a disk that is too full.
 
     Args:
-        folder: it may be absent yet.
-        needed: bytes that will be written.
-        what: is written, for the message.
-        setting: that names the folder.
+        folder: Folder, which may not exist yet.
+        needed: Bytes that will be written.
+        what: Name of what is written, for the message.
+        setting: Option that names the folder, for the message.
 
     Raises:
-        UsageError: less is free, or the folder cannot be made or written.
+        UsageError: Too little is free, or the folder cannot be created or written.
 
     >>> check_disk("/nowhere/at/all", 2**60, what="a test", setting="--output_dir")
     Traceback (most recent call last):
@@ -129,7 +129,7 @@ def check_disk(folder: str | Path, needed: int, *, what: str, setting: str) -> N
 
 
 def check_shared_memory(needed: int) -> None:
-    """Refuse loader processes whose batches do not fit into shared memory, where they would die of a bus error.
+    """Refuse loader processes whose batches do not fit into shared memory, since a bus error would end them.
 
     Raises:
         UsageError: /dev/shm is smaller, as in a container started without `--shm-size`.
@@ -144,9 +144,9 @@ def check_shared_memory(needed: int) -> None:
 
 
 def loader_workers(*, gpu: bool) -> int:
-    """Processes that augment while the network computes: none on a CPU, which they would only share.
+    """Number of processes that augment while the network computes: none on a CPU, whose cores they would take away.
 
-    On a GPU as many as there are cores for each training process of this machine, less one, and at most 8.
+    On a GPU there are as many as there are cores per training process of this machine, less one, and at most 8.
 
     >>> loader_workers(gpu=False)
     0
@@ -156,6 +156,6 @@ def loader_workers(*, gpu: bool) -> int:
 
 
 def processes_here() -> int:
-    """The processes of this training on this machine, as torchrun says; else 1."""
+    """Number of processes of this training on this machine, as torchrun says; else 1."""
     word = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return max(1, int(word)) if word.isdigit() else 1

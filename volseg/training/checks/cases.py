@@ -1,4 +1,4 @@
-"""What the labels and images of a fold make impossible or doubtful, told before a training starts."""
+"""Checks of labels and images of a fold that make a training impossible or doubtful, before it starts."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from volseg.training.checks.images import check_images
 from volseg.volume import read_volume
 
 LABEL_SECONDS, IMAGE_SECONDS = 3.0, 1.0
-"""Time for reading labels, and for preprocessing cases, before a training; the message tells what was left out."""
+"""Seconds for reading labels, and for preprocessing cases, before a training; the message tells what was left out."""
 DRY_LABEL_SECONDS, DRY_IMAGE_SECONDS = 20.0, 10.0
-"""The same where nothing is trained."""
+"""Seconds for reading labels, and for preprocessing cases, if nothing is trained."""
 _COARSER = 1.05
 
 
 @dataclass
 class _Seen:
-    """What was read of a fold.
+    """The labels that were read of one side of a fold.
 
     Attributes:
         sizes: Voxels of each region by case.
-        asked: Cases of the side.
+        asked: Keys of the cases of the side.
         vanishing: Regions by case that may have no voxel on the network's grid.
     """
 
@@ -48,7 +48,7 @@ class _Seen:
 
     @property
     def scope(self) -> str:
-        """` of 40 looked at`, where not all were."""
+        """Text such as ` of 40 looked at`; empty if all were."""
         return "" if self.all_read else f" of the {len(self.sizes)} that were looked at"
 
     def absent(self, names: Iterable[str]) -> list[str]:
@@ -66,26 +66,27 @@ def check_cases(
     label_seconds: float | None = None,
     image_seconds: float | None = None,
 ) -> list[str]:
-    """What makes a training of a fold fail in silence, or its Dice mean less than it seems.
+    """Find what makes a training of a fold fail silently, or its Dice misleading.
 
-    Labels are read for a few seconds and some cases are preprocessed; of a large cohort the others are not looked at.
+    Labels are read for a few seconds and some cases are preprocessed; the other cases of a large cohort are not
+    checked.
 
     Args:
         cohort: The cases.
-        fold: Its number, from 0.
+        fold: Index of the fold, from 0.
         spacing_mm: Grid of the network.
         batch_size: Cases per batch.
-        preprocessing: From a datalist's item to what the network is given; None looks at no image.
-        dry: Nothing is trained, so that there is more time.
-        label_seconds: Time for labels; by default as `dry` says.
-        image_seconds: Time for images; by default as `dry` says.
+        preprocessing: Function from a datalist's item to the input of the network; None checks no image.
+        dry: Whether nothing is trained, so that there is more time.
+        label_seconds: Seconds for labels; by default according to `dry`.
+        image_seconds: Seconds for images; by default according to `dry`.
 
     Returns:
         Warnings, one sentence each.
 
     Raises:
         CohortError: No case of a side has a labelled voxel, or all training images are constant.
-        VolsegError: A file that cannot be read, with its case's key.
+        VolsegError: A file cannot be read; the message names the key of its case.
     """
     if label_seconds is None:
         label_seconds = DRY_LABEL_SECONDS if dry else LABEL_SECONDS
@@ -197,7 +198,7 @@ def _along(cohort: Cohort, key: str, spacing_mm: Sequence[float]) -> list[float]
 
 
 def _nearest(shape: Sequence[int], spacing_mm: Sequence[float], to_mm: Sequence[float]) -> tuple[NDArray[np.intp], ...]:
-    """The voxels that a coarser grid, which begins at the first one, takes along each axis."""
+    """The indices of the voxels that a coarser grid, which begins at the first one, takes along each axis."""
     picks = []
     for n, mm, to in zip(shape, spacing_mm, to_mm, strict=True):
         count = max(1, round(n * mm / to))
@@ -206,7 +207,7 @@ def _nearest(shape: Sequence[int], spacing_mm: Sequence[float], to_mm: Sequence[
 
 
 def _twice(cohort: Cohort, training: Sequence[str], validation: Sequence[str]) -> list[str]:
-    """Images that stand on both sides under two keys, told by the digests of their files."""
+    """Find images that are on both sides under two keys, by the digests of their files."""
     known = {_image(cohort, key): key for key in training}
     same = [(known[found], key) for key in validation if (found := _image(cohort, key)) in known]
     if not same:
@@ -231,5 +232,5 @@ def _some(keys: Sequence[str]) -> str:
 
 
 def _spread(keys: Sequence[str]) -> list[str]:
-    """All keys, so ordered that any number of the first ones is spread over all, the same at each call."""
+    """All keys in an order in which any number of the first ones is spread over all; it is the same at each call."""
     return [keys[number] for number in np.random.default_rng(0).permutation(len(keys))]

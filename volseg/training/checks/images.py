@@ -1,4 +1,4 @@
-"""What the preprocessing makes of images: nothing to see, a region clipped away, a region too thin for the grid."""
+"""Checks of preprocessed images: a constant image, a region clipped away, a region too thin for the grid."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from volseg.errors import CohortError, naming
 from volseg.volume import read_volume
 
 _VOXELS_PER_SECOND = 4e6  # of the preprocessing, on a slow core
-_MOST_SECONDS = 3.0  # for one case; a larger one is looked at as the training preprocesses it
-_AT_LIMIT = 0.9  # of a region's voxels that have the image's lowest or highest value: nothing is left of what they were
+_MOST_SECONDS = 3.0  # for one case; a larger one is checked when the training preprocesses it
+_AT_LIMIT = 0.9  # fraction of a region's voxels with the image's lowest or highest value: its structure is lost
 
 
 def check_images(
@@ -31,24 +31,25 @@ def check_images(
     spacing_mm: Sequence[float],
     seconds: float,
 ) -> list[str]:
-    """Send some cases through the preprocessing, from both sides in turn: one, and as many more as there is time for.
+    """Preprocess some cases of both sides in turn, at least one and as many more as there is time for.
 
     Args:
         cohort: The cases.
         training: Keys of this side of the fold.
         validation: Keys of the other side.
-        preprocessing: From a datalist's item to `image` (C, X, Y, Z) and `label`, as `volseg.transforms.preprocessing`.
+        preprocessing: Function from a datalist's item to `image` (C, X, Y, Z) and `label`, see
+            `volseg.transforms.preprocessing`.
         first: Keys of cases that are looked at before others.
-        sizes: Voxels of each region by case, where its label was read.
+        sizes: Voxels of each region by case, if its label was read.
         spacing_mm: Grid of the network.
-        seconds: Time for it, reckoned from the sizes of the cases.
+        seconds: Time for the check, estimated from the sizes of the cases.
 
     Returns:
         Warnings, one sentence each.
 
     Raises:
-        CohortError: All training images were looked at, and all are constant.
-        VolsegError: A file that cannot be read, with its case's key.
+        CohortError: All training images were checked, and all are constant.
+        VolsegError: A file cannot be read; the message names the key of its case.
     """
     turns = [key for pair in zip_longest(training, validation) for key in pair if key is not None]
     ends = time.monotonic() + seconds
@@ -128,12 +129,12 @@ def _is_at_limit(channel: NDArray[Any], mask: NDArray[np.bool_]) -> bool:
 
 
 def _share(channel: NDArray[Any], mask: NDArray[np.bool_], value: float) -> float:
-    """The share of a region's voxels that have a value."""
+    """The fraction of a region's voxels that have a value."""
     return float((channel[mask] == value).mean())
 
 
 def _is_constant(cohort: Cohort, key: str) -> bool:
-    """Whether the files of a case hold one value each."""
+    """Whether each file of a case holds a single value."""
     voxels = [read_volume(path).voxels for path in cohort.image_paths(key)]
     return all(bool(one.min() == one.max()) for one in voxels)
 

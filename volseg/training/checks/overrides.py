@@ -1,4 +1,4 @@
-"""What a user lays over a bundle's settings: refused where MONAI would take it in silence or fail in sixty lines."""
+"""Checks of a user's overrides of a bundle's settings, which MONAI would ignore or refuse in sixty lines."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _MONAIS_OWN = {"_target_", "_requires_", "_disabled_", "_desc_", "_mode_"}
 
 
 def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Refuse an id that the config does not have, a `_target_` that is not there, and arguments that it does not take.
+    """Refuse unknown ids of a config, a `_target_` that does not exist, and arguments that it does not take.
 
-    Below a part with a `_target_`, each argument of the target's signature may be given, also where the JSON leaves it
+    Below a part with a `_target_`, each argument of the target's signature may be given, even if the JSON leaves it
     at its default or the target itself is overridden.
 
     Args:
-        config: the content of train.json.
-        overrides: ids, `#` or `::` between levels, and their values.
+        config: Content of train.json.
+        overrides: Values by id, with `#` or `::` between levels.
 
     Raises:
-        UsageError: names the nearest word that would do.
+        UsageError: An override is wrong; the message names the nearest valid word.
 
     >>> check_overrides({"max_epochs": 1}, {"max_epoch": 2})
     Traceback (most recent call last):
@@ -50,7 +50,7 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
 
 
 def _lay(config: dict[str, Any], name: str, value: object) -> None:
-    """Set an id, in place; below a part with a `_target_` it may be new."""
+    """Set an id in place; it may be new below a part with a `_target_`."""
     node: Any = config
     *levels, last = [name] if name in config else name.split("#")
     for level in levels:
@@ -65,7 +65,7 @@ def _lay(config: dict[str, Any], name: str, value: object) -> None:
 
 
 def _check_part(name: str, part: Mapping[str, Any], target: Callable[..., object], given: Mapping[str, Any]) -> None:
-    """Refuse arguments that the target does not take, and the want of one that it needs."""
+    """Refuse arguments that the target does not take, and the lack of one that it needs."""
     path, arguments = part["_target_"], [key for key in part if key not in _MONAIS_OWN]
     taken, needed, anything = _signature(target)
     for argument in arguments:
@@ -85,9 +85,9 @@ def _check_part(name: str, part: Mapping[str, Any], target: Callable[..., object
 
 
 def _signature(target: Callable[..., object]) -> tuple[list[str], list[str], bool]:
-    """The names of a callable's arguments, those without a default, and whether it takes others too.
+    """The names of a callable's arguments, those without a default, and whether it takes further ones.
 
-    What a class takes as `**kwargs` is looked up in the class above it.
+    The `**kwargs` of a class are looked up in its base class.
     """
     taken: dict[str, None] = {}
     needed: list[str] | None = None
@@ -114,7 +114,7 @@ def _levels(target: Callable[..., object]) -> list[Callable[..., object]]:
 
 
 def _find(name: str, path: str, locator: ComponentLocator) -> Callable[..., object]:
-    """What a `_target_` names, found as MONAI does."""
+    """The object that a `_target_` names, found as MONAI does."""
     module = locator.get_component_module_name(path)
     module = module[0] if isinstance(module, list) else module
     try:

@@ -1,4 +1,4 @@
-"""What is checked before a training starts, so that a mistake costs a line and not an hour."""
+"""The checks before a training starts, so that a mistake costs a line and not an hour."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from volseg.training.window_trial import try_window
 logger = logging.getLogger(__name__)
 
 _BATCHES_A_WORKER = 2  # that torch's DataLoader prepares ahead
-# last.pt holds weights, averaged weights and Adam's two moments; it is there twice while it is written.
+# last.pt holds weights, averaged weights and Adam's two moments; it exists twice while it is written.
 _LAST = 4
 
 
@@ -43,11 +43,11 @@ def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
     """Return the window if it is on the network's grid.
 
     Args:
-        roi_size: voxels along X, Y, Z.
-        divisor: what each axis must be a multiple of, one number or one an axis; as in `volseg.bundle.fit_roi`.
+        roi_size: Window size in voxels along X, Y, Z.
+        divisor: Number of which each axis must be a multiple, or one number per axis; see `volseg.bundle.fit_roi`.
 
     Raises:
-        BundleError: with the nearest window that works.
+        BundleError: The window does not fit; the message names the nearest one that does.
 
     >>> check_roi([96, 96, 64], divisor=32), check_roi([256, 256, 1], divisor=[32, 32, 1])
     ([96, 96, 64], [256, 256, 1])
@@ -70,14 +70,14 @@ def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
 
 
 def check_slices(cohort: Cohort, *, divisor: int | Sequence[int]) -> None:
-    """Refuse to train a network on cases of one slice that it would have to be given many copies of.
+    """Refuse to train a network on cases of one slice, of which it would need many copies.
 
     Args:
-        cohort: the cases.
-        divisor: as in `check_roi`.
+        cohort: Cohort of the cases.
+        divisor: Number of which each axis must be a multiple, or one number per axis.
 
     Raises:
-        BundleError: each case is one voxel along an axis that the network halves.
+        BundleError: Each case is one voxel along an axis that the network halves.
     """
     shapes = [row.along_ras(row.shape) for row in cohort.rows.values()]
     for name, step, along in zip("XYZ", axis_divisors(divisor), zip(*shapes, strict=True), strict=True):
@@ -89,17 +89,17 @@ def check_slices(cohort: Cohort, *, divisor: int | Sequence[int]) -> None:
 
 
 def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONAI's ConfigParser
-    """Check a bundle's parsed train.json against its cohort and this machine, so that a run starts or says why not.
+    """Check a bundle's parsed train.json against its cohort and this machine before a training.
 
-    Numbers, device, fold, labels and channels, the window, whether memory and disk suffice, and what the labels and
-    images of the fold make impossible; what they make doubtful is logged as warnings.
+    The checks are of numbers, device, fold, labels and channels, window, memory and disk, and of labels and images of
+    the fold that make success impossible; those that make it doubtful are logged as warnings.
 
     Args:
-        parser: Of the bundle's train.json.
-        dry: Nothing is trained, so that more labels and images of a large cohort are looked at.
+        parser: Parser of the bundle's train.json.
+        dry: Whether nothing is trained, so that more labels and images of a large cohort are checked.
 
     Raises:
-        VolsegError: the first thing that cannot work, in a sentence with its cure.
+        VolsegError: The training cannot work; the message names the first reason and its cure.
     """
 
     def value(name: str) -> Any:  # noqa: ANN401
@@ -165,7 +165,7 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
 
 
 def _tell_coarser(cohort: Cohort, spacing_mm: Sequence[float], roi: Sequence[int]) -> None:
-    """Say where images are worked on at less than their resolution."""
+    """Report the axes along which the network works at less than the images' resolution."""
     native = fit_spacing(cohort, voxels=sys.maxsize)
     factor = max(to / mm for to, mm in zip(spacing_mm, native, strict=True))
     if factor > 1.01:
@@ -177,7 +177,7 @@ def _tell_coarser(cohort: Cohort, spacing_mm: Sequence[float], roi: Sequence[int
 
 
 def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi: Sequence[int]) -> int:  # noqa: ANN401
-    """Build the network and send a window through it; returns the bytes of its parameters."""
+    """Build the network and try a window on it; returns the bytes of its parameters."""
     definition = parser["network_def"]
     arguments = definition if isinstance(definition, Mapping) else {}
     outputs = value("network_def#out_channels") if "out_channels" in arguments else cohort.labels.channels

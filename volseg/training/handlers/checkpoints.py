@@ -34,20 +34,20 @@ class _Kept(NamedTuple):
 class Checkpoints:
     """Keep the networks of the best validations as model.pt, model_2.pt, ...; a handler for MONAI's evaluator.
 
-    The best has the highest key metric; of equal ones the first is better. Validations whose key metric is 0 or NaN
-    tell no network from another: of these the last is kept. Each file holds the state of every entry of
-    `contents`, and `validation`: the epoch and the metrics. (MONAI's CheckpointSaver removes an old file before the new
-    one is written, and gives several files no fixed names.) Files of an earlier run, unless `load_state_dict` says that
-    this run goes on with it, are set aside before the first is written.
+    The best has the highest key metric; of equal ones the first is better. Validations with a key metric of 0 or NaN do
+    not rank the networks: of these the last is kept. Each file holds the state of every entry of `contents`, and
+    `validation`: the epoch and the metrics. (MONAI's CheckpointSaver removes an old file before the new one is written,
+    and gives several files no fixed names.) Files of an earlier run are moved aside before the first is written, unless
+    `load_state_dict` says that this run resumes it.
 
     Args:
-        output_dir: where they go.
-        contents: objects with a `state_dict`, under the names that they get in the file.
-        keep: how many.
+        output_dir: Folder of the files.
+        contents: Objects with a `state_dict`, by their names in the file.
+        keep: Number of files to keep, 1 by default.
 
     Raises:
-        UsageError: `keep` below 1.
-        OSError: a full disk; the files that are there stay as they are.
+        UsageError: `keep` is below 1.
+        OSError: The disk is full; the existing files stay as they are.
     """
 
     def __init__(self, output_dir: str | Path, contents: Mapping[str, Any], *, keep: int = 1) -> None:
@@ -60,15 +60,15 @@ class Checkpoints:
         self._kept: list[_Kept] | None = None  # best first; None: nothing was looked at yet
 
     def attach(self, engine: Engine) -> None:
-        """Listen to an evaluator."""
+        """Attach the handler to an evaluator."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the files say for themselves what is there."""
+        """Return nothing: the files themselves hold the state."""
         return {}
 
     def load_state_dict(self, _: Mapping[str, Any]) -> None:
-        """Go on with the files that are there."""
+        """Keep the existing files."""
         self._goes_on = True
 
     def _save(self, engine: Engine) -> None:
@@ -79,7 +79,7 @@ class Checkpoints:
             self._kept = self._found(name)
         metrics = {metric: float(value) for metric, value in engine.state.metrics.items()}
         epoch, score = engine.state.epoch, _order(metrics[name])
-        # An epoch that is there already came after the state that the run was resumed from, and is done again.
+        # An existing epoch came after the state from which the run was resumed, and is done again.
         others = [kept for kept in self._kept if kept.epoch != epoch]
         rank = sum(kept.score >= score if score > 0 else kept.score > 0 for kept in others)
         if rank >= self.keep:
@@ -91,7 +91,7 @@ class Checkpoints:
         self._kept = self._arranged([*others[:rank], new, *others[rank:]][: self.keep])
 
     def _found(self, name: str) -> list[_Kept]:
-        """The files of the run that is resumed; those of another are set aside."""
+        """The files of the resumed run; those of another are moved aside."""
         kept: dict[int, _Kept] = {}
         for path in sorted(path for path in self.output_dir.glob("model*.pt") if _NAME.fullmatch(path.name)):
             if not self._goes_on:
@@ -106,7 +106,7 @@ class Checkpoints:
         return sorted(kept.values(), key=lambda one: (-one.score, one.epoch if one.score > 0 else -one.epoch))
 
     def _arranged(self, kept: list[_Kept]) -> list[_Kept]:
-        """Give each file the name of its rank; a stop on the way leaves every one of them under some name."""
+        """Give each file the name of its rank; if this is interrupted, each of them still has some name."""
         placed = [one._replace(path=self.output_dir / _name(rank)) for rank, one in enumerate(kept)]
         moves = []
         for one, there in zip(kept, placed, strict=True):
@@ -123,16 +123,16 @@ class Checkpoints:
 
 
 def save(content: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint that `torch.load(weights_only=True)` reads; a file of that name stays until it is whole.
+    """Write a checkpoint for `torch.load(weights_only=True)`; an existing file stays until the new one is complete.
 
     Raises:
-        OSError: the disk is full or refuses.
+        OSError: The disk is full or not writable.
     """
     try:
         with atomic(path) as partial, partial.open("wb") as file:
             torch.save(dict(content), file)
     except (OSError, RuntimeError) as error:
-        # torch puts a complaint of its own before what the file said.
+        # torch puts an error of its own before that of the file.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             cause = OSError(errno.EIO, str(error).splitlines()[0])
@@ -140,7 +140,7 @@ def save(content: Mapping[str, Any], path: Path) -> None:
 
 
 def set_aside(path: Path) -> None:
-    """Move a file of an earlier run to the folder `earlier` beside it, under its name and the time it was written."""
+    """Move a file of an earlier run to the folder `earlier` beside it, under its name and the time of its writing."""
     if path.is_file() and idist.get_rank() == 0:
         written = time.strftime("%Y-%m-%d_%H%M%S", time.localtime(path.stat().st_mtime))
         place = path.parent / "earlier" / f"{path.stem}_{written}{path.suffix}"
@@ -159,12 +159,12 @@ def _name(rank: int) -> str:
 
 
 def _order(score: float) -> float:
-    """What files are ordered by: a score of 0 or NaN says nothing, and such files are equal."""
+    """The key by which files are ordered: a score of 0 or NaN has no meaning, and such files are equal."""
     return score if score > 0 else 0.0
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for a file, or a copy where the file system has no such names."""
+    """Make a second name for a file, or a copy if the file system has no hard links."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

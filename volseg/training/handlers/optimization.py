@@ -1,4 +1,4 @@
-"""Gradients between the backward pass and the optimizer: averaged, clipped, and stopped where they are no numbers."""
+"""Gradients between the backward pass and the optimizer: averaged, clipped, and stopped if they are not finite."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from volseg.errors import BundleError, UsageError
 
 
 class Gradients:
-    """Clip gradients by their global norm, and stop where loss or gradients are no numbers.
+    """Clip gradients by their global norm, and stop if loss or gradients are not finite.
 
-    A handler for MONAI's SupervisedTrainer, whose `accumulation_steps` accumulates gradients but divides a last group
-    of fewer batches by the full number; here each group's step takes the mean over the batches that it has. Place it
-    before the handler of the learning rate.
+    This is a handler for MONAI's SupervisedTrainer. Its `accumulation_steps` accumulates gradients, but divides a last
+    group of fewer batches by the full number; here the step of each group takes the mean over its own batches. Place
+    the handler before that of the learning rate.
 
     Args:
-        clip_norm: the largest Euclidean norm of all gradients together; longer ones are scaled down to it (Pascanu et
-            al. 2013, arXiv:1211.5063). 0 leaves them as they are.
+        clip_norm: Largest Euclidean norm of all gradients together, to which longer ones are scaled down (Pascanu et
+            al. 2013, arXiv:1211.5063). 0 (the default) leaves them as they are.
 
     Raises:
-        UsageError: a norm below 0.
-        BundleError: in training, with the keys of the batch; nothing is saved after it.
+        UsageError: The norm is below 0.
+        BundleError: In training, loss or gradients are not finite; the message names the keys of the batch, and nothing
+            is saved after it.
 
     >>> Gradients(clip_norm=-1)
     Traceback (most recent call last):
@@ -45,14 +46,14 @@ class Gradients:
         self._norm: Tensor | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer."""
+        """Attach the handler to a trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._backward)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._check)
 
     def _start(self, engine: Engine) -> None:
         if engine.accumulation_steps > 1:
-            # The schedule steps at every batch and torch warns where no step of the optimizer came before; one without
+            # The schedule steps at every batch, and torch warns if no step of the optimizer came before; a step without
             # gradients changes nothing.
             engine.optimizer.zero_grad(set_to_none=True)
             engine.optimizer.step()
@@ -68,11 +69,12 @@ class Gradients:
             if engine.scaler is not None:
                 engine.scaler.unscale_(engine.optimizer)
             norm = torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.clip_norm)
-            # With a scaler, infinite gradients are part of its search: it leaves out the step and lowers the scale.
+            # With a scaler, infinite gradients are part of its search: it skips the step and lowers the scale.
             self._norm = norm if engine.scaler is None else None
 
     def _check(self, engine: Engine) -> None:
-        # After the step, where the progress waits for the loss anyway: on a GPU an earlier look would wait once more.
+        # After the step, since the progress waits for the loss then anyway: an earlier check would make a GPU wait once
+        # more.
         output = engine.state.output
         loss = float((output[0] if isinstance(output, list) else output)["loss"])
         norm = 0.0 if self._norm is None else float(self._norm)
@@ -89,9 +91,9 @@ class Gradients:
 
 
 def batches_of_step(engine: Engine) -> int:
-    """How many batches the step of the optimizer takes that MONAI's trainer makes at this batch; 0 where it makes none.
+    """Number of batches in the step that the optimizer of MONAI's trainer makes at this batch; 0 if it makes none.
 
-    Gradients of `accumulation_steps` batches make a step, and so does what is left at the end of an epoch.
+    Gradients of `accumulation_steps` batches make a step, and so does the remainder at the end of an epoch.
     """
     group = int(engine.accumulation_steps)
     length = engine.state.epoch_length
@@ -102,7 +104,7 @@ def batches_of_step(engine: Engine) -> int:
 
 
 def keys_of(batch: object) -> list[str]:
-    """The case keys of a batch, a dictionary of lists or, taken apart by MONAI, a list of dictionaries; each once.
+    """The case keys of a batch (a dictionary of lists, or a list of dictionaries once MONAI has split it), each once.
 
     >>> keys_of({"key": ["case1", "case1", "case2"]}), keys_of([{"key": "case3"}]), keys_of(None)
     (['case1', 'case2'], ['case3'], [])
@@ -115,20 +117,20 @@ def keys_of(batch: object) -> list[str]:
 class Average:
     """Keep an exponential moving average of the weights; a handler for MONAI's SupervisedTrainer.
 
-    At step t of the optimizer the average is multiplied by min(`decay`, (1 + t) / (10 + t)), the weights by the rest,
-    so that a short run does not end near its beginning. Buffers, such as the statistics of a batch normalisation, are
-    those of the network. (ignite's EMAHandler warms up linearly, and steps at every batch even where gradients
-    accumulate.)
+    At step t of the optimizer the average is multiplied by min(`decay`, (1 + t) / (10 + t)) and the weights by the
+    rest, so that the average of a short run is not dominated by its beginning. Buffers, such as the statistics of a
+    batch normalisation, are those of the network. (ignite's EMAHandler warms up linearly, and steps at every batch even
+    if gradients are accumulated.)
 
     Args:
-        network: the one that is trained, on its device.
-        decay: 0 for no average, else below 1, such as 0.999.
+        network: Network that is trained, on its device.
+        decay: Decay below 1, such as 0.999; 0 for no average.
 
     Attributes:
-        network: the one to validate and to save: the average, or with a decay of 0 the trained network itself.
+        network: Network to validate and to save: the average, or with a decay of 0 the trained network itself.
 
     Raises:
-        UsageError: another decay.
+        UsageError: The decay is out of range.
 
     >>> net = nn.Linear(1, 1)
     >>> Average(net, decay=0).network is net, Average(net, decay=0.999).network is net
@@ -144,7 +146,7 @@ class Average:
         self.network: nn.Module = self._average.module if self._average else network
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer."""
+        """Attach the handler to a trainer."""
         if self._average is not None:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
 

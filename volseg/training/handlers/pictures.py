@@ -18,13 +18,13 @@ from volseg.pictures import Screen, Snapshot, draw, plane_of_slices, snapshot_pa
 class Pictures:
     """After each validation, draw one slice of the first case: image, reference and prediction.
 
-    The slice is axial, or that of the acquisition where slices are at least twice as thick as pixels.
+    The slice is axial, or parallel to the acquired slices if these are at least twice as thick as the pixels.
 
     The picture and the case's Dice go to TensorBoard and to `snapshots/epoch_0004.png`; `volseg animate` joins them.
 
     Args:
-        log_dir: TensorBoard's folder.
-        labels: gives the colours.
+        log_dir: Folder of TensorBoard.
+        labels: Label table, which gives the colours.
     """
 
     def __init__(self, log_dir: str, labels: LabelTable) -> None:
@@ -34,7 +34,7 @@ class Pictures:
         self._writer: SummaryWriter | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Listen to an evaluator."""
+        """Attach the handler to an evaluator."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._draw)
 
@@ -63,7 +63,7 @@ class Pictures:
         write_snapshot(self.log_dir, Snapshot(picture, epoch, held, colours))
 
     def _remove_later(self, epoch: int) -> None:
-        """Remove the snapshots that an earlier run left; a run that is resumed keeps those of its epochs so far."""
+        """Remove the snapshots of an earlier run; a resumed run keeps those of its epochs so far."""
         for path in (Path(self.log_dir) / "snapshots").glob("epoch_*.png"):
             if path.name > snapshot_path(self.log_dir, epoch).name:
                 path.unlink()

@@ -13,23 +13,23 @@ from ignite.engine import Engine, Events
 
 logger = logging.getLogger("volseg.training")
 
-_TOO_MUCH = 0.1  # of the time of training
+_TOO_MUCH = 0.1  # fraction of the time of training
 
 
 class Stopwatch:
-    """Measure the time of training without validation, and in it the time until batches are there.
+    """Measure the time of training without validation, and the part of it that is spent waiting for batches.
 
-    A handler for a trainer; place it first, so that an epoch ends for it before the validation. On a GPU an epoch's
+    This is a handler for a trainer; place it first, so that its epoch ends before the validation. On a GPU an epoch's
     time is right because the loss is read in it; the wait is the time that the main process spends in the data loader.
 
     Args:
-        now: a clock in seconds.
+        now: Clock in seconds.
 
     Attributes:
-        trained_s: in epochs, from start to end.
-        waited_s: of these, for batches.
-        iterations: in these epochs.
-        epoch_share: of the last epoch that was spent waiting.
+        trained_s: Seconds of training, from the start to the end of each epoch.
+        waited_s: Seconds of these that were spent waiting for batches.
+        iterations: Number of iterations in these epochs.
+        epoch_share: Fraction of the last epoch that was spent waiting.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.perf_counter) -> None:
@@ -44,7 +44,7 @@ class Stopwatch:
         self._iterations_in_epoch = 0
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer."""
+        """Attach the handler to a trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._start_batch)
         engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._have_batch)
@@ -53,12 +53,12 @@ class Stopwatch:
 
     @property
     def share(self) -> float | None:
-        """The share of all epochs that was spent waiting; None before the first has ended."""
+        """The fraction of all epochs that was spent waiting; None before the first has ended."""
         return self.waited_s / self.trained_s if self.trained_s else None
 
     @property
     def complaint(self) -> str:
-        """What to do about an epoch that waited for more than a tenth of its time; empty where it did not."""
+        """Advice about an epoch that waited for more than a tenth of its time; empty if it did not."""
         if self.epoch_share <= _TOO_MUCH:
             return ""
         return f"waits for data {100 * self.epoch_share:.0f} % of the time, more --loader_workers may help"
@@ -90,18 +90,18 @@ class Stopwatch:
             )
 
 
-_SILENT_S = 60.0  # no longer without a line than this and an epoch
+_SILENT_S = 60.0  # longest time without a line, if an epoch is shorter
 
 
 class Progress:
     """Show epoch, loss, validation Dice and time left; a handler for MONAI's SupervisedTrainer.
 
-    Of a resumed run, time elapsed and time left follow from the epochs since then.
+    In a resumed run, time elapsed and time left are computed from the epochs since it was resumed.
 
     Args:
-        evaluator: the engine whose key metric is shown, or None.
-        every: epochs between lines where there is no terminal; fewer where these take more than a minute.
-        stopwatch: tells where the network waits for data too long.
+        evaluator: Evaluator whose key metric is shown; None (the default) for none.
+        every: Number of epochs between lines without a terminal, 5 by default; fewer if they take more than a minute.
+        stopwatch: Stopwatch that reports if the network waits for data too long.
     """
 
     def __init__(self, evaluator: Engine | None = None, *, every: int = 5, stopwatch: Stopwatch | None = None) -> None:
@@ -115,7 +115,7 @@ class Progress:
         self._task: Any = None
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer."""
+        """Attach the handler to a trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)

@@ -42,7 +42,7 @@ _PACKAGES = ("volseg", "torch", "monai", "pytorch-ignite", "numpy", "scipy", "ni
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python, of CUDA as torch was built with it, and of the packages that a training uses.
+    """Versions of Python, of the CUDA that torch was built with, and of the packages that a training uses.
 
     >>> versions()["volseg"] == volseg.__version__
     True
@@ -58,10 +58,10 @@ def versions() -> dict[str, str | None]:
 
 
 def commit(checkout: Path | None = None) -> dict[str, Any] | None:
-    """The git commit of the checkout that volseg runs from, and whether files differ from it; None elsewhere.
+    """The git commit of the checkout that volseg runs from, and whether files differ from it; None without a checkout.
 
     Args:
-        checkout: another folder, for tests.
+        checkout: Folder of another checkout, for tests.
     """
     folder = checkout or Path(volseg.__file__).resolve().parents[1]
     if not (folder / ".git").exists():
@@ -82,26 +82,26 @@ def commit(checkout: Path | None = None) -> dict[str, Any] | None:
 
 
 class Record:
-    """Write what a run is and how it went into its folder; a handler for MONAI's SupervisedTrainer.
+    """Write the settings and results of a run into its folder; a handler for MONAI's SupervisedTrainer.
 
     `run.json` (schema `volseg/report/run.schema.json`) is there from the first epoch on, with the status `running`; it
-    is written anew after each epoch, and at the end says `finished`, `stopped early`, `interrupted` or `failed`, with
-    the reason: a signal that ends the process (SIGTERM, SIGHUP, SIGINT) interrupts. Of one that is killed it tells the
-    process, so that a reader knows that it is gone (`volseg.report.status_of`). A resumed run goes on with the history
-    that is there; that of another run is set aside. `train.json` is the config with the values that its settings came
-    to. `summary.md` is a page with the results and the commands that use them. Of several processes the first one
+    is written anew after each epoch. At the end its status is `finished`, `stopped early`, `interrupted` or `failed`,
+    with the reason: a signal that ends the process (SIGTERM, SIGHUP, SIGINT) interrupts. The record names the process,
+    so that a reader knows if it was killed (`volseg.report.status_of`). A resumed run continues the history of its
+    record; the record of another run is moved aside. `train.json` is the config with the values of its settings.
+    `summary.md` is a page with the results and the commands that use them. Among several processes the first one
     writes.
 
-    Place it behind the handlers that validate, and before those that save for resuming and that show progress.
+    Place it after the handlers that validate, and before those that save for resuming and that show progress.
 
     Args:
-        output_dir: the run's folder.
-        evaluator: its key metric is the score.
-        network: of the run.
-        cohort: it trains on.
-        recipe: tells the window and the fold.
-        stopwatch: attached before this.
-        scores: the key metric, if it knows the Dice of each case: that of the best validation is kept.
+        output_dir: Folder of the run.
+        evaluator: Evaluator, whose key metric is the score.
+        network: Network of the run.
+        cohort: Cohort of the training.
+        recipe: Recipe with the window and the fold.
+        stopwatch: Stopwatch, attached before this handler.
+        scores: Key metric, if it knows the Dice of each case: those of the best validation are kept.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Record:
         self._signals = Signals()
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer."""
+        """Attach the handler to a trainer."""
         if idist.get_rank() > 0:
             return
         engine.add_event_handler(Events.STARTED, self._raise_at_last)
@@ -143,7 +143,7 @@ class Record:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def _raise_at_last(self, engine: Engine) -> None:
-        """Raise an error after all handlers have seen it: ignite takes one that any handler has seen for settled."""
+        """Raise an error after all handlers have seen it: ignite regards it as settled once any of them has."""
 
         def again(_: Engine, error: BaseException) -> None:
             raise error
@@ -156,7 +156,7 @@ class Record:
         self._start(engine, done=engine.state.epoch - 1)
 
     def _start(self, engine: Engine, *, done: int) -> None:
-        """Open the record, once; `done` epochs came before: only by now a resumed trainer knows where it goes on."""
+        """Open the record once, after `done` earlier epochs, which a resumed trainer knows only now."""
         if self._content:
             return
         self._signals.enter()
@@ -269,7 +269,7 @@ class Record:
         _write(self.output_dir / "summary.md", run_as_markdown(content))
 
     def _earlier(self) -> dict[str, Any] | None:
-        """The record that is there, if it is whole and one of ours."""
+        """The existing record, if it is complete and written by volseg."""
         try:
             content: dict[str, Any] = json.loads((self.output_dir / "run.json").read_text())
             return content if content["schema"] == SCHEMA and content["history"] and content["sessions"] else None
@@ -277,7 +277,7 @@ class Record:
             return None
 
     def _facts(self, engine: Engine, *, first_epoch: int) -> dict[str, Any]:
-        """What is known before the first epoch."""
+        """The facts that are known before the first epoch."""
         values = self.settings.values() if self.settings is not None else {}
         fold_number = int(self.recipe.facts.get("fold", 0))
         fold = self.cohort.fold(fold_number)
@@ -341,9 +341,9 @@ class Record:
 
 
 def _best(history: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The first of the validations with the highest score, as `Checkpoints` keeps it.
+    """The first validation with the highest score, which is the one that `Checkpoints` keeps.
 
-    None where each score is 0 or undefined: model.pt is then that of the last validation, and not called the best.
+    None if each score is 0 or undefined: model.pt is then that of the last validation, and not called the best.
     """
     scored = [row for row in history if row["dice"]]
     if not scored:
@@ -353,7 +353,7 @@ def _best(history: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _ended(session: Mapping[str, Any]) -> dict[str, Any]:
-    """A session that was killed never said so."""
+    """A session with an end: one that was killed has recorded none."""
     return {**session, "status": "killed" if session["status"] == "running" else session["status"]}
 
 

@@ -1,4 +1,4 @@
-"""Going on with an interrupted training: what it takes is written at the ends of epochs and read at the start."""
+"""Resuming an interrupted training: its state is written at the ends of epochs and read at the start."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ _SCHEMA = 1
 
 
 class Resume:
-    """Write `last.pt` at the ends of epochs and, where asked to, go on from it; a handler for SupervisedTrainer.
+    """Write `last.pt` at the ends of epochs and, on request, resume from it; a handler for SupervisedTrainer.
 
-    The file is written after the first epoch, after the last, and after those between as far as saving takes no more
-    than a share of the time. An epoch that was interrupted is done again from its beginning: with `Seeds`, on a CPU, a
-    run that was killed and resumed ends with the weights of one that was not, to the bit. Place it behind the handler
+    The file is written after the first epoch, after the last, and after others as long as saving takes no more than a
+    fraction of the time. An epoch that was interrupted is repeated from its beginning: with `Seeds`, on a CPU, a run
+    that was killed and resumed ends with the same weights, to the bit, as one that was not. Place it after the handler
     that validates, and before those that show the progress or stop early.
 
     Args:
-        output_dir: of the run.
-        resume: go on with the run that is there; where there is none, begin, so that a command can simply be repeated.
-            If false, a `last.pt` that is there is set aside. (On MONAI's command line `true` is a word.) `anyway` goes
-            on although images, labels or cases have changed since, with a warning.
-        evaluator: its best and its last metrics go along.
-        recipe: must be the stored one, apart from its facts.
-        schedule: of the learning rate.
-        parts: further objects with `state_dict` and `load_state_dict`; a method `resumed`, where one has it, is called
-            with the trainer when all is loaded.
-        settings: further values that must be the stored ones.
-        share: of the time that saving may take.
+        output_dir: Folder of the run.
+        resume: Whether to resume the run in that folder; if there is none, a new one begins, so that a command can
+            simply be repeated. If false, an existing `last.pt` is moved aside. (On MONAI's command line `true` is a
+            word.) `anyway` resumes with a warning although images, labels or cases have changed since.
+        evaluator: Evaluator, whose best and last metrics are saved too.
+        recipe: Recipe, which must be the stored one, apart from its facts.
+        schedule: Schedule of the learning rate.
+        parts: Further objects with `state_dict` and `load_state_dict`, by name; if one has a method `resumed`, it is
+            called with the trainer when all is loaded.
+        settings: Further values that must be the stored ones.
+        share: Largest fraction of the time that saving may take.
 
     Raises:
-        UsageError: `resume` is none of these; in training, the run that is there has other settings, or was given
-            other images, labels or cases.
-        CheckpointError: in training, `last.pt` is damaged or of another network.
-        OSError: in training, a full disk; the file that is there stays.
+        UsageError: `resume` is none of these; in training, the run in the folder has other settings, images, labels or
+            cases.
+        CheckpointError: In training, `last.pt` is damaged or of another network.
+        OSError: In training, the disk is full; the existing file stays.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Resume:
         self._data: Digests = {}
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer."""
+        """Attach the handler to a trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         engine.add_event_handler(Events.COMPLETED, self._complete)
@@ -126,7 +126,7 @@ class Resume:
             "metrics": {name: float(value) for name, value in state.metrics.items()},
             "schedule": self.schedule.state_dict(),
             **{name: state_of(part) for name, part in self._parts(engine).items()},
-            # What `volseg predict` reads of a checkpoint. These tensors stand in the file once: they are those above.
+            # What `volseg predict` reads from a checkpoint. The file holds these tensors once: they are those above.
             "model": state_of(self._validated(engine)),
             "recipe": self.recipe.state_dict(),
         }
@@ -208,7 +208,7 @@ class Resume:
             )
 
     def _check_data(self, stored: Mapping[str, Any]) -> None:
-        """Refuse to go on with other data than the training began with; files of earlier versions do not tell."""
+        """Refuse to resume with other data than the training began with; old files do not record the data."""
         change = data_change(json.loads(stored["data"]), self._data) if "data" in stored else ""
         if change and not self.anyway:
             raise UsageError(
@@ -223,7 +223,7 @@ class Resume:
         return getattr(self.evaluator, "data_loader", None) or getattr(self.evaluator.state, "dataloader", None)
 
     def _forward(self, engine: Engine, steps: int) -> None:
-        """Step the schedule, which is another than the stored one, to where it would be by now."""
+        """Step the schedule, which is another than the stored one, to the current iteration."""
         engine.optimizer.zero_grad(set_to_none=True)
         engine.optimizer.step()  # changes nothing without gradients; torch warns of a schedule that steps first
         for _ in range(steps):
@@ -235,7 +235,7 @@ class Resume:
         logger.info("%s: epoch %d of %d is done, %s", self.path, epoch, last, following)
 
     def _validated(self, engine: Engine) -> Any:  # noqa: ANN401 - a network
-        """The network that is validated: the averaged one where there is one."""
+        """The network that is validated: the averaged one if there is one."""
         return getattr(self.parts.get("average"), "network", engine.network)
 
     def _parts(self, engine: Engine) -> dict[str, Any]:
@@ -260,12 +260,12 @@ class Resume:
 
 
 def _datalist(loader: object) -> object:
-    """What a loader's data set was made from, if it is MONAI's."""
+    """The datalist of a loader's data set, if it is MONAI's."""
     return getattr(getattr(loader, "dataset", None), "data", None)
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """One level of names: {"optimizer": {"lr": 0.1}} is {"optimizer lr": 0.1}."""
+    """Flatten settings to one level of names: {"optimizer": {"lr": 0.1}} is {"optimizer lr": 0.1}."""
     flat = {}
     for name, value in settings.items():
         inner = value if isinstance(value, dict) and value else {}

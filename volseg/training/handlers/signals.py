@@ -1,4 +1,4 @@
-"""A training that is told to stop: the signal becomes an exception, so that its record can say so."""
+"""Signals that end a training: each becomes an exception, so that the record of the run can name it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _NAMES = ("SIGTERM", "SIGHUP", "SIGXCPU")  # of a queue, a closed terminal, a li
 
 
 class Stopped(SystemExit):
-    """A signal that ends this process, with the exit code that shells know for it: 128 and its number.
+    """The exit of this process by a signal, with the exit code of shells for it: 128 plus its number.
 
     Attributes:
-        reason: `stopped by SIGTERM`.
+        reason: Text such as `stopped by SIGTERM`.
 
     >>> str(Stopped(signal.SIGTERM).reason), Stopped(signal.SIGTERM).code
     ('stopped by SIGTERM', 143)
@@ -27,10 +27,10 @@ class Stopped(SystemExit):
 
 
 class Signals:
-    """While entered, let a signal that would end this process raise `Stopped` in its main thread.
+    """A context in which a signal that would end this process raises `Stopped` in its main thread.
 
-    A second signal ends the process at once. Signals that someone else handles or ignores, as under `nohup`, are left
-    alone, and so are all of them outside the main thread.
+    A second signal ends the process at once. Signals that other code handles or ignores, as under `nohup`, are left
+    alone, and so are all signals outside the main thread.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Signals:
         self._pid = os.getpid()
 
     def enter(self) -> None:
-        """Begin to listen."""
+        """Install the handlers of the signals."""
         self._pid = os.getpid()
         if threading.current_thread() is not threading.main_thread():
             return
@@ -48,7 +48,7 @@ class Signals:
                 self._before[number] = signal.signal(number, self._stop)
 
     def leave(self) -> None:
-        """Give every signal back to who had it."""
+        """Restore the previous handler of every signal."""
         while self._before:
             number, before = self._before.popitem()
             if signal.getsignal(number) == self._stop:

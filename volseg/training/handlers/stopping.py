@@ -1,4 +1,4 @@
-"""When a training ends by the clock: after so many minutes, with the learning rate at its end by then."""
+"""The early end of a training: by a limit of time, or after several validations without improvement."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ logger = logging.getLogger("volseg.training")
 
 
 class TimeLimit:
-    """Train for so many minutes instead of so many epochs; a handler for a trainer.
+    """Train for a number of minutes instead of a number of epochs; a handler for a trainer.
 
-    After each epoch it reckons by the mean time of an epoch how many more fit, and lets the rest of the schedule take
-    these, so that the learning rate comes to its end with the last one. An epoch that would not fit, with the
-    validation after it, is not begun. Preparing the data does not count; validations and saving do.
+    After each epoch it computes from the mean time of an epoch how many more fit, and lets the rest of the schedule
+    take these, so that the learning rate reaches its end with the last one. An epoch that would not fit, with the
+    validation after it, is not started. Preparing the data does not count; validations and saving do.
 
-    What a resumed run did before counts. The number of steps depends on the machine, so two runs are not the same to
-    the bit. Place it before the handler that validates, which asks for the last epoch.
+    The time of a resumed run before its interruption counts. The number of steps depends on the machine, so two runs
+    are not the same to the bit. Place it before the handler that validates, which needs to know the last epoch.
 
     Args:
-        minutes: of the whole training; 0 sets no limit.
-        schedule: of the learning rate; one of torch's own keeps its pace.
-        now: a clock in seconds.
+        minutes: Limit in minutes for the whole training; 0 for no limit.
+        schedule: Schedule of the learning rate; one of torch's own is not adapted.
+        now: Clock in seconds.
 
     Raises:
-        UsageError: minutes below 0.
+        UsageError: The minutes are below 0.
     """
 
     def __init__(self, minutes: float, *, schedule: LRScheduler, now: Callable[[], float] = time.monotonic) -> None:
@@ -47,7 +47,7 @@ class TimeLimit:
         self._completed = self._between_s = 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer."""
+        """Attach the handler to a trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
         if self.minutes:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
@@ -55,7 +55,7 @@ class TimeLimit:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
 
     def resumed(self, engine: Engine) -> None:
-        """Called when a run that is resumed knows where it goes on."""
+        """Go on with a resumed run; called once it knows at which epoch it continues."""
         if not self.minutes:
             return
         if self._minutes_before != self.minutes:
@@ -85,7 +85,7 @@ class TimeLimit:
         return self._before_s + self.now() - self._began
 
     def _iteration(self, engine: Engine) -> None:
-        """In the first epoch, go by the iterations: after 1, 2, 4, 8, ... of them."""
+        """Plan within the first epoch, after 1, 2, 4, 8, ... iterations."""
         done, length = engine.state.iteration, engine.state.epoch_length
         if done < length and done & (done - 1) == 0:
             self._plan(engine, done=done / length)
@@ -99,7 +99,7 @@ class TimeLimit:
         self._plan(engine, done=engine.state.epoch)
 
     def _plan(self, engine: Engine, *, done: float) -> None:
-        """Say which epoch is the last one, by the time that those which are done took."""
+        """Set the last epoch, by the time that the finished ones took."""
         seconds = self._seconds()
         epoch_s = max(seconds / done, 1e-9)
         last = math.floor(done + (60 * self.minutes - seconds - self._between_s) / epoch_s)
@@ -112,26 +112,26 @@ class TimeLimit:
 
 
 def check_minutes(minutes: Any) -> float:  # noqa: ANN401 - whatever a user gives
-    """A number of minutes, or an error that says what was expected."""
+    """Return the number of minutes, or raise an error that says what was expected."""
     if isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or not 0 <= minutes < math.inf:
         raise UsageError(f"--max_minutes is {minutes!r}, expected a number of minutes; 0 sets no limit")
     return float(minutes)
 
 
 class Patience:
-    """Stop where several validations in a row were not better than the best; a handler for a trainer.
+    """Stop if several validations in a row were not better than the best; a handler for a trainer.
 
     It only compares epochs with that of the evaluator's best metric, so it has no state that a resumed run could lose,
     and processes that share the metric stop together. (ignite's EarlyStopping counts for itself and takes NaN for an
-    improvement.) Place it last, behind the handlers that validate, resume and show progress.
+    improvement.) Place it last, after the handlers that validate, resume and show progress.
 
     Args:
-        evaluator: of MONAI; its `metric_cmp_fn` says what is better.
-        validations: that may pass without a better one; 0 never stops.
-        every: epochs between validations.
+        evaluator: Evaluator of MONAI, whose `metric_cmp_fn` says what is better.
+        validations: Number of validations without a better one after which the training stops; 0 never stops it.
+        every: Number of epochs between validations.
 
     Raises:
-        UsageError: a number below 0.
+        UsageError: The number is below 0.
     """
 
     def __init__(self, evaluator: Engine, *, validations: int, every: int) -> None:
@@ -142,7 +142,7 @@ class Patience:
         self.every = every
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer."""
+        """Attach the handler to a trainer."""
         if self.validations:
             engine.add_event_handler(Events.STARTED, self._look)  # a resumed run may have had enough
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._look)

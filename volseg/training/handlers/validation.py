@@ -1,4 +1,4 @@
-"""The key metric of validation: the mean volumetric Dice, with emptiness owned."""
+"""The key metric of validation: the mean volumetric Dice, with explicit rules for empty regions."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from volseg.labels import LabelTable
 class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
     """Dice of each whole volume and region, averaged over cases, then over regions.
 
-    A region empty in reference and prediction leaves the case out of that region's mean; missed or invented counts 0.
-    A region that no reference has is undefined (NaN) and left out of the mean, whatever a network invents: else the
-    first network that finds nothing there would be the best. (MONAI's DiceMetric aggregates to 0 where every case is
-    empty.) Beside the mean, `engine.state.metrics` gets one
-    value a region, `NAME_REGION`.
+    If a region is empty in reference and prediction, the case does not count for the mean of that region; a region that
+    is missed or invented counts 0. A region that no reference has is undefined (NaN) and left out of the mean, whatever
+    a network predicts: otherwise the first network that finds nothing there would be the best. (MONAI's DiceMetric
+    aggregates to 0 if every case is empty.) Beside the mean, `engine.state.metrics` gets one value per region,
+    `NAME_REGION`.
 
-    Processes that train together share the cases; one that two of them took to come out even counts once.
+    Processes that train together share the cases; a case that two of them took, to make the batches even, counts once.
 
     Args:
-        labels: the label table.
-        output_transform: gives (predictions, references), lists of bool masks (R, X, Y, Z); keys stand in the batch.
+        labels: Label table.
+        output_transform: Function that gives (predictions, references), lists of bool masks (R, X, Y, Z); the keys are
+            in the batch.
     """
 
     def __init__(self, labels: LabelTable, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
@@ -46,7 +47,7 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
         self._present = {}
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Add the cases of a batch, which MONAI has taken apart."""
+        """Add the cases of a batch, which MONAI has split."""
         keys = [str(item["key"]) for item in engine.state.batch]
         self.update((*self._output_transform(engine.state.output), keys))
 
@@ -61,12 +62,12 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
             self._scores[key] = (2 * both / sizes).tolist()  # 0 / 0 is NaN: empty in both
 
     def compute(self) -> float:
-        """The mean over regions; NaN where no region was there at all."""
+        """The mean over regions; NaN if no case had any region."""
         means = [mean for mean in self.by_region().values() if not math.isnan(mean)]
         return sum(means) / len(means) if means else math.nan
 
     def by_region(self) -> dict[str, float]:
-        """Mean Dice of each region over the cases that have it; NaN where no reference has it."""
+        """Mean Dice of each region over the cases that have it; NaN if no reference has it."""
         scores, present = self._scores, self._present
         if idist.get_world_size() > 1:
             parts = idist.all_gather((self._scores, self._present))
@@ -82,7 +83,7 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
         return dict(zip(self.labels.names, table.nanmean(dim=0).tolist(), strict=True))
 
     def by_case(self) -> dict[str, dict[str, float]]:
-        """Dice of each case and region at the last `compute`, by key; NaN where it is undefined."""
+        """Dice of each case and region at the last `compute`, by key; NaN if it is undefined."""
         return {key: dict(zip(self.labels.names, self._gathered[key], strict=True)) for key in sorted(self._gathered)}
 
     def completed(self, engine: Engine, name: str) -> None:
@@ -93,7 +94,7 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
 
 
 def better(current: float, best: float) -> bool:
-    """Whether a validation beats the best so far; a mean of nothing (NaN) never does.
+    """Whether a validation is better than the best so far; an undefined mean (NaN) never is.
 
     >>> better(0.8, 0.7), better(float("nan"), -1.0), better(0.1, float("nan"))
     (True, False, True)
@@ -102,20 +103,20 @@ def better(current: float, best: float) -> bool:
 
 
 class Validation(ValidationHandler):  # type: ignore[misc]  # MONAI has no types
-    """MONAI's handler, which also runs after the last epoch, where the learning rate is lowest and the network best.
+    """MONAI's handler, which also runs after the last epoch, when the learning rate is lowest and the network best.
 
-    Without that, 19 epochs with a validation every 5 would end with four epochs that no checkpoint can come from.
+    Without that, 19 epochs with a validation every 5 would end with four epochs without a checkpoint.
 
     Args:
-        evaluator: run with the number of the epoch.
-        every: epochs between validations.
+        evaluator: Evaluator, which is run with the number of the epoch.
+        every: Number of epochs between validations.
     """
 
     def __init__(self, evaluator: Evaluator, *, every: int) -> None:
         super().__init__(every, evaluator)
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer."""
+        """Attach the handler to a trainer."""
         engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_due), self)
 
     def _is_due(self, engine: Engine, epoch: int) -> bool:
