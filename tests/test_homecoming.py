@@ -326,3 +326,18 @@ def test_compare_takes_segmentations(tmp_path, capsys):
     export_slicer(tmp_path / "cohort" / "labelsTr", tmp_path / "b", BOWELS)
     assert run("compare", tmp_path / "cohort", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out") == 0
     assert "0/2/0" in capsys.readouterr().out
+
+
+def test_convert_takes_segmentations_for_labels(tmp_path):
+    cohort = cohort_of(tmp_path / "raw", BOWELS, overlap=True)
+    expected = {key: read_volume(cohort.label_path(key)).voxels for key in cohort.keys}
+    export_slicer(tmp_path / "raw" / "labelsTr", tmp_path / "home", BOWELS)
+    for key in cohort.keys:
+        renumbered(tmp_path / "home" / f"{key}.seg.nrrd", [2, 0, 1], [4, 6, 5])
+        cohort.label_path(key).unlink()
+        (tmp_path / "home" / f"{key}.seg.nrrd").rename(tmp_path / "raw" / "labelsTr" / f"{key}.seg.nrrd")
+    assert run("convert", "decathlon", tmp_path / "raw", tmp_path / "cohort") == 0
+    again = Cohort.open(tmp_path / "cohort")
+    assert all(np.array_equal(read_volume(again.label_path(key)).voxels, expected[key]) for key in again.keys)
+    renumbered(tmp_path / "raw" / "labelsTr" / "c0.seg.nrrd", [0, 1], [1, 2])
+    assert run("convert", "decathlon", tmp_path / "raw", tmp_path / "other") == 1

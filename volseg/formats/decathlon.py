@@ -14,6 +14,8 @@ import numpy as np
 from volseg.cohort import Case, Fold, patient_of, read_dataset_json, read_table
 from volseg.errors import SourceError, VolumeError
 from volseg.formats.datalist import channels_of, labels_of, listed_cases
+from volseg.formats.homecoming import read_named
+from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX
 from volseg.labels import LabelTable
 from volseg.volume import IMAGE_SUFFIXES, Volume, read_image_file
 
@@ -107,14 +109,16 @@ class Decathlon:
                 f"{', '.join(self.channel_names)}",
                 case=key,
             )
-        label = None
-        if files.label is not None:
+        label, notes = None, []
+        if files.label is not None and files.label.name.endswith(SEGMENTATION_SUFFIX):
+            label, notes = read_named(files.label, self.labels, channels[0])
+        elif files.label is not None:
             stored = read_image_file(files.label)
             if len(stored) != 1:
                 raise VolumeError(f"{files.label.name} has {len(stored)} channels, expected one label map", case=key)
             label = self._checked(stored[0], key)
         patient, session, warnings = self._known(key)
-        return Case(key, patient, session, channels, label, files.images[0].name, warnings)
+        return Case(key, patient, session, channels, label, files.images[0].name, (*warnings, *notes))
 
     def _checked(self, label: Volume, key: str) -> Volume:
         voxels = label.voxels
@@ -142,7 +146,11 @@ class Decathlon:
                             f"there are more files than the {channels} channels of dataset.json", case=key
                         )
                     images = tuple(first.with_name(f"{key}_{channel:04d}{suffix}") for channel in range(channels))
-                    label = self.raw / part.replace("images", "labels") / f"{key}{suffix}"
+                    labels = self.raw / part.replace("images", "labels")
+                    ends = (suffix, SEGMENTATION_SUFFIX)
+                    label = next(
+                        (p for end in ends if (p := labels / f"{key}{end}").is_file()), labels / f"{key}{suffix}"
+                    )
                     files[key] = _Files(images, label if part == "imagesTr" or label.is_file() else None)
         return files
 

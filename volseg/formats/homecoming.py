@@ -195,6 +195,36 @@ def _write(out: Path, key: str, one: _Named, cohort: Cohort, kept: LabelTable, p
             "an empty one; add an empty segment if there is none of it"
         )
     image = read_volume(cohort.image_paths(key)[0])
+    label, notes = _encoded(one, kept, pairs, image)
+    write_volume(out / f"{key}{FILE_ENDING}", label)
+    return notes
+
+
+def read_named(path: Path, labels: LabelTable, image: Volume) -> tuple[Volume, list[str]]:
+    """A `.seg.nrrd` file as a label map of a table, on the grid of an image.
+
+    Args:
+        path: The file; its segments are known by name, else by code.
+        labels: What the values mean; each of its regions must be among the segments.
+        image: Whose grid counts.
+
+    Returns:
+        The label map, and what is to be known of it.
+
+    Raises:
+        LabelError: A region that is not among the segments, or an overlap that the table cannot hold.
+        GeometryError: Voxels that do not coincide with those of the image.
+    """
+    one = _read(path, None)
+    pairs = _pairs(labels, {name: one.codes.get(name) for name in one.masks})
+    if lost := [name for name in labels.names if name not in pairs]:
+        raise LabelError(f"{path.name} has no segment of {', '.join(lost)}; there are {', '.join(one.masks)}")
+    label, notes = _encoded(one, labels, pairs, image)
+    return label, [*one.notes, *notes]
+
+
+def _encoded(one: _Named, kept: LabelTable, pairs: Mapping[str, str], image: Volume) -> tuple[Volume, list[str]]:
+    """The masks of a file as one label map on the grid of an image."""
     notes: list[str] = []
     placed = []
     for name in kept.names:
@@ -208,12 +238,10 @@ def _write(out: Path, key: str, one: _Named, cohort: Cohort, kept: LabelTable, p
     if count := int(wrong.sum()):
         names = [name for name, mask in zip(kept.names, masks, strict=True) if mask[wrong].any()]
         raise LabelError(
-            f"{count} voxels belong to several regions at once ({', '.join(names)}), and the cohort has no value "
-            "for that "
-            "combination; remove the overlap in 3D Slicer"
+            f"{count} voxels belong to several regions at once ({', '.join(names)}), and the cohort has no value for "
+            "that combination; remove the overlap in 3D Slicer"
         )
-    write_volume(out / f"{key}{FILE_ENDING}", Volume(label_map, image.affine_ras))
-    return notes
+    return Volume(label_map, image.affine_ras), notes
 
 
 def _named_in(one: _Named, name: str) -> list[NDArray[np.bool_]]:
