@@ -109,7 +109,8 @@ class Decathlon:
                 f"{', '.join(self.channel_names)}",
                 case=key,
             )
-        label, notes = None, []
+        label: Volume | None = None
+        notes: list[str] = []
         if files.label is not None and files.label.name.endswith(SEGMENTATION_SUFFIX):
             label, notes = read_named(files.label, self.labels, channels[0])
         elif files.label is not None:
