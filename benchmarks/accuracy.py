@@ -42,7 +42,7 @@ from harness.measurement import Measure, tell
 from peers.nnunet import NnUNet, schedule
 
 from volseg.cohort import Cohort
-from volseg.evaluation import Row, compare
+from volseg.evaluation import RegionScores, compare
 
 # The bundles with the recipe of networks.py, and one with the batch that the sensitivity of five minutes had ahead.
 BUNDLES = {**networks.NETWORKS, "unet batch 2": ("unet", {"batch_size": 2})}
@@ -281,7 +281,7 @@ def against(best: str, found: Mapping[str, Facts], patients: Mapping[str, str]) 
     """The paired differences of Dice to the best, a text for each other one; p by Holm over all pairs and regions."""
     rows = {
         name: [
-            Row(key, patients[key], region, dice=dice)
+            RegionScores(key, patients[key], region, dice=dice)
             for region, cases in facts["cases"].items()
             for key, dice in cases.items()
         ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from harness import measurement
 from harness.measurement import Measure
 
-from volseg.jobs import Crew, Do, Facts, History, Job, Journal, Place, Processes, Serial, run_jobs
+from volseg.jobs import Do, Facts, History, Job, Journal, Processes, Serial, WorkerPool, WorkerSlot, run_jobs
 
 MEASURES = [
     Measure("case_ms", "A case", "ms", 3),
@@ -34,7 +34,7 @@ class Nothing:
 
     digest: str = "0123456789abcdef"
 
-    def start(self, place: Place) -> Do:  # noqa: ARG002 - nothing to load
+    def start(self, place: WorkerSlot) -> Do:  # noqa: ARG002 - nothing to load
         """Nothing to load."""
         return _write
 
@@ -72,7 +72,7 @@ def measure(folder: Path, cases: int, workers: int) -> dict[str, float]:
     for _ in range(2):
         began = time.perf_counter()
         with Journal(path) as journal:
-            crew: Crew = Serial() if workers == 1 else Processes(workers)
+            crew: WorkerPool = Serial() if workers == 1 else Processes(workers)
             run_jobs(Nothing(), jobs(), crew=crew, journal=journal, history=History([path]), progress=watch)
         seconds.append(time.perf_counter() - began)
         ends.append(resident_mb())

@@ -90,17 +90,17 @@ def serve(pipe: multiprocessing.connection.Connection) -> None:
     """What the process does."""
     import torch
 
-    from volseg.inference import Lanes
+    from volseg.inference import ParallelWindows
 
     known = networks()
-    made: dict[str, tuple[torch.nn.Module, Lanes]] = {}
+    made: dict[str, tuple[torch.nn.Module, ParallelWindows]] = {}
 
     def step(name: str, count: int, way: Way) -> float:
         make, window = known[name]
         if name not in made:
             torch.manual_seed(0)
             made.clear()
-            made[name] = make().train(), Lanes()
+            made[name] = make().train(), ParallelWindows()
         network, lanes = made[name]
         inputs = torch.randn(count, 1, *window)
         began = time.perf_counter()

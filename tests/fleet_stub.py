@@ -13,9 +13,9 @@ from pathlib import Path
 
 from volseg.errors import VolsegError
 from volseg.files import atomic
-from volseg.jobs import Crew, Do, Facts, History, Job, Journal, Place, run_jobs
+from volseg.jobs import Do, Facts, History, Job, Journal, WorkerPool, WorkerSlot, run_jobs
 from volseg.jobs.journal import siblings
-from volseg.jobs.run import Tally
+from volseg.jobs.run import RunResult
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Stub:
     digest: str = "stub"
     seconds: float = 0.0
 
-    def start(self, place: Place) -> Do:
+    def start(self, place: WorkerSlot) -> Do:
         """Nothing to load, but it may fail."""
         if self.digest == "cannot start":
             raise VolsegError("there is no checkpoint")
@@ -68,7 +68,9 @@ def jobs_in(place: Path, keys: Iterable[str]) -> list[Job]:
     return jobs
 
 
-def do_jobs(place: Path, jobs: Iterable[Job], crew: Crew, *, digest: str = "stub", seconds: float = 0.0) -> Tally:
+def do_jobs(
+    place: Path, jobs: Iterable[Job], crew: WorkerPool, *, digest: str = "stub", seconds: float = 0.0
+) -> RunResult:
     """A run with the stub."""
     path = place / "out" / ".volseg" / "stub.jsonl"
     with Journal(path) as journal:
@@ -80,5 +82,5 @@ if __name__ == "__main__":  # a run to be killed: PLACE CASES WORKERS SECONDS
     from volseg.jobs import Processes, Serial
 
     root, cases, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    hands: Crew = Processes(workers) if workers > 1 else Serial()
+    hands: WorkerPool = Processes(workers) if workers > 1 else Serial()
     do_jobs(root, jobs_in(root, (f"case{n:03d}" for n in range(cases))), hands, seconds=float(sys.argv[4]))

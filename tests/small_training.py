@@ -23,14 +23,14 @@ from volseg.labels import LabelTable
 from volseg.training import (
     Average,
     Checkpoints,
-    Gradients,
+    EpochSeeds,
+    GradientClipping,
     Patience,
     Progress,
     Resume,
-    Seeds,
     TimeLimit,
     Validation,
-    better,
+    nan_safe_greater,
     warmup_cosine,
 )
 
@@ -78,7 +78,7 @@ def trainer_of(
         postprocessing=Lambdad(["pred", "label"], func=_mask),
         key_val_metric={"val_mean_dice": MeanDice(output_transform=_pred_and_label)},
         val_handlers=[checkpoints],
-        metric_cmp_fn=better,
+        metric_cmp_fn=nan_safe_greater,
     )
     settings = {"seed": seed, "accumulate": accumulate, "clip_norm": clip_norm, "ema_decay": ema_decay}
     return SupervisedTrainer(
@@ -90,8 +90,8 @@ def trainer_of(
         loss_function=_loss,
         accumulation_steps=accumulate,
         train_handlers=[
-            Seeds(seed),
-            Gradients(clip_norm=clip_norm),
+            EpochSeeds(seed),
+            GradientClipping(clip_norm=clip_norm),
             average,
             LrScheduleHandler(schedule, epoch_level=False, print_lr=False),
             limit,

@@ -17,7 +17,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from volseg.evaluation import Row
+from volseg.evaluation import RegionScores
 from volseg.formats import UwMadison
 from volseg.report.table import rows_as_csv
 
@@ -340,7 +340,13 @@ def test_the_records_of_accuracy_are_published_with_it(tmp_path, monkeypatch):
 
 
 def test_dice_of_cases_is_read_from_the_table_of_an_evaluation(tmp_path):
-    table = rows_as_csv([Row("a", "p", "left", dice=0.5), Row("a", "p", "right"), Row("b", "q", "left", dice=0.25)])
+    table = rows_as_csv(
+        [
+            RegionScores("a", "p", "left", dice=0.5),
+            RegionScores("a", "p", "right"),
+            RegionScores("b", "q", "left", dice=0.25),
+        ]
+    )
     (tmp_path / "cases.csv").write_text(table)
     assert accuracy.dice_of_cases(tmp_path / "cases.csv") == {"left": {"a": 0.5, "b": 0.25}, "right": {"a": None}}
 

@@ -12,7 +12,7 @@ import pytest
 
 from volseg.cli import main
 from volseg.errors import UsageError
-from volseg.evaluation import Row, compare, set_names
+from volseg.evaluation import RegionScores, compare, set_names
 from volseg.labels import LabelTable
 from volseg.report import short_comparison, write_comparison
 from volseg.report.comparison import comparison_as_markdown
@@ -21,7 +21,7 @@ from volseg.volume import Volume, write_volume
 LABELS = LabelTable.exclusive(["a", "b"])
 
 
-def rows_of(seed: int, *, cases: int = 20, shift: float = 0.0) -> list[Row]:
+def rows_of(seed: int, *, cases: int = 20, shift: float = 0.0) -> list[RegionScores]:
     """Two cases a patient, two regions; some values are undefined."""
     generator = np.random.default_rng(seed)
     rows = []
@@ -30,7 +30,7 @@ def rows_of(seed: int, *, cases: int = 20, shift: float = 0.0) -> list[Row]:
             value = float(np.clip(generator.normal(0.8 + shift, 0.05), 0, 1))
             undefined = generator.random() < 0.1
             rows.append(
-                Row(
+                RegionScores(
                     f"c{i:02d}",
                     f"p{i // 2}",
                     region,
@@ -78,8 +78,16 @@ def test_better_is_more_dice_and_less_distance():
 
 
 def test_a_table_by_hand():
-    a = [Row("k", "p", "a", dice=0.50), Row("l", "p", "a", dice=0.60), Row("m", "q", "a", dice=None)]
-    b = [Row("k", "p", "a", dice=0.75), Row("l", "p", "a", dice=0.605), Row("m", "q", "a", dice=0.0)]
+    a = [
+        RegionScores("k", "p", "a", dice=0.50),
+        RegionScores("l", "p", "a", dice=0.60),
+        RegionScores("m", "q", "a", dice=None),
+    ]
+    b = [
+        RegionScores("k", "p", "a", dice=0.75),
+        RegionScores("l", "p", "a", dice=0.605),
+        RegionScores("m", "q", "a", dice=0.0),
+    ]
     comparison = compare({"A": a, "B": b})
     found = comparison.differences[0]
     assert found.mean == pytest.approx((0.25 + 0.005) / 2)
@@ -103,7 +111,7 @@ def test_the_test_is_over_patients_and_holm_over_regions_and_pairs():
     assert min(found.p_holm for found in comparison.differences) == pytest.approx(6 * min(p))
     # Each case twice, under the same patient, says nothing new.
     doubled = {
-        name: [*rows, *(Row(f"{row.key}x", row.patient, row.region, dice=row.dice) for row in rows)]
+        name: [*rows, *(RegionScores(f"{row.key}x", row.patient, row.region, dice=row.dice) for row in rows)]
         for name, rows in sets.items()
     }
     assert [found.p for found in compare(doubled).differences] == pytest.approx(p)
@@ -111,8 +119,8 @@ def test_the_test_is_over_patients_and_holm_over_regions_and_pairs():
 
 def test_what_is_not_shared_is_named():
     a, b = rows_of(0, cases=4), rows_of(1, cases=3)
-    b.append(Row("c09", "p9", "", error="the prediction is not on the reference's grid"))
-    a.append(Row("c09", "p9", "a", dice=0.5))
+    b.append(RegionScores("c09", "p9", "", error="the prediction is not on the reference's grid"))
+    a.append(RegionScores("c09", "p9", "a", dice=0.5))
     comparison = compare({"A": a, "B": b})
     assert comparison.not_shared == {"c03": ("B",)}
     assert comparison.failed == {"c09": "B: the prediction is not on the reference's grid"}
@@ -127,7 +135,7 @@ def test_what_cannot_be_compared_is_refused():
     with pytest.raises(UsageError, match="at least two"):
         compare({"A": rows_of(0)})
     with pytest.raises(UsageError, match="share no case"):
-        compare({"A": [Row("k", "p", "a", dice=1.0)], "B": [Row("l", "p", "a", dice=1.0)]})
+        compare({"A": [RegionScores("k", "p", "a", dice=1.0)], "B": [RegionScores("l", "p", "a", dice=1.0)]})
     with pytest.raises(UsageError, match="expected one of dice"):
         compare({"A": rows_of(0), "B": rows_of(0)}, metric="reference_ml")
     with pytest.raises(UsageError, match="holds no surface_dice"):

@@ -15,7 +15,7 @@ from torch.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from volseg.inference import Convolutions, Lanes
+from volseg.inference import Convolutions, ParallelWindows
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 
@@ -208,7 +208,7 @@ def test_a_network_that_is_compiled_is_left_to_the_compiler() -> None:
 
 def test_it_is_there_in_prediction_and_in_training() -> None:
     kernels, strides = [[3, 3, 3]] * 3, [[1, 1, 1], [2, 2, 2], [2, 2, 2]]
-    network, lanes = DynUNet(3, 1, 2, kernels, strides, strides[1:], filters=[8, 8, 8]), Lanes()
+    network, lanes = DynUNet(3, 1, 2, kernels, strides, strides[1:], filters=[8, 8, 8]), ParallelWindows()
     windows = torch.randn(2, 1, 16, 16, 16)
     before = torch.get_num_threads()
     try:

@@ -13,7 +13,7 @@ import pytest
 from volseg.cohort import Cohort
 from volseg.cohort.table import COLUMNS
 from volseg.errors import UsageError
-from volseg.evaluation import METRICS, Method, Row, evaluate
+from volseg.evaluation import METRICS, EvaluationSettings, RegionScores, evaluate
 from volseg.labels import LabelTable
 from volseg.volume import Volume, write_volume
 
@@ -78,19 +78,19 @@ def predictions(tmp_path):
     return folder
 
 
-def numbers(row: Row) -> dict[str, float]:
+def numbers(row: RegionScores) -> dict[str, float]:
     """The numbers of a row that are defined."""
     values = {metric.name: getattr(row, metric.name) for metric in METRICS}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def only(rows: list[Row]) -> Row:
+def only(rows: list[RegionScores]) -> RegionScores:
     assert len(rows) == 1
     return rows[0]
 
 
-def assert_failed(row: Row, key: str, patient: str, *words: str) -> None:
-    assert row == Row(key, patient, "", error=row.error)  # every number is empty
+def assert_failed(row: RegionScores, key: str, patient: str, *words: str) -> None:
+    assert row == RegionScores(key, patient, "", error=row.error)  # every number is empty
     for word in words:
         assert word in row.error
 
@@ -287,7 +287,7 @@ def test_one_failure_does_not_touch_the_other_cases(cohort, predictions):
 
 
 def test_every_number_of_a_row_is_described_once():
-    numeric = {field.name for field in fields(Row)} - {"key", "patient", "region", "outcome", "error"}
+    numeric = {field.name for field in fields(RegionScores)} - {"key", "patient", "region", "outcome", "error"}
     names = [metric.name for metric in METRICS]
     assert len(set(names)) == len(names)
     assert set(names) == numeric | {"volume_error_ml", "volume_error_percent"}
@@ -299,13 +299,13 @@ def test_objects_are_counted_where_asked_for(cohort, predictions):
     predicted[2, 2, 2] = 0  # a hole
     write(predictions / "p1_day1.nii.gz", predicted)
     assert evaluate(predictions, cohort)[0].reference_objects is None
-    large, small, stomach = evaluate(predictions, cohort, method=Method(objects=True))
+    large, small, stomach = evaluate(predictions, cohort, method=EvaluationSettings(objects=True))
     assert (large.reference_objects, large.predicted_objects, large.matched_objects, large.object_f1) == (1, 1, 1, 1)
     assert (large.reference_holes, large.predicted_holes) == (0, 1)
     assert (small.reference_objects, small.predicted_objects, small.object_f1) == (1, 0, 0)
     assert (stomach.reference_objects, stomach.predicted_objects, stomach.object_f1) == (0, 1, 0)
     write(predictions / "p1_day1.nii.gz", np.zeros(SHAPE, np.uint8))
-    stomach = evaluate(predictions, cohort, method=Method(objects=True))[2]
+    stomach = evaluate(predictions, cohort, method=EvaluationSettings(objects=True))[2]
     assert (stomach.reference_objects, stomach.predicted_objects, stomach.object_f1) == (0, 0, None)
 
 
@@ -314,7 +314,7 @@ def test_the_method_changes_what_it_names(cohort, predictions):
     predicted[box(8, 10, 7, 9, 7, 8)] = 2  # 4 strays beside 56 boundary voxels: above 5 % of one, not of both
     write(predictions / "p1_day1.nii.gz", predicted)
     rows = {
-        name: evaluate(predictions, cohort, method=Method(**{name: value}))[1]
+        name: evaluate(predictions, cohort, method=EvaluationSettings(**{name: value}))[1]
         for name, value in {"reading": "pooled", "tolerance_mm": 1.0, "minutes_per_metre": 4.0}.items()
     }
     standard = evaluate(predictions, cohort)[1]
@@ -323,11 +323,11 @@ def test_the_method_changes_what_it_names(cohort, predictions):
     assert rows["tolerance_mm"].surface_dice < standard.surface_dice
     assert rows["tolerance_mm"].slices_to_correct > standard.slices_to_correct
     assert rows["minutes_per_metre"].correction_minutes == pytest.approx(2 * standard.correction_minutes)
-    surfel = evaluate(predictions, cohort, method=Method(reading="surfel"))[1]
+    surfel = evaluate(predictions, cohort, method=EvaluationSettings(reading="surfel"))[1]
     assert surfel.hd95_mm > 0
     for wrong in ({"reading": "nearest"}, {"tolerance_mm": -1.0}, {"minutes_per_metre": math.nan}):
         with pytest.raises(UsageError):
-            Method(**wrong)
+            EvaluationSettings(**wrong)
 
 
 def test_no_more_cases_than_workers_are_held(tmp_path, predictions):
@@ -416,7 +416,7 @@ def test_the_command_has_the_defaults_of_the_method():
     from volseg.cli.evaluate import evaluate as command
 
     defaults = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
-    standard = Method()
+    standard = EvaluationSettings()
     assert defaults["tolerance_mm"].default == standard.tolerance_mm
     assert defaults["hd_reading"].default == standard.reading
     assert defaults["minutes_per_metre"].default == standard.minutes_per_metre

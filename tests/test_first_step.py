@@ -11,7 +11,7 @@ import pytest
 
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, CheckpointError, LabelError, UsageError
-from volseg.inference import FirstStep
+from volseg.inference import RegionOfInterest
 from volseg.labels import LabelTable
 from volseg.volume import Crop, Volume
 
@@ -35,18 +35,18 @@ def test_words_name_a_bundle_or_label_maps(tmp_path: Path, tiny_cohort: Path) ->
     (tmp_path / "runs/fold1").mkdir()
     for fold in range(2):
         (tmp_path / f"runs/fold{fold}/model.pt").touch()
-    step = FirstStep.parse(f"{BUNDLE}={tmp_path / 'runs'}")
+    step = RegionOfInterest.parse(f"{BUNDLE}={tmp_path / 'runs'}")
     assert step.members == tuple((str(BUNDLE), tmp_path / f"runs/fold{fold}/model.pt") for fold in range(2))
     assert (step.folder, step.labels, step.path("a")) == (None, None, None)
-    assert FirstStep.parse(str(BUNDLE)).members == ((str(BUNDLE), None),)
+    assert RegionOfInterest.parse(str(BUNDLE)).members == ((str(BUNDLE), None),)
 
     maps = folder_of(tmp_path / "maps")
-    step = FirstStep.parse(str(maps), regions=["left, right"])
+    step = RegionOfInterest.parse(str(maps), regions=["left, right"])
     assert (step.members, step.regions) == ((), ("left", "right"))
     assert step.path("a") == maps / "a.nii.gz"
     assert step.labels is not None
     assert step.labels.digest == LUNGS.digest
-    cohort = FirstStep.parse(str(tiny_cohort), regions=["small"])
+    cohort = RegionOfInterest.parse(str(tiny_cohort), regions=["small"])
     key = next(iter(Cohort.open(tiny_cohort).rows))
     path = cohort.path(key)
     assert path is not None
@@ -67,8 +67,8 @@ def test_wrong_words_are_told(tmp_path: Path) -> None:
         (f"{BUNDLE}={tmp_path / 'no.pt'}", {}, CheckpointError, "there is no checkpoint"),
     ):
         with pytest.raises(error, match=re.escape(reason)):
-            FirstStep.parse(word, **options)
-    step = FirstStep.parse(str(maps))
+            RegionOfInterest.parse(word, **options)
+    step = RegionOfInterest.parse(str(maps))
     with pytest.raises(UsageError, match="holds the label maps of --within"):
         step.check_output(tmp_path / "empty" / ".." / "maps")
     step.check_output(tmp_path / "out")
@@ -77,21 +77,21 @@ def test_wrong_words_are_told(tmp_path: Path) -> None:
 def test_the_region_is_the_union_of_those_that_are_named() -> None:
     values = [0, 1, 0, 0, 2, 0, 0]
     for regions, box in (((), (1, 5)), (("left",), (1, 2)), (("right",), (4, 5)), (("right", "left"), (1, 5))):
-        found = FirstStep(regions=regions, margin_mm=0).crop(label_map(values), LUNGS)
+        found = RegionOfInterest(regions=regions, margin_mm=0).crop(label_map(values), LUNGS)
         assert found is not None
         crop, sight = found
         assert crop == Crop((box[0], 0, 0), (box[1], 1, 1), (7, 1, 1))
         chosen = [LUNGS.names.index(name) + 1 for name in regions or LUNGS.names]
         assert np.array_equal(sight.kept, np.isin(label_map(values).voxels, chosen)[crop.box])
     overlapping = LabelTable.overlapping(["a", "b"])
-    found = FirstStep(regions=("b",), margin_mm=0).crop(label_map([0, 1, 2, 3]), overlapping)
+    found = RegionOfInterest(regions=("b",), margin_mm=0).crop(label_map([0, 1, 2, 3]), overlapping)
     assert found is not None
     assert found[0].starts == (2, 0, 0)
-    assert FirstStep(regions=("left",)).crop(label_map([0, 2, 2]), LUNGS) is None
+    assert RegionOfInterest(regions=("left",)).crop(label_map([0, 2, 2]), LUNGS) is None
     with pytest.raises(LabelError, match="holds 3"):
-        FirstStep().crop(label_map([0, 3]), LUNGS)
+        RegionOfInterest().crop(label_map([0, 3]), LUNGS)
     with pytest.raises(UsageError, match="--region kidney"):
-        FirstStep(regions=("kidney",)).crop(label_map([1]), LUNGS)
+        RegionOfInterest(regions=("kidney",)).crop(label_map([1]), LUNGS)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_is_seen_and_what_is_kept(options: dict[str, object], seen: str, ke
     """Along the line the box is that of another voxel, off the line."""
     voxels = np.zeros((7, 7, 1), np.uint8)
     voxels[3, 1, 0] = 1
-    step = FirstStep(margin_mm=2, **options)  # type: ignore[arg-type]
+    step = RegionOfInterest(margin_mm=2, **options)  # type: ignore[arg-type]
     found = step.crop(Volume(voxels, np.diag([2.0, 2.0, 1.0, 1.0])), LabelTable.exclusive(["a"]))
     assert found is not None
     crop, sight = found

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from volseg.cli import app
 from volseg.cohort import Cohort, inspect_cohort, write_cohort
 from volseg.errors import LabelError
-from volseg.evaluation import Method, evaluate
-from volseg.evaluation.case import region_row
+from volseg.evaluation import EvaluationSettings, evaluate
+from volseg.evaluation.case import score_region
 from volseg.formats import Images
 from volseg.labels import LabelTable
 from volseg.metrics import match_objects, surface_distances
@@ -98,7 +98,7 @@ def test_summary_fits_its_schema_with_and_without_objects(cells, tmp_path):
 
 
 def test_without_maps_objects_are_connected_parts(cells):
-    rows = evaluate(cells[1], Cohort.open(cells[0]), method=Method(objects=True))
+    rows = evaluate(cells[1], Cohort.open(cells[0]), method=EvaluationSettings(objects=True))
     assert [(row.reference_objects, row.predicted_objects, row.object_f1) for row in rows] == [
         (1, 1, 1.0),
         (1, 1, 1.0),
@@ -117,7 +117,7 @@ def test_a_lost_or_wrong_map_is_an_error_of_its_case(cells, tmp_path):
     failed = inspect_cohort(cohort).failed
     assert "has no map of objects" in failed["a"]
     assert "marks other voxels than the label" in failed["b"]
-    rows = evaluate(cells[1], cohort, method=Method(objects=True, instances=True))
+    rows = evaluate(cells[1], cohort, method=EvaluationSettings(objects=True, instances=True))
     assert [row.error is None for row in rows] == [False, False, True, True]
     assert "belong to no object" in rows[1].error
 
@@ -132,8 +132,15 @@ def test_surfaces_of_one_slice_are_those_of_the_plane(reading, thin):
     spacing = [*wide]
     spacing.insert(thin, 4.0)
     guess, truth = (np.expand_dims(blob, thin) for blob in blobs)
-    row = region_row(
-        "a", "a", "x", guess, truth, image_shape=guess.shape, spacing_mm=tuple(spacing), method=Method(reading=reading)
+    row = score_region(
+        "a",
+        "a",
+        "x",
+        guess,
+        truth,
+        image_shape=guess.shape,
+        spacing_mm=tuple(spacing),
+        method=EvaluationSettings(reading=reading),
     )
     assert row.hd95_mm == pytest.approx(expected.hausdorff_mm())
     assert row.mean_surface_distance_mm == pytest.approx(expected.mean_mm())
@@ -146,7 +153,9 @@ def test_a_shift_in_the_plane_is_a_distance_of_its_rim():
     truth = np.zeros((40, 40, 1), bool)
     truth[5:25, 5:25] = True
     guess = np.roll(truth, 3, axis=0)
-    row = region_row("a", "a", "x", guess, truth, image_shape=truth.shape, spacing_mm=(2.0, 2.0, 1.0), method=Method())
+    row = score_region(
+        "a", "a", "x", guess, truth, image_shape=truth.shape, spacing_mm=(2.0, 2.0, 1.0), method=EvaluationSettings()
+    )
     assert (row.hausdorff_mm, row.hd95_mm) == (6.0, 6.0)
     slab = surface_distances(guess, truth, (2.0, 2.0, 1.0))
     assert slab.mean_mm() < row.mean_surface_distance_mm
@@ -165,8 +174,8 @@ def test_an_empty_slice_and_a_single_voxel_do_not_break_it():
     for guess, truth in ((nothing, nothing), (dot, nothing), (dot, dot)):
         for reading in ("directed", "surfel"):
             for shape in ((1, 1, 1), (5, 1, 1), (5, 5, 1)):
-                method = Method(objects=True, reading=reading)
-                row = region_row("a", "a", "x", guess, truth, image_shape=shape, spacing_mm=(1, 1, 1), method=method)
+                method = EvaluationSettings(objects=True, reading=reading)
+                row = score_region("a", "a", "x", guess, truth, image_shape=shape, spacing_mm=(1, 1, 1), method=method)
                 assert row.predicted_objects == int(guess.any())
 
 
@@ -204,7 +213,7 @@ def test_no_scale_bar_where_the_spacing_is_unknown(tmp_path):
 
 
 def test_an_image_of_oblong_pixels_is_drawn_in_its_own_plane(tmp_path):
-    from volseg.pictures import draw_case, read_scene
+    from volseg.pictures import draw_case, read_review_case
 
     save(tmp_path / "raw" / "a.png", colours()[..., 0])
     save(tmp_path / "raw" / "a_mask.png", np.full((24, 40), 255, np.uint8))
@@ -212,7 +221,7 @@ def test_an_image_of_oblong_pixels_is_drawn_in_its_own_plane(tmp_path):
     write_cohort(source, tmp_path / "cohort")
     (tmp_path / "predictions").mkdir()
     shutil.copy(tmp_path / "cohort" / "labelsTr" / "a.nii.gz", tmp_path / "predictions")
-    picture = draw_case(read_scene("a", tmp_path / "predictions", Cohort.open(tmp_path / "cohort")))
+    picture = draw_case(read_review_case("a", tmp_path / "predictions", Cohort.open(tmp_path / "cohort")))
     assert (picture.plane, picture.slices) == ("axial", 1)
 
 
@@ -245,7 +254,7 @@ def test_real_nuclei_against_themselves_without_two(shared_data, tmp_path):
     cohort = Cohort.open(tmp_path / "cohort")
     kept = Volume(np.where(case.instances.voxels > 2, 1, 0).astype(np.uint8), case.label.affine_ras)
     write_volume(tmp_path / "predictions" / f"{key}.nii.gz", kept)
-    (row,) = evaluate(tmp_path / "predictions", cohort, method=Method(objects=True, instances=True))
+    (row,) = evaluate(tmp_path / "predictions", cohort, method=EvaluationSettings(objects=True, instances=True))
     count = len(list((raw / key / "masks").glob("*.png")))
     assert row.reference_objects == count
     assert row.predicted_objects <= count - 2

@@ -16,7 +16,7 @@ import pytest
 from fleet_stub import Stub, do_jobs, jobs_in
 
 from volseg.errors import UsageError, VolsegError
-from volseg.jobs import Crew, Entry, History, Job, Journal, Processes, Serial, run_jobs
+from volseg.jobs import Entry, History, Job, Journal, Processes, Serial, WorkerPool, run_jobs
 from volseg.jobs.journal import siblings
 from volseg.jobs.options import Shard
 
@@ -38,7 +38,7 @@ def attempts(place: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("crew", [Serial(), Processes(2)], ids=["serial", "processes"])
-def test_each_failure_is_isolated_and_tried_once_more(tmp_path: Path, crew: Crew) -> None:
+def test_each_failure_is_isolated_and_tried_once_more(tmp_path: Path, crew: WorkerPool) -> None:
     jobs = jobs_in(tmp_path, ["a", "bad", "b", "flaky", "c"])
     tally = do_jobs(tmp_path, jobs, crew)
     assert (tally.done, tally.failed, tally.retried) == (4, {"bad": "the image is no image"}, 2)
@@ -100,7 +100,7 @@ def test_workers_that_cannot_start_stop_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("crew", [Serial(), Processes(1)], ids=["serial", "processes"])
-def test_a_full_disk_stops_the_run_which_goes_on_later(tmp_path: Path, crew: Crew) -> None:
+def test_a_full_disk_stops_the_run_which_goes_on_later(tmp_path: Path, crew: WorkerPool) -> None:
     keys = ["a", "b", "full", "c"]
     with pytest.raises(OSError, match=r"No space left on device: .*full"):
         do_jobs(tmp_path, jobs_in(tmp_path, keys), crew)

@@ -13,9 +13,9 @@ from test_fleet_predict import SCHEMA
 
 from volseg.cohort import Cohort, write_cohort
 from volseg.datasets import write_phantom
-from volseg.evaluation import STANDARD, Method, evaluate
+from volseg.evaluation import STANDARD, EvaluationSettings, evaluate
 from volseg.formats import UwMadison
-from volseg.jobs import Team, evaluate_cases
+from volseg.jobs import WorkerOptions, evaluate_cases
 from volseg.volume import read_volume, write_volume
 
 
@@ -74,17 +74,19 @@ def predictions(tiny_cohort: Path, tmp_path: Path) -> Path:
     return tmp_path / "predictions"
 
 
-@pytest.mark.parametrize("method", [STANDARD, Method(objects=True)], ids=["standard", "objects"])
-def test_a_team_gives_the_rows_of_one_run(tiny_cohort: Path, predictions: Path, tmp_path: Path, method: Method) -> None:
+@pytest.mark.parametrize("method", [STANDARD, EvaluationSettings(objects=True)], ids=["standard", "objects"])
+def test_a_team_gives_the_rows_of_one_run(
+    tiny_cohort: Path, predictions: Path, tmp_path: Path, method: EvaluationSettings
+) -> None:
     cohort = Cohort.open(tiny_cohort)
     expected = evaluate(predictions, cohort, method=method)
     by_shard = [
-        evaluate_cases(predictions, cohort, tmp_path / "out", team=Team.parse(shard=f"{n}/2"), method=method)
+        evaluate_cases(predictions, cohort, tmp_path / "out", team=WorkerOptions.parse(shard=f"{n}/2"), method=method)
         for n in range(2)
     ]
     assert sorted(map(repr, [*by_shard[0], *by_shard[1]])) == sorted(map(repr, expected))
-    assert evaluate_cases(predictions, cohort, tmp_path / "out", team=Team(), method=method) == expected
+    assert evaluate_cases(predictions, cohort, tmp_path / "out", team=WorkerOptions(), method=method) == expected
     report = json.loads((tmp_path / "out" / "run_report.json").read_text())
     assert (report["cases"]["done_before"], report["cases"]["failed"]) == (3, 2)
-    asked = evaluate_cases(predictions, cohort, tmp_path / "out", team=Team(), keys=cohort.keys, method=method)
+    asked = evaluate_cases(predictions, cohort, tmp_path / "out", team=WorkerOptions(), keys=cohort.keys, method=method)
     assert asked == evaluate(predictions, cohort, keys=cohort.keys, method=method)

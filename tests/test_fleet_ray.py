@@ -18,7 +18,7 @@ from two_steps import image, write_lungs
 
 from volseg.errors import UsageError, VolsegError
 from volseg.jobs import Job
-from volseg.jobs.ray_workers import RayCrew
+from volseg.jobs.ray_workers import RayPool
 from volseg.volume import Volume, write_volume
 
 pytestmark = [
@@ -50,7 +50,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_a_node_is_killed_and_every_case_is_in_the_journal_once(tmp_path: Path, cluster: Any) -> None:
-    crew = RayCrew(cluster.address, workers=4)
+    crew = RayPool(cluster.address, workers=4)
     keys: list[str] = []
 
     def jobs() -> Iterator[Job]:
@@ -75,10 +75,10 @@ def test_a_node_is_killed_and_every_case_is_in_the_journal_once(tmp_path: Path, 
     for line in told:
         if line["error"] is None:
             assert (tmp_path / "out" / line["key"]).read_text() == f"TEXT OF {line['key'].upper()}"
-    assert do_jobs(tmp_path, jobs_in(tmp_path, keys), RayCrew(cluster.address)).before == len(keys) - 1
+    assert do_jobs(tmp_path, jobs_in(tmp_path, keys), RayPool(cluster.address)).before == len(keys) - 1
 
     with pytest.raises(VolsegError, match="cannot start: there is no checkpoint"):
-        do_jobs(tmp_path, jobs_in(tmp_path, keys), RayCrew(cluster.address), digest="cannot start")
+        do_jobs(tmp_path, jobs_in(tmp_path, keys), RayPool(cluster.address), digest="cannot start")
 
 
 def test_a_cluster_makes_what_one_process_makes(
@@ -110,4 +110,4 @@ def test_a_cluster_makes_what_one_process_makes(
 def test_no_cluster_is_wrong_use(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'volseg[ray]'")
     with pytest.raises(UsageError, match="no Ray cluster at"):
-        do_jobs(tmp_path, jobs_in(tmp_path, ["a"]), RayCrew("127.0.0.1:1"))
+        do_jobs(tmp_path, jobs_in(tmp_path, ["a"]), RayPool("127.0.0.1:1"))

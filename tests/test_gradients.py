@@ -14,7 +14,7 @@ from small_training import trainer_of
 from torch import nn
 
 from volseg.errors import BundleError, UsageError
-from volseg.training import Gradients
+from volseg.training import GradientClipping
 from volseg.training.handlers.optimization import batches_of_step
 
 
@@ -41,7 +41,7 @@ def trained(
         loss_function=loss or nn.MSELoss(),
         accumulation_steps=accumulate,
         to_kwargs={"dtype": torch.float64},
-        train_handlers=[Gradients(clip_norm=clip_norm)],
+        train_handlers=[GradientClipping(clip_norm=clip_norm)],
     ).run()
     return network
 
@@ -110,7 +110,7 @@ def test_the_gradients_are_never_longer_than_the_norm_and_keep_their_direction(c
             network=network,
             optimizer=optimizer,
             loss_function=nn.MSELoss(),
-            train_handlers=[Gradients(clip_norm=norm)],
+            train_handlers=[GradientClipping(clip_norm=norm)],
         ).run()
     free, clipped = (torch.cat([grad.flatten() for grad in grads]) for grads in seen)
     assert float(clipped.norm()) == pytest.approx(min(clip_norm, float(free.norm())), rel=1e-4)
@@ -132,7 +132,7 @@ def test_schedules_of_torch_do_not_complain_of_accumulation():
         optimizer=optimizer,
         loss_function=nn.MSELoss(),
         accumulation_steps=3,
-        train_handlers=[Gradients(), LrScheduleHandler(schedule, epoch_level=False, print_lr=False)],
+        train_handlers=[GradientClipping(), LrScheduleHandler(schedule, epoch_level=False, print_lr=False)],
     )
     still = []
     trainer.add_event_handler(
@@ -180,4 +180,4 @@ def test_nothing_is_saved_after_a_loss_that_is_no_number(tmp_path: Path):
 @pytest.mark.parametrize("norm", [-1, math.nan, math.inf, "1"])
 def test_another_norm_is_refused(norm):
     with pytest.raises(UsageError, match="--clip_norm is"):
-        Gradients(clip_norm=norm)
+        GradientClipping(clip_norm=norm)

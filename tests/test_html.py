@@ -19,10 +19,10 @@ from PIL import Image
 from test_evaluation import AFFINE, REFERENCE, SHAPE, TABLE, box, label_map, make_cohort, write
 
 from volseg.errors import GeometryError, LabelError, UsageError, VolumeError
-from volseg.evaluation import Row, evaluate
+from volseg.evaluation import RegionScores, evaluate
 from volseg.labels import LabelTable
-from volseg.pictures import draw_case, read_scene, viewer_data
-from volseg.pictures.case import Scene
+from volseg.pictures import draw_case, read_review_case, viewer_data
+from volseg.pictures.case import ReviewCase
 from volseg.pictures.case_picture import acquired_plane
 from volseg.pictures.viewer import colour_table, shrink
 from volseg.report import write_html
@@ -125,8 +125,8 @@ def test_rows_stand_worst_first_and_both_empty_last(tmp_path, cohort, prediction
 
 
 def test_what_a_file_or_a_user_says_cannot_run(tmp_path, cohort, predictions):
-    rows = [*evaluate(predictions, cohort, keys=["p1_day1"]), Row(EVIL, EVIL, "", error=EVIL)]
-    rows.append(Row(f"{EVIL}2", EVIL, EVIL, dice=0.5, reference_ml=1, predicted_ml=1, outcome="both present"))
+    rows = [*evaluate(predictions, cohort, keys=["p1_day1"]), RegionScores(EVIL, EVIL, "", error=EVIL)]
+    rows.append(RegionScores(f"{EVIL}2", EVIL, EVIL, dice=0.5, reference_ml=1, predicted_ml=1, outcome="both present"))
     page = Page(written(tmp_path, cohort, predictions, rows=rows, title=EVIL, details={EVIL: EVIL}))
     assert len(page.all("script")) == 3  # library, volumes, the page's own
     assert page.all("h1")[0][2] == EVIL
@@ -177,7 +177,7 @@ def test_fifty_cases_of_a_real_size_stay_below_the_limit(tmp_path):
     # 266 x 266 pixels of noise, the worst for WebP: what one picture costs, fifty times, with the library and the text.
     noise = np.random.default_rng(0).integers(0, 1000, (266, 266, 4)).astype(np.uint16)
     empty = Volume(np.zeros(noise.shape, np.uint8), AFFINE)
-    picture = draw_case(Scene("a", Volume(noise, AFFINE), "MR", empty, empty, TABLE))
+    picture = draw_case(ReviewCase("a", Volume(noise, AFFINE), "MR", empty, empty, TABLE))
     assert 50 * len(picture.webp) * 4 / 3 < 12_500_000
 
 
@@ -186,14 +186,14 @@ def test_equal_input_gives_an_equal_page(tmp_path, cohort, predictions):
 
 
 def test_nothing_scored_is_said(tmp_path, cohort, predictions):
-    text = written(tmp_path, cohort, predictions, rows=[Row("p3_day1", "p3", "", error="unreadable")])
+    text = written(tmp_path, cohort, predictions, rows=[RegionScores("p3_day1", "p3", "", error="unreadable")])
     assert "No case could be scored." in text
     Page(text)
     Page(written(tmp_path, cohort, predictions, rows=[]))
 
 
 def test_a_case_that_is_there_twice_is_refused(tmp_path, cohort, predictions):
-    row = Row("p1_day1", "p1", "stomach", dice=0.5)
+    row = RegionScores("p1_day1", "p1", "stomach", dice=0.5)
     with pytest.raises(UsageError, match="p1_day1"):
         written(tmp_path, cohort, predictions, rows=[row, row])
 
@@ -278,7 +278,7 @@ def test_the_patients_right_is_at_the_left_however_the_file_is_stored(signs):
     affine = np.diag([*signs, 1.0])
     labels = LabelTable.exclusive(["block"])
     reference = Volume(mask[turn], affine)
-    picture = draw_case(Scene("a", Volume(ras[turn], affine), "MR", reference, reference, labels))
+    picture = draw_case(ReviewCase("a", Volume(ras[turn], affine), "MR", reference, reference, labels))
     pixels = np.asarray(Image.open(BytesIO(picture.webp)).convert("L"))
     panel = pixels[:, : pixels.shape[1] // 3]
     rows, columns = np.nonzero(panel > 128)
@@ -292,7 +292,7 @@ def test_thick_coronal_slices_are_shown_as_they_were_acquired():
     empty = np.zeros((8, 4, 8), np.uint8)
     for spacing, plane in (((1, 6, 1), "coronal"), ((6, 1, 1), "sagittal"), ((1, 1, 6), "axial"), ((1, 1, 1), "axial")):
         volume = Volume(empty, np.diag([*spacing, 1.0]))
-        assert acquired_plane(Scene("a", volume, "MR", volume, volume, TABLE)) == plane
+        assert acquired_plane(ReviewCase("a", volume, "MR", volume, volume, TABLE)) == plane
 
 
 def test_shrinking_keeps_places():
@@ -315,20 +315,20 @@ def test_overlaps_have_mixed_colours_and_only_present_values_a_name():
 def test_viewer_data_can_stand_in_a_script_element():
     labels = LabelTable.exclusive(["</script><script>"])
     volume = Volume(np.ones(SHAPE, np.uint8), AFFINE)
-    assert "<" not in viewer_data(Scene("a", volume, "CT", volume, volume, labels))
+    assert "<" not in viewer_data(ReviewCase("a", volume, "CT", volume, volume, labels))
 
 
 def test_a_scene_is_refused_where_its_parts_do_not_fit(cohort, predictions):
-    scene = read_scene("p1_day1", predictions, cohort)
+    scene = read_review_case("p1_day1", predictions, cohort)
     assert scene.image.shape == scene.reference.shape == scene.prediction.shape == SHAPE
     write(predictions / "p1_day1.nii.gz", PREDICTED, np.diag([1.0, 1, 1, 1]))
     with pytest.raises(GeometryError, match=r"p1_day1: the prediction: it is not on the image's grid"):
-        read_scene("p1_day1", predictions, cohort)
+        read_review_case("p1_day1", predictions, cohort)
     write(predictions / "p1_day1.nii.gz", np.full(SHAPE, 9, np.uint8))
     with pytest.raises(LabelError, match="the prediction: the label map holds 9"):
-        read_scene("p1_day1", predictions, cohort)
+        read_review_case("p1_day1", predictions, cohort)
     with pytest.raises(VolumeError, match="p3_day1"):
-        read_scene("p3_day1", predictions, cohort)
+        read_review_case("p3_day1", predictions, cohort)
 
 
 def test_the_vendored_library_is_the_published_file():

@@ -16,10 +16,10 @@ from volseg.cli import app
 from volseg.cohort import Cohort, Predictions
 from volseg.errors import LabelError
 from volseg.evaluation import evaluate, rank
-from volseg.jobs import Team, evaluate_cases
+from volseg.jobs import WorkerOptions, evaluate_cases
 from volseg.labels import LabelTable, fold_name, match_labels
 from volseg.metrics import dice
-from volseg.pictures import read_scene
+from volseg.pictures import read_review_case
 from volseg.volume import Volume, write_volume
 
 WORDS = ["large bowel", "small bowel", "stomach", "left kidney", "right kidney", "L1 2", "L12", "GTV 1"]
@@ -181,7 +181,7 @@ def test_predictions_of_another_table_score_as_their_own_translation(sets):
     rows = evaluate(plain, cohort)
     assert not any(row.error for row in rows)
     assert evaluate(turned, cohort) == rows
-    scene, same = (read_scene("case1", folder, cohort) for folder in (turned, plain))
+    scene, same = (read_review_case("case1", folder, cohort) for folder in (turned, plain))
     np.testing.assert_array_equal(scene.prediction.voxels, same.prediction.voxels)
 
 
@@ -196,7 +196,7 @@ def test_quality_reads_each_folder_by_its_own_table(sets):
 def test_a_fleet_scores_again_when_the_table_of_the_predictions_changes(sets, tmp_path):
     cohort, plain, turned = sets
     folder = shutil.copytree(turned, tmp_path / "turned")
-    team = Team.parse(workers=1, journal=tmp_path / "journal.jsonl")
+    team = WorkerOptions.parse(workers=1, journal=tmp_path / "journal.jsonl")
 
     def rows():
         from volseg.evaluation import STANDARD

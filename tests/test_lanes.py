@@ -1,4 +1,4 @@
-"""`Lanes`: the values and gradients of the whole batch, from parts of it side by side."""
+"""`ParallelWindows`: the values and gradients of the whole batch, from parts of it side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from volseg.inference import Lanes
+from volseg.inference import ParallelWindows
 
 SEEN: list[int] = []
 BF16: list[bool] = []
@@ -59,7 +59,7 @@ def gradients(network: nn.Module, call: Any, windows: Tensor) -> tuple[Tensor, l
 @pytest.mark.parametrize("batch", [2, 3, 5])
 def test_values_and_gradients_are_those_of_the_whole_batch(batch: int) -> None:
     # In double precision: rounding to single moves a voxel over the kink of a ReLU now and then.
-    network, lanes = unet().train().double(), Lanes()
+    network, lanes = unet().train().double(), ParallelWindows()
     windows = torch.randn(batch, 1, 16, 16, 16, dtype=torch.float64)
     expected, wanted = gradients(network, network, windows)
     output, found = gradients(network, lambda x: lanes(x, network), windows)
@@ -78,7 +78,7 @@ def test_values_and_gradients_are_those_of_the_whole_batch(batch: int) -> None:
 def test_without_gradients_too() -> None:
     network = Watched().eval()
     windows = torch.randn(4, 1, 8, 8, 8)
-    lanes = Lanes()
+    lanes = ParallelWindows()
     with torch.inference_mode():
         expected = network(windows)
         for _ in range(2):
@@ -97,7 +97,7 @@ def test_windows_at_once_are_known_after_the_first() -> None:
             lanes(torch.ones(1, 1, 4, 4, 4), network)
         return before, lanes.windows_at_once(network)
 
-    locked, lanes, plain = Watched().eval(), Lanes(), Watched().eval()
+    locked, lanes, plain = Watched().eval(), ParallelWindows(), Watched().eval()
     locked.lock = threading.Lock()
     assert known(plain) == (1, 2)
     assert known(Watched(nn.BatchNorm3d(4), nn.Dropout()).eval()) == (1, 2)
@@ -109,7 +109,7 @@ def test_windows_at_once_are_known_after_the_first() -> None:
 
 
 def test_training_after_prediction_by_the_same_lanes() -> None:
-    network, lanes, windows = unet().eval(), Lanes(), torch.randn(2, 1, 16, 16, 16)
+    network, lanes, windows = unet().eval(), ParallelWindows(), torch.randn(2, 1, 16, 16, 16)
     with torch.inference_mode():
         for _ in range(2):
             lanes(windows, network)
@@ -123,7 +123,7 @@ def test_training_after_prediction_by_the_same_lanes() -> None:
     "layer", [nn.BatchNorm3d(4, momentum=None), nn.SyncBatchNorm(4), nn.Dropout(0.5), nn.AlphaDropout(0.1)]
 )
 def test_a_batch_stays_together_where_its_parts_depend_on_each_other(layer: nn.Module) -> None:
-    network, lanes = Watched(layer).train(), Lanes()
+    network, lanes = Watched(layer).train(), ParallelWindows()
     windows, state = torch.randn(4, 1, 8, 8, 8), torch.get_rng_state()
     expected = copy.deepcopy(network)(windows)
     torch.set_rng_state(state)
@@ -143,14 +143,14 @@ def test_a_network_of_several_outputs_is_called_once(training: bool) -> None:
             return [super().forward(x), x]
 
     network = Two().train(training)
-    outputs = Lanes()(torch.ones(2, 1, 4, 4, 4), network)
+    outputs = ParallelWindows()(torch.ones(2, 1, 4, 4, 4), network)
     assert [len(output) for output in outputs] == [2, 2]
     assert SEEN[-1] == 2
     outputs[0].sum().backward()
 
 
 def test_a_network_that_cannot_be_copied_is_called_once() -> None:
-    network, lanes = Watched().train(), Lanes()
+    network, lanes = Watched().train(), ParallelWindows()
     network.lock = threading.Lock()
     for _ in range(2):
         SEEN.clear()
@@ -160,14 +160,14 @@ def test_a_network_that_cannot_be_copied_is_called_once() -> None:
 
 
 def test_the_random_numbers_of_the_training_are_left_alone() -> None:
-    network, lanes, state = Watched().train(), Lanes(), torch.get_rng_state()
+    network, lanes, state = Watched().train(), ParallelWindows(), torch.get_rng_state()
     lanes(torch.ones(2, 1, 4, 4, 4), network)
     assert torch.equal(torch.get_rng_state(), state)
     assert SEEN[-2:] == [1, 1]
 
 
 def test_autocast_holds_in_the_parts() -> None:
-    network, lanes = Watched().train(), Lanes()
+    network, lanes = Watched().train(), ParallelWindows()
     with torch.autocast("cpu", torch.bfloat16):
         output = lanes(torch.ones(2, 1, 4, 4, 4), network)
     assert output.dtype == torch.bfloat16
@@ -181,7 +181,7 @@ def test_autocast_holds_in_the_parts() -> None:
 def test_a_look_at_the_network_takes_no_gradients_from_autocast() -> None:
     network = Watched(nn.Dropout(0.5)).train()  # looked at, then called as a whole
     with torch.autocast("cpu", torch.bfloat16):
-        output = Lanes()(torch.ones(2, 1, 4, 4, 4), network)
+        output = ParallelWindows()(torch.ones(2, 1, 4, 4, 4), network)
     output.float().sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
@@ -190,20 +190,20 @@ def test_a_frozen_and_an_unused_weight_get_no_gradient() -> None:
     network = Watched().train()
     network.layers[0].requires_grad_(False)
     network.unused = nn.Parameter(torch.ones(1))
-    _, found = gradients(network, lambda x: Lanes()(x, network), torch.ones(2, 1, 4, 4, 4))
+    _, found = gradients(network, lambda x: ParallelWindows()(x, network), torch.ones(2, 1, 4, 4, 4))
     assert [gradient is None for gradient in found] == [True, True, True, False, False]  # unused comes first
 
 
 def test_an_error_in_a_part_reaches_the_caller() -> None:
     with pytest.raises(RuntimeError, match="expected input"):
-        Lanes()(torch.ones(2, 3, 4, 4, 4), Watched().eval())
+        ParallelWindows()(torch.ones(2, 3, 4, 4, 4), Watched().eval())
 
 
 @pytest.mark.parametrize(("batch", "threads"), [(1, 2), (4, 1)])
 def test_one_window_or_one_core_is_a_single_call(batch: int, threads: int) -> None:
     torch.set_num_threads(threads)
     network = Watched().train()
-    Lanes()(torch.ones(batch, 1, 4, 4, 4), network)
+    ParallelWindows()(torch.ones(batch, 1, 4, 4, 4), network)
     assert [batch] == SEEN
 
 
@@ -214,14 +214,14 @@ def test_the_cores_are_shared_out() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x + torch.get_num_threads()
 
-    lanes = Lanes()
+    lanes = ParallelWindows()
     assert lanes(torch.zeros(2, 1), Asked().eval()).tolist() == [[2], [2]]
     assert lanes(torch.zeros(5, 1), Asked().eval()).tolist() == [[1]] * 5
     assert torch.get_num_threads() == 5
 
 
 def test_lanes_follow_the_network() -> None:
-    network, lanes, windows = Watched().eval(), Lanes(), torch.randn(2, 1, 4, 4, 4)
+    network, lanes, windows = Watched().eval(), ParallelWindows(), torch.randn(2, 1, 4, 4, 4)
     with torch.no_grad():
         before = lanes(windows, network)
         network.load_state_dict({name: 2 * value for name, value in network.state_dict().items()})
@@ -248,7 +248,7 @@ def normalising(*, affine: bool = True, tracked: bool = True) -> nn.Module:
 @pytest.mark.parametrize("options", [{}, {"affine": False}, {"tracked": False}], ids=str)
 def test_batch_normalisation_is_that_of_the_whole_batch(batch: int, threads: int, options: dict[str, bool]) -> None:
     torch.set_num_threads(threads)
-    network, lanes = normalising(**options).double(), Lanes()
+    network, lanes = normalising(**options).double(), ParallelWindows()
     whole = copy.deepcopy(network)
     for step in range(3):
         SEEN.clear()
@@ -267,7 +267,7 @@ def test_batch_normalisation_is_that_of_the_whole_batch(batch: int, threads: int
 
 
 def test_batch_normalisation_in_single_and_half_precision() -> None:
-    network, lanes = normalising(), Lanes()
+    network, lanes = normalising(), ParallelWindows()
     whole = copy.deepcopy(network)
     windows = torch.randn(4, 1, 8, 8, 8)
     expected, wanted = gradients(whole, whole, windows)
@@ -296,7 +296,7 @@ def test_a_batch_stays_together_where_batch_normalisation_is_computed_again(reen
             return last(x)  # type: ignore[no-any-return]
 
     torch.manual_seed(0)
-    network, lanes = Again(nn.BatchNorm3d(4), nn.ReLU()).train().double(), Lanes()
+    network, lanes = Again(nn.BatchNorm3d(4), nn.ReLU()).train().double(), ParallelWindows()
     whole = copy.deepcopy(network)
     windows = torch.randn(4, 1, 8, 8, 8, dtype=torch.float64)
     for _ in range(2):
@@ -322,7 +322,7 @@ def test_parts_that_go_different_ways_are_put_together_again() -> None:
             return bool(x[0].mean() > 0)
 
     torch.manual_seed(0)
-    network, lanes = Wayward(nn.BatchNorm3d(4)).train(), Lanes()
+    network, lanes = Wayward(nn.BatchNorm3d(4)).train(), ParallelWindows()
     whole = copy.deepcopy(network)
     windows = torch.randn(4, 1, 8, 8, 8)
     windows[:2] += 5
@@ -346,7 +346,7 @@ def test_an_error_in_a_part_that_meets_others_reaches_the_caller() -> None:
                 raise ValueError("a seven")
             return super().forward(x)
 
-    network, lanes, windows = Failing(nn.BatchNorm3d(4)).train(), Lanes(), torch.ones(2, 1, 4, 4, 4)
+    network, lanes, windows = Failing(nn.BatchNorm3d(4)).train(), ParallelWindows(), torch.ones(2, 1, 4, 4, 4)
     network.armed = False
     lanes(windows, network)
     before = copy.deepcopy(network.state_dict())

@@ -49,7 +49,7 @@ def train(name, cohort, output_dir, *, processes, more=()):
         *(*start, "run", "training", "--config_file", str([str(file) for file in files])),
         *("--dataset_dir", str(cohort), "--output_dir", str(output_dir), "--max_epochs", "2", "--val_interval", "1"),
         *("--roi_size", str(ROI[name]), "--crops_per_case", "1", "--precision", "fp32", "--device", "cpu"),
-        *("--lr_scheduler#_target_", "volseg.training.constant", *TINY[name], *more),
+        *("--lr_scheduler#_target_", "volseg.training.constant_schedule", *TINY[name], *more),
     ]
     if processes > 1:
         words.remove("--device")

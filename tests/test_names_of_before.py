@@ -95,3 +95,13 @@ def test_both_names_are_one_class_in_a_fresh_process():
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize(("room", "old"), [(room, old) for room, table in volseg._RENAMED.items() for old in table])
+def test_a_name_that_was_changed_is_still_exported(room, old):
+    new = volseg._RENAMED[room][old]
+    face = importlib.import_module(f"volseg.{room}")
+    assert old not in face.__all__
+    if new in face.__all__:
+        assert getattr(face, old) is getattr(face, new)
+        assert locate(f"volseg.{room}.{old}") is getattr(face, new)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from volseg.errors import UsageError
-from volseg.evaluation.outliers import Norm, jump, learn, measure, surprise, unusual
+from volseg.evaluation.outliers import ReferenceRange, area_jump, learn, measure, surprisal, unusual
 from volseg.labels import LabelTable
 
 LABELS = LabelTable.exclusive(["a", "b"])
@@ -47,10 +47,10 @@ def test_a_jump_is_seen_and_does_not_depend_on_direction_or_size():
     mask = masks_of(BLOCK)[0]
     mask[:, :, 4] = False
     mask[2:4, 2:8, 4] = True
-    assert jump(mask, 2) == pytest.approx(24 / 36)
-    assert jump(mask[:, :, ::-1], 2) == jump(mask, 2)
-    assert jump(np.repeat(mask, 3, axis=0), 2) == pytest.approx(jump(mask, 2))
-    assert jump(mask.transpose(2, 0, 1), 0) == jump(mask, 2)
+    assert area_jump(mask, 2) == pytest.approx(24 / 36)
+    assert area_jump(mask[:, :, ::-1], 2) == area_jump(mask, 2)
+    assert area_jump(np.repeat(mask, 3, axis=0), 2) == pytest.approx(area_jump(mask, 2))
+    assert area_jump(mask.transpose(2, 0, 1), 0) == area_jump(mask, 2)
 
 
 def test_the_slices_are_those_across_the_thickest_axis():
@@ -84,7 +84,7 @@ def test_the_spread_is_robust():
 def test_what_training_cases_show_too_is_not_unusual():
     # Two kinds of scanner: one in ten cases has a range a thousand times as wide.
     values = np.array([5.0] * 90 + [12.0] * 10) + np.linspace(0, 0.1, 100)
-    norm = Norm(5.0, 0.1, np.sort(values), 1.0)
+    norm = ReferenceRange(5.0, 0.1, np.sort(values), 1.0)
     assert norm.z(12.0) == pytest.approx(stats.norm.isf(0.1), abs=0.01)
     assert norm.z(13.0) == 6.0  # beyond all of them
     assert norm.z(-13.0) == -6.0
@@ -92,22 +92,22 @@ def test_what_training_cases_show_too_is_not_unusual():
 
 def test_a_case_is_not_usual_because_it_is_itself():
     values = np.sort(np.append(np.linspace(0, 1, 20), 9.0))
-    norm = Norm(0.5, 0.3, values, 1.0)
+    norm = ReferenceRange(0.5, 0.3, values, 1.0)
     assert norm.z(9.0, among=True) == 6.0
     assert norm.z(9.0) < 2.0
 
 
 @given(st.floats(-6, 6), st.floats(0, 2))
 def test_a_value_farther_out_is_never_less_unusual(z, more):
-    norm = Norm(0.0, 1.0, np.linspace(-2, 2, 50), 1.0)
+    norm = ReferenceRange(0.0, 1.0, np.linspace(-2, 2, 50), 1.0)
     farther = z + math.copysign(more, z)
     assert abs(norm.z(farther)) >= abs(norm.z(z)) - 1e-9
 
 
 def test_surprise_is_that_of_the_normal_distribution():
     for z in (-3.0, 0.0, 1.0, 6.0):
-        assert surprise(z, two_sided=False) == pytest.approx(-math.log10(stats.norm.sf(z)))
-    assert surprise(0.0) == pytest.approx(0)
+        assert surprisal(z, two_sided=False) == pytest.approx(-math.log10(stats.norm.sf(z)))
+    assert surprisal(0.0) == pytest.approx(0)
 
 
 def test_an_odd_case_scores_more_and_says_why():

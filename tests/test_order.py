@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volseg.errors import UsageError
-from volseg.training import Order
+from volseg.training import BatchOrder
 
 counts = st.integers(1, 40)
 
 
 def batches(cases, *, epoch=1, **options):
-    order = Order(range(cases), **options)
+    order = BatchOrder(range(cases), **options)
     order.epoch = epoch
     drawn = list(order)
     assert len(drawn) == len(order)
@@ -45,4 +45,4 @@ def test_epochs_and_seeds_differ_and_repeat():
 @pytest.mark.parametrize("size", [0, -1, 1.5, "2"])
 def test_a_batch_has_a_case_at_least(size):
     with pytest.raises(UsageError, match="--batch_size is"):
-        Order(range(3), batch_size=size)
+        BatchOrder(range(3), batch_size=size)

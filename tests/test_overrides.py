@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
     "loss": {"_target_": "volseg.training.dice_ce", "labels": "@labels"},
     "optimizer": {
         "_target_": "torch.optim.AdamW",
-        "params": {"_target_": "volseg.training.parameters", "network": "@network", "lr": "@learning_rate"},
+        "params": {"_target_": "volseg.training.optimizer_groups", "network": "@network", "lr": "@learning_rate"},
         "lr": "@learning_rate",
         "weight_decay": 0.01,
     },

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 
 from volseg.errors import UsageError
-from volseg.training import parameters
+from volseg.training import optimizer_groups
 
 
 class WithBackbone(nn.Module):
@@ -29,7 +29,7 @@ class WithBackbone(nn.Module):
 
 def rates(network: nn.Module, **options: Any) -> dict[str, float]:
     """The learning rate of each parameter by its name, of 1."""
-    groups = parameters(network, lr=1.0, **options)
+    groups = optimizer_groups(network, lr=1.0, **options)
     by_id = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     assert len(by_id) == sum(len(group["params"]) for group in groups), "no parameter twice"
     return {name: by_id.pop(id(parameter)) for name, parameter in network.named_parameters()}
@@ -37,7 +37,7 @@ def rates(network: nn.Module, **options: Any) -> dict[str, float]:
 
 def undecayed(network: nn.Module) -> set[str]:
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    groups = parameters(network, lr=1.0, decay_norms=False)
+    groups = optimizer_groups(network, lr=1.0, decay_norms=False)
     return {names[id(p)] for group in groups if group.get("weight_decay") == 0 for p in group["params"]}
 
 
@@ -48,7 +48,7 @@ def swin() -> nn.Module:
 
 def test_a_plain_network_has_one_group_in_its_own_order() -> None:
     network = swin()
-    (group,) = parameters(network, lr=0.5)
+    (group,) = optimizer_groups(network, lr=0.5)
     assert set(group) == {"params", "lr"}
     assert group["lr"] == 0.5
     assert [id(p) for p in group["params"]] == [id(p) for p in network.parameters()]
@@ -58,7 +58,9 @@ def test_training_with_one_group_is_training_with_the_parameters() -> None:
     def after(grouped: bool) -> list[float]:
         torch.manual_seed(0)
         network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1))
-        optimizer = AdamW(parameters(network, lr=0.1) if grouped else network.parameters(), lr=0.1, weight_decay=0.05)
+        optimizer = AdamW(
+            optimizer_groups(network, lr=0.1) if grouped else network.parameters(), lr=0.1, weight_decay=0.05
+        )
         for _ in range(3):
             optimizer.zero_grad()
             network(torch.ones(2, 3)).square().sum().backward()
@@ -82,7 +84,7 @@ def test_norms_biases_and_learnt_positions_are_not_decayed_where_asked() -> None
 
 def test_weight_decay_leaves_alone_what_it_should() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
-    optimizer = SGD(parameters(network, lr=1.0, decay_norms=False), lr=1.0, weight_decay=0.5)
+    optimizer = SGD(optimizer_groups(network, lr=1.0, decay_norms=False), lr=1.0, weight_decay=0.5)
     before = [p.detach().clone() for p in network.parameters()]
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -95,9 +97,9 @@ def test_backbone_and_head_learn_at_their_own_rates() -> None:
     network = WithBackbone(nn.Conv2d(1, 2, 1))
     found = rates(network, backbone_lr_factor=0.1, head_lr_factor=2)
     assert found == {"backbone.weight": 0.1, "backbone.bias": 0.1, "head.weight": 2, "head.bias": 2}
-    assert len(parameters(network, lr=1.0, backbone_lr_factor=0.1)) == 2
-    assert len(parameters(network, lr=1.0, backbone_lr_factor=0.1, decay_norms=False)) == 4
-    assert len(parameters(network, lr=1.0)) == 1
+    assert len(optimizer_groups(network, lr=1.0, backbone_lr_factor=0.1)) == 2
+    assert len(optimizer_groups(network, lr=1.0, backbone_lr_factor=0.1, decay_norms=False)) == 4
+    assert len(optimizer_groups(network, lr=1.0)) == 1
 
 
 def test_a_backbone_that_is_wrapped_or_a_property_is_found() -> None:
@@ -190,10 +192,10 @@ def test_factors_multiply() -> None:
 )
 def test_a_factor_out_of_range_is_refused(options: dict[str, float], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        parameters(WithBackbone(nn.Conv2d(1, 2, 1)), lr=1.0, **options)
+        optimizer_groups(WithBackbone(nn.Conv2d(1, 2, 1)), lr=1.0, **options)
 
 
 @pytest.mark.parametrize("options", [{"backbone_lr_factor": 0.1}, {"layer_decay": 0.9}])
 def test_a_network_without_a_backbone_cannot_learn_it_more_slowly(options: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="Linear has no backbone to learn more slowly"):
-        parameters(nn.Linear(1, 1), lr=1.0, **options)
+        optimizer_groups(nn.Linear(1, 1), lr=1.0, **options)

@@ -17,7 +17,7 @@ from volseg.errors import GeometryError, LabelError, UsageError
 from volseg.labels import LabelTable
 from volseg.pictures import (
     PLANES,
-    Screen,
+    CaseView,
     Snapshot,
     animate_training,
     draw,
@@ -25,13 +25,12 @@ from volseg.pictures import (
     panel,
     panel_size,
     read_screen,
-    sheet,
     snapshot_path,
     write_snapshot,
 )
 from volseg.pictures.animation import write_animation, write_png
 from volseg.pictures.case_view import STYLES, frames
-from volseg.pictures.layout import Entry, round_length_mm
+from volseg.pictures.layout import Entry, arrange_panels, round_length_mm
 from volseg.pictures.orientation import View
 from volseg.pictures.rendering import INVENTED, MISSED, difference_masks, grey_levels, outline, triptych
 from volseg.pictures.snapshot import read_snapshots
@@ -110,7 +109,7 @@ def test_an_oblique_grid_is_shown_along_its_own_axes():
 
 
 def test_pixels_are_square_in_mm():
-    screen = Screen.of(body(), np.diag([*SPACING, 1]), LABELS, plane="coronal")
+    screen = CaseView.of(body(), np.diag([*SPACING, 1]), LABELS, plane="coronal")
     # X has 9 voxels of 1 mm, Z has 7 of 4 mm.
     assert panel_size(screen.grey.shape[1:], pixel_mm=screen.view.pixel_mm, scale=3) == (7 * 4 * 3, 9 * 3)
 
@@ -169,7 +168,7 @@ def test_masks_that_do_not_fit_are_refused():
     with pytest.raises(LabelError, match="1 colours"):
         panel(np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4), bool), [(1, 2, 3)])
     with pytest.raises(UsageError, match="expected \\(2, 9, 8, 7\\)"):
-        Screen.of(body(), np.eye(4), LABELS, reference=np.zeros((1, 9, 8, 7), bool))
+        CaseView.of(body(), np.eye(4), LABELS, reference=np.zeros((1, 9, 8, 7), bool))
     with pytest.raises(UsageError, match="at least 1"):
         panel(np.zeros((4, 4), np.uint8), scale=0)
 
@@ -178,7 +177,7 @@ def test_a_sheet_holds_its_panels_unchanged():
     generator = np.random.default_rng(0)
     panels = [(f"p{i}", generator.integers(0, 255, (90, 120, 3), dtype=np.uint8)) for i in range(5)]
     legend = [Entry(f"a region with a long name {i}", (250, i, 7), line=i % 2 == 0) for i in range(6)]
-    picture = sheet(panels, title="title", legend=legend, columns=2)
+    picture = arrange_panels(panels, title="title", legend=legend, columns=2)
     windows = np.lib.stride_tricks.sliding_window_view(picture[:, :, 0], (90, 120))
     for _, part in panels:
         corners = np.argwhere(windows[:, :, 0, 0] == part[0, 0, 0])
@@ -186,13 +185,13 @@ def test_a_sheet_holds_its_panels_unchanged():
     for entry in legend:
         assert (picture == entry.colour).all(axis=2).any()
     with pytest.raises(UsageError, match="one size"):
-        sheet([("a", np.zeros((2, 2, 3), np.uint8)), ("b", np.zeros((3, 2, 3), np.uint8))])
+        arrange_panels([("a", np.zeros((2, 2, 3), np.uint8)), ("b", np.zeros((3, 2, 3), np.uint8))])
     with pytest.raises(UsageError, match="at least one"):
-        sheet([])
+        arrange_panels([])
 
 
 def test_the_scale_bar_is_as_long_as_it_says():
-    picture = sheet([("", np.full((100, 200, 3), 90, np.uint8))], mm_per_pixel=0.5)
+    picture = arrange_panels([("", np.full((100, 200, 3), 90, np.uint8))], mm_per_pixel=0.5)
     white = (picture == 255).all(axis=2)
     longest = max((len(list(run)) for row in white for on, run in itertools.groupby(row) if on), default=0)
     # At most 0.3 x 200 pixels of 0.5 mm = 30 mm: the bar says 20 mm, 40 pixels with its dark rim.
@@ -200,11 +199,11 @@ def test_the_scale_bar_is_as_long_as_it_says():
     assert round_length_mm(30) == 20
 
 
-def screen_of(reference=True, prediction=True) -> Screen:
+def screen_of(reference=True, prediction=True) -> CaseView:
     masks = np.zeros((2, 9, 8, 7), bool)
     masks[0, 2:5, 2:5, 1:5] = True
     masks[1, 5:7, 2:5, 2:4] = True
-    return Screen.of(
+    return CaseView.of(
         body(),
         np.diag([*SPACING, 1]),
         LABELS,
@@ -243,7 +242,7 @@ def test_a_long_legend_names_what_is_in_the_slice():
     labels = LabelTable.exclusive([f"region_{i}" for i in range(30)])
     masks = np.zeros((30, 9, 8, 7), bool)
     masks[3, :, :, 2] = masks[7, :, :, 5] = True
-    screen = Screen.of(body(), np.eye(4), labels, reference=masks)
+    screen = CaseView.of(body(), np.eye(4), labels, reference=masks)
     assert draw(screen, number=2, scale=20).shape[0] < 330
     pictures = {picture.shape for picture in frames(screen, scale=20)}
     assert len(pictures) == 1  # the legend stays where it is

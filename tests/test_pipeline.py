@@ -11,11 +11,11 @@ import pytest
 from fleet_stub import jobs_in
 
 from volseg.errors import VolsegError
-from volseg.jobs import Facts, History, Job, Journal, Place, Serial, run_jobs
+from volseg.jobs import Facts, History, Job, Journal, Serial, WorkerSlot, run_jobs
 from volseg.jobs.job import Stages
 from volseg.jobs.journal import siblings
 from volseg.jobs.pipeline import Pipeline
-from volseg.jobs.run import Tally
+from volseg.jobs.run import RunResult
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Capitals:
     threads: dict[str, set[int]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self, _: Place) -> Capitals:
+    def start(self, _: WorkerSlot) -> Capitals:
         return self
 
     def __call__(self, job: Job) -> Facts:
@@ -64,7 +64,7 @@ class Capitals:
             raise OSError(28, "No space left on device", str(job.outputs[0]))
 
 
-def done(place: Path, keys: list[str], crew: Serial | Pipeline, work: Capitals) -> Tally:
+def done(place: Path, keys: list[str], crew: Serial | Pipeline, work: Capitals) -> RunResult:
     path = place / "out" / ".volseg" / "capitals.jsonl"
     with Journal(path) as journal:
         history = History(siblings(path))

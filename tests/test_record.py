@@ -33,7 +33,7 @@ from volseg.training import (
     Stopwatch,
     Validation,
     VolumetricDice,
-    better,
+    nan_safe_greater,
 )
 from volseg.training.handlers.record import commit
 from volseg.training.settings import Settings
@@ -71,7 +71,7 @@ def trainer_of(
         postprocessing=region_masks(labels),
         key_val_metric={"val_mean_dice": metric},
         val_handlers=[checkpoints],
-        metric_cmp_fn=better,
+        metric_cmp_fn=nan_safe_greater,
     )
     stopwatch = Stopwatch()
     parts = {"evaluator": evaluator, "recipe": recipe}

@@ -12,7 +12,7 @@ import pytest
 
 import volseg.report
 from volseg.errors import UsageError
-from volseg.evaluation import METRICS, Method, Row
+from volseg.evaluation import METRICS, EvaluationSettings, RegionScores
 from volseg.report import Summary, summarise, write_report
 
 DETAILS = {"cohort": "test cohort", "model": "none"}
@@ -20,20 +20,20 @@ DETAILS = {"cohort": "test cohort", "model": "none"}
 
 def scored(
     key: str, patient: str, region: str, dice: float, hd95_mm: float, reference_ml=10.0, predicted_ml=10.0
-) -> Row:
-    return Row(key, patient, region, dice, hd95_mm, reference_ml, predicted_ml, "both present")
+) -> RegionScores:
+    return RegionScores(key, patient, region, dice, hd95_mm, reference_ml, predicted_ml, "both present")
 
 
-def missed(key: str, patient: str, region: str, reference_ml: float) -> Row:
-    return Row(key, patient, region, 0.0, None, reference_ml, 0.0, "missed")
+def missed(key: str, patient: str, region: str, reference_ml: float) -> RegionScores:
+    return RegionScores(key, patient, region, 0.0, None, reference_ml, 0.0, "missed")
 
 
-def invented(key: str, patient: str, region: str, predicted_ml: float) -> Row:
-    return Row(key, patient, region, 0.0, None, 0.0, predicted_ml, "invented")
+def invented(key: str, patient: str, region: str, predicted_ml: float) -> RegionScores:
+    return RegionScores(key, patient, region, 0.0, None, 0.0, predicted_ml, "invented")
 
 
-def both_empty(key: str, patient: str, region: str) -> Row:
-    return Row(key, patient, region, None, None, 0.0, 0.0, "both empty")
+def both_empty(key: str, patient: str, region: str) -> RegionScores:
+    return RegionScores(key, patient, region, None, None, 0.0, 0.0, "both empty")
 
 
 ROWS = [
@@ -43,7 +43,7 @@ ROWS = [
     scored("p1_2", "p1", "stomach", 0.9, 2.0, 5, 5),
     missed("p2_1", "p2", "colon", 7),
     scored("p2_1", "p2", "stomach", 0.7, 3.0, 5, 4),
-    Row("p3_1", "p3", "", error="there is no prediction p3_1.nii.gz; run the prediction of this case"),
+    RegionScores("p3_1", "p3", "", error="there is no prediction p3_1.nii.gz; run the prediction of this case"),
     invented("p4_1", "p4", "colon", 2),
     scored("p4_1", "p4", "stomach", 0.5, 8.0, 5, 8),
 ]
@@ -111,8 +111,8 @@ def test_the_order_of_the_rows_changes_no_number():
     "rows",
     [
         [ROWS[0], ROWS[0]],
-        [ROWS[0], Row("p1_1", "p1", "", error="unreadable")],
-        [Row("p1_1", "p1", "", error="unreadable")] * 2,
+        [ROWS[0], RegionScores("p1_1", "p1", "", error="unreadable")],
+        [RegionScores("p1_1", "p1", "", error="unreadable")] * 2,
     ],
 )
 def test_a_case_that_is_there_twice_is_refused(rows):
@@ -182,7 +182,9 @@ def test_the_json_has_its_schema(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [ROWS, [], ROWS[6:7], ROWS[:1]])
-@pytest.mark.parametrize("method", [Method(), Method(tolerance_mm=2, reading="surfel", objects=True)])
+@pytest.mark.parametrize(
+    "method", [EvaluationSettings(), EvaluationSettings(tolerance_mm=2, reading="surfel", objects=True)]
+)
 def test_the_json_keeps_to_its_published_schema(tmp_path, rows, method):
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((Path(volseg.report.__file__).parent / "summary.schema.json").read_text())
@@ -196,7 +198,7 @@ def test_the_json_keeps_to_its_published_schema(tmp_path, rows, method):
 
 
 def test_every_report_names_its_reading_and_tolerance(tmp_path):
-    method = Method(tolerance_mm=1.5, reading="pooled", minutes_per_metre=3)
+    method = EvaluationSettings(tolerance_mm=1.5, reading="pooled", minutes_per_metre=3)
     _, summary, page = write_report(ROWS, tmp_path, title="T", details=DETAILS, method=method)
     text = page.read_text(encoding="utf-8")
     assert "- HD95 reading: pooled: one percentile" in text
@@ -263,7 +265,7 @@ def test_one_region_needs_no_mean_of_regions(tmp_path):
 
 
 def test_text_from_outside_cannot_break_the_table(tmp_path):
-    rows = [scored("p1_1", "p1", "a|b", 0.5, 1.0), Row("p2_1", "p2", "", error="line one\nline | two <img>")]
+    rows = [scored("p1_1", "p1", "a|b", 0.5, 1.0), RegionScores("p2_1", "p2", "", error="line one\nline | two <img>")]
     page = write_report(rows, tmp_path, title="A\n# B", details={"x": "1\n2"})[2].read_text(encoding="utf-8")
     assert page.startswith("# A # B\n\n- x: 1 2\n")
     assert table_after(page, "## Failed cases")[1] == ["p2_1", "p2", "line one line ¦ two &lt;img>"]

@@ -12,7 +12,7 @@ from PIL import Image
 from test_evaluation import TABLE, make_cohort, write
 
 from volseg.cohort import Cohort
-from volseg.evaluation import Row, evaluate
+from volseg.evaluation import RegionScores, evaluate
 from volseg.report import write_html
 
 pytestmark = pytest.mark.slow
@@ -66,8 +66,10 @@ def predictions(tmp_path_factory, cohort):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, cohort, predictions):
-    rows = [*evaluate(predictions, cohort), Row(EVIL, EVIL, "", error=EVIL)]
-    rows.append(Row(f"{EVIL}2", EVIL, "stomach", dice=0.9, reference_ml=1, predicted_ml=1, outcome="both present"))
+    rows = [*evaluate(predictions, cohort), RegionScores(EVIL, EVIL, "", error=EVIL)]
+    rows.append(
+        RegionScores(f"{EVIL}2", EVIL, "stomach", dice=0.9, reference_ml=1, predicted_ml=1, outcome="both present")
+    )
     folder = tmp_path_factory.mktemp("report")
     return write_html(rows, folder, cohort=cohort, predictions=predictions, title=EVIL, details={"a": EVIL}, viewers=2)
 

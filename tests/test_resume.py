@@ -19,7 +19,7 @@ from monai.transforms import RandGaussianNoise
 from small_training import trainer_of
 
 from volseg.errors import CheckpointError, UsageError
-from volseg.training import Patience, Resume, Seeds, one_cycle
+from volseg.training import EpochSeeds, Patience, Resume, one_cycle
 
 EPOCHS, BATCHES = 6, 4
 
@@ -279,7 +279,7 @@ def drawn(seed: int | None, epochs: list[int]) -> list[list[float]]:
 
     engine = Engine(draw)
     engine.data_loader = DataLoader(Dataset(torch.zeros(1, 1, 2, 2, 2), transform))
-    Seeds(seed).attach(engine)
+    EpochSeeds(seed).attach(engine)
     for epoch in epochs:
         engine.state.epoch, engine.state.iteration, engine.state.max_epochs = epoch - 1, epoch - 1, epoch
         engine.state.epoch_length = 1

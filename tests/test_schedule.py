@@ -16,9 +16,9 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR, PolynomialLR
 
 from volseg.errors import UsageError
-from volseg.training import constant, multi_step, one_cycle, polynomial, warmup_cosine
+from volseg.training import constant_schedule, multi_step, one_cycle, polynomial, warmup_cosine
 
-SCHEDULES = (warmup_cosine, polynomial, multi_step, one_cycle, constant)
+SCHEDULES = (warmup_cosine, polynomial, multi_step, one_cycle, constant_schedule)
 
 schedules = pytest.mark.parametrize("make", SCHEDULES, ids=lambda make: make.__name__)
 
@@ -47,7 +47,7 @@ def test_rates_stay_between_nothing_and_the_given_one_and_reach_it(make: Any, it
     found = rates(make(optimizer(0.3), iterations=iterations), iterations)
     assert all(0 < rate <= 0.3 for rate in found)
     assert iterations < 7 or max(found) == pytest.approx(0.3, rel=0.05)
-    if make is not constant and iterations >= 7:
+    if make is not constant_schedule and iterations >= 7:
         assert found[-1] < 0.1
         assert found.index(max(found)) <= iterations / 2
 
@@ -122,7 +122,7 @@ def test_monais_handler_steps_once_an_iteration(make: Any) -> None:
     assert seen == rates(make(optimizer(), iterations=6), 6)
 
 
-@pytest.mark.parametrize("make", [polynomial, multi_step, constant])
+@pytest.mark.parametrize("make", [polynomial, multi_step, constant_schedule])
 def test_a_warm_up_may_come_before(make: Any) -> None:
     found = rates(make(optimizer(), iterations=100, warmup=0.1, start=0.2), 100)
     assert found[:10] == pytest.approx([0.2 + 0.8 * n / 10 for n in range(10)])
@@ -159,7 +159,7 @@ def test_one_cycle_is_torchs() -> None:
 
 
 def test_constant_is_constant() -> None:
-    assert rates(constant(optimizer(0.3), iterations=9), 12) == [0.3] * 12
+    assert rates(constant_schedule(optimizer(0.3), iterations=9), 12) == [0.3] * 12
 
 
 # --- what is refused

@@ -8,11 +8,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from volseg.evaluation.case import region_row
-from volseg.evaluation.scores import Method
+from volseg.evaluation.case import score_region
+from volseg.evaluation.scores import EvaluationSettings
 from volseg.labels import LabelTable
 from volseg.metrics import added_path_length_mm, count_contours, slices_to_correct, widest_axis
-from volseg.pictures.case import Scene
+from volseg.pictures.case import ReviewCase
 from volseg.pictures.case_picture import draw_case
 from volseg.volume import Volume, slice_axis
 
@@ -95,8 +95,8 @@ def test_all_that_is_counted_in_slices_is_the_same_however_the_file_stores_it(sp
     rows = set()
     for turn in TURNS:
         (guess, turned), (truth, _) = (stored(mask, affine, turn) for mask in pair())
-        row = region_row(
-            "a", "a", "stomach", guess, truth, image_shape=truth.shape, method=Method(objects=True),
+        row = score_region(
+            "a", "a", "stomach", guess, truth, image_shape=truth.shape, method=EvaluationSettings(objects=True),
             spacing_mm=tuple(np.abs(turned[:3, :3]).max(axis=0)), slices_along=slice_axis(turned, truth.shape),
         )  # fmt: skip
         rows.add((round(row.added_path_length_mm, 6), row.slices_to_correct, round(row.time_saved, 6),
@@ -120,7 +120,7 @@ def test_the_picture_of_a_case_shows_its_slices(spacing, plane):
     for turn in TURNS[::7]:
         voxels, affine = stored(label, np.diag([*spacing, 1.0]), turn)
         volume = Volume(voxels, affine)
-        scene = Scene(
+        scene = ReviewCase(
             key="a", image=volume, channel="CT", reference=volume, prediction=volume, labels=LabelTable.exclusive(["x"])
         )
         assert draw_case(scene).plane == plane

@@ -12,7 +12,7 @@ from ignite.engine import Engine
 
 from volseg.errors import BundleError
 from volseg.labels import LabelTable
-from volseg.training import Progress, VolumetricDice, better, dice_ce
+from volseg.training import Progress, VolumetricDice, dice_ce, nan_safe_greater
 from volseg.training.checks.preflight import check_roi
 
 EXCLUSIVE = LabelTable.exclusive(["a", "b"])
@@ -68,9 +68,9 @@ def test_the_metric_tells_each_region() -> None:
 
 
 def test_better_never_takes_nan() -> None:
-    assert better(0.5, -1)
-    assert not better(math.nan, -1)
-    assert not better(0.5, 0.5)
+    assert nan_safe_greater(0.5, -1)
+    assert not nan_safe_greater(math.nan, -1)
+    assert not nan_safe_greater(0.5, 0.5)
 
 
 def test_progress_writes_a_line_where_there_is_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
@@ -125,7 +125,7 @@ def test_a_window_that_is_none_is_refused(roi: object) -> None:
 
 
 def test_pictures_write_one_file_and_a_snapshot_at_each_validation(tmp_path: Path) -> None:
-    from volseg.training import Pictures
+    from volseg.training import ValidationPictures
 
     (tmp_path / "snapshots").mkdir()
     for left in ("epoch_0001.png", "epoch_0009.png"):  # by an earlier run: the later one is no part of this one
@@ -136,7 +136,7 @@ def test_pictures_write_one_file_and_a_snapshot_at_each_validation(tmp_path: Pat
         "pred": torch.ones(2, 8, 8, 4, dtype=torch.bool),
     }
     engine = Engine(lambda *_: [item])
-    Pictures(str(tmp_path), EXCLUSIVE).attach(engine)
+    ValidationPictures(str(tmp_path), EXCLUSIVE).attach(engine)
     for epoch in (2, 4):
         engine.state.epoch, engine.state.max_epochs = epoch - 1, epoch
         engine.run([0, 1], max_epochs=epoch)

@@ -19,8 +19,8 @@ from two_steps import LUNGS, SHAPE, image, lungs, write_lungs
 from volseg.bundle import Recipe
 from volseg.cohort import read_uncertainty
 from volseg.errors import CheckpointError, VolsegError
-from volseg.inference import FirstStep, Predictor, TwoStep, load_predictor
-from volseg.inference.two_step import channels_of
+from volseg.inference import CascadePredictor, Predictor, RegionOfInterest, load_predictor
+from volseg.inference.cascade import channels_of
 from volseg.volume import Volume, grown, read_volume, write_volume
 
 AFFINE = np.diag([-2.0, 2.0, 3.0, 1.0])
@@ -87,8 +87,8 @@ def test_it_is_the_crop_predicted_by_hand(
     path = tmp_path / "a.nii.gz"
     write_volume(path, Volume(image(1), affine))
     volume = read_volume(path)
-    step = FirstStep(members=((str(place / "lungs"), None),), margin_mm=4, **options)  # type: ignore[arg-type]
-    got = TwoStep(second, step, first).predict([path], key="a")
+    step = RegionOfInterest(members=((str(place / "lungs"), None),), margin_mm=4, **options)  # type: ignore[arg-type]
+    got = CascadePredictor(second, step, first).predict([path], key="a")
     region = first.predict([path], key="a").label_map.voxels > 0
     assert region.any()
     label_map, probabilities = by_hand(
@@ -102,7 +102,7 @@ def test_it_is_the_crop_predicted_by_hand(
     assert len(np.unique(label_map)) > 2
     # Label maps that were made before give the same.
     write_volume(tmp_path / "maps.nii.gz", Volume(region.astype(np.uint8), affine))
-    made = TwoStep(second, FirstStep(folder=tmp_path, labels=LUNGS, margin_mm=4, **options))  # type: ignore[arg-type]
+    made = CascadePredictor(second, RegionOfInterest(folder=tmp_path, labels=LUNGS, margin_mm=4, **options))  # type: ignore[arg-type]
     again = made.predict([path, tmp_path / "maps.nii.gz"], key="a")
     assert np.array_equal(again.label_map.voxels, got.label_map.voxels)
     assert again.uncertainty == got.uncertainty
@@ -117,8 +117,8 @@ def test_with_a_margin_over_all_edges_it_is_the_prediction_cut_to_the_region(pla
     path = place / "images/case0.nii.gz"
     whole = second.predict([path], key="a")
     for regions in ((), ("left",)):
-        step = FirstStep(folder=place, labels=LUNGS, regions=regions, margin_mm=1000)
-        got = TwoStep(second, step).predict([path, place / "maps/case0.nii.gz"], key="a")
+        step = RegionOfInterest(folder=place, labels=LUNGS, regions=regions, margin_mm=1000)
+        got = CascadePredictor(second, step).predict([path, place / "maps/case0.nii.gz"], key="a")
         region = lungs() == 1 if regions else lungs() > 0
         assert np.array_equal(got.label_map.voxels, np.where(region, whole.label_map.voxels, 0))
         assert got.label_map.voxels.any()
@@ -130,20 +130,20 @@ def test_single_slices_and_single_voxels(second: Predictor, shape: tuple[int, ..
     one = np.zeros(shape, np.uint8)
     one[0, 7, 0] = 1
     for margin in (0, 5):
-        step = FirstStep(folder=Path(), labels=LUNGS, margin_mm=margin, keep_margin=True)
-        got = TwoStep(second, step).predict([volume, Volume(one, AFFINE)], key="a")
+        step = RegionOfInterest(folder=Path(), labels=LUNGS, margin_mm=margin, keep_margin=True)
+        got = CascadePredictor(second, step).predict([volume, Volume(one, AFFINE)], key="a")
         label_map, _ = by_hand(second, volume, one > 0, margin_mm=margin, keep_margin=True, erase=False)
         assert np.array_equal(got.label_map.voxels, label_map)
 
 
 def test_without_a_region_the_case_fails_or_is_empty(place: Path, first: Predictor, second: Predictor) -> None:
     path = place / "images/other.nii.gz"
-    step = FirstStep(members=((str(place / "lungs"), None),), regions=("right",))
+    step = RegionOfInterest(members=((str(place / "lungs"), None),), regions=("right",))
     with pytest.raises(VolsegError, match="other: no voxel of right was found in the image") as caught:
-        TwoStep(second, step, first).predict([path], key="other")
+        CascadePredictor(second, step, first).predict([path], key="other")
     assert caught.value.case == "other"
-    empty = FirstStep(folder=place, labels=LUNGS, absent="empty")
-    got = TwoStep(second, empty).predict([path, place / "maps/other.nii.gz"], key="other")
+    empty = RegionOfInterest(folder=place, labels=LUNGS, absent="empty")
+    got = CascadePredictor(second, empty).predict([path, place / "maps/other.nii.gz"], key="other")
     assert not got.label_map.voxels.any()
     assert got.label_map.shape == SHAPE
     assert np.array_equal(got.label_map.affine_ras, AFFINE)
@@ -155,7 +155,7 @@ def test_without_a_region_the_case_fails_or_is_empty(place: Path, first: Predict
 
 
 def test_label_maps_must_be_those_of_the_image(place: Path, second: Predictor) -> None:
-    made = TwoStep(second, FirstStep(folder=place, labels=LUNGS))
+    made = CascadePredictor(second, RegionOfInterest(folder=place, labels=LUNGS))
     volume = read_volume(place / "images/case0.nii.gz")
     moved = AFFINE.copy()
     moved[0, 3] = 2
@@ -186,10 +186,10 @@ def test_the_first_step_has_no_part_in_the_clean_up(place: Path, caplog: pytest.
     """Regions of the second step are unknown to the first one."""
     caplog.set_level(logging.WARNING)
     settings = {**SETTINGS, "cleanup": {"keep_largest": ["stomach"]}, "overlap": 0.25}
-    step = FirstStep(members=((str(place / "lungs"), place / "lungs/model.pt"),))
+    step = RegionOfInterest(members=((str(place / "lungs"), place / "lungs/model.pt"),))
     members = [(str(place / "bundle"), place / "model.pt")]
     loaded = load_predictor(members, device="cpu", overrides=settings, flips=[0], step=step)
-    assert isinstance(loaded, TwoStep)
+    assert isinstance(loaded, CascadePredictor)
     assert (loaded.flips, [one.flips for one in loaded.first_networks]) == ((0,), [()])
     assert loaded.predict([place / "images/case0.nii.gz"], key="a").label_map.voxels.any()
     assert not caplog.text

@@ -70,7 +70,9 @@ _MOVED = {
     "fetch.kaggle": "datasets.kaggle",
     "fetch.space": "datasets.space",
     "fetch.transfer": "datasets.transfer",
-    "first_step": "inference.first_step",
+    "first_step": "inference.region_of_interest",
+    "inference.first_step": "inference.region_of_interest",
+    "inference.two_step": "inference.cascade",
     "fleet": "jobs",
     "fleet.audit": "jobs.journal",
     "fleet.command": "jobs.command",
@@ -194,6 +196,49 @@ _MOVED = {
     "worklist": "inference.inputs",
 }
 
+# Names that a room exported in version 0.1, and what they are called now; bundles and scripts of then still find them.
+_RENAMED = {
+    "evaluation": {
+        "Method": "EvaluationSettings",
+        "Norm": "ReferenceRange",
+        "Row": "RegionScores",
+        "jump": "area_jump",
+        "region_row": "score_region",
+        "surprise": "surprisal",
+    },
+    "inference": {
+        "FirstStep": "RegionOfInterest",
+        "Lanes": "ParallelWindows",
+        "Meeting": "ThreadGroup",
+        "Sight": "RoiMasks",
+        "TwoStep": "CascadePredictor",
+    },
+    "jobs": {
+        "Crew": "WorkerPool",
+        "Place": "WorkerSlot",
+        "RayCrew": "RayPool",
+        "Tally": "RunResult",
+        "Team": "WorkerOptions",
+    },
+    "pictures": {
+        "Scene": "ReviewCase",
+        "Screen": "CaseView",
+        "read_scene": "read_review_case",
+        "sheet": "arrange_panels",
+    },
+    "training": {
+        "Gradients": "GradientClipping",
+        "Order": "BatchOrder",
+        "Pictures": "ValidationPictures",
+        "Seeds": "EpochSeeds",
+        "better": "nan_safe_greater",
+        "constant": "constant_schedule",
+        "join": "init_process_group",
+        "leave": "destroy_process_group",
+        "parameters": "optimizer_groups",
+    },
+}
+
 
 def __getattr__(name: str) -> ModuleType:
     if name in _ROOMS:
@@ -212,6 +257,7 @@ def opened_at_first_use(names: Mapping[str, Sequence[str]]) -> Callable[[str], A
     module_of = {name: module for module, exported in names.items() for name in exported}
 
     def open_name(name: str) -> object:
+        name = _RENAMED["inference"].get(name, name)
         if name in module_of:
             return getattr(importlib.import_module(module_of[name]), name)
         raise AttributeError(f"{name} is no public name of this room")
@@ -220,7 +266,7 @@ def opened_at_first_use(names: Mapping[str, Sequence[str]]) -> Callable[[str], A
 
 
 def names_of_before(module: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a room that has the name of an earlier module: what that one held is found where it is now.
+    """The `__getattr__` of a room: names that it exported before, and those of an earlier module of the same name.
 
     Args:
         module: Its full name, such as `volseg.volume`.
@@ -237,12 +283,17 @@ class _EarlierModule(ModuleType):
         self.__path__: list[str] = []
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+        own = self.__name__.removeprefix("volseg.")
+        if name in _RENAMED.get(own, {}):
+            return getattr(importlib.import_module(self.__name__), _RENAMED[own][name])
         if not name.startswith("__"):
-            for target in _MOVED[self.__name__.removeprefix("volseg.")].split():
+            for target in _MOVED.get(own, "").split():
                 if f"volseg.{target}" != self.__name__:
                     module = importlib.import_module(f"volseg.{target}")
-                    if hasattr(module, name):
-                        return getattr(module, name)
+                    now = _RENAMED.get(target.partition(".")[0], {}).get(name, name)
+                    for found in (name, now):
+                        if hasattr(module, found):
+                            return getattr(module, found)
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 

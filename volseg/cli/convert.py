@@ -100,7 +100,7 @@ def convert(
     from volseg.cli.place import fetched
     from volseg.cohort import Fold, PatientsByPattern, Source, write_cohort
     from volseg.formats import Decathlon, UwMadison
-    from volseg.jobs import Team, convert_cases
+    from volseg.jobs import WorkerOptions, convert_cases
     from volseg.remote import check_apart, writing
 
     source: Source
@@ -156,7 +156,7 @@ def convert(
     if patient_pattern:
         source = PatientsByPattern(source, patient_pattern)
     drawn = 5 if folds is None else folds
-    team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+    team = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     with writing(cohort, apart=shard or "") as target, bar("convert") as progress:
         told = target.watched(progress)
         if ray or shard or journal:

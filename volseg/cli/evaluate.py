@@ -63,17 +63,17 @@ def evaluate(
     from volseg.cli.matching import matched
     from volseg.cli.place import fetched
     from volseg.cohort import Cohort, Predictions
-    from volseg.evaluation import Method
+    from volseg.evaluation import EvaluationSettings
     from volseg.evaluation import evaluate as score
-    from volseg.jobs import Team, evaluate_cases
+    from volseg.jobs import WorkerOptions, evaluate_cases
     from volseg.remote import check_apart, writing
     from volseg.report import short_table, summarise, write_report
 
-    team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+    team = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(cohort, output)
     opened = Cohort.open(fetched(cohort))
     predicted = fetched(predictions)
-    method = Method(
+    method = EvaluationSettings(
         tolerance_mm=tolerance_mm,
         reading=cast("Reading", hd_reading),
         minutes_per_metre=minutes_per_metre,

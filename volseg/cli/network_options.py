@@ -77,7 +77,7 @@ class NetworkOptions:
         from volseg import bundle as bundles
         from volseg.bundle import members_of
         from volseg.errors import UsageError
-        from volseg.inference import FirstStep
+        from volseg.inference import RegionOfInterest
         from volseg.jobs import Predicting
 
         members = members_of(bundle, self.checkpoint, self.also)
@@ -90,7 +90,7 @@ class NetworkOptions:
         overrides |= {"save_probabilities": True} if self.save_probabilities else {}
         step = None
         if self.within is not None:
-            step = FirstStep.parse(
+            step = RegionOfInterest.parse(
                 self.within,
                 regions=self.region,
                 margin_mm=self.margin_mm,

@@ -48,10 +48,10 @@ def predict(
     from volseg.cli.place import fetched
     from volseg.cohort import write_labels
     from volseg.inference import check_output, count_windows, find_inputs, input_cohort, worker_device
-    from volseg.jobs import Team, predict_cases, remove_unproven
+    from volseg.jobs import WorkerOptions, predict_cases, remove_unproven
     from volseg.remote import check_apart, writing
 
-    team = Team.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+    team = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(images, output)
     asked = options.asked(bundle)
     # Workers on GPUs load their own networks; this process then needs none.

@@ -6,7 +6,7 @@ from volseg import names_of_before
 from volseg.evaluation.case import evaluate, score_case
 from volseg.evaluation.comparison import TEST_DEFINITIONS, Comparison, Difference, compare, set_names
 from volseg.evaluation.quality import DEFINITIONS, Quality, rank
-from volseg.evaluation.scores import METRICS, STANDARD, Method, Metric, Row
+from volseg.evaluation.scores import METRICS, STANDARD, EvaluationSettings, Metric, RegionScores
 
 __all__ = [
     "DEFINITIONS",
@@ -15,10 +15,10 @@ __all__ = [
     "TEST_DEFINITIONS",
     "Comparison",
     "Difference",
-    "Method",
+    "EvaluationSettings",
     "Metric",
     "Quality",
-    "Row",
+    "RegionScores",
     "compare",
     "evaluate",
     "rank",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from volseg.cohort import INSTANCES, Cohort, Predictions, check_values_as, read_volume_as
 from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError
-from volseg.evaluation.scores import STANDARD, Method, Row
+from volseg.evaluation.scores import STANDARD, EvaluationSettings, RegionScores
 from volseg.labels import LabelMatch
 from volseg.metrics import (
     POINT_RULES,
@@ -42,7 +42,7 @@ from volseg.volume import Affine, Volume, aligned, slice_axis
 Instances = NDArray[np.integer[Any]]
 
 
-def region_row(
+def score_region(
     key: str,
     patient: str,
     region: str,
@@ -51,10 +51,10 @@ def region_row(
     *,
     image_shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
-    method: Method,
+    method: EvaluationSettings,
     slices_along: int | None = None,
     instances: Instances | None = None,
-) -> Row:
+) -> RegionScores:
     """Compute the row of one region of a case.
 
     Args:
@@ -82,7 +82,7 @@ def region_row(
     rule = POINT_RULES.get(region)
     saved = time_saved(guess, truth, rule, slices=image_shape[slices_along], slice_axis=slices_along) if rule else None
     path_mm = added_path_length_mm(guess, truth, spacing_mm, slice_axis=slices_along)
-    row = Row(
+    row = RegionScores(
         key,
         patient,
         region,
@@ -112,7 +112,9 @@ def region_row(
     return _with_objects(row, flat_guess, flat_truth, flat_instances, slices_along)
 
 
-def _with_objects(row: Row, guess: Mask, truth: Mask, instances: Instances | None, slices_along: int) -> Row:
+def _with_objects(
+    row: RegionScores, guess: Mask, truth: Mask, instances: Instances | None, slices_along: int
+) -> RegionScores:
     objects = match_objects(guess, truth, instances=instances)
     return replace(
         row,
@@ -149,9 +151,9 @@ def evaluate(
     keys: Sequence[str] | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-    method: Method = STANDARD,
+    method: EvaluationSettings = STANDARD,
     match: LabelMatch | None = None,
-) -> list[Row]:
+) -> list[RegionScores]:
     """Score the predictions of a folder against the references of a cohort, paired by key.
 
     A case that cannot be scored (no prediction, no reference, unreadable, another grid, an undeclared value) is one
@@ -187,10 +189,10 @@ def evaluate(
         raise UsageError(f"the keys {repeated} are given more than once; a case counts once")
     known = frozenset(cohort.keys)
 
-    def rows_of(key: str) -> list[Row]:
+    def rows_of(key: str) -> list[RegionScores]:
         return _rows(key, there.folder, cohort, known, method, shared)
 
-    rows: list[Row] = []
+    rows: list[RegionScores] = []
     with ThreadPoolExecutor(workers) as pool:
         for done, of_case in enumerate(pool.map(rows_of, keys), start=1):
             rows += of_case
@@ -200,14 +202,14 @@ def evaluate(
 
 
 def _rows(
-    key: str, predictions: Path, cohort: Cohort, known: frozenset[str], method: Method, match: LabelMatch
-) -> list[Row]:
+    key: str, predictions: Path, cohort: Cohort, known: frozenset[str], method: EvaluationSettings, match: LabelMatch
+) -> list[RegionScores]:
     """The rows of one case, or the single row with the reason why there are none."""
     patient = cohort.patient(key) if key in known else ""
     try:
         return score_case(key, predictions, cohort, known=known, method=method, match=match)
     except VolsegError as error:
-        return [Row(key, patient, "", error=error.message)]
+        return [RegionScores(key, patient, "", error=error.message)]
 
 
 def score_case(
@@ -216,9 +218,9 @@ def score_case(
     cohort: Cohort,
     *,
     known: frozenset[str],
-    method: Method,
+    method: EvaluationSettings,
     match: LabelMatch | None = None,
-) -> list[Row]:
+) -> list[RegionScores]:
     """Score one case; returns one row per region.
 
     Args:
@@ -256,7 +258,7 @@ def score_case(
     truths = match.scored.masks(check_values_as("reference", reference.voxels[box], cohort.labels))
     guesses = match.shared.masks(check_values_as("prediction", predicted.voxels[box], match.prediction))
     score = partial(
-        region_row,
+        score_region,
         key,
         cohort.patient(key),
         image_shape=reference.shape,

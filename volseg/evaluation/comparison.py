@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import UsageError
-from volseg.evaluation.scores import METRICS, Metric, Row
+from volseg.evaluation.scores import METRICS, Metric, RegionScores
 from volseg.metrics import FEWEST, HOLM_DEFINITION, SIGNED_RANK_DEFINITION, holm, mean_interval, signed_rank_p
 
 # Differences up to which two sets tie: below those between two observers, and above rounding.
@@ -107,7 +107,9 @@ class Comparison:
         return found
 
 
-def compare(rows: Mapping[str, Sequence[Row]], *, metric: str = "dice", tolerance: float | None = None) -> Comparison:
+def compare(
+    rows: Mapping[str, Sequence[RegionScores]], *, metric: str = "dice", tolerance: float | None = None
+) -> Comparison:
     """Compare the evaluations of two or more prediction sets against the same references.
 
     A case counts if every set has a prediction that could be scored; all others are listed. A value that is undefined
@@ -121,8 +123,8 @@ def compare(rows: Mapping[str, Sequence[Row]], *, metric: str = "dice", toleranc
     Raises:
         UsageError: There are fewer than two sets, no such metric, no values of it in the rows, or no shared case.
 
-    >>> a = [Row("k", "p", "colon", dice=0.50), Row("l", "q", "colon", dice=0.70)]
-    >>> b = [Row("k", "p", "colon", dice=0.75), Row("l", "q", "colon", dice=0.70)]
+    >>> a = [RegionScores("k", "p", "colon", dice=0.50), Row("l", "q", "colon", dice=0.70)]
+    >>> b = [RegionScores("k", "p", "colon", dice=0.75), Row("l", "q", "colon", dice=0.70)]
     >>> found = compare({"A": a, "B": b}).differences[0]
     >>> found.mean, found.wins, found.ties, found.losses, found.p
     (0.125, 1, 1, 0, None)
@@ -217,7 +219,7 @@ def _metric(name: str) -> Metric:
     return ordered[name]
 
 
-def _value(row: Row, metric: Metric) -> float | None:
+def _value(row: RegionScores, metric: Metric) -> float | None:
     value: float | None = getattr(row, metric.name)
     return None if value is None or math.isnan(value) else float(value)
 

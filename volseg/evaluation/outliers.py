@@ -70,7 +70,7 @@ _CHECKS = {check.name: check for check in CHECKS}
 
 
 @dataclass(frozen=True, eq=False)
-class Norm:
+class ReferenceRange:
     """The usual range of one check and region.
 
     Attributes:
@@ -155,18 +155,18 @@ def measure(
             continue
         values["volume", name] = math.log(volume_ml(mask, spacing_mm))
         values["parts", name] = math.log(count_objects(mask))
-        values["jump", name] = jump(mask, axis)
+        values["jump", name] = area_jump(mask, axis)
         if image is not None and high > low:
             values["grey", name] = (float(np.median(image[mask])) - middle) / (high - low)
     return values
 
 
-def jump(mask: Mask, axis: int) -> float:
+def area_jump(mask: Mask, axis: int) -> float:
     """The largest change of area between neighbouring slices, divided by the largest area; the ends do not count.
 
     >>> mask = np.zeros((4, 4, 4), bool)
     >>> mask[:, :, 0] = mask[:, :, 1] = mask[:2, :, 3] = True
-    >>> jump(mask, 2)  # areas 16, 16, 0, 8
+    >>> area_jump(mask, 2)  # areas 16, 16, 0, 8
     1.0
     """
     area = mask.sum(axis=tuple(i for i in range(3) if i != axis))
@@ -177,7 +177,7 @@ def jump(mask: Mask, axis: int) -> float:
     return float(np.abs(np.diff(inside)).max() / inside.max())
 
 
-def learn(cases: Sequence[Values]) -> dict[tuple[str, str], Norm]:
+def learn(cases: Sequence[Values]) -> dict[tuple[str, str], ReferenceRange]:
     """Compute the usual ranges from the measured values of several cases.
 
     Raises:
@@ -194,12 +194,12 @@ def learn(cases: Sequence[Values]) -> dict[tuple[str, str], Norm]:
             continue
         median = float(np.median(there))
         spread = max(_MAD_TO_SIGMA * float(np.median(np.abs(there - median))), _CHECKS[name[0]].floor)
-        norms[name] = Norm(median, spread, there, len(there) / len(cases))
+        norms[name] = ReferenceRange(median, spread, there, len(there) / len(cases))
     return norms
 
 
 def unusual(
-    values: Values, norms: Mapping[tuple[str, str], Norm], *, among: bool = False
+    values: Values, norms: Mapping[tuple[str, str], ReferenceRange], *, among: bool = False
 ) -> tuple[float, list[Finding]]:
     """Compute how unusual a case is, with the reasons.
 
@@ -217,32 +217,32 @@ def unusual(
         value = values.get((name, region))
         if value is None:
             if name == "volume" and norm.share >= _NEARLY_ALL:
-                surprises.append(surprise(_LARGEST_Z))
+                surprises.append(surprisal(_LARGEST_Z))
                 reason = f"{_of(region)} is empty; {norm.share * 100:.0f} % of the training cases have it"
                 findings.append(Finding("absent", region, _LARGEST_Z, reason))
             continue
         z = norm.z(value, among=among)
-        surprises.append(surprise(abs(z)) if check.two_sided else surprise(z, two_sided=False))
+        surprises.append(surprisal(abs(z)) if check.two_sided else surprisal(z, two_sided=False))
         if (abs(z) if check.two_sided else z) > USUAL:
             findings.append(Finding(name, region, abs(z), _reason(name, region, value, norm, z)))
     for name, region in values:
         if name == "volume" and (name, region) not in norms:
-            surprises.append(surprise(_LARGEST_Z))
+            surprises.append(surprisal(_LARGEST_Z))
             findings.append(Finding("invented", region, _LARGEST_Z, f"{_of(region)} is in hardly any training case"))
     return (math.fsum(surprises) / len(surprises) if surprises else 0.0), findings
 
 
-def surprise(z: float, *, two_sided: bool = True) -> float:
+def surprisal(z: float, *, two_sided: bool = True) -> float:
     """The negative decimal logarithm of the probability of a normal value beyond z.
 
-    >>> round(surprise(1.96), 2), round(surprise(0, two_sided=False), 2)
+    >>> round(surprisal(1.96), 2), round(surprise(0, two_sided=False), 2)
     (1.3, 0.3)
     """
     tail = math.erfc(z / math.sqrt(2)) / 2
     return -math.log10(2 * tail if two_sided else tail)
 
 
-def _reason(name: str, region: str, value: float, norm: Norm, z: float) -> str:
+def _reason(name: str, region: str, value: float, norm: ReferenceRange, z: float) -> str:
     many = f"(z {z:+.1f})"
     if name == "volume":
         much = "large" if z > 0 else "small"

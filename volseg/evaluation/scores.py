@@ -39,7 +39,7 @@ class Metric:
     """The meaning of one number of a row; `METRICS` holds one for each.
 
     Attributes:
-        name: Name of the attribute of `Row`.
+        name: Name of the attribute of `RegionScores`.
         title: Title of a column, without the unit.
         unit: Unit: `mm`, `ml`, `%`, ...; empty for a ratio or a count.
         higher_is_better: Whether higher values are better; None if neither higher nor lower is.
@@ -56,7 +56,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Row:
+class RegionScores:
     """The metrics of one region of one case; or, with `error`, one case that could not be scored.
 
     Every number is None if it is undefined or was not asked for; `METRICS` says when, and holds the definitions.
@@ -107,7 +107,7 @@ class Row:
     def volume_error_ml(self) -> float | None:
         """Predicted minus reference volume in ml; None if both are empty or the case failed.
 
-        >>> Row("a", "p", "colon", reference_ml=9.0, predicted_ml=8.0, outcome="both present").volume_error_ml
+        >>> RegionScores("a", "p", "colon", reference_ml=9.0, predicted_ml=8.0, outcome="both present").volume_error_ml
         -1.0
         """
         if self.reference_ml is None or self.predicted_ml is None or self.outcome == "both empty":
@@ -118,7 +118,8 @@ class Row:
     def volume_error_percent(self) -> float | None:
         """The volume error in percent of the reference volume; None if the reference is empty or the case failed.
 
-        >>> Row("a", "p", "colon", reference_ml=10.0, predicted_ml=8.0, outcome="both present").volume_error_percent
+        >>> row = RegionScores("a", "p", "colon", reference_ml=10.0, predicted_ml=8.0, outcome="both present")
+        >>> row.volume_error_percent
         -20.0
         """
         error = self.volume_error_ml
@@ -180,7 +181,7 @@ METRICS: tuple[Metric, ...] = (
 
 
 @dataclass(frozen=True)
-class Method:
+class EvaluationSettings:
     """The settings of an evaluation, which are written into its report.
 
     Attributes:
@@ -211,7 +212,7 @@ class Method:
     def details(self) -> dict[str, str]:
         """Texts by name that the reader of a report must know.
 
-        >>> Method(tolerance_mm=2).details["Tolerance"]
+        >>> EvaluationSettings(tolerance_mm=2).details["Tolerance"]
         '2 mm, of surface Dice and slices to correct'
         """
         objects = "parts of the reference" if not self.instances else "the cohort's maps of objects"
@@ -223,4 +224,4 @@ class Method:
         }
 
 
-STANDARD = Method()
+STANDARD = EvaluationSettings()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from volseg.bundle import find_checkpoints
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
+    from volseg.inference.cascade import AnyPredictor, CascadePredictor, load_predictor
     from volseg.inference.channels import channel_order, fold_channel
     from volseg.inference.engines import (
         ENGINES,
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
         CompiledEngine,
         Convolutions,
         Engine,
-        Lanes,
         MixedPrecision,
         OpenVinoEngine,
+        ParallelWindows,
         TorchEngine,
         available_bytes,
         check_device,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
         is_segmentation,
         lone_key,
     )
-    from volseg.inference.first_step import FirstStep
     from volseg.inference.inputs import (
         check_apart,
         check_output,
@@ -58,8 +58,8 @@ if TYPE_CHECKING:
         read_images,
     )
     from volseg.inference.predictor import Predictor
+    from volseg.inference.region_of_interest import RegionOfInterest
     from volseg.inference.sliding import SlidingWindow, sliding_window
-    from volseg.inference.two_step import AnyPredictor, TwoStep, load_predictor
 
 __all__ = [
     "ENGINES",
@@ -69,18 +69,18 @@ __all__ = [
     "WORTH_A_TRIAL_S",
     "WORTH_COMPILING_S",
     "AnyPredictor",
+    "CascadePredictor",
     "CompiledEngine",
     "Convolutions",
     "Engine",
-    "FirstStep",
-    "Lanes",
     "MixedPrecision",
     "OpenVinoEngine",
+    "ParallelWindows",
     "Prediction",
     "Predictor",
+    "RegionOfInterest",
     "SlidingWindow",
     "TorchEngine",
-    "TwoStep",
     "available_bytes",
     "channel_number",
     "channel_order",
@@ -134,7 +134,7 @@ __getattr__ = opened_at_first_use(
             "ENGINES",
             "EXPORTED",
             "Engine",
-            "Lanes",
+            "ParallelWindows",
             "MixedPrecision",
             "OpenVinoEngine",
             "TorchEngine",
@@ -155,7 +155,7 @@ __getattr__ = opened_at_first_use(
             "worker_device",
         ),
         "volseg.inference.ensemble": ("flip_axes",),
-        "volseg.inference.first_step": ("FirstStep",),
+        "volseg.inference.region_of_interest": ("RegionOfInterest",),
         "volseg.inference.channels": (
             "channel_order",
             "fold_channel",
@@ -183,9 +183,9 @@ __getattr__ = opened_at_first_use(
             "SlidingWindow",
             "sliding_window",
         ),
-        "volseg.inference.two_step": (
+        "volseg.inference.cascade": (
             "AnyPredictor",
-            "TwoStep",
+            "CascadePredictor",
             "load_predictor",
         ),
     }

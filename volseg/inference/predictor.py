@@ -118,7 +118,7 @@ class Predictor:
 
     @property
     def first_networks(self) -> tuple[Predictor, ...]:
-        """Networks of a first step: none here, see `volseg.inference.TwoStep`."""
+        """Networks of a first step: none here, see `volseg.inference.CascadePredictor`."""
         return ()
 
     def joined(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> Predictor:

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from volseg.errors import VolsegError
-from volseg.inference.engines import Lanes, MixedPrecision, available_bytes, peak_resident_bytes, resident_bytes
+from volseg.inference.engines import (
+    MixedPrecision,
+    ParallelWindows,
+    available_bytes,
+    peak_resident_bytes,
+    resident_bytes,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +67,8 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
     memory that is free after a first pass, else on the CPU. If a GPU's memory runs out all the same, the volume is
     begun once more with the sum on the CPU and one window at a time, and the log says so. There are no gradients.
 
-    On a CPU of several cores up to four windows are computed side by side, see `volseg.inference.Lanes`: as many as fit
-    into half of the free memory, by what the first one took.
+    On a CPU of several cores up to four windows are computed side by side, see `volseg.inference.ParallelWindows`: as
+    many as fit into half of the free memory, by what the first one took.
 
     With `background`, empty windows are not computed. A window is empty if no channel rises above the channel's lowest
     value in the volume by more than 1/100,000 of its range: air or padding around a scan, clipped to one value. No
@@ -100,7 +106,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
         self.overlap = overlap
         self.windows_at_once = windows_at_once
         self.background = None if background is None else tuple(background)
-        self._lanes = Lanes()
+        self._lanes = ParallelWindows()
 
     def __call__(
         self,

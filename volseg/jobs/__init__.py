@@ -1,6 +1,6 @@
 """A cohort on many workers: one process, several, or a Ray cluster; with a journal from which killed runs resume.
 
-    cases ──► Job ──► run_jobs ──► Crew (Serial, Pipeline, Processes, RayCrew) ──► Work.start(place)(job)
+    cases ──► Job ──► run_jobs ──► WorkerPool (Serial, Pipeline, Processes, RayPool) ──► Work.start(place)(job)
                         │  ▲                                                              │
                         ▼  │ History: what former runs finished                           ▼
                       Journal, one line per case                                the job's output files
@@ -11,31 +11,32 @@ recorded sizes. Everything else is done again.
 
 from __future__ import annotations
 
+from volseg import names_of_before
 from volseg.jobs.converting import convert_cases
 from volseg.jobs.evaluating import evaluate_cases
-from volseg.jobs.job import Do, Facts, Job, Place, Stamp, attempt, stamp
+from volseg.jobs.job import Do, Facts, Job, Stamp, WorkerSlot, attempt, stamp
 from volseg.jobs.journal import Entry, History, Journal, remove_unproven
 from volseg.jobs.networks import Predicting, doing
-from volseg.jobs.options import Team
+from volseg.jobs.options import WorkerOptions
 from volseg.jobs.predicting import predict_cases
 from volseg.jobs.processes import Processes
 from volseg.jobs.run import run_jobs
-from volseg.jobs.workers import Crew, Serial
+from volseg.jobs.workers import Serial, WorkerPool
 
 __all__ = [
-    "Crew",
     "Do",
     "Entry",
     "Facts",
     "History",
     "Job",
     "Journal",
-    "Place",
     "Predicting",
     "Processes",
     "Serial",
     "Stamp",
-    "Team",
+    "WorkerOptions",
+    "WorkerPool",
+    "WorkerSlot",
     "attempt",
     "convert_cases",
     "doing",
@@ -45,3 +46,5 @@ __all__ = [
     "run_jobs",
     "stamp",
 ]
+
+__getattr__ = names_of_before(__name__)

@@ -11,9 +11,9 @@ from typing import Any
 
 from volseg.jobs.job import Job, Work, reason
 from volseg.jobs.journal import History, Journal, siblings
-from volseg.jobs.options import Team
+from volseg.jobs.options import WorkerOptions
 from volseg.jobs.report import write_run_report
-from volseg.jobs.run import Tally, run_jobs
+from volseg.jobs.run import RunResult, run_jobs
 
 
 def run_command(
@@ -22,12 +22,12 @@ def run_command(
     *,
     command: str,
     folder: Path,
-    team: Team,
+    team: WorkerOptions,
     cases: int,
     believe: bool = True,
     options: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Tally:
+) -> RunResult:
     """Do the jobs by the workers, and write `run_report.json` into the folder.
 
     Args:
@@ -45,7 +45,7 @@ def run_command(
         UsageError: Another run is writing there.
         OSError: The outputs cannot be written; run again when they can.
     """
-    started, tally = time.time(), Tally()
+    started, tally = time.time(), RunResult()
     path = team.journal_path(folder, command)
     crew = team.crew(jobs=cases)
     report = partial(

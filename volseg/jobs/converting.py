@@ -9,9 +9,9 @@ from pathlib import Path
 from volseg.cohort import CaseRow, Conversion, Fold, Outcomes, Source, convert_case, write_cohort
 from volseg.errors import VolsegError
 from volseg.jobs.command import run_command
-from volseg.jobs.job import Do, Facts, Job, Place
+from volseg.jobs.job import Do, Facts, Job, WorkerSlot
 from volseg.jobs.journal import History
-from volseg.jobs.options import Team
+from volseg.jobs.options import WorkerOptions
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Converting:
     folder: Path
     digest: str = "convert"
 
-    def start(self, place: Place) -> Do:  # noqa: ARG002 - all workers do the same
+    def start(self, place: WorkerSlot) -> Do:  # noqa: ARG002 - all workers do the same
         """Return the function that converts; the source is open already."""
 
         def do(job: Job) -> Facts:
@@ -41,7 +41,7 @@ def convert_cases(
     source: Source,
     folder: Path,
     *,
-    team: Team,
+    team: WorkerOptions,
     folds: int,
     seed: int,
     validation: Container[str] = (),

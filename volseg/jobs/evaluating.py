@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from volseg.cohort import Cohort, Predictions
-from volseg.evaluation import Method, Row, score_case
+from volseg.evaluation import EvaluationSettings, RegionScores, score_case
 from volseg.jobs.command import run_command
-from volseg.jobs.job import Do, Facts, Job, Place
+from volseg.jobs.job import Do, Facts, Job, WorkerSlot
 from volseg.jobs.journal import History, siblings
-from volseg.jobs.options import Team
+from volseg.jobs.options import WorkerOptions
 from volseg.labels import LabelMatch
 
 
@@ -31,12 +31,12 @@ class Evaluating:
 
     predictions: Path
     cohort: Path
-    method: Method
+    method: EvaluationSettings
     match: LabelMatch
     digest: str
 
     @classmethod
-    def of(cls, predictions: Path, cohort: Cohort, method: Method, match: LabelMatch) -> Evaluating:
+    def of(cls, predictions: Path, cohort: Cohort, method: EvaluationSettings, match: LabelMatch) -> Evaluating:
         """The work of scoring predictions against a cohort."""
         facts: list[object] = [asdict(method), cohort.labels.digest]
         if not match.same:
@@ -44,7 +44,7 @@ class Evaluating:
         identity = json.dumps(facts, sort_keys=True)
         return cls(predictions, cohort.folder, method, match, hashlib.sha256(identity.encode()).hexdigest()[:16])
 
-    def start(self, place: Place) -> Do:  # noqa: ARG002 - all workers do the same
+    def start(self, place: WorkerSlot) -> Do:  # noqa: ARG002 - all workers do the same
         """Open the cohort."""
         cohort = Cohort.open(self.cohort)
         known = frozenset(cohort.keys)
@@ -63,12 +63,12 @@ def evaluate_cases(
     cohort: Cohort,
     output_dir: Path,
     *,
-    team: Team,
+    team: WorkerOptions,
     keys: Sequence[str] | None = None,
-    method: Method,
+    method: EvaluationSettings,
     match: LabelMatch | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Row]:
+) -> list[RegionScores]:
     """Evaluate as `volseg.evaluation.evaluate` does, by several workers, resumed from a journal in `output_dir`.
 
     A run over one shard gives the rows of that shard. A run without shards, after those of all shards, gives all rows
@@ -99,12 +99,12 @@ def evaluate_cases(
         progress=progress,
     )
     history = History(siblings(team.journal_path(output_dir, "evaluate")))
-    rows: list[Row] = []
+    rows: list[RegionScores] = []
     for key in mine:
         entry = history.get(key)
         if key in tally.failed or entry is None:
             patient = cohort.patient(key) if key in known else ""
-            rows.append(Row(key, patient, "", error=tally.failed.get(key, "the journal has lost its line")))
+            rows.append(RegionScores(key, patient, "", error=tally.failed.get(key, "the journal has lost its line")))
         else:
-            rows += [Row(**row) for row in entry.facts["rows"]]
+            rows += [RegionScores(**row) for row in entry.facts["rows"]]
     return rows

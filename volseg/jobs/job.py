@@ -38,7 +38,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerSlot:
     """The slot of a worker on its machine.
 
     Attributes:
@@ -83,7 +83,7 @@ class Work(Protocol):
         """Digest, for example of the checkpoint and the options."""
         ...
 
-    def start(self, place: Place) -> Do:
+    def start(self, place: WorkerSlot) -> Do:
         """Load what is needed, once per worker."""
         ...
 

@@ -13,8 +13,8 @@ from volseg import bundle as bundles
 from volseg.bundle import Member
 from volseg.cohort import FILE_ENDING, PROBABILITIES
 from volseg.files import SERIES
-from volseg.inference import FirstStep
-from volseg.jobs.job import Do, Facts, Job, Place, stamp
+from volseg.inference import RegionOfInterest
+from volseg.jobs.job import Do, Facts, Job, WorkerSlot, stamp
 from volseg.labels import LabelTable
 from volseg.remote import identity
 
@@ -43,7 +43,7 @@ class Predicting:
     engine: str = "auto"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     flips: Sequence[int] = ()
-    step: FirstStep | None = None
+    step: RegionOfInterest | None = None
     weights: Sequence[Mapping[str, Any]] = ()
     step_weights: Sequence[Mapping[str, Any]] = ()
     digest: str = ""
@@ -99,7 +99,7 @@ class Predicting:
             return loaded
         return loaded.joined(flips=flip_axes(flips, [network.recipe for network in loaded.networks]))
 
-    def start(self, place: Place) -> Do:
+    def start(self, place: WorkerSlot) -> Do:
         """Load the networks, on the GPU of the worker if there is one."""
         from volseg.inference import worker_device
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from volseg.errors import UsageError
 from volseg.jobs.job import Do, Stages
 from volseg.jobs.pipeline import Pipeline
-from volseg.jobs.workers import Crew, Serial
+from volseg.jobs.workers import Serial, WorkerPool
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Team:
+class WorkerOptions:
     """The options for the workers of a command.
 
     Attributes:
@@ -58,7 +58,7 @@ class Team:
         shard: Shard whose cases are of this run.
         journal: File of the journal; None for one in the output folder.
 
-    >>> Team.parse(workers=2, shard="1/4").journal_path(Path("out"), "predict")
+    >>> WorkerOptions.parse(workers=2, shard="1/4").journal_path(Path("out"), "predict")
     PosixPath('out/.volseg/predict-1-of-4.jsonl')
     """
 
@@ -70,7 +70,7 @@ class Team:
     @classmethod
     def parse(
         cls, *, workers: int = 1, ray: str | None = None, shard: str | None = None, journal: Path | None = None
-    ) -> Team:
+    ) -> WorkerOptions:
         """Read the options of the command line.
 
         Raises:
@@ -85,7 +85,7 @@ class Team:
         """Whether this process does the work itself."""
         return self.workers == 1 and self.ray is None
 
-    def crew(self, *, jobs: int, do: Do | None = None) -> Crew:
+    def crew(self, *, jobs: int, do: Do | None = None) -> WorkerPool:
         """Make the workers, which are not started yet.
 
         Args:
@@ -94,9 +94,9 @@ class Team:
                 computing.
         """
         if self.ray is not None:
-            from volseg.jobs.ray_workers import RayCrew
+            from volseg.jobs.ray_workers import RayPool
 
-            return RayCrew(self.ray, workers=min(self.workers, max(1, jobs)))
+            return RayPool(self.ray, workers=min(self.workers, max(1, jobs)))
         if self.workers == 1:
             return Pipeline(do) if isinstance(do, Stages) else Serial(do)
         from volseg.jobs.processes import Processes

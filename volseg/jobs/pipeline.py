@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from volseg.jobs.job import Answer, Facts, Job, Place, Stages, Work, attempt
+from volseg.jobs.job import Answer, Facts, Job, Stages, Work, WorkerSlot, attempt
 from volseg.jobs.workers import Member, member
 
 
@@ -85,7 +85,7 @@ class Pipeline:
 
     def members(self) -> list[Member]:
         """The worker."""
-        return [member("0", Place())]
+        return [member("0", WorkerSlot())]
 
     def close(self) -> None:
         """End the threads after their current step; cases that wait are dropped."""

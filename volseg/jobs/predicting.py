@@ -17,9 +17,9 @@ from volseg.inference import check_apart
 from volseg.jobs.job import Job, reason
 from volseg.jobs.journal import History, Journal, siblings
 from volseg.jobs.networks import Predicting, doing, source_of
-from volseg.jobs.options import Team
+from volseg.jobs.options import WorkerOptions
 from volseg.jobs.report import write_run_report
-from volseg.jobs.run import Tally, run_jobs
+from volseg.jobs.run import RunResult, run_jobs
 
 if TYPE_CHECKING:
     from volseg.inference import AnyPredictor
@@ -33,10 +33,10 @@ def predict_cases(
     cases: Cases,
     output_dir: Path,
     *,
-    team: Team,
+    team: WorkerOptions,
     choose: Callable[[str], AnyPredictor] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Tally:
+) -> RunResult:
     """Predict the cases that no earlier run has finished; write `uncertainty.csv` and `run_report.json` at the end.
 
     Args:
@@ -60,7 +60,7 @@ def predict_cases(
         )
     check_apart(output_dir, cases)
     started = time.time()
-    tally = Tally()
+    tally = RunResult()
     path = team.journal_path(output_dir, "predict")
     with Journal(path) as journal:
         history = History(siblings(path))
@@ -94,8 +94,8 @@ def _conclude(
     output_dir: Path,
     path: Path,
     work: Predicting,
-    tally: Tally,
-    team: Team,
+    tally: RunResult,
+    team: WorkerOptions,
     engine: str,
     cases: int,
     started: float,

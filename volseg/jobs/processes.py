@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
 from volseg.errors import UsageError, VolsegError
-from volseg.jobs.job import Answer, Job, Place, Work, attempt, reason
+from volseg.jobs.job import Answer, Job, Work, WorkerSlot, attempt, reason
 from volseg.jobs.workers import Member, limit_threads, member, threads_of_each
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class _Worker:
     """One process with its current `job`; it is `ready` once it has loaded."""
 
     name: str
-    place: Place
+    place: WorkerSlot
     process: SpawnProcess
     connection: Connection
     ready: bool = False
@@ -61,7 +61,7 @@ class Processes:
         self._work = work
         threads = threads_of_each(self._count)
         for number in range(self._count):
-            self._start(str(number), Place(number, threads))
+            self._start(str(number), WorkerSlot(number, threads))
 
     def alive(self) -> int:
         """Number of processes that are ready or loading."""
@@ -118,7 +118,7 @@ class Processes:
             worker.connection.close()
         self._workers.clear()
 
-    def _start(self, name: str, place: Place) -> None:
+    def _start(self, name: str, place: WorkerSlot) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self._work, name, place), name=f"volseg-{name}")
@@ -143,7 +143,7 @@ class Processes:
         return [Answer(worker.job.key, worker.name, 0.0, error=death, died=True)]
 
 
-def _serve(connection: Connection, work: Work, name: str, place: Place) -> None:
+def _serve(connection: Connection, work: Work, name: str, place: WorkerSlot) -> None:
     """Run a worker: load, then do jobs until the pipe ends."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process

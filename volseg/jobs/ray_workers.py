@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from volseg.errors import UsageError, VolsegError
-from volseg.jobs.job import Answer, Job, Place, Work, attempt, reason
+from volseg.jobs.job import Answer, Job, Work, WorkerSlot, attempt, reason
 from volseg.jobs.workers import Member, limit_threads, member
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ _LOADS = 3  # attempts to load per worker, one after the other
 class _Hands:
     """The code of an actor; it runs in a process that Ray starts."""
 
-    def __init__(self, work: Work, name: str, place: Place) -> None:
+    def __init__(self, work: Work, name: str, place: WorkerSlot) -> None:
         self._work, self._name, self._place = work, name, place
 
     def load(self) -> Member | str:
@@ -47,7 +47,7 @@ class _Worker:
     job: Job | None = None
 
 
-class RayCrew:
+class RayPool:
     """Workers on an existing Ray cluster. If a worker or a node dies, the attempt of its current job is lost.
 
     Args:
@@ -65,7 +65,7 @@ class RayCrew:
         self._awaited: dict[Any, _Worker] = {}
         self._members: list[Member] = []
         self._options: dict[str, Any] = {}
-        self._place = Place()
+        self._place = WorkerSlot()
         self._connected = False
 
     def open(self, work: Work) -> None:
@@ -98,7 +98,7 @@ class RayCrew:
         else:
             threads = threads_that_fit([int(node.get("CPU", 0)) for node in nodes], workers=count)
         self._options = {"num_cpus": threads, "num_gpus": 1 if gpus else 0, "max_restarts": 0}
-        self._place = Place(0, threads)  # Ray shows each actor its own GPU alone
+        self._place = WorkerSlot(0, threads)  # Ray shows each actor its own GPU alone
         for number in range(count):
             self._start(str(number))
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import volseg
 from volseg.files import atomic
-from volseg.jobs.options import Team
-from volseg.jobs.run import Tally
+from volseg.jobs.options import WorkerOptions
+from volseg.jobs.run import RunResult
 
 FILE = "run_report.json"
 _PACKAGES = ("torch", "monai", "numpy", "nibabel", "openvino", "ray", "pydicom")
@@ -23,10 +23,10 @@ _PACKAGES = ("torch", "monai", "numpy", "nibabel", "openvino", "ray", "pydicom")
 
 def write_run_report(
     folder: Path,
-    tally: Tally,
+    tally: RunResult,
     *,
     command: str,
-    team: Team,
+    team: WorkerOptions,
     engine: str,
     cases: int,
     started: float,
@@ -89,7 +89,7 @@ def write_run_report(
     return path
 
 
-def _share(tally: Tally) -> float | None:
+def _share(tally: RunResult) -> float | None:
     """Fraction of the time that the workers spent within cases; 1 if none of them ever waited."""
     workers = len(tally.members) - tally.deaths
     if not tally.seconds or workers < 1:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from volseg.jobs.job import Answer, Job, Work, input_digest
 from volseg.jobs.journal import Entry, History, Journal
-from volseg.jobs.workers import Crew, Member
+from volseg.jobs.workers import Member, WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ PARTIAL = ".partial-"
 
 
 @dataclass
-class Tally:
+class RunResult:
     """The result of a run.
 
     Attributes:
@@ -75,12 +75,12 @@ def run_jobs(
     work: Work,
     jobs: Iterable[Job],
     *,
-    crew: Crew,
+    crew: WorkerPool,
     journal: Journal,
     history: History,
-    tally: Tally | None = None,
+    tally: RunResult | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Tally:
+) -> RunResult:
     """Do every job that no earlier run has finished.
 
     A case that fails is tried once more, on another worker if there is one, and is then recorded with its error; so is
@@ -99,7 +99,7 @@ def run_jobs(
         OSError: Outputs or the journal cannot be written; run again when there is space.
         VolsegError: No worker can start.
     """
-    tally = Tally() if tally is None else tally
+    tally = RunResult() if tally is None else tally
     began = time.monotonic()
     todo = _todo(work, jobs, journal, history, tally)
     try:
@@ -117,7 +117,7 @@ def run_jobs(
     return tally
 
 
-def _todo(work: Work, jobs: Iterable[Job], journal: Journal, history: History, tally: Tally) -> Iterator[_Task]:
+def _todo(work: Work, jobs: Iterable[Job], journal: Journal, history: History, tally: RunResult) -> Iterator[_Task]:
     """The jobs that are not done yet. Their journal entries are marked outdated, then existing outputs are removed."""
     leftovers: dict[Path, dict[str, list[Path]]] = {}
     for job in jobs:
@@ -137,7 +137,7 @@ def _todo(work: Work, jobs: Iterable[Job], journal: Journal, history: History, t
 
 
 def _answers(
-    work: Work, crew: Crew, journal: Journal, tally: Tally, *, todo: Iterator[_Task], first: _Task
+    work: Work, crew: WorkerPool, journal: Journal, tally: RunResult, *, todo: Iterator[_Task], first: _Task
 ) -> Iterator[Answer]:
     """Keep every worker busy; yields each answer that finishes a case."""
     again: deque[_Task] = deque()

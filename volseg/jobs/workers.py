@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from volseg.jobs.job import Answer, Do, Job, Place, Work, attempt
+from volseg.jobs.job import Answer, Do, Job, Work, WorkerSlot, attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Member:
     threads: int | None
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Workers, each of which does one job at a time. A worker that dies is replaced by one with another name."""
 
     engine: str
@@ -77,7 +77,7 @@ class Serial:
 
     def open(self, work: Work) -> None:
         """Load the work, unless it is loaded."""
-        self._do = self._do or work.start(Place())
+        self._do = self._do or work.start(WorkerSlot())
 
     def alive(self) -> int:
         """The number of workers: 1."""
@@ -100,13 +100,13 @@ class Serial:
 
     def members(self) -> list[Member]:
         """The worker."""
-        return [member("0", Place())]
+        return [member("0", WorkerSlot())]
 
     def close(self) -> None:
         """Do nothing: there is nothing to end."""
 
 
-def member(name: str, place: Place) -> Member:
+def member(name: str, place: WorkerSlot) -> Member:
     """The facts about a worker of this name in this process."""
     import platform
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from volseg.pictures.case import read_scene, window_of
+from volseg import names_of_before
+from volseg.pictures.case import read_review_case, window_of
 from volseg.pictures.case_picture import CasePicture, draw_case
-from volseg.pictures.case_view import Screen, draw
+from volseg.pictures.case_view import CaseView, draw
 from volseg.pictures.illustration import animate_training, illustrate, read_screen
-from volseg.pictures.layout import sheet
+from volseg.pictures.layout import arrange_panels
 from volseg.pictures.orientation import PLANES, Plane, plane_of_slices
 from volseg.pictures.rendering import Pixels, panel, panel_size
 from volseg.pictures.snapshot import Snapshot, snapshot_path, write_snapshot
@@ -15,11 +16,12 @@ from volseg.pictures.viewer import pack_volumes, viewer_data
 __all__ = [
     "PLANES",
     "CasePicture",
+    "CaseView",
     "Pixels",
     "Plane",
-    "Screen",
     "Snapshot",
     "animate_training",
+    "arrange_panels",
     "draw",
     "draw_case",
     "illustrate",
@@ -27,11 +29,12 @@ __all__ = [
     "panel",
     "panel_size",
     "plane_of_slices",
-    "read_scene",
+    "read_review_case",
     "read_screen",
-    "sheet",
     "snapshot_path",
     "viewer_data",
     "window_of",
     "write_snapshot",
 ]
+
+__getattr__ = names_of_before(__name__)

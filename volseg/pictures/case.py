@@ -18,7 +18,7 @@ _SOFT_TISSUE_HU = (-160.0, 240.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class ReviewCase:
     """One case with its image, reference and prediction.
 
     Attributes:
@@ -45,7 +45,7 @@ class Scene:
         return window_of(self.channel)
 
 
-def read_scene(key: str, predictions: Path, cohort: Cohort, *, match: LabelMatch | None = None) -> Scene:
+def read_review_case(key: str, predictions: Path, cohort: Cohort, *, match: LabelMatch | None = None) -> ReviewCase:
     """Read a case of a cohort and its prediction `KEY.nii.gz`.
 
     Args:
@@ -71,7 +71,7 @@ def read_scene(key: str, predictions: Path, cohort: Cohort, *, match: LabelMatch
         prediction = read_label_map("prediction", folder.path(key), image, cohort.labels, match=match)
     except VolsegError as error:
         raise error.of_case(key) from error
-    return Scene(key, image, cohort.channel_names[0], reference, prediction, cohort.labels, colours)
+    return ReviewCase(key, image, cohort.channel_names[0], reference, prediction, cohort.labels, colours)
 
 
 def window_of(channel: str) -> tuple[float, float] | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from volseg.pictures.case import Scene
+from volseg.pictures.case import ReviewCase
 from volseg.pictures.orientation import Plane, View, plane_of_slices
 from volseg.pictures.rendering import colour_levels, grey_levels, triptych
 
@@ -39,7 +39,7 @@ class CasePicture:
     edges: tuple[str, str]
 
 
-def draw_case(scene: Scene) -> CasePicture:
+def draw_case(scene: ReviewCase) -> CasePicture:
     """Draw the slice with most voxels of the reference's organs (of the prediction's, if there is no reference).
 
     The plane is that of the acquisition if slices are at least twice as thick as pixels, else axial. CT is shown in
@@ -70,7 +70,7 @@ def draw_case(scene: Scene) -> CasePicture:
     return CasePicture(encoded.getvalue(), (width_all, height), view.plane, number, len(reference), view.edges)
 
 
-def acquired_plane(scene: Scene) -> Plane:
+def acquired_plane(scene: ReviewCase) -> Plane:
     """The plane of a single slice, else that of thick slices with fine pixels; axial if no axis differs."""
     return plane_of_slices(scene.image.affine_ras, scene.image.shape)
 

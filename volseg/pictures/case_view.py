@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from volseg.errors import UsageError
 from volseg.labels import LabelTable, Masks
-from volseg.pictures.layout import Entry, sheet
+from volseg.pictures.layout import Entry, arrange_panels
 from volseg.pictures.orientation import Plane, View
 from volseg.pictures.rendering import (
     DIFFERENCE_COLOURS,
@@ -38,7 +38,7 @@ _LIGHT, _STRONG = 0.25, 0.75  # opacity of fills
 
 
 @dataclass(frozen=True, eq=False)
-class Screen:
+class CaseView:
     """One case as it is shown.
 
     Attributes:
@@ -72,7 +72,7 @@ class Screen:
         plane: Plane = "axial",
         window: tuple[float, float] | None = None,
         measured: bool = True,
-    ) -> Screen:
+    ) -> CaseView:
         """Turn stored voxels into slices of a plane.
 
         Args:
@@ -132,7 +132,7 @@ class Screen:
 
 
 def draw(
-    screen: Screen, *, style: Style = "panels", number: int | None = None, scale: int | None = None, note: str = ""
+    screen: CaseView, *, style: Style = "panels", number: int | None = None, scale: int | None = None, note: str = ""
 ) -> Pixels:
     """Draw the picture of a case.
 
@@ -164,7 +164,7 @@ def draw(
     return _panels(screen, shown, scale, differences=style == "overlay", note=note)
 
 
-def frames(screen: Screen, *, style: Style = "panels", scale: int | None = None) -> Iterator[Pixels]:
+def frames(screen: CaseView, *, style: Style = "panels", scale: int | None = None) -> Iterator[Pixels]:
     """Draw all slices that hold a region in turn, and two more at each end; all slices if there is no region.
 
     Raises:
@@ -180,7 +180,7 @@ def frames(screen: Screen, *, style: Style = "panels", scale: int | None = None)
 
 
 def _panels(
-    screen: Screen, shown: int, scale: int, *, differences: bool, note: str = "", moving: bool = False
+    screen: CaseView, shown: int, scale: int, *, differences: bool, note: str = "", moving: bool = False
 ) -> Pixels:
     colours = [region.colour for region in screen.labels.regions]
     grey, pixel_mm = screen.grey[shown], screen.view.pixel_mm
@@ -197,7 +197,7 @@ def _panels(
         picture = panel(grey, wrong, DIFFERENCE_COLOURS, fill=_STRONG, pixel_mm=pixel_mm, scale=scale)
         parts.append(("differences", picture))
         legend += [Entry(name, colour) for name, colour in zip(DIFFERENCE_NAMES, DIFFERENCE_COLOURS, strict=True)]
-    return sheet(
+    return arrange_panels(
         parts,
         title=_title(screen, _place(screen, shown), note),
         legend=legend,
@@ -206,7 +206,7 @@ def _panels(
     )
 
 
-def _montage(screen: Screen, scale: int, note: str) -> Pixels:
+def _montage(screen: CaseView, scale: int, note: str) -> Pixels:
     colours = [region.colour for region in screen.labels.regions]
     held = np.flatnonzero(screen.area)
     first, last = (int(held[0]), int(held[-1])) if held.size else (0, screen.slices - 1)
@@ -235,7 +235,7 @@ def _montage(screen: Screen, scale: int, note: str) -> Pixels:
         note = f"{note} · filled: reference, contour: prediction".removeprefix(" · ")
     elif outlined is not None:
         note = f"{note} · contour: {'reference' if screen.prediction is None else 'prediction'}".removeprefix(" · ")
-    return sheet(
+    return arrange_panels(
         parts,
         title=_title(screen, f"{screen.view.plane} slices", note),
         legend=_regions(screen, line=not both) if outlined is not None else [],
@@ -245,24 +245,24 @@ def _montage(screen: Screen, scale: int, note: str) -> Pixels:
     )
 
 
-def _scale(screen: Screen, wide: int) -> int:
+def _scale(screen: CaseView, wide: int) -> int:
     size = panel_size((screen.grey.shape[1], screen.grey.shape[2]), pixel_mm=screen.view.pixel_mm, scale=1)
     return max(1, round(wide / max(size)))
 
 
-def _number(screen: Screen, shown: int) -> int:
+def _number(screen: CaseView, shown: int) -> int:
     return screen.view.number(shown, screen.slices)
 
 
-def _place(screen: Screen, shown: int) -> str:
+def _place(screen: CaseView, shown: int) -> str:
     return f"{screen.view.plane} slice {_number(screen, shown)} of {screen.slices}" if screen.slices > 1 else ""
 
 
-def _title(screen: Screen, place: str, note: str) -> str:
+def _title(screen: CaseView, place: str, note: str) -> str:
     return " · ".join(part for part in (screen.name, place, note) if part)
 
 
-def _regions(screen: Screen, *, shown: int | None = None, line: bool = False) -> list[Entry]:
+def _regions(screen: CaseView, *, shown: int | None = None, line: bool = False) -> list[Entry]:
     """The legend's regions; of a long table only those in the shown slice, or in the case."""
     regions = screen.labels.regions
     there = [masks for masks in (screen.reference, screen.prediction) if masks is not None]

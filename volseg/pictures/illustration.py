@@ -10,7 +10,7 @@ from volseg.cohort import Cohort, Predictions, read_label_map
 from volseg.errors import UsageError, VolsegError
 from volseg.pictures.animation import MOVING, STILL, write_animation, write_png
 from volseg.pictures.case import window_of
-from volseg.pictures.case_view import Screen, Style, draw, frames
+from volseg.pictures.case_view import CaseView, Style, draw, frames
 from volseg.pictures.dice_curve import beside
 from volseg.pictures.orientation import Plane
 from volseg.pictures.rendering import DIFFERENCE_COLOURS
@@ -20,7 +20,7 @@ from volseg.volume import RGB, UNMEASURED, read_volume
 
 def read_screen(
     cohort: Cohort, key: str, *, predictions: Path | None = None, plane: Plane = "axial", channel: int | None = None
-) -> Screen:
+) -> CaseView:
     """Read the data for the pictures of a case.
 
     Args:
@@ -57,7 +57,7 @@ def read_screen(
         }
     except VolsegError as error:
         raise error.of_case(key) from error
-    return Screen.of(
+    return CaseView.of(
         voxels,
         image.affine_ras,
         cohort.labels,
@@ -71,7 +71,7 @@ def read_screen(
 
 
 def illustrate(
-    screen: Screen, path: Path, *, style: Style = "panels", number: int | None = None, scale: int | None = None
+    screen: CaseView, path: Path, *, style: Style = "panels", number: int | None = None, scale: int | None = None
 ) -> None:
     """Draw a case to a .png, or all its slices in turn to a .gif or .webp.
 

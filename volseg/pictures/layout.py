@@ -29,7 +29,7 @@ class Entry:
     line: bool = False
 
 
-def sheet(
+def arrange_panels(
     panels: Sequence[tuple[str, Pixels]],
     *,
     title: str = "",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.labels import LabelTable
-from volseg.pictures.case import Scene
+from volseg.pictures.case import ReviewCase
 from volseg.pictures.rendering import DIFFERENCE_COLOURS, DIFFERENCE_NAMES, difference_masks, grey_levels
 from volseg.volume import Volume, write_volume
 
@@ -22,7 +22,7 @@ _LARGEST = 200  # voxels along an axis of the image; a longer axis is averaged i
 _LEVEL = 6
 
 
-def viewer_data(scene: Scene) -> str:
+def viewer_data(scene: ReviewCase) -> str:
     """Pack the volumes of a case as JSON: `image`, `reference`, `prediction`, `difference` and colours.
 
     The volumes are NIfTI files, packed by gzip and base64. The image has 256 levels between its 0.5th and 99.5th

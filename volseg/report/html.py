@@ -14,10 +14,10 @@ from string import Template
 from volseg import __version__
 from volseg.cohort import Cohort
 from volseg.errors import VolsegError
-from volseg.evaluation import Row
+from volseg.evaluation import RegionScores
 from volseg.files import atomic
 from volseg.labels import LabelMatch
-from volseg.pictures import CasePicture, draw_case, read_scene, viewer_data
+from volseg.pictures import CasePicture, draw_case, read_review_case, viewer_data
 from volseg.report import html_cases, html_tables
 from volseg.report.figures import spoken
 from volseg.report.summary import summarise
@@ -30,7 +30,7 @@ _OWN = ("case-*.webp", "volumes-*.js")
 
 
 def write_html(
-    rows: Sequence[Row],
+    rows: Sequence[RegionScores],
     folder: Path,
     *,
     cohort: Cohort,
@@ -68,7 +68,7 @@ def write_html(
     folder = Path(folder)
     summary = summarise(rows)
     scored = sorted((row for row in rows if row.error is None), key=_badness)
-    by_case: dict[str, list[Row]] = {}
+    by_case: dict[str, list[RegionScores]] = {}
     for row in rows:
         if row.error is None:
             by_case.setdefault(row.key, []).append(row)
@@ -81,7 +81,7 @@ def write_html(
     for number, key in enumerate(keys, start=1):
         picture, source, problem = None, "", ""
         try:
-            scene = read_scene(key, predictions, cohort, match=match)
+            scene = read_review_case(key, predictions, cohort, match=match)
             picture = draw_case(scene)
             source = pictures.place(picture, number)
             if number <= viewers and 1 not in scene.image.shape:  # a single slice has nothing to rotate
@@ -236,7 +236,7 @@ def _nav(parts: Mapping[str, str]) -> str:
     return "".join(f'<a href="#{target}">{text}</a>' for part, target, text in entries if parts[part])
 
 
-def _table(scored: Sequence[Row], cohort: Cohort, links: Mapping[str, str]) -> str:
+def _table(scored: Sequence[RegionScores], cohort: Cohort, links: Mapping[str, str]) -> str:
     if not scored:
         return ""
     names = [name for name in cohort.labels.names if any(row.region == name for row in scored)]
@@ -274,6 +274,6 @@ def _credit(licence: str) -> str:
     )
 
 
-def _badness(row: Row) -> tuple[bool, float, float, str, str]:
+def _badness(row: RegionScores) -> tuple[bool, float, float, str, str]:
     """The key of the order: the lowest Dice first, of equal ones the larger volume error; both empty comes last."""
     return row.dice is None, row.dice or 0.0, -abs(row.volume_error_ml or 0.0), row.key, row.region

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from volseg.cohort import Cohort
-from volseg.evaluation import METRICS, Row
+from volseg.evaluation import METRICS, RegionScores
 from volseg.pictures import CasePicture
 from volseg.report.figures import Point, Session, curve_figure, spoken, strip_figure
 from volseg.report.html_tables import NONE, swatch
@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _SIDES = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 
 
-def figures(rows: Sequence[Row], cohort: Cohort, links: Mapping[str, str]) -> str:
+def figures(rows: Sequence[RegionScores], cohort: Cohort, links: Mapping[str, str]) -> str:
     """One strip of all cases per region, for Dice and for HD95."""
     drawn = []
     for metric in METRICS:
@@ -56,9 +56,9 @@ def _anchor(links: Mapping[str, str], key: str) -> str:
     return f"#{links[key]}" if key in links else ""
 
 
-def curves(rows: Sequence[Row], cohort: Cohort) -> str:
+def curves(rows: Sequence[RegionScores], cohort: Cohort) -> str:
     """Volumes over the sessions of each patient that has two or more; empty if none has."""
-    by_patient: dict[str, list[Row]] = {}
+    by_patient: dict[str, list[RegionScores]] = {}
     for row in rows:
         if row.key in cohort.rows and row.reference_ml is not None and row.predicted_ml is not None:
             by_patient.setdefault(row.patient, []).append(row)
@@ -116,7 +116,7 @@ def session_times(sessions: Mapping[str, str]) -> tuple[dict[str, tuple[float, s
 
 
 def case_section(
-    rows: Sequence[Row],
+    rows: Sequence[RegionScores],
     cohort: Cohort,
     *,
     identity: str,
@@ -152,7 +152,7 @@ def case_section(
     )
 
 
-def _score(row: Row) -> str:
+def _score(row: RegionScores) -> str:
     if row.outcome in ("missed", "invented"):
         return f'<span class="outcome {row.outcome}">{row.outcome}</span>'
     if row.dice is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from volseg.cohort import Cohort
-from volseg.evaluation import METRICS, Metric, Row
+from volseg.evaluation import METRICS, Metric, RegionScores
 from volseg.labels import LabelTable
 from volseg.metrics import DRAWS
 from volseg.report.figures import colour, spoken
@@ -118,7 +118,7 @@ def _coverage(summary: Summary, shown: Sequence[Metric]) -> str:
     return f"Means that leave cases out, being undefined there: {'; '.join(short)}."
 
 
-def failure_table(failures: Sequence[Row]) -> str:
+def failure_table(failures: Sequence[RegionScores]) -> str:
     """The cases that could not be scored, with the reasons; empty if there are none."""
     if not failures:
         return ""
@@ -136,7 +136,7 @@ def failure_table(failures: Sequence[Row]) -> str:
     )
 
 
-def case_table(rows: Sequence[Row], cohort: Cohort, links: Mapping[str, str]) -> str:
+def case_table(rows: Sequence[RegionScores], cohort: Cohort, links: Mapping[str, str]) -> str:
     """One row per case and region, the worst first; a click on a column's title sorts.
 
     Args:
@@ -171,7 +171,7 @@ def case_table(rows: Sequence[Row], cohort: Cohort, links: Mapping[str, str]) ->
     )
 
 
-def _session(row: Row, cohort: Cohort) -> str:
+def _session(row: RegionScores, cohort: Cohort) -> str:
     known = cohort.rows.get(row.key)
     return known.session if known else ""
 
@@ -186,7 +186,7 @@ def _head(title: str, unit: str, *, kind: str = "", hint: str = "") -> str:
     return f'<th scope="col" class="{kind}"><button type="button"{said}>{name}</button></th>'
 
 
-def _cell(row: Row, metric: Metric) -> str:
+def _cell(row: RegionScores, metric: Metric) -> str:
     value = getattr(row, metric.name)
     if value is None:
         return f'<td class="{_kind(metric)} none">{NONE}</td>'
@@ -194,7 +194,7 @@ def _cell(row: Row, metric: Metric) -> str:
     return f'<td class="{_kind(metric)}" data-v="{float(value):.9g}">{value:{form}}</td>'
 
 
-def definition_list(rows: Sequence[Row]) -> str:
+def definition_list(rows: Sequence[RegionScores]) -> str:
     """The definitions of the metrics that have values, then of means, intervals and outcomes."""
     entries = [
         (_named(metric), escape(metric.definition))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from volseg.errors import UsageError
-from volseg.evaluation import METRICS, Metric, Row
+from volseg.evaluation import METRICS, Metric, RegionScores
 from volseg.metrics import OUTCOMES, Interval, Outcome, mean_interval
 
 WORST = 10
@@ -101,8 +101,8 @@ class Summary:
     patients: int
     regions: tuple[RegionSummary, ...]
     means: dict[str, Spread]
-    failures: tuple[Row, ...]
-    worst: tuple[Row, ...]
+    failures: tuple[RegionScores, ...]
+    worst: tuple[RegionScores, ...]
 
     @property
     def mean_dice(self) -> Spread:
@@ -120,15 +120,15 @@ class Summary:
         return tuple(metric for metric in METRICS if any(region.spreads[metric.name].cases for region in self.regions))
 
 
-def summarise(rows: Sequence[Row]) -> Summary:
+def summarise(rows: Sequence[RegionScores]) -> Summary:
     """Summarise the rows of an evaluation. Equal rows give an equal summary.
 
     Raises:
         UsageError: A case occurs twice.
 
-    >>> rows = [Row("a", "p1", "colon", dice=0.75, outcome="both present", reference_ml=9, predicted_ml=8),
-    ...         Row("b", "p2", "colon", dice=0.0, outcome="missed", reference_ml=5, predicted_ml=0),
-    ...         Row("c", "p3", "", error="there is no prediction")]
+    >>> rows = [RegionScores("a", "p1", "colon", dice=0.75, outcome="both present", reference_ml=9, predicted_ml=8),
+    ...         RegionScores("b", "p2", "colon", dice=0.0, outcome="missed", reference_ml=5, predicted_ml=0),
+    ...         RegionScores("c", "p3", "", error="there is no prediction")]
     >>> summary = summarise(rows)
     >>> summary.regions[0].dice.mean, summary.regions[0].outcomes["missed"], summary.failures[0].key
     (0.375, 1, 'c')
@@ -149,7 +149,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
     )
 
 
-def _check_once(scored: Sequence[Row], failures: Sequence[Row]) -> None:
+def _check_once(scored: Sequence[RegionScores], failures: Sequence[RegionScores]) -> None:
     seen = Counter((row.key, row.region) for row in scored)
     failed = Counter(row.key for row in failures)
     failed.update(dict.fromkeys((key for key, _ in seen), 1))  # a scored case must not have failed too
@@ -158,7 +158,7 @@ def _check_once(scored: Sequence[Row], failures: Sequence[Row]) -> None:
         raise UsageError(f"{len(twice)} cases are in the rows more than once, such as {min(twice)}; give each once")
 
 
-def _region(name: str, rows: Sequence[Row]) -> RegionSummary:
+def _region(name: str, rows: Sequence[RegionScores]) -> RegionSummary:
     patients = [row.patient for row in rows]
     spreads = {metric.name: _spread([getattr(row, metric.name) for row in rows], patients) for metric in METRICS}
     errors = [row.volume_error_ml for row in rows]
@@ -182,7 +182,7 @@ def _spread(values: Sequence[float | None], patients: Sequence[str]) -> Spread:
 
 
 def _over_regions(
-    rows: Sequence[Row], metric: str, keys: Sequence[str], names: Sequence[str], patient: dict[str, str]
+    rows: Sequence[RegionScores], metric: str, keys: Sequence[str], names: Sequence[str], patient: dict[str, str]
 ) -> Spread:
     values: dict[tuple[str, str], float | None] = {(row.key, row.region): getattr(row, metric) for row in rows}
     table = np.array([[values.get((key, name)) for name in names] for key in keys], dtype=np.float64)
@@ -207,5 +207,5 @@ def _defined(number: float) -> float | None:
     return None if math.isnan(number) else number
 
 
-def _badness(row: Row) -> tuple[float, float, str, str]:
+def _badness(row: RegionScores) -> tuple[float, float, str, str]:
     return row.dice or 0.0, -abs(row.volume_error_ml or 0.0), row.key, row.region

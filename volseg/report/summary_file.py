@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from volseg.evaluation import METRICS, STANDARD, Method
+from volseg.evaluation import METRICS, STANDARD, EvaluationSettings
 from volseg.metrics import DRAWS, LEVEL, SEED
 from volseg.report.cells import rounded
 from volseg.report.summary import RegionSummary, Spread, Summary
@@ -32,7 +32,7 @@ DEFINITIONS = {
 
 
 def summary_as_json(
-    summary: Summary, *, title: str, details: Mapping[str, str], method: Method = STANDARD
+    summary: Summary, *, title: str, details: Mapping[str, str], method: EvaluationSettings = STANDARD
 ) -> dict[str, Any]:
     """The content of `summary.json`, schema `volseg.report/1`: numbers with six decimals, null if undefined.
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from volseg.evaluation import METRICS, STANDARD, Method, Metric, Row
+from volseg.evaluation import METRICS, STANDARD, EvaluationSettings, Metric, RegionScores
 from volseg.metrics import DRAWS
 from volseg.report.cells import NONE, grid, number, plain, rounded, write_files
 from volseg.report.summary import RegionSummary, Spread, Summary, summarise
@@ -22,7 +22,12 @@ _MAIN = ("dice", "hd95_mm", "surface_dice", "volume_error_ml")
 
 
 def write_report(
-    rows: Sequence[Row], folder: Path, *, title: str, details: Mapping[str, str], method: Method = STANDARD
+    rows: Sequence[RegionScores],
+    folder: Path,
+    *,
+    title: str,
+    details: Mapping[str, str],
+    method: EvaluationSettings = STANDARD,
 ) -> list[Path]:
     """Write `cases.csv`, `summary.json` and `report.md`, each whole or not at all.
 
@@ -58,10 +63,10 @@ def write_report(
     return write_files(folder, contents)
 
 
-def rows_as_csv(rows: Sequence[Row]) -> str:
+def rows_as_csv(rows: Sequence[RegionScores]) -> str:
     """One line per row, in their order; an undefined value is an empty field.
 
-    >>> print(rows_as_csv([Row("a", "p", "colon", dice=1 / 3)]))
+    >>> print(rows_as_csv([RegionScores("a", "p", "colon", dice=1 / 3)]))
     key,patient,region,outcome,dice,hd95_mm,...,error
     a,p,colon,,0.333333,,...
     """
@@ -208,7 +213,7 @@ def _definitions(summary: Summary) -> list[str]:
     return [text for name, text in DEFINITIONS.items() if name in held or name not in known or name in _MAIN]
 
 
-def _worst(rows: Sequence[Row]) -> list[str]:
+def _worst(rows: Sequence[RegionScores]) -> list[str]:
     header = [
         "Case",
         "Patient",

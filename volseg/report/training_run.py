@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import UsageError
-from volseg.evaluation import Row
+from volseg.evaluation import RegionScores
 from volseg.metrics import Interval, mean_interval
 from volseg.report.process import is_alive
 
@@ -34,10 +34,10 @@ class TrainingRun:
         return list(self.record["cohort"]["regions"])
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[RegionScores]:
         """The Dice of each case and region in its best validation, on the grid of the network."""
         return [
-            Row(key=case["key"], patient=case["patient"], region=region, dice=case["dice"][region])
+            RegionScores(key=case["key"], patient=case["patient"], region=region, dice=case["dice"][region])
             for case in self.record["best"]["cases"]
             for region in self.regions
         ]

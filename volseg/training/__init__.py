@@ -2,55 +2,63 @@
 
 from __future__ import annotations
 
+from volseg import names_of_before
 from volseg.training.cache.dataset import CachedDataset
 from volseg.training.checks.capacity import choose_cache, loader_workers
 from volseg.training.handlers.checkpoints import Checkpoints
-from volseg.training.handlers.optimization import Average, Gradients
-from volseg.training.handlers.pictures import Pictures
+from volseg.training.handlers.optimization import Average, GradientClipping
+from volseg.training.handlers.pictures import ValidationPictures
 from volseg.training.handlers.progress import Progress, Stopwatch
 from volseg.training.handlers.record import Record
 from volseg.training.handlers.resume import Resume
 from volseg.training.handlers.stopping import Patience, TimeLimit
-from volseg.training.handlers.validation import Validation, VolumetricDice, better
+from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
 from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
-from volseg.training.optimizers import parameters
-from volseg.training.process_group import SharedLoss, distributed, join, leave, rank, rank_device
+from volseg.training.optimizers import optimizer_groups
+from volseg.training.process_group import (
+    SharedLoss,
+    destroy_process_group,
+    distributed,
+    init_process_group,
+    rank,
+    rank_device,
+)
 from volseg.training.run import train
-from volseg.training.sampling import Order, Seeds
-from volseg.training.schedules import constant, multi_step, one_cycle, polynomial, warmup_cosine
+from volseg.training.sampling import BatchOrder, EpochSeeds
+from volseg.training.schedules import constant_schedule, multi_step, one_cycle, polynomial, warmup_cosine
 
 __all__ = [
     "Average",
+    "BatchOrder",
     "CachedDataset",
     "Checkpoints",
     "DeepSupervision",
-    "Gradients",
-    "Order",
+    "EpochSeeds",
+    "GradientClipping",
     "Patience",
-    "Pictures",
     "Progress",
     "Record",
     "Resume",
-    "Seeds",
     "SharedLoss",
     "Stopwatch",
     "TimeLimit",
     "Validation",
+    "ValidationPictures",
     "VolumetricDice",
     "bce",
-    "better",
     "choose_cache",
-    "constant",
+    "constant_schedule",
+    "destroy_process_group",
     "dice_bce",
     "dice_ce",
     "dice_focal",
     "distributed",
-    "join",
-    "leave",
+    "init_process_group",
     "loader_workers",
     "multi_step",
+    "nan_safe_greater",
     "one_cycle",
-    "parameters",
+    "optimizer_groups",
     "polynomial",
     "rank",
     "rank_device",
@@ -58,3 +66,5 @@ __all__ = [
     "tversky",
     "warmup_cosine",
 ]
+
+__getattr__ = names_of_before(__name__)

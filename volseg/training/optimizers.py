@@ -16,7 +16,7 @@ from volseg.errors import UsageError
 _TABLES = re.compile(r"position_embedding|pos_embed|position_bias|cls_token|mask_token")
 
 
-def parameters(
+def optimizer_groups(
     network: nn.Module,
     *,
     lr: float,
@@ -45,9 +45,9 @@ def parameters(
         UsageError: A factor is out of range, or there is one for the backbone of a network that has none.
 
     >>> network = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
-    >>> [len(group["params"]) for group in parameters(network, lr=0.1)]
+    >>> [len(group["params"]) for group in optimizer_groups(network, lr=0.1)]
     [4]
-    >>> groups = parameters(network, lr=0.1, decay_norms=False)
+    >>> groups = optimizer_groups(network, lr=0.1, decay_norms=False)
     >>> [(len(group["params"]), group.get("weight_decay")) for group in groups]
     [(1, None), (3, 0.0)]
     """

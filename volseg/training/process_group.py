@@ -53,7 +53,7 @@ def rank() -> int:
     return int(word) if word.isdigit() else 0
 
 
-def join(device: str | torch.device) -> None:
+def init_process_group(device: str | torch.device) -> None:
     """Wait for the other processes and form their group: NCCL for GPUs, Gloo for CPUs. Only rank 0 logs."""
     if rank() > 0:
         logging.getLogger("volseg").setLevel(logging.WARNING)
@@ -89,7 +89,7 @@ class SharedLoss:
         output["loss"] = idist.all_reduce(loss) / idist.get_world_size()
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Leave the group of processes; a network of `distributed` cannot be called any more.
 
     Gloo's threads end with the last reference to the group, and such a network holds some. A thread that still releases

@@ -16,7 +16,7 @@ from volseg.errors import UsageError
 from volseg.training.cache import CachedDataset
 
 
-class Order(Sampler[list[int]]):
+class BatchOrder(Sampler[list[int]]):
     """The batches of this process; a `batch_sampler` of a data loader.
 
     In each epoch all cases are shuffled by (seed, epoch) and cut into batches, which the processes take in turn:
@@ -26,8 +26,8 @@ class Order(Sampler[list[int]]):
         process 1          0 5         6        the mean over a column's batches
 
     So two processes make the same steps as one that accumulates the gradients of two batches. If the number of batches
-    is no multiple of the processes, the first ones are taken again, so that no process waits for ever. `Seeds` sets
-    `epoch`.
+    is no multiple of the processes, the first ones are taken again, so that no process waits for ever. `EpochSeeds`
+    sets `epoch`.
 
     Args:
         cases: Data set, or anything else that has a length.
@@ -40,7 +40,7 @@ class Order(Sampler[list[int]]):
     Raises:
         UsageError: The batch size is below 1.
 
-    >>> list(Order(range(5), batch_size=2, seed=0, shuffle=False, rank=1, processes=2))
+    >>> list(BatchOrder(range(5), batch_size=2, seed=0, shuffle=False, rank=1, processes=2))
     [[2, 3], [0, 1]]
     """
 
@@ -77,13 +77,13 @@ class Order(Sampler[list[int]]):
             yield batches[(turn * self.processes + self.rank) % len(batches)]
 
 
-class Seeds:
+class EpochSeeds:
     """Seed every generator anew at the start of each epoch; a handler for a trainer of MONAI.
 
-    Python's, NumPy's and torch's generators start from (seed, epoch, rank), `Order` from (seed, epoch) and the random
-    transforms of a `CachedDataset`, case by case, from (seed, epoch, case), whichever process takes it; those of other
-    data sets from (seed, epoch, rank). An epoch then depends on earlier ones through weights and optimizer only.
-    The data loader makes its iterator and its workers after the epoch has started; workers that outlive an epoch
+    Python's, NumPy's and torch's generators start from (seed, epoch, rank), `BatchOrder` from (seed, epoch) and the
+    random transforms of a `CachedDataset`, case by case, from (seed, epoch, case), whichever process takes it; those
+    of other data sets from (seed, epoch, rank). An epoch then depends on earlier ones through weights and optimizer
+    only. The data loader makes its iterator and its workers after the epoch has started; workers that outlive an epoch
     (`persistent_workers`) are not seeded for the next one, so a resumed run with them draws other crops.
 
     Args:
@@ -99,7 +99,7 @@ class Seeds:
 
     def _seed(self, engine: Engine) -> None:
         order = getattr(engine.data_loader, "batch_sampler", None)
-        if isinstance(order, Order):
+        if isinstance(order, BatchOrder):
             order.epoch = engine.state.epoch
         if self.seed is None:
             return

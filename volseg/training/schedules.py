@@ -105,7 +105,9 @@ def one_cycle(
     return Schedule(optimizer, iterations=iterations, factor=factor)
 
 
-def constant(optimizer: Optimizer, *, iterations: int, warmup: float = 0.0, start: float = 0.05) -> LRScheduler:
+def constant_schedule(
+    optimizer: Optimizer, *, iterations: int, warmup: float = 0.0, start: float = 0.05
+) -> LRScheduler:
     """A constant learning rate, after the warm-up if there is one. Arguments of `warmup_cosine`."""
     return Schedule(optimizer, iterations=iterations, factor=_warmed(iterations, warmup, start, lambda _: 1.0))
 

@@ -10,7 +10,7 @@ from volseg.deploy.demo.segmentation import VOLUMES, RegionResult, Segmentation
 from volseg.deploy.demo.slices import png, slice_pixels
 from volseg.evaluation import STANDARD
 from volseg.metrics import TIME_SAVED_DEFINITION
-from volseg.pictures import Screen
+from volseg.pictures import CaseView
 
 NONE = "–"
 
@@ -20,7 +20,7 @@ def problem(message: str) -> str:
     return f'<p class="problem" role="alert">{escape(message)}</p>'
 
 
-def slice_picture(screen: Screen, place: int, *, parts: Collection[str]) -> str:
+def slice_picture(screen: CaseView, place: int, *, parts: Collection[str]) -> str:
     """The slice as an image inside the page, with its number below."""
     data = base64.b64encode(png(slice_pixels(screen, place, parts=parts))).decode()
     where = ""

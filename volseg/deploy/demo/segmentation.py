@@ -11,13 +11,13 @@ import numpy as np
 
 from volseg.cohort import FILE_ENDING, Cohort, read_label_map, write_prediction
 from volseg.errors import LabelError
-from volseg.evaluation import STANDARD, Row, score_case
+from volseg.evaluation import STANDARD, RegionScores, score_case
 from volseg.files import atomic
 from volseg.formats import write_segmentation
 from volseg.inference import Predictor, channel_order, read_image
 from volseg.labels import LabelTable
 from volseg.metrics import added_path_length_mm, volume_ml
-from volseg.pictures import Plane, Screen, pack_volumes, window_of
+from volseg.pictures import CaseView, Plane, pack_volumes, window_of
 from volseg.volume import RGB, UNMEASURED, Volume, check_axes, slice_axis
 
 VOLUMES = "volumes.json"
@@ -40,7 +40,7 @@ class RegionResult:
     colour: tuple[int, int, int]
     predicted_ml: float
     expected_dice: float | None = None
-    score: Row | None = None
+    score: RegionScores | None = None
     by_hand_minutes: float | None = None
 
     @property
@@ -91,12 +91,12 @@ class Segmentation:
         """Whether the case is a single slice."""
         return 1 in self.prediction.shape
 
-    def screen(self, plane: Plane) -> Screen:
+    def screen(self, plane: Plane) -> CaseView:
         """The case as it is shown in a plane."""
         first = self.image[0]
         colours = self.channel_names == RGB
         reference = None if self.reference is None else self.labels.masks(self.reference.voxels)
-        return Screen.of(
+        return CaseView.of(
             np.stack([channel.voxels for channel in self.image]) if colours else first.voxels,
             first.affine_ras,
             self.labels,

@@ -7,14 +7,14 @@ from collections.abc import Collection
 
 from PIL import Image
 
-from volseg.pictures import Pixels, Screen, panel, panel_size, sheet
+from volseg.pictures import CaseView, Pixels, arrange_panels, panel, panel_size
 
 PARTS = ("prediction", "reference")
 _WIDE = 480  # approximate pixels of the longer side; a page shows it some 400 high, and letters must stay readable
 _LIGHT = 0.3  # opacity of the filled reference
 
 
-def slice_pixels(screen: Screen, place: int, *, parts: Collection[str] = PARTS) -> Pixels:
+def slice_pixels(screen: CaseView, place: int, *, parts: Collection[str] = PARTS) -> Pixels:
     """Draw one slice with its scale bar and the letters of the patient's sides.
 
     Args:
@@ -41,7 +41,7 @@ def slice_pixels(screen: Screen, place: int, *, parts: Collection[str] = PARTS) 
         scale=scale,
         thickness=2 if scale > 1 else 1,
     )
-    return sheet([("", picture)], mm_per_pixel=screen.mm_per_pixel(scale), edges=screen.edges)
+    return arrange_panels([("", picture)], mm_per_pixel=screen.mm_per_pixel(scale), edges=screen.edges)
 
 
 def png(pixels: Pixels) -> bytes:

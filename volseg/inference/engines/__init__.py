@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         worker_device,
     )
     from volseg.inference.engines.openvino import EXPORTED, OpenVinoEngine, installed, openvino_core
-    from volseg.inference.engines.parallel_windows import Lanes
+    from volseg.inference.engines.parallel_windows import ParallelWindows
     from volseg.inference.engines.precision import MixedPrecision, check_precision, check_training, runs_bf16
     from volseg.inference.engines.pytorch import CompiledEngine, TorchEngine
 
@@ -32,9 +32,9 @@ __all__ = [
     "CompiledEngine",
     "Convolutions",
     "Engine",
-    "Lanes",
     "MixedPrecision",
     "OpenVinoEngine",
+    "ParallelWindows",
     "TorchEngine",
     "available_bytes",
     "check_device",
@@ -82,7 +82,7 @@ __getattr__ = opened_at_first_use(
             "installed",
             "openvino_core",
         ),
-        "volseg.inference.engines.parallel_windows": ("Lanes",),
+        "volseg.inference.engines.parallel_windows": ("ParallelWindows",),
         "volseg.inference.engines.precision": (
             "MixedPrecision",
             "check_precision",

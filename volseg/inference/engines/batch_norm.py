@@ -21,7 +21,7 @@ class PartedWaysError(RuntimeError):
     """The threads did not reach the same layers in the same order."""
 
 
-class Meeting:
+class ThreadGroup:
     """Threads that run the same steps and exchange values in some of them.
 
     Args:
@@ -66,7 +66,7 @@ class BatchNorms(TorchFunctionMode):
         seat: Rank of this thread.
     """
 
-    def __init__(self, meeting: Meeting, seat: int) -> None:
+    def __init__(self, meeting: ThreadGroup, seat: int) -> None:
         super().__init__()
         self.meeting, self.seat = meeting, seat
         self._grad = False

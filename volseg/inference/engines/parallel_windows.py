@@ -21,9 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from volseg.inference.engines.batch_norm import (
     BatchNorms,
-    Meeting,
     PartedWaysError,
     RunningStatistics,
+    ThreadGroup,
     can_meet,
     has_batch_norm,
 )
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 4
 
 
-class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
+class ParallelWindows(Inferer):  # type: ignore[misc]  # MONAI has no types
     """Call the network on a batch; on a CPU of several cores, on parts of it side by side, each on cores of its own.
 
     By itself torch shares out every operation among the cores, which wait for each other after each one. With windows
@@ -51,7 +51,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
     Args:
         lanes: Largest number of parts; None for one per thread of torch.
 
-    >>> Lanes()(torch.ones(2, 1, 4, 4, 4), nn.Conv3d(1, 3, 1)).shape
+    >>> ParallelWindows()(torch.ones(2, 1, 4, 4, 4), nn.Conv3d(1, 3, 1)).shape
     torch.Size([2, 3, 4, 4, 4])
     """
 
@@ -193,7 +193,7 @@ class _Group:
         self.networks = networks
         self._norms: list[BatchNorms] = []
         if networks[0].training and has_batch_norm(networks[0]):
-            meeting = Meeting(len(networks))
+            meeting = ThreadGroup(len(networks))
             self._norms = [BatchNorms(meeting, seat) for seat in range(len(networks))]
 
     @contextlib.contextmanager
@@ -257,7 +257,7 @@ class _Parts(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401 - carries what backward needs
-        lanes: Lanes,
+        lanes: ParallelWindows,
         group: _Group,
         parts: Sequence[Tensor],
         *parameters: Tensor,

@@ -10,12 +10,12 @@ import torch._inductor.config
 from torch import Tensor, nn
 
 from volseg.errors import VolsegError
-from volseg.inference.engines.parallel_windows import Lanes
+from volseg.inference.engines.parallel_windows import ParallelWindows
 from volseg.inference.engines.precision import runs_bf16
 
 
 class TorchEngine:
-    """The network itself, under bfloat16 autocast on request; on a CPU it computes windows side by side, see `Lanes`.
+    """The network itself, under bfloat16 autocast on request; on a CPU by `ParallelWindows`.
 
     Args:
         network: Network in evaluation mode, on `device`.
@@ -32,7 +32,7 @@ class TorchEngine:
     def __init__(self, network: nn.Module, *, device: torch.device, precision: str = "auto") -> None:
         self.network = network
         self.precision = "bf16" if runs_bf16(device, precision=precision) else "fp32"
-        self._lanes = Lanes()
+        self._lanes = ParallelWindows()
 
     @property
     def windows_at_once(self) -> int:

@@ -29,7 +29,7 @@ from volseg.training.checks.capacity import (
     processes_here,
 )
 from volseg.training.checks.cases import check_cases
-from volseg.training.handlers import Average, Gradients, check_minutes
+from volseg.training.handlers import Average, GradientClipping, check_minutes
 from volseg.training.window_trial import try_window
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
     if isinstance(inferer, MixedPrecision):
         inferer.check_training(torch.device(value("device")))
     if "clip_norm" in parser.get():
-        Gradients(clip_norm=value("clip_norm"))  # knows what it takes
+        GradientClipping(clip_norm=value("clip_norm"))  # knows what it takes
     if "ema_decay" in parser.get():
         Average(nn.Identity(), decay=value("ema_decay"))
     cohort: Cohort = value("cohort")

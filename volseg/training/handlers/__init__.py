@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from volseg.training.handlers.checkpoints import Checkpoints
-from volseg.training.handlers.optimization import Average, Gradients
-from volseg.training.handlers.pictures import Pictures
+from volseg.training.handlers.optimization import Average, GradientClipping
+from volseg.training.handlers.pictures import ValidationPictures
 from volseg.training.handlers.progress import Progress, Stopwatch
 from volseg.training.handlers.record import Record
 from volseg.training.handlers.resume import Resume
 from volseg.training.handlers.stopping import Patience, TimeLimit, check_minutes
-from volseg.training.handlers.validation import Validation, VolumetricDice, better
+from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
 
 __all__ = [
     "Average",
     "Checkpoints",
-    "Gradients",
+    "GradientClipping",
     "Patience",
-    "Pictures",
     "Progress",
     "Record",
     "Resume",
     "Stopwatch",
     "TimeLimit",
     "Validation",
+    "ValidationPictures",
     "VolumetricDice",
-    "better",
     "check_minutes",
+    "nan_safe_greater",
 ]

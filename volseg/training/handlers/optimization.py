@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from volseg.errors import BundleError, UsageError
 
 
-class Gradients:
+class GradientClipping:
     """Clip gradients by their global norm, and stop if loss or gradients are not finite.
 
     This is a handler for MONAI's SupervisedTrainer. Its `accumulation_steps` accumulates gradients, but divides a last
@@ -32,7 +32,7 @@ class Gradients:
         BundleError: In training, loss or gradients are not finite; the message names the keys of the batch, and nothing
             is saved after it.
 
-    >>> Gradients(clip_norm=-1)
+    >>> GradientClipping(clip_norm=-1)
     Traceback (most recent call last):
     volseg.errors.UsageError: --clip_norm is -1, expected a number of at least 0, such as 1.0; 0 does not clip
     """

@@ -12,10 +12,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from volseg.labels import LabelTable
 from volseg.metrics import dice
-from volseg.pictures import Screen, Snapshot, draw, plane_of_slices, snapshot_path, write_snapshot
+from volseg.pictures import CaseView, Snapshot, draw, plane_of_slices, snapshot_path, write_snapshot
 
 
-class Pictures:
+class ValidationPictures:
     """After each validation, draw one slice of the first case: image, reference and prediction.
 
     The slice is axial, or parallel to the acquired slices if these are at least twice as thick as the pixels.
@@ -50,7 +50,7 @@ class Pictures:
         image = np.asarray(torch.as_tensor(item["image"]).cpu())[0]
         affine = np.asarray(getattr(item["image"], "affine", np.eye(4)), dtype=np.float64)  # volumes are read in RAS
         plane = plane_of_slices(affine, image.shape)
-        screen = Screen.of(image, affine, self.labels, reference=reference, prediction=prediction, plane=plane)
+        screen = CaseView.of(image, affine, self.labels, reference=reference, prediction=prediction, plane=plane)
         picture = draw(screen, note=f"epoch {epoch}")  # of the slice with most organ, the same each time
         if self._writer is None:
             self._writer = SummaryWriter(self.log_dir, filename_suffix=".pictures")

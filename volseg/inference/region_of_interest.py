@@ -22,7 +22,7 @@ ABSENT = ("fail", "empty")
 
 
 @dataclass(frozen=True)
-class FirstStep:
+class RegionOfInterest:
     """The settings of the first step, which finds the region to which another network is restricted.
 
     The region is the union of some regions of the first step, on the grid of the image. The second step sees the box
@@ -67,7 +67,7 @@ class FirstStep:
         outside: str = "keep",
         keep_margin: bool = False,
         absent: str = "fail",
-    ) -> FirstStep:
+    ) -> RegionOfInterest:
         """Build a first step from the options of the command line.
 
         Args:
@@ -127,7 +127,7 @@ class FirstStep:
         """The path of a case's label map, if it was made before."""
         return Predictions(self.folder).path(key) if self.folder is not None else None
 
-    def crop(self, label_map: Volume, labels: LabelTable) -> tuple[Crop, Sight] | None:
+    def crop(self, label_map: Volume, labels: LabelTable) -> tuple[Crop, RoiMasks] | None:
         """The box around the region, and what of it is seen and kept; None if the region is empty.
 
         Args:
@@ -149,13 +149,13 @@ class FirstStep:
             return None
         kept = region[crop.box]
         if self.outside == "keep" and not self.keep_margin:
-            return crop, Sight(None, kept)
+            return crop, RoiMasks(None, kept)
         near = grown(kept, spacing_mm=label_map.spacing_mm, margin_mm=self.margin_mm)
-        return crop, Sight(near if self.outside == "erase" else None, near if self.keep_margin else kept)
+        return crop, RoiMasks(near if self.outside == "erase" else None, near if self.keep_margin else kept)
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class RoiMasks:
     """The voxels of a box that the second step sees, and those whose labels are kept.
 
     Attributes:

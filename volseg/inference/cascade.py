@@ -16,9 +16,9 @@ from volseg.cohort import Prediction
 from volseg.errors import CheckpointError, GeometryError, UsageError, VolumeError, naming
 from volseg.inference.channels import fold_channel
 from volseg.inference.engines import Engine
-from volseg.inference.first_step import FirstStep
 from volseg.inference.inputs import read_images
 from volseg.inference.predictor import Predictor
+from volseg.inference.region_of_interest import RegionOfInterest
 from volseg.labels import LabelTable
 from volseg.volume import Affine, Crop, Volume, aligned, read_volume
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class TwoStep:
+class CascadePredictor:
     """A predictor that is restricted to a region, with the three stages of a `Predictor`.
 
     The region is found on the grid of the image's files. The second step gets a box of their own voxels as if it were a
@@ -39,7 +39,7 @@ class TwoStep:
     """
 
     second: Predictor
-    step: FirstStep
+    step: RegionOfInterest
     first: Predictor | None = None
 
     def __post_init__(self) -> None:
@@ -85,11 +85,11 @@ class TwoStep:
         """Axes along which the networks of the second step predict mirror images too."""
         return self.second.flips
 
-    def joined(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> TwoStep:
+    def joined(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> CascadePredictor:
         """The same predictor with further networks and mirror images in the second step, see `Predictor.joined`."""
         return replace(self, second=self.second.joined(others, flips=flips))
 
-    def with_engine(self, name: str, *, windows: int | None = None) -> TwoStep:
+    def with_engine(self, name: str, *, windows: int | None = None) -> CascadePredictor:
         """The same predictor with another engine for both steps, which is chosen by the second step."""
         second = self.second.with_engine(name, windows=windows)
         first = self.first.with_engine(second.engine.name) if self.first is not None else None
@@ -186,7 +186,7 @@ class TwoStep:
         return Prediction(label_map, dict.fromkeys(labels.names), probabilities, note)
 
 
-AnyPredictor = Predictor | TwoStep
+AnyPredictor = Predictor | CascadePredictor
 
 
 def load_predictor(
@@ -195,7 +195,7 @@ def load_predictor(
     device: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     flips: Iterable[int] = (),
-    step: FirstStep | None = None,
+    step: RegionOfInterest | None = None,
 ) -> AnyPredictor:
     """Load the networks that a user named.
 
@@ -219,9 +219,9 @@ def load_predictor(
     if step is None:
         return second
     if not step.members:
-        return TwoStep(second, step)
+        return CascadePredictor(second, step)
     plain = {name: value for name, value in settings.items() if name not in ("cleanup", "save_probabilities")}
-    made = TwoStep(second, step, load(step.members, plain))
+    made = CascadePredictor(second, step, load(step.members, plain))
     known = {fold_channel(name) for name in second.recipe.channel_names}
     if made.first is not None and not {fold_channel(name) for name in made.first.recipe.channel_names} <= known:
         logger.warning(
