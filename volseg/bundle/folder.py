@@ -15,9 +15,8 @@ def root() -> str:
     """The absolute folder of the bundle that MONAI is running, whatever the working directory is.
 
     MONAI does not tell a config its own folder. But it puts the bundle's folder on `sys.path` when it runs it, after
-    the
-    first entry, which is the working directory or the script's; and the command line names the config file. The working
-    directory, which may be another bundle, is tried last.
+    the first entry, which is the working directory or the script's; and the command line names the config file. The
+    working directory, which may be another bundle, is tried last.
     """
     for folder in map(Path, sys.path[1:]):
         if _is_bundle(folder):

@@ -22,13 +22,10 @@ def fit_spacing(cohort: Cohort, *, voxels: int) -> list[float]:
     """Choose the spacing in mm along X, Y, Z that images are resampled to.
 
     For volumes it is the median. For images of one slice it is the median too, unless a window of this many pixels
-    shows
-    little of an image. Then the grid is coarsened equally along both axes until a window shows a whole image; but every
-    region stays 16 pixels wide, so that small or thin ones are not lost. A chest X-ray of 3000 x 3000 pixels is reduced
-    to
-    about the size of the window, since lungs are large; nuclei, vessels and small lesions keep the full resolution. A
-    factor
-    below 1.25 changes nothing. Predictions are always on the grid of the file.
+    shows little of an image. Then the grid is coarsened equally along both axes until a window shows a whole image; but
+    every region stays 16 pixels wide, so that small or thin ones are not lost. A chest X-ray of 3000 x 3000 pixels is
+    reduced to about the size of the window, since lungs are large; nuclei, vessels and small lesions keep the full
+    resolution. A factor below 1.25 changes nothing. Predictions are always on the grid of the file.
 
     Args:
         cohort: Cohort; medians are of its labelled cases, and widths are measured on up to 12 of them, none kept for a

@@ -19,12 +19,10 @@ def fit_roi(shape: Sequence[int], *, divisor: int | Sequence[int], voxels: int, 
 
     Each axis is rounded to the nearest multiple of its divisor; then the largest axis shrinks until at most `voxels`
     remain. If the network halves an axis (divisor above 1), two multiples stay along one such axis, since normalisation
-    over
-    a single voxel in the deepest stage is undefined. An axis that it does not halve may be one voxel.
+    over a single voxel in the deepest stage is undefined. An axis that it does not halve may be one voxel.
 
     A network that takes slices in turn gains nothing from more slices, but from larger ones: the axis that they lie
-        along
-    shrinks before the others, down to 8.
+    along shrinks before the others, down to 8.
 
     Args:
         shape: Median number of voxels along X, Y, Z.

@@ -111,8 +111,7 @@ def compare(rows: Mapping[str, Sequence[Row]], *, metric: str = "dice", toleranc
     """Compare the evaluations of two or more prediction sets against the same references.
 
     A case counts if every set has a prediction that could be scored; all others are listed. A value that is undefined
-    in
-    one of two sets (Dice if both masks are empty, HD95 if one is) is left out and counted.
+    in one of two sets (Dice if both masks are empty, HD95 if one is) is left out and counted.
 
     Args:
         rows: Rows of the evaluation of all predictions of a set, by the name of the set.

@@ -204,8 +204,7 @@ def unusual(
     """Compute how unusual a case is, with the reasons.
 
     Each check gives the negative decimal logarithm of the fraction of usual cases beyond its z (Fisher 1925); their
-    mean
-    is about 0.4 for a usual case. The checks depend on each other, so it is no p-value.
+    mean is about 0.4 for a usual case. The checks depend on each other, so it is no p-value.
 
     Args:
         values: Values of the case.

@@ -33,8 +33,7 @@ def mean_logits(image: Tensor, looks: Sequence[Look], labels: LabelTable, *, fli
 
     Returns:
         Logits (channels, X, Y, Z): those of the network itself if there is but one and no mirror image. They are
-        infinite
-        if a probability is 0 or 1.
+        infinite if a probability is 0 or 1.
 
     >>> import torch
     >>> table = LabelTable.overlapping(["a", "b"])

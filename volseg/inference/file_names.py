@@ -77,10 +77,8 @@ def group_files(files: Iterable[Path], *, channels: int | Sequence[str] = 1) -> 
 
     A number at the end of a name is that of a channel only if `_0000` is beside it, in the same folder; `amos_0001` and
     `amos_0002` are two cases. If channels are named, `KEY-t1c` and so on are one case, provided that there is a file
-    for
-    each of them. A case that lacks a channel is returned with the name of the absent file, and one with further
-    channels
-    is returned with all of its files, so that reading it reports what is wrong.
+    for each of them. A case that lacks a channel is returned with the name of the absent file, and one with further
+    channels is returned with all of its files, so that reading it reports what is wrong.
 
     Args:
         files: Image files.

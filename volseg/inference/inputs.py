@@ -44,16 +44,13 @@ def find_inputs(
     """Find the cases to predict, each with its key and one file per channel, or one file that holds all channels.
 
     Files with names of segmentations are left out of a folder, and the log says so once. Channels are matched by name
-    if
-    a `dataset.json` names them, see `channel_order`; otherwise they are taken in the order of their numbers.
+    if a `dataset.json` names them, see `channel_order`; otherwise they are taken in the order of their numbers.
 
     Args:
         path: Image file; folder of `KEY.nii.gz`, or of `KEY_0000.nii.gz` and so on; cohort; or folder of DICOM files,
-            each
-            of whose series is a case.
+            each of whose series is a case.
         channels: Names of the network's channels in its order, or their number. A number at the end of a file's name is
-            that
-            of a channel if `_0000` is beside it, see `group_files`.
+            that of a channel if `_0000` is beside it, see `group_files`.
         part: Part of a cohort, see `Cohort.part`.
         fold: Fold of a cohort.
         modality: Modality of the DICOM series to take; needed if a folder has several.

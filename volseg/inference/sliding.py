@@ -57,12 +57,9 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
 
     Positions, weights and the padding of volumes smaller than the window (zeros, half on either side) are MONAI's. What
     differs is how the logits are averaged: each window is added at once to one sum of the volume's size, which is
-        divided
-    by the weights as soon as no window is to come. The sum is on the network's device if it fits into the memory that
-    is
-    free after a first pass, else on the CPU. If a GPU's memory runs out all the same, the volume is begun once more
-    with
-    the sum on the CPU and one window at a time, and the log says so. There are no gradients.
+    divided by the weights as soon as no window is to come. The sum is on the network's device if it fits into the
+    memory that is free after a first pass, else on the CPU. If a GPU's memory runs out all the same, the volume is
+    begun once more with the sum on the CPU and one window at a time, and the log says so. There are no gradients.
 
     On a CPU of several cores up to four windows are computed side by side, see `volseg.inference.Lanes`: as many as fit
     into half of the free memory, by what the first one took.
@@ -70,8 +67,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
     With `background`, empty windows are not computed. A window is empty if no channel rises above the channel's lowest
     value in the volume by more than 1/100,000 of its range: air or padding around a scan, clipped to one value. No
     structure is lost, since its contrast would be less than one step of a 16-bit image. What other windows cover too
-    takes
-    their mean; what none covers becomes background.
+    takes their mean; what none covers becomes background.
 
     Args:
         roi_size: Window size in voxels, one number per axis.

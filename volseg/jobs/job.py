@@ -166,8 +166,7 @@ def input_digest(paths: tuple[Path, ...]) -> str:
     """A digest that changes with path, size or time of change of any of the files; their content is not read.
 
     For the copy of a remote file it is made of the URL, the size and the version, so that any machine resumes what
-    another
-    started. A list of DICOM files stands for the files that it names. No path can be read from the digest.
+    another started. A list of DICOM files stands for the files that it names. No path can be read from the digest.
     """
     seen = []
     for path in paths:

@@ -45,8 +45,7 @@ def predict_cases(
         output_dir: Folder of the predictions.
         team: Options of the workers.
         choose: Function that gives the predictor with an engine of that name. It is called once, in this process, so
-            that all
-            workers use the engine that it chooses; None lets each worker choose.
+            that all workers use the engine that it chooses; None lets each worker choose.
         progress: Function that is called with the number of finished cases and of all.
 
     Raises:
@@ -154,7 +153,7 @@ def _collect(output_dir: Path, path: Path, digest: str) -> tuple[Counter[str], d
     """Write `uncertainty.csv` from the journals of all shards; returns cases by engine and device, and their notes.
 
     Two shards may end at the same moment: each reads the journals again after writing, so that the last sees
-        everything.
+    everything.
     """
     while True:
         seen = _sizes(path)

@@ -84,9 +84,7 @@ def run_jobs(
     """Do every job that no earlier run has finished.
 
     A case that fails is tried once more, on another worker if there is one, and is then recorded with its error; so is
-    a
-    case whose worker dies.
-    After a kill at any moment, each case either has its line and its files, or is done again.
+    a case whose worker dies. After a kill at any moment, each case either has its line and its files, or is done again.
 
     Args:
         work: Work on a case.

@@ -13,22 +13,23 @@ from numpy.typing import NDArray
 from volseg.errors import UsageError
 from volseg.labels.table import LabelMap, LabelTable
 
-# A part too small by this share still counts: files keep spacings, and so the volume of a voxel, in 32 bits.
+# A part that is too small by this fraction still counts: files keep spacings, and so the volume of a voxel, in 32 bits.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Cleanup:
-    """What is done to which region, in this order.
+    """The steps of the clean-up and their regions, in this order.
 
-    Regions are cleaned one by one, so overlaps stay. Parts are joined over faces, edges and corners. Where a voxel is
-    left with a combination of regions that no value stands for (an inner region without its outer one, say), the label
+    Regions are cleaned one by one, so overlaps stay. Parts are joined over faces, edges and corners. If the regions of
+    a voxel become a combination that no value stands for (for example an inner region without its outer one), the label
     table decides, as it does for a network's masks.
 
     Attributes:
-        fill_holes: regions whose enclosed cavities are filled; where regions exclude each other, only with background.
-        min_ml: region to millilitres; smaller parts are removed, also the only one.
-        keep_largest: regions of which only the largest part stays.
+        fill_holes: Regions whose enclosed cavities are filled; if regions exclude each other, only cavities of
+            background.
+        min_ml: Volume in ml by region, below which parts are removed, even the only one.
+        keep_largest: Regions of which only the largest part is kept.
 
     >>> table = LabelTable.exclusive(["a", "b"])
     >>> cleanup = Cleanup(keep_largest=["a"])
@@ -44,10 +45,10 @@ class Cleanup:
     def parse(
         cls, *, fill_holes: Sequence[str] = (), min_ml: Sequence[str] = (), keep_largest: Sequence[str] = ()
     ) -> Cleanup:
-        """From the words of the command line: names, also several with commas, and `NAME=ML`.
+        """Read the options of the command line: names, each of which may hold several with commas, and `NAME=ML`.
 
         Raises:
-            UsageError: a word without a name, or no number of millilitres above 0.
+            UsageError: A word has no name, or no number of millilitres above 0.
 
         >>> Cleanup.parse(keep_largest=["liver,spleen"], min_ml=["liver=2.5"]).to_json()
         {'min_ml': {'liver': 2.5}, 'keep_largest': ['liver', 'spleen']}
@@ -67,7 +68,7 @@ class Cleanup:
         return bool(self.fill_holes or self.min_ml or self.keep_largest)
 
     def to_json(self) -> dict[str, Any]:
-        """What is done, without what is not: for bundles, reports and dataset.json."""
+        """The steps that are done: for bundles, reports and dataset.json."""
         parts = {
             "fill_holes": list(self.fill_holes),
             "min_ml": dict(self.min_ml),
@@ -79,22 +80,22 @@ class Cleanup:
         """Refuse regions that the table does not have.
 
         Raises:
-            UsageError: such a region.
+            UsageError: The table lacks a region.
         """
         for name in (*self.fill_holes, *self.min_ml, *self.keep_largest):
             if name not in labels.names:
                 raise UsageError(f"the clean-up names {name!r}, the network segments {', '.join(labels.names)}")
 
     def apply(self, label_map: LabelMap, labels: LabelTable, *, voxel_ml: float) -> LabelMap:
-        """The cleaned label map.
+        """Clean a label map.
 
         Args:
-            label_map: (X, Y, Z).
-            labels: what its values mean.
-            voxel_ml: volume of a voxel.
+            label_map: Label map (X, Y, Z).
+            labels: Label table of its values.
+            voxel_ml: Volume of a voxel in ml.
 
         Raises:
-            UsageError: a region that the table does not have.
+            UsageError: The table lacks a region.
         """
         self.check(labels)
         if not self:
@@ -116,7 +117,7 @@ def _words(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask with its cavities: background that it encloses, joined over faces."""
+    """Fill the cavities of a mask: background that it encloses, joined over faces."""
     from scipy import ndimage
 
     box = _box(mask)
@@ -127,7 +128,7 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _large_parts(mask: NDArray[np.bool_], voxels: float | None) -> NDArray[np.bool_]:
-    """The parts of at least so many voxels; without a number the largest part, the first one of equals."""
+    """The parts of at least this many voxels; without a number the largest part, the first one of equals."""
     from scipy import ndimage
 
     box = _box(mask)
@@ -144,7 +145,7 @@ def _large_parts(mask: NDArray[np.bool_], voxels: float | None) -> NDArray[np.bo
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """The smallest box around a mask; None where it is empty. Cavities lie inside it."""
+    """The smallest box around a mask; None if it is empty. Cavities are inside it."""
     from scipy import ndimage
 
     boxes: list[tuple[slice, ...]] = ndimage.find_objects(mask.view(np.uint8))

@@ -1,4 +1,4 @@
-"""Which regions of two label tables are the same: by name as the field writes names, else by code."""
+"""The match of two label tables: the same regions, by name as spelt in the field, else by code."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from volseg.errors import LabelError
 from volseg.labels.table import LabelMap, LabelTable, Region
 from volseg.labels.terms import _TISSUE
 
-# Codes that any structure may bear: tissue, body structure, anatomical structure.
+# Codes that any structure may have: tissue, body structure, anatomical structure.
 _SAY_NOTHING = {_TISSUE.value, "123037004", "91723000"}
 _SIDES = {"l": "left", "left": "left", "lt": "left", "r": "right", "right": "right", "rt": "right"}
-# Between two digits a separator tells numbers apart: L1_2 is not L12.
+# Between two digits a separator distinguishes numbers: L1_2 is not L12.
 _SEPARATORS = re.compile(r"(?<=[^\W_])[\s_\-]+(?=[^\W_])")
 
 
 def fold_name(name: str) -> str:
-    """A name without what writers do differently: capitals, and spaces, hyphens and underscores between words.
+    """A name without differences of spelling: capitals, and spaces, hyphens and underscores between words.
 
     A separator between two digits stays, and so does a sign at the end, as in CD4-.
 
@@ -44,12 +44,12 @@ class LabelMatch:
     """The regions that the references and the predictions share, whatever their order, values and spelling.
 
     Attributes:
-        reference: table of the references.
-        prediction: table of the predictions.
-        shared: the prediction's values under the reference's names, in the reference's order; its regions are those
-            that both have, and that were asked for.
-        pairs: name of each shared region in the reference to its name in the prediction.
-        notes: what a reader of the numbers must know, in sentences; empty where the tables say the same.
+        reference: Label table of the references.
+        prediction: Label table of the predictions.
+        shared: Table of the prediction's values under the reference's names, in the reference's order; its regions are
+            those that both have, and that were asked for.
+        pairs: Name in the prediction of each shared region, by its name in the reference.
+        notes: Sentences for readers of the numbers; empty if the tables are equal.
     """
 
     reference: LabelTable
@@ -74,10 +74,10 @@ class LabelMatch:
         return LabelTable(tuple(region for region in self.reference.regions if region.name in self.shared.names))
 
     def only(self, names: Sequence[str]) -> LabelMatch:
-        """The same with some of the shared regions.
+        """The match restricted to some of the shared regions.
 
         Raises:
-            LabelError: none of them is shared.
+            LabelError: None of them is shared.
         """
         kept = [name for name in self.names if name in names]
         pairs = {name: self.pairs[name] for name in kept}
@@ -87,10 +87,10 @@ class LabelMatch:
         """The prediction's label map in the reference's values, as pictures need it.
 
         Args:
-            label_map: (...), values of the prediction's table.
+            label_map: Label map (...) with values of the prediction's table.
 
         Returns:
-            (...), uint8. Regions that the reference does not have become background. A combination that the
+            Label map (...), uint8. Regions that the reference does not have become background. A combination that the
             reference has no value for is painted as `LabelTable.encode` does.
 
         >>> ours, theirs = LabelTable.of({"liver": 1, "spleen": 2}), LabelTable.of({"Spleen": 1, "Liver": 7})
@@ -101,7 +101,7 @@ class LabelMatch:
 
     @cached_property
     def _translated(self) -> LabelMap:
-        """(256,): the reference's value for each of the prediction's."""
+        """The reference's value for each of the prediction's, (256,)."""
         masks = np.zeros((len(self.reference.regions), 256), dtype=np.bool_)
         for region in self.shared.regions:
             masks[self.reference.names.index(region.name), list(region.values)] = True
@@ -112,13 +112,13 @@ def match_labels(reference: LabelTable, prediction: LabelTable, *, regions: Sequ
     """Find the regions that two tables share: by the same name, by names spelt alike, else by the same code.
 
     Args:
-        reference: table of the references.
-        prediction: table of the predictions.
-        regions: the regions to take, by the reference's names; `NAME=OTHER` says what the predictions call it. All that
-            both have by default.
+        reference: Label table of the references.
+        prediction: Label table of the predictions.
+        regions: Regions to take, by the reference's names; `NAME=OTHER` gives the prediction's name. By default all
+            that both have by default.
 
     Raises:
-        LabelError: no region is shared, one is named that is not there, or a name fits several regions.
+        LabelError: No region is shared, a named one does not exist, or a name fits several regions.
 
     >>> ours = LabelTable.of({"large_bowel": 1, "stomach": 2})
     >>> theirs = LabelTable.of({"background": 0, "Stomach": 1, "Large Bowel": 2, "liver": 3})
@@ -154,11 +154,11 @@ def match_labels(reference: LabelTable, prediction: LabelTable, *, regions: Sequ
 
 
 def replace_names(table: LabelTable, names: Mapping[str, str]) -> LabelTable:
-    """The regions that are named, under other names, in the order of the new names.
+    """Restrict a table to the named regions, under other names, in the order of the new names.
 
     Args:
-        table: whose values, colours and codes stay.
-        names: name in the table to the new one; regions that are not here are left out.
+        table: Table, whose values, colours and codes stay.
+        names: New name by name in the table; other regions are left out.
 
     >>> replace_names(LabelTable.of({"a": 1, "b": 2}), {"b": "c"}).regions[0].values
     (2,)
@@ -168,7 +168,7 @@ def replace_names(table: LabelTable, names: Mapping[str, str]) -> LabelTable:
 
 
 def _pairs(reference: LabelTable, prediction: LabelTable, *, strict: bool) -> dict[str, str]:
-    """Name in the reference to name in the prediction, in the reference's order; `strict` refuses what is unclear."""
+    """Name in the prediction by name in the reference, in the reference's order; `strict` refuses ambiguous names."""
     pairs: dict[str, str] = {}
     steps: tuple[Callable[[Region], Hashable], ...] = (
         lambda region: region.name,
@@ -200,9 +200,9 @@ def _groups(regions: Sequence[Region], key: Callable[[Region], Hashable]) -> dic
 
 
 def _code(region: Region) -> tuple[str, str, str] | None:
-    """The code of a region with the side that its name states; None where the code says nothing.
+    """The code of a region with the side in its name; None if the code has no specific meaning.
 
-    DICOM has one code for both kidneys, and states the side beside it.
+    DICOM has one code for both kidneys, and states the side separately.
     """
     code = region.code
     sides = {_SIDES[word] for word in re.split(r"[^a-z]+", region.name.casefold()) if word in _SIDES}
@@ -233,7 +233,7 @@ def _chosen(
 
 
 def _named(name: str, table: LabelTable, whose: str) -> str:
-    """The region of a table that is spelt so, or alike."""
+    """The region of a table with this name, or with a name spelt alike."""
     alike = [one for one in table.names if one == name] or [
         one for one in table.names if fold_name(one) == fold_name(name)
     ]
@@ -258,7 +258,7 @@ def _left_out(lost: Sequence[str], extra: Sequence[str]) -> list[str]:
 
 
 def _overlaps(reference: LabelTable, prediction: LabelTable, pairs: Mapping[str, str]) -> list[str]:
-    """Where one table lets two shared regions overlap and the other one cannot."""
+    """Notes on shared regions that overlap in one table and cannot in the other."""
     ours = {region.name: set(region.values) for region in reference.regions}
     theirs = {region.name: set(region.values) for region in prediction.regions}
     names = list(pairs)

@@ -1,8 +1,8 @@
 """The label table: how channels, label values, region names, colours and codes relate. The only place that knows.
 
-Where organs overlap, a label map stores one value per combination (for three organs: 1, 2, 3 = 1 and 2, 4, ...), and
-each region names the values that belong to it: nnU-Net's region form. Networks then predict one sigmoid channel a
-region; where regions exclude each other they predict softmax over the background and the regions.
+If organs overlap, a label map stores one value per combination (for three organs: 1, 2, 3 = 1 and 2, 4, ...), and
+each region names the values that belong to it: nnU-Net's region form. Networks then predict one sigmoid channel per
+region; if regions exclude each other, they predict a softmax over the background and the regions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from volseg.errors import LabelError
 from volseg.labels.terms import _KNOWN, _PALETTE, _TISSUE, Code
 
 ROUNDING = 1e-3
-"""How far a value of a label map may be from a whole number."""
+"""Largest distance of a value of a label map from a whole number."""
 
 LabelMap = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
@@ -68,11 +68,12 @@ class LabelTable:
         """Build the table from names and values, with colours and codes from `details` or the known ones.
 
         Args:
-            values: region name to its value or values; a `background` entry (0) is left out.
-            details: {"colours": {name: [r, g, b]}, "codes": {name: [scheme, value, meaning]}}, both optional.
+            values: Value or values by name of the region; a `background` entry (0) is left out.
+            details: Dictionary {"colours": {name: [r, g, b]}, "codes": {name: [scheme, value, meaning]}}, both
+                optional.
 
         Raises:
-            LabelError: a value that is no whole number from 1 to 255, or no region.
+            LabelError: A value is no whole number from 1 to 255, or there is no region.
 
         >>> LabelTable.of({"background": 0, "tumour": [1, 2], "core": 2}).activation
         'sigmoid'
@@ -127,7 +128,7 @@ class LabelTable:
         ('Anterior',)
 
         Raises:
-            LabelError: no labels, or labels that make no table.
+            LabelError: There are no labels, or labels that make no table.
         """
         labels = dataset.get("labels")
         if not isinstance(labels, Mapping):
@@ -144,7 +145,7 @@ class LabelTable:
         return cls.of(labels, dataset.get("volseg"))
 
     def to_dataset_json(self) -> dict[str, Any]:
-        """The entries `labels`, `regions_class_order` (where regions overlap) and `volseg` of a `dataset.json`."""
+        """The entries `labels`, `regions_class_order` (if regions overlap) and `volseg` of a `dataset.json`."""
         labels: dict[str, int | list[int]] = {"background": 0}
         for region in self.regions:
             labels[region.name] = list(region.values) if len(region.values) > 1 else region.values[0]
@@ -174,12 +175,12 @@ class LabelTable:
 
     @property
     def activation(self) -> str:
-        """`sigmoid` where regions overlap, else `softmax`."""
+        """`sigmoid` if regions overlap, else `softmax`."""
         return "sigmoid" if self.overlap else "softmax"
 
     @property
     def channel_names(self) -> tuple[str, ...]:
-        """What each output channel of a network means."""
+        """The name of each output channel of a network."""
         return self.names if self.overlap else ("background", *self.names)
 
     @property
@@ -189,7 +190,7 @@ class LabelTable:
 
     @property
     def background_logits(self) -> tuple[float, ...]:
-        """One logit a channel that say background firmly: the probability of a region is 2e-9.
+        """One logit per channel for certain background: the probability of a region is 2e-9.
 
         >>> LabelTable.exclusive(["anterior", "posterior"]).background_logits
         (20.0, 0.0, 0.0)
@@ -198,18 +199,18 @@ class LabelTable:
 
     @property
     def background_probabilities(self) -> tuple[float, ...]:
-        """One probability a channel of a voxel that is surely of no region."""
+        """One probability per channel for a voxel that certainly belongs to no region."""
         return (0.0,) * self.channels if self.overlap else (1.0, *(0.0 for _ in self.names))
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that tell one table from another: names and values, not colours."""
+        """Twelve hexadecimal digits that differ between tables: of names and values, not colours."""
         facts = json.dumps([[region.name, list(region.values)] for region in self.regions])
         return hashlib.sha256(facts.encode()).hexdigest()[:12]
 
     @cached_property
     def _membership(self) -> Masks:
-        """(256, R): whether a value belongs to a region."""
+        """Whether a value belongs to a region, (256, R)."""
         table = np.zeros((256, len(self.regions)), dtype=bool)
         for i, region in enumerate(self.regions):
             table[list(region.values), i] = True
@@ -222,12 +223,12 @@ class LabelTable:
         return tuple(min(region.values, key=lambda value: (crowd[value], value)) for region in self.regions)
 
     def check(self, label_map: NDArray[Any], *, case: str | None = None) -> LabelMap:
-        """Return the label map as uint8, or raise where it holds a value that the table does not declare.
+        """Return the label map as uint8, or raise if it holds a value that the table does not declare.
 
-        Numbers within `ROUNDING` of a whole one are that one: programs that resample save 0.99999994 for 1.
+        Numbers within `ROUNDING` of a whole number are rounded to it: programs that resample save 0.99999994 for 1.
 
         Raises:
-            LabelError: a value that is not declared, a fraction, or NaN.
+            LabelError: A value is not declared, a fraction, or NaN.
         """
         label_map = _whole(label_map, case=case)
         unknown = [value for value in _held(label_map).tolist() if value not in self.values]
@@ -241,13 +242,13 @@ class LabelTable:
         return label_map.astype(np.uint8, copy=False)
 
     def masks(self, label_map: LabelMap) -> Masks:
-        """One mask a region.
+        """Split a label map into one mask per region.
 
         Args:
-            label_map: (...), declared values.
+            label_map: Label map (...) with declared values.
 
         Returns:
-            (R, ...), True where the voxel belongs to the region.
+            Masks (R, ...), True if the voxel belongs to the region.
 
         >>> LabelTable.overlapping(["a", "b"]).masks(np.array([0, 1, 2, 3], np.uint8)).astype(int).tolist()
         [[0, 1, 0, 1], [0, 0, 1, 1]]
@@ -255,15 +256,15 @@ class LabelTable:
         return np.stack([self._membership[:, i][label_map] for i in range(len(self.regions))])
 
     def encode(self, masks: Masks) -> LabelMap:
-        """The label map of one mask a region, the inverse of `masks`.
+        """Join one mask per region into a label map: the inverse of `masks`.
 
-        A combination that no value stands for is painted region after region, the last one winning, as nnU-Net does.
+        A combination without a value is painted region after region; the last one wins, as in nnU-Net.
 
         Args:
-            masks: (R, ...).
+            masks: Masks (R, ...).
 
         Returns:
-            (...), uint8.
+            Label map (...), uint8.
 
         >>> LabelTable.overlapping(["a", "b"]).encode(np.array([[True, False], [True, True]])).tolist()
         [3, 2]
@@ -278,10 +279,10 @@ class LabelTable:
         return self.from_bits(bits)
 
     def from_bits(self, bits: NDArray[np.uint8]) -> LabelMap:
-        """What `encode` gives for masks of at most eight regions in one array, region i as bit i.
+        """Do the same as `encode` for masks of at most eight regions in one array, with region i as bit i.
 
         Args:
-            bits: (...), uint8; given back as it is where each value of the table is the sum of its regions' bits.
+            bits: Array (...), uint8; returned as it is if each value of the table is the sum of its regions' bits.
 
         >>> LabelTable.overlapping(["a", "b"]).from_bits(np.array([0, 1, 2, 3], np.uint8)).tolist()
         [0, 1, 2, 3]
@@ -293,17 +294,17 @@ class LabelTable:
 
     @cached_property
     def _of_bits(self) -> LabelMap:
-        """(2 ** R,): the value of each combination of regions."""
+        """The value of each combination of regions, (2 ** R,)."""
         places = np.arange(len(self.regions))[:, None]
         return self._paint_each(((np.arange(2 ** len(self.regions)) >> places) & 1).astype(bool))
 
     def _paint_each(self, masks: Masks) -> LabelMap:
-        """`encode`, region after region."""
+        """Do the work of `encode` region after region."""
         label_map = np.zeros(masks.shape[1:], dtype=np.uint8)
         for mask, value in zip(masks, self._paint, strict=True):
             label_map[mask] = value
         if self.overlap:
-            # A voxel in two or more regions takes the value that stands for just this combination, if one does.
+            # A voxel in two or more regions takes the value of exactly this combination, if there is one.
             crowded = masks.sum(axis=0, dtype=np.uint8) > 1
             combination = masks[:, crowded]  # (R, voxels)
             painted = label_map[crowded]
@@ -313,13 +314,13 @@ class LabelTable:
         return label_map
 
     def decide(self, probabilities: NDArray[np.floating[Any]]) -> LabelMap:
-        """The label map of a network's probabilities: above 0.5 a region (sigmoid) or the largest channel (softmax).
+        """Decide the label map from a network's probabilities: regions above 0.5 (sigmoid), or the largest channel.
 
         Args:
-            probabilities: (channels, X, Y, Z), after the activation.
+            probabilities: Probabilities (channels, X, Y, Z), after the activation.
 
         Returns:
-            (X, Y, Z), uint8.
+            Label map (X, Y, Z), uint8.
         """
         if probabilities.shape[0] != self.channels:
             raise LabelError(
@@ -341,12 +342,12 @@ def _whole(label_map: NDArray[Any], *, case: str | None) -> NDArray[Any]:
     """The label map as whole numbers.
 
     Raises:
-        LabelError: a fraction, NaN or infinity.
+        LabelError: A value is a fraction, NaN or infinity.
     """
     if label_map.dtype.kind != "f":
         return label_map
     rounded: NDArray[Any] = np.rint(label_map)
-    with np.errstate(invalid="ignore"):  # infinity less infinity
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
         off = ~(np.abs(label_map - rounded) <= ROUNDING)
     if off.any():
         odd = np.unique(label_map[off])
@@ -362,7 +363,7 @@ def _whole(label_map: NDArray[Any], *, case: str | None) -> NDArray[Any]:
 def _held(label_map: NDArray[Any]) -> NDArray[Any]:
     """The values that a label map holds, ascending; a table of 256 entries is faster than the sort of `np.unique`.
 
-    Most of a label map is background: eight voxels that are all 0 are passed over at once.
+    Most of a label map is background: eight voxels that are all 0 are skipped at once.
     """
     if label_map.dtype.kind not in "iu" or not label_map.size or label_map.min() < 0 or label_map.max() > 255:
         return np.unique(label_map)

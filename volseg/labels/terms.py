@@ -23,7 +23,7 @@ _KNOWN: dict[str, tuple[tuple[int, int, int], Code]] = {
     "colon": ((230, 159, 0), Code("71854001", "Colon")),
     "hippocampus": ((0, 158, 115), Code("5366008", "Hippocampus")),
 }
-# Okabe and Ito's palette, told apart by colour-blind readers too.
+# Okabe and Ito's palette, which colour-blind readers can distinguish too.
 _PALETTE = (
     (230, 159, 0),
     (86, 180, 233),

@@ -76,8 +76,7 @@ def time_saved(
     """The coursework's score of one region: points by the Dice of each slice, averaged over slices.
 
     A slice empty in both masks passes, so that an organ in few slices scores high whatever is predicted in those;
-    compare
-    `from_empty`. The points are the coursework's own; no paper supports them as a measure of time.
+    compare `from_empty`. The points are the coursework's own; no paper supports them as a measure of time.
 
     Args:
         prediction: Mask (X, Y, Z), True inside.
@@ -128,8 +127,7 @@ def added_path_length_mm(
         spacing_mm: Spacing in mm along X, Y, Z.
         tolerance_mm: Distance in mm within the slice up to which contour counts as covered; 0 by default.
         slice_axis: Axis that counts the slices; `volseg.volume.slice_axis` gives that of an affine. By default it is
-            the
-            axis of largest spacing, or the last if no spacing is the largest alone.
+            the axis of largest spacing, or the last if no spacing is the largest alone.
 
     Raises:
         LabelError: A mask is not boolean.

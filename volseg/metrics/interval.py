@@ -46,9 +46,8 @@ def mean_interval(
     """Compute the mean over cases and its percentile bootstrap interval, with resampling of whole patients.
 
     Patients are drawn with replacement; one drawn twice counts all cases twice. Equal arguments give equal intervals,
-    whatever the order of the cases.
-    Several columns (regions, say) are resampled together and give the interval of the mean of their means; a sample
-    that leaves a column without a value is not counted.
+    whatever the order of the cases. Several columns (regions, say) are resampled together and give the interval of the
+    mean of their means; a sample that leaves a column without a value is not counted.
 
     Source: cluster bootstrap, Field and Welsh 2007, J R Stat Soc B 69:369-390.
 

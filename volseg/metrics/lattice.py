@@ -96,8 +96,7 @@ class Lattice:
         """The exact distance in mm from each start to the nearest end; NaN if there is no end.
 
         The nearest offsets are tried one after another. Starts that they do not settle are left to a search tree, or,
-        if
-        there are many, to a distance transform.
+        if there are many, to a distance transform.
 
         Returns:
             Distances (S,) of the starts in flat order.

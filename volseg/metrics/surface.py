@@ -247,8 +247,7 @@ def directed_distances_mm(
 
     Returns:
         Distances (P,) from the prediction to the reference and (R,) from the reference to the prediction, for P and R
-        boundary
-        voxels in no particular order; all are NaN if the other mask is empty.
+        boundary voxels in no particular order; all are NaN if the other mask is empty.
 
     Raises:
         LabelError: A mask is not boolean.

@@ -52,9 +52,8 @@ def areas_mm2(spacing_mm: tuple[float, ...]) -> Areas:
 
     The surface cuts each edge between an inside and an outside voxel in the middle. On a face of the block whose
     corners alternate, it cuts off the corners of the kind (inside or outside) that is rarer in the block. The cuts of
-    the
-    six faces join to closed polygons. Each is filled with triangles that share one of its corners: the corner for which
-    their area is largest on cubic voxels.
+    the six faces join to closed polygons. Each is filled with triangles that share one of its corners: the corner for
+    which their area is largest on cubic voxels.
 
     These are the areas in the tables of DeepMind's surface-distance (Nikolov 2021, doi:10.2196/26151), derived anew:
     all 256 agree.

@@ -24,15 +24,11 @@ def uw_madison_score(prediction: Mask, reference: Mask, *, image_shape: Sequence
 
     The challenge asks for the 3D Hausdorff distance of locations normalised by image size, with slice depth 1, and its
     server's code is not public. The reading here is that of most public re-implementations: steps of one voxel along
-    each
-    axis, and the larger directed maximum over boundary voxels, divided by the diagonal of the whole image and
-    subtracted
-    from 1. A missed organ scores 0. An organ that the reference does not hold is left out, even if it was invented: the
-    organisers' tools say that the evaluation code "ignores those scans without ground-truth masks". The score of a
-    cohort
-    is the mean over scans and organs. To divide each axis by its own length instead would weigh the slice axis more;
-    some
-    re-implementations take one direction only.
+    each axis, and the larger directed maximum over boundary voxels, divided by the diagonal of the whole image and
+    subtracted from 1. A missed organ scores 0. An organ that the reference does not hold is left out, even if it was
+    invented: the organisers' tools say that the evaluation code "ignores those scans without ground-truth masks". The
+    score of a cohort is the mean over scans and organs. To divide each axis by its own length instead would weigh the
+    slice axis more; some re-implementations take one direction only.
 
     Sources: kaggle.com/competitions/uw-madison-gi-tract-image-segmentation, page "Evaluation"; common.py of
     github.com/happyharrycn/UW-Madison-GI-Tract-Segmentation-Data-Tools.

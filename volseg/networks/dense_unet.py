@@ -21,11 +21,10 @@ class DenseUNet(nn.Module):
     """A U-Net of dense blocks in encoder and decoder, joined by skip connections.
 
     This is the network of Jégou et al. 2017 (FC-DenseNet, "the one hundred layers tiramisu",
-    doi:10.1109/CVPRW.2017.156): each
-    layer of a block takes all maps before it and adds `growth_rate` new ones, and only the new maps of a block are
-    upsampled to the next finer stage. Between stages the channels are compressed and averaged as in DenseNet (Huang et
-    al. 2017, doi:10.1109/CVPR.2017.243). Strides and kernels may differ by axis, as `volseg.networks.fit_pyramid` gives
-    them, so that distant slices, or a single one, are a volume too.
+    doi:10.1109/CVPRW.2017.156): each layer of a block takes all maps before it and adds `growth_rate` new ones, and
+    only the new maps of a block are upsampled to the next finer stage. Between stages the channels are compressed and
+    averaged as in DenseNet (Huang et al. 2017, doi:10.1109/CVPR.2017.243). Strides and kernels may differ by axis, as
+    `volseg.networks.fit_pyramid` gives them, so that distant slices, or a single one, are a volume too.
 
     Args:
         spatial_dims: Number of spatial axes, 2 or 3.
@@ -40,8 +39,7 @@ class DenseUNet(nn.Module):
         dropout: Probability of dropout after each convolution of a block.
         deep_supervision: Number of coarser stages that give logits too, in training.
         use_checkpoint: Whether each layer is computed again in the backward pass. Memory then grows with the layers of
-            a block
-            and not with their square (Pleiss et al. 2017, arXiv:1707.06990); a step takes about a third longer.
+            a block and not with their square (Pleiss et al. 2017, arXiv:1707.06990); a step takes about a third longer.
 
     Args (of the call):
         x: Images (B, in_channels, X, Y, Z), without Z in 2D. Each axis is a multiple of the product of the strides
@@ -49,8 +47,7 @@ class DenseUNet(nn.Module):
 
     Returns (of the call):
         Logits (B, out_channels, X, Y, Z). With deep supervision, in training: a list of such logits, the full
-        resolution
-        first, each of the size of its stage.
+        resolution first, each of the size of its stage.
 
     Raises:
         BundleError: The numbers make no network, or the image has a size that cannot be halved as often.

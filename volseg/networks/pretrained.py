@@ -77,8 +77,7 @@ def transfer(weights: Weights, network: nn.Module, *, channels: int, context: in
     """Copy the weights of a network for colour images into a network for slices.
 
     The backbone takes all of them, its first convolution by the rule of `adapt_stem`. The heads take those that fit,
-    and keep
-    random weights elsewhere; their last layers, with one output per region, always do.
+    and keep random weights elsewhere; their last layers, with one output per region, always do.
 
     Args:
         weights: Weights of a network with the same backbone.

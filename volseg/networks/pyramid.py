@@ -17,8 +17,7 @@ class Pyramid:
 
     Attributes:
         strides: One stride per stage along X, Y, Z; 1 everywhere in the first. They are the `strides` of MONAI's
-            DynUNet;
-                from the second on they are its `upsample_kernel_size`.
+            DynUNet; from the second on they are its `upsample_kernel_size`.
         kernels: Sizes of the convolutions of each stage along X, Y, Z: 1 or 3.
     """
 
@@ -103,8 +102,7 @@ def fit_divisor(shape: Sequence[int], *, most: int) -> list[int]:
     """The number of which each axis of a window should be a multiple, to be halved as often as nnU-Net would halve it.
 
     This is for `volseg.bundle.fit_roi`, which needs it before there is a window. Thin axes stay as thin as they are.
-    Images of
-    one slice may be halved twice more: a window of as many voxels is several times as long in their plane.
+    Images of one slice may be halved twice more: a window of as many voxels is several times as long in their plane.
 
     Args:
         shape: Median number of voxels of the cohort along X, Y, Z.

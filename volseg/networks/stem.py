@@ -24,8 +24,7 @@ def adapt_stem(weight: Tensor, *, channels: int, context: int = 0) -> Tensor:
       every channel shows the same image, the response is that of the published network to it in all its colours.
 
     The parts add up to 1, so responses keep their size. Neighbouring slices have parts of a binomial distribution, as
-    1/4,
-    1/2, 1/4 for one on each side: an even mean would start with a blur along the patient.
+    1/4, 1/2, 1/4 for one on each side: an even mean would start with a blur along the patient.
 
     Args:
         weight: Kernel (features, inputs, height, width).

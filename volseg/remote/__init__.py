@@ -1,7 +1,7 @@
-"""Folders behind a URL: a copy of one is kept here and read, and what is written here is sent there.
+"""Folders behind a URL: a local copy is read, and what is written locally is uploaded.
 
 Everything else in volseg works on paths. `local` turns a URL into the path of its copy; `writing` gives a folder to
-write into and sends what appears there. fsspec does the transfers; it is loaded when the first URL is met.
+write into and uploads the files that appear there. fsspec does the transfers; it is loaded at the first URL.
 """
 
 from __future__ import annotations

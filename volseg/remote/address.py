@@ -12,7 +12,7 @@ from volseg.remote.messages import told
 
 # `name::` begins a chain of fsspec's file systems.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::)")
-# After the slashes stands a bucket: nothing with a colon.
+# After the slashes comes a bucket: a text without a colon.
 _BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory", "file", "local"}
 
 
@@ -27,10 +27,10 @@ def is_url(place: object) -> bool:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a folder or a file lies. It holds no credential, so it can be shown.
+    """The address of a folder or a file. It holds no credential, so it can be shown.
 
     Attributes:
-        url: without a slash at its end.
+        url: URL without a slash at its end.
     """
 
     url: str
@@ -40,7 +40,8 @@ class Address:
         """Check a URL.
 
         Raises:
-            UsageError: it holds a credential, which would stand in logs and in the history of the shell; or it is none.
+            UsageError: The URL holds a credential, which would appear in logs and in the history of the shell; or it is
+                none.
 
         >>> Address.parse("s3://bucket/cohort/").name
         'cohort'
@@ -67,17 +68,17 @@ class Address:
 
     @property
     def name(self) -> str:
-        """The last word of it."""
+        """The last part of the URL."""
         return self.url.rpartition("/")[2] or "root"
 
     @property
     def parent(self) -> str:
-        """The URL of the folder that holds it."""
+        """The URL of the parent folder."""
         return self.url.rpartition("/")[0]
 
     @property
     def scheme(self) -> str:
-        """The word before the slashes."""
+        """The scheme: the word before the slashes."""
         return self.url.partition("://")[0]
 
     def open(self) -> tuple[Any, str]:
@@ -86,7 +87,7 @@ class Address:
         Credentials and endpoints are those of the environment, as the libraries behind fsspec read them.
 
         Raises:
-            RemoteError: the library for it is not installed, or nobody knows such a URL.
+            RemoteError: The library for the URL is not installed, or its scheme is unknown.
         """
         with told(self.url):
             import fsspec
@@ -96,10 +97,10 @@ class Address:
 
 
 def check_apart(first: str | Path, second: str | Path) -> None:
-    """Refuse two URLs of which one lies in the other: what is written must not mix with what is read.
+    """Refuse two URLs of which one contains the other: outputs must not mix with inputs.
 
     Raises:
-        UsageError: they do.
+        UsageError: One contains the other.
 
     >>> check_apart("s3://bucket/cohort", "s3://bucket/cohort-predictions")
     >>> check_apart("s3://bucket/cohort", "s3://bucket/cohort/")

@@ -1,4 +1,4 @@
-"""One object becomes one file: read in ranges, gone on with after a stop, compared, and put in place whole."""
+"""The download of one object to one file: in ranges, resumed after a stop, verified, and put in place whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from volseg.remote.messages import told
 
 logger = logging.getLogger(__name__)
 
-# Bytes of one read: what a stop can cost.
+# Bytes per read: the most that a stop can lose.
 CHUNK = 8 * 2**20
 
 
@@ -31,33 +31,33 @@ def download(
     compare: bool = True,
     chunk: int = CHUNK,
 ) -> bool:
-    """Write an object to a file, which appears when it is whole.
+    """Write an object to a file, which appears when it is complete.
 
-    Its size is checked, and its MD5 where the store tells one.
+    Its size is checked, and its MD5 if the store gives one.
 
     Args:
-        file_system: of fsspec.
-        path: of the object in it.
-        target: the file.
-        item: the version that is expected.
-        part: gets what has come; what a former try of the same version left there is not read again.
-        url: for errors.
-        moved: called with the number of bytes that have come; a negative one takes bytes back.
-        compare: whether ETags are taken for MD5s.
-        chunk: bytes of one read.
+        file_system: File system of fsspec.
+        path: Path of the object in it.
+        target: File to write.
+        item: Item with the expected version.
+        part: File for the bytes so far; those of an earlier attempt at the same version are not read again.
+        url: URL, for errors.
+        moved: Function that is called with the number of received bytes; a negative one takes bytes back.
+        compare: Whether ETags are taken for MD5s.
+        chunk: Number of bytes per read.
 
     Returns:
         Whether the next ETag of this store may be taken for an MD5.
 
     Raises:
-        RemoteError: the transfer stopped, or the content differs from one read to the next.
-        OSError: the disk here cannot be written.
+        RemoteError: The transfer stopped, or the content differs from one read to the next.
+        OSError: The local disk cannot be written.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
     before = part.stat().st_size if part.is_file() else 0
     _read(file_system, path, part, item=item, url=url, moved=moved, chunk=chunk)
     if compare and item.md5 is not None and (got := _md5(part)) != item.md5:
-        # Either the part that was there was damaged, or the ETag is no MD5: KMS makes such ones of the same form.
+        # Either the existing part was damaged, or the ETag is no MD5: KMS makes ETags of the same form.
         moved(-item.size)
         part.unlink()
         _read(file_system, path, part, item=item, url=url, moved=moved, chunk=chunk)
@@ -83,7 +83,7 @@ def _read(
     moved: Callable[[int], None],
     chunk: int,
 ) -> None:
-    """Add to a part what it lacks."""
+    """Add the missing bytes to a part."""
     have = part.stat().st_size if part.is_file() else 0
     if have > item.size:
         part.unlink()

@@ -1,4 +1,4 @@
-"""The ledger of a copy: which version of each object lies here, one line of JSON a file; and who a copied file is."""
+"""The ledger of a copy: the version of each object here, one line of JSON per file; and the identity of copies."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ FILE = "ledger.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file here and the object that it equals; `mtime_ns` is that of the file, so that an edit of it is noticed."""
+    """A local file and the object that it equals; `mtime_ns` is that of the file, so that an edit of it is noticed."""
 
     item: Item
     mtime_ns: int
 
 
 class Ledger:
-    """What lies in the folder of a copy.
+    """The content of the folder of a copy.
 
         CACHE/DIGEST/
           ledger.jsonl    this
           NAME/           the copy: the same paths as behind the URL
           parts/          what has come of files that are on their way
 
-    A line is added once a file is whole, so a kill costs no file that had come.
+    A line is added once a file is complete, so a kill loses no downloaded file.
 
     Args:
-        home: CACHE/DIGEST.
-        url: of the folder that is copied.
+        home: Folder CACHE/DIGEST.
+        url: URL of the folder that is copied.
     """
 
     def __init__(self, home: Path, url: str) -> None:
@@ -57,7 +57,7 @@ class Ledger:
         return iter(list(self._copies))
 
     def get(self, name: str) -> Copy | None:
-        """What is known of a file."""
+        """The record of a file; None if there is none."""
         return self._copies.get(name)
 
     def holds(self, name: str, file: Path) -> bool:
@@ -69,11 +69,11 @@ class Ledger:
         return False
 
     def add(self, name: str, item: Item, mtime_ns: int) -> None:
-        """A file has come, or was sent."""
+        """Record a file that was downloaded or uploaded."""
         self._write(name, Copy(item, mtime_ns))
 
     def remove(self, name: str) -> None:
-        """A file is gone here and there."""
+        """Record that a file was removed on both sides."""
         self._write(name, None)
 
     def _write(self, name: str, copy: Copy | None) -> None:
@@ -92,7 +92,7 @@ def home_of(cache: Path, url: str, *, apart: str = "") -> Path:
 
 
 def cache_folder() -> Path:
-    """Where copies are kept: the environment's VOLSEG_CACHE, or data/cache/remote of the working directory."""
+    """The folder of the copies: the environment's VOLSEG_CACHE, or data/cache/remote of the working directory."""
     return Path(os.environ.get("VOLSEG_CACHE") or "data/cache/remote").expanduser()
 
 
@@ -133,7 +133,7 @@ def _line(name: str, copy: Copy | None) -> str:
 
 
 def _read(path: Path) -> tuple[str, dict[str, Copy]]:
-    """The URL, and the copies; a damaged line counts for nothing, its file is fetched again."""
+    """Read the URL and the copies; a damaged line is ignored, and its file is downloaded again."""
     url = ""
     copies: dict[str, Copy] = {}
     try:

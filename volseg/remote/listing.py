@@ -1,4 +1,4 @@
-"""A listing: what lies below an address, with what tells one version of an object from the next."""
+"""A listing: the objects below an address, with their versions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from volseg.errors import RemoteError
 from volseg.remote.messages import told
 
-# What `volseg.files.atomic` calls a file while it is written.
+# The name that `volseg.files.atomic` gives a file while it is written.
 _PARTIAL = ".partial-"
-# What the file systems of fsspec call it; the first that is there counts.
+# Names of the version in the file systems of fsspec; the first that is there counts.
 _VERSIONS = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -22,8 +22,9 @@ class Item:
     """An object behind a URL.
 
     Attributes:
-        size: bytes.
-        version: differs when the content does: the ETag, or else the time of the last change; empty where none is told.
+        size: Size in bytes.
+        version: Text that differs if the content does: the ETag, or else the time of the last change; empty if neither
+            is known.
     """
 
     size: int
@@ -31,7 +32,7 @@ class Item:
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Item:
-        """From what a file system tells of an object.
+        """Build an item from the information of a file system.
 
         >>> Item.of({"size": 3, "ETag": '"900150983cd24fb0d6963f7d28e17f72"'}).md5
         '900150983cd24fb0d6963f7d28e17f72'
@@ -41,20 +42,20 @@ class Item:
 
     @property
     def md5(self) -> str | None:
-        """The MD5 that an ETag is, of objects that were sent in one piece and are not encrypted by KMS; else None."""
+        """The MD5 that an ETag is, for objects uploaded in one piece and not encrypted by KMS; else None."""
         found = re.fullmatch(r"(?:ETag|etag) ([0-9a-f]{32})", self.version)
         return found[1] if found else None
 
 
 Listing = dict[str, Item]
-"""Items by path below the folder, with `/` between names; one file alone has the name it has in its folder."""
+"""Items by path below the folder, with `/` between names; a single file has the name it has in its folder."""
 
 
 def list_items(file_system: Any, path: str, *, url: str) -> Listing:  # noqa: ANN401 - fsspec has no types
-    """Everything below a path, half-written files left out; empty where there is nothing.
+    """List everything below a path except half-written files; empty if there is nothing.
 
     Raises:
-        RemoteError: it cannot be listed, or holds a name that would leave the folder here.
+        RemoteError: It cannot be listed, or holds a name that would leave the local folder.
     """
     with told(url):
         try:

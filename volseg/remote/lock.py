@@ -12,16 +12,16 @@ from volseg.errors import UsageError
 
 @contextmanager
 def locked(folder: Path, *, refusal: str | None = None) -> Iterator[Callable[[], bool]]:
-    """Hold a folder for this process alone; gives a function that tells whether nobody has removed it meanwhile.
+    """Lock a folder for this process; gives a function that tells whether the folder was not removed meanwhile.
 
-    File systems without locks, and Windows, are taken as they are.
+    On file systems without locks, and on Windows, nothing is locked.
 
     Args:
-        folder: made where absent.
-        refusal: what to say where another process holds it; None to wait for that one.
+        folder: Folder, which is created if absent.
+        refusal: Message of the error if another process holds the lock; None (the default) to wait for that process.
 
     Raises:
-        UsageError: the refusal.
+        UsageError: Another process holds the lock, and there is a `refusal`.
 
     >>> import tempfile
     >>> with locked(Path(tempfile.mkdtemp())) as intact:

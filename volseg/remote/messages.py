@@ -1,4 +1,4 @@
-"""What goes wrong behind a URL, told in a sentence with its cure and without any credential."""
+"""Errors of file systems behind a URL, as a sentence with its cure and without any credential."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from volseg.errors import RemoteError, VolsegError
 
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
-# By name, since the libraries they come from need not be installed.
+# Errors by name, since the libraries they come from need not be installed.
 _NO_CREDENTIALS = {
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -40,9 +40,9 @@ _UNREACHABLE = {
 
 @contextmanager
 def told(url: str) -> Iterator[None]:
-    """Turn whatever a file system raises into a RemoteError that names the URL and the cure.
+    """Turn any error of a file system into a RemoteError that names the URL and the cure.
 
-    Only what is asked of the file system belongs inside: an error of the disk here is none of a URL.
+    Only calls of the file system belong inside: an error of the local disk is none of a URL.
 
     >>> with told("s3://bucket/cohort"):
     ...     raise PermissionError("Forbidden")
@@ -58,7 +58,7 @@ def told(url: str) -> Iterator[None]:
 
 
 def without_secrets(text: str) -> str:
-    """A text without the values of environment variables that are named like secrets.
+    """Remove the values of environment variables whose names are those of secrets from a text.
 
     >>> os.environ["EXAMPLE_TOKEN"] = "hunter22"
     >>> without_secrets("bad token hunter22")

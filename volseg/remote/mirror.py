@@ -1,4 +1,4 @@
-"""A mirror: the copy of a folder behind a URL, brought up to date each time it is asked for."""
+"""A mirror: the local copy of a folder behind a URL, updated each time it is asked for."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from volseg.remote.messages import told
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that have come and those of all."""
+"""Function that is called with the bytes received so far and those of all."""
 
-# Downloads at a time: small files wait for answers, not for bytes.
+# Downloads at a time: small files wait for answers rather than for bytes.
 _AT_ONCE = 8
-# A folder that changes each time it is looked at is being written to.
+# Number of listings: a folder that changes between all of them is being written to.
 _ROUNDS = 4
 
 
 def local(place: str | Path, *, progress: Progress | None = None) -> Path:
-    """The path of a place: itself, or the copy of what lies behind the URL. Errors as in `mirror`.
+    """The local path of a place: the path itself, or that of the copy of a URL. Errors as in `mirror`.
 
     >>> local("data/cohort").as_posix()
     'data/cohort'
@@ -40,20 +40,21 @@ def local(place: str | Path, *, progress: Progress | None = None) -> Path:
 
 
 def mirror(url: str, *, cache: Path | None = None, progress: Progress | None = None, chunk: int = CHUNK) -> Path:
-    """Copy a folder, or a single file, and give the path of the copy.
+    """Copy a folder, or a single file, and return the path of the copy.
 
-    Files that have come before and have not changed stay; changed ones are fetched again; what is gone there goes here.
-    A download that stopped goes on where it was. Two processes that ask for the same folder wait for each other.
+    Files of an earlier copy stay if they have not changed; changed ones are downloaded again; files that no longer
+    exist behind the URL are removed here. An interrupted download is continued. Two processes that ask for the same
+    folder wait for each other.
 
     Args:
-        url: such as s3://bucket/cohort.
-        cache: where copies are kept; `cache_folder()` by default.
-        progress: see `Progress`.
-        chunk: bytes of one read.
+        url: URL such as s3://bucket/cohort.
+        cache: Folder of the copies; `cache_folder()` by default.
+        progress: Function for the progress, see `Progress`.
+        chunk: Number of bytes per read.
 
     Raises:
-        UsageError: the URL holds a credential.
-        RemoteError: it cannot be read, there is nothing, it is being written to, or the disk here is too small.
+        UsageError: The URL holds a credential.
+        RemoteError: It cannot be read, nothing is there, it is being written to, or the disk here is too small.
     """
     address = Address.parse(url)
     file_system, path = address.open()
@@ -62,7 +63,7 @@ def mirror(url: str, *, cache: Path | None = None, progress: Progress | None = N
         listing = list_items(file_system, path, url=address.url)
         if not listing:
             raise RemoteError(f"{address.url}: there is nothing of this name; check bucket and folder")
-        # One file is the only thing of a folder that has no name of its own.
+        # If the URL is that of a single file, the listing has one item without a name of its own.
         with told(address.url):
             alone = list(listing) == [address.name] and path.endswith(f"/{address.name}") and file_system.isfile(path)
         root, base = (path.rpartition("/")[0], address.parent) if alone else (path, address.url)
@@ -73,7 +74,7 @@ def mirror(url: str, *, cache: Path | None = None, progress: Progress | None = N
             if not came:
                 logger.info("%s: the copy is %s", address.url, folder)
                 return folder / address.name if alone else folder
-            listing = list_items(file_system, path, url=address.url)  # what has changed in the meantime
+            listing = list_items(file_system, path, url=address.url)  # with changes since the first listing
     raise RemoteError(f"{address.url}: it is being written to; read it when that has ended")
 
 
@@ -87,19 +88,19 @@ def pull(
     progress: Progress | None = None,
     chunk: int = CHUNK,
 ) -> list[str]:
-    """Make a folder here equal to a listing; the names that were fetched.
+    """Make a local folder equal to a listing; returns the names of the downloaded files.
 
     Args:
-        file_system: of fsspec.
-        path: of the folder in it.
-        listing: what is there.
-        folder: the copy; files of it that are not there are removed.
-        ledger: of the copy.
-        progress: see `Progress`.
-        chunk: bytes of one read.
+        file_system: File system of fsspec.
+        path: Path of the folder in it.
+        listing: Listing of the folder.
+        folder: Folder of the copy; files that are not in the listing are removed from it.
+        ledger: Ledger of the copy.
+        progress: Function for the progress, see `Progress`.
+        chunk: Number of bytes per read.
 
     Raises:
-        RemoteError: a transfer stopped, or the disk here is too small.
+        RemoteError: A transfer stopped, or the disk here is too small.
     """
     folder.mkdir(parents=True, exist_ok=True)
     todo = {

@@ -1,4 +1,4 @@
-"""A staging folder: what is written here is sent to a URL, each file when it is whole."""
+"""A staging folder: files that are written there are uploaded to a URL once they are complete."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from volseg.remote.mirror import Progress, pull
 
 logger = logging.getLogger(__name__)
 
-# Journals and records say that files are there, so they are sent after these.
+# Journals and records say which files exist, so they are uploaded after these.
 _RECORDS = ".volseg"
-# What `volseg.files.atomic` calls a file while it is written.
+# The name that `volseg.files.atomic` gives a file while it is written.
 _PARTIAL = ".partial-"
 _AT_ONCE = 4
-# Seconds between two looks at the folder, and how many times as long as the last sending took.
+# Seconds between two checks of the folder, and how many times as long as the last upload.
 _EVERY_S, _TIMES = 5.0, 20
-# Where an object appears when it is whole; elsewhere a file is sent under another name and renamed.
+# Schemes whose objects appear only when they are complete; elsewhere a file is uploaded under another name and renamed.
 _WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
 
 
@@ -36,8 +36,8 @@ class Staging:
     """A folder to write into.
 
     Attributes:
-        folder: exists where it is that of a URL.
-        fetched: names of files that came at the beginning; no former run on this machine has looked at them.
+        folder: Folder to write into; that of a URL exists.
+        fetched: Names of files that were downloaded at the start; no earlier run on this machine has checked them.
     """
 
     def __init__(self, folder: Path, fetched: Sequence[str] = ()) -> None:
@@ -45,10 +45,10 @@ class Staging:
         self.fetched = tuple(fetched)
 
     def watched(self, progress: Callable[[int, int], None] | None = None) -> Callable[[int, int], None]:
-        """The progress, at each step of which a transfer that has failed stops the work.
+        """Wrap a function for the progress so that a failed transfer stops the work at the next step.
 
         Raises:
-            RemoteError: from what it returns: a file could not be sent.
+            RemoteError: Raised by the returned function: a file could not be uploaded.
         """
 
         def told_of(done: int, total: int) -> None:
@@ -59,7 +59,7 @@ class Staging:
         return told_of
 
     def check(self) -> None:
-        """Raise what a transfer has met; a folder here has none."""
+        """Raise the error of a failed transfer; a local folder has none."""
 
 
 class _Outgoing(Staging):
@@ -91,14 +91,14 @@ class _Outgoing(Staging):
             raise self._error
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start to upload."""
         self._thread.start()
 
     def end(self) -> None:
-        """Send what is left.
+        """Upload the rest.
 
         Raises:
-            RemoteError: a file could not be sent.
+            RemoteError: A file could not be uploaded.
         """
         self._ended.set()
         self._thread.join()
@@ -107,7 +107,7 @@ class _Outgoing(Staging):
         self._remove()
 
     def _send(self) -> None:
-        """Send what is new or has changed: files, then the records that speak of them."""
+        """Upload new and changed files, then the records that list them."""
         self._check_intact()
         records = list(self._records())
         here = {
@@ -123,7 +123,7 @@ class _Outgoing(Staging):
             self._send_record(name, mtime_ns, content)
 
     def _remove(self) -> None:
-        """Remove there what the work has removed here: at the end, since a folder that somebody empties looks alike."""
+        """Remove files behind the URL that the work has removed: at the end, since a deleted folder looks the same."""
         gone = [name for name in self._ledger if not (self.folder / name).exists()]
         self._check_intact()
         for name in gone:
@@ -140,11 +140,11 @@ class _Outgoing(Staging):
             )
 
     def _records(self) -> Iterator[tuple[str, int, bytes]]:
-        """Name, time and whole lines of each record as it is now: what it speaks of is here already."""
+        """Name, time and complete lines of each record as it is now; the files that it lists exist already."""
         for file in sorted((self.folder / _RECORDS).rglob("*")):
             name = file.relative_to(self.folder).as_posix()
             if file.is_file() and not file.name.startswith(_PARTIAL) and not self._ledger.holds(name, file):
-                mtime_ns = file.stat().st_mtime_ns  # before its content: what is added in between is sent next time
+                mtime_ns = file.stat().st_mtime_ns  # before the content: lines added in between are uploaded next time
                 content = file.read_bytes()
                 if file.suffix == ".jsonl":
                     content = content[: content.rfind(b"\n") + 1]
@@ -182,7 +182,7 @@ class _Outgoing(Staging):
         self._ledger.add(name, item, mtime_ns)
 
     def _put(self, target: str, put: Callable[[str], object]) -> Item:
-        """Have an object appear whole; what it is then."""
+        """Upload an object so that it appears complete; returns its item."""
         folder, _, name = target.rpartition("/")
         if self._address.scheme in _WHOLE:
             put(target)
@@ -193,13 +193,13 @@ class _Outgoing(Staging):
         return Item.of(self._file_system.info(target))
 
     def _watch(self) -> None:
-        """Send now and then until the end or an error, at most a twentieth of the time."""
+        """Upload repeatedly until the end or an error, for at most a twentieth of the time."""
         pause = _EVERY_S
         while not self._ended.wait(pause):
             began = time.monotonic()
             try:
                 self._send()
-            except Exception as error:  # noqa: BLE001 - of any kind: it is raised where the work goes on
+            except Exception as error:  # noqa: BLE001 - of any kind: it is raised in the main thread
                 self._error = error
                 return
             pause = max(_EVERY_S, _TIMES * (time.monotonic() - began))
@@ -207,20 +207,20 @@ class _Outgoing(Staging):
 
 @contextmanager
 def writing(place: str | Path, *, apart: str = "", progress: Progress | None = None) -> Iterator[Staging]:
-    """A folder to write into: itself, or the staging folder of a URL.
+    """Give a folder to write into: the path itself, or the staging folder of a URL.
 
-    The staging folder begins as a copy of what is there, so that work that was stopped goes on, on any machine. Each
-    file is sent when it is whole, and is there whole or not at all; journals follow the files that they speak of. At
-    the end, and after an error of the work too, the rest is sent.
+    The staging folder begins as a copy of the folder behind the URL, so that interrupted work is resumed on any
+    machine. Each file is uploaded once it is complete, and appears whole or not at all; journals follow the files that
+    they list. At the end, and after an error of the work too, the rest is uploaded.
 
     Args:
-        place: a path, or a URL.
-        apart: a word that keeps two runs with one URL on one machine apart.
-        progress: of the copying at the beginning, see `Progress`.
+        place: Path or URL.
+        apart: Word that separates two runs with one URL on one machine.
+        progress: Function for the progress of the copying at the start, see `Progress`.
 
     Raises:
-        UsageError: the URL holds a credential, or another run on this machine writes there.
-        RemoteError: it cannot be read or written.
+        UsageError: The URL holds a credential, or another run on this machine writes there.
+        RemoteError: It cannot be read or written.
 
     >>> with writing("data/predictions") as staging:
     ...     staging.folder.as_posix()
@@ -247,7 +247,7 @@ def writing(place: str | Path, *, apart: str = "", progress: Progress | None = N
         except BaseException as first:
             try:
                 staging.end()
-            except Exception as error:  # noqa: BLE001 - the first one is the one to tell
+            except Exception as error:  # noqa: BLE001 - the first error is reported
                 if error is not first:
                     logger.warning("%s", error)
             raise

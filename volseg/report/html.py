@@ -45,8 +45,7 @@ def write_html(
     """Write `report.html`, whole or not at all; only the volumes of one case are in memory at a time.
 
     Pictures beyond half of `limit_bytes`, and volumes of the viewers beyond all of it, are written to files of the
-    folder
-    `report_data` beside the page.
+    folder `report_data` beside the page.
 
     Args:
         rows: Rows of one evaluation.

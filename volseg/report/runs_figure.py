@@ -20,8 +20,7 @@ def runs_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Draw mean Dice over minutes as a complete SVG file.
 
     The axis begins a little below the worst of the last validations, so that the first ones of a training, which are
-    far
-    below, do not flatten the rest; lines are cut off there. If none is far below, the axis begins at the lowest.
+    far below, do not flatten the rest; lines are cut off there. If none is far below, the axis begins at the lowest.
 
     Args:
         curves: Validations (minutes, mean Dice) of each run, by its name.

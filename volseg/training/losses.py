@@ -61,8 +61,7 @@ def dice_focal(
     """Soft Dice loss plus focal loss (Lin et al. 2017, doi:10.1109/ICCV.2017.324), which weighs easy voxels less.
 
     MONAI's DiceFocalLoss takes a sigmoid in its focal part even with `softmax=True`, and its FocalLoss with a softmax
-    is
-    divided by the number of classes. Here `gamma=0` is `dice_ce`.
+    is divided by the number of classes. Here `gamma=0` is `dice_ce`.
 
     Args:
         labels: Label table.
@@ -228,10 +227,9 @@ def _weights(labels: LabelTable, by_name: object) -> Tensor:
 class DeepSupervision(nn.Module):
     """A loss over each output of a network, its weight halved from one to the next.
 
-    For a single output it is just the loss. The weights 1, 1/2, 1/4, ... are divided by their sum, as in Isensee et
-    al. 2021, doi:10.1038/s41592-020-01008-z.
-    (MONAI's DeepSupervisionLoss does not divide, so the loss grows with the number of outputs, and it knows no stacked
-    tensor.)
+    For a single output it is just the loss. The weights 1, 1/2, 1/4, ... are divided by their sum, as in Isensee et al.
+    2021, doi:10.1038/s41592-020-01008-z. (MONAI's DeepSupervisionLoss does not divide, so the loss grows with the
+    number of outputs, and it knows no stacked tensor.)
 
     Args:
         loss: Loss of (logits, target).

@@ -28,8 +28,7 @@ def parameters(
     """Divide the parameters of a network into as few groups as the options need; into one, with the defaults.
 
     A network may have an attribute `backbone`, a module whose weights may be pretrained. It can learn more slowly than
-    the
-    rest, the head: as a whole, and the more slowly the nearer a layer is to the input (Bao et al. 2022, BEiT,
+    the rest, the head: as a whole, and the more slowly the nearer a layer is to the input (Bao et al. 2022, BEiT,
     arXiv:2106.08254).
 
     Args:

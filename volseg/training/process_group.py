@@ -73,8 +73,7 @@ class SharedLoss:
     """Give every process the mean of their losses; a handler for MONAI's SupervisedTrainer.
 
     Place it first: handlers that show, record or check the loss then use that of the whole batch, and a loss that is
-        not
-    finite stops all processes; if only one stopped, the others would wait.
+        not finite stops all processes; if only one stopped, the others would wait.
     """
 
     def attach(self, engine: Engine) -> None:
@@ -94,9 +93,8 @@ def leave() -> None:
     """Leave the group of processes; a network of `distributed` cannot be called any more.
 
     Gloo's threads end with the last reference to the group, and such a network holds some. A thread that still releases
-    a
-    tensor while Python shuts down aborts the process, "terminate called without an active exception", and torchrun then
-    reports that the whole training failed (PyTorch 2.13, its issue 190489).
+    a tensor while Python shuts down aborts the process, "terminate called without an active exception", and torchrun
+    then reports that the whole training failed (PyTorch 2.13, its issue 190489).
     """
     for network in list(_distributed):
         for name in ("reducer", "logger", "process_group"):

@@ -116,8 +116,7 @@ class Schedule(LRScheduler):
     `plan` changes the number of iterations of the rest of the course, for a training that ends by the clock.
 
     One `step` is one iteration of the trainer. If gradients are accumulated, the optimizer steps less often, about
-    which
-    torch's own schedules warn. After `load_state_dict` the rates are those of the saved iteration, to the bit.
+    which torch's own schedules warn. After `load_state_dict` the rates are those of the saved iteration, to the bit.
 
     Args:
         optimizer: Optimizer, whose learning rates are those of factor 1.

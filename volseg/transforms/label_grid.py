@@ -18,8 +18,7 @@ class OnGridOfd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     """Resample label maps (C, X, Y, Z) to the current grid of an image: each voxel takes the value of the nearest one.
 
     It replaces MONAI's `Spacingd(mode="nearest")`, which rounds halves to the even voxel: if a grid is made twice as
-    fine,
-    a slice becomes one or three slices in turn; see `volseg.volume.nearest_voxels`.
+    fine, a slice becomes one or three slices in turn; see `volseg.volume.nearest_voxels`.
 
     Args:
         keys: Keys of label maps with an affine.

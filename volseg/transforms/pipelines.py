@@ -36,8 +36,7 @@ def preprocessing(
 
     Axes are turned to right, anterior, superior. Voxels are resampled to `spacing_mm`, an image of one slice after
     smoothing if that is coarser; a label's voxel takes the nearest value, see `OnGridOfd`. Each channel is clipped to
-    its
-    0.5 and 99.5 percentiles and scaled to mean 0 and standard deviation 1.
+    its 0.5 and 99.5 percentiles and scaled to mean 0 and standard deviation 1.
 
     Args:
         labels: Label table.
@@ -46,8 +45,7 @@ def preprocessing(
         roi_size: Window size in voxels; with `label`, volumes are padded to at least this size, and the positions of
             classes are indexed for balanced crops.
         label: Whether the reference is read too; it becomes class numbers (1, X, Y, Z), or masks (R, X, Y, Z) if
-            regions
-            overlap.
+            regions overlap.
     """
     keys = ["image", "label"] if label else ["image"]
     steps: list[Any] = [ReadVolumesd("image", channels=channels)]
@@ -88,8 +86,7 @@ def augmentation(
     volume is cropped as a view and copied, so the cache is never changed.
 
     A window of one slice is rotated, scaled and blurred in its plane alone; and the brightness and contrast of each
-    channel
-    vary independently too, as stains do.
+    channel vary independently too, as stains do.
 
     Args:
         labels: Label table.
@@ -97,11 +94,9 @@ def augmentation(
         crops: Number of windows per case and step.
         flip_axes: Axes that are mirrored with probability 0.5; leave out those along which the body is not symmetric.
         affine_prob: Probability that a window is rotated, by up to 20 degrees around each axis, and scaled, by up to 20
-            %
-            along each. Raise it for few cases or a long training, which overfits.
+            % along each. Raise it for few cases or a long training, which overfits.
         coarse_dropout: Probability that up to eight boxes of the image, each with sides up to an eighth of the window,
-            are
-            set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
+            are set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
 
     Raises:
         UsageError: A probability is no number from 0 to 1.

@@ -1,4 +1,4 @@
-"""The image of one case as one volume per channel: a file for each of them, or one file with a fourth axis."""
+"""The image of one case as one volume per channel: one file for each of them, or one file with a fourth axis."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ def read_case_channels(images: Sequence[str | Path | Volume], *, names: Sequence
     """Read the channels of one case, all on the grid of the first.
 
     Args:
-        images: one NIfTI file or volume per channel; or a single file, whose fourth axis has the channels.
-        names: of the channels that are expected, or their number.
+        images: One NIfTI file or volume per channel; or a single file, whose fourth axis has the channels.
+        names: Names of the expected channels, or their number.
 
     Raises:
-        VolumeError: another number of channels, on several grids, or as in `volseg.volume.read_volume`.
-        GeometryError: as in `volseg.volume.read_volume`.
+        VolumeError: There is another number of channels or several grids, or the error is one of
+            `volseg.volume.read_volume`.
+        GeometryError: The error is one of `volseg.volume.read_volume`.
     """
     count = names if isinstance(names, int) else len(names)
     if len(images) == 1 and not isinstance(images[0], Volume):
@@ -39,12 +40,12 @@ def check_channels(got: int, *, name: str, names: Sequence[str] | int) -> None:
     """Refuse a file that holds another number of channels.
 
     Args:
-        got: number of volumes along the fourth axis of the file; 1 where it has none.
-        name: of the file.
-        names: of the channels that are expected, or their number.
+        got: Number of volumes along the fourth axis of the file; 1 if it has none.
+        name: Name of the file.
+        names: Names of the expected channels, or their number.
 
     Raises:
-        VolumeError: another number.
+        VolumeError: There is another number.
     """
     count = names if isinstance(names, int) else len(names)
     if got == count:

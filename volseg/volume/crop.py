@@ -1,4 +1,4 @@
-"""A crop: a box of a volume's own voxels, cut out and put back where it was."""
+"""A crop: a box of a volume's own voxels, which is cut out and put back."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from volseg.volume.volume import Volume
 
-# Voxels too far away by this share of the margin still count: files keep spacings in 32 bits.
+# Voxels beyond the margin by this fraction of it still count: files keep spacings in 32 bits.
 _ROUNDING = 1e-6
-# Slices of a slab in `grown`: the distances of one slab are in memory at a time.
+# Number of slices of a slab in `grown`: the distances of one slab are in memory at a time.
 _SLAB = 32
 
 
@@ -24,9 +24,9 @@ class Crop:
     """A box in the grid of a volume.
 
     Attributes:
-        starts: first voxel along X, Y, Z.
-        stops: the voxel after the last one.
-        shape: of the whole grid.
+        starts: First voxel along X, Y, Z.
+        stops: Voxel after the last one along X, Y, Z.
+        shape: Shape of the whole grid.
 
     >>> mask = np.zeros((9, 9, 1), bool)
     >>> mask[4, 0:3] = True
@@ -46,12 +46,12 @@ class Crop:
         """The smallest box that holds a mask and at least the margin on each side, as far as the grid goes.
 
         Args:
-            mask: (X, Y, Z).
-            spacing_mm: between voxels along X, Y, Z.
-            margin_mm: along each axis.
+            mask: Mask (X, Y, Z).
+            spacing_mm: Spacing in mm along X, Y, Z.
+            margin_mm: Margin in mm along each axis.
 
         Returns:
-            None where the mask is empty.
+            The box; None if the mask is empty.
         """
         starts, stops = [], []
         for axis in range(mask.ndim):
@@ -69,20 +69,20 @@ class Crop:
         return tuple(slice(start, stop) for start, stop in zip(self.starts, self.stops, strict=True))
 
     def cut(self, volume: Volume) -> Volume:
-        """The box as a volume of its own, whose voxels (a view) are where they were in space."""
+        """The box as a volume of its own, whose voxels (a view) keep their positions in space."""
         affine = volume.affine_ras.copy()
         affine[:3, 3] += affine[:3, :3] @ np.array(self.starts, dtype=np.float64)
         return Volume(volume.voxels[self.box], affine)
 
     def paste(self, part: NDArray[Any], *, outside: ArrayLike = 0) -> NDArray[Any]:
-        """The whole grid with the box in its place: the inverse of `cut`.
+        """Put the box back into the whole grid: the inverse of `cut`.
 
         Args:
-            part: (..., x, y, z), what the box holds.
-            outside: the value elsewhere, or one for each entry of the leading axes.
+            part: Content of the box (..., x, y, z).
+            outside: Value elsewhere, or one for each entry of the leading axes.
 
         Returns:
-            (..., X, Y, Z).
+            Array (..., X, Y, Z).
         """
         filling = np.asarray(outside, dtype=part.dtype)
         whole = np.empty((*part.shape[:-3], *self.shape), part.dtype)
@@ -96,9 +96,9 @@ def grown(mask: NDArray[np.bool_], *, spacing_mm: Sequence[float], margin_mm: fl
     """The mask and the voxels within a distance of it, from centre to centre; exact where axes are at right angles.
 
     Args:
-        mask: (X, Y, Z).
-        spacing_mm: between voxels along X, Y, Z.
-        margin_mm: the distance.
+        mask: Mask (X, Y, Z).
+        spacing_mm: Spacing in mm along X, Y, Z.
+        margin_mm: Largest distance in mm.
 
     >>> line = np.arange(7).reshape(7, 1, 1) == 3
     >>> grown(line, spacing_mm=(2, 2, 5), margin_mm=4).ravel().astype(int).tolist()

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 Affine = NDArray[np.float64]
 
 TOLERANCE = 0.02
-"""How far a corner of a grid may be off, as a share of the voxel along each axis, for the grid to be the same.
+"""Largest distance of the corners of two equal grids, as a fraction of the voxel along each axis.
 
 Programs round the grid that they save: a skew of 5e-5, which ITK passes over, moves a corner by 1.7 % of a voxel over
 60 slices of 4 mm. At 2 % every voxel still covers 98 % of the one that it stands for, and no surface moves by more than
-that. Whoever takes such a grid says so, see `volseg.volume.aligned`.
+that. Code that takes such a grid reports it, see `volseg.volume.aligned`.
 """
 ROUNDING = 0.001
-"""Up to this share of a voxel two grids are the same and nobody is told: headers keep numbers in 32 bits."""
+"""Fraction of a voxel up to which two grids are equal without a note: headers keep numbers in 32 bits."""
 _FARTHEST_MM = 1e9
 # Row of a RAS affine and sign for each direction of the body.
 _DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
@@ -33,11 +33,11 @@ _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 class FileAffine(np.ndarray[Any, np.dtype[np.float64]]):
     """An affine that remembers the header of the file that it was read from.
 
-    Who puts other voxels on the same grid keeps the header by keeping the affine. What is computed from it, a copy
-    included, has no header; `header_of` makes sure that the affine is still the one that the header gives.
+    To put other voxels on the same grid, keep the affine, and with it the header. An affine that is computed from it,
+    even a copy, has no header; `header_of` makes sure that the affine is still the one that the header gives.
 
     Attributes:
-        header: Of the file; None where the affine is computed.
+        header: Header of the file; None if the affine is computed.
     """
 
     header: NiftiHeader | None = None
@@ -49,24 +49,25 @@ class FileAffine(np.ndarray[Any, np.dtype[np.float64]]):
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For pickling, with the header."""
+        """Pickle the affine with its header."""
         return FileAffine, (np.asarray(self), self.header)
 
 
 def header_of(affine: ArrayLike) -> NiftiHeader | None:
-    """The header of the file that an affine was read from; None where it was computed or changed since."""
+    """The header of the file that an affine was read from; None if it was computed or changed since."""
     header = affine.header if isinstance(affine, FileAffine) else None
     return header if header is not None and header.gives(affine) else None
 
 
 def check_affine(affine: ArrayLike) -> Affine:
-    """Return `affine` as a 4x4 float64 array, or raise where it maps no grid to space.
+    """Return `affine` as a 4x4 float64 array, or raise if it maps no grid to space.
 
     Args:
-        affine: (4, 4), voxel index to millimetres.
+        affine: Affine (4, 4) from voxel index to millimetres.
 
     Raises:
-        GeometryError: not 4x4, NaN, beyond 1000 km, last row not 0 0 0 1, or singular (an affine of zeros, say).
+        GeometryError: It is not 4x4, holds NaN or a number beyond 1000 km, has a last row other than 0 0 0 1, or is
+            singular.
 
     >>> check_affine(np.diag([1.5, 1.5, 3, 1])).shape
     (4, 4)
@@ -120,7 +121,7 @@ def affine_lps_axes(spacing: Sequence[float]) -> Affine:
     This is how an axial slice is shown: columns run to the patient's left, rows to the back.
 
     Args:
-        spacing: mm along X, Y, Z.
+        spacing: Spacing in mm along X, Y, Z.
 
     >>> affine_lps_axes((1.5, 1.5, 3)).diagonal().tolist()
     [-1.5, -1.5, 3.0, 1.0]
@@ -132,11 +133,11 @@ def affine_of_axes(axes: str, spacing: Sequence[float]) -> Affine:
     """Affine in RAS mm of a grid whose array axes run along those of the body and whose first voxel is at the origin.
 
     Args:
-        axes: where each array axis points to, as in `orientation`.
-        spacing: mm along X, Y, Z of the array.
+        axes: Direction of each array axis, see `orientation`.
+        spacing: Spacing in mm along X, Y, Z of the array.
 
     Raises:
-        UsageError: `axes` names no three directions, as in `check_axes`.
+        UsageError: `axes` names no three directions, see `check_axes`.
 
     >>> affine_of_axes("LPI", (1.5, 1.5, 3)).diagonal().tolist()
     [-1.5, -1.5, -3.0, 1.0]
@@ -153,7 +154,7 @@ def check_axes(axes: str) -> str:
     """The same letters as capitals, if they name a direction of the body for each of three array axes.
 
     Raises:
-        UsageError: they do not.
+        UsageError: They do not.
 
     >>> check_axes("lpi")
     'LPI'
@@ -177,7 +178,7 @@ def ras_to_lps(affine_ras: ArrayLike) -> Affine:
 
 
 def farthest_corner(shape: Sequence[int], affine_a: ArrayLike, affine_b: ArrayLike) -> float:
-    """How far the corner voxels of two grids of one shape are apart at most, in voxels along an axis of either.
+    """Largest distance between corner voxels of two grids of one shape, in voxels along an axis of either.
 
     >>> farthest_corner((5, 5, 5), np.diag([1.0, 1, 2, 1]), np.diag([1.0, 1, 2.5, 1]))
     1.0
@@ -198,16 +199,16 @@ def space_difference(
     *,
     tolerance: float = TOLERANCE,
 ) -> str | None:
-    """Say how two grids differ, or return None where every voxel is at the same place.
+    """Say how two grids differ, or return None if every voxel is at the same position.
 
-    The corners of the grid decide: none may move by more than a share of the voxel along any axis.
+    The corners of the grid decide: none may move by more than a fraction of the voxel along any axis.
 
     Args:
         shape_a: Number of voxels along X, Y, Z.
-        affine_a: (4, 4), voxel index to millimetres.
-        shape_b: Of the other grid.
-        affine_b: Of the other grid.
-        tolerance: Share of a voxel, see `TOLERANCE`.
+        affine_a: Affine (4, 4) from voxel index to millimetres.
+        shape_b: Number of voxels of the other grid.
+        affine_b: Affine of the other grid.
+        tolerance: Fraction of a voxel, see `TOLERANCE`.
 
     >>> print(space_difference((4, 4, 4), np.eye(4), (4, 4, 4), np.eye(4)))
     None
@@ -231,7 +232,7 @@ def same_space(
     *,
     tolerance: float = TOLERANCE,
 ) -> bool:
-    """Whether every voxel of the two grids is at the same place, to a share of the voxel.
+    """Whether every voxel of the two grids is at the same position, up to a fraction of the voxel.
 
     >>> same_space((4, 4, 4), np.eye(4), (4, 4, 5), np.eye(4))
     False
@@ -240,7 +241,7 @@ def same_space(
 
 
 def _corners(shape: Sequence[int]) -> NDArray[np.float64]:
-    """(8, 4), the homogeneous indices of the corner voxels."""
+    """The homogeneous indices of the corner voxels, (8, 4)."""
     ends = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
     corners: NDArray[np.float64] = ends * np.array([*(n - 1 for n in shape), 1])
     return corners

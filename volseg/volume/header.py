@@ -1,4 +1,4 @@
-"""Where a NIfTI header says that its voxels lie: qform, sform, pixdim and unit, and which of them counts."""
+"""The position of voxels in a NIfTI header: qform, sform, pixdim and unit, and which of them counts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from volseg.volume.geometry import ROUNDING, Affine, FileAffine, check_affine, f
 # Millimetres in the unit of xyzt_units, by its lowest three bits; 0 states no unit.
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _UNIT_NAMES = {1: "metres", 3: "micrometres"}
-# Voxel sizes of the sform that differ from pixdim by more than this share contradict it. Rounding is 1e-5 (dcm2niix).
+# Relative difference above which voxel sizes of the sform contradict pixdim. Rounding is 1e-5 (dcm2niix).
 CONTRADICTION = 0.01
-# Two readings of one header that place a corner further apart than this share of a voxel are worth a word.
+# Distance of a corner between two readings of one header, as a fraction of a voxel, above which there is a note.
 CONFLICT = 0.1
-# As in the reference library nifticlib, which ITK uses: below it, what is left of the quaternion's length is rounding.
+# As in the reference library nifticlib, which ITK uses: below it, the rest of the quaternion's length is rounding.
 _LEAST_REST = 1e-7
-# As in nibabel, which takes a turn whose rest is below it for half a turn: tilts below 0.07 degrees vanish.
+# As in nibabel, which takes a rotation whose rest is below it for 180 degrees: tilts below 0.07 degrees vanish.
 _LEAST_REST_NIBABEL = 3 * float(np.finfo(np.float32).eps)
 # Length of a quaternion above 1 that is still rounding.
 _LONGEST = 1.001
@@ -31,9 +31,9 @@ _LONGEST = 1.001
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """What a NIfTI header says of where its voxels lie, in millimetres, and what volseg makes of it.
+    """The position of voxels in a NIfTI header, in millimetres, and volseg's reading of it.
 
-    The rule, which every reader of volseg follows (docs/reference/formats.md):
+    Every reader of volseg follows this rule (docs/reference/formats.md):
 
     1. Lengths are in the unit of `xyzt_units`; a file that states none, or none of NIfTI's, means millimetres.
     2. A form counts if its code is above 0 and its numbers make a grid. The qform takes its voxel sizes from pixdim.
@@ -45,9 +45,9 @@ class NiftiHeader:
         qform_code: Code of the qform; 0 says that there is none.
         sform_code: Code of the sform; 0 says that there is none.
         pixdim: Sign of the third axis (qfac), then the voxel sizes.
-        quaternion: b, c and d of the qform.
+        quaternion: Components b, c and d of the qform.
         offset: Translation of the qform.
-        rows: The sform, row after row.
+        rows: Rows of the sform.
         unit: Lowest three bits of `xyzt_units`.
     """
 
@@ -62,7 +62,7 @@ class NiftiHeader:
 
     @classmethod
     def of(cls, header: Any) -> NiftiHeader:  # noqa: ANN401 - nibabel's header has no type
-        """The facts of nibabel's header of a NIfTI-1 or NIfTI-2 file, as they stand in the file."""
+        """Read the facts from nibabel's header of a NIfTI-1 or NIfTI-2 file, as they are stored in the file."""
         unit = int(header["xyzt_units"]) & 7
         mm = _UNITS_MM.get(unit, 1.0)
         rank = int(header["dim"][0])
@@ -85,20 +85,20 @@ class NiftiHeader:
 
     @property
     def oriented(self) -> bool:
-        """Whether a form is stated at all."""
+        """Whether the header states a form."""
         return self.qform_code > 0 or self.sform_code > 0
 
     @property
     def affine_ras(self) -> FileAffine:
-        """(4, 4), voxel index to RAS millimetres, by the rule; a new array, which remembers this header.
+        """The affine (4, 4) from voxel index to RAS mm, by the rule; a new array, which remembers this header.
 
         Raises:
-            GeometryError: No form that counts; the message says what is wrong with the sform, else with the qform.
+            GeometryError: No form counts; the message says what is wrong with the sform, else with the qform.
         """
         return FileAffine(self._decision[0], self)
 
     def gives(self, affine: ArrayLike) -> bool:
-        """Whether an affine is the one that the rule makes of this header."""
+        """Whether an affine is the one that the rule gives for this header."""
         return np.array_equal(self._decision[0], np.asarray(affine))
 
     @property
@@ -108,14 +108,14 @@ class NiftiHeader:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What was decided by the rule where another program may decide otherwise; one sentence each, without `; `."""
+        """Decisions of the rule that another program may take otherwise; one sentence each, without `; `."""
         return tuple(self._notes())
 
     @cached_property
     def readings(self) -> tuple[Affine, ...]:
-        """The affines that programs make of this header: its forms, the qform as nibabel rounds it, and ITK's mixture.
+        """The affines that programs compute from this header: its forms, nibabel's rounded qform, and ITK's mixture.
 
-        A label map that a program wrote on the image lies on one of them.
+        The label map of a program has one of them.
         """
         qform, sform = self._qform, self._sform
         found = [form for form in (sform, qform) if isinstance(form, np.ndarray)]
@@ -130,17 +130,17 @@ class NiftiHeader:
 
     @cached_property
     def sound(self) -> bool:
-        """Whether each stated form makes a grid, so that another file may carry them all."""
+        """Whether each stated form makes a grid, so that another file may have all of them."""
         stated = ((self.qform_code, self._qform), (self.sform_code, self._sform))
         forms = [form for code, form in stated if code > 0]
         return self._sizes_state and bool(forms) and all(isinstance(form, np.ndarray) for form in forms)
 
     def write_to(self, header: Any) -> bool:  # noqa: ANN401 - nibabel's header has no type
-        """Give nibabel's header of a NIfTI-1 file these forms and codes, in millimetres.
+        """Write these forms and codes, in millimetres, into nibabel's header of a NIfTI-1 file.
 
         Returns:
-            False, with the header as it was, where a form makes no grid, or where 32 bits are too few for a form that
-            has come from NIfTI-2.
+            Whether they were written; False, with the header unchanged, if a form makes no grid, or if 32 bits are too
+            few for a form of NIfTI-2.
         """
         if not self.sound:
             return False
@@ -157,7 +157,7 @@ class NiftiHeader:
         return True
 
     def _entries(self) -> Iterator[tuple[str, Any]]:
-        """The fields of a NIfTI-1 header, and what stands in them."""
+        """The fields of a NIfTI-1 header with their values."""
         yield "xyzt_units", 2
         yield "qform_code", self.qform_code
         yield "sform_code", self.sform_code
@@ -187,7 +187,7 @@ class NiftiHeader:
 
     @cached_property
     def _decision(self) -> tuple[Affine, str]:
-        """The affine, and why it is that one."""
+        """The affine, and the reason for it."""
         qform, sform = self._qform, self._sform
         if isinstance(sform, np.ndarray):
             if isinstance(qform, np.ndarray) and self._sizes_state and self._contradicted:
@@ -230,14 +230,14 @@ class NiftiHeader:
 
     @cached_property
     def _sform(self) -> Affine | GeometryError | None:
-        """The sform; None where it is not stated, and what is wrong with it where it makes no grid."""
+        """The sform; None if it is not stated, and the error if it makes no grid."""
         if self.sform_code <= 0:
             return None
         return _checked([*self.rows, 0, 0, 0, 1])
 
     @cached_property
     def _qform(self) -> Affine | GeometryError | None:
-        """The qform; None where it is not stated, and what is wrong with it where it makes no grid."""
+        """The qform; None if it is not stated, and the error if it makes no grid."""
         if self.qform_code <= 0:
             return None
         with np.errstate(all="ignore"):  # numbers of a damaged header may be huge
@@ -256,7 +256,7 @@ class NiftiHeader:
         """The affine of the qform, as nifti1_io.c computes it; formula in nifti1.h, "QUATERNION REPRESENTATION"."""
         b, c, d = self.quaternion
         rest = 1 - (b * b + c * c + d * d)
-        if rest < least:  # half a turn, to rounding: the length is brought to 1
+        if rest < least:  # 180 degrees, up to rounding: the length is set to 1
             length = float(np.sqrt(b * b + c * c + d * d))
             a, b, c, d = 0.0, b / length, c / length, d / length
         else:
@@ -292,7 +292,7 @@ class NiftiHeader:
         )
 
     def _without_form(self) -> Affine:
-        """What nibabel makes of a file that states no form: axes to the left, front and head around the centre."""
+        """The affine of nibabel for a file that states no form: axes to the left, front and head around the centre."""
         sizes = np.array([abs(size) or 1.0 for size in self.pixdim[1:]]) * (-1, 1, 1)
         affine = np.diag([*sizes, 1.0])
         affine[:3, 3] = -sizes * (np.array(self.shape) - 1) / 2
@@ -300,7 +300,7 @@ class NiftiHeader:
 
 
 def _checked(numbers: Sequence[float]) -> Affine | GeometryError:
-    """16 numbers as an affine, or what is wrong with it."""
+    """16 numbers as an affine, or the error in them."""
     matrix: NDArray[np.float64] = np.array(numbers, dtype=np.float64).reshape(4, 4)
     try:
         return check_affine(matrix)

@@ -1,4 +1,4 @@
-"""The raster of an image, rows and columns as a viewer shows them, and the volume of one slice that keeps it."""
+"""The raster of an image, rows and columns as a viewer shows them, and the volume of one slice with its pixels."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from volseg.errors import VolumeError
 from volseg.volume.geometry import affine_of_axes, check_axes, orientation
 from volseg.volume.volume import Volume
 
-# Where columns, rows and the third axis of an image point to if nobody says: as an axial slice is shown.
+# Directions of columns, rows and the third axis of an image by default: as an axial slice is shown.
 AXES = "LPS"
-# What the channels of a colour image are called.
+# Names of the channels of a colour image.
 RGB = ("red", "green", "blue")
 # The warning of a case whose files state no spacing.
 UNMEASURED = "spacing unknown, taken as 1 mm"
-# The third side of a pixel: so one mm2 of area is a volume of one mm3, a thousandth of a millilitre.
+# Thickness of a pixel: with it, an area of one mm2 is a volume of one mm3, a thousandth of a millilitre.
 THICKNESS_MM = 1.0
 
 
 def to_volume(pixels: NDArray[Any], spacing_mm: tuple[float, float], *, axes: str = AXES) -> Volume:
-    """The volume of one slice of an image: its column becomes X, its row Y; no pixel is changed.
+    """Make a volume of one slice from an image: its column becomes X, its row Y; no pixel is changed.
 
     Unless `axes` says otherwise the affine is that of an axial slice on a screen (X to the left, Y to the back), so
     viewers show the image upright.
 
     Args:
-        pixels: (rows, columns), the first row at the top.
-        spacing_mm: distance in mm between columns and between rows.
-        axes: where columns, rows and the third axis point to, as in `volseg.volume.check_axes`.
+        pixels: Pixels (rows, columns), the first row at the top.
+        spacing_mm: Distance in mm between columns and between rows.
+        axes: Directions of columns, rows and the third axis, see `volseg.volume.check_axes`.
 
     Returns:
-        (X, Y, 1), `THICKNESS_MM` thick.
+        Volume (X, Y, 1), `THICKNESS_MM` thick.
 
     >>> import numpy as np
     >>> volume = to_volume(np.array([[1, 2, 3], [4, 5, 6]]), (0.5, 0.25))
@@ -47,17 +47,17 @@ def to_volume(pixels: NDArray[Any], spacing_mm: tuple[float, float], *, axes: st
 
 
 def to_raster(volume: Volume, *, axes: str = AXES) -> NDArray[Any]:
-    """The image of a volume of one slice, the inverse of `to_volume`: for predictions too, whose grid is the image's.
+    """Make the image of a volume of one slice: the inverse of `to_volume`, also for predictions on the image's grid.
 
     Args:
-        volume: of one slice.
-        axes: that `to_volume` was given.
+        volume: Volume of one slice.
+        axes: Directions that `to_volume` got.
 
     Returns:
-        (rows, columns).
+        Pixels (rows, columns).
 
     Raises:
-        VolumeError: several slices, or other axes.
+        VolumeError: The volume has several slices, or other axes.
         UsageError: `axes` names no three directions.
     """
     expected = check_axes(axes)

@@ -1,4 +1,4 @@
-"""Volumes of any format that segmentation data come in: NIfTI, NRRD, MetaImage and FreeSurfer's MGH."""
+"""Volumes of all formats that segmentation data come in: NIfTI, NRRD, MetaImage and FreeSurfer's MGH."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from volseg.volume.raw_voxels import decompressed, voxels_of
 from volseg.volume.volume import Volume
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh.gz", ".mgh")
-"""How the names of files end that `read_image_file` reads."""
+"""The endings of the files that `read_image_file` reads."""
 _PACKED = {".zst": "Zstandard", ".bz2": "bzip2", ".xz": "xz", ".zip": "zip", ".7z": "7-Zip"}
 _MGH_HEADER = 284
 
 
 def image_suffix(name: str) -> str | None:
-    """The ending of a file name that `read_image_file` reads, as it is written there; None where it has none.
+    """The ending of a file name that `read_image_file` reads, as it is spelt there; None if it has none.
 
     >>> image_suffix("case1_0000.nii.gz"), image_suffix("T1.MHA"), image_suffix("notes.txt")
     ('.nii.gz', '.MHA', None)
@@ -35,12 +35,13 @@ def read_image_file(path: str | Path, *, oriented: bool = True) -> list[Volume]:
     Two-dimensional images become one slice. Integers stay integers; others become float32.
 
     Args:
-        path: a file whose name ends with one of `IMAGE_SUFFIXES`.
-        oriented: refuse a file that states no orientation; else its axes are taken to run left, back and up.
+        path: File whose name ends with one of `IMAGE_SUFFIXES`.
+        oriented: Whether a file that states no orientation is refused; else its axes are taken to run left, back and
+            up.
 
     Raises:
-        VolumeError: absent, of another format, cut short, too large, or of too many axes.
-        GeometryError: no orientation or a singular affine.
+        VolumeError: The file is absent, of another format, cut short, too large, or has too many axes.
+        GeometryError: The file has no orientation or a singular affine.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -64,7 +64,7 @@ def read_metaimage(path: Path, *, oriented: bool = True) -> list[Volume]:
         raise VolumeError(
             f"{path.name} ends after {len(content)} bytes of voxels of {size}; it is cut short, copy it again"
         )
-    # MetaImage counts the first axis fastest, channels before X: Fortran order. Channels go to the end.
+    # MetaImage counts the first axis fastest, channels before X: Fortran order. Channels are moved to the end.
     voxels = np.frombuffer(content, dtype, count=size // dtype.itemsize).reshape(shape, order="F")
     return voxels_of(np.moveaxis(voxels, 0, -1) if channels != 1 else voxels, min(axes, 3), affine, path)
 
@@ -77,7 +77,7 @@ def _affine(fields: dict[str, str], axes: int, path: Path, *, oriented: bool) ->
         )
     at = next((fields[name] for name in ("Offset", "Position", "Origin") if name in fields), "0 " * axes)
     spacing = [float(word) for word in fields.get("ElementSpacing", fields.get("ElementSize", "1 " * axes)).split()]
-    # The file gives the direction of one axis after the other: rows here, columns of an affine.
+    # The file lists the directions axis by axis: they are rows here, and columns of an affine.
     rows = np.array(turn.split(), float).reshape(axes, axes) if turn else np.eye(axes)
     inside = min(axes, 3)
     if axes == 4 and (np.abs(rows[3, :3]).max() > 0 or np.abs(rows[:3, 3]).max() > 0):

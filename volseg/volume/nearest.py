@@ -12,23 +12,23 @@ from volseg.volume.geometry import Affine
 
 _T = TypeVar("_T", bound=np.generic)
 
-# Two old voxels whose distances to a new one differ by less than this share of a voxel are equally near.
+# Difference of distances, as a fraction of a voxel, below which two old voxels are equally near.
 _SAME = 1e-3
 
 
 def nearest_voxels(voxels: NDArray[_T], affine_ras: Affine, shape: Sequence[int], to_affine_ras: Affine) -> NDArray[_T]:
-    """The values of a label map on another grid: each new voxel takes the value of the nearest old one.
+    """Resample a label map to another grid: each new voxel takes the value of the nearest old one.
 
-    Where two old voxels are equally near, which is every second new voxel if a grid is made twice as fine, it takes the
+    If two old voxels are equally near, as for every second new voxel of a grid that is made twice as fine, it takes the
     one further to the patient's right, front or head (R, A, S), along each axis. So a slice becomes two slices, never
-    three and one as with halves rounded to even, and the result is the same whichever way the axes of either file run.
-    Beyond the edge of the old grid its edge goes on.
+    three and one as with halves rounded to even, and the result does not depend on the directions of the axes of either
+    file. Beyond the old grid the values of its edge are continued.
 
     Args:
-        voxels: (X, Y, Z), any type.
-        affine_ras: of them, RAS mm.
-        shape: of the new grid.
-        to_affine_ras: of the new grid.
+        voxels: Label map (X, Y, Z) of any type.
+        affine_ras: Affine of the label map, RAS mm.
+        shape: Shape of the new grid.
+        to_affine_ras: Affine of the new grid, RAS mm.
 
     Returns:
         Array of `shape` with the type of `voxels`.
@@ -37,7 +37,7 @@ def nearest_voxels(voxels: NDArray[_T], affine_ras: Affine, shape: Sequence[int]
     >>> nearest_voxels(label, np.diag([2.0, 1, 1, 1]), (6, 1, 1), np.diag([1.0, 1, 1, 1])).ravel().tolist()
     [1, 2, 2, 3, 3, 3]
     """
-    # Index of a new voxel to that of the old grid, in which halves are to be decided.
+    # Matrix from the index of a new voxel to that of the old grid, in which halves are decided.
     matrix = np.linalg.inv(affine_ras) @ to_affine_ras
     upwards = towards_ras(affine_ras)
     axes = _axes_along(matrix, shape)
@@ -64,9 +64,9 @@ def nearest_index(places: NDArray[np.float64], count: int, *, upwards: bool) -> 
     """The index of the nearest voxel along one axis; from the middle between two, the upper or the lower one.
 
     Args:
-        places: along the axis, in voxels.
-        count: voxels of the axis.
-        upwards: whether halves go up.
+        places: Positions along the axis, in voxels.
+        count: Number of voxels of the axis.
+        upwards: Whether halves are rounded up.
 
     >>> places = np.arange(6) / 2
     >>> nearest_index(places, 3, upwards=True).tolist(), nearest_index(places, 3, upwards=False).tolist()
@@ -88,7 +88,7 @@ def towards_ras(affine_ras: Affine) -> list[bool]:
 
 
 def _axes_along(matrix: NDArray[np.float64], shape: Sequence[int]) -> list[int] | None:
-    """The old axis along which each new axis runs; None where one leaves it within its length."""
+    """The old axis along which each new axis runs; None if one leaves it within its length."""
     axes = [int(axis) for axis in np.abs(matrix[:3, :3]).argmax(axis=0)]
     aslant = np.abs(matrix[:3, :3]) * np.asarray(shape)
     aslant[axes, range(3)] = 0

@@ -1,4 +1,4 @@
-"""A volume: voxels [X, Y, Z] with an affine in RAS millimetres; NIfTI in and out, checked and atomic."""
+"""NIfTI files: reading and writing volumes, with checks; files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BEGIN = 352  # of the voxels: behind the header, and four bytes that say that n
 _COMPLEX = "complex numbers"
 # Codes of NIfTI's data types whose voxels are no single real number.
 _NOT_REAL = {32: _COMPLEX, 1792: _COMPLEX, 2048: _COMPLEX, 128: "colours (RGB)", 2304: "colours (RGBA)"}
-# nibabel tells what it would mend; what counts here is told by `NiftiHeader.notes`.
+# nibabel reports what it would correct; what matters here is reported by `NiftiHeader.notes`.
 _SILENT = logging.Logger("volseg.nibabel", level=logging.CRITICAL)
 
 
@@ -42,12 +42,12 @@ def read_volume(path: str | Path, *, oriented: bool = True) -> Volume:
     """Read a 3D NIfTI file; integer voxels stay integers, scaled ones become float32.
 
     Args:
-        path: `.nii` or `.nii.gz`.
-        oriented: refuse a file that states no orientation (neither qform nor sform).
+        path: File `.nii` or `.nii.gz`.
+        oriented: Whether a file that states no orientation (neither qform nor sform) is refused.
 
     Raises:
-        VolumeError: absent, cut short, not NIfTI, too large, or not 3D.
-        GeometryError: no orientation or a singular affine.
+        VolumeError: The file is absent, cut short, not NIfTI, too large, or not 3D.
+        GeometryError: The file has no orientation or a singular affine.
     """
     channels = read_channels(path, oriented=oriented)
     if len(channels) != 1:
@@ -69,7 +69,7 @@ def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
     path = Path(path)
     with _telling(path):
         content = _inflate(path)
-        with np.errstate(all="ignore"):  # of numbers in a damaged header, which are checked here and below
+        with np.errstate(all="ignore"):  # for numbers in a damaged header, which are checked here and below
             header = _parsed(content, path)
             _check_size(header, len(content), path)
             shape = header.get_data_shape()
@@ -90,13 +90,13 @@ def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
 
 
 def read_aligned(images: Sequence[str | Path | Volume]) -> list[Volume]:
-    """Read one volume a file, all on the grid of the first; those that have been read are taken as they are.
+    """Read one volume per file, all on the grid of the first; volumes that have been read are taken as they are.
 
-    Axes that run otherwise are turned, as in `volseg.volume.aligned`.
+    Axes in another order or direction are turned, see `volseg.volume.aligned`.
 
     Raises:
-        VolumeError: on another grid than the first, or as in `read_volume`.
-        GeometryError: as in `read_volume`.
+        VolumeError: A file is on another grid than the first, or the error is one of `read_volume`.
+        GeometryError: The error is one of `read_volume`.
     """
     volumes = [image if isinstance(image, Volume) else read_volume(image) for image in images]
     for place, image in enumerate(images[1:], start=1):
@@ -111,7 +111,7 @@ def read_aligned(images: Sequence[str | Path | Volume]) -> list[Volume]:
 
 
 def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
-    """Shape and affine (RAS mm) of a NIfTI file from its header alone, by the rule of `NiftiHeader`."""
+    """Read shape and affine (RAS mm) of a NIfTI file from its header alone, by the rule of `NiftiHeader`."""
     path = Path(path)
     with _telling(path), np.errstate(all="ignore"):
         header = _parsed(_head(path), path)
@@ -125,15 +125,15 @@ def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
 def write_volume(path: str | Path, volume: Volume) -> None:
     """Write a volume as NIfTI, whole or not at all; `.gz` is compressed, and equal volumes give equal bytes.
 
-    A volume on the grid of a file that was read has that file's qform, sform and codes, so that every program sees both
-    at one place. Else both forms are the affine, with code 1.
+    A volume on the grid of a file that was read gets that file's qform, sform and codes, so that every program shows
+    both at one position. Otherwise both forms are the affine, with code 1.
 
     Args:
-        path: `.nii` or `.nii.gz`.
-        volume: bool voxels are written as uint8; 64-bit integers are refused.
+        path: File `.nii` or `.nii.gz`.
+        volume: Volume; bool voxels are written as uint8; 64-bit integers are refused.
 
     Raises:
-        VolumeError: voxels of a type that other readers refuse.
+        VolumeError: The voxels have a type that other readers refuse.
     """
     from isal import igzip
 
@@ -148,7 +148,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
 
 
 def _nifti(voxels: NDArray[Any], affine_ras: Affine) -> bytearray:
-    """What nibabel's `to_bytes()` gives, with one copy of the voxels instead of three; with the forms of a header."""
+    """The bytes of nibabel's `to_bytes()`, with one copy of the voxels instead of three; with the forms of a header."""
     import nibabel
 
     header = nibabel.Nifti1Header()
@@ -169,21 +169,21 @@ def _nifti(voxels: NDArray[Any], affine_ras: Affine) -> bytearray:
 
 
 def _real(voxels: NDArray[Any]) -> NDArray[Any]:
-    """The voxels in a native type of at most 32 bits: integers stay integers where they fit."""
+    """The voxels in a native type of at most 32 bits: integers stay integers if they fit."""
     if voxels.dtype.kind in "iu" and voxels.dtype.itemsize == 8:
         low, high = int(voxels.min()), int(voxels.max())
         for name in ("uint8", "int16", "uint16", "int32", "uint32"):
             if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
                 return voxels.astype(name)
     if voxels.dtype.kind == "f" or voxels.dtype.itemsize == 8:
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, and told so where the image is used
+        with np.errstate(over="ignore"):  # beyond float32 is infinity, which is reported where the image is used
             return voxels.astype(np.float32, copy=False)
     return voxels if voxels.dtype.isnative else voxels.astype(voxels.dtype.newbyteorder("="))
 
 
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
-    """What nibabel and the decompressors raise at a damaged file becomes a VolumeError that tells the cause."""
+    """Turn errors of nibabel and the decompressors at a damaged file into a VolumeError that tells the cause."""
     from isal.igzip_lib import IsalError
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
@@ -198,7 +198,7 @@ def _telling(path: Path) -> Iterator[None]:
     except EOFError as error:
         raise VolumeError(f"{path.name} cannot be read as NIfTI ({error}); it is cut short, copy it again") from error
     except squeezed as error:
-        if str(error).startswith("Not a gzipped file"):  # it was one at its beginning
+        if str(error).startswith("Not a gzipped file"):  # its beginning was one
             raise VolumeError(
                 f"{path.name} has bytes behind its compressed data that are none ({error}); decompress it and compress "
                 "it again"
@@ -215,10 +215,10 @@ def _telling(path: Path) -> Iterator[None]:
 
 
 def _parsed(content: bytes, path: Path) -> Any:  # noqa: ANN401 - nibabel's header has no type
-    """The header of a single-file NIfTI-1 or NIfTI-2 file as it stands there, after nibabel's checks.
+    """Parse the header of a single-file NIfTI-1 or NIfTI-2 file as it is stored, after nibabel's checks.
 
     Raises:
-        VolumeError: another format, by its name where it can be told.
+        VolumeError: The file has another format, which the message names if it is known.
     """
     import nibabel
 
@@ -271,7 +271,7 @@ def _head(path: Path) -> bytes:
 
 
 def _inflate(path: Path) -> bytes:
-    """The file's content, decompressed, after the header's claimed size was found acceptable."""
+    """Decompress the file's content, after a check of the size that its header claims."""
     from isal import igzip
 
     with path.open("rb") as file:
@@ -293,7 +293,7 @@ def _inflate(path: Path) -> bytes:
 
 
 def _claimed_bytes(head: bytes) -> int:
-    """Bytes of voxels that a NIfTI-1 or NIfTI-2 header claims; 0 where it is no such header."""
+    """Bytes of voxels that a NIfTI-1 or NIfTI-2 header claims; 0 if it is no such header."""
     for order in "<>":
         if len(head) >= 348 and struct.unpack_from(order + "i", head)[0] == 348:
             dims, bits = struct.unpack_from(order + "8h", head, 40), struct.unpack_from(order + "h", head, 72)[0]

@@ -66,7 +66,7 @@ def read_nrrd(path: Path, *, oriented: bool = True) -> list[Volume]:
     flat = _data(fields, content, size, path, dtype)
     affine, domain = _grid(fields, len(shape), path, oriented=oriented)
     channels = [axis for axis in range(len(shape)) if axis not in domain]
-    # NRRD counts the first axis fastest: Fortran order. The channels' axis, wherever it stands, goes to the end.
+    # NRRD counts the first axis fastest: Fortran order. The axis of channels, wherever it is, is moved to the end.
     voxels = flat.reshape(shape, order="F").transpose([*domain, *channels])
     return voxels_of(voxels, len(domain), affine, path)
 
@@ -92,7 +92,7 @@ def _numbers(fields: dict[str, str], name: str, path: Path, kind: type) -> list[
 
 
 def _data(fields: dict[str, str], content: bytes, size: int, path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """(voxels,): the file's numbers, decoded."""
+    """The file's numbers, decoded, (voxels,)."""
     if "data file" in fields:
         content = beside(path, fields["data file"]).read_bytes()
     encoding = fields.get("encoding", "").lower()
@@ -117,7 +117,7 @@ def _data(fields: dict[str, str], content: bytes, size: int, path: Path, dtype: 
 
 
 def _grid(fields: dict[str, str], axes: int, path: Path, *, oriented: bool) -> tuple[Affine, list[int]]:
-    """Affine (RAS mm), and which axes of the array run through space."""
+    """The affine (RAS mm), and the axes of the array that run through space."""
     space = fields.get("space", "").lower()
     if space not in _LPS_FROM or "space directions" not in fields:
         if oriented:

@@ -1,4 +1,4 @@
-"""Probabilities as a NIfTI file: 16 bits a voxel and channel, on the grid of the image."""
+"""Probabilities as a NIfTI file: 16 bits per voxel and channel, on the grid of the image."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _STEPS = 65535  # of the range 0 to 1: rounding is at most 8e-6, sixty times fin
 
 
 def write_probabilities(path: str | Path, probabilities: NDArray[np.floating[Any]], affine_ras: Affine) -> None:
-    """Write probabilities as one 4D `.nii.gz`, whole or not at all, a channel at a time.
+    """Write probabilities as one 4D `.nii.gz`, whole or not at all, one channel at a time.
 
     Voxels are uint16 with the scale 1/65535 in the header, which nibabel, SimpleITK, ITK-SNAP and 3D Slicer apply: they
     read 0 to 1, in an eighth of the size that float32 has once compressed, or less. The fourth axis is the channel.
 
     Args:
-        path: `.nii.gz`.
-        probabilities: (channels, X, Y, Z), 0 to 1.
-        affine_ras: (4, 4), voxel index to RAS millimetres.
+        path: File `.nii.gz`.
+        probabilities: Probabilities (channels, X, Y, Z), 0 to 1.
+        affine_ras: Affine (4, 4) from voxel index to RAS mm.
 
     Raises:
-        VolumeError: other axes, or an axis that NIfTI-1 cannot count.
+        VolumeError: The array has other axes, or an axis too long for NIfTI-1.
 
     >>> import tempfile, nibabel
     >>> file = Path(tempfile.mkdtemp()) / "p.nii.gz"
@@ -56,7 +56,7 @@ def write_probabilities(path: str | Path, probabilities: NDArray[np.floating[Any
     with (
         atomic(path) as partial,
         partial.open("wb") as file,
-        # Neither name nor time in the stream: equal probabilities give equal bytes.
+        # The stream has neither name nor time: equal probabilities give equal bytes.
         igzip.IGzipFile("", "wb", fileobj=file, compresslevel=1, mtime=0) as stream,
     ):
         stream.write(header.binaryblock + bytes(4))  # no extension follows

@@ -1,4 +1,4 @@
-"""What the readers of NRRD and MetaImage share: a text header before plain or compressed numbers."""
+"""Functions of the readers of NRRD and MetaImage: a text header before plain or compressed numbers."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _MAX_VOXELS = MAX_BYTES // 1  # of one byte; the bytes of larger ones are checke
 
 
 def split_header(path: Path, *, end: bytes = b"", last: str = "") -> tuple[str, bytes]:
-    """The text before the voxels, and the bytes after it.
+    """Split a file into the text before the voxels, and the bytes after it.
 
     Args:
-        path: the file.
-        end: what the header ends with (a blank line), or
-        last: the name of the field that ends it.
+        path: File to read.
+        end: Bytes with which the header ends (a blank line); or
+        last: name of the field that ends it.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -61,7 +61,7 @@ def beside(header: Path, name: str) -> Path:
     """The file of voxels that a detached header names: one file, in the header's folder or below.
 
     Raises:
-        VolumeError: a list or a pattern of files, one that lies elsewhere, or one that is not there.
+        VolumeError: The header names a list or a pattern of files, or a file that is elsewhere or absent.
     """
     if name.startswith("LIST") or "%" in name or (len(name.split()) > 1 and not (header.parent / name).is_file()):
         raise VolumeError(f"{header.name} keeps its voxels in several files ({name}); write it as one file")
@@ -76,7 +76,7 @@ def beside(header: Path, name: str) -> Path:
 
 
 def number_of_voxels(shape: Sequence[int], path: Path) -> int:
-    """The product of the sizes, or an error where no memory should be given to it."""
+    """The product of the sizes, or an error if it is too large to allocate."""
     if min(shape) < 1:
         raise VolumeError(f"{path.name} claims the shape {tuple(shape)}, expected at least one voxel along each axis")
     voxels = math.prod(shape)
@@ -86,7 +86,7 @@ def number_of_voxels(shape: Sequence[int], path: Path) -> int:
 
 
 def decompressed(content: bytes, size: int, path: Path) -> bytes:
-    """At most `size` bytes of what gzip packed."""
+    """Decompress at most `size` bytes of gzip."""
     from isal import igzip
 
     try:
@@ -98,7 +98,7 @@ def decompressed(content: bytes, size: int, path: Path) -> bytes:
 
 
 def in_plane(affine: Affine) -> Affine:
-    """The affine of one slice: its third axis stands on the first two and is 1 mm long."""
+    """The affine of one slice: its third axis is perpendicular to the first two and 1 mm long."""
     normal = np.cross(affine[:3, 0], affine[:3, 1])
     full = affine.copy()
     full[:3, 2] = normal / (np.linalg.norm(normal) or 1.0)
@@ -109,10 +109,10 @@ def voxels_of(voxels: NDArray[Any], space: int, affine_ras: Affine, path: Path) 
     """One volume per channel.
 
     Args:
-        voxels: (X, Y[, Z][, channels]), of any byte order.
-        space: number of axes that run through space, 2 or 3.
-        affine_ras: (4, 4), in RAS mm.
-        path: for messages.
+        voxels: Voxels (X, Y[, Z][, channels]) of any byte order.
+        space: Number of axes that run through space, 2 or 3.
+        affine_ras: Affine (4, 4) from voxel index to RAS mm.
+        path: File, for messages.
     """
     if space == 2:
         voxels = voxels[:, :, None]  # one slice

@@ -1,4 +1,4 @@
-"""The axis that counts the slices of a scan: one rule for every number and picture that goes slice by slice."""
+"""The axis that counts the slices of a scan: one rule for all numbers and pictures by slice."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 
 from volseg.volume.geometry import spacing_mm
 
-# Spacings closer than this factor are the same: files keep them in 32 bits or with few digits.
+# Factor below which spacings are equal: files keep them in 32 bits or with few digits.
 THICKER = 1.01
-# Cosines closer than this are the same.
+# Difference below which cosines are equal.
 _SAME_DIRECTION = 1e-3
 
 
@@ -20,16 +20,16 @@ def slice_axis(affine_ras: ArrayLike, shape: Sequence[int] | None = None, *, thi
 
     1. In an image of one slice it is the axis of one voxel.
     2. Else it is the axis whose spacing is larger than that of each other axis, by a factor of `thicker`.
-    3. Where no axis is, slices are axial: it is the axis nearest to the line from foot to head (S/I).
-    4. Where several are equally near, as in a grid turned by exactly 45 degrees, it is the last of them.
+    3. If no axis is, slices are axial: it is the axis nearest to the line from foot to head (S/I).
+    4. If several are equally near, as in a grid rotated by exactly 45 degrees, it is the last of them.
 
     Args:
-        affine_ras: (4, 4), voxel index to RAS millimetres.
-        shape: voxels along X, Y, Z; None where the first rule is not wanted.
-        thicker: from which factor on slices are thicker than pixels; differences below 1 % are rounding.
+        affine_ras: Affine (4, 4) from voxel index to RAS mm.
+        shape: Number of voxels along X, Y, Z; None (the default) to leave out the first rule.
+        thicker: Factor from which slices count as thicker than pixels; differences below 1 % are rounding.
 
     Returns:
-        0, 1 or 2.
+        The axis: 0, 1 or 2.
 
     >>> slice_axis(np.diag([0.8, 0.8, 3, 1])), slice_axis(np.diag([3, 0.8, 0.8, 1]))
     (2, 0)

@@ -22,11 +22,11 @@ from volseg.volume.geometry import (
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of an array lie.
+    """The positions of the voxels of an array.
 
     Attributes:
         shape: Number of voxels along X, Y, Z.
-        affine_ras: (4, 4), voxel index to RAS millimetres.
+        affine_ras: Affine (4, 4) from voxel index to RAS mm.
 
     >>> import numpy as np
     >>> Grid((4, 5, 6), np.diag([-1.5, -1.5, 3, 1])).orientation
@@ -55,12 +55,12 @@ class Grid:
     def difference(self, other: Grid, *, tolerance: float = TOLERANCE) -> str | None:
         """Say how the other grid differs, or return None if it has the same voxels.
 
-        A header that contradicts itself is read in different ways: what a program wrote on an image lies where that
-        program saw the image. So the grids are the same too if any reading of one is a reading of the other.
+        A header that contradicts itself is read in different ways: the output of a program is on the image's grid as
+            that program read it. So the grids are the same too if any reading of one is a reading of the other.
 
         Args:
             other: Grid to compare with.
-            tolerance: Share of a voxel that a corner may be off.
+            tolerance: Largest distance of a corner, as a fraction of a voxel.
 
         >>> import numpy as np
         >>> Grid((4, 4, 4), np.eye(4)).difference(Grid((4, 4, 5), np.eye(4)))
@@ -79,8 +79,8 @@ class Volume:
     """One scalar volume.
 
     Attributes:
-        voxels: (X, Y, Z), any real dtype; integers stay integers.
-        affine_ras: (4, 4), voxel index to RAS millimetres.
+        voxels: Voxels (X, Y, Z) of any real dtype; integers stay integers.
+        affine_ras: Affine (4, 4) from voxel index to RAS mm.
 
     >>> import numpy as np
     >>> Volume(np.zeros((4, 5, 6), np.uint16), np.diag([1.5, 1.5, 3, 1])).spacing_mm
@@ -108,11 +108,11 @@ class Volume:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the rule for headers decided where another program may decide otherwise, see `NiftiHeader.notes`."""
+        """Decisions of the rule for headers that another program may take otherwise, see `NiftiHeader.notes`."""
         header = header_of(self.affine_ras)
         return header.notes if header else ()
 
     @property
     def grid(self) -> Grid:
-        """Where the voxels lie."""
+        """The grid of the voxels."""
         return Grid(self.shape, self.affine_ras)

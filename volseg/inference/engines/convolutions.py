@@ -29,10 +29,9 @@ class Convolutions(TorchFunctionMode):
       written beforehand.
 
     A training step of the bundle unet on one core takes 0.6 of the time with one window, and 0.75 with two. The
-    backward
-    pass keeps no more memory. These are left as they are: 1 x 1 x 1 kernels, groups, double and half precision,
-    autocast,
-    padding by name, other devices, and compiled networks. Gradients of gradients are not supported.
+    backward pass keeps no more memory. These are left as they are: 1 x 1 x 1 kernels, groups, double and half
+    precision, autocast, padding by name, other devices, and compiled networks. Gradients of gradients are not
+    supported.
 
     >>> network = torch.nn.Conv3d(4, 4, 3, padding=1)
     >>> with torch.inference_mode():

@@ -45,9 +45,8 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
     For batch normalisation in training the parts exchange their statistics, and normalise by those of the whole batch.
 
     The batch is not split if the order of its parts would matter (random numbers such as dropout in training), on a
-    GPU,
-    if it is one window, if torch has one thread, or if the network is distributed, cannot be copied, or gives more than
-    one tensor.
+    GPU, if it is one window, if torch has one thread, or if the network is distributed, cannot be copied, or gives more
+    than one tensor.
 
     Args:
         lanes: Largest number of parts; None for one per thread of torch.

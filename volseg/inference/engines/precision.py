@@ -41,8 +41,7 @@ def check_training(device: torch.device, *, precision: str) -> None:
     """Refuse to train in bfloat16 on a CPU without AMX.
 
     On CPUs with AVX-512 BF16, torch 2.13 with its oneDNN computes wrong gradients of the weights of small layers: 3 x 3
-    x
-    3 kernels on two slices, 5 x 5 x 5 kernels on one or two, and others. These gradients hold what stood in memory
+    x 3 kernels on two slices, 5 x 5 x 5 kernels on one or two, and others. These gradients hold what stood in memory
     before, inf among it, and with a stride of 2 memory was overwritten. The forward pass and the gradients of inputs
     were right for the same layers.
 

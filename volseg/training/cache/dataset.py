@@ -37,9 +37,8 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
 
     On disk a case is float32 and uint8 `.npy` in `cache_dir/DIGEST/KEY-DIGEST/`. The first digest is that of the
     deterministic transforms and of the versions, and the second is that of the case's files (path, size, time of
-    change).
-    After any edit the names differ and the cases are preprocessed again. Other folders are left alone; the log tells
-    their size. Several processes may share the folder and build it together.
+    change). After any edit the names differ and the cases are preprocessed again. Other folders are left alone; the log
+    tells their size. Several processes may share the folder and build it together.
 
     Args:
         data: Datalist: dictionaries of `key` and file paths.

@@ -92,8 +92,7 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
     """Check a bundle's parsed train.json against its cohort and this machine before a training.
 
     The checks are of numbers, device, fold, labels and channels, window, memory and disk, and of labels and images of
-    the
-    fold that make success impossible; those that make it doubtful are logged as warnings.
+    the fold that make success impossible; those that make it doubtful are logged as warnings.
 
     Args:
         parser: Parser of the bundle's train.json.

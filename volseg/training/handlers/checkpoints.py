@@ -37,8 +37,7 @@ class Checkpoints:
     The best has the highest key metric; of equal ones the first is better. Validations with a key metric of 0 or NaN do
     not rank the networks: of these the last is kept. Each file holds the state of every entry of `contents`, and
     `validation`: the epoch and the metrics. (MONAI's CheckpointSaver removes an old file before the new one is written,
-    and
-    gives several files no fixed names.) Files of an earlier run are moved aside before the first is written, unless
+    and gives several files no fixed names.) Files of an earlier run are moved aside before the first is written, unless
     `load_state_dict` says that this run resumes it.
 
     Args:

@@ -21,8 +21,7 @@ class Gradients:
 
     This is a handler for MONAI's SupervisedTrainer. Its `accumulation_steps` accumulates gradients, but divides a last
     group of fewer batches by the full number; here the step of each group takes the mean over its own batches. Place
-    the
-    handler before that of the learning rate.
+    the handler before that of the learning rate.
 
     Args:
         clip_norm: Largest Euclidean norm of all gradients together, to which longer ones are scaled down (Pascanu et
@@ -31,8 +30,7 @@ class Gradients:
     Raises:
         UsageError: The norm is below 0.
         BundleError: In training, loss or gradients are not finite; the message names the keys of the batch, and nothing
-            is
-            saved after it.
+            is saved after it.
 
     >>> Gradients(clip_norm=-1)
     Traceback (most recent call last):
@@ -120,10 +118,9 @@ class Average:
     """Keep an exponential moving average of the weights; a handler for MONAI's SupervisedTrainer.
 
     At step t of the optimizer the average is multiplied by min(`decay`, (1 + t) / (10 + t)) and the weights by the
-    rest,
-    so that the average of a short run is not dominated by its beginning. Buffers, such as the statistics of a batch
-    normalisation, are those of the network. (ignite's EMAHandler warms up linearly, and steps at every batch even if
-    gradients are accumulated.)
+    rest, so that the average of a short run is not dominated by its beginning. Buffers, such as the statistics of a
+    batch normalisation, are those of the network. (ignite's EMAHandler warms up linearly, and steps at every batch even
+    if gradients are accumulated.)
 
     Args:
         network: Network that is trained, on its device.

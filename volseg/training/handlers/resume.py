@@ -30,23 +30,19 @@ class Resume:
 
     The file is written after the first epoch, after the last, and after others as long as saving takes no more than a
     fraction of the time. An epoch that was interrupted is repeated from its beginning: with `Seeds`, on a CPU, a run
-    that
-    was killed and resumed ends with the same weights, to the bit, as one that was not. Place it after the handler that
-    validates, and before those that show the progress or stop early.
+    that was killed and resumed ends with the same weights, to the bit, as one that was not. Place it after the handler
+    that validates, and before those that show the progress or stop early.
 
     Args:
         output_dir: Folder of the run.
         resume: Whether to resume the run in that folder; if there is none, a new one begins, so that a command can
-            simply be
-            repeated. If false, an existing `last.pt` is moved aside. (On MONAI's command line `true` is a word.)
-            `anyway`
-            resumes with a warning although images, labels or cases have changed since.
+            simply be repeated. If false, an existing `last.pt` is moved aside. (On MONAI's command line `true` is a
+            word.) `anyway` resumes with a warning although images, labels or cases have changed since.
         evaluator: Evaluator, whose best and last metrics are saved too.
         recipe: Recipe, which must be the stored one, apart from its facts.
         schedule: Schedule of the learning rate.
         parts: Further objects with `state_dict` and `load_state_dict`, by name; if one has a method `resumed`, it is
-            called
-            with the trainer when all is loaded.
+            called with the trainer when all is loaded.
         settings: Further values that must be the stored ones.
         share: Largest fraction of the time that saving may take.
 

@@ -22,14 +22,11 @@ class TimeLimit:
     """Train for a number of minutes instead of a number of epochs; a handler for a trainer.
 
     After each epoch it computes from the mean time of an epoch how many more fit, and lets the rest of the schedule
-    take
-    these, so that the learning rate reaches its end with the last one. An epoch that would not fit, with the validation
-    after it, is not started. Preparing the data does not count; validations and saving do.
+    take these, so that the learning rate reaches its end with the last one. An epoch that would not fit, with the
+    validation after it, is not started. Preparing the data does not count; validations and saving do.
 
     The time of a resumed run before its interruption counts. The number of steps depends on the machine, so two runs
-    are
-    not the same to
-    the bit. Place it before the handler that validates, which needs to know the last epoch.
+    are not the same to the bit. Place it before the handler that validates, which needs to know the last epoch.
 
     Args:
         minutes: Limit in minutes for the whole training; 0 for no limit.

@@ -21,9 +21,8 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
     """Dice of each whole volume and region, averaged over cases, then over regions.
 
     If a region is empty in reference and prediction, the case does not count for the mean of that region; a region that
-    is
-    missed or invented counts 0. A region that no reference has is undefined (NaN) and left out of the mean, whatever a
-    network predicts: otherwise the first network that finds nothing there would be the best. (MONAI's DiceMetric
+    is missed or invented counts 0. A region that no reference has is undefined (NaN) and left out of the mean, whatever
+    a network predicts: otherwise the first network that finds nothing there would be the best. (MONAI's DiceMetric
     aggregates to 0 if every case is empty.) Beside the mean, `engine.state.metrics` gets one value per region,
     `NAME_REGION`.
 
@@ -32,8 +31,7 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
     Args:
         labels: Label table.
         output_transform: Function that gives (predictions, references), lists of bool masks (R, X, Y, Z); the keys are
-            in
-            the batch.
+            in the batch.
     """
 
     def __init__(self, labels: LabelTable, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
