@@ -1,1 +1,1 @@
-"""A trained network in other hands: packed for the model zoo, watching a folder, shown in a browser."""
+"""Deployment of a trained network: packed for the model zoo, watching a folder, shown in a browser."""

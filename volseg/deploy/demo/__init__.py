@@ -1,1 +1,1 @@
-"""The browser demo: upload a volume or pick a case, see the prediction, download it. Gradio lays the page out."""
+"""The browser demo: upload a volume or pick a case, see the prediction, download it. The page is made with Gradio."""

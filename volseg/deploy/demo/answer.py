@@ -1,4 +1,4 @@
-"""What the page says, as HTML: the slice, the table of regions, the links, an error. Whatever is written is escaped."""
+"""The answers of the page as HTML: the slice, the table of regions, the links, an error. All text is escaped."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NONE = "–"
 
 
 def problem(message: str) -> str:
-    """One sentence that the visitor cannot overlook."""
+    """An error message in one sentence."""
     return f'<p class="problem" role="alert">{escape(message)}</p>'
 
 
 def slice_picture(screen: Screen, place: int, *, parts: Collection[str]) -> str:
-    """The slice as an image inside the page, and below it which one it is."""
+    """The slice as an image inside the page, with its number below."""
     data = base64.b64encode(png(slice_pixels(screen, place, parts=parts))).decode()
     where = ""
     if screen.slices > 1:
@@ -34,14 +34,14 @@ def slice_picture(screen: Screen, place: int, *, parts: Collection[str]) -> str:
 
 
 def legend(found: Segmentation) -> str:
-    """Colours, and how prediction and reference are told apart."""
+    """The legend: colours, and the marks of prediction and reference."""
     regions = "".join(f"<span>{_swatch(region)}{escape(_spoken(region.name))}</span>" for region in found.regions)
     lines = "Line: prediction." + (" Area: reference." if found.reference is not None else "")
     return f'<p class="legend">{regions}<span class="how">{lines}</span></p>'
 
 
 def headline(found: Segmentation) -> str:
-    """The case, what it is, and how long the network took."""
+    """A line with the case, its kind, and the time that the network took."""
     shape = " × ".join(map(str, found.prediction.shape))
     spacing = " × ".join(f"{mm:.3g}" for mm in found.prediction.spacing_mm)
     size = f"{shape} voxels of {spacing} mm" if found.measured else f"{shape} voxels, spacing unknown"
@@ -52,7 +52,7 @@ def headline(found: Segmentation) -> str:
 
 
 def table(found: Segmentation) -> str:
-    """A line a region: volumes, and against the reference Dice, surface Dice and the time saved."""
+    """One row per region: volumes, and against the reference Dice, surface Dice and the time saved."""
     scored = found.reference is not None
     points = any(region.score is not None and region.score.time_saved is not None for region in found.regions)
     heads = ["Region", "Volume (ml)" if found.measured else "Area (pixels)"]
@@ -114,7 +114,7 @@ def downloads(found: Segmentation, token: str) -> str:
 
 
 def viewer(found: Segmentation, token: str) -> str:
-    """The place of the 3D view; empty for a single slice."""
+    """The element of the 3D view; empty for a single slice."""
     if found.flat:
         return '<p class="note">A single slice has no third dimension to show.</p>'
     source = f"results/{token}/{VOLUMES}"

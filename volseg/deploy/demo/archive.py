@@ -1,4 +1,4 @@
-"""An uploaded zip: looked at entry by entry, then unpacked into a folder or refused as a whole."""
+"""An uploaded zip: it is checked entry by entry, then unpacked into a folder or refused as a whole."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path, PurePosixPath
 from volseg.errors import SourceError
 
 MAX_FILES = 20_000
-# Of the list of contents alone, which `zipfile` reads at once: some 100 to 400 bytes an entry.
+# Limit of the list of contents, which `zipfile` reads at once: some 100 to 400 bytes per entry.
 _MAX_READ = 8 * 2**20
 _BLOCK = 2**20
 _LONGEST = 200  # bytes of a name in UTF-8; the longest that file systems keep is 255
 _DRIVE = re.compile(r"[A-Za-z]:")
-# What systems add of their own.
+# Files that operating systems add.
 _CLUTTER = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
 
@@ -27,18 +27,18 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, name: str, max_files:
     """Unpack a zip, once every entry was found harmless; nothing is written outside the folder.
 
     Args:
-        archive: the zip.
-        folder: made where absent.
-        max_bytes: of all files together, unpacked.
-        name: of the zip, for messages.
-        max_files: likewise.
+        archive: Zip file.
+        folder: Folder, which is created if absent.
+        max_bytes: Largest size of all files together, unpacked.
+        name: Name of the zip, for messages.
+        max_files: Largest number of files.
 
     Returns:
         The files, in the order of the zip.
 
     Raises:
-        SourceError: no zip or a damaged one; a path that leaves the folder; a link or a device; two files of one path;
-            an encrypted file; too many files or bytes.
+        SourceError: The file is no zip or damaged, or holds a path that leaves the folder, a link, a device, two files
+            of one path, an encrypted file, or too many files or bytes.
 
     >>> import tempfile
     >>> place = Path(tempfile.mkdtemp())
@@ -69,10 +69,10 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, name: str, max_files:
 
 
 class _Careful(io.FileIO):
-    """A file that gives a few MiB at once; a zip whose list of contents claims more is refused for it."""
+    """A file that returns at most a few MiB at once; a zip whose list of contents claims more is refused."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As a file does, unless too much is asked for."""
+        """Read as a file does, unless too much is asked for."""
         left = os.fstat(self.fileno()).st_size - self.tell()
         wanted = left if size is None or size < 0 else min(size, left)
         if wanted > _MAX_READ:
@@ -83,7 +83,7 @@ class _Careful(io.FileIO):
 def _chosen(
     entries: list[zipfile.ZipInfo], *, max_bytes: int, max_files: int, name: str
 ) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """The files to unpack, by the path that each gets."""
+    """The files to unpack, by their target paths."""
     chosen: dict[PurePosixPath, zipfile.ZipInfo] = {}
     total = 0
     for entry in entries:
@@ -104,7 +104,7 @@ def _chosen(
 
 
 def _path(entry: zipfile.ZipInfo, name: str) -> PurePosixPath:
-    """Where an entry goes, below the folder."""
+    """The target path of an entry, below the folder."""
     given = entry.filename.replace("\\", "/")
     parts = [part for part in given.split("/") if part not in ("", ".")]
     if given.startswith("/") or _DRIVE.match(given) or ".." in parts or not parts:

@@ -1,4 +1,4 @@
-"""Whether an uploaded volume can be an image that a network should see: its size, and no mask taken for one."""
+"""Checks of an uploaded volume: its size, and that it is no mask or label map."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from volseg.errors import VolumeError
 from volseg.volume import Affine, spacing_mm
 
 MAX_VOXELS = 300_000_000  # 512 x 512 x 1144
-_LOOKED_AT = 2_000_000  # voxels, in whole slices
-_LABELS = 256  # a label map holds at most so many values
-# Share of equal neighbours outside the background. Measured: at most 0.30 in 8-bit radiographs, scans and tissue, at
+_LOOKED_AT = 2_000_000  # voxels that are checked, in whole slices
+_LABELS = 256  # largest number of values of a label map
+# Fraction of equal neighbours outside the background. Measured: at most 0.30 in 8-bit radiographs, scans and tissue, at
 # least 0.75 in label maps, masks saved as JPEG, and single nuclei.
 _PATCHY = 0.5
 
@@ -24,13 +24,13 @@ def check_grid(shape: Sequence[int], affine: Affine, *, grid_mm: Sequence[float]
     """Refuse a grid with too many voxels, as stored or as resampled for the network, before anything is read.
 
     Args:
-        shape: X, Y, Z, and maybe channels.
-        affine: RAS mm.
-        grid_mm: spacing of the network's grid along the axes of the body.
-        name: of the file.
+        shape: Number of voxels along X, Y, Z, and maybe of channels.
+        affine: Affine to RAS mm.
+        grid_mm: Spacing in mm of the network's grid along the axes of the body.
+        name: Name of the file.
 
     Raises:
-        VolumeError: too many.
+        VolumeError: There are too many voxels.
 
     >>> check_grid((512, 512, 400), np.eye(4), grid_mm=(1, 1, 1), name="a")
     >>> check_grid((400, 400, 100), np.diag([5.0, 5, 5, 1]), grid_mm=(1, 1, 1), name="a")
@@ -52,16 +52,16 @@ def check_grid(shape: Sequence[int], affine: Affine, *, grid_mm: Sequence[float]
 
 
 def check_voxels(voxels: NDArray[Any], *, name: str) -> None:
-    """Refuse what holds one value only, or looks like a mask or a label map.
+    """Refuse a volume that holds one value only, or looks like a mask or a label map.
 
-    Two values make a mask; whole numbers in patches, apart from the background, a label map.
+    Two values mean a mask; whole numbers in patches, apart from the background, mean a label map.
 
     Args:
-        voxels: (X, Y, Z).
-        name: of the file.
+        voxels: Voxels (X, Y, Z).
+        name: Name of the file.
 
     Raises:
-        VolumeError: it does.
+        VolumeError: It does.
 
     >>> check_voxels(np.arange(1000).reshape(10, 10, 10), name="a")
     >>> check_voxels(np.kron(np.arange(8).reshape(2, 2, 2), np.ones((9, 9, 9))), name="a.nii")

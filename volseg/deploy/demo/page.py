@@ -1,6 +1,6 @@
-"""The page of the demo: Gradio's layout and what each event does; the answers are made elsewhere."""
+"""The page of the demo: Gradio's layout and the action of each event; the answers are made elsewhere."""
 
-# Gradio looks at annotations to find out who wants the request, so here they are no strings.
+# Gradio reads annotations to find functions that take the request, so they are no strings here.
 import logging
 import shutil
 from html import escape
@@ -16,16 +16,16 @@ from volseg.deploy.demo.upload import receive
 from volseg.errors import UsageError, VolsegError
 from volseg.pictures import PLANES, Plane
 
-_MANY = 12  # regions that are listed
+_MANY = 12  # largest number of regions that are listed
 
 
 def title(recipe: Recipe) -> str:
-    """Of the window, as plain text."""
+    """The title of the window, as plain text."""
     return f"volseg demo: {_regions(recipe)}"
 
 
 def heading(recipe: Recipe) -> str:
-    """What is segmented, from what, and what it is not for."""
+    """The heading: what is segmented, from what, and what it is not for."""
     channels = ", ".join(recipe.channel_names)
     return (
         f'<header class="demo"><h1>Segmentation of {escape(_regions(recipe))}</h1><p>Input: {escape(channels)}. For '
@@ -34,11 +34,11 @@ def heading(recipe: Recipe) -> str:
 
 
 def intro_text(recipe: Recipe, *, cases: bool) -> str:
-    """What can be uploaded and what comes back.
+    """The introduction: what can be uploaded and what is returned.
 
     Args:
-        recipe: of the network.
-        cases: whether cases can be picked.
+        recipe: Recipe of the network.
+        cases: Whether cases can be picked.
     """
     regions = "".join(
         f'<li><span class="swatch" style="background:rgb{region.colour}"></span>'
@@ -62,7 +62,7 @@ def intro_text(recipe: Recipe, *, cases: bool) -> str:
 
 
 def note(max_bytes: int, *, local: bool) -> str:
-    """What becomes of an upload.
+    """The note on what happens to an upload.
 
     >>> note(2**20, local=True)
     '<p class="note">What you upload stays on this computer; it is deleted when you close the page. At most 1 MiB.</p>'
@@ -82,18 +82,18 @@ def _regions(recipe: Recipe) -> str:
 
 logger = logging.getLogger(__name__)
 
-_INFLATION = 8  # a zip may unpack to so many times the largest upload
-_FORGET_S = (600, 3600)  # how often to look for uploads that nobody took into a visit, and how old these are
+_INFLATION = 8  # a zip may unpack to this many times the largest upload
+_FORGET_S = (600, 3600)  # seconds between searches for uploads that no visit has taken, and their age
 
 
 def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int, local: bool) -> Any:  # noqa: ANN401
-    """Lay the page out.
+    """Build the page.
 
     Args:
-        segmenter: the network, and the cohort where there is one.
-        visits: where uploads and results are kept.
-        max_bytes: of an upload.
-        local: whether only this computer can see the page; what is said of the upload follows from it.
+        segmenter: Network, and the cohort if there is one.
+        visits: Visits, which keep uploads and results.
+        max_bytes: Largest size of an upload in bytes.
+        local: Whether only this computer can see the page; the note on uploads depends on it.
 
     Returns:
         `gradio.Blocks`.
@@ -144,7 +144,7 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
         async def as_it_is(path: str | None) -> str | None:
             return path
 
-        # Gradio's own would fetch a URL that a request names instead of a file.
+        # Gradio's own preprocessing would fetch a URL that a request names instead of a file.
         source.async_move_resource_to_block_cache = as_it_is
 
         def take(path: str | None, request: gr.Request) -> tuple[Any, ...]:
@@ -247,7 +247,7 @@ _GONE = "This result is no longer kept; segment again"
 
 
 def _segment(visit: Visit[Segmentation], segmenter: Segmenter, key: str | None, *, max_bytes: int) -> Segmentation:
-    """Segment a visitor's upload, else the case of the cohort; what was unpacked goes as soon as it is read."""
+    """Segment a visitor's upload, else the case of the cohort; unpacked files are deleted as soon as they are read."""
     visit.result = None
     shutil.rmtree(visit.work, ignore_errors=True)
     visit.work.mkdir(parents=True)
@@ -271,5 +271,5 @@ def _segment(visit: Visit[Segmentation], segmenter: Segmenter, key: str | None, 
 
 
 def _visitor(request: Any) -> str:  # noqa: ANN401 - gradio.Request
-    """The word by which Gradio tells pages apart."""
+    """The word by which Gradio distinguishes pages."""
     return str(request.session_hash)

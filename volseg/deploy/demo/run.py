@@ -17,10 +17,10 @@ from volseg.inference import Predictor
 
 
 class Ready(Protocol):
-    """Told once the page can be opened."""
+    """Function that is called once the page can be opened."""
 
     def __call__(self, url: str, *, local: bool) -> None:
-        """Told the address, and whether this computer alone reaches it."""
+        """Report the address, and whether only this computer reaches it."""
 
 
 def run(
@@ -41,21 +41,21 @@ def run(
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
-        bundle: name or folder.
-        checkpoint: the file; the bundle's default otherwise.
-        cohort: whose cases can be picked.
-        host: address to listen at.
-        port: likewise; 0 takes a free one.
-        names: by which browsers may call this computer; see `make_app`.
-        max_mb: the largest upload in MiB.
+        bundle: Name or folder of the bundle.
+        checkpoint: File of the weights; the bundle's default otherwise.
+        cohort: Cohort whose cases can be picked.
+        host: Address to listen at.
+        port: Port to listen at; 0 for a free one.
+        names: Names by which browsers may call this computer; see `make_app`.
+        max_mb: Largest upload in MiB.
         device: `cpu`, `cuda:1`, ...; the best otherwise.
-        engine: torch, openvino or auto.
-        axes: of uploaded slices and images, as in `Segmenter`.
-        framed_by: who may show the page in a frame, as in the header Content-Security-Policy.
-        ready: called once.
+        engine: `torch`, `openvino` or `auto`.
+        axes: Directions of uploaded slices and images, see `Segmenter`.
+        framed_by: Sites that may show the page in a frame, as in the header Content-Security-Policy.
+        ready: Function that is called once the page can be opened.
 
     Raises:
-        VolsegError: bundle, checkpoint, cohort or address cannot be used.
+        VolsegError: The bundle, checkpoint, cohort or address cannot be used.
     """
     opened = None if cohort is None else open_cohort(cohort)
     with listen(host, port) as listening:

@@ -28,12 +28,12 @@ class RegionResult:
     """The numbers of one region.
 
     Attributes:
-        name: of the region.
-        colour: RGB, 0 to 255.
-        predicted_ml: volume of the prediction.
-        expected_dice: what the network expects of itself; None where it found nothing.
-        score: against the reference; None without one.
-        by_hand_minutes: that drawing the reference's contours would take, by the model of `metrics.effort`.
+        name: Name of the region.
+        colour: Colour, RGB, 0 to 255.
+        predicted_ml: Volume of the prediction in ml.
+        expected_dice: Dice that the network expects of itself; None if it found nothing.
+        score: Scores against the reference; None without one.
+        by_hand_minutes: Minutes for drawing the reference's contours, by the model of `metrics.effort`.
     """
 
     name: str
@@ -45,7 +45,7 @@ class RegionResult:
 
     @property
     def saved_minutes(self) -> float | None:
-        """Drawing by hand less correcting the prediction; None without a reference."""
+        """Minutes of drawing by hand minus those of correcting the prediction; None without a reference."""
         if self.score is None or self.score.correction_minutes is None or self.by_hand_minutes is None:
             return None
         return self.by_hand_minutes - self.score.correction_minutes
@@ -56,17 +56,17 @@ class Segmentation:
     """A segmented case.
 
     Attributes:
-        key: of the case.
-        what: where the image came from, for people.
-        labels: the regions.
-        image: (C, X, Y, Z), the channels.
-        prediction: uint8 label map.
-        reference: likewise, or None.
-        regions: their numbers, in the order of the table.
-        seconds: that the network took, with reading and deciding.
-        channel_names: one a channel.
-        measured: whether the spacing is known.
-        folder: where its files lie.
+        key: Key of the case.
+        what: Source of the image, for people.
+        labels: Label table of the regions.
+        image: Channels (C, X, Y, Z) of the image.
+        prediction: Label map of the prediction, uint8.
+        reference: Label map of the reference, uint8, or None.
+        regions: Results of the regions, in the order of the table.
+        seconds: Seconds that the network took, with reading and deciding.
+        channel_names: One name per channel.
+        measured: Whether the spacing is known.
+        folder: Folder of its files.
     """
 
     key: str
@@ -88,11 +88,11 @@ class Segmentation:
 
     @property
     def flat(self) -> bool:
-        """Whether there is nothing to turn round."""
+        """Whether the case is a single slice."""
         return 1 in self.prediction.shape
 
     def screen(self, plane: Plane) -> Screen:
-        """The case as it is seen in a plane."""
+        """The case as it is shown in a plane."""
         first = self.image[0]
         colours = self.channel_names == RGB
         reference = None if self.reference is None else self.labels.masks(self.reference.voxels)
@@ -114,13 +114,13 @@ class Segmenter:
     """A loaded network, and the cohort whose cases can be picked.
 
     Attributes:
-        predictor: the network.
-        cohort: whose cases can be picked, or None.
-        axes: where columns, rows and slices of uploaded slices and images point to; None for what `convert` takes.
+        predictor: Predictor with the network.
+        cohort: Cohort whose cases can be picked, or None.
+        axes: Directions of columns, rows and slices of uploaded slices and images; None for the default of `convert`.
 
     Raises:
-        LabelError: the cohort has other regions than the network.
-        UsageError: axes that are none.
+        LabelError: The cohort has other regions than the network.
+        UsageError: The axes are invalid.
     """
 
     predictor: Predictor
@@ -147,14 +147,14 @@ class Segmenter:
             channel_order(self.cohort.channel_names, recipe.channel_names, source=f"the cohort {self.cohort.folder}")
 
     def case(self, key: str, folder: Path) -> Segmentation:
-        """Segment a case of the cohort, and score it where it has a reference.
+        """Segment a case of the cohort, and score it if it has a reference.
 
         Args:
-            key: of the case.
-            folder: for the files.
+            key: Key of the case.
+            folder: Folder for the files.
 
         Raises:
-            VolsegError: why not.
+            VolsegError: The case cannot be segmented.
         """
         if self.cohort is None:
             raise LabelError("no cohort was named at the start; upload a file")
@@ -172,18 +172,18 @@ class Segmenter:
     def segment(
         self, key: str, files: Sequence[Path], folder: Path, *, what: str, measured: bool = True, scored: bool = False
     ) -> Segmentation:
-        """Segment files by the way of `volseg predict`, and write all that a visitor may fetch.
+        """Segment files as `volseg predict` does, and write the files for the visitor.
 
         Args:
-            key: of the case.
-            files: one a channel.
-            folder: gets `KEY.nii.gz`, `KEY.seg.nrrd` and, unless the case is flat, `volumes.json` for the viewer.
-            what: for people.
-            measured: whether the spacing is known.
-            scored: whether the cohort has a reference of this key.
+            key: Key of the case.
+            files: One file per channel.
+            folder: Folder for `KEY.nii.gz`, `KEY.seg.nrrd` and, unless the case is flat, `volumes.json` for the viewer.
+            what: Source of the image, for people.
+            measured: Whether the spacing is known.
+            scored: Whether the cohort has a reference of this key.
 
         Raises:
-            VolsegError: a file that cannot be read or used.
+            VolsegError: A file cannot be read or used.
         """
         start = time.perf_counter()
         prediction = self.predictor.predict(files, key=key)

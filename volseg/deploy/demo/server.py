@@ -1,4 +1,4 @@
-"""The server of the demo: the page, the visitors' files, and a door that lets nothing else in or out."""
+"""The server of the demo: the page, the visitors' files, and a filter that refuses all other requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 
-# What the page needs. Gradio has more, such as one that fetches a URL for whoever asks.
+# Paths that the page needs. Gradio has more, such as one that fetches a URL for anyone.
 _ROUTES = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)|/(assets|static|viewer|results)/.+|/health"
     r"|/gradio_api/(startup-events|info|app_id|upload|upload_progress|reset|cancel|theme\.css)/?"
@@ -47,7 +47,7 @@ _HEAD = """
 <link rel="stylesheet" href="viewer/viewer.css"><link rel="stylesheet" href="viewer/demo.css">
 <script src="viewer/viewer.js"></script><script src="viewer/demo.js"></script>
 """
-# Gradio's own scripts stand in the page and build functions from text; nothing may come from another place.
+# Gradio's own scripts are in the page and build functions from text; no other source is allowed.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
@@ -82,12 +82,12 @@ def make_app(
     """The whole demo as an ASGI application; when it ends, all visits do.
 
     Args:
-        segmenter: the network, and the cohort where there is one.
-        visits: where uploads and results are kept.
-        max_bytes: of an upload.
-        local: whether only this computer can reach it; then other names for it are refused.
-        names: by which the computer may be called instead; none for its own where it is local, else for any.
-        framed_by: who may show the page in a frame, as in the header Content-Security-Policy.
+        segmenter: Network, and the cohort if there is one.
+        visits: Visits, which keep uploads and results.
+        max_bytes: Largest size of an upload in bytes.
+        local: Whether only this computer can reach it; then other names for it are refused.
+        names: Names by which the computer may be called instead; none for its own names if it is local, else for any.
+        framed_by: Sites that may show the page in a frame, as in the header Content-Security-Policy.
     """
     # Gradio reads these when it is imported, and when it makes a page.
     os.environ.update(
@@ -148,13 +148,13 @@ def make_app(
 
 @dataclass
 class Door:
-    """Lets through what the page needs, and says to browsers that nothing may come from elsewhere.
+    """A filter that passes the requests that the page needs, and forbids browsers to load anything from elsewhere.
 
     Attributes:
-        app: what is behind it.
-        max_bytes: of an upload.
-        hosts: names that the computer may be called by, against pages that point a name of theirs to it; None for any.
-        framed_by: who may show the page in a frame.
+        app: Application behind the filter.
+        max_bytes: Largest size of an upload in bytes.
+        hosts: Names by which the computer may be called, against pages that point a name of theirs to it; None for any.
+        framed_by: Sites that may show the page in a frame.
     """
 
     app: Callable[[_Message, _Receive, _Send], Awaitable[None]]
@@ -198,7 +198,7 @@ class Door:
 
 
 def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Answer until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C or SIGTERM."""
     import uvicorn
 
     class Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn counts as untyped
@@ -213,10 +213,10 @@ def serve(app: FastAPI, listening: socket.socket) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket at an address; port 0 takes a free one.
+    """Open a socket at an address; port 0 takes a free one.
 
     Raises:
-        UsageError: the address cannot be had.
+        UsageError: The address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -228,7 +228,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address(listening: socket.socket) -> str:
-    """Where a browser finds the page."""
+    """The address of the page for a browser."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -243,7 +243,7 @@ def _host(header: str) -> str:
 
 
 def _limited(receive: _Receive, limit: int) -> _Receive:
-    """The same messages; a body that grows beyond the limit ends as if the sender had gone."""
+    """Pass the same messages; a body that exceeds the limit ends as if the sender had disconnected."""
     got = 0
 
     async def receiving() -> _Message:

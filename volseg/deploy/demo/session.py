@@ -1,4 +1,4 @@
-"""Visits: a folder for each visitor, below a temporary folder that only this user can read; all goes at the end."""
+"""Visits: one folder per visitor, below a temporary folder that only this user can read; all are deleted at the end."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _T = TypeVar("_T")
 
 @dataclass(eq=False)
 class Visit(Generic[_T]):
-    """What is kept for one visitor.
+    """The files and result of one visitor.
 
     Attributes:
-        token: 128 random bits; who knows it may fetch the visit's results.
-        folder: of the visit.
-        name: what the visitor called the upload, which lies in `upload`; empty without one.
-        result: of the last segmentation.
+        token: 128 random bits; with it, the visit's results can be fetched.
+        folder: Folder of the visit.
+        name: Visitor's name of the upload, which is in `upload`; empty without one.
+        result: Result of the last segmentation.
     """
 
     token: str
@@ -32,7 +32,7 @@ class Visit(Generic[_T]):
 
     @property
     def upload(self) -> Path:
-        """Where the uploaded file lies."""
+        """The path of the uploaded file."""
         return self.folder / "upload"
 
     @property
@@ -45,8 +45,8 @@ class Visits(Generic[_T]):
     """All visits of one run of the demo. Threads may share it.
 
     Args:
-        parent: of the temporary folder; the system's own by default.
-        most: visits kept; one more, and the one that was longest unused goes.
+        parent: Parent of the temporary folder; the system's own by default.
+        most: Largest number of visits; beyond it, the one that was unused longest is deleted.
 
     >>> visits = Visits[str]()
     >>> visit = visits.of("visitor")
@@ -70,28 +70,28 @@ class Visits(Generic[_T]):
         atexit.register(self.close)
 
     def of(self, visitor: str) -> Visit[_T]:
-        """The visit of a visitor, which starts with the first call."""
+        """The visit of a visitor, which starts at the first call."""
         with self._lock:
             visit = self._visits.pop(visitor, None)
             if visit is None:
                 token = secrets.token_urlsafe(16)
                 visit = Visit(token, self.root / "visits" / token)
                 visit.folder.mkdir(parents=True, mode=0o700)
-            self._visits[visitor] = visit  # the last one used stands last
+            self._visits[visitor] = visit  # the last used one is the last
             while len(self._visits) > self._most:
                 self.leave(next(iter(self._visits)))
             return visit
 
     def keep(self, visitor: str, path: Path, *, name: str) -> None:
-        """Take an uploaded file into the visit, in the place of an earlier one.
+        """Move an uploaded file into the visit, in place of an earlier one.
 
         Args:
-            visitor: who sent it.
-            path: where the server put it, below `uploads`.
-            name: what the visitor called it.
+            visitor: Visitor who sent it.
+            path: Path at which the server put it, below `uploads`.
+            name: Visitor's name of the file.
 
         Raises:
-            FileNotFoundError: it is not there, not below `uploads`, or no plain file.
+            FileNotFoundError: The file does not exist, is not below `uploads`, or is no plain file.
         """
         if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(self.uploads.resolve()):
             raise FileNotFoundError(f"{name} is not among the uploads")
@@ -119,7 +119,7 @@ class Visits(Generic[_T]):
             shutil.rmtree(visit.folder, ignore_errors=True)
 
     def settle(self, visit: Visit[_T]) -> None:
-        """Delete what was written for a visit that ended meanwhile: writing makes its folder anew."""
+        """Delete the files written for a visit that ended meanwhile: writing creates its folder anew."""
         with self._lock:
             lasts = visit in self._visits.values()
         if not lasts:

@@ -10,20 +10,20 @@ from PIL import Image
 from volseg.pictures import Pixels, Screen, panel, panel_size, sheet
 
 PARTS = ("prediction", "reference")
-_WIDE = 480  # pixels of the longer side, about; a page shows it some 400 high, and letters must stay readable
-_LIGHT = 0.3  # share of the colour in the filled reference
+_WIDE = 480  # approximate pixels of the longer side; a page shows it some 400 high, and letters must stay readable
+_LIGHT = 0.3  # opacity of the filled reference
 
 
 def slice_pixels(screen: Screen, place: int, *, parts: Collection[str] = PARTS) -> Pixels:
-    """One slice with its scale bar and the letters of the patient's sides.
+    """Draw one slice with its scale bar and the letters of the patient's sides.
 
     Args:
-        screen: the case.
-        place: of the slice on the screen, from 0; beyond the last one the last.
-        parts: what is drawn over the image: `prediction`, `reference`.
+        screen: Case as it is shown.
+        place: Index of the slice on the screen, from 0; beyond the last one the last is drawn.
+        parts: Parts that are drawn over the image: `prediction`, `reference`.
 
     Returns:
-        (height, width, 3).
+        Picture (height, width, 3).
     """
     place = min(max(place, 0), screen.slices - 1)
     grey, pixel_mm = screen.grey[place], screen.view.pixel_mm
@@ -45,7 +45,7 @@ def slice_pixels(screen: Screen, place: int, *, parts: Collection[str] = PARTS) 
 
 
 def png(pixels: Pixels) -> bytes:
-    r"""(height, width, 3) as a PNG file.
+    r"""Encode a picture (height, width, 3) as a PNG file.
 
     >>> import numpy as np
     >>> png(np.zeros((2, 3, 3), np.uint8))[:4]

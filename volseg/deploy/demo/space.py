@@ -58,14 +58,14 @@ def write_space(folder: Path, bundle: str | Path, *, checkpoint: Path | None = N
     The versions in `requirements.txt` are those that are installed here.
 
     Args:
-        folder: absent or empty.
-        bundle: name or folder.
-        checkpoint: the file; the bundle's default otherwise.
-        max_mb: the largest upload in MiB.
+        folder: Folder, absent or empty.
+        bundle: Name or folder of the bundle.
+        checkpoint: File of the weights; the bundle's default otherwise.
+        max_mb: Largest upload in MiB.
 
     Raises:
-        UsageError: something is there, or Gradio is not installed.
-        VolsegError: the bundle cannot be packed.
+        UsageError: The folder is not empty, or Gradio is not installed.
+        VolsegError: The bundle cannot be packed.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(f"{folder} is there already; name another folder for the hosted demo")
@@ -88,10 +88,10 @@ def write_space(folder: Path, bundle: str | Path, *, checkpoint: Path | None = N
 
 
 def pinned_requirements() -> list[str]:
-    """What volseg and Gradio need, each with the version that is installed here.
+    """The requirements of volseg and Gradio, each with the version that is installed here.
 
     Raises:
-        UsageError: something is not installed.
+        UsageError: A package is not installed.
     """
     try:
         stated = [line for line in requires("volseg") or [] if "extra ==" not in line]

@@ -1,4 +1,4 @@
-"""An upload: what a visitor sent becomes the files of one case for the network, or is refused with a reason."""
+"""An upload: a visitor's file becomes the files of one case for the network, or is refused with a reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IMAGES = {
     **{b"MM\0+": ".tif", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp"},
     **{b"P%d" % number: ".pnm" for number in range(1, 7)},
 }
-_LONGEST = 80  # signs of a key
+_LONGEST = 80  # characters of a key
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Upload:
     """One case as it was uploaded.
 
     Attributes:
-        key: a word that is safe as a file name.
-        files: one a channel, as `volseg.inference.Predictor` takes them.
-        what: for people: `NIfTI file`, `CT series of 120 files`.
-        measured: whether the spacing is known; else voxels count as 1 mm.
+        key: Word that is safe as a file name.
+        files: One file per channel, as `volseg.inference.Predictor` takes them.
+        what: Description for people, such as `NIfTI file` or `CT series of 120 files`.
+        measured: Whether the spacing is known; else voxels count as 1 mm.
     """
 
     key: str
@@ -44,25 +44,25 @@ class Upload:
 
 
 def receive(path: Path, folder: Path, *, name: str, recipe: Recipe, max_bytes: int, axes: str | None = None) -> Upload:
-    """Find out what a file is, by its content, and make the files of a case of it.
+    """Identify a file by its content, and make the files of a case from it.
 
-    A series of DICOM files, slices and images take the same way as with `volseg predict` and `volseg convert`.
+    A series of DICOM files, slices and images are read as in `volseg predict` and `volseg convert`.
 
     Args:
-        path: the file, which is only read.
-        folder: where files are written; no other is touched.
-        name: what the visitor called the file.
-        recipe: of the network: its channels and its grid.
-        max_bytes: that a zip may unpack to.
-        axes: where columns, rows and slices of slices and images point to; None for what `volseg convert` takes.
+        path: File, which is only read.
+        folder: Folder for the written files; no other is changed.
+        name: Name of the file at the visitor's.
+        recipe: Recipe of the network, with its channels and its grid.
+        max_bytes: Largest number of bytes that a zip may unpack to.
+        axes: Directions of columns, rows and slices of slices and images; None for the default of `volseg convert`.
 
     Raises:
-        VolsegError: why it is refused, in one sentence for the visitor.
+        VolsegError: The file is refused; the message is one sentence for the visitor.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return _receive(path, folder, name=name, recipe=recipe, max_bytes=max_bytes, axes=axes)
-    except VolsegError as error:  # libraries tell the whole path, which is nothing to a visitor
+    except VolsegError as error:  # messages hold the whole path, which means nothing to a visitor
         raise type(error)(error.message.replace(f"{folder}/", "")) from error
 
 
@@ -72,7 +72,7 @@ def _receive(path: Path, folder: Path, *, name: str, recipe: Recipe, max_bytes: 
         files = unpack(path, folder / "unpacked", max_bytes=max_bytes, name=name)
         upload = _of_files(files, folder, name=name, recipe=recipe, axes=axes)
     else:
-        # Readers go by the ending; the visitor's may be missing or wrong.
+        # Readers depend on the ending; the visitor's may be missing or wrong.
         copy = folder / "uploaded" / f"{_key(name)}{kind}"
         copy.parent.mkdir()
         shutil.copyfile(path, copy)
@@ -106,7 +106,7 @@ def _kind(path: Path, name: str) -> str:
 
 
 def _of_files(files: Sequence[Path], folder: Path, *, name: str, recipe: Recipe, axes: str | None) -> Upload:
-    """The one case that files hold: volumes, else DICOM, else slices, else an image."""
+    """The single case in some files: volumes, else DICOM, else slices, else an image."""
     channels = recipe.channel_names
     volumes = [file for file in files if file.name.lower().endswith((".nii", ".nii.gz"))]
     if volumes:
@@ -200,7 +200,7 @@ def _one_channel(channels: Sequence[str], name: str, what: str) -> None:
 
 
 def _above(files: Sequence[Path]) -> Path:
-    """The folder that holds all files, which may lie deeper."""
+    """The common parent folder of all files."""
     above = files[0].parent
     while not all(file.is_relative_to(above) for file in files):
         above = above.parent

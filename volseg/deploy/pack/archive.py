@@ -1,4 +1,4 @@
-"""Zip files whose bytes depend on what they hold alone."""
+"""Zip files whose bytes depend only on their content."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def write_zip(folder: Path, archive: Path, *, name: str) -> None:
     Text is compressed; weights are stored, since they hardly shrink.
 
     Args:
-        folder: what goes in.
-        archive: the file that is written.
-        name: the one folder at the top of the zip, as MONAI's `download` and `load` expect it.
+        folder: Folder whose files are written.
+        archive: File that is written.
+        name: Name of the folder at the top of the zip, as MONAI's `download` and `load` expect it.
     """
     with zipfile.ZipFile(archive, "w") as content:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -33,8 +33,8 @@ def thin_zip(archive: Path, *, keep: Callable[[str], bool]) -> None:
     """Write a zip anew without some of its files, each as it was stored, without dates.
 
     Args:
-        archive: the file that is replaced.
-        keep: whether the file of this name stays.
+        archive: File that is replaced.
+        keep: Function that says whether the file of a name stays.
     """
     thinner = archive.with_name(f"{archive.name}.partial")
     with zipfile.ZipFile(archive) as before, zipfile.ZipFile(thinner, "w") as after:

@@ -1,4 +1,4 @@
-"""The configs of a package: the recipe in words, and a network that is the package's own."""
+"""The configs of a package: with the recipe as values, and with the package's own network."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from volseg.errors import BundleError
 
 
 def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The bundle's configs with the package's own paths, and the recipe in words, so that no checkpoint is read first.
+    """The bundle's configs with the package's paths, and the recipe as values, so that no checkpoint is read first.
 
     Args:
         configs: JSON content by file name.
-        recipe: of the checkpoint.
+        recipe: Recipe of the checkpoint.
 
     Raises:
-        BundleError: a name that MONAI would run as code.
+        BundleError: A name would be run as code by MONAI.
     """
     packed = {name: dict(content) for name, content in configs.items()}
     own = _literal(
@@ -48,7 +48,7 @@ def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> 
 def _of_package(
     training: Mapping[str, Any], *, network: Mapping[str, Any], recipe: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What changes in train.json, so that its network is the package's own until a cohort is named.
+    """The changes in train.json that make its network the package's own until a cohort is named.
 
     `monai.bundle.load` builds `network_def` of train.json and copies weights by name and shape. MONAI resolves every
     reference of an expression, so the cohort itself must cost nothing: see `volseg.datasets.PackageCohort`.
@@ -82,7 +82,7 @@ def _of_package(
 
 
 def _or_of_package(own: str, before: Any) -> str:  # noqa: ANN401 - JSON
-    """An expression: the package's own value as long as no cohort is named, then what stood there."""
+    """An expression: the package's own value as long as no cohort is named, then the value before."""
     if isinstance(before, str) and before.startswith("$"):
         other = before[1:]
     else:
@@ -91,10 +91,10 @@ def _or_of_package(own: str, before: Any) -> str:  # noqa: ANN401 - JSON
 
 
 def _resolved(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """One part of a config with its expressions evaluated, nothing of it being built.
+    """One part of a config with its expressions evaluated, without building it.
 
     Raises:
-        BundleError: an argument that JSON cannot hold.
+        BundleError: An argument cannot be written as JSON.
     """
     from monai.bundle import ConfigParser
 

@@ -20,21 +20,21 @@ from volseg.inference import EXPORTED, OpenVinoEngine, difference
 
 logger = logging.getLogger(__name__)
 
-OPSET = 18  # of ONNX: the one that PyTorch's exporter is written for
-LIMIT = 1e-4  # of the difference of logits in single precision, above which a line is logged
-_WRONG = 1e-3  # of the difference, as a share of the largest logit, above which the export is refused
+OPSET = 18  # version of ONNX: the one that PyTorch's exporter is written for
+LIMIT = 1e-4  # largest difference of logits in single precision without a line in the log
+_WRONG = 1e-3  # difference as a fraction of the largest logit, above which the export is refused
 _DRAWS = 3
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written and how far its logits are from the eager network's, in fp32 on three random windows.
+    """An exported file, and how far its logits are from the eager network's, in fp32 on three random windows.
 
     Attributes:
-        file: within the package.
-        difference: the largest of absolute values.
-        largest_logit: of the eager network, on the same windows.
-        note: what a user of the file must know.
+        file: Path within the package.
+        difference: Largest absolute difference.
+        largest_logit: Largest absolute logit of the eager network, on the same windows.
+        note: Note for users of the file.
     """
 
     file: str
@@ -49,10 +49,10 @@ def torchscript(
     """Write `models/model.ts`: a trace, with the metadata and configs inside that MONAI Deploy reads.
 
     Args:
-        network: in evaluation mode, on the CPU.
-        window: (C, X, Y, Z), the only size that a trace is sure to take.
-        folder: of the package.
-        texts: JSON files to put inside, by name.
+        network: Network in evaluation mode, on the CPU.
+        window: Shape (C, X, Y, Z) of a window, the only one that a trace certainly takes.
+        folder: Folder of the package.
+        texts: JSON files to store inside, by name.
     """
     path = folder / "models" / "model.ts"
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
@@ -69,11 +69,11 @@ def torchscript(
 
 
 def onnx(network: nn.Module, window: Sequence[int], folder: Path) -> Export:
-    """Write `models/model.onnx`: input `image`, output `pred`, any number of windows where the network allows it.
+    """Write `models/model.onnx`: input `image`, output `pred`, any number of windows if the network allows it.
 
     Raises:
         UsageError: onnx, onnxscript or onnxruntime is not installed.
-        VolsegError: a network that ONNX cannot express.
+        VolsegError: ONNX cannot express the network.
     """
     _need("onnx", "onnxscript", "onnxruntime")
     path = folder / "models" / "model.onnx"
@@ -96,7 +96,7 @@ def onnx(network: nn.Module, window: Sequence[int], folder: Path) -> Export:
 
 
 def _onnx(network: nn.Module, window: Sequence[int], path: Path, *, batches: bool) -> Any:  # noqa: ANN401
-    """One attempt, in one file and quietly; returns a session of onnxruntime that takes what it should."""
+    """Export once, into one file and without output; returns a session of onnxruntime that takes all windows."""
     import onnx
     import onnxruntime
 
@@ -136,11 +136,11 @@ def _onnx(network: nn.Module, window: Sequence[int], path: Path, *, batches: boo
 
 
 def openvino(network: nn.Module, window: Sequence[int], folder: Path) -> Export:
-    """Write `models/model.xml` and `.bin`, which `volseg predict` takes instead of converting anew.
+    """Write `models/model.xml` and `.bin`, which `volseg predict` reads instead of converting anew.
 
     Raises:
-        UsageError: openvino is not installed.
-        VolsegError: a network that it cannot convert.
+        UsageError: The package openvino is not installed.
+        VolsegError: OpenVINO cannot convert the network.
     """
     path = folder / EXPORTED
     OpenVinoEngine(network, window=window, precision="fp32").save(path)
@@ -157,7 +157,7 @@ def _compared(
     """The export with its difference.
 
     Raises:
-        VolsegError: the file computes something else.
+        VolsegError: The file computes something else.
     """
     apart, scale = difference(written, network, window=window, draws=_DRAWS)
     if not apart <= max(LIMIT, _WRONG * scale):

@@ -1,4 +1,4 @@
-"""metadata.json of a package: what the checkpoint knows stands in place of what the bundle assumed."""
+"""metadata.json of a package: facts of the checkpoint replace the assumptions of the bundle."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _VERSIONS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_versio
 
 
 def filled(metadata: Mapping[str, Any], recipe: Recipe, *, checkpoint_sha256: str) -> dict[str, Any]:
-    """The metadata with the labels, channels, window and spacing of a recipe, and the versions at hand.
+    """The metadata with the labels, channels, window and spacing of a recipe, and the installed versions.
 
-    The bundle's own name and descriptions stay where the labels are those that it declares.
+    The bundle's own name and descriptions stay if the labels are those that it declares.
 
     Args:
-        metadata: of the bundle.
-        recipe: of the checkpoint.
-        checkpoint_sha256: of the file that was packed, to tell which training it came from.
+        metadata: Metadata of the bundle.
+        recipe: Recipe of the checkpoint.
+        checkpoint_sha256: SHA-256 of the packed file, which identifies its training.
     """
     labels = recipe.labels
     entries: dict[str, Any] = {**metadata, **{key: _version(package) for key, package in _VERSIONS.items()}}
@@ -66,7 +66,7 @@ def filled(metadata: Mapping[str, Any], recipe: Recipe, *, checkpoint_sha256: st
 
 
 def value_names(labels: LabelTable) -> dict[str, str]:
-    """What each value of a label map means, for programs that take `channel_def` for the names of values.
+    """The name of each value of a label map, for programs that read names of values from `channel_def`.
 
     MONAI Label names the segments of a label map by it. A combination of regions has a value of its own, and so a name
     of its own; of several values that mean the same, only the first is ever written. The network's channels, which
@@ -86,7 +86,7 @@ def value_names(labels: LabelTable) -> dict[str, str]:
 
 
 def without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts to be given away: of the cohort's folder and of any absolute path, the last part alone.
+    """Facts for publication: of the cohort's folder and of any absolute path, only the last part is kept.
 
     >>> without_folders({"cohort": "patients/liver", "weights": "/home/ann/mit-b0", "fold": 0})
     {'cohort': 'liver', 'weights': 'mit-b0', 'fold': 0}

@@ -1,4 +1,4 @@
-"""Gathering the files of a package, and putting it in place whole or not at all."""
+"""Collecting the files of a package, and putting it in place whole or not at all."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def pack(
     a package is made to be given away. The same input gives the same bytes.
 
     Args:
-        bundle: name or folder.
-        checkpoint: the file; the bundle's default otherwise.
-        output: a `.zip`, or a folder; `NAME.zip` in the working directory otherwise.
-        formats: of `FORMATS`, those to add.
-        overwrite: replace an earlier package.
+        bundle: Name or folder of the bundle.
+        checkpoint: File of the weights; the bundle's default otherwise.
+        output: Path of a `.zip`, or a folder; `NAME.zip` in the working directory otherwise.
+        formats: Formats of `FORMATS` to add.
+        overwrite: Whether an earlier package is replaced.
 
     Returns:
         The zip or the folder.
 
     Raises:
-        BundleError: no such bundle, or one without a file that a package needs.
-        CheckpointError: absent, damaged, or of another network.
-        UsageError: the output is there already, or holds something else.
-        VolsegError: a format that this network cannot be written in.
+        BundleError: There is no such bundle, or it lacks a file that a package needs.
+        CheckpointError: The checkpoint is absent, damaged, or of another network.
+        UsageError: The output exists already, or holds something else.
+        VolsegError: The network cannot be written in a format.
     """
     source = bundles.find(bundle)
     target = Path(output) if output is not None else Path(f"{source.name}.zip")

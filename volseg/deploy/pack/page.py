@@ -1,4 +1,4 @@
-"""The page of a package: the bundle's README, and what is true of this package alone."""
+"""The page of a package: the bundle's README, and the facts of this package."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def page(readme: str, recipe: Recipe, *, name: str, exports: Sequence[Export]) -
     """The README with a section about the labels, the grid, the files and the commands of the package.
 
     Args:
-        readme: of the bundle; an earlier section of the same kind is replaced.
-        recipe: of the checkpoint.
-        name: of the package's folder.
-        exports: the network in other formats.
+        readme: README of the bundle; an earlier section of the same kind is replaced.
+        recipe: Recipe of the checkpoint.
+        name: Name of the package's folder.
+        exports: Exports of the network in other formats.
     """
     labels = recipe.labels
     shape = " x ".join(map(str, recipe.roi_size))

@@ -1,4 +1,4 @@
-"""A folder that series are dropped into: each is segmented once, when it is complete."""
+"""A watched folder: each series dropped into it is segmented once, when it is complete."""
 
 from __future__ import annotations
 

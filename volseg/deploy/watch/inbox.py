@@ -1,4 +1,4 @@
-"""The inbox: the files that lie in a folder, which of them belong together, and what of that has come to rest."""
+"""The inbox: the files in a folder, the groups they belong to, and which groups are complete."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from volseg.inference import channel_number, image_stem, lone_key
 
 logger = logging.getLogger(__name__)
 
-# How programs call a file that they have not finished.
+# Names that programs give to an unfinished file.
 _BEGINNINGS = (".", "~")
 _ENDINGS = (".tmp", ".temp", ".part", ".partial", ".filepart", ".download", ".crdownload", "~")
 
-_ASIDE = "aside"  # whole, and no image
+_ASIDE = "aside"  # complete, and no image
 _IMAGE = "image"  # what belongs to it depends on the files beside it
-_UNKNOWN = ""  # not yet whole, damaged, or no medical image
+_UNKNOWN = ""  # not yet complete, damaged, or no medical image
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file as it was seen last: size, time of change, since when it is so, and what it belongs to."""
+    """A file at the last look: size, time of change, time since it is unchanged, and its group."""
 
     size: int
     changed_ns: int
@@ -39,14 +39,14 @@ class _File:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Files that belong together and have come to rest: a DICOM series, the channels of a NIfTI case, a damaged file.
+    """Files that belong together and are at rest: a DICOM series, the channels of a NIfTI case, a damaged file.
 
     Attributes:
-        group: names it within this run; tells nothing of a patient.
-        kind: dicom, nifti or damaged.
-        files: sorted.
-        signature: changes with the path, size or time of change of any of them.
-        beside: files of their folders that are damaged or alone of their series, which may be slices of this one.
+        group: Name of the group within this run, which tells nothing of a patient.
+        kind: `dicom`, `nifti` or `damaged`.
+        files: Files, sorted.
+        signature: Text that changes with the path, size or time of change of any of them.
+        beside: Files of their folders that are damaged or alone of their series, which may be slices of this one.
     """
 
     group: str
@@ -57,7 +57,7 @@ class Delivery:
 
 
 class Inbox:
-    """A folder that files arrive in, looked at again and again.
+    """A folder that files arrive in, which is listed again and again.
 
     Files belong together by what they hold: DICOM images by their series, whatever they and their folders are called;
     NIfTI files of one folder by the key in their name, `KEY_0000.nii.gz`, `KEY_0001.nii.gz` and so on. Without a file
@@ -69,12 +69,12 @@ class Inbox:
     change.
 
     Args:
-        folder: with all folders below it.
-        settle_s: seconds.
-        clock: seconds that never go back.
+        folder: Folder, with all folders below it.
+        settle_s: Seconds without a change after which files are at rest.
+        clock: Clock in seconds that never goes back.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: There is no such folder.
     """
 
     def __init__(self, folder: Path, *, settle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -90,10 +90,10 @@ class Inbox:
         self._closed: set[str] = set()
 
     def look(self) -> list[Delivery]:
-        """What has come to rest and is not done, the one that rests longest first.
+        """List the groups that are at rest and not done, the one that rests longest first.
 
         Raises:
-            OSError: the folder itself cannot be read.
+            OSError: The folder itself cannot be read.
         """
         now = self._clock()
         seen: dict[str, _File] = {}
@@ -152,7 +152,7 @@ class Inbox:
         self._done[delivery.group] = delivery.signature
 
     def unchanged(self, delivery: Delivery) -> bool:
-        """Whether the files are now as they were when the delivery was given."""
+        """Whether the files are unchanged since the delivery was given."""
         try:
             states = [path.stat() for path in (*delivery.files, *delivery.beside)]
         except OSError:
@@ -166,7 +166,7 @@ class Inbox:
         return Delivery(group, kind, tuple(map(Path, paths)), _signature(facts), tuple(map(Path, beside)))
 
     def _group(self, path: str) -> str:
-        """What a file belongs to, as a word that tells nothing."""
+        """The group of a file, as a word without meaning."""
         name = os.path.basename(path)  # noqa: PTH119
         if image_stem(name) is not None:
             return _IMAGE
@@ -178,7 +178,7 @@ class Inbox:
 
 
 def nifti_key(name: str) -> str:
-    """The key in the name of a NIfTI file that stands alone or is the first channel of its case.
+    """The key in the name of a NIfTI file that is on its own or is the first channel of its case.
 
     >>> nifti_key("case1.nii.gz"), nifti_key("case1_0000.nii"), nifti_key("amos_0001.nii.gz")
     ('case1', 'case1', 'amos_0001')
@@ -187,7 +187,7 @@ def nifti_key(name: str) -> str:
 
 
 def _channels_of(path: str) -> str:
-    """What the channels of one case have in common: their folder, what stands before the number, and the ending."""
+    """The common part of the channels of one case: their folder, the name before the number, and the ending."""
     folder, name = os.path.split(path)
     found = channel_number(name)
     return path if found is None else f"{folder}/{found[0]}\n{name[len(found[0]) + 5 :]}"
@@ -199,11 +199,11 @@ def _is_first(path: str) -> bool:
 
 
 def _walk(folder: Path, closed: dict[str, str]) -> Iterator[tuple[str, int, int]]:
-    """Path, size and time of change of every file; what vanishes while one looks is left out.
+    """Path, size and time of change of every file; a file that vanishes meanwhile is left out.
 
     Args:
-        folder: to look into.
-        closed: gets the folders that cannot be read, and why.
+        folder: Folder to list.
+        closed: Dictionary that gets the folders that cannot be read, and the reasons.
     """
     stack = [str(folder)]
     while stack:
@@ -238,7 +238,7 @@ def _is_partial(path: str) -> bool:
 
 
 def _may_become_dicom(path: str) -> bool:
-    """Whether a file that cannot be read as DICOM is damaged or not yet whole, rather than something else.
+    """Whether a file that cannot be read as DICOM is damaged or incomplete, rather than of another kind.
 
     Some programs give a file its full size first, filled with zeros; others write it from its beginning.
     """

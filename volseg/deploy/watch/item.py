@@ -1,4 +1,4 @@
-"""An item: one volume of a delivery with its key, the files that it is made of, and what tells them from others."""
+"""An item: one volume of a delivery with its key, its files, and their fingerprints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from volseg.dicom import Series, identify, index_files, word
 from volseg.errors import SourceError
 from volseg.inference import is_segmentation
 
-# Hexadecimal digits that tell the files of one series apart.
+# Number of hexadecimal digits that distinguish the files of one series.
 _DIGITS = 12
 _BLOCK = 1 << 20
 _IN_TWO_FILES = (".mhd", ".nhdr", ".hdr")
@@ -24,12 +24,12 @@ class Item:
     """One volume to segment.
 
     Attributes:
-        key: names its outputs; of a DICOM series made of hashes, as `volseg predict` makes it.
-        files: sorted.
-        series: where it is DICOM.
-        error: why it cannot be read, where that is known already.
-        aside: why it is not to be segmented.
-        source: of NIfTI files, a word for the path of the first: files of one name in two folders are two cases.
+        key: Key of its outputs; for a DICOM series it is made of hashes, as in `volseg predict`.
+        files: Files, sorted.
+        series: DICOM series, if it is one.
+        error: Reason why it cannot be read, if that is known already.
+        aside: Reason why it is not to be segmented.
+        source: Word for the path of the first NIfTI file: files of one name in two folders are two cases.
     """
 
     key: str
@@ -41,13 +41,13 @@ class Item:
 
 
 def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str | None = None) -> list[Item]:
-    """The volumes of a delivery: mostly one; one for each multi-frame object of a DICOM series.
+    """List the volumes of a delivery: mostly one; one per multi-frame object of a DICOM series.
 
     Args:
-        delivery: what came.
-        root: the inbox.
-        secret: of the keys.
-        modality: only series of this one; others are set aside.
+        delivery: Delivery of the inbox.
+        root: Folder of the inbox.
+        secret: Secret of the keys.
+        modality: Modality of the series to take; others are set aside.
     """
     if delivery.kind == "nifti":
         first = delivery.files[0]
@@ -78,10 +78,10 @@ def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str 
 
 
 def fingerprints(files: Sequence[Path]) -> tuple[str, ...]:
-    """A word for the content of each file, sorted, equal contents once; for one that cannot be read, of its name.
+    """Compute a word for the content of each file, sorted, equal contents once; of an unreadable file, for its name.
 
     Raises:
-        FileNotFoundError: a file is gone.
+        FileNotFoundError: A file is gone.
     """
     found = set()
     for path in files:
@@ -99,7 +99,7 @@ def fingerprints(files: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _safe_key(stem: str, secret: str) -> str:
-    """The stem where it is a key, else a word for it."""
+    """The stem if it is a key, else a word for it."""
     try:
         return check_key(stem)
     except SourceError:

@@ -1,4 +1,4 @@
-"""The ledger: what was done with each series, kept in a journal so that a kill at any moment loses and doubles nothing.
+"""The ledger: the state of each series, kept in a journal so that a kill at any moment loses and repeats nothing.
 
 A case goes through four lines of the journal, and its folder through one rename:
 
@@ -42,13 +42,13 @@ class Attempt:
     """One attempt at one version of a series.
 
     Attributes:
-        key: of the series.
-        version: from 1.
-        number: 1 or 2.
-        prints: see `volseg.deploy.watch.fingerprints`.
-        fresh: how many of them no earlier version had; of the first version, all.
-        deaths: how often a program was killed at it.
-        source: as in `Item`.
+        key: Key of the series.
+        version: Number of the version, from 1.
+        number: Number of the attempt, 1 or 2.
+        prints: Fingerprints of the files, see `volseg.deploy.watch.fingerprints`.
+        fresh: Number of fingerprints that no earlier version had; for the first version, all.
+        deaths: Number of times a program was killed at it.
+        source: Word for the path of NIfTI files, see `Item`.
     """
 
     key: str
@@ -61,18 +61,18 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        """Of its folder and its files."""
+        """The name of its folder and its files."""
         return self.key if self.version == 1 else f"{self.key}_v{self.version}"
 
     @property
     def last(self) -> bool:
-        """Whether a failure of it is final."""
+        """Whether its failure is final."""
         return self.number >= ATTEMPTS
 
 
 @dataclass(slots=True)
 class _Standing:
-    """Where a series stands: its last finished version, and its last line."""
+    """The state of a series: its last finished version, and its last line."""
 
     version: int = 0
     state: str = ""
@@ -83,18 +83,18 @@ class _Standing:
 
 
 class Ledger:
-    """The memory of a watch folder, open for writing; a second one on the same folder is refused.
+    """The records of a watch folder, open for writing; a second program on the same folder is refused.
 
-    What a kill left half done is put in order when it opens.
+    Unfinished attempts of a killed program are settled when it opens.
 
     Args:
-        folder: of the outputs, made where absent.
-        work: digest of the network and its options.
-        retry: forget failures, so that their series are tried again.
+        folder: Folder of the outputs, which is created if absent.
+        work: Digest of the network and its options.
+        retry: Whether failures are forgotten, so that their series are tried again.
 
     Raises:
-        UsageError: another program watches for the same folder.
-        OSError: it cannot be written.
+        UsageError: Another program watches for the same folder.
+        OSError: It cannot be written.
     """
 
     def __init__(self, folder: Path, *, work: str = "", retry: bool = False) -> None:
@@ -124,24 +124,24 @@ class Ledger:
             raise
 
     def __len__(self) -> int:
-        """How many series have a finished version."""
+        """Number of series with a finished version."""
         return sum(standing.version > 0 for standing in self._known.values())
 
     def close(self) -> None:
-        """Let other programs in."""
+        """Release the folder for other programs."""
         self._journal.close()
 
     def key_of(self, key: str, prints: Sequence[str], *, source: str) -> str:
-        """The key under which a series is kept: its own, or with a word behind it where that is another one's.
+        """The key under which a series is kept: its own, or one with a suffix if its own belongs to another series.
 
         Files of the same name that lie in another folder are another case, and no new version; unless they are the same
         files, moved there. A name must not be that of another's version either, nor differ in capitals alone where the
         file system takes these for the same.
 
         Args:
-            key: of the series.
-            prints: see `volseg.deploy.watch.fingerprints`.
-            source: as in `Item`.
+            key: Key of the series.
+            prints: Fingerprints of the files, see `volseg.deploy.watch.fingerprints`.
+            source: Word for the path of NIfTI files, see `Item`.
         """
         standing = self._known.get(key)
         if standing is None:
@@ -162,10 +162,11 @@ class Ledger:
         return own
 
     def next_attempt(self, key: str, prints: Sequence[str], *, source: str = "") -> Attempt | None:
-        """What is to be done with a series that holds these files; None where nothing is.
+        """The next attempt at a series that holds these files; None if nothing is to be done.
 
-        Nothing is where its last version was made from these files or from more: who clears the inbox file by file must
-        not cause a version of what is left. The same after two failures, or too many kills, with the same files.
+        Nothing is to be done if its last version was made from these files or from more: clearing the inbox file by
+            file must not cause a version of the rest. The same applies after two failures, or too many kills, with the
+            same files.
         """
         standing = self._known.get(key, _Standing())
         inputs = _digest(prints)
@@ -188,7 +189,7 @@ class Ledger:
         return key in self._known and self._known[key].state == "failed"
 
     def begin(self, attempt: Attempt) -> Path:
-        """Write that the attempt starts; returns the empty folder that its outputs go to."""
+        """Record the start of an attempt; returns the empty folder for its outputs."""
         folder = self._staging / attempt.name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -198,13 +199,13 @@ class Ledger:
     def finish(
         self, attempt: Attempt, stamps: Mapping[str, Stamp], *, seconds: float, facts: Mapping[str, Any]
     ) -> None:
-        """Let the outputs of an attempt appear.
+        """Publish the outputs of an attempt.
 
         Args:
-            attempt: whose staged folder is complete.
-            stamps: of each file in it, by its path in the folder.
-            seconds: it took.
-            facts: of the work; `note` and `uncertainty` are shown in the table.
+            attempt: Attempt, whose staged folder is complete.
+            stamps: Stamp of each file in it, by its path in the folder.
+            seconds: Duration in seconds.
+            facts: Facts of the work; `note` and `uncertainty` are shown in the table.
         """
         told = {"outputs": list(stamps), "prints": list(attempt.prints), **facts}
         entry = self._entry(attempt, "staged", outputs=tuple(stamps.values()), seconds=seconds, facts=told)
@@ -216,7 +217,7 @@ class Ledger:
         self._commit(entry, tell=True)
 
     def fail(self, attempt: Attempt, error: str, *, seconds: float) -> None:
-        """Write that the attempt failed."""
+        """Record the failure of an attempt."""
         entry = self._entry(attempt, "failed", error=error, seconds=seconds)
         self._add(entry)
         shutil.rmtree(self._staging / attempt.name, ignore_errors=True)
@@ -224,12 +225,12 @@ class Ledger:
             self._append(entry)
 
     def withdraw(self, attempt: Attempt) -> None:
-        """Write that the attempt counts for nothing: the files changed meanwhile, or the disk was full."""
+        """Record that the attempt does not count: the files changed meanwhile, or the disk was full."""
         self._add(self._entry(attempt, "withdrawn"))
         shutil.rmtree(self._staging / attempt.name, ignore_errors=True)
 
     def _commit(self, entry: Entry, *, tell: bool) -> None:
-        """Rename the staged folder, unless that is done, and write so."""
+        """Rename the staged folder, unless that is done, and record it."""
         name = str(entry.facts["name"])
         staged, target = self._staging / name, self.folder / name
         if staged.is_dir():
@@ -297,7 +298,7 @@ class Ledger:
                         yield entry
 
     def _prints(self, key: str) -> frozenset[str]:
-        """Of the last finished version; read from the disk, since that is seldom needed."""
+        """The fingerprints of the last finished version; read from the disk, since they are seldom needed."""
         found: frozenset[str] = frozenset()
         for entry in self._entries(holding=key.encode()):
             if entry.key == key and entry.facts["state"] == "done":
@@ -341,7 +342,7 @@ def _digest(prints: Sequence[str]) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
+    """Write the names in a folder to the disk."""
     with suppress(OSError):  # not on every system
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Segmenting: from an item to the files of its folder, a label map and, where wanted, DICOM objects for the archive."""
+"""Segmenting: an item becomes the files of its folder, a label map and, on request, DICOM objects for the archive."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from volseg.volume import read_volume
 
 @dataclass(frozen=True)
 class Segmenting:
-    """What is done with an item, given a loaded network.
+    """The work on an item, with a loaded network.
 
     Attributes:
-        predict: writes the label map of a job.
-        work: the networks and their options.
-        labels: the regions.
-        dicom_seg: write a DICOM Segmentation of a series too.
-        rtstruct: write an RT Structure Set of a series too.
-        channel_names: of the network; with them the channels of NIfTI files are found.
+        predict: Function that writes the label map of a job.
+        work: Networks and their options.
+        labels: Label table of the regions.
+        dicom_seg: Whether a DICOM Segmentation of a series is written too.
+        rtstruct: Whether an RT Structure Set of a series is written too.
+        channel_names: Names of the network's channels, by which the channels of NIfTI files are found.
     """
 
     predict: Do
@@ -42,7 +42,7 @@ class Segmenting:
         """Write `NAME.nii.gz`, `NAME.seg.dcm` and `NAME.rtstruct.dcm` into the folder, and what else was asked for.
 
         Raises:
-            VolsegError: what is wrong with the item.
+            VolsegError: The item has an error.
         """
         if item.error is not None:
             raise SourceError(item.error)
@@ -62,10 +62,10 @@ class Segmenting:
         return facts
 
     def _in_order(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
-        """One file a channel.
+        """Order the files by channel, one file per channel.
 
         Raises:
-            SourceError: one is not there; its name is not told, since it may be a patient's.
+            SourceError: A file is missing; its name is not told, since it may be a patient's.
         """
         cases = group_files(files, channels=self.channel_names)
         found = tuple(cases[0][1]) if len(cases) == 1 else files
@@ -78,7 +78,7 @@ class Segmenting:
         return found
 
     def _write_objects(self, item: Item, path: Path) -> str:
-        """The objects of a label map; returns why there is none, where there is none."""
+        """Write the DICOM objects of a label map; returns the reason if there are none."""
         from volseg.dicom import place, read_stack, write_dicom_seg, write_rtstruct
 
         if item.series is None:
@@ -98,18 +98,18 @@ class Segmenting:
 def load_segmenting(
     output: Path, asked: Predicting, *, flips: str = "none", dicom_seg: bool = False, rtstruct: bool = False
 ) -> Segmenting:
-    """Load the networks, and say in `dataset.json` of the outputs what their values mean.
+    """Load the networks, and write the meaning of the values into `dataset.json` of the outputs.
 
     Args:
-        output: folder of the outputs.
-        asked: the networks and their options.
-        flips: as in `volseg.inference.flip_axes`.
-        dicom_seg: as in `Segmenting`.
-        rtstruct: as in `Segmenting`.
+        output: Folder of the outputs.
+        asked: Networks and their options.
+        flips: Mirror images, see `volseg.inference.flip_axes`.
+        dicom_seg: Whether a DICOM Segmentation is written, see `Segmenting`.
+        rtstruct: Whether an RT Structure Set is written, see `Segmenting`.
 
     Raises:
-        VolsegError: the networks cannot be loaded.
-        UsageError: the outputs that are there have other labels.
+        VolsegError: The networks cannot be loaded.
+        UsageError: The existing outputs have other labels.
     """
     from volseg.cohort import write_labels
     from volseg.jobs import doing

@@ -1,4 +1,4 @@
-"""The watcher: from the inbox to the outputs, one item after the other, until it is told to stop."""
+"""The watcher: it segments the items of the inbox one after the other, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from volseg.jobs import Facts, Job, attempt, stamp
 logger = logging.getLogger(__name__)
 
 Segment = Callable[[Item, Path, str], Facts]
-"""Writes the outputs of an item into a folder, under a name; raises what is wrong with the item."""
+"""Function that writes the outputs of an item into a folder, under a name; raises the errors of the item."""
 
 
 @dataclass
 class Watched:
-    """What a watcher did: series finished, the error of each failed one; and what it found finished, or given up."""
+    """The result of a watcher: finished series, the error of each failed one, and those finished or given up before."""
 
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
@@ -33,16 +33,16 @@ class Watched:
 
 
 class Watcher:
-    """Takes what has come to rest in an inbox, and lets its outputs appear.
+    """Takes the items that are at rest in an inbox, and publishes their outputs.
 
     Args:
-        inbox: the folder that is watched.
-        ledger: of the outputs.
-        load: gives what segments; called once, when it is needed.
-        secret: of the keys.
-        modality: only DICOM series of this one.
-        poll_s: seconds between two looks.
-        stop: once set, the item in hand is finished and nothing else begun.
+        inbox: Folder that is watched.
+        ledger: Ledger of the outputs.
+        load: Function that loads the network; called once, when it is needed.
+        secret: Secret of the keys.
+        modality: Modality of the DICOM series to take.
+        poll_s: Seconds between two looks.
+        stop: Event; once set, the current item is finished and no other started.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Watcher:
         """Watch until told to stop; or, with `once`, until everything in the inbox is at rest and done.
 
         Raises:
-            OSError: outputs cannot be written; start again when they can. With `once`, also where the inbox cannot be
-                read; otherwise it is waited for.
+            OSError: Outputs cannot be written; start again when they can. With `once`, also if the inbox cannot be
+                read; otherwise the watcher waits for it.
             VolsegError: what `load` raises.
         """
         if not once:
@@ -161,10 +161,10 @@ class Watcher:
 
 
 def check_folders(inbox: Path, output: Path) -> None:
-    """Refuse an inbox that would see the outputs, or outputs that would go into it.
+    """Refuse an inbox that contains the outputs, or outputs inside it.
 
     Raises:
-        UsageError: one is the other, or lies in it; or the outputs would go into a file.
+        UsageError: One is the other or contains it; or the outputs would be written to a file.
     """
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; name a folder for the outputs")
@@ -174,7 +174,7 @@ def check_folders(inbox: Path, output: Path) -> None:
 
 
 def _tell(done: Attempt, seconds: float, note: str) -> None:
-    """The one line of a finished series."""
+    """Log the line of a finished series."""
     late = f"; {done.fresh} files are new or changed, so this is version {done.version}" if done.version > 1 else ""
     logger.info(
         "%s: segmented, %d files, %.1f s%s%s", done.name, len(done.prints), seconds, late, f"; {note}" if note else ""
