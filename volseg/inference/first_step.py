@@ -23,7 +23,7 @@ ABSENT = ("fail", "empty")
 
 @dataclass(frozen=True)
 class FirstStep:
-    """What finds the region to which another network is restricted.
+    """The settings of the first step, which finds the region to which another network is restricted.
 
     The region is the union of some regions of the first step, on the grid of the image. The second step sees the box
     around the region and its margin, and keeps what lies in the region.
@@ -156,7 +156,7 @@ class FirstStep:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What the second step sees of a box, and what it keeps of its answer.
+    """The voxels of a box that the second step sees, and those whose labels are kept.
 
     Attributes:
         seen: Mask (x, y, z) of the voxels that are shown; None for all.

@@ -310,7 +310,7 @@ def check_output(
         labels: Labels of the network; existing predictions of other labels that would stay are refused.
 
     Raises:
-        UsageError: the folder holds an image of a case, is a cohort, or is the folder of the inputs; two cases would be
+        UsageError: The folder holds an image of a case, is a cohort, or is the folder of the inputs; two cases would be
             written to one file; or `dataset.json` would no longer be true of what is there.
     """
     cases = list(cases)

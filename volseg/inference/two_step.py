@@ -57,7 +57,7 @@ class TwoStep:
 
     @property
     def recipe(self) -> Recipe:
-        """Of the second step."""
+        """Recipe of the second step."""
         return self.second.recipe
 
     @property
@@ -67,7 +67,7 @@ class TwoStep:
 
     @property
     def engine(self) -> Engine:
-        """Of the second step."""
+        """Engine of the second step."""
         return self.second.engine
 
     @property

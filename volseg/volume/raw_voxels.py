@@ -32,8 +32,8 @@ def split_header(path: Path, *, end: bytes = b"", last: str = "") -> tuple[str, 
 
     Args:
         path: File to read.
-        end: Bytes with which the header ends (a blank line); or
-        last: name of the field that ends it.
+        end: Bytes with which the header ends (a blank line), if any.
+        last: Name of the field that ends it.
     """
     try:
         if path.stat().st_size > MAX_BYTES:

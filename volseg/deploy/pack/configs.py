@@ -110,7 +110,7 @@ def _resolved(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _defaults(target: str) -> dict[str, Any]:
-    """The default arguments of the class or function that a config names; none where it cannot tell."""
+    """The default arguments of the class or function that a config names; none if they cannot be determined."""
     from monai.bundle import ComponentLocator
 
     try:

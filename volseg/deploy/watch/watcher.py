@@ -69,7 +69,7 @@ class Watcher:
         Raises:
             OSError: Outputs cannot be written; start again when they can. With `once`, also if the inbox cannot be
                 read; otherwise the watcher waits for it.
-            VolsegError: what `load` raises.
+            VolsegError: The network cannot be loaded.
         """
         if not once:
             self._loaded()  # what is wrong with the network is told now, not when the first patient comes

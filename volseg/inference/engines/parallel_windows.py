@@ -58,7 +58,7 @@ class Lanes(Inferer):  # type: ignore[misc]  # MONAI has no types
     def __init__(self, lanes: int | None = None) -> None:
         self.lanes = lanes
         self._pool: ThreadPoolExecutor | None = None
-        self._made_for: tuple[int, int, int] | None = None  # process, lanes, cores
+        self._made_for: tuple[int, int, int] | None = None  # process, parts, cores
         self._alike: weakref.WeakKeyDictionary[nn.Module, list[nn.Module]] = weakref.WeakKeyDictionary()
         self._together: weakref.WeakKeyDictionary[nn.Module, dict[bool, bool]] = weakref.WeakKeyDictionary()
 
