@@ -289,7 +289,7 @@ def test_wrong_words_are_told_before_anything_is_written(
         (("--within", place / "images"), "neither a bundle nor a folder of label maps"),
         (("--within", "lung"), "--within lung: lung is no bundle"),
         (("--within", f"{place / 'lungs'}=no.pt"), "there is no checkpoint no.pt"),
-        (("--within", network, "--outside", "hide"), "expected keep or erase"),
+        (("--within", network, "--outside", "hide"), "must be keep or erase, got hide"),
         (("--within", network, "--margin-mm", "-1"), "--margin-mm"),
         (("--region", "left"), "need --within"),
     ):
