@@ -26,8 +26,8 @@ class BatchOrder(Sampler[list[int]]):
         process 1          0 5         6        the mean over a column's batches
 
     So two processes make the same steps as one that accumulates the gradients of two batches. If the number of batches
-    is no multiple of the processes, the first ones are taken again, so that no process waits for ever. `Seeds` sets
-    `epoch`.
+    is no multiple of the processes, the first ones are taken again, so that no process waits for ever. `EpochSeeds`
+    sets `epoch`.
 
     Args:
         cases: Data set, or anything else that has a length.

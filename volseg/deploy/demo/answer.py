@@ -10,6 +10,7 @@ from volseg.deploy.demo.segmentation import VOLUMES, RegionResult, Segmentation
 from volseg.deploy.demo.slices import png, slice_pixels
 from volseg.evaluation import STANDARD
 from volseg.metrics import TIME_SAVED_DEFINITION
+from volseg.pictures import CaseView
 
 NONE = "–"
 

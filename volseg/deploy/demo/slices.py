@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from PIL import Image
 
-from volseg.pictures import Pixels, arrange_panels, panel, panel_size
+from volseg.pictures import CaseView, Pixels, arrange_panels, panel, panel_size
 
 PARTS = ("prediction", "reference")
 _WIDE = 480  # approximate pixels of the longer side; a page shows it some 400 high, and letters must stay readable
