@@ -87,6 +87,15 @@ def match(drawings: Iterable[Drawing], index: Index) -> dict[str, list[tuple[Dra
             by_image.setdefault(uid, []).append(series)
     for drawing in drawings:
         candidates, note = _candidates(drawing, index.series, by_uid, by_image)
+        elsewhere = [series for series in candidates if not _same_frame(drawing, series)]
+        if elsewhere and len(elsewhere) == len(candidates):
+            logger.warning(
+                "a %s states another frame of reference than the series it refers to or lies on, so it is no label of "
+                "it, and was left out",
+                drawing.kind,
+            )
+            continue
+        candidates = [series for series in candidates if _same_frame(drawing, series)]
         if len(candidates) > 1:  # badly anonymised copies share UIDs
             candidates = [series for series in candidates if series.first.patient == drawing.instance.patient]
         if len(candidates) == 1:
@@ -95,6 +104,12 @@ def match(drawings: Iterable[Drawing], index: Index) -> dict[str, list[tuple[Dra
             fitting = f"fits {len(candidates)} series here" if candidates else "fits none of the series here"
             logger.warning("a %s %s and was left out", drawing.kind, fitting)
     return found
+
+
+def _same_frame(drawing: Drawing, series: Series) -> bool:
+    """Whether a drawing may lie in the frame of reference of a series: both state the same one, or one states none."""
+    frame = series.first.frame_uid
+    return not frame or not drawing.frame_uids or frame in drawing.frame_uids
 
 
 def _candidates(
