@@ -498,3 +498,28 @@ def test_no_object_is_written_for_another_patient_or_day(tmp_path: Path) -> None
     save(tmp_path / "two/e", series(noise()))
     ((_, reason),) = export_objects(unnamed, tmp_path / "two", tmp_path, TABLE, write_rtstruct, ending=".dcm")
     assert "which of the 2 patients" in reason
+
+
+def test_a_rejected_drawing_never_beats_another_and_is_never_used_silently(tmp_path: Path) -> None:
+    affine = grid()
+    images = folder(tmp_path, {"GTV": [square(affine, 0.6, 1.4, 1)]}, date="20240103")
+    later = structure_set(images, {"GTV": [square(affine, 0.6, 5.4, 1)], "Cord": [square(affine, 0, 0.4, 1)]})
+    later.ApprovalStatus = "REJECTED"
+    save(tmp_path / "later", [later])
+    source = Dicom(tmp_path)
+    case = source.load(source.keys()[0])
+    cord, gtv = source.labels.masks(case.label.voxels)
+    assert (cord.sum(), gtv.sum()) == (1, 1)
+    assert case.warnings == (
+        "the RTSTRUCT was rejected (ApprovalStatus)",
+        "two objects hold GTV, and the one that was not rejected was taken",
+    )
+
+
+def test_a_frame_of_reference_that_is_not_stated_is_a_warning(tmp_path: Path) -> None:
+    images = series(noise())
+    for item in images:
+        item.FrameOfReferenceUID = ""
+    save(tmp_path, [*images, structure_set(series(noise()), {"GTV": [square(grid(), 0.6, 3.4, 1)]})])
+    source = Dicom(tmp_path)
+    assert "the image states no frame of reference" in " ".join(source.load(source.keys()[0]).warnings)

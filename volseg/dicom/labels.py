@@ -38,6 +38,7 @@ class Drawing:
     frame_uids: frozenset[str]
     drawn: str
     maker: str
+    rejected: bool = False
 
     @property
     def kind(self) -> str:
@@ -67,7 +68,16 @@ def read_drawing(instance: Instance) -> Drawing:
     when = ("StructureSetDate", "StructureSetTime") if outlines else ("ContentDate", "ContentTime")
     drawn = " ".join(text(header, tag) for tag in when)
     uids = [frozenset(found - {""}) for found in (series, images, frames)]
-    return Drawing(instance, tuple(rois), uids[0], uids[1], uids[2], drawn, text(header, "Manufacturer"))
+    return Drawing(
+        instance,
+        tuple(rois),
+        uids[0],
+        uids[1],
+        uids[2],
+        drawn,
+        text(header, "Manufacturer"),
+        text(header, "ApprovalStatus") == "REJECTED",
+    )
 
 
 def match(drawings: Iterable[Drawing], index: Index) -> dict[str, list[tuple[Drawing, str]]]:
@@ -99,11 +109,20 @@ def match(drawings: Iterable[Drawing], index: Index) -> dict[str, list[tuple[Dra
         if len(candidates) > 1:  # badly anonymised copies share UIDs
             candidates = [series for series in candidates if series.first.patient == drawing.instance.patient]
         if len(candidates) == 1:
-            found.setdefault(candidates[0].first.name, []).append((drawing, note))
+            told = [note, _without_frame(drawing, candidates[0])]
+            found.setdefault(candidates[0].first.name, []).append((drawing, "; ".join(filter(None, told))))
         else:
             fitting = f"fits {len(candidates)} series here" if candidates else "fits none of the series here"
             logger.warning("a %s %s and was left out", drawing.kind, fitting)
     return found
+
+
+def _without_frame(drawing: Drawing, series: Series) -> str:
+    """What to say where it cannot be checked that a drawing lies in the frame of reference of its series."""
+    if drawing.frame_uids and series.first.frame_uid:
+        return ""
+    which = "the image" if drawing.frame_uids else f"the {drawing.kind}"
+    return f"{which} states no frame of reference, so it is not known that they lie in one"
 
 
 def _same_frame(drawing: Drawing, series: Series) -> bool:
@@ -240,10 +259,15 @@ def read_label(
     warnings += [
         f"the {drawing.kind} is a prediction of volseg" for drawing, _ in drawings if drawing.maker == "volseg"
     ]
+    warnings += [f"the {drawing.kind} was rejected (ApprovalStatus)" for drawing, _ in drawings if drawing.rejected]
     owners: dict[str, Drawing] = {}
-    for drawing, _ in sorted(drawings, key=lambda pair: pair[0].drawn):
+    for drawing, _ in sorted(drawings, key=lambda pair: (not pair[0].rejected, pair[0].drawn)):
         for region in regions_of(drawing, rules):
             before = owners.get(region)
+            if before is not None and before.rejected and not drawing.rejected:
+                warnings.append(f"two objects hold {region}, and the one that was not rejected was taken")
+                owners[region] = drawing
+                continue
             if before is not None:
                 if before.drawn == drawing.drawn:
                     raise SourceError(f"two objects of one date hold {region!r}; leave one out of the folder")
