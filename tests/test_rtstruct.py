@@ -194,9 +194,7 @@ def test_absent_images_are_matched_by_series_and_position_and_it_says_so(tmp_pat
     assert case.warnings == ("the RTSTRUCT refers to images that its series does not have, and was placed by position",)
 
 
-@pytest.mark.parametrize(
-    ("frame", "how"), [(f"{STUDY}.99", "frame of reference and position"), ("1.2.3", "by position")]
-)
+@pytest.mark.parametrize(("frame", "how"), [(f"{STUDY}.99", "frame of reference and position"), ("", "by position")])
 def test_an_absent_series_is_matched_by_frame_of_reference_or_position(tmp_path: Path, frame: str, how: str) -> None:
     images = series(noise())
     drawn = structure_set(images, {"GTV": [square(grid(), 0.6, 3.4, 1)]}, images=False)
@@ -462,3 +460,66 @@ def test_a_report_of_a_drawing_that_is_damaged_is_a_case(tmp_path: Path) -> None
             source.load(key)
         except VolsegError:
             continue
+
+
+def test_outlines_of_another_frame_of_reference_are_no_label(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether they refer to the images of the series, to the series, or to neither."""
+    for way in ("images", "series", "neither"):
+        images = series(noise())
+        drawn = structure_set(images, {"GTV": [square(grid(), 0.6, 3.4, 1)]}, images=way == "images")
+        reference = drawn.ReferencedFrameOfReferenceSequence[0]
+        reference.FrameOfReferenceUID = drawn.FrameOfReferenceUID = "1.2.3"
+        if way == "neither":
+            reference.RTReferencedStudySequence = []
+        save(tmp_path / way, [*images, drawn])
+        caplog.clear()
+        source = Dicom(tmp_path / way)
+        assert not source.labelled(source.keys()[0]), way
+        assert "another frame of reference" in caplog.text
+
+
+def test_no_object_is_written_for_another_patient_or_day(tmp_path: Path) -> None:
+    save(tmp_path / "a", series(noise()))
+    save(tmp_path / "b", series(noise(), study="1.2.3.4", PatientID="another"))
+    save(tmp_path / "c", series(noise(), study="1.2.3.5", StudyDate="20240203"))
+    source = Dicom(tmp_path / "a")
+    (key,) = source.keys()
+    image_ = source.load(key).channels[0]
+    label = Volume(np.ones(image_.shape, np.uint8), image_.affine_ras)
+    one, unnamed = tmp_path / f"p/{key}.nii.gz", tmp_path / "p/liver.nii.gz"
+    write_volume(one, label)
+    write_volume(unnamed, label)
+    for folder in ("b", "c"):
+        out = tmp_path / "out.dcm"
+        ((_, reason),) = export_objects(one, tmp_path / folder, out, TABLE, write_rtstruct, ending=".dcm")
+        assert "another patient's or another day's" in reason
+        assert not out.exists()
+    save(tmp_path / "two/d", series(noise(), grid(origin=(0, 0, 0)), study="1.2.3.6", PatientID="third"))
+    save(tmp_path / "two/e", series(noise()))
+    ((_, reason),) = export_objects(unnamed, tmp_path / "two", tmp_path, TABLE, write_rtstruct, ending=".dcm")
+    assert "which of the 2 patients" in reason
+
+
+def test_a_rejected_drawing_never_beats_another_and_is_never_used_silently(tmp_path: Path) -> None:
+    affine = grid()
+    images = folder(tmp_path, {"GTV": [square(affine, 0.6, 1.4, 1)]}, date="20240103")
+    later = structure_set(images, {"GTV": [square(affine, 0.6, 5.4, 1)], "Cord": [square(affine, 0, 0.4, 1)]})
+    later.ApprovalStatus = "REJECTED"
+    save(tmp_path / "later", [later])
+    source = Dicom(tmp_path)
+    case = source.load(source.keys()[0])
+    cord, gtv = source.labels.masks(case.label.voxels)
+    assert (cord.sum(), gtv.sum()) == (1, 1)
+    assert case.warnings == (
+        "the RTSTRUCT was rejected (ApprovalStatus)",
+        "two objects hold GTV, and the one that was not rejected was taken",
+    )
+
+
+def test_a_frame_of_reference_that_is_not_stated_is_a_warning(tmp_path: Path) -> None:
+    images = series(noise())
+    for item in images:
+        item.FrameOfReferenceUID = ""
+    save(tmp_path, [*images, structure_set(series(noise()), {"GTV": [square(grid(), 0.6, 3.4, 1)]})])
+    source = Dicom(tmp_path)
+    assert "the image states no frame of reference" in " ".join(source.load(source.keys()[0]).warnings)

@@ -48,6 +48,7 @@ class Drawing:
     drawn: str
     maker: str
     notes: tuple[str, ...] = ()
+    rejected: bool = False
 
     @property
     def kind(self) -> str:
@@ -83,7 +84,8 @@ def read_drawing(instance: Instance) -> Drawing:
     if rois and not declares_characters(header) and not all(roi.name.isascii() for roi in rois):
         notes.append("names of regions are in no stated character set, and may read wrongly")
     maker = text(header, "Manufacturer")
-    return Drawing(instance, tuple(rois), uids[0], uids[1], uids[2], drawn, maker, tuple(notes))
+    rejected = text(header, "ApprovalStatus") == "REJECTED"
+    return Drawing(instance, tuple(rois), *uids, drawn, maker, tuple(notes), rejected=rejected)
 
 
 def match(drawings: Iterable[Drawing], index: Index) -> dict[str, list[tuple[Drawing, str]]]:
@@ -103,14 +105,38 @@ def match(drawings: Iterable[Drawing], index: Index) -> dict[str, list[tuple[Dra
             by_image.setdefault(uid, []).append(series)
     for drawing in drawings:
         candidates, note = _candidates(drawing, index.series, by_uid, by_image)
+        elsewhere = [series for series in candidates if not _same_frame(drawing, series)]
+        if elsewhere and len(elsewhere) == len(candidates):
+            logger.warning(
+                "a %s states another frame of reference than the series it refers to or lies on, so it is no label of "
+                "it, and was left out",
+                drawing.kind,
+            )
+            continue
+        candidates = [series for series in candidates if _same_frame(drawing, series)]
         if len(candidates) > 1:  # badly anonymised copies share UIDs
             candidates = [series for series in candidates if series.first.patient == drawing.instance.patient]
         if len(candidates) == 1:
-            found.setdefault(candidates[0].first.name, []).append((drawing, note))
+            told = [note, _without_frame(drawing, candidates[0])]
+            found.setdefault(candidates[0].first.name, []).append((drawing, "; ".join(filter(None, told))))
         else:
             fitting = f"fits {len(candidates)} series here" if candidates else "fits none of the series here"
             logger.warning("a %s %s and was left out", drawing.kind, fitting)
     return found
+
+
+def _without_frame(drawing: Drawing, series: Series) -> str:
+    """What to say where it cannot be checked that a drawing lies in the frame of reference of its series."""
+    if drawing.frame_uids and series.first.frame_uid:
+        return ""
+    which = "the image" if drawing.frame_uids else f"the {drawing.kind}"
+    return f"{which} states no frame of reference, so it is not known that they lie in one"
+
+
+def _same_frame(drawing: Drawing, series: Series) -> bool:
+    """Whether a drawing may lie in the frame of reference of a series: both state the same one, or one states none."""
+    frame = series.first.frame_uid
+    return not frame or not drawing.frame_uids or frame in drawing.frame_uids
 
 
 def _candidates(
@@ -229,10 +255,15 @@ def read_label(
     warnings += [
         f"the {drawing.kind} is a prediction of volseg" for drawing, _ in drawings if drawing.maker == "volseg"
     ]
+    warnings += [f"the {drawing.kind} was rejected (ApprovalStatus)" for drawing, _ in drawings if drawing.rejected]
     owners: dict[str, Drawing] = {}
-    for drawing, _ in sorted(drawings, key=lambda pair: pair[0].drawn):
+    for drawing, _ in sorted(drawings, key=lambda pair: (not pair[0].rejected, pair[0].drawn)):
         for region in regions_of(drawing, rules):
             before = owners.get(region)
+            if before is not None and before.rejected and not drawing.rejected:
+                warnings.append(f"two objects hold {region}, and the one that was not rejected was taken")
+                owners[region] = drawing
+                continue
             if before is not None:
                 if before.drawn == drawing.drawn:
                     raise SourceError(f"two objects of one date hold {region!r}; leave one out of the folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,8 @@ from volseg.files import atomic
 from volseg.labels import LabelMap, LabelTable, Region
 from volseg.volume import Grid, Volume, aligned, read_volume
 
+# A key as volseg makes it by default: it names one series of one patient (see `volseg.dicom.identify`).
+_MADE_BY_US = re.compile(r"p[0-9a-f]{10}_s[0-9a-f]{8}")
 # Old and anonymised series lack some of these, which an object of a study must have, empty or not (type 2).
 _AT_LEAST_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
@@ -138,6 +141,11 @@ def export_objects(
     for done, path in enumerate(files, start=1):
         stem = path.name.removesuffix(FILE_ENDING)
         try:
+            if stem not in by_key and _MADE_BY_US.fullmatch(stem):
+                raise SourceError(
+                    "the prediction is named after a series that is not in the folder, and may be another patient's or "
+                    "another day's; name the folder of that series, and --secret-file as at the conversion"
+                )
             target = _target(by_key.get(stem), read_volume(path), index, alone=predictions.is_file())
             named = output.suffix == ".dcm" and predictions.is_file()
             write(output if named else output / f"{check_key(stem)}{ending}", target, labels)
@@ -154,6 +162,12 @@ def _target(series: Series | None, label: Volume, index: Index, *, alone: bool) 
         return place(label, read_stack(series))
     if not alone:
         raise SourceError("no series has this key; name the folder, --key and --secret-file of the conversion")
+    patients = {other.first.patient or other.first.study_uid for other in index.series}
+    if len(patients) > 1:
+        raise SourceError(
+            f"the prediction does not say which of the {len(patients)} patients in the folder it belongs to; name the "
+            "folder of the one series it was made from"
+        )
     fitting: list[Target] = []
     reason = ""
     for other in index.series:
