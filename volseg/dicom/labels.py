@@ -85,7 +85,7 @@ def read_drawing(instance: Instance) -> Drawing:
         notes.append("names of regions are in no stated character set, and may read wrongly")
     maker = text(header, "Manufacturer")
     rejected = text(header, "ApprovalStatus") == "REJECTED"
-    return Drawing(instance, tuple(rois), *uids, drawn, maker, tuple(notes), rejected=rejected)
+    return Drawing(instance, tuple(rois), uids[0], uids[1], uids[2], drawn, maker, tuple(notes), rejected=rejected)
 
 
 def match(drawings: Iterable[Drawing], index: Index) -> dict[str, list[tuple[Drawing, str]]]:
