@@ -150,7 +150,7 @@ def _inspect(cohort: Cohort, key: str, notes: dict[str, tuple[str, ...]]) -> _Co
             raise CohortError("the map of objects marks other voxels than the label; convert the case again")
         thickness = math.prod(mm for mm, n in zip(label.spacing_mm, label.shape, strict=True) if n == 1)
         unit = 1000 / thickness if cohort.flat else 1.0
-        masks = zip(cohort.labels.names, cohort.labels.masks(checked), strict=True)
+        masks = zip(cohort.labels.names, cohort.labels.each_mask(checked), strict=True)
         sizes = {name: unit * volume_ml(mask, label.spacing_mm) for name, mask in masks}
         return _Content(sizes, 0 if objects is None else len(np.unique(objects.voxels[objects.voxels != 0])))
     except VolsegError as error:

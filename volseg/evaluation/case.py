@@ -255,8 +255,8 @@ def score_case(
     _check_right_angles(reference.affine_ras)
     # Outside the box both masks are 0, so results inside it hold for the whole grid.
     box = bounding_box(reference.voxels != 0, predicted.voxels != 0)
-    truths = match.scored.masks(check_values_as("reference", reference.voxels[box], cohort.labels))
-    guesses = match.shared.masks(check_values_as("prediction", predicted.voxels[box], match.prediction))
+    truths = match.scored.each_mask(check_values_as("reference", reference.voxels[box], cohort.labels))
+    guesses = match.shared.each_mask(check_values_as("prediction", predicted.voxels[box], match.prediction))
     score = partial(
         score_region,
         key,

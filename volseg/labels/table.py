@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -256,6 +256,15 @@ class LabelTable:
         [[0, 1, 0, 1], [0, 0, 1, 1]]
         """
         return np.stack([self._membership[:, i][label_map] for i in range(len(self.regions))])
+
+    def each_mask(self, label_map: LabelMap) -> Iterator[NDArray[np.bool_]]:
+        """As `masks`, one region after the other, so that memory does not grow with their number.
+
+        >>> [int(mask.sum()) for mask in LabelTable.overlapping(["a", "b"]).each_mask(np.array([0, 1, 2, 3], np.uint8))]
+        [2, 2]
+        """
+        for i in range(len(self.regions)):
+            yield self._membership[:, i][label_map]
 
     def encode(self, masks: Masks) -> LabelMap:
         """Join one mask per region into a label map: the inverse of `masks`.
