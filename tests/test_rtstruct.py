@@ -478,6 +478,20 @@ def test_outlines_of_another_frame_of_reference_are_no_label(tmp_path: Path, cap
         assert "another frame of reference" in caplog.text
 
 
+def test_a_region_of_another_frame_is_left_out_and_told(tmp_path: Path) -> None:
+    """One structure set on two images: each region states its own frame of reference."""
+    images = series(noise())
+    outlines = {"GTV": [square(grid(), 0.6, 3.4, 1)], "Node": [square(grid(), 0.6, 2.4, 2)]}
+    drawn = structure_set(images, outlines)
+    drawn.StructureSetROISequence[1].ReferencedFrameOfReferenceUID = "1.2.3"
+    save(tmp_path, [*images, drawn])
+    source = Dicom(tmp_path)
+    case = source.load(source.keys()[0])
+    assert source.labels.names == ("GTV",)
+    assert case.label.voxels.sum() == 9
+    assert "Node of the RTSTRUCT lies in another frame of reference and was left out" in " ".join(case.warnings)
+
+
 def test_no_object_is_written_for_another_patient_or_day(tmp_path: Path) -> None:
     save(tmp_path / "a", series(noise()))
     save(tmp_path / "b", series(noise(), study="1.2.3.4", PatientID="another"))

@@ -28,17 +28,20 @@ _OPEN = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 
 @dataclass(frozen=True)
 class Roi:
-    """One region of interest of a structure set: number, name, colour (RGB) and code where it states them."""
+    """One region of interest of a structure set: number, name, colour (RGB), code and frame where it states them."""
 
     number: int
     name: str
     colour: tuple[int, int, int] | None
     code: Code | None
+    frame_uid: str = ""
 
 
 def read_rois(dataset: Dataset) -> list[Roi]:
     """The regions of a structure set that have a closed outline."""
-    names = {whole(roi, "ROINumber"): text(roi, "ROIName") for roi in items(dataset, "StructureSetROISequence")}
+    stated = items(dataset, "StructureSetROISequence")
+    names = {whole(roi, "ROINumber"): text(roi, "ROIName") for roi in stated}
+    frames = {whole(roi, "ROINumber"): text(roi, "ReferencedFrameOfReferenceUID") for roi in stated}
     codes = {
         whole(seen, "ReferencedROINumber"): read_code(seen, "RTROIIdentificationCodeSequence")
         for seen in items(dataset, "RTROIObservationsSequence")
@@ -51,7 +54,8 @@ def read_rois(dataset: Dataset) -> list[Roi]:
             check_name(names[number])
             colour = numbers(outline, "ROIDisplayColor", 3)
             rgb = tuple(min(255, max(0, round(part))) for part in colour) if colour else None
-            rois.append(Roi(number, names[number], (rgb[0], rgb[1], rgb[2]) if rgb else None, codes.get(number)))
+            shown = (rgb[0], rgb[1], rgb[2]) if rgb else None
+            rois.append(Roi(number, names[number], shown, codes.get(number), frames[number]))
     return rois
 
 

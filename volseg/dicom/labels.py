@@ -105,8 +105,7 @@ def match(drawings: Iterable[Drawing], index: Index) -> dict[str, list[tuple[Dra
             by_image.setdefault(uid, []).append(series)
     for drawing in drawings:
         candidates, note = _candidates(drawing, index.series, by_uid, by_image)
-        elsewhere = [series for series in candidates if not _same_frame(drawing, series)]
-        if elsewhere and len(elsewhere) == len(candidates):
+        if candidates and not any(_same_frame(drawing, series) for series in candidates):
             logger.warning(
                 "a %s states another frame of reference than the series it refers to or lies on, so it is no label of "
                 "it, and was left out",
@@ -117,12 +116,24 @@ def match(drawings: Iterable[Drawing], index: Index) -> dict[str, list[tuple[Dra
         if len(candidates) > 1:  # badly anonymised copies share UIDs
             candidates = [series for series in candidates if series.first.patient == drawing.instance.patient]
         if len(candidates) == 1:
-            told = [note, _without_frame(drawing, candidates[0])]
-            found.setdefault(candidates[0].first.name, []).append((drawing, "; ".join(filter(None, told))))
+            kept, elsewhere = _in_frame_of(candidates[0], drawing)
+            told = [note, _without_frame(drawing, candidates[0]), elsewhere]
+            found.setdefault(candidates[0].first.name, []).append((kept, "; ".join(filter(None, told))))
         else:
             fitting = f"fits {len(candidates)} series here" if candidates else "fits none of the series here"
             logger.warning("a %s %s and was left out", drawing.kind, fitting)
     return found
+
+
+def _in_frame_of(series: Series, drawing: Drawing) -> tuple[Drawing, str]:
+    """A drawing without the regions that state another frame of reference than the series, and which these are."""
+    frame = series.first.frame_uid
+    others = [roi for roi in drawing.rois if frame and roi.frame_uid not in ("", frame)]
+    if not others:
+        return drawing, ""
+    names = ", ".join(roi.name for roi in others)
+    left = replace(drawing, rois=tuple(roi for roi in drawing.rois if roi not in others))
+    return left, f"{names} of the {drawing.kind} lies in another frame of reference and was left out"
 
 
 def _without_frame(drawing: Drawing, series: Series) -> str:
