@@ -261,7 +261,7 @@ def test_where_bf16_is_too_rough_auto_takes_fp32(caplog: pytest.LogCaptureFixtur
 
 def test_what_is_not_installed_or_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny_bundle.network()
-    with pytest.raises(UsageError, match="expected auto, torch, compiled, openvino"):
+    with pytest.raises(UsageError, match="--engine must be one of auto, torch, compiled, openvino, got tensorrt"):
         choose(network, name="tensorrt", window=WINDOW, device=CPU)
     for name in ("openvino", "compiled"):
         with pytest.raises(UsageError, match=f"{name} runs on the CPU"):

@@ -128,7 +128,7 @@ MISTAKES = [
     (("--network_def#out_channels", "2"), "the network has 2 output channels"),
     (("--batch_size",), "has no value"),
     (("--device", "gpu"), "--device gpu is no device"),
-    (("--precision", "fp16"), "expected auto, fp32 or bf16"),
+    (("--precision", "fp16"), "must be auto, fp32 or bf16"),
 ]
 
 

@@ -123,8 +123,8 @@ def compare(
     Raises:
         UsageError: There are fewer than two sets, no such metric, no values of it in the rows, or no shared case.
 
-    >>> a = [RegionScores("k", "p", "colon", dice=0.50), Row("l", "q", "colon", dice=0.70)]
-    >>> b = [RegionScores("k", "p", "colon", dice=0.75), Row("l", "q", "colon", dice=0.70)]
+    >>> a = [RegionScores("k", "p", "colon", dice=0.50), RegionScores("l", "q", "colon", dice=0.70)]
+    >>> b = [RegionScores("k", "p", "colon", dice=0.75), RegionScores("l", "q", "colon", dice=0.70)]
     >>> found = compare({"A": a, "B": b}).differences[0]
     >>> found.mean, found.wins, found.ties, found.losses, found.p
     (0.125, 1, 1, 0, None)

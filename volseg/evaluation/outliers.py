@@ -235,7 +235,7 @@ def unusual(
 def surprisal(z: float, *, two_sided: bool = True) -> float:
     """The negative decimal logarithm of the probability of a normal value beyond z.
 
-    >>> round(surprisal(1.96), 2), round(surprise(0, two_sided=False), 2)
+    >>> round(surprisal(1.96), 2), round(surprisal(0, two_sided=False), 2)
     (1.3, 0.3)
     """
     tail = math.erfc(z / math.sqrt(2)) / 2

@@ -96,7 +96,7 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
 def nan_safe_greater(current: float, best: float) -> bool:
     """Whether a validation is better than the best so far; an undefined mean (NaN) never is.
 
-    >>> nan_safe_greater(0.8, 0.7), better(float("nan"), -1.0), better(0.1, float("nan"))
+    >>> nan_safe_greater(0.8, 0.7), nan_safe_greater(float("nan"), -1.0), nan_safe_greater(0.1, float("nan"))
     (True, False, True)
     """
     return not math.isnan(current) and (math.isnan(best) or current > best)
