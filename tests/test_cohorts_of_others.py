@@ -83,6 +83,53 @@ def test_labelled_test_cases_keep_their_labels_and_stay_out_of_the_given_fold(tm
     assert source.folds[0].training == ("a", "b")
 
 
+@pytest.mark.parametrize("words", [(), ("--folds", "2")])
+def test_labelled_test_cases_are_in_no_fold(tmp_path, words):
+    raw = tmp_path / "raw"
+    describe(raw, training=listed(raw, ["a", "b", "c"]), test=listed(raw, ["t"]))
+    for part, key in (("Tr", "a"), ("Tr", "b"), ("Ts", "t")):
+        put(tmp_path / f"nnunet/images{part}/{key}_0000.nii.gz")
+        put(tmp_path / f"nnunet/labels{part}/{key}.nii.gz", 1)
+    describe(tmp_path / "nnunet", channel_names={"0": "CT"})
+    for name, folder in (("one", raw), ("two", tmp_path / "nnunet")):
+        assert run("convert", "decathlon", folder, tmp_path / name, *words) == 0
+        assert all("t" not in (*fold["train"], *fold["val"]) for fold in folds_of(tmp_path / name))
+        assert Cohort.open(tmp_path / name).part("test") == ("t",)
+
+
+def test_fold_numbers_and_a_validation_list_contradict_each_other(tmp_path):
+    raw = tmp_path / "raw"
+    describe(raw, training=listed(raw, ["a", "b"], fold=0), validation=listed(raw, ["c"]))
+    with pytest.raises(SourceError, match="fold numbers and a validation list without them"):
+        Decathlon(raw)
+
+
+def test_a_fold_without_training_is_told(tmp_path, caplog):
+    raw = tmp_path / "raw"
+    describe(raw, training=listed(raw, ["a", "b"], fold=0))
+    assert Decathlon(raw).folds == ()
+    assert "a fold with no case to train on" in caplog.text
+
+
+def test_labels_as_a_list(tmp_path, caplog):
+    raw = tmp_path / "raw"
+    for labels, value in ((["bg", "liver"], 1), (["BACKGROUND", "liver"], 1), (["spleen", "liver"], 2)):
+        caplog.clear()
+        describe(raw, labels=labels, training=listed(raw, ["a"]))
+        table = Decathlon(raw).labels
+        assert table.regions[-1].values == (value,)
+        assert ("taken for the value 1" in caplog.text) == (value == 2)
+    describe(raw, labels=["a", "b", "a"], training=listed(raw, ["a"]))
+    with pytest.raises(SourceError, match="one of them twice"):
+        Decathlon(raw)
+
+
+def test_numbers_from_0000_are_patients_where_others_follow(tmp_path):
+    raw = tmp_path / "raw"
+    describe(raw, training=listed(raw, ["amos_0000", "amos_0001", "x_0000"]))
+    assert Decathlon(raw).keys() == ["amos_0000", "amos_0001", "x"]
+
+
 def test_a_given_split_with_a_patient_on_both_sides_is_not_taken(tmp_path, caplog):
     raw = tmp_path / "raw"
     names = [f"patient{p}_frame{f}" for p in (1, 2, 3) for f in (1, 2)]

@@ -28,6 +28,9 @@ def at_home(
         cohort: Whose regions and grids count.
         table: Table of names that the user named; see `volseg.formats.read_table_names`.
     """
+    if table is None and _of_volseg(predictions):  # without the readers of other formats, which take time to import
+        yield predictions, {}
+        return
     from volseg.formats import bring_home, comes_from_elsewhere
 
     if table is None and not comes_from_elsewhere(predictions):
@@ -39,3 +42,10 @@ def at_home(
             for note in notes:
                 typer.secho(f"note  {key}: {note}", fg="yellow", err=True)
         yield home.folder, home.failed
+
+
+def _of_volseg(folder: Path) -> bool:
+    """Whether a folder has a dataset.json and label maps beside it."""
+    from volseg.cohort import Predictions
+
+    return (folder / "dataset.json").is_file() and bool(Predictions(folder).keys())

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from volseg.errors import SourceError
 from volseg.volume import image_suffix
 
+logger = logging.getLogger(__name__)
+
 # Names that say nothing of the case: it is called after its folder then.
 _OF_NO_CASE = {"image", "imaging", "img", "ct", "mr", "mri", "volume", "scan", "data"}
+_BACKGROUND = {"background", "bg", "unlabelled", "unlabeled", "none", "clear label"}
 _CHANNEL = re.compile(r"_\d{4}$")
 
 
@@ -56,12 +60,21 @@ def channels_of(dataset: Mapping[str, Any], where: Path) -> tuple[str, ...]:
 def labels_of(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """The content of `dataset.json` with `labels` as an object, if it is a list of names in the order of their values.
 
-    A list that does not begin with the background is taken to begin with the value 1.
+    A list that does not begin with the background is taken to begin with the value 1, with a warning.
+
+    Raises:
+        SourceError: A name that stands twice.
     """
     labels = dataset.get("labels")
     if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
         return dict(dataset)
-    first = 0 if labels and labels[0].casefold() == "background" else 1
+    if len(set(labels)) < len(labels):
+        raise SourceError(f"dataset.json lists the labels {labels}, one of them twice; name each value")
+    first = 0 if labels and labels[0].casefold() in _BACKGROUND else 1
+    if first == 0:
+        labels = ["background", *labels[1:]]
+    else:
+        logger.warning("the labels are a list that begins with %s, which is taken for the value 1", labels[0])
     return {**dataset, "labels": {name: value for value, name in enumerate(labels, start=first)}}
 
 
@@ -91,11 +104,18 @@ def listed_cases(dataset: Mapping[str, Any], raw: Path, *, channels: int) -> lis
         if case.key in seen:
             raise SourceError(
                 f"dataset.json lists the case twice ({case.images[0]} in {case.part}, {seen[case.key].images[0]} in "
-                f"{seen[case.key].part}); keep one",
+                f"{seen[case.key].part}); keep one, or give files of two cases different names",
                 case=case.key,
             )
         seen[case.key] = case
-    return cases
+    return [_without_channel(case, seen) for case in cases]
+
+
+def _without_channel(case: Listed, others: Mapping[str, Listed]) -> Listed:
+    """KEY for KEY_0000, unless such numbers are those of patients: KEY_0001 is another case then."""
+    stem = case.key.removesuffix("_0000")
+    numbered = any(_CHANNEL.sub("", key) == stem and key != case.key for key in others)
+    return case if stem == case.key or numbered or stem in others else replace(case, key=stem)
 
 
 def _entry(item: object, part: str, raw: Path, *, channels: int) -> Listed:
@@ -145,7 +165,7 @@ def _key(images: Sequence[str]) -> str:
         stems = [name.removesuffix(image_suffix(name) or "") for name in names]
         shared = _shared_start(stems)
         return shared or path.parent.name or stem
-    return _CHANNEL.sub("", stem) if stem.endswith("_0000") else stem
+    return stem
 
 
 def _shared_start(stems: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from volseg.cohort import Case, Fold, patient_of, read_dataset_json, read_table
+from volseg.cohort import TEST, Case, Fold, patient_of, read_dataset_json, read_table
 from volseg.errors import SourceError, VolumeError
 from volseg.formats.datalist import channels_of, labels_of, listed_cases
 from volseg.formats.homecoming import read_named
 from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX
 from volseg.labels import LabelTable
 from volseg.volume import IMAGE_SUFFIXES, Volume, read_image_file
+
+logger = logging.getLogger(__name__)
 
 _LARGEST = 255
 
@@ -28,6 +31,7 @@ class _Files:
 
     images: tuple[Path, ...]
     label: Path | None
+    test: bool = False
 
 
 class Decathlon:
@@ -70,7 +74,7 @@ class Decathlon:
         if listed is None:
             self._files = self._found(len(self.channel_names))
         else:
-            self._files = {case.key: _Files(case.images, case.label) for case in listed}
+            self._files = {case.key: _Files(case.images, case.label, case.part == "test") for case in listed}
             self.folds = _given_folds([(c.key, c.part, c.fold) for c in listed if c.label is not None])
         table = self.raw / "cases.csv"
         self._rows = {row.key: row for row in read_table(table)} if table.is_file() else {}
@@ -128,9 +132,15 @@ class Decathlon:
         return Volume(self.labels.check(voxels, case=key), label.affine_ras)
 
     def _known(self, key: str) -> tuple[str, str, tuple[str, ...]]:
-        """Patient, session and warnings, as a `cases.csv` in the folder states them; else as the key tells."""
+        """Patient, session and warnings, as a `cases.csv` in the folder states them; else as key and list tell.
+
+        A labelled case of the test list stays out of all folds.
+        """
         row = self._rows.get(key)
-        return (row.patient, row.session, row.warnings) if row else (*patient_of(key), ())
+        if row:
+            return row.patient, row.session, row.warnings
+        files = self._files[key]
+        return (*patient_of(key), (TEST,) if files.test and files.label else ())
 
     def _found(self, channels: int) -> dict[str, _Files]:
         """The cases of nnU-Net's folders: `labelsTs` counts too, if it is there."""
@@ -152,7 +162,8 @@ class Decathlon:
                     label = next(
                         (p for end in ends if (p := labels / f"{key}{end}").is_file()), labels / f"{key}{suffix}"
                     )
-                    files[key] = _Files(images, label if part == "imagesTr" or label.is_file() else None)
+                    there = part == "imagesTr" or label.is_file()
+                    files[key] = _Files(images, label if there else None, test=part == "imagesTs")
         return files
 
 
@@ -160,6 +171,12 @@ def _given_folds(cases: Sequence[tuple[str, str, int | None]]) -> tuple[Fold, ..
     """The folds that a list states: one per `fold` number, or one whose validation is the list of that name."""
     keys = sorted(key for key, part, _ in cases if part != "test")
     numbers = {key: fold for key, part, fold in cases if fold is not None and part != "test"}
+    beside = [key for key, part, fold in cases if part == "validation" and fold is None]
+    if numbers and beside:
+        raise SourceError(
+            "dataset.json gives fold numbers and a validation list without them; it must be one or the other",
+            case=beside[0],
+        )
     if numbers:
         held_out = [
             {key for key, fold in numbers.items() if fold == number} for number in sorted(set(numbers.values()))
@@ -167,6 +184,8 @@ def _given_folds(cases: Sequence[tuple[str, str, int | None]]) -> tuple[Fold, ..
     else:
         held_out = [{key for key, part, _ in cases if part == "validation"}]
     folds = [Fold(tuple(k for k in keys if k not in out), tuple(k for k in keys if k in out)) for out in held_out]
+    if any(fold.validation and not fold.training for fold in folds):
+        logger.warning("dataset.json has a fold with no case to train on; other folds are drawn")
     return tuple(fold for fold in folds if fold.training and fold.validation)
 
 
