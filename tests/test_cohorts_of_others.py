@@ -331,6 +331,10 @@ def test_splits_final_counts_where_there_is_no_other(tmp_path):
         ("genius_0801", "genius_0801", ""),
         ("BraTS-GLI-00001-000", "BraTS-GLI-00001-000", ""),
         ("frame01", "frame01", ""),
+        ("patient001_ses1_frame02", "patient001", "ses1_frame02"),
+        ("center1_scan001", "center1_scan001", ""),
+        ("site2_t01", "site2_t01", ""),
+        ("patient_2019_001", "patient_2019_001", ""),
     ],
 )
 def test_what_a_key_tells_of_the_patient(key, patient, session):

@@ -11,7 +11,7 @@ from volseg.cohort.table import CaseRow
 from volseg.errors import SourceError, UsageError
 from volseg.labels import LabelTable
 
-_SESSION = r"(?:frame|day|ses|session|visit|tp|time|timepoint|week|wk|month|fraction|fx|scan|study)[-_]?\d+"
+_SESSION = r"(?:frame|day|ses|session|visit|tp|time|timepoint|week|wk|month|fraction|fx)[-_]?\d+"
 # A patient, then a word for a visit with its number; or BIDS, whose subject is followed by anything.
 _FORMS = (
     re.compile(r"(?P<patient>sub-[a-z0-9]+)(?:_(?P<session>ses-[a-z0-9]+))?(?:_.+)?", re.IGNORECASE),
@@ -41,7 +41,10 @@ def patient_of(key: str, *, pattern: str | None = None) -> tuple[str, str]:
     if pattern is None:
         for form in _FORMS:
             if found := form.fullmatch(key):
-                return found["patient"], found["session"] or ""
+                patient, session = found["patient"], found["session"] or ""
+                while within := _FORMS[-1].fullmatch(patient):  # a frame of a visit
+                    patient, session = within["patient"], f"{within['session']}_{session}"
+                return patient, session
         return key, ""
     try:
         told = re.match(pattern, key)
