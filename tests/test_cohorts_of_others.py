@@ -366,7 +366,10 @@ def test_time_points_in_numbers_are_warned_about_and_split_by_a_pattern(tmp_path
     assert run("check", tmp_path, "--strict") == 1
     said = capsys.readouterr().out
     assert "12 cases look like visits of 4 patients (genius_0800, genius_0801, genius_0802 of 'genius_08')" in said
+    assert run("split", tmp_path) == 0
+    assert "warning: 12 cases look like visits of 4 patients" in capsys.readouterr().err
     assert run("split", tmp_path, "--folds", "2", "--patient-pattern", r"genius_\d\d") == 0
+    assert capsys.readouterr().err == ""
     for fold in folds_of(tmp_path):
         assert not {key[:9] for key in fold["train"]} & {key[:9] for key in fold["val"]}
     assert len({row.patient for row in Cohort.open(tmp_path).rows.values()}) == 4

@@ -22,7 +22,7 @@ def split(
     suspects: bool = typer.Option(False, help="Keep the cases marked as suspect in the folds."),
 ) -> None:
     """Write splits.json: each case is validated once, and no patient stands on both sides."""
-    from volseg.cohort import Cohort, split_by_patient, write_patients, write_splits
+    from volseg.cohort import Cohort, patients_note, split_by_patient, write_patients, write_splits
 
     opened = Cohort.open(cohort)
     if patient_pattern:
@@ -30,5 +30,7 @@ def split(
     rows = [row for row in opened.rows.values() if row.key in opened.labelled]
     result = split_by_patient(rows, folds=folds, seed=seed, suspects=suspects)
     write_splits(cohort, result)
+    if note := patients_note(rows):
+        typer.secho(f"warning: {note}", fg="yellow", err=True)
     for number, fold in enumerate(result):
         typer.echo(f"fold {number}: {len(fold.training)} training, {len(fold.validation)} validation")

@@ -63,11 +63,14 @@ def read_nrrd(path: Path, *, oriented: bool = True) -> list[Volume]:
         raise VolumeError(f"{path.name} holds voxels of type {word!r}, expected numbers")
     dtype = np.dtype(("<" if fields.get("endian", "little") == "little" else ">") + _CODES[word])
     size = number_of_voxels(shape, path) * dtype.itemsize
-    flat = _data(fields, content, size, path, dtype)
-    affine, domain = _grid(fields, len(shape), path, oriented=oriented)
-    channels = [axis for axis in range(len(shape)) if axis not in domain]
-    # NRRD counts the first axis fastest: Fortran order. The axis of channels, wherever it is, is moved to the end.
-    voxels = flat.reshape(shape, order="F").transpose([*domain, *channels])
+    try:
+        flat = _data(fields, content, size, path, dtype)
+        affine, domain = _grid(fields, len(shape), path, oriented=oriented)
+        channels = [axis for axis in range(len(shape)) if axis not in domain]
+        # NRRD counts the first axis fastest: Fortran order. The axis of channels, wherever it is, is moved to the end.
+        voxels = flat.reshape(shape, order="F").transpose([*domain, *channels])
+    except (ValueError, OverflowError, OSError, EOFError) as error:  # numbers that are none, damaged bzip2
+        raise VolumeError(f"{path.name} cannot be read as NRRD ({error}); copy it again") from error
     return voxels_of(voxels, len(domain), affine, path)
 
 
@@ -119,6 +122,8 @@ def _data(fields: dict[str, str], content: bytes, size: int, path: Path, dtype: 
 def _grid(fields: dict[str, str], axes: int, path: Path, *, oriented: bool) -> tuple[Affine, list[int]]:
     """The affine (RAS mm), and the axes of the array that run through space."""
     space = fields.get("space", "").lower()
+    if not space and fields.get("space dimension") == "2":
+        space = "lps"  # one slice, as ITK writes 2D images: axial, as it and MetaImage take it
     if space not in _LPS_FROM or "space directions" not in fields:
         if oriented:
             raise GeometryError(
@@ -135,6 +140,7 @@ def _grid(fields: dict[str, str], axes: int, path: Path, *, oriented: bool) -> t
     if len(vectors) != axes or len(domain) not in (2, 3):
         raise GeometryError(f"{path.name} states {len(domain)} directions in space for {axes} axes, expected 2 or 3")
     units = [unit.strip('"').lower() for unit in fields.get("space units", "").split()] or ["mm"] * 3
+    units += units[-1:] * (len(units) == 2)
     if len(units) != 3 or any(unit not in MILLIMETRES for unit in units):
         raise GeometryError(f"{path.name} states the units {fields['space units']!r}, expected mm, um, cm or m")
     lps = np.eye(4)
@@ -148,11 +154,12 @@ def _grid(fields: dict[str, str], axes: int, path: Path, *, oriented: bool) -> t
 
 
 def _vector(word: str, path: Path) -> NDArray[np.float64] | None:
-    """The numbers of "(x,y,z)"; None for "none"."""
+    """The numbers of "(x,y,z)", with z 0 for "(x,y)"; None for "none"."""
     if word.strip().lower() == "none":
         return None
     try:
-        x, y, z = (float(number) for number in word.strip().strip("()").split(","))
+        numbers = [float(number) for number in word.strip().strip("()").split(",")]
+        x, y, z = numbers + [0.0] * (len(numbers) == 2)
     except ValueError:
         raise GeometryError(f"{path.name} states the vector {word!r}, expected (x,y,z)") from None
     return None if np.isnan([x, y, z]).all() else np.array([x, y, z])

@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,12 +88,14 @@ def number_of_voxels(shape: Sequence[int], path: Path) -> int:
 def decompressed(content: bytes, size: int, path: Path) -> bytes:
     """Decompress at most `size` bytes of gzip."""
     from isal import igzip
+    from isal.igzip_lib import IsalError
 
+    wrong = (OSError, EOFError, ValueError, cast(type[Exception], IsalError))  # isal's stub is wrong
     try:
         with igzip.open(io.BytesIO(content), "rb") as stream:
             found: bytes = stream.read(size)
             return found
-    except (OSError, EOFError, ValueError) as error:
+    except wrong as error:
         raise VolumeError(f"{path.name} cannot be decompressed ({error}); copy it again") from error
 
 
