@@ -101,8 +101,9 @@ def nest(polygons: Sequence[Points]) -> Nesting:
             if _is_wall(cleaned[i], cleaned[j]):
                 doubtful = True
                 inside[max(i, j)].add(min(i, j))
-            else:
-                dropped.add(i)
+            else:  # the larger one counts, whichever is stored first
+                size = {k: (abs(_area(cleaned[k])), *low[k].tolist(), *high[k].tolist()) for k in (i, j)}
+                dropped.add(min((i, j), key=lambda k: size[k]))
         elif _is_inside(cleaned[i], cleaned[j]):
             inside[i].add(j)
     kept = [i for i in inside if i not in dropped]
