@@ -220,9 +220,9 @@ def test_an_overlap_that_the_cohort_cannot_hold_is_refused_with_its_size(tmp_pat
     ("change", "error", "says"),
     [
         ((b"Binary labelmap\nSegmentation_Ref", b"Closed surface\nSegmentation_Ref"), LabelError, "Closed surface"),
-        ((b"type: unsigned char", b"type: float"), VolumeError, "whole numbers, got type 'float'"),
-        ((b"encoding: gzip", b"encoding: bzip2"), VolumeError, "encoding 'bzip2'"),
-        ((b"encoding: gzip", b"data file: a.raw"), VolumeError, "in 'a.raw'"),
+        ((b"type: unsigned char", b"type: block"), VolumeError, "voxels of type 'block', expected numbers"),
+        ((b"encoding: gzip", b"encoding: bzip2"), VolumeError, "cannot be read as NRRD (Invalid data stream)"),
+        ((b"encoding: gzip", b"data file: a.raw"), VolumeError, "names the voxels a.raw, which are not there"),
         ((b"space: left-posterior-superior", b"space: scanner-xyz"), GeometryError, "scanner-xyz"),
         ((b"_LabelValue:=1", b"_LabelValue:=0"), LabelError, "the value 0"),
         ((b"Segment0_ID", b"Segment9_ID"), LabelError, "names no segment"),
@@ -239,6 +239,25 @@ def test_what_is_no_segmentation_is_named(tmp_path, change, error, says):
     path.write_bytes(content.replace(*change))
     with pytest.raises(error, match=re.escape(says)):
         read_segmentation(path)
+
+
+def test_fractions_are_no_segmentation(tmp_path):
+    path = tmp_path / "a.seg.nrrd"
+    write_segmentation(path, Volume(voxels_of(ABDOMEN, 0, overlap=False), AFFINE), ABDOMEN)
+    fields, pairs, array = parsed(path)
+    fields = [line.replace("unsigned char", "float") for line in fields]
+    saved(path, [*fields, "endian: little"], pairs, array.astype("<f4"))
+    with pytest.raises(VolumeError, match="must hold whole numbers, got float32"):
+        read_segmentation(path)
+
+
+def test_names_beyond_ascii_are_kept_apart(tmp_path):
+    """Others drop these letters, so that two names become one; see findings/segment_names_in_nrrd.sh."""
+    table = LabelTable.exclusive(["肝脏", "脾脏"])
+    cohort_of(tmp_path / "cohort", table)
+    export_slicer(tmp_path / "cohort" / "labelsTr", tmp_path / "home", table)
+    assert run("evaluate", tmp_path / "home", tmp_path / "cohort", "-o", tmp_path / "report", "--no-html") == 0
+    assert dice(tmp_path / "report") == [1.0] * 4
 
 
 def test_another_spacing_is_refused(tmp_path):

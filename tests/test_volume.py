@@ -342,3 +342,12 @@ def test_a_changed_byte_anywhere_in_a_gzip_is_a_volume_error(tmp_path):
                 read(tmp_path / "a.nii.gz")
             except VolumeError:
                 continue
+
+
+def test_an_intercept_counts_for_nothing_where_the_slope_is_0(tmp_path):
+    """As the standard and nibabel have it, and SimpleITK has not; see findings/nifti_slope_zero.sh."""
+    image = nibabel.Nifti1Image(np.full((2, 2, 2), 7, np.int16), np.eye(4))
+    content = bytearray(image.to_bytes())
+    content[112:120] = np.array([0.0, 5.0], "<f4").tobytes()  # scl_slope, scl_inter
+    (tmp_path / "a.nii").write_bytes(content)
+    assert read_volume(tmp_path / "a.nii").voxels.max() == 7

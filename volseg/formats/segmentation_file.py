@@ -7,43 +7,18 @@ gives both anew when segments are moved or deleted. SimpleITK writes the same fi
 
 from __future__ import annotations
 
-import math
-import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import GeometryError, LabelError, VolumeError
+from volseg.errors import LabelError, VolumeError
 from volseg.labels import Code
-from volseg.volume import MAX_BYTES, Affine, check_affine, ras_to_lps
+from volseg.volume import Affine, Volume, read_nrrd_with_pairs
 
 SEGMENTATION_SUFFIX = ".seg.nrrd"
-
-_MAX_HEADER = 16 * 2**20
-_TYPES = {
-    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
-    **dict.fromkeys(("unsigned char", "uchar", "uint8", "uint8_t"), "u1"),
-    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"),
-    **dict.fromkeys(("unsigned short", "ushort", "unsigned short int", "uint16", "uint16_t"), "u2"),
-    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
-    **dict.fromkeys(("unsigned int", "uint", "uint32", "uint32_t"), "u4"),
-    **dict.fromkeys(("longlong", "long long", "signed long long", "int64", "int64_t"), "i8"),
-    **dict.fromkeys(("unsigned long long", "ulonglong", "uint64", "uint64_t"), "u8"),
-}
-# Sign of x and y that takes each space to LPS.
-_SPACES = {
-    "left-posterior-superior": (1, 1),
-    "lps": (1, 1),
-    "right-anterior-superior": (-1, -1),
-    "ras": (-1, -1),
-    "left-anterior-superior": (1, -1),
-    "las": (1, -1),
-}
 
 
 @dataclass(frozen=True)
@@ -70,18 +45,21 @@ class Segmentation:
     """A segmentation as its file has it.
 
     Attributes:
-        layers: (L, X, Y, Z), whole numbers.
-        affine_ras: (4, 4), voxel index to RAS millimetres.
+        layers: One volume of whole numbers per layer, all on one grid.
         segments: In the order of the file, which Slicer shows.
     """
 
-    layers: NDArray[Any]
-    affine_ras: Affine
+    layers: tuple[Volume, ...]
     segments: tuple[Segment, ...]
+
+    @property
+    def affine_ras(self) -> Affine:
+        """(4, 4), voxel index to RAS millimetres."""
+        return self.layers[0].affine_ras
 
     def mask(self, segment: Segment) -> NDArray[np.bool_]:
         """(X, Y, Z), where a segment is."""
-        found: NDArray[np.bool_] = self.layers[segment.layer] == segment.value
+        found: NDArray[np.bool_] = self.layers[segment.layer].voxels == segment.value
         return found
 
 
@@ -89,53 +67,26 @@ def read_segmentation(path: str | Path) -> Segmentation:
     """Read a `.seg.nrrd` file as 3D Slicer does.
 
     Args:
-        path: NRRD with the header keys `SegmentN_...`, data in the same file, raw or gzip.
+        path: NRRD with the header keys `SegmentN_...`.
 
     Raises:
-        VolumeError: No NRRD, data elsewhere or in an encoding that Slicer does not write, cut short, or not whole
-            numbers.
+        VolumeError: No NRRD, absent data, an encoding that is not read, cut short, or not whole numbers.
         LabelError: No segment, a segment in a layer that is not there, or a representation other than binary labels.
         GeometryError: No orientation.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
-    except FileNotFoundError as error:
-        raise VolumeError(f"{path} is not there") from error
-    if not content:
-        raise VolumeError(f"{path.name} is empty, or holds more than {MAX_BYTES >> 30} GiB")
-    fields, pairs, begin = _header(content, path.name)
+    layers, pairs = read_nrrd_with_pairs(path)
     _check_representation(pairs, path.name)
-    layers = _layers(content, begin, fields, path.name)
-    segments = _segments(pairs, path.name, flat=layers.shape[0] == 1)
+    if layers[0].voxels.dtype.kind not in "iu":
+        raise VolumeError(f"{path.name} must hold whole numbers, got {layers[0].voxels.dtype}; save a binary labelmap")
+    segments = _segments(pairs, path.name, flat=len(layers) == 1)
     for segment in segments:
-        if not 0 <= segment.layer < layers.shape[0]:
+        if not 0 <= segment.layer < len(layers):
             raise LabelError(
-                f"{path.name}: segment {segment.name!r} must be in one of {layers.shape[0]} layers, got layer "
+                f"{path.name}: segment {segment.name!r} must be in one of {len(layers)} layers, got layer "
                 f"{segment.layer}; save the segmentation again in 3D Slicer"
             )
-    return Segmentation(layers, _affine(fields, path.name), segments)
-
-
-def _header(content: bytes, name: str) -> tuple[dict[str, str], dict[str, str], int]:
-    """Fields, key-value pairs, and where the data begin."""
-    if not content.startswith(b"NRRD000"):
-        raise VolumeError(f"{name} is no NRRD file; a segmentation of 3D Slicer begins with NRRD0004 or NRRD0005")
-    end = re.search(rb"\r?\n\r?\n", content[:_MAX_HEADER])
-    if end is None:
-        raise VolumeError(f"{name} has no end of its header; it is cut short, or its data are in another file")
-    fields: dict[str, str] = {}
-    pairs: dict[str, str] = {}
-    for line in content[: end.start()].decode("utf-8", errors="replace").splitlines()[1:]:
-        if line.startswith("#"):
-            continue
-        key, pair, value = line.partition(":=")
-        if pair and ": " not in key:
-            pairs[key] = value.replace("\\n", "\n").replace("\\\\", "\\")
-        else:
-            key, _, value = line.partition(":")
-            fields[key.strip().lower()] = value.strip()
-    return fields, pairs, end.end()
+    return Segmentation(tuple(layers), segments)
 
 
 def _check_representation(pairs: Mapping[str, str], name: str) -> None:
@@ -146,81 +97,6 @@ def _check_representation(pairs: Mapping[str, str], name: str) -> None:
                 f"{name} must hold a binary labelmap, got {kind}; in 3D Slicer make the binary labelmap the source "
                 "representation and save again"
             )
-
-
-def _layers(content: bytes, begin: int, fields: Mapping[str, str], name: str) -> NDArray[Any]:
-    """(L, X, Y, Z) of the file's data."""
-    for field in ("data file", "datafile"):
-        if field in fields:
-            raise VolumeError(f"{name} keeps its voxels in {fields[field]!r}; save the segmentation as one file")
-    kind = _TYPES.get(fields.get("type", ""))
-    if kind is None:
-        raise VolumeError(f"{name} must hold whole numbers, got type {fields.get('type')!r}; save a binary labelmap")
-    try:
-        sizes = [int(size) for size in fields["sizes"].split()]
-    except (KeyError, ValueError):
-        sizes = []
-    kinds = fields.get("kinds", "domain domain domain").split()
-    if (
-        len(sizes) not in (3, 4)
-        or min(sizes, default=0) < 1
-        or (len(sizes) == 4 and kinds[0] not in ("list", "vector"))
-    ):
-        raise VolumeError(
-            f"{name} must have the axes X, Y, Z, after one of layers (kind list or vector), got sizes {sizes} and "
-            "kinds "
-            f"{' '.join(kinds)}; save it again in 3D Slicer"
-        )
-    dtype = np.dtype(kind).newbyteorder(">" if fields.get("endian") == "big" else "<")
-    expected = math.prod(sizes) * dtype.itemsize
-    if expected > MAX_BYTES:
-        raise VolumeError(f"{name} claims {expected / 2**30:.0f} GiB of voxels, more than {MAX_BYTES >> 30} GiB")
-    encoding = fields.get("encoding", "raw").lower()
-    data = content[begin:]
-    if encoding in ("gzip", "gz"):
-        data = _inflate(data, expected, name)
-    elif encoding != "raw":
-        raise VolumeError(f"{name} must be raw or gzip, got encoding {encoding!r}; save it again in 3D Slicer")
-    if len(data) < expected:
-        raise VolumeError(
-            f"{name} ends after {len(data)} bytes of {expected} of voxels; it is cut short, copy it again"
-        )
-    # NRRD counts the first axis fastest.
-    voxels = np.frombuffer(data, dtype, count=math.prod(sizes)).reshape(sizes, order="F")
-    return voxels if len(sizes) == 4 else voxels[None]
-
-
-def _inflate(data: bytes, expected: int, name: str) -> bytes:
-    """The voxels, not a byte more than the header claims."""
-    try:
-        stream = zlib.decompressobj(wbits=31)
-        found = stream.decompress(data, expected)
-    except zlib.error as error:
-        raise VolumeError(f"{name} cannot be decompressed ({error}); it is damaged, copy it again") from error
-    return found
-
-
-def _affine(fields: Mapping[str, str], name: str) -> Affine:
-    """Index to RAS millimetres."""
-    signs = _SPACES.get(fields.get("space", "").lower())
-    columns = re.findall(r"\(([^)]*)\)", fields.get("space directions", ""))
-    origin = re.findall(r"\(([^)]*)\)", fields.get("space origin", ""))
-    if signs is None or len(columns) != 3 or len(origin) != 1:
-        raise GeometryError(
-            f"{name} must state space, space directions and space origin, got space {fields.get('space')!r}; save it "
-            "again in 3D Slicer"
-        )
-    try:
-        numbers = np.array([[float(part) for part in vector.split(",")] for vector in [*columns, *origin]])
-        affine = np.eye(4)
-        affine[:3] = numbers.T
-    except ValueError as error:
-        raise GeometryError(f"{name} states directions that are no numbers ({error})") from error
-    affine[:2] *= np.array(signs)[:, None]
-    try:
-        return check_affine(ras_to_lps(affine))  # the turn is its own inverse
-    except GeometryError as error:
-        raise GeometryError(f"{name}: {error.message}") from error
 
 
 def _segments(pairs: Mapping[str, str], name: str, *, flat: bool) -> tuple[Segment, ...]:

@@ -24,6 +24,7 @@ from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volum
 from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file
 from volseg.volume.nearest import nearest_voxels
 from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
+from volseg.volume.nrrd import read_nrrd_with_pairs
 from volseg.volume.probabilities import write_probabilities
 from volseg.volume.slices import slice_axis
 from volseg.volume.volume import Grid, Volume
@@ -57,6 +58,7 @@ __all__ = [
     "read_channels",
     "read_grid",
     "read_image_file",
+    "read_nrrd_with_pairs",
     "read_volume",
     "slice_axis",
     "space_difference",

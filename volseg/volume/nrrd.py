@@ -51,6 +51,16 @@ _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 def read_nrrd(path: Path, *, oriented: bool = True) -> list[Volume]:
     """Read a `.nrrd` or `.nhdr` file as one volume per channel; errors as in `read_image_file`."""
+    return read_nrrd_with_pairs(path, oriented=oriented)[0]
+
+
+def read_nrrd_with_pairs(path: Path, *, oriented: bool = True) -> tuple[list[Volume], dict[str, str]]:
+    """As `read_nrrd`, with the key/value pairs of the header, in which 3D Slicer keeps what a segmentation is.
+
+    Args:
+        path: `.nrrd` or `.nhdr` file.
+        oriented: Whether a file that states no orientation is refused.
+    """
     header, content = split_header(path, end=b"\n\n")
     if not header.startswith("NRRD000"):
         raise VolumeError(f"{path.name} does not begin as NRRD does; copy it again, or name it after its true format")
@@ -71,7 +81,17 @@ def read_nrrd(path: Path, *, oriented: bool = True) -> list[Volume]:
         voxels = flat.reshape(shape, order="F").transpose([*domain, *channels])
     except (ValueError, OverflowError, OSError, EOFError) as error:  # numbers that are none, damaged bzip2
         raise VolumeError(f"{path.name} cannot be read as NRRD ({error}); copy it again") from error
-    return voxels_of(voxels, len(domain), affine, path)
+    return voxels_of(voxels, len(domain), affine, path), _pairs(header)
+
+
+def _pairs(header: str) -> dict[str, str]:
+    """The key/value pairs of a header: `key:=value`, in which a line break and a backslash are escaped."""
+    found = {}
+    for line in header.splitlines()[1:]:
+        key, pair, value = line.partition(":=")
+        if pair and ": " not in key and not line.startswith("#"):
+            found[key] = value.replace("\\n", "\n").replace("\\\\", "\\")
+    return found
 
 
 def _fields(header: str) -> dict[str, str]:
