@@ -161,6 +161,15 @@ def test_slicerio_saves_what_we_read(tmp_path):
         assert np.array_equal(ours.mask(one), theirs.mask(other))
 
 
+def test_what_simpleitk_saved_is_read() -> None:
+    """Our file of the values 0 to 7, read and written by SimpleITK 2.5.7: three layers in a first axis of kind vector."""
+    read = read_segmentation(Path(__file__).with_name("saved_by_simpleitk_2_5_7.seg.nrrd"))
+    assert [segment.name for segment in read.segments] == list(BOWELS.names)
+    values = (np.arange(24) % 8).astype(np.uint8).reshape(4, 3, 2)
+    assert np.array_equal(BOWELS.encode(np.stack([read.mask(segment) for segment in read.segments])), values)
+    assert np.array_equal(read.affine_ras, np.diag([-1.5, -1.5, 3, 1]))
+
+
 def test_a_cropped_file_loses_nothing_and_voxels_beyond_the_image_are_counted(tmp_path, capsys):
     cohort = cohort_of(tmp_path / "cohort", ABDOMEN)
     label = np.zeros(SHAPE, np.uint8)
@@ -337,6 +346,15 @@ def test_what_is_no_table_of_names(tmp_path):
     assert header_names([(0, b"<!DOCTYPE x><LabelTable><Label Key='1'>a</Label></LabelTable>"), (6, b"text")]) == {}
     (tmp_path / "d.csv").write_text("LabelValue,Name\n1,NA\n")
     assert read_table_names(tmp_path / "d.csv") == {1: "NA"}
+
+
+def test_an_absent_folder_and_an_absent_table_are_named(tmp_path, capsys):
+    cohort_of(tmp_path / "cohort", ABDOMEN)
+    (tmp_path / "home").mkdir()
+    for folder, says in (("nowhere", "nowhere is no folder"), ("home", "there is no table no.csv")):
+        words = ("evaluate", tmp_path / folder, tmp_path / "cohort", "-o", tmp_path / "r", "--table", "no.csv")
+        assert run(*words) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_compare_takes_segmentations(tmp_path, capsys):

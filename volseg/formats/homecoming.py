@@ -86,9 +86,12 @@ def bring_home(
         progress: Called with (done, total).
 
     Raises:
-        UsageError: No label map in the folder.
+        UsageError: No such folder or table, or no label map in the folder.
         LabelError: No region of the cohort is named, or tables that contradict each other.
     """
+    Predictions.open(folder)
+    if table is not None and not table.is_file():
+        raise UsageError(f"there is no table {table}; name a colour table, a label description or a dseg.tsv")
     files = _files(folder)
     if not files:
         raise UsageError(f"{folder} holds no KEY{SEGMENTATION_SUFFIX} and no KEY{FILE_ENDING}; name a folder that does")
