@@ -88,7 +88,7 @@ def _compare_predictions(
     workers: int,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cli.homecoming import at_home
+    from volseg.cli.imported import imported_predictions
     from volseg.cli.matching import matched
     from volseg.cohort import Cohort, Predictions
     from volseg.errors import LabelError
@@ -99,17 +99,18 @@ def _compare_predictions(
     opened = Cohort.open(cohort)
     names = set_names(predictions)
     with ExitStack() as stack:
-        homes = {
-            name: stack.enter_context(at_home(folder, opened)) for name, folder in zip(names, predictions, strict=True)
+        folders = {
+            name: stack.enter_context(imported_predictions(folder, opened))
+            for name, folder in zip(names, predictions, strict=True)
         }
-        matches = {name: matched(folder, opened, regions) for name, (folder, _) in homes.items()}
+        matches = {name: matched(folder, opened, regions) for name, (folder, _) in folders.items()}
         shared = [region for region in opened.labels.names if all(region in match.names for match in matches.values())]
         if not shared:
             raise LabelError(
                 f"{', '.join(names)} have no region of the cohort in common; compare sets of the same regions"
             )
         rows = {}
-        for name, (folder, failed) in homes.items():
+        for name, (folder, failed) in folders.items():
             with bar(name) as progress:
                 found = evaluate(
                     folder,

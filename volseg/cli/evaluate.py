@@ -59,7 +59,7 @@ def evaluate(
     Regions are paired by name, then by code; the order, the values and the spelling in the two dataset.json may differ.
     """
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cli.homecoming import at_home
+    from volseg.cli.imported import imported_predictions
     from volseg.cli.matching import matched
     from volseg.cli.place import fetched
     from volseg.cohort import Cohort, Predictions
@@ -80,11 +80,11 @@ def evaluate(
         objects=opened.has_instances if objects is None else objects,
         instances=opened.has_instances,
     )
-    with at_home(predicted, opened, table=table) as (home, failed):
-        match = matched(home, opened, regions)
+    with imported_predictions(predicted, opened, table=table) as (scored, failed):
+        match = matched(scored, opened, regions)
         keys = None if part is None else opened.part(part, fold=fold)
         if failed and keys is None:
-            keys = tuple(sorted({*Predictions(home).keys(), *failed}))
+            keys = tuple(sorted({*Predictions(scored).keys(), *failed}))
         details = {"predictions": predictions, "cohort": cohort}
         if match.notes:
             details["regions"] = "; ".join(match.notes)
@@ -99,11 +99,11 @@ def evaluate(
                 if ray or shard or journal:
                     told = place.watched(progress)
                     rows = evaluate_cases(
-                        home, opened, place.folder, team=team, keys=keys, method=method, match=match, progress=told
+                        scored, opened, place.folder, team=team, keys=keys, method=method, match=match, progress=told
                     )
                 else:
                     rows = score(
-                        home, opened, keys=keys, workers=workers, progress=progress, method=method, match=match
+                        scored, opened, keys=keys, workers=workers, progress=progress, method=method, match=match
                     )
             rows = [replace(row, error=failed[row.key]) if row.error and row.key in failed else row for row in rows]
             files = write_report(rows, place.folder, title=title, details=details, method=method)
@@ -116,7 +116,7 @@ def evaluate(
                             rows,
                             place.folder,
                             cohort=opened,
-                            predictions=home,
+                            predictions=scored,
                             title=title,
                             details={**details, **method.details},
                             match=match,

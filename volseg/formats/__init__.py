@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from volseg.formats.class_masks import ClassMasks
 from volseg.formats.decathlon import Decathlon
-from volseg.formats.homecoming import Homecoming, bring_home, comes_from_elsewhere
 from volseg.formats.image_file import MAX_PIXELS, SUFFIXES
 from volseg.formats.image_pattern import safe_key
 from volseg.formats.images import Images, parse_spacing
+from volseg.formats.imported_predictions import ImportedPredictions, import_predictions, needs_import
 from volseg.formats.kaggle import check_submission, write_submission
 from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, Segmentation, read_segmentation
 from volseg.formats.slicer import export_slicer, write_segmentation
@@ -21,17 +21,17 @@ __all__ = [
     "SUFFIXES",
     "ClassMasks",
     "Decathlon",
-    "Homecoming",
     "Images",
+    "ImportedPredictions",
     "Row",
     "Segment",
     "Segmentation",
     "UwMadison",
-    "bring_home",
     "check_submission",
-    "comes_from_elsewhere",
     "export_slicer",
+    "import_predictions",
     "is_slice",
+    "needs_import",
     "parse_spacing",
     "read_scan",
     "read_segmentation",

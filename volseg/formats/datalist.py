@@ -21,7 +21,7 @@ _CHANNEL = re.compile(r"_\d{4}$")
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedCase:
     """One case of a list.
 
     Attributes:
@@ -78,7 +78,7 @@ def labels_of(dataset: Mapping[str, Any]) -> dict[str, Any]:
     return {**dataset, "labels": {name: value for value, name in enumerate(labels, start=first)}}
 
 
-def listed_cases(dataset: Mapping[str, Any], raw: Path, *, channels: int) -> list[Listed] | None:
+def listed_cases(dataset: Mapping[str, Any], raw: Path, *, channels: int) -> list[ListedCase] | None:
     """The cases that a `dataset.json` lists, or None if it lists none and the folders hold them.
 
     Args:
@@ -93,13 +93,13 @@ def listed_cases(dataset: Mapping[str, Any], raw: Path, *, channels: int) -> lis
         return _of_nnunet(dataset["dataset"], raw)
     if not isinstance(dataset.get("training"), list):
         return None
-    cases: list[Listed] = []
+    cases: list[ListedCase] = []
     for part in ("training", "validation", "test"):
         entries = dataset.get(part) or []
         if not isinstance(entries, list):
             raise SourceError(f"dataset.json must hold a list under {part!r}, got {type(entries).__name__}")
         cases += [_entry(item, part, raw, channels=channels) for item in entries]
-    seen: dict[str, Listed] = {}
+    seen: dict[str, ListedCase] = {}
     for case in cases:
         if case.key in seen:
             raise SourceError(
@@ -111,14 +111,14 @@ def listed_cases(dataset: Mapping[str, Any], raw: Path, *, channels: int) -> lis
     return [_without_channel(case, seen) for case in cases]
 
 
-def _without_channel(case: Listed, others: Mapping[str, Listed]) -> Listed:
+def _without_channel(case: ListedCase, others: Mapping[str, ListedCase]) -> ListedCase:
     """KEY for KEY_0000, unless such numbers are those of patients: KEY_0001 is another case then."""
     stem = case.key.removesuffix("_0000")
     numbered = any(_CHANNEL.sub("", key) == stem and key != case.key for key in others)
     return case if stem == case.key or numbered or stem in others else replace(case, key=stem)
 
 
-def _entry(item: object, part: str, raw: Path, *, channels: int) -> Listed:
+def _entry(item: object, part: str, raw: Path, *, channels: int) -> ListedCase:
     image, label, fold = item, None, None
     if isinstance(item, Mapping):
         image, label, fold = item.get("image"), item.get("label"), item.get("fold")
@@ -144,7 +144,7 @@ def _entry(item: object, part: str, raw: Path, *, channels: int) -> Listed:
     if len(paths) == 1 and not paths[0].is_file():
         # nnU-Net version 1 lists KEY.nii.gz for KEY_0000.nii.gz, KEY_0001.nii.gz, ...
         paths = _with_numbers(paths[0], channels) or paths
-    return Listed(_key(images), paths, None if label is None else raw / label, part, fold)
+    return ListedCase(_key(images), paths, None if label is None else raw / label, part, fold)
 
 
 def _with_numbers(path: Path, channels: int) -> tuple[Path, ...]:
@@ -180,7 +180,7 @@ def _prefix(words: Sequence[str]) -> str:
     return first[: next((n for n, alike in enumerate(same) if not alike), min(len(first), len(last)))]
 
 
-def _of_nnunet(dataset: Mapping[str, Any], raw: Path) -> list[Listed]:
+def _of_nnunet(dataset: Mapping[str, Any], raw: Path) -> list[ListedCase]:
     """nnU-Net's `dataset` entry: only what stands there is of the data set."""
     cases = []
     for key, entry in dataset.items():
@@ -191,5 +191,5 @@ def _of_nnunet(dataset: Mapping[str, Any], raw: Path) -> list[Listed]:
                 f'dataset.json lists {entry!r}, expected {{"images": [...], "label": ...}}', case=str(key)
             )
         paths = tuple(raw / one for one in images)
-        cases.append(Listed(str(key), paths, raw / label if isinstance(label, str) else None, "training"))
+        cases.append(ListedCase(str(key), paths, raw / label if isinstance(label, str) else None, "training"))
     return cases

@@ -15,7 +15,7 @@ import numpy as np
 from volseg.cohort import TEST, Case, Fold, patient_of, read_dataset_json, read_table
 from volseg.errors import SourceError, VolumeError
 from volseg.formats.datalist import channels_of, labels_of, listed_cases
-from volseg.formats.homecoming import read_named
+from volseg.formats.imported_predictions import read_named
 from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX
 from volseg.labels import LabelTable
 from volseg.volume import IMAGE_SUFFIXES, Volume, read_image_file

@@ -1,4 +1,4 @@
-"""Predictions in the form of other programs, brought home before a command reads them."""
+"""Predictions in the form of other programs, imported before a command reads them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def at_home(
+def imported_predictions(
     predictions: Path, cohort: Cohort, *, table: Path | None = None
 ) -> Iterator[tuple[Path, Mapping[str, str]]]:
-    """Give a folder of predictions in the cohort's form, and the error of each case that could not be brought there.
+    """Give a folder of predictions in the cohort's form, and the error of each case that could not be imported.
 
     A folder that is in this form is given as it is. One that holds `.seg.nrrd` files, or label maps with names of their
     own, becomes a folder that lasts as long as the block.
@@ -31,17 +31,17 @@ def at_home(
     if table is None and _of_volseg(predictions):  # without the readers of other formats, which take time to import
         yield predictions, {}
         return
-    from volseg.formats import bring_home, comes_from_elsewhere
+    from volseg.formats import import_predictions, needs_import
 
-    if table is None and not comes_from_elsewhere(predictions):
+    if table is None and not needs_import(predictions):
         yield predictions, {}
         return
     with tempfile.TemporaryDirectory(prefix="volseg-") as place:
-        home = bring_home(predictions, cohort, Path(place), table=table)
-        for key, notes in home.notes.items():
+        done = import_predictions(predictions, cohort, Path(place), table=table)
+        for key, notes in done.notes.items():
             for note in notes:
                 typer.secho(f"note  {key}: {note}", fg="yellow", err=True)
-        yield home.folder, home.failed
+        yield done.folder, done.failed
 
 
 def _of_volseg(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What Slicer and its neighbours give back: by name, placed by position, and never a region for another one."""
+"""Predictions that Slicer and its neighbours saved: by name, placed by position, and never a region for another one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from volseg.cli import main
 from volseg.cohort import Cohort, Predictions
 from volseg.errors import GeometryError, LabelError, VolumeError
-from volseg.formats import bring_home, export_slicer, read_segmentation, read_table_names, write_segmentation
+from volseg.formats import export_slicer, import_predictions, read_segmentation, read_table_names, write_segmentation
 from volseg.formats.value_names import find_table, header_names
 from volseg.labels import LabelTable
 from volseg.volume import Volume, read_volume, write_volume
@@ -130,7 +130,7 @@ def test_a_file_that_comes_back_is_what_went_out(tmp_path, table, overlap, edit)
             kept += ["encoding: raw", *(["type: uint16", "endian: big"] if edit == "big endian" else ["type: uint8"])]
             head = "\n".join(["NRRD0004", *kept, *(f"{k}:={v}" for k, v in pairs.items()), "", ""])
             path.write_bytes(head.encode() + wide.tobytes(order="F"))
-    found = bring_home(home, cohort, tmp_path / "out")
+    found = import_predictions(home, cohort, tmp_path / "out")
     assert found.failed == {}
     for key in cohort.keys:
         again, label = read_volume(Predictions(found.folder).path(key)), read_volume(cohort.label_path(key))
@@ -162,7 +162,7 @@ def test_slicerio_saves_what_we_read(tmp_path):
 
 
 def test_what_simpleitk_saved_is_read() -> None:
-    """Our file of the values 0 to 7, read and written by SimpleITK 2.5.7: three layers in a first axis of kind vector."""
+    """The values 0 to 7 as SimpleITK 2.5.7 saved our file: three layers in a first axis of kind vector."""
     read = read_segmentation(Path(__file__).with_name("saved_by_simpleitk_2_5_7.seg.nrrd"))
     assert [segment.name for segment in read.segments] == list(BOWELS.names)
     values = (np.arange(24) % 8).astype(np.uint8).reshape(4, 3, 2)
@@ -185,7 +185,7 @@ def test_a_cropped_file_loses_nothing_and_voxels_beyond_the_image_are_counted(tm
     assert set(dice(tmp_path / "a")) == {1.0}
     fields, pairs, array = parsed(path)
     saved(path, fields, pairs, np.pad(array, [(0, 4), (0, 0), (0, 0)], mode="edge"))
-    found = bring_home(tmp_path / "home", cohort, tmp_path / "out")
+    found = import_predictions(tmp_path / "home", cohort, tmp_path / "out")
     assert found.notes["c0"] == ["18 voxels of liver lie outside the image"]  # 3 of 4 new columns of 3 x 2
 
 
@@ -198,7 +198,7 @@ def test_deleted_is_not_cleared(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "failed  c0: small_bowel is not among the segments (large_bowel, stomach)" in said
     write_segmentation(home / "c0.seg.nrrd", Volume(np.zeros(SHAPE, np.uint8), AFFINE), BOWELS)
-    found = bring_home(home, cohort, tmp_path / "out")
+    found = import_predictions(home, cohort, tmp_path / "out")
     assert found.failed == {}
     assert not read_volume(tmp_path / "out" / "c0.nii.gz").voxels.any()
 
@@ -221,7 +221,7 @@ def test_an_overlap_that_the_cohort_cannot_hold_is_refused_with_its_size(tmp_pat
     voxels = np.zeros(SHAPE, np.uint8)
     voxels[0, 0, :2], voxels[1] = 3, 1
     write_segmentation(tmp_path / "home" / "c0.seg.nrrd", Volume(voxels, AFFINE), both)
-    found = bring_home(tmp_path / "home", cohort, tmp_path / "out")
+    found = import_predictions(tmp_path / "home", cohort, tmp_path / "out")
     assert found.failed["c0"].startswith("2 voxels belong to several regions at once (liver, spleen)")
 
 
@@ -274,7 +274,7 @@ def test_another_spacing_is_refused(tmp_path):
     (tmp_path / "home").mkdir()
     fine = Volume(voxels_of(ABDOMEN, 0, overlap=False), AFFINE @ np.diag([0.5, 0.5, 0.5, 1]))
     write_segmentation(tmp_path / "home" / "c0.seg.nrrd", fine, ABDOMEN)
-    found = bring_home(tmp_path / "home", cohort, tmp_path / "out")
+    found = import_predictions(tmp_path / "home", cohort, tmp_path / "out")
     assert "have another spacing" in found.failed["c0"]
 
 
@@ -292,7 +292,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_label_map_comes_home_by_the_table_beside_it(tmp_path, name):
+def test_a_label_map_is_imported_by_the_table_beside_it(tmp_path, name):
     cohort_of(tmp_path / "cohort", ABDOMEN)
     home = tmp_path / "home"
     for key in ("c0", "c1"):
@@ -309,7 +309,7 @@ def test_a_label_map_comes_home_by_the_table_beside_it(tmp_path, name):
     assert set(dice(tmp_path / "again")) == {1.0}
 
 
-def test_a_label_map_comes_home_by_the_names_in_its_header(tmp_path):
+def test_a_label_map_is_imported_by_the_names_in_its_header(tmp_path):
     cohort_of(tmp_path / "cohort", ABDOMEN)
     home = tmp_path / "home"
     home.mkdir()
@@ -324,7 +324,7 @@ def test_a_label_map_comes_home_by_the_names_in_its_header(tmp_path):
     assert run("evaluate", home, tmp_path / "cohort", "-o", tmp_path / "report", "--no-html") == 0
     assert set(dice(tmp_path / "report")) == {1.0}
     (home / "labels.csv").write_text("LabelValue,Name\n3,liver\n2,spleen\n")
-    found = bring_home(home, Cohort.open(tmp_path / "cohort"), tmp_path / "out")
+    found = import_predictions(home, Cohort.open(tmp_path / "cohort"), tmp_path / "out")
     assert "contradict the table beside it" in found.failed["c0"]
 
 

@@ -1,4 +1,4 @@
-"""Label maps that come back from other programs, brought onto the grids and values of a cohort by their names."""
+"""Predictions of other programs, written anew on the grids and in the values of a cohort, by the names they bear."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _OFF_GRID_SHARE = 0.02
 
 
 @dataclass
-class Homecoming:
-    """What came of a folder of label maps of others.
+class ImportedPredictions:
+    """The result of importing a folder of label maps.
 
     Attributes:
         folder: Predictions in the cohort's values, on its grids.
         notes: What a reader of the numbers must know, by key.
-        failed: Error per case that could not be brought home.
+        failed: Error per case that could not be imported.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class _Named:
     notes: tuple[str, ...] = ()
 
 
-def comes_from_elsewhere(folder: Path) -> bool:
+def needs_import(folder: Path) -> bool:
     """Whether the label maps of a folder are in the form, or bear the names, of another program.
 
     That is so if there is no `dataset.json` with label maps beside it, and there are `.seg.nrrd` files, or a table of
@@ -63,14 +63,14 @@ def comes_from_elsewhere(folder: Path) -> bool:
     return bool(keys) and (find_table(folder) is not None or bool(_names_in_header(Predictions(folder).path(keys[0]))))
 
 
-def bring_home(
+def import_predictions(
     folder: Path,
     cohort: Cohort,
     out: Path,
     *,
     table: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Homecoming:
+) -> ImportedPredictions:
     """Write each label map of a folder as a prediction of the cohort: `out/KEY.nii.gz`, and `out/dataset.json`.
 
     A region is known by its name as the field writes names, else by its code, and never by its number. Voxels are
@@ -97,7 +97,7 @@ def bring_home(
         raise UsageError(f"{folder} holds no KEY{SEGMENTATION_SUFFIX} and no KEY{FILE_ENDING}; name a folder that does")
     names = read_table_names(table) if table else find_table(folder)
     values = read_table_names(names) if isinstance(names, Path) else names
-    found = Homecoming(out)
+    found = ImportedPredictions(out)
     named: dict[str, _Named] = {}
     told: dict[str, Code | None] = {}
     for key, path in files.items():
