@@ -77,6 +77,16 @@ def test_numbers_are_those_of_tifffile_and_brightness_that_of_the_standard(tmp_p
     assert any("turned round" in note for note in found.notes) == found.inverted
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_colours_of_one_bit_are_read(tmp_path, planar):
+    pixels = np.random.default_rng(0).random((5, 6, 3)) > 0.5
+    axes, stored = ("YXS", pixels) if planar == "contig" else ("SYX", np.moveaxis(pixels, -1, 0))
+    options = {"photometric": "rgb", "planarconfig": planar, "metadata": {"axes": axes}}
+    found = read(written(tmp_path / "a.tif", stored, **options))
+    assert found.numbers is None
+    assert np.array_equal(found.pixels, pixels)
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_random_files_are_read_as_tifffile_reads_them(data, tmp_path_factory):
@@ -112,7 +122,7 @@ def test_random_files_are_read_as_tifffile_reads_them(data, tmp_path_factory):
     stored = found.pixels if found.numbers is None else found.numbers
     expected = np.moveaxis(expected, axes.index("S") - len(axes), -1) if planar else expected
     if kind == "?" and slices == 1:
-        assert found.numbers.dtype == np.uint8
+        assert stored.dtype == np.uint8  # of colours too, which have no numbers
     assert np.array_equal(stored, expected), options
     assert found.stacked == (slices > 1)
 
