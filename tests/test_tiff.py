@@ -77,14 +77,14 @@ def test_numbers_are_those_of_tifffile_and_brightness_that_of_the_standard(tmp_p
     assert any("turned round" in note for note in found.notes) == found.inverted
 
 
-@pytest.mark.parametrize("planar", ["contig", "separate"])
-def test_colours_of_one_bit_are_read(tmp_path, planar):
+def test_colours_of_one_bit(tmp_path):
+    """A plane per colour is read; samples side by side are refused: see findings/bool_colours_in_tiff.sh."""
     pixels = np.random.default_rng(0).random((5, 6, 3)) > 0.5
-    axes, stored = ("YXS", pixels) if planar == "contig" else ("SYX", np.moveaxis(pixels, -1, 0))
-    options = {"photometric": "rgb", "planarconfig": planar, "metadata": {"axes": axes}}
-    found = read(written(tmp_path / "a.tif", stored, **options))
-    assert found.numbers is None
+    planes = np.moveaxis(pixels, -1, 0)
+    found = read(written(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate"))
     assert np.array_equal(found.pixels, pixels)
+    with pytest.raises(SourceError, match=r"b\.tif holds colours of one bit that tifffile has stored in an order"):
+        read(written(tmp_path / "b.tif", pixels, photometric="rgb", planarconfig="contig"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -118,6 +118,8 @@ def test_random_files_are_read_as_tifffile_reads_them(data, tmp_path_factory):
         expected = tifffile.imread(path)
     except (ValueError, TypeError, RuntimeError, AttributeError):
         return  # a combination that does not exist
+    if kind == "?" and planar == "contig":
+        return  # refused, see the test above
     found = read(path)
     stored = found.pixels if found.numbers is None else found.numbers
     expected = np.moveaxis(expected, axes.index("S") - len(axes), -1) if planar else expected

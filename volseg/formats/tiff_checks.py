@@ -107,6 +107,12 @@ def check_kind(page: TiffPage, name: str) -> None:
         raise SourceError(
             f"{name} holds {page.samplesperpixel} samples a pixel and does not say what they are; save each as an image"
         )
+    interleaved = page.samplesperpixel > 1 and page.planarconfig == 1
+    if interleaved and page.bitspersample == 1 and page.software.startswith("tifffile"):
+        raise SourceError(
+            f"{name} holds colours of one bit that tifffile has stored in an order that no program reads; save them "
+            "with 8 bits"
+        )
     if kind == PALETTE and page.colormap is None:
         raise SourceError(f"{name} holds numbers of colours without their palette; save it as grey or RGB")
 
