@@ -67,11 +67,11 @@ def identify(
     for item in among:
         day = _date(item.first.study_date)
         if day:
-            owner = _owner(item)
+            owner = owner_of(item)
             firsts[owner] = min(day, firsts.get(owner, day))
     named: dict[str, Identity] = {}
     for item in series:
-        owner, day = _owner(item), _date(item.first.study_date)
+        owner, day = owner_of(item), _date(item.first.study_date)
         warnings = () if item.first.patient else ("no patient ID, so the study counts as a patient",)
         session = f"day{(day - firsts[owner]).days}" if day else ""
         patient = word(owner, letter="p", length=10, secret=secret)
@@ -109,7 +109,7 @@ def read_secret(path: Path | None) -> str:
     return secret
 
 
-def _owner(series: Series) -> str:
+def owner_of(series: Series) -> str:
     """Whose series it is: the patient ID, else the study."""
     first = series.first
     return first.patient or first.study_uid or series.uid
