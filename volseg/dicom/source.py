@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from volseg.cohort import Case
+from volseg.dicom.drawing import Drawing, read_drawing
 from volseg.dicom.identity import KEY, Identity, identify, word
 from volseg.dicom.image import read_image, read_stack
 from volseg.dicom.index import scan
 from volseg.dicom.instance import Series
-from volseg.dicom.labels import Drawing, label_table, match, read_drawing, read_label, regions_of, rules_of, spelled
+from volseg.dicom.labels import label_table, read_label, regions_of, rules_of, spelled
+from volseg.dicom.matching import match
 from volseg.dicom.names import parse_rules
 from volseg.dicom.record import record_of
 from volseg.errors import SourceError, VolsegError
@@ -40,6 +42,8 @@ class Dicom:
         key: pattern of the case keys, see `volseg.dicom.identify`.
         secret: makes the words that stand for patients and series unknowable to who does not have it.
         keep_ids: patient IDs and file names may stand in tables and messages.
+        carry_over: whether outlines and segmentations of another series of the patient, on another day perhaps, label a
+            series that has none, where they lie on its grid.
 
     Raises:
         UsageError: no such folder, or options that fit nothing in it.
@@ -58,6 +62,7 @@ class Dicom:
         key: str = KEY,
         secret: str = "",
         keep_ids: bool = False,
+        carry_over: bool = False,
     ) -> None:
         self.raw = Path(raw)
         self._keep_ids = keep_ids
@@ -88,15 +93,17 @@ class Dicom:
             logger.warning(
                 "%d RTSTRUCT or DICOM SEG objects hold no closed outline and no segment; they label nothing", empty
             )
-        matched = match(drawings, index)
-        used = [drawing for item in chosen for drawing, _ in matched.get(item.first.name, [])]
+        matched = match(drawings, index, chosen=chosen, carry_over=carry_over)
+        used = [found.drawing for item in chosen for found in matched.of(item)]
         self._named = rules_of(used, self._rules)
         self.labels: LabelTable = label_table(used, self._named)
         # A drawing of other things than those asked for is no label: what it leaves out is not known to be absent.
         self._drawings = {
-            key: [pair for pair in matched.get(item.first.name, []) if regions_of(pair[0], self._named)]
+            key: [found for found in matched.of(item) if regions_of(found.drawing, self._named)]
             for key, (item, _) in self._cases.items()
         }
+        self._left = {key: matched.left_of(item) for key, (item, _) in self._cases.items()}
+        self.warnings = tuple(dict.fromkeys(matched.lost))
         self.channel_names: tuple[str, ...] = (chosen[0].modality or "image",) if chosen else ("image",)
 
     def keys(self) -> Sequence[str]:
@@ -110,8 +117,9 @@ class Dicom:
     def digest(self, key: str) -> str:
         """Changes with any file of the series or its drawings, and with the patient, the session or the table."""
         series, identity = self._case(key)
-        drawings = [drawing.instance for drawing, _ in self._drawings[key]]
-        facts: list[object] = [self.kind, 1, identity.patient, identity.session, self.labels.digest, self._rules]
+        drawings = [found.drawing.instance for found in self._drawings[key]]
+        facts: list[object] = [self.kind, 2, identity.patient, identity.session, self.labels.digest, self._rules]
+        facts += [self._records[key], self._left[key], [found.note for found in self._drawings[key]]]
         for instance in (*series.instances, *drawings):
             try:
                 stat = instance.path.stat()
@@ -131,11 +139,11 @@ class Dicom:
             stack = read_stack(series)
             volume = read_image(stack)
             volume = Volume(volume.voxels, with_provenance(volume.affine_ras, self._records[key]))
-            warnings = [*identity.warnings, *stack.warnings]
+            warnings = [*identity.warnings, *stack.warnings, *self._left[key]]
             label = None
             if self.labelled(key):
                 if not self._rules:
-                    warnings += spelled(self._drawings[key], self._named)
+                    warnings += spelled([found.drawing for found in self._drawings[key]], self._named)
                 label, told = read_label(self._drawings[key], stack, self.labels, self._named)
                 warnings += told
         except VolsegError as error:
