@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from volseg.cohort import Case
+from volseg.cohort import Case, raw_note
 from volseg.dicom.identity import KEY, Identity, identify, word
 from volseg.dicom.image import read_image, read_stack
 from volseg.dicom.index import scan
@@ -77,7 +77,8 @@ class Dicom:
             told = f"{name}: {reason}" if keep_ids else f"{reason} (--keep-ids tells the file)"
             self._damaged[word(name, letter="damaged_", length=12, secret=secret)] = told
         if not self._cases and not self._damaged:
-            raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}")
+            note = "; " + note if (note := raw_note(self.raw)) else ""
+            raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}{note}")
         if index.skipped:
             logger.info("left aside%s", _told(index.skipped))
         empty = sum(not drawing.rois for drawing in drawings)
