@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +22,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from volseg.dicom.deflated import held_bytes
-from volseg.dicom.file import DAMAGE, Quiet, known_name, read_whole, whole
+from volseg.dicom.file import DAMAGE, Quiet, read_whole, whole
+from volseg.dicom.syntaxes import DEFLATED_FRAMES, JPEG_XL, OWN, remedy, syntax_name
 from volseg.errors import SourceError
 from volseg.volume import MAX_BYTES
 
@@ -100,6 +103,8 @@ class Frames:
             SourceError: damaged, cut short, too large for its file, or compressed in a way that nothing here decodes.
         """
         dataset = read_whole(path)
+        if compressed(dataset) and (cure := remedy(syntax := str(dataset.file_meta.TransferSyntaxUID))):
+            raise SourceError(f"the pixels cannot be decoded ({syntax_name(syntax)}): {cure}")
         check_claims(path, dataset)
         shape = whole(dataset, "Rows"), whole(dataset, "Columns")
         expected, count = whole(dataset, "NumberOfFrames", default=1), 0
@@ -119,13 +124,15 @@ class Frames:
         if process.stdin is None or process.stdout is None:
             raise SourceError("the decoder has no pipes")
         with suppress(BrokenPipeError):  # told below, where nothing comes back
-            process.stdin.write(json.dumps(str(path.resolve())).encode() + b"\n")
+            request = [str(path.resolve()), header.file_meta.TransferSyntaxUID in OWN]
+            process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
         while True:
             told = self._answer(process)
             if "error" in told:
                 self._busy = False
-                raise SourceError(f"the pixels cannot be decoded ({_syntax(header)}): {told['error']}")
+                syntax = syntax_name(str(header.file_meta.TransferSyntaxUID))
+                raise SourceError(f"the pixels cannot be decoded ({syntax}): {told['error']}")
             if "shape" not in told:
                 self._busy = False
                 return
@@ -202,25 +209,64 @@ def _bits(dataset: Dataset) -> Iterator[NDArray[np.uint8]]:
         yield bits[: rows * columns].reshape(rows, columns)
 
 
-def _syntax(header: Dataset) -> str:
-    return known_name(str(header.file_meta.TransferSyntaxUID)) or "unknown transfer syntax"
+def _own_frames(path: Path) -> Iterator[NDArray[Any]]:
+    """The frames of a file in one of the transfer syntaxes that pydicom does not decode."""
+    dataset = read_whole(path)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    rows, columns, count = (whole(dataset, name, default=1) for name in ("Rows", "Columns", "NumberOfFrames"))
+    signed, allocated = whole(dataset, "PixelRepresentation"), whole(dataset, "BitsAllocated")
+    stored = whole(dataset, "BitsStored")
+    if allocated not in (8, 16, 32) or (syntax in JPEG_XL and signed):
+        raise SourceError(f"{allocated} bits, {'signed' if signed else 'unsigned'}, are not read in this encoding")
+    if whole(dataset, "SamplesPerPixel", default=1) > 1:
+        raise SourceError("colours are not read in this encoding")
+    dtype = np.dtype(f"<{'i' if signed else 'u'}{allocated // 8}")
+    size = rows * columns * dtype.itemsize
+    for content in generate_frames(dataset.PixelData, number_of_frames=count):
+        if syntax in JPEG_XL:
+            yield _of_jpeg_xl(content, stored)
+            continue
+        if syntax == DEFLATED_FRAMES:
+            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size + 2)
+        if len(content) not in (size, size + size % 2):
+            raise SourceError(f"a frame holds {len(content)} bytes, the header claims {size}")
+        frame = np.frombuffer(content[:size], dtype).reshape(rows, columns)
+        unused = 8 * dtype.itemsize - stored
+        yield frame if unused <= 0 else (frame << unused) >> unused  # what is not stored is no value
+
+
+def _of_jpeg_xl(content: bytes, bits: int) -> NDArray[Any]:
+    """One frame; the decoder spreads the values of fewer bits than its words have over all of the words."""
+    import imagecodecs
+
+    frame: NDArray[Any] = imagecodecs.jpegxl_decode(content)
+    full = 8 * frame.dtype.itemsize
+    if frame.dtype.kind != "u" or bits >= full:
+        return frame
+    spread: NDArray[Any] = np.rint(frame * ((2**bits - 1) / (2**full - 1))).astype(frame.dtype)
+    return spread
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """The decoder's life: a path a line comes in; for each frame a line and its bytes go out, then an empty object."""
+    """The decoder's life: a request a line comes in; for each frame a line and its bytes go out, then an empty object.
+
+    A request is a path, and whether the file is in one of the transfer syntaxes that pydicom does not decode.
+    """
     with suppress(ImportError, ValueError, OSError):  # not on every system
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (_DECODER_BYTES, _DECODER_BYTES))
     for line in requests:
         try:
-            for frame in iter_pixels(Path(json.loads(line)), raw=True):
+            path, own = json.loads(line)
+            for frame in _own_frames(Path(path)) if own else iter_pixels(Path(path), raw=True):
                 answers.write(json.dumps({"shape": frame.shape, "dtype": frame.dtype.str}).encode() + b"\n")
                 answers.write(np.ascontiguousarray(frame).tobytes())
             answers.write(b"{}\n")
-        except DAMAGE as error:
-            absent = "missing dependencies" in str(error)
-            reason = "no decoder is installed; pip install 'volseg[dicom]'" if absent else "the stream is damaged"
+        except SourceError as error:
+            answers.write(json.dumps({"error": error.message}).encode() + b"\n")
+        except DAMAGE:
+            reason = "the stream is damaged"
             answers.write(json.dumps({"error": reason}).encode() + b"\n")
         answers.flush()
 
