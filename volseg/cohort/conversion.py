@@ -17,6 +17,7 @@ from volseg.cohort.case import OF_FILES, Case, Source, check_key
 from volseg.cohort.folder import FILE_ENDING, INSTANCES, read_dataset_json
 from volseg.cohort.folds import Fold, read_splits, split_by_choice, split_by_patient, write_splits
 from volseg.cohort.table import CaseRow, write_table
+from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelTable
@@ -102,6 +103,8 @@ def write_cohort(
             progress(done, len(mine))
     _tell([rows[key] for key in written])
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
+    if mixed := units_note(everything.values()):
+        logger.warning("%s", mixed)
     write_table(folder / "cases.csv", everything.values())
     count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
     _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
@@ -313,6 +316,7 @@ def _row(case: Case) -> CaseRow:
         orientation(image.affine_ras),
         case.source,
         case.warnings,
+        case.units,
     )
 
 

@@ -75,6 +75,11 @@ def compressed(header: Dataset) -> bool:
         return True
 
 
+def _without_decoder(header: Dataset) -> bool:
+    """Whether no native decoder of images is needed."""
+    return not compressed(header) or header.file_meta.TransferSyntaxUID in OWN - JPEG_XL
+
+
 class Frames:
     """Reads the frames of files one after the other; a context, since it may keep a decoder running.
 
@@ -108,7 +113,7 @@ class Frames:
         check_claims(path, dataset)
         shape = whole(dataset, "Rows"), whole(dataset, "Columns")
         expected, count = whole(dataset, "NumberOfFrames", default=1), 0
-        frames = self._decoded(path, dataset) if compressed(dataset) else _plain(dataset)
+        frames = _plain(dataset) if _without_decoder(dataset) else self._decoded(path, dataset)
         for count, frame in enumerate(frames, start=1):
             if frame.shape != shape or count > expected:
                 raise SourceError(f"frame {count} has the shape {frame.shape}, the header claims {expected} of {shape}")
@@ -124,7 +129,7 @@ class Frames:
         if process.stdin is None or process.stdout is None:
             raise SourceError("the decoder has no pipes")
         with suppress(BrokenPipeError):  # told below, where nothing comes back
-            request = [str(path.resolve()), header.file_meta.TransferSyntaxUID in OWN]
+            request = [str(path.resolve()), header.file_meta.TransferSyntaxUID in JPEG_XL]
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
         while True:
@@ -187,10 +192,13 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _plain(dataset: Dataset) -> Iterator[NDArray[Any]]:
-    """The frames of a file that is not compressed."""
+    """The frames of a file that is not compressed, or by zlib alone."""
     try:
         with Quiet():
-            yield from _bits(dataset) if whole(dataset, "BitsAllocated") == 1 else iter_pixels(dataset, raw=True)
+            if compressed(dataset):
+                yield from _own_frames(dataset)
+            else:
+                yield from _bits(dataset) if whole(dataset, "BitsAllocated") == 1 else iter_pixels(dataset, raw=True)
     except DAMAGE as error:
         raise SourceError("the pixels are damaged or cut short; copy the file again") from error
 
@@ -209,9 +217,8 @@ def _bits(dataset: Dataset) -> Iterator[NDArray[np.uint8]]:
         yield bits[: rows * columns].reshape(rows, columns)
 
 
-def _own_frames(path: Path) -> Iterator[NDArray[Any]]:
+def _own_frames(dataset: Dataset) -> Iterator[NDArray[Any]]:
     """The frames of a file in one of the transfer syntaxes that pydicom does not decode."""
-    dataset = read_whole(path)
     syntax = dataset.file_meta.TransferSyntaxUID
     rows, columns, count = (whole(dataset, name, default=1) for name in ("Rows", "Columns", "NumberOfFrames"))
     signed, allocated = whole(dataset, "PixelRepresentation"), whole(dataset, "BitsAllocated")
@@ -222,9 +229,11 @@ def _own_frames(path: Path) -> Iterator[NDArray[Any]]:
         raise SourceError("colours are not read in this encoding")
     dtype = np.dtype(f"<{'i' if signed else 'u'}{allocated // 8}")
     size = rows * columns * dtype.itemsize
+    if syntax in JPEG_XL:
+        import imagecodecs  # 80 MB, for this alone
     for content in generate_frames(dataset.PixelData, number_of_frames=count):
         if syntax in JPEG_XL:
-            yield _of_jpeg_xl(content, stored)
+            yield imagecodecs.jpegxl_decode(content)
             continue
         if syntax == DEFLATED_FRAMES:
             content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size + 2)
@@ -233,18 +242,6 @@ def _own_frames(path: Path) -> Iterator[NDArray[Any]]:
         frame = np.frombuffer(content[:size], dtype).reshape(rows, columns)
         unused = 8 * dtype.itemsize - stored
         yield frame if unused <= 0 else (frame << unused) >> unused  # what is not stored is no value
-
-
-def _of_jpeg_xl(content: bytes, bits: int) -> NDArray[Any]:
-    """One frame; the decoder spreads the values of fewer bits than its words have over all of the words."""
-    import imagecodecs
-
-    frame: NDArray[Any] = imagecodecs.jpegxl_decode(content)
-    full = 8 * frame.dtype.itemsize
-    if frame.dtype.kind != "u" or bits >= full:
-        return frame
-    spread: NDArray[Any] = np.rint(frame * ((2**bits - 1) / (2**full - 1))).astype(frame.dtype)
-    return spread
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
@@ -259,7 +256,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     for line in requests:
         try:
             path, own = json.loads(line)
-            for frame in _own_frames(Path(path)) if own else iter_pixels(Path(path), raw=True):
+            for frame in _own_frames(read_whole(Path(path))) if own else iter_pixels(Path(path), raw=True):
                 answers.write(json.dumps({"shape": frame.shape, "dtype": frame.dtype.str}).encode() + b"\n")
                 answers.write(np.ascontiguousarray(frame).tobytes())
             answers.write(b"{}\n")
