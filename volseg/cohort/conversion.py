@@ -18,6 +18,7 @@ from volseg.cohort.folder import FILE_ENDING, INSTANCES, read_dataset_json
 from volseg.cohort.folds import Fold
 from volseg.cohort.folds_of_conversion import write_folds
 from volseg.cohort.table import CaseRow, write_table
+from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelTable
@@ -103,6 +104,8 @@ def write_cohort(
             progress(done, len(mine))
     _tell([rows[key] for key in written])
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
+    if mixed := units_note(everything.values()):
+        logger.warning("%s", mixed)
     write_table(folder / "cases.csv", everything.values())
     count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
     _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
@@ -257,6 +260,7 @@ def _row(case: Case) -> CaseRow:
         orientation(image.affine_ras),
         case.source,
         case.warnings,
+        case.units,
     )
 
 
