@@ -16,8 +16,10 @@ from volseg.dicom.index import scan
 from volseg.dicom.instance import Series
 from volseg.dicom.labels import Drawing, label_table, match, read_drawing, read_label, regions_of, rules_of, spelled
 from volseg.dicom.names import parse_rules
+from volseg.dicom.record import record_of
 from volseg.errors import SourceError, VolsegError
 from volseg.labels import LabelTable
+from volseg.volume import Volume, with_provenance
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Dicom:
         self._cases: dict[str, tuple[Series, Identity]] = {
             identity.key: (item, identity) for item, identity in zip(chosen, identities, strict=True)
         }
+        self._records = {key: str(record_of(item, secret=secret)) for key, (item, _) in self._cases.items()}
         self._damaged: dict[str, str] = {}
         drawings: list[Drawing] = []
         for instance in (*index.outlines, *index.segmentations):
@@ -135,6 +138,7 @@ class Dicom:
         try:
             stack = read_stack(series, choice=self._choice)
             volume = read_image(stack)
+            volume = Volume(volume.voxels, with_provenance(volume.affine_ras, self._records[key]))
             warnings = [*identity.warnings, *stack.warnings]
             label = None
             if self.labelled(key):
