@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from volseg.crossval.choice import Choice, Standing, choose
 from volseg.crossval.cleanup import RegionCleanup, choose_cleanup
+from volseg.crossval.cost import Forecast, duration, forecast, time_left
 from volseg.crossval.fold import FoldTraining, job_key, parts_of
 from volseg.crossval.folder import CrossvalFolder
 from volseg.crossval.folds import check_folds, fold_notes, regions_of_cases
-from volseg.crossval.forecast import Forecast, duration, forecast, time_left
 from volseg.crossval.result import CrossvalResult, conclude, short_result
 from volseg.crossval.run import is_done, jobs_of, run_folds
 from volseg.crossval.scores import Candidate

@@ -21,6 +21,7 @@ from volseg.files import atomic
 from volseg.jobs import Do, Facts, Job, Journal, Predicting, WorkerOptions, WorkerSlot, predict_cases, stamp
 
 _SOME = 12  # warnings of a fold that are told
+_TOLD = ".volseg/warnings.json"
 
 
 def job_key(network: str, fold: int) -> str:
@@ -79,7 +80,8 @@ class FoldTraining:
         began = time.time()
         with Journal(run / ".volseg" / "fold.jsonl"), logged(self.folder.log(network, fold)) as told:
             if not self.folder.network(network, fold).is_file():
-                self._train(network, fold, device)
+                self._train(network, fold, device, told)
+            told[:0] = _told_before(run)
             gc.collect()
             failed = self._predict(network, fold, device)
             facts = {
@@ -92,7 +94,7 @@ class FoldTraining:
         gc.collect()
         return facts
 
-    def _train(self, network: str, fold: int, device: str | None) -> None:
+    def _train(self, network: str, fold: int, device: str | None, told: list[str]) -> None:
         from volseg.training import train, write_network
 
         run = self.folder.run(network, fold)
@@ -112,6 +114,8 @@ class FoldTraining:
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             best = train(self.settings.networks[network], overrides=overrides, more=self.settings.config_files)
+        with atomic(run / _TOLD) as partial:  # a later call that finds the network trained tells them too
+            partial.write_text(json.dumps(told) + "\n", encoding="utf-8")
         last = run / "last.pt"
         write_network(best if self.settings.take == "best" else last, self.folder.network(network, fold))
         last.unlink(missing_ok=True)  # of the optimizer's state nothing is needed any more
@@ -213,6 +217,14 @@ class _Warnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one."""
         self.told.append(record.getMessage().removeprefix("warning: "))
+
+
+def _told_before(run: Path) -> list[str]:
+    """The warnings of the training."""
+    try:
+        return [str(one) for one in json.loads((run / _TOLD).read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def _run_facts(run: Path) -> dict[str, Any]:
