@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 # The rooms, opened at first use: `import volseg` is instant, and a bundle's JSON reaches all of them by one import.
 _ROOMS = frozenset(
-    {"bundle", "cohort", "datasets", "deploy", "dicom", "errors", "evaluation"}
+    {"bundle", "cohort", "crossval", "datasets", "deploy", "dicom", "errors", "evaluation"}
     | {"files", "formats", "inference", "jobs", "labels", "metrics", "networks"}
     | {"pictures", "remote", "report", "training", "transforms", "volume"}
 )
