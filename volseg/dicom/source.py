@@ -8,7 +8,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from volseg.cohort import Case
+from volseg.cohort import Case, raw_note
+from volseg.dicom.choice import Choice
 from volseg.dicom.identity import KEY, Identity, identify, word
 from volseg.dicom.image import read_image, read_stack
 from volseg.dicom.index import scan
@@ -56,8 +57,14 @@ class Dicom:
         key: str = KEY,
         secret: str = "",
         keep_ids: bool = False,
+        echo: str | None = None,
+        phase: str | None = None,
+        b_value: str | None = None,
+        image_type: str | None = None,
+        where: Sequence[str] = (),
     ) -> None:
         self.raw = Path(raw)
+        self._choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where)
         self._keep_ids = keep_ids
         self._rules = parse_rules(labels)
         index = scan(self.raw)
@@ -77,7 +84,8 @@ class Dicom:
             told = f"{name}: {reason}" if keep_ids else f"{reason} (--keep-ids tells the file)"
             self._damaged[word(name, letter="damaged_", length=12, secret=secret)] = told
         if not self._cases and not self._damaged:
-            raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}")
+            note = "; " + note if (note := raw_note(self.raw)) else ""
+            raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}{note}")
         if index.skipped:
             logger.info("left aside%s", _told(index.skipped))
         empty = sum(not drawing.rois for drawing in drawings)
@@ -125,7 +133,7 @@ class Dicom:
         """
         series, identity = self._case(key)
         try:
-            stack = read_stack(series)
+            stack = read_stack(series, choice=self._choice)
             volume = read_image(stack)
             warnings = [*identity.warnings, *stack.warnings]
             label = None
@@ -141,7 +149,9 @@ class Dicom:
         source = f"{series.modality or 'DICOM'} series of {len(series.instances)} files"
         if self._keep_ids:
             source += f" in {series.first.name.rpartition('/')[0] or '.'}"
-        return Case(key, identity.patient, identity.session, (volume,), label, source, tuple(warnings))
+        return Case(
+            key, identity.patient, identity.session, (volume,), label, source, tuple(warnings), units=stack.units
+        )
 
     def _case(self, key: str) -> tuple[Series, Identity]:
         if key in self._damaged:
