@@ -275,6 +275,20 @@ def names_of_before(module: str) -> Callable[[str], Any]:
     return earlier.__getattr__
 
 
+def method_of_before(name: str) -> Callable[..., Any]:
+    """A method under its name of version 0.1, with a DeprecationWarning; for one minor version.
+
+    Args:
+        name: Name of the method today.
+    """
+
+    def call(self: object, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever the method takes
+        warnings.warn(f"this method is now {type(self).__name__}.{name}", DeprecationWarning, stacklevel=2)
+        return getattr(self, name)(*arguments, **options)
+
+    return call
+
+
 class _EarlierModule(ModuleType):
     """A module of before: each of its names is looked up where it is now."""
 

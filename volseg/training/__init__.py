@@ -13,6 +13,7 @@ from volseg.training.handlers.pictures import ValidationPictures
 from volseg.training.handlers.progress import Progress, Stopwatch
 from volseg.training.handlers.record import Record
 from volseg.training.handlers.resume import Resume
+from volseg.training.handlers.sequence import Handlers, RaiseErrors
 from volseg.training.handlers.stopping import Patience, TimeLimit
 from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
 from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
@@ -28,6 +29,7 @@ from volseg.training.process_group import (
 from volseg.training.run import train
 from volseg.training.sampling import BatchOrder, EpochSeeds
 from volseg.training.schedules import constant_schedule, multi_step, one_cycle, polynomial, warmup_cosine
+from volseg.training.settings import Settings
 
 __all__ = [
     "Average",
@@ -37,10 +39,13 @@ __all__ = [
     "DeepSupervision",
     "EpochSeeds",
     "GradientClipping",
+    "Handlers",
     "Patience",
     "Progress",
+    "RaiseErrors",
     "Record",
     "Resume",
+    "Settings",
     "SharedLoss",
     "Stopwatch",
     "TimeLimit",
