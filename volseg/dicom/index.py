@@ -98,7 +98,7 @@ def scan(folder: str | Path) -> Index:
     """
     root = Path(folder)
     if not root.exists():
-        raise UsageError(f"there is no folder {root}")
+        raise UsageError(f"there is no folder {root}; name the one that holds the DICOM files")
     return index_files(_files(root), root=root if root.is_dir() else root.parent)
 
 

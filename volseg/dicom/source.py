@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from volseg.cohort import Case
+from volseg.cohort import Case, raw_note
 from volseg.dicom.channels import Combined, combine, parse_channels
 from volseg.dicom.choice import Choice
 from volseg.dicom.identity import KEY, STUDY_KEY, Identity, identify, word
@@ -101,7 +101,8 @@ class Dicom:
             told = f"{name}: {reason}" if keep_ids else f"{reason} (--keep-ids tells the file)"
             self._damaged[word(name, letter="damaged_", length=12, secret=secret)] = told
         if not self._cases and not self._damaged:
-            raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}")
+            note = "; " + note if (note := raw_note(self.raw)) else ""
+            raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}{note}")
         if index.skipped:
             logger.info("left aside%s", _told(index.skipped))
         empty = sum(not drawing.rois for drawing in drawings)
