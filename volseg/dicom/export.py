@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from volseg.cohort import FILE_ENDING, check_key
+from volseg.cohort import FILE_ENDING, check_key, read_translated
 from volseg.dicom.identity import KEY, identify
 from volseg.dicom.image import read_stack
 from volseg.dicom.index import scan
@@ -17,8 +17,8 @@ from volseg.dicom.instance import Series
 from volseg.dicom.record import Record, read_record, record_of
 from volseg.dicom.target import Target, place
 from volseg.errors import SourceError, UsageError, VolsegError
-from volseg.labels import LabelTable
-from volseg.volume import Volume, provenance_of, read_volume
+from volseg.labels import LabelMatch, LabelTable
+from volseg.volume import Volume, provenance_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ def export_objects(
     write: Callable[[Path, Target, LabelTable], None],
     *,
     ending: str,
+    match: LabelMatch | None = None,
     key: str = KEY,
     secret: str = "",
     for_series: str | None = None,
@@ -54,6 +55,7 @@ def export_objects(
         labels: the regions.
         write: what writes the object.
         ending: of the file names.
+        match: Match of the predictions' own table with `labels`; None if they are the same.
         key: pattern that the keys were made with.
         secret: that the keys were made with.
         for_series: the series of a single prediction, whatever that says: SeriesInstanceUID or key.
@@ -78,7 +80,7 @@ def export_objects(
     for done, path in enumerate(files, start=1):
         stem = path.name.removesuffix(FILE_ENDING)
         try:
-            label = read_volume(path)
+            label = read_translated(path, match)
             series = there.series_of(stem, label) if asked is None else asked
             target = place(label, read_stack(series))
             if asked is not None and (stated := there.stated_otherwise(asked, label)):

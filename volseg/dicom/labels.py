@@ -23,7 +23,7 @@ from volseg.labels import LabelTable
 from volseg.volume import Volume
 
 # A label map of bytes keeps this many regions that may overlap, or 255 that do not.
-_OVERLAPPING = 8
+OVERLAPPING = 8
 
 
 def regions_of(drawing: Drawing, rules: Rules) -> set[str]:
@@ -75,7 +75,7 @@ def label_table(drawings: Sequence[Drawing], rules: Rules) -> LabelTable:
     if len(names) > 255:
         raise UsageError(f"there are {len(names)} regions, a label map keeps 255; choose with --labels")
     names = names or ["structure"]  # nothing is drawn here; a cohort's table has one region at least
-    table = LabelTable.overlapping(names) if len(names) <= _OVERLAPPING else LabelTable.exclusive(names)
+    table = LabelTable.overlapping(names) if len(names) <= OVERLAPPING else LabelTable.exclusive(names)
     regions = []
     for region in table.regions:
         colour = next((roi.colour for roi in held.get(region.name, []) if roi.colour), region.colour)
@@ -219,7 +219,7 @@ def spelled(drawings: Sequence[Drawing], rules: Rules) -> list[str]:
 
 def _paint(label_map: NDArray[np.uint8], voxels: tuple[NDArray[np.int64], ...], place: int, table: LabelTable) -> None:
     """Add voxels to the region at a place of the table, in the numbers that `label_table` chose."""
-    if len(table.regions) <= _OVERLAPPING:
+    if len(table.regions) <= OVERLAPPING:
         label_map[voxels] |= np.uint8(1 << place)
         return
     before = label_map[voxels]
@@ -227,6 +227,6 @@ def _paint(label_map: NDArray[np.uint8], voxels: tuple[NDArray[np.int64], ...], 
         other = table.names[int(before[(before != 0) & (before != place + 1)][0]) - 1]
         raise LabelError(
             f"{table.names[place]} and {other} overlap, and a table of {len(table.regions)} regions keeps no overlap; "
-            f"choose up to {_OVERLAPPING} with --labels"
+            f"choose up to {OVERLAPPING} with --labels"
         )
     label_map[voxels] = place + 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import astuple, dataclass, fields
 
-from volseg.dicom.identity import owner_of, word
+from volseg.dicom.identity import word
 from volseg.dicom.instance import Series
+from volseg.dicom.persons import owner_of
 from volseg.volume import PROVENANCE
 
 _WORDS = re.compile(
@@ -24,8 +25,8 @@ class Record:
         study: Word for the study.
         series: Word for the series, as in a case's key.
         frame: Word for the frame of reference; `f-` if the series states none.
-        images: Word for all its images and the date of the study, which tells the days of a series whose UIDs were
-            used twice.
+        images: Word for all its images and the dates of study and acquisition, which tells the days of a series whose
+            UIDs were used twice.
         keyed: Whether the words were made with a secret.
     """
 
@@ -69,16 +70,17 @@ def record_of(series: Series, *, secret: str = "") -> Record:
         secret: Secret of the words, as at `volseg.dicom.identify`.
     """
     first = series.first
+    part = f" {series.part}" if series.part else ""
 
     def short(text: str, letter: str) -> str:
         return word(text, letter=letter, length=8, secret=secret)
 
     images = sorted({instance.sop_uid or instance.name for instance in series.instances})
-    days = sorted({instance.study_date for instance in series.instances})
+    days = sorted({day for item in series.instances for day in (item.study_date, item.acquired[:8])})
     return Record(
         word(owner_of(series), letter="p", length=10, secret=secret),
         short(first.study_uid, "t"),
-        short(f"{first.study_uid} {series.uid}", "s"),
+        short(f"{first.study_uid} {series.uid}{part}", "s"),
         short(first.frame_uid, "f") if first.frame_uid else "f-",
         short("\n".join([*days, *images]), "i"),
         keyed=bool(secret),

@@ -12,7 +12,7 @@ from pydicom import Dataset
 
 from volseg.dicom.contours import Image, Roi, check_name, images_of, read_code
 from volseg.dicom.file import items, numbers, read_header, text, whole
-from volseg.dicom.image import PLACE, frame_headers
+from volseg.dicom.frames import PLACE, frame_headers
 from volseg.dicom.index import LABEL_MAP
 from volseg.dicom.pixels import Frames, check_claims
 from volseg.errors import SourceError

@@ -29,6 +29,7 @@ from volseg.volume.nearest import nearest_voxels
 from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
 from volseg.volume.nrrd import read_nrrd_with_pairs
 from volseg.volume.probabilities import write_probabilities
+from volseg.volume.resampling import covered, resampled
 from volseg.volume.slices import slice_axis
 from volseg.volume.volume import Grid, Volume
 
@@ -51,6 +52,7 @@ __all__ = [
     "check_affine",
     "check_axes",
     "check_channels",
+    "covered",
     "grown",
     "header_of",
     "image_suffix",
@@ -65,6 +67,7 @@ __all__ = [
     "read_image_file",
     "read_nrrd_with_pairs",
     "read_volume",
+    "resampled",
     "slice_axis",
     "space_difference",
     "spacing_mm",
