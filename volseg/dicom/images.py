@@ -10,7 +10,8 @@ import numpy as np
 from volseg.dicom.choice import Choice
 from volseg.dicom.image import Stack, read_image, read_stack
 from volseg.dicom.instance import Series
-from volseg.dicom.labels import OVERLAPPING, Drawing, read_label, regions_of
+from volseg.dicom.labels import OVERLAPPING, read_label, regions_of
+from volseg.dicom.matching import Match
 from volseg.dicom.names import Rules
 from volseg.errors import GeometryError, LabelError, SourceError, VolsegError
 from volseg.labels import LabelTable
@@ -123,7 +124,7 @@ def _on_grid(first: str, name: str, stack: Stack, reference: Stack, *, resample:
 
 
 def read_labels(
-    drawings: Sequence[Sequence[tuple[Drawing, str]]], images: Images, table: LabelTable, rules: Rules
+    drawings: Sequence[Sequence[Match]], images: Images, table: LabelTable, rules: Rules
 ) -> tuple[Volume, list[str]]:
     """The label map of a case, from what is drawn on any of its channels, on the grid of the first.
 
@@ -140,14 +141,14 @@ def read_labels(
         LabelError: as `read_label`.
     """
     first = images.stacks[0]
-    together = [pair for some, moved in zip(drawings, images.moved, strict=True) if not moved for pair in some]
-    label, warnings = read_label(list(dict.fromkeys(together)), first, table, rules)
+    together = [item for some, moved in zip(drawings, images.moved, strict=True) if not moved for item in some]
+    label, warnings = read_label(list({id(item): item for item in together}.values()), first, table, rules)
     found = np.array(label.voxels)
-    held = {region for drawing, _ in together for region in regions_of(drawing, rules)}
+    held = {region for item in together for region in regions_of(item.drawing, rules)}
     for some, stack, moved in zip(drawings, images.stacks, images.moved, strict=True):
         if not moved or not some:
             continue
-        own = {region for drawing, _ in some for region in regions_of(drawing, rules)}
+        own = {region for item in some for region in regions_of(item.drawing, rules)}
         if twice := sorted(held & own):
             raise SourceError(f"{twice[0]!r} is drawn on two channels of different grids; leave one out of the folder")
         held |= own

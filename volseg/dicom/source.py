@@ -11,10 +11,12 @@ from pathlib import Path
 from volseg.cohort import Case, raw_note
 from volseg.dicom.channels import Combined, combine, parse_channels
 from volseg.dicom.choice import Choice
+from volseg.dicom.drawing import Drawing, read_drawing
 from volseg.dicom.identity import KEY, STUDY_KEY, Identity, identify, word
 from volseg.dicom.images import Images, Part, read_images, read_labels
 from volseg.dicom.index import scan
-from volseg.dicom.labels import Drawing, label_table, match, read_drawing, regions_of, rules_of, spelled
+from volseg.dicom.labels import label_table, regions_of, rules_of, spelled
+from volseg.dicom.matching import match
 from volseg.dicom.names import parse_rules
 from volseg.dicom.record import record_of
 from volseg.errors import SourceError, UsageError, VolsegError
@@ -45,6 +47,8 @@ class Dicom:
         channels: `NAME=PATTERN` of the series of a study and day that are the channels of a case, separated by commas,
             see `parse_channels`; keys are then `{patient}_{study}`.
         resample_channels: channels on other grids than the first are resampled to it.
+        carry_over: whether outlines and segmentations of another series of the patient, on another day perhaps, label a
+            series that has none, where they lie on its grid.
 
     Raises:
         UsageError: no such folder, or options that fit nothing in it.
@@ -70,6 +74,7 @@ class Dicom:
         where: Sequence[str] = (),
         channels: Sequence[str] = (),
         resample_channels: bool = False,
+        carry_over: bool = False,
     ) -> None:
         self.raw = Path(raw)
         self._choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where)
@@ -113,20 +118,25 @@ class Dicom:
             logger.warning(
                 "%d RTSTRUCT or DICOM SEG objects hold no closed outline and no segment; they label nothing", empty
             )
-        matched = match(drawings, index)
         taken = [part for item in combined if not item.problem for part in item.parts if part is not None]
-        used = [drawing for item in taken for drawing, _ in matched.get(item.first.name, [])]
+        matched = match(drawings, index, chosen=taken, carry_over=carry_over)
+        used = [found.drawing for item in taken for found in matched.of(item)]
         self._named = rules_of(used, self._rules)
         self.labels: LabelTable = label_table(used, self._named)
         # A drawing of other things than those asked for is no label: what it leaves out is not known to be absent.
         self._drawings = {
             key: [
-                [pair for pair in matched.get(part.first.name, []) if regions_of(pair[0], self._named)]
+                [found for found in matched.of(part) if regions_of(found.drawing, self._named)]
                 for part in item.parts
                 if part is not None
             ]
             for key, (item, _) in self._cases.items()
         }
+        self._left = {
+            key: list(dict.fromkeys(told for part in item.parts if part is not None for told in matched.left_of(part)))
+            for key, (item, _) in self._cases.items()
+        }
+        self.warnings = tuple(dict.fromkeys(matched.lost))
         names = tuple(channel.name for channel in self._channels)
         self.channel_names: tuple[str, ...] = names or ((chosen[0].modality if chosen else "") or "image",)
 
@@ -142,8 +152,9 @@ class Dicom:
         """Changes with any file of the series or its drawings, and with the patient, the session, table or options."""
         combined, identity = self._case(key)
         series = [part for part in combined.parts if part is not None]
-        drawings = [drawing.instance for some in self._drawings[key] for drawing, _ in some]
-        facts: list[object] = [self.kind, 1, identity.patient, identity.session, self.labels.digest, self._rules]
+        drawings = [found.drawing.instance for some in self._drawings[key] for found in some]
+        facts: list[object] = [self.kind, 2, identity.patient, identity.session, self.labels.digest, self._rules]
+        facts += [self._records[key], self._left[key], [found.note for some in self._drawings[key] for found in some]]
         if self._choice:
             facts.append(self._choice.to_json())
         if self._channels:
@@ -168,12 +179,12 @@ class Dicom:
         first = combined.first
         try:
             images = read_images(self._parts(combined), resample=self._resample)
-            warnings = [*identity.warnings, *images.warnings]
+            warnings = [*identity.warnings, *images.warnings, *self._left[key]]
             label = None
             if self.labelled(key):
                 drawings = self._drawings[key]
                 if not self._rules:
-                    warnings += spelled([pair for some in drawings for pair in some], self._named)
+                    warnings += spelled([found.drawing for some in drawings for found in some], self._named)
                 label, told = read_labels(drawings, images, self.labels, self._named)
                 warnings += told
         except VolsegError as error:
