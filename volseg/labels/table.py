@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +41,11 @@ class Region:
 class LabelTable:
     """The regions of a cohort, in the order of the network's channels.
 
+    Attributes:
+        regions: Regions.
+        image_channels: Names of the image channels of the network that a checkpoint's table is of, see
+            `volseg.bundle.Recipe`; empty in other tables.
+
     >>> table = LabelTable.overlapping(["large_bowel", "small_bowel", "stomach"])
     >>> [region.values for region in table.regions]
     [(1, 3, 5, 7), (2, 3, 6, 7), (4, 5, 6, 7)]
@@ -51,6 +56,7 @@ class LabelTable:
     """
 
     regions: tuple[Region, ...]
+    image_channels: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.regions:

@@ -48,7 +48,7 @@ def preprocessing(
             regions overlap.
     """
     keys = ["image", "label"] if label else ["image"]
-    steps: list[Any] = [ReadVolumesd("image", channels=channels)]
+    steps: list[Any] = [ReadVolumesd("image", channels=channels, names=labels.image_channels)]
     if label:
         steps.append(ReadVolumesd("label", channels=1, like="image", labels=labels))
     steps += [
