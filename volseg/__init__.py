@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 # The rooms, opened at first use: `import volseg` is instant, and a bundle's JSON reaches all of them by one import.
 _ROOMS = frozenset(
-    {"bundle", "cohort", "datasets", "deploy", "dicom", "errors", "evaluation"}
+    {"bundle", "cohort", "crossval", "datasets", "deploy", "dicom", "errors", "evaluation"}
     | {"files", "formats", "inference", "jobs", "labels", "metrics", "networks"}
     | {"pictures", "remote", "report", "training", "transforms", "volume"}
 )
@@ -273,6 +273,20 @@ def names_of_before(module: str) -> Callable[[str], Any]:
     """
     earlier = _EarlierModule(module)
     return earlier.__getattr__
+
+
+def method_of_before(name: str) -> Callable[..., Any]:
+    """A method under its name of version 0.1, with a DeprecationWarning; for one minor version.
+
+    Args:
+        name: Name of the method today.
+    """
+
+    def call(self: object, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever the method takes
+        warnings.warn(f"this method is now {type(self).__name__}.{name}", DeprecationWarning, stacklevel=2)
+        return getattr(self, name)(*arguments, **options)
+
+    return call
 
 
 class _EarlierModule(ModuleType):

@@ -281,7 +281,7 @@ def test_members_with_other_orders_of_channels_and_regions_have_one_mean(place: 
     other = Predictor.from_bundle(place / "bundle", checkpoint=tmp_path / "turned.pt", device="cpu", overrides=settings)
     alone = one.predict(files, key="p").probabilities
     theirs = other.predict(files[::-1], key="p").probabilities
-    both = one.joined([other]).predict(files, key="p").probabilities
+    both = one.with_members([other]).predict(files, key="p").probabilities
     assert alone is not None and theirs is not None and both is not None  # noqa: PT018 - for mypy
     expected = (alone + theirs[[1, 2, 0]]) / 2
     assert np.abs(alone - theirs).max() > 0.05

@@ -18,10 +18,11 @@ from volseg.cohort.folder import FILE_ENDING, INSTANCES, read_dataset_json
 from volseg.cohort.folds import Fold
 from volseg.cohort.folds_of_conversion import write_folds
 from volseg.cohort.table import CaseRow, write_table
+from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelTable
-from volseg.volume import Volume, header_of, orientation, write_volume
+from volseg.volume import Volume, header_of, orientation, provenance_of, with_provenance, write_volume
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,8 @@ def write_cohort(
             progress(done, len(mine))
     _tell([rows[key] for key in written])
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
+    if mixed := units_note(everything.values()):
+        logger.warning("%s", mixed)
     write_table(folder / "cases.csv", everything.values())
     count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
     _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
@@ -166,7 +169,9 @@ def _tell(rows: Sequence[CaseRow]) -> None:
 def _believed(volume: Volume) -> Volume:
     """The volume without its file's header where the sform is not believed: others read the cohort too."""
     header = header_of(volume.affine_ras)
-    return Volume(volume.voxels, np.array(volume.affine_ras)) if header and header.sform_rejected else volume
+    if header is None or not header.sform_rejected:
+        return volume
+    return Volume(volume.voxels, with_provenance(np.array(volume.affine_ras), provenance_of(volume.affine_ras)))
 
 
 def _image_files(folder: Path, part: str, key: str, channels: int) -> list[Path]:
@@ -257,6 +262,7 @@ def _row(case: Case) -> CaseRow:
         orientation(image.affine_ras),
         case.source,
         case.warnings,
+        case.units,
     )
 
 
