@@ -8,6 +8,7 @@ from volseg.bundle.directions import recipe_direction, resume_problem, tell_netw
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import config, data_dir, find, root
 from volseg.bundle.network_settings import check_settings
+from volseg.bundle.normalisation import asked_schemes, fit_normalisation
 from volseg.bundle.recipe import Recipe, read_recipe
 from volseg.bundle.spacing import fit_spacing
 from volseg.bundle.window import axis_divisors, divisors_in_plane, fit_axis, fit_roi, grow_roi
@@ -15,6 +16,7 @@ from volseg.bundle.window import axis_divisors, divisors_in_plane, fit_axis, fit
 __all__ = [
     "Member",
     "Recipe",
+    "asked_schemes",
     "axis_divisors",
     "check_settings",
     "config",
@@ -23,6 +25,7 @@ __all__ = [
     "find",
     "find_checkpoints",
     "fit_axis",
+    "fit_normalisation",
     "fit_roi",
     "fit_spacing",
     "grow_roi",

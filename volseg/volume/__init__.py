@@ -21,6 +21,14 @@ from volseg.volume.geometry import (
 )
 from volseg.volume.header import NiftiHeader
 from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volume
+from volseg.volume.intensity import (
+    SCHEMES,
+    ChannelNormalisation,
+    InputSpacing,
+    body_statistics,
+    check_normalisation,
+    scheme_of_channel,
+)
 from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file
 from volseg.volume.nearest import nearest_voxels
 from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
@@ -34,19 +42,24 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_BYTES",
     "RGB",
+    "SCHEMES",
     "TOLERANCE",
     "UNMEASURED",
     "Affine",
+    "ChannelNormalisation",
     "Crop",
     "FileAffine",
     "Grid",
+    "InputSpacing",
     "NiftiHeader",
     "Volume",
     "affine_of_axes",
     "aligned",
+    "body_statistics",
     "check_affine",
     "check_axes",
     "check_channels",
+    "check_normalisation",
     "grown",
     "header_of",
     "image_suffix",
@@ -60,6 +73,7 @@ __all__ = [
     "read_image_file",
     "read_nrrd_with_pairs",
     "read_volume",
+    "scheme_of_channel",
     "slice_axis",
     "space_difference",
     "spacing_mm",
