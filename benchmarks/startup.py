@@ -3,7 +3,7 @@
     sh benchmarks/run.sh startup
 
 The files are in memory after the first round, which is not counted. What may be imported is a test's affair
-(tests/test_startup.py); here is what it costs.
+(tests/cli/test_startup.py); here is what it costs.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 import volseg
 from volseg.cli import (
@@ -31,8 +33,20 @@ from volseg.cli import (
 from volseg.cli.process import settle
 from volseg.errors import UsageError, VolsegError
 
+
+class _Commands(TyperGroup):
+    """The commands, told in the order of the work."""
+
+    _first = ("phantom", "fetch", "convert")
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - typer has its own click
+        """The names: raw data and their conversion first."""
+        return [*self._first, *(name for name in super().list_commands(ctx) if name not in self._first)]
+
+
 app = typer.Typer(
     name="volseg",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,12 +54,10 @@ app = typer.Typer(
     help="Volumetric medical image segmentation: slices to volumes, networks, predictions and Dice reports.",
     epilog="Each command shows an example with --help. Add --debug for the traceback of an error.",
 )
-_COMMANDS = (
-    *(phantom, fetch, convert, check, split, train, predict, demo, watch, evaluate, compare, quality, picture, pack),
-)
 _TAKE_URLS = {"check", "convert", "evaluate", "predict", "train"}
-for command in _COMMANDS:
+for command in (phantom, fetch, check, split, train, predict, demo, watch, evaluate, compare, quality, picture, pack):
     command.register(app)
+app.add_typer(convert.app, name="convert")
 app.add_typer(export.app, name="export")
 
 

@@ -14,6 +14,7 @@ from volseg.cohort.directions import cohort_note
 from volseg.cohort.folder import Cohort
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
+from volseg.cohort.units import units_note
 from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError
 from volseg.metrics import volume_ml
 from volseg.volume import read_volume
@@ -89,7 +90,8 @@ def inspect_cohort(
 
 def _warnings(cohort: Cohort) -> tuple[str, ...]:
     """What is doubtful about a cohort whose files can be read, in the order of its table."""
-    return (*_of_table(cohort), *filter(None, [cohort_note(cohort), patients_note(cohort.rows.values())]))
+    rows = cohort.rows.values()
+    return (*_of_table(cohort), *filter(None, [cohort_note(cohort), patients_note(rows), units_note(rows)]))
 
 
 def _of_table(cohort: Cohort) -> list[str]:

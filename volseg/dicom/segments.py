@@ -11,7 +11,7 @@ from pydicom import Dataset
 
 from volseg.dicom.contours import Roi, check_name, read_code
 from volseg.dicom.file import items, numbers, read_header, text, whole
-from volseg.dicom.image import PLACE, frame_headers
+from volseg.dicom.frames import PLACE, frame_headers
 from volseg.dicom.index import LABEL_MAP
 from volseg.dicom.pixels import Frames, check_claims
 from volseg.errors import SourceError

@@ -8,15 +8,18 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from volseg.cohort import Case
+from volseg.cohort import Case, raw_note
+from volseg.dicom.choice import Choice
 from volseg.dicom.identity import KEY, Identity, identify, word
 from volseg.dicom.image import read_image, read_stack
 from volseg.dicom.index import scan
 from volseg.dicom.instance import Series
 from volseg.dicom.labels import Drawing, label_table, match, read_drawing, read_label, regions_of, rules_of, spelled
 from volseg.dicom.names import parse_rules
+from volseg.dicom.record import record_of
 from volseg.errors import SourceError, VolsegError
 from volseg.labels import LabelTable
+from volseg.volume import Volume, with_provenance
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +59,14 @@ class Dicom:
         key: str = KEY,
         secret: str = "",
         keep_ids: bool = False,
+        echo: str | None = None,
+        phase: str | None = None,
+        b_value: str | None = None,
+        image_type: str | None = None,
+        where: Sequence[str] = (),
     ) -> None:
         self.raw = Path(raw)
+        self._choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where)
         self._keep_ids = keep_ids
         self._rules = parse_rules(labels)
         index = scan(self.raw)
@@ -66,6 +75,7 @@ class Dicom:
         self._cases: dict[str, tuple[Series, Identity]] = {
             identity.key: (item, identity) for item, identity in zip(chosen, identities, strict=True)
         }
+        self._records = {key: str(record_of(item, secret=secret)) for key, (item, _) in self._cases.items()}
         self._damaged: dict[str, str] = {}
         drawings: list[Drawing] = []
         for instance in (*index.outlines, *index.segmentations):
@@ -77,7 +87,8 @@ class Dicom:
             told = f"{name}: {reason}" if keep_ids else f"{reason} (--keep-ids tells the file)"
             self._damaged[word(name, letter="damaged_", length=12, secret=secret)] = told
         if not self._cases and not self._damaged:
-            raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}")
+            note = "; " + note if (note := raw_note(self.raw)) else ""
+            raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}{note}")
         if index.skipped:
             logger.info("left aside%s", _told(index.skipped))
         empty = sum(not drawing.rois for drawing in drawings)
@@ -125,8 +136,9 @@ class Dicom:
         """
         series, identity = self._case(key)
         try:
-            stack = read_stack(series)
+            stack = read_stack(series, choice=self._choice)
             volume = read_image(stack)
+            volume = Volume(volume.voxels, with_provenance(volume.affine_ras, self._records[key]))
             warnings = [*identity.warnings, *stack.warnings]
             label = None
             if self.labelled(key):
@@ -141,7 +153,9 @@ class Dicom:
         source = f"{series.modality or 'DICOM'} series of {len(series.instances)} files"
         if self._keep_ids:
             source += f" in {series.first.name.rpartition('/')[0] or '.'}"
-        return Case(key, identity.patient, identity.session, (volume,), label, source, tuple(warnings))
+        return Case(
+            key, identity.patient, identity.session, (volume,), label, source, tuple(warnings), units=stack.units
+        )
 
     def _case(self, key: str) -> tuple[Series, Identity]:
         if key in self._damaged:

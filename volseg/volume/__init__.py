@@ -7,6 +7,7 @@ from volseg.volume.alignment import aligned
 from volseg.volume.channels import check_channels, read_case_channels
 from volseg.volume.crop import Crop, grown
 from volseg.volume.geometry import (
+    PROVENANCE,
     TOLERANCE,
     Affine,
     FileAffine,
@@ -15,9 +16,11 @@ from volseg.volume.geometry import (
     check_axes,
     header_of,
     orientation,
+    provenance_of,
     ras_to_lps,
     space_difference,
     spacing_mm,
+    with_provenance,
 )
 from volseg.volume.header import NiftiHeader
 from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volume
@@ -41,6 +44,7 @@ __all__ = [
     "AXES",
     "IMAGE_SUFFIXES",
     "MAX_BYTES",
+    "PROVENANCE",
     "RGB",
     "SCHEMES",
     "TOLERANCE",
@@ -65,6 +69,7 @@ __all__ = [
     "image_suffix",
     "nearest_voxels",
     "orientation",
+    "provenance_of",
     "ras_to_lps",
     "read_aligned",
     "read_case_channels",
@@ -79,6 +84,7 @@ __all__ = [
     "spacing_mm",
     "to_raster",
     "to_volume",
+    "with_provenance",
     "write_probabilities",
     "write_volume",
 ]

@@ -1,0 +1,122 @@
+"""`volseg predict` as a fleet: resumed, in shards, over processes; always the same files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import told
+from job_report import contents, report
+from tiny_bundle import write_bundle, write_checkpoint
+
+from volseg.cohort import read_uncertainty
+from volseg.volume import Volume, write_volume
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle, a checkpoint, five images and a file that is none."""
+    folder = tmp_path_factory.mktemp("fleet")
+    write_bundle(folder / "bundle")
+    write_checkpoint(folder / "model.pt")
+    draw = np.random.default_rng(0)
+    for number in range(5):
+        voxels = draw.integers(0, 900, (24, 20, 10)).astype(np.int16)
+        write_volume(folder / "images" / f"case{number}.nii.gz", Volume(voxels, np.diag([2.0, 2.0, 3.0, 1.0])))
+    (folder / "images" / "damaged.nii.gz").write_bytes(b"no image")
+    return folder
+
+
+def predict(capsys: pytest.CaptureFixture[str], place: Path, output: Path, *more: str) -> tuple[int, str]:
+    words = ("--checkpoint", place / "model.pt", "-o", output, "--device", "cpu", "--engine", "torch")
+    return told(capsys, "predict", place / "bundle", place / "images", *words, "--precision", "fp32", *more)
+
+
+@pytest.fixture
+def unbroken(capsys: pytest.CaptureFixture[str], place: Path) -> Path:
+    """The predictions of one run from beginning to end."""
+    output = place / "unbroken"
+    if not output.exists():
+        code, text = predict(capsys, place, output)
+        assert code == 1
+        assert "5 predicted, 1 failed (torch fp32)" in text
+        assert "failed  damaged: " in text
+    return output
+
+
+def test_a_second_run_does_only_what_failed(
+    capsys: pytest.CaptureFixture[str], place: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(unbroken, tmp_path / "again")
+    expected = contents(unbroken)
+    first = report(unbroken)
+    assert first["cases"] == {"all": 6, "done": 5, "done_before": 0, "failed": 1, "tried_twice": 1}
+    assert first["checkpoint"]["bytes"] == (place / "model.pt").stat().st_size
+    assert first["devices"].popitem()[0].startswith("torch fp32, cpu")
+    text = predict(capsys, place, tmp_path / "again")[1]
+    assert "0 predicted, 5 finished before, 1 failed" in text
+    assert contents(tmp_path / "again") == expected
+    assert report(tmp_path / "again")["cases"]["done_before"] == 5
+
+
+def test_what_a_killed_run_has_written_survives(
+    capsys: pytest.CaptureFixture[str], place: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    """A kill leaves the journal and files, no uncertainty.csv and no report; the line of one case may be torn."""
+    output = tmp_path / "killed"
+    shutil.copytree(unbroken, output)
+    (output / "uncertainty.csv").unlink()
+    (output / "run_report.json").unlink()
+    journal = output / ".volseg" / "predict.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:3]) + lines[3][:40])
+    (output / ".partial-abcd1234-case4.nii.gz").write_bytes(b"half")
+    assert "2 predicted, 3 finished before, 1 failed" in predict(capsys, place, output)[1]
+    assert contents(output) == contents(unbroken)
+
+
+def test_another_network_or_option_does_everything_anew(
+    capsys: pytest.CaptureFixture[str], place: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "other"
+    shutil.copytree(unbroken, output)
+    assert "5 predicted, 1 failed" in predict(capsys, place, output, "--overlap", "0.25")[1]
+    assert read_uncertainty(output).keys() == read_uncertainty(unbroken).keys()
+
+
+def test_shards_make_what_one_run_makes(
+    capsys: pytest.CaptureFixture[str], place: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    for number in range(2):
+        predict(capsys, place, tmp_path / "out", "--shard", f"{number}/2")
+    assert contents(tmp_path / "out") == contents(unbroken)
+    parts = [report(tmp_path / "out", f"run_report-{number}-of-2.json") for number in range(2)]
+    assert sum(part["cases"]["done"] for part in parts) == 5
+    assert [part["shard"] for part in parts] == [{"number": 0, "count": 2}, {"number": 1, "count": 2}]
+    assert "5 finished before" in predict(capsys, place, tmp_path / "out")[1]
+
+
+def test_wrong_options_are_told(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path) -> None:
+    for words, cure in ((("--shard", "2/2"), "I/N"), (("--workers", "0"), "at least 1")):
+        code, text = predict(capsys, place, tmp_path / "out", *words)
+        assert code == 2
+        assert cure in text
+    (tmp_path / "file").touch()
+    code, text = predict(capsys, place, tmp_path / "file")
+    assert code == 1
+    assert "run again to go on" in text
+
+
+@pytest.mark.slow
+def test_processes_make_what_one_run_makes(
+    capsys: pytest.CaptureFixture[str], place: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    code, text = predict(capsys, place, tmp_path / "out", "--workers", "2")
+    assert code == 1
+    assert "5 predicted, 1 failed (torch fp32)" in text
+    assert contents(tmp_path / "out") == contents(unbroken)
+    told_of = report(tmp_path / "out")
+    assert told_of["engine"] == "processes"
+    assert len(told_of["workers"]) == 2

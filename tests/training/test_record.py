@@ -1,0 +1,226 @@
+"""The record of a run: valid by its schema at any moment, right after a resume, honest about how a run ended."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ignite.engine import Events
+from monai.bundle import ConfigParser
+from monai.engines import SupervisedTrainer
+from recorded_run import ROI, read, trainer_of
+
+from volseg.cohort import Cohort
+from volseg.errors import VolsegError
+from volseg.report import run_as_markdown
+from volseg.training.handlers.record import commit
+from volseg.training.settings import Settings
+
+
+@pytest.fixture
+def cohort(tiny_cohort: Path) -> Cohort:
+    return Cohort.open(tiny_cohort)
+
+
+def test_a_run_is_recorded_from_its_first_epoch_to_its_end(cohort: Cohort, tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
+    trainer = trainer_of(cohort, tmp_path)
+
+    @trainer.on(Events.EPOCH_STARTED)
+    def look(_: object) -> None:
+        run = read(tmp_path)
+        seen.append((run["status"], len(run["history"])))
+
+    trainer.run()
+    assert seen == [("running", 0), ("running", 1), ("running", 2), ("running", 3)]
+    run = read(tmp_path)
+    assert run["status"] == "finished"
+    assert [row["epoch"] for row in run["history"]] == [1, 2, 3, 4]
+    assert [row["dice"] is None for row in run["history"]] == [True, False, True, False]
+    assert run["history"][0]["loss"] > run["history"][3]["loss"] > 0
+    assert set(run["history"][1]["regions"]) == {"large", "small"}
+    assert run["best"]["dice"] == max(row["dice"] for row in run["history"] if row["dice"] is not None)
+    # The cases of the best validation, from which runs are compared.
+    cases = run["best"]["cases"]
+    assert [case["key"] for case in cases] == sorted(cohort.fold(0).validation)
+    for region in ("large", "small"):
+        mean = sum(case["dice"][region] for case in cases) / len(cases)
+        assert mean == pytest.approx(run["best"]["regions"][region], abs=1e-5)
+    assert run["timing"]["iterations"] == 12
+    assert 0 < run["timing"]["data_wait_share"] < 1
+    assert run["network"] == {
+        **{"name": "Conv3d", "parameters": 4, "trainable": 4, "roi_size": ROI, "initialisation": "scratch"},
+        "flops": 2 * 2 * 16 * 16 * 8,
+    }
+    assert run["cohort"]["digest"] == cohort.digest
+    assert (run["cohort"]["training_cases"], run["cohort"]["validation_cases"]) == (3, 2)
+    assert [one["file"] for one in run["checkpoints"]] == ["model.pt", "last.pt"]
+    assert run["memory"]["resident_bytes"] > 2**20
+    page = (tmp_path / "summary.md").read_text()
+    assert page == run_as_markdown(run)
+    assert f"**{run['best']['dice']:.3f}**, epoch {run['best']['epoch']}" in page
+
+
+def test_the_last_epoch_is_validated_too(cohort: Cohort, tmp_path: Path) -> None:
+    trainer_of(cohort, tmp_path, max_epochs=3).run()
+    assert [row["dice"] is None for row in read(tmp_path)["history"]] == [True, False, False]
+
+
+def stop_at(trainer: SupervisedTrainer, epoch: int, error: BaseException) -> None:
+    def stop() -> None:
+        raise error
+
+    trainer.add_event_handler(Events.EPOCH_STARTED(once=epoch), stop)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (VolsegError("NaN", case="case1"), "failed", "case1: NaN"),
+        (KeyboardInterrupt(), "interrupted", "stopped by SIGINT"),
+    ],
+)
+def test_an_error_is_recorded_and_goes_on_its_way(
+    cohort: Cohort, tmp_path: Path, error: BaseException, status: str, told: str | None, progress: bool
+) -> None:
+    trainer = trainer_of(cohort, tmp_path, progress=progress)
+    stop_at(trainer, 3, error)
+    with pytest.raises(type(error)):
+        trainer.run()
+    run = read(tmp_path)
+    assert (run["status"], run["error"], len(run["history"])) == (status, told, 2)
+    assert ("Error: case1: NaN" in (tmp_path / "summary.md").read_text()) == (status == "failed")
+
+
+def test_an_error_before_the_first_epoch_is_no_record_and_is_not_lost(cohort: Cohort, tmp_path: Path) -> None:
+    trainer = trainer_of(cohort, tmp_path, progress=False)
+
+    def refuse() -> None:
+        raise VolsegError("no")
+
+    trainer._event_handlers[Events.STARTED].insert(0, (refuse, (), {}))
+    with pytest.raises(VolsegError, match="no"):
+        trainer.run()
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_run_that_stops_early_says_so(cohort: Cohort, tmp_path: Path) -> None:
+    trainer = trainer_of(cohort, tmp_path)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), lambda: trainer.terminate())
+    trainer.run()
+    assert (read(tmp_path)["status"], len(read(tmp_path)["history"])) == ("stopped early", 2)
+
+
+def test_a_resumed_run_goes_on_with_its_history(cohort: Cohort, tmp_path: Path) -> None:
+    trainer_of(cohort, tmp_path / "whole").run()
+    first = trainer_of(cohort, tmp_path / "parts")
+    stop_at(first, 3, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    # As if it had been killed in epoch 4: the record is ahead of the checkpoint, and nobody wrote how it ended.
+    before = read(tmp_path / "parts")
+    ahead = [*before["history"], {**before["history"][-1], "epoch": 3, "loss": 99.0}]
+    sessions = [{**before["sessions"][0], "status": "running"}]
+    content = {**before, "history": ahead, "sessions": sessions, "status": "running"}
+    (tmp_path / "parts" / "run.json").write_text(json.dumps(content))
+
+    trainer_of(cohort, tmp_path / "parts", resume=True).run()
+    run = read(tmp_path / "parts")
+    assert [row["epoch"] for row in run["history"]] == [1, 2, 3, 4]
+    assert [(one["first_epoch"], one["epochs"], one["status"]) for one in run["sessions"]] == [
+        (1, 2, "killed"),
+        (3, 2, "finished"),
+    ]
+    assert run["started"] == before["started"]
+    assert run["timing"]["iterations"] == 12
+    elapsed = [row["elapsed_s"] for row in run["history"]]
+    assert elapsed == sorted(elapsed)
+    whole = read(tmp_path / "whole")
+    assert [row["epoch"] for row in whole["history"]] == [row["epoch"] for row in run["history"]]
+    assert "Resumed | 2 sessions: epochs from 1 (killed), epochs from 3 (finished)" in run_as_markdown(run)
+
+    trainer_of(cohort, tmp_path / "parts", resume=True).run()  # nothing is left to do
+    again = read(tmp_path / "parts")
+    assert again["history"] == run["history"]
+    assert (again["status"], again["sessions"][-1]["epochs"]) == ("finished", 0)
+
+
+def test_a_new_run_in_the_same_folder_sets_the_record_aside(cohort: Cohort, tmp_path: Path) -> None:
+    for epochs in (2, 3):
+        trainer_of(cohort, tmp_path, max_epochs=epochs).run()
+    assert len(read(tmp_path)["history"]) == 3
+    assert len(read(tmp_path)["sessions"]) == 1
+    (earlier,) = (tmp_path / "earlier").glob("run_*.json")
+    assert len(json.loads(earlier.read_text())["history"]) == 2
+
+
+# --- what a bundle was set to
+
+
+class Part:
+    """Something that a config builds."""
+
+    def __init__(self, **_: Any) -> None:
+        self.settings = Settings.running()
+
+
+def settings_of(folder: Path, change: Callable[[ConfigParser], None]) -> Settings:
+    folder.mkdir(exist_ok=True)
+    config = {
+        "bundle_root": str(folder),
+        "rate": 0.5,
+        "gpu": "$False",
+        "double": "$2 * @rate",
+        "unused": "$1 / 0",
+        "sizes": [1, "$1 + 1"],
+        "device": "$torch.device('cpu')",
+        "imports": ["$import torch"],
+        "train": {"part": {"_target_": f"{__name__}.Part", "x": "@double", "y": "@sizes", "z": ["@device", "@gpu"]}},
+        "run": ["$@train#part"],
+    }
+    for name in ("train.json", "inference.json"):
+        (folder / name).write_text(json.dumps(config))
+    parser = ConfigParser()
+    parser.read_config(str(folder / "train.json"))
+    change(parser)
+    found = parser.get_parsed_content("train#part").settings
+    assert found is not None
+    return found
+
+
+def test_settings_are_the_values_that_they_came_to(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, lambda parser: parser.update({"rate": 2.0, "train#part#x": "$@double + 1"}))
+    assert settings.values() == {
+        **{"bundle_root": str(tmp_path), "rate": 2.0, "double": 4.0, "sizes": [1, 2], "device": "cpu", "gpu": False}
+    }
+    assert settings.given() == {"rate": 2.0, "train#part#x": "$@double + 1"}
+    again = settings.config()
+    assert again["unused"] == "$1 / 0"
+    assert again["train"]["part"]["y"] == "@sizes"
+    assert ConfigParser(again).get_parsed_content("double") == 4.0
+    json.dumps(again)
+
+
+def test_without_a_change_nothing_was_given_and_without_a_bundle_there_are_no_settings(tmp_path: Path) -> None:
+    assert settings_of(tmp_path, lambda _: None).given() == {}
+    assert Part().settings is None
+
+
+def test_the_commit_tells_of_changes(tmp_path: Path) -> None:
+    assert commit(tmp_path) is None
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    for words in (["init", "-q"], ["add", "file"], [*identity, "commit", "-qm", "one"]):
+        (tmp_path / "file").write_text("one")
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    found = commit(tmp_path)
+    assert found is not None
+    assert (len(found["commit"]), found["dirty"]) == (40, False)
+    (tmp_path / "file").write_text("two")
+    found = commit(tmp_path)
+    assert found is not None
+    assert found["dirty"]
