@@ -210,7 +210,7 @@ def body_statistics(voxels: NDArray[Any], *, low: float | None = None) -> tuple[
     The body is what lies a tenth of the robust range above the darkest voxels, which is how the Brain Extraction Tool
     tells the head from the background (Smith 2002, doi:10.1002/hbm.10062): the range is from the 2nd percentile to the
     98th, the latter of those voxels that are above the lowest value, so that padding does not move it. Both numbers are
-    of the body clipped to its own 0.5 and 99.5 percentiles. The standard deviation is at least a quarter of the
+    of the body clipped to its own 2nd and 98th percentiles. The standard deviation is at least a quarter of the
     distance from the 2nd percentile to the mean, for bodies of nearly one value.
 
     Args:
@@ -235,7 +235,7 @@ def body_statistics(voxels: NDArray[Any], *, low: float | None = None) -> tuple[
     dark, bright = _quantile(sample, 0.02), _quantile(above, 0.98)
     body = above[np.searchsorted(above, dark + _OF_BODY * (bright - dark), "right") :]
     body = body if len(body) else above
-    body = body.astype(np.float64).clip(_quantile(body, 0.005), _quantile(body, 0.995))
+    body = body.astype(np.float64).clip(_quantile(body, 0.02), _quantile(body, 0.98))
     mean = float(body.mean())
     std = max(float(body.std()), _LEAST_CONTRAST * (mean - dark))
     return mean, std if std > 0 else float(flat.astype(np.float64).std())
