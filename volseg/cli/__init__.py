@@ -22,6 +22,7 @@ from volseg.cli import (
     pack,
     phantom,
     picture,
+    plan,
     predict,
     quality,
     split,
@@ -41,9 +42,25 @@ app = typer.Typer(
     epilog="Each command shows an example with --help. Add --debug for the traceback of an error.",
 )
 _COMMANDS = (
-    *(phantom, fetch, convert, check, split, train, predict, demo, watch, evaluate, compare, quality, picture, pack),
+    *(
+        phantom,
+        fetch,
+        convert,
+        check,
+        split,
+        plan,
+        train,
+        predict,
+        demo,
+        watch,
+        evaluate,
+        compare,
+        quality,
+        picture,
+        pack,
+    ),
 )
-_TAKE_URLS = {"check", "convert", "evaluate", "predict", "train"}
+_TAKE_URLS = {"check", "convert", "evaluate", "plan", "predict", "train"}
 for command in _COMMANDS:
     command.register(app)
 app.add_typer(export.app, name="export")

@@ -6,6 +6,7 @@ from volseg import names_of_before
 from volseg.transforms.file_header import affine_of_file
 from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
+from volseg.transforms.noise import noise_case
 from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "affine_of_file",
     "augmentation",
     "grid_patches",
+    "noise_case",
     "postprocessing",
     "preprocessing",
     "region_masks",

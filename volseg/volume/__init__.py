@@ -22,8 +22,9 @@ from volseg.volume.geometry import (
 from volseg.volume.header import NiftiHeader
 from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volume
 from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file
-from volseg.volume.nearest import nearest_voxels
+from volseg.volume.nearest import nearest_index, nearest_voxels
 from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
+from volseg.volume.nifti_stream import SliceStream
 from volseg.volume.nrrd import read_nrrd_with_pairs
 from volseg.volume.probabilities import write_probabilities
 from volseg.volume.slices import slice_axis
@@ -41,6 +42,7 @@ __all__ = [
     "FileAffine",
     "Grid",
     "NiftiHeader",
+    "SliceStream",
     "Volume",
     "affine_of_axes",
     "aligned",
@@ -50,6 +52,7 @@ __all__ = [
     "grown",
     "header_of",
     "image_suffix",
+    "nearest_index",
     "nearest_voxels",
     "orientation",
     "ras_to_lps",
