@@ -9,9 +9,9 @@ from volseg.plan.inference import plan_folds, plan_overlap, plan_skip_empty
 from volseg.plan.intensities import plan_normalisation
 from volseg.plan.mirrors import plan_flip_axes
 from volseg.plan.plan import SCHEMA, BundlePlan, Plan, is_plan, read_plan
-from volseg.plan.planned import Planned, planned
 from volseg.plan.pyramid import Pyramid, fit_divisor, fit_pyramid
 from volseg.plan.schedule import plan_schedule, window_count
+from volseg.plan.setting_values import Planned, planned
 from volseg.plan.spacing import fit_spacing, plan_spacing
 from volseg.plan.step import StepCost, plan_background_share, plan_batch, plan_roi_voxels
 from volseg.plan.taking import PLAN_VOXELS, QUICK_VOXELS, take_fingerprint

@@ -77,7 +77,7 @@ def _window(value: Callable[[str], Any], planned: Planned, given: Mapping[str, A
     seen = f"{part:.3g} % of the median image, {' x '.join(map(str, shape))}"
     if "roi_size" in given:
         return Decision("roi_size", roi, f"given with --roi_size; {seen}", "")
-    whole = fit_roi(shape, divisor=value("roi_divisor"), voxels=2**62)
+    whole = fit_roi(shape, divisor=value("roi_divisor"), voxels=2**62, spacing_mm=value("spacing_mm"))
     limit = "as large as the image" if math.prod(whole) == math.prod(roi) else f"at most {value('roi_voxels'):,} voxels"
     return Decision("roi_size", roi, f"{limit}; {seen}", "")
 

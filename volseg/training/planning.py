@@ -266,6 +266,7 @@ def _measured(
         divisor=value("roi_divisor"),
         voxels=max(1, int(_SMALL * min(usual, math.prod(large)))),
         slices=slices,
+        spacing_mm=spacing_mm,
     )
     return measure_step(parser_of, roi_sizes=(small, large))
 
@@ -283,8 +284,8 @@ def _window(roi: Sequence[int], shape: Sequence[int], value: Callable[[str], Any
     return Decision(
         "roi_size",
         list(roi),
-        f"the median image is {_by(shape)} on this grid; the longest axis shrinks until the window has at most its "
-        f"voxels, in multiples of {_by(divisor) if isinstance(divisor, list) else divisor}",
+        f"the median image is {_by(shape)} on this grid; the longest axis in mm shrinks until the window has at most "
+        f"its voxels, in multiples of {_by(divisor) if isinstance(divisor, list) else divisor}",
         "roi_voxels, or another grid",
     )
 

@@ -82,7 +82,7 @@ class Planned:
     def roi_size(
         self, spacing_mm: Sequence[float], *, divisor: int | Sequence[int], voxels: int, slices: int | None = None
     ) -> list[int]:
-        """The window; that of the plan if it is of this grid, budget and divisor, else by `fit_roi`.
+        """The window; see `fit_roi`.
 
         Args:
             spacing_mm: Working spacing in mm.
@@ -90,7 +90,8 @@ class Planned:
             voxels: Largest number of voxels.
             slices: Axis along which slices lie, for a network that takes them one by one.
         """
-        return fit_roi(self.cohort.median_shape(spacing_mm), divisor=divisor, voxels=voxels, slices=slices)
+        shape = self.cohort.median_shape(spacing_mm)
+        return fit_roi(shape, divisor=divisor, voxels=voxels, slices=slices, spacing_mm=spacing_mm)
 
     @property
     def flip_axes(self) -> list[int]:
