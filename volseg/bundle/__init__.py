@@ -5,12 +5,16 @@ from __future__ import annotations
 from volseg import names_of_before
 from volseg.bundle.config_text import is_path_setting, literal, literal_text, path_values
 from volseg.bundle.directions import recipe_direction, resume_problem, tell_networks
+from volseg.bundle.ensemble_file import ENSEMBLE, ENSEMBLE_SCHEMA, Ensemble, is_ensemble, named_ensemble, read_ensemble
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import config, data_dir, find, find_all, root
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.recipe import Recipe, read_recipe
 
 __all__ = [
+    "ENSEMBLE",
+    "ENSEMBLE_SCHEMA",
+    "Ensemble",
     "Member",
     "Recipe",
     "check_settings",
@@ -19,11 +23,14 @@ __all__ = [
     "find",
     "find_all",
     "find_checkpoints",
+    "is_ensemble",
     "is_path_setting",
     "literal",
     "literal_text",
     "members_of",
+    "named_ensemble",
     "path_values",
+    "read_ensemble",
     "read_recipe",
     "recipe_direction",
     "resume_problem",

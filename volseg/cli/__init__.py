@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 import volseg
 from volseg.cli import (
     check,
     compare,
     convert,
+    crossval,
     demo,
     evaluate,
     export,
@@ -32,8 +35,20 @@ from volseg.cli import (
 from volseg.cli.process import settle
 from volseg.errors import UsageError, VolsegError
 
+
+class _Commands(TyperGroup):
+    """The commands, told in the order of the work."""
+
+    _first = ("phantom", "fetch", "convert")
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - typer has its own click
+        """The names: raw data and their conversion first."""
+        return [*self._first, *(name for name in super().list_commands(ctx) if name not in self._first)]
+
+
 app = typer.Typer(
     name="volseg",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,27 +57,26 @@ app = typer.Typer(
     epilog="Each command shows an example with --help. Add --debug for the traceback of an error.",
 )
 _COMMANDS = (
-    *(
-        phantom,
-        fetch,
-        convert,
-        check,
-        split,
-        plan,
-        train,
-        predict,
-        demo,
-        watch,
-        evaluate,
-        compare,
-        quality,
-        picture,
-        pack,
-    ),
+    phantom,
+    fetch,
+    check,
+    split,
+    plan,
+    train,
+    crossval,
+    predict,
+    demo,
+    watch,
+    evaluate,
+    compare,
+    quality,
+    picture,
+    pack,
 )
-_TAKE_URLS = {"check", "convert", "evaluate", "plan", "predict", "train"}
+_TAKE_URLS = {"check", "convert", "crossval", "evaluate", "plan", "predict", "train"}
 for command in _COMMANDS:
     command.register(app)
+app.add_typer(convert.app, name="convert")
 app.add_typer(export.app, name="export")
 
 

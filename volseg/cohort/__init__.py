@@ -18,6 +18,7 @@ from volseg.cohort.directions import (
 from volseg.cohort.folder import FILE_ENDING, INSTANCES, Cohort, read_dataset_json, write_patients
 from volseg.cohort.folds import Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
+from volseg.cohort.layouts import raw_note
 from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
 from volseg.cohort.predictions import (
     PROBABILITIES,
@@ -64,6 +65,7 @@ __all__ = [
     "patient_of",
     "patients_note",
     "predicted_keys",
+    "raw_note",
     "read_dataset_json",
     "read_label_map",
     "read_labels",

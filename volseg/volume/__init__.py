@@ -7,6 +7,7 @@ from volseg.volume.alignment import aligned
 from volseg.volume.channels import check_channels, read_case_channels
 from volseg.volume.crop import Crop, grown
 from volseg.volume.geometry import (
+    PROVENANCE,
     TOLERANCE,
     Affine,
     FileAffine,
@@ -15,9 +16,11 @@ from volseg.volume.geometry import (
     check_axes,
     header_of,
     orientation,
+    provenance_of,
     ras_to_lps,
     space_difference,
     spacing_mm,
+    with_provenance,
 )
 from volseg.volume.header import NiftiHeader
 from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volume
@@ -27,6 +30,7 @@ from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_gri
 from volseg.volume.nifti_stream import SliceStream
 from volseg.volume.nrrd import read_nrrd_with_pairs
 from volseg.volume.probabilities import write_probabilities
+from volseg.volume.resampling import covered, resampled
 from volseg.volume.slices import slice_axis
 from volseg.volume.volume import Grid, Volume
 
@@ -34,6 +38,7 @@ __all__ = [
     "AXES",
     "IMAGE_SUFFIXES",
     "MAX_BYTES",
+    "PROVENANCE",
     "RGB",
     "TOLERANCE",
     "UNMEASURED",
@@ -49,12 +54,14 @@ __all__ = [
     "check_affine",
     "check_axes",
     "check_channels",
+    "covered",
     "grown",
     "header_of",
     "image_suffix",
     "nearest_index",
     "nearest_voxels",
     "orientation",
+    "provenance_of",
     "ras_to_lps",
     "read_aligned",
     "read_case_channels",
@@ -63,11 +70,13 @@ __all__ = [
     "read_image_file",
     "read_nrrd_with_pairs",
     "read_volume",
+    "resampled",
     "slice_axis",
     "space_difference",
     "spacing_mm",
     "to_raster",
     "to_volume",
+    "with_provenance",
     "write_probabilities",
     "write_volume",
 ]
