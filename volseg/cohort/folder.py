@@ -182,6 +182,11 @@ class Cohort:
                 raise CohortError(f"fold {number} of {path} has patient {_some(shared)} on both sides; split again")
         return folds
 
+    @property
+    def has_folds(self) -> bool:
+        """Whether there is a split."""
+        return self._splits.is_file()
+
     def fold(self, number: int) -> Fold:
         """One fold, counted from 0."""
         folds = self.folds()
