@@ -22,7 +22,7 @@ from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelTable
-from volseg.volume import Volume, header_of, orientation, write_volume
+from volseg.volume import Volume, header_of, orientation, provenance_of, with_provenance, write_volume
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,9 @@ def _tell(rows: Sequence[CaseRow]) -> None:
 def _believed(volume: Volume) -> Volume:
     """The volume without its file's header where the sform is not believed: others read the cohort too."""
     header = header_of(volume.affine_ras)
-    return Volume(volume.voxels, np.array(volume.affine_ras)) if header and header.sform_rejected else volume
+    if header is None or not header.sform_rejected:
+        return volume
+    return Volume(volume.voxels, with_provenance(np.array(volume.affine_ras), provenance_of(volume.affine_ras)))
 
 
 def _image_files(folder: Path, part: str, key: str, channels: int) -> list[Path]:
@@ -242,6 +244,8 @@ def _write_dataset_json(source: Source, folder: Path, *, count: int, version: in
         "file_ending": FILE_ENDING,
     }
     of_source: dict[str, Any] = {"source": source.kind, "source_version": version}
+    if told := getattr(source, "warnings", ()):
+        of_source["warnings"] = list(told)
     if original := getattr(source, "original_values", None):
         of_source["original_values"] = dict(original)
     entries["volseg"] = {"version": volseg.__version__, **of_source, **entries["volseg"]}

@@ -345,7 +345,8 @@ def _there(values: Sequence[str], what: str) -> str:
     if not values:
         return "others are there"
     shown = ", ".join(values[:_MOST_TOLD])
-    return f"there {'is' if len(values) == 1 else 'are'} the {what}{'s' * (len(values) > 1)} {shown}"
+    plural = "es" if what.endswith("o") else "s"
+    return f"there {'is' if len(values) == 1 else 'are'} the {what}{plural * (len(values) > 1)} {shown}"
 
 
 def _safe(value: Value) -> bool:

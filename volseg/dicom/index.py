@@ -59,8 +59,15 @@ class Index:
     unreadable: dict[str, str] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
 
-    def chosen(self, *, modality: str | None = None, description: str | None = None) -> list[Series]:
+    def chosen(
+        self, *, modality: str | None = None, description: str | None = None, mixed: bool = False
+    ) -> list[Series]:
         """The series of one modality, whose description matches a regular expression (case does not count).
+
+        Args:
+            modality: which; needed where there are several.
+            description: the regular expression.
+            mixed: several modalities are taken together.
 
         Raises:
             UsageError: no such series, or several modalities and none was chosen.
@@ -76,7 +83,7 @@ class Index:
             found = [series for series in found if series.modality.upper() == modality.upper()]
             if not found:
                 raise UsageError(f"there is no {modality} series that can be a volume; there are: {told}")
-        elif len(there) > 1:
+        elif len(there) > 1 and not mixed:
             raise UsageError(f"the series are of several modalities, {told}; choose one with --modality")
         if not found and description and self.series:
             raise UsageError(f"--series {description!r} matches the description of no series")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.training.cache import data_change, data_digests
 from volseg.training.cache.dataset import CachedDataset
 from volseg.training.checks.capacity import choose_cache, loader_workers
+from volseg.training.final_network import run_bytes, write_network
 from volseg.training.handlers.checkpoints import Checkpoints
 from volseg.training.handlers.optimization import Average, GradientClipping
 from volseg.training.handlers.pictures import ValidationPictures
@@ -53,6 +55,8 @@ __all__ = [
     "bce",
     "choose_cache",
     "constant_schedule",
+    "data_change",
+    "data_digests",
     "destroy_process_group",
     "dice_bce",
     "dice_ce",
@@ -67,9 +71,11 @@ __all__ = [
     "polynomial",
     "rank",
     "rank_device",
+    "run_bytes",
     "train",
     "tversky",
     "warmup_cosine",
+    "write_network",
 ]
 
 __getattr__ = names_of_before(__name__)
