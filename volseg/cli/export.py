@@ -25,14 +25,9 @@ def slicer(
 ) -> None:
     """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table."""
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cohort import read_dataset_json, read_labels
     from volseg.formats import export_slicer
-    from volseg.labels import LabelTable
 
-    if labels is None:
-        table = read_labels(predictions, option="--labels")
-    else:
-        table = LabelTable.from_dataset_json(read_dataset_json(labels))
+    table = _label_table(predictions, labels)
     target = output or predictions
     with bar("export") as progress:
         failed = export_slicer(predictions, target, table, progress=progress)
@@ -129,6 +124,16 @@ def rtstruct(
     _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file)
 
 
+def _label_table(predictions: Path, cohort: Path | None) -> LabelTable:
+    """The labels of a cohort that the user named, else those beside the predictions."""
+    from volseg.cohort import read_dataset_json, read_labels
+    from volseg.labels import LabelTable
+
+    if cohort is None:
+        return read_labels(predictions, option="--labels")
+    return LabelTable.from_dataset_json(read_dataset_json(cohort))
+
+
 def _objects(
     predictions: Path,
     dicom: Path,
@@ -140,12 +145,9 @@ def _objects(
     secret_file: Path | None,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cohort import read_dataset_json
     from volseg.dicom import export_objects, read_secret
-    from volseg.labels import LabelTable
 
-    beside = predictions.parent if predictions.is_file() else predictions
-    table = LabelTable.from_dataset_json(read_dataset_json(labels or beside))
+    table = _label_table(predictions.parent if predictions.is_file() else predictions, labels)
     secret = read_secret(secret_file)
     with bar("export") as progress:
         failed = export_objects(
