@@ -5,6 +5,7 @@ from __future__ import annotations
 from volseg import names_of_before
 from volseg.bundle.config_text import is_path_setting, literal, literal_text, path_values
 from volseg.bundle.directions import recipe_direction, resume_problem, tell_networks
+from volseg.bundle.ensemble_file import ENSEMBLE, ENSEMBLE_SCHEMA, Ensemble, is_ensemble, named_ensemble, read_ensemble
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import config, data_dir, find, root
 from volseg.bundle.network_settings import check_settings
@@ -13,6 +14,9 @@ from volseg.bundle.spacing import fit_spacing
 from volseg.bundle.window import axis_divisors, divisors_in_plane, fit_axis, fit_roi, grow_roi
 
 __all__ = [
+    "ENSEMBLE",
+    "ENSEMBLE_SCHEMA",
+    "Ensemble",
     "Member",
     "Recipe",
     "axis_divisors",
@@ -26,11 +30,14 @@ __all__ = [
     "fit_roi",
     "fit_spacing",
     "grow_roi",
+    "is_ensemble",
     "is_path_setting",
     "literal",
     "literal_text",
     "members_of",
+    "named_ensemble",
     "path_values",
+    "read_ensemble",
     "read_recipe",
     "recipe_direction",
     "resume_problem",

@@ -19,7 +19,7 @@ def root() -> str:
     working directory, which may be another bundle, is tried last.
     """
     for folder in map(Path, sys.path[1:]):
-        if _is_bundle(folder):
+        if is_bundle(folder):
             return str(folder.resolve())
     for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
         name, _, value = word.partition("=")
@@ -50,7 +50,7 @@ def find(bundle: str | Path) -> Path:
         BundleError: It is neither; the message lists the bundles there.
     """
     for folder in (Path(bundle), Path("bundles") / bundle):
-        if _is_bundle(folder):
+        if is_bundle(folder):
             return folder.resolve()
     there = sorted(path.parent.name for path in Path("bundles").glob("*/train.json"))
     known = f"; bundles/ holds {', '.join(there)}" if there else ""
@@ -65,5 +65,6 @@ def config(folder: Path, name: str) -> Path:
     raise BundleError(f"the bundle {folder} has no {name}")
 
 
-def _is_bundle(folder: Path) -> bool:
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds the configs of a bundle, directly or in `configs/`."""
     return any(all((place / name).is_file() for name in _CONFIGS) for place in (folder, folder / "configs"))

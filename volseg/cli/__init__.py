@@ -17,6 +17,7 @@ from volseg.cli import (
     check,
     compare,
     convert,
+    crossval,
     demo,
     evaluate,
     export,
@@ -56,8 +57,24 @@ app = typer.Typer(
     epilog="Each command shows an example with --help. Add --debug for the traceback of an error.",
 )
 _STOPPED = 130
-_TAKE_URLS = {"check", "convert", "evaluate", "predict", "train"}
-for command in (phantom, fetch, check, split, train, predict, demo, watch, evaluate, compare, quality, picture, pack):
+_COMMANDS = (
+    phantom,
+    fetch,
+    check,
+    split,
+    train,
+    crossval,
+    predict,
+    demo,
+    watch,
+    evaluate,
+    compare,
+    quality,
+    picture,
+    pack,
+)
+_TAKE_URLS = {"check", "convert", "crossval", "evaluate", "predict", "train"}
+for command in _COMMANDS:
     command.register(app)
 app.add_typer(convert.app, name="convert")
 app.add_typer(export.app, name="export")

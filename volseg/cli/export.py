@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from volseg.dicom import Target
-    from volseg.labels import LabelTable
+    from volseg.labels import LabelMatch, LabelTable
 
 app = typer.Typer(no_args_is_help=True, help="Write predictions or a cohort in the format of another program.")
 
@@ -27,10 +27,10 @@ def slicer(
     from volseg.cli.bar import bar, tell_failures
     from volseg.formats import export_slicer
 
-    table = _label_table(predictions, labels)
+    table, match = _table(predictions, labels, beside=predictions)
     target = output or predictions
     with bar("export") as progress:
-        failed = export_slicer(predictions, target, table, progress=progress)
+        failed = export_slicer(predictions, target, table, match=match, progress=progress)
     typer.echo(
         f"{target}: .seg.nrrd files, labels.csv and labels.ctbl; open one in 3D Slicer by dropping it on the window"
     )
@@ -92,6 +92,9 @@ _OUTPUT = typer.Option(..., "-o", "--output", help="Folder; or a file.dcm for a 
 _LABELS = typer.Option(None, help="Cohort whose dataset.json names the labels; the one beside PREDICTIONS by default.")
 _KEY = typer.Option("{patient}_{series}", help="Pattern of the keys, as at the conversion.")
 _SECRET = typer.Option(None, help="Secret of the keys, as at the conversion.")
+_FOR_SERIES = typer.Option(
+    None, metavar="UID|KEY", help="The series of a single prediction, whatever its record says, on the same voxels."
+)
 
 
 @app.command("dicom-seg", epilog="Example: volseg export dicom-seg data/predictions --dicom data/dicom -o data/seg")
@@ -102,11 +105,15 @@ def dicom_seg(
     labels: Path | None = _LABELS,
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
+    for_series: str | None = _FOR_SERIES,
 ) -> None:
-    """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series."""
+    """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series.
+
+    A prediction knows the series that it was made from, and is written for no other.
+    """
     from volseg.dicom import write_dicom_seg
 
-    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file)
+    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series)
 
 
 @app.command(epilog="Example: volseg export rtstruct data/predictions --dicom data/dicom -o data/rtstruct")
@@ -117,21 +124,29 @@ def rtstruct(
     labels: Path | None = _LABELS,
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
+    for_series: str | None = _FOR_SERIES,
 ) -> None:
-    """Write RT Structure Sets for planning systems; they carry the patient and study of their series."""
+    """Write RT Structure Sets for planning systems; they carry the patient and study of their series.
+
+    A prediction knows the series that it was made from, and is written for no other.
+    """
     from volseg.dicom import write_rtstruct
 
-    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file)
+    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file, for_series)
 
 
-def _label_table(predictions: Path, cohort: Path | None) -> LabelTable:
-    """The labels of a cohort that the user named, else those beside the predictions."""
-    from volseg.cohort import read_dataset_json, read_labels
+def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[LabelTable, LabelMatch | None]:
+    """The table that names the labels, and how the predictions' own values become those of it, if there are two."""
+    from volseg.cohort import Predictions, read_dataset_json, read_labels
     from volseg.labels import LabelTable
 
-    if cohort is None:
-        return read_labels(predictions, option="--labels")
-    return LabelTable.from_dataset_json(read_dataset_json(cohort))
+    if labels is None:
+        return read_labels(beside, option="--labels"), None
+    table = LabelTable.from_dataset_json(read_dataset_json(labels))
+    match = Predictions(beside).match_all(table, option=f"--labels {labels}")
+    for note in match.notes if match else ():
+        typer.secho(f"note  {predictions}: {note}", fg="yellow", err=True)
+    return table, match
 
 
 def _objects(
@@ -143,15 +158,26 @@ def _objects(
     ending: str,
     key: str,
     secret_file: Path | None,
+    for_series: str | None,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
     from volseg.dicom import export_objects, read_secret
 
-    table = _label_table(predictions.parent if predictions.is_file() else predictions, labels)
+    table, match = _table(predictions, labels, beside=predictions.parent if predictions.is_file() else predictions)
     secret = read_secret(secret_file)
     with bar("export") as progress:
         failed = export_objects(
-            predictions, dicom, output, table, write, ending=ending, key=key, secret=secret, progress=progress
+            predictions,
+            dicom,
+            output,
+            table,
+            write,
+            ending=ending,
+            match=match,
+            key=key,
+            secret=secret,
+            for_series=for_series,
+            progress=progress,
         )
     typer.echo(f"{output}: DICOM objects for the archive, with the patient of their series; {len(failed)} failed")
     tell_failures(dict(failed))

@@ -24,7 +24,8 @@ class NetworkOptions:
     """The options; a field is one as `typer` declares it, see `with_network_options`."""
 
     checkpoint: list[Path] = typer.Option(
-        [], help="The trained network; the bundle's own by default. Several, or a folder of runs, make an ensemble."
+        [],
+        help="The trained network; the bundle's own by default. Several, or a folder of runs, make an ensemble.",
     )
     also: list[str] = typer.Option(
         [], "--with", metavar="BUNDLE[=CHECKPOINT]", help="A further bundle, whose network joins the ensemble; repeat."
@@ -62,6 +63,12 @@ class NetworkOptions:
         [], metavar="NAME[,NAME]", help="Clean-up: of these regions only the largest part stays."
     )
 
+    stored_cleanup: bool = typer.Option(
+        True,
+        "--stored-cleanup/--no-stored-cleanup",
+        help="Clean-up: what `volseg crossval` chose for an ensemble folder, unless another is asked for.",
+    )
+
     @property
     def cleanup(self) -> Cleanup:
         """What is done to a label map."""
@@ -78,7 +85,7 @@ class NetworkOptions:
             CheckpointError: no such checkpoint.
         """
         from volseg import bundle as bundles
-        from volseg.bundle import members_of
+        from volseg.bundle import members_of, named_ensemble
         from volseg.errors import UsageError
         from volseg.inference import RegionOfInterest
         from volseg.jobs import Predicting
@@ -89,7 +96,10 @@ class NetworkOptions:
         overrides: dict[str, object] = {"overlap": self.overlap, "precision": self.precision}
         # Only what differs from the default, so that bundles which do not know these settings still work.
         overrides |= {} if self.skip else {"skip_empty": False}
-        overrides |= {"cleanup": self.cleanup.to_json()} if self.cleanup else {}
+        cleanup, ensemble = self.cleanup, named_ensemble(bundle, self.checkpoint)
+        if ensemble is not None and self.stored_cleanup and not cleanup:
+            cleanup = ensemble.cleanup
+        overrides |= {"cleanup": cleanup.to_json()} if cleanup else {}
         overrides |= {"save_probabilities": True} if self.save_probabilities else {}
         step = None
         if self.within is not None:

@@ -18,6 +18,7 @@ from volseg.cohort.directions import (
 from volseg.cohort.folder import FILE_ENDING, INSTANCES, Cohort, read_dataset_json, write_patients
 from volseg.cohort.folds import Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
+from volseg.cohort.layouts import raw_note
 from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
 from volseg.cohort.predictions import (
     PROBABILITIES,
@@ -29,7 +30,7 @@ from volseg.cohort.predictions import (
     write_labels,
     write_prediction,
 )
-from volseg.cohort.reading import check_values_as, read_label_map, read_volume_as
+from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
 from volseg.cohort.table import TEST, CaseRow, read_table
 from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_uncertainty, write_uncertainty
 
@@ -64,10 +65,12 @@ __all__ = [
     "patient_of",
     "patients_note",
     "predicted_keys",
+    "raw_note",
     "read_dataset_json",
     "read_label_map",
     "read_labels",
     "read_table",
+    "read_translated",
     "read_uncertainty",
     "read_volume_as",
     "slice_direction",

@@ -193,6 +193,8 @@ class Cohort:
     def datalist(self, part: str, *, fold: int = 0) -> list[dict[str, Any]]:
         """MONAI's list of dictionaries: `key`, `image` (one path a channel) and, where there is one, `label`.
 
+        The part `all` has `channel_names` too, by which inference finds the channels of its network.
+
         Args:
             part: as in `part`.
             fold: number of the fold, from 0.
@@ -203,6 +205,8 @@ class Cohort:
             label = self.label_path(key)
             if label is not None:
                 item["label"] = str(label)
+            if part == "all":
+                item["channel_names"] = self.channel_names
             items.append(item)
         return items
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import ASSUMED, TEST, Case, told_axes
+from volseg.cohort import ASSUMED, TEST, Case, raw_note, told_axes
 from volseg.errors import SourceError, UsageError
 from volseg.formats.image_file import MAX_PIXELS, is_colour, read_picture
 from volseg.formats.image_masks import Classes, binary, class_map, note_inverted, numbered, stack_objects
@@ -275,7 +275,8 @@ class Images:
             shown = ", ".join(others[:_SHOWN]) + (" ..." if len(others) > _SHOWN else "")
             logger.warning("%d image files match no pattern and are left out: %s", len(others), shown)
         if not any(pair.image for pair in self._pairs.values()):
-            raise SourceError(f"no image in {self.raw} matches {images!r}; correct --images")
+            note = "" if others else raw_note(self.raw)
+            raise SourceError(f"no image in {self.raw} matches {images!r}; {note or 'correct --images'}")
         problems = [pair.problem for pair in self._pairs.values() if pair.problem]
         if len(problems) == len(self._pairs):
             raise SourceError(f"none of {len(problems)} images is fit to be read; the first: {problems[0]}")

@@ -14,9 +14,8 @@ from volseg import volume
 from volseg.cohort import FILE_ENDING, Cohort, Predictions, cohort_note, read_dataset_json
 from volseg.errors import UsageError, VolsegError, VolumeError
 from volseg.files import SERIES, ignores_case
-from volseg.inference.channels import channel_order
 from volseg.inference.file_names import NIFTI, group_files, image_stem, is_segmentation, lone_key
-from volseg.labels import LabelTable
+from volseg.labels import LabelTable, channel_order
 from volseg.volume import (
     IMAGE_SUFFIXES,
     Affine,

@@ -52,6 +52,8 @@ def train(
     check_overrides(workflow.parser.get(), settings)
     stated = {name: value for name, value in workflow.parser.get().items() if bundles.is_path_setting(name)}
     workflow.parser.update(pairs=bundles.path_values({**stated, **settings}, ids=list(workflow.parser.get())))
+    if "settings" in workflow.parser.get():
+        workflow.parser["settings#parser"] = workflow.parser
     # The checks work on a copy: what they build must not reach the run, which starts from its seed.
     preflight(_copy(workflow.parser), dry=dry)
     output_dir = Path(_copy(workflow.parser).get_parsed_content("output_dir"))

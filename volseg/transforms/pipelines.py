@@ -14,7 +14,7 @@ import torch
 
 from volseg.errors import UsageError
 from volseg.labels import Cleanup, LabelTable
-from volseg.transforms.decision import Decided, SaveImageLabelMapd
+from volseg.transforms.decision import MANY, Decided, SaveImageLabelMapd
 from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
 from volseg.transforms.reading import ReadVolumesd, SmoothSliced
@@ -48,7 +48,7 @@ def preprocessing(
             regions overlap.
     """
     keys = ["image", "label"] if label else ["image"]
-    steps: list[Any] = [ReadVolumesd("image", channels=channels)]
+    steps: list[Any] = [ReadVolumesd("image", channels=channels, names=labels.image_channels)]
     if label:
         steps.append(ReadVolumesd("label", channels=1, like="image", labels=labels))
     steps += [
@@ -180,7 +180,12 @@ def postprocessing(
         UsageError: A clean-up names a region that the table does not have.
     """
     steps: list[Any] = [
-        NativeProbabilitiesd("pred", before=before, activation=labels.activation),
+        NativeProbabilitiesd(
+            "pred",
+            before=before,
+            activation=labels.activation,
+            many=None if save_probabilities or labels.overlap else MANY,
+        ),
         Decided("pred", labels=labels, cleanup=Cleanup(**(cleanup or {})), keep_probabilities=save_probabilities),
     ]
     if output_dir is not None:
