@@ -9,6 +9,7 @@ from volseg.bundle.ensemble_file import ENSEMBLE, ENSEMBLE_SCHEMA, Ensemble, is_
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import config, data_dir, find, root
 from volseg.bundle.network_settings import check_settings
+from volseg.bundle.normalisation import asked_schemes, fit_normalisation
 from volseg.bundle.recipe import Recipe, read_recipe
 from volseg.bundle.spacing import fit_spacing
 from volseg.bundle.window import axis_divisors, divisors_in_plane, fit_axis, fit_roi, grow_roi
@@ -19,6 +20,7 @@ __all__ = [
     "Ensemble",
     "Member",
     "Recipe",
+    "asked_schemes",
     "axis_divisors",
     "check_settings",
     "config",
@@ -27,6 +29,7 @@ __all__ = [
     "find",
     "find_checkpoints",
     "fit_axis",
+    "fit_normalisation",
     "fit_roi",
     "fit_spacing",
     "grow_roi",
