@@ -99,20 +99,24 @@ def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules:
     warnings += [note for drawing in drawings for note in drawing.notes]
     warnings += [f"the {drawing.kind} is a prediction of volseg" for drawing in drawings if drawing.maker == "volseg"]
     warnings += [f"the {drawing.kind} was rejected (ApprovalStatus)" for drawing in drawings if drawing.rejected]
-    owners: dict[str, Match] = {}
+    owners: dict[str, list[Match]] = {}
     for item in sorted(matches, key=lambda item: (item.drawing.rank, item.drawing.drawn)):
         for region in regions_of(item.drawing, rules):
-            if region in owners:
-                why = _which(owners[region].drawing, item.drawing, region)
+            before = owners.get(region, [])
+            if before and before[0].drawing is item.drawing:  # on two series of one grid
+                before.append(item)
+                continue
+            if before:
+                why = _which(before[0].drawing, item.drawing, region)
                 warnings.append(f"two objects hold {region}, and the {why} was taken")
-            owners[region] = item
+            owners[region] = [item]
     label_map = np.zeros(stack.shape, dtype=np.uint8)
     places = {name: place for place, name in enumerate(table.names)}
-    for item in {id(item): item for item in owners.values()}.values():
+    for item in {id(item): item for some in owners.values() for item in some}.values():
         wanted: dict[int, int] = {}
         for roi in item.drawing.rois:
             name = region_of(roi.name, rules)
-            if name in places and owners[name] is item:
+            if name in places and any(owner is item for owner in owners[name]):
                 wanted[roi.number] = places[name]
         for number, voxels in _voxels(item, wanted, stack, warnings):
             _paint(label_map, voxels, wanted[number], table)

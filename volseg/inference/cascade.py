@@ -15,12 +15,11 @@ from volseg import method_of_before
 from volseg.bundle import Member, Recipe
 from volseg.cohort import Prediction
 from volseg.errors import CheckpointError, GeometryError, UsageError, VolumeError, naming
-from volseg.inference.channels import fold_channel
 from volseg.inference.engines import Engine
 from volseg.inference.inputs import read_images
 from volseg.inference.predictor import Predictor
 from volseg.inference.region_of_interest import RegionOfInterest
-from volseg.labels import LabelTable
+from volseg.labels import LabelTable, fold_channel
 from volseg.volume import Affine, Crop, Volume, aligned, read_volume
 
 logger = logging.getLogger(__name__)

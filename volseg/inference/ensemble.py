@@ -11,8 +11,7 @@ from torch import Tensor
 
 from volseg.bundle import Recipe
 from volseg.errors import CheckpointError, UsageError
-from volseg.inference.channels import fold_channel
-from volseg.labels import LabelTable, fold_name
+from volseg.labels import LabelTable, fold_channel, fold_name
 
 logger = logging.getLogger(__name__)
 
