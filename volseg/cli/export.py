@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from volseg.dicom import Target
-    from volseg.labels import LabelTable
+    from volseg.labels import LabelMatch, LabelTable
 
 app = typer.Typer(no_args_is_help=True, help="Write predictions or a cohort in the format of another program.")
 
@@ -25,17 +25,12 @@ def slicer(
 ) -> None:
     """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table."""
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cohort import read_dataset_json, read_labels
     from volseg.formats import export_slicer
-    from volseg.labels import LabelTable
 
-    if labels is None:
-        table = read_labels(predictions, option="--labels")
-    else:
-        table = LabelTable.from_dataset_json(read_dataset_json(labels))
+    table, match = _table(predictions, labels, beside=predictions)
     target = output or predictions
     with bar("export") as progress:
-        failed = export_slicer(predictions, target, table, progress=progress)
+        failed = export_slicer(predictions, target, table, match=match, progress=progress)
     typer.echo(
         f"{target}: .seg.nrrd files, labels.csv and labels.ctbl; open one in 3D Slicer by dropping it on the window"
     )
@@ -129,6 +124,20 @@ def rtstruct(
     _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file)
 
 
+def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[LabelTable, LabelMatch | None]:
+    """The table that names the labels, and how the predictions' own values become those of it, if there are two."""
+    from volseg.cohort import Predictions, read_dataset_json, read_labels
+    from volseg.labels import LabelTable
+
+    if labels is None:
+        return read_labels(beside, option="--labels"), None
+    table = LabelTable.from_dataset_json(read_dataset_json(labels))
+    match = Predictions(beside).match_all(table, option=f"--labels {labels}")
+    for note in match.notes if match else ():
+        typer.secho(f"note  {predictions}: {note}", fg="yellow", err=True)
+    return table, match
+
+
 def _objects(
     predictions: Path,
     dicom: Path,
@@ -140,16 +149,22 @@ def _objects(
     secret_file: Path | None,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cohort import read_dataset_json
     from volseg.dicom import export_objects, read_secret
-    from volseg.labels import LabelTable
 
-    beside = predictions.parent if predictions.is_file() else predictions
-    table = LabelTable.from_dataset_json(read_dataset_json(labels or beside))
+    table, match = _table(predictions, labels, beside=predictions.parent if predictions.is_file() else predictions)
     secret = read_secret(secret_file)
     with bar("export") as progress:
         failed = export_objects(
-            predictions, dicom, output, table, write, ending=ending, key=key, secret=secret, progress=progress
+            predictions,
+            dicom,
+            output,
+            table,
+            write,
+            ending=ending,
+            match=match,
+            key=key,
+            secret=secret,
+            progress=progress,
         )
     typer.echo(f"{output}: DICOM objects for the archive, with the patient of their series; {len(failed)} failed")
     tell_failures(dict(failed))

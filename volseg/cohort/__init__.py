@@ -29,7 +29,7 @@ from volseg.cohort.predictions import (
     write_labels,
     write_prediction,
 )
-from volseg.cohort.reading import check_values_as, read_label_map, read_volume_as
+from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
 from volseg.cohort.table import TEST, CaseRow, read_table
 from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_uncertainty, write_uncertainty
 
@@ -68,6 +68,7 @@ __all__ = [
     "read_label_map",
     "read_labels",
     "read_table",
+    "read_translated",
     "read_uncertainty",
     "read_volume_as",
     "slice_direction",

@@ -114,6 +114,32 @@ class Predictions:
         except LabelError as error:
             raise LabelError(f"{self.folder}: {error.message}") from error
 
+    def match_all(self, labels: LabelTable, *, option: str) -> LabelMatch | None:
+        """The match with a table that names the labels in place of the folder's own one; None if the folder has none.
+
+        Args:
+            labels: Table that an option of the command names.
+            option: That option, for the error.
+
+        Raises:
+            LabelError: The two tables do not have the same regions, or `labels` has no value for some combination.
+        """
+        if not (self.folder / "dataset.json").is_file():
+            return None
+        own = LabelTable.from_dataset_json(read_dataset_json(self.folder))
+        told = f"{self.folder / 'dataset.json'} names {', '.join(own.names)}, and {option} {', '.join(labels.names)}"
+        cure = f"leave {option} out, or name the cohort of these predictions"
+        try:
+            match = match_labels(labels, own)
+        except LabelError as error:
+            raise LabelError(f"{told}: they are not the same; {cure}") from error
+        if not len(match.pairs) == len(labels.names) == len(own.names):
+            raise LabelError(f"{told}: they are not the same; {cure}")
+        values = np.array(own.values, np.uint8)
+        if not np.array_equal(labels.masks(match.translate(values)), match.shared.masks(values)):
+            raise LabelError(f"{told}, which has no value for two of them in one voxel; {cure}")
+        return match
+
     def check_labels(self, cohort: Cohort) -> None:
         """Refuse predictions whose own `dataset.json` shares no region with the cohort, as in `match`.
 

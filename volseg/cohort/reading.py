@@ -28,6 +28,18 @@ def check_values_as(role: str, voxels: NDArray[Any], labels: LabelTable) -> Labe
         raise type(error)(f"the {role}: {error.message}") from error
 
 
+def read_translated(path: Path, match: LabelMatch | None) -> Volume:
+    """Read a prediction, in the values of the match's reference table; as it is if there is no match.
+
+    Raises:
+        VolsegError: It is unreadable, or holds a value that its own table does not declare.
+    """
+    volume = read_volume(path)
+    if match is None or match.same:
+        return volume
+    return Volume(match.translate(match.prediction.check(volume.voxels)), volume.affine_ras)
+
+
 def read_label_map(
     role: str, path: Path, image: Volume, labels: LabelTable, *, match: LabelMatch | None = None
 ) -> Volume:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from volseg.cohort import FILE_ENDING, check_key
+from volseg.cohort import FILE_ENDING, check_key, read_translated
 from volseg.dicom.charset import to_unicode
 from volseg.dicom.file import Quiet, read_header, text
 from volseg.dicom.identity import KEY, identify
@@ -20,8 +20,8 @@ from volseg.dicom.index import Index, scan
 from volseg.dicom.instance import Series
 from volseg.errors import GeometryError, LabelError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
-from volseg.labels import LabelMap, LabelTable, Region
-from volseg.volume import Grid, Volume, aligned, read_volume
+from volseg.labels import LabelMap, LabelMatch, LabelTable, Region
+from volseg.volume import Grid, Volume, aligned
 
 # A key as volseg makes it by default: it names one series of one patient (see `volseg.dicom.identify`).
 _MADE_BY_US = re.compile(r"p[0-9a-f]{10}_s[0-9a-f]{8}")
@@ -103,6 +103,7 @@ def export_objects(
     write: Callable[[Path, Target, LabelTable], None],
     *,
     ending: str,
+    match: LabelMatch | None = None,
     key: str = KEY,
     secret: str = "",
     progress: Callable[[int, int], None] | None = None,
@@ -119,6 +120,7 @@ def export_objects(
         labels: the regions.
         write: what writes the object.
         ending: of the file names.
+        match: Match of the predictions' own table with `labels`; None if they are the same.
         key: pattern that the keys were made with.
         secret: that the keys were made with.
         progress: called with (done, total).
@@ -146,7 +148,7 @@ def export_objects(
                     "the prediction is named after a series that is not in the folder, and may be another patient's or "
                     "another day's; name the folder of that series, and --secret-file as at the conversion"
                 )
-            target = _target(by_key.get(stem), read_volume(path), index, alone=predictions.is_file())
+            target = _target(by_key.get(stem), read_translated(path, match), index, alone=predictions.is_file())
             named = output.suffix == ".dcm" and predictions.is_file()
             write(output if named else output / f"{check_key(stem)}{ending}", target, labels)
         except VolsegError as error:

@@ -37,7 +37,7 @@ from volseg.metrics import (
     uw_madison_score,
     volume_ml,
 )
-from volseg.volume import Affine, Volume, aligned, slice_axis
+from volseg.volume import Affine, Grid, Volume, aligned, read_grid, slice_axis
 
 Instances = NDArray[np.integer[Any]]
 
@@ -246,6 +246,8 @@ def score_case(
     if reference_path is None:
         raise CohortError("the case has no reference label, so its prediction cannot be scored")
     reference, predicted = read_volume_as("reference", reference_path), read_volume_as("prediction", path)
+    _check_right_angles(reference.affine_ras)
+    reference = _on_image(reference, cohort.image_paths(key)[0])
     try:
         predicted, _ = aligned(predicted, reference.grid)
     except GeometryError as error:
@@ -268,6 +270,21 @@ def score_case(
         instances=_instances(cohort, key, reference)[box] if method.objects and method.instances else None,
     )
     return [score(name, guess, truth) for name, guess, truth in zip(match.names, guesses, truths, strict=True)]
+
+
+def _on_image(reference: Volume, image: Path) -> Volume:
+    """The reference on the grid that the image's header gives, as `convert` would place it: see `NiftiHeader`.
+
+    A label map that a program saved with another reading of that header has wrong spacings of its own.
+    """
+    shape, affine_ras = read_grid(image)
+    x, y, z = shape[:3]
+    try:
+        return aligned(reference, Grid((x, y, z), affine_ras))[0]
+    except GeometryError as error:
+        raise GeometryError(
+            f"the reference is not on the grid of its image: {error}; save it on that grid, or convert the case again"
+        ) from error
 
 
 def _instances(cohort: Cohort, key: str, reference: Volume) -> Instances:

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import Predictions, check_key
+from volseg.cohort import Predictions, check_key, read_translated
 from volseg.errors import LabelError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.formats.value_names import ColourRow, colour_csv
-from volseg.labels import Code, LabelMap, LabelTable, Masks, Region
-from volseg.volume import Affine, Volume, ras_to_lps, read_volume
+from volseg.labels import Code, LabelMap, LabelMatch, LabelTable, Masks, Region
+from volseg.volume import Affine, Volume, ras_to_lps
 
 _SUFFIX = ".seg.nrrd"
 _GZIP_LEVEL = 1
@@ -177,6 +177,7 @@ def export_slicer(
     out: Path,
     labels: LabelTable,
     *,
+    match: LabelMatch | None = None,
     keys: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple[str, str]]:
@@ -186,6 +187,7 @@ def export_slicer(
         predictions: folder of label maps.
         out: folder that is made where it is absent; files of the same names are replaced.
         labels: the regions.
+        match: Match of the predictions' own table with `labels`, whose values are written; None if they are the same.
         keys: only these cases.
         progress: called with (cases done, cases in all) after each case.
 
@@ -203,7 +205,7 @@ def export_slicer(
     for done, key in enumerate(keys, start=1):
         try:
             check_key(key)
-            write_segmentation(out / f"{key}{_SUFFIX}", read_volume(there.path(key)), labels)
+            write_segmentation(out / f"{key}{_SUFFIX}", read_translated(there.path(key), match), labels)
         except VolsegError as error:
             failures.append((key, error.message))
         except OSError as error:
