@@ -94,10 +94,11 @@ def decide_by_dice(probabilities: NDArray[np.floating[Any]], *, exclusive: bool)
     found = [dice_threshold(probability) for probability in probabilities]
     if not exclusive:
         return np.stack([one > each.threshold for one, each in zip(probabilities, found, strict=True)])
-    return _masks(_share_out(probabilities, found), len(found))
+    region = _share_out(probabilities, found)
+    return np.stack([region == number for number in range(1, len(found) + 1)])
 
 
-def _share_out(probabilities: NDArray[np.floating[Any]], found: list[DiceThreshold]) -> NDArray[np.intp]:
+def _share_out(probabilities: NDArray[np.floating[Any]], found: list[DiceThreshold]) -> NDArray[np.uint16]:
     """The region (...) of each voxel, counted from 1; 0 is background."""
     totals = np.array([one.total for one in found])
     chosen = _largest(probabilities)
@@ -106,7 +107,7 @@ def _share_out(probabilities: NDArray[np.floating[Any]], found: list[DiceThresho
     sizes = np.array([one.voxels for one in found], dtype=np.float64)
     ratios = np.array([one.expected_dice for one in found])
     for _ in range(_MAX_ROUNDS):
-        region = np.zeros(probabilities.shape[1:], dtype=np.intp)
+        region = np.zeros(probabilities.shape[1:], dtype=np.uint16)
         gain = np.zeros(probabilities.shape[1:], dtype=np.float32)
         for number, probability in enumerate(probabilities):
             # What the voxel adds to 2 S / (n + total): its share of the numerator less that of the denominator.
@@ -121,10 +122,10 @@ def _share_out(probabilities: NDArray[np.floating[Any]], found: list[DiceThresho
     return chosen
 
 
-def _largest(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
+def _largest(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
     """The region of the largest probability, background included."""
     highest = 1 - probabilities.sum(axis=0)
-    region = np.zeros(probabilities.shape[1:], dtype=np.intp)
+    region = np.zeros(probabilities.shape[1:], dtype=np.uint16)
     for number, probability in enumerate(probabilities, start=1):
         better = probability > highest
         highest[better] = probability[better]
@@ -133,14 +134,9 @@ def _largest(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
 
 
 def _expected(
-    probabilities: NDArray[np.floating[Any]], region: NDArray[np.intp], totals: NDArray[np.float64]
+    probabilities: NDArray[np.floating[Any]], region: NDArray[np.uint16], totals: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Number of voxels and expected Dice of each region of a decision."""
     sizes = np.bincount(region.ravel(), minlength=len(totals) + 1)[1:].astype(np.float64)
     sums = np.array([one.sum(where=region == i, dtype=np.float64) for i, one in enumerate(probabilities, start=1)])
     return sizes, np.divide(2 * sums, sizes + totals, out=np.zeros_like(sums), where=sizes + totals > 0)
-
-
-def _masks(region: NDArray[np.intp], regions: int) -> NDArray[np.bool_]:
-    """One mask per region."""
-    return np.stack([region == number for number in range(1, regions + 1)])

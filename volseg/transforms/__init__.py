@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.transforms.decision import DECISIONS, check_decision, with_decision
 from volseg.transforms.file_header import affine_of_file
 from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
 from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
 
 __all__ = [
+    "DECISIONS",
     "NativeProbabilitiesd",
     "OnGridOfd",
     "affine_of_file",
     "augmentation",
+    "check_decision",
     "grid_patches",
     "postprocessing",
     "preprocessing",
     "region_masks",
+    "with_decision",
 ]
 
 __getattr__ = names_of_before(__name__)

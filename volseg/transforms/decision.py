@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -12,11 +13,18 @@ import torch
 from monai import transforms as mt
 from monai.config import KeysCollection
 from monai.data import MetaTensor
+from numpy.typing import NDArray
 
+from volseg.errors import UsageError
 from volseg.labels import Cleanup, LabelTable
-from volseg.metrics import expected_dice
+from volseg.metrics import decide_by_dice, expected_dice
 from volseg.transforms.file_header import affine_of_file
 from volseg.volume import Volume, write_probabilities, write_volume
+
+DECISIONS = {
+    "threshold": "each voxel for itself: above 0.5, or the largest channel",
+    "dice": "the set of voxels whose expected Dice is largest, region by region",
+}
 
 
 class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
@@ -29,6 +37,10 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         labels: Label table.
         cleanup: Clean-up of the label map.
         keep_probabilities: Whether they stay in the item, as an array.
+        decision: Rule of the decision, a key of `DECISIONS`.
+
+    Raises:
+        UsageError: There is no such rule.
     """
 
     def __init__(
@@ -38,8 +50,10 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         labels: LabelTable,
         cleanup: Cleanup | None = None,
         keep_probabilities: bool = False,
+        decision: str = "threshold",
     ) -> None:
         super().__init__(keys)
+        self.decision = check_decision(decision)
         self.labels = labels
         self.cleanup = cleanup or Cleanup()
         self.cleanup.check(labels)
@@ -53,7 +67,7 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             if "kept" in item:
                 outside = np.array(self.labels.background_probabilities, probabilities.dtype)
                 probabilities = np.where(item["kept"], probabilities, outside[:, None, None, None])
-            label_map = self.labels.decide(probabilities)
+            label_map = self.decide(probabilities)
             voxel_ml = abs(float(np.linalg.det(affine[:3, :3].numpy()))) / 1000
             label_map = self.cleanup.apply(label_map, self.labels, voxel_ml=voxel_ml)
             item[key] = MetaTensor(torch.from_numpy(label_map[None]), affine=affine)
@@ -66,6 +80,47 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             if self.keep_probabilities:
                 item["probabilities"] = probabilities
         return item
+
+    def decide(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+        """Decide the label map (X, Y, Z) by the rule, from probabilities (channels, X, Y, Z)."""
+        if self.decision == "threshold":
+            return self.labels.decide(probabilities)
+        of_regions = probabilities[-len(self.labels.names) :]  # a softmax has the background before them
+        return self.labels.encode(decide_by_dice(of_regions, exclusive=not self.labels.overlap))
+
+
+def check_decision(decision: str) -> str:
+    """The name of a rule, if there is one of this name.
+
+    Raises:
+        UsageError: There is none.
+
+    >>> check_decision("dice")
+    'dice'
+    """
+    if decision not in DECISIONS:
+        raise UsageError(f"the decision must be {' or '.join(DECISIONS)}, got {decision!r}")
+    return decision
+
+
+def with_decision(postprocessing: mt.Compose, decision: str) -> mt.Compose:
+    """The same steps with another rule of the decision.
+
+    Args:
+        postprocessing: Steps of which one is `Decided`, as `volseg.transforms.postprocessing` makes them.
+        decision: Rule, a key of `DECISIONS`.
+
+    Raises:
+        UsageError: There is no such rule, or none of the steps decides.
+    """
+    check_decision(decision)
+    steps = [copy.copy(step) for step in postprocessing.transforms]
+    deciding = [step for step in steps if isinstance(step, Decided)]
+    if not deciding:
+        raise UsageError(f"the bundle's postprocessing decides by itself; it cannot take the decision {decision!r}")
+    for step in deciding:
+        step.decision = decision
+    return mt.Compose(steps)
 
 
 class SaveImageLabelMapd(mt.SaveImaged):  # type: ignore[misc]  # MONAI has no types
