@@ -277,6 +277,50 @@ def test_a_split_that_still_fits_is_kept(tmp_path):
         assert read_splits(path) == folds
 
 
+STATED = [Fold(("p1_d1", "p1_d2", "p3_d1"), ("p2_d1",))]
+
+
+@pytest.mark.parametrize("first", [STATED, []])
+def test_folds_that_the_user_changed_stay_also_where_the_source_states_some(tmp_path, caplog, first):
+    cohort, path = tmp_path / "cohort", tmp_path / "cohort" / "splits.json"
+    write_cohort(made(*KEYS), cohort, given=first)
+    write_cohort(made(*KEYS), cohort, given=STATED)  # its own are replaced by those that the source states now
+    assert read_splits(path) == STATED
+    assert caplog.text == ""
+    changed = [Fold(("p1_d1", "p1_d2"), ("p3_d1", "p2_d1"))]
+    write_splits(cohort, changed)
+    write_cohort(made(*KEYS), cohort, given=STATED)
+    assert read_splits(path) == changed
+    assert "is kept, since a conversion did not write it, and the source states other folds; remove it" in caplog.text
+    path.unlink()
+    write_cohort(made(*KEYS), cohort, given=STATED)
+    assert read_splits(path) == STATED
+
+
+def test_folds_that_the_user_changed_stay_when_cases_come_and_the_new_ones_are_named(tmp_path, caplog):
+    cohort, path = tmp_path / "cohort", tmp_path / "cohort" / "splits.json"
+    write_cohort(made(*KEYS), cohort)
+    chosen = [Fold(("p1_d1",), ("p3_d1",))]
+    write_splits(cohort, chosen)
+    write_cohort(made(*KEYS, "p4_d1"), cohort)
+    assert read_splits(path) == chosen
+    assert "3 cases are in none of its folds: p1_d2, p2_d1, p4_d1; run `volseg split`" in caplog.text
+    write_splits(cohort, [Fold(("p1_d1",), ("p9_d1",))])
+    write_cohort(made(*KEYS, "p4_d1"), cohort)
+    assert "did not write, names p9_d1, which has no label here: writing it anew" in caplog.text
+    assert {key for fold in read_splits(path) for key in fold.validation} == {*KEYS, "p4_d1"}
+
+
+def test_the_folds_of_nnunet_beside_a_cohort_are_not_hidden(tmp_path):
+    cohort = tmp_path / "cohort"
+    write_cohort(made(*KEYS), cohort)
+    (cohort / "splits.json").unlink()
+    (cohort / "splits_final.json").write_text(json.dumps([{"train": ["p1_d1", "p1_d2", "p3_d1"], "val": ["p2_d1"]}]))
+    write_cohort(made(*KEYS), cohort)
+    assert not (cohort / "splits.json").exists()
+    assert Cohort.open(cohort).folds() == STATED
+
+
 def test_a_damaged_split_is_written_anew(tmp_path, caplog):
     write_cohort(made(*KEYS), tmp_path / "cohort")
     before = content(tmp_path / "cohort")
@@ -302,7 +346,7 @@ def test_one_worker_and_four_write_the_same_bytes(tmp_path, phantom):
         write_cohort(UwMadison(phantom), tmp_path / str(workers) / "cohort", workers=workers)
     one = content(tmp_path / "1" / "cohort")
     assert one == content(tmp_path / "4" / "cohort")
-    assert len(one) == 4 * 3 + 3  # image, label, record; dataset.json, cases.csv, splits.json
+    assert len(one) == 4 * 3 + 4  # image, label, record; dataset.json, cases.csv, splits.json
 
 
 def test_the_embedded_phantom_is_finished_where_it_was_stopped(tmp_path, phantom, caplog):

@@ -319,8 +319,8 @@ def test_identifiers_are_kept_where_that_is_asked_for(tmp_path: Path, capsys: py
 def test_options_of_dicom_are_refused_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "secret").write_text(" ")
     for words, reason in (
-        (["uw_madison", "x", "y", "--modality", "CT"], "are for dicom folders"),
-        (["dicom", "x", "y", "--case", "a"], "a dicom folder is converted whole"),
+        (["uw_madison", "x", "y", "--modality", "CT"], "--modality is an option of dicom, not of uw_madison"),
+        (["dicom", "x", "y", "--case", "a"], "--case is an option of uw_madison, not of dicom"),
         (["dicom", str(tmp_path / "nowhere"), "y"], "there is no folder"),
         (["dicom", str(tmp_path), "y", "--secret-file", str(tmp_path / "secret")], "is empty"),
         (["dicom", str(tmp_path), "y", "--secret-file", str(tmp_path / "absent")], "cannot be read"),

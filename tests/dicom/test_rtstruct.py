@@ -195,11 +195,13 @@ def test_absent_images_are_matched_by_series_and_position_and_it_says_so(tmp_pat
 
 
 @pytest.mark.parametrize(("frame", "how"), [(f"{STUDY}.99", "frame of reference and position"), ("", "by position")])
-def test_an_absent_series_is_matched_by_frame_of_reference_or_position(tmp_path: Path, frame: str, how: str) -> None:
+def test_without_references_a_series_is_found_by_frame_of_reference_or_position(
+    tmp_path: Path, frame: str, how: str
+) -> None:
     images = series(noise())
     drawn = structure_set(images, {"GTV": [square(grid(), 0.6, 3.4, 1)]}, images=False)
     reference = drawn.ReferencedFrameOfReferenceSequence[0]
-    reference.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3.4"
+    reference.RTReferencedStudySequence = []
     reference.FrameOfReferenceUID = drawn.FrameOfReferenceUID = frame
     other = series(noise(seed=1), grid(origin=(500, 0, 0)), series="2")
     save(tmp_path, [*images, *other, drawn])
@@ -413,7 +415,7 @@ def test_a_series_that_nothing_can_refer_to_is_refused(tmp_path: Path) -> None:
         write_rtstruct(tmp_path / "out.dcm", full, TABLE)
 
 
-def test_predictions_find_their_series_by_key_or_alone_by_grid(tmp_path: Path) -> None:
+def test_predictions_find_their_series_by_key_or_are_told_it(tmp_path: Path) -> None:
     save(tmp_path / "images/a", series(noise()))
     save(tmp_path / "images/b", series(noise(), grid(origin=(0, 0, 0)), series="2"))
     source = Dicom(tmp_path / "images")
@@ -437,12 +439,17 @@ def test_predictions_find_their_series_by_key_or_alone_by_grid(tmp_path: Path) -
     assert "no series has this key" in failed[0][1]
     assert sorted(path.name for path in out.iterdir()) == sorted(f"{key}.rtstruct.dcm" for key in source.keys())  # noqa: SIM118
     assert steps == [(1, 3), (2, 3), (3, 3)]
-    one = tmp_path / "predictions/other.nii.gz"
-    assert not export_objects(one, tmp_path / "images", tmp_path / "one.dcm", TABLE, write_rtstruct, ending=".dcm")
-    assert pydicom.dcmread(tmp_path / "one.dcm").StudyInstanceUID == STUDY
+    one, file = tmp_path / "predictions/other.nii.gz", tmp_path / "one.dcm"
+    ((_, reason),) = export_objects(one, tmp_path / "images", file, TABLE, write_rtstruct, ending=".dcm")
+    name = reason.partition("--for-series ")[2].partition(",")[0]
+    for asked in (name, f"{STUDY}.2"):
+        file.unlink(missing_ok=True)
+        words = (one, tmp_path / "images", file, TABLE, write_rtstruct)
+        assert not export_objects(*words, ending=".dcm", for_series=asked)
+        assert pydicom.dcmread(file).StudyInstanceUID == STUDY
     save(tmp_path / "images/c", series(noise(), grid(origin=(0, 0, 0)), series="3"))
     ((_, reason),) = export_objects(one, tmp_path / "images", out, TABLE, write_rtstruct, ending=".dcm")
-    assert "fits 2 series" in reason
+    assert "it lies on the voxels of 2 of 3 there" in reason
     with pytest.raises(UsageError, match="holds no prediction"):
         export_objects(tmp_path / "images", tmp_path / "images", out, TABLE, write_rtstruct, ending=".dcm")
 
@@ -506,12 +513,13 @@ def test_no_object_is_written_for_another_patient_or_day(tmp_path: Path) -> None
     for folder in ("b", "c"):
         out = tmp_path / "out.dcm"
         ((_, reason),) = export_objects(one, tmp_path / folder, out, TABLE, write_rtstruct, ending=".dcm")
-        assert "another patient's or another day's" in reason
+        assert f"was made from {key}, which is not in the folder" in reason
+        assert f"is of another {'patient' if folder == 'b' else 'study of this patient'}" in reason
         assert not out.exists()
     save(tmp_path / "two/d", series(noise(), grid(origin=(0, 0, 0)), study="1.2.3.6", PatientID="third"))
     save(tmp_path / "two/e", series(noise()))
     ((_, reason),) = export_objects(unnamed, tmp_path / "two", tmp_path, TABLE, write_rtstruct, ending=".dcm")
-    assert "which of the 2 patients" in reason
+    assert f"{key} there is of other images, or of another day, under the same UIDs" in reason
 
 
 def test_a_rejected_drawing_never_beats_another_and_is_never_used_silently(tmp_path: Path) -> None:

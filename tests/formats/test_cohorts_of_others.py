@@ -13,8 +13,9 @@ from volseg.cli import main
 from volseg.cohort import Cohort, patient_of, write_cohort
 from volseg.cohort.layouts import layout_note
 from volseg.cohort.patients import patients_note
+from volseg.dicom import Dicom
 from volseg.errors import CohortError, GeometryError, LabelError, SourceError, UsageError
-from volseg.formats import ClassMasks, Decathlon
+from volseg.formats import ClassMasks, Decathlon, Images
 from volseg.formats.datalist import channels_of, listed_cases
 from volseg.volume import Volume, read_volume, write_volume
 
@@ -182,7 +183,13 @@ _KITS = {"image": "imaging", "label": "segmentation"}
     ("entry", "message"),
     [
         ({"image": "a.nii.gz", "label": ["x.nii.gz", "y.nii.gz"]}, "lists 2 label files .* class_masks"),
-        ({"image": "a.nii.gz", "label": "b.nii.gz", "fold": "0"}, "gives a.nii.gz the fold '0'"),
+        ({"image": "a.nii.gz", "label": "b.nii.gz", "fold": "first"}, "gives a.nii.gz the fold 'first'"),
+        ({"image": "a.nii.gz", "label": "b.nii.gz", "fold": -1}, "gives a.nii.gz the fold -1"),
+        ({"image": "a.nii.gz", "label": "b.nii.gz", "fold": 0.5}, "gives a.nii.gz the fold 0.5"),
+        ({"image": "a.nii.gz", "mask": "b.nii.gz"}, "a file under 'mask' and none under 'label'; call it label"),
+        ({"image": "a.nii.gz"}, "lists .*a.nii.gz for training, expected an image and a label"),
+        ({"image": "D:\\data\\imagesTr\\a.nii.gz", "label": "b.nii.gz"}, "Windows; .* such as imagesTr/a.nii.gz"),
+        ({"image": "a.nii.gz", "label": r"\\server\share\b.nii.gz"}, "a path of a computer with Windows"),
         ({"image": [], "label": "b.nii.gz"}, "expected an image and a label"),
         ({"image": ["a.nii.gz", 3], "label": "b.nii.gz"}, "expected an image and a label"),
     ],
@@ -190,6 +197,45 @@ _KITS = {"image": "imaging", "label": "segmentation"}
 def test_an_entry_that_cannot_be_meant(tmp_path, entry, message):
     with pytest.raises(SourceError, match=message):
         listed_cases({"training": [entry]}, tmp_path, channels=1)
+
+
+@pytest.mark.parametrize("fold", ["1", " 1 ", 1, 1.0, "fold_1", "Fold 1"])
+def test_the_number_of_a_fold_as_tables_write_it(tmp_path, fold):
+    entry = {"image": "a.nii.gz", "label": "b.nii.gz"}
+    one, other, none = listed_cases(
+        {"training": [{**entry, "fold": fold}, {**entry, "image": "c.nii.gz", "fold": ""},
+                      {**entry, "image": "d.nii.gz", "fold": float("nan")}]}, tmp_path, channels=1)  # fmt: skip
+    assert (one.fold, other.fold, none.fold) == (1, None, None)
+
+
+@pytest.mark.parametrize("nnunet", [False, True])
+def test_paths_as_windows_writes_them(tmp_path, nnunet):
+    raw = tmp_path / "raw"
+    for key in ("a", "b"):
+        put(raw / f"imagesTr/{key}.nii.gz", 5)
+        put(raw / f"labelsTr/{key}.nii.gz", 1)
+    if nnunet:
+        files = {k: {"images": [f".\\imagesTr\\{k}.nii.gz"], "label": f"labelsTr\\{k}.nii.gz"} for k in "ab"}
+        describe(raw, dataset=files)
+    else:
+        describe(raw, training=[{"image": rf"imagesTr\{k}.nii.gz", "label": rf".\labelsTr\{k}.nii.gz"} for k in "ab"])
+    assert run("convert", "decathlon", raw, tmp_path / "c") == 0
+    assert Cohort.open(tmp_path / "c").labelled == {"a", "b"}
+
+
+@pytest.mark.parametrize("rest", [{}, {"label": None}, {"label": "", "fold": 0}, None])
+def test_a_training_case_without_a_label_is_kept_without_one_and_named(tmp_path, rest, caplog):
+    bare = "imagesTr/c.nii.gz" if rest is None else {"image": "imagesTr/c.nii.gz", **rest}
+    raw = tmp_path / "raw"
+    for key in "abc":
+        put(raw / f"imagesTr/{key}.nii.gz", 5)
+        put(raw / f"labelsTr/{key}.nii.gz", 1)
+    entries = [{"image": f"imagesTr/{k}.nii.gz", "label": f"labelsTr/{k}.nii.gz"} for k in "ab"]
+    describe(raw, training=[*entries, bare])
+    source = Decathlon(raw)
+    assert [source.labelled(key) for key in "abc"] == [True, True, False]
+    assert "1 of 3 training cases are listed without a label" in caplog.text
+    assert "imagesTr/c.nii.gz" in caplog.text
 
 
 def test_a_case_in_two_lists_is_named_with_both(tmp_path):
@@ -484,3 +530,28 @@ def test_public_layouts_are_known(tmp_path, files, says):
         Cohort.open(tmp_path)
     (tmp_path / "plain").mkdir()
     assert layout_note(tmp_path / "plain") == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (["s0001/ct.nii.gz", "s0001/segmentations/liver.nii.gz"], "`volseg convert class_masks"),
+        (["p1/mri.nrrd", "p1/masks/node.nrrd"], "`volseg convert class_masks"),
+        (["case_00000/imaging.nii.gz", "case_00000/segmentation.nii.gz"], "looks like KiTS"),
+        (["dataset.json", "imagesTr/a_0000.nii.gz"], "`volseg convert decathlon"),
+        (["p1/t1.mha", "p1/lesion.mha"], "it holds volumes such as p1/lesion.mha: `volseg convert decathlon`"),
+        (["p1/0001.dcm"], "it holds DICOM files: run `volseg convert dicom"),
+        (["scan/a.png"], "correct --images"),
+    ],
+)
+def test_what_is_no_folder_of_pictures_is_sent_to_its_reader(tmp_path, files, says):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=r"no image in .* matches '{key}/ct\.jpg'") as refused:
+        Images(tmp_path, images="{key}/ct.jpg")
+    assert says in str(refused.value)
+    if not files[0].endswith((".dcm", ".png")):
+        with pytest.raises(SourceError, match="holds no DICOM series") as refused:
+            Dicom(tmp_path)
+        assert says in str(refused.value)

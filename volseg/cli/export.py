@@ -92,6 +92,9 @@ _OUTPUT = typer.Option(..., "-o", "--output", help="Folder; or a file.dcm for a 
 _LABELS = typer.Option(None, help="Cohort whose dataset.json names the labels; the one beside PREDICTIONS by default.")
 _KEY = typer.Option("{patient}_{series}", help="Pattern of the keys, as at the conversion.")
 _SECRET = typer.Option(None, help="Secret of the keys, as at the conversion.")
+_FOR_SERIES = typer.Option(
+    None, metavar="UID|KEY", help="The series of a single prediction, whatever its record says, on the same voxels."
+)
 
 
 @app.command("dicom-seg", epilog="Example: volseg export dicom-seg data/predictions --dicom data/dicom -o data/seg")
@@ -102,11 +105,15 @@ def dicom_seg(
     labels: Path | None = _LABELS,
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
+    for_series: str | None = _FOR_SERIES,
 ) -> None:
-    """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series."""
+    """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series.
+
+    A prediction knows the series that it was made from, and is written for no other.
+    """
     from volseg.dicom import write_dicom_seg
 
-    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file)
+    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series)
 
 
 @app.command(epilog="Example: volseg export rtstruct data/predictions --dicom data/dicom -o data/rtstruct")
@@ -117,11 +124,15 @@ def rtstruct(
     labels: Path | None = _LABELS,
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
+    for_series: str | None = _FOR_SERIES,
 ) -> None:
-    """Write RT Structure Sets for planning systems; they carry the patient and study of their series."""
+    """Write RT Structure Sets for planning systems; they carry the patient and study of their series.
+
+    A prediction knows the series that it was made from, and is written for no other.
+    """
     from volseg.dicom import write_rtstruct
 
-    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file)
+    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file, for_series)
 
 
 def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[LabelTable, LabelMatch | None]:
@@ -147,6 +158,7 @@ def _objects(
     ending: str,
     key: str,
     secret_file: Path | None,
+    for_series: str | None,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
     from volseg.dicom import export_objects, read_secret
@@ -164,6 +176,7 @@ def _objects(
             match=match,
             key=key,
             secret=secret,
+            for_series=for_series,
             progress=progress,
         )
     typer.echo(f"{output}: DICOM objects for the archive, with the patient of their series; {len(failed)} failed")

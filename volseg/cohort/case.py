@@ -33,6 +33,8 @@ class Case:
         source: where it came from, for people.
         warnings: what a reader should know; a case with the warning `suspect` or `test` stays out of folds.
         instances: objects of the label map by number, 0 outside, on the same grid; None where they are not told apart.
+        units: Units of the values as the files state them (HU, BQML, CNTS), empty where they state none; those of
+            several channels are separated by commas.
     """
 
     key: str
@@ -43,6 +45,7 @@ class Case:
     source: str
     warnings: tuple[str, ...] = ()
     instances: Volume | None = None
+    units: str = ""
 
     def __post_init__(self) -> None:
         check_key(self.key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,14 @@ import numpy as np
 import volseg
 from volseg.cohort.case import OF_FILES, Case, Source, check_key
 from volseg.cohort.folder import FILE_ENDING, INSTANCES, read_dataset_json
-from volseg.cohort.folds import Fold, read_splits, split_by_choice, split_by_patient, write_splits
+from volseg.cohort.folds import Fold
+from volseg.cohort.folds_of_conversion import write_folds
 from volseg.cohort.table import CaseRow, write_table
+from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelTable
-from volseg.volume import Volume, header_of, orientation, write_volume
+from volseg.volume import Volume, header_of, orientation, provenance_of, with_provenance, write_volume
 
 logger = logging.getLogger(__name__)
 
@@ -102,10 +104,12 @@ def write_cohort(
             progress(done, len(mine))
     _tell([rows[key] for key in written])
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
+    if mixed := units_note(everything.values()):
+        logger.warning("%s", mixed)
     write_table(folder / "cases.csv", everything.values())
     count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
     _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
-    _split(folder, everything, folds=folds, seed=seed, validation=validation, given=given)
+    write_folds(folder, everything.values(), folds=folds, seed=seed, validation=validation, given=given)
     return Conversion(tuple(sorted(written)), tuple(sorted(before)), dict(sorted(failed.items())))
 
 
@@ -165,7 +169,9 @@ def _tell(rows: Sequence[CaseRow]) -> None:
 def _believed(volume: Volume) -> Volume:
     """The volume without its file's header where the sform is not believed: others read the cohort too."""
     header = header_of(volume.affine_ras)
-    return Volume(volume.voxels, np.array(volume.affine_ras)) if header and header.sform_rejected else volume
+    if header is None or not header.sform_rejected:
+        return volume
+    return Volume(volume.voxels, with_provenance(np.array(volume.affine_ras), provenance_of(volume.affine_ras)))
 
 
 def _image_files(folder: Path, part: str, key: str, channels: int) -> list[Path]:
@@ -238,68 +244,13 @@ def _write_dataset_json(source: Source, folder: Path, *, count: int, version: in
         "file_ending": FILE_ENDING,
     }
     of_source: dict[str, Any] = {"source": source.kind, "source_version": version}
+    if told := getattr(source, "warnings", ()):
+        of_source["warnings"] = list(told)
     if original := getattr(source, "original_values", None):
         of_source["original_values"] = dict(original)
     entries["volseg"] = {"version": volseg.__version__, **of_source, **entries["volseg"]}
     with atomic(folder / "dataset.json") as partial:
         partial.write_text(json.dumps(entries, indent=1) + "\n")
-
-
-def _split(
-    folder: Path,
-    rows: dict[str, CaseRow],
-    *,
-    folds: int,
-    seed: int,
-    validation: Container[str],
-    given: Sequence[Fold],
-) -> None:
-    """Write `splits.json` unless one is there that still fits: all keys known, none left out but suspects and tests.
-
-    One that the source chose is always written.
-    """
-    labelled = [row for row in rows.values() if (folder / "labelsTr" / f"{row.key}{FILE_ENDING}").is_file()]
-    needed = {row.key: row.patient for row in labelled if not (row.suspect or row.test)}
-    patients = set(needed.values())
-    if len(patients) < 2:
-        logger.warning("no splits.json was written: %s has %d patients with labels", folder, len(patients))
-        return
-    path = folder / "splits.json"
-    if stated := _stated(given, needed):
-        write_splits(folder, stated)
-        return
-    if validation:
-        try:
-            write_splits(folder, split_by_choice(labelled, validation))
-        except UsageError as error:
-            logger.warning("no splits.json was written: %s", error)
-        return
-    if path.is_file():
-        try:
-            split = {key for fold in read_splits(path) for key in (*fold.training, *fold.validation)}
-        except CohortError as error:
-            logger.warning("%s: writing it anew", error)
-        else:
-            if needed.keys() <= split <= {row.key for row in labelled if not row.test}:
-                return
-            logger.warning("%s no longer fits the cases of the cohort: writing it anew", path)
-    write_splits(folder, split_by_patient(labelled, folds=min(folds, len(patients)), seed=seed))
-
-
-def _stated(given: Sequence[Fold], patients: Mapping[str, str]) -> list[Fold]:
-    """The folds that a source states, with the cases that are there; none if one has a patient on both sides."""
-    folds = [
-        Fold(tuple(k for k in fold.training if k in patients), tuple(k for k in fold.validation if k in patients))
-        for fold in given
-    ]
-    for fold in folds:
-        shared = {patients[key] for key in fold.training} & {patients[key] for key in fold.validation}
-        if shared:
-            logger.warning(
-                "the split that the source states has patient %s on both sides; other folds are drawn", min(shared)
-            )
-            return []
-    return [fold for fold in folds if fold.training and fold.validation]
 
 
 def _row(case: Case) -> CaseRow:
@@ -313,6 +264,7 @@ def _row(case: Case) -> CaseRow:
         orientation(image.affine_ras),
         case.source,
         case.warnings,
+        case.units,
     )
 
 

@@ -12,6 +12,8 @@ from volseg.errors import CohortError
 from volseg.files import atomic
 
 COLUMNS = ("key", "patient", "session", "shape", "spacing_mm", "orientation", "source", "warnings")
+UNITS = "units"
+"""A further column, which a table has if the files of some case state the units of their values."""
 TEST = "test"
 """How the warning begins of a case that stays out of all folds, to be looked at once."""
 _RAS_AXIS = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
@@ -29,6 +31,7 @@ class CaseRow:
     orientation: str
     source: str
     warnings: tuple[str, ...]
+    units: str = ""
 
     @property
     def suspect(self) -> bool:
@@ -56,6 +59,7 @@ class CaseRow:
             "orientation": self.orientation,
             "source": self.source,
             "warnings": "; ".join(self.warnings),
+            **({UNITS: self.units} if self.units else {}),
         }
 
     @classmethod
@@ -75,7 +79,15 @@ class CaseRow:
             raise ValueError(f"{row['key']} has a shape, spacing or orientation without three axes")
         warnings = tuple(warning for warning in row["warnings"].split("; ") if warning)
         return cls(
-            row["key"], row["patient"], row["session"], shape, spacing, row["orientation"], row["source"], warnings
+            row["key"],
+            row["patient"],
+            row["session"],
+            shape,
+            spacing,
+            row["orientation"],
+            row["source"],
+            warnings,
+            row.get(UNITS) or "",
         )
 
 
@@ -91,10 +103,12 @@ def read_table(path: Path) -> list[CaseRow]:
 
 def write_table(path: Path, rows: Iterable[CaseRow]) -> None:
     """Write `cases.csv`, sorted by key."""
+    ordered = sorted(rows, key=lambda row: row.key)
+    columns = (*COLUMNS, UNITS) if any(row.units for row in ordered) else COLUMNS
     with atomic(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row.to_csv() for row in sorted(rows, key=lambda row: row.key))
+        writer.writerows(row.to_csv() for row in ordered)
 
 
 _PATIENT = re.compile(r"case(\d+)")

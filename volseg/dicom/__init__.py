@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from volseg.dicom.export import export_objects
 from volseg.dicom.file import is_dicom
 from volseg.dicom.identity import KEY, identify, read_secret, word
 from volseg.dicom.image import read_stack
 from volseg.dicom.index import index_files, scan, series_of
 from volseg.dicom.instance import Series
+from volseg.dicom.record import Record, read_record, record_of
 from volseg.dicom.rtstruct import write_rtstruct
 from volseg.dicom.segmentation import write_dicom_seg
 from volseg.dicom.series_list import list_series, listed_grid, read_listed, write_list
 from volseg.dicom.source import Dicom
-from volseg.dicom.target import Target, export_objects, place
+from volseg.dicom.target import Target, place
 
 __all__ = [
     "KEY",
     "Dicom",
+    "Record",
     "Series",
     "Target",
     "export_objects",
@@ -26,8 +29,10 @@ __all__ = [
     "listed_grid",
     "place",
     "read_listed",
+    "read_record",
     "read_secret",
     "read_stack",
+    "record_of",
     "scan",
     "series_of",
     "word",

@@ -18,9 +18,11 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.config import IGNORE, disable_value_validation
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.multival import MultiValue
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -134,7 +136,7 @@ class Watched:
         return content
 
 
-def read_header(path: Path, *, tags: Sequence[str] | None = None) -> Dataset:
+def read_header(path: Path, *, tags: Sequence[str | int] | None = None) -> Dataset:
     """The elements before the pixels, all or those named by `tags` (keywords).
 
     Raises:
@@ -144,7 +146,7 @@ def read_header(path: Path, *, tags: Sequence[str] | None = None) -> Dataset:
     return read_parts(path, tags=tags)[0]
 
 
-def read_parts(path: Path, *, tags: Sequence[str] | None = None) -> tuple[Dataset, bool, bool]:
+def read_parts(path: Path, *, tags: Sequence[str | int] | None = None) -> tuple[Dataset, bool, bool]:
     """As `read_header`; also whether pixels follow, and whether the file ends within an element."""
     return _read(path, stop_before_pixels=True, specific_tags=list(tags) if tags is not None else None)
 
@@ -152,6 +154,15 @@ def read_parts(path: Path, *, tags: Sequence[str] | None = None) -> tuple[Datase
 def read_whole(path: Path) -> Dataset:
     """All elements, the pixels too (not decoded). Errors as in `read_header`."""
     return _read(path, stop_before_pixels=False)[0]
+
+
+def syntax_of(path: Path) -> str:
+    """The transfer syntax that a file states, where it is one of DICOM's or of a maker; empty where it is not read."""
+    try:
+        with Quiet():
+            return str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
+    except DAMAGE:
+        return ""
 
 
 def _read(path: Path, **options: Any) -> tuple[Dataset, bool, bool]:  # noqa: ANN401 - pydicom's own
@@ -216,6 +227,26 @@ def text(dataset: Dataset, keyword: str) -> str:
         return "" if value is None else str(value).strip("\0 ")
     except DAMAGE:
         return ""
+
+
+def plain(dataset: Dataset, keyword: str | int) -> str:
+    r"""An element of ASCII text, such as a date, a code or a UID, as it stands in the file; several values with `\`.
+
+    Many times faster than `text`, which converts by the kind of the element. Empty where it is absent, or beyond ASCII.
+
+    >>> plain(Dataset(), "StudyDate")
+    ''
+    """
+    tag = tag_for_keyword(keyword) if isinstance(keyword, str) else keyword
+    if tag is None or tag not in dataset:
+        return ""
+    element: object = dataset.get_item(tag)
+    if isinstance(element, RawDataElement) and isinstance(element.value, bytes) and element.value.isascii():
+        return element.value.decode("ascii").strip("\0 ")
+    value = getattr(element, "value", None)
+    if isinstance(value, (bytes, type(None))):
+        return ""
+    return "\\".join(map(str, value)) if isinstance(value, (list, MultiValue)) else str(value).strip("\0 ")
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:

@@ -13,14 +13,18 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
 from volseg.cohort import check_key
 from volseg.dicom.instance import Series
+from volseg.dicom.persons import doubts, owner_of
+from volseg.dicom.scans import day_of
 from volseg.errors import UsageError
 
 KEY = "{patient}_{series}"
+STUDY_KEY = "{patient}_{study}"
+"""Pattern of the keys of cases whose channels are several series of one study."""
 _FIELDS = ("patient", "session", "study", "series", "modality", "number", "patient_id")
 
 
@@ -65,21 +69,23 @@ def identify(
     """
     firsts: dict[str, date] = {}
     for item in among:
-        day = _date(item.first.study_date)
+        day = _day(item)
         if day:
-            owner = _owner(item)
+            owner = owner_of(item)
             firsts[owner] = min(day, firsts.get(owner, day))
+    doubted = doubts(among)
     named: dict[str, Identity] = {}
     for item in series:
-        owner, day = _owner(item), _date(item.first.study_date)
+        owner, day = owner_of(item), _day(item)
         warnings = () if item.first.patient else ("no patient ID, so the study counts as a patient",)
+        part = f" {item.part}" if item.part else ""
         session = f"day{(day - firsts[owner]).days}" if day else ""
         patient = word(owner, letter="p", length=10, secret=secret)
         values = {
             "patient": patient,
             "session": session or "day",
-            "study": word(item.first.study_uid, letter="t", length=8, secret=secret),
-            "series": word(f"{item.first.study_uid} {item.uid}", letter="s", length=8, secret=secret),
+            "study": word(f"{item.first.study_uid} {item.day}".strip(), letter="t", length=8, secret=secret),
+            "series": word(f"{item.first.study_uid} {item.uid}{part}", letter="s", length=8, secret=secret),
             "modality": item.modality,
             "number": item.first.number,
             "patient_id": item.first.patient,
@@ -88,7 +94,7 @@ def identify(
         if filled in named:
             raise UsageError(f"--key {key!r} gives several series the key {filled}; add {{series}} to it")
         shown = item.first.patient if keep_ids and item.first.patient else patient
-        named[filled] = Identity(filled, shown, session, warnings)
+        named[filled] = Identity(filled, shown, session, (*warnings, *doubted.get(owner, ())))
     return list(named.values())
 
 
@@ -109,10 +115,9 @@ def read_secret(path: Path | None) -> str:
     return secret
 
 
-def _owner(series: Series) -> str:
-    """Whose series it is: the patient ID, else the study."""
-    first = series.first
-    return first.patient or first.study_uid or series.uid
+def _day(series: Series) -> date | None:
+    """The day of a series: that of its study, unless it is known to be another."""
+    return day_of(series.day or series.first.study_date)
 
 
 def _fill(pattern: str, values: Mapping[str, str], *, keep_ids: bool) -> str:
@@ -127,10 +132,3 @@ def _fill(pattern: str, values: Mapping[str, str], *, keep_ids: bool) -> str:
     except (ValueError, LookupError) as error:
         raise UsageError(f"--key {pattern!r} is no pattern ({error}); an example is {KEY}") from error
     return re.sub(r"[^A-Za-z0-9._-]+", "-", filled).strip("-._")
-
-
-def _date(text: str) -> date | None:
-    try:
-        return datetime.strptime(text, "%Y%m%d").date()
-    except ValueError:
-        return None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,47 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from volseg.dicom.file import items, number, numbers, read_header, read_whole, text, whole
+from volseg.dicom.choice import EVERYTHING, Choice, several
+from volseg.dicom.contents import Contents, is_lossy
+from volseg.dicom.file import items, number, numbers, plain, read_header, whole
+from volseg.dicom.frames import PLACE, frame_attributes, frame_headers
 from volseg.dicom.instance import Instance, Series
+from volseg.dicom.mosaic import tiles
 from volseg.dicom.pixels import Frames, check_claims
 from volseg.dicom.stack import Plane, by_place, grid
 from volseg.errors import SourceError
 from volseg.volume import MAX_BYTES, Affine, Volume
 
-_GROUPS = (
-    "PixelMeasuresSequence",
-    "PlaneOrientationSequence",
-    "PlanePositionSequence",
-    "PixelValueTransformationSequence",
-    "SegmentIdentificationSequence",
+# Units of PET and nuclear medicine (PS3.3 C.8.9.1), and types of rescaled values (C.11.1.1.2).
+UNITS = frozenset(
+    {
+        *(
+            "CNTS",
+            "NONE",
+            "CM2",
+            "CM2ML",
+            "PCNT",
+            "CPS",
+            "BQML",
+            "MGMINML",
+            "UMOLMINML",
+            "MLMING",
+            "MLG",
+            "1CM",
+            "UMOLML",
+        ),
+        *("PROPCNTS", "PROPCPS", "MLMINML", "MLML", "GML", "STDDEV", "OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW"),
+        *("HU_MOD",),
+    }
 )
-PLACE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
-_SAME = (*PLACE, "Rows", "Columns", "RescaleSlope", "RescaleIntercept")
 
 
 @dataclass(frozen=True)
 class Slice:
     """One slice of a series: where it lies, which frame of which file holds it, and what its numbers mean.
 
-    `stored` is the least and the greatest number that the file can hold.
+    `stored` is the least and the greatest number that the file can hold. `tile` is the first row and column of the
+    slice within a Siemens mosaic. `units` are those of CT, PET and nuclear medicine as DICOM writes them, such as BQML.
     """
 
     plane: Plane
@@ -46,6 +63,8 @@ class Slice:
     slope: float
     intercept: float
     stored: tuple[int, int]
+    tile: tuple[int, int] | None = None
+    units: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,12 +80,21 @@ class Stack:
         """Columns, rows, slices."""
         return self.slices[0].plane.columns, self.slices[0].plane.rows, len(self.slices)
 
+    @property
+    def units(self) -> str:
+        """The units of the values, empty where they have none or the series does not state them."""
+        return self.slices[0].units
 
-def read_stack(series: Series) -> Stack:
+
+def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
     """Put the slices of a series in order; their headers are read, their pixels only where two slices share a place.
 
+    Args:
+        series: the images.
+        choice: which volume is meant, where a series holds several.
+
     Raises:
-        SourceError: a damaged file, two contents under one UID, or several images at one place.
+        SourceError: a damaged file, two contents under one UID, several images at one place, or none that is chosen.
         GeometryError: no even, square grid.
     """
     if series.damage:
@@ -74,28 +102,32 @@ def read_stack(series: Series) -> Stack:
     slices: list[Slice] = []
     files: dict[str, Path] = {}
     copies = 0
-    for count, instance in enumerate(series.instances, start=1):
-        try:
-            if instance.sop_uid and instance.sop_uid in files:
-                if _content(files[instance.sop_uid]) != _content(instance.path):
-                    raise SourceError("another file has the same UID and other content; keep the right one")
-                copies += 1
-                continue
-            files[instance.sop_uid] = instance.path
-            header = read_header(instance.path)
-            check_claims(instance.path, header)
-            frames = frame_headers(header) if instance.enhanced else [header]
-            slices += [_slice(header, frame, place, instance) for place, frame in enumerate(frames)]
-        except OSError as error:
-            reason = f"cannot be opened ({error.strerror})"
-            raise SourceError(f"image {count} of {len(series.instances)} {reason}") from error
-        except SourceError as error:
-            raise SourceError(f"image {count} of {len(series.instances)}: {error.message}") from error
-    thickness = number(frames[0], "SpacingBetweenSlices") or number(frames[0], "SliceThickness")
-    warnings = [*series.warnings, *([f"{copies} files are copies of others"] if copies else [])]
-    kept, twice = _one_a_place(slices)
+    with Frames() as frames:
+        contents = Contents(frames)
+        for count, instance in enumerate(series.instances, start=1):
+            try:
+                if instance.sop_uid and instance.sop_uid in files:
+                    _check_copy(files[instance.sop_uid], instance.path, contents)
+                    copies += 1
+                    continue
+                files[instance.sop_uid] = instance.path
+                found, thickness = _slices(instance)
+                slices += found
+            except OSError as error:
+                reason = f"cannot be opened ({error.strerror})"
+                raise SourceError(f"image {count} of {len(series.instances)} {reason}") from error
+            except SourceError as error:
+                raise SourceError(f"image {count} of {len(series.instances)}: {error.message}") from error
+        warnings = [*series.warnings, *([f"{copies} files are copies of others"] if copies else [])]
+        if choice:
+            slices = _chosen(slices, choice)
+        kept, twice = _one_a_place(slices, contents)
     if twice:
         warnings.append(f"{twice} slices are stored twice with the same content, and each was taken once")
+    units = sorted({item.units for item in kept})
+    if len(units) > 1:
+        told = " and ".join(item if item in UNITS else "others" for item in units)
+        raise SourceError(f"the values of its slices are in several units, {told}; keep those of one")
     stack = Stack(tuple(kept), grid([item.plane for item in kept], thickness_mm=thickness), tuple(warnings))
     if math.prod(stack.shape) * 4 > MAX_BYTES:
         raise SourceError(f"the series claims {math.prod(stack.shape):,} voxels, which fill {MAX_BYTES >> 30} GiB")
@@ -113,45 +145,37 @@ def read_image(stack: Stack) -> Volume:
     """
     dtype = _dtype(stack.slices)
     voxels = np.empty(stack.shape, dtype, order="F")
-    wanted: dict[Path, dict[int, int]] = {}
+    wanted: dict[Path, dict[int, list[int]]] = {}
     for z, item in enumerate(stack.slices):
-        wanted.setdefault(item.path, {})[item.frame] = z
+        wanted.setdefault(item.path, {}).setdefault(item.frame, []).append(z)
     with Frames() as frames:
         for path, places in wanted.items():
             try:
                 for frame, pixels in enumerate(frames.read(path)):
-                    if frame in places:
-                        item = stack.slices[places[frame]]
-                        voxels[:, :, places[frame]] = _values(pixels, item, dtype).T  # [row, column] to [X, Y]
+                    for z in places.get(frame, ()):
+                        item = stack.slices[z]
+                        voxels[:, :, z] = _values(_tile(pixels, item), item, dtype).T  # [row, column] to [X, Y]
             except SourceError as error:
-                first = min(places.values()) + 1
+                first = min(map(min, places.values())) + 1
                 raise SourceError(f"slice {first} of {len(stack.slices)}: {error.message}") from error
     if voxels.dtype == np.int32 and np.iinfo(np.int16).min <= voxels.min() and voxels.max() <= np.iinfo(np.int16).max:
         voxels = voxels.astype(np.int16)  # CT that declares 16 bits and uses 12
     return Volume(voxels, stack.affine_ras)
 
 
-def frame_headers(header: Dataset) -> list[Dataset]:
-    """What a multi-frame object says of each frame, in the keywords of a single image (PS3.3 C.7.6.16).
-
-    Raises:
-        SourceError: not as many descriptions as frames, or a part of a concatenation.
-    """
-    if whole(header, "InConcatenationTotalNumber", default=1) > 1:
-        raise SourceError("it is a part of a concatenation, which is not read; join the parts first")
-    shared = items(header, "SharedFunctionalGroupsSequence")
-    frames = items(header, "PerFrameFunctionalGroupsSequence")
-    expected = whole(header, "NumberOfFrames", default=1)
-    if len(frames) != expected or len(shared) > 1:
-        raise SourceError(f"{len(frames)} frames are described, the header claims {expected}; the file is damaged")
-    flat: list[Dataset] = []
-    for frame in frames:
-        merged = Dataset()
-        for group in _GROUPS:
-            for item in items(frame, group)[:1] or [item for part in shared for item in items(part, group)[:1]]:
-                merged.update(item)
-        flat.append(merged)
-    return flat
+def _slices(instance: Instance) -> tuple[list[Slice], float | None]:
+    """The slices that a file holds, and how thick they are: one, a frame each, or the tiles of a mosaic."""
+    header = read_header(instance.path)
+    check_claims(instance.path, header)
+    frames = frame_headers(header) if instance.enhanced else [header]
+    found = [_slice(header, frame, place, instance) for place, frame in enumerate(frames)]
+    if instance.mosaic:
+        whole_image = found[0]
+        found = [
+            replace(whole_image, plane=tile.plane, tile=(tile.row, tile.column))
+            for tile in tiles(header, whole_image.plane)
+        ]
+    return found, number(frames[0], "SpacingBetweenSlices") or number(frames[0], "SliceThickness")
 
 
 def _slice(header: Dataset, frame: Dataset, number_in_file: int, instance: Instance) -> Slice:
@@ -171,28 +195,61 @@ def _slice(header: Dataset, frame: Dataset, number_in_file: int, instance: Insta
     plane = Plane(position, directions, spacing, whole(header, "Rows"), whole(header, "Columns"))
     stored = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     kind, uid = instance.sop_class, instance.sop_uid
-    return Slice(plane, instance.path, number_in_file, kind, uid, slope or 1.0, intercept or 0.0, stored)
+    units = _units(frame, instance)
+    return Slice(plane, instance.path, number_in_file, kind, uid, slope or 1.0, intercept or 0.0, stored, units=units)
 
 
-def _one_a_place(slices: Sequence[Slice]) -> tuple[list[Slice], int]:
+def _units(frame: Dataset, instance: Instance) -> str:
+    """The units of CT, PET and nuclear medicine; CT that states none is in Hounsfield units (PS3.3 C.8.2.1)."""
+    if instance.modality not in ("CT", "PT", "NM"):
+        return ""
+    rescaled = plain(frame, "RescaleType")
+    if instance.modality == "CT":
+        return rescaled if rescaled in UNITS else "HU" if not rescaled else ""
+    stated = instance.units or rescaled
+    return stated if stated in UNITS else ""
+
+
+def _one_a_place(slices: Sequence[Slice], contents: Contents) -> tuple[list[Slice], int]:
     """The slices in order, each place once, and how many were dropped for having the content of another."""
     groups = by_place([item.plane for item in slices])
     for group in groups:
-        same = len({slices[i].path for i in group}) == len(group)  # frames of one file are never copies
-        if len(group) > 1 and not (same and len({_content(slices[i].path) for i in group}) == 1):
-            raise SourceError(
-                f"{len(slices)} images lie at {len(groups)} places, with different content at one place: phases, "
-                "echoes or weightings in one series, which are no single volume; keep one of each"
-            )
+        first, *others = (slices[number].path for number in group)
+        # Frames of one file are never copies.
+        if others and not (first not in others and all(contents.same(first, other) for other in others)):
+            raise SourceError(several(_described(slices), groups))
     return [slices[group[0]] for group in groups], len(slices) - len(groups)
 
 
-def _content(path: Path) -> str:
-    """A digest of what makes two files the same slice: pixels, their meaning and their place."""
-    dataset = read_whole(path)
-    digest = hashlib.sha256(bytes(dataset.get("PixelData") or b""))
-    digest.update(repr([text(dataset, name) for name in _SAME]).encode())
-    return digest.hexdigest()
+def _chosen(slices: Sequence[Slice], choice: Choice) -> list[Slice]:
+    """The slices of the volume that is meant."""
+    places = by_place([item.plane for item in slices])
+    return [slices[number] for number in choice.chosen(_described(slices), places)]
+
+
+def _described(slices: Sequence[Slice]) -> list[Dataset]:
+    """All that the files say of each slice; read again, since few series need it."""
+    frames = {path: frame_attributes(read_header(path)) for path in {item.path for item in slices}}
+    return [frames[item.path][item.frame] for item in slices]
+
+
+def _check_copy(first: Path, other: Path, contents: Contents) -> None:
+    """Refuse a second file of one UID that shows something else, and say which of the two has lost something."""
+    if contents.same(first, other):
+        return
+    lossy = is_lossy(first) or is_lossy(other)
+    told = (
+        ", and one of the two has been compressed with a loss; keep the original" if lossy else "; keep the right one"
+    )
+    raise SourceError(f"another file has the same UID and other content{told}")
+
+
+def _tile(pixels: NDArray[Any], item: Slice) -> NDArray[Any]:
+    """The pixels of a slice: all of them, or its tile of a mosaic."""
+    if item.tile is None:
+        return pixels
+    row, column = item.tile
+    return pixels[row : row + item.plane.rows, column : column + item.plane.columns]
 
 
 def _values(pixels: NDArray[Any], item: Slice, dtype: np.dtype[Any]) -> NDArray[Any]:

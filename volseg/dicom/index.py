@@ -19,8 +19,12 @@ from pydicom.uid import (
 )
 
 from volseg.dicom import completeness
-from volseg.dicom.file import Quiet, is_dicom, known_name, numbers, read_parts, text, whole
+from volseg.dicom.file import Quiet, is_dicom, known_name, numbers, plain, read_parts, syntax_of, text, whole
 from volseg.dicom.instance import Instance, Series, known_modality, name_shape
+from volseg.dicom.localizer import no_volume
+from volseg.dicom.mosaic import IMAGES_IN_MOSAIC, SIEMENS, images_in_mosaic
+from volseg.dicom.scans import scans, with_days
+from volseg.dicom.syntaxes import remedy, syntax_name
 from volseg.errors import SourceError, UsageError
 
 OUTLINES = frozenset({RTStructureSetStorage})
@@ -32,6 +36,8 @@ _TAGS = (
     *("PatientID", "PatientName", "PatientBirthDate", "StudyDate", "StudyTime", "Modality", "SeriesNumber"),
     *("SeriesDescription", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
     *("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "ImagesInAcquisition", "NumberOfSlices"),
+    *("PatientSex", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "SeriesDate", "SeriesTime"),
+    *("ProtocolName", "Units", SIEMENS, IMAGES_IN_MOSAIC),
 )
 
 
@@ -53,8 +59,15 @@ class Index:
     unreadable: dict[str, str] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
 
-    def chosen(self, *, modality: str | None = None, description: str | None = None) -> list[Series]:
+    def chosen(
+        self, *, modality: str | None = None, description: str | None = None, mixed: bool = False
+    ) -> list[Series]:
         """The series of one modality, whose description matches a regular expression (case does not count).
+
+        Args:
+            modality: which; needed where there are several.
+            description: the regular expression.
+            mixed: several modalities are taken together.
 
         Raises:
             UsageError: no such series, or several modalities and none was chosen.
@@ -70,7 +83,7 @@ class Index:
             found = [series for series in found if series.modality.upper() == modality.upper()]
             if not found:
                 raise UsageError(f"there is no {modality} series that can be a volume; there are: {told}")
-        elif len(there) > 1:
+        elif len(there) > 1 and not mixed:
             raise UsageError(f"the series are of several modalities, {told}; choose one with --modality")
         if not found and description and self.series:
             raise UsageError(f"--series {description!r} matches the description of no series")
@@ -85,7 +98,7 @@ def scan(folder: str | Path) -> Index:
     """
     root = Path(folder)
     if not root.exists():
-        raise UsageError(f"there is no folder {root}")
+        raise UsageError(f"there is no folder {root}; name the one that holds the DICOM files")
     return index_files(_files(root), root=root if root.is_dir() else root.parent)
 
 
@@ -126,7 +139,7 @@ def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
     aside: list[Instance] = []
     for instances in images.values():
         index.series += _units(instances, index.skipped, aside)
-    index.series.sort(key=lambda series: series.uid)
+    index.series = with_days(sorted(index.series, key=lambda series: (series.uid, series.part)))
     index.series = completeness.told(index.series, aside, damaged)
     index.skipped = +index.skipped
     return index
@@ -168,6 +181,17 @@ def _read(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
             raise SourceError("a file is called .dcm and does not begin as DICOM does; copy it again")
         skipped["other files"] += 1
         return None
+    try:
+        return _object(path, name, skipped)
+    except SourceError as error:
+        syntax = syntax_of(path)
+        if syntax and (cure := remedy(syntax)):
+            raise SourceError(f"its header cannot be read ({syntax_name(syntax)}): {cure}") from error
+        raise
+
+
+def _object(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
+    """What the header of a DICOM file says."""
     header, pixels_follow, cut = read_parts(path, tags=_TAGS)
     kind = _sop_class(header)
     if kind == MediaStorageDirectoryStorage:
@@ -202,6 +226,8 @@ def _instance(path: Path, name: str, header: Dataset) -> Instance:
     if not sop_class:
         raise SourceError("the file does not say what kind of object it is (SOP class); it is damaged")
     position = numbers(header, "ImagePositionPatient", 3)
+    image_type = text(header, "ImageType").upper()
+    person = (text(header, "PatientName"), plain(header, "PatientBirthDate"), plain(header, "PatientSex"))
     return Instance(
         path=path,
         name=name,
@@ -210,12 +236,12 @@ def _instance(path: Path, name: str, header: Dataset) -> Instance:
         series_uid=text(header, "SeriesInstanceUID"),
         study_uid=text(header, "StudyInstanceUID"),
         frame_uid=text(header, "FrameOfReferenceUID"),
-        patient=text(header, "PatientID") or "".join(text(header, tag) for tag in ("PatientName", "PatientBirthDate")),
+        patient=text(header, "PatientID") or "".join(person[:2]),
         study_date=text(header, "StudyDate"),
         modality=known_modality(text(header, "Modality")),
         number=_count(header, "SeriesNumber", ""),
         description=text(header, "SeriesDescription"),
-        image_type=text(header, "ImageType").upper(),
+        image_type=image_type,
         frames=whole(header, "NumberOfFrames", default=1),
         samples=whole(header, "SamplesPerPixel", default=1),
         rows=whole(header, "Rows"),
@@ -224,7 +250,24 @@ def _instance(path: Path, name: str, header: Dataset) -> Instance:
         order=int(order) if (order := _count(header, "InstanceNumber", "")) else None,
         stated=int(_count(header, "NumberOfSlices", "") or _count(header, "ImagesInAcquisition", "0")),
         position_lps=position or (),
+        person=person,
+        acquired=_acquired(header, image_type),
+        protocol=text(header, "ProtocolName") if "ProtocolName" in header else "",
+        units=plain(header, "Units"),
+        mosaic="MOSAIC" in image_type or images_in_mosaic(header) > 1,
     )
+
+
+def _acquired(header: Dataset, image_type: str) -> str:
+    """Day and time of acquisition, as one text; of an original image without them those of its series."""
+    day = plain(header, "AcquisitionDate")
+    if day:
+        return day + plain(header, "AcquisitionTime")
+    stamp = plain(header, "AcquisitionDateTime")
+    if stamp:
+        return stamp
+    day = plain(header, "SeriesDate") if "ORIGINAL" in image_type else ""
+    return day and day + plain(header, "SeriesTime")
 
 
 def _count(header: Dataset, keyword: str, otherwise: str) -> str:
@@ -260,12 +303,20 @@ def _units(instances: Sequence[Instance], skipped: Counter[str], aside: list[Ins
         else:
             slices.append(instance)
     for uid in sorted({instance.sop_uid for instance in objects}):
-        yield Series(uid, tuple(instance for instance in objects if instance.sop_uid == uid))
-    if len(slices) == 1:
-        skipped[f"series of one image ({slices[0].modality or 'unknown modality'})"] += 1
-        aside.append(slices[0])
-    elif slices:
-        yield Series(slices[0].series_uid or slices[0].sop_uid or _name_uid(slices[0]), tuple(slices))
+        copies = tuple(instance for instance in objects if instance.sop_uid == uid)
+        reason = no_volume(copies[0])
+        if reason:
+            skipped[f"{reason} ({copies[0].modality or 'unknown modality'})"] += 1
+        else:
+            yield Series(uid, copies)
+    if not slices:
+        return
+    for series in scans(slices, slices[0].series_uid or slices[0].sop_uid or _name_uid(slices[0])):
+        if len(series.instances) == 1 and not series.first.mosaic:
+            skipped[f"series of one image ({series.first.modality or 'unknown modality'})"] += 1
+            aside.append(series.first)
+        else:
+            yield series
 
 
 def _no_slice(instance: Instance) -> str | None:

@@ -61,7 +61,9 @@ class Instance:
 
     `name` is its path below the folder, `patient` and the UIDs are as stored, or empty. `modality` is one of the
     standard, or empty. `order` is its InstanceNumber, `stated` how many images its series has by the header, 0 where
-    that is not stated.
+    that is not stated. `person` is name, birth date and sex, as they tell patients apart; `acquired` the day and time
+    of acquisition, as in `20240103101500.5`, or the day alone, or empty. `units` are those of PET and of nuclear
+    medicine, `mosaic` tells that one image holds many slices side by side.
     """
 
     path: Path
@@ -85,6 +87,11 @@ class Instance:
     order: int | None = None
     stated: int = 0
     position_lps: tuple[float, ...] = ()
+    person: tuple[str, ...] = ()
+    acquired: str = ""
+    protocol: str = ""
+    units: str = ""
+    mosaic: bool = False
 
     @property
     def enhanced(self) -> bool:
@@ -97,13 +104,16 @@ class Series:
     """The images that make one volume, or ought to.
 
     `uid` is that of the series, of a multi-frame object its own, and without either the least of the images'. `damage`
-    says why it lacks a slice, where that is known; `warnings` what a reader should know.
+    says why it lacks a slice, where that is known; `warnings` what a reader should know. `day` is the day of the scan
+    (YYYYMMDD) where the study's is not it, and `part` tells it from other scans under its UIDs.
     """
 
     uid: str
     instances: tuple[Instance, ...]
     damage: str = ""
     warnings: tuple[str, ...] = ()
+    day: str = ""
+    part: str = ""
 
     @property
     def first(self) -> Instance:

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +22,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from volseg.dicom.deflated import held_bytes
-from volseg.dicom.file import DAMAGE, Quiet, known_name, read_whole, whole
+from volseg.dicom.file import DAMAGE, Quiet, read_whole, whole
+from volseg.dicom.syntaxes import DEFLATED_FRAMES, JPEG_XL, OWN, remedy, syntax_name
 from volseg.errors import SourceError
 from volseg.volume import MAX_BYTES
 
@@ -72,6 +75,11 @@ def compressed(header: Dataset) -> bool:
         return True
 
 
+def _without_decoder(header: Dataset) -> bool:
+    """Whether no native decoder of images is needed."""
+    return not compressed(header) or header.file_meta.TransferSyntaxUID in OWN - JPEG_XL
+
+
 class Frames:
     """Reads the frames of files one after the other; a context, since it may keep a decoder running.
 
@@ -100,10 +108,12 @@ class Frames:
             SourceError: damaged, cut short, too large for its file, or compressed in a way that nothing here decodes.
         """
         dataset = read_whole(path)
+        if compressed(dataset) and (cure := remedy(syntax := str(dataset.file_meta.TransferSyntaxUID))):
+            raise SourceError(f"the pixels cannot be decoded ({syntax_name(syntax)}): {cure}")
         check_claims(path, dataset)
         shape = whole(dataset, "Rows"), whole(dataset, "Columns")
         expected, count = whole(dataset, "NumberOfFrames", default=1), 0
-        frames = self._decoded(path, dataset) if compressed(dataset) else _plain(dataset)
+        frames = _plain(dataset) if _without_decoder(dataset) else self._decoded(path, dataset)
         for count, frame in enumerate(frames, start=1):
             if frame.shape != shape or count > expected:
                 raise SourceError(f"frame {count} has the shape {frame.shape}, the header claims {expected} of {shape}")
@@ -119,13 +129,15 @@ class Frames:
         if process.stdin is None or process.stdout is None:
             raise SourceError("the decoder has no pipes")
         with suppress(BrokenPipeError):  # told below, where nothing comes back
-            process.stdin.write(json.dumps(str(path.resolve())).encode() + b"\n")
+            request = [str(path.resolve()), header.file_meta.TransferSyntaxUID in JPEG_XL]
+            process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
         while True:
             told = self._answer(process)
             if "error" in told:
                 self._busy = False
-                raise SourceError(f"the pixels cannot be decoded ({_syntax(header)}): {told['error']}")
+                syntax = syntax_name(str(header.file_meta.TransferSyntaxUID))
+                raise SourceError(f"the pixels cannot be decoded ({syntax}): {told['error']}")
             if "shape" not in told:
                 self._busy = False
                 return
@@ -180,10 +192,13 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _plain(dataset: Dataset) -> Iterator[NDArray[Any]]:
-    """The frames of a file that is not compressed."""
+    """The frames of a file that is not compressed, or by zlib alone."""
     try:
         with Quiet():
-            yield from _bits(dataset) if whole(dataset, "BitsAllocated") == 1 else iter_pixels(dataset, raw=True)
+            if compressed(dataset):
+                yield from _own_frames(dataset)
+            else:
+                yield from _bits(dataset) if whole(dataset, "BitsAllocated") == 1 else iter_pixels(dataset, raw=True)
     except DAMAGE as error:
         raise SourceError("the pixels are damaged or cut short; copy the file again") from error
 
@@ -202,25 +217,53 @@ def _bits(dataset: Dataset) -> Iterator[NDArray[np.uint8]]:
         yield bits[: rows * columns].reshape(rows, columns)
 
 
-def _syntax(header: Dataset) -> str:
-    return known_name(str(header.file_meta.TransferSyntaxUID)) or "unknown transfer syntax"
+def _own_frames(dataset: Dataset) -> Iterator[NDArray[Any]]:
+    """The frames of a file in one of the transfer syntaxes that pydicom does not decode."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    rows, columns, count = (whole(dataset, name, default=1) for name in ("Rows", "Columns", "NumberOfFrames"))
+    signed, allocated = whole(dataset, "PixelRepresentation"), whole(dataset, "BitsAllocated")
+    stored = whole(dataset, "BitsStored")
+    if allocated not in (8, 16, 32) or (syntax in JPEG_XL and signed):
+        raise SourceError(f"{allocated} bits, {'signed' if signed else 'unsigned'}, are not read in this encoding")
+    if whole(dataset, "SamplesPerPixel", default=1) > 1:
+        raise SourceError("colours are not read in this encoding")
+    dtype = np.dtype(f"<{'i' if signed else 'u'}{allocated // 8}")
+    size = rows * columns * dtype.itemsize
+    if syntax in JPEG_XL:
+        import imagecodecs  # 80 MB, for this alone
+    for content in generate_frames(dataset.PixelData, number_of_frames=count):
+        if syntax in JPEG_XL:
+            yield imagecodecs.jpegxl_decode(content)
+            continue
+        if syntax == DEFLATED_FRAMES:
+            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size + 2)
+        if len(content) not in (size, size + size % 2):
+            raise SourceError(f"a frame holds {len(content)} bytes, the header claims {size}")
+        frame = np.frombuffer(content[:size], dtype).reshape(rows, columns)
+        unused = 8 * dtype.itemsize - stored
+        yield frame if unused <= 0 else (frame << unused) >> unused  # what is not stored is no value
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """The decoder's life: a path a line comes in; for each frame a line and its bytes go out, then an empty object."""
+    """The decoder's life: a request a line comes in; for each frame a line and its bytes go out, then an empty object.
+
+    A request is a path, and whether the file is in one of the transfer syntaxes that pydicom does not decode.
+    """
     with suppress(ImportError, ValueError, OSError):  # not on every system
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (_DECODER_BYTES, _DECODER_BYTES))
     for line in requests:
         try:
-            for frame in iter_pixels(Path(json.loads(line)), raw=True):
+            path, own = json.loads(line)
+            for frame in _own_frames(read_whole(Path(path))) if own else iter_pixels(Path(path), raw=True):
                 answers.write(json.dumps({"shape": frame.shape, "dtype": frame.dtype.str}).encode() + b"\n")
                 answers.write(np.ascontiguousarray(frame).tobytes())
             answers.write(b"{}\n")
-        except DAMAGE as error:
-            absent = "missing dependencies" in str(error)
-            reason = "no decoder is installed; pip install 'volseg[dicom]'" if absent else "the stream is damaged"
+        except SourceError as error:
+            answers.write(json.dumps({"error": error.message}).encode() + b"\n")
+        except DAMAGE:
+            reason = "the stream is damaged"
             answers.write(json.dumps({"error": reason}).encode() + b"\n")
         answers.flush()
 

@@ -1,9 +1,8 @@
-"""The DICOM series that a prediction belongs to, and the prediction on the slices of that series."""
+"""A DICOM series with a prediction on its slices, from which an object is written."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,20 +10,14 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from volseg.cohort import FILE_ENDING, check_key, read_translated
 from volseg.dicom.charset import to_unicode
 from volseg.dicom.file import Quiet, read_header, text
-from volseg.dicom.identity import KEY, identify
-from volseg.dicom.image import Stack, read_stack
-from volseg.dicom.index import Index, scan
-from volseg.dicom.instance import Series
-from volseg.errors import GeometryError, LabelError, SourceError, UsageError, VolsegError
+from volseg.dicom.image import Stack
+from volseg.errors import GeometryError, LabelError, SourceError
 from volseg.files import atomic
-from volseg.labels import LabelMap, LabelMatch, LabelTable, Region
+from volseg.labels import LabelMap, LabelTable, Region
 from volseg.volume import Grid, Volume, aligned
 
-# A key as volseg makes it by default: it names one series of one patient (see `volseg.dicom.identify`).
-_MADE_BY_US = re.compile(r"p[0-9a-f]{10}_s[0-9a-f]{8}")
 # Old and anonymised series lack some of these, which an object of a study must have, empty or not (type 2).
 _AT_LEAST_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
@@ -93,97 +86,6 @@ def place(label: Volume, stack: Stack) -> Target:
             f"the prediction does not lie on the voxels of the series: {error}; name the series it was made from"
         ) from error
     return Target(stack, turned.voxels)
-
-
-def export_objects(
-    predictions: Path,
-    dicom: Path,
-    output: Path,
-    labels: LabelTable,
-    write: Callable[[Path, Target, LabelTable], None],
-    *,
-    ending: str,
-    match: LabelMatch | None = None,
-    key: str = KEY,
-    secret: str = "",
-    progress: Callable[[int, int], None] | None = None,
-) -> list[tuple[str, str]]:
-    """Write one object for each prediction, with `write(path, target, labels)`.
-
-    A prediction belongs to the series whose case key it has, as `volseg convert dicom` and `volseg predict` make it. A
-    single prediction of another name belongs to the one series on whose grid it lies.
-
-    Args:
-        predictions: a file `KEY.nii.gz`, or a folder of them.
-        dicom: folder tree of the series.
-        output: folder for `KEY` + `ending`; or a file, where it ends in `.dcm` and `predictions` is a file.
-        labels: the regions.
-        write: what writes the object.
-        ending: of the file names.
-        match: Match of the predictions' own table with `labels`; None if they are the same.
-        key: pattern that the keys were made with.
-        secret: that the keys were made with.
-        progress: called with (done, total).
-
-    Returns:
-        (key, error) of each prediction that failed.
-
-    Raises:
-        UsageError: no prediction, or no such folder.
-    """
-    files = [predictions] if predictions.is_file() else sorted(predictions.glob(f"[!.]*{FILE_ENDING}"))
-    if not files or not all(path.name.endswith(FILE_ENDING) for path in files):
-        raise UsageError(
-            f"{predictions} holds no prediction KEY{FILE_ENDING}; name the file or the folder of the predictions"
-        )
-    index = scan(dicom)
-    names = identify(index.series, among=index.series, key=key, secret=secret)
-    by_key = {name.key: series for name, series in zip(names, index.series, strict=True)}
-    failures: list[tuple[str, str]] = []
-    for done, path in enumerate(files, start=1):
-        stem = path.name.removesuffix(FILE_ENDING)
-        try:
-            if stem not in by_key and _MADE_BY_US.fullmatch(stem):
-                raise SourceError(
-                    "the prediction is named after a series that is not in the folder, and may be another patient's or "
-                    "another day's; name the folder of that series, and --secret-file as at the conversion"
-                )
-            target = _target(by_key.get(stem), read_translated(path, match), index, alone=predictions.is_file())
-            named = output.suffix == ".dcm" and predictions.is_file()
-            write(output if named else output / f"{check_key(stem)}{ending}", target, labels)
-        except VolsegError as error:
-            failures.append((stem, error.message))
-        if progress is not None:
-            progress(done, len(files))
-    return failures
-
-
-def _target(series: Series | None, label: Volume, index: Index, *, alone: bool) -> Target:
-    """The prediction on the series with its key, or else on the only series that it fits."""
-    if series is not None:
-        return place(label, read_stack(series))
-    if not alone:
-        raise SourceError("no series has this key; name the folder, --key and --secret-file of the conversion")
-    patients = {other.first.patient or other.first.study_uid for other in index.series}
-    if len(patients) > 1:
-        raise SourceError(
-            f"the prediction does not say which of the {len(patients)} patients in the folder it belongs to; name the "
-            "folder of the one series it was made from"
-        )
-    fitting: list[Target] = []
-    reason = ""
-    for other in index.series:
-        try:
-            fitting.append(place(label, read_stack(other)))
-        except VolsegError as error:
-            reason = error.message
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise SourceError(f"the prediction fits {len(fitting)} series; name the folder of the one it was made from")
-    if len(index.series) == 1:
-        raise GeometryError(reason)
-    raise SourceError(f"the prediction lies on the voxels of none of the {len(index.series)} series in the folder")
 
 
 def save(path: Path, dataset: Dataset) -> None:

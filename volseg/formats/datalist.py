@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from volseg.errors import SourceError
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 _OF_NO_CASE = {"image", "imaging", "img", "ct", "mr", "mri", "volume", "scan", "data"}
 _BACKGROUND = {"background", "bg", "unlabelled", "unlabeled", "none", "clear label"}
 _CHANNEL = re.compile(r"_\d{4}$")
+_FOLD = re.compile(r"(?:fold[ _-]?)?(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,10 @@ def listed_cases(dataset: Mapping[str, Any], raw: Path, *, channels: int) -> lis
         entries = dataset.get(part) or []
         if not isinstance(entries, list):
             raise SourceError(f"dataset.json must hold a list under {part!r}, got {type(entries).__name__}")
-        cases += [_entry(item, part, raw, channels=channels) for item in entries]
+        found = [_entry(item, part, raw, channels=channels) for item in entries]
+        if part == "training":
+            _tell_unlabelled(found)
+        cases += found
     seen: dict[str, ListedCase] = {}
     for case in cases:
         if case.key in seen:
@@ -109,6 +113,23 @@ def listed_cases(dataset: Mapping[str, Any], raw: Path, *, channels: int) -> lis
             )
         seen[case.key] = case
     return [_without_channel(case, seen) for case in cases]
+
+
+def _tell_unlabelled(cases: Sequence[ListedCase]) -> None:
+    """Say which training cases have no label; they are kept as cases without one.
+
+    Raises:
+        SourceError: None of them has a label.
+    """
+    bare = [str(case.images[0]) for case in cases if case.label is None]
+    if bare and len(bare) == len(cases):
+        raise SourceError(f"dataset.json lists {bare[0]} for training, expected an image and a label")
+    if bare:
+        more = f" and {len(bare) - 3} more" if len(bare) > 3 else ""
+        logger.warning(
+            "%d of %d training cases are listed without a label and are taken as cases without one: %s%s",
+            *(len(bare), len(cases), ", ".join(bare[:3]), more),
+        )
 
 
 def _without_channel(case: ListedCase, others: Mapping[str, ListedCase]) -> ListedCase:
@@ -123,7 +144,7 @@ def _entry(item: object, part: str, raw: Path, *, channels: int) -> ListedCase:
     if isinstance(item, Mapping):
         image, label, fold = item.get("image"), item.get("label"), item.get("fold")
     images = [image] if isinstance(image, str) else image
-    if not isinstance(images, list) or not images or not all(isinstance(one, str) for one in images):
+    if not isinstance(images, list) or not images or not all(isinstance(one, str) and one for one in images):
         wanted = "an image" if part == "test" else "an image and a label"
         raise SourceError(f"dataset.json lists {item!r} for {part}, expected {wanted}")
     if isinstance(label, list):
@@ -136,15 +157,57 @@ def _entry(item: object, part: str, raw: Path, *, channels: int) -> ListedCase:
         label = label[0]
     if label is not None and not isinstance(label, str):
         raise SourceError(f"dataset.json lists {item!r} for {part}, expected an image and a label")
-    if part == "training" and label is None:
-        raise SourceError(f"dataset.json lists {item!r} for training, expected an image and a label")
-    if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
-        raise SourceError(f"dataset.json gives {images[0]} the fold {fold!r}, expected a whole number from 0")
-    paths = tuple(raw / one for one in images)
+    if not label and isinstance(item, Mapping) and (other := _other_file(item)):
+        raise SourceError(
+            f"dataset.json lists {item!r} for {part}, with a file under {other!r} and none under 'label'; call it label"
+        )
+    paths = tuple(_path(raw, one) for one in images)
     if len(paths) == 1 and not paths[0].is_file():
         # nnU-Net version 1 lists KEY.nii.gz for KEY_0000.nii.gz, KEY_0001.nii.gz, ...
         paths = _with_numbers(paths[0], channels) or paths
-    return ListedCase(_key(images), paths, None if label is None else raw / label, part, fold)
+    return ListedCase(_key(images), paths, _path(raw, label) if label else None, part, _fold(fold, images[0]))
+
+
+def _other_file(item: Mapping[Any, Any]) -> str | None:
+    """The name of an entry's further file, where the label stands under another name."""
+    return next(
+        (
+            str(name)
+            for name, value in item.items()
+            if name != "image" and isinstance(value, str) and image_suffix(value)
+        ),
+        None,
+    )
+
+
+def _path(raw: Path, text: str) -> Path:
+    r"""A path of a list below its folder; Windows separates names by `\`.
+
+    Raises:
+        SourceError: It names a drive of Windows, and no such file is here.
+    """
+    path, there = raw / text, PureWindowsPath(text)
+    if not ("\\" in text or there.drive) or path.is_file():
+        return path
+    if there.drive or there.root:
+        raise SourceError(
+            f"dataset.json lists {text}, a path of a computer with Windows; write it relative to {raw}, such as "
+            f"{'/'.join(there.parts[-2:])}"
+        )
+    return raw / there.as_posix()
+
+
+def _fold(fold: object, image: str) -> int | None:
+    """The number of a fold, also as text; None if none is stated."""
+    if fold is None or fold == "" or fold != fold:  # NaN: an empty cell of a table
+        return None
+    if isinstance(fold, float) and fold.is_integer():
+        fold = int(fold)
+    if isinstance(fold, str) and (found := _FOLD.fullmatch(fold.strip())):
+        fold = int(found[1])
+    if not isinstance(fold, int) or isinstance(fold, bool) or fold < 0:
+        raise SourceError(f"dataset.json gives {image} the fold {fold!r}, expected a whole number from 0")
+    return fold
 
 
 def _with_numbers(path: Path, channels: int) -> tuple[Path, ...]:
@@ -190,6 +253,7 @@ def _of_nnunet(dataset: Mapping[str, Any], raw: Path) -> list[ListedCase]:
             raise SourceError(
                 f'dataset.json lists {entry!r}, expected {{"images": [...], "label": ...}}', case=str(key)
             )
-        paths = tuple(raw / one for one in images)
-        cases.append(ListedCase(str(key), paths, raw / label if isinstance(label, str) else None, "training"))
+        paths = tuple(_path(raw, one) for one in images)
+        mask = _path(raw, label) if isinstance(label, str) and label else None
+        cases.append(ListedCase(str(key), paths, mask, "training"))
     return cases

@@ -50,7 +50,7 @@ class Decathlon:
         raw: the folder that holds dataset.json.
 
     Raises:
-        SourceError: no case, a case listed twice, or a dataset.json without channels.
+        SourceError: no such folder, no case, a case listed twice, or a dataset.json without channels.
         CohortError: no dataset.json.
         LabelError: labels in dataset.json that make no table.
     """
@@ -59,6 +59,8 @@ class Decathlon:
 
     def __init__(self, raw: str | Path) -> None:
         self.raw = Path(raw)
+        if not self.raw.is_dir():
+            raise SourceError(f"there is no folder {self.raw}; name the one that holds dataset.json")
         dataset = labels_of(read_dataset_json(self.raw))
         self.channel_names: tuple[str, ...] = channels_of(dataset, self.raw / "dataset.json")
         dataset, self.original_values = _small_values(dataset)

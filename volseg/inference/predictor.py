@@ -15,13 +15,14 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from volseg import bundle as bundles
+from volseg import method_of_before
 from volseg.bundle import Recipe, check_settings, read_recipe
 from volseg.cohort import Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
-from volseg.inference.ensemble import Look, check_members, image_order, mean_logits, region_order
+from volseg.inference.ensemble import LogitsFunction, check_members, image_order, mean_logits, region_order
 from volseg.inference.inputs import check_apart, check_there, is_foreign, read_images
-from volseg.transforms import NativeProbabilitiesd, affine_of_file, with_decision
+from volseg.transforms import CONSTANT, NativeProbabilitiesd, affine_of_file, split_at_normalisation, with_decision
 from volseg.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Predictor:
         device: Device of the network.
         engine: Engine that computes the logits of windows; the network in PyTorch at first, see `with_engine`.
         exported: Network for OpenVINO, if the bundle was packed with it.
-        others: Further networks, whose probabilities are averaged with those of this one; see `joined`.
+        others: Further networks, whose probabilities are averaged with those of this one; see `with_members`.
         flips: Axes along which the networks predict mirror images too.
     """
 
@@ -109,6 +110,7 @@ class Predictor:
             network.load_state_dict(state["model"])
         except (KeyError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not fit the network of {folder.name}; name its own bundle") from error
+        check_intensities(before, recipe, checkpoint=path)
         place = torch.device(place)
         engine = TorchEngine(network.eval(), device=place, precision=getattr(inferer, "precision", "fp32"))
         exported = folder / EXPORTED
@@ -125,7 +127,7 @@ class Predictor:
         """Networks of a first step: none here, see `volseg.inference.CascadePredictor`."""
         return ()
 
-    def joined(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> Predictor:
+    def with_members(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> Predictor:
         """The same predictor with further networks beside its own, and with mirror images: an ensemble.
 
         Args:
@@ -170,9 +172,9 @@ class Predictor:
         Raises:
             VolsegError: A file cannot be read or used; the message names the key.
         """
-        return self.decide(self.look(self.read(images, key=key)))
+        return self.postprocess(self.infer(self.preprocess(images, key=key)))
 
-    def read(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
+    def preprocess(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
         """Read files into the input of the network: the first of three stages of `predict`, on the CPU."""
         with naming(key):
             grids = self.grids
@@ -182,12 +184,14 @@ class Predictor:
             if len(grids) > 1 or len(given) != len(names) or any(map(is_foreign, given)):
                 given = read_images(given, names=names)  # of which the transforms read NIfTI by themselves
             item, *others = [
-                members[0].preprocessing({"key": key, "image": _in_order(given, members[0].recipe, like=self.recipe)})
+                before({"key": key, "image": _in_order(given, members[0].recipe, like=self.recipe)})
                 for members in grids
+                # Networks of one grid and several normalisations share the resampled image, and normalise it each.
+                for before in [members[0].preprocessing if _alike(members) else members[0]._grid_and_intensities[0]]
             ]
             return {**item, **({"others": others} if others else {})}
 
-    def look(self, item: Mapping[str, Any]) -> dict[str, Any]:
+    def infer(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Add the logits, `pred`, to the item: the second stage, on the network's device; the logits are on the CPU."""
         with naming(item["key"]), torch.inference_mode():
             logits = self._mean_logits(item, self.grids[0])
@@ -200,13 +204,13 @@ class Predictor:
             kept = {name: value for name, value in item.items() if name != "others"}
             return {**kept, "pred": logits, **({} if total is None else {"total": total})}
 
-    def decide(self, item: Mapping[str, Any]) -> Prediction:
+    def postprocess(self, item: Mapping[str, Any]) -> Prediction:
         """Turn logits into a label map on the grid of the files: the last stage, on the CPU."""
         with naming(item["key"]), torch.inference_mode():
-            done = self.postprocessing(dict(item)) if "total" not in item else self._decided(item)
+            done = self.postprocessing(dict(item)) if "total" not in item else self._postprocess_sum(item)
         # The inverse transforms restore the affine but for rounding; the file's own is exact.
         label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
-        note = "; ".join(label_map.notes)
+        note = "; ".join([*self._constant(item["image"]), *label_map.notes])
         return Prediction(label_map, done.get("uncertainty", {}), done.get("probabilities"), note)
 
     @property
@@ -219,11 +223,13 @@ class Predictor:
 
     def _mean_logits(self, item: Mapping[str, Any], members: Sequence[Predictor]) -> Tensor:
         """Compute the mean logits of some networks on the grid of an item."""
-        image = item["image"].as_tensor()[None].to(self.device)
-        looks = [member._look_like(self.recipe, given=members[0].recipe) for member in members]
-        return mean_logits(image, looks, self.recipe.labels, flips=self.flips)
+        image = item["image"].as_tensor()[None]
+        alike = _alike(members)
+        image = image.to(self.device) if alike else image
+        logits_of = [member._logits_like(self.recipe, given=members[0].recipe, normalised=alike) for member in members]
+        return mean_logits(image, logits_of, self.recipe.labels, flips=self.flips)
 
-    def _decided(self, item: Mapping[str, Any]) -> dict[str, Any]:
+    def _postprocess_sum(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Run the postprocessing, and add the sum of the other grids' probabilities after its first step."""
         native = to_native(self)(dict(item))
         total, share = native.pop("total"), native["pred"]
@@ -233,18 +239,41 @@ class Predictor:
         )
         return done
 
-    def _look_like(self, first: Recipe, *, given: Recipe) -> Look:
+    def _logits_like(self, first: Recipe, *, given: Recipe, normalised: bool = True) -> LogitsFunction:
         """A function that computes logits of an image with regions in the order of another network.
 
         Args:
             first: Recipe of the network whose order of regions is taken.
             given: Recipe of the network whose channels the image has, in its order.
+            normalised: Whether the image is ready; if not, it is on the CPU and is normalised as this network has it.
         """
         regions = region_order(self.recipe.labels, like=first.labels)
         channels = image_order(self.recipe.channel_names, among=given.channel_names)
-        if regions in (None, sorted(regions or ())) and channels in (None, sorted(channels or ())):
+        ordered = regions in (None, sorted(regions or ())) and channels in (None, sorted(channels or ()))
+        if not normalised:
+            return lambda image: self._logits(self._normalised(image if ordered else image[:, channels]))[
+                slice(None) if ordered else regions
+            ]
+        if ordered:
             return self._logits
         return lambda image: self._logits(image[:, channels])[regions]
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        """An image (1, C, X, Y, Z) of this network's channels in its normalisation, on its device."""
+        item = {"image": MetaTensor(image[0].clone())}
+        normalised: Tensor = self._grid_and_intensities[1](item)["image"].as_tensor()
+        return normalised[None].to(self.device)
+
+    @property
+    def _grid_and_intensities(self) -> tuple[Compose, Compose]:
+        """The two parts of the preprocessing: up to the image's grid, and from there on."""
+        return split_at_normalisation(self.preprocessing)
+
+    def _constant(self, image: MetaTensor) -> list[str]:
+        """The note on channels in which nothing is to be seen."""
+        numbers = image.meta.get(CONSTANT, "")
+        names = [self.recipe.channel_names[int(number)] for number in numbers.split(",")] if numbers else []
+        return [f"{' and '.join(names)} has one value everywhere, so the network saw nothing in it"] if names else []
 
     def _logits(self, image: Tensor) -> Tensor:
         """Compute the logits of an image (1, C, X, Y, Z), without the batch axis."""
@@ -291,6 +320,51 @@ class Predictor:
         finally:
             write_uncertainty(output_dir, uncertainties)
         return failed
+
+    joined = method_of_before("with_members")
+    read = method_of_before("preprocess")
+    look = method_of_before("infer")
+    decide = method_of_before("postprocess")
+
+
+def check_intensities(before: Compose, recipe: Recipe, *, checkpoint: Path) -> None:
+    """Refuse a bundle whose preprocessing normalises otherwise than the network was trained with.
+
+    Args:
+        before: Preprocessing of the bundle; one without a normalisation that volseg knows is the user's own.
+        recipe: Recipe in the checkpoint.
+        checkpoint: File, for the message.
+
+    Raises:
+        CheckpointError: They differ.
+    """
+    first = next(iter(split_at_normalisation(before)[1].transforms if isinstance(before, Compose) else ()), None)
+    if first is None:
+        return
+    entries = [one.to_json() for one in getattr(first, "normalisation", ())] or None
+    if entries != recipe.normalisation:
+        raise CheckpointError(
+            f"{checkpoint} was trained with the normalisation {_told_schemes(recipe.normalisation)}, and the bundle's "
+            f"preprocessing has {_told_schemes(entries)}; hand it the recipe's spacing as it is "
+            "(spacing_mm=@recipe.spacing_mm), or normalisation=@recipe.normalisation"
+        )
+
+
+def _told_schemes(entries: Sequence[Mapping[str, Any]] | None) -> str:
+    return "percentiles" if entries is None else ", ".join(str(entry["scheme"]) for entry in entries)
+
+
+def _alike(members: Sequence[Predictor]) -> bool:
+    """Whether networks normalise each channel by the same scheme and constants."""
+    first = members[0].recipe
+    for member in members[1:]:
+        ours, theirs = first.normalisation, member.recipe.normalisation
+        order = image_order(member.recipe.channel_names, among=first.channel_names)
+        if ours is not None and order is not None:
+            ours = [ours[place] for place in order]
+        if ours != theirs:
+            return False
+    return True
 
 
 def to_native(predictor: Predictor) -> Callable[..., dict[Hashable, Any]]:

@@ -173,10 +173,10 @@ def input_digest(paths: tuple[Path, ...]) -> str:
         files = [path]
         if path.suffix == SERIES:
             told = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(told, dict):
+            if isinstance(told, dict) and "files" not in told:
                 seen.append(json.dumps(told))
                 continue
-            files = [Path(name) for name in told]
+            files = [Path(name) for name in (told["files"] if isinstance(told, dict) else told)]
         for file in files:
             try:
                 status = file.stat()

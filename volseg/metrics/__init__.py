@@ -6,7 +6,13 @@ An undefined metric is NaN, never a number that looks like a result: `outcome` s
 from __future__ import annotations
 
 from volseg.metrics.confidence import EXPECTED_DICE_DEFINITION, expected_dice
-from volseg.metrics.dice_decision import DICE_DECISION_DEFINITION, DiceThreshold, decide_by_dice, dice_threshold
+from volseg.metrics.dice_decision import (
+    DICE_DECISION_DEFINITION,
+    DiceThreshold,
+    decide_by_dice,
+    dice_threshold,
+    share_voxels,
+)
 from volseg.metrics.effort import (
     ADDED_PATH_LENGTH_DEFINITION,
     CORRECTION_DEFINITION,
@@ -115,6 +121,7 @@ __all__ = [
     "outcome",
     "precision",
     "recall",
+    "share_voxels",
     "signed_rank_p",
     "slices_to_correct",
     "surface_distances",

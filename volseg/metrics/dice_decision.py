@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,19 +108,55 @@ def _share_out(probabilities: NDArray[np.floating[Any]], found: list[DiceThresho
     sizes = np.array([one.voxels for one in found], dtype=np.float64)
     ratios = np.array([one.expected_dice for one in found])
     for _ in range(_MAX_ROUNDS):
-        region = np.zeros(probabilities.shape[1:], dtype=np.uint16)
-        gain = np.zeros(probabilities.shape[1:], dtype=np.float32)
-        for number, probability in enumerate(probabilities):
-            # What the voxel adds to 2 S / (n + total): its share of the numerator less that of the denominator.
-            rise = (probability - ratios[number] / 2) * np.float32(2 / max(sizes[number] + totals[number], 1e-12))
-            better = rise > gain
-            gain[better] = rise[better]
-            region[better] = number + 1
+        region, _ = _by_gain(probabilities, ratios, sizes + totals)
         sizes, ratios = _expected(probabilities, region, totals)
         if ratios.sum() <= best:
             break
         best, chosen = float(ratios.sum()), region
     return chosen
+
+
+def share_voxels(
+    channels: Iterable[NDArray[np.floating[Any]]], found: Sequence[DiceThreshold]
+) -> tuple[NDArray[np.uint16], NDArray[np.floating[Any]]]:
+    """Share out voxels among regions that exclude each other, with one channel in memory after the other.
+
+    It is the first round of `decide_by_dice`: each voxel above the threshold of some regions goes to the one whose
+    expected Dice it raises most.
+
+    Args:
+        channels: Probabilities (X, Y, Z) of each region.
+        found: Threshold of each region.
+
+    Returns:
+        Number (X, Y, Z) of the region of each voxel, from 1; 0 is background. And the probability of that region.
+
+    >>> channels = np.array([[0.9, 0.45, 0.1], [0.0, 0.5, 0.2]])
+    >>> share_voxels(channels, [dice_threshold(one) for one in channels])[0].tolist()
+    [1, 2, 0]
+    """
+    ratios = np.array([one.expected_dice for one in found])
+    return _by_gain(channels, ratios, np.array([one.voxels + one.total for one in found]))
+
+
+def _by_gain(
+    channels: Iterable[NDArray[np.floating[Any]]], ratios: NDArray[np.float64], denominators: NDArray[np.float64]
+) -> tuple[NDArray[np.uint16], NDArray[np.floating[Any]]]:
+    """The region whose expected Dice each voxel raises most, and its probability there; 0 if it raises none."""
+    region, gain, winner = None, None, None
+    for number, probability in enumerate(channels):
+        if region is None or gain is None or winner is None:
+            region, gain = np.zeros(probability.shape, np.uint16), np.zeros(probability.shape, np.float32)
+            winner = np.zeros_like(probability)
+        # What the voxel adds to 2 S / (n + total): its share of the numerator less that of the denominator.
+        rise = (probability - ratios[number] / 2) * np.float32(2 / max(denominators[number], 1e-12))
+        better = rise > gain
+        gain[better] = rise[better]
+        region[better] = number + 1
+        winner[better] = probability[better]
+    if region is None or winner is None:
+        raise GeometryError("voxels must be shared out among regions, got none")
+    return region, winner
 
 
 def _largest(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:

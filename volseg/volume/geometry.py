@@ -24,6 +24,8 @@ that. Code that takes such a grid reports it, see `volseg.volume.aligned`.
 """
 ROUNDING = 0.001
 """Fraction of a voxel up to which two grids are equal without a note: headers keep numbers in 32 bits."""
+PROVENANCE = "volseg-series "
+"""How the record of a series of images begins, see `provenance_of`."""
 _FARTHEST_MM = 1e9
 # Row of a RAS affine and sign for each direction of the body.
 _DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
@@ -31,32 +33,53 @@ _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class FileAffine(np.ndarray[Any, np.dtype[np.float64]]):
-    """An affine that remembers the header of the file that it was read from.
+    """An affine that remembers the header of the file that it was read from, and the series of images behind it.
 
-    To put other voxels on the same grid, keep the affine, and with it the header. An affine that is computed from it,
-    even a copy, has no header; `header_of` makes sure that the affine is still the one that the header gives.
+    To put other voxels on the same grid, keep the affine, and with it what it remembers. An affine that is computed
+    from it, even a copy, remembers nothing; `header_of` makes sure that it is still the affine that the header gives.
 
     Attributes:
         header: Header of the file; None if the affine is computed.
+        provenance: Record of the series that the voxels were made from, see `provenance_of`; empty if there is none.
     """
 
     header: NiftiHeader | None = None
+    provenance: str = ""
 
-    def __new__(cls, affine: ArrayLike, header: NiftiHeader | None) -> FileAffine:
-        """A copy of an affine that remembers a header."""
+    def __new__(cls, affine: ArrayLike, header: NiftiHeader | None, provenance: str = "") -> FileAffine:
+        """A copy of an affine that remembers a header and a record."""
         made = np.array(affine, dtype=np.float64).view(cls)
         made.header = header
+        made.provenance = provenance
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the affine with its header."""
-        return FileAffine, (np.asarray(self), self.header)
+        """Pickle the affine with what it remembers."""
+        return FileAffine, (np.asarray(self), self.header, self.provenance)
 
 
 def header_of(affine: ArrayLike) -> NiftiHeader | None:
     """The header of the file that an affine was read from; None if it was computed or changed since."""
     header = affine.header if isinstance(affine, FileAffine) else None
     return header if header is not None and header.gives(affine) else None
+
+
+def provenance_of(affine: ArrayLike) -> str:
+    """The record of the series of images that the voxels on an affine were made from; empty if it remembers none.
+
+    It is a text of at most 79 letters that begins with `PROVENANCE` and names no patient. The reader of DICOM makes it
+    (`volseg.dicom.record_of`), files of NIfTI carry it in their description (`descrip`), and whatever is made on the
+    same grid has it: so a prediction says for which series a DICOM object of it may be written.
+
+    >>> provenance_of(with_provenance(np.eye(4), "volseg-series p1 t2 s3"))
+    'volseg-series p1 t2 s3'
+    """
+    return affine.provenance if isinstance(affine, FileAffine) else ""
+
+
+def with_provenance(affine: ArrayLike, provenance: str) -> Affine:
+    """The same affine with another record, see `provenance_of`; its header stays."""
+    return FileAffine(affine, header_of(affine), provenance)
 
 
 def check_affine(affine: ArrayLike) -> Affine:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from volseg.errors import GeometryError, VolumeError
 from volseg.files import atomic
 from volseg.volume.alignment import aligned
-from volseg.volume.geometry import Affine, header_of
+from volseg.volume.geometry import PROVENANCE, Affine, FileAffine, header_of, provenance_of
 from volseg.volume.header import NiftiHeader
 from volseg.volume.volume import Volume
 
@@ -30,6 +30,7 @@ MAX_BYTES = 16 * 2**30
 # Deflate packs at most 1032 bytes into one.
 _MAX_INFLATION = 1032
 _GZIP_LEVEL = 1
+_DESCRIPTION = 79  # letters, and a zero behind them
 _BEGIN = 352  # of the voxels: behind the header, and four bytes that say that no extension follows
 _COMPLEX = "complex numbers"
 # Codes of NIfTI's data types whose voxels are no single real number.
@@ -84,7 +85,8 @@ def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
             f"{path.name} states no orientation (qform and sform codes are 0{filled}); write it again with its affine"
         )
     try:
-        return [Volume(voxels[..., channel], stated.affine_ras) for channel in range(voxels.shape[3])]
+        affine = _affine(header, stated)
+        return [Volume(voxels[..., channel], affine) for channel in range(voxels.shape[3])]
     except GeometryError as error:
         raise GeometryError(f"{path.name}: {error}") from error
 
@@ -117,7 +119,7 @@ def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
         header = _parsed(_head(path), path)
         shape = tuple(int(n) for n in header.get_data_shape())
     try:
-        return (*shape, *(1,) * (3 - len(shape))), NiftiHeader.of(header).affine_ras
+        return (*shape, *(1,) * (3 - len(shape))), _affine(header, NiftiHeader.of(header))
     except GeometryError as error:
         raise GeometryError(f"{path.name}: {error}") from error
 
@@ -162,10 +164,22 @@ def _nifti(voxels: NDArray[Any], affine_ras: Affine) -> bytearray:
         affine = np.asarray(affine_ras)
         header.set_sform(affine, code=1)
         header.set_qform(affine, code=1)
+    describe(header, affine_ras)
     content = bytearray(_BEGIN + voxels.nbytes)
     content[: header.sizeof_hdr] = header.binaryblock
     np.ndarray(voxels.shape, header.get_data_dtype(), content, offset=_BEGIN, order="F")[...] = voxels
     return content
+
+
+def describe(header: Any, affine_ras: Affine) -> None:  # noqa: ANN401 - nibabel's header has no type
+    """Write the record of the series that an affine remembers into the description of a header."""
+    header["descrip"] = provenance_of(affine_ras).encode("ascii", "replace")[:_DESCRIPTION]
+
+
+def _affine(header: Any, stated: NiftiHeader) -> FileAffine:  # noqa: ANN401 - nibabel's header has no type
+    """The affine of a file, with its header and the record of the series that it was made from."""
+    told = bytes(header["descrip"].item()).split(b"\0")[0].decode("ascii", "replace").rstrip()
+    return FileAffine(stated.affine_ras, stated, told if told.startswith(PROVENANCE) else "")
 
 
 def _real(voxels: NDArray[Any]) -> NDArray[Any]:

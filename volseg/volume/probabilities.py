@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from volseg.errors import VolumeError
 from volseg.files import atomic
 from volseg.volume.geometry import Affine, header_of
+from volseg.volume.nifti import describe
 
 _STEPS = 65535  # of the range 0 to 1: rounding is at most 8e-6, sixty times finer than half precision
 
@@ -50,6 +51,7 @@ def write_probabilities(path: str | Path, probabilities: NDArray[np.floating[Any
     if stated is None or not stated.write_to(header):
         header.set_sform(np.asarray(affine_ras), code=1)
         header.set_qform(np.asarray(affine_ras), code=1)
+    describe(header, affine_ras)
     header.set_slope_inter(1 / _STEPS, 0)
     header["magic"] = b"n+1"
     header["vox_offset"] = 352

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from volseg.cohort import check_key
 from volseg.deploy.watch.inbox import Delivery, nifti_key
-from volseg.dicom import Series, identify, index_files, word
+from volseg.dicom import Series, identify, index_files, record_of, word
 from volseg.errors import SourceError
 from volseg.inference import is_segmentation
 
@@ -30,6 +30,7 @@ class Item:
         error: Reason why it cannot be read, if that is known already.
         aside: Reason why it is not to be segmented.
         source: Word for the path of the first NIfTI file: files of one name in two folders are two cases.
+        record: Record of the DICOM series that the label map carries, see `volseg.dicom.record_of`.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Item:
     error: str | None = None
     aside: str | None = None
     source: str = ""
+    record: str = ""
 
 
 def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str | None = None) -> list[Item]:
@@ -66,7 +68,8 @@ def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str 
             continue
         other = modality is not None and series.modality.upper() != modality.upper()
         aside = f"a series of the modality {series.modality or 'unknown'}" if other else None
-        items.append(Item(identity.key, files, series, error=series.damage or None, aside=aside))
+        record = str(record_of(series, secret=secret))
+        items.append(Item(identity.key, files, series, error=series.damage or None, aside=aside, record=record))
     for name, reason in sorted(index.unreadable.items()):
         if root / name not in files_of:
             continue

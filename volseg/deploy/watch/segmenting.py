@@ -52,7 +52,7 @@ class Segmenting:
             if item.series is not None:
                 from volseg.dicom import write_list
 
-                files = (write_list(Path(place), item.key, files),)
+                files = (write_list(Path(place), item.key, files, record=item.record),)
             elif self.channel_names:
                 files = self._in_order(files)
             facts: dict[str, Any] = dict(self.predict(Job(item.key, files, self.work.outputs(folder, name))))

@@ -109,11 +109,12 @@ class Validation(ValidationHandler):  # type: ignore[misc]  # MONAI has no types
 
     Args:
         evaluator: Evaluator, which is run with the number of the epoch.
-        every: Number of epochs between validations.
+        interval: Number of epochs between validations, 1 by default.
+        every: `interval` in the train.json of version 0.1.
     """
 
-    def __init__(self, evaluator: Evaluator, *, every: int) -> None:
-        super().__init__(every, evaluator)
+    def __init__(self, evaluator: Evaluator, *, interval: int = 1, every: int | None = None) -> None:
+        super().__init__(interval if every is None else every, evaluator)
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler to a trainer."""

@@ -1,0 +1,36 @@
+"""Options that several commands have, each declared once, and the way to give a command parameters from elsewhere."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+PatientPattern = Annotated[
+    str | None,
+    typer.Option(
+        help="Regular expression whose group is the patient in each key, as 'genius_(\\d\\d)'; by default the usual "
+        "forms are known, as case7_day2, patient001_frame12 or sub-01_ses-02."
+    ),
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="Address of a Ray cluster, or auto; --workers 0 then takes all of its room.")
+]
+ShardOfCases = Annotated[
+    str | None, typer.Option(help="I/N: only the I-th of N fixed shares of the cases, counted from 0, as 0/8.")
+]
+
+
+def with_parameters(command: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    """Give a function the parameters that typer shall see, and return it.
+
+    Args:
+        command: Function that takes what is parsed by keyword.
+        parameters: Parameters in the order of the help, with resolved annotations.
+    """
+    told: Any = command
+    told.__signature__ = inspect.Signature(list(parameters))
+    told.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command

@@ -1,0 +1,234 @@
+"""Predictions as objects for the archive: each for the series that it was made from, and for no other."""
+
+from __future__ import annotations
+
+import logging
+import re
+import string
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from volseg.cohort import FILE_ENDING, check_key, read_translated
+from volseg.dicom.identity import KEY, identify
+from volseg.dicom.image import read_stack
+from volseg.dicom.index import scan
+from volseg.dicom.instance import Series
+from volseg.dicom.record import Record, read_record, record_of
+from volseg.dicom.target import Target, place
+from volseg.errors import SourceError, UsageError, VolsegError
+from volseg.labels import LabelMatch, LabelTable
+from volseg.volume import Volume, provenance_of
+
+logger = logging.getLogger(__name__)
+
+# A key as volseg makes it by default: it names one series of one patient (see `volseg.dicom.identify`).
+_MADE_BY_US = re.compile(r"p[0-9a-f]{10}_s[0-9a-f]{8}")
+_NAMED = 3  # series that an error names before it counts the rest
+
+
+def export_objects(
+    predictions: Path,
+    dicom: Path,
+    output: Path,
+    labels: LabelTable,
+    write: Callable[[Path, Target, LabelTable], None],
+    *,
+    ending: str,
+    match: LabelMatch | None = None,
+    key: str = KEY,
+    secret: str = "",
+    for_series: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[tuple[str, str]]:
+    """Write one object for each prediction, with `write(path, target, labels)`.
+
+    A prediction belongs to the series whose record it carries, see `volseg.dicom.record_of`: same patient, study,
+    series, images and frame of reference. One without a record (of another program, or of an earlier volseg) belongs
+    to the series whose case key it has, if the pattern of the keys names patient and series. Any other is refused,
+    unless `for_series` says for which series it is; its voxels must be those of the series in any case.
+
+    Args:
+        predictions: a file `KEY.nii.gz`, or a folder of them.
+        dicom: folder tree of the series.
+        output: folder for `KEY` + `ending`; or a file, where it ends in `.dcm` and `predictions` is a file.
+        labels: the regions.
+        write: what writes the object.
+        ending: of the file names.
+        match: Match of the predictions' own table with `labels`; None if they are the same.
+        key: pattern that the keys were made with.
+        secret: that the keys were made with.
+        for_series: the series of a single prediction, whatever that says: SeriesInstanceUID or key.
+        progress: called with (done, total).
+
+    Returns:
+        (key, error) of each prediction that failed.
+
+    Raises:
+        UsageError: no prediction, no such folder, no series of `for_series`, or several predictions for it.
+    """
+    files = [predictions] if predictions.is_file() else sorted(predictions.glob(f"[!.]*{FILE_ENDING}"))
+    if not files or not all(path.name.endswith(FILE_ENDING) for path in files):
+        raise UsageError(
+            f"{predictions} holds no prediction KEY{FILE_ENDING}; name the file or the folder of the predictions"
+        )
+    there = _Archive(scan(dicom).series, key=key, secret=secret)
+    if for_series is not None and len(files) > 1:
+        raise UsageError(f"--for-series names one series, and {predictions} holds {len(files)} predictions; name one")
+    asked = there.find(for_series) if for_series is not None else None
+    failures: list[tuple[str, str]] = []
+    for done, path in enumerate(files, start=1):
+        stem = path.name.removesuffix(FILE_ENDING)
+        try:
+            label = read_translated(path, match)
+            series = there.series_of(stem, label) if asked is None else asked
+            target = place(label, read_stack(series))
+            if asked is not None and (stated := there.stated_otherwise(asked, label)):
+                logger.warning("%s was written for %s as asked, and its record names %s", stem, for_series, stated)
+            named = output.suffix == ".dcm" and predictions.is_file()
+            write(output if named else output / f"{check_key(stem)}{ending}", target, labels)
+        except VolsegError as error:
+            failures.append((stem, error.message))
+        if progress is not None:
+            progress(done, len(files))
+    return failures
+
+
+class _Archive:
+    """The series of a folder, found by what a prediction says of the one that it was made from.
+
+    Args:
+        series: of the folder.
+        key: pattern of the case keys.
+        secret: of the words.
+    """
+
+    def __init__(self, series: Sequence[Series], *, key: str, secret: str) -> None:
+        self._series = series
+        self._key, self._secret = key, secret
+        self._records = [record_of(item, secret=secret) for item in series]
+        # Who predicts from DICOM files directly has no secret, whatever the cohort has.
+        self._plain = [record_of(item) for item in series] if secret else self._records
+
+    @cached_property
+    def _by_key(self) -> dict[str, Series]:
+        names = identify(self._series, among=self._series, key=self._key, secret=self._secret, keep_ids=True)
+        return {name.key: series for name, series in zip(names, self._series, strict=True)}
+
+    def find(self, name: str) -> Series:
+        """The series of a SeriesInstanceUID or a key.
+
+        Raises:
+            UsageError: there is none, or several have the UID.
+        """
+        found = [item for item in self._series if name in {item.uid, *(one.series_uid for one in item.instances)}]
+        if not found:
+            named = zip(self._series, self._records, self._plain, strict=True)
+            found = [item for item, record, plain in named if name in (record.name, plain.name)]
+        if not found and name in self._by_key:
+            found = [self._by_key[name]]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            of_them = [record for item, record in zip(self._series, self._records, strict=True) if item in found]
+            raise UsageError(f"--for-series {name} is the UID of {len(found)} series; name one of {_some(of_them)}")
+        raise UsageError(f"--for-series {name} is no series of the folder; there are {_some(self._records)}")
+
+    def series_of(self, stem: str, label: Volume) -> Series:
+        """The series that a prediction was made from.
+
+        Args:
+            stem: name of its file.
+            label: its label map.
+
+        Raises:
+            SourceError: it is not in the folder, or nothing says which it is; the message names both.
+        """
+        text = provenance_of(label.affine_ras)
+        if not text:
+            return self._by_name(stem, label)
+        record = read_record(text)
+        if record is None:
+            raise SourceError(
+                f"the record of its series in the prediction's header is damaged ({len(text)} letters); name the "
+                f"series with --for-series{self._suggestion(label)}"
+            )
+        if _MADE_BY_US.fullmatch(stem) and stem != record.name:
+            raise SourceError(
+                f"the prediction is named after the series {stem}, and was made from {record.name}; give the file its "
+                "right name, or name the series with --for-series"
+            )
+        for found, plain, series in zip(self._records, self._plain, self._series, strict=True):
+            if record in (found, plain):
+                return series
+        raise SourceError(self._refusal(record, label))
+
+    def stated_otherwise(self, series: Series, label: Volume) -> str:
+        """The series that a prediction names, where it is another one; else empty."""
+        text = provenance_of(label.affine_ras)
+        record = read_record(text)
+        if not text or record in (record_of(series, secret=self._secret), record_of(series)):
+            return ""
+        return record.name if record is not None else "nothing that can be read"
+
+    def _by_name(self, stem: str, label: Volume) -> Series:
+        """The series whose key a prediction without a record has."""
+        fields = {field for _, field, _, _ in string.Formatter().parse(self._key) if field}
+        if stem in self._by_key:
+            if "series" in fields and fields & {"patient", "patient_id"}:
+                return self._by_key[stem]
+            raise SourceError(
+                f"the prediction carries no record of its series, and --key {self._key!r} does not tell patients and "
+                f"series apart; name the series with --for-series{self._suggestion(label)}"
+            )
+        if _MADE_BY_US.fullmatch(stem):
+            raise SourceError(
+                "the prediction is named after a series that is not in the folder, and may be another patient's or "
+                "another day's; name the folder of that series, and --secret-file as at the conversion"
+            )
+        raise SourceError(
+            "the prediction carries no record of its series, and no series has this key; give --key and --secret-file "
+            f"of the conversion, or name the series with --for-series{self._suggestion(label)}"
+        )
+
+    def _refusal(self, record: Record, label: Volume) -> str:
+        """What to say of a prediction of a series that is not in the folder."""
+        if record.keyed and not self._secret:
+            return (
+                f"the prediction names its series, {record.name}, by words that were made with a secret; name it with "
+                "--secret-file, as at the conversion"
+            )
+        made = f"the prediction was made from {record.name}"
+        others = self._plain if not record.keyed else self._records
+        near = [other for other in others if (other.study, other.series) == (record.study, record.series)]
+        near = near or list(self._fitting(label, others))
+        cure = "name the folder of its own series"
+        if not near:
+            return f"{made}, which is not in the folder, and lies on the voxels of none of the series there; {cure}"
+        more = f" (and {len(near) - 1} more)" if len(near) > 1 else ""
+        return (
+            f"{made}, which is not in the folder; {near[0].name}{more} there is {record.difference(near[0])}; {cure}, "
+            f"or ask for this one with --for-series {near[0].name}"
+        )
+
+    def _suggestion(self, label: Volume) -> str:
+        """The key of the one series on whose voxels a prediction lies, for the user to judge; else what there is."""
+        fitting = list(self._fitting(label, self._records))
+        if len(fitting) == 1:
+            return f" {fitting[0].name}, if it was made from that one, whose voxels it has"
+        return f" (it lies on the voxels of {len(fitting)} of {len(self._series)} there)"
+
+    def _fitting(self, label: Volume, records: Sequence[Record]) -> Iterator[Record]:
+        """The records of the series on whose voxels a prediction lies."""
+        for series, record in zip(self._series, records, strict=True):
+            try:
+                place(label, read_stack(series))
+            except VolsegError:
+                continue
+            yield record
+
+
+def _some(records: Sequence[Record]) -> str:
+    names = [record.name for record in records]
+    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + rest or "none"
