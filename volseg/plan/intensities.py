@@ -28,8 +28,9 @@ def plan_normalisation(facts: Fingerprint) -> Decision:
         facts: Fingerprint.
 
     Returns:
-        A decision whose value has an entry per channel: `scheme`, and for `ct` `lower` and `upper` (0.5 and 99.5 % of
-        the voxels inside regions lie below), `mean` and `std`.
+        A decision whose value has an entry per channel: `scheme`, and for `ct` `lower` and `upper`, `mean` and `std`
+        inside the regions. 0.5 and 99.5 % of the voxels inside the regions lie below the limits, and no region, however small,
+        has more of its voxels beyond them.
     """
     chosen: list[dict[str, Any]] = []
     told = []
@@ -39,7 +40,9 @@ def plan_normalisation(facts: Fingerprint) -> Decision:
         scheme, why = _scheme(name, inside, outside)
         entry: dict[str, Any] = {"scheme": scheme}
         if scheme == "ct" and inside is not None:
-            lower, upper = inside.quantiles[0], inside.quantiles[-1]
+            found = [region.intensities[number] for region in facts.regions if region.intensities]
+            each = [inside, *(one for one in found if one is not None)]
+            lower, upper = min(one.quantiles[0] for one in each), max(one.quantiles[-1] for one in each)
             entry |= {"lower": lower, "upper": upper, "mean": inside.mean, "std": max(inside.std, 1e-8)}
             why += f", {lower:.4g} to {upper:.4g} inside the regions, mean {inside.mean:.4g}"
         elif scheme == "ct":

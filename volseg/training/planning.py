@@ -336,6 +336,8 @@ def _parser(folder: Path, settings: Mapping[str, Any], planned: Planned) -> Any:
 
     parser = ConfigParser()
     parser.read_config(str(bundles.config(folder, "train.json")))
+    if "weights" in parser.get():  # published ones cost time and change no plan
+        settings = {"weights": None, **settings}
     parser.update(pairs=bundles.path_values({"bundle_root": str(folder), **settings}, ids=list(parser.get())))
     parser["planned"] = planned
     return parser
