@@ -19,6 +19,7 @@ from siemens_mosaic import mosaic
 
 from volseg.cohort import Case
 from volseg.dicom import Dicom
+from volseg.dicom.file import Quiet
 from volseg.dicom.syntaxes import remedy, syntax_name
 from volseg.errors import VolsegError
 from volseg.volume import ras_to_lps
@@ -157,6 +158,20 @@ def test_a_mosaic_lies_where_dcm2niix_puts_it(tmp_path: Path) -> None:
     save(tmp_path, [mosaic(noise(shape, np.uint16), grid(shape, (2.0, 2.0, 3.3), (0.3, -0.2, 0.1)))])
     (case,) = cases(tmp_path)
     np.testing.assert_allclose(case.channels[0].affine_ras, DCM2NIIX @ FLIP_ROWS, atol=2e-5)
+
+
+def test_a_mosaic_lies_where_nibabel_puts_it(tmp_path: Path) -> None:
+    with Quiet():  # its import warns
+        from nibabel.nicom.dicomwrappers import MosaicWrapper
+
+        shape = (8, 6, 7)
+        dataset = mosaic(noise(shape, np.uint16), grid(shape, (2.0, 2.0, 3.3), (0.3, -0.2, 0.1)))
+        peer = MosaicWrapper(dataset)
+        save(tmp_path, [dataset])
+        (case,) = cases(tmp_path)
+        np.testing.assert_array_equal(case.channels[0].voxels, peer.get_data().swapaxes(0, 1))
+        columns_first = peer.affine[:, [1, 0, 2, 3]]
+        np.testing.assert_allclose(ras_to_lps(case.channels[0].affine_ras), columns_first, atol=1e-5)
 
 
 DCM2NIIX = np.array(

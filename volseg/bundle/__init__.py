@@ -9,6 +9,7 @@ from volseg.bundle.ensemble_file import ENSEMBLE, ENSEMBLE_SCHEMA, Ensemble, is_
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import config, data_dir, find, find_all, root
 from volseg.bundle.network_settings import check_settings
+from volseg.bundle.normalisation import asked_schemes, fit_normalisation
 from volseg.bundle.recipe import Recipe, read_recipe
 
 __all__ = [
@@ -17,12 +18,14 @@ __all__ = [
     "Ensemble",
     "Member",
     "Recipe",
+    "asked_schemes",
     "check_settings",
     "config",
     "data_dir",
     "find",
     "find_all",
     "find_checkpoints",
+    "fit_normalisation",
     "is_ensemble",
     "is_path_setting",
     "literal",

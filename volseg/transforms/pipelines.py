@@ -15,10 +15,12 @@ import torch
 from volseg.errors import UsageError
 from volseg.labels import Cleanup, LabelTable
 from volseg.transforms.decision import MANY, Decided, SaveImageLabelMapd
+from volseg.transforms.intensity import NormaliseIntensityd, TellConstantd, before_schemes
 from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
 from volseg.transforms.reading import ReadVolumesd, SmoothSliced
 from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
+from volseg.volume import InputSpacing, check_normalisation
 
 # Largest rotation of windows in radians, 20 degrees, and largest change of their scale.
 _TURN, _SCALING = 0.35, 0.2
@@ -31,12 +33,13 @@ def preprocessing(
     spacing_mm: Sequence[float],
     roi_size: Sequence[int] | None = None,
     label: bool = True,
+    normalisation: Sequence[Mapping[str, Any]] | None = None,
 ) -> mt.Compose:
     """Make the transforms from files to the input of a network: the same for training, validation and inference.
 
     Axes are turned to right, anterior, superior. Voxels are resampled to `spacing_mm`, an image of one slice after
-    smoothing if that is coarser; a label's voxel takes the nearest value, see `OnGridOfd`. Each channel is clipped to
-    its 0.5 and 99.5 percentiles and scaled to mean 0 and standard deviation 1.
+    smoothing if that is coarser; a label's voxel takes the nearest value, see `OnGridOfd`. Then each channel is
+    normalised by its own scheme.
 
     Args:
         labels: Label table.
@@ -46,7 +49,15 @@ def preprocessing(
             classes are indexed for balanced crops.
         label: Whether the reference is read too; it becomes class numbers (1, X, Y, Z), or masks (R, X, Y, Z) if
             regions overlap.
+        normalisation: Scheme of each channel with its constants, see `volseg.volume.ChannelNormalisation`; by default
+            what comes with the spacing of a recipe (`volseg.volume.InputSpacing`), else `percentiles` for all.
+
+    Raises:
+        UsageError: There is another number of normalisations than channels, or one is wrong.
     """
+    if normalisation is None and isinstance(spacing_mm, InputSpacing):
+        normalisation = spacing_mm.normalisation
+    schemes = check_normalisation(normalisation, channels=channels)
     keys = ["image", "label"] if label else ["image"]
     steps: list[Any] = [ReadVolumesd("image", channels=channels, names=labels.image_channels)]
     if label:
@@ -56,11 +67,12 @@ def preprocessing(
         SmoothSliced("image", spacing_mm=spacing_mm),
         mt.Spacingd("image", pixdim=tuple(spacing_mm), mode="bilinear", padding_mode="border"),
         *([OnGridOfd("label", like="image")] if label else []),
-        mt.ClipIntensityPercentilesd("image", lower=0.5, upper=99.5, channel_wise=True),
-        mt.NormalizeIntensityd("image", channel_wise=True),
+        *([NormaliseIntensityd("image", normalisation=schemes)] if schemes else before_schemes("image")),
         mt.EnsureTyped("image", dtype=torch.float32),
     ]
-    if label:
+    if not label:
+        steps.append(TellConstantd("image"))
+    else:
         steps.append(TargetOfLabelMapd("label", labels=labels))
         if roi_size is not None:
             steps += [
