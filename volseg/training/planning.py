@@ -243,7 +243,7 @@ def _decided(
     own = (voxels, _window(roi, shape, final), _network(final), batch, crops, *schedule)
     settings = {decision.name: decision.value for decision in (voxels, batch, crops, *schedule)}
     for decision in shared:
-        if decision.name in ("flip_axes", "background_share"):
+        if decision.name in ("flip_axes", "background_share", "normalisation"):
             settings[decision.name] = decision.value
     settings["spacing_mm"] = spacing_mm
     if not minutes:
