@@ -95,13 +95,13 @@ def check_images(
         told.append(f"{_images(constant[True])} one value everywhere, so the network learns nothing from it")
     if constant[False]:
         told.append(
-            f"{_images(constant[False])} one value everywhere once clipped, since nearly all voxels are equal or beyond "
-            "the limits: the network sees no structure"
+            f"{_images(constant[False])} one value everywhere once clipped, since nearly all voxels are equal or "
+            "beyond the limits: the network sees no structure"
         )
     for number, keys in blind.items():
         told.append(
-            f"channel {number} ({cohort.channel_names[number]}) has one value everywhere in {_cases(keys)}: the network "
-            "learns nothing from it there"
+            f"channel {number} ({cohort.channel_names[number]}) has one value everywhere in {_cases(keys)}: the "
+            "network learns nothing from it there"
         )
     for name, keys in clipped.items():
         told.append(
