@@ -18,11 +18,13 @@ from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
 from siemens_mosaic import mosaic
 
 from volseg.cohort import Case
-from volseg.dicom import Dicom
+from volseg.dicom import Dicom, read_stack, scan, write_dicom_seg, write_rtstruct
+from volseg.dicom import place as to_slices
 from volseg.dicom.file import Quiet
 from volseg.dicom.syntaxes import remedy, syntax_name
 from volseg.errors import VolsegError
-from volseg.volume import ras_to_lps
+from volseg.labels import LabelTable
+from volseg.volume import Volume, ras_to_lps
 
 
 def cases(folder: Path, **options: Any) -> list[Case]:
@@ -215,6 +217,15 @@ def test_mosaics_that_cannot_be_taken_apart_are_refused_by_name(tmp_path: Path) 
         assert reason in told, told
         assert "Siemens mosaic" in told
         assert "dcm2niix" in told
+
+
+def test_no_object_is_written_for_a_mosaic_whose_slices_nothing_can_refer_to(tmp_path: Path) -> None:
+    save(tmp_path, [mosaic(noise((8, 6, 4), np.uint16), grid((8, 6, 4)))])
+    stack = read_stack(scan(tmp_path).series[0])
+    target = to_slices(Volume(np.ones(stack.shape, np.uint8), stack.affine_ras), stack)
+    for write in (write_dicom_seg, write_rtstruct):
+        with pytest.raises(VolsegError, match="Siemens mosaic"):
+            write(tmp_path / "out.dcm", target, LabelTable.exclusive(["liver"]))
 
 
 def test_mosaics_of_several_times_or_b_values_are_several_volumes(tmp_path: Path) -> None:
