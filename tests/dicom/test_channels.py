@@ -99,6 +99,13 @@ def test_b_values_of_the_standard_and_of_each_vendor(tmp_path: Path, vendor: str
     np.testing.assert_array_equal(voxels_of(tmp_path, b_value="1000"), volumes[2])
 
 
+def test_near_b_values_are_two_and_rounded_ones_are_one(tmp_path: Path) -> None:
+    volumes = several(tmp_path, [{"DiffusionBValue": value} for value in (0.0, 5.0, 799.98)])
+    for asked, volume in zip(("0", "5", "800"), volumes, strict=True):
+        np.testing.assert_array_equal(voxels_of(tmp_path, b_value=asked), volume)
+    assert "no image has the DiffusionBValue 700" in refusal(tmp_path, b_value="700")
+
+
 def test_kinds_of_images_are_chosen_by_a_word_or_its_synonym(tmp_path: Path) -> None:
     kinds = ["IP", "OP", "W", "F"]
     volumes = several(tmp_path, [{"ImageType": ["DERIVED", "PRIMARY", kind]} for kind in kinds])
