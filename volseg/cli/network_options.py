@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -14,6 +14,9 @@ import typer
 if TYPE_CHECKING:
     from volseg.jobs import Predicting
     from volseg.labels import Cleanup
+
+
+MARGIN_MM = 10.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class NetworkOptions:
     region: list[str] = typer.Option(
         [], metavar="NAME[,NAME]", help="Of --within: the regions of the first step; all by default."
     )
-    margin_mm: float = typer.Option(10.0, min=0, help="Of --within: what is this near to the region is seen too.")
+    margin_mm: float = typer.Option(MARGIN_MM, min=0, help="Of --within: what is this near to the region is seen too.")
     outside: str = typer.Option("keep", help="Of --within: beyond the margin, keep the image or erase it.")
     keep_margin: bool = typer.Option(
         False, "--keep-margin", help="Of --within: keep what is found in the margin, not only in the region."
@@ -108,8 +111,10 @@ class NetworkOptions:
                 keep_margin=self.keep_margin,
                 absent=self.absent,
             )
-        elif self.region or self.keep_margin or self.outside != "keep" or self.absent != "fail":
-            raise UsageError("--region, --outside, --keep-margin and --absent need --within, which says where to look")
+        elif self != replace(self, region=[], margin_mm=MARGIN_MM, keep_margin=False, outside="keep", absent="fail"):
+            raise UsageError(
+                "--region, --margin-mm, --outside, --keep-margin and --absent need --within, which says where to look"
+            )
         return Predicting(members, self.device, self.engine, overrides, step=step)
 
 

@@ -18,6 +18,7 @@ from volseg.cohort.directions import (
 from volseg.cohort.folder import FILE_ENDING, INSTANCES, Cohort, read_dataset_json, write_patients
 from volseg.cohort.folds import Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
+from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.layouts import raw_note
 from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
 from volseg.cohort.predictions import (
@@ -45,6 +46,7 @@ __all__ = [
     "TEST",
     "Case",
     "CaseRow",
+    "ChannelRange",
     "Cohort",
     "Conversion",
     "Fold",
@@ -61,10 +63,12 @@ __all__ = [
     "cohort_note",
     "convert_case",
     "inspect_cohort",
+    "intensity_notes",
     "mean_expected_dice",
     "patient_of",
     "patients_note",
     "predicted_keys",
+    "range_of",
     "raw_note",
     "read_dataset_json",
     "read_label_map",

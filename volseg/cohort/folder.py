@@ -7,6 +7,7 @@ import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,11 @@ class Cohort:
                 raise CohortError(f"fold {number} of {path} has patient {_some(shared)} on both sides; split again")
         return folds
 
+    @property
+    def has_folds(self) -> bool:
+        """Whether there is a split."""
+        return self._splits.is_file()
+
     def fold(self, number: int) -> Fold:
         """One fold, counted from 0."""
         folds = self.folds()
@@ -264,7 +270,10 @@ class Cohort:
         try:
             return self.rows[key]
         except KeyError:
-            raise CohortError(f"there is no case {key!r} in {self.folder}") from None
+            like = get_close_matches(key, self.rows, n=3) or sorted(self.rows)[:3]
+            raise CohortError(
+                f"there is no case {key!r} in {self.folder}; name one such as {', '.join(like)}"
+            ) from None
 
 
 def write_patients(cohort: Cohort, pattern: str) -> Cohort:
@@ -295,15 +304,15 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
         CohortError: the folder or the file is absent, or it is no JSON object.
     """
     path = folder / "dataset.json"
+    if folder.is_file():
+        raise CohortError(f"{folder} is a file; name the folder of a cohort")
     if not folder.is_dir():
         raise CohortError(f"there is no folder {folder}; write a cohort with `volseg convert KIND RAW {folder}`")
     try:
         dataset = json.loads(path.read_text())
     except FileNotFoundError:
-        note = layout_note(folder)
-        raise CohortError(
-            f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder){'; ' if note else ''}{note}"
-        ) from None
+        note = layout_note(folder) or f"make one with `volseg convert KIND {folder} COHORT`, or name another folder"
+        raise CohortError(f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder); {note}") from None
     except ValueError as error:
         raise CohortError(f"{path} is not JSON ({error})") from error
     if not isinstance(dataset, dict):

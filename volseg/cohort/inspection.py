@@ -12,6 +12,7 @@ import numpy as np
 from volseg.cohort.case import Case
 from volseg.cohort.directions import cohort_note
 from volseg.cohort.folder import Cohort, read_dataset_json
+from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError
@@ -51,8 +52,9 @@ def inspect_cohort(
     failed: dict[str, str] = {}
     contents: list[_Content] = []
     notes: dict[str, tuple[str, ...]] = {}
+    ranges: dict[str, dict[int, ChannelRange]] = {}
     with ThreadPoolExecutor(workers) as pool:
-        inspected = pool.map(lambda key: (key, _inspect(cohort, key, notes)), cohort.keys)
+        inspected = pool.map(lambda key: (key, _inspect(cohort, key, notes, ranges)), cohort.keys)
         for done, (key, found) in enumerate(inspected, start=1):
             if isinstance(found, VolsegError):
                 failed[key] = found.message
@@ -79,7 +81,9 @@ def inspect_cohort(
         lines.append(f"folds: {', '.join(f'{len(f.training)}/{len(f.validation)}' for f in cohort.folds())}")
     except CohortError as error:
         lines.append(f"folds: {error}")
-    warnings = (*_of_headers(cohort, notes), *_warnings(cohort))
+    measured = {key: ranges[key] for key in cohort.keys if key in ranges}
+    intensities = intensity_notes(cohort.channel_names, measured)
+    warnings = (*_of_headers(cohort, notes), *_warnings(cohort), *intensities)
     lines += [f"warning: {warning}" for warning in warnings]
     return Inspection("\n".join(lines), failed, warnings)
 
@@ -136,13 +140,16 @@ class _Content:
     objects: int
 
 
-def _inspect(cohort: Cohort, key: str, notes: dict[str, tuple[str, ...]]) -> _Content | VolsegError | None:
-    """What a case holds, None where it has no label, or what is wrong with it; its entry of the notes is written."""
+def _inspect(
+    cohort: Cohort, key: str, notes: dict[str, tuple[str, ...]], ranges: dict[str, dict[int, ChannelRange]]
+) -> _Content | VolsegError | None:
+    """What a case holds, None where it has no label, or what is wrong with it; its notes and ranges are written."""
     try:
         first, *others = [read_volume(path) for path in cohort.image_paths(key)]
         for volume in (first, *others):
             if not np.isfinite(volume.voxels).all():
                 raise VolumeError("the image holds NaN or infinity; replace them by the background's value")
+        ranges[key] = {number: range_of(volume.voxels) for number, volume in enumerate((first, *others))}
         label_path = cohort.label_path(key)
         label = read_volume(label_path) if label_path else None
         objects_path = cohort.instances_path(key)

@@ -123,10 +123,7 @@ class _Matching:
 
     def run(self, *, carry_over: bool) -> Matches:
         for drawing in self._drawings:
-            try:
-                self._match(drawing)
-            except VolsegError as error:  # in its parts: as a whole it was read before
-                self._leave(drawing, f"cannot be read: {error.message}", self._near(drawing))
+            self._match(drawing)
         if carry_over:
             for series in self._chosen:
                 if not self._result.of(series):
@@ -166,7 +163,7 @@ class _Matching:
         """
         images = set(drawing.sop_uids)
         if not images and not drawing.series_uids:
-            images = {uid for _, shown in drawing.images_of_parts() for uid in shown}
+            images = {uid for _, shown in drawing.parts for uid in shown}
         shown = _each(series for uid in images for series in self._by_image.get(uid, ()))
         if shown:
             return shown, "", False
@@ -208,16 +205,22 @@ class _Matching:
     def _by_position(self, drawing: Drawing) -> tuple[list[Series], str]:
         """The series on whose grid a drawing lies that refers to none, and how that was found."""
         fitting = [series for series in self._near(drawing) if self._fits(drawing, series)]
-        same_day = [series for series in fitting if not drawing.of_other_day(series)]
+        same_day = [series for series in fitting if self._linked(drawing, series) and not drawing.of_other_day(series)]
         if not same_day:
             reason = "fits none of the series here"
             if fitting:
-                reason = "refers to no series, and is of another study or day than those on whose grid it lies"
+                reason = "refers to no series, and is not of the study or day of those on whose grid it lies"
             self._absent.append((drawing, reason, fitting))
             return [], ""
         same_frame = [series for series in same_day if series.first.frame_uid in drawing.frame_uids]
         how = "frame of reference and position" if same_frame else "position"
         return same_frame or same_day, f"the {drawing.kind} refers to no series, and was matched by {how}"
+
+    def _linked(self, drawing: Drawing, series: Series) -> bool:
+        """Whether study or frame of reference of a drawing are those of a series, or neither states a study."""
+        first = series.first
+        same_study = first.study_uid in drawing.study_uids or not (first.study_uid or drawing.study_uids)
+        return same_study or first.frame_uid in drawing.frame_uids
 
     def _share(self, drawing: Drawing, candidates: Sequence[Series], *, unknown: bool) -> list[tuple[Series, Match]]:
         """What of a drawing belongs to each of some series; to several only what refers to images or has a frame."""
@@ -231,18 +234,17 @@ class _Matching:
             }
             vague = frozenset(roi.number for roi in kept.rois if len(drawing.frames_of(roi)) > 1)
             parts = Parts(_name(series), self._owners, unknown, rivals, vague)
-            shares.append((series, Match(kept, parts, _left_by_frame(drawing, kept))))
-        if len(shares) < 2:
-            return shares
-        images = list(drawing.images_of_parts())
-        own = [
-            (series, part)
-            for series, part in shares
-            if any(part.parts.take(number, shown) for number, shown in images if number in _numbers(part.drawing))
-        ]
-        if not own:
-            self._leave(drawing, f"fits {len(shares)} series here; --modality or --series chooses one", candidates)
-        return own
+            held = {number for number, shown in drawing.parts if parts.take(number, shown)}
+            own = replace(kept, rois=tuple(roi for roi in kept.rois if roi.number in held))
+            notes = [_left_by_frame(drawing, kept), _left_by_images(kept, own) if len(candidates) == 1 else ""]
+            shares.append((series, Match(own, parts, "; ".join(filter(None, notes)))))
+        shared = [(series, item) for series, item in shares if item.drawing.rois]
+        if candidates and not shared:
+            reason = "refers to other images than those of the series that it names"
+            if len(candidates) > 1:
+                reason = f"fits {len(candidates)} series here; --modality or --series chooses one"
+            self._leave(drawing, reason, candidates)
+        return shared
 
     def _carry(self, series: Series) -> None:
         """Take the drawings of other series of the patient for one that has none."""
@@ -301,6 +303,12 @@ def _left_by_frame(drawing: Drawing, kept: Drawing) -> str:
     """Which regions were left out since they state another frame of reference."""
     names = ", ".join(roi.name for roi in drawing.rois if roi not in kept.rois)
     return f"{names} of the {drawing.kind} lies in another frame of reference and was left out" if names else ""
+
+
+def _left_by_images(drawing: Drawing, own: Drawing) -> str:
+    """Which regions were left out since all their parts refer to images of other series."""
+    names = ", ".join(roi.name for roi in drawing.rois if roi not in own.rois)
+    return f"{names} of the {drawing.kind} refers to images of another series and was left out" if names else ""
 
 
 def _without_frame(drawing: Drawing, series: Series) -> str:

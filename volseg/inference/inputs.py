@@ -69,6 +69,7 @@ def find_inputs(
         return _chosen_series(path, modality, patterns, channels, choice or {}, resample=resample_channels)
     cohort = input_cohort(path)
     if cohort is not None:
+        _no_modality(modality, path)
         if note := cohort_note(cohort):
             logger.warning("%s", note)
         order = _order(tuple(given) or cohort.channel_names, channels, source=f"the cohort {path}")
@@ -77,7 +78,10 @@ def find_inputs(
     if part != "all":
         raise UsageError(f"--part {part} needs a cohort, and {path} is none")
     if path.is_file():
-        return [_named_file(path, channels)] if image_stem(path.name) else group_files(_series(path, modality))
+        if image_stem(path.name) is None:
+            return group_files(_series(path, modality))
+        _no_modality(modality, path)
+        return [_named_file(path, channels)]
     if not path.is_dir():
         raise UsageError(f"there is no file or folder {path}")
     there = sorted(file for file in path.iterdir() if image_stem(file.name) is not None)
@@ -93,6 +97,7 @@ def find_inputs(
     if not files:
         files = _series(path, modality)
         return group_files(files)
+    _no_modality(modality, path)
     if path.name.casefold() in _FOLDERS_OF_MASKS:
         logger.warning("%s is called as a folder of segmentations is; are these images?", path)
     stated = tuple(given) or _stated_channels(path)
@@ -106,6 +111,16 @@ def find_inputs(
                     "others or in another order; convert them with `volseg convert decathlon`, and predict that cohort"
                 )
     return [(key, [of_case[place] for place in order] if _fits(of_case, order) else of_case) for key, of_case in found]
+
+
+def _no_modality(modality: str | None, path: Path) -> None:
+    """Refuse a choice among DICOM series where there is none.
+
+    Raises:
+        UsageError: A modality is named.
+    """
+    if modality is not None:
+        raise UsageError(f"--modality must be given with DICOM files, got {path}, which holds none; leave it out")
 
 
 def _named_file(path: Path, channels: int | Sequence[str]) -> tuple[str, list[Path]]:

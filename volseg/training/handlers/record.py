@@ -250,7 +250,8 @@ class Record:
         content["memory"] = peak_memory(_device(engine))
         best = _best(history)
         if best is not None:
-            best["cases"] = self._best_cases["cases"] if self._best_cases.get("epoch") == best["epoch"] else []
+            of_best = self._best_cases if self._best_cases.get("epoch") == best["epoch"] else {}
+            best["cases"] = of_best.get("cases", [])  # which the first versions of volseg did not record
         content["best"] = best
         content["checkpoints"] = [
             {"file": path.name, "bytes": path.stat().st_size}

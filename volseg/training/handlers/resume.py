@@ -201,9 +201,12 @@ class Resume:
         )
         other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if other:
+            before_schemes = "; --normalisation percentiles is what it had" * (
+                "normalisation" in other and "normalisation" not in before
+            )
             told = "; ".join(f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}" for name in other)
             raise UsageError(
-                f"{self.path} is of a training with other settings: {told}. "
+                f"{self.path} is of a training with other settings: {told}{before_schemes}. "
                 "Resume with the same, or train anew, without --resume"
             )
 
@@ -251,6 +254,7 @@ class Resume:
             "roi_size": list(recipe.roi_size),
             "slices": recipe_direction(recipe),
             "network": dict(recipe.network),
+            **({} if recipe.normalisation is None else {"normalisation": recipe.normalisation}),
             "loss": type(engine.loss_function).__name__,
             "optimizer": {"name": type(optimizer).__name__, **optimizer.defaults},
             "lr_scheduler": type(self.schedule).__name__,
