@@ -127,8 +127,8 @@ def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]
     after = postprocessing(labels, before)
     predictor = Predictor(network, before, inferer, after, Path(), recipe, device, engine)
     began = begin()
-    item = predictor.look(predictor.read([settings["image"]], key="case"))
-    write_prediction(out / "case.nii.gz", predictor.decide(item))
+    item = predictor.infer(predictor.preprocess([settings["image"]], key="case"))
+    write_prediction(out / "case.nii.gz", predictor.postprocess(item))
     used = cost(began)
     np.save(out / "logits.npy", item["pred"].numpy())
     return {**used, "ready_s": ready_s}

@@ -14,6 +14,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 import volseg
+from volseg.inference import CascadePredictor, Predictor
 
 # Each public name by its module, read from the sources of the commit before the moves.
 NAMES = json.loads(Path(__file__).with_name("names_of_version_0_1.json").read_text(encoding="utf-8"))
@@ -105,3 +106,19 @@ def test_a_name_that_was_changed_is_still_exported(room, old):
     if new in face.__all__:
         assert getattr(face, old) is getattr(face, new)
         assert locate(f"volseg.{room}.{old}") is getattr(face, new)
+
+
+@pytest.mark.parametrize("kind", [Predictor, CascadePredictor])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("joined", "with_members"), ("read", "preprocess"), ("look", "infer"), ("decide", "postprocess")],
+)
+def test_a_method_of_before_is_the_one_of_today(kind, old, new):
+    class Other(kind):
+        """A predictor whose method tells that it was called."""
+
+        def __init__(self) -> None: ...
+
+    setattr(Other, new, lambda self, *arguments, **options: (arguments, options))
+    with pytest.warns(DeprecationWarning, match=f"is now Other.{new}"):
+        assert getattr(Other(), old)(1, key="a") == ((1,), {"key": "a"})

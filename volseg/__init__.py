@@ -15,9 +15,9 @@ __version__ = "0.1.0"
 
 # The rooms, opened at first use: `import volseg` is instant, and a bundle's JSON reaches all of them by one import.
 _ROOMS = frozenset(
-    {"bundle", "cohort", "datasets", "deploy", "dicom", "errors", "evaluation"}
+    {"bundle", "cohort", "crossval", "datasets", "deploy", "dicom", "errors", "evaluation"}
     | {"files", "formats", "inference", "jobs", "labels", "metrics", "networks"}
-    | {"pictures", "remote", "report", "training", "transforms", "volume"}
+    | {"pictures", "plan", "remote", "report", "training", "transforms", "volume"}
 )
 
 # Modules of version 0.1 below `volseg` and where their names are now; for one minor version they can still be imported.
@@ -35,7 +35,7 @@ _MOVED = {
     "app.space": "deploy.demo.space",
     "app.upload": "deploy.demo.upload",
     "app.words": "deploy.demo.page",
-    "bundle": "bundle.folder bundle.window",
+    "bundle": "bundle.folder plan.window plan.spacing",
     "case": "cohort.case",
     "case_table": "cohort.table",
     "cleanup": "labels.cleanup",
@@ -56,7 +56,7 @@ _MOVED = {
     "evaluation": "evaluation.case cohort.predictions cohort.reading",
     "export": "formats dicom datasets",
     "export.dicom_seg": "dicom.segmentation",
-    "export.dicom_target": "dicom.target",
+    "export.dicom_target": "dicom.target dicom.export",
     "export.kaggle": "formats.kaggle",
     "export.outlines": "dicom.outlines",
     "export.rtstruct": "dicom.rtstruct",
@@ -103,6 +103,10 @@ _MOVED = {
     "memory": "inference.engines.hardware",
     "method": "evaluation.scores",
     "native": "transforms.native_grid",
+    "bundle.spacing": "plan.spacing",
+    "bundle.window": "plan.window",
+    "networks": "plan.pyramid",
+    "networks.pyramid": "plan.pyramid",
     "norms": "evaluation.outliers",
     "packing": "deploy.pack",
     "packing.archive": "deploy.pack.archive",
@@ -140,7 +144,7 @@ _MOVED = {
     "sources.dicom_identity": "dicom.identity",
     "sources.dicom_image": "dicom.image",
     "sources.dicom_index": "dicom.index dicom.instance",
-    "sources.dicom_labels": "dicom.labels dicom.names",
+    "sources.dicom_labels": "dicom.labels dicom.names dicom.drawing dicom.matching",
     "sources.dicom_list": "dicom.series_list",
     "sources.dicom_pixels": "dicom.pixels",
     "sources.dicom_segments": "dicom.segments",
@@ -192,7 +196,7 @@ _MOVED = {
     "watch.ledger": "deploy.watch.ledger",
     "watch.segmenting": "deploy.watch.segmenting",
     "watch.watcher": "deploy.watch.watcher",
-    "working_grid": "bundle.spacing",
+    "working_grid": "plan.spacing",
     "worklist": "inference.inputs",
 }
 
@@ -273,6 +277,20 @@ def names_of_before(module: str) -> Callable[[str], Any]:
     """
     earlier = _EarlierModule(module)
     return earlier.__getattr__
+
+
+def method_of_before(name: str) -> Callable[..., Any]:
+    """A method under its name of version 0.1, with a DeprecationWarning; for one minor version.
+
+    Args:
+        name: Name of the method today.
+    """
+
+    def call(self: object, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever the method takes
+        warnings.warn(f"this method is now {type(self).__name__}.{name}", DeprecationWarning, stacklevel=2)
+        return getattr(self, name)(*arguments, **options)
+
+    return call
 
 
 class _EarlierModule(ModuleType):

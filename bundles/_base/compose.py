@@ -57,7 +57,15 @@ def _json(text: str, values: dict[str, Any]) -> str:
             for step in above:
                 place = place[step]
             place[last] = value
+    if "settings" in content:
+        content["settings"]["values"] = {name: f"@{name}" for name in _settings(content)}
     return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
+
+
+def _settings(content: dict[str, Any]) -> list[str]:
+    """The ids whose values train.json hands to the record of a run: those above its recipe, and the iterations."""
+    ids = list(content)
+    return [name for name in ids[: ids.index("recipe")] if name != "imports"] + ["iterations"]
 
 
 def _parts(name: str) -> dict[str, str]:

@@ -27,7 +27,14 @@ OWN = {
         *("learning_rate", "optimizer", "output_dir", "pyramid"),
     },
     "inference.json": {"network_def", "checkpoint", "output_dir"},
-    "metadata.json": {"name", "description", "references", "network_data_format", "required_packages_version"},
+    "metadata.json": {
+        "name",
+        "description",
+        "references",
+        "network_data_format",
+        "required_packages_version",
+        "planning",
+    },
 }
 
 bundles = pytest.mark.parametrize("name", NAMES)
@@ -41,7 +48,8 @@ def settings_of(name):
     """The network's own settings: what the network and its recipe ask for and no other part of the config has."""
     content = read(name, "train.json")
     asked = json.dumps([content["network_def"], content["recipe"]["network"]])
-    rest = json.dumps({key: value for key, value in content.items() if key not in OWN["train.json"] | {"recipe"}})
+    told = OWN["train.json"] | {"recipe", "settings"}
+    rest = json.dumps({key: value for key, value in content.items() if key not in told})
     found = set(re.findall(r"@(\w+)", asked)) & set(content)
     return {key for key in found if not re.search(rf"@{key}\b", rest)} | set(content["recipe"]["network"])
 
@@ -72,6 +80,11 @@ def test_bundles_differ_in_network_window_optimizer_and_words_alone(name, file):
     if file == "train.json":
         for content in (one, other):
             content["recipe"].pop("network")
+            handed = content.pop("settings")["values"]
+            assert all(value == f"@{name}" for name, value in handed.items())
+            assert set(handed) <= set(content)
+            above = list(content)[1 : list(content).index("recipe")]
+            assert list(handed) == [*above, "iterations"], "what the record of a run tells"
     own = OWN.get(file, set()) | settings_of(name) | settings_of("swinunetr")
     shared, shared_other = ({key: part[key] for key in part if key not in own} for part in (one, other))
     assert shared == shared_other
@@ -107,3 +120,16 @@ def test_a_bundle_trains_a_step_validates_and_predicts(name, tiny_cohort, tmp_pa
     assert prediction.shape == image.shape
     assert np.array_equal(prediction.affine_ras, image.affine_ras)
     assert set(np.unique(prediction.voxels)) <= set(cohort.labels.values)
+
+
+@bundles
+def test_every_handler_is_an_id_and_every_entry_of_a_list_of_handlers_a_dictionary(name):
+    """Users override an id, `--validation_handler#interval 2`; MONAI Label 0.8.5 reads `_target_` of each entry."""
+    content = read(name, "train.json")
+    for part in ("train", "validate"):
+        (entry,) = content[part]["handlers"]
+        assert entry.get("_target_") == "volseg.training.Handlers"
+        ids = [word.removeprefix("@") for word in entry["handlers"]]
+        assert all(word.startswith("@") for word in entry["handlers"])
+        assert all("_target_" in content[id_] for id_ in ids)
+        assert (ids[-1] == "raise_handler") == (part == "train"), "what raises errors comes last"

@@ -87,9 +87,15 @@ def test_texts_of_the_help_state_the_true_defaults() -> None:
         ("--colour grey decathlon a b", "--colour is an option of images, not of decathlon"),
         ("decathlon a b --no-overlaps", "--no-overlaps is an option of class_masks, not of decathlon"),
         ("uw_madison a b --max-pixels 9", "--max-pixels is an option of images"),
-        ("dicom a b --modalty CT", "dicom has no option --modalty; did you mean --modality?"),
-        ("decathlon a b --thikness-mm 3", "decathlon has no option --thikness-mm; --thickness-mm is an option of uw_"),
-        ("decathlon a b --zzz", "decathlon has no option --zzz; `volseg convert decathlon --help` lists those"),
+        ("dicom a b --modalty CT", "convert dicom has no option --modalty; did you mean --modality?"),
+        (
+            "decathlon a b --thikness-mm 3",
+            "convert decathlon has no option --thikness-mm; --thickness-mm is an",
+        ),
+        (
+            "decathlon a b --zzz",
+            "convert decathlon has no option --zzz; `volseg convert decathlon --help` lists",
+        ),
         ("--wrokers 3 decathlon a b", "no kind has the option --wrokers; did you mean --workers?"),
         ("uw-madison a b", "got uw-madison; did you mean uw_madison?"),
         ("Dicom a b", "got Dicom; did you mean dicom?"),

@@ -41,9 +41,10 @@ def export(tmp_path, capsys, kind, predictions, labels):
     """Exit code, stderr, and where each region lies by what was written."""
     words = ["export", kind, str(predictions), "-o", str(tmp_path / "out"), "--labels", str(labels)]
     if kind != "slicer":
-        save(tmp_path / "dicom", series(noise(), AFFINE))
+        slices = series(noise(), AFFINE)
+        save(tmp_path / "dicom", slices)
         words[2] = str(predictions / "k1.nii.gz")
-        words += ["--dicom", str(tmp_path / "dicom")]
+        words += ["--dicom", str(tmp_path / "dicom"), "--for-series", slices[0].SeriesInstanceUID]
     with pytest.raises(SystemExit) as end:
         main(words)
     code = end.value.code

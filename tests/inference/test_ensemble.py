@@ -62,7 +62,7 @@ def probabilities(one: Predictor, place: Path) -> np.ndarray:
 def test_an_ensemble_is_the_mean_of_probabilities(place: Path) -> None:
     members = [predictor(place, fold) for fold in range(3)]
     alone = [probabilities(member, place) for member in members]
-    joined = members[0].joined(members[1:])
+    joined = members[0].with_members(members[1:])
     got = joined.predict([place / "images" / "case0.nii.gz"], key="case0")
     assert np.abs(alone[0] - alone[1]).max() > 0.1
     assert got.probabilities is not None
@@ -72,7 +72,7 @@ def test_an_ensemble_is_the_mean_of_probabilities(place: Path) -> None:
 
 def test_one_network_and_no_mirror_change_nothing(place: Path) -> None:
     one = predictor(place, 0)
-    assert np.array_equal(probabilities(one, place), probabilities(one.joined(), place))
+    assert np.array_equal(probabilities(one, place), probabilities(one.with_members(), place))
 
 
 def test_mirror_images_are_mirrored_back(place: Path, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_mirror_images_are_mirrored_back(place: Path, tmp_path: Path) -> None:
     volume = read_volume(place / "images" / "case0.nii.gz")
     write_volume(tmp_path / "images" / "case0.nii.gz", Volume(volume.voxels[::-1].copy(), AFFINE))
     plain, mirrored = probabilities(one, place), probabilities(one, tmp_path)[:, ::-1]
-    both = probabilities(one.joined(flips=[0]), place)
+    both = probabilities(one.with_members(flips=[0]), place)
     assert np.abs(plain - mirrored).max() > 0.01
     assert np.allclose(both, (plain + mirrored) / 2, atol=1e-4)
 
@@ -115,7 +115,7 @@ def test_networks_that_do_not_go_together_are_refused(place: Path, tmp_path: Pat
     other = write_checkpoint(tmp_path / "model.pt", LabelTable.overlapping(["left", "right", "middle"]), source={})
     one = predictor(place, 0)
     with pytest.raises(CheckpointError, match="their regions are"):
-        one.joined([Predictor.from_bundle(place / "bundle", checkpoint=other, device="cpu")])
+        one.with_members([Predictor.from_bundle(place / "bundle", checkpoint=other, device="cpu")])
 
 
 def test_networks_of_other_spacings_meet_on_the_grid_of_the_file(place: Path, tmp_path: Path) -> None:
@@ -129,11 +129,11 @@ def test_networks_of_other_spacings_meet_on_the_grid_of_the_file(place: Path, tm
         settings = {"precision": "fp32", "save_probabilities": True}
         members.append(Predictor.from_bundle(place / "bundle", checkpoint=path, device="cpu", overrides=settings))
     for flips in ((), (0,)):
-        alone = [probabilities(member.joined(flips=flips), place) for member in members]
-        joined = members[0].joined(members[1:], flips=flips)
+        alone = [probabilities(member.with_members(flips=flips), place) for member in members]
+        joined = members[0].with_members(members[1:], flips=flips)
         assert [len(grid) for grid in joined.grids] == [2, 2, 1]
-        item = joined.look(joined.read([place / "images" / "case0.nii.gz"], key="case0"))
-        got, again = joined.decide(item), joined.decide(item)
+        item = joined.infer(joined.preprocess([place / "images" / "case0.nii.gz"], key="case0"))
+        got, again = joined.postprocess(item), joined.postprocess(item)
         assert got.probabilities is not None
         assert again.probabilities is not None
         assert np.allclose(got.probabilities, np.mean(alone, axis=0), atol=1e-5)
@@ -146,9 +146,9 @@ def test_other_spacings_need_the_way_back_of_this_package(place: Path, tmp_path:
     path = write_checkpoint(tmp_path / "model.pt", spacing_mm=(1, 1, 1), source={})
     one, other = predictor(place, 0), Predictor.from_bundle(place / "bundle", checkpoint=path, device="cpu")
     strange = replace(other, postprocessing=Compose(other.postprocessing.transforms[1:]))
-    assert len(strange.joined([strange]).grids) == 1
+    assert len(strange.with_members([strange]).grids) == 1
     with pytest.raises(CheckpointError, match=r"model\.pt makes an ensemble of several spacings"):
-        one.joined([strange])
+        one.with_members([strange])
 
 
 def test_checkpoints_are_found(place: Path, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_everything_at_once(
     saved = nib.load(tmp_path / "probabilities" / "case0.nii.gz")
     assert np.array_equal(saved.affine, AFFINE)
     read = np.moveaxis(saved.get_fdata(), -1, 0)
-    joined = predictor(place, 0).joined([predictor(place, 1), predictor(place, 2)], flips=[0])
+    joined = predictor(place, 0).with_members([predictor(place, 1), predictor(place, 2)], flips=[0])
     assert np.abs(read - probabilities(joined, place)).max() < 1e-5
     cleanup = Cleanup(min_ml={"large_bowel": 0.05}, keep_largest=["stomach"])
     expected = cleanup.apply(LABELS.decide(read), LABELS, voxel_ml=0.012)

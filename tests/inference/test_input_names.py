@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command import told
+from monai.bundle import ConfigParser
 from tiny_bundle import ROI, network, write_bundle, write_checkpoint
 from watch_stub import Clock, watch
 
@@ -20,6 +22,7 @@ from volseg.deploy.watch.inbox import nifti_key
 from volseg.errors import CheckpointError, UsageError
 from volseg.inference import Predictor, channel_order, check_output, find_inputs, fold_channel, is_segmentation
 from volseg.labels import LabelTable
+from volseg.transforms import ReadVolumesd
 from volseg.volume import Volume, read_volume, write_volume
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -208,6 +211,59 @@ def test_a_cohort_in_another_order_is_read_by_name(
     np.testing.assert_array_equal(plain.label_map.voxels, by_name.label_map.voxels)
 
 
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["T2w", "T1"], "10"),  # the other way round
+        (["t1", "T2"], "01"),  # another spelling
+        (["CT", "T2", "T1"], "210"),  # one more
+    ],
+)
+def test_the_inference_of_monai_bundle_run_goes_by_name_as_predict_does(
+    place: Path, tmp_path: Path, names: list[str], order: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sources = {"T1": 0, "t1": 0, "T2": 1, "T2w": 1, "CT": 1}
+    for number, name in enumerate(names):
+        volume = read_volume(place / f"files/p_{sources[name]:04d}.nii.gz")
+        write_volume(tmp_path / f"cohort/imagesTs/p_{number:04d}.nii.gz", volume)
+    entries = {"channel_names": dict(enumerate(names)), "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "cohort/dataset.json").write_text(json.dumps(entries))
+    parser = ConfigParser()
+    parser.read_config(str(place / "bundle/inference.json"))
+    settings = {"dataset_dir": tmp_path / "cohort", "output_dir": tmp_path / "out", "checkpoint": place / "two.pt"}
+    parser.update({name: str(path) for name, path in settings.items()})
+    parser.get_parsed_content("run")
+    two = predictor(place, "two.pt")
+    plain = two.predict([place / "files/p_0000.nii.gz", place / "files/p_0001.nii.gz"], key="p")
+    assert plain.label_map.voxels.any()
+    np.testing.assert_array_equal(plain.label_map.voxels, read_volume(tmp_path / "out/p.nii.gz").voxels)
+    assert ("by name" in caplog.text) == (order != "01")
+
+
+def test_the_inference_of_monai_bundle_run_refuses_other_channels(place: Path, tmp_path: Path) -> None:
+    reader = ReadVolumesd("image", channels=2, names=["T1", "T2"])
+    files = [str(place / f"files/p_000{number}.nii.gz") for number in (0, 1)]
+    with pytest.raises(UsageError, match="takes the channels T1, T2, and the cohort holds T1, CT"):
+        reader({"key": "p", "image": files, "channel_names": ("T1", "CT")})
+    assert "channel_names" not in reader({"key": "p", "image": files, "channel_names": ("T1", "T2")})
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["T2", "T1"], "volseg evaluate`, which go by name"),
+        (["T1", "CT"], "takes the channels T1, T2, and this cohort"),
+        (["T1w", "T2w"], ""),
+        (["T1", "T2", "CT"], "volseg evaluate`, which go by name"),
+    ],
+)
+def test_an_evaluation_with_a_cohort_of_channels_in_another_order_is_refused(names: list[str], says: str) -> None:
+    trained = Recipe(LabelTable.of({"a": 1}), ["T1", "T2"], [1, 1, 1], [8, 8, 8], {})
+    of_cohort = Recipe(LabelTable.of({"a": 1}), names, [1, 1, 1], [8, 8, 8], {})
+    with pytest.raises(CheckpointError, match=says) if says else nullcontext():
+        of_cohort.load_state_dict(trained.state_dict())
+
+
 def test_members_with_other_orders_of_channels_and_regions_have_one_mean(place: Path, tmp_path: Path) -> None:
     files = [place / "files/p_0000.nii.gz", place / "files/p_0001.nii.gz"]
     one = predictor(place, "two.pt")
@@ -225,7 +281,7 @@ def test_members_with_other_orders_of_channels_and_regions_have_one_mean(place: 
     other = Predictor.from_bundle(place / "bundle", checkpoint=tmp_path / "turned.pt", device="cpu", overrides=settings)
     alone = one.predict(files, key="p").probabilities
     theirs = other.predict(files[::-1], key="p").probabilities
-    both = one.joined([other]).predict(files, key="p").probabilities
+    both = one.with_members([other]).predict(files, key="p").probabilities
     assert alone is not None and theirs is not None and both is not None  # noqa: PT018 - for mypy
     expected = (alone + theirs[[1, 2, 0]]) / 2
     assert np.abs(alone - theirs).max() > 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from volseg.cohort import Cohort
 from volseg.training import (
     CachedDataset,
     Checkpoints,
+    Handlers,
     Progress,
     Record,
     Resume,
@@ -43,7 +45,14 @@ def read(output_dir: Path) -> dict[str, Any]:
 
 
 def trainer_of(
-    cohort: Cohort, output_dir: Path, *, max_epochs: int = 4, resume: bool = False, progress: bool = True
+    cohort: Cohort,
+    output_dir: Path,
+    *,
+    max_epochs: int = 4,
+    resume: bool = False,
+    progress: bool = True,
+    first: Sequence[Any] = (),
+    last: Sequence[Any] = (),
 ) -> SupervisedTrainer:
     """A trainer of a linear network that validates every second epoch, with the handlers in a bundle's order."""
     torch.manual_seed(0)
@@ -69,9 +78,9 @@ def trainer_of(
     stopwatch = Stopwatch()
     parts = {"evaluator": evaluator, "recipe": recipe}
     state = {"schedule": schedule, "parts": {"checkpoints": checkpoints}, "settings": {}, "share": 1e9}  # each epoch
-    handlers = [
+    handlers: list[Any] = [
         stopwatch,
-        Validation(evaluator, every=2),
+        Validation(evaluator, interval=2),
         Record(output_dir, **parts, network=network, cohort=cohort, stopwatch=stopwatch, scores=metric),
         Resume(output_dir, **parts, resume=resume, **state),
     ]
@@ -82,5 +91,5 @@ def trainer_of(
         network=network,
         optimizer=optimizer,
         loss_function=lambda logits, target: nn.functional.binary_cross_entropy_with_logits(logits, target.float()),
-        train_handlers=[*handlers, *([Progress(evaluator)] if progress else [])],
+        train_handlers=[Handlers([*first, *handlers, Progress(evaluator) if progress else None, *last])],
     )

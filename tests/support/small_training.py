@@ -54,6 +54,7 @@ def trainer_of(
     name: str = "a",
     workers: int = 0,
     width: int = 3,
+    share: float = 1e9,  # last.pt is written after each epoch
 ) -> SupervisedTrainer:
     """A trainer that validates every second epoch, with all handlers of a bundle; `output_dir` gets its files."""
     torch.manual_seed(0)
@@ -95,7 +96,7 @@ def trainer_of(
             average,
             LrScheduleHandler(schedule, epoch_level=False, print_lr=False),
             limit,
-            Validation(evaluator, every=2),
+            Validation(evaluator, interval=2),
             Resume(
                 output_dir,
                 resume=resume,
@@ -104,10 +105,10 @@ def trainer_of(
                 schedule=schedule,
                 parts={"average": average, "checkpoints": checkpoints, "limit": limit},
                 settings=settings,
-                share=1e9,  # after each epoch
+                share=share,
             ),
-            Patience(evaluator, validations=patience, every=2),
-            Progress(evaluator, every=1),
+            Patience(evaluator, validations=patience, interval=2),
+            Progress(evaluator, interval=1),
         ],
     )
 

@@ -183,7 +183,7 @@ def test_the_progress_says_undefined(caplog):
     trainer, evaluator = Engine(lambda *_: [{"loss": torch.tensor(0.5)}]), Engine(lambda *_: None)
     evaluator.state.metrics = {"dice": math.nan, "dice_a": math.nan}
     evaluator.state.key_metric_name, evaluator.state.best_metric = "dice", -1
-    Progress(evaluator, every=1).attach(trainer)
+    Progress(evaluator, interval=1).attach(trainer)
     with caplog.at_level("INFO"):
         trainer.run([0], max_epochs=1)
     assert "Dice undefined  [a undefined]" in caplog.text

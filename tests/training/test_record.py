@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import monai.bundle
 import pytest
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.engines import SupervisedTrainer
 from recorded_run import ROI, read, trainer_of
@@ -17,8 +19,9 @@ from recorded_run import ROI, read, trainer_of
 from volseg.cohort import Cohort
 from volseg.errors import VolsegError
 from volseg.report import run_as_markdown
+from volseg.training import RaiseErrors, Settings
 from volseg.training.handlers.record import commit
-from volseg.training.settings import Settings
+from volseg.training.settings import settings_of_earlier_config
 
 
 @pytest.fixture
@@ -77,6 +80,7 @@ def stop_at(trainer: SupervisedTrainer, epoch: int, error: BaseException) -> Non
     trainer.add_event_handler(Events.EPOCH_STARTED(once=epoch), stop)
 
 
+@pytest.mark.parametrize("last", [[RaiseErrors()], []])
 @pytest.mark.parametrize("progress", [True, False])
 @pytest.mark.parametrize(
     ("error", "status", "told"),
@@ -86,24 +90,33 @@ def stop_at(trainer: SupervisedTrainer, epoch: int, error: BaseException) -> Non
     ],
 )
 def test_an_error_is_recorded_and_goes_on_its_way(
-    cohort: Cohort, tmp_path: Path, error: BaseException, status: str, told: str | None, progress: bool
+    cohort: Cohort, tmp_path: Path, error: BaseException, status: str, told: str | None, progress: bool, last: list[Any]
 ) -> None:
-    trainer = trainer_of(cohort, tmp_path, progress=progress)
+    """Whether `RaiseErrors` is there, as in a bundle, or not, as in the train.json of version 0.1."""
+    seen: list[BaseException] = []
+    trainer = trainer_of(cohort, tmp_path, progress=progress, last=last)
+    if not last:  # even what is attached after the record sees the error
+        trainer.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: seen.append(error))
     stop_at(trainer, 3, error)
     with pytest.raises(type(error)):
         trainer.run()
     run = read(tmp_path)
     assert (run["status"], run["error"], len(run["history"])) == (status, told, 2)
+    assert seen == ([] if last else [error])
     assert ("Error: case1: NaN" in (tmp_path / "summary.md").read_text()) == (status == "failed")
 
 
 def test_an_error_before_the_first_epoch_is_no_record_and_is_not_lost(cohort: Cohort, tmp_path: Path) -> None:
-    trainer = trainer_of(cohort, tmp_path, progress=False)
+    class Refuse:
+        """A handler that refuses to start."""
 
-    def refuse() -> None:
-        raise VolsegError("no")
+        def attach(self, engine: Engine) -> None:
+            engine.add_event_handler(Events.STARTED, self)
 
-    trainer._event_handlers[Events.STARTED].insert(0, (refuse, (), {}))
+        def __call__(self) -> None:
+            raise VolsegError("no")
+
+    trainer = trainer_of(cohort, tmp_path, progress=False, first=[Refuse()])
     with pytest.raises(VolsegError, match="no"):
         trainer.run()
     assert not (tmp_path / "run.json").exists()
@@ -127,6 +140,7 @@ def test_a_resumed_run_goes_on_with_its_history(cohort: Cohort, tmp_path: Path) 
     ahead = [*before["history"], {**before["history"][-1], "epoch": 3, "loss": 99.0}]
     sessions = [{**before["sessions"][0], "status": "running"}]
     content = {**before, "history": ahead, "sessions": sessions, "status": "running"}
+    del content["best"]["cases"]  # as in the first versions of volseg
     (tmp_path / "parts" / "run.json").write_text(json.dumps(content))
 
     trainer_of(cohort, tmp_path / "parts", resume=True).run()
@@ -165,50 +179,142 @@ def test_a_new_run_in_the_same_folder_sets_the_record_aside(cohort: Cohort, tmp_
 class Part:
     """Something that a config builds."""
 
-    def __init__(self, **_: Any) -> None:
-        self.settings = Settings.running()
+    def __init__(self, settings: Settings | None = None, **_: Any) -> None:
+        self.settings = settings if settings is not None else settings_of_earlier_config()
 
 
-def settings_of(folder: Path, change: Callable[[ConfigParser], None]) -> Settings:
+CONFIG: dict[str, Any] = {
+    "rate": 0.5,
+    "gpu": "$False",
+    "double": "$2 * @rate",
+    "unused": "$1 / 0",
+    "sizes": [1, "$1 + 1"],
+    "device": "$torch.device('cpu')",
+    "imports": ["$import torch"],
+    "train": {"part": {"_target_": f"{__name__}.Part", "x": "@double", "y": "@sizes", "z": ["@device", "@gpu"]}},
+    "run": ["$@train#part"],
+}
+HANDED = ("bundle_root", "rate", "gpu", "double", "sizes", "device")
+CHANGES = {"rate": 2.0, "train#part#x": "$@double + 1"}
+VALUES = {"rate": 2.0, "double": 4.0, "sizes": [1, 2], "device": "cpu", "gpu": False}
+MONAI = str(Path(monai.bundle.__file__).parent / "__main__.py")
+
+
+def bundle_of(folder: Path, *, hand: bool = True) -> str:
+    """The path of a train.json that hands its settings over, or that does not, as in version 0.1."""
     folder.mkdir(exist_ok=True)
-    config = {
-        "bundle_root": str(folder),
-        "rate": 0.5,
-        "gpu": "$False",
-        "double": "$2 * @rate",
-        "unused": "$1 / 0",
-        "sizes": [1, "$1 + 1"],
-        "device": "$torch.device('cpu')",
-        "imports": ["$import torch"],
-        "train": {"part": {"_target_": f"{__name__}.Part", "x": "@double", "y": "@sizes", "z": ["@device", "@gpu"]}},
-        "run": ["$@train#part"],
-    }
+    config = json.loads(json.dumps({"bundle_root": str(folder), **CONFIG}))
+    if hand:
+        values = {name: f"@{name}" for name in HANDED}
+        config["settings"] = {"_target_": "volseg.training.Settings", "values": values}
+        config["train"]["part"]["settings"] = "@settings"
     for name in ("train.json", "inference.json"):
         (folder / name).write_text(json.dumps(config))
+    return str(folder / "train.json")
+
+
+def settings_of(file: str, changes: dict[str, Any], *, hand_parser: bool = False) -> Settings:
     parser = ConfigParser()
-    parser.read_config(str(folder / "train.json"))
-    change(parser)
+    parser.read_config(file)
+    parser.update(changes)
+    if hand_parser:
+        parser["settings#parser"] = parser
     found = parser.get_parsed_content("train#part").settings
-    assert found is not None
+    assert isinstance(found, Settings)
     return found
 
 
-def test_settings_are_the_values_that_they_came_to(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, lambda parser: parser.update({"rate": 2.0, "train#part#x": "$@double + 1"}))
-    assert settings.values() == {
-        **{"bundle_root": str(tmp_path), "rate": 2.0, "double": 4.0, "sizes": [1, 2], "device": "cpu", "gpu": False}
-    }
-    assert settings.given() == {"rate": 2.0, "train#part#x": "$@double + 1"}
-    again = settings.config()
+def by_volseg(file: str, changes: dict[str, Any], _: pytest.MonkeyPatch) -> Settings:
+    """As `volseg train` builds a trainer: the parser is handed over."""
+    return settings_of(file, changes, hand_parser=True)
+
+
+def by_monai(file: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """As `python -m monai.bundle run` does, whose command line tells the changes."""
+    given = [word for name, value in changes.items() for word in (f"--{name}", str(value))]
+    monkeypatch.setattr(sys, "argv", [MONAI, "run", "training", "--config_file", file, *given])
+    return settings_of(file, changes)
+
+
+def by_program(file: str, changes: dict[str, Any], _: pytest.MonkeyPatch) -> Settings:
+    """As a program does that uses MONAI's classes: nobody tells the changes."""
+    return settings_of(file, changes)
+
+
+def of_version_0_1(file: str, changes: dict[str, Any], _: pytest.MonkeyPatch) -> Settings:
+    with pytest.warns(DeprecationWarning, match="hands no settings to its record"):
+        return settings_of(bundle_of(Path(file).parent, hand=False), changes)
+
+
+@pytest.mark.parametrize("way", [by_volseg, by_monai, of_version_0_1])
+def test_settings_are_the_values_that_they_came_to(
+    tmp_path: Path, way: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = way(bundle_of(tmp_path), CHANGES, monkeypatch)
+    assert settings.values() == {"bundle_root": str(tmp_path), **VALUES}
+    assert settings.given() == CHANGES
+    again = json.loads(json.dumps(settings.config()))
     assert again["unused"] == "$1 / 0"
     assert again["train"]["part"]["y"] == "@sizes"
+    assert again["train"]["part"]["x"] == CHANGES["train#part#x"]
     assert ConfigParser(again).get_parsed_content("double") == 4.0
-    json.dumps(again)
+    if way is not of_version_0_1:
+        assert again["settings"] == json.loads((tmp_path / "train.json").read_text())["settings"]
+        assert ConfigParser(again).get_parsed_content("train#part").settings.values() == settings.values()
 
 
-def test_without_a_change_nothing_was_given_and_without_a_bundle_there_are_no_settings(tmp_path: Path) -> None:
-    assert settings_of(tmp_path, lambda _: None).given() == {}
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run --run_id training --meta_file x.json --config_file={bundle} --rate=3.0",
+        "run training --args_file {args}",
+        "run training --config_file ['{bundle}','{more}']",
+        "run training --config-file={bundle},{more}",
+        "run_workflow --workflow_name ConfigWorkflow --config_file {bundle} --rate 3.0",
+    ],
+)
+def test_the_command_line_is_read_as_monai_reads_it(
+    tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = bundle_of(tmp_path / "bundle")
+    places = {"bundle": file, "args": tmp_path / "args.json", "more": tmp_path / "more.json"}
+    (tmp_path / "args.json").write_text(json.dumps({"config_file": file, "rate": 3.0}))
+    (tmp_path / "more.json").write_text(json.dumps({"rate": 3.0}))
+    nested = ["--train#part#x", "$@double + 1"]
+    monkeypatch.setattr(sys, "argv", [MONAI, *words.format(**places).split(), *nested])
+    given = {"rate": 3.0, "train#part#x": "$@double + 1"}
+    assert settings_of(file, given).given() == given
+
+
+def test_the_command_line_of_another_config_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = bundle_of(tmp_path / "other")
+    monkeypatch.setattr(sys, "argv", [MONAI, "run", "training", "--config_file", other, "--rate", "7.0"])
+    assert settings_of(bundle_of(tmp_path / "one"), {"sizes": [5]}).given() == {"sizes": [5]}
+
+
+def test_of_a_program_that_hands_no_parser_over_the_changes_at_the_top_are_known(tmp_path: Path) -> None:
+    settings = settings_of(bundle_of(tmp_path), {"rate": 2.0, "gpu": True, "double": "$@rate + 5"})
+    assert settings.given() == {"rate": 2.0, "gpu": True, "double": 7.0}
+    assert settings.values() == {"bundle_root": str(tmp_path), **VALUES, "gpu": True, "double": 7.0}
+    assert ConfigParser(settings.config()).get_parsed_content("double") == 7.0
+
+
+@pytest.mark.parametrize("way", [by_volseg, by_program, by_monai, of_version_0_1])
+def test_without_a_change_nothing_was_given(
+    tmp_path: Path, way: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert way(bundle_of(tmp_path), {}, monkeypatch).given() == {}
+
+
+def test_without_a_bundle_there_are_no_settings() -> None:
     assert Part().settings is None
+
+
+def test_in_a_config_that_has_settings_nobody_looks_for_others(tmp_path: Path) -> None:
+    parser = ConfigParser()
+    parser.read_config(bundle_of(tmp_path))
+    del parser["train"]["part"]["settings"]
+    assert parser.get_parsed_content("train#part").settings is None
 
 
 def test_the_commit_tells_of_changes(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def run(*, wait: float, step: float, validate: float = 0.0, epochs: int = 2, eve
     stopwatch = Stopwatch(now=clock)
     stopwatch.attach(trainer)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, validation)
-    Progress(every=every, stopwatch=stopwatch).attach(trainer)
+    Progress(interval=every, stopwatch=stopwatch).attach(trainer)
     trainer.run(Slow(), max_epochs=epochs)
     return stopwatch
 

@@ -79,7 +79,7 @@ def test_progress_writes_a_line_where_there_is_no_terminal(caplog: pytest.LogCap
     evaluator.state.metrics = {"dice": 0.75, "dice_a": 0.7, "dice_b": 0.8}
     evaluator.state.key_metric_name = "dice"
     evaluator.state.best_metric = 0.76
-    Progress(evaluator, every=2).attach(trainer)
+    Progress(evaluator, interval=2).attach(trainer)
     with caplog.at_level(logging.INFO, logger="volseg.training"):
         trainer.run([0, 1], max_epochs=4)
     lines = [record.getMessage() for record in caplog.records]
@@ -92,7 +92,7 @@ def test_no_more_than_a_minute_and_an_epoch_pass_without_a_line(
 ) -> None:
     monkeypatch.setattr("volseg.training.handlers.progress._SILENT_S", 0.0)  # seldom validated, long epochs
     trainer = Engine(lambda *_: [{"loss": torch.tensor(0.5)}])
-    Progress(every=1_000_000).attach(trainer)
+    Progress(interval=1_000_000).attach(trainer)
     with caplog.at_level(logging.INFO, logger="volseg.training"):
         trainer.run([0, 1], max_epochs=3)
     assert [record.getMessage().split("  ")[0] for record in caplog.records] == [f"epoch {n}/3" for n in (1, 2, 3)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from volseg.bundle.ensemble_file import is_ensemble, named_ensemble, read_ensemble
 from volseg.errors import CheckpointError
 
 Member = tuple[str, Path | None]
@@ -15,15 +16,17 @@ def members_of(bundle: str, checkpoints: Sequence[Path], also: Sequence[str] = (
     """The networks that a user names; the first sets the settings of inference.
 
     Args:
-        bundle: Name or folder of the bundle.
-        checkpoints: Files, or folders of runs; none for the bundle's own.
+        bundle: Name or folder of the bundle, or an ensemble folder, see `volseg.bundle.read_ensemble`.
+        checkpoints: Files, folders of runs, or one ensemble folder; none for the bundle's own.
         also: Further bundles, `BUNDLE` or `BUNDLE=CHECKPOINT`.
 
     Raises:
         CheckpointError: A file does not exist, or a folder has no checkpoints.
     """
-    members: list[Member] = []
-    for name, paths in ((bundle, checkpoints), *map(_parts, also)):
+    ensemble = named_ensemble(bundle, checkpoints)
+    members: list[Member] = [] if ensemble is None else list(ensemble.members)
+    for name, paths in (*([] if ensemble else [(bundle, checkpoints)]), *map(_parts, also)):
+        _check_ensembles(paths)
         found = find_checkpoints(paths)
         for path in found:
             if not path.is_file():
@@ -52,6 +55,15 @@ def find_checkpoints(paths: Iterable[Path]) -> list[Path]:
             raise CheckpointError(f"{path} holds neither model.pt nor folders that do, such as fold0/model.pt")
         found += inside
     return found
+
+
+def _check_ensembles(paths: Iterable[Path]) -> None:
+    """Refuse an ensemble of several bundles among other checkpoints: those would be read with one bundle."""
+    for path in paths:
+        if is_ensemble(path) and len(bundles := read_ensemble(path).bundles) > 1:
+            raise CheckpointError(
+                f"{path} is an ensemble of {', '.join(bundles)}; name it alone, in the place of the bundle"
+            )
 
 
 def _parts(word: str) -> tuple[str, list[Path]]:

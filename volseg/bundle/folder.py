@@ -19,7 +19,7 @@ def root() -> str:
     working directory, which may be another bundle, is tried last.
     """
     for folder in map(Path, sys.path[1:]):
-        if _is_bundle(folder):
+        if is_bundle(folder):
             return str(folder.resolve())
     for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
         name, _, value = word.partition("=")
@@ -50,11 +50,20 @@ def find(bundle: str | Path) -> Path:
         BundleError: It is neither; the message lists the bundles there.
     """
     for folder in (Path(bundle), Path("bundles") / bundle):
-        if _is_bundle(folder):
+        if is_bundle(folder):
             return folder.resolve()
     there = sorted(path.parent.name for path in Path("bundles").glob("*/train.json"))
     known = f"; bundles/ holds {', '.join(there)}" if there else ""
     raise BundleError(f"{bundle} is no bundle: it needs {' and '.join(_CONFIGS)}{known}")
+
+
+def find_all(folder: str | Path = "bundles") -> list[Path]:
+    """All bundles of a folder, by name; `bundles/` of the working directory by default.
+
+    >>> find_all("/nowhere")
+    []
+    """
+    return sorted(path.resolve() for path in Path(folder).glob("*") if is_bundle(path))
 
 
 def config(folder: Path, name: str) -> Path:
@@ -65,5 +74,6 @@ def config(folder: Path, name: str) -> Path:
     raise BundleError(f"the bundle {folder} has no {name}")
 
 
-def _is_bundle(folder: Path) -> bool:
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds the configs of a bundle, directly or in `configs/`."""
     return any(all((place / name).is_file() for name in _CONFIGS) for place in (folder, folder / "configs"))

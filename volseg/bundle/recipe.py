@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import volseg
-from volseg.errors import CheckpointError, VolsegError
-from volseg.labels import LabelTable
+from volseg.errors import CheckpointError, UsageError, VolsegError
+from volseg.labels import LabelTable, channel_order
 from volseg.volume import InputSpacing, check_normalisation
 
 _SCHEMA = 2
@@ -46,6 +46,8 @@ class Recipe:
     normalisation: Sequence[Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
+        # The steps of inference are made from the table alone, and read the channels of a cohort by their names.
+        self.labels = replace(self.labels, image_channels=tuple(self.channel_names))
         schemes = check_normalisation(self.normalisation, channels=len(self.channel_names))
         self.normalisation = None if schemes is None else [one.to_json() for one in schemes]
         # The text of inference.json hands the spacing on to the preprocessing, and with it the normalisation.
@@ -68,12 +70,21 @@ class Recipe:
         return {"json": json.dumps(content)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint that was trained with another label table."""
+        """Refuse a checkpoint that was trained with another label table, or with channels in another order."""
         stored = Recipe.from_state(state)
         if stored.labels.digest != self.labels.digest:
             raise CheckpointError(
                 f"the checkpoint segments {list(stored.labels.names)}, this cohort has {list(self.labels.names)} "
                 "with other names, values or in another order; train anew or name the cohort it was trained on"
+            )
+        try:
+            order = channel_order(self.channel_names, stored.channel_names, source="this cohort")
+        except UsageError as error:
+            raise CheckpointError(error.message) from error
+        if order != list(range(len(self.channel_names))):
+            raise CheckpointError(
+                f"the network takes the channels {', '.join(stored.channel_names)} and this cohort holds "
+                f"{', '.join(self.channel_names)}; run `volseg predict` and `volseg evaluate`, which go by name"
             )
 
     @classmethod

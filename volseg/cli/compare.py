@@ -8,6 +8,10 @@ from pathlib import Path
 
 import typer
 
+from volseg.errors import UsageError
+
+_FEWEST_SETS = 2
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -45,6 +49,11 @@ def compare(
         _compare_runs(paths, output, metric=metric, tolerance=tolerance, title=title or "Comparison of training runs")
     else:
         cohort, *predictions = paths
+        if len(predictions) < _FEWEST_SETS:
+            raise UsageError(
+                f"PREDICTIONS must be two folders or more, after the cohort, got {len(predictions)}; to compare "
+                "training runs, name their folders"
+            )
         title = title or "Comparison of predictions"
         _compare_predictions(
             *(cohort, predictions, output),
@@ -57,7 +66,6 @@ def compare(
 
 
 def _compare_runs(paths: list[Path], output: Path, *, metric: str, tolerance: float | None, title: str) -> None:
-    from volseg.errors import UsageError
     from volseg.evaluation import compare as contrast
     from volseg.evaluation import set_names
     from volseg.report import accuracy_table, check_alike, read_run, short_comparison, write_runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from volseg.labels import Cleanup
 
 
+MARGIN_MM = 10.0
+
+
 @dataclass(frozen=True)
 class NetworkOptions:
     """The options; a field is one as `typer` declares it, see `with_network_options`."""
 
     checkpoint: list[Path] = typer.Option(
-        [], help="The trained network; the bundle's own by default. Several, or a folder of runs, make an ensemble."
+        [],
+        help="The trained network; the bundle's own by default. Several, or a folder of runs, make an ensemble.",
     )
     also: list[str] = typer.Option(
         [], "--with", metavar="BUNDLE[=CHECKPOINT]", help="A further bundle, whose network joins the ensemble; repeat."
@@ -44,7 +48,7 @@ class NetworkOptions:
     region: list[str] = typer.Option(
         [], metavar="NAME[,NAME]", help="Of --within: the regions of the first step; all by default."
     )
-    margin_mm: float = typer.Option(10.0, min=0, help="Of --within: what is this near to the region is seen too.")
+    margin_mm: float = typer.Option(MARGIN_MM, min=0, help="Of --within: what is this near to the region is seen too.")
     outside: str = typer.Option("keep", help="Of --within: beyond the margin, keep the image or erase it.")
     keep_margin: bool = typer.Option(
         False, "--keep-margin", help="Of --within: keep what is found in the margin, not only in the region."
@@ -57,6 +61,12 @@ class NetworkOptions:
     )
     keep_largest: list[str] = typer.Option(
         [], metavar="NAME[,NAME]", help="Clean-up: of these regions only the largest part stays."
+    )
+
+    stored_cleanup: bool = typer.Option(
+        True,
+        "--stored-cleanup/--no-stored-cleanup",
+        help="Clean-up: what `volseg crossval` chose for an ensemble folder, unless another is asked for.",
     )
 
     @property
@@ -75,7 +85,7 @@ class NetworkOptions:
             CheckpointError: no such checkpoint.
         """
         from volseg import bundle as bundles
-        from volseg.bundle import members_of
+        from volseg.bundle import members_of, named_ensemble
         from volseg.errors import UsageError
         from volseg.inference import RegionOfInterest
         from volseg.jobs import Predicting
@@ -86,7 +96,10 @@ class NetworkOptions:
         overrides: dict[str, object] = {"overlap": self.overlap, "precision": self.precision}
         # Only what differs from the default, so that bundles which do not know these settings still work.
         overrides |= {} if self.skip else {"skip_empty": False}
-        overrides |= {"cleanup": self.cleanup.to_json()} if self.cleanup else {}
+        cleanup, ensemble = self.cleanup, named_ensemble(bundle, self.checkpoint)
+        if ensemble is not None and self.stored_cleanup and not cleanup:
+            cleanup = ensemble.cleanup
+        overrides |= {"cleanup": cleanup.to_json()} if cleanup else {}
         overrides |= {"save_probabilities": True} if self.save_probabilities else {}
         step = None
         if self.within is not None:
@@ -98,8 +111,10 @@ class NetworkOptions:
                 keep_margin=self.keep_margin,
                 absent=self.absent,
             )
-        elif self.region or self.keep_margin or self.outside != "keep" or self.absent != "fail":
-            raise UsageError("--region, --outside, --keep-margin and --absent need --within, which says where to look")
+        elif self != replace(self, region=[], margin_mm=MARGIN_MM, keep_margin=False, outside="keep", absent="fail"):
+            raise UsageError(
+                "--region, --margin-mm, --outside, --keep-margin and --absent need --within, which says where to look"
+            )
         return Predicting(members, self.device, self.engine, overrides, step=step)
 
 

@@ -31,6 +31,9 @@ def train(
     --resume goes on with an interrupted training of the same output_dir, or begins where there is none.
     """
     overrides = _overrides(context.args)
+    for file in config_file:
+        if not file.is_file():
+            raise UsageError(f"there is no file {file}; correct --config-file")
     if isinstance(overrides.get("dataset_dir"), str):
         from volseg.cli.place import fetched
 

@@ -244,6 +244,8 @@ def _write_dataset_json(source: Source, folder: Path, *, count: int, version: in
         "file_ending": FILE_ENDING,
     }
     of_source: dict[str, Any] = {"source": source.kind, "source_version": version}
+    if told := getattr(source, "warnings", ()):
+        of_source["warnings"] = list(told)
     if original := getattr(source, "original_values", None):
         of_source["original_values"] = dict(original)
     entries["volseg"] = {"version": volseg.__version__, **of_source, **entries["volseg"]}

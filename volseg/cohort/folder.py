@@ -7,6 +7,7 @@ import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,20 @@ class Cohort:
                 f"`volseg convert decathlon {folder} COHORT`"
             )
         images = {part: _keys_of_images(folder / part, len(channel_names)) for part in ("imagesTr", "imagesTs")}
-        twice = images["imagesTr"] & images["imagesTs"]
-        if twice:
-            raise CohortError(f"{_some(twice)} stands in imagesTr and in imagesTs; a case belongs to one of them")
+        in_both_parts = images["imagesTr"] & images["imagesTs"]
+        if in_both_parts:
+            raise CohortError(
+                f"{_some(in_both_parts)} stands in imagesTr and in imagesTs; a case belongs to one of them"
+            )
         labels = {path.name.removesuffix(FILE_ENDING) for path in _files(folder / "labelsTr")}
-        lost = labels - images["imagesTr"]
-        if lost:
-            raise CohortError(f"{_some(lost)} has a file in labelsTr and no image in imagesTr")
-        bare = images["imagesTr"] - labels
-        if bare:
-            raise CohortError(f"{_some(bare)} has an image in imagesTr and no label in labelsTr; move it to imagesTs")
+        labels_without_image = labels - images["imagesTr"]
+        if labels_without_image:
+            raise CohortError(f"{_some(labels_without_image)} has a file in labelsTr and no image in imagesTr")
+        images_without_label = images["imagesTr"] - labels
+        if images_without_label:
+            raise CohortError(
+                f"{_some(images_without_label)} has an image in imagesTr and no label in labelsTr; move it to imagesTs"
+            )
         keys = images["imagesTr"] | images["imagesTs"]
         if not keys:
             raise CohortError(f"{folder} holds no case; convert some with `volseg convert KIND RAW {folder}`")
@@ -182,6 +187,11 @@ class Cohort:
                 raise CohortError(f"fold {number} of {path} has patient {_some(shared)} on both sides; split again")
         return folds
 
+    @property
+    def has_folds(self) -> bool:
+        """Whether there is a split."""
+        return self._splits.is_file()
+
     def fold(self, number: int) -> Fold:
         """One fold, counted from 0."""
         folds = self.folds()
@@ -191,6 +201,8 @@ class Cohort:
 
     def datalist(self, part: str, *, fold: int = 0) -> list[dict[str, Any]]:
         """MONAI's list of dictionaries: `key`, `image` (one path a channel) and, where there is one, `label`.
+
+        The part `all` has `channel_names` too, by which inference finds the channels of its network.
 
         Args:
             part: as in `part`.
@@ -202,6 +214,8 @@ class Cohort:
             label = self.label_path(key)
             if label is not None:
                 item["label"] = str(label)
+            if part == "all":
+                item["channel_names"] = self.channel_names
             items.append(item)
         return items
 
@@ -260,7 +274,10 @@ class Cohort:
         try:
             return self.rows[key]
         except KeyError:
-            raise CohortError(f"there is no case {key!r} in {self.folder}") from None
+            like = get_close_matches(key, self.rows, n=3) or sorted(self.rows)[:3]
+            raise CohortError(
+                f"there is no case {key!r} in {self.folder}; name one such as {', '.join(like)}"
+            ) from None
 
 
 def write_patients(cohort: Cohort, pattern: str) -> Cohort:
@@ -291,15 +308,15 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
         CohortError: the folder or the file is absent, or it is no JSON object.
     """
     path = folder / "dataset.json"
+    if folder.is_file():
+        raise CohortError(f"{folder} is a file; name the folder of a cohort")
     if not folder.is_dir():
         raise CohortError(f"there is no folder {folder}; write a cohort with `volseg convert KIND RAW {folder}`")
     try:
         dataset = json.loads(path.read_text())
     except FileNotFoundError:
-        note = layout_note(folder)
-        raise CohortError(
-            f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder){'; ' if note else ''}{note}"
-        ) from None
+        note = layout_note(folder) or f"make one with `volseg convert KIND {folder} COHORT`, or name another folder"
+        raise CohortError(f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder); {note}") from None
     except ValueError as error:
         raise CohortError(f"{path} is not JSON ({error})") from error
     if not isinstance(dataset, dict):

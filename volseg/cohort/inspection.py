@@ -11,7 +11,7 @@ import numpy as np
 
 from volseg.cohort.case import Case
 from volseg.cohort.directions import cohort_note
-from volseg.cohort.folder import Cohort
+from volseg.cohort.folder import Cohort, read_dataset_json
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
 from volseg.cohort.units import units_note
@@ -91,7 +91,17 @@ def inspect_cohort(
 def _warnings(cohort: Cohort) -> tuple[str, ...]:
     """What is doubtful about a cohort whose files can be read, in the order of its table."""
     rows = cohort.rows.values()
-    return (*_of_table(cohort), *filter(None, [cohort_note(cohort), patients_note(rows), units_note(rows)]))
+    return (
+        *_of_table(cohort),
+        *_of_source(cohort),
+        *filter(None, [cohort_note(cohort), patients_note(rows), units_note(rows)]),
+    )
+
+
+def _of_source(cohort: Cohort) -> list[str]:
+    """What the conversion left out that concerns no case."""
+    told = read_dataset_json(cohort.folder).get("volseg", {})
+    return [str(warning) for warning in told.get("warnings", [])] if isinstance(told, dict) else []
 
 
 def _of_table(cohort: Cohort) -> list[str]:

@@ -73,6 +73,7 @@ class PatientsByPattern:
         self.channel_names: tuple[str, ...] = source.channel_names
         self.labels: LabelTable = source.labels
         self.source_version = int(getattr(source, "source_version", 1))
+        self.warnings: tuple[str, ...] = tuple(getattr(source, "warnings", ()))
         for key in source.keys():  # noqa: SIM118 - a source is no dict
             patient_of(key, pattern=pattern)
 

@@ -136,7 +136,7 @@ def _retrieve(published: Published, work: Path, progress: Progress | None) -> Pa
 def _by_hand(published: Published, archive: Path) -> Path:
     """The archive that the user names, compared."""
     if not archive.is_file():
-        raise UsageError(f"there is no file {archive}")
+        raise UsageError(f"there is no file {archive}; name the archive that was downloaded")
     if published.checksum is not None:
         kind, _, expected = published.checksum.partition(":")
         got = _digest(archive, kind)

@@ -69,7 +69,10 @@ def phantom_keys(*, patients: int = 14, days: int = 3, seed: int = 0) -> list[tu
     (201, 0)
     """
     if min(patients, days) < 1 or seed < 0:
-        raise UsageError(f"{patients} patients, {days} days, seed {seed}: expected at least 1, 1 and 0")
+        raise UsageError(
+            f"patients and days must be at least 1 and the seed at least 0, got {patients}, {days} and {seed}; "
+            "give other numbers"
+        )
     keys = []
     for patient in range(201, 201 + patients):
         gaps = np.random.default_rng([seed, patient]).integers(1, 10, size=days)
@@ -91,7 +94,9 @@ def phantom_case(*, patient: int, day: int, seed: int = 0) -> Case:
     'case201_day0'
     """
     if min(patient, day, seed) < 0:
-        raise UsageError(f"patient {patient}, day {day}, seed {seed}: expected whole numbers from 0")
+        raise UsageError(
+            f"patient, day and seed must be at least 0, got {patient}, {day} and {seed}; give other numbers"
+        )
     columns, rows, sx, sy = SIZES[patient % len(SIZES)]
     shape, spacing = (columns, rows, SLICES), (sx, sy, THICKNESS_MM)
     of_patient, of_day = np.random.default_rng([seed, patient]), np.random.default_rng([seed, patient, day])
@@ -140,7 +145,7 @@ def write_phantom(
     if raw.exists() and (not raw.is_dir() or any(raw.iterdir())):
         raise UsageError(f"{raw} is not empty; remove it or name another folder for the phantom")
     if workers < 1:
-        raise UsageError(f"{workers} workers were asked for, expected at least 1")
+        raise UsageError(f"the number of workers must be at least 1, got {workers}; give another one")
     keys = phantom_keys(patients=patients, days=days, seed=seed)
 
     def cases() -> Iterator[Case]:

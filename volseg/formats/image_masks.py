@@ -57,7 +57,7 @@ class Classes:
         found = [_CLASS.fullmatch(text) for text in texts]
         wrong = [text for text, match in zip(texts, found, strict=True) if match is None]
         if wrong:
-            raise UsageError(f"the class {wrong[0]!r} was given, expected NAME=VALUE or NAME=#rrggbb")
+            raise UsageError(f"a class must be NAME=VALUE or NAME=#rrggbb, got {wrong[0]!r}; write it as lung=1")
         parts = [(m[1], int(m[2]) if m[2] else int(m[3], 16), m[2] is None) for m in found if m]
         kinds = {colour for _, _, colour in parts}
         if len(kinds) > 1:

@@ -268,7 +268,7 @@ class Images:
         if colour not in COLOURS:
             raise UsageError(f"the colour is {colour!r}, expected {', '.join(COLOURS)}")
         if max_pixels < 1:
-            raise UsageError(f"at most {max_pixels} pixels were asked for, expected 1 or more")
+            raise UsageError(f"--max-pixels must be at least 1, got {max_pixels}; give another number")
 
     def _check_pairs(self, images: str, others: Sequence[str]) -> None:
         if others:
@@ -325,12 +325,12 @@ def parse_spacing(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"a spacing of {text!r} was given, expected MM, X,Y or X,Y,Z in mm") from None
+        raise UsageError(f"--spacing-mm must be MM, X,Y or X,Y,Z, got {text!r}; give one to three numbers") from None
 
 
 def _spacing(given: Sequence[float] | None) -> tuple[float, ...] | None:
     if given is None:
         return None
     if len(given) not in (1, 2, 3) or not all(math.isfinite(mm) and mm > 0 for mm in given):
-        raise UsageError(f"a spacing of {list(given)} mm was given, expected one to three numbers above 0")
+        raise UsageError(f"the spacing must be one to three numbers above 0, got {list(given)} mm; give them in mm")
     return tuple(given) if len(given) > 1 else (given[0], given[0])

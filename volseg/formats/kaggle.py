@@ -273,7 +273,7 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         table = pd.read_csv(path, dtype=str, na_filter=False)
     except FileNotFoundError:
-        raise UsageError(f"there is no file {path}") from None
+        raise UsageError(f"there is no file {path}; name test.csv or sample_submission.csv") from None
     except (OSError, ValueError) as error:  # the parser's errors are ValueErrors
         raise SourceError(f"{path} cannot be read as CSV ({error}); name a CSV file") from error
     if not isinstance(table.index, pd.RangeIndex):

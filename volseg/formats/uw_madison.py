@@ -126,7 +126,9 @@ class UwMadison:
         axes: str | None = None,
     ) -> None:
         if not 0 < thickness_mm < np.inf:
-            raise UsageError(f"a slice thickness of {thickness_mm} mm was asked for, expected a positive number")
+            raise UsageError(
+                f"the slice thickness must be above 0 mm, got {thickness_mm}; give the distance between slices"
+            )
         self.raw = _find_raw(Path(raw))
         self.thickness_mm = float(thickness_mm)
         self.labels = labels or LABELS

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
     from volseg.inference.cascade import AnyPredictor, CascadePredictor, load_predictor
-    from volseg.inference.channels import channel_order, fold_channel
     from volseg.inference.engines import (
         ENGINES,
         EXPORTED,
@@ -60,6 +59,7 @@ if TYPE_CHECKING:
     from volseg.inference.predictor import Predictor
     from volseg.inference.region_of_interest import RegionOfInterest
     from volseg.inference.sliding import SlidingWindow, sliding_window
+    from volseg.labels import channel_order, fold_channel
 
 __all__ = [
     "ENGINES",
@@ -156,7 +156,7 @@ __getattr__ = opened_at_first_use(
         ),
         "volseg.inference.ensemble": ("flip_axes",),
         "volseg.inference.region_of_interest": ("RegionOfInterest",),
-        "volseg.inference.channels": (
+        "volseg.labels": (
             "channel_order",
             "fold_channel",
         ),

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from volseg import method_of_before
 from volseg.bundle import Member, Recipe
 from volseg.cohort import Prediction
 from volseg.errors import CheckpointError, GeometryError, UsageError, VolumeError, naming
-from volseg.inference.channels import fold_channel
 from volseg.inference.engines import Engine
 from volseg.inference.inputs import read_images
 from volseg.inference.predictor import Predictor
 from volseg.inference.region_of_interest import RegionOfInterest
-from volseg.labels import LabelTable
+from volseg.labels import LabelTable, fold_channel
 from volseg.volume import Affine, Crop, Volume, aligned, read_volume
 
 logger = logging.getLogger(__name__)
@@ -85,9 +85,9 @@ class CascadePredictor:
         """Axes along which the networks of the second step predict mirror images too."""
         return self.second.flips
 
-    def joined(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> CascadePredictor:
-        """The same predictor with further networks and mirror images in the second step, see `Predictor.joined`."""
-        return replace(self, second=self.second.joined(others, flips=flips))
+    def with_members(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> CascadePredictor:
+        """The same predictor with further networks and mirror images in the second step."""
+        return replace(self, second=self.second.with_members(others, flips=flips))
 
     def with_engine(self, name: str, *, windows: int | None = None) -> CascadePredictor:
         """The same predictor with another engine for both steps, which is chosen by the second step."""
@@ -96,14 +96,14 @@ class CascadePredictor:
         return replace(self, second=second, first=first)
 
     def predict(self, images: Sequence[str | Path | Volume], *, key: str) -> Prediction:
-        """Predict the label map of one case, see `read`.
+        """Predict the label map of one case, see `preprocess`.
 
         Raises:
             VolsegError: A file cannot be read or used, or there is no such region; the message names the key.
         """
-        return self.decide(self.look(self.read(images, key=key)))
+        return self.postprocess(self.infer(self.preprocess(images, key=key)))
 
-    def read(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
+    def preprocess(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
         """Read the files into the input of the first network, or of the second one if the region has a label map.
 
         Args:
@@ -116,22 +116,26 @@ class CascadePredictor:
                 return self._within(volumes, self._read_region(images), key)
             volumes = read_images(images, names=self.recipe.channel_names)
             wanted = channels_of(self.first.recipe, among=self.second.recipe)
-            return {"key": key, "volumes": volumes, "first": self.first.read([volumes[c] for c in wanted], key=key)}
+            return {
+                "key": key,
+                "volumes": volumes,
+                "first": self.first.preprocess([volumes[c] for c in wanted], key=key),
+            }
 
-    def look(self, item: Mapping[str, Any]) -> dict[str, Any]:
+    def infer(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Run the networks on their device; returns the item with the logits of the box, unless the region is empty."""
         if self.first is not None:
-            region = self.first.decide(self.first.look(item["first"])).label_map
+            region = self.first.postprocess(self.first.infer(item["first"])).label_map
             with naming(item["key"]):
                 item = self._within(item["volumes"], region, item["key"])
-        return self.second.look(item) if item["crop"] is not None else dict(item)
+        return self.second.infer(item) if item["crop"] is not None else dict(item)
 
-    def decide(self, item: Mapping[str, Any]) -> Prediction:
+    def postprocess(self, item: Mapping[str, Any]) -> Prediction:
         """Turn the logits of the box into a label map on the grid of the files."""
         labels, crop, affine = self.recipe.labels, item["crop"], item["affine_ras"]
         if crop is None:
             return self._empty(item["shape"], affine, item["notes"])
-        part = self.second.decide(item)
+        part = self.second.postprocess(item)
         probabilities = part.probabilities
         if probabilities is not None:
             probabilities = crop.paste(probabilities, outside=labels.background_probabilities)
@@ -164,9 +168,9 @@ class CascadePredictor:
                     "part of the body? --absent empty takes it for an empty label map"
                 )
             return {**whole, "crop": None}
-        crop, sight = found
-        parts = [sight.of(crop.cut(volume)) for volume in volumes]
-        return {**self.second.read(parts, key=key), **whole, "crop": crop, "kept": sight.kept}
+        crop, masks = found
+        parts = [masks.of(crop.cut(volume)) for volume in volumes]
+        return {**self.second.preprocess(parts, key=key), **whole, "crop": crop, "kept": masks.kept}
 
     @property
     def _nothing(self) -> str:
@@ -184,6 +188,11 @@ class CascadePredictor:
             )
         note = "; ".join(filter(None, [f"{self._nothing} was found, so the label map is empty", notes]))
         return Prediction(label_map, dict.fromkeys(labels.names), probabilities, note)
+
+    joined = method_of_before("with_members")
+    read = method_of_before("preprocess")
+    look = method_of_before("infer")
+    decide = method_of_before("postprocess")
 
 
 AnyPredictor = Predictor | CascadePredictor
@@ -212,7 +221,7 @@ def load_predictor(
             Predictor.from_bundle(bundle, checkpoint=checkpoint, device=device, overrides=settings)
             for bundle, checkpoint in named
         ]
-        return first.joined(others, flips=flips if named is members else ())
+        return first.with_members(others, flips=flips if named is members else ())
 
     settings = dict(overrides or {})
     second = load(members, settings)

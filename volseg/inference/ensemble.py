@@ -11,23 +11,25 @@ from torch import Tensor
 
 from volseg.bundle import Recipe
 from volseg.errors import CheckpointError, UsageError
-from volseg.inference.channels import fold_channel
-from volseg.labels import LabelTable, fold_name
+from volseg.labels import LabelTable, fold_channel, fold_name
 
 logger = logging.getLogger(__name__)
 
-Look = Callable[[Tensor], Tensor]
+LogitsFunction = Callable[[Tensor], Tensor]
+Look = LogitsFunction  # its name in version 0.1
 """Logits (channels, X, Y, Z) of an image (1, C, X, Y, Z)."""
 
 
-def mean_logits(image: Tensor, looks: Sequence[Look], labels: LabelTable, *, flips: Sequence[int] = ()) -> Tensor:
+def mean_logits(
+    image: Tensor, functions: Sequence[LogitsFunction], labels: LabelTable, *, flips: Sequence[int] = ()
+) -> Tensor:
     """Compute logits whose probabilities are the mean of those of all networks, on the CPU.
 
     Every network is applied to the image and to all its mirror images; each result is mirrored back.
 
     Args:
         image: Image (1, C, X, Y, Z).
-        looks: Networks with their windows, each a function from image to logits.
+        functions: Networks with their windows, each a function from image to logits.
         labels: Label table, which says whether probabilities come from a sigmoid or a softmax.
         flips: Axes to mirror, 0 to 2 for X to Z; n axes make 2^n images.
 
@@ -37,25 +39,25 @@ def mean_logits(image: Tensor, looks: Sequence[Look], labels: LabelTable, *, fli
 
     >>> import torch
     >>> table = LabelTable.overlapping(["a", "b"])
-    >>> looks = [lambda image, p=p: torch.full((2, 2, 2, 2), p).logit() for p in (0.2, 0.6)]
-    >>> mean_logits(torch.zeros(1, 1, 2, 2, 2), looks, table).sigmoid()[:, 0, 0, 0]
+    >>> functions = [lambda image, p=p: torch.full((2, 2, 2, 2), p).logit() for p in (0.2, 0.6)]
+    >>> mean_logits(torch.zeros(1, 1, 2, 2, 2), functions, table).sigmoid()[:, 0, 0, 0]
     tensor([0.4000, 0.4000])
     """
     mirrors = [axes for n in range(len(flips) + 1) for axes in itertools.combinations(flips, n)]
-    if len(looks) * len(mirrors) == 1:
-        return looks[0](image).cpu()
+    if len(functions) * len(mirrors) == 1:
+        return functions[0](image).cpu()
     sigmoid = labels.activation == "sigmoid"
     total: Tensor | None = None
     for axes in mirrors:
         seen = image.flip([axis + 2 for axis in axes]) if axes else image
-        for look in looks:
-            logits = look(seen).cpu()
+        for logits_of in functions:
+            logits = logits_of(seen).cpu()
             probabilities = logits.sigmoid() if sigmoid else logits.softmax(dim=0)
             probabilities = probabilities.flip([axis + 1 for axis in axes]) if axes else probabilities
             total = probabilities if total is None else total.add_(probabilities)
     if total is None:
-        raise UsageError("no network was given to look at the image")
-    mean = total.div_(len(looks) * len(mirrors))
+        raise UsageError("no network was given to predict the image")
+    mean = total.div_(len(functions) * len(mirrors))
     return mean.logit_() if sigmoid else mean.log_()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from volseg.files import SERIES
-from volseg.inference.channels import fold_channel
+from volseg.labels import fold_channel
 from volseg.volume import IMAGE_SUFFIXES
 
 NIFTI = (".nii.gz", ".nii")

@@ -15,11 +15,12 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from volseg import bundle as bundles
+from volseg import method_of_before
 from volseg.bundle import Recipe, check_settings, read_recipe
 from volseg.cohort import Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
-from volseg.inference.ensemble import Look, check_members, image_order, mean_logits, region_order
+from volseg.inference.ensemble import LogitsFunction, check_members, image_order, mean_logits, region_order
 from volseg.inference.inputs import check_apart, check_there, is_foreign, read_images
 from volseg.transforms import CONSTANT, NativeProbabilitiesd, affine_of_file, split_at_normalisation
 from volseg.volume import Volume
@@ -39,7 +40,7 @@ class Predictor:
         device: Device of the network.
         engine: Engine that computes the logits of windows; the network in PyTorch at first, see `with_engine`.
         exported: Network for OpenVINO, if the bundle was packed with it.
-        others: Further networks, whose probabilities are averaged with those of this one; see `joined`.
+        others: Further networks, whose probabilities are averaged with those of this one; see `with_members`.
         flips: Axes along which the networks predict mirror images too.
     """
 
@@ -122,7 +123,7 @@ class Predictor:
         """Networks of a first step: none here, see `volseg.inference.CascadePredictor`."""
         return ()
 
-    def joined(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> Predictor:
+    def with_members(self, others: Iterable[Predictor] = (), *, flips: Iterable[int] = ()) -> Predictor:
         """The same predictor with further networks beside its own, and with mirror images: an ensemble.
 
         Args:
@@ -167,9 +168,9 @@ class Predictor:
         Raises:
             VolsegError: A file cannot be read or used; the message names the key.
         """
-        return self.decide(self.look(self.read(images, key=key)))
+        return self.postprocess(self.infer(self.preprocess(images, key=key)))
 
-    def read(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
+    def preprocess(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
         """Read files into the input of the network: the first of three stages of `predict`, on the CPU."""
         with naming(key):
             grids = self.grids
@@ -186,7 +187,7 @@ class Predictor:
             ]
             return {**item, **({"others": others} if others else {})}
 
-    def look(self, item: Mapping[str, Any]) -> dict[str, Any]:
+    def infer(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Add the logits, `pred`, to the item: the second stage, on the network's device; the logits are on the CPU."""
         with naming(item["key"]), torch.inference_mode():
             logits = self._mean_logits(item, self.grids[0])
@@ -199,10 +200,10 @@ class Predictor:
             kept = {name: value for name, value in item.items() if name != "others"}
             return {**kept, "pred": logits, **({} if total is None else {"total": total})}
 
-    def decide(self, item: Mapping[str, Any]) -> Prediction:
+    def postprocess(self, item: Mapping[str, Any]) -> Prediction:
         """Turn logits into a label map on the grid of the files: the last stage, on the CPU."""
         with naming(item["key"]), torch.inference_mode():
-            done = self.postprocessing(dict(item)) if "total" not in item else self._decided(item)
+            done = self.postprocessing(dict(item)) if "total" not in item else self._postprocess_sum(item)
         # The inverse transforms restore the affine but for rounding; the file's own is exact.
         label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
         note = "; ".join([*self._constant(item["image"]), *label_map.notes])
@@ -219,13 +220,12 @@ class Predictor:
     def _mean_logits(self, item: Mapping[str, Any], members: Sequence[Predictor]) -> Tensor:
         """Compute the mean logits of some networks on the grid of an item."""
         image = item["image"].as_tensor()[None]
-        image = image.to(self.device) if _alike(members) else image
-        looks = [
-            member._look_like(self.recipe, given=members[0].recipe, normalised=_alike(members)) for member in members
-        ]
-        return mean_logits(image, looks, self.recipe.labels, flips=self.flips)
+        alike = _alike(members)
+        image = image.to(self.device) if alike else image
+        logits_of = [member._logits_like(self.recipe, given=members[0].recipe, normalised=alike) for member in members]
+        return mean_logits(image, logits_of, self.recipe.labels, flips=self.flips)
 
-    def _decided(self, item: Mapping[str, Any]) -> dict[str, Any]:
+    def _postprocess_sum(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Run the postprocessing, and add the sum of the other grids' probabilities after its first step."""
         native = to_native(self)(dict(item))
         total, share = native.pop("total"), native["pred"]
@@ -235,7 +235,7 @@ class Predictor:
         )
         return done
 
-    def _look_like(self, first: Recipe, *, given: Recipe, normalised: bool = True) -> Look:
+    def _logits_like(self, first: Recipe, *, given: Recipe, normalised: bool = True) -> LogitsFunction:
         """A function that computes logits of an image with regions in the order of another network.
 
         Args:
@@ -316,6 +316,11 @@ class Predictor:
         finally:
             write_uncertainty(output_dir, uncertainties)
         return failed
+
+    joined = method_of_before("with_members")
+    read = method_of_before("preprocess")
+    look = method_of_before("infer")
+    decide = method_of_before("postprocess")
 
 
 def check_intensities(before: Compose, recipe: Recipe, *, checkpoint: Path) -> None:

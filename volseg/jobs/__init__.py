@@ -15,12 +15,13 @@ from volseg import names_of_before
 from volseg.jobs.converting import convert_cases
 from volseg.jobs.evaluating import evaluate_cases
 from volseg.jobs.job import Do, Facts, Job, Stamp, WorkerSlot, attempt, stamp
-from volseg.jobs.journal import Entry, History, Journal, remove_unproven
+from volseg.jobs.journal import Entry, History, Journal, remove_unproven, siblings
 from volseg.jobs.networks import Predicting, doing
 from volseg.jobs.options import WorkerOptions
 from volseg.jobs.predicting import predict_cases
 from volseg.jobs.processes import Processes
-from volseg.jobs.run import run_jobs
+from volseg.jobs.report import write_run_report
+from volseg.jobs.run import RunResult, run_jobs
 from volseg.jobs.workers import Serial, WorkerPool
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Journal",
     "Predicting",
     "Processes",
+    "RunResult",
     "Serial",
     "Stamp",
     "WorkerOptions",
@@ -44,7 +46,9 @@ __all__ = [
     "predict_cases",
     "remove_unproven",
     "run_jobs",
+    "siblings",
     "stamp",
+    "write_run_report",
 ]
 
 __getattr__ = names_of_before(__name__)

@@ -97,7 +97,7 @@ class Predicting:
         loaded = load_predictor(self.members, device=device, overrides=self.overrides, flips=self.flips, step=self.step)
         if flips is None:
             return loaded
-        return loaded.joined(flips=flip_axes(flips, [network.recipe for network in loaded.networks]))
+        return loaded.with_members(flips=flip_axes(flips, [network.recipe for network in loaded.networks]))
 
     def start(self, place: WorkerSlot) -> Do:
         """Load the networks, on the GPU of the worker if there is one."""
@@ -135,17 +135,17 @@ class _Doing:
 
     def read(self, job: Job) -> dict[str, Any]:
         """Read the files into the input of the network."""
-        return self._predictor.read(job.inputs, key=job.key)
+        return self._predictor.preprocess(job.inputs, key=job.key)
 
     def compute(self, _: Job, read: dict[str, Any]) -> dict[str, Any]:
         """Compute the logits."""
-        return self._predictor.look(read)
+        return self._predictor.infer(read)
 
     def write(self, job: Job, computed: dict[str, Any]) -> Facts:
         """Decide and write the label map."""
         from volseg.cohort import write_prediction
 
-        prediction = self._predictor.decide(computed)
+        prediction = self._predictor.postprocess(computed)
         write_prediction(job.outputs[0], prediction)
         note = {"note": prediction.note} if prediction.note else {}
         source = {"source": source_of(job.key, job.inputs)} if self._sources else {}

@@ -34,7 +34,7 @@ class Shard:
         """
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         if not found or int(found[1]) >= int(found[2]):
-            raise UsageError(f"--shard {text} was given, expected I/N with I from 0 to N - 1, such as 0/8")
+            raise UsageError(f"--shard must be I/N with I from 0 to N - 1, as 0/8, got {text}; give another one")
         return cls(int(found[1]), int(found[2]))
 
     def __contains__(self, key: object) -> bool:
@@ -77,7 +77,8 @@ class WorkerOptions:
             UsageError: The shard is invalid, or there is no worker and no Ray.
         """
         if workers < (0 if ray else 1):
-            raise UsageError(f"{workers} workers were asked for, expected at least 1")
+            least = "0" if ray else "1 without --ray"
+            raise UsageError(f"--workers must be at least {least}, got {workers}; give another number")
         return cls(workers, ray, Shard.parse(shard) if shard else Shard(), journal)
 
     @property

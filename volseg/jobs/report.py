@@ -39,7 +39,7 @@ def write_run_report(
     Args:
         folder: Folder of the outputs.
         tally: Result of the run.
-        command: `predict`, `convert` or `evaluate`.
+        command: `predict`, `convert`, `evaluate` or `crossval`.
         team: Options of the workers.
         engine: Kind of the workers: `serial`, `processes` or `ray`.
         cases: Number of cases of this run or shard.

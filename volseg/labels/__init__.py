@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.labels.channels import channel_order, fold_channel
 from volseg.labels.cleanup import Cleanup
 from volseg.labels.matching import LabelMatch, fold_name, match_labels
 from volseg.labels.table import LabelMap, LabelTable, Masks, Region
@@ -16,6 +17,8 @@ __all__ = [
     "LabelTable",
     "Masks",
     "Region",
+    "channel_order",
+    "fold_channel",
     "fold_name",
     "match_labels",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +41,11 @@ class Region:
 class LabelTable:
     """The regions of a cohort, in the order of the network's channels.
 
+    Attributes:
+        regions: Regions.
+        image_channels: Names of the image channels of the network that a checkpoint's table is of, see
+            `volseg.bundle.Recipe`; empty in other tables.
+
     >>> table = LabelTable.overlapping(["large_bowel", "small_bowel", "stomach"])
     >>> [region.values for region in table.regions]
     [(1, 3, 5, 7), (2, 3, 6, 7), (4, 5, 6, 7)]
@@ -51,6 +56,7 @@ class LabelTable:
     """
 
     regions: tuple[Region, ...]
+    image_channels: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.regions:
@@ -340,13 +346,37 @@ class LabelTable:
             )
         if self.overlap:
             return self.encode(probabilities > 0.5)
-        winner = probabilities[0].copy()
-        label_map = np.zeros(probabilities.shape[1:], dtype=np.uint8)
-        for channel, value in zip(probabilities[1:], self._paint, strict=True):
+        return self.decide_each(iter(probabilities), channels=len(probabilities))[0]
+
+    def decide_each(
+        self, probabilities: Iterator[NDArray[np.floating[Any]]], *, channels: int
+    ) -> tuple[LabelMap, NDArray[np.floating[Any]]]:
+        """As `decide`, for regions that exclude each other, with one channel in memory after the other.
+
+        Args:
+            probabilities: Probabilities (X, Y, Z) of each channel, the background first.
+            channels: Their number.
+
+        Returns:
+            The label map, and the probability (X, Y, Z) of the channel that each voxel was given to.
+
+        Raises:
+            LabelError: The number of channels is not that of the table, or its regions overlap.
+
+        >>> channels = np.array([[0.5, 0.1], [0.3, 0.2], [0.2, 0.7]])
+        >>> label_map, winner = LabelTable.exclusive(["a", "b"]).decide_each(iter(channels), channels=3)
+        >>> label_map.tolist(), winner.tolist()
+        ([0, 2], [0.5, 0.7])
+        """
+        if channels != self.channels or self.overlap:
+            raise LabelError(f"{channels} channels that exclude each other were given for {self.channel_names}")
+        winner = next(probabilities).copy()
+        label_map = np.zeros(winner.shape, dtype=np.uint8)
+        for channel, value in zip(probabilities, self._paint, strict=True):
             better = channel > winner
-            winner[better] = channel[better]
-            label_map[better] = value
-        return label_map
+            np.copyto(winner, channel, where=better)
+            np.copyto(label_map, np.uint8(value), where=better)
+        return label_map, winner
 
 
 def _whole(label_map: NDArray[Any], *, case: str | None) -> NDArray[Any]:

@@ -19,7 +19,7 @@ EXPECTED_DICE_DEFINITION = (
 )
 
 
-def expected_dice(probability: NDArray[np.floating[Any]], decision: Mask) -> float:
+def expected_dice(probability: NDArray[np.floating[Any]], decision: Mask, *, total: float | None = None) -> float:
     """The Dice that a network expects of its own decision, 0 to 1; NaN if the decision is empty.
 
     Source: the soft Dice confidence of Borges 2024, arXiv:2402.10665.
@@ -27,6 +27,7 @@ def expected_dice(probability: NDArray[np.floating[Any]], decision: Mask) -> flo
     Args:
         probability: Probability (...) of each voxel to belong to the region, 0 to 1.
         decision: Mask of the same shape, True if the network decided for the region.
+        total: Sum of all probabilities, if it is known; then those outside the decision are not looked at.
 
     Raises:
         GeometryError: The shapes differ.
@@ -40,4 +41,4 @@ def expected_dice(probability: NDArray[np.floating[Any]], decision: Mask) -> flo
     if not size:
         return math.nan
     inside = float(probability.sum(where=decision, dtype=np.float64))
-    return 2 * inside / (size + float(probability.sum(dtype=np.float64)))
+    return 2 * inside / (size + (float(probability.sum(dtype=np.float64)) if total is None else total))

@@ -93,7 +93,7 @@ class CaseView:
         expected = (len(labels.regions), *image.shape[-3:])
         for masks in (reference, prediction):
             if masks is not None and masks.shape != expected:
-                raise UsageError(f"masks of shape {masks.shape} were given, expected {expected}")
+                raise UsageError(f"the masks must have the shape {expected}, got {masks.shape}; put them on its grid")
         view = View.of(affine_ras, plane)
         turned = [None if masks is None else view.apply(masks) for masks in (reference, prediction)]
         if image.ndim == 4:
@@ -154,7 +154,7 @@ def draw(
         UsageError: There is no such slice, an overlay lacks one of the label maps, or a montage has one slice.
     """
     if style not in STYLES:
-        raise UsageError(f"the style {style!r} was asked for, expected {', '.join(STYLES)}")
+        raise UsageError(f"the style must be one of {', '.join(STYLES)}, got {style!r}; give another one")
     scale = _scale(screen, _WIDE[style]) if scale is None else scale
     if style == "montage":
         if number is not None:

@@ -39,7 +39,7 @@ def read_screen(
     colours = channel is None and cohort.channel_names == RGB
     channel = channel or 0
     if not 0 <= channel < len(paths):
-        raise UsageError(f"channel {channel} was asked for; the cohort has the channels 0 to {len(paths) - 1}")
+        raise UsageError(f"the channel must be 0 to {len(paths) - 1}, got {channel}; give one that the cohort has")
     try:
         image = read_volume(paths[channel])
         label = cohort.label_path(key)
@@ -94,7 +94,7 @@ def illustrate(
         colours = [*(region.colour for region in screen.labels.regions), *DIFFERENCE_COLOURS]
         write_animation(path, list(frames(screen, style=style, scale=scale)), colours=colours)
     else:
-        raise UsageError(f"{Path(path).name} was asked for; pictures are written as .png, .gif or .webp")
+        raise UsageError(f"a picture must be a .png, .gif or .webp file, got {Path(path).name}; give another name")
 
 
 def animate_training(run: Path, path: Path) -> int:

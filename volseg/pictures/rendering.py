@@ -180,7 +180,7 @@ def panel_size(shape: tuple[int, int], *, pixel_mm: tuple[float, float], scale: 
     (40, 40)
     """
     if scale < 1:
-        raise UsageError(f"the scale {scale} was asked for, expected at least 1")
+        raise UsageError(f"the scale must be at least 1, got {scale}; give a whole number of pixels per voxel")
     fine = min(pixel_mm)
     return (
         max(1, round(shape[0] * pixel_mm[0] / fine * scale)),

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.training.cache import data_change, data_digests
 from volseg.training.cache.dataset import CachedDataset
 from volseg.training.checks.capacity import choose_cache, loader_workers
+from volseg.training.final_network import run_bytes, write_network
 from volseg.training.handlers.checkpoints import Checkpoints
 from volseg.training.handlers.optimization import Average, GradientClipping
 from volseg.training.handlers.pictures import ValidationPictures
 from volseg.training.handlers.progress import Progress, Stopwatch
 from volseg.training.handlers.record import Record
 from volseg.training.handlers.resume import Resume
+from volseg.training.handlers.sequence import Handlers, RaiseErrors
 from volseg.training.handlers.stopping import Patience, TimeLimit
 from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
 from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
 from volseg.training.optimizers import optimizer_groups
+from volseg.training.planning import make_plan
 from volseg.training.process_group import (
     SharedLoss,
     destroy_process_group,
@@ -26,6 +30,7 @@ from volseg.training.process_group import (
 from volseg.training.run import train
 from volseg.training.sampling import BatchOrder, EpochSeeds
 from volseg.training.schedules import constant_schedule, multi_step, one_cycle, polynomial, warmup_cosine
+from volseg.training.settings import Settings
 
 __all__ = [
     "Average",
@@ -35,10 +40,13 @@ __all__ = [
     "DeepSupervision",
     "EpochSeeds",
     "GradientClipping",
+    "Handlers",
     "Patience",
     "Progress",
+    "RaiseErrors",
     "Record",
     "Resume",
+    "Settings",
     "SharedLoss",
     "Stopwatch",
     "TimeLimit",
@@ -48,6 +56,8 @@ __all__ = [
     "bce",
     "choose_cache",
     "constant_schedule",
+    "data_change",
+    "data_digests",
     "destroy_process_group",
     "dice_bce",
     "dice_ce",
@@ -55,6 +65,7 @@ __all__ = [
     "distributed",
     "init_process_group",
     "loader_workers",
+    "make_plan",
     "multi_step",
     "nan_safe_greater",
     "one_cycle",
@@ -62,9 +73,11 @@ __all__ = [
     "polynomial",
     "rank",
     "rank_device",
+    "run_bytes",
     "train",
     "tversky",
     "warmup_cosine",
+    "write_network",
 ]
 
 __getattr__ = names_of_before(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,16 @@ import torch
 from monai import transforms as mt
 from monai.config import KeysCollection
 from monai.data import MetaTensor
+from numpy.typing import NDArray
 
 from volseg.labels import Cleanup, LabelTable
 from volseg.metrics import expected_dice
 from volseg.transforms.file_header import affine_of_file
+from volseg.transforms.native_grid import NativeChannels
 from volseg.volume import Volume, write_probabilities, write_volume
+
+MANY = 8
+"""Channels of a softmax above which the label map is decided channel by channel, without all of them in memory."""
 
 
 class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
@@ -49,6 +54,9 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         """Add the decision on the same grid, and its `volseg.cohort.Uncertainty`."""
         item = dict(data)
         for key in self.keys:
+            if isinstance(item[key], NativeChannels):
+                self._decide_each(key, item)
+                continue
             probabilities, affine = item[key].detach().cpu().numpy(), item[key].affine
             if "kept" in item:
                 outside = np.array(self.labels.background_probabilities, probabilities.dtype)
@@ -66,6 +74,35 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             if self.keep_probabilities:
                 item["probabilities"] = probabilities
         return item
+
+    def _decide_each(self, key: Hashable, item: dict[Hashable, Any]) -> None:
+        """Do the same for the channels of a softmax one after the other; no probabilities are kept."""
+        channels: NativeChannels = item[key]
+        kept = item.get("kept")
+
+        def channel(number: int) -> NDArray[np.float32]:
+            found = channels[number]
+            return found if kept is None else np.where(kept, found, np.float32(number == 0))
+
+        sums: list[float] = []
+
+        def each() -> Iterator[NDArray[np.float32]]:
+            for number in range(len(channels)):
+                found = channel(number)
+                sums.append(float(found.sum(dtype=np.float64)))
+                yield found
+
+        label_map, winner = self.labels.decide_each(each(), channels=len(channels))
+        voxel_ml = abs(float(np.linalg.det(channels.affine[:3, :3].numpy()))) / 1000
+        label_map = self.cleanup.apply(label_map, self.labels, voxel_ml=voxel_ml)
+        names, expected = self.labels.names, {}
+        for number, (name, mask) in enumerate(zip(names, self.labels.each_mask(label_map), strict=True), start=1):
+            # The winner is the region's own probability, but in holes that were filled.
+            of_region = channel(number) if name in self.cleanup.fill_holes else winner
+            value = expected_dice(of_region, mask, total=sums[number])
+            expected[name] = None if math.isnan(value) else value
+        item[key] = MetaTensor(torch.from_numpy(label_map[None]), affine=channels.affine)
+        item["uncertainty"] = expected
 
 
 class SaveImageLabelMapd(mt.SaveImaged):  # type: ignore[misc]  # MONAI has no types

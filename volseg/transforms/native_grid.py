@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,67 @@ from torch import Tensor
 _ALONG_AXES = {"Orientation", "Spacing", "SpatialResample"}
 # A grid point within this distance of another one, in voxels, is taken for it, as MONAI does.
 _SAME = 1e-3
+# Logits per slab of `log_sum_exp`: 16 MiB.
+_SLAB = 2**22
+# Voxels that PyTorch adds at a time at most: four vectors of 512 bits.
+_VECTORS = 64
+
+
+class NativeChannels:
+    """Probabilities on the grid of the file, computed channel by channel when they are asked for.
+
+    For many regions all channels at once would be several times as large as the logits.
+
+    Attributes:
+        affine: Affine (4, 4) of the grid.
+    """
+
+    def __init__(
+        self, logits: Tensor, matrix: NDArray[np.float64], shape: Sequence[int], affine: Tensor, *, sigmoid: bool
+    ) -> None:
+        self.affine = affine
+        self._logits, self._matrix, self._shape = logits, matrix, tuple(shape)
+        self._total = None if sigmoid else log_sum_exp(logits)
+
+    def __len__(self) -> int:
+        return len(self._logits)
+
+    def __getitem__(self, channel: int) -> NDArray[np.float32]:
+        """One channel (X, Y, Z)."""
+        if not -len(self) <= channel < len(self):
+            raise IndexError(channel)  # by which a loop over all of them ends
+        native = torch.empty(self._shape)
+        native[:] = regrid(probability_of(self._logits[channel], self._total), self._matrix, self._shape)
+        found: NDArray[np.float32] = native.numpy()
+        return found
+
+    def as_tensor(self) -> Tensor:
+        """All channels at once, (channels, X, Y, Z)."""
+        native = torch.empty((len(self), *self._shape))
+        for i, channel in enumerate(self._logits):
+            native[i] = regrid(probability_of(channel, self._total), self._matrix, self._shape)
+        return native
+
+
+def log_sum_exp(logits: Tensor) -> Tensor:
+    """The logarithm of the sum of the exponentials over channels (channels, X, ...), slab after slab.
+
+    PyTorch's own makes a copy as large as the logits. It adds in another order in the last voxels, those that fill no
+    vector of the processor: slabs of whole vectors give the same bits.
+    """
+    total = logits.new_empty(logits.shape[1:])
+    flat, into = (logits.flatten(1), total.flatten()) if logits.is_contiguous() else (logits, total)
+    columns = flat[0, :1].numel()  # voxels per step along the axis of the slabs
+    least = _VECTORS // math.gcd(_VECTORS, columns)
+    step = max(1, _SLAB // (len(logits) * columns * least)) * least
+    for start in range(0, flat.shape[1], step):
+        into[start : start + step] = flat[:, start : start + step].logsumexp(dim=0)
+    return total
+
+
+def probability_of(channel: Tensor, total: Tensor | None) -> Tensor:
+    """The probabilities of a channel of logits: of a softmax if `total` is their `log_sum_exp`, else of a sigmoid."""
+    return channel.sigmoid() if total is None else (channel - total).exp_()
 
 
 class NativeProbabilitiesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
@@ -29,15 +91,18 @@ class NativeProbabilitiesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has 
         keys: Keys of logits.
         before: Preprocessing of `image`, which is inverted.
         activation: Activation, `sigmoid` or `softmax`.
+        many: Number of channels above which the result is `NativeChannels` instead, if no grid of coordinates is
+            needed; None (the default) for never.
     """
 
-    def __init__(self, keys: KeysCollection, *, before: mt.Compose, activation: str) -> None:
+    def __init__(self, keys: KeysCollection, *, before: mt.Compose, activation: str, many: int | None = None) -> None:
         super().__init__(keys)
+        self.many = many
         self.sigmoid = activation == "sigmoid"
         self.invert = mt.Invertd(self.keys, transform=before, orig_keys="image", nearest_interp=False, to_tensor=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace the logits by a MetaTensor."""
+        """Replace the logits by a MetaTensor, or `NativeChannels`."""
         item, image = dict(data), data["image"]
         matrix = np.linalg.inv(image.affine.numpy()) @ image.meta["original_affine"].numpy()
         shape = [int(n) for n in image.meta["spatial_shape"]]
@@ -48,18 +113,18 @@ class NativeProbabilitiesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has 
             if not simple:
                 item[key] = MetaTensor(torch.stack(list(self._probabilities(logits))))
                 continue
-            native = torch.empty((len(logits), *shape))
-            for i, probability in enumerate(self._probabilities(logits)):
-                native[i] = regrid(probability, matrix, shape)
-            item[key] = MetaTensor(native, affine=image.meta["original_affine"].clone())
+            affine = image.meta["original_affine"].clone()
+            channels = NativeChannels(logits, matrix, shape, affine, sigmoid=self.sigmoid)
+            few = self.many is None or len(logits) <= self.many
+            item[key] = MetaTensor(channels.as_tensor(), affine=affine) if few else channels
         inverted: dict[Hashable, Any] = item if simple else self.invert(item)
         return inverted
 
     def _probabilities(self, logits: Tensor) -> Iterator[Tensor]:
         """Compute the probabilities of one channel after the other."""
-        total = None if self.sigmoid else logits.logsumexp(dim=0)
+        total = None if self.sigmoid else log_sum_exp(logits)
         for channel in logits:
-            yield channel.sigmoid() if total is None else (channel - total).exp_()
+            yield probability_of(channel, total)
 
 
 def regrid(volume: Tensor, matrix: NDArray[np.float64], shape: Sequence[int]) -> Tensor:

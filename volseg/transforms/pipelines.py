@@ -14,7 +14,7 @@ import torch
 
 from volseg.errors import UsageError
 from volseg.labels import Cleanup, LabelTable
-from volseg.transforms.decision import Decided, SaveImageLabelMapd
+from volseg.transforms.decision import MANY, Decided, SaveImageLabelMapd
 from volseg.transforms.intensity import NormaliseIntensityd, TellConstantd, before_schemes
 from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
@@ -59,7 +59,7 @@ def preprocessing(
         normalisation = spacing_mm.normalisation
     schemes = check_normalisation(normalisation, channels=channels)
     keys = ["image", "label"] if label else ["image"]
-    steps: list[Any] = [ReadVolumesd("image", channels=channels)]
+    steps: list[Any] = [ReadVolumesd("image", channels=channels, names=labels.image_channels)]
     if label:
         steps.append(ReadVolumesd("label", channels=1, like="image", labels=labels))
     steps += [
@@ -87,14 +87,15 @@ def augmentation(
     *,
     roi_size: Sequence[int],
     crops: int = 2,
+    background_share: float = 1 / 3,
     flip_axes: Sequence[int] = (),
     affine_prob: float = 0.7,
     coarse_dropout: float = 0.0,
 ) -> mt.Compose:
     """Make the random windows and changes for training, after `preprocessing` with a `roi_size`.
 
-    A third of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly: a
-    network that only sees windows full of organs finds organs everywhere when the window slides. The cached
+    A fraction of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly:
+    a network that only sees windows full of organs finds organs everywhere when the window slides. The cached
     volume is cropped as a view and copied, so the cache is never changed.
 
     A window of one slice is rotated, scaled and blurred in its plane alone; and the brightness and contrast of each
@@ -104,6 +105,7 @@ def augmentation(
         labels: Label table.
         roi_size: Window size in voxels along X, Y, Z.
         crops: Number of windows per case and step.
+        background_share: Fraction of the windows that are centred outside all regions.
         flip_axes: Axes that are mirrored with probability 0.5; leave out those along which the body is not symmetric.
         affine_prob: Probability that a window is rotated, by up to 20 degrees around each axis, and scaled, by up to 20
             % along each. Raise it for few cases or a long training, which overfits.
@@ -113,7 +115,8 @@ def augmentation(
     Raises:
         UsageError: A probability is no number from 0 to 1.
     """
-    for name, value in {"affine_prob": affine_prob, "coarse_dropout": coarse_dropout}.items():
+    probabilities = {"affine_prob": affine_prob, "coarse_dropout": coarse_dropout, "background_share": background_share}
+    for name, value in probabilities.items():
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise UsageError(f"{name} is a probability, a number from 0 to 1, and not {value!r}")
     keys = ["image", "label"]
@@ -135,7 +138,7 @@ def augmentation(
                 keys,
                 label_key="label",
                 spatial_size=roi,
-                ratios=[len(labels.regions) / 2, *[1.0] * len(labels.regions)],
+                ratios=_ratios(len(labels.regions), background_share),
                 num_classes=1 + len(labels.regions),
                 num_samples=crops,
                 indices_key="label_positions",
@@ -165,6 +168,17 @@ def augmentation(
     )
 
 
+def _ratios(regions: int, background_share: float) -> list[float]:
+    """The relative number of windows on the background and on each region.
+
+    >>> _ratios(3, 1 / 3), _ratios(3, 0.0), _ratios(2, 1.0)
+    ([1.5, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0])
+    """
+    if background_share == 1:
+        return [1.0, *[0.0] * regions]
+    return [round(regions * background_share / (1 - background_share), 12), *[1.0] * regions]
+
+
 def region_masks(labels: LabelTable) -> mt.Compose:
     """Make the transform of logits and targets to one bool mask per region, for validation on the resampled grid."""
     return mt.Compose([RegionMasksd(["pred", "label"], labels=labels)])
@@ -192,7 +206,12 @@ def postprocessing(
         UsageError: A clean-up names a region that the table does not have.
     """
     steps: list[Any] = [
-        NativeProbabilitiesd("pred", before=before, activation=labels.activation),
+        NativeProbabilitiesd(
+            "pred",
+            before=before,
+            activation=labels.activation,
+            many=None if save_probabilities or labels.overlap else MANY,
+        ),
         Decided("pred", labels=labels, cleanup=Cleanup(**(cleanup or {})), keep_probabilities=save_probabilities),
     ]
     if output_dir is not None:

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from scipy.ndimage import gaussian_filter
 
 from volseg.errors import GeometryError, VolsegError, VolumeError
-from volseg.labels import LabelTable
+from volseg.labels import LabelTable, channel_order
 from volseg.transforms.decision import key_of
 from volseg.transforms.file_header import metadata_of, with_header
 from volseg.volume import Grid, Volume, aligned, read_aligned, read_case_channels
@@ -35,29 +35,49 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         channels: Expected number of channels.
         like: Key of an item already read whose grid must be the same.
         labels: Label table; values that it does not declare are refused, and the voxels are read as uint8.
+        names: Names of the channels of the network, for items that state those of their files as `channel_names`, one
+            file per channel: they are taken by name, see `volseg.labels.channel_order`.
 
     Raises:
+        UsageError: By their names, the channels are not those of the network.
         VolsegError: The file is unreadable, lacks an orientation, holds NaN, or has other channels or another grid; the
             message names the key of the case.
     """
 
     def __init__(
-        self, keys: KeysCollection, *, channels: int, like: str | None = None, labels: LabelTable | None = None
+        self,
+        keys: KeysCollection,
+        *,
+        channels: int,
+        like: str | None = None,
+        labels: LabelTable | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         super().__init__(keys)
         self.channels = channels
         self.like = like
         self.labels = labels
+        self.names = tuple(names)
+        self._orders: dict[tuple[str, ...], list[int]] = {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each path by its voxels."""
         item = dict(data)
+        given = tuple(item.pop("channel_names", ()))
         for key in self.keys:
+            if given and self.names and self.labels is None:
+                item[key] = self._by_name(item[key], given)
             try:
                 item[key] = self._read(item[key], item)
             except VolsegError as error:
                 raise error.of_case(str(item.get("key") or key_of(item[key]))) from error
         return item
+
+    def _by_name(self, paths: Sequence[str | Path], given: tuple[str, ...]) -> list[str | Path]:
+        """One file per channel of the network, of those with the given names."""
+        if given not in self._orders:  # the same for all cases of a cohort, and so told once
+            self._orders[given] = channel_order(given, self.names, source="the cohort")
+        return [paths[place] for place in self._orders[given]]
 
     def _read(
         self, given: str | Path | Volume | MetaTensor | Sequence[str | Path | Volume], item: Mapping[Hashable, Any]

@@ -33,10 +33,12 @@ from volseg.volume.intensity import (
     scheme_of_channel,
 )
 from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file
-from volseg.volume.nearest import nearest_voxels
+from volseg.volume.nearest import nearest_index, nearest_voxels
 from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
+from volseg.volume.nifti_stream import SliceStream
 from volseg.volume.nrrd import read_nrrd_with_pairs
 from volseg.volume.probabilities import write_probabilities
+from volseg.volume.resampling import covered, resampled
 from volseg.volume.slices import slice_axis
 from volseg.volume.volume import Grid, Volume
 
@@ -56,6 +58,7 @@ __all__ = [
     "Grid",
     "InputSpacing",
     "NiftiHeader",
+    "SliceStream",
     "Volume",
     "affine_of_axes",
     "aligned",
@@ -64,9 +67,11 @@ __all__ = [
     "check_axes",
     "check_channels",
     "check_normalisation",
+    "covered",
     "grown",
     "header_of",
     "image_suffix",
+    "nearest_index",
     "nearest_voxels",
     "orientation",
     "provenance_of",
@@ -78,6 +83,7 @@ __all__ = [
     "read_image_file",
     "read_nrrd_with_pairs",
     "read_volume",
+    "resampled",
     "scheme_of_channel",
     "slice_axis",
     "space_difference",

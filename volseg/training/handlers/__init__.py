@@ -8,6 +8,7 @@ from volseg.training.handlers.pictures import ValidationPictures
 from volseg.training.handlers.progress import Progress, Stopwatch
 from volseg.training.handlers.record import Record
 from volseg.training.handlers.resume import Resume
+from volseg.training.handlers.sequence import Handlers, RaiseErrors
 from volseg.training.handlers.stopping import Patience, TimeLimit, check_minutes
 from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
 
@@ -15,8 +16,10 @@ __all__ = [
     "Average",
     "Checkpoints",
     "GradientClipping",
+    "Handlers",
     "Patience",
     "Progress",
+    "RaiseErrors",
     "Record",
     "Resume",
     "Stopwatch",

@@ -11,6 +11,8 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from volseg.training.handlers.sequence import raised_later
+
 logger = logging.getLogger("volseg.training")
 
 _TOO_MUCH = 0.1  # fraction of the time of training
@@ -100,13 +102,21 @@ class Progress:
 
     Args:
         evaluator: Evaluator whose key metric is shown; None (the default) for none.
-        every: Number of epochs between lines without a terminal, 5 by default; fewer if they take more than a minute.
+        interval: Number of epochs between lines without a terminal, 5 by default; fewer if they take over a minute.
         stopwatch: Stopwatch that reports if the network waits for data too long.
+        every: `interval` in the train.json of version 0.1.
     """
 
-    def __init__(self, evaluator: Engine | None = None, *, every: int = 5, stopwatch: Stopwatch | None = None) -> None:
+    def __init__(
+        self,
+        evaluator: Engine | None = None,
+        *,
+        interval: int = 5,
+        stopwatch: Stopwatch | None = None,
+        every: int | None = None,
+    ) -> None:
         self.evaluator = evaluator
-        self.every = every
+        self.interval = interval if every is None else every
         self.stopwatch = stopwatch
         self._losses: list[float] = []
         self._started = self._told = 0.0
@@ -158,7 +168,7 @@ class Progress:
     def _epoch(self, engine: Engine) -> None:
         epoch, last, before = engine.state.epoch, engine.state.max_epochs, self._epochs_before
         now = time.monotonic()
-        due = epoch % self.every == 0 or epoch in (before + 1, last) or now - self._told >= _SILENT_S
+        due = epoch % self.interval == 0 or epoch in (before + 1, last) or now - self._told >= _SILENT_S
         if self._bar is None and due:
             self._told = now
             seconds = now - self._started
@@ -199,7 +209,8 @@ class Progress:
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
         self._stop(engine)
-        raise error
+        if not raised_later(engine):
+            raise error
 
 
 def _clock(seconds: float) -> str:

@@ -30,10 +30,11 @@ from volseg.inference import machine, peak_memory
 from volseg.report import SCHEMA, run_as_markdown, status_of, this_process
 from volseg.training.handlers.checkpoints import set_aside
 from volseg.training.handlers.progress import Stopwatch
+from volseg.training.handlers.sequence import raise_at_last, raised_later
 from volseg.training.handlers.signals import Signals, Stopped
 from volseg.training.handlers.validation import VolumetricDice
 from volseg.training.rank_errors import told_error
-from volseg.training.settings import Settings
+from volseg.training.settings import Settings, settings_of_earlier_config
 from volseg.training.window_trial import try_window
 
 logger = logging.getLogger("volseg.training")
@@ -102,6 +103,7 @@ class Record:
         recipe: Recipe with the window and the fold.
         stopwatch: Stopwatch, attached before this handler.
         scores: Key metric, if it knows the Dice of each case: those of the best validation are kept.
+        settings: Settings of the run, which train.json hands in; without a bundle there are none to record.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Record:
         recipe: Recipe,
         stopwatch: Stopwatch,
         scores: VolumetricDice | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.evaluator = evaluator
@@ -122,35 +125,24 @@ class Record:
         self.recipe = recipe
         self.stopwatch = stopwatch
         self.scores = scores
-        self.settings = Settings.running()
+        self.settings = settings if settings is not None else settings_of_earlier_config()
         self._content: dict[str, Any] = {}
         self._best_cases: dict[str, Any] = {}
         self._losses: list[Tensor] = []
         self._began = 0.0
         self._elapsed_before = 0.0
-        self._last_to_raise = False
         self._signals = Signals()
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler to a trainer."""
         if idist.get_rank() > 0:
             return
-        engine.add_event_handler(Events.STARTED, self._raise_at_last)
+        engine.add_event_handler(Events.STARTED, raise_at_last)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         engine.add_event_handler(Events.COMPLETED, self._complete)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
-
-    def _raise_at_last(self, engine: Engine) -> None:
-        """Raise an error after all handlers have seen it: ignite regards it as settled once any of them has."""
-
-        def again(_: Engine, error: BaseException) -> None:
-            raise error
-
-        if not self._last_to_raise:
-            engine.add_event_handler(Events.EXCEPTION_RAISED, again)
-            self._last_to_raise = True
 
     def _start_epoch(self, engine: Engine) -> None:
         self._start(engine, done=engine.state.epoch - 1)
@@ -224,7 +216,7 @@ class Record:
                 logger.warning("%s in epoch %d; --resume goes on", reason, engine.state.epoch)
             else:
                 self._end(engine, "failed", error=str(root_error(error)))
-        if not self._last_to_raise:
+        if not raised_later(engine):
             raise error
 
     def _end(self, engine: Engine, status: str, *, error: str | None = None) -> None:
@@ -258,7 +250,8 @@ class Record:
         content["memory"] = peak_memory(_device(engine))
         best = _best(history)
         if best is not None:
-            best["cases"] = self._best_cases["cases"] if self._best_cases.get("epoch") == best["epoch"] else []
+            of_best = self._best_cases if self._best_cases.get("epoch") == best["epoch"] else {}
+            best["cases"] = of_best.get("cases", [])  # which the first versions of volseg did not record
         content["best"] = best
         content["checkpoints"] = [
             {"file": path.name, "bytes": path.stat().st_size}
@@ -311,7 +304,7 @@ class Record:
         }
 
     def _cases(self) -> list[dict[str, Any]]:
-        """The Dice of each case of the last validation."""
+        """The Dice of each case of the cohort in the last validation."""
         if self.scores is None:
             return []
         return [
@@ -321,6 +314,7 @@ class Record:
                 "dice": {region: _number(value) for region, value in regions.items()},
             }
             for key, regions in self.scores.by_case().items()
+            if key in self.cohort.rows
         ]
 
     def _network(self) -> dict[str, Any]:

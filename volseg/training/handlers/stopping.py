@@ -128,18 +128,19 @@ class Patience:
     Args:
         evaluator: Evaluator of MONAI, whose `metric_cmp_fn` says what is better.
         validations: Number of validations without a better one after which the training stops; 0 never stops it.
-        every: Number of epochs between validations.
+        interval: Number of epochs between validations, 1 by default.
+        every: `interval` in the train.json of version 0.1.
 
     Raises:
         UsageError: The number is below 0.
     """
 
-    def __init__(self, evaluator: Engine, *, validations: int, every: int) -> None:
+    def __init__(self, evaluator: Engine, *, validations: int, interval: int = 1, every: int | None = None) -> None:
         if not isinstance(validations, int) or validations < 0:
             raise UsageError(f"--patience is {validations!r}, expected a number of validations; 0 never stops early")
         self.evaluator = evaluator
         self.validations = validations
-        self.every = every
+        self.interval = interval if every is None else every
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler to a trainer."""
@@ -150,7 +151,7 @@ class Patience:
     def _look(self, engine: Engine) -> None:
         best, epoch = self.evaluator.state.best_metric_epoch, engine.state.epoch
         last = engine.state.max_epochs
-        if best > 0 and epoch < last and epoch - best >= self.validations * self.every:
+        if best > 0 and epoch < last and epoch - best >= self.validations * self.interval:
             logger.info(
                 "stopped after epoch %d of %d: no validation was better than that of epoch %d (%s %.3f), "
                 "%d in a row, which is --patience",

@@ -48,7 +48,9 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
 
     def iteration_completed(self, engine: Engine) -> None:
         """Add the cases of a batch, which MONAI has split."""
-        keys = [str(item["key"]) for item in engine.state.batch]
+        # MONAI Label 0.8.5 trains on items of image and label alone: such a case gets a key of its own.
+        names = (f"{idist.get_rank()}-{len(self._scores) + number}" for number in range(len(engine.state.batch)))
+        keys = [str(item.get("key", name)) for item, name in zip(engine.state.batch, names, strict=True)]
         self.update((*self._output_transform(engine.state.output), keys))
 
     def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor], Sequence[str]]) -> None:
@@ -109,11 +111,12 @@ class Validation(ValidationHandler):  # type: ignore[misc]  # MONAI has no types
 
     Args:
         evaluator: Evaluator, which is run with the number of the epoch.
-        every: Number of epochs between validations.
+        interval: Number of epochs between validations, 1 by default.
+        every: `interval` in the train.json of version 0.1.
     """
 
-    def __init__(self, evaluator: Evaluator, *, every: int) -> None:
-        super().__init__(every, evaluator)
+    def __init__(self, evaluator: Evaluator, *, interval: int = 1, every: int | None = None) -> None:
+        super().__init__(interval if every is None else every, evaluator)
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler to a trainer."""

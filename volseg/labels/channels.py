@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from volseg.errors import UsageError
-from volseg.labels import fold_name
+from volseg.labels.matching import fold_name
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,346 @@
+"""`volseg crossval BUNDLE… COHORT -o FOLDER --minutes M`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from volseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from volseg.cohort import Cohort
+    from volseg.crossval import CrossvalFolder, CrossvalSettings, Forecast
+    from volseg.jobs import WorkerOptions
+
+_LOOK_EVERY_S = 60.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        epilog="Example: volseg crossval unet swinunetr data/cohort -o data/crossval --minutes 20",
+    )(crossval)
+
+
+def crossval(
+    words: list[str] = typer.Argument(
+        metavar="BUNDLE... COHORT [--SETTING VALUE]...",
+        help="Names in bundles/, or folders; the cohort; then settings of train.json, as `volseg train` takes them.",
+    ),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder for runs, predictions, report and ensemble."),
+    minutes: float | None = typer.Option(
+        None, min=0, help="Minutes of training per fold; the epochs of the bundle by default."
+    ),
+    folds: str | None = typer.Option(None, metavar="N,N", help="Only these folds of the cohort; all by default."),
+    workers: int | None = typer.Option(
+        None, min=0, help="Folds side by side: one a GPU by default; on the CPU they share the cores."
+    ),
+    devices: str | None = typer.Option(
+        None, metavar="DEVICE,DEVICE", help="Such as cuda:0,cuda:2; one worker on each."
+    ),
+    config_file: list[Path] = typer.Option(
+        [], "--config-file", "--config_file", help="A further config laid over train.json; may be repeated."
+    ),
+    take: str = typer.Option(
+        "last", help="Network of each fold: last, after the last step; best, of the validation on the held-out cases."
+    ),
+    ensembles: bool = typer.Option(
+        True, help="Of several bundles: the two best, and all together, are candidates too."
+    ),
+    overlap: float = typer.Option(0.5, min=0, max=0.9, help="Of the prediction, as of volseg predict."),
+    engine: str = typer.Option("torch", help="Of the prediction; auto: the fastest in a short trial."),
+    flips: str = typer.Option("none", help="Of the prediction: mirror images, as of volseg predict."),
+    save_probabilities: bool = typer.Option(False, help="Keep the out-of-fold probabilities."),
+    ray: str | None = typer.Option(None, help="Address of a Ray cluster, or auto; --workers 0 fills it."),
+    shard: str | None = typer.Option(None, help="I/N: only the I-th of N shares of the folds, from 0; then --gather."),
+    gather: bool = typer.Option(False, "--gather", help="Train nothing: score, choose and report what is finished."),
+    anyway: bool = typer.Option(False, "--anyway", help="Go on although settings or data have changed."),
+    title: str = typer.Option("Cross-validation", help="Title of the report."),
+    html: bool = typer.Option(True, help="Write report.html."),
+    dry: bool = typer.Option(False, help="Show the jobs, the minutes and the disk, and stop."),
+) -> None:
+    """Train every fold of every bundle, predict each case out of fold, report, and choose the best.
+
+    Run the same command again to go on after a stop: finished folds are not trained again. FOLDER/ensemble is what
+    volseg predict takes in the place of a bundle, with the clean-up that helped.
+    """
+    from volseg.cli.place import fetched
+    from volseg.cohort import Cohort
+    from volseg.crossval import CrossvalFolder, CrossvalSettings, Inference, begin, check_folds, data_of
+    from volseg.jobs import WorkerOptions
+
+    names, place, overrides = _parts(words)
+    cohort = Cohort.open(fetched(place))
+    notes = check_folds(cohort)
+    settings = CrossvalSettings.of(
+        cohort,
+        names,
+        folds=_folds(folds),
+        minutes=minutes or None,
+        overrides=overrides,
+        config_files=tuple(config_file),
+        take=take,
+        inference=Inference(overlap, engine, flips, save_probabilities),
+        devices=tuple(one.strip() for one in (devices or "").split(",") if one.strip()),
+    )
+    folder = CrossvalFolder(output)
+    team = WorkerOptions.parse(workers=_workers(workers, settings, ray=ray, shard=shard), ray=ray, shard=shard)
+    if shard and gather:
+        raise UsageError("--gather is the last step of all shards; run it once without --shard")
+    foreseen = None if gather else _forecast(folder, settings, cohort, team)
+    if foreseen is not None:
+        typer.echo(_plan(settings, cohort, foreseen, team))
+    notes += _region_notes(cohort, settings)
+    for note in notes:
+        typer.secho(f"note  {note}", fg="yellow", err=True)
+    if dry:
+        _show_jobs(folder, settings, cohort, team)
+        return
+    for change in begin(folder, settings, data_of(cohort, settings.folds), anyway=anyway):
+        typer.secho(f"warning: {change}; what is finished is kept", fg="yellow", err=True)
+        notes.append(f"changed during the cross-validation: {change}")
+    failed: dict[str, str] = {}
+    if not gather:
+        failed = _train(folder, settings, team, anyway=anyway)
+    if shard:
+        _tell(failed)
+        typer.echo(f"the share {shard} is done; after all shares, the same command with --gather in its place reports")
+        return
+    _conclude(folder, settings, cohort, team, ensembles=ensembles, title=title, html=html, notes=notes)
+    _tell(failed)
+
+
+def _parts(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]]:
+    """The bundles, the cohort, and the settings of train.json, which begin at the first word with `--`."""
+    from volseg.cli.train import _overrides
+
+    first = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
+    named = list(words[:first])
+    if len(named) < 2:
+        raise UsageError(
+            f"crossval must name one bundle or more, then the cohort, got {' '.join(named) or 'nothing'}; settings of "
+            "train.json come behind them"
+        )
+    return named[:-1], named[-1], _overrides(list(words[first:]))
+
+
+def _folds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdigit() for word in words):
+        raise UsageError(f"--folds must be numbers from 0, such as 0,1,2, got {text}")
+    return [int(word) for word in words]
+
+
+def _workers(given: int | None, settings: CrossvalSettings, *, ray: str | None, shard: str | None) -> int:
+    if given is not None:
+        return given
+    if ray is not None:
+        return 0
+    if settings.devices:
+        return len(settings.devices)
+    if shard is not None or settings.device(0) is not None:
+        return 1
+    from volseg.inference import worker_device
+
+    # The devices that workers get in turn until the first comes again.
+    found: list[str | None] = []
+    while (device := worker_device(None, len(found))) not in found:
+        found.append(device)
+    return len(found)
+
+
+def _forecast(folder: CrossvalFolder, settings: CrossvalSettings, cohort: Cohort, team: WorkerOptions) -> Forecast:
+    from volseg.crossval import forecast
+    from volseg.training import run_bytes
+
+    share = settings.jobs[team.shard.number :: team.shard.count]
+    sizes = {}
+    for name in dict.fromkeys(name for name, _ in share):
+        overrides = {**settings.overrides, "dataset_dir": str(settings.cohort), "fold": settings.folds[0]}
+        sizes[name] = run_bytes(settings.networks[name], overrides=overrides, more=settings.config_files)
+    return forecast(folder, settings, cohort, workers=max(1, team.workers), jobs=share, bytes_of_run=sizes)
+
+
+def _plan(settings: CrossvalSettings, cohort: Cohort, foreseen: Forecast, team: WorkerOptions) -> str:
+    patients = len({cohort.patient(key) for fold in settings.folds for key in cohort.fold(fold).validation})
+    cases = sum(len(cohort.fold(fold).validation) for fold in settings.folds)
+    side = "a Ray cluster" if team.ray else f"{team.workers} side by side"
+    return (
+        f"{', '.join(settings.networks)} on {len(settings.folds)} folds of {cases} cases of {patients} patients, "
+        f"{side}: {foreseen.text}"
+    )
+
+
+def _region_notes(cohort: Cohort, settings: CrossvalSettings) -> list[str]:
+    from volseg.cli.bar import bar
+    from volseg.crossval import fold_notes, regions_of_cases
+
+    with bar("read labels") as progress:
+        return fold_notes(cohort, regions_of_cases(cohort, progress=progress), settings.folds)
+
+
+def _show_jobs(folder: CrossvalFolder, settings: CrossvalSettings, cohort: Cohort, team: WorkerOptions) -> None:
+    from volseg.crossval import is_done
+
+    for number, (name, fold) in enumerate(settings.jobs):
+        sides = cohort.fold(fold)
+        state = "finished" if is_done(folder, name, fold) else "begun" if folder.run(name, fold).is_dir() else "to do"
+        share = f", share {number % team.shard.count}/{team.shard.count}" if team.shard.count > 1 else ""
+        typer.echo(
+            f"{name} fold {fold}: {len(sides.training)} training, {len(sides.validation)} held out, {state}{share}"
+        )
+    typer.echo("nothing was trained")
+
+
+def _train(folder: CrossvalFolder, settings: CrossvalSettings, team: WorkerOptions, *, anyway: bool) -> dict[str, str]:
+    """Train the folds with a line for each; returns the error of each that failed."""
+    from volseg.crossval import FoldTraining, is_done, jobs_of, parts_of, run_folds
+
+    work = FoldTraining(folder, settings, anyway)
+    watch = _Watch(folder, [parts_of(job.key) for job in jobs_of(work, team)], settings, workers=max(1, team.workers))
+    done_before = sum(is_done(folder, *job) for job in watch.jobs)
+    if done_before:
+        typer.echo(f"{done_before} of {len(watch.jobs)} folds were finished before")
+    with watch:
+        result = run_folds(work, team=team, told=watch.told)
+    return dict(result.failed)
+
+
+class _Watch:
+    """A line when a fold is finished, and one a minute for those that are being trained, with the time left."""
+
+    def __init__(
+        self, folder: CrossvalFolder, jobs: Sequence[tuple[str, int]], settings: CrossvalSettings, *, workers: int
+    ) -> None:
+        self.folder = folder
+        self.jobs = list(jobs)
+        self._workers = workers
+        self._expected_s = 66 * settings.minutes if settings.minutes else None
+        self._seconds: list[float] = []
+        self._began = time.time()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def told(self, name: str, fold: int, facts: Mapping[str, Any]) -> None:
+        """Tell of a finished fold."""
+        from volseg.crossval import is_done
+
+        self._seconds.append(float(facts.get("seconds", 0)))
+        done = sum(is_done(self.folder, *job) for job in self.jobs)
+        epochs = f", {facts['epochs']} epochs in {facts['trained_minutes']:g} min" if facts.get("epochs") else ""
+        typer.echo(f"{name} fold {fold}: trained and predicted{epochs}; {done} of {len(self.jobs)} done{self._left()}")
+        for warning in facts.get("warnings", ()):
+            typer.secho(f"warning  {name} fold {fold}: {warning}", fg="yellow", err=True)
+        for key, error in dict(facts.get("not_predicted", {})).items():
+            typer.secho(f"failed  {name} fold {fold}, {key}: {error}", fg="red", err=True)
+
+    def _look(self) -> None:
+        while not self._stop.wait(_LOOK_EVERY_S):
+            for name, fold, record in self._running():
+                history = record.get("history") or [{}]
+                dice = next((row["dice"] for row in reversed(history) if row.get("dice") is not None), None)
+                shown = "" if dice is None else f", Dice {dice:.3f} on its held-out cases"
+                typer.echo(
+                    f"{name} fold {fold}: epoch {len(record.get('history', ()))} of {record.get('max_epochs')}{shown}"
+                    f"{self._left()}"
+                )
+
+    def _running(self) -> list[tuple[str, int, dict[str, Any]]]:
+        import json
+
+        found = []
+        for name, fold in self.jobs:
+            path = self.folder.run(name, fold) / "run.json"
+            try:
+                if path.stat().st_mtime >= self._began and not self.folder.network(name, fold).is_file():
+                    found.append((name, fold, json.loads(path.read_text(encoding="utf-8"))))
+            except (OSError, ValueError):
+                continue
+        return found
+
+    def _left(self) -> str:
+        from volseg.crossval import duration, is_done, time_left
+
+        expected = sum(self._seconds) / len(self._seconds) if self._seconds else self._expected_s
+        if expected is None:
+            return ""
+        running = [float(record["timing"]["seconds"]) for _, _, record in self._running() if record.get("timing")]
+        left = sum(not is_done(self.folder, *job) for job in self.jobs)
+        if not left:
+            return ""
+        minutes = time_left(
+            expected, waiting=max(0, left - len(running)), running_s=running, workers=min(self._workers, left)
+        )
+        return f", about {duration(minutes)} left"
+
+
+def _conclude(
+    folder: CrossvalFolder,
+    settings: CrossvalSettings,
+    cohort: Cohort,
+    team: WorkerOptions,
+    *,
+    ensembles: bool,
+    title: str,
+    html: bool,
+    notes: list[str],
+) -> None:
+    from volseg.cli.bar import bar
+    from volseg.crossval import conclude, is_done, short_result
+    from volseg.report import short_comparison, short_table, summarise
+
+    finished = []
+    for name in settings.networks:
+        missing = [fold for fold in settings.folds if not is_done(folder, name, fold)]
+        if missing:
+            note = f"{name} is left out: its folds {', '.join(map(str, missing))} are not finished"
+            typer.secho(f"note  {note}", fg="yellow", err=True)
+            notes.append(note)
+        else:
+            finished.append(name)
+    result = conclude(
+        folder,
+        settings,
+        cohort,
+        networks=finished,
+        ensembles=ensembles,
+        workers=max(1, team.workers),
+        title=title,
+        html=html,
+        notes=notes,
+        bars=bar,
+    )
+    if result.comparison is not None:
+        typer.echo(short_comparison(result.comparison))
+    typer.echo(short_result(result))
+    typer.echo(f"chosen: {result.choice.reason}")
+    kept = [one for one in result.cleanup if one.chosen]
+    for one in kept:
+        typer.echo(f"clean-up: the largest part alone of {one.region}, {one.gain:+.4f} of Dice (out of fold)")
+    if not kept:
+        typer.echo("clean-up: none, no region gains by keeping its largest part alone")
+    typer.echo(short_table(summarise(result.rows)))
+    typer.echo(f"wrote {', '.join(str(file) for file in result.files)}")
+    typer.echo(f"next: volseg predict {result.ensemble} INPUT -o OUT")
+
+
+def _tell(failed: Mapping[str, str]) -> None:
+    from volseg.cli.bar import tell_failures
+
+    tell_failures({key.replace("/fold_", " fold "): error for key, error in failed.items()})

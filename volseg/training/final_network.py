@@ -1,0 +1,63 @@
+"""The network of a run without what only a resumed training needs, and the bytes that a run takes on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from volseg import bundle as bundles
+from volseg.errors import CheckpointError, root_error
+from volseg.training.handlers.checkpoints import save
+
+_STATES = 4  # last.pt holds weights, averaged weights and two moments, and exists twice while it is written
+
+
+def write_network(checkpoint: str | Path, target: str | Path) -> Path:
+    """Copy the network and its recipe out of a checkpoint such as `last.pt`, whole or not at all.
+
+    Args:
+        checkpoint: File of a training.
+        target: File to write; `volseg predict` takes it.
+
+    Raises:
+        CheckpointError: The checkpoint is absent, damaged, or holds no network with a recipe.
+        OSError: The disk is full.
+    """
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        kept = {"model": content["model"], "recipe": content["recipe"]}
+    except Exception as error:  # a damaged file raises errors of any kind
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        raise CheckpointError(f"{checkpoint} holds no network ({reason}); train again") from error
+    # Tensors of a mapped file are copied, so that the file may be removed.
+    save({**kept, "model": {name: tensor.clone() for name, tensor in kept["model"].items()}}, Path(target))
+    return Path(target)
+
+
+def run_bytes(bundle: str | Path, *, overrides: Mapping[str, Any], more: Sequence[str | Path] = ()) -> tuple[int, int]:
+    """The bytes of a bundle's weights, and of the checkpoints that a run of it has on the disk at most.
+
+    Args:
+        bundle: Name or folder of the bundle.
+        overrides: Values by id of train.json, with `dataset_dir`.
+        more: Further config files.
+
+    Raises:
+        VolsegError: The network cannot be built with these settings.
+    """
+    from monai.bundle import ConfigParser
+
+    folder = bundles.find(bundle)
+    parser = ConfigParser()
+    parser.read_config([str(bundles.config(folder, "train.json")), *map(str, more)])
+    parser.update(bundles.path_values({"bundle_root": str(folder), **overrides}, ids=list(parser.get())))
+    try:
+        network = parser.get_parsed_content("network_def")
+        keep = parser.get_parsed_content("keep") if "keep" in parser.get() else 1
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise root_error(error) from error
+    weights = sum(parameter.nbytes for parameter in network.parameters())
+    return weights, weights * (2 * _STATES + keep + 1)
