@@ -123,7 +123,7 @@ else
     echo "disk: about 2.5 GB for the archive, as much unpacked, 4 GB for the cohort, up to 18 GiB for the cache of"
     echo "  preprocessed volumes where memory does not hold them, and the networks, whose size volseg crossval says"
 fi
-free=$(df -Pk "$(p=$out; while [ ! -d "$p" ]; do p=$(dirname "$p"); done; echo "$p")" | awk 'NR == 2 {printf "%.0f", $4 / 1048576}')
+free=$(df -Pk "$(p=$out; while [ ! -d "$p" ]; do p=$(dirname "$p"); done; echo "$p")" | awk 'NR > 1 {printf "%.0f", $4 / 1048576}')
 echo "free where $out lies: $free GiB"
 [ -n "$phantom" ] || [ "$free" -ge 12 ] || echo "warning: that is less than the 12 GiB of raw data, cohort and networks" >&2
 
