@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 _ROOMS = frozenset(
     {"bundle", "cohort", "crossval", "datasets", "deploy", "dicom", "errors", "evaluation"}
     | {"files", "formats", "inference", "jobs", "labels", "metrics", "networks"}
-    | {"pictures", "remote", "report", "training", "transforms", "volume"}
+    | {"pictures", "plan", "remote", "report", "training", "transforms", "volume"}
 )
 
 # Modules of version 0.1 below `volseg` and where their names are now; for one minor version they can still be imported.
@@ -35,7 +35,7 @@ _MOVED = {
     "app.space": "deploy.demo.space",
     "app.upload": "deploy.demo.upload",
     "app.words": "deploy.demo.page",
-    "bundle": "bundle.folder bundle.window",
+    "bundle": "bundle.folder plan.window plan.spacing",
     "case": "cohort.case",
     "case_table": "cohort.table",
     "cleanup": "labels.cleanup",
@@ -103,6 +103,10 @@ _MOVED = {
     "memory": "inference.engines.hardware",
     "method": "evaluation.scores",
     "native": "transforms.native_grid",
+    "bundle.spacing": "plan.spacing",
+    "bundle.window": "plan.window",
+    "networks": "plan.pyramid",
+    "networks.pyramid": "plan.pyramid",
     "norms": "evaluation.outliers",
     "packing": "deploy.pack",
     "packing.archive": "deploy.pack.package_zip",
@@ -192,7 +196,7 @@ _MOVED = {
     "watch.ledger": "deploy.watch.ledger",
     "watch.segmenting": "deploy.watch.segmenting",
     "watch.watcher": "deploy.watch.watcher",
-    "working_grid": "bundle.spacing",
+    "working_grid": "plan.spacing",
     "worklist": "inference.inputs",
 }
 

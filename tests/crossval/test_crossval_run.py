@@ -45,6 +45,7 @@ def place(tiny_cohort, tmp_path, monkeypatch):
 def trained(monkeypatch):
     training = StubTraining()
     monkeypatch.setattr("volseg.training.train", training)
+    monkeypatch.setattr("volseg.crossval.fold.collect", lambda: 0)
     return training
 
 

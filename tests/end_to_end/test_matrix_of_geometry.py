@@ -21,21 +21,29 @@ import itk
 import nibabel as nib
 import numpy as np
 import pytest
-import slicerio
-import tiny_bundle
-import torch
-from scipy.spatial import cKDTree
-from typer.testing import CliRunner
+from positions import (
+    LABELS,
+    NEAR,
+    ORIENTATIONS,
+    TURNS,
+    by_itk,
+    by_nibabel,
+    by_slicerio,
+    check_near,
+    grid,
+    itk_image,
+    label_of,
+    places,
+    run,
+    turned,
+    write_network,
+)
 
-from volseg.bundle import Recipe
-from volseg.cli import app
 from volseg.cohort import Cohort
-from volseg.labels import LabelTable
+from volseg.formats import UwMadison
+from volseg.transforms import preprocessing
 from volseg.volume import read_volume
 
-LABELS = LabelTable.exclusive(["organ"])
-ORIENTATIONS = ("RAS", "LPS", "LPI", "RPI", "AIR", "SLP", "PSR", "IAL")
-TURNS = {"straight": (0, 0), "oblique": (20, 0), "double": (-13, 27)}
 FORMS = ("sform", "qform", "both", "itk", "template", "contradict", "sizes", "micrometres")
 # What `check` says of each form that programs read in several ways.
 SAID = {
@@ -44,9 +52,6 @@ SAID = {
     "sizes": "the voxel sizes of the sform contradict pixdim",
     "micrometres": "lengths are stated in micrometres",
 }
-SPACING, COUNT = {"R": 1.2, "A": 0.9, "S": 2.5}, {"R": 10, "A": 12, "S": 8}
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-NEAR = 0.01  # of a voxel
 
 
 @dataclass(frozen=True)
@@ -72,29 +77,8 @@ class Scan:
 
     @property
     def label(self) -> np.ndarray:
-        """Two boxes and a single voxel: no flip and no turn leaves it as it is."""
-        voxels = np.zeros(self.shape, np.uint8)
-        voxels[2:6, 3:7, 2:4] = voxels[2:4, 3:5, 4:6] = voxels[-2, -3, -2] = 1
-        return voxels
-
-
-def turned(tilt, about_head):
-    t, u = np.radians((tilt, about_head))
-    one = np.array([[1, 0, 0], [0, np.cos(t), -np.sin(t)], [0, np.sin(t), np.cos(t)]])
-    return one @ np.array([[np.cos(u), -np.sin(u), 0], [np.sin(u), np.cos(u), 0], [0, 0, 1]])
-
-
-def grid(axes, turn):
-    """Shape and affine of a grid whose spacings belong to the body's axes, so that each orientation has its own."""
-    steps, shape = np.zeros((3, 3)), []
-    for column, letter in enumerate(axes):
-        towards = letter if letter in "RAS" else "RAS"["LPI".index(letter)]
-        steps["RAS".index(towards), column] = SPACING[towards] * (1 if letter == towards else -1)
-        shape.append(COUNT[towards])
-    affine = np.eye(4)
-    affine[:3, :3] = turned(*TURNS[turn]) @ steps
-    affine[:3, 3] = (11.3, -27.7, 312.9) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return tuple(shape), affine
+        """What is labelled in it, and bright."""
+        return label_of(self.shape)
 
 
 def scans_of(axes, turn) -> Iterator[Scan]:
@@ -161,74 +145,6 @@ def of_qform(scan: Scan) -> np.ndarray:
     return other @ scan.truth
 
 
-def itk_image(voxels, affine_ras):
-    lps = LPS @ affine_ras
-    steps = np.linalg.norm(lps[:3, :3], axis=0)
-    image = itk.image_from_array(np.ascontiguousarray(voxels.T))
-    image.SetSpacing(steps.tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(lps[:3, :3] / steps)))
-    return image
-
-
-def by_nibabel(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    image = nib.load(path)
-    return np.asarray(image.dataobj), image.affine
-
-
-def by_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    image = itk.imread(str(path))
-    affine = np.eye(4)
-    affine[:3, :3] = itk.array_from_matrix(image.GetDirection()) @ np.diag(list(image.GetSpacing()))
-    affine[:3, 3] = list(image.GetOrigin())
-    return itk.array_from_image(image).T, LPS @ affine
-
-
-def by_slicerio(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    found = slicerio.read_segmentation(str(path))
-    return found["voxels"], LPS @ found["ijkToLPS"]
-
-
-def places(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """(N, 3) in RAS mm: the centres of what is labelled."""
-    at = np.argwhere(voxels)
-    return at @ np.asarray(affine)[:3, :3].T + np.asarray(affine)[:3, 3]
-
-
-def apart(one: np.ndarray, other: np.ndarray, voxel_mm: float) -> float:
-    """The largest distance from a place of either to the nearest of the other, in voxels; inf where one is empty."""
-    if not len(one) or not len(other):
-        return np.inf
-    return float(max(cKDTree(a).query(b)[0].max() for a, b in ((one, other), (other, one)))) / voxel_mm
-
-
-def run(*words: object, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
-    return result.output
-
-
-def write_network(folder: Path) -> tuple[Path, Path]:
-    """A bundle whose network finds what is brighter than the mean: a convolution of one voxel."""
-    bundle = tiny_bundle.write_bundle(folder / "bundle")
-    for name, channels in (("train.json", "cohort"), ("inference.json", "recipe")):
-        content = json.loads((bundle / name).read_text())
-        content["network_def"] = {
-            "_target_": "torch.nn.Conv3d",
-            "in_channels": f"$len(@{channels}.channel_names)",
-            "out_channels": "$@labels.channels",
-            "kernel_size": 1,
-        }
-        (bundle / name).write_text(json.dumps(content))
-    network = torch.nn.Conv3d(1, 2, 1)
-    with torch.no_grad():
-        network.weight[:] = torch.tensor([-5.0, 5.0]).reshape(2, 1, 1, 1, 1)
-        network.bias[:] = 0
-    recipe = Recipe(LABELS, ["CT"], [1.2, 0.9, 2.5], [16, 16, 16], {"feature_size": 12, "window_size": 4}, {})
-    torch.save({"model": network.state_dict(), "recipe": recipe.state_dict()}, folder / "model.pt")
-    return bundle, folder / "model.pt"
-
-
 def walk(folder: Path, scans: list[Scan]) -> None:
     """Send all scans through every command, and look at each result with the peers."""
     raw, cohort_at = folder / "raw", folder / "cohort"
@@ -250,9 +166,9 @@ def walk(folder: Path, scans: list[Scan]) -> None:
     assert sorted(cohort.keys) == sorted(scan.key for scan in scans)
     for scan in scans:
         image, label = cohort.image_paths(scan.key)[0], cohort.label_path(scan.key)
-        check_files(scan, image, label)
-        check_read(scan, image)
-        check_read(scan, label)
+        check_files("cohort", scan, image, label)
+        check_read("image", scan, image)
+        check_read("label", scan, label)
 
     # What all programs read alike needs no word; of the others `check` says each kind once.
     odd = {scan.key for scan in scans if scan.form in SAID}
@@ -283,8 +199,8 @@ def walk(folder: Path, scans: list[Scan]) -> None:
     for scan in scans:
         prediction = folder / "pred" / f"{scan.key}.nii.gz"
         if not scan.sheared:  # those are resampled for the network, and so a little smoothed
-            check_files(scan, cohort.image_paths(scan.key)[0], prediction)
-            check_read(scan, prediction)
+            check_files("prediction", scan, cohort.image_paths(scan.key)[0], prediction)
+            check_read("prediction", scan, prediction)
         check_grid(scan, cohort.image_paths(scan.key)[0], prediction)
 
     # Tilted grids are named and not scored: their distances in mm would be wrong.
@@ -300,43 +216,62 @@ def walk(folder: Path, scans: list[Scan]) -> None:
 
     run("export", "slicer", folder / "pred", "-o", folder / "slicer")
     for scan in scans:
-        if scan.sheared:
-            continue
-        file = folder / "slicer" / f"{scan.key}.seg.nrrd"
-        for reader in (by_itk, by_slicerio):
-            voxels, affine = reader(file)
-            assert apart(places(voxels, affine), places(scan.label, scan.truth), voxel(scan)) < NEAR, (scan.key, reader)
+        predicted = nib.load(folder / "pred" / f"{scan.key}.nii.gz").get_fdata()
+        for reader in (by_slicerio,) if scan.sheared else (by_itk, by_slicerio):
+            voxels, affine = reader(folder / "slicer" / f"{scan.key}.seg.nrrd")
+            at = places(predicted, scan.truth)  # of a sheared one a little smoothed, but where the file says
+            check_near(f"seg.nrrd by {reader.__name__}", places(voxels, affine), at, scan.truth, scan.key)
+    code = 1 if tilted else 0
+    run("evaluate", folder / "slicer", folder / "cohort", "-o", folder / "home", "--no-html", code=code)
+    with (folder / "home" / "cases.csv").open() as table:
+        assert {row["key"]: row["dice"] for row in csv.DictReader(table) if row["key"] not in tilted} == {
+            scan.key: "1.0" for scan in scans if not scan.sheared
+        }
+    check_slices(folder, cohort, scans)
 
 
-def voxel(scan: Scan) -> float:
-    return float(np.linalg.norm(scan.truth[:3, :3], axis=0).min())
+def check_scan(what: str, held: np.ndarray, scan: Scan) -> None:
+    check_near(what, held, places(scan.label, scan.truth), scan.truth, scan.key)
 
 
-def check_files(scan: Scan, image: Path, label: Path) -> None:
+def check_files(what: str, scan: Scan, image: Path, label: Path) -> None:
     """Both peers see the label where they see the image, and where the header is of one mind, at the true place."""
     for reader in (by_nibabel, by_itk):
         if reader is by_itk and scan.sheared:
             continue  # ITK holds no sheared grid
         grey, on = reader(image)
         voxels, affine = reader(label)
-        assert apart(places(voxels, affine), places(grey > 500, on), voxel(scan)) < NEAR, (scan.key, reader.__name__)
+        name = f"{what} by {reader.__name__}"
+        check_near(name, places(voxels, affine), places(grey > 500, on), scan.truth, scan.key)
         if scan.consistent or (reader is by_nibabel and scan.form == "contradict"):
-            assert apart(places(voxels, affine), places(scan.label, scan.truth), voxel(scan)) < NEAR, scan.key
+            check_scan(name, places(voxels, affine), scan)
 
 
-def check_read(scan: Scan, path: Path) -> None:
+def check_read(what: str, scan: Scan, path: Path) -> None:
     volume = read_volume(path)
     held = volume.voxels > (500 if volume.voxels.max() > 1 else 0)
-    assert apart(places(held, volume.affine_ras), places(scan.label, scan.truth), voxel(scan)) < NEAR, scan.key
+    check_scan(f"{what} by volseg", places(held, volume.affine_ras), scan)
 
 
 def check_grid(scan: Scan, image: Path, prediction: Path) -> None:
     """The prediction's file says of its grid what that of the image says, to each peer."""
     ours, theirs = nib.load(prediction), nib.load(image)
     assert ours.shape == theirs.shape
-    assert np.allclose(ours.affine, theirs.affine, atol=NEAR * voxel(scan)), scan.key
+    tolerance = NEAR * float(np.linalg.norm(scan.truth[:3, :3], axis=0).min())
+    assert np.allclose(ours.affine, theirs.affine, atol=tolerance), scan.key
     if not scan.sheared:
-        assert np.allclose(by_itk(prediction)[1], by_itk(image)[1], atol=NEAR * voxel(scan)), scan.key
+        assert np.allclose(by_itk(prediction)[1], by_itk(image)[1], atol=tolerance), scan.key
+
+
+def check_slices(folder: Path, cohort: Cohort, scans: list[Scan]) -> None:
+    """Slices and run lengths, read again by their own reader."""
+    run("export", "slices", cohort.folder, folder / "slices")
+    source = UwMadison(folder / "slices", labels=LABELS)
+    for scan in scans:
+        case = source.load(f"{scan.key}_day0")
+        for held in (case.label, case.channels[0]):
+            voxels = held.voxels > (500 if held.voxels.max() > 1 else 0)
+            check_scan("slices back in", places(voxels, held.affine_ras), scan)
 
 
 def test_what_dcm2niix_records_is_where_the_series_lies():
@@ -346,6 +281,52 @@ def test_what_dcm2niix_records_is_where_the_series_lies():
             found = np.array(header["srow"]).reshape(3, 4) @ [*header["marker"], 1]
             away = np.abs(found - header["marker_ras_mm"]).max() / header["pixdim"][1]
             assert away < NEAR or header["name"] == "tilt 12", header["name"]
+
+
+@pytest.mark.parametrize("axes", ORIENTATIONS)
+def test_predicted_voxels_under_a_tilted_gantry(tmp_path, axes):
+    """Where an image grows linearly in space, what is brighter than a value ends in a plane, whatever grid it is on.
+
+    Resampling a linear function changes nothing within the image. So the voxels that the network finds must be those on
+    one side of a plane, to 1 % of a voxel, at the value that it was normalised by, on the sheared grid of the file.
+    """
+    along = np.array([0.5, 0.7, -0.6])
+    bundle, checkpoint = write_network(tmp_path)
+    truth = {}
+    for tilt in (5, 12, 20):
+        shape, affine = grid(axes, "straight", tilt=tilt)
+        at = np.argwhere(np.ones(shape)) @ affine[:3, :3].T + affine[:3, 3]
+        values = (at - at.mean(axis=0)) @ along * 40
+        key = f"tilt_{tilt}"
+        truth[key] = (values, affine)
+        image = nib.Nifti1Image(values.reshape(shape).astype(np.float32), affine)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        nib.save(image, tmp_path / "in" / f"{key}_0000.nii.gz")
+    options = ("--checkpoint", checkpoint, "--engine", "torch", "--no-skip-empty")
+    run("predict", bundle, tmp_path / "in", "-o", tmp_path / "pred", *options)
+    before = preprocessing(LABELS, channels=1, spacing_mm=[1.2, 0.9, 2.5], label=False)
+    for key, (values, affine) in truth.items():
+        predicted = nib.load(tmp_path / "pred" / f"{key}.nii.gz").get_fdata().ravel() > 0
+        seen = before({"key": key, "image": [str(tmp_path / "in" / f"{key}_0000.nii.gz")]})["image"]
+        threshold = normalised_at(seen.numpy()[0], seen.affine.numpy(), affine, predicted.shape, values)
+        one_voxel = np.abs(along @ affine[:3, :3]).min() * 40  # by which the value changes along the shortest step
+        wrong = predicted != (values > threshold)
+        assert 0.2 < predicted.mean() < 0.8
+        assert np.abs(values[wrong] - threshold).max(initial=0) < NEAR * one_voxel, (key, wrong.sum())
+
+
+def normalised_at(seen, working, affine, size, values):
+    """The value of the image that became 0: the plane through the voxels of the working grid that are near 0."""
+    at = np.argwhere(np.ones(seen.shape)) @ working[:3, :3].T + working[:3, 3]
+    inside = np.abs(seen.ravel()) < 0.5  # a linear function there, if within the image
+    first = values[0] - 40 * np.array([0.5, 0.7, -0.6]) @ affine[:3, 3]
+    true = 40 * at @ np.array([0.5, 0.7, -0.6]) + first
+    places_of = (np.linalg.inv(affine) @ np.c_[at, np.ones(len(at))].T)[:3].T
+    shape = grid_shape(affine, size)
+    within = inside & (places_of >= 0).all(axis=1) & (places_of <= np.array(shape) - 1).all(axis=1)
+    slope, offset = np.polyfit(seen.ravel()[within], true[within], 1)
+    assert np.abs(np.polyval((slope, offset), seen.ravel()[within]) - true[within]).max() < 1e-3 * slope
+    return offset
 
 
 def test_a_share_of_the_matrix(tmp_path):

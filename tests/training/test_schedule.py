@@ -85,6 +85,9 @@ def test_a_schedule_goes_on_from_its_state_to_the_bit(make: Any) -> None:
         after.load_state_dict(state["schedule"])
         after.optimizer.load_state_dict(state["optimizer"])
         assert rates(after, 30 - stop) == whole[stop:], "with the optimizer"
+        after = make(optimizer(0.3, 0.7), iterations=30)
+        after.load_state_dict({"iteration": stop})
+        assert rates(after, 30 - stop) == whole[stop:], "from the state of the first versions of volseg"
 
 
 @schedules

@@ -25,6 +25,7 @@ from volseg.cli import (
     pack,
     phantom,
     picture,
+    plan,
     predict,
     quality,
     split,
@@ -62,6 +63,7 @@ _COMMANDS = (
     fetch,
     check,
     split,
+    plan,
     train,
     crossval,
     predict,
@@ -73,7 +75,7 @@ _COMMANDS = (
     picture,
     pack,
 )
-_TAKE_URLS = {"check", "convert", "crossval", "evaluate", "predict", "train"}
+_TAKE_URLS = {"check", "convert", "crossval", "evaluate", "plan", "predict", "train"}
 for command in _COMMANDS:
     command.register(app)
 app.add_typer(convert.app, name="convert")

@@ -71,16 +71,20 @@ class Cohort:
                 f"`volseg convert decathlon {folder} COHORT`"
             )
         images = {part: _keys_of_images(folder / part, len(channel_names)) for part in ("imagesTr", "imagesTs")}
-        twice = images["imagesTr"] & images["imagesTs"]
-        if twice:
-            raise CohortError(f"{_some(twice)} stands in imagesTr and in imagesTs; a case belongs to one of them")
+        in_both_parts = images["imagesTr"] & images["imagesTs"]
+        if in_both_parts:
+            raise CohortError(
+                f"{_some(in_both_parts)} stands in imagesTr and in imagesTs; a case belongs to one of them"
+            )
         labels = {path.name.removesuffix(FILE_ENDING) for path in _files(folder / "labelsTr")}
-        lost = labels - images["imagesTr"]
-        if lost:
-            raise CohortError(f"{_some(lost)} has a file in labelsTr and no image in imagesTr")
-        bare = images["imagesTr"] - labels
-        if bare:
-            raise CohortError(f"{_some(bare)} has an image in imagesTr and no label in labelsTr; move it to imagesTs")
+        labels_without_image = labels - images["imagesTr"]
+        if labels_without_image:
+            raise CohortError(f"{_some(labels_without_image)} has a file in labelsTr and no image in imagesTr")
+        images_without_label = images["imagesTr"] - labels
+        if images_without_label:
+            raise CohortError(
+                f"{_some(images_without_label)} has an image in imagesTr and no label in labelsTr; move it to imagesTs"
+            )
         keys = images["imagesTr"] | images["imagesTs"]
         if not keys:
             raise CohortError(f"{folder} holds no case; convert some with `volseg convert KIND RAW {folder}`")
@@ -181,6 +185,11 @@ class Cohort:
             if shared:
                 raise CohortError(f"fold {number} of {path} has patient {_some(shared)} on both sides; split again")
         return folds
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether there is a split."""
+        return self._splits.is_file()
 
     def fold(self, number: int) -> Fold:
         """One fold, counted from 0."""

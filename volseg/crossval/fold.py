@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
@@ -12,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from gc import collect
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,8 @@ class FoldTraining:
         with Journal(run / ".volseg" / "fold.jsonl"), logged(self.folder.log(network, fold)) as told:
             if not self.folder.network(network, fold).is_file():
                 self._train(network, fold, device, told)
+                collect()  # the loaders' volumes, before the prediction needs memory
             told[:0] = _told_before(run)
-            gc.collect()
             failed = self._predict(network, fold, device)
             facts = {
                 **_run_facts(run),
@@ -91,7 +91,6 @@ class FoldTraining:
                 "not_predicted": failed,
             }
             self._conclude(network, fold, facts)
-        gc.collect()
         return facts
 
     def _train(self, network: str, fold: int, device: str | None, told: list[str]) -> None:

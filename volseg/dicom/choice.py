@@ -130,9 +130,10 @@ class Choice:
             left = _by_value(Attribute(keyword, "", of_keyword(keyword)), frames, left, _matches(value), value)
         if self.b_value:
             wanted = float(self.b_value)
-            left = _by_value(
-                B_VALUE, frames, left, lambda found: abs(float(found) - wanted) <= _SAME_B_VALUE, self.b_value
-            )
+            known = {found for number in left if isinstance(found := B_VALUE.read(frames[number]), float)}
+            away = min((abs(found - wanted) for found in known), default=0.0)  # 0 and 5 are two shells
+            near = min(away, _SAME_B_VALUE) + 0.5
+            left = _by_value(B_VALUE, frames, left, lambda found: abs(float(found) - wanted) <= near, self.b_value)
         if self.echo:
             left = self._of_echo(frames, left)
         if self.phase:

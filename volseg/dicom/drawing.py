@@ -29,6 +29,7 @@ class Drawing:
         frame_uids: Frames of reference that it states: those that it refers to, else its own.
         study_uids: Studies that it refers to, else its own.
         patients: What may stand for its patient, see `Instance.patient`; empty if it states no patient ID.
+        parts: Number of the region and the images referred to, of closed outlines and of frames; equal ones once.
         drawn: Date and time.
         maker: Manufacturer.
         notes: What a reader should know of it.
@@ -46,6 +47,7 @@ class Drawing:
     approval: str = ""
     study_uids: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
+    parts: frozenset[tuple[int, frozenset[str]]] = frozenset()
 
     @property
     def kind(self) -> str:
@@ -85,20 +87,6 @@ class Drawing:
             own.study_uid == first.study_uid and own.study_date != first.study_date
         )
 
-    def images_of_parts(self) -> Iterator[tuple[int, frozenset[str]]]:
-        """The number of a region and the images referred to, for each closed outline, or each frame of a SEG.
-
-        Raises:
-            SourceError: damaged.
-        """
-        header = read_header(self.instance.path)
-        if self.instance.sop_class in OUTLINES:
-            yield from images_of_outlines(header)
-            return
-        for number, images in images_of_frames(header):
-            for roi in self.rois if number is None else [roi for roi in self.rois if roi.number == number]:
-                yield roi.number, frozenset(uid for uid, _ in images)
-
 
 def read_drawing(instance: Instance) -> Drawing:
     """Read names and references of an object, not its voxels.
@@ -136,7 +124,15 @@ def read_drawing(instance: Instance) -> Drawing:
         text(header, "ApprovalStatus"),
         frozenset((studies - {""}) or {instance.study_uid} - {""}),
         frozenset({patient_id, named} - {""}) if patient_id else frozenset(),
+        frozenset(images_of_outlines(header) if outlines else _of_frames(header, rois)),
     )
+
+
+def _of_frames(header: Dataset, rois: Iterable[Roi]) -> Iterator[tuple[int, frozenset[str]]]:
+    """The number of a segment and the images referred to, for each frame; for each segment where a frame holds all."""
+    for number, images in images_of_frames(header):
+        for held in [roi.number for roi in rois] if number is None else [number]:
+            yield held, frozenset(uid for uid, _ in images)
 
 
 def _images(dataset: Dataset, keyword: str) -> set[str]:

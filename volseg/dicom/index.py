@@ -19,6 +19,7 @@ from pydicom.uid import (
 )
 
 from volseg.dicom import completeness
+from volseg.dicom.copies import without_copies
 from volseg.dicom.file import Quiet, is_dicom, known_name, numbers, plain, read_parts, syntax_of, text, whole
 from volseg.dicom.instance import Instance, Series, known_modality, name_shape
 from volseg.dicom.localizer import no_volume
@@ -37,6 +38,7 @@ _TAGS = (
     *("SeriesDescription", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
     *("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "ImagesInAcquisition", "NumberOfSlices"),
     *("PatientSex", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "SeriesDate", "SeriesTime"),
+    *("ContentDate", "ContentTime"),
     *("ProtocolName", "Units", SIEMENS, IMAGES_IN_MOSAIC),
 )
 
@@ -139,7 +141,7 @@ def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
     aside: list[Instance] = []
     for instances in images.values():
         index.series += _units(instances, index.skipped, aside)
-    index.series = with_days(sorted(index.series, key=lambda series: (series.uid, series.part)))
+    index.series = with_days(without_copies(sorted(index.series, key=lambda series: (series.uid, series.part))))
     index.series = completeness.told(index.series, aside, damaged)
     index.skipped = +index.skipped
     return index
@@ -252,6 +254,7 @@ def _instance(path: Path, name: str, header: Dataset) -> Instance:
         position_lps=position or (),
         person=person,
         acquired=_acquired(header, image_type),
+        begun=_begun(header),
         protocol=text(header, "ProtocolName") if "ProtocolName" in header else "",
         units=plain(header, "Units"),
         mosaic="MOSAIC" in image_type or images_in_mosaic(header) > 1,
@@ -259,15 +262,26 @@ def _instance(path: Path, name: str, header: Dataset) -> Instance:
 
 
 def _acquired(header: Dataset, image_type: str) -> str:
-    """Day and time of acquisition, as one text; of an original image without them those of its series."""
+    """Day and time of acquisition, as one text; of an original image without them those of its series or content."""
     day = plain(header, "AcquisitionDate")
     if day:
         return day + plain(header, "AcquisitionTime")
     stamp = plain(header, "AcquisitionDateTime")
     if stamp:
         return stamp
-    day = plain(header, "SeriesDate") if "ORIGINAL" in image_type else ""
-    return day and day + plain(header, "SeriesTime")
+    if "DERIVED" in image_type:
+        return ""
+    for kind in ("Series", "Content"):
+        day = plain(header, f"{kind}Date")
+        if day:
+            return day + plain(header, f"{kind}Time")
+    return ""
+
+
+def _begun(header: Dataset) -> str:
+    """When study and series began, which all images of a series share; seconds are whole."""
+    times = (plain(header, "StudyTime"), plain(header, "SeriesDate"), plain(header, "SeriesTime"))
+    return "/".join(time.partition(".")[0] for time in times).strip("/")
 
 
 def _count(header: Dataset, keyword: str, otherwise: str) -> str:
@@ -308,10 +322,11 @@ def _units(instances: Sequence[Instance], skipped: Counter[str], aside: list[Ins
         if reason:
             skipped[f"{reason} ({copies[0].modality or 'unknown modality'})"] += 1
         else:
-            yield Series(uid, copies)
+            yield from scans(copies, uid, least=1)
     if not slices:
         return
-    for series in scans(slices, slices[0].series_uid or slices[0].sop_uid or _name_uid(slices[0])):
+    uid = slices[0].series_uid or slices[0].sop_uid or _name_uid(slices[0])
+    for series in scans(slices, uid, least=1 if slices[0].mosaic else 2):
         if len(series.instances) == 1 and not series.first.mosaic:
             skipped[f"series of one image ({series.first.modality or 'unknown modality'})"] += 1
             aside.append(series.first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from volseg.dicom.contours import by_slice, read_contours
@@ -12,6 +12,7 @@ from volseg.dicom.file import read_header
 from volseg.dicom.image import read_stack
 from volseg.dicom.index import OUTLINES, Index
 from volseg.dicom.instance import Series
+from volseg.dicom.persons import doubts, owner_of
 from volseg.dicom.segments import read_voxels
 from volseg.errors import VolsegError
 
@@ -82,7 +83,12 @@ class Matches:
 
 
 def match(
-    drawings: Iterable[Drawing], index: Index, *, chosen: Sequence[Series] | None = None, carry_over: bool = False
+    drawings: Iterable[Drawing],
+    index: Index,
+    *,
+    chosen: Sequence[Series] | None = None,
+    together: Sequence[Sequence[Series]] = (),
+    carry_over: bool = False,
 ) -> Matches:
     """Find the series that each drawing was made on.
 
@@ -96,19 +102,28 @@ def match(
         drawings: Drawings of the folder.
         index: The folder.
         chosen: Series that labels are wanted for, all by default; they decide where a drawing may belong to several.
+        together: Series that are channels of one case; of a drawing that may belong to any of them the first takes it.
         carry_over: Whether a drawing of another series of the patient, on another day perhaps, is taken for a series
             that has none and on whose grid it lies.
     """
-    return _Matching(drawings, index, index.series if chosen is None else chosen).run(carry_over=carry_over)
+    asked = index.series if chosen is None else chosen
+    return _Matching(drawings, index, asked, together).run(carry_over=carry_over)
 
 
 class _Matching:
     """The search of `match`; series are known by the name of their first image."""
 
-    def __init__(self, drawings: Iterable[Drawing], index: Index, chosen: Sequence[Series]) -> None:
+    def __init__(
+        self,
+        drawings: Iterable[Drawing],
+        index: Index,
+        chosen: Sequence[Series],
+        together: Sequence[Sequence[Series]],
+    ) -> None:
         self._drawings = [drawing for drawing in drawings if drawing.rois]
         self._there, self._chosen = index.series, chosen
         self._asked = {_name(series) for series in chosen}
+        self._place = {_name(item): (case, n) for case, some in enumerate(together) for n, item in enumerate(some)}
         self._by_uid: dict[str, list[Series]] = {}
         self._by_image: dict[str, list[Series]] = {}
         for series in self._there:
@@ -123,18 +138,17 @@ class _Matching:
 
     def run(self, *, carry_over: bool) -> Matches:
         for drawing in self._drawings:
-            try:
-                self._match(drawing)
-            except VolsegError as error:  # in its parts: as a whole it was read before
-                self._leave(drawing, f"cannot be read: {error.message}", self._near(drawing))
+            self._match(drawing)
         if carry_over:
+            doubtful = [owner for owner, told in doubts(self._there).items() if told]
             for series in self._chosen:
                 if not self._result.of(series):
-                    self._carry(series)
+                    self._carry(series, doubtful)
         for drawing, reason, fitting in self._absent:
             taken = [series for series in fitting if any(item.drawing is drawing for item in self._result.of(series))]
             bare = [series for series in fitting if not self._result.of(series)]
-            cure = "; --carry-over takes it for the patient's series on whose grid it lies" if bare else ""
+            cure = "; --carry-over takes it for the patient's series on whose grid it lies"
+            cure = cure if bare and not carry_over else ""
             if not taken:
                 self._leave(drawing, reason + cure, bare)
         return self._result
@@ -166,7 +180,7 @@ class _Matching:
         """
         images = set(drawing.sop_uids)
         if not images and not drawing.series_uids:
-            images = {uid for _, shown in drawing.images_of_parts() for uid in shown}
+            images = {uid for _, shown in drawing.parts for uid in shown}
         shown = _each(series for uid in images for series in self._by_image.get(uid, ()))
         if shown:
             return shown, "", False
@@ -208,16 +222,22 @@ class _Matching:
     def _by_position(self, drawing: Drawing) -> tuple[list[Series], str]:
         """The series on whose grid a drawing lies that refers to none, and how that was found."""
         fitting = [series for series in self._near(drawing) if self._fits(drawing, series)]
-        same_day = [series for series in fitting if not drawing.of_other_day(series)]
+        same_day = [series for series in fitting if self._linked(drawing, series) and not drawing.of_other_day(series)]
         if not same_day:
             reason = "fits none of the series here"
             if fitting:
-                reason = "refers to no series, and is of another study or day than those on whose grid it lies"
+                reason = "refers to no series, and is not of the study or day of those on whose grid it lies"
             self._absent.append((drawing, reason, fitting))
             return [], ""
         same_frame = [series for series in same_day if series.first.frame_uid in drawing.frame_uids]
         how = "frame of reference and position" if same_frame else "position"
         return same_frame or same_day, f"the {drawing.kind} refers to no series, and was matched by {how}"
+
+    def _linked(self, drawing: Drawing, series: Series) -> bool:
+        """Whether study or frame of reference of a drawing are those of a series, or neither states a study."""
+        first = series.first
+        same_study = first.study_uid in drawing.study_uids or not (first.study_uid or drawing.study_uids)
+        return same_study or first.frame_uid in drawing.frame_uids
 
     def _share(self, drawing: Drawing, candidates: Sequence[Series], *, unknown: bool) -> list[tuple[Series, Match]]:
         """What of a drawing belongs to each of some series; to several only what refers to images or has a frame."""
@@ -225,27 +245,35 @@ class _Matching:
         shares = []
         for series in candidates:
             kept = framed[_name(series)]
-            others = {name: other for name, other in framed.items() if name != _name(series)}
+            others = {name: other for name, other in framed.items() if self._rival(name, _name(series))}
             rivals = {
                 roi.number: frozenset(name for name, other in others.items() if roi in other.rois) for roi in kept.rois
             }
             vague = frozenset(roi.number for roi in kept.rois if len(drawing.frames_of(roi)) > 1)
             parts = Parts(_name(series), self._owners, unknown, rivals, vague)
-            shares.append((series, Match(kept, parts, _left_by_frame(drawing, kept))))
-        if len(shares) < 2:
-            return shares
-        images = list(drawing.images_of_parts())
-        own = [
-            (series, part)
-            for series, part in shares
-            if any(part.parts.take(number, shown) for number, shown in images if number in _numbers(part.drawing))
-        ]
-        if not own:
-            self._leave(drawing, f"fits {len(shares)} series here; --modality or --series chooses one", candidates)
-        return own
+            held = {number for number, shown in drawing.parts if parts.take(number, shown)}
+            own = replace(kept, rois=tuple(roi for roi in kept.rois if roi.number in held))
+            notes = [_left_by_frame(drawing, kept), _left_by_images(kept, own) if len(candidates) == 1 else ""]
+            shares.append((series, Match(own, parts, "; ".join(filter(None, notes)))))
+        shared = [(series, item) for series, item in shares if item.drawing.rois]
+        if candidates and not shared:
+            reason = "refers to other images than those of the series that it names"
+            if len(candidates) > 1:
+                reason = f"fits {len(candidates)} series here; --modality or --series chooses one"
+            self._leave(drawing, reason, candidates)
+        return shared
 
-    def _carry(self, series: Series) -> None:
+    def _rival(self, name: str, own: str) -> bool:
+        """Whether another series may claim what a series may; of the channels of one case an earlier one does."""
+        if name == own:
+            return False
+        (case, channel), (own_case, own_channel) = (self._place.get(one, (-1, 0)) for one in (name, own))
+        return case < 0 or case != own_case or channel < own_channel
+
+    def _carry(self, series: Series, doubtful: Container[str]) -> None:
         """Take the drawings of other series of the patient for one that has none."""
+        if owner_of(series) in doubtful:  # an ID of several people
+            return
         for drawing in self._drawings:
             known = drawing.patients or {drawing.instance.patient} - {""}
             if series.first.patient not in known or not self._fits(drawing, series):
@@ -301,6 +329,12 @@ def _left_by_frame(drawing: Drawing, kept: Drawing) -> str:
     """Which regions were left out since they state another frame of reference."""
     names = ", ".join(roi.name for roi in drawing.rois if roi not in kept.rois)
     return f"{names} of the {drawing.kind} lies in another frame of reference and was left out" if names else ""
+
+
+def _left_by_images(drawing: Drawing, own: Drawing) -> str:
+    """Which regions were left out since all their parts refer to images of other series."""
+    names = ", ".join(roi.name for roi in drawing.rois if roi not in own.rois)
+    return f"{names} of the {drawing.kind} refers to images of another series and was left out" if names else ""
 
 
 def _without_frame(drawing: Drawing, series: Series) -> str:

@@ -160,9 +160,9 @@ class Schedule(LRScheduler):
         return {"iteration": self.last_epoch, "at": self._at, "pace": self._pace}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go to the iteration of a `state_dict`."""
-        self.last_epoch, self._pace = state_dict["iteration"], state_dict["pace"]
-        self._move(state_dict["at"])
+        """Go to the iteration of a `state_dict`; the first versions of volseg stored the iteration alone."""
+        self.last_epoch, self._pace = state_dict["iteration"], state_dict.get("pace", 1.0)
+        self._move(state_dict.get("at", float(self.last_epoch)))
 
     def _move(self, at: float) -> None:
         self._at = at

@@ -13,6 +13,7 @@ from volseg.transforms.intensity import (
 )
 from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
+from volseg.transforms.noise import noise_case
 from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "augmentation",
     "constant_channels",
     "grid_patches",
+    "noise_case",
     "normalise_",
     "postprocessing",
     "preprocessing",

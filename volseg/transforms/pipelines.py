@@ -87,14 +87,15 @@ def augmentation(
     *,
     roi_size: Sequence[int],
     crops: int = 2,
+    background_share: float = 1 / 3,
     flip_axes: Sequence[int] = (),
     affine_prob: float = 0.7,
     coarse_dropout: float = 0.0,
 ) -> mt.Compose:
     """Make the random windows and changes for training, after `preprocessing` with a `roi_size`.
 
-    A third of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly: a
-    network that only sees windows full of organs finds organs everywhere when the window slides. The cached
+    A fraction of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly:
+    a network that only sees windows full of organs finds organs everywhere when the window slides. The cached
     volume is cropped as a view and copied, so the cache is never changed.
 
     A window of one slice is rotated, scaled and blurred in its plane alone; and the brightness and contrast of each
@@ -104,6 +105,7 @@ def augmentation(
         labels: Label table.
         roi_size: Window size in voxels along X, Y, Z.
         crops: Number of windows per case and step.
+        background_share: Fraction of the windows that are centred outside all regions.
         flip_axes: Axes that are mirrored with probability 0.5; leave out those along which the body is not symmetric.
         affine_prob: Probability that a window is rotated, by up to 20 degrees around each axis, and scaled, by up to 20
             % along each. Raise it for few cases or a long training, which overfits.
@@ -113,7 +115,8 @@ def augmentation(
     Raises:
         UsageError: A probability is no number from 0 to 1.
     """
-    for name, value in {"affine_prob": affine_prob, "coarse_dropout": coarse_dropout}.items():
+    probabilities = {"affine_prob": affine_prob, "coarse_dropout": coarse_dropout, "background_share": background_share}
+    for name, value in probabilities.items():
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise UsageError(f"{name} is a probability, a number from 0 to 1, and not {value!r}")
     keys = ["image", "label"]
@@ -135,7 +138,7 @@ def augmentation(
                 keys,
                 label_key="label",
                 spatial_size=roi,
-                ratios=[len(labels.regions) / 2, *[1.0] * len(labels.regions)],
+                ratios=_ratios(len(labels.regions), background_share),
                 num_classes=1 + len(labels.regions),
                 num_samples=crops,
                 indices_key="label_positions",
@@ -163,6 +166,17 @@ def augmentation(
             mt.EnsureTyped(keys, track_meta=False),  # a network on plain tensors is more than twice as fast on a CPU
         ]
     )
+
+
+def _ratios(regions: int, background_share: float) -> list[float]:
+    """The relative number of windows on the background and on each region.
+
+    >>> _ratios(3, 1 / 3), _ratios(3, 0.0), _ratios(2, 1.0)
+    ([1.5, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0])
+    """
+    if background_share == 1:
+        return [1.0, *[0.0] * regions]
+    return [round(regions * background_share / (1 - background_share), 12), *[1.0] * regions]
 
 
 def region_masks(labels: LabelTable) -> mt.Compose:

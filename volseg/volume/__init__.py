@@ -33,7 +33,7 @@ from volseg.volume.intensity import (
     scheme_of_channel,
 )
 from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file
-from volseg.volume.nearest import nearest_voxels
+from volseg.volume.nearest import nearest_index, nearest_voxels
 from volseg.volume.nifti import (
     FILE_ENDING,
     MAX_BYTES,
@@ -43,6 +43,7 @@ from volseg.volume.nifti import (
     read_volume,
     write_volume,
 )
+from volseg.volume.nifti_stream import SliceStream
 from volseg.volume.nrrd import read_nrrd_with_pairs
 from volseg.volume.probabilities import write_probabilities
 from volseg.volume.resampling import covered, resampled
@@ -66,6 +67,7 @@ __all__ = [
     "Grid",
     "InputSpacing",
     "NiftiHeader",
+    "SliceStream",
     "Volume",
     "affine_of_axes",
     "aligned",
@@ -78,6 +80,7 @@ __all__ = [
     "grown",
     "header_of",
     "image_suffix",
+    "nearest_index",
     "nearest_voxels",
     "orientation",
     "provenance_of",

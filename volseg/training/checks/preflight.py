@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from volseg.bundle import axis_divisors, fit_spacing, grow_roi
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, UsageError, VolsegError, root_error
 from volseg.inference import MixedPrecision, available_bytes, check_device
+from volseg.plan import axis_divisors, fit_spacing, grow_roi
 from volseg.report import running_process
 from volseg.training.cache import size_bytes
 from volseg.training.checks.capacity import (
@@ -44,7 +44,7 @@ def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
 
     Args:
         roi_size: Window size in voxels along X, Y, Z.
-        divisor: Number of which each axis must be a multiple, or one number per axis; see `volseg.bundle.fit_roi`.
+        divisor: Number of which each axis must be a multiple, or one number per axis; see `volseg.plan.fit_roi`.
 
     Raises:
         BundleError: The window does not fit; the message names the nearest one that does.
