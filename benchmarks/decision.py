@@ -77,7 +77,7 @@ def summarise(rows: list[Row], seconds: list[Seconds]) -> list[str]:
         for _, patient, _, _, plain, best in own:
             gains[patient].append(best - plain)
         by_patient = [float(np.mean(values)) for values in gains.values()]
-        interval = mean_interval(by_patient)
+        interval = mean_interval([row[5] - row[4] for row in own], [row[1] for row in own])
         changes = [value for values in gains.values() for value in values]
         lines.append(
             f"| {region} | {len(own)} | {len(gains)} | {np.mean([row[4] for row in own]):.4f} "
