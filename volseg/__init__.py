@@ -24,7 +24,7 @@ _ROOMS = frozenset(
 _MOVED = {
     "app": "deploy.demo",
     "app.answer": "deploy.demo.answer",
-    "app.archive": "deploy.demo.archive",
+    "app.archive": "deploy.demo.uploaded_zip",
     "app.image_check": "deploy.demo.image_check",
     "app.page": "deploy.demo.page",
     "app.run": "deploy.demo.run",
@@ -109,7 +109,7 @@ _MOVED = {
     "networks.pyramid": "plan.pyramid",
     "norms": "evaluation.outliers",
     "packing": "deploy.pack",
-    "packing.archive": "deploy.pack.archive",
+    "packing.archive": "deploy.pack.package_zip",
     "packing.exports": "deploy.pack.exports",
     "packing.metadata": "deploy.pack.metadata deploy.pack.configs",
     "packing.package": "deploy.pack.package",

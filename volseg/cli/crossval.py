@@ -84,7 +84,7 @@ def crossval(
         folds=_folds(folds),
         minutes=minutes or None,
         overrides=overrides,
-        config_files=tuple(config_file),
+        config_files=tuple(path.resolve() for path in config_file),
         take=take,
         inference=Inference(overlap, engine, flips, save_probabilities),
         devices=tuple(one.strip() for one in (devices or "").split(",") if one.strip()),
@@ -127,7 +127,19 @@ def _parts(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]]:
             f"crossval must name one bundle or more, then the cohort, got {' '.join(named) or 'nothing'}; settings of "
             "train.json come behind them"
         )
-    return named[:-1], named[-1], _overrides(list(words[first:]))
+    return (
+        named[:-1],
+        named[-1],
+        {name: _absolute(name, value) for name, value in _overrides(list(words[first:])).items()},
+    )
+
+
+def _absolute(name: str, value: object) -> object:
+    """A file or folder that is there as an absolute path: workers elsewhere have another working directory."""
+    from volseg.bundle import is_path_setting
+
+    there = isinstance(value, str) and is_path_setting(name) and Path(value).exists()
+    return str(Path(str(value)).resolve()) if there else value
 
 
 def _folds(text: str | None) -> list[int] | None:

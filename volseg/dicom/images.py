@@ -130,14 +130,14 @@ def on_grid(first: str, name: str, stack: Stack, reference: Stack, *, resample: 
 
 
 def read_labels(
-    drawings: Sequence[Sequence[Match]], images: Images, table: LabelTable, rules: Rules
+    matches: Sequence[Sequence[Match]], images: Images, table: LabelTable, rules: Rules
 ) -> tuple[Volume, list[str]]:
     """The label map of a case, from what is drawn on any of its channels, on the grid of the first.
 
     What is drawn on a channel that was resampled takes the nearest voxels.
 
     Args:
-        drawings: those of each channel.
+        matches: what is drawn on each channel.
         images: the channels.
         table: the regions.
         rules: what regions are called.
@@ -147,11 +147,12 @@ def read_labels(
         LabelError: as `read_label`.
     """
     first = images.stacks[0]
-    together = [item for some, moved in zip(drawings, images.moved, strict=True) if not moved for item in some]
-    label, warnings = read_label(list({id(item): item for item in together}.values()), first, table, rules)
+    there = [item for some, moved in zip(matches, images.moved, strict=True) if not moved for item in some]
+    together = list({id(item): item for item in there}.values())  # two channels may be of one series
+    label, warnings = read_label(together, first, table, rules)
     found = np.array(label.voxels)
     held = {region for item in together for region in regions_of(item.drawing, rules)}
-    for some, stack, moved in zip(drawings, images.stacks, images.moved, strict=True):
+    for some, stack, moved in zip(matches, images.stacks, images.moved, strict=True):
         if not moved or not some:
             continue
         own = {region for item in some for region in regions_of(item.drawing, rules)}

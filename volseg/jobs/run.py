@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from volseg.files import PARTIAL, is_partial
 from volseg.jobs.job import Answer, Job, Work, input_digest
 from volseg.jobs.journal import Entry, History, Journal
 from volseg.jobs.workers import Member, WorkerPool
@@ -21,7 +22,6 @@ from volseg.jobs.workers import Member, WorkerPool
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2  # number of attempts that may fail, and of workers that may die
-PARTIAL = ".partial-"
 
 
 @dataclass
@@ -200,7 +200,7 @@ def _partials(folder: Path) -> dict[str, list[Path]]:
     if folder.is_dir():
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(PARTIAL):
+                if is_partial(entry.name):
                     _, _, name = entry.name.removeprefix(PARTIAL).partition("-")
                     found.setdefault(name, []).append(Path(entry.path))
     return found
