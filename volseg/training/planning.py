@@ -15,7 +15,7 @@ import torch
 from volseg import bundle as bundles
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, VolsegError, root_error
-from volseg.inference import available_bytes, check_device
+from volseg.inference import available_bytes, check_device, usable_cores
 from volseg.plan import (
     PLAN_VOXELS,
     BundlePlan,
