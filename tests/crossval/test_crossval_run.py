@@ -357,7 +357,7 @@ def test_a_folder_of_something_else_is_refused(place, stub, capsys):
 
 @pytest.mark.long
 def test_a_real_run_killed_at_random_moments_ends_the_same_to_the_bit(tiny_cohort, tmp_path):
-    """SIGKILL to the command, whose workers follow it, at three moments; two folds, four epochs, a small network."""
+    """SIGKILL to the command, whose workers follow, at three moments; two folds, four epochs, a small network."""
     shutil.copytree(tiny_cohort, tmp_path / "cohort")
     cohort = Cohort.open(tmp_path / "cohort")
     write_splits(cohort.folder, split_by_patient(cohort.rows.values(), folds=2))

@@ -75,7 +75,7 @@ def asked_schemes(asked: Asked, channel_names: Sequence[str]) -> list[ChannelNor
     """The scheme of each channel that a user asks for, without measured constants.
 
     Args:
-        asked: As in `fit_normalisation`.
+        asked: Normalisation that was asked for, see `fit_normalisation`.
         channel_names: Names of the channels.
 
     Raises:

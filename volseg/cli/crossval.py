@@ -129,7 +129,11 @@ def _parts(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]]:
             f"crossval must name one bundle or more, then the cohort, got {' '.join(named) or 'nothing'}; settings of "
             "train.json come behind them"
         )
-    return named[:-1], named[-1], {name: _absolute(name, value) for name, value in _overrides(words[first:]).items()}
+    return (
+        named[:-1],
+        named[-1],
+        {name: _absolute(name, value) for name, value in _overrides(list(words[first:])).items()},
+    )
 
 
 def _absolute(name: str, value: object) -> object:

@@ -59,20 +59,20 @@ def write_cohort(
     have not changed. A kill at any moment leaves whole files or none; run again to go on.
 
     Args:
-        source: where the cases come from.
-        folder: a cohort folder, new or of the same labels and channels.
-        workers: threads; decoding and compressing release Python's lock.
-        folds: how many folds to write into a new `splits.json` (fewer where there are fewer patients).
-        seed: seed of the split.
-        progress: called with (done, total) after each case.
-        only: the keys of this run, where other runs write others into the same folder at the same time.
-        validation: keys to validate on, where the source chooses them; then there is one fold.
-        given: folds that the source states, such as those of a list; they take the place of drawn ones.
-        outcomes: calls `convert_case` for keys, instead of threads; see `volseg.jobs.converting`.
+        source: Source of the cases.
+        folder: Cohort folder, new or of the same labels and channels.
+        workers: Number of threads; decoding and compressing release Python's lock.
+        folds: Number of folds in a new `splits.json`; fewer if there are fewer patients.
+        seed: Seed of the split.
+        progress: Function that is called with (done, total) after each case.
+        only: Keys of this run, if other runs write others into the same folder at the same time.
+        validation: Keys to validate on, if the source chooses them; then there is one fold.
+        given: Folds that the source states, such as those of a list; they take the place of drawn ones.
+        outcomes: Function that calls `convert_case` for keys, instead of threads; see `volseg.jobs.converting`.
 
     Raises:
-        UsageError: the folder holds something else.
-        SourceError: the source has no case.
+        UsageError: The folder holds something else.
+        SourceError: The source has no case.
     """
     folder = Path(folder)
     keys = [check_key(key) for key in source.keys()]  # noqa: SIM118 - a source is no dict
@@ -117,7 +117,7 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
     """Convert one case unless it is done; returns its row and whether it was written now.
 
     Raises:
-        VolsegError: what is wrong with the case; nothing of it is left in the folder.
+        VolsegError: The case cannot be converted; nothing of it is left in the folder.
     """
     channels = len(source.channel_names)
     try:

@@ -173,10 +173,10 @@ class Prediction:
     """One predicted case.
 
     Attributes:
-        label_map: uint8, on the very grid of the image's files.
-        uncertainty: the Dice that the network expects of it, by region.
+        label_map: Label map (uint8) on the very grid of the image's files.
+        uncertainty: Dice that the network expects of it, by region.
         probabilities: (channels, X, Y, Z) on the same grid, where they were asked for.
-        note: what a reader must know of it; mostly empty.
+        note: Note for readers; mostly empty.
     """
 
     label_map: Volume
