@@ -86,8 +86,10 @@ def score(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[RegionScores]:
     """Score predictions; what a journal knows of the same files is not computed again."""
-    team = WorkerOptions(workers if len(keys) >= _MANY else 1, journal=report / ".volseg" / "evaluate.jsonl")
-    return evaluate_cases(predictions, cohort, report, team=team, keys=list(keys), method=method, progress=progress)
+    worker_options = WorkerOptions(workers if len(keys) >= _MANY else 1, journal=report / ".volseg" / "evaluate.jsonl")
+    return evaluate_cases(
+        predictions, cohort, report, worker_options=worker_options, keys=list(keys), method=method, progress=progress
+    )
 
 
 def write_table(
