@@ -91,7 +91,21 @@ def test_a_ct_has_the_numbers_of_the_cohort_and_a_channel_each_its_own():
 
 
 def test_a_ct_of_which_no_image_was_read_is_not_given_numbers_out_of_the_air():
-    assert plan_normalisation(cohort(channels=("CT",), images_read=0)).value == [{"scheme": "mr"}]
+    assert plan_normalisation(cohort(channels=("CT",), images_read=0)).value == [{"scheme": "ct"}]
+
+
+def test_a_small_region_is_not_cut_off_by_the_limits_of_a_ct():
+    """Half a percent of the voxels inside regions may be all of a lesion."""
+    facts = cohort(
+        region(inside=(intensities(60, 200),)),
+        region("lesion", share=1e-5, inside=(intensities(-40, 30),)),
+        channels=("CT",),
+        foreground=(intensities(50, 200),),
+        background=(intensities(-1000, 300),),
+    )
+    (entry,) = plan_normalisation(facts).value
+    assert entry["lower"] == pytest.approx(-39.65)
+    assert entry["upper"] == pytest.approx(199.3)
 
 
 def test_what_looks_like_a_ct_and_is_not_named_so_is_told():

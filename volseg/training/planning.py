@@ -15,7 +15,7 @@ import torch
 from volseg import bundle as bundles
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, VolsegError, root_error
-from volseg.inference import available_bytes, check_device
+from volseg.inference import available_bytes, check_device, usable_cores
 from volseg.plan import (
     PLAN_VOXELS,
     BundlePlan,
@@ -116,7 +116,7 @@ def make_plan(
         machine={
             "device": str(chosen),
             "name": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "CPU",
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": usable_cores(),
             "memory_gib": None if memory is None else round(memory / 2**30, 2),
             "minutes": minutes,
             "busy": _busy() if measure else "",
@@ -243,7 +243,7 @@ def _decided(
     own = (voxels, _window(roi, shape, final), _network(final), batch, crops, *schedule)
     settings = {decision.name: decision.value for decision in (voxels, batch, crops, *schedule)}
     for decision in shared:
-        if decision.name in ("flip_axes", "background_share"):
+        if decision.name in ("flip_axes", "background_share", "normalisation"):
             settings[decision.name] = decision.value
     settings["spacing_mm"] = spacing_mm
     if not minutes:
@@ -336,6 +336,8 @@ def _parser(folder: Path, settings: Mapping[str, Any], planned: Planned) -> Any:
 
     parser = ConfigParser()
     parser.read_config(str(bundles.config(folder, "train.json")))
+    if "weights" in parser.get():  # published ones cost time and change no plan
+        settings = {"weights": None, **settings}
     parser.update(pairs=bundles.path_values({"bundle_root": str(folder), **settings}, ids=list(parser.get())))
     parser["planned"] = planned
     return parser
