@@ -17,7 +17,7 @@ from volseg.labels import Cleanup, LabelTable
 from volseg.transforms.decision import MANY, Decided, SaveImageLabelMapd
 from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
-from volseg.transforms.reading import ReadVolumesd, SmoothSliced
+from volseg.transforms.reading import ImageSpacingd, ReadVolumesd, SmoothSliced
 from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
 
 # Largest rotation of windows in radians, 20 degrees, and largest change of their scale.
@@ -54,7 +54,7 @@ def preprocessing(
     steps += [
         mt.Orientationd(keys, axcodes="RAS", labels=None),
         SmoothSliced("image", spacing_mm=spacing_mm),
-        mt.Spacingd("image", pixdim=tuple(spacing_mm), mode="bilinear", padding_mode="border"),
+        ImageSpacingd("image", pixdim=tuple(spacing_mm), mode="bilinear", padding_mode="border"),
         *([OnGridOfd("label", like="image")] if label else []),
         mt.ClipIntensityPercentilesd("image", lower=0.5, upper=99.5, channel_wise=True),
         mt.NormalizeIntensityd("image", channel_wise=True),
