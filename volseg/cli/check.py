@@ -12,8 +12,8 @@ def register(app: typer.Typer) -> None:
 
 def check(
     cohort: str = typer.Argument(help="A cohort folder, of volseg or of nnU-Net; or its URL."),
-    workers: int = typer.Option(2, min=1, help="Threads."),
-    strict: bool = typer.Option(False, help="Exit code 1 where there is a warning, for pipelines."),
+    workers: int = typer.Option(2, min=1, help="Number of threads."),
+    strict: bool = typer.Option(False, help="End with exit code 1 if there is a warning, for pipelines."),
 ) -> None:
     """Read every file of a cohort: grids, orientations, NaN, label values, folds."""
     from volseg.cli.bar import bar, tell_failures
