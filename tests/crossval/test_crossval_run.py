@@ -42,7 +42,7 @@ def place(tiny_cohort, tmp_path, monkeypatch):
     for name in ("one", "second"):
         write_bundle(tmp_path / "bundles" / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("volseg.crossval.run._crew", lambda *_, **__: Serial())
+    monkeypatch.setattr("volseg.crossval.run._pool", lambda *_, **__: Serial())
     return tmp_path
 
 
@@ -181,7 +181,7 @@ def split_again(place):
 
 def edit_bundle(place):
     path = place / "bundles" / "one" / "train.json"
-    path.write_text(path.read_text().replace('"max_minutes": 0', '"max_minutes": 0.5'))
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 7'))
     return "the configs of the bundle one changed"
 
 
@@ -334,7 +334,7 @@ WRONG = {
     "no bundle": (["nothing", "cohort"], "nothing is no bundle"),
     "no setting": (["one", "cohort", "--max_epochs"], "--max_epochs has no value"),
     "take": (["one", "cohort", "--take", "first"], "--take must be one of last, best, got 'first'"),
-    "shard": (["one", "cohort", "--shard", "2/2"], "expected I/N"),
+    "shard": (["one", "cohort", "--shard", "2/2"], "--shard must be I/N"),
 }
 
 
@@ -357,7 +357,7 @@ def test_a_folder_of_something_else_is_refused(place, stub, capsys):
 
 @pytest.mark.long
 def test_a_real_run_killed_at_random_moments_ends_the_same_to_the_bit(tiny_cohort, tmp_path):
-    """SIGKILL to the command, whose workers follow, at three moments; two folds, four epochs, a small network."""
+    """SIGKILL to the command, whose workers follow it, at three moments; two folds of four epochs each."""
     shutil.copytree(tiny_cohort, tmp_path / "cohort")
     cohort = Cohort.open(tmp_path / "cohort")
     write_splits(cohort.folder, split_by_patient(cohort.rows.values(), folds=2))

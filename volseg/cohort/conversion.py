@@ -14,15 +14,15 @@ import numpy as np
 
 import volseg
 from volseg.cohort.case import OF_FILES, Case, Source, check_key
-from volseg.cohort.folder import FILE_ENDING, INSTANCES, read_dataset_json
+from volseg.cohort.folder import INSTANCES, read_dataset_json
 from volseg.cohort.folds import Fold
 from volseg.cohort.folds_of_conversion import write_folds
 from volseg.cohort.table import CaseRow, write_table
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
-from volseg.files import atomic
+from volseg.files import PARTIAL, atomic, is_partial
 from volseg.labels import LabelTable
-from volseg.volume import Volume, header_of, orientation, provenance_of, with_provenance, write_volume
+from volseg.volume import FILE_ENDING, Volume, header_of, orientation, provenance_of, with_provenance, write_volume
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def write_cohort(
     _check_target(source, folder)
     folder.mkdir(parents=True, exist_ok=True)
     if only is None:  # else they may be of another run, which is about to rename them
-        for leftover in folder.rglob(".partial-*"):
+        for leftover in folder.rglob(f"{PARTIAL}*"):
             leftover.unlink()
     # A case that an earlier version of the reader wrote keeps the folder at that version until it is converted again.
     labelled = sum(source.labelled(key) for key in keys)
@@ -218,7 +218,7 @@ def _check_target(source: Source, folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a new folder")
     # A kill during the very first write leaves nothing but a partial file.
-    if not folder.exists() or all(path.name.startswith(".partial-") for path in folder.iterdir()):
+    if not folder.exists() or all(is_partial(path.name) for path in folder.iterdir()):
         return
     if not (folder / "dataset.json").is_file():
         raise UsageError(f"{folder} is not empty and no cohort; name a new folder")

@@ -19,9 +19,8 @@ from volseg.cohort.table import CaseRow, is_phantom, read_table, write_table
 from volseg.errors import CohortError, UsageError, VolumeError
 from volseg.labels import LabelTable
 from volseg.remote import local
-from volseg.volume import read_grid, read_volume
+from volseg.volume import FILE_ENDING, read_grid, read_volume
 
-FILE_ENDING = ".nii.gz"
 INSTANCES = "instancesTr"
 
 

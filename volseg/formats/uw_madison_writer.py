@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from volseg.cohort import SLICE_AXES, Case
 from volseg.errors import SourceError, UsageError
+from volseg.files import PARTIAL
 from volseg.formats import rle
 from volseg.formats.png import write_grey
 from volseg.formats.train_csv import slice_id, split_key
@@ -174,7 +175,7 @@ def _implied_affine(case: Case) -> NDArray[np.float64]:
 def _whole_folder(folder: Path) -> Iterator[Path]:
     """Give a hidden folder beside `folder`; it gets the name `folder` at the end, or is removed on an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".partial-{uuid.uuid4().hex[:12]}-{folder.name}")
+    partial = folder.with_name(f"{PARTIAL}{uuid.uuid4().hex[:12]}-{folder.name}")
     partial.mkdir()
     try:
         yield partial

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from volseg import bundle as bundles
 from volseg import method_of_before
 from volseg.bundle import Recipe, check_settings, read_recipe
-from volseg.cohort import Prediction, Uncertainty, write_prediction, write_uncertainty
+from volseg.cohort import FILE_ENDING, Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
 from volseg.inference.ensemble import LogitsFunction, check_members, image_order, mean_logits, region_order
@@ -310,7 +310,7 @@ class Predictor:
             for done, (key, images) in enumerate(cases, start=1):
                 try:
                     prediction = self.predict(images, key=key)
-                    write_prediction(output_dir / f"{key}.nii.gz", prediction)
+                    write_prediction(output_dir / f"{key}{FILE_ENDING}", prediction)
                     uncertainties[key] = prediction.uncertainty
                 except VolsegError as error:
                     failed[key] = error.message

@@ -20,7 +20,7 @@ from volseg.labels import Cleanup, LabelTable
 from volseg.metrics import decide_by_dice, dice_threshold, expected_dice, share_voxels
 from volseg.transforms.file_header import affine_of_file
 from volseg.transforms.native_grid import NativeChannels
-from volseg.volume import Volume, write_probabilities, write_volume
+from volseg.volume import FILE_ENDING, Volume, write_probabilities, write_volume
 
 DECISIONS = {
     "threshold": "each voxel for itself: above 0.5, or the largest channel",
@@ -182,8 +182,10 @@ class SaveImageLabelMapd(mt.SaveImaged):  # type: ignore[misc]  # MONAI has no t
             name = str(data.get("key") or key_of(data["image"].meta["filename_or_obj"]))
             voxels = np.asarray(data[key].cpu().numpy())[0].astype(np.uint8)
             if "probabilities" in data:
-                write_probabilities(self.output_dir / "probabilities" / f"{name}.nii.gz", data["probabilities"], affine)
-            write_volume(self.output_dir / f"{name}.nii.gz", Volume(voxels, affine))
+                write_probabilities(
+                    self.output_dir / "probabilities" / f"{name}{FILE_ENDING}", data["probabilities"], affine
+                )
+            write_volume(self.output_dir / f"{name}{FILE_ENDING}", Volume(voxels, affine))
         return dict(data)
 
 
