@@ -245,7 +245,7 @@ def _epoch(path: Path) -> int:
 
 @pytest.mark.parametrize("resume", [1, 0, None, "yes", "auto"])
 def test_resume_is_true_or_false(tmp_path, resume):
-    with pytest.raises(UsageError, match="--resume is"):
+    with pytest.raises(UsageError, match="--resume must be"):
         trainer_of(tmp_path, resume=resume)
 
 
@@ -337,5 +337,5 @@ def test_it_says_why_it_stopped_and_a_resumed_run_stops_again(tmp_path, caplog):
 
 @pytest.mark.parametrize("patience", [-1, 0.5, "3", None])
 def test_another_patience_is_refused(patience):
-    with pytest.raises(UsageError, match="--patience is"):
+    with pytest.raises(UsageError, match="--patience must be"):
         Patience(Engine(lambda *_: None), validations=patience, interval=1)

@@ -67,7 +67,7 @@ class Resume:
     ) -> None:
         resume = {"true": True, "false": False}.get(resume, resume) if isinstance(resume, str) else resume
         if not isinstance(resume, bool) and resume != "anyway":
-            raise UsageError(f"--resume is {resume!r}, expected true, false or anyway")
+            raise UsageError(f"--resume must be true, false or anyway, got {resume!r}")
         self.path = Path(output_dir) / "last.pt"
         self.resume = bool(resume)
         self.anyway = resume == "anyway"
