@@ -84,24 +84,27 @@ csv_of() { # the train.csv of the raw folder, which may lie in a folder inside i
     done
 }
 
-# The bundles stand before what is left in "$@", so that it can hold words with spaces.
-names=$(echo "$networks" | tr ',' ' ')
-if [ -z "$names" ]; then
-    for folder in "$here"/bundles/[a-z]*/train.json; do
-        names="$names $(basename "$(dirname "$folder")")"
+if [ -z "$networks" ]; then
+    for file in "$here"/bundles/[a-z]*/train.json; do
+        networks=$networks${networks:+,}$(basename "$(dirname "$file")")
     done
 fi
-count=0
-paths=
-for name in $names; do
+# One bundle a line: names may hold spaces.
+newline='
+'
+count=0 paths='' spaces=$IFS
+IFS=$newline
+set -f
+for name in $(echo "$networks" | tr ',' '\n'); do
     count=$((count + 1))
     if [ ! -f "$name/train.json" ] && [ ! -f "bundles/$name/train.json" ]; then
         [ -f "$here/bundles/$name/train.json" ] || refuse "there is no bundle $name"
         name=$here/bundles/$name
     fi
-    paths="$paths$name
-"
+    paths=$paths$name$newline
 done
+set +f
+IFS=$spaces
 number=5
 [ -z "$folds" ] || number=$(echo "$folds" | tr ',' '\n' | sort -u | grep -c .)
 
@@ -112,7 +115,7 @@ if [ -z "$raw" ]; then
 fi
 cohort=$out/cohort plan=$out/plan/plan.json crossval=$out/crossval
 
-echo "steps: ${fetched:+fetch, }convert, check, plan, cross-validation of $names, report, submission"
+echo "steps: ${fetched:+fetch, }convert, check, plan, cross-validation of $networks, report, submission"
 awk -v jobs=$((count * number)) -v minutes="$minutes" 'BEGIN {
     printf "time: %d trainings of %g minutes, %.1f hours one after the other; less side by side\n", jobs, minutes,
         jobs * minutes / 60
@@ -123,7 +126,7 @@ else
     echo "disk: about 2.5 GB for the archive, as much unpacked, 4 GB for the cohort, up to 18 GiB for the cache of"
     echo "  preprocessed volumes where memory does not hold them, and the networks, whose size volseg crossval says"
 fi
-free=$(df -Pk "$(p=$out; while [ ! -d "$p" ]; do p=$(dirname "$p"); done; echo "$p")" | awk 'NR == 2 {printf "%.0f", $4 / 1048576}')
+free=$(df -Pk "$(p=$out; while [ ! -d "$p" ]; do p=$(dirname "$p"); done; echo "$p")" | awk 'NR > 1 {printf "%.0f", $4 / 1048576}')
 echo "free where $out lies: $free GiB"
 [ -n "$phantom" ] || [ "$free" -ge 12 ] || echo "warning: that is less than the 12 GiB of raw data, cohort and networks" >&2
 
@@ -146,13 +149,11 @@ all_or_stop() { # a step that the next one needs whole
 }
 
 cross() { # volseg crossval of the bundles, with the words that follow
-    # shellcheck disable=SC2086 # one bundle a line: names may hold spaces, and are split at the ends of lines alone
+    # shellcheck disable=SC2086 # paths are split at the ends of lines alone
     (
-        IFS='
-'
+        IFS=$newline
         set -f
-        set -- $paths "$cohort" -o "$crossval" --minutes "$minutes" ${folds:+--folds
-$folds} "$@"
+        set -- $paths "$cohort" -o "$crossval" --minutes "$minutes" ${folds:+--folds} ${folds:+"$folds"} "$@"
         exec volseg crossval "$@"
     )
 }

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command import told
 from dicom_series import STUDY, grid, multi_frame, noise, save, series, square, structure_set
 from pydicom import Dataset
 
 from volseg.cohort import Case, Cohort, inspect_cohort, write_cohort
 from volseg.dicom import Dicom
 from volseg.errors import UsageError, VolsegError
+from volseg.inference import find_inputs, read_grid, read_image
+from volseg.jobs.job import input_digest
 from volseg.volume import Grid, Volume, resampled
 
 
@@ -94,6 +97,13 @@ def test_b_values_of_the_standard_and_of_each_vendor(tmp_path: Path, vendor: str
     told = refusal(tmp_path)
     assert "DiffusionBValue is 0, 500, 1000 (--b-value VALUE)" in told
     np.testing.assert_array_equal(voxels_of(tmp_path, b_value="1000"), volumes[2])
+
+
+def test_near_b_values_are_two_and_rounded_ones_are_one(tmp_path: Path) -> None:
+    volumes = several(tmp_path, [{"DiffusionBValue": value} for value in (0.0, 5.0, 799.98)])
+    for asked, volume in zip(("0", "5", "800"), volumes, strict=True):
+        np.testing.assert_array_equal(voxels_of(tmp_path, b_value=asked), volume)
+    assert "no image has the DiffusionBValue 700" in refusal(tmp_path, b_value="700")
 
 
 def test_kinds_of_images_are_chosen_by_a_word_or_its_synonym(tmp_path: Path) -> None:
@@ -445,6 +455,58 @@ def test_linear_resampling_keeps_a_linear_image_and_says_what_lies_outside() -> 
         assert within.mean() <= share <= 1
 
 
+# --- straight to a prediction, and by processes
+
+
+def test_inputs_of_a_prediction_are_the_channels_of_the_conversion(tmp_path: Path) -> None:
+    shifted = grid(origin=(-30.5, 12.25, -100.0))
+    study(tmp_path, affine=shifted)
+    channels = ["T1=*t1*,T2=*t2*,b800=*diffusion@b-value=800"]
+    (case,) = cases(tmp_path, channels=channels, resample_channels=True)
+    network = ["b800", "T1", "T2"]
+    ((key, files),) = find_inputs(tmp_path, channels=network, given=channels, resample_channels=True)
+    assert key == case.key
+    for file, place in zip(files, (2, 0, 1), strict=True):
+        np.testing.assert_array_equal(read_image(file).voxels, case.channels[place].voxels)
+        assert read_grid(file)[0] == case.channels[0].shape
+    ((_, files),) = find_inputs(tmp_path, channels=["T1", "T2"], given=["T1=*t1*,T2=*t2*"])
+    with pytest.raises(VolsegError, match="T2 does not lie on the voxels of T1"):
+        read_image(files[1])
+    with pytest.raises(VolsegError, match="T2"):
+        find_inputs(tmp_path, channels=["T1", "T2"], given=["T1=*t1*"])
+
+
+def test_the_volume_of_a_series_is_chosen_for_a_prediction(tmp_path: Path) -> None:
+    volumes = several(tmp_path, [{"EchoTime": "4.6"}, {"EchoTime": "9.2"}])
+    read, digests = [], set()
+    for echo in ("1", "2"):
+        ((_, files),) = find_inputs(tmp_path, choice={"echo": echo})
+        read.append(read_image(files[0]).voxels)
+        digests.add(input_digest(tuple(files)))
+    np.testing.assert_array_equal(read, volumes)
+    assert len(digests) == 2, "a former prediction of another echo is not taken for this one's"
+
+
+def test_a_study_without_a_channel_is_a_failed_input(tmp_path: Path) -> None:
+    study(tmp_path)
+    ((_, files),) = find_inputs(tmp_path, channels=["T1", "PD"], given=["T1=*t1*,PD=*pd*"])
+    with pytest.raises(VolsegError, match="the study has no series for PD"):
+        read_image(files[0])
+
+
+def test_the_command_converts_channels_over_processes_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study(tmp_path / "raw")
+    words = ["convert", "dicom", str(tmp_path / "raw"), str(tmp_path / "cohort"), "--channels", "T1=*t1*,T2=*t2*"]
+    code, text = told(capsys, *words, "--journal", str(tmp_path / "journal.jsonl"), "--workers", "1")
+    assert code == 0, text
+    assert Cohort.open(tmp_path / "cohort").channel_names == ("T1", "T2")
+    code, text = told(capsys, "convert", "dicom", str(tmp_path / "raw"), str(tmp_path / "again"), "--series", "ep2d")
+    assert code == 1
+    assert "(--b-value VALUE)" in text
+    options = ["--series", "ep2d", "--b-value", "800"]
+    assert told(capsys, "convert", "dicom", str(tmp_path / "raw"), str(tmp_path / "again"), *options)[0] == 0
+
+
 # --- who it is
 
 
@@ -463,7 +525,8 @@ def test_one_id_for_several_people_is_warned_about(tmp_path: Path, second: dict[
     save(tmp_path / "raw" / "a", series(noise()))
     save(tmp_path / "raw" / "b", series(noise(seed=1), study="1.2.3.4", **second))
     write_cohort(Dicom(tmp_path / "raw"), tmp_path / "cohort")
-    warnings = inspect_cohort(Cohort.open(tmp_path / "cohort")).warnings
+    report = inspect_cohort(Cohort.open(tmp_path / "cohort"))
+    warnings = [warning for warning in report.warnings if "patient ID" in warning]
     assert len(warnings) == bool(told)
     if told:
         assert told in warnings[0]
@@ -505,6 +568,6 @@ def test_a_mix_of_units_is_warned_about_by_check(tmp_path: Path) -> None:
     write_cohort(Dicom(tmp_path / "raw"), tmp_path / "cohort")
     opened = Cohort.open(tmp_path / "cohort")
     assert sorted(row.units for row in opened.rows.values()) == ["BQML", "BQML", "CNTS"]
-    (warning,) = inspect_cohort(opened).warnings
+    (warning,) = [warning for warning in inspect_cohort(opened).warnings if "several units" in warning]
     assert "Bq/ml (BQML) in 2 cases" in warning
     assert "counts (CNTS) in 1 cases" in warning

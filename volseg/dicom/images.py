@@ -72,29 +72,31 @@ def read_images(parts: Sequence[Part], *, resample: bool = False) -> Images:
         try:
             stack = read_stack(part.series, choice=part.choice)
             told = list(stack.warnings)
+            share = None
             if stacks:
-                told += _check_frame(parts[0], part)
-                volume, share = _on_grid(parts[0].name, part.name, stack, stacks[0], resample=resample)
-                moved.append(share is not None)
-                if share is not None and share < _WHOLE:
-                    told.append(
-                        f"{1 - share:.0%} of the voxels of {parts[0].name} lie outside and have its least value"
-                    )
+                told += check_frame(parts[0], part)
+                volume, share = on_grid(parts[0].name, part.name, stack, stacks[0], resample=resample)
             else:
                 volume = read_image(stack)
-                moved.append(False)
         except VolsegError as error:
             if not part.name or error.message.startswith(f"{part.name} "):
                 raise
             raise type(error)(f"{part.name}: {error.message}") from error
+        if share is not None and share < _WHOLE:
+            told.append(f"{1 - share:.0%} of the voxels of {parts[0].name} lie outside and have its least value")
         volumes.append(volume)
         stacks.append(stack)
+        moved.append(share is not None)
         warnings += [f"{part.name}: {warning}" if part.name else warning for warning in told]
     return Images(tuple(volumes), tuple(stacks), tuple(moved), tuple(warnings))
 
 
-def _check_frame(first: Part, other: Part) -> list[str]:
-    """Refuse series whose positions cannot be compared; a warning where one does not say whether they can."""
+def check_frame(first: Part, other: Part) -> list[str]:
+    """Refuse series whose positions cannot be compared; a warning where one does not say whether they can.
+
+    Raises:
+        SourceError: they state different frames of reference.
+    """
     frames = first.series.first.frame_uid, other.series.first.frame_uid
     if all(frames) and frames[0] != frames[1]:
         raise SourceError(
@@ -104,8 +106,12 @@ def _check_frame(first: Part, other: Part) -> list[str]:
     return [] if all(frames) else [f"no frame of reference tells that it lies where {first.name} does"]
 
 
-def _on_grid(first: str, name: str, stack: Stack, reference: Stack, *, resample: bool) -> tuple[Volume, float | None]:
-    """The image of a channel on the grid of the first one; if it was resampled, the share of that grid it covers."""
+def on_grid(first: str, name: str, stack: Stack, reference: Stack, *, resample: bool) -> tuple[Volume, float | None]:
+    """The image of a channel on the grid of the first one; if it was resampled, the share of that grid it covers.
+
+    Raises:
+        GeometryError: it lies on other voxels and is not to be resampled, or it hardly overlaps the first.
+    """
     grid, own = Grid(reference.shape, reference.affine_ras), Grid(stack.shape, stack.affine_ras)
     if grid.difference(own) is None:
         return Volume(read_image(stack).voxels, reference.affine_ras), None
@@ -124,14 +130,14 @@ def _on_grid(first: str, name: str, stack: Stack, reference: Stack, *, resample:
 
 
 def read_labels(
-    drawings: Sequence[Sequence[Match]], images: Images, table: LabelTable, rules: Rules
+    matches: Sequence[Sequence[Match]], images: Images, table: LabelTable, rules: Rules
 ) -> tuple[Volume, list[str]]:
     """The label map of a case, from what is drawn on any of its channels, on the grid of the first.
 
     What is drawn on a channel that was resampled takes the nearest voxels.
 
     Args:
-        drawings: those of each channel.
+        matches: what is drawn on each channel.
         images: the channels.
         table: the regions.
         rules: what regions are called.
@@ -141,11 +147,12 @@ def read_labels(
         LabelError: as `read_label`.
     """
     first = images.stacks[0]
-    together = [item for some, moved in zip(drawings, images.moved, strict=True) if not moved for item in some]
-    label, warnings = read_label(list({id(item): item for item in together}.values()), first, table, rules)
+    there = [item for some, moved in zip(matches, images.moved, strict=True) if not moved for item in some]
+    together = list({id(item): item for item in there}.values())  # two channels may be of one series
+    label, warnings = read_label(together, first, table, rules)
     found = np.array(label.voxels)
     held = {region for item in together for region in regions_of(item.drawing, rules)}
-    for some, stack, moved in zip(drawings, images.stacks, images.moved, strict=True):
+    for some, stack, moved in zip(matches, images.stacks, images.moved, strict=True):
         if not moved or not some:
             continue
         own = {region for item in some for region in regions_of(item.drawing, rules)}

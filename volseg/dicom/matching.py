@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from volseg.dicom.contours import by_slice, read_contours
@@ -12,6 +12,7 @@ from volseg.dicom.file import read_header
 from volseg.dicom.image import read_stack
 from volseg.dicom.index import OUTLINES, Index
 from volseg.dicom.instance import Series
+from volseg.dicom.persons import doubts, owner_of
 from volseg.dicom.segments import read_voxels
 from volseg.errors import VolsegError
 
@@ -82,7 +83,12 @@ class Matches:
 
 
 def match(
-    drawings: Iterable[Drawing], index: Index, *, chosen: Sequence[Series] | None = None, carry_over: bool = False
+    drawings: Iterable[Drawing],
+    index: Index,
+    *,
+    chosen: Sequence[Series] | None = None,
+    together: Sequence[Sequence[Series]] = (),
+    carry_over: bool = False,
 ) -> Matches:
     """Find the series that each drawing was made on.
 
@@ -96,19 +102,28 @@ def match(
         drawings: Drawings of the folder.
         index: The folder.
         chosen: Series that labels are wanted for, all by default; they decide where a drawing may belong to several.
+        together: Series that are channels of one case; of a drawing that may belong to any of them the first takes it.
         carry_over: Whether a drawing of another series of the patient, on another day perhaps, is taken for a series
             that has none and on whose grid it lies.
     """
-    return _Matching(drawings, index, index.series if chosen is None else chosen).run(carry_over=carry_over)
+    asked = index.series if chosen is None else chosen
+    return _Matching(drawings, index, asked, together).run(carry_over=carry_over)
 
 
 class _Matching:
     """The search of `match`; series are known by the name of their first image."""
 
-    def __init__(self, drawings: Iterable[Drawing], index: Index, chosen: Sequence[Series]) -> None:
+    def __init__(
+        self,
+        drawings: Iterable[Drawing],
+        index: Index,
+        chosen: Sequence[Series],
+        together: Sequence[Sequence[Series]],
+    ) -> None:
         self._drawings = [drawing for drawing in drawings if drawing.rois]
         self._there, self._chosen = index.series, chosen
         self._asked = {_name(series) for series in chosen}
+        self._place = {_name(item): (case, n) for case, some in enumerate(together) for n, item in enumerate(some)}
         self._by_uid: dict[str, list[Series]] = {}
         self._by_image: dict[str, list[Series]] = {}
         for series in self._there:
@@ -125,13 +140,15 @@ class _Matching:
         for drawing in self._drawings:
             self._match(drawing)
         if carry_over:
+            doubtful = [owner for owner, told in doubts(self._there).items() if told]
             for series in self._chosen:
                 if not self._result.of(series):
-                    self._carry(series)
+                    self._carry(series, doubtful)
         for drawing, reason, fitting in self._absent:
             taken = [series for series in fitting if any(item.drawing is drawing for item in self._result.of(series))]
             bare = [series for series in fitting if not self._result.of(series)]
-            cure = "; --carry-over takes it for the patient's series on whose grid it lies" if bare else ""
+            cure = "; --carry-over takes it for the patient's series on whose grid it lies"
+            cure = cure if bare and not carry_over else ""
             if not taken:
                 self._leave(drawing, reason + cure, bare)
         return self._result
@@ -228,7 +245,7 @@ class _Matching:
         shares = []
         for series in candidates:
             kept = framed[_name(series)]
-            others = {name: other for name, other in framed.items() if name != _name(series)}
+            others = {name: other for name, other in framed.items() if self._rival(name, _name(series))}
             rivals = {
                 roi.number: frozenset(name for name, other in others.items() if roi in other.rois) for roi in kept.rois
             }
@@ -246,8 +263,17 @@ class _Matching:
             self._leave(drawing, reason, candidates)
         return shared
 
-    def _carry(self, series: Series) -> None:
+    def _rival(self, name: str, own: str) -> bool:
+        """Whether another series may claim what a series may; of the channels of one case an earlier one does."""
+        if name == own:
+            return False
+        (case, channel), (own_case, own_channel) = (self._place.get(one, (-1, 0)) for one in (name, own))
+        return case < 0 or case != own_case or channel < own_channel
+
+    def _carry(self, series: Series, doubtful: Container[str]) -> None:
         """Take the drawings of other series of the patient for one that has none."""
+        if owner_of(series) in doubtful:  # an ID of several people
+            return
         for drawing in self._drawings:
             known = drawing.patients or {drawing.instance.patient} - {""}
             if series.first.patient not in known or not self._fits(drawing, series):

@@ -43,12 +43,12 @@ class Dicom:
         key: pattern of the case keys, see `volseg.dicom.identify`.
         secret: makes the words that stand for patients and series unknowable to who does not have it.
         keep_ids: patient IDs and file names may stand in tables and messages.
+        carry_over: whether outlines and segmentations of another series of the patient, on another day perhaps, label a
+            series that has none, where they lie on its grid.
         echo, phase, b_value, image_type, where: which volume is meant where a series holds several, see `Choice`.
         channels: `NAME=PATTERN` of the series of a study and day that are the channels of a case, separated by commas,
             see `parse_channels`; keys are then `{patient}_{study}`.
         resample_channels: channels on other grids than the first are resampled to it.
-        carry_over: whether outlines and segmentations of another series of the patient, on another day perhaps, label a
-            series that has none, where they lie on its grid.
 
     Raises:
         UsageError: no such folder, or options that fit nothing in it.
@@ -67,6 +67,7 @@ class Dicom:
         key: str = KEY,
         secret: str = "",
         keep_ids: bool = False,
+        carry_over: bool = False,
         echo: str | None = None,
         phase: str | None = None,
         b_value: str | None = None,
@@ -74,7 +75,6 @@ class Dicom:
         where: Sequence[str] = (),
         channels: Sequence[str] = (),
         resample_channels: bool = False,
-        carry_over: bool = False,
     ) -> None:
         self.raw = Path(raw)
         self._choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where)
@@ -118,9 +118,10 @@ class Dicom:
             logger.warning(
                 "%d RTSTRUCT or DICOM SEG objects hold no closed outline and no segment; they label nothing", empty
             )
-        taken = [part for item in combined if not item.problem for part in item.parts if part is not None]
-        matched = match(drawings, index, chosen=taken, carry_over=carry_over)
-        used = [found.drawing for item in taken for found in matched.of(item)]
+        of_cases = [[part for part in item.parts if part is not None] for item in combined if not item.problem]
+        taken = [part for parts in of_cases for part in parts]
+        matched = match(drawings, index, chosen=taken, together=of_cases, carry_over=carry_over)
+        used = [found.drawing for part in taken for found in matched.of(part)]
         self._named = rules_of(used, self._rules)
         self.labels: LabelTable = label_table(used, self._named)
         # A drawing of other things than those asked for is no label: what it leaves out is not known to be absent.
@@ -133,7 +134,7 @@ class Dicom:
             for key, (item, _) in self._cases.items()
         }
         self._left = {
-            key: list(dict.fromkeys(told for part in item.parts if part is not None for told in matched.left_of(part)))
+            key: [told for part in item.parts if part is not None for told in matched.left_of(part)]
             for key, (item, _) in self._cases.items()
         }
         self.warnings = tuple(dict.fromkeys(matched.lost))
@@ -152,9 +153,10 @@ class Dicom:
         """Changes with any file of the series or its drawings, and with the patient, the session, table or options."""
         combined, identity = self._case(key)
         series = [part for part in combined.parts if part is not None]
-        drawings = [found.drawing.instance for some in self._drawings[key] for found in some]
+        matches = [found for some in self._drawings[key] for found in some]
+        drawings = [found.drawing.instance for found in matches]
         facts: list[object] = [self.kind, 2, identity.patient, identity.session, self.labels.digest, self._rules]
-        facts += [self._records[key], self._left[key], [found.note for some in self._drawings[key] for found in some]]
+        facts += [self._records[key], self._left[key], [found.note for found in matches]]
         if self._choice:
             facts.append(self._choice.to_json())
         if self._channels:

@@ -18,7 +18,11 @@ def read(
     raw: Path,
     *,
     modality: Annotated[
-        str | None, typer.Option(help="Only series of this modality: CT, MR or PT; needed where there are several.")
+        str | None,
+        typer.Option(
+            help="Only series of this modality: CT, MR or PT; needed where there are several. It also decides which "
+            "series a drawing labels that may belong to several."
+        ),
     ] = None,
     series: Annotated[
         str | None, typer.Option(help="Only series whose description matches this regular expression, in any case.")
@@ -39,6 +43,14 @@ def read(
     ] = _KEY,
     keep_ids: Annotated[
         bool, typer.Option("--keep-ids", help="Write patient IDs and file names to tables and messages.")
+    ] = False,
+    carry_over: Annotated[
+        bool,
+        typer.Option(
+            "--carry-over",
+            help="Label a series that has no outlines of its own with those of another series or day of the patient "
+            "that lie on its grid, with a warning.",
+        ),
     ] = False,
     secret_file: Annotated[
         Path | None, typer.Option(help="File whose text keys the words that stand for patients and series.")
@@ -109,6 +121,7 @@ def read(
             labels=labels or (),
             key=key,
             keep_ids=keep_ids,
+            carry_over=carry_over,
             secret=secret,
             echo=echo,
             phase=phase,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import ignite.distributed as idist
 import torch
 
 from volseg.errors import UsageError
+from volseg.inference.cores import usable_cores
 from volseg.inference.engines.memory import peak_resident_bytes
 
 
@@ -49,12 +49,11 @@ def worker_device(name: str | None, number: int) -> str | None:
 
 def machine(device: torch.device) -> dict[str, Any]:
     """Facts of the machine: names of host, processor and GPU, number of cores, and of processes that train together."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "host": platform.node(),
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": cores,
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,

@@ -304,7 +304,7 @@ class Record:
         }
 
     def _cases(self) -> list[dict[str, Any]]:
-        """The Dice of each case of the last validation."""
+        """The Dice of each case of the cohort in the last validation."""
         if self.scores is None:
             return []
         return [
@@ -314,6 +314,7 @@ class Record:
                 "dice": {region: _number(value) for region, value in regions.items()},
             }
             for key, regions in self.scores.by_case().items()
+            if key in self.cohort.rows
         ]
 
     def _network(self) -> dict[str, Any]:
