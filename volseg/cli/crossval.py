@@ -96,7 +96,7 @@ def crossval(
     foreseen = None if gather else _forecast(folder, settings, cohort, team)
     if foreseen is not None:
         typer.echo(_plan(settings, cohort, foreseen, team))
-    notes += _region_notes(cohort, settings)
+    notes += [*_region_notes(cohort, settings), *settings.notes]
     for note in notes:
         typer.secho(f"note  {note}", fg="yellow", err=True)
     if dry:
@@ -127,7 +127,11 @@ def _parts(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]]:
             f"crossval must name one bundle or more, then the cohort, got {' '.join(named) or 'nothing'}; settings of "
             "train.json come behind them"
         )
-    return named[:-1], named[-1], {name: _absolute(name, value) for name, value in _overrides(words[first:]).items()}
+    return (
+        named[:-1],
+        named[-1],
+        {name: _absolute(name, value) for name, value in _overrides(list(words[first:])).items()},
+    )
 
 
 def _absolute(name: str, value: object) -> object:
@@ -210,9 +214,10 @@ def _show_jobs(folder: CrossvalFolder, settings: CrossvalSettings, cohort: Cohor
 
 def _train(folder: CrossvalFolder, settings: CrossvalSettings, team: WorkerOptions, *, anyway: bool) -> dict[str, str]:
     """Train the folds with a line for each; returns the error of each that failed."""
-    from volseg.crossval import FoldTraining, is_done, jobs_of, parts_of, run_folds
+    from volseg.crossval import CrossvalFolder, FoldTraining, is_done, jobs_of, parts_of, run_folds
 
-    work = FoldTraining(folder, settings, anyway)
+    # Workers on other machines have another working directory.
+    work = FoldTraining(CrossvalFolder(folder.path.absolute()), settings, anyway)
     watch = _Watch(folder, [parts_of(job.key) for job in jobs_of(work, team)], settings, workers=max(1, team.workers))
     done_before = sum(is_done(folder, *job) for job in watch.jobs)
     if done_before:
@@ -264,10 +269,11 @@ class _Watch:
                 history = record.get("history") or [{}]
                 dice = next((row["dice"] for row in reversed(history) if row.get("dice") is not None), None)
                 shown = "" if dice is None else f", Dice {dice:.3f} on its held-out cases"
-                typer.echo(
-                    f"{name} fold {fold}: epoch {len(record.get('history', ()))} of {record.get('max_epochs')}{shown}"
-                    f"{self._left()}"
-                )
+                last = (
+                    f" of {record.get('max_epochs')}" if self._expected_s is None else ""
+                )  # by the clock it is not known
+                epoch = f"epoch {len(record.get('history', ()))}{last} is done"
+                typer.echo(f"{name} fold {fold}: {epoch}{shown}{self._left()}")
 
     def _running(self) -> list[tuple[str, int, dict[str, Any]]]:
         import json
