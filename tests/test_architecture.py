@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "crossval": "jobs training inference report bundle evaluation cohort labels metrics volume errors files",
     "jobs": "inference bundle evaluation cohort labels remote errors files",
     "training": "inference plan report transforms bundle pictures cohort labels metrics volume errors files",
-    "datasets": "formats cohort labels remote volume errors",
+    "datasets": "formats cohort labels remote volume errors files",
     "inference": "bundle dicom cohort transforms labels metrics volume errors files",
     "report": "evaluation pictures plan cohort labels metrics errors files",
     "bundle": "cohort labels volume errors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import warnings
@@ -9,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 __version__ = "0.1.0"
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # The rooms, opened at first use: `import volseg` is instant, and a bundle's JSON reaches all of them by one import.
 _ROOMS = frozenset(
@@ -24,7 +27,7 @@ _ROOMS = frozenset(
 _MOVED = {
     "app": "deploy.demo",
     "app.answer": "deploy.demo.answer",
-    "app.archive": "deploy.demo.archive",
+    "app.archive": "deploy.demo.uploaded_zip",
     "app.image_check": "deploy.demo.image_check",
     "app.page": "deploy.demo.page",
     "app.run": "deploy.demo.run",
@@ -109,7 +112,7 @@ _MOVED = {
     "networks.pyramid": "plan.pyramid",
     "norms": "evaluation.outliers",
     "packing": "deploy.pack",
-    "packing.archive": "deploy.pack.archive",
+    "packing.archive": "deploy.pack.package_zip",
     "packing.exports": "deploy.pack.exports",
     "packing.metadata": "deploy.pack.metadata deploy.pack.configs",
     "packing.package": "deploy.pack.package",
@@ -228,6 +231,7 @@ _RENAMED = {
         "Scene": "ReviewCase",
         "Screen": "CaseView",
         "read_scene": "read_review_case",
+        "read_screen": "read_case_view",
         "sheet": "arrange_panels",
     },
     "training": {
@@ -291,6 +295,27 @@ def method_of_before(name: str) -> Callable[..., Any]:
         return getattr(self, name)(*arguments, **options)
 
     return call
+
+
+def keywords_of_before(**renamed: str) -> Callable[[_Function], _Function]:
+    """Let a function take keywords of version 0.1 too, with a DeprecationWarning; for one minor version.
+
+    Args:
+        renamed: Name of a keyword today by its name of before.
+    """
+
+    def wrap(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever the function takes
+            for before, now in renamed.items():
+                if before in options:
+                    warnings.warn(f"{before}= is now {now}=", DeprecationWarning, stacklevel=2)
+                    options[now] = options.pop(before)
+            return function(*arguments, **options)
+
+        return cast("_Function", call)
+
+    return wrap
 
 
 class _EarlierModule(ModuleType):

@@ -42,7 +42,7 @@ def place(tiny_cohort, tmp_path, monkeypatch):
     for name in ("one", "second"):
         write_bundle(tmp_path / "bundles" / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("volseg.crossval.run._crew", lambda *_, **__: Serial())
+    monkeypatch.setattr("volseg.crossval.run._pool", lambda *_, **__: Serial())
     return tmp_path
 
 

@@ -21,6 +21,7 @@ from positions import (
     LPS,
     ORIENTATIONS,
     TURNS,
+    WORST,
     by_itk,
     by_nibabel,
     by_slicerio,
@@ -153,7 +154,9 @@ def walk(folder, grids):
                 voxels, on = reader(path)
                 held = places(voxels > (500 if name == "image" else 0), on)
                 check_near(f"{name} of {writers[key]} by {reader.__name__}", held, at, affine, key)
-    run("check", folder / "cohort", "--strict")
+    # Outlines on some slices alone may be told; of positions nothing is.
+    told = run("check", folder / "cohort")
+    assert all("is outlined on" in line for line in told.splitlines() if "warning:" in line)
 
     bundle, checkpoint = write_network(folder)
     settings = ("--dataset_dir", folder / "cohort", "--output_dir", folder / "run", "--spacing_mm", "[1.2,0.9,2.5]")
@@ -238,3 +241,4 @@ def test_a_share_of_the_matrix_of_dicom(tmp_path):
 def test_the_whole_matrix_of_dicom(tmp_path, first):
     grids = [(axes, turn) for axes in ORIENTATIONS for turn in TURNS]
     walk(tmp_path, [*grids[first:], *grids[:first]])
+    (tmp_path / "farthest.json").write_text(json.dumps(WORST))  # for docs/reference/formats.md

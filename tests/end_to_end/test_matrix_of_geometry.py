@@ -1,9 +1,9 @@
-"""Positions through the whole walk, whoever wrote the files: convert, check, train, predict, evaluate, export.
+"""Positions through the whole walk, whoever wrote the files: convert, check, train, predict, evaluate, export and back.
 
-Images and labels are written by nibabel and ITK here, with the headers that SimpleITK and dcm2niix give (recorded in
-`headers_of_writers.json`), in eight orientations, straight and oblique, with qform, sform, both, and both in
-contradiction. What volseg writes is read by nibabel, by ITK and by slicerio: no labelled voxel may be
-1 % of a voxel away.
+Images and labels are written by nibabel and ITK here, with the headers that SimpleITK, plastimatch and dcm2niix give
+(recorded in `headers_of_writers.json`), in eight orientations, straight, oblique and under a tilted gantry, with qform,
+sform, both, and both in contradiction. What volseg writes is read by nibabel, by ITK and by slicerio: no labelled voxel
+may be 1 % of a voxel away. Series of DICOM are walked in `test_matrix_of_dicom.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from positions import (
     NEAR,
     ORIENTATIONS,
     TURNS,
+    WORST,
     by_itk,
     by_nibabel,
     by_slicerio,
@@ -283,49 +284,53 @@ def test_what_dcm2niix_records_is_where_the_series_lies():
             assert away < NEAR or header["name"] == "tilt 12", header["name"]
 
 
+# Change of the image per mm to the right, the front and the head.
+_SLOPE = np.array([20.0, 28.0, -24.0])
+
+
 @pytest.mark.parametrize("axes", ORIENTATIONS)
 def test_predicted_voxels_under_a_tilted_gantry(tmp_path, axes):
     """Where an image grows linearly in space, what is brighter than a value ends in a plane, whatever grid it is on.
 
-    Resampling a linear function changes nothing within the image. So the voxels that the network finds must be those on
-    one side of a plane, to 1 % of a voxel, at the value that it was normalised by, on the sheared grid of the file.
+    Resampling a linear function changes nothing within the image. So the voxels that the network finds are those on one
+    side of a plane, to 1 % of a voxel, on the sheared grid of the file; and the plane lies near the middle.
     """
-    along = np.array([0.5, 0.7, -0.6])
-    bundle, checkpoint = write_network(tmp_path)
+    bundle, checkpoint = write_network(tmp_path, slope=0.05)
+    (tmp_path / "in").mkdir()
     truth = {}
     for tilt in (5, 12, 20):
         shape, affine = grid(axes, "straight", tilt=tilt)
-        at = np.argwhere(np.ones(shape)) @ affine[:3, :3].T + affine[:3, 3]
-        values = (at - at.mean(axis=0)) @ along * 40
-        key = f"tilt_{tilt}"
-        truth[key] = (values, affine)
+        values = places(np.ones(shape), affine) @ _SLOPE
+        values -= values.mean()
+        truth[f"tilt_{tilt}"] = (values, shape, affine)
         image = nib.Nifti1Image(values.reshape(shape).astype(np.float32), affine)
-        (tmp_path / "in").mkdir(exist_ok=True)
-        nib.save(image, tmp_path / "in" / f"{key}_0000.nii.gz")
+        nib.save(image, tmp_path / "in" / f"tilt_{tilt}_0000.nii.gz")
     options = ("--checkpoint", checkpoint, "--engine", "torch", "--no-skip-empty")
     run("predict", bundle, tmp_path / "in", "-o", tmp_path / "pred", *options)
     before = preprocessing(LABELS, channels=1, spacing_mm=[1.2, 0.9, 2.5], label=False)
-    for key, (values, affine) in truth.items():
+    for key, (values, shape, affine) in truth.items():
         predicted = nib.load(tmp_path / "pred" / f"{key}.nii.gz").get_fdata().ravel() > 0
         seen = before({"key": key, "image": [str(tmp_path / "in" / f"{key}_0000.nii.gz")]})["image"]
-        threshold = normalised_at(seen.numpy()[0], seen.affine.numpy(), affine, predicted.shape, values)
-        one_voxel = np.abs(along @ affine[:3, :3]).min() * 40  # by which the value changes along the shortest step
-        wrong = predicted != (values > threshold)
-        assert 0.2 < predicted.mean() < 0.8
-        assert np.abs(values[wrong] - threshold).max(initial=0) < NEAR * one_voxel, (key, wrong.sum())
+        threshold = normalised_at_0(seen.numpy()[0], seen.affine.numpy(), affine, shape)
+        steps = np.abs(_SLOPE @ affine[:3, :3])  # the change from voxel to voxel along each axis
+        inner = np.zeros(shape, bool)
+        inner[1:-1, 1:-1, 1:-1] = True  # beyond the image its border is repeated, which is no linear function
+        wrong = (predicted != (values > threshold)) & inner.ravel()
+        away = float(np.abs(values[wrong] - threshold).max(initial=0) / steps.max())
+        WORST["tilted prediction"] = max(WORST.get("tilted prediction", 0.0), away)
+        assert away < NEAR, (key, int(wrong.sum()))
+        assert abs(threshold) < 0.3 * steps.max(), "the working grid has the middle of the image"
 
 
-def normalised_at(seen, working, affine, size, values):
-    """The value of the image that became 0: the plane through the voxels of the working grid that are near 0."""
-    at = np.argwhere(np.ones(seen.shape)) @ working[:3, :3].T + working[:3, 3]
-    inside = np.abs(seen.ravel()) < 0.5  # a linear function there, if within the image
-    first = values[0] - 40 * np.array([0.5, 0.7, -0.6]) @ affine[:3, 3]
-    true = 40 * at @ np.array([0.5, 0.7, -0.6]) + first
-    places_of = (np.linalg.inv(affine) @ np.c_[at, np.ones(len(at))].T)[:3].T
-    shape = grid_shape(affine, size)
-    within = inside & (places_of >= 0).all(axis=1) & (places_of <= np.array(shape) - 1).all(axis=1)
-    slope, offset = np.polyfit(seen.ravel()[within], true[within], 1)
-    assert np.abs(np.polyval((slope, offset), seen.ravel()[within]) - true[within]).max() < 1e-3 * slope
+def normalised_at_0(seen, working, affine, shape):
+    """The value of the image that became 0, by a line through the voxels of the working grid within the image."""
+    at = places(np.ones(seen.shape), working)
+    index = (at - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    within = ((index > 0) & (index < np.array(shape) - 1)).all(axis=1) & (np.abs(seen.ravel()) < 1)
+    middle = places(np.ones(shape), affine).mean(axis=0)
+    true, got = ((at - middle) @ _SLOPE)[within], seen.ravel()[within]
+    slope, offset = np.polyfit(got, true, 1)
+    assert np.abs(slope * got + offset - true).max() < NEAR * np.abs(_SLOPE @ affine[:3, :3]).min()
     return offset
 
 
@@ -340,3 +345,4 @@ def test_a_share_of_the_matrix(tmp_path):
 @pytest.mark.slow
 def test_the_whole_matrix(tmp_path):
     walk(tmp_path, [scan for axes in ORIENTATIONS for turn in TURNS for scan in scans_of(axes, turn)])
+    (tmp_path / "farthest.json").write_text(json.dumps(WORST))  # for docs/reference/formats.md

@@ -24,7 +24,7 @@ from volseg.pictures import (
     illustrate,
     panel,
     panel_size,
-    read_screen,
+    read_case_view,
     snapshot_path,
     write_snapshot,
 )
@@ -109,9 +109,9 @@ def test_an_oblique_grid_is_shown_along_its_own_axes():
 
 
 def test_pixels_are_square_in_mm():
-    screen = CaseView.of(body(), np.diag([*SPACING, 1]), LABELS, plane="coronal")
+    case_view = CaseView.of(body(), np.diag([*SPACING, 1]), LABELS, plane="coronal")
     # X has 9 voxels of 1 mm, Z has 7 of 4 mm.
-    assert panel_size(screen.grey.shape[1:], pixel_mm=screen.view.pixel_mm, scale=3) == (7 * 4 * 3, 9 * 3)
+    assert panel_size(case_view.intensity.shape[1:], pixel_mm=case_view.view.pixel_mm, scale=3) == (7 * 4 * 3, 9 * 3)
 
 
 def test_a_contour_is_one_pixel_wide_at_any_scale_and_in_the_regions_colour():
@@ -242,15 +242,15 @@ def test_a_long_legend_names_what_is_in_the_slice():
     labels = LabelTable.exclusive([f"region_{i}" for i in range(30)])
     masks = np.zeros((30, 9, 8, 7), bool)
     masks[3, :, :, 2] = masks[7, :, :, 5] = True
-    screen = CaseView.of(body(), np.eye(4), labels, reference=masks)
-    assert draw(screen, number=2, scale=20).shape[0] < 330
-    pictures = {picture.shape for picture in frames(screen, scale=20)}
+    case_view = CaseView.of(body(), np.eye(4), labels, reference=masks)
+    assert draw(case_view, number=2, scale=20).shape[0] < 330
+    pictures = {picture.shape for picture in frames(case_view, scale=20)}
     assert len(pictures) == 1  # the legend stays where it is
 
 
 def test_the_fullest_slice_is_taken():
-    screen = screen_of()
-    assert screen.fullest in (2, 3)
+    case_view = screen_of()
+    assert case_view.fullest in (2, 3)
     assert screen_of(False, False).fullest == 3
 
 
@@ -359,17 +359,17 @@ def test_the_command_draws_what_was_asked_for(cohort: Path, tmp_path: Path):
 def test_a_case_that_cannot_be_drawn_says_why(cohort: Path, tmp_path: Path):
     opened = Cohort.open(cohort)
     key = predict(cohort, tmp_path)
-    screen = read_screen(opened, key)
+    case_view = read_case_view(opened, key)
     with pytest.raises(UsageError, match=r"\.png, \.gif or \.webp"):
-        illustrate(screen, tmp_path / "a.jpg")
+        illustrate(case_view, tmp_path / "a.jpg")
     with pytest.raises(UsageError, match="leave --slice out"):
-        illustrate(screen, tmp_path / "a.gif", number=3)
+        illustrate(case_view, tmp_path / "a.gif", number=3)
     with pytest.raises(UsageError, match="must be 0 to 0, got 1"):
-        read_screen(opened, key, channel=1)
+        read_case_view(opened, key, channel=1)
     prediction = read_volume(tmp_path / f"{key}.nii.gz")
     write_volume(tmp_path / f"{key}.nii.gz", Volume(prediction.voxels[1:], prediction.affine_ras))
     with pytest.raises(GeometryError, match=f"{key}: the prediction: it is not on the image's grid"):
-        read_screen(opened, key, predictions=tmp_path)
+        read_case_view(opened, key, predictions=tmp_path)
     with pytest.raises(SystemExit) as left:
         main(["picture", str(cohort), "nobody", "-o", str(tmp_path / "a.png")])
     assert left.value.code == 2

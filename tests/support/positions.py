@@ -118,8 +118,11 @@ def run(*words: object, code: int = 0) -> str:
     return result.output
 
 
-def write_network(folder: Path) -> tuple[Path, Path]:
-    """A bundle whose network finds what is brighter than the mean: a convolution of one voxel."""
+def write_network(folder: Path, *, slope: float = 5.0) -> tuple[Path, Path]:
+    """A bundle whose network finds what is brighter than the mean: a convolution of one voxel.
+
+    With a small slope its probabilities are linear in the image, which resampling keeps.
+    """
     bundle = tiny_bundle.write_bundle(folder / "bundle")
     for name, channels in (("train.json", "cohort"), ("inference.json", "recipe")):
         content = json.loads((bundle / name).read_text())
@@ -132,7 +135,7 @@ def write_network(folder: Path) -> tuple[Path, Path]:
         (bundle / name).write_text(json.dumps(content))
     network = torch.nn.Conv3d(1, 2, 1)
     with torch.no_grad():
-        network.weight[:] = torch.tensor([-5.0, 5.0]).reshape(2, 1, 1, 1, 1)
+        network.weight[:] = torch.tensor([-slope, slope]).reshape(2, 1, 1, 1, 1)
         network.bias[:] = 0
     recipe = Recipe(LABELS, ["CT"], [1.2, 0.9, 2.5], [16, 16, 16], {"feature_size": 12, "window_size": 4}, {})
     torch.save({"model": network.state_dict(), "recipe": recipe.state_dict()}, folder / "model.pt")

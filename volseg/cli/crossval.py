@@ -90,29 +90,31 @@ def crossval(
         devices=tuple(one.strip() for one in (devices or "").split(",") if one.strip()),
     )
     folder = CrossvalFolder(output)
-    team = WorkerOptions.parse(workers=_workers(workers, settings, ray=ray, shard=shard), ray=ray, shard=shard)
+    worker_options = WorkerOptions.parse(
+        workers=_workers(workers, settings, ray=ray, shard=shard), ray=ray, shard=shard
+    )
     if shard and gather:
         raise UsageError("--gather is the last step of all shards; run it once without --shard")
-    foreseen = None if gather else _forecast(folder, settings, cohort, team)
+    foreseen = None if gather else _forecast(folder, settings, cohort, worker_options)
     if foreseen is not None:
-        typer.echo(_plan(settings, cohort, foreseen, team))
+        typer.echo(_plan(settings, cohort, foreseen, worker_options))
     notes += [*_region_notes(cohort, settings), *settings.notes]
     for note in notes:
         typer.secho(f"note  {note}", fg="yellow", err=True)
     if dry:
-        _show_jobs(folder, settings, cohort, team)
+        _show_jobs(folder, settings, cohort, worker_options)
         return
     for change in begin(folder, settings, data_of(cohort, settings.folds), anyway=anyway):
         typer.secho(f"warning: {change}; what is finished is kept", fg="yellow", err=True)
         notes.append(f"changed during the cross-validation: {change}")
     failed: dict[str, str] = {}
     if not gather:
-        failed = _train(folder, settings, team, anyway=anyway)
+        failed = _train(folder, settings, worker_options, anyway=anyway)
     if shard:
         _tell(failed)
         typer.echo(f"the share {shard} is done; after all shares, the same command with --gather in its place reports")
         return
-    _conclude(folder, settings, cohort, team, ensembles=ensembles, title=title, html=html, notes=notes)
+    _conclude(folder, settings, cohort, worker_options, ensembles=ensembles, title=title, html=html, notes=notes)
     _tell(failed)
 
 
@@ -169,22 +171,24 @@ def _workers(given: int | None, settings: CrossvalSettings, *, ray: str | None, 
     return len(found)
 
 
-def _forecast(folder: CrossvalFolder, settings: CrossvalSettings, cohort: Cohort, team: WorkerOptions) -> Forecast:
+def _forecast(
+    folder: CrossvalFolder, settings: CrossvalSettings, cohort: Cohort, worker_options: WorkerOptions
+) -> Forecast:
     from volseg.crossval import forecast
     from volseg.training import run_bytes
 
-    share = settings.jobs[team.shard.number :: team.shard.count]
+    share = settings.jobs[worker_options.shard.number :: worker_options.shard.count]
     sizes = {}
     for name in dict.fromkeys(name for name, _ in share):
         overrides = {**settings.overrides, "dataset_dir": str(settings.cohort), "fold": settings.folds[0]}
         sizes[name] = run_bytes(settings.networks[name], overrides=overrides, more=settings.config_files)
-    return forecast(folder, settings, cohort, workers=max(1, team.workers), jobs=share, bytes_of_run=sizes)
+    return forecast(folder, settings, cohort, workers=max(1, worker_options.workers), jobs=share, bytes_of_run=sizes)
 
 
-def _plan(settings: CrossvalSettings, cohort: Cohort, foreseen: Forecast, team: WorkerOptions) -> str:
+def _plan(settings: CrossvalSettings, cohort: Cohort, foreseen: Forecast, worker_options: WorkerOptions) -> str:
     patients = len({cohort.patient(key) for fold in settings.folds for key in cohort.fold(fold).validation})
     cases = sum(len(cohort.fold(fold).validation) for fold in settings.folds)
-    side = "a Ray cluster" if team.ray else f"{team.workers} side by side"
+    side = "a Ray cluster" if worker_options.ray else f"{worker_options.workers} side by side"
     return (
         f"{', '.join(settings.networks)} on {len(settings.folds)} folds of {cases} cases of {patients} patients, "
         f"{side}: {foreseen.text}"
@@ -199,31 +203,44 @@ def _region_notes(cohort: Cohort, settings: CrossvalSettings) -> list[str]:
         return fold_notes(cohort, regions_of_cases(cohort, progress=progress), settings.folds)
 
 
-def _show_jobs(folder: CrossvalFolder, settings: CrossvalSettings, cohort: Cohort, team: WorkerOptions) -> None:
+def _show_jobs(
+    folder: CrossvalFolder, settings: CrossvalSettings, cohort: Cohort, worker_options: WorkerOptions
+) -> None:
     from volseg.crossval import is_done
 
     for number, (name, fold) in enumerate(settings.jobs):
         sides = cohort.fold(fold)
         state = "finished" if is_done(folder, name, fold) else "begun" if folder.run(name, fold).is_dir() else "to do"
-        share = f", share {number % team.shard.count}/{team.shard.count}" if team.shard.count > 1 else ""
+        share = (
+            f", share {number % worker_options.shard.count}/{worker_options.shard.count}"
+            if worker_options.shard.count > 1
+            else ""
+        )
         typer.echo(
             f"{name} fold {fold}: {len(sides.training)} training, {len(sides.validation)} held out, {state}{share}"
         )
     typer.echo("nothing was trained")
 
 
-def _train(folder: CrossvalFolder, settings: CrossvalSettings, team: WorkerOptions, *, anyway: bool) -> dict[str, str]:
+def _train(
+    folder: CrossvalFolder, settings: CrossvalSettings, worker_options: WorkerOptions, *, anyway: bool
+) -> dict[str, str]:
     """Train the folds with a line for each; returns the error of each that failed."""
     from volseg.crossval import CrossvalFolder, FoldTraining, is_done, jobs_of, parts_of, run_folds
 
     # Workers on other machines have another working directory.
     work = FoldTraining(CrossvalFolder(folder.path.absolute()), settings, anyway)
-    watch = _Watch(folder, [parts_of(job.key) for job in jobs_of(work, team)], settings, workers=max(1, team.workers))
+    watch = _Watch(
+        folder,
+        [parts_of(job.key) for job in jobs_of(work, worker_options)],
+        settings,
+        workers=max(1, worker_options.workers),
+    )
     done_before = sum(is_done(folder, *job) for job in watch.jobs)
     if done_before:
         typer.echo(f"{done_before} of {len(watch.jobs)} folds were finished before")
     with watch:
-        result = run_folds(work, team=team, told=watch.told)
+        result = run_folds(work, worker_options=worker_options, told=watch.told)
     return dict(result.failed)
 
 
@@ -308,7 +325,7 @@ def _conclude(
     folder: CrossvalFolder,
     settings: CrossvalSettings,
     cohort: Cohort,
-    team: WorkerOptions,
+    worker_options: WorkerOptions,
     *,
     ensembles: bool,
     title: str,
@@ -334,7 +351,7 @@ def _conclude(
         cohort,
         networks=finished,
         ensembles=ensembles,
-        workers=max(1, team.workers),
+        workers=max(1, worker_options.workers),
         title=title,
         html=html,
         notes=notes,

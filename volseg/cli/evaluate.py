@@ -69,7 +69,7 @@ def evaluate(
     from volseg.remote import check_apart, writing
     from volseg.report import short_table, summarise, write_report
 
-    team = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+    worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(cohort, output)
     opened = Cohort.open(fetched(cohort))
     predicted = fetched(predictions)
@@ -99,7 +99,14 @@ def evaluate(
                 if ray or shard or journal:
                     told = place.watched(progress)
                     rows = evaluate_cases(
-                        scored, opened, place.folder, team=team, keys=keys, method=method, match=match, progress=told
+                        scored,
+                        opened,
+                        place.folder,
+                        worker_options=worker_options,
+                        keys=keys,
+                        method=method,
+                        match=match,
+                        progress=told,
                     )
                 else:
                     rows = score(

@@ -54,6 +54,10 @@ class NetworkOptions:
         False, "--keep-margin", help="Of --within: keep what is found in the margin, not only in the region."
     )
     absent: str = typer.Option("fail", help="Of --within: without a region, the case fails or is empty.")
+    decision: str = typer.Option(
+        "threshold",
+        help="threshold: voxels above 0.5, or the largest channel; dice: the voxels whose expected Dice is largest.",
+    )
     save_probabilities: bool = typer.Option(False, help="Also write probabilities/KEY.nii.gz, a channel a class.")
     fill_holes: list[str] = typer.Option([], metavar="NAME[,NAME]", help="Clean-up: fill cavities of these regions.")
     min_ml: list[str] = typer.Option(
@@ -89,6 +93,7 @@ class NetworkOptions:
         from volseg.errors import UsageError
         from volseg.inference import RegionOfInterest
         from volseg.jobs import Predicting
+        from volseg.transforms import check_decision
 
         members = members_of(bundle, self.checkpoint, self.also)
         for name, _ in members:
@@ -100,6 +105,7 @@ class NetworkOptions:
         if ensemble is not None and self.stored_cleanup and not cleanup:
             cleanup = ensemble.cleanup
         overrides |= {"cleanup": cleanup.to_json()} if cleanup else {}
+        overrides |= {} if check_decision(self.decision) == "threshold" else {"decision": self.decision}
         overrides |= {"save_probabilities": True} if self.save_probabilities else {}
         step = None
         if self.within is not None:

@@ -52,10 +52,10 @@ def picture(
 ) -> None:
     """Draw a case as a radiologist sees it: image, reference, prediction, contours, differences."""
     from volseg.cohort import Cohort
-    from volseg.pictures import illustrate, read_screen
+    from volseg.pictures import illustrate, read_case_view
 
-    screen = read_screen(Cohort.open(cohort), case, predictions=predictions, plane=plane.value, channel=channel)
-    illustrate(screen, output, style=style.value, number=slice_number, scale=scale)
+    case_view = read_case_view(Cohort.open(cohort), case, predictions=predictions, plane=plane.value, channel=channel)
+    illustrate(case_view, output, style=style.value, number=slice_number, scale=scale)
     typer.echo(f"wrote {output}")
 
 

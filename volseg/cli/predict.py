@@ -61,11 +61,11 @@ def predict(
     from volseg.jobs import WorkerOptions, predict_cases, remove_unproven
     from volseg.remote import check_apart, writing
 
-    team = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+    worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(images, output)
     asked = options.asked(bundle)
     # Workers on GPUs load their own networks; this process then needs none.
-    gpus = not team.alone and str(worker_device(options.device, 0)).startswith("cuda")
+    gpus = not worker_options.alone and str(worker_device(options.device, 0)).startswith("cuda")
     predictor = asked.load("cpu" if gpus or ray else options.device, flips=options.flips)
     recipe = predictor.recipe
     inputs = fetched(images)
@@ -96,18 +96,18 @@ def predict(
         remove_unproven(place.folder, place.fetched, keys={key for key, _ in cases})
         made_with = work.made_with(recipe.labels)
         write_labels(place.folder, recipe.labels, channel_names=recipe.channel_names, made_with=made_with)
-        tally = predict_cases(
+        result = predict_cases(
             work,
             cases,
             place.folder,
-            team=team,
+            worker_options=worker_options,
             choose=None if gpus or ray else choose,
             progress=place.watched(progress),
         )
-    before = f", {tally.before} finished before" if tally.before else ""
-    done = f"{tally.done} predicted{before}, {len(tally.failed)} failed"
-    ways = sorted({way.partition(",")[0] for way in tally.devices})
+    before = f", {result.before} finished before" if result.before else ""
+    done = f"{result.done} predicted{before}, {len(result.failed)} failed"
+    ways = sorted({way.partition(",")[0] for way in result.devices})
     typer.echo(f"{output}: {done} ({', '.join(ways) or 'nothing done'})")
-    for key, note in tally.notes.items():
+    for key, note in result.notes.items():
         typer.secho(f"note  {key}: {note}", fg="yellow", err=True)
-    tell_failures(tally.failed)
+    tell_failures(result.failed)

@@ -15,7 +15,7 @@ from volseg.cohort.directions import (
     slice_direction,
     told_axes,
 )
-from volseg.cohort.folder import FILE_ENDING, INSTANCES, Cohort, read_dataset_json, write_patients
+from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
 from volseg.cohort.folds import Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
@@ -34,6 +34,7 @@ from volseg.cohort.predictions import (
 from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
 from volseg.cohort.table import TEST, CaseRow, read_table
 from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_uncertainty, write_uncertainty
+from volseg.volume import FILE_ENDING
 
 __all__ = [
     "ASSUMED",

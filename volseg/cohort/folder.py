@@ -19,9 +19,8 @@ from volseg.cohort.table import CaseRow, is_phantom, read_table, write_table
 from volseg.errors import CohortError, UsageError, VolumeError
 from volseg.labels import LabelTable
 from volseg.remote import local
-from volseg.volume import read_grid, read_volume
+from volseg.volume import FILE_ENDING, read_grid, read_volume
 
-FILE_ENDING = ".nii.gz"
 INSTANCES = "instancesTr"
 
 
@@ -30,13 +29,13 @@ class Cohort:
     """An opened cohort folder. Nothing but text has been read; volumes stay on disk.
 
     Attributes:
-        folder: the folder that holds dataset.json.
-        labels: the label table.
-        channel_names: one name an image channel, in file order.
-        rows: one row a case by key, sorted by key.
-        labelled: the keys that have a reference label (imagesTr and labelsTr); the others are in imagesTs.
-        source: kind of the source that volseg converted it from; empty where another program wrote the folder.
-        source_version: of that source's reader; cohorts of earlier versions of volseg, which state none, have 1.
+        folder: Folder that holds dataset.json.
+        labels: Label table.
+        channel_names: One name per image channel, in file order.
+        rows: One row per case by key, sorted by key.
+        labelled: Keys that have a reference label (imagesTr and labelsTr); the others are in imagesTs.
+        source: Kind of the source that volseg converted it from; empty if another program wrote the folder.
+        source_version: Version of that source's reader; 1 for cohorts of earlier versions of volseg, which state none.
     """
 
     folder: Path
@@ -54,7 +53,7 @@ class Cohort:
         If `cases.csv` is absent the headers are read, and keys tell the patients: see `volseg.cohort.patient_of`.
 
         Raises:
-            CohortError: no dataset.json, no case, or files that do not match each other; the message names the first.
+            CohortError: There is no dataset.json or no case, or files do not match; the message names the first.
         """
         folder = local(folder)
         dataset = read_dataset_json(folder)
@@ -145,7 +144,7 @@ class Cohort:
         return self._row(key).patient
 
     def image_paths(self, key: str) -> list[Path]:
-        """One image file a channel."""
+        """One image file per channel."""
         self._row(key)
         part = self.folder / ("imagesTr" if key in self.labelled else "imagesTs")
         return [part / f"{key}_{channel:04d}{FILE_ENDING}" for channel in range(self.channels)]
@@ -170,7 +169,7 @@ class Cohort:
         """The folds of `splits.json`, checked: known labelled keys, and no patient on both sides.
 
         Raises:
-            CohortError: no splits.json, or a split that is wrong; the message says which.
+            CohortError: There is no splits.json, or a split is wrong; the message says which.
         """
         path = self._splits
         if not path.is_file():
@@ -205,8 +204,8 @@ class Cohort:
         The part `all` has `channel_names` too, by which inference finds the channels of its network.
 
         Args:
-            part: as in `part`.
-            fold: number of the fold, from 0.
+            part: Name of a part, see `part`.
+            fold: Number of the fold, from 0.
         """
         items = []
         for key in self.part(part, fold=fold):
@@ -285,7 +284,7 @@ def write_patients(cohort: Cohort, pattern: str) -> Cohort:
 
     Args:
         cohort: Whose table is written.
-        pattern: As in `volseg.cohort.patient_of`.
+        pattern: Pattern of the keys, see `volseg.cohort.patient_of`.
 
     Returns:
         The cohort with the new table.
@@ -305,7 +304,7 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     """The content of a folder's `dataset.json`.
 
     Raises:
-        CohortError: the folder or the file is absent, or it is no JSON object.
+        CohortError: The folder or the file is absent, or it is no JSON object.
     """
     path = folder / "dataset.json"
     if folder.is_file():

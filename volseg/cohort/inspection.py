@@ -45,9 +45,9 @@ def inspect_cohort(
     """Read each image and label: same grid, finite voxels, declared values and objects, folds that keep patients apart.
 
     Args:
-        cohort: opened, so its files already match by name.
-        workers: threads.
-        progress: called with (done, total).
+        cohort: Cohort, opened, so its files already match by name.
+        workers: Number of threads.
+        progress: Function that is called with (done, total).
     """
     failed: dict[str, str] = {}
     contents: list[_Content] = []

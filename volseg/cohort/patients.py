@@ -62,7 +62,7 @@ class PatientsByPattern:
 
     Args:
         source: Yields the cases.
-        pattern: As in `patient_of`.
+        pattern: Pattern of the keys, see `patient_of`.
     """
 
     def __init__(self, source: Source, pattern: str) -> None:
@@ -100,7 +100,7 @@ def patients_note(rows: Iterable[CaseRow]) -> str | None:
     """A warning if keys look like visits of one patient and the table takes each for a patient of its own.
 
     Args:
-        rows: Of the cohort's table.
+        rows: Rows of the cohort's table by key.
     """
     alone = [row.key for row in rows if row.patient == row.key]
     groups: dict[str, list[str]] = {}

@@ -123,7 +123,12 @@ class FoldTraining:
         """Predict the cases of the fold; returns the errors of those that could not be predicted."""
         members = [(str(self.settings.networks[network]), self.folder.network(network, fold))]
         return predict_fold(
-            self.settings, members, fold, self.folder.validation(network, fold), device=device, team=WorkerOptions()
+            self.settings,
+            members,
+            fold,
+            self.folder.validation(network, fold),
+            device=device,
+            worker_options=WorkerOptions(),
         )
 
     def _conclude(self, network: str, fold: int, facts: Facts) -> None:
@@ -140,7 +145,7 @@ def predict_fold(
     output_dir: Path,
     *,
     device: str | None,
-    team: WorkerOptions,
+    worker_options: WorkerOptions,
     name: str = "predict",
 ) -> dict[str, str]:
     """Predict the cases that one fold validates, by networks that have not seen them.
@@ -151,7 +156,7 @@ def predict_fold(
         fold: Number of the fold.
         output_dir: Folder of the predictions; it may hold those of other folds.
         device: Device; None for the best.
-        team: Options of the workers, whose journal is in the output folder under `name`.
+        worker_options: Options of the workers, whose journal is in the output folder under `name`.
         name: Name of the journal.
 
     Returns:
@@ -168,13 +173,15 @@ def predict_fold(
     windows = count_windows(cases, grid_mm=recipe.spacing_mm, roi_size=recipe.roi_size, overlap=inference.overlap)
     made_with = work.made_with(recipe.labels)
     write_labels(output_dir, recipe.labels, channel_names=recipe.channel_names, made_with=made_with)
-    team = WorkerOptions(team.workers, team.ray, journal=output_dir / ".volseg" / f"{name}.jsonl")
+    worker_options = WorkerOptions(
+        worker_options.workers, worker_options.ray, journal=output_dir / ".volseg" / f"{name}.jsonl"
+    )
     done = predict_cases(
         work,
         cases,
         output_dir,
-        team=team,
-        choose=(lambda engine: predictor.with_engine(engine, windows=windows)) if team.alone else None,
+        worker_options=worker_options,
+        choose=(lambda engine: predictor.with_engine(engine, windows=windows)) if worker_options.alone else None,
     )
     return dict(done.failed)
 

@@ -176,7 +176,7 @@ def _predict_ensemble(
             fold,
             folder.oof(one.name),
             device=settings.device(0),
-            team=WorkerOptions(workers),
+            worker_options=WorkerOptions(workers),
             name=f"predict-fold-{fold}",
         )
     progress(len(settings.folds), len(settings.folds))

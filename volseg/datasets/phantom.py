@@ -28,6 +28,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from volseg.cohort import PHANTOM_FILE, SLICE_AXES, Case
 from volseg.datasets.anatomy import Abdomen, Field, Hollow, build_abdomen, smooth_field
 from volseg.errors import UsageError
+from volseg.files import PARTIAL
 from volseg.labels import LabelTable
 from volseg.volume import Volume, affine_of_axes
 
@@ -159,7 +160,7 @@ def write_phantom(
                         progress(done, len(keys))
 
     raw.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", suffix=f"-{raw.name}", dir=raw.parent))
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, suffix=f"-{raw.name}", dir=raw.parent))
     try:
         write_raw(partial, cases(), LABELS)
         facts = {"seed": seed, "patients": patients, "days": days, "slices": SLICES, "sizes": SIZES, "axes": SLICE_AXES}

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from volseg.dicom.choice import EVERYTHING, Choice, several
+from volseg.dicom.choice import EVERYTHING, Choice
 from volseg.dicom.contents import Contents, is_lossy
 from volseg.dicom.file import items, number, numbers, plain, read_header, whole
 from volseg.dicom.frames import PLACE, frame_attributes, frame_headers
 from volseg.dicom.instance import Instance, Series
 from volseg.dicom.mosaic import tiles
 from volseg.dicom.pixels import Frames, check_claims
+from volseg.dicom.several import several
 from volseg.dicom.stack import Plane, by_place, grid
 from volseg.errors import SourceError
 from volseg.volume import MAX_BYTES, Affine, Volume
@@ -53,6 +54,7 @@ class Slice:
 
     `stored` is the least and the greatest number that the file can hold. `tile` is the first row and column of the
     slice within a Siemens mosaic. `units` are those of CT, PET and nuclear medicine as DICOM writes them, such as BQML.
+    `low_is_bright` says that the file is to be shown with its lowest number white (MONOCHROME1).
     """
 
     plane: Plane
@@ -65,6 +67,7 @@ class Slice:
     stored: tuple[int, int]
     tile: tuple[int, int] | None = None
     units: str = ""
+    low_is_bright: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,12 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
         kept, twice = _one_a_place(slices, contents)
     if twice:
         warnings.append(f"{twice} slices are stored twice with the same content, and each was taken once")
+    if inverse := sum(item.low_is_bright for item in kept):
+        share = "its slices are" if inverse == len(kept) else f"{inverse} of {len(kept)} slices are"
+        warnings.append(
+            f"{share} to be shown with low numbers bright (MONOCHROME1), and the numbers are taken as stored, as by "
+            "pydicom and dcm2niix, while SimpleITK inverts them"
+        )
     units = sorted({item.units for item in kept})
     if len(units) > 1:
         told = " and ".join(item if item in UNITS else "others" for item in units)
@@ -196,7 +205,12 @@ def _slice(header: Dataset, frame: Dataset, number_in_file: int, instance: Insta
     stored = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     kind, uid = instance.sop_class, instance.sop_uid
     units = _units(frame, instance)
-    return Slice(plane, instance.path, number_in_file, kind, uid, slope or 1.0, intercept or 0.0, stored, units=units)
+    inverse = plain(header, "PhotometricInterpretation") == "MONOCHROME1"
+    return Slice(
+        *(plane, instance.path, number_in_file, kind, uid, slope or 1.0, intercept or 0.0, stored),
+        units=units,
+        low_is_bright=inverse,
+    )
 
 
 def _units(frame: Dataset, instance: Instance) -> str:

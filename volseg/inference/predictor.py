@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from volseg import bundle as bundles
 from volseg import method_of_before
 from volseg.bundle import Recipe, check_settings, read_recipe
-from volseg.cohort import Prediction, Uncertainty, write_prediction, write_uncertainty
+from volseg.cohort import FILE_ENDING, Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
 from volseg.inference.ensemble import LogitsFunction, check_members, image_order, mean_logits, region_order
 from volseg.inference.inputs import check_apart, check_there, is_foreign, read_images
-from volseg.transforms import CONSTANT, NativeProbabilitiesd, affine_of_file, split_at_normalisation
+from volseg.transforms import CONSTANT, NativeProbabilitiesd, affine_of_file, split_at_normalisation, with_decision
 from volseg.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ class Predictor:
             bundle: Name or folder of the bundle.
             checkpoint: File of the weights; the bundle's default otherwise.
             device: `cpu`, `cuda:1`, ...; the bundle's choice otherwise.
-            overrides: Settings of the bundle and their values, as `monai.bundle run` takes them.
+            overrides: Settings of the bundle and their values, as `monai.bundle run` takes them; and `decision`, the
+                rule by which probabilities become a label map, see `volseg.transforms.DECISIONS`.
 
         Raises:
             BundleError: There is no such bundle, or it cannot take an override.
@@ -83,10 +84,12 @@ class Predictor:
         folder = bundles.find(bundle)
         parser = ConfigParser()
         parser.read_config(str(bundles.config(folder, "inference.json")))
-        unknown = [name for name in overrides or {} if name not in parser]
+        overrides = dict(overrides or {})
+        decision = overrides.pop("decision", None)
+        unknown = [name for name in overrides if name not in parser]
         if unknown:
             raise BundleError(f"the bundle {folder.name} has no setting {', '.join(unknown)}; pack it with this volseg")
-        settings = {"bundle_root": str(folder), "output_dir": None, **dict(overrides or {})}
+        settings = {"bundle_root": str(folder), "output_dir": None, **overrides}
         parser.update(bundles.path_values(settings, ids=list(parser.get())))
         if checkpoint is not None:  # a packed bundle states the recipe of its own one in words
             stated = bundles.literal(str(checkpoint))
@@ -101,6 +104,7 @@ class Predictor:
             network, before, inferer, after, place = (parser.get_parsed_content(part) for part in parts)
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise root_error(error) from error
+        after = after if decision is None else with_decision(after, decision)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         try:
             network.load_state_dict(state["model"])
@@ -306,7 +310,7 @@ class Predictor:
             for done, (key, images) in enumerate(cases, start=1):
                 try:
                     prediction = self.predict(images, key=key)
-                    write_prediction(output_dir / f"{key}.nii.gz", prediction)
+                    write_prediction(output_dir / f"{key}{FILE_ENDING}", prediction)
                     uncertainties[key] = prediction.uncertainty
                 except VolsegError as error:
                     failed[key] = error.message

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from volseg import method_of_before
 from volseg.errors import UsageError
 from volseg.jobs.job import Do, Stages
 from volseg.jobs.pipeline import Pipeline
@@ -86,7 +87,7 @@ class WorkerOptions:
         """Whether this process does the work itself."""
         return self.workers == 1 and self.ray is None
 
-    def crew(self, *, jobs: int, do: Do | None = None) -> WorkerPool:
+    def pool(self, *, jobs: int, do: Do | None = None) -> WorkerPool:
         """Make the workers, which are not started yet.
 
         Args:
@@ -103,6 +104,8 @@ class WorkerOptions:
         from volseg.jobs.processes import Processes
 
         return Processes(min(self.workers, max(1, jobs)))
+
+    crew = method_of_before("pool")
 
     def journal_path(self, folder: Path, name: str) -> Path:
         """The path of the journal of a command: one file per shard."""

@@ -18,7 +18,7 @@ from volseg.pictures.snapshot import read_snapshots
 from volseg.volume import RGB, UNMEASURED, read_volume
 
 
-def read_screen(
+def read_case_view(
     cohort: Cohort, key: str, *, predictions: Path | None = None, plane: Plane = "axial", channel: int | None = None
 ) -> CaseView:
     """Read the data for the pictures of a case.
@@ -71,12 +71,12 @@ def read_screen(
 
 
 def illustrate(
-    screen: CaseView, path: Path, *, style: Style = "panels", number: int | None = None, scale: int | None = None
+    case_view: CaseView, path: Path, *, style: Style = "panels", number: int | None = None, scale: int | None = None
 ) -> None:
     """Draw a case to a .png, or all its slices in turn to a .gif or .webp.
 
     Args:
-        screen: Case as it is shown.
+        case_view: Case as it is shown.
         path: File, whose ending decides.
         style: Style, see `volseg.pictures.draw`.
         number: Number of the slice, see `View.number`; only for a .png.
@@ -87,12 +87,12 @@ def illustrate(
     """
     ending = Path(path).suffix.lower()
     if ending in STILL:
-        write_png(path, draw(screen, style=style, number=number, scale=scale))
+        write_png(path, draw(case_view, style=style, number=number, scale=scale))
     elif ending in MOVING:
         if number is not None:
             raise UsageError("an animation shows all slices; leave --slice out or write a .png")
-        colours = [*(region.colour for region in screen.labels.regions), *DIFFERENCE_COLOURS]
-        write_animation(path, list(frames(screen, style=style, scale=scale)), colours=colours)
+        colours = [*(region.colour for region in case_view.labels.regions), *DIFFERENCE_COLOURS]
+        write_animation(path, list(frames(case_view, style=style, scale=scale)), colours=colours)
     else:
         raise UsageError(f"a picture must be a .png, .gif or .webp file, got {Path(path).name}; give another name")
 

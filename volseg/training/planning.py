@@ -15,7 +15,7 @@ import torch
 from volseg import bundle as bundles
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, VolsegError, root_error
-from volseg.inference import available_bytes, check_device
+from volseg.inference import available_bytes, check_device, usable_cores
 from volseg.plan import (
     PLAN_VOXELS,
     BundlePlan,
@@ -116,7 +116,7 @@ def make_plan(
         machine={
             "device": str(chosen),
             "name": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "CPU",
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": usable_cores(),
             "memory_gib": None if memory is None else round(memory / 2**30, 2),
             "minutes": minutes,
             "busy": _busy() if measure else "",

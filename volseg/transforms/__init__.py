@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.transforms.decision import DECISIONS, check_decision, with_decision
 from volseg.transforms.file_header import affine_of_file
 from volseg.transforms.intensity import (
     CONSTANT,
@@ -18,11 +19,13 @@ from volseg.transforms.pipelines import augmentation, grid_patches, postprocessi
 
 __all__ = [
     "CONSTANT",
+    "DECISIONS",
     "NativeProbabilitiesd",
     "NormaliseIntensityd",
     "OnGridOfd",
     "affine_of_file",
     "augmentation",
+    "check_decision",
     "constant_channels",
     "grid_patches",
     "noise_case",
@@ -31,6 +34,7 @@ __all__ = [
     "preprocessing",
     "region_masks",
     "split_at_normalisation",
+    "with_decision",
 ]
 
 __getattr__ = names_of_before(__name__)

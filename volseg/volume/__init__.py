@@ -34,7 +34,15 @@ from volseg.volume.intensity import (
 )
 from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file
 from volseg.volume.nearest import nearest_index, nearest_voxels
-from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
+from volseg.volume.nifti import (
+    FILE_ENDING,
+    MAX_BYTES,
+    read_aligned,
+    read_channels,
+    read_grid,
+    read_volume,
+    write_volume,
+)
 from volseg.volume.nifti_stream import SliceStream
 from volseg.volume.nrrd import read_nrrd_with_pairs
 from volseg.volume.probabilities import write_probabilities
@@ -44,6 +52,7 @@ from volseg.volume.volume import Grid, Volume
 
 __all__ = [
     "AXES",
+    "FILE_ENDING",
     "IMAGE_SUFFIXES",
     "MAX_BYTES",
     "PROVENANCE",

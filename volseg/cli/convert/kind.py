@@ -94,7 +94,7 @@ def converting(kind: Kind) -> Callable[..., None]:
         from volseg.jobs import WorkerOptions, convert_cases
         from volseg.remote import check_apart, writing
 
-        team = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+        worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
         check_apart(raw, cohort)
         found = kind.read(fetched(raw), **own)
         source = PatientsByPattern(found.source, patient_pattern) if patient_pattern else found.source
@@ -107,7 +107,7 @@ def converting(kind: Kind) -> Callable[..., None]:
         with writing(cohort, apart=shard or "") as target, bar("convert") as progress:
             told = target.watched(progress)
             if ray or shard or journal:
-                done = convert_cases(source, target.folder, team=team, progress=told, **split)
+                done = convert_cases(source, target.folder, worker_options=worker_options, progress=told, **split)
             else:
                 done = write_cohort(source, target.folder, workers=workers, progress=told, **split)
         typer.echo(

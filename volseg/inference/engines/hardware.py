@@ -12,6 +12,7 @@ import ignite.distributed as idist
 import torch
 
 from volseg.errors import UsageError
+from volseg.inference.cores import usable_cores
 
 
 def check_device(name: str | torch.device) -> torch.device:
@@ -117,12 +118,11 @@ def _lines(path: Path) -> list[str]:
 
 def machine(device: torch.device) -> dict[str, Any]:
     """Facts of the machine: names of host, processor and GPU, number of cores, and of processes that train together."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "host": platform.node(),
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": cores,
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,

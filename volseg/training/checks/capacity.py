@@ -11,7 +11,7 @@ from pathlib import Path
 
 from volseg.cohort import Cohort
 from volseg.errors import UsageError
-from volseg.inference import available_bytes
+from volseg.inference import available_bytes, usable_cores
 
 logger = logging.getLogger("volseg.training")
 
@@ -151,8 +151,7 @@ def loader_workers(*, gpu: bool) -> int:
     >>> loader_workers(gpu=False)
     0
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_WORKERS, max(1, cores // processes_here() - 1)) if gpu else 0
+    return min(_MOST_WORKERS, max(1, usable_cores() // processes_here() - 1)) if gpu else 0
 
 
 def processes_here() -> int:

@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from torch.nn.parallel import DistributedDataParallel
 
 from volseg.errors import UsageError
-from volseg.files import atomic
+from volseg.files import PARTIAL, atomic
 
 logger = logging.getLogger("volseg.training")
 
@@ -86,7 +86,7 @@ class Checkpoints:
             return
         content = {part: state_of(thing) for part, thing in self.contents.items()}
         content["validation"] = {"epoch": epoch, **metrics}
-        new = _Kept(score, epoch, self.output_dir / ".partial-model.pt")
+        new = _Kept(score, epoch, self.output_dir / f"{PARTIAL}model.pt")
         save(content, new.path)
         self._kept = self._arranged([*others[:rank], new, *others[rank:]][: self.keep])
 
@@ -114,7 +114,7 @@ class Checkpoints:
             if source == there.path:
                 continue
             if not source.name.startswith("."):
-                source = source.with_name(f".partial-{one.epoch}.pt")
+                source = source.with_name(f"{PARTIAL}{one.epoch}.pt")
                 _link(one.path, source)
             moves.append((source, there.path))
         for source, target in reversed(moves):

@@ -29,9 +29,9 @@ class Resume:
     """Write `last.pt` at the ends of epochs and, on request, resume from it; a handler for SupervisedTrainer.
 
     The file is written after the first epoch, after the last, and after others as long as saving takes no more than a
-    fraction of the time. An epoch that was interrupted is repeated from its beginning: with `Seeds`, on a CPU, a run
-    that was killed and resumed ends with the same weights, to the bit, as one that was not. Place it after the handler
-    that validates, and before those that show the progress or stop early.
+    fraction of the time. An epoch that was interrupted is repeated from its beginning: with `EpochSeeds`, on a CPU, a
+    run that was killed and resumed ends with the same weights, to the bit, as one that was not. Place it after the
+    handler that validates, and before those that show the progress or stop early.
 
     Args:
         output_dir: Folder of the run.
