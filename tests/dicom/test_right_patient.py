@@ -230,3 +230,31 @@ def test_a_record_that_was_made_with_a_secret_needs_it(tmp_path: Path) -> None:
     assert exported(path, tmp_path / "archive", out, secret="of the hospital") == ""
     key, path = predicted(place, ONE, tmp_path)  # without a secret, as `volseg predict` of a folder of DICOM has it
     assert exported(path, tmp_path / "archive", out, secret="of the hospital") == ""
+
+
+def test_a_copy_under_other_uids_is_a_series_of_its_own(tmp_path: Path) -> None:
+    """Reading counts it once, and an object refers to the images of one of the two, never of both."""
+    place = Place(0, 0, 1)
+    _, path = predicted(place, ONE, tmp_path)
+    images, copies = ONE.images_of(place), ONE.images_of(place)
+    for z, item in enumerate(copies):
+        item.SeriesInstanceUID = "1.2.3.7"
+        item.SOPInstanceUID = item.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.7.{z}"
+    save(tmp_path / "archive/a", images)
+    save(tmp_path / "archive/b", copies)
+    out = tmp_path / "out.dcm"
+    for options, own in (({}, images), ({"for_series": "1.2.3.7"}, copies)):
+        assert exported(path, tmp_path / "archive", out, **options) == ""
+        referred = pydicom.dcmread(out).ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+        (one,) = referred.RTReferencedSeriesSequence
+        assert one.SeriesInstanceUID == own[0].SeriesInstanceUID
+        uids = [item.ReferencedSOPInstanceUID for item in one.ContourImageSequence]
+        assert uids == [item.SOPInstanceUID for item in own]
+    save(tmp_path / "both/a", images)
+    save(tmp_path / "both/b", copies)
+    source = Dicom(tmp_path / "both")
+    label = source.load(source.keys()[0]).channels[0]
+    write_volume(path, Volume(np.ones(label.shape, np.uint8), label.affine_ras))
+    path = path.rename(path.with_name("liver.nii.gz"))
+    told = [exported(path, tmp_path / "archive" / folder, out) for folder in ("a", "b")]
+    assert sorted(map(bool, told)) == [False, True]  # the record is that of the one that was read

@@ -105,7 +105,7 @@ class SetUp:
         """The images of a series, the same at each call but for nothing."""
         elements = {"PatientID": {"own": f"MRN{one.patient}", "same": "ANON", "absent": ""}[self.ids]}
         images = series(
-            noise(SHAPE, seed=one.number),
+            noise(SHAPE, seed=100 * one.patient + 10 * one.day + one.number),
             grid(SHAPE),
             self.modality_of(one),
             series=f"{one.day + 1}{one.number}",

@@ -14,7 +14,7 @@ from volseg.dicom.identity import KEY, identify
 from volseg.dicom.image import read_stack
 from volseg.dicom.index import scan
 from volseg.dicom.instance import Series
-from volseg.dicom.record import Record, read_record, record_of
+from volseg.dicom.record import Record, apart, read_record, record_of
 from volseg.dicom.target import Target, place
 from volseg.errors import SourceError, UsageError, VolsegError
 from volseg.labels import LabelMatch, LabelTable
@@ -104,7 +104,8 @@ class _Archive:
     """
 
     def __init__(self, series: Sequence[Series], *, key: str, secret: str) -> None:
-        self._series = series
+        # An object refers to the images of one series: copies under other UIDs are series of their own here.
+        self._series = series = [one for item in series for one in apart(item)]
         self._key, self._secret = key, secret
         self._records = [record_of(item, secret=secret) for item in series]
         # Who predicts from DICOM files directly has no secret, whatever the cohort has.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 
 from volseg.dicom.identity import word
-from volseg.dicom.instance import Series
+from volseg.dicom.instance import Instance, Series
 from volseg.dicom.persons import owner_of
 from volseg.volume import PROVENANCE
 
@@ -75,8 +75,9 @@ def record_of(series: Series, *, secret: str = "") -> Record:
     def short(text: str, letter: str) -> str:
         return word(text, letter=letter, length=8, secret=secret)
 
-    images = sorted({instance.sop_uid or instance.name for instance in series.instances})
-    days = sorted({day for item in series.instances for day in (item.study_date, item.acquired[:8])})
+    own = next((item for item in apart(series) if item.uid == series.uid), series).instances
+    images = sorted({instance.sop_uid or instance.name for instance in own})
+    days = sorted({day for item in own for day in (item.study_date, item.acquired[:8])})
     return Record(
         word(owner_of(series), letter="p", length=10, secret=secret),
         short(first.study_uid, "t"),
@@ -85,6 +86,16 @@ def record_of(series: Series, *, secret: str = "") -> Record:
         short("\n".join([*days, *images]), "i"),
         keyed=bool(secret),
     )
+
+
+def apart(series: Series) -> list[Series]:
+    """A series, and by themselves the copies under other UIDs that were added to it, see `copies.without_copies`."""
+    found: dict[str, list[Instance]] = {}
+    for instance in series.instances:
+        found.setdefault(instance.sop_uid if instance.enhanced else instance.series_uid, []).append(instance)
+    if len(found) < 2:
+        return [series]
+    return [replace(series, uid=uid or series.uid, instances=tuple(items)) for uid, items in found.items()]
 
 
 def read_record(text: str) -> Record | None:
