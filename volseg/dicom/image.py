@@ -14,7 +14,7 @@ from pydicom import Dataset
 
 from volseg.dicom.choice import EVERYTHING, Choice
 from volseg.dicom.contents import Contents, is_lossy
-from volseg.dicom.file import items, number, numbers, plain, read_header, whole
+from volseg.dicom.file import Quiet, items, number, numbers, plain, read_header, whole
 from volseg.dicom.frames import PLACE, frame_attributes, frame_headers
 from volseg.dicom.instance import Instance, Series
 from volseg.dicom.mosaic import tiles
@@ -105,7 +105,7 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
     slices: list[Slice] = []
     files: dict[str, Path] = {}
     copies = 0
-    with Frames() as frames:
+    with Quiet(), Frames() as frames:  # held open: to enter it anew for each value takes half of the time
         contents = Contents(frames)
         for count, instance in enumerate(series.instances, start=1):
             try:
@@ -157,7 +157,7 @@ def read_image(stack: Stack) -> Volume:
     wanted: dict[Path, dict[int, list[int]]] = {}
     for z, item in enumerate(stack.slices):
         wanted.setdefault(item.path, {}).setdefault(item.frame, []).append(z)
-    with Frames() as frames:
+    with Quiet(), Frames() as frames:  # held open: to enter it anew for each value takes half of the time
         for path, places in wanted.items():
             try:
                 for frame, pixels in enumerate(frames.read(path)):
