@@ -72,8 +72,8 @@ def measure(folder: Path, cases: int, workers: int) -> dict[str, float]:
     for _ in range(2):
         began = time.perf_counter()
         with Journal(path) as journal:
-            crew: WorkerPool = Serial() if workers == 1 else Processes(workers)
-            run_jobs(Nothing(), jobs(), crew=crew, journal=journal, history=History([path]), progress=watch)
+            pool: WorkerPool = Serial() if workers == 1 else Processes(workers)
+            run_jobs(Nothing(), jobs(), pool=pool, journal=journal, history=History([path]), progress=watch)
         seconds.append(time.perf_counter() - began)
         ends.append(resident_mb())
     return {

@@ -39,17 +39,18 @@ FAMILIES = {"segformer"}
 
 # Which rooms each room may import, floor by floor from the top; every arrow leads downward.
 MAY_IMPORT = {
-    "cli": "deploy crossval jobs training datasets inference report bundle dicom "
+    "cli": "deploy crossval jobs training datasets inference plan report bundle dicom "
     "evaluation formats pictures cohort labels metrics remote errors",
     "deploy": "jobs datasets inference bundle dicom evaluation formats "
     "pictures cohort labels metrics volume errors files",
     "crossval": "jobs training inference report bundle evaluation cohort labels metrics volume errors files",
     "jobs": "inference bundle evaluation cohort labels remote errors files",
-    "training": "inference report bundle pictures cohort labels metrics volume errors files",
-    "datasets": "formats cohort labels remote volume errors",
+    "training": "inference plan report transforms bundle pictures cohort labels metrics volume errors files",
+    "datasets": "formats cohort labels remote volume errors files",
     "inference": "bundle dicom cohort transforms labels metrics volume errors files",
-    "report": "evaluation pictures cohort labels metrics errors files",
+    "report": "evaluation pictures plan cohort labels metrics errors files",
     "bundle": "cohort labels volume errors",
+    "plan": "cohort volume errors files",
     "dicom": "cohort labels volume errors files",
     "evaluation": "cohort labels metrics volume errors",
     "formats": "cohort labels volume errors files",

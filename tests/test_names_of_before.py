@@ -70,6 +70,20 @@ def test_what_bundles_of_before_say_is_found_by_monai(name):
     assert parser.get_parsed_content("it") == locate(name)
 
 
+def test_functions_that_nothing_uses_are_there_for_a_version():
+    import numpy as np
+
+    prediction, reference = np.array([True, True, True, False]), np.array([False, True, False, True])
+    with pytest.warns(DeprecationWarning, match="volume_error_percent"):
+        from volseg.metrics.overlap import relative_volume_difference
+    assert relative_volume_difference(prediction, reference) == 0.5
+    with pytest.warns(DeprecationWarning, match="is now volseg.metrics.surface_distances"):
+        from volseg.metrics.surface import directed_distances_mm
+    assert [one.tolist() for one in directed_distances_mm(prediction, reference, (2.0,))] == [[2, 2], [2, 2]]
+    with pytest.raises(ImportError):
+        from volseg.metrics.surface import nothing  # noqa: F401
+
+
 def test_an_old_import_names_the_new_place():
     sys.modules.pop("volseg.recipe", None)
     with pytest.warns(DeprecationWarning, match=r"volseg.recipe is now volseg.bundle.recipe; import from there"):

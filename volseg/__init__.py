@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import warnings
@@ -9,22 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 __version__ = "0.1.0"
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # The rooms, opened at first use: `import volseg` is instant, and a bundle's JSON reaches all of them by one import.
 _ROOMS = frozenset(
     {"bundle", "cohort", "crossval", "datasets", "deploy", "dicom", "errors", "evaluation"}
     | {"files", "formats", "inference", "jobs", "labels", "metrics", "networks"}
-    | {"pictures", "remote", "report", "training", "transforms", "volume"}
+    | {"pictures", "plan", "remote", "report", "training", "transforms", "volume"}
 )
 
 # Modules of version 0.1 below `volseg` and where their names are now; for one minor version they can still be imported.
 _MOVED = {
     "app": "deploy.demo",
     "app.answer": "deploy.demo.answer",
-    "app.archive": "deploy.demo.archive",
+    "app.archive": "deploy.demo.uploaded_zip",
     "app.image_check": "deploy.demo.image_check",
     "app.page": "deploy.demo.page",
     "app.run": "deploy.demo.run",
@@ -35,7 +38,7 @@ _MOVED = {
     "app.space": "deploy.demo.space",
     "app.upload": "deploy.demo.upload",
     "app.words": "deploy.demo.page",
-    "bundle": "bundle.folder bundle.window",
+    "bundle": "bundle.folder plan.window plan.spacing",
     "case": "cohort.case",
     "case_table": "cohort.table",
     "cleanup": "labels.cleanup",
@@ -56,7 +59,7 @@ _MOVED = {
     "evaluation": "evaluation.case cohort.predictions cohort.reading",
     "export": "formats dicom datasets",
     "export.dicom_seg": "dicom.segmentation",
-    "export.dicom_target": "dicom.target",
+    "export.dicom_target": "dicom.target dicom.export",
     "export.kaggle": "formats.kaggle",
     "export.outlines": "dicom.outlines",
     "export.rtstruct": "dicom.rtstruct",
@@ -93,19 +96,23 @@ _MOVED = {
     "folds": "cohort.folds",
     "geometry": "volume.geometry",
     "illustration": "pictures.illustration",
-    "inference.device": "inference.engines.hardware",
+    "inference.device": "inference.engines.hardware inference.engines.memory",
     "inference.failure": "errors",
     "inference.precision": "inference.engines.precision",
     "inference.prediction": "cohort.predictions",
     "inspection": "cohort.inspection",
     "labels": "labels.table labels.terms",
     "members": "bundle.ensemble_members",
-    "memory": "inference.engines.hardware",
+    "memory": "inference.engines.memory",
     "method": "evaluation.scores",
     "native": "transforms.native_grid",
+    "bundle.spacing": "plan.spacing",
+    "bundle.window": "plan.window",
+    "networks": "plan.pyramid",
+    "networks.pyramid": "plan.pyramid",
     "norms": "evaluation.outliers",
     "packing": "deploy.pack",
-    "packing.archive": "deploy.pack.archive",
+    "packing.archive": "deploy.pack.package_zip",
     "packing.exports": "deploy.pack.exports",
     "packing.metadata": "deploy.pack.metadata deploy.pack.configs",
     "packing.package": "deploy.pack.package",
@@ -140,7 +147,7 @@ _MOVED = {
     "sources.dicom_identity": "dicom.identity",
     "sources.dicom_image": "dicom.image",
     "sources.dicom_index": "dicom.index dicom.instance",
-    "sources.dicom_labels": "dicom.labels dicom.names",
+    "sources.dicom_labels": "dicom.labels dicom.names dicom.drawing dicom.matching",
     "sources.dicom_list": "dicom.series_list",
     "sources.dicom_pixels": "dicom.pixels",
     "sources.dicom_segments": "dicom.segments",
@@ -172,7 +179,7 @@ _MOVED = {
     "training.pictures": "training.handlers.pictures",
     "training.preflight": "training.checks.preflight",
     "training.progress": "training.handlers.progress",
-    "training.provenance": "training.handlers.record inference.engines.hardware",
+    "training.provenance": "training.handlers.record inference.engines.hardware inference.engines.memory",
     "training.ranks": "training.process_group",
     "training.record": "training.handlers.record",
     "training.resume": "training.handlers.resume",
@@ -192,7 +199,7 @@ _MOVED = {
     "watch.ledger": "deploy.watch.ledger",
     "watch.segmenting": "deploy.watch.segmenting",
     "watch.watcher": "deploy.watch.watcher",
-    "working_grid": "bundle.spacing",
+    "working_grid": "plan.spacing",
     "worklist": "inference.inputs",
 }
 
@@ -224,6 +231,7 @@ _RENAMED = {
         "Scene": "ReviewCase",
         "Screen": "CaseView",
         "read_scene": "read_review_case",
+        "read_screen": "read_case_view",
         "sheet": "arrange_panels",
     },
     "training": {
@@ -287,6 +295,27 @@ def method_of_before(name: str) -> Callable[..., Any]:
         return getattr(self, name)(*arguments, **options)
 
     return call
+
+
+def keywords_of_before(**renamed: str) -> Callable[[_Function], _Function]:
+    """Let a function take keywords of version 0.1 too, with a DeprecationWarning; for one minor version.
+
+    Args:
+        renamed: Name of a keyword today by its name of before.
+    """
+
+    def wrap(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever the function takes
+            for before, now in renamed.items():
+                if before in options:
+                    warnings.warn(f"{before}= is now {now}=", DeprecationWarning, stacklevel=2)
+                    options[now] = options.pop(before)
+            return function(*arguments, **options)
+
+        return cast("_Function", call)
+
+    return wrap
 
 
 class _EarlierModule(ModuleType):

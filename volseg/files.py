@@ -11,6 +11,18 @@ from pathlib import Path
 SERIES = ".series"
 """Ending of a file that lists the images of one DICOM series, see `volseg.dicom.list_series`."""
 
+PARTIAL = ".partial-"
+"""Beginning of the name of whatever is not whole yet; nobody reads it as data."""
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file or folder of this name is not whole yet.
+
+    >>> is_partial(".partial-x1-case1.nii.gz"), is_partial("case1.nii.gz")
+    (True, False)
+    """
+    return name.startswith(PARTIAL)
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -20,7 +32,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=f"-{path.name}", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=f"-{path.name}", dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:
@@ -39,8 +51,8 @@ def ignores_case(folder: Path) -> bool:
     while not place.is_dir():
         place = place.parent
     try:
-        with tempfile.NamedTemporaryFile(prefix=".partial-CASE-", dir=place) as file:
-            return Path(file.name.replace(".partial-CASE-", ".partial-case-")).exists()
+        with tempfile.NamedTemporaryFile(prefix=f"{PARTIAL}CASE-", dir=place) as file:
+            return Path(file.name.replace(f"{PARTIAL}CASE-", f"{PARTIAL}case-")).exists()
     except OSError:
         return False
 

@@ -29,15 +29,19 @@ class NnUNet:
         device: cpu or cuda.
         memory_gb: of the GPU that nnU-Net plans for, its option `-gpu_memory_target`; its default where None. It
             decides the windows of a batch.
+        configuration: `3d_fullres`, or `2d` for images of one slice.
+        python: of the environment that holds nnU-Net; that of run.sh where None.
     """
 
     place: Path
     device: str = "cpu"
     memory_gb: float | None = None
+    configuration: str = "3d_fullres"
+    python: Path | None = None
 
     def prepare(self, cohort: Path) -> None:
         """Plan and preprocess with nnU-Net's defaults, once."""
-        python = measurement.peer("nnunet")
+        python = self.python or measurement.peer("nnunet")
         done = self.place / "preprocessed" / NAME / "splits_final.json"
         if done.is_file():
             return
@@ -46,7 +50,7 @@ class NnUNet:
         raw = self.place / "raw" / NAME
         if not raw.exists():
             raw.symlink_to(cohort.resolve(), target_is_directory=True)
-        words = ["-d", NUMBER, "-c", "3d_fullres", "-npfp", "2", "-np", "2", "--verify_dataset_integrity"]
+        words = ["-d", NUMBER, "-c", self.configuration, "-npfp", "2", "-np", "2", "--verify_dataset_integrity"]
         if self.memory_gb is not None:
             words += ["-gpu_memory_target", f"{self.memory_gb:g}", "-overwrite_plans_name", self._plans]
         self._run([python.with_name("nnUNetv2_plan_and_preprocess"), *words], workers=1)
@@ -58,7 +62,7 @@ class NnUNet:
         """Train fold 0 anew; the contents of `steps.json`."""
         shutil.rmtree(self.place / "results" / NAME, ignore_errors=True)
         budget = json.dumps({"epochs": epochs, "iterations": iterations, "predict": predict})
-        words = [measurement.peer("nnunet"), _TRAIN, NUMBER, "3d_fullres", "0"]
+        words = [self.python or measurement.peer("nnunet"), _TRAIN, NUMBER, self.configuration, "0"]
         words += ["-p", self._plans, "-device", self.device]
         self._run(words, workers=workers, VOLSEG_BUDGET=budget)
         facts: dict[str, Any] = json.loads((self._fold / "steps.json").read_text())
@@ -85,7 +89,7 @@ class NnUNet:
 
     @property
     def _fold(self) -> Path:
-        return self.place / "results" / NAME / f"BudgetTrainer__{self._plans}__3d_fullres" / "fold_0"
+        return self.place / "results" / NAME / f"BudgetTrainer__{self._plans}__{self.configuration}" / "fold_0"
 
     def _run(self, words: list[str | Path], *, workers: int, **more: str) -> None:
         environment = {

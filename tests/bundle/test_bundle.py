@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volseg.bundle import config, data_dir, fit_roi, root
+from volseg.bundle import config, data_dir, root
 from volseg.bundle import folder as bundle
 from volseg.bundle.folder import find
 from volseg.errors import BundleError
+from volseg.plan import fit_roi
 
 
 def make(folder, *, inside="."):

@@ -27,7 +27,14 @@ OWN = {
         *("learning_rate", "optimizer", "output_dir", "pyramid"),
     },
     "inference.json": {"network_def", "checkpoint", "output_dir"},
-    "metadata.json": {"name", "description", "references", "network_data_format", "required_packages_version"},
+    "metadata.json": {
+        "name",
+        "description",
+        "references",
+        "network_data_format",
+        "required_packages_version",
+        "planning",
+    },
 }
 
 bundles = pytest.mark.parametrize("name", NAMES)

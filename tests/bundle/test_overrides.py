@@ -149,3 +149,13 @@ def test_what_is_taken_is_what_monai_builds() -> None:
     (group,) = schedule.optimizer.param_groups
     assert (group["lr"], group["momentum"], group["nesterov"], group["weight_decay"]) == (0.5, 0.99, True, 0.01)
     assert len(group["params"]) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["train#handlers#7#every", "validate#handlers#0#tag_name", "validate#checkpoints#keep"]
+)
+def test_where_a_handler_stood_in_version_0_1_its_id_is_told(name: str) -> None:
+    config = json.loads(BUNDLES[0].read_text())
+    with pytest.raises(UsageError, match=r"each handler is an id now: .*validation_handler.*checkpoint_handler"):
+        check_overrides(config, {name: 2})
+    check_overrides(config, {"validation_handler#interval": 2, "checkpoint_handler#keep": 2})

@@ -68,8 +68,8 @@ def test_references_expressions_and_macros_stay_what_they_are(tmp_path: Path, mo
 def test_the_record_of_a_run_tells_the_path_and_its_config_runs_again() -> None:
     parser = ConfigParser({"output_dir": literal("Study #3"), "rate": 0.1})
     parser.get_parsed_content("output_dir")
-    assert Settings(parser).values()["output_dir"] == "Study #3"
-    again = json.loads(json.dumps(Settings(parser).config()))
+    assert Settings({}, parser=parser).values()["output_dir"] == "Study #3"
+    again = json.loads(json.dumps(Settings({}, parser=parser).config()))
     assert ConfigParser(again).get_parsed_content("output_dir") == "Study #3"
 
 

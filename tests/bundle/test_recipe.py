@@ -147,5 +147,5 @@ def test_a_damaged_recipe_is_refused(tmp_path, state):
 
 
 def test_a_recipe_of_a_later_schema_is_refused():
-    with pytest.raises(CheckpointError, match="schema 2, this volseg reads 1: update volseg"):
-        Recipe.from_state({"json": json.dumps(GOOD | {"schema": 2})})
+    with pytest.raises(CheckpointError, match="schema 3, this volseg reads up to 2: update volseg"):
+        Recipe.from_state({"json": json.dumps(GOOD | {"schema": 3})})

@@ -87,9 +87,15 @@ def test_texts_of_the_help_state_the_true_defaults() -> None:
         ("--colour grey decathlon a b", "--colour is an option of images, not of decathlon"),
         ("decathlon a b --no-overlaps", "--no-overlaps is an option of class_masks, not of decathlon"),
         ("uw_madison a b --max-pixels 9", "--max-pixels is an option of images"),
-        ("dicom a b --modalty CT", "dicom has no option --modalty; did you mean --modality?"),
-        ("decathlon a b --thikness-mm 3", "decathlon has no option --thikness-mm; --thickness-mm is an option of uw_"),
-        ("decathlon a b --zzz", "decathlon has no option --zzz; `volseg convert decathlon --help` lists those"),
+        ("dicom a b --modalty CT", "convert dicom has no option --modalty; did you mean --modality?"),
+        (
+            "decathlon a b --thikness-mm 3",
+            "convert decathlon has no option --thikness-mm; --thickness-mm is an",
+        ),
+        (
+            "decathlon a b --zzz",
+            "convert decathlon has no option --zzz; `volseg convert decathlon --help` lists",
+        ),
         ("--wrokers 3 decathlon a b", "no kind has the option --wrokers; did you mean --workers?"),
         ("uw-madison a b", "got uw-madison; did you mean uw_madison?"),
         ("Dicom a b", "got Dicom; did you mean dicom?"),
@@ -150,3 +156,12 @@ def test_options_before_the_kind_count(capsys: pytest.CaptureFixture[str], tmp_p
 def test_help_before_the_kind_is_that_of_the_kind(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--modality" in told(capsys, "convert", "--help", "dicom")[1]
     assert "--modality" not in told(capsys, "convert", "--help")[1]
+
+
+def test_the_panel_of_every_kind_is_shown_by_convert_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in KINDS:
+        assert "Options of every kind" in told(capsys, "convert", kind.name, "--help")[1]
+    for command in ("split", "evaluate", "predict"):
+        text = told(capsys, command, "--help")[1]
+        assert "Options of every kind" not in text
+        assert "--patient-pattern" in text or "--shard" in text

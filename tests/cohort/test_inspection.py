@@ -26,7 +26,8 @@ def run(*words):
 
 
 def put(path, voxels=None, affine=AFFINE):
-    write_volume(path, Volume(np.ones(SHAPE, np.float32) if voxels is None else voxels, affine))
+    grey = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+    write_volume(path, Volume(grey if voxels is None else voxels, affine))
 
 
 @pytest.fixture

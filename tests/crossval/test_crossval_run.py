@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import jsonschema
@@ -37,7 +42,7 @@ def place(tiny_cohort, tmp_path, monkeypatch):
     for name in ("one", "second"):
         write_bundle(tmp_path / "bundles" / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("volseg.crossval.run._crew", lambda *_, **__: Serial())
+    monkeypatch.setattr("volseg.crossval.run._pool", lambda *_, **__: Serial())
     return tmp_path
 
 
@@ -45,6 +50,7 @@ def place(tiny_cohort, tmp_path, monkeypatch):
 def trained(monkeypatch):
     training = StubTraining()
     monkeypatch.setattr("volseg.training.train", training)
+    monkeypatch.setattr("volseg.crossval.fold.collect", lambda: 0)
     return training
 
 
@@ -162,6 +168,11 @@ def drop_case(place):
     return f"training of fold 0: {gone} is gone"
 
 
+def edit_plan(place):
+    (place / "plan.json").write_text('{"b": 2}')
+    return "--plan_file (content) was "
+
+
 def split_again(place):
     cohort = Cohort.open(place / "cohort")
     write_splits(cohort.folder, split_by_patient(cohort.rows.values(), folds=2, seed=5))
@@ -170,7 +181,7 @@ def split_again(place):
 
 def edit_bundle(place):
     path = place / "bundles" / "one" / "train.json"
-    path.write_text(path.read_text().replace('"max_minutes": 0', '"max_minutes": 0.5'))
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 7'))
     return "the configs of the bundle one changed"
 
 
@@ -182,8 +193,11 @@ def edit_config(place):
 CHANGES = {
     "minutes": ({"minutes": 2.0}, "--minutes was 1.0 and is 2.0"),
     "no minutes": ({"minutes": None}, "--minutes was 1.0 and is not given"),
-    "setting": ({"overrides": {"seed": 1}}, "--seed was not given and is 1"),
+    "setting": ({"overrides": {"plan_file": "plan.json", "seed": 1}}, "--seed was not given and is 1"),
     "inner setting": ({"overrides": {"optimizer#lr": 0.1}}, "--optimizer#lr was not given and is 0.1"),
+    "plan": ({}, edit_plan),
+    "another plan": ({"overrides": {"plan_file": "more.json"}}, "--plan_file was plan.json and is more.json"),
+    "no plan": ({"overrides": {}}, "--plan_file was plan.json and is not given"),
     "take": ({"take": "best"}, "--take was last and is best"),
     "label": ({}, edit_label),
     "image": ({}, edit_image),
@@ -199,7 +213,8 @@ CHANGES = {
 def test_a_change_is_named(change, place):
     options, expected = CHANGES[change]
     (place / "more.json").write_text('{"seed": 3}')
-    asked = {"minutes": 1.0, "config_files": (Path("more.json"),)}
+    (place / "plan.json").write_text('{"a": 1}')
+    asked = {"minutes": 1.0, "config_files": (Path("more.json"),), "overrides": {"plan_file": "plan.json"}}
 
     def start(*, anyway=False, **options):
         cohort = Cohort.open(place / "cohort")
@@ -302,11 +317,16 @@ def test_dry_shows_the_jobs_and_writes_nothing(place, stub, capsys):
 
 
 def test_best_takes_the_network_of_the_best_validation(place, stub, capsys):
-    assert run(capsys, "--take", "best", names=["one"])[0] == 0
+    code, text = run(capsys, "--take", "best", names=["one"])
+    assert code == 0
+    assert "note  --take best chooses each network by the held-out cases" in text
     final, best = (torch.load(place / "cv/one/fold_0" / name, weights_only=True) for name in ("final.pt", "model.pt"))
     assert all(torch.equal(tensor, best["model"][key]) for key, tensor in final["model"].items())
     summary = json.loads((place / "cv" / "summary.json").read_text())
     assert "too high" in summary["definitions"]["take"]
+    code, text = run(capsys, "--dry", "--patience", "3", names=["one"], out="other")
+    assert code == 0
+    assert "note  --patience ends a training by the held-out cases" in text
 
 
 WRONG = {
@@ -319,7 +339,7 @@ WRONG = {
     "no bundle": (["nothing", "cohort"], "nothing is no bundle"),
     "no setting": (["one", "cohort", "--max_epochs"], "--max_epochs has no value"),
     "take": (["one", "cohort", "--take", "first"], "--take must be one of last, best, got 'first'"),
-    "shard": (["one", "cohort", "--shard", "2/2"], "expected I/N"),
+    "shard": (["one", "cohort", "--shard", "2/2"], "--shard must be I/N"),
 }
 
 
@@ -338,3 +358,31 @@ def test_a_folder_of_something_else_is_refused(place, stub, capsys):
     code, text = run(capsys)
     assert code == 2
     assert "cv holds something else than a cross-validation; name another folder with -o" in text
+
+
+@pytest.mark.long
+def test_a_real_run_killed_at_random_moments_ends_the_same_to_the_bit(tiny_cohort, tmp_path):
+    """SIGKILL to the command, whose workers follow it, at three moments; two folds of four epochs each."""
+    shutil.copytree(tiny_cohort, tmp_path / "cohort")
+    cohort = Cohort.open(tmp_path / "cohort")
+    write_splits(cohort.folder, split_by_patient(cohort.rows.values(), folds=2))
+    write_bundle(tmp_path / "one")
+    words = [sys.executable, "-c", "from volseg.cli import main; main()", "crossval", "one", "cohort"]
+    words += ["--max_epochs", "4", "--val_interval", "2", "--device", "cpu"]
+    began = time.monotonic()
+    subprocess.run([*words, "-o", "whole"], cwd=tmp_path, check=True)
+    whole_s = time.monotonic() - began
+    chance = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen([*words, "-o", "cv"], cwd=tmp_path)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(whole_s * chance.uniform(0.3, 0.9))
+        process.kill()
+        process.wait()
+    subprocess.run([*words, "-o", "cv"], cwd=tmp_path, check=True)
+    for summary in (tmp_path / "whole" / "summary.json", tmp_path / "cv" / "summary.json"):
+        content = json.loads(summary.read_text())
+        for one in content["runs"]:
+            del one["trained_minutes"]  # of all sessions
+        summary.write_text(json.dumps(content))
+    assert_same(tmp_path / "whole", tmp_path / "cv")

@@ -81,7 +81,7 @@ class TestCase:
         assert len(shapes) == 2
 
     def test_negative_numbers_are_refused(self):
-        with pytest.raises(UsageError, match="from 0"):
+        with pytest.raises(UsageError, match="at least 0"):
             phantom_case(patient=1, day=-1)
         with pytest.raises(UsageError, match="at least"):
             phantom_keys(patients=0)

@@ -98,12 +98,12 @@ def test_a_case_has_its_files_its_numbers_and_its_pictures(segmenter: Segmenter,
         assert region.saved_minutes is not None
         assert 0 <= region.saved_minutes <= region.by_hand_minutes, "correcting draws no more than all of the contour"
     for plane in PLANES:
-        screen = found.screen(plane)
-        assert slice_pixels(screen, 0).ndim == 3
-        bare = slice_pixels(screen, screen.fullest, parts=())
-        pictures = [slice_pixels(screen, screen.fullest, parts=(part,)) for part in ("prediction", "reference")]
+        case_view = found.case_view(plane)
+        assert slice_pixels(case_view, 0).ndim == 3
+        bare = slice_pixels(case_view, case_view.fullest, parts=())
+        pictures = [slice_pixels(case_view, case_view.fullest, parts=(part,)) for part in ("prediction", "reference")]
         assert all((picture != bare).any() for picture in pictures)
-    assert np.array_equal(slice_pixels(screen, 10**6), slice_pixels(screen, screen.slices - 1))
+    assert np.array_equal(slice_pixels(case_view, 10**6), slice_pixels(case_view, case_view.slices - 1))
     table = answer.table(found)
     assert "Surface Dice" in table
     assert table.count("<tr>") == 3
@@ -125,7 +125,7 @@ def test_an_image_is_counted_in_pixels(segmenter: Segmenter, tmp_path: Path) -> 
     assert all(f"<td>{count}</td>" in table for count in counts)
     assert "spacing unknown" in answer.headline(found)
     assert "no third dimension" in answer.viewer(found, "x")
-    assert png(slice_pixels(found.screen("axial"), 0)).startswith(b"\x89PNG")
+    assert png(slice_pixels(found.case_view("axial"), 0)).startswith(b"\x89PNG")
 
 
 def test_what_a_visitor_wrote_is_escaped(segmenter: Segmenter, tmp_path: Path) -> None:

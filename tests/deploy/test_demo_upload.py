@@ -17,10 +17,10 @@ from dicom_series import grid, noise, save, series
 from PIL import Image
 
 from volseg.bundle import Recipe
-from volseg.deploy.demo.archive import unpack
 from volseg.deploy.demo.image_check import check_grid, check_voxels
 from volseg.deploy.demo.session import Visits
 from volseg.deploy.demo.upload import Upload, receive
+from volseg.deploy.demo.uploaded_zip import unpack
 from volseg.dicom import list_series
 from volseg.errors import SourceError, VolsegError, VolumeError
 from volseg.formats import Images

@@ -27,9 +27,9 @@ from typer.main import get_command
 
 from volseg.cli import app
 from volseg.cli.network_options import NetworkOptions
-from volseg.dicom import read_stack, scan
+from volseg.dicom import read_record, read_stack, scan
 from volseg.dicom.segments import read_segments, read_voxels
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.volume import Volume, provenance_of, read_volume, write_volume
 
 WORDS = ("Lovelace", "MRN-4711", "18151210", "20240103", STUDY, "Kensington")
 SHAPE = (24, 20, 10)
@@ -84,6 +84,9 @@ def test_what_lies_there_is_segmented_and_tells_nothing_of_the_patient(
     label = read_volume(out / key / f"{key}.nii.gz")
     seg = pydicom.dcmread(out / key / f"{key}.seg.dcm")
     assert seg.PatientID == PATIENT["PatientID"]
+    record = read_record(provenance_of(label.affine_ras))
+    assert record is not None
+    assert record.name == key
     found = {roi.number: np.zeros(SHAPE, bool) for roi in read_segments(seg)}
     for number, index in read_voxels(out / key / f"{key}.seg.dcm", found, stack.shape, stack.affine_ras):
         found[number][index] = True

@@ -10,7 +10,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
-from dicom_series import grid, image, multi_frame, noise, place, save, series
+from dicom_series import grid, image, multi_frame, noise, place, save, series, square, structure_set
 from pydicom import Dataset
 from pydicom._uid_dict import UID_dictionary
 from pydicom.encaps import encapsulate
@@ -18,10 +18,13 @@ from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
 from siemens_mosaic import mosaic
 
 from volseg.cohort import Case
-from volseg.dicom import Dicom
+from volseg.dicom import Dicom, read_stack, scan, write_dicom_seg, write_rtstruct
+from volseg.dicom import place as to_slices
+from volseg.dicom.file import Quiet
 from volseg.dicom.syntaxes import remedy, syntax_name
 from volseg.errors import VolsegError
-from volseg.volume import ras_to_lps
+from volseg.labels import LabelTable
+from volseg.volume import Volume, ras_to_lps
 
 
 def cases(folder: Path, **options: Any) -> list[Case]:
@@ -89,6 +92,45 @@ def test_two_people_under_one_id_and_one_uid_are_two_volumes(tmp_path: Path) -> 
     found = sorted(cases(tmp_path), key=lambda case: case.channels[0].affine_ras[2, 3])
     for case, expected in zip(found, voxels, strict=True):
         np.testing.assert_array_equal(case.channels[0].voxels, expected)
+
+
+@pytest.mark.parametrize("element", ["SeriesDate", "SeriesTime", "StudyTime", "ContentDate"])
+def test_two_scans_are_told_apart_by_any_date_or_time(tmp_path: Path, element: str) -> None:
+    first, second = ("20240103", "20240110") if element.endswith("Date") else ("101500", "171500")
+    voxels, files = two_scans()
+    for file in files:
+        setattr(file, element, first if file in files[:5] else second)
+        del file.ImageType
+    save(tmp_path, files)
+    found = sorted(cases(tmp_path), key=lambda case: case.channels[0].affine_ras[2, 3])
+    for case, expected in zip(found, voxels, strict=True):
+        np.testing.assert_array_equal(case.channels[0].voxels, expected)
+
+
+def test_two_scans_that_nothing_tells_apart_are_refused_by_their_numbers(tmp_path: Path) -> None:
+    _, files = two_scans()
+    save(tmp_path, files)
+    assert "image numbers stand 2 times each, among each other in space" in refusal(tmp_path)
+    voxels = noise((7, 6, 8))
+    files = series(voxels, grid((7, 6, 8)))
+    for count, file in enumerate(files):
+        file.InstanceNumber = count % 4 + 1  # two slabs, one above the other
+    save(tmp_path / "slabs", files)
+    np.testing.assert_array_equal(cases(tmp_path / "slabs")[0].channels[0].voxels, voxels)
+
+
+@pytest.mark.parametrize("make", [multi_frame, lambda voxels: mosaic(voxels.astype(np.uint16), grid())])
+def test_two_days_of_objects_that_hold_whole_volumes_are_two_cases(tmp_path: Path, make: Any) -> None:
+    voxels = [noise(seed=1), noise(seed=2)]
+    objects = [make(volume) for volume in voxels]
+    objects[1].StudyDate = "20240110"
+    objects[1].SOPInstanceUID = objects[1].file_meta.MediaStorageSOPInstanceUID = objects[0].SOPInstanceUID
+    save(tmp_path, objects)
+    found = sorted(cases(tmp_path), key=lambda case: case.session)
+    assert [case.session for case in found] == ["day0", "day7"]
+    shift = 1024 if make is multi_frame else 0
+    for case, expected in zip(found, voxels, strict=True):
+        np.testing.assert_array_equal(case.channels[0].voxels, expected - shift)
 
 
 @pytest.mark.parametrize("start", ["20240103 235955", "20240103 101500"])
@@ -159,6 +201,20 @@ def test_a_mosaic_lies_where_dcm2niix_puts_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(case.channels[0].affine_ras, DCM2NIIX @ FLIP_ROWS, atol=2e-5)
 
 
+def test_a_mosaic_lies_where_nibabel_puts_it(tmp_path: Path) -> None:
+    with Quiet():  # its import warns
+        from nibabel.nicom.dicomwrappers import MosaicWrapper
+
+        shape = (8, 6, 7)
+        dataset = mosaic(noise(shape, np.uint16), grid(shape, (2.0, 2.0, 3.3), (0.3, -0.2, 0.1)))
+        peer = MosaicWrapper(dataset)
+        save(tmp_path, [dataset])
+        (case,) = cases(tmp_path)
+        np.testing.assert_array_equal(case.channels[0].voxels, peer.get_data().swapaxes(0, 1))
+        columns_first = peer.affine[:, [1, 0, 2, 3]]
+        np.testing.assert_allclose(ras_to_lps(case.channels[0].affine_ras), columns_first, atol=1e-5)
+
+
 DCM2NIIX = np.array(
     [
         [-1.9503406, -0.1956868, 0.6556088, 32.4784355],
@@ -200,6 +256,15 @@ def test_mosaics_that_cannot_be_taken_apart_are_refused_by_name(tmp_path: Path) 
         assert reason in told, told
         assert "Siemens mosaic" in told
         assert "dcm2niix" in told
+
+
+def test_no_object_is_written_for_a_mosaic_whose_slices_nothing_can_refer_to(tmp_path: Path) -> None:
+    save(tmp_path, [mosaic(noise((8, 6, 4), np.uint16), grid((8, 6, 4)))])
+    stack = read_stack(scan(tmp_path).series[0])
+    target = to_slices(Volume(np.ones(stack.shape, np.uint8), stack.affine_ras), stack)
+    for write in (write_dicom_seg, write_rtstruct):
+        with pytest.raises(VolsegError, match="Siemens mosaic"):
+            write(tmp_path / "out.dcm", target, LabelTable.exclusive(["liver"]))
 
 
 def test_mosaics_of_several_times_or_b_values_are_several_volumes(tmp_path: Path) -> None:
@@ -248,6 +313,29 @@ def test_a_lossless_copy_of_a_multi_frame_object_is_no_second_case(tmp_path: Pat
     save(tmp_path / "b", [whole])
     (case,) = cases(tmp_path)
     assert case.warnings == ("1 files are copies of others",)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_copy_under_other_uids_is_no_second_case(tmp_path: Path, whole: bool) -> None:
+    """A label that is drawn on the copy is one of the original."""
+    voxels = noise((16, 12, 3))
+    files = [multi_frame(voxels)] if whole else series(voxels)
+    save(tmp_path / "a", files)
+    for number, file in enumerate(files):
+        file.SeriesInstanceUID = f"{file.StudyInstanceUID}.77"
+        file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = f"{file.StudyInstanceUID}.77.{number}"
+    save(tmp_path / "b", files)
+    save(tmp_path / "RS", [structure_set(files, {"liver": [square(grid(), 1, 3, 2)]})])
+    (case,) = cases(tmp_path)
+    np.testing.assert_array_equal(case.channels[0].voxels, voxels - 1024 * whole)
+    assert case.label is not None
+    assert any("stored twice" in warning for warning in case.warnings)
+
+
+def test_another_reconstruction_of_one_scan_is_a_case_of_its_own(tmp_path: Path) -> None:
+    save(tmp_path / "a", series(noise()))
+    save(tmp_path / "b", series(noise(seed=1), series="2"))
+    assert len(cases(tmp_path)) == 2
 
 
 def test_a_copy_with_a_loss_is_refused_with_the_cause(tmp_path: Path) -> None:

@@ -195,11 +195,13 @@ def test_absent_images_are_matched_by_series_and_position_and_it_says_so(tmp_pat
 
 
 @pytest.mark.parametrize(("frame", "how"), [(f"{STUDY}.99", "frame of reference and position"), ("", "by position")])
-def test_an_absent_series_is_matched_by_frame_of_reference_or_position(tmp_path: Path, frame: str, how: str) -> None:
+def test_without_references_a_series_is_found_by_frame_of_reference_or_position(
+    tmp_path: Path, frame: str, how: str
+) -> None:
     images = series(noise())
     drawn = structure_set(images, {"GTV": [square(grid(), 0.6, 3.4, 1)]}, images=False)
     reference = drawn.ReferencedFrameOfReferenceSequence[0]
-    reference.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3.4"
+    reference.RTReferencedStudySequence = []
     reference.FrameOfReferenceUID = drawn.FrameOfReferenceUID = frame
     other = series(noise(seed=1), grid(origin=(500, 0, 0)), series="2")
     save(tmp_path, [*images, *other, drawn])

@@ -21,7 +21,7 @@ from volseg.evaluation.case import score_region
 from volseg.formats import Images
 from volseg.labels import LabelTable
 from volseg.metrics import match_objects, surface_distances
-from volseg.pictures import draw, read_screen
+from volseg.pictures import draw, read_case_view
 from volseg.volume import Volume, read_volume, write_volume
 
 SHAPE = (60, 90)
@@ -197,19 +197,19 @@ def test_a_picture_shows_colours_at_full_resolution(cells, tmp_path):
     places = np.lib.stride_tricks.sliding_window_view(picture[..., 0], upper.shape[:2])
     ((row, column),) = np.argwhere((places == upper[..., 0]).all(axis=(2, 3)))
     assert np.array_equal(picture[row : row + 30, column : column + SHAPE[1]], upper)
-    screen = read_screen(Cohort.open(folder), "c")
-    assert screen.grey.shape == (1, *SHAPE, 3)
-    assert screen.edges is None  # nobody said where the patient's right is
-    assert screen.mm_per_pixel(2) == 0.25
-    assert read_screen(Cohort.open(folder), "c", channel=1).grey.shape == (1, *SHAPE)
-    assert draw(screen, scale=1).shape[2] == 3
+    case_view = read_case_view(Cohort.open(folder), "c")
+    assert case_view.intensity.shape == (1, *SHAPE, 3)
+    assert case_view.edges is None  # nobody said where the patient's right is
+    assert case_view.mm_per_pixel(2) == 0.25
+    assert read_case_view(Cohort.open(folder), "c", channel=1).intensity.shape == (1, *SHAPE)
+    assert draw(case_view, scale=1).shape[2] == 3
 
 
 def test_no_scale_bar_where_the_spacing_is_unknown(tmp_path):
     save(tmp_path / "raw" / "a.png", colours()[..., 0])
     write_cohort(Images(tmp_path / "raw"), tmp_path / "cohort")
-    screen = read_screen(Cohort.open(tmp_path / "cohort"), "a")
-    assert screen.mm_per_pixel(1) is None
+    case_view = read_case_view(Cohort.open(tmp_path / "cohort"), "a")
+    assert case_view.mm_per_pixel(1) is None
 
 
 def test_an_image_of_oblong_pixels_is_drawn_in_its_own_plane(tmp_path):

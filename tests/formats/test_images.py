@@ -237,8 +237,8 @@ def test_class_masks_are_neither_jpeg_nor_several(raw):
 @pytest.mark.parametrize(
     ("classes", "reason"),
     [
-        (["lung"], "expected NAME=VALUE"),
-        (["lung=#ff00"], "expected NAME=VALUE"),
+        (["lung"], "must be NAME=VALUE"),
+        (["lung=#ff00"], "must be NAME=VALUE"),
         (["lung=1", "heart=#ff0000"], "values and colours"),
         (["lung=1", "heart=1"], "two classes have the code 1"),
         (["background=3"], "no class besides"),

@@ -357,7 +357,7 @@ def test_a_table_that_is_none_is_refused_at_opening(make, content, message):
 
 
 def test_a_thickness_must_be_positive(make):
-    with pytest.raises(UsageError, match="positive"):
+    with pytest.raises(UsageError, match="above 0 mm"):
         UwMadison(make(), thickness_mm=0)
 
 

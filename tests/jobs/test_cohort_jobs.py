@@ -81,12 +81,18 @@ def test_a_team_gives_the_rows_of_one_run(
     cohort = Cohort.open(tiny_cohort)
     expected = evaluate(predictions, cohort, method=method)
     by_shard = [
-        evaluate_cases(predictions, cohort, tmp_path / "out", team=WorkerOptions.parse(shard=f"{n}/2"), method=method)
+        evaluate_cases(
+            predictions, cohort, tmp_path / "out", worker_options=WorkerOptions.parse(shard=f"{n}/2"), method=method
+        )
         for n in range(2)
     ]
     assert sorted(map(repr, [*by_shard[0], *by_shard[1]])) == sorted(map(repr, expected))
-    assert evaluate_cases(predictions, cohort, tmp_path / "out", team=WorkerOptions(), method=method) == expected
+    assert (
+        evaluate_cases(predictions, cohort, tmp_path / "out", worker_options=WorkerOptions(), method=method) == expected
+    )
     report = json.loads((tmp_path / "out" / "run_report.json").read_text())
     assert (report["cases"]["done_before"], report["cases"]["failed"]) == (3, 2)
-    asked = evaluate_cases(predictions, cohort, tmp_path / "out", team=WorkerOptions(), keys=cohort.keys, method=method)
+    asked = evaluate_cases(
+        predictions, cohort, tmp_path / "out", worker_options=WorkerOptions(), keys=cohort.keys, method=method
+    )
     assert asked == evaluate(predictions, cohort, keys=cohort.keys, method=method)

@@ -38,11 +38,11 @@ def attempts(place: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in (place / "calls").iterdir()}
 
 
-@pytest.mark.parametrize("crew", [Serial(), Processes(2)], ids=["serial", "processes"])
-def test_each_failure_is_isolated_and_tried_once_more(tmp_path: Path, crew: WorkerPool) -> None:
+@pytest.mark.parametrize("pool", [Serial(), Processes(2)], ids=["serial", "processes"])
+def test_each_failure_is_isolated_and_tried_once_more(tmp_path: Path, pool: WorkerPool) -> None:
     jobs = jobs_in(tmp_path, ["a", "bad", "b", "flaky", "c"])
-    tally = do_jobs(tmp_path, jobs, crew)
-    assert (tally.done, tally.failed, tally.retried) == (4, {"bad": "the image is no image"}, 2)
+    result = do_jobs(tmp_path, jobs, pool)
+    assert (result.done, result.failed, result.retried) == (4, {"bad": "the image is no image"}, 2)
     assert outputs(tmp_path) == {key: f"TEXT OF {key.upper()}" for key in ("a", "b", "c", "flaky")}
     told = {line["key"]: line for line in lines(tmp_path)}
     assert len(told) == len(lines(tmp_path)) == 5  # one line a case
@@ -54,17 +54,17 @@ def test_each_failure_is_isolated_and_tried_once_more(tmp_path: Path, crew: Work
 
 def test_a_dead_worker_costs_an_attempt_and_its_case_goes_to_another(tmp_path: Path) -> None:
     jobs = jobs_in(tmp_path, ["a", "mortal", "b", "deadly", "c"])
-    tally = do_jobs(tmp_path, jobs, Processes(2))
-    assert (tally.done, tally.deaths) == (4, 3)
-    assert tally.failed == {"deadly": "the worker died (SIGKILL, as for lack of memory)"}
+    result = do_jobs(tmp_path, jobs, Processes(2))
+    assert (result.done, result.deaths) == (4, 3)
+    assert result.failed == {"deadly": "the worker died (SIGKILL, as for lack of memory)"}
     assert outputs(tmp_path).keys() == {"a", "b", "c", "mortal"}  # and nothing half written
     assert attempts(tmp_path) == {"a": 1, "b": 1, "c": 1, "mortal": 2, "deadly": 2}
 
 
 def test_a_death_does_not_end_a_case_that_failed_once(tmp_path: Path) -> None:
-    tally = do_jobs(tmp_path, jobs_in(tmp_path, ["a", "unlucky", "b", "bad"]), Processes(2))
-    assert (tally.done, tally.deaths, tally.retried) == (3, 1, 2)
-    assert tally.failed.keys() == {"bad"}
+    result = do_jobs(tmp_path, jobs_in(tmp_path, ["a", "unlucky", "b", "bad"]), Processes(2))
+    assert (result.done, result.deaths, result.retried) == (3, 1, 2)
+    assert result.failed.keys() == {"bad"}
     assert attempts(tmp_path) == {"a": 1, "b": 1, "unlucky": 3, "bad": 2}
     assert {line["key"]: line["attempt"] for line in lines(tmp_path)}["unlucky"] == 3
 
@@ -75,8 +75,8 @@ def test_a_second_run_does_what_is_new_changed_damaged_or_failed(tmp_path: Path)
     (tmp_path / "in" / "b").write_text("another text")
     (tmp_path / "out" / "c").unlink()
     (tmp_path / "out" / "d").write_text("torn")
-    tally = do_jobs(tmp_path, jobs_in(tmp_path, ["a", "b", "c", "d", "bad", "e"]), Serial())
-    assert (tally.before, tally.done, list(tally.failed)) == (1, 4, ["bad"])
+    result = do_jobs(tmp_path, jobs_in(tmp_path, ["a", "b", "c", "d", "bad", "e"]), Serial())
+    assert (result.before, result.done, list(result.failed)) == (1, 4, ["bad"])
     assert outputs(tmp_path)["b"] == "ANOTHER TEXT"
     assert outputs(tmp_path)["d"] == "TEXT OF D"
     assert do_jobs(tmp_path, jobs[:4], Processes(64)).before == 4  # and no process is started for nothing
@@ -87,8 +87,8 @@ def test_other_work_does_everything_anew_and_its_forerunner_is_no_longer_believe
     do_jobs(tmp_path, jobs, Serial())
     with pytest.raises(VolsegError, match="no checkpoint"):
         do_jobs(tmp_path, jobs, Serial(), digest="cannot start")
-    tally = do_jobs(tmp_path, jobs, Serial())
-    assert (tally.before, tally.done) == (1, 1)  # the first had been taken away already
+    result = do_jobs(tmp_path, jobs, Serial())
+    assert (result.before, result.done) == (1, 1)  # the first had been taken away already
     assert do_jobs(tmp_path, jobs, Serial(), digest="other").done == 2
 
 
@@ -100,14 +100,14 @@ def test_workers_that_cannot_start_stop_the_run(tmp_path: Path) -> None:
         do_jobs(tmp_path, jobs, Processes(2), digest="dies at start")
 
 
-@pytest.mark.parametrize("crew", [Serial(), Processes(1)], ids=["serial", "processes"])
-def test_a_full_disk_stops_the_run_which_goes_on_later(tmp_path: Path, crew: WorkerPool) -> None:
+@pytest.mark.parametrize("pool", [Serial(), Processes(1)], ids=["serial", "processes"])
+def test_a_full_disk_stops_the_run_which_goes_on_later(tmp_path: Path, pool: WorkerPool) -> None:
     keys = ["a", "b", "full", "c"]
     with pytest.raises(OSError, match=r"No space left on device: .*full"):
-        do_jobs(tmp_path, jobs_in(tmp_path, keys), crew)
+        do_jobs(tmp_path, jobs_in(tmp_path, keys), pool)
     assert outputs(tmp_path).keys() == {"a", "b"}
-    tally = do_jobs(tmp_path, jobs_in(tmp_path, ["a", "b", "c"]), Serial())
-    assert (tally.before, tally.done) == (2, 1)
+    result = do_jobs(tmp_path, jobs_in(tmp_path, ["a", "b", "c"]), Serial())
+    assert (result.before, result.done) == (2, 1)
 
 
 def test_a_full_disk_under_the_journal_is_told_by_its_name() -> None:
@@ -140,8 +140,8 @@ def test_a_torn_last_line_is_cut_and_a_damaged_one_counts_for_nothing(
     path = tmp_path / "out" / ".volseg" / "stub.jsonl"
     whole = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(whole[0] + b'{"key": "b", "rubbish"}\n' + whole[2][:-1])
-    tally = do_jobs(tmp_path, jobs, Serial())
-    assert (tally.before, tally.done) == (1, 2)
+    result = do_jobs(tmp_path, jobs, Serial())
+    assert (result.before, result.done) == (1, 2)
     assert "1 damaged lines" in caplog.text
     for cut in range(0, len(whole[2]), 17):
         path.write_bytes(whole[0] + whole[2][:cut])
@@ -182,7 +182,7 @@ def test_shards_part_the_cases_and_know_of_each_other(tmp_path: Path) -> None:
         mine = [job for job in jobs if job.key in shard]
         with Journal(path) as journal:
             done = run_jobs(
-                Stub(tmp_path / "calls"), mine, crew=Serial(), journal=journal, history=History(siblings(path))
+                Stub(tmp_path / "calls"), mine, pool=Serial(), journal=journal, history=History(siblings(path))
             )
         assert (done.before, done.done) == (0, len(mine))
     assert do_jobs(tmp_path, jobs, Serial()).before == 20  # another number of shards does nothing twice

@@ -1,4 +1,4 @@
-"""The crew that reads ahead and writes behind: the same answers, in bounded memory, each failure alone."""
+"""The pool that reads ahead and writes behind: the same answers, in bounded memory, each failure alone."""
 
 from __future__ import annotations
 
@@ -64,27 +64,27 @@ class Capitals:
             raise OSError(28, "No space left on device", str(job.outputs[0]))
 
 
-def done(place: Path, keys: list[str], crew: Serial | Pipeline, work: Capitals) -> RunResult:
+def done(place: Path, keys: list[str], pool: Serial | Pipeline, work: Capitals) -> RunResult:
     path = place / "out" / ".volseg" / "capitals.jsonl"
     with Journal(path) as journal:
         history = History(siblings(path))
-        return run_jobs(work, jobs_in(place, keys), crew=crew, journal=journal, history=history)
+        return run_jobs(work, jobs_in(place, keys), pool=pool, journal=journal, history=history)
 
 
 KEYS = ["a", "read-fails", "b", "compute-fails", "c", "write-fails", "d", "e"]
 
 
 def test_the_outputs_are_those_of_one_case_after_the_other(tmp_path: Path) -> None:
-    tallies, contents = [], []
+    results, contents = [], []
     for name, work in (("plain", Capitals()), ("ahead", Capitals())):
-        crew = Serial(work) if name == "plain" else Pipeline(work)
-        tallies.append(done(tmp_path / name, KEYS, crew, work))
+        pool = Serial(work) if name == "plain" else Pipeline(work)
+        results.append(done(tmp_path / name, KEYS, pool, work))
         contents.append({p.name: p.read_bytes() for p in (tmp_path / name / "out").iterdir() if p.is_file()})
     assert contents[0] == contents[1]
     assert sorted(contents[1]) == ["a", "b", "c", "d", "e"]
-    for tally in tallies:
-        assert (tally.done, tally.retried, tally.by_worker["0"]) == (5, 3, 5)
-        assert tally.failed == {f"{stage}-fails": f"cannot {stage}" for stage in ("read", "compute", "write")}
+    for result in results:
+        assert (result.done, result.retried, result.by_worker["0"]) == (5, 3, 5)
+        assert result.failed == {f"{stage}-fails": f"cannot {stage}" for stage in ("read", "compute", "write")}
 
 
 def test_each_stage_has_its_thread_and_at_most_three_cases_are_in_hand(tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_a_full_disk_stops_the_run_which_is_resumed(tmp_path: Path) -> None:
     work = Capitals()
     with pytest.raises(OSError, match="No space left"):
         done(tmp_path, ["a", "b", "write-full", "c", "d", "e"], Pipeline(work), work)
-    tally = done(tmp_path, ["a", "b", "c", "d", "e"], Pipeline(Capitals()), Capitals())
-    assert tally.before >= 2
-    assert tally.before + tally.done == 5
+    result = done(tmp_path, ["a", "b", "c", "d", "e"], Pipeline(Capitals()), Capitals())
+    assert result.before >= 2
+    assert result.before + result.done == 5
 
 
 def test_a_stop_while_computing_ends_the_threads(tmp_path: Path) -> None:

@@ -105,8 +105,8 @@ def test_wrong_options_are_told(capsys: pytest.CaptureFixture[str], place: Path,
         assert cure in text
     (tmp_path / "file").touch()
     code, text = predict(capsys, place, tmp_path / "file")
-    assert code == 1
-    assert "run again to go on" in text
+    assert code == 2
+    assert "file must be a folder, got a file" in text
 
 
 @pytest.mark.slow

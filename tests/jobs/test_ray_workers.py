@@ -51,12 +51,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_a_node_is_killed_and_every_case_is_in_the_journal_once(tmp_path: Path, cluster: Any) -> None:
-    crew = RayPool(cluster.address, workers=4)
+    pool = RayPool(cluster.address, workers=4)
     keys: list[str] = []
 
     def jobs() -> Iterator[Job]:
         """Cases until all four workers are at it; then a node goes; cases until that is noticed, and a few more."""
-        phases = iter((lambda: crew.alive() == 4, lambda: crew.alive() < 4, lambda: left == 0))
+        phases = iter((lambda: pool.alive() == 4, lambda: pool.alive() < 4, lambda: left == 0))
         phase, left = next(phases, None), MORE
         while phase is not None:
             keys.append({5: "bad", 9: "flaky"}.get(len(keys), f"case{len(keys):04d}"))
@@ -64,13 +64,13 @@ def test_a_node_is_killed_and_every_case_is_in_the_journal_once(tmp_path: Path, 
             left -= 1
             if phase():
                 phase, left = next(phases, None), MORE
-                if crew.alive() == 4:
+                if pool.alive() == 4:
                     cluster.remove_node(cluster.second, allow_graceful=False)
 
-    tally = do_jobs(tmp_path, jobs(), crew, seconds=0.05)
-    assert tally.failed.keys() == {"bad"}
-    assert tally.done == len(keys) - 1
-    assert tally.deaths >= 1
+    result = do_jobs(tmp_path, jobs(), pool, seconds=0.05)
+    assert result.failed.keys() == {"bad"}
+    assert result.done == len(keys) - 1
+    assert result.deaths >= 1
     told = [json.loads(line) for line in (tmp_path / "out" / ".volseg" / "stub.jsonl").read_text().splitlines()]
     assert sorted(line["key"] for line in told) == sorted(keys)
     for line in told:

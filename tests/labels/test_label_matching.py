@@ -196,12 +196,12 @@ def test_quality_reads_each_folder_by_its_own_table(sets):
 def test_a_fleet_scores_again_when_the_table_of_the_predictions_changes(sets, tmp_path):
     cohort, plain, turned = sets
     folder = shutil.copytree(turned, tmp_path / "turned")
-    team = WorkerOptions.parse(workers=1, journal=tmp_path / "journal.jsonl")
+    worker_options = WorkerOptions.parse(workers=1, journal=tmp_path / "journal.jsonl")
 
     def rows():
         from volseg.evaluation import STANDARD
 
-        return evaluate_cases(folder, cohort, tmp_path, team=team, method=STANDARD)
+        return evaluate_cases(folder, cohort, tmp_path, worker_options=worker_options, method=STANDARD)
 
     expected = evaluate(plain, cohort)
     assert rows() == expected

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from volseg.errors import GeometryError, LabelError
 from volseg.metrics import OUTCOMES, dice, jaccard, outcome, precision, recall, volume_ml
-from volseg.metrics.overlap import check_spacing, dice_by_slice, relative_volume_difference
+from volseg.metrics.overlap import check_spacing, dice_by_slice
 
 
 def mask(*values: int) -> np.ndarray:
@@ -119,13 +119,12 @@ def test_a_spacing_that_cannot_be_is_refused(spacing):
 def test_the_kin_of_dice_agree_with_each_other(pair):
     a, b = pair
     if outcome(a, b) == "both empty":
-        assert all(math.isnan(f(a, b)) for f in (jaccard, precision, recall, relative_volume_difference))
+        assert all(math.isnan(f(a, b)) for f in (jaccard, precision, recall))
         return
     assert jaccard(a, b) == pytest.approx(dice(a, b) / (2 - dice(a, b)))
     assert jaccard(a, b) == jaccard(b, a)
     assert precision(a, b) == pytest.approx(recall(b, a), nan_ok=True)
     if a.any() and b.any():
-        assert 1 + relative_volume_difference(a, b) == pytest.approx(a.sum() / b.sum())
         both = precision(a, b) + recall(a, b)
         assert dice(a, b) == pytest.approx(2 * precision(a, b) * recall(a, b) / both if both else 0)
 
@@ -136,12 +135,10 @@ def test_the_kin_of_dice_by_hand():
     assert jaccard(prediction, reference) == 2 / 6
     assert precision(prediction, reference) == 2 / 3
     assert recall(prediction, reference) == 2 / 5
-    assert relative_volume_difference(prediction, reference) == (3 - 5) / 5
     nothing = mask(0, 0, 0, 0, 0, 0)
     assert math.isnan(precision(nothing, reference))
     assert math.isnan(recall(prediction, nothing))
-    assert (recall(nothing, reference), relative_volume_difference(nothing, reference)) == (0, -1)
-    assert math.isnan(relative_volume_difference(prediction, nothing))
+    assert recall(nothing, reference) == 0
 
 
 @settings(deadline=None)
@@ -151,7 +148,7 @@ def test_dice_by_slice_is_the_dice_of_each_slice(pair, axis):
     assert dice_by_slice(*pair, slice_axis=axis) == pytest.approx(expected, nan_ok=True)
 
 
-@pytest.mark.parametrize("function", [jaccard, precision, recall, relative_volume_difference, dice_by_slice])
+@pytest.mark.parametrize("function", [jaccard, precision, recall, dice_by_slice])
 def test_the_kin_of_dice_refuse_what_dice_refuses(function):
     with pytest.raises(LabelError):
         function(np.ones(3, np.uint8), np.ones(3, bool))

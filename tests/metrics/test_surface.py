@@ -12,13 +12,19 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from volseg.errors import GeometryError, LabelError, UsageError
 from volseg.metrics import READING_NOTES, READINGS, bounding_box, surface_distances
-from volseg.metrics.surface import boundary, directed_distances_mm, hausdorff_mm, mean_surface_distance_mm, surface_dice
+from volseg.metrics.surface import boundary, hausdorff_mm, mean_surface_distance_mm, surface_dice
 from volseg.volume import read_volume
 
 SPACINGS = st.tuples(*[st.sampled_from([0.5, 1.0, 1.5, 3, 2])] * 3)
 PAIRS = array_shapes(min_dims=3, max_dims=3, max_side=6).flatmap(
     lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))
 )
+
+
+def directed_distances_mm(prediction, reference, spacing_mm):
+    """Those of the prediction's boundary to the reference's, and back."""
+    found = surface_distances(prediction, reference, spacing_mm)
+    return found.from_prediction, found.from_reference
 
 
 def monai_distances_mm(prediction, reference, spacing_mm):

@@ -24,7 +24,7 @@ from volseg.pictures import (
     illustrate,
     panel,
     panel_size,
-    read_screen,
+    read_case_view,
     snapshot_path,
     write_snapshot,
 )
@@ -95,7 +95,7 @@ def test_a_slice_is_numbered_as_the_file_stores_it(orientation):
             place = view.place(number + 1, len(shown))
             assert set(shown[place].ravel()) == set(as_stored.ravel())
             assert view.number(place, len(shown)) == number + 1
-    with pytest.raises(UsageError, match="numbered 1 to 7"):
+    with pytest.raises(UsageError, match="must be 1 to 7, got 8"):
         View.of(np.eye(4)).place(8, 7)
 
 
@@ -104,14 +104,14 @@ def test_an_oblique_grid_is_shown_along_its_own_axes():
     affine = np.diag([1.0, 1, 1, 1])
     affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
     assert View.of(affine).axes == View.of(np.eye(4)).axes
-    with pytest.raises(UsageError, match="expected axial"):
+    with pytest.raises(UsageError, match="must be one of axial"):
         View.of(np.eye(4), "oblique")
 
 
 def test_pixels_are_square_in_mm():
-    screen = CaseView.of(body(), np.diag([*SPACING, 1]), LABELS, plane="coronal")
+    case_view = CaseView.of(body(), np.diag([*SPACING, 1]), LABELS, plane="coronal")
     # X has 9 voxels of 1 mm, Z has 7 of 4 mm.
-    assert panel_size(screen.grey.shape[1:], pixel_mm=screen.view.pixel_mm, scale=3) == (7 * 4 * 3, 9 * 3)
+    assert panel_size(case_view.intensity.shape[1:], pixel_mm=case_view.view.pixel_mm, scale=3) == (7 * 4 * 3, 9 * 3)
 
 
 def test_a_contour_is_one_pixel_wide_at_any_scale_and_in_the_regions_colour():
@@ -167,7 +167,7 @@ def test_grey_levels_of_odd_images():
 def test_masks_that_do_not_fit_are_refused():
     with pytest.raises(LabelError, match="1 colours"):
         panel(np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4), bool), [(1, 2, 3)])
-    with pytest.raises(UsageError, match="expected \\(2, 9, 8, 7\\)"):
+    with pytest.raises(UsageError, match=r"the shape \(2, 9, 8, 7\)"):
         CaseView.of(body(), np.eye(4), LABELS, reference=np.zeros((1, 9, 8, 7), bool))
     with pytest.raises(UsageError, match="at least 1"):
         panel(np.zeros((4, 4), np.uint8), scale=0)
@@ -186,7 +186,7 @@ def test_a_sheet_holds_its_panels_unchanged():
         assert (picture == entry.colour).all(axis=2).any()
     with pytest.raises(UsageError, match="one size"):
         arrange_panels([("a", np.zeros((2, 2, 3), np.uint8)), ("b", np.zeros((3, 2, 3), np.uint8))])
-    with pytest.raises(UsageError, match="at least one"):
+    with pytest.raises(UsageError, match="one or more"):
         arrange_panels([])
 
 
@@ -231,7 +231,7 @@ def test_what_is_not_there_has_no_panel():
         draw(screen_of(True, False), style="overlay")
     with pytest.raises(UsageError, match="many slices"):
         draw(screen_of(), style="montage", number=2)
-    with pytest.raises(UsageError, match="expected panels"):
+    with pytest.raises(UsageError, match="must be one of panels"):
         draw(screen_of(), style="nice")
     assert len(list(frames(screen_of()))) == 7  # slices 1 to 4, two more on each side as far as there are
     with pytest.raises(UsageError, match="does not move"):
@@ -242,15 +242,15 @@ def test_a_long_legend_names_what_is_in_the_slice():
     labels = LabelTable.exclusive([f"region_{i}" for i in range(30)])
     masks = np.zeros((30, 9, 8, 7), bool)
     masks[3, :, :, 2] = masks[7, :, :, 5] = True
-    screen = CaseView.of(body(), np.eye(4), labels, reference=masks)
-    assert draw(screen, number=2, scale=20).shape[0] < 330
-    pictures = {picture.shape for picture in frames(screen, scale=20)}
+    case_view = CaseView.of(body(), np.eye(4), labels, reference=masks)
+    assert draw(case_view, number=2, scale=20).shape[0] < 330
+    pictures = {picture.shape for picture in frames(case_view, scale=20)}
     assert len(pictures) == 1  # the legend stays where it is
 
 
 def test_the_fullest_slice_is_taken():
-    screen = screen_of()
-    assert screen.fullest in (2, 3)
+    case_view = screen_of()
+    assert case_view.fullest in (2, 3)
     assert screen_of(False, False).fullest == 3
 
 
@@ -359,17 +359,17 @@ def test_the_command_draws_what_was_asked_for(cohort: Path, tmp_path: Path):
 def test_a_case_that_cannot_be_drawn_says_why(cohort: Path, tmp_path: Path):
     opened = Cohort.open(cohort)
     key = predict(cohort, tmp_path)
-    screen = read_screen(opened, key)
+    case_view = read_case_view(opened, key)
     with pytest.raises(UsageError, match=r"\.png, \.gif or \.webp"):
-        illustrate(screen, tmp_path / "a.jpg")
+        illustrate(case_view, tmp_path / "a.jpg")
     with pytest.raises(UsageError, match="leave --slice out"):
-        illustrate(screen, tmp_path / "a.gif", number=3)
-    with pytest.raises(UsageError, match="channels 0 to 0"):
-        read_screen(opened, key, channel=1)
+        illustrate(case_view, tmp_path / "a.gif", number=3)
+    with pytest.raises(UsageError, match="must be 0 to 0, got 1"):
+        read_case_view(opened, key, channel=1)
     prediction = read_volume(tmp_path / f"{key}.nii.gz")
     write_volume(tmp_path / f"{key}.nii.gz", Volume(prediction.voxels[1:], prediction.affine_ras))
     with pytest.raises(GeometryError, match=f"{key}: the prediction: it is not on the image's grid"):
-        read_screen(opened, key, predictions=tmp_path)
+        read_case_view(opened, key, predictions=tmp_path)
     with pytest.raises(SystemExit) as left:
         main(["picture", str(cohort), "nobody", "-o", str(tmp_path / "a.png")])
     assert left.value.code == 2

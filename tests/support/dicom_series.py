@@ -137,8 +137,13 @@ def multi_frame(voxels: np.ndarray, affine: np.ndarray | None = None, **elements
 def structure_set(
     of: Sequence[Dataset], rois: dict[str, list[np.ndarray]], *, images: bool = True, date: str = "20240104"
 ) -> Dataset:
-    """An RTSTRUCT with outlines (n, 3) in LPS mm by name, drawn on a series."""
-    dataset = image("RTSTRUCT", series="50")
+    """An RTSTRUCT with outlines (n, 3) in LPS mm by name, drawn on a series, whose patient and study it has."""
+    dataset = image("RTSTRUCT", series="50", study=of[0].StudyInstanceUID)
+    for name in (*PATIENT, "StudyDate", "FrameOfReferenceUID"):
+        if name in of[0]:
+            setattr(dataset, name, of[0][name].value)
+        else:
+            delattr(dataset, name)
     for name in ("SamplesPerPixel", "PhotometricInterpretation", "ImageType"):
         delattr(dataset, name)
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage

@@ -69,13 +69,13 @@ def jobs_in(place: Path, keys: Iterable[str]) -> list[Job]:
 
 
 def do_jobs(
-    place: Path, jobs: Iterable[Job], crew: WorkerPool, *, digest: str = "stub", seconds: float = 0.0
+    place: Path, jobs: Iterable[Job], pool: WorkerPool, *, digest: str = "stub", seconds: float = 0.0
 ) -> RunResult:
     """A run with the stub."""
     path = place / "out" / ".volseg" / "stub.jsonl"
     with Journal(path) as journal:
         work = Stub(place / "calls", digest, seconds)
-        return run_jobs(work, jobs, crew=crew, journal=journal, history=History(siblings(path)))
+        return run_jobs(work, jobs, pool=pool, journal=journal, history=History(siblings(path)))
 
 
 if __name__ == "__main__":  # a run to be killed: PLACE CASES WORKERS SECONDS

@@ -60,11 +60,11 @@ def stub_prediction(
     output_dir: Path,
     *,
     device: str | None,
-    team: WorkerOptions,
+    worker_options: WorkerOptions,
     name: str = "predict",
 ) -> dict[str, str]:
     """Stands for `volseg.crossval.fold.predict_fold`: the reference, moved further the longer the bundle's name is."""
-    del device, team, name
+    del device, worker_options, name
     cohort = Cohort.open(settings.cohort)
     write_labels(output_dir, cohort.labels, channel_names=cohort.channel_names)
     steps = min(len(Path(bundle).name) for bundle, _ in members)

@@ -140,6 +140,7 @@ def test_a_resumed_run_goes_on_with_its_history(cohort: Cohort, tmp_path: Path) 
     ahead = [*before["history"], {**before["history"][-1], "epoch": 3, "loss": 99.0}]
     sessions = [{**before["sessions"][0], "status": "running"}]
     content = {**before, "history": ahead, "sessions": sessions, "status": "running"}
+    del content["best"]["cases"]  # as in the first versions of volseg
     (tmp_path / "parts" / "run.json").write_text(json.dumps(content))
 
     trainer_of(cohort, tmp_path / "parts", resume=True).run()

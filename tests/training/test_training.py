@@ -60,6 +60,17 @@ def test_mean_dice_owns_emptiness() -> None:
     assert math.isnan(metric.compute())
 
 
+def test_cases_without_a_key_count_each() -> None:
+    """MONAI Label 0.8.5 trains on items that hold image and label alone."""
+    metric = VolumetricDice(LabelTable.exclusive(["a"]), output_transform=lambda output: output)
+    mask, none = (torch.full((1, 2, 2, 2), value, dtype=torch.bool) for value in (True, False))
+    engine = Engine(lambda _, batch: batch)
+    for found in (mask, none, mask, mask):
+        engine.state.batch, engine.state.output = [{"image": mask}], ([found], [mask])
+        metric.iteration_completed(engine)
+    assert metric.compute() == pytest.approx(3 / 4)
+
+
 def test_the_metric_tells_each_region() -> None:
     engine = Engine(lambda *_: ([torch.ones(2, 2, 2, 2, dtype=torch.bool)],) * 2)
     VolumetricDice(EXCLUSIVE).attach(engine, "dice")

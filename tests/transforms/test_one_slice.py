@@ -21,7 +21,8 @@ from volseg.errors import BundleError
 from volseg.formats import Images
 from volseg.inference import Predictor
 from volseg.labels import LabelTable
-from volseg.networks import fit_pyramid, in_plane
+from volseg.networks import in_plane
+from volseg.plan import fit_pyramid
 from volseg.training import train
 from volseg.training.checks.preflight import check_slices, preflight
 from volseg.transforms import augmentation, postprocessing, preprocessing

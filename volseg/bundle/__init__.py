@@ -1,4 +1,4 @@
-"""A bundle's folder, its recipe, the window and spacing for a cohort, and the members of an ensemble."""
+"""A bundle's folder, its recipe, and the members of an ensemble."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from volseg.bundle.config_text import is_path_setting, literal, literal_text, pa
 from volseg.bundle.directions import recipe_direction, resume_problem, tell_networks
 from volseg.bundle.ensemble_file import ENSEMBLE, ENSEMBLE_SCHEMA, Ensemble, is_ensemble, named_ensemble, read_ensemble
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
-from volseg.bundle.folder import config, data_dir, find, root
+from volseg.bundle.folder import config, data_dir, find, find_all, root
 from volseg.bundle.network_settings import check_settings
+from volseg.bundle.normalisation import asked_schemes, fit_normalisation
 from volseg.bundle.recipe import Recipe, read_recipe
-from volseg.bundle.spacing import fit_spacing
-from volseg.bundle.window import axis_divisors, divisors_in_plane, fit_axis, fit_roi, grow_roi
 
 __all__ = [
     "ENSEMBLE",
@@ -19,17 +18,14 @@ __all__ = [
     "Ensemble",
     "Member",
     "Recipe",
-    "axis_divisors",
+    "asked_schemes",
     "check_settings",
     "config",
     "data_dir",
-    "divisors_in_plane",
     "find",
+    "find_all",
     "find_checkpoints",
-    "fit_axis",
-    "fit_roi",
-    "fit_spacing",
-    "grow_roi",
+    "fit_normalisation",
     "is_ensemble",
     "is_path_setting",
     "literal",

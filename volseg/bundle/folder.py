@@ -57,6 +57,15 @@ def find(bundle: str | Path) -> Path:
     raise BundleError(f"{bundle} is no bundle: it needs {' and '.join(_CONFIGS)}{known}")
 
 
+def find_all(folder: str | Path = "bundles") -> list[Path]:
+    """All bundles of a folder, by name; `bundles/` of the working directory by default.
+
+    >>> find_all("/nowhere")
+    []
+    """
+    return sorted(path.resolve() for path in Path(folder).glob("*") if is_bundle(path))
+
+
 def config(folder: Path, name: str) -> Path:
     """The path of a bundle's config, in its own folder or, in the model zoo's layout, in `configs/`."""
     for path in (folder / name, folder / "configs" / name):

@@ -11,8 +11,11 @@ from typing import Any
 import volseg
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.labels import LabelTable, channel_order
+from volseg.volume import InputSpacing, check_normalisation
 
-_SCHEMA = 1
+_SCHEMA = 2
+_BEFORE_SCHEMES = 1
+"""Schema of a recipe without a normalisation, which earlier versions read too."""
 
 
 @dataclass
@@ -26,6 +29,8 @@ class Recipe:
         roi_size: Window size in voxels of that grid.
         network: Arguments of the network that depend on the machine or the user, such as its width.
         facts: Further facts: the cohort, the fold, the initialisation.
+        normalisation: Scheme of each channel with its constants, see `volseg.volume.ChannelNormalisation`; None for
+            networks of before, whose channels were clipped to percentiles of each volume.
 
     >>> recipe = Recipe(LabelTable.exclusive(["organ"]), ["MR"], [1, 1, 3], [64, 64, 32], {"feature_size": 12})
     >>> Recipe.from_state(recipe.state_dict()).network["feature_size"]
@@ -38,15 +43,20 @@ class Recipe:
     roi_size: Sequence[int]
     network: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    normalisation: Sequence[Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         # The steps of inference are made from the table alone, and read the channels of a cohort by their names.
         self.labels = replace(self.labels, image_channels=tuple(self.channel_names))
+        schemes = check_normalisation(self.normalisation, channels=len(self.channel_names))
+        self.normalisation = None if schemes is None else [one.to_json() for one in schemes]
+        # The text of inference.json hands the spacing on to the preprocessing, and with it the normalisation.
+        self.spacing_mm = InputSpacing.of(self.spacing_mm, self.normalisation)
 
     def state_dict(self) -> dict[str, str]:
         """The recipe as one JSON string, which `torch.load(weights_only=True)` accepts."""
         content = {
-            "schema": _SCHEMA,
+            "schema": _BEFORE_SCHEMES if self.normalisation is None else _SCHEMA,
             "volseg": volseg.__version__,
             "labels": self.labels.to_dataset_json(),
             "channel_names": list(self.channel_names),
@@ -55,6 +65,8 @@ class Recipe:
             "network": dict(self.network),
             "facts": dict(self.facts),
         }
+        if self.normalisation is not None:
+            content["normalisation"] = self.normalisation
         return {"json": json.dumps(content)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -80,8 +92,8 @@ class Recipe:
         """The inverse of `state_dict`."""
         try:
             content = json.loads(state["json"])
-            if content["schema"] != _SCHEMA:
-                raise CheckpointError(f"schema {content['schema']}, this volseg reads {_SCHEMA}: update volseg")
+            if content["schema"] not in (_BEFORE_SCHEMES, _SCHEMA):
+                raise CheckpointError(f"schema {content['schema']}, this volseg reads up to {_SCHEMA}: update volseg")
             return cls(
                 LabelTable.from_dataset_json(content["labels"]),
                 content["channel_names"],
@@ -89,6 +101,7 @@ class Recipe:
                 content["roi_size"],
                 content["network"],
                 content.get("facts", {}),
+                content.get("normalisation"),
             )
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, VolsegError) as error:
             raise CheckpointError(f"the checkpoint's recipe cannot be read ({error})") from error

@@ -25,12 +25,14 @@ from volseg.cli import (
     pack,
     phantom,
     picture,
+    plan,
     predict,
     quality,
     split,
     train,
     watch,
 )
+from volseg.cli.mistakes import WrongUse, explain
 from volseg.cli.process import settle
 from volseg.errors import UsageError, VolsegError
 
@@ -55,11 +57,13 @@ app = typer.Typer(
     help="Volumetric medical image segmentation: slices to volumes, networks, predictions and Dice reports.",
     epilog="Each command shows an example with --help. Add --debug for the traceback of an error.",
 )
+_STOPPED = 130
 _COMMANDS = (
     phantom,
     fetch,
     check,
     split,
+    plan,
     train,
     crossval,
     predict,
@@ -71,7 +75,7 @@ _COMMANDS = (
     picture,
     pack,
 )
-_TAKE_URLS = {"check", "convert", "crossval", "evaluate", "predict", "train"}
+_TAKE_URLS = {"check", "convert", "crossval", "evaluate", "plan", "predict", "train"}
 for command in _COMMANDS:
     command.register(app)
 app.add_typer(convert.app, name="convert")
@@ -95,28 +99,45 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells each time where it found credentials
     try:
-        if any("://" in word for word in words) and words[0] not in _TAKE_URLS:
-            raise UsageError(
-                f"volseg {words[0]} takes folders; `volseg check URL` makes a copy and tells where it lies"
-            )
-        app(words)
-    except VolsegError as error:
-        if debug:
-            raise
-        typer.secho(f"volseg: {error}", fg="red", err=True)
-        sys.exit(2)
-    except OSError as error:
-        if debug:
-            raise
-        reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        typer.secho(f"volseg: {reason}; what was finished is kept, run again to go on", fg="red", err=True)
-        sys.exit(1)
+        _check_urls(words)
+        code = app(words, prog_name="volseg", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _STOPPED
     except Exception as error:
         if debug:
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        typer.secho(f"volseg: unexpected {type(error).__name__}: {reason}; --debug shows where", fg="red", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
+        line, code = _told(error, words)
+        if line:
+            typer.secho(f"volseg: {line}", fg="red", err=True)
+    if code == _STOPPED:
         typer.secho("volseg: stopped; run again to go on", err=True)
-        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_urls(words: list[str]) -> None:
+    """Refuse URLs where a command takes folders; a title may hold one.
+
+    Raises:
+        UsageError: There is one.
+    """
+    if not words or words[0] in _TAKE_URLS:
+        return
+    before = ["", *words]
+    found = [word for word, last in zip(words, before, strict=False) if "://" in word and last != "--title"]
+    if any(not word.startswith("--title=") for word in found):
+        raise UsageError(f"volseg {words[0]} takes folders; `volseg check URL` makes a copy and tells where it lies")
+
+
+def _told(error: Exception, words: list[str]) -> tuple[str, int]:
+    """The line for an error, and the exit code."""
+    if isinstance(error, WrongUse):
+        return explain(error, words), 2
+    if isinstance(error, VolsegError):
+        return str(error), 2
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return f"{error.filename} must be a folder, got a file; name another folder, or move the file away", 2
+    if isinstance(error, OSError):
+        reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        return f"{reason}; what was finished is kept, run again to go on", 1
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"unexpected {type(error).__name__}: {reason}; --debug shows where", 1

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import typer
 
+from volseg.errors import UsageError
+
+_FEWEST_SETS = 2
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -22,7 +26,7 @@ def compare(
         help="The cohort with the references and two or more folders of KEY.nii.gz; or folders of training runs.",
     ),
     output: Path = typer.Option(..., "-o", "--output", help="Folder for comparison.csv, .json, .md and .svg."),
-    metric: str = typer.Option("dice", help="What is compared: dice, hd95_mm, ..."),
+    metric: str = typer.Option("dice", help="Metric that is compared, as a column of cases.csv: dice, hd95_mm, ..."),
     tolerance: float | None = typer.Option(
         None, min=0, help="Differences that are ties; 0.005 of Dice and 0.5 mm of HD95 by default."
     ),
@@ -32,7 +36,7 @@ def compare(
         help="Compare these regions of the cohort, which predictions call OTHER; all that everyone has by default.",
     ),
     title: str | None = typer.Option(None, help="Title of the page."),
-    workers: int = typer.Option(2, min=1, help="Threads."),
+    workers: int = typer.Option(2, min=1, help="Number of threads."),
 ) -> None:
     """Compare prediction sets, or training runs, on the cases they share.
 
@@ -45,6 +49,11 @@ def compare(
         _compare_runs(paths, output, metric=metric, tolerance=tolerance, title=title or "Comparison of training runs")
     else:
         cohort, *predictions = paths
+        if len(predictions) < _FEWEST_SETS:
+            raise UsageError(
+                f"PREDICTIONS must be two folders or more, after the cohort, got {len(predictions)}; to compare "
+                "training runs, name their folders"
+            )
         title = title or "Comparison of predictions"
         _compare_predictions(
             *(cohort, predictions, output),
@@ -57,7 +66,6 @@ def compare(
 
 
 def _compare_runs(paths: list[Path], output: Path, *, metric: str, tolerance: float | None, title: str) -> None:
-    from volseg.errors import UsageError
     from volseg.evaluation import compare as contrast
     from volseg.evaluation import set_names
     from volseg.report import accuracy_table, check_alike, read_run, short_comparison, write_runs

@@ -84,35 +84,37 @@ def crossval(
         folds=_folds(folds),
         minutes=minutes or None,
         overrides=overrides,
-        config_files=tuple(config_file),
+        config_files=tuple(path.resolve() for path in config_file),
         take=take,
         inference=Inference(overlap, engine, flips, save_probabilities),
         devices=tuple(one.strip() for one in (devices or "").split(",") if one.strip()),
     )
     folder = CrossvalFolder(output)
-    team = WorkerOptions.parse(workers=_workers(workers, settings, ray=ray, shard=shard), ray=ray, shard=shard)
+    worker_options = WorkerOptions.parse(
+        workers=_workers(workers, settings, ray=ray, shard=shard), ray=ray, shard=shard
+    )
     if shard and gather:
         raise UsageError("--gather is the last step of all shards; run it once without --shard")
-    foreseen = None if gather else _forecast(folder, settings, cohort, team)
+    foreseen = None if gather else _forecast(folder, settings, cohort, worker_options)
     if foreseen is not None:
-        typer.echo(_plan(settings, cohort, foreseen, team))
-    notes += _region_notes(cohort, settings)
+        typer.echo(_plan(settings, cohort, foreseen, worker_options))
+    notes += [*_region_notes(cohort, settings), *settings.notes]
     for note in notes:
         typer.secho(f"note  {note}", fg="yellow", err=True)
     if dry:
-        _show_jobs(folder, settings, cohort, team)
+        _show_jobs(folder, settings, cohort, worker_options)
         return
     for change in begin(folder, settings, data_of(cohort, settings.folds), anyway=anyway):
         typer.secho(f"warning: {change}; what is finished is kept", fg="yellow", err=True)
         notes.append(f"changed during the cross-validation: {change}")
     failed: dict[str, str] = {}
     if not gather:
-        failed = _train(folder, settings, team, anyway=anyway)
+        failed = _train(folder, settings, worker_options, anyway=anyway)
     if shard:
         _tell(failed)
         typer.echo(f"the share {shard} is done; after all shares, the same command with --gather in its place reports")
         return
-    _conclude(folder, settings, cohort, team, ensembles=ensembles, title=title, html=html, notes=notes)
+    _conclude(folder, settings, cohort, worker_options, ensembles=ensembles, title=title, html=html, notes=notes)
     _tell(failed)
 
 
@@ -127,7 +129,19 @@ def _parts(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]]:
             f"crossval must name one bundle or more, then the cohort, got {' '.join(named) or 'nothing'}; settings of "
             "train.json come behind them"
         )
-    return named[:-1], named[-1], _overrides(list(words[first:]))
+    return (
+        named[:-1],
+        named[-1],
+        {name: _absolute(name, value) for name, value in _overrides(list(words[first:])).items()},
+    )
+
+
+def _absolute(name: str, value: object) -> object:
+    """A file or folder that is there as an absolute path: workers elsewhere have another working directory."""
+    from volseg.bundle import is_path_setting
+
+    there = isinstance(value, str) and is_path_setting(name) and Path(value).exists()
+    return str(Path(str(value)).resolve()) if there else value
 
 
 def _folds(text: str | None) -> list[int] | None:
@@ -157,22 +171,24 @@ def _workers(given: int | None, settings: CrossvalSettings, *, ray: str | None, 
     return len(found)
 
 
-def _forecast(folder: CrossvalFolder, settings: CrossvalSettings, cohort: Cohort, team: WorkerOptions) -> Forecast:
+def _forecast(
+    folder: CrossvalFolder, settings: CrossvalSettings, cohort: Cohort, worker_options: WorkerOptions
+) -> Forecast:
     from volseg.crossval import forecast
     from volseg.training import run_bytes
 
-    share = settings.jobs[team.shard.number :: team.shard.count]
+    share = settings.jobs[worker_options.shard.number :: worker_options.shard.count]
     sizes = {}
     for name in dict.fromkeys(name for name, _ in share):
         overrides = {**settings.overrides, "dataset_dir": str(settings.cohort), "fold": settings.folds[0]}
         sizes[name] = run_bytes(settings.networks[name], overrides=overrides, more=settings.config_files)
-    return forecast(folder, settings, cohort, workers=max(1, team.workers), jobs=share, bytes_of_run=sizes)
+    return forecast(folder, settings, cohort, workers=max(1, worker_options.workers), jobs=share, bytes_of_run=sizes)
 
 
-def _plan(settings: CrossvalSettings, cohort: Cohort, foreseen: Forecast, team: WorkerOptions) -> str:
+def _plan(settings: CrossvalSettings, cohort: Cohort, foreseen: Forecast, worker_options: WorkerOptions) -> str:
     patients = len({cohort.patient(key) for fold in settings.folds for key in cohort.fold(fold).validation})
     cases = sum(len(cohort.fold(fold).validation) for fold in settings.folds)
-    side = "a Ray cluster" if team.ray else f"{team.workers} side by side"
+    side = "a Ray cluster" if worker_options.ray else f"{worker_options.workers} side by side"
     return (
         f"{', '.join(settings.networks)} on {len(settings.folds)} folds of {cases} cases of {patients} patients, "
         f"{side}: {foreseen.text}"
@@ -187,30 +203,44 @@ def _region_notes(cohort: Cohort, settings: CrossvalSettings) -> list[str]:
         return fold_notes(cohort, regions_of_cases(cohort, progress=progress), settings.folds)
 
 
-def _show_jobs(folder: CrossvalFolder, settings: CrossvalSettings, cohort: Cohort, team: WorkerOptions) -> None:
+def _show_jobs(
+    folder: CrossvalFolder, settings: CrossvalSettings, cohort: Cohort, worker_options: WorkerOptions
+) -> None:
     from volseg.crossval import is_done
 
     for number, (name, fold) in enumerate(settings.jobs):
         sides = cohort.fold(fold)
         state = "finished" if is_done(folder, name, fold) else "begun" if folder.run(name, fold).is_dir() else "to do"
-        share = f", share {number % team.shard.count}/{team.shard.count}" if team.shard.count > 1 else ""
+        share = (
+            f", share {number % worker_options.shard.count}/{worker_options.shard.count}"
+            if worker_options.shard.count > 1
+            else ""
+        )
         typer.echo(
             f"{name} fold {fold}: {len(sides.training)} training, {len(sides.validation)} held out, {state}{share}"
         )
     typer.echo("nothing was trained")
 
 
-def _train(folder: CrossvalFolder, settings: CrossvalSettings, team: WorkerOptions, *, anyway: bool) -> dict[str, str]:
+def _train(
+    folder: CrossvalFolder, settings: CrossvalSettings, worker_options: WorkerOptions, *, anyway: bool
+) -> dict[str, str]:
     """Train the folds with a line for each; returns the error of each that failed."""
-    from volseg.crossval import FoldTraining, is_done, jobs_of, parts_of, run_folds
+    from volseg.crossval import CrossvalFolder, FoldTraining, is_done, jobs_of, parts_of, run_folds
 
-    work = FoldTraining(folder, settings, anyway)
-    watch = _Watch(folder, [parts_of(job.key) for job in jobs_of(work, team)], settings, workers=max(1, team.workers))
+    # Workers on other machines have another working directory.
+    work = FoldTraining(CrossvalFolder(folder.path.absolute()), settings, anyway)
+    watch = _Watch(
+        folder,
+        [parts_of(job.key) for job in jobs_of(work, worker_options)],
+        settings,
+        workers=max(1, worker_options.workers),
+    )
     done_before = sum(is_done(folder, *job) for job in watch.jobs)
     if done_before:
         typer.echo(f"{done_before} of {len(watch.jobs)} folds were finished before")
     with watch:
-        result = run_folds(work, team=team, told=watch.told)
+        result = run_folds(work, worker_options=worker_options, told=watch.told)
     return dict(result.failed)
 
 
@@ -256,10 +286,11 @@ class _Watch:
                 history = record.get("history") or [{}]
                 dice = next((row["dice"] for row in reversed(history) if row.get("dice") is not None), None)
                 shown = "" if dice is None else f", Dice {dice:.3f} on its held-out cases"
-                typer.echo(
-                    f"{name} fold {fold}: epoch {len(record.get('history', ()))} of {record.get('max_epochs')}{shown}"
-                    f"{self._left()}"
-                )
+                last = (
+                    f" of {record.get('max_epochs')}" if self._expected_s is None else ""
+                )  # by the clock it is not known
+                epoch = f"epoch {len(record.get('history', ()))}{last} is done"
+                typer.echo(f"{name} fold {fold}: {epoch}{shown}{self._left()}")
 
     def _running(self) -> list[tuple[str, int, dict[str, Any]]]:
         import json
@@ -294,7 +325,7 @@ def _conclude(
     folder: CrossvalFolder,
     settings: CrossvalSettings,
     cohort: Cohort,
-    team: WorkerOptions,
+    worker_options: WorkerOptions,
     *,
     ensembles: bool,
     title: str,
@@ -320,7 +351,7 @@ def _conclude(
         cohort,
         networks=finished,
         ensembles=ensembles,
-        workers=max(1, team.workers),
+        workers=max(1, worker_options.workers),
         title=title,
         html=html,
         notes=notes,

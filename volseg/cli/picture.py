@@ -40,22 +40,24 @@ def picture(
     style: Style = typer.Option(
         Style.panels, help="panels side by side, overlay (with the differences) or montage of slices."
     ),
-    plane: Plane = typer.Option(Plane.axial, help="Which slices."),
+    plane: Plane = typer.Option(Plane.axial, help="Direction of the slices."),
     slice_number: int | None = typer.Option(
         None,
         "--slice",
         min=1,
         help="Number of the slice, from 1 in the order of the file; the fullest by default.",
     ),
-    channel: int | None = typer.Option(None, min=0, help="Channel of the image; the first, or all three colours."),
-    scale: int | None = typer.Option(None, min=1, help="Pixels a voxel; a handy size by default."),
+    channel: int | None = typer.Option(
+        None, min=0, help="Channel of the image, from 0; by default the first, or all three colours."
+    ),
+    scale: int | None = typer.Option(None, min=1, help="Number of pixels per voxel; a handy size by default."),
 ) -> None:
     """Draw a case as a radiologist sees it: image, reference, prediction, contours, differences."""
     from volseg.cohort import Cohort
-    from volseg.pictures import illustrate, read_screen
+    from volseg.pictures import illustrate, read_case_view
 
-    screen = read_screen(Cohort.open(cohort), case, predictions=predictions, plane=plane.value, channel=channel)
-    illustrate(screen, output, style=style.value, number=slice_number, scale=scale)
+    case_view = read_case_view(Cohort.open(cohort), case, predictions=predictions, plane=plane.value, channel=channel)
+    illustrate(case_view, output, style=style.value, number=slice_number, scale=scale)
     typer.echo(f"wrote {output}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from volseg.cli.network_options import NetworkOptions, with_network_options
+from volseg.cli.shared_options import RayAddress, ShardOfCases
 
 if TYPE_CHECKING:
     from volseg.inference import AnyPredictor
@@ -26,15 +27,27 @@ def predict(
     *,
     options: NetworkOptions,
     channels: str | None = typer.Option(
-        None, metavar="NAME,NAME", help="What the files _0000, _0001, ... hold; by default as dataset.json names them."
+        None,
+        metavar="NAME,NAME",
+        help="What the files _0000, _0001, ... hold; by default as dataset.json names them. Of DICOM files the series "
+        "of each study, as 'T1=*t1*,T2=*t2*'.",
     ),
-    modality: str | None = typer.Option(None, help="Of a folder of DICOM files: only CT, MR, PT series."),
-    part: str = typer.Option("all", help="Of a cohort: all, training or validation."),
-    fold: int = typer.Option(0, min=0, help="Which fold the part is of."),
-    workers: int = typer.Option(1, min=0, help="Processes: one a GPU, or several that share the cores."),
-    ray: str | None = typer.Option(None, help="Address of a Ray cluster, or auto; --workers 0 fills it."),
-    shard: str | None = typer.Option(None, help="I/N: only the I-th of N fixed shares of the cases, from 0."),
-    journal: Path | None = typer.Option(None, help="The file; OUTPUT/.volseg/predict.jsonl by default."),
+    modality: str | None = typer.Option(None, help="Only DICOM series of this modality: CT, MR or PT."),
+    echo: str | None = typer.Option(None, help="Of DICOM series that hold several: this echo, 2 or 4.6ms."),
+    phase: str | None = typer.Option(None, help="Of DICOM series that hold several: this phase, 3, 300ms or 40%."),
+    b_value: str | None = typer.Option(None, help="Of DICOM series that hold several: this b-value in s/mm2."),
+    image_type: str | None = typer.Option(None, help="Of DICOM series that hold several: this kind, as WATER."),
+    resample_channels: bool = typer.Option(
+        False, "--resample-channels", help="Resample DICOM channels on other voxels to those of the first."
+    ),
+    part: str = typer.Option("all", help="Part of a cohort: all, labelled, training, validation or test."),
+    fold: int = typer.Option(0, min=0, help="Number of the fold that --part is of, from 0."),
+    workers: int = typer.Option(1, min=0, help="Number of processes: one per GPU, or several that share the cores."),
+    ray: RayAddress = None,
+    shard: ShardOfCases = None,
+    journal: Path | None = typer.Option(
+        None, help="File that gets a line per case; OUTPUT/.volseg/predict.jsonl by default."
+    ),
 ) -> None:
     """Segment volumes, each on the grid of its own input; uncertainty.csv holds the Dice that the network expects.
 
@@ -51,16 +64,27 @@ def predict(
     from volseg.jobs import WorkerOptions, predict_cases, remove_unproven
     from volseg.remote import check_apart, writing
 
-    team = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+    worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(images, output)
     asked = options.asked(bundle)
     # Workers on GPUs load their own networks; this process then needs none.
-    gpus = not team.alone and str(worker_device(options.device, 0)).startswith("cuda")
+    gpus = not worker_options.alone and str(worker_device(options.device, 0)).startswith("cuda")
     predictor = asked.load("cpu" if gpus or ray else options.device, flips=options.flips)
     recipe = predictor.recipe
     inputs = fetched(images)
-    given = [name.strip() for name in channels.split(",")] if channels else []
-    cases = find_inputs(inputs, channels=recipe.channel_names, part=part, fold=fold, modality=modality, given=given)
+    patterns = channels is not None and "=" in channels
+    given = [channels] if channels and patterns else [name.strip() for name in (channels or "").split(",") if channels]
+    chosen = {"echo": echo, "phase": phase, "b_value": b_value, "image_type": image_type}
+    cases = find_inputs(
+        inputs,
+        channels=recipe.channel_names,
+        part=part,
+        fold=fold,
+        modality=modality,
+        given=given,
+        choice={name: value for name, value in chosen.items() if value is not None},
+        resample_channels=resample_channels,
+    )
 
     def choose(name: str) -> AnyPredictor:
         windows = count_windows(cases, grid_mm=recipe.spacing_mm, roi_size=recipe.roi_size, overlap=options.overlap)
@@ -75,18 +99,18 @@ def predict(
         remove_unproven(place.folder, place.fetched, keys={key for key, _ in cases})
         made_with = work.made_with(recipe.labels)
         write_labels(place.folder, recipe.labels, channel_names=recipe.channel_names, made_with=made_with)
-        tally = predict_cases(
+        result = predict_cases(
             work,
             cases,
             place.folder,
-            team=team,
+            worker_options=worker_options,
             choose=None if gpus or ray else choose,
             progress=place.watched(progress),
         )
-    before = f", {tally.before} finished before" if tally.before else ""
-    done = f"{tally.done} predicted{before}, {len(tally.failed)} failed"
-    ways = sorted({way.partition(",")[0] for way in tally.devices})
+    before = f", {result.before} finished before" if result.before else ""
+    done = f"{result.done} predicted{before}, {len(result.failed)} failed"
+    ways = sorted({way.partition(",")[0] for way in result.devices})
     typer.echo(f"{output}: {done} ({', '.join(ways) or 'nothing done'})")
-    for key, note in tally.notes.items():
+    for key, note in result.notes.items():
         typer.secho(f"note  {key}: {note}", fg="yellow", err=True)
-    tell_failures(tally.failed)
+    tell_failures(result.failed)

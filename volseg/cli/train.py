@@ -31,6 +31,9 @@ def train(
     --resume goes on with an interrupted training of the same output_dir, or begins where there is none.
     """
     overrides = _overrides(context.args)
+    for file in config_file:
+        if not file.is_file():
+            raise UsageError(f"there is no file {file}; correct --config-file")
     if isinstance(overrides.get("dataset_dir"), str):
         from volseg.cli.place import fetched
 
@@ -68,7 +71,7 @@ def _overrides(words: list[str]) -> dict[str, object]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            raise UsageError(f"{word!r} was not understood; settings are given as --name value")
+            raise UsageError(f"settings are given as --name value, got {word!r}; write the name with -- before it")
         name, equals, value = word[2:].partition("=")
         if not equals:
             bare = not rest or rest[0].startswith("--")

@@ -15,10 +15,12 @@ from volseg.cohort.directions import (
     slice_direction,
     told_axes,
 )
-from volseg.cohort.folder import FILE_ENDING, INSTANCES, Cohort, read_dataset_json, write_patients
+from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
 from volseg.cohort.folds import Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
+from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.layouts import raw_note
+from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
 from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
 from volseg.cohort.predictions import (
     PROBABILITIES,
@@ -33,9 +35,12 @@ from volseg.cohort.predictions import (
 from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
 from volseg.cohort.table import TEST, CaseRow, read_table
 from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_uncertainty, write_uncertainty
+from volseg.volume import FILE_ENDING
 
 __all__ = [
     "ASSUMED",
+    "CHECK_BYTES",
+    "EVALUATE_BYTES",
     "FILE_ENDING",
     "INSTANCES",
     "PHANTOM_FILE",
@@ -45,6 +50,7 @@ __all__ = [
     "TEST",
     "Case",
     "CaseRow",
+    "ChannelRange",
     "Cohort",
     "Conversion",
     "Fold",
@@ -53,7 +59,9 @@ __all__ = [
     "Prediction",
     "Predictions",
     "Source",
+    "Threads",
     "Uncertainty",
+    "affordable_threads",
     "axes_of_raw",
     "check_key",
     "check_labels",
@@ -61,10 +69,12 @@ __all__ = [
     "cohort_note",
     "convert_case",
     "inspect_cohort",
+    "intensity_notes",
     "mean_expected_dice",
     "patient_of",
     "patients_note",
     "predicted_keys",
+    "range_of",
     "raw_note",
     "read_dataset_json",
     "read_label_map",

@@ -25,14 +25,14 @@ class Case:
     What is to be known of that, and of the headers of their files, is added to the warnings.
 
     Attributes:
-        key: file-name-safe word that travels with the data everywhere, `case123_day20` for UW-Madison.
-        patient: cases of one patient never stand on both sides of a split.
-        session: the treatment day or visit, empty where there is none.
-        channels: one volume a channel, all on one grid.
-        label: uint8 label map on the same grid, or None.
-        source: where it came from, for people.
-        warnings: what a reader should know; a case with the warning `suspect` or `test` stays out of folds.
-        instances: objects of the label map by number, 0 outside, on the same grid; None where they are not told apart.
+        key: File-name-safe word that travels with the data everywhere, `case123_day20` for UW-Madison.
+        patient: Patient, whose cases never stand on both sides of a split.
+        session: Treatment day or visit; empty if there is none.
+        channels: One volume per channel, all on one grid.
+        label: Label map (uint8) on the same grid, or None.
+        source: Origin of the case, for people.
+        warnings: Warnings for readers; a case with the warning `suspect` or `test` stays out of folds.
+        instances: Objects of the label map by number, 0 outside, on the same grid; None if they are not told apart.
         units: Units of the values as the files state them (HU, BQML, CNTS), empty where they state none; those of
             several channels are separated by commas.
     """

@@ -14,15 +14,15 @@ import numpy as np
 
 import volseg
 from volseg.cohort.case import OF_FILES, Case, Source, check_key
-from volseg.cohort.folder import FILE_ENDING, INSTANCES, read_dataset_json
+from volseg.cohort.folder import INSTANCES, read_dataset_json
 from volseg.cohort.folds import Fold
 from volseg.cohort.folds_of_conversion import write_folds
 from volseg.cohort.table import CaseRow, write_table
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError
-from volseg.files import atomic
+from volseg.files import PARTIAL, atomic, is_partial
 from volseg.labels import LabelTable
-from volseg.volume import Volume, header_of, orientation, provenance_of, with_provenance, write_volume
+from volseg.volume import FILE_ENDING, Volume, header_of, orientation, provenance_of, with_provenance, write_volume
 
 logger = logging.getLogger(__name__)
 
@@ -59,27 +59,27 @@ def write_cohort(
     have not changed. A kill at any moment leaves whole files or none; run again to go on.
 
     Args:
-        source: where the cases come from.
-        folder: a cohort folder, new or of the same labels and channels.
-        workers: threads; decoding and compressing release Python's lock.
-        folds: how many folds to write into a new `splits.json` (fewer where there are fewer patients).
-        seed: seed of the split.
-        progress: called with (done, total) after each case.
-        only: the keys of this run, where other runs write others into the same folder at the same time.
-        validation: keys to validate on, where the source chooses them; then there is one fold.
-        given: folds that the source states, such as those of a list; they take the place of drawn ones.
-        outcomes: calls `convert_case` for keys, instead of threads; see `volseg.jobs.converting`.
+        source: Source of the cases.
+        folder: Cohort folder, new or of the same labels and channels.
+        workers: Number of threads; decoding and compressing release Python's lock.
+        folds: Number of folds in a new `splits.json`; fewer if there are fewer patients.
+        seed: Seed of the split.
+        progress: Function that is called with (done, total) after each case.
+        only: Keys of this run, if other runs write others into the same folder at the same time.
+        validation: Keys to validate on, if the source chooses them; then there is one fold.
+        given: Folds that the source states, such as those of a list; they take the place of drawn ones.
+        outcomes: Function that calls `convert_case` for keys, instead of threads; see `volseg.jobs.converting`.
 
     Raises:
-        UsageError: the folder holds something else.
-        SourceError: the source has no case.
+        UsageError: The folder holds something else.
+        SourceError: The source has no case.
     """
     folder = Path(folder)
     keys = [check_key(key) for key in source.keys()]  # noqa: SIM118 - a source is no dict
     _check_target(source, folder)
     folder.mkdir(parents=True, exist_ok=True)
     if only is None:  # else they may be of another run, which is about to rename them
-        for leftover in folder.rglob(".partial-*"):
+        for leftover in folder.rglob(f"{PARTIAL}*"):
             leftover.unlink()
     # A case that an earlier version of the reader wrote keeps the folder at that version until it is converted again.
     labelled = sum(source.labelled(key) for key in keys)
@@ -117,7 +117,7 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
     """Convert one case unless it is done; returns its row and whether it was written now.
 
     Raises:
-        VolsegError: what is wrong with the case; nothing of it is left in the folder.
+        VolsegError: The case cannot be converted; nothing of it is left in the folder.
     """
     channels = len(source.channel_names)
     try:
@@ -218,7 +218,7 @@ def _check_target(source: Source, folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a new folder")
     # A kill during the very first write leaves nothing but a partial file.
-    if not folder.exists() or all(path.name.startswith(".partial-") for path in folder.iterdir()):
+    if not folder.exists() or all(is_partial(path.name) for path in folder.iterdir()):
         return
     if not (folder / "dataset.json").is_file():
         raise UsageError(f"{folder} is not empty and no cohort; name a new folder")
@@ -244,6 +244,8 @@ def _write_dataset_json(source: Source, folder: Path, *, count: int, version: in
         "file_ending": FILE_ENDING,
     }
     of_source: dict[str, Any] = {"source": source.kind, "source_version": version}
+    if told := getattr(source, "warnings", ()):
+        of_source["warnings"] = list(told)
     if original := getattr(source, "original_values", None):
         of_source["original_values"] = dict(original)
     entries["volseg"] = {"version": volseg.__version__, **of_source, **entries["volseg"]}

@@ -44,7 +44,7 @@ def axes_of_raw(raw: Path) -> str:
     A phantom of an earlier version says nothing: its slices run to the head.
 
     Raises:
-        SourceError: a `phantom.json` that cannot be read.
+        SourceError: A `phantom.json` cannot be read.
     """
     try:
         content = json.loads((raw / PHANTOM_FILE).read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ def slice_direction(provenance: Mapping[str, Any]) -> str | None:
     """`to the head` or `to the feet` where the slices of a UW-Madison cohort do so by the reader's choice, else None.
 
     Args:
-        provenance: as in `volseg.cohort.Cohort.provenance`.
+        provenance: Provenance of a cohort, see `volseg.cohort.Cohort.provenance`.
     """
     if provenance.get("source") != SLICES:
         return None

@@ -7,6 +7,7 @@ import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ from volseg.cohort.table import CaseRow, is_phantom, read_table, write_table
 from volseg.errors import CohortError, UsageError, VolumeError
 from volseg.labels import LabelTable
 from volseg.remote import local
-from volseg.volume import read_grid, read_volume
+from volseg.volume import FILE_ENDING, read_grid, read_volume
 
-FILE_ENDING = ".nii.gz"
 INSTANCES = "instancesTr"
 
 
@@ -29,13 +29,13 @@ class Cohort:
     """An opened cohort folder. Nothing but text has been read; volumes stay on disk.
 
     Attributes:
-        folder: the folder that holds dataset.json.
-        labels: the label table.
-        channel_names: one name an image channel, in file order.
-        rows: one row a case by key, sorted by key.
-        labelled: the keys that have a reference label (imagesTr and labelsTr); the others are in imagesTs.
-        source: kind of the source that volseg converted it from; empty where another program wrote the folder.
-        source_version: of that source's reader; cohorts of earlier versions of volseg, which state none, have 1.
+        folder: Folder that holds dataset.json.
+        labels: Label table.
+        channel_names: One name per image channel, in file order.
+        rows: One row per case by key, sorted by key.
+        labelled: Keys that have a reference label (imagesTr and labelsTr); the others are in imagesTs.
+        source: Kind of the source that volseg converted it from; empty if another program wrote the folder.
+        source_version: Version of that source's reader; 1 for cohorts of earlier versions of volseg, which state none.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class Cohort:
         If `cases.csv` is absent the headers are read, and keys tell the patients: see `volseg.cohort.patient_of`.
 
         Raises:
-            CohortError: no dataset.json, no case, or files that do not match each other; the message names the first.
+            CohortError: There is no dataset.json or no case, or files do not match; the message names the first.
         """
         folder = local(folder)
         dataset = read_dataset_json(folder)
@@ -71,16 +71,20 @@ class Cohort:
                 f"`volseg convert decathlon {folder} COHORT`"
             )
         images = {part: _keys_of_images(folder / part, len(channel_names)) for part in ("imagesTr", "imagesTs")}
-        twice = images["imagesTr"] & images["imagesTs"]
-        if twice:
-            raise CohortError(f"{_some(twice)} stands in imagesTr and in imagesTs; a case belongs to one of them")
+        in_both_parts = images["imagesTr"] & images["imagesTs"]
+        if in_both_parts:
+            raise CohortError(
+                f"{_some(in_both_parts)} stands in imagesTr and in imagesTs; a case belongs to one of them"
+            )
         labels = {path.name.removesuffix(FILE_ENDING) for path in _files(folder / "labelsTr")}
-        lost = labels - images["imagesTr"]
-        if lost:
-            raise CohortError(f"{_some(lost)} has a file in labelsTr and no image in imagesTr")
-        bare = images["imagesTr"] - labels
-        if bare:
-            raise CohortError(f"{_some(bare)} has an image in imagesTr and no label in labelsTr; move it to imagesTs")
+        labels_without_image = labels - images["imagesTr"]
+        if labels_without_image:
+            raise CohortError(f"{_some(labels_without_image)} has a file in labelsTr and no image in imagesTr")
+        images_without_label = images["imagesTr"] - labels
+        if images_without_label:
+            raise CohortError(
+                f"{_some(images_without_label)} has an image in imagesTr and no label in labelsTr; move it to imagesTs"
+            )
         keys = images["imagesTr"] | images["imagesTs"]
         if not keys:
             raise CohortError(f"{folder} holds no case; convert some with `volseg convert KIND RAW {folder}`")
@@ -140,7 +144,7 @@ class Cohort:
         return self._row(key).patient
 
     def image_paths(self, key: str) -> list[Path]:
-        """One image file a channel."""
+        """One image file per channel."""
         self._row(key)
         part = self.folder / ("imagesTr" if key in self.labelled else "imagesTs")
         return [part / f"{key}_{channel:04d}{FILE_ENDING}" for channel in range(self.channels)]
@@ -165,7 +169,7 @@ class Cohort:
         """The folds of `splits.json`, checked: known labelled keys, and no patient on both sides.
 
         Raises:
-            CohortError: no splits.json, or a split that is wrong; the message says which.
+            CohortError: There is no splits.json, or a split is wrong; the message says which.
         """
         path = self._splits
         if not path.is_file():
@@ -182,6 +186,11 @@ class Cohort:
                 raise CohortError(f"fold {number} of {path} has patient {_some(shared)} on both sides; split again")
         return folds
 
+    @property
+    def has_folds(self) -> bool:
+        """Whether there is a split."""
+        return self._splits.is_file()
+
     def fold(self, number: int) -> Fold:
         """One fold, counted from 0."""
         folds = self.folds()
@@ -195,8 +204,8 @@ class Cohort:
         The part `all` has `channel_names` too, by which inference finds the channels of its network.
 
         Args:
-            part: as in `part`.
-            fold: number of the fold, from 0.
+            part: Name of a part, see `part`.
+            fold: Number of the fold, from 0.
         """
         items = []
         for key in self.part(part, fold=fold):
@@ -264,7 +273,10 @@ class Cohort:
         try:
             return self.rows[key]
         except KeyError:
-            raise CohortError(f"there is no case {key!r} in {self.folder}") from None
+            like = get_close_matches(key, self.rows, n=3) or sorted(self.rows)[:3]
+            raise CohortError(
+                f"there is no case {key!r} in {self.folder}; name one such as {', '.join(like)}"
+            ) from None
 
 
 def write_patients(cohort: Cohort, pattern: str) -> Cohort:
@@ -272,7 +284,7 @@ def write_patients(cohort: Cohort, pattern: str) -> Cohort:
 
     Args:
         cohort: Whose table is written.
-        pattern: As in `volseg.cohort.patient_of`.
+        pattern: Pattern of the keys, see `volseg.cohort.patient_of`.
 
     Returns:
         The cohort with the new table.
@@ -292,18 +304,18 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     """The content of a folder's `dataset.json`.
 
     Raises:
-        CohortError: the folder or the file is absent, or it is no JSON object.
+        CohortError: The folder or the file is absent, or it is no JSON object.
     """
     path = folder / "dataset.json"
+    if folder.is_file():
+        raise CohortError(f"{folder} is a file; name the folder of a cohort")
     if not folder.is_dir():
         raise CohortError(f"there is no folder {folder}; write a cohort with `volseg convert KIND RAW {folder}`")
     try:
         dataset = json.loads(path.read_text())
     except FileNotFoundError:
-        note = layout_note(folder)
-        raise CohortError(
-            f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder){'; ' if note else ''}{note}"
-        ) from None
+        note = layout_note(folder) or f"make one with `volseg convert KIND {folder} COHORT`, or name another folder"
+        raise CohortError(f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder); {note}") from None
     except ValueError as error:
         raise CohortError(f"{path} is not JSON ({error})") from error
     if not isinstance(dataset, dict):

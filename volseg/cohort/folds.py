@@ -28,13 +28,13 @@ def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, 
     Cases kept for a test are in no fold.
 
     Args:
-        rows: the labelled cases.
-        folds: how many.
-        seed: another seed, another split.
-        suspects: keep the cases marked as suspect, which are left out otherwise.
+        rows: Labelled cases.
+        folds: Number of folds.
+        seed: Seed of the split; another seed gives another split.
+        suspects: Whether to keep the cases marked as suspect, which are left out otherwise.
 
     Raises:
-        UsageError: fewer patients than folds.
+        UsageError: There are fewer patients than folds.
     """
     by_patient: dict[str, list[str]] = {}
     for row in sorted(rows, key=lambda row: row.key):
@@ -60,7 +60,7 @@ def split_by_choice(rows: Iterable[CaseRow], validation: Container[str]) -> list
     """One fold: the chosen keys are validated on, the others trained on; suspects and tests are in neither.
 
     Raises:
-        UsageError: no case on one of the sides.
+        UsageError: One of the sides has no case.
     """
     keys = sorted(row.key for row in rows if not (row.suspect or row.test))
     fold = Fold(tuple(k for k in keys if k not in validation), tuple(k for k in keys if k in validation))

@@ -8,10 +8,10 @@ import logging
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from volseg.cohort.folder import FILE_ENDING
 from volseg.cohort.folds import Fold, read_splits, split_by_choice, split_by_patient, write_splits
 from volseg.cohort.table import CaseRow
 from volseg.errors import CohortError, UsageError
+from volseg.volume import FILE_ENDING
 
 logger = logging.getLogger(__name__)
 

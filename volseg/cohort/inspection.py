@@ -11,7 +11,8 @@ import numpy as np
 
 from volseg.cohort.case import Case
 from volseg.cohort.directions import cohort_note
-from volseg.cohort.folder import Cohort
+from volseg.cohort.folder import Cohort, read_dataset_json
+from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError
@@ -44,15 +45,16 @@ def inspect_cohort(
     """Read each image and label: same grid, finite voxels, declared values and objects, folds that keep patients apart.
 
     Args:
-        cohort: opened, so its files already match by name.
-        workers: threads.
-        progress: called with (done, total).
+        cohort: Cohort, opened, so its files already match by name.
+        workers: Number of threads.
+        progress: Function that is called with (done, total).
     """
     failed: dict[str, str] = {}
     contents: list[_Content] = []
     notes: dict[str, tuple[str, ...]] = {}
+    ranges: dict[str, dict[int, ChannelRange]] = {}
     with ThreadPoolExecutor(workers) as pool:
-        inspected = pool.map(lambda key: (key, _inspect(cohort, key, notes)), cohort.keys)
+        inspected = pool.map(lambda key: (key, _inspect(cohort, key, notes, ranges)), cohort.keys)
         for done, (key, found) in enumerate(inspected, start=1):
             if isinstance(found, VolsegError):
                 failed[key] = found.message
@@ -79,7 +81,9 @@ def inspect_cohort(
         lines.append(f"folds: {', '.join(f'{len(f.training)}/{len(f.validation)}' for f in cohort.folds())}")
     except CohortError as error:
         lines.append(f"folds: {error}")
-    warnings = (*_of_headers(cohort, notes), *_warnings(cohort))
+    measured = {key: ranges[key] for key in cohort.keys if key in ranges}
+    intensities = intensity_notes(cohort.channel_names, measured)
+    warnings = (*_of_headers(cohort, notes), *_warnings(cohort), *intensities)
     lines += [f"warning: {warning}" for warning in warnings]
     return Inspection("\n".join(lines), failed, warnings)
 
@@ -87,7 +91,17 @@ def inspect_cohort(
 def _warnings(cohort: Cohort) -> tuple[str, ...]:
     """What is doubtful about a cohort whose files can be read, in the order of its table."""
     rows = cohort.rows.values()
-    return (*_of_table(cohort), *filter(None, [cohort_note(cohort), patients_note(rows), units_note(rows)]))
+    return (
+        *_of_table(cohort),
+        *_of_source(cohort),
+        *filter(None, [cohort_note(cohort), patients_note(rows), units_note(rows)]),
+    )
+
+
+def _of_source(cohort: Cohort) -> list[str]:
+    """What the conversion left out that concerns no case."""
+    told = read_dataset_json(cohort.folder).get("volseg", {})
+    return [str(warning) for warning in told.get("warnings", [])] if isinstance(told, dict) else []
 
 
 def _of_table(cohort: Cohort) -> list[str]:
@@ -126,13 +140,16 @@ class _Content:
     objects: int
 
 
-def _inspect(cohort: Cohort, key: str, notes: dict[str, tuple[str, ...]]) -> _Content | VolsegError | None:
-    """What a case holds, None where it has no label, or what is wrong with it; its entry of the notes is written."""
+def _inspect(
+    cohort: Cohort, key: str, notes: dict[str, tuple[str, ...]], ranges: dict[str, dict[int, ChannelRange]]
+) -> _Content | VolsegError | None:
+    """What a case holds, None where it has no label, or what is wrong with it; its notes and ranges are written."""
     try:
         first, *others = [read_volume(path) for path in cohort.image_paths(key)]
         for volume in (first, *others):
             if not np.isfinite(volume.voxels).all():
                 raise VolumeError("the image holds NaN or infinity; replace them by the background's value")
+        ranges[key] = {number: range_of(volume.voxels) for number, volume in enumerate((first, *others))}
         label_path = cohort.label_path(key)
         label = read_volume(label_path) if label_path else None
         objects_path = cohort.instances_path(key)

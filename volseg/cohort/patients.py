@@ -62,7 +62,7 @@ class PatientsByPattern:
 
     Args:
         source: Yields the cases.
-        pattern: As in `patient_of`.
+        pattern: Pattern of the keys, see `patient_of`.
     """
 
     def __init__(self, source: Source, pattern: str) -> None:
@@ -73,6 +73,7 @@ class PatientsByPattern:
         self.channel_names: tuple[str, ...] = source.channel_names
         self.labels: LabelTable = source.labels
         self.source_version = int(getattr(source, "source_version", 1))
+        self.warnings: tuple[str, ...] = tuple(getattr(source, "warnings", ()))
         for key in source.keys():  # noqa: SIM118 - a source is no dict
             patient_of(key, pattern=pattern)
 
@@ -99,7 +100,7 @@ def patients_note(rows: Iterable[CaseRow]) -> str | None:
     """A warning if keys look like visits of one patient and the table takes each for a patient of its own.
 
     Args:
-        rows: Of the cohort's table.
+        rows: Rows of the cohort's table by key.
     """
     alone = [row.key for row in rows if row.patient == row.key]
     groups: dict[str, list[str]] = {}

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort.folder import FILE_ENDING, Cohort, read_dataset_json
+from volseg.cohort.folder import Cohort, read_dataset_json
 from volseg.cohort.uncertainty import Uncertainty
 from volseg.errors import LabelError, UsageError
 from volseg.files import atomic
 from volseg.labels import LabelMatch, LabelTable, match_labels
-from volseg.volume import Volume, write_probabilities, write_volume
+from volseg.volume import FILE_ENDING, Volume, write_probabilities, write_volume
 
 PROBABILITIES = "probabilities"
 """The folder of probabilities, inside that of the predictions."""
@@ -173,10 +173,10 @@ class Prediction:
     """One predicted case.
 
     Attributes:
-        label_map: uint8, on the very grid of the image's files.
-        uncertainty: the Dice that the network expects of it, by region.
+        label_map: Label map (uint8) on the very grid of the image's files.
+        uncertainty: Dice that the network expects of it, by region.
         probabilities: (channels, X, Y, Z) on the same grid, where they were asked for.
-        note: what a reader must know of it; mostly empty.
+        note: Note for readers; mostly empty.
     """
 
     label_map: Volume

@@ -47,13 +47,13 @@ def read_label_map(
 
     Args:
         role: `reference` or `prediction`; an error says which of the two files it is about.
-        path: of the file.
-        image: whose grid counts.
-        labels: the declared values.
-        match: of a prediction whose own values are others; they are brought to those of `labels`.
+        path: Path of the file.
+        image: Image, whose grid counts.
+        labels: Declared values.
+        match: Match of a prediction whose own values are others; they are brought to those of `labels`.
 
     Raises:
-        VolsegError: absent or unreadable, another grid, or an undeclared value.
+        VolsegError: The file is absent or unreadable, or it has another grid or an undeclared value.
     """
     try:
         volume = _on_grid(read_volume(path), image)

@@ -1,4 +1,4 @@
-"""The table of a cohort's cases, `cases.csv`: one row a case, without its voxels."""
+"""The table of a cohort's cases, `cases.csv`: one row per case, without its voxels."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class CaseRow:
         """The inverse of `to_csv`.
 
         Raises:
-            ValueError: a field that is absent or makes no sense.
+            ValueError: A field is absent or makes no sense.
         """
         absent = [name for name in COLUMNS if row.get(name) is None]
         if absent:

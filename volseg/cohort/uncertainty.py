@@ -34,9 +34,9 @@ def write_uncertainty(folder: Path, cases: Mapping[str, Uncertainty], *, forget:
     One line a case: `key`, `expected_dice` (the mean over the predicted regions) and one column a region.
 
     Args:
-        folder: of the predictions.
-        cases: by key.
-        forget: keys whose lines are taken out.
+        folder: Folder of the predictions.
+        cases: Uncertainties by key.
+        forget: Keys whose lines are taken out.
     """
     before = read_uncertainty(folder)
     known: dict[str, Uncertainty] = {key: case for key, case in before.items() if key not in set(forget)}
@@ -57,7 +57,7 @@ def read_uncertainty(folder: Path) -> dict[str, dict[str, float | None]]:
     """The cases of a folder's `uncertainty.csv` by key; none where there is no such file.
 
     Raises:
-        UsageError: a file that is something else.
+        UsageError: The file is something else.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())

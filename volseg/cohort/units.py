@@ -21,7 +21,7 @@ def units_note(rows: Iterable[CaseRow]) -> str | None:
     """A warning if the cases of a cohort state several units.
 
     Args:
-        rows: Of the cohort's table.
+        rows: Rows of the cohort's table by key.
     """
     keys: dict[str, list[str]] = {}
     for row in rows:

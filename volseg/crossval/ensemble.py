@@ -16,7 +16,7 @@ from volseg.crossval.folder import CrossvalFolder
 from volseg.crossval.run import read_done
 from volseg.crossval.scores import Candidate
 from volseg.crossval.settings import CrossvalSettings
-from volseg.files import atomic
+from volseg.files import PARTIAL, atomic
 from volseg.labels import Cleanup
 
 
@@ -81,7 +81,7 @@ def _place(source: Path, target: Path) -> None:
     if target.is_file() and source.samefile(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
+    partial = target.with_name(f"{PARTIAL}{os.getpid()}-{target.name}")
     partial.unlink(missing_ok=True)
     try:
         os.link(source, partial)

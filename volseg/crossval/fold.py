@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
@@ -12,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from gc import collect
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,8 @@ class FoldTraining:
         with Journal(run / ".volseg" / "fold.jsonl"), logged(self.folder.log(network, fold)) as told:
             if not self.folder.network(network, fold).is_file():
                 self._train(network, fold, device, told)
+                collect()  # the loaders' volumes, before the prediction needs memory
             told[:0] = _told_before(run)
-            gc.collect()
             failed = self._predict(network, fold, device)
             facts = {
                 **_run_facts(run),
@@ -91,7 +91,6 @@ class FoldTraining:
                 "not_predicted": failed,
             }
             self._conclude(network, fold, facts)
-        gc.collect()
         return facts
 
     def _train(self, network: str, fold: int, device: str | None, told: list[str]) -> None:
@@ -124,7 +123,12 @@ class FoldTraining:
         """Predict the cases of the fold; returns the errors of those that could not be predicted."""
         members = [(str(self.settings.networks[network]), self.folder.network(network, fold))]
         return predict_fold(
-            self.settings, members, fold, self.folder.validation(network, fold), device=device, team=WorkerOptions()
+            self.settings,
+            members,
+            fold,
+            self.folder.validation(network, fold),
+            device=device,
+            worker_options=WorkerOptions(),
         )
 
     def _conclude(self, network: str, fold: int, facts: Facts) -> None:
@@ -141,7 +145,7 @@ def predict_fold(
     output_dir: Path,
     *,
     device: str | None,
-    team: WorkerOptions,
+    worker_options: WorkerOptions,
     name: str = "predict",
 ) -> dict[str, str]:
     """Predict the cases that one fold validates, by networks that have not seen them.
@@ -152,7 +156,7 @@ def predict_fold(
         fold: Number of the fold.
         output_dir: Folder of the predictions; it may hold those of other folds.
         device: Device; None for the best.
-        team: Options of the workers, whose journal is in the output folder under `name`.
+        worker_options: Options of the workers, whose journal is in the output folder under `name`.
         name: Name of the journal.
 
     Returns:
@@ -169,13 +173,15 @@ def predict_fold(
     windows = count_windows(cases, grid_mm=recipe.spacing_mm, roi_size=recipe.roi_size, overlap=inference.overlap)
     made_with = work.made_with(recipe.labels)
     write_labels(output_dir, recipe.labels, channel_names=recipe.channel_names, made_with=made_with)
-    team = WorkerOptions(team.workers, team.ray, journal=output_dir / ".volseg" / f"{name}.jsonl")
+    worker_options = WorkerOptions(
+        worker_options.workers, worker_options.ray, journal=output_dir / ".volseg" / f"{name}.jsonl"
+    )
     done = predict_cases(
         work,
         cases,
         output_dir,
-        team=team,
-        choose=(lambda engine: predictor.with_engine(engine, windows=windows)) if team.alone else None,
+        worker_options=worker_options,
+        choose=(lambda engine: predictor.with_engine(engine, windows=windows)) if worker_options.alone else None,
     )
     return dict(done.failed)
 

@@ -31,10 +31,10 @@ Told = Callable[[str, int, dict[str, Any]], None]
 """Is told the network, the fold and the facts of each fold that has been finished."""
 
 
-def jobs_of(work: FoldTraining, team: WorkerOptions) -> list[Job]:
+def jobs_of(work: FoldTraining, worker_options: WorkerOptions) -> list[Job]:
     """The jobs of this call: all folds of all networks, or the share of a shard, dealt in turn."""
     jobs = [Job(job_key(network, fold), (), (work.folder.done(network, fold),)) for network, fold in work.settings.jobs]
-    return jobs[team.shard.number :: team.shard.count]
+    return jobs[worker_options.shard.number :: worker_options.shard.count]
 
 
 def is_done(folder: CrossvalFolder, network: str, fold: int) -> bool:
@@ -56,12 +56,14 @@ def read_done(folder: CrossvalFolder, network: str, fold: int) -> dict[str, Any]
     return content
 
 
-def run_folds(work: FoldTraining, *, team: WorkerOptions, told: Told | None = None, isolated: bool = True) -> RunResult:
+def run_folds(
+    work: FoldTraining, *, worker_options: WorkerOptions, told: Told | None = None, isolated: bool = True
+) -> RunResult:
     """Train and predict every fold that no earlier run has finished.
 
     Args:
         work: Work with the settings.
-        team: Options of the workers. A shard takes its share of the jobs, dealt in turn.
+        worker_options: Options of the workers. A shard takes its share of the jobs, dealt in turn.
         told: Function that is called after each finished fold.
         isolated: Whether a single worker is a process of its own too, so that a crash or a lack of memory in a
             training ends that training alone.
@@ -73,17 +75,17 @@ def run_folds(work: FoldTraining, *, team: WorkerOptions, told: Told | None = No
         UsageError: Another run is writing there.
         OSError: The disk is full; run again when there is space.
     """
-    jobs = jobs_of(work, team)
-    started, tally = time.time(), RunResult()
-    path = team.journal_path(work.folder.path, COMMAND)
-    crew = _crew(team, len(jobs), isolated=isolated)
+    jobs = jobs_of(work, worker_options)
+    started, result = time.time(), RunResult()
+    path = worker_options.journal_path(work.folder.path, COMMAND)
+    pool = _pool(worker_options, len(jobs), isolated=isolated)
 
     def report(error: str | None) -> None:
         write_run_report(
-            *(work.folder.path, tally),
+            *(work.folder.path, result),
             command=COMMAND,
-            team=team,
-            engine=crew.engine,
+            worker_options=worker_options,
+            engine=pool.engine,
             cases=len(jobs),
             started=started,
             error=error,
@@ -105,16 +107,16 @@ def run_folds(work: FoldTraining, *, team: WorkerOptions, told: Told | None = No
                     told(*parts_of(job.key), read_done(work.folder, *parts_of(job.key)))
 
         try:
-            run_jobs(work, jobs, crew=crew, journal=journal, history=history, tally=tally, progress=tell)
+            run_jobs(work, jobs, pool=pool, journal=journal, history=history, result=result, progress=tell)
         except BaseException as stopped:
             with suppress(OSError):
                 report(f"{type(stopped).__name__}: {stopped}".strip(": "))
             raise
         report(None)
-    return tally
+    return result
 
 
-def _crew(team: WorkerOptions, jobs: int, *, isolated: bool) -> WorkerPool:
-    if team.ray is None and isolated:
-        return Processes(min(team.workers, max(1, jobs)))
-    return Serial() if team.ray is None else team.crew(jobs=jobs)
+def _pool(worker_options: WorkerOptions, jobs: int, *, isolated: bool) -> WorkerPool:
+    if worker_options.ray is None and isolated:
+        return Processes(min(worker_options.workers, max(1, jobs)))
+    return Serial() if worker_options.ray is None else worker_options.pool(jobs=jobs)

@@ -13,7 +13,7 @@ from pathlib import Path
 from volseg.cohort import FILE_ENDING, PROBABILITIES, Cohort, Predictions, read_uncertainty, write_uncertainty
 from volseg.crossval.folder import CrossvalFolder
 from volseg.evaluation import EvaluationSettings, RegionScores
-from volseg.files import atomic
+from volseg.files import PARTIAL, atomic
 from volseg.jobs import WorkerOptions, evaluate_cases
 
 _MANY = 40  # cases from which on further processes for the metrics pay
@@ -86,8 +86,10 @@ def score(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[RegionScores]:
     """Score predictions; what a journal knows of the same files is not computed again."""
-    team = WorkerOptions(workers if len(keys) >= _MANY else 1, journal=report / ".volseg" / "evaluate.jsonl")
-    return evaluate_cases(predictions, cohort, report, team=team, keys=list(keys), method=method, progress=progress)
+    worker_options = WorkerOptions(workers if len(keys) >= _MANY else 1, journal=report / ".volseg" / "evaluate.jsonl")
+    return evaluate_cases(
+        predictions, cohort, report, worker_options=worker_options, keys=list(keys), method=method, progress=progress
+    )
 
 
 def write_table(
@@ -133,7 +135,7 @@ def _same(source: Path, target: Path) -> None:
         if (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns):
             return
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
+    partial = target.with_name(f"{PARTIAL}{os.getpid()}-{target.name}")
     partial.unlink(missing_ok=True)
     try:
         os.link(source, partial)

@@ -133,6 +133,22 @@ class CrossvalSettings:
         return self.devices[worker % len(self.devices)] if self.devices else None
 
     @property
+    def notes(self) -> list[str]:
+        """What makes the out-of-fold Dice too high, a line each."""
+        told = []
+        if self.overrides.get("patience"):
+            told.append("--patience ends a training by the held-out cases, which makes their Dice too high")
+        if self.take == "best":
+            told.append("--take best chooses each network by the held-out cases, which makes their Dice too high")
+        return told
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files that settings name, by the setting."""
+        named = {name: value for name, value in self.overrides.items() if bundles.is_path_setting(name)}
+        return {name: Path(value) for name, value in named.items() if isinstance(value, str) and Path(value).is_file()}
+
+    @property
     def jobs(self) -> list[tuple[str, int]]:
         """Each network and fold, fold after fold, so that the first folds of all networks are done first."""
         return [(name, fold) for fold in self.folds for name in self.networks]
@@ -142,7 +158,11 @@ class CrossvalSettings:
         return {
             "minutes": self.minutes,
             "take": self.take,
-            "settings": json.loads(json.dumps(dict(self.overrides), default=str)),
+            "settings": {
+                **json.loads(json.dumps(dict(self.overrides), default=str)),
+                # A file that a setting names, such as a plan, decides by its content.
+                **{f"{name} (content)": _sha(path) for name, path in self.files.items()},
+            },
             "config files": {path.name: _sha(path) for path in self.config_files},
         }
 

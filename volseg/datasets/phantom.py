@@ -28,6 +28,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from volseg.cohort import PHANTOM_FILE, SLICE_AXES, Case
 from volseg.datasets.anatomy import Abdomen, Field, Hollow, build_abdomen, smooth_field
 from volseg.errors import UsageError
+from volseg.files import PARTIAL
 from volseg.labels import LabelTable
 from volseg.volume import Volume, affine_of_axes
 
@@ -69,7 +70,10 @@ def phantom_keys(*, patients: int = 14, days: int = 3, seed: int = 0) -> list[tu
     (201, 0)
     """
     if min(patients, days) < 1 or seed < 0:
-        raise UsageError(f"{patients} patients, {days} days, seed {seed}: expected at least 1, 1 and 0")
+        raise UsageError(
+            f"patients and days must be at least 1 and the seed at least 0, got {patients}, {days} and {seed}; "
+            "give other numbers"
+        )
     keys = []
     for patient in range(201, 201 + patients):
         gaps = np.random.default_rng([seed, patient]).integers(1, 10, size=days)
@@ -85,13 +89,15 @@ def phantom_case(*, patient: int, day: int, seed: int = 0) -> Case:
         plane and 3 mm between slices. Slices run from head to feet, as in the UW-Madison data.
 
     Raises:
-        UsageError: a negative number.
+        UsageError: A number is negative.
 
     >>> phantom_case(patient=201, day=0).key
     'case201_day0'
     """
     if min(patient, day, seed) < 0:
-        raise UsageError(f"patient {patient}, day {day}, seed {seed}: expected whole numbers from 0")
+        raise UsageError(
+            f"patient, day and seed must be at least 0, got {patient}, {day} and {seed}; give other numbers"
+        )
     columns, rows, sx, sy = SIZES[patient % len(SIZES)]
     shape, spacing = (columns, rows, SLICES), (sx, sy, THICKNESS_MM)
     of_patient, of_day = np.random.default_rng([seed, patient]), np.random.default_rng([seed, patient, day])
@@ -121,12 +127,12 @@ def write_phantom(
     """Write the cohort as raw data in the UW-Madison layout, whole or not at all.
 
     Args:
-        raw: the folder to make; absent or empty.
-        patients: how many.
-        days: scans a patient.
-        seed: another seed, another cohort.
-        workers: threads that draw scans.
-        progress: called with scans done and scans in all.
+        raw: Folder to make; absent or empty.
+        patients: Number of patients.
+        days: Number of scans per patient.
+        seed: Seed of the random numbers: another seed, another cohort.
+        workers: Number of threads that draw scans.
+        progress: Function that is called with the number of finished scans and of all.
 
     Returns:
         `raw`, with `train/`, `train.csv` and `phantom.json` (seed, sizes and axes).
@@ -140,7 +146,7 @@ def write_phantom(
     if raw.exists() and (not raw.is_dir() or any(raw.iterdir())):
         raise UsageError(f"{raw} is not empty; remove it or name another folder for the phantom")
     if workers < 1:
-        raise UsageError(f"{workers} workers were asked for, expected at least 1")
+        raise UsageError(f"the number of workers must be at least 1, got {workers}; give another one")
     keys = phantom_keys(patients=patients, days=days, seed=seed)
 
     def cases() -> Iterator[Case]:
@@ -154,7 +160,7 @@ def write_phantom(
                         progress(done, len(keys))
 
     raw.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", suffix=f"-{raw.name}", dir=raw.parent))
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, suffix=f"-{raw.name}", dir=raw.parent))
     try:
         write_raw(partial, cases(), LABELS)
         facts = {"seed": seed, "patients": patients, "days": days, "slices": SLICES, "sizes": SIZES, "axes": SLICE_AXES}

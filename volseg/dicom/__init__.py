@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from volseg.dicom.channels import parse_channels
+from volseg.dicom.choice import EVERYTHING, Choice
 from volseg.dicom.export import export_objects
 from volseg.dicom.file import is_dicom
 from volseg.dicom.identity import KEY, identify, read_secret, word
@@ -16,7 +18,9 @@ from volseg.dicom.source import Dicom
 from volseg.dicom.target import Target, place
 
 __all__ = [
+    "EVERYTHING",
     "KEY",
+    "Choice",
     "Dicom",
     "Record",
     "Series",
@@ -27,6 +31,7 @@ __all__ = [
     "is_dicom",
     "list_series",
     "listed_grid",
+    "parse_channels",
     "place",
     "read_listed",
     "read_record",

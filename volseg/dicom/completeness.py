@@ -47,7 +47,7 @@ def told(series: Sequence[Series], aside: Iterable[Instance], unreadable: Mappin
     for instance in aside:
         for place in in_folder.get(instance.path.parent, ()):
             if _continues(instance, series[place]):
-                reason = "an image beside it has a damaged UID, place or kind"
+                reason = "an image beside it has a damaged UID, date, place or kind"
                 lost.setdefault(place, []).append(_Lost(instance.order, reason, certain=True))
     for path, reason in unreadable.items():
         for place, found in _claims(path, reason, series, sorted(in_folder.get(path.parent, ()))):

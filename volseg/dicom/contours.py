@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,9 @@ _MAX_NAME = 256
 _EXCLUSIVE = "CLOSEDPLANAR_XOR"
 _CLOSED = ("CLOSED_PLANAR", _EXCLUSIVE)
 _OPEN = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
+
+Image = tuple[str, int]
+"""An image that is referred to: its SOPInstanceUID, and the number of the frame from 1 on; 0 for all frames."""
 
 
 @dataclass(frozen=True)
@@ -99,21 +102,77 @@ class Outlines:
         contours: each (n, 3) in LPS mm, n at least 1.
         exclusive: whether they are combined by exclusive or (CLOSEDPLANAR_XOR) instead of united.
         skipped: how many of each other kind there are, which hold no voxel: POINT, OPEN_PLANAR, OPEN_NONPLANAR, others.
+        images: the images that each outline refers to.
+        elsewhere: how many outlines were not taken.
     """
 
     contours: tuple[Points, ...]
     exclusive: bool
     skipped: Counter[str]
+    images: tuple[frozenset[Image], ...] = ()
+    elsewhere: int = 0
 
 
-def read_outlines(dataset: Dataset, number: int) -> Outlines:
+def images_of(dataset: Dataset, keyword: str) -> frozenset[Image]:
+    """The images that the items of a sequence refer to.
+
+    Raises:
+        SourceError: a damaged sequence.
+    """
+    found: set[Image] = set()
+    for item in items(dataset, keyword):
+        uid = text(item, "ReferencedSOPInstanceUID")
+        frames = series_of_numbers(item, "ReferencedFrameNumber") if "ReferencedFrameNumber" in item else ()
+        found |= {(uid, int(frame)) for frame in frames} if len(frames) else {(uid, 0)}
+    return frozenset(image for image in found if image[0])
+
+
+def images_of_outlines(dataset: Dataset) -> Iterator[tuple[int, frozenset[str]]]:
+    """For each closed outline, the number of its region and the UIDs of the images that it refers to.
+
+    Raises:
+        SourceError: damaged.
+    """
+    for outline in items(dataset, "ROIContourSequence"):
+        number = whole(outline, "ReferencedROINumber")
+        for part in items(outline, "ContourSequence"):
+            if text(part, "ContourGeometricType") in _CLOSED:
+                yield number, frozenset(uid for uid, _ in images_of(part, "ContourImageSequence"))
+
+
+def misplaced(outlines: Outlines, places: Mapping[Image, int], affine_ras: Affine) -> int:
+    """How many outlines refer to images of their series, none of which lies where they lie.
+
+    Args:
+        outlines: of one region, each in the plane of a slice.
+        places: the slice of each image of the series, see `Image`.
+        affine_ras: of the series.
+    """
+    to_index = np.linalg.inv(ras_to_lps(affine_ras))
+    count = 0
+    for points, images in zip(outlines.contours, outlines.images, strict=True):
+        there = {places[image] for image in images if image in places}
+        if there:
+            z = round(float((points @ to_index[2, :3]).mean() + to_index[2, 3]))
+            count += z not in there
+    return count
+
+
+def read_outlines(dataset: Dataset, number: int, *, takes: Callable[[frozenset[str]], bool] | None = None) -> Outlines:
     """The outlines of one region.
+
+    Args:
+        dataset: the structure set.
+        number: of the region.
+        takes: whether an outline that refers to images of these UIDs is taken; all are by default.
 
     Raises:
         SourceError: coordinates that are no triples of finite numbers, or fewer or more points than are stated.
     """
     found: list[Points] = []
+    shown: list[frozenset[Image]] = []
     exclusive = False
+    elsewhere = 0
     skipped: Counter[str] = Counter()
     with Quiet():
         for outline in items(dataset, "ROIContourSequence"):
@@ -124,7 +183,6 @@ def read_outlines(dataset: Dataset, number: int) -> Outlines:
                 if kind not in _CLOSED:
                     skipped[kind if kind in _OPEN else "unknown"] += 1
                     continue
-                exclusive |= kind == _EXCLUSIVE
                 points = series_of_numbers(part, "ContourData")
                 stated = whole(part, "NumberOfContourPoints", default=len(points) // 3)
                 if len(points) % 3 or not np.isfinite(points).all() or np.abs(points).max(initial=0) > _MAX_DISTANCE_MM:
@@ -133,9 +191,16 @@ def read_outlines(dataset: Dataset, number: int) -> Outlines:
                     raise SourceError(
                         f"an outline states {stated} points and holds {len(points) // 3}; the file is damaged"
                     )
-                if len(points):
-                    found.append(points.reshape(-1, 3))
-    return Outlines(tuple(found), exclusive, skipped)
+                if not len(points):
+                    continue
+                images = images_of(part, "ContourImageSequence")
+                if takes is not None and not takes(frozenset(uid for uid, _ in images)):
+                    elsewhere += 1
+                    continue
+                exclusive |= kind == _EXCLUSIVE
+                found.append(points.reshape(-1, 3))
+                shown.append(images)
+    return Outlines(tuple(found), exclusive, skipped, tuple(shown), elsewhere)
 
 
 def read_contours(dataset: Dataset, number: int) -> list[Points]:

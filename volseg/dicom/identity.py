@@ -23,6 +23,8 @@ from volseg.dicom.scans import day_of
 from volseg.errors import UsageError
 
 KEY = "{patient}_{series}"
+STUDY_KEY = "{patient}_{study}"
+"""Pattern of the keys of cases whose channels are several series of one study."""
 _FIELDS = ("patient", "session", "study", "series", "modality", "number", "patient_id")
 
 
@@ -82,7 +84,7 @@ def identify(
         values = {
             "patient": patient,
             "session": session or "day",
-            "study": word(item.first.study_uid, letter="t", length=8, secret=secret),
+            "study": word(f"{item.first.study_uid} {item.day}".strip(), letter="t", length=8, secret=secret),
             "series": word(f"{item.first.study_uid} {item.uid}{part}", letter="s", length=8, secret=secret),
             "modality": item.modality,
             "number": item.first.number,

@@ -62,8 +62,9 @@ class Instance:
     `name` is its path below the folder, `patient` and the UIDs are as stored, or empty. `modality` is one of the
     standard, or empty. `order` is its InstanceNumber, `stated` how many images its series has by the header, 0 where
     that is not stated. `person` is name, birth date and sex, as they tell patients apart; `acquired` the day and time
-    of acquisition, as in `20240103101500.5`, or the day alone, or empty. `units` are those of PET and of nuclear
-    medicine, `mosaic` tells that one image holds many slices side by side.
+    of acquisition, as in `20240103101500.5`, or the day alone, or empty; `begun` the time of the study, and day and
+    time of the series. `units` are those of PET and of nuclear medicine. `mosaic` tells that one image holds many
+    slices side by side.
     """
 
     path: Path
@@ -89,6 +90,7 @@ class Instance:
     position_lps: tuple[float, ...] = ()
     person: tuple[str, ...] = ()
     acquired: str = ""
+    begun: str = ""
     protocol: str = ""
     units: str = ""
     mosaic: bool = False

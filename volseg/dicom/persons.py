@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from volseg.dicom.instance import Instance, Series
 from volseg.dicom.scans import day_of
 
-# Words that programs put in the place of an ID. A number of one digit, or of zeros, is none either.
+# Words that programs put in the place of an ID; so is a number of zeros.
 _PLACEHOLDER = re.compile(
     r"(anon(ym(ous|i[sz]ed|e|us)?)?|de-?identified|unknown|none|null|no[ _-]?id|not?[ _-]?(available|applicable)|n/?a|"
-    r"removed|deleted|redacted|patient|patid|pat|id|test|dummy|default|subject|x+|0+|\d|[-_.*#?]+)"
+    r"removed|deleted|redacted|patient|patid|pat|id|test|dummy|default|subject|x+|0+|[-_.*#?]+)"
     r"([ ^_-]*(patient|name|id|subject|person))?\^*",
     re.IGNORECASE,
 )

@@ -25,8 +25,8 @@ class Record:
         study: Word for the study.
         series: Word for the series, as in a case's key.
         frame: Word for the frame of reference; `f-` if the series states none.
-        images: Word for all its images and the date of the study, which tells the days of a series whose UIDs were
-            used twice.
+        images: Word for all its images and the dates of study and acquisition, which tells the days of a series whose
+            UIDs were used twice.
         keyed: Whether the words were made with a secret.
     """
 
@@ -76,7 +76,7 @@ def record_of(series: Series, *, secret: str = "") -> Record:
         return word(text, letter=letter, length=8, secret=secret)
 
     images = sorted({instance.sop_uid or instance.name for instance in series.instances})
-    days = sorted({instance.study_date for instance in series.instances})
+    days = sorted({day for item in series.instances for day in (item.study_date, item.acquired[:8])})
     return Record(
         word(owner_of(series), letter="p", length=10, secret=secret),
         short(first.study_uid, "t"),

@@ -16,6 +16,7 @@ _PAUSE = timedelta(hours=1)
 _NIGHT = timedelta(hours=6)
 # More groups than this are dates that an anonymiser has drawn anew for each file, not days.
 _MOST_SCANS = 16
+_SAME_PLACE_MM = 1e-3
 
 
 def day_of(text: str) -> date | None:
@@ -30,7 +31,7 @@ def day_of(text: str) -> date | None:
         return None
 
 
-def scans(instances: Sequence[Instance], uid: str) -> list[Series]:
+def scans(instances: Sequence[Instance], uid: str, *, least: int = 2) -> list[Series]:
     """The volumes of images of one series: mostly one; several where other scans use the same UIDs.
 
     Images of several study dates are of several scans. So are images whose dates of acquisition, or whose times of one
@@ -40,13 +41,19 @@ def scans(instances: Sequence[Instance], uid: str) -> list[Series]:
     Args:
         instances: the slices.
         uid: of the series.
+        least: images that a scan has at least: one where each is a volume.
     """
     found, warnings = [("", list(instances))], []
-    for how, key in (("date of the study", _study_day), ("person", _person), ("time of acquisition", None)):
+    for how, key in (
+        ("date of the study", _study_day),
+        ("begin of the series", _begin),
+        ("person", _person),
+        ("time of acquisition", None),
+    ):
         split: list[tuple[str, list[Instance]]] = []
         for part, group in found:
             groups = _grouped(group, key) if key else _by_time(group)
-            if len(groups) > 1 and _are_scans(groups, certain=how == "date of the study"):
+            if len(groups) > 1 and _are_scans(groups, certain=how == "date of the study", least=least):
                 split += [(f"{part} {name}".strip(), members) for name, members in groups]
             else:
                 split.append((part, group))
@@ -54,7 +61,7 @@ def scans(instances: Sequence[Instance], uid: str) -> list[Series]:
                     warnings.append(_apart(groups))
         found = split
     if len(found) == 1:
-        return [Series(uid, tuple(instances), warnings=tuple(warnings))]
+        return [Series(uid, tuple(instances), damage=_numbered_twice(instances), warnings=tuple(warnings))]
     told = f"{len(found)} scans use the UIDs of this series, and were told apart by date, time or name"
     return [
         Series(uid, tuple(members), warnings=(told, *warnings), part=part, day=_first_day(members))
@@ -92,6 +99,10 @@ def with_days(series: Sequence[Series]) -> list[Series]:
 
 def _study_day(instance: Instance) -> tuple[str, ...]:
     return (instance.study_date,)
+
+
+def _begin(instance: Instance) -> tuple[str, ...]:
+    return (instance.begun,)
 
 
 def _person(instance: Instance) -> tuple[str, ...]:
@@ -136,12 +147,12 @@ def _by_time(instances: Sequence[Instance]) -> list[tuple[str, list[Instance]]]:
     return named
 
 
-def _are_scans(groups: Sequence[tuple[str, Sequence[Instance]]], *, certain: bool) -> bool:
+def _are_scans(groups: Sequence[tuple[str, Sequence[Instance]]], *, certain: bool, least: int) -> bool:
     """Whether groups of images are scans of their own, each with several slices, among each other in space."""
     members = [group for _, group in groups]
-    if len(members) > _MOST_SCANS or min(map(len, members)) < 2:
+    if len(members) > _MOST_SCANS or min(map(len, members)) < least:
         return certain and len(members) <= _MOST_SCANS and max(map(len, members)) > 1
-    if certain:
+    if certain or all(item.enhanced for group in members for item in group):
         return True
     spans = _spans(members)
     return any(
@@ -164,6 +175,32 @@ def _spans(groups: Sequence[Sequence[Instance]]) -> list[tuple[float, float]]:
     if length == 0:
         return [(0.0, 1.0)] * len(placed)  # all at one place, such as mosaics
     return [(float((group @ far).min() / length), float((group @ far).max() / length)) for group in placed]
+
+
+def _numbered_twice(instances: Sequence[Instance]) -> str:
+    """The reason to refuse slices whose numbers all stand twice, each at two places, with nothing to tell two scans."""
+    if any(item.acquired for item in instances) or any(item.enhanced or item.mosaic for item in instances):
+        return ""
+    by_number: dict[int, list[Instance]] = {}
+    for item in instances:
+        if item.order is None or len(item.position_lps) != 3:
+            return ""
+        by_number.setdefault(item.order, []).append(item)
+    times = {len(group) for group in by_number.values()}
+    if len(by_number) < 3 or len(times) != 1 or times == {1}:
+        return ""
+    for group in by_number.values():
+        places = np.array([item.position_lps for item in group])
+        if np.linalg.norm(np.diff(places, axis=0), axis=1).min() < _SAME_PLACE_MM:
+            return ""
+    ordered = [sorted(group, key=lambda item: item.position_lps) for group in by_number.values()]
+    sets = [("", [group[place] for group in ordered]) for place in range(times.pop())]
+    if not _are_scans(sets, certain=False, least=2):
+        return ""
+    return (
+        f"its image numbers stand {len(sets)} times each, among each other in space, and nothing says when they were "
+        "acquired; scans of two days may share its UIDs, keep the files of one"
+    )
 
 
 def _apart(groups: Sequence[tuple[str, Sequence[Instance]]]) -> str:

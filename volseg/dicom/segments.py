@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from volseg.dicom.contours import Roi, check_name, read_code
+from volseg.dicom.contours import Image, Roi, check_name, images_of, read_code
 from volseg.dicom.file import items, numbers, read_header, text, whole
 from volseg.dicom.frames import PLACE, frame_headers
 from volseg.dicom.index import LABEL_MAP
@@ -37,8 +38,59 @@ def read_segments(dataset: Dataset) -> list[Roi]:
     return found
 
 
+def images_of_frames(header: Dataset) -> Iterator[tuple[int | None, frozenset[Image]]]:
+    """For each frame, the number of its segment and the images that it was derived from; of a label map, None.
+
+    Raises:
+        SourceError: damaged.
+    """
+    shared = items(header, "SharedFunctionalGroupsSequence")
+    for frame in items(header, "PerFrameFunctionalGroupsSequence"):
+        segment = [item for group in (frame, *shared) for item in items(group, "SegmentIdentificationSequence")]
+        number = whole(segment[0], "ReferencedSegmentNumber") if segment else None
+        derived = items(frame, "DerivationImageSequence") or [
+            item for group in shared for item in items(group, "DerivationImageSequence")
+        ]
+        yield number, frozenset[Image]().union(*(images_of(item, "SourceImageSequence") for item in derived))
+
+
+@dataclass
+class FrameFilter:
+    """Which frames of a segmentation are taken, and what was found of them.
+
+    Attributes:
+        takes: Whether a frame of a segment that refers to images of these UIDs is taken.
+        places: The slice of each image of the series, see `volseg.dicom.contours.Image`.
+        elsewhere: How many frames of each segment were not taken.
+        misplaced: How many frames of each segment refer to images of the series that lie on other slices.
+    """
+
+    takes: Callable[[int, frozenset[str]], bool]
+    places: Mapping[Image, int]
+    elsewhere: dict[int, int] = field(default_factory=dict)
+    misplaced: dict[int, int] = field(default_factory=dict)
+
+    def check(self, number: int, images: frozenset[Image]) -> bool:
+        """Whether a frame of a segment is taken; it is counted where not."""
+        if self.takes(number, frozenset(uid for uid, _ in images)):
+            return True
+        self.elsewhere[number] = self.elsewhere.get(number, 0) + 1
+        return False
+
+    def compare(self, number: int, images: frozenset[Image], slices: NDArray[np.int64]) -> None:
+        """Count a frame that lies on one slice, where it refers to images of others only."""
+        there = {self.places[image] for image in images if image in self.places}
+        if there and slices.min() == slices.max() and int(slices[0]) not in there:
+            self.misplaced[number] = self.misplaced.get(number, 0) + 1
+
+
 def read_voxels(
-    path: Path, wanted: Container[int], shape: Sequence[int], affine_ras: Affine
+    path: Path,
+    wanted: Iterable[int],
+    shape: Sequence[int],
+    affine_ras: Affine,
+    *,
+    frames_taken: FrameFilter | None = None,
 ) -> Iterator[tuple[int, tuple[NDArray[np.int64], ...]]]:
     """Frame after frame, the number of a wanted segment and the indices (x, y, z) of its voxels.
 
@@ -49,6 +101,7 @@ def read_voxels(
         wanted: segment numbers.
         shape: of the image's grid, X, Y, Z.
         affine_ras: of the image's grid.
+        frames_taken: which frames are taken; all are by default.
 
     Raises:
         SourceError: damaged, or on a grid whose voxels are not the image's, which would have to be resampled.
@@ -60,15 +113,23 @@ def read_voxels(
     label_map = text(header, "SOPClassUID") == LABEL_MAP
     fractional = text(header, "SegmentationType") == "FRACTIONAL"
     half = whole(header, "MaximumFractionalValue", default=255) / 2 if fractional else 0.5
+    wanted = set(wanted)
+    images = [images for _, images in images_of_frames(header)] if frames_taken else [frozenset[Image]()] * len(frames)
     with Frames() as reader:
-        for frame, pixels in zip(frames, reader.read(path), strict=True):
+        for frame, shown, pixels in zip(frames, images, reader.read(path), strict=True):
             if label_map:
                 held = [(number, pixels == number) for number in np.unique(pixels).tolist()]
             else:
                 held = [(whole(frame, "ReferencedSegmentNumber"), pixels >= half)]
             for number, mask in held:
-                if number in wanted and mask.any():
-                    yield number, _indices(frame, mask, to_index, shape)
+                if number not in wanted or not mask.any():
+                    continue
+                if frames_taken is not None and not frames_taken.check(number, shown):
+                    continue
+                indices = _indices(frame, mask, to_index, shape)
+                if frames_taken is not None:
+                    frames_taken.compare(number, shown, indices[2])
+                yield number, indices
 
 
 def _indices(

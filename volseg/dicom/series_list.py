@@ -11,11 +11,14 @@ import atexit
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from volseg.dicom.identity import KEY, identify, word
+from volseg.dicom.channels import Combined, combine, parse_channels
+from volseg.dicom.choice import EVERYTHING, Choice
+from volseg.dicom.identity import KEY, STUDY_KEY, identify, word
 from volseg.dicom.image import Stack, read_image, read_stack
+from volseg.dicom.images import Part, check_frame, on_grid
 from volseg.dicom.index import index_files, scan
 from volseg.dicom.record import record_of
 from volseg.errors import SourceError, UsageError, VolumeError
@@ -23,7 +26,16 @@ from volseg.files import SERIES
 from volseg.volume import Affine, Volume, with_provenance
 
 
-def list_series(folder: Path, *, modality: str | None = None, key: str = KEY, secret: str = "") -> list[Path]:
+def list_series(
+    folder: Path,
+    *,
+    modality: str | None = None,
+    key: str = KEY,
+    secret: str = "",
+    choice: Choice = EVERYTHING,
+    channels: Sequence[str] = (),
+    resample_channels: bool = False,
+) -> list[Path]:
     """Write a list `KEY_0000.series` for each series below a folder, and one for each damaged file.
 
     The keys are those of `volseg convert dicom` with the same pattern and secret. The lists go when Python ends.
@@ -33,28 +45,54 @@ def list_series(folder: Path, *, modality: str | None = None, key: str = KEY, se
         modality: which series; needed where there are several modalities.
         key: pattern of the keys.
         secret: of the keys.
+        choice: which volume is meant, where a series holds several.
+        channels: as `Dicom` takes them; each case then has `KEY_0000.series`, `KEY_0001.series` and so on.
+        resample_channels: channels on other grids than the first are resampled to it.
 
     Raises:
-        UsageError: no series, or several modalities.
+        UsageError: no series, several modalities, or none of the channels.
     """
     index = scan(folder)
-    series = index.chosen(modality=modality)
+    asked = parse_channels(channels)
+    if asked and choice:
+        raise UsageError("with --channels, what is chosen of a series stands in it, as DWI=*dwi*@b-value=800")
+    series = index.chosen(modality=modality, mixed=bool(asked))
     if not series and not index.unreadable:
         raise UsageError(f"{folder} holds no .nii or .nii.gz file and no DICOM series that can be a volume")
+    combined = combine(series, asked) if asked else [Combined((item,)) for item in series]
     place = Path(tempfile.mkdtemp(prefix="volseg-dicom-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    content: dict[str, object] = {}
-    for identity, item in zip(identify(series, among=index.series, key=key, secret=secret), series, strict=True):
-        if item.damage:
-            content[identity.key] = {"error": item.damage}
+    pattern = STUDY_KEY if asked and key == KEY else key
+    named = identify([item.first for item in combined], among=index.series, key=pattern, secret=secret)
+    count = max(1, len(asked))
+    for identity, item in zip(named, combined, strict=True):
+        problem = item.problem or next((part.damage for part in item.parts if part is not None and part.damage), "")
+        if problem:
+            _write_error(place, identity.key, problem, count)
             continue
-        record = str(record_of(item, secret=secret)) if secret else ""
-        write_list(place, identity.key, [instance.path for instance in item.instances], record=record)
+        record = str(record_of(item.first, secret=secret)) if secret or asked else ""
+        parts = [
+            {
+                "name": asked[number].name if asked else "",
+                "files": [str(instance.path.resolve()) for instance in part.instances],
+                "choice": chosen.to_json() if (chosen := asked[number].choice if asked else choice) else {},
+            }
+            for number, part in enumerate(item.parts)
+            if part is not None
+        ]
+        for number, told in enumerate(parts):
+            onto = {"onto": parts[0], "resample": resample_channels} if number else {}
+            content = {**told, "record": record, **onto}
+            (place / f"{identity.key}_{number:04d}{SERIES}").write_text(json.dumps(content), encoding="utf-8")
     for name, reason in index.unreadable.items():
-        content[word(name, letter="damaged_", length=12, secret=secret)] = {"error": reason}
-    for key_, told in content.items():
-        (place / f"{key_}_0000{SERIES}").write_text(json.dumps(told), encoding="utf-8")
+        _write_error(place, word(name, letter="damaged_", length=12, secret=secret), reason, count)
     return sorted(place.iterdir())
+
+
+def _write_error(folder: Path, key: str, reason: str, count: int) -> None:
+    """Lists of a case that cannot be read, one a channel."""
+    for number in range(count):
+        (folder / f"{key}_{number:04d}{SERIES}").write_text(json.dumps({"error": reason}), encoding="utf-8")
 
 
 def write_list(folder: Path, key: str, files: Iterable[Path], *, record: str = "") -> Path:
@@ -79,29 +117,51 @@ def read_listed(path: Path) -> Volume:
         VolumeError: no such list, or a damaged one.
         SourceError, GeometryError: the series is refused; the message says why.
     """
-    stack, record = _stack(path)
-    volume = read_image(stack)
+    told = _told(path)
+    part, stack = _part(told)
+    record = str(told.get("record") or record_of(part.series))
+    onto = told.get("onto")
+    if not isinstance(onto, dict):
+        volume = read_image(stack)
+    else:
+        first, reference = _part(onto)
+        check_frame(first, part)
+        volume, _ = on_grid(first.name, part.name, stack, reference, resample=bool(told.get("resample")))
     return Volume(volume.voxels, with_provenance(volume.affine_ras, record))
 
 
 def listed_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:
     """Shape and affine (RAS mm) of a list's volume, from headers alone. Errors as in `read_listed`."""
-    stack, _ = _stack(path)
+    told = _told(path)
+    onto = told.get("onto")
+    _, stack = _part(onto if isinstance(onto, dict) else told)
     return stack.shape, stack.affine_ras
 
 
-def _stack(path: Path) -> tuple[Stack, str]:
-    """The series of a list, and its record."""
+def _told(path: Path) -> Mapping[str, object]:
+    """What a list says."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise VolumeError(f"{path.name} cannot be read as a list of DICOM files") from error
-    if isinstance(told, dict) and "files" not in told:
-        raise SourceError(str(told.get("error")))
-    index = index_files([Path(name) for name in (told["files"] if isinstance(told, dict) else told)])
+    content: Mapping[str, object] = told if isinstance(told, dict) else {"files": told}
+    if "files" not in content:
+        raise SourceError(str(content.get("error")))
+    return content
+
+
+def _part(told: Mapping[str, object]) -> tuple[Part, Stack]:
+    """The series of a list, and its slices."""
+    files = told["files"]
+    index = index_files([Path(str(name)) for name in files] if isinstance(files, list) else [])
     if index.unreadable:
         raise SourceError(next(iter(index.unreadable.values())))
     if len(index.series) != 1:
         raise SourceError(f"the files make {len(index.series)} series now, expected one; start again")
-    (series,) = index.series
-    return read_stack(series), told["record"] if isinstance(told, dict) else str(record_of(series))
+    chosen = told.get("choice")
+    part = Part(
+        str(told.get("name") or ""),
+        index.series[0],
+        Choice.from_json(chosen) if isinstance(chosen, dict) else EVERYTHING,
+    )
+    return part, read_stack(part.series, choice=part.choice)

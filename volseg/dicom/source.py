@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from volseg.cohort import Case, raw_note
+from volseg.dicom.channels import Combined, combine, parse_channels
 from volseg.dicom.choice import Choice
-from volseg.dicom.identity import KEY, Identity, identify, word
-from volseg.dicom.image import read_image, read_stack
+from volseg.dicom.drawing import Drawing, read_drawing
+from volseg.dicom.identity import KEY, STUDY_KEY, Identity, identify, word
+from volseg.dicom.images import Images, Part, read_images, read_labels
 from volseg.dicom.index import scan
-from volseg.dicom.instance import Series
-from volseg.dicom.labels import Drawing, label_table, match, read_drawing, read_label, regions_of, rules_of, spelled
+from volseg.dicom.labels import label_table, regions_of, rules_of, spelled
+from volseg.dicom.matching import match
 from volseg.dicom.names import parse_rules
 from volseg.dicom.record import record_of
-from volseg.errors import SourceError, VolsegError
+from volseg.errors import SourceError, UsageError, VolsegError
 from volseg.labels import LabelTable
 from volseg.volume import Volume, with_provenance
 
@@ -41,6 +43,12 @@ class Dicom:
         key: pattern of the case keys, see `volseg.dicom.identify`.
         secret: makes the words that stand for patients and series unknowable to who does not have it.
         keep_ids: patient IDs and file names may stand in tables and messages.
+        carry_over: whether outlines and segmentations of another series of the patient, on another day perhaps, label a
+            series that has none, where they lie on its grid.
+        echo, phase, b_value, image_type, where: which volume is meant where a series holds several, see `Choice`.
+        channels: `NAME=PATTERN` of the series of a study and day that are the channels of a case, separated by commas,
+            see `parse_channels`; keys are then `{patient}_{study}`.
+        resample_channels: channels on other grids than the first are resampled to it.
 
     Raises:
         UsageError: no such folder, or options that fit nothing in it.
@@ -59,23 +67,37 @@ class Dicom:
         key: str = KEY,
         secret: str = "",
         keep_ids: bool = False,
+        carry_over: bool = False,
         echo: str | None = None,
         phase: str | None = None,
         b_value: str | None = None,
         image_type: str | None = None,
         where: Sequence[str] = (),
+        channels: Sequence[str] = (),
+        resample_channels: bool = False,
     ) -> None:
         self.raw = Path(raw)
         self._choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where)
         self._keep_ids = keep_ids
         self._rules = parse_rules(labels)
+        self._channels = parse_channels(channels)
+        self._resample = resample_channels
+        if self._channels and self._choice:
+            raise UsageError("with --channels, what is chosen of a series stands in it, as DWI=*dwi*@b-value=800")
         index = scan(self.raw)
-        chosen = index.chosen(modality=modality, description=series)
-        identities = identify(chosen, among=index.series, key=key, secret=secret, keep_ids=keep_ids)
-        self._cases: dict[str, tuple[Series, Identity]] = {
-            identity.key: (item, identity) for item, identity in zip(chosen, identities, strict=True)
+        chosen = index.chosen(modality=modality, description=series, mixed=bool(self._channels))
+        if self._channels:
+            combined = combine(chosen, self._channels, keep_ids=keep_ids)
+            key = STUDY_KEY if key == KEY else key
+        else:
+            combined = [Combined((item,)) for item in chosen]
+        identities = identify(
+            [item.first for item in combined], among=index.series, key=key, secret=secret, keep_ids=keep_ids
+        )
+        self._cases: dict[str, tuple[Combined, Identity]] = {
+            identity.key: (item, identity) for item, identity in zip(combined, identities, strict=True)
         }
-        self._records = {key: str(record_of(item, secret=secret)) for key, (item, _) in self._cases.items()}
+        self._records = {key: str(record_of(item.first, secret=secret)) for key, (item, _) in self._cases.items()}
         self._damaged: dict[str, str] = {}
         drawings: list[Drawing] = []
         for instance in (*index.outlines, *index.segmentations):
@@ -96,31 +118,52 @@ class Dicom:
             logger.warning(
                 "%d RTSTRUCT or DICOM SEG objects hold no closed outline and no segment; they label nothing", empty
             )
-        matched = match(drawings, index)
-        used = [drawing for item in chosen for drawing, _ in matched.get(item.first.name, [])]
+        of_cases = [[part for part in item.parts if part is not None] for item in combined if not item.problem]
+        taken = [part for parts in of_cases for part in parts]
+        matched = match(drawings, index, chosen=taken, together=of_cases, carry_over=carry_over)
+        used = [found.drawing for part in taken for found in matched.of(part)]
         self._named = rules_of(used, self._rules)
         self.labels: LabelTable = label_table(used, self._named)
         # A drawing of other things than those asked for is no label: what it leaves out is not known to be absent.
         self._drawings = {
-            key: [pair for pair in matched.get(item.first.name, []) if regions_of(pair[0], self._named)]
+            key: [
+                [found for found in matched.of(part) if regions_of(found.drawing, self._named)]
+                for part in item.parts
+                if part is not None
+            ]
             for key, (item, _) in self._cases.items()
         }
-        self.channel_names: tuple[str, ...] = (chosen[0].modality or "image",) if chosen else ("image",)
+        self._left = {
+            key: [told for part in item.parts if part is not None for told in matched.left_of(part)]
+            for key, (item, _) in self._cases.items()
+        }
+        self.warnings = tuple(dict.fromkeys(matched.lost))
+        names = tuple(channel.name for channel in self._channels)
+        self.channel_names: tuple[str, ...] = names or ((chosen[0].modality if chosen else "") or "image",)
 
     def keys(self) -> Sequence[str]:
         """The keys of all series and of all damaged files, sorted."""
         return sorted([*self._cases, *self._damaged])
 
     def labelled(self, key: str) -> bool:
-        """Whether an RTSTRUCT or DICOM SEG holds a region of the table for the series."""
-        return bool(self._drawings.get(key))
+        """Whether an RTSTRUCT or DICOM SEG holds a region of the table for a series of the case."""
+        return any(self._drawings.get(key, ()))
 
     def digest(self, key: str) -> str:
-        """Changes with any file of the series or its drawings, and with the patient, the session or the table."""
-        series, identity = self._case(key)
-        drawings = [drawing.instance for drawing, _ in self._drawings[key]]
-        facts: list[object] = [self.kind, 1, identity.patient, identity.session, self.labels.digest, self._rules]
-        for instance in (*series.instances, *drawings):
+        """Changes with any file of the series or its drawings, and with the patient, the session, table or options."""
+        combined, identity = self._case(key)
+        series = [part for part in combined.parts if part is not None]
+        matches = [found for some in self._drawings[key] for found in some]
+        drawings = [found.drawing.instance for found in matches]
+        facts: list[object] = [self.kind, 2, identity.patient, identity.session, self.labels.digest, self._rules]
+        facts += [self._records[key], self._left[key], [found.note for found in matches]]
+        if self._choice:
+            facts.append(self._choice.to_json())
+        if self._channels:
+            facts.append([[[channel.name, channel.choice.to_json()] for channel in self._channels], self._resample])
+        if any(item.part or item.first.mosaic for item in series):
+            facts.append("apart")  # which earlier versions did not take apart
+        for instance in (*(instance for item in series for instance in item.instances), *drawings):
             try:
                 stat = instance.path.stat()
             except OSError as error:
@@ -129,35 +172,65 @@ class Dicom:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def load(self, key: str) -> Case:
-        """Read one series and its labels, on the grid of its slices: columns, rows, and along the normal.
+        """Read the series of a case and their labels, on the grid of its slices: columns, rows, and along the normal.
 
         Raises:
-            SourceError, GeometryError, LabelError: the series or a drawing is refused; the message says why.
+            SourceError, GeometryError, LabelError: a series or a drawing is refused; the message says why.
         """
-        series, identity = self._case(key)
+        combined, identity = self._case(key)
+        first = combined.first
         try:
-            stack = read_stack(series, choice=self._choice)
-            volume = read_image(stack)
-            volume = Volume(volume.voxels, with_provenance(volume.affine_ras, self._records[key]))
-            warnings = [*identity.warnings, *stack.warnings]
+            images = read_images(self._parts(combined), resample=self._resample)
+            warnings = [*identity.warnings, *images.warnings, *self._left[key]]
             label = None
             if self.labelled(key):
+                drawings = self._drawings[key]
                 if not self._rules:
-                    warnings += spelled(self._drawings[key], self._named)
-                label, told = read_label(self._drawings[key], stack, self.labels, self._named)
+                    warnings += spelled([found.drawing for some in drawings for found in some], self._named)
+                label, told = read_labels(drawings, images, self.labels, self._named)
                 warnings += told
         except VolsegError as error:
             if self._keep_ids:
-                raise type(error)(f"{error.message} ({series.first.name})", case=key) from error
+                raise type(error)(f"{error.message} ({first.first.name})", case=key) from error
             raise error.of_case(key) from error
-        source = f"{series.modality or 'DICOM'} series of {len(series.instances)} files"
-        if self._keep_ids:
-            source += f" in {series.first.name.rpartition('/')[0] or '.'}"
         return Case(
-            key, identity.patient, identity.session, (volume,), label, source, tuple(warnings), units=stack.units
+            key,
+            identity.patient,
+            identity.session,
+            tuple(Volume(one.voxels, with_provenance(one.affine_ras, self._records[key])) for one in images.volumes),
+            label,
+            self._source(combined, images),
+            tuple(dict.fromkeys(warnings)),
+            units=images.units,
         )
 
-    def _case(self, key: str) -> tuple[Series, Identity]:
+    def _parts(self, combined: Combined) -> list[Part]:
+        if combined.problem:
+            raise SourceError(combined.problem)
+        if not self._channels:
+            return [Part("", combined.first, self._choice)]
+        return [
+            Part(channel.name, series, channel.choice)
+            for channel, series in zip(self._channels, combined.parts, strict=True)
+            if series is not None
+        ]
+
+    def _source(self, combined: Combined, images: Images) -> str:
+        """Where a case came from, in words."""
+        told = []
+        for part, moved in zip(self._parts(combined), images.moved, strict=True):
+            words = [
+                f"{part.series.modality or 'DICOM'} series of {len(part.series.instances)} files",
+                part.choice.told,
+            ]
+            words += ["resampled"] if moved else []
+            told.append(f"{part.name} " * bool(part.name) + ", ".join(filter(None, words)))
+        source = " + ".join(told)
+        if self._keep_ids:
+            source += f" in {combined.first.first.name.rpartition('/')[0] or '.'}"
+        return source
+
+    def _case(self, key: str) -> tuple[Combined, Identity]:
         if key in self._damaged:
             raise SourceError(self._damaged[key], case=key)
         return self._cases[key]

@@ -45,6 +45,10 @@ class Target:
         Raises:
             SourceError: an object that others cannot refer to, since it has no UID.
         """
+        if any(item.tile is not None for item in self.stack.slices):
+            raise SourceError(
+                "the series is a Siemens mosaic, whose slices are no images of their own; no object can refer to them"
+            )
         headers = []
         for path in dict.fromkeys(item.path for item in self.stack.slices):
             header = read_header(path)

@@ -181,7 +181,7 @@ def evaluate(
     there = Predictions.open(predictions)
     shared = there.match(cohort) if match is None else match
     if workers < 1:
-        raise UsageError(f"{workers} workers were asked for, expected at least 1")
+        raise UsageError(f"the number of workers must be at least 1, got {workers}; give another one")
     if keys is None:
         keys = there.some_keys()
     repeated = [key for key, times in Counter(keys).items() if times > 1]

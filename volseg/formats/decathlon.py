@@ -27,7 +27,7 @@ _LARGEST = 255
 
 @dataclass(frozen=True)
 class _Files:
-    """Where one case lies: a 3D or 4D image, or one image a channel, and its label."""
+    """Where one case lies: a 3D or 4D image, or one image per channel, and its label."""
 
     images: tuple[Path, ...]
     label: Path | None
@@ -47,12 +47,12 @@ class Decathlon:
     `original_values` says what they were.
 
     Args:
-        raw: the folder that holds dataset.json.
+        raw: Folder that holds dataset.json.
 
     Raises:
-        SourceError: no such folder, no case, a case listed twice, or a dataset.json without channels.
-        CohortError: no dataset.json.
-        LabelError: labels in dataset.json that make no table.
+        SourceError: There is no such folder or no case, a case is listed twice, or dataset.json has no channels.
+        CohortError: There is no dataset.json.
+        LabelError: The labels in dataset.json make no table.
     """
 
     kind = "decathlon"

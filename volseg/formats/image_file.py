@@ -52,12 +52,12 @@ def read_picture(path: Path, *, name: str, max_pixels: int = MAX_PIXELS) -> Pict
     """Read an image file; its orientation tag, if it has one, is obeyed.
 
     Args:
-        path: of the file.
-        name: for messages.
-        max_pixels: more than these are not decoded.
+        path: Path of the file.
+        name: Name of the file in messages.
+        max_pixels: Largest number of pixels that is decoded.
 
     Raises:
-        SourceError: absent, empty, cut short, damaged, of another format, of several frames or channels, too many
+        SourceError: Absent, empty, cut short, damaged, of another format, of several frames or channels, too many
             pixels, or colours that have no agreed meaning (CMYK, Lab) or more than 8 bits in a PNG.
     """
     try:

@@ -33,9 +33,9 @@ class Classes:
     """What the values or the colours of class masks mean.
 
     Attributes:
-        names: of the classes, in the order of their labels 1, 2, ...
-        codes: label by value, or by colour as 0xRRGGBB; 0 is background.
-        colours: whether they are colours.
+        names: Names of the classes, in the order of their labels 1, 2, ...
+        codes: Label by value, or by colour as 0xRRGGBB; 0 is background.
+        colours: Whether the codes are colours.
 
     >>> Classes.parse(["lung=1", "heart=2", "lung=3"]).codes
     {0: 0, 1: 1, 2: 2, 3: 1}
@@ -52,12 +52,12 @@ class Classes:
         """Read `NAME=VALUE` or `NAME=#rrggbb`; the background is 0 or black unless `background=...` says otherwise.
 
         Raises:
-            UsageError: another form, values and colours together, a value that stands twice, or no class.
+            UsageError: Another form, values and colours together, a value that stands twice, or no class.
         """
         found = [_CLASS.fullmatch(text) for text in texts]
         wrong = [text for text, match in zip(texts, found, strict=True) if match is None]
         if wrong:
-            raise UsageError(f"the class {wrong[0]!r} was given, expected NAME=VALUE or NAME=#rrggbb")
+            raise UsageError(f"a class must be NAME=VALUE or NAME=#rrggbb, got {wrong[0]!r}; write it as lung=1")
         parts = [(m[1], int(m[2]) if m[2] else int(m[3], 16), m[2] is None) for m in found if m]
         kinds = {colour for _, _, colour in parts}
         if len(kinds) > 1:
@@ -83,16 +83,16 @@ def binary(mask: Picture, *, name: str, threshold: int | None = None) -> tuple[M
     A file that stores white as zero is read by its stored numbers, as tifffile and ImageJ write masks.
 
     Args:
-        mask: the file.
-        name: for messages.
+        mask: File of the mask.
+        name: Name of the file in messages.
         threshold: None for 128 where the compression is lossy, else for all that is not 0.
 
     Returns:
         (rows, columns) or (slices, rows, columns), and notes.
 
     Raises:
-        LabelError: several values or colours beside 0, and nothing says what they mean.
-        SourceError: a JPEG of classes, or one in which nothing reaches the threshold.
+        LabelError: There are several values or colours beside 0, and nothing says what they mean.
+        SourceError: The mask is a JPEG of classes, or one in which nothing reaches the threshold.
     """
     _refuse_clear(mask, name)
     values = _brightest(mask.pixels) if mask.colour else mask.pixels
@@ -136,8 +136,8 @@ def note_inverted(mask: Picture, marked: NDArray[Any]) -> tuple[str, ...]:
     """What is to be said of a mask whose stored 0 is white, unless its writer is known to mean the numbers.
 
     Args:
-        mask: the file.
-        marked: what was taken as marked, not 0.
+        mask: File of the mask.
+        marked: Pixels that were taken as marked, not 0.
     """
     if not mask.inverted or mask.writer:
         return ()
@@ -180,16 +180,16 @@ def class_map(mask: Picture, classes: Classes, *, name: str) -> LabelMap:
     """The label map of a mask of classes.
 
     Args:
-        mask: the file.
-        classes: what is declared.
-        name: for messages.
+        mask: File of the mask.
+        classes: Declared classes.
+        name: Name of the file in messages.
 
     Returns:
         (rows, columns) or (slices, rows, columns), 0 for the background and 1, 2, ... for the classes in their order.
 
     Raises:
-        SourceError: a JPEG, or colours where values were declared.
-        LabelError: values or colours that are not declared, with the number of their pixels.
+        SourceError: The mask is a JPEG, or has colours although values were declared.
+        LabelError: Values or colours are not declared; the message has the number of their pixels.
     """
     _refuse_lossy(mask, name)
     _refuse_clear(mask, name)
@@ -212,7 +212,7 @@ def numbered(mask: Picture, *, name: str) -> NDArray[np.int64]:
     """The objects of a mask whose values number them: (rows, columns), numbered from 1 anew, 0 outside.
 
     Raises:
-        SourceError: a JPEG or colours.
+        SourceError: The mask is a JPEG or has colours.
     """
     _refuse_lossy(mask, name)
     _refuse_clear(mask, name)
@@ -227,7 +227,7 @@ def stack_objects(shape: tuple[int, ...], masks: Sequence[NDArray[Any]]) -> tupl
 
     Args:
         shape: (rows, columns).
-        masks: each of that shape, with True for the one object of the mask, or with objects numbered 1, 2, ...
+        masks: Masks of that shape, with True for the one object of the mask, or with objects numbered 1, 2, ...
 
     Returns:
         (rows, columns) numbered from 1 without gaps, the number of pixels that several claim, and the number of objects

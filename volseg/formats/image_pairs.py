@@ -24,11 +24,11 @@ class Pair:
     """One image and its masks, as paths below the raw folder.
 
     Attributes:
-        patient: the word of images that belong together.
-        image: empty where there is none.
-        masks: for each mask pattern the files that match, sorted.
-        labelled: whether masks are expected.
-        problem: why this is no case; None where it is one.
+        patient: Word of images that belong together.
+        image: File of the image; empty if there is none.
+        masks: Sorted files that match, per mask pattern.
+        labelled: Whether masks are expected.
+        problem: Reason why this is no case; None if it is one.
     """
 
     patient: str
@@ -57,14 +57,14 @@ def pair_files(raw: Path, images: Pattern, masks: Sequence[Pattern], *, missing:
     A file that matches a pattern of masks is no image. Hidden files are left out.
 
     Args:
-        raw: the folder.
-        images: pattern of the images; needs `{key}`.
-        masks: patterns of the masks; each needs `{key}`, and `{patient}` where that of the images has it. None for
+        raw: Folder of the images and masks.
+        images: Pattern of the images; needs `{key}`.
+        masks: Patterns of the masks; each needs `{key}`, and `{patient}` where that of the images has it. None for
             images without labels.
-        missing: what an image without a mask is: an error, a case without label, or one in which nothing is marked.
+        missing: Meaning of an image without a mask: an error, a case without label, or one in which nothing is marked.
 
     Raises:
-        UsageError: patterns that cannot pair, or no such folder.
+        UsageError: The patterns cannot pair, or there is no such folder.
     """
     if not raw.is_dir():
         raise UsageError(f"{raw} is no folder; name the folder that holds images and masks")

@@ -57,25 +57,25 @@ class Images:
     What becomes of pixels, colours, spacing and masks stands in `docs/how-to/images.md`.
 
     Args:
-        raw: the folder that holds images and masks.
-        images: pattern of the images, see `Pattern`.
+        raw: Folder that holds images and masks.
+        images: Pattern of the images, see `Pattern`.
         masks: `[REGION=]PATTERN` for each kind of mask file; the files of one region are united. Without any, no case
             has a label.
         classes: `NAME=VALUE` or `NAME=#rrggbb`; then the masks hold classes instead of one region each.
-        threshold: from which value on a mask is marked; None for 128 in JPEG files and 1 in others.
-        objects: keep objects apart: each mask file is one (`files`), or each value in a mask (`values`).
-        colour: three channels or luminance; `auto` takes three where any file is stored in colour.
-        spacing_mm: one number, or one between columns and one between rows, then maybe one between slices; None for
+        threshold: Lowest value of a marked pixel; None for 128 in JPEG files and 1 in others.
+        objects: Objects to keep apart: each mask file is one (`files`), or each value in a mask (`values`).
+        colour: Three channels or luminance; `auto` takes three if any file is stored in colour.
+        spacing_mm: One number, or one between columns and one between rows, then maybe one between slices; None for
             what the files state.
-        missing: what an image without mask means, see `pair_files`.
-        validation: patterns of the images that are validated on; then there is one fold.
-        test: patterns of the images that stay out of all folds.
-        max_pixels: of an image; larger ones are refused.
-        axes: where columns, rows and the third axis point to, as three letters; None for LPS, with a warning.
+        missing: Meaning of an image without mask, see `pair_files`.
+        validation: Patterns of the images that are validated on; then there is one fold.
+        test: Patterns of the images that stay out of all folds.
+        max_pixels: Largest number of pixels of an image; larger ones are refused.
+        axes: Directions of columns, rows and the third axis, as three letters; None for LPS, with a warning.
 
     Raises:
-        UsageError: options that do not go together, or patterns that match nothing.
-        SourceError: no image, or none that fits a mask.
+        UsageError: Options do not go together, or patterns match nothing.
+        SourceError: There is no image, or none that fits a mask.
     """
 
     kind = "images"
@@ -268,7 +268,7 @@ class Images:
         if colour not in COLOURS:
             raise UsageError(f"the colour is {colour!r}, expected {', '.join(COLOURS)}")
         if max_pixels < 1:
-            raise UsageError(f"at most {max_pixels} pixels were asked for, expected 1 or more")
+            raise UsageError(f"--max-pixels must be at least 1, got {max_pixels}; give another number")
 
     def _check_pairs(self, images: str, others: Sequence[str]) -> None:
         if others:
@@ -320,17 +320,17 @@ def parse_spacing(text: str) -> tuple[float, ...]:
     (0.5, 0.25)
 
     Raises:
-        UsageError: something else.
+        UsageError: The value is something else.
     """
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"a spacing of {text!r} was given, expected MM, X,Y or X,Y,Z in mm") from None
+        raise UsageError(f"--spacing-mm must be MM, X,Y or X,Y,Z, got {text!r}; give one to three numbers") from None
 
 
 def _spacing(given: Sequence[float] | None) -> tuple[float, ...] | None:
     if given is None:
         return None
     if len(given) not in (1, 2, 3) or not all(math.isfinite(mm) and mm > 0 for mm in given):
-        raise UsageError(f"a spacing of {list(given)} mm was given, expected one to three numbers above 0")
+        raise UsageError(f"the spacing must be one to three numbers above 0, got {list(given)} mm; give them in mm")
     return tuple(given) if len(given) > 1 else (given[0], given[0])

@@ -259,8 +259,8 @@ def _place(mask: NDArray[np.bool_], affine_ras: Affine, grid: Grid) -> tuple[NDA
 
     Args:
         mask: (X, Y, Z) on its own grid.
-        affine_ras: Of the mask.
-        grid: To place it on.
+        affine_ras: Affine of the mask, RAS mm.
+        grid: Grid to place the mask on.
 
     Raises:
         GeometryError: The voxels do not coincide.

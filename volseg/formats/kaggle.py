@@ -33,8 +33,8 @@ class Wanted:
 
     Attributes:
         rows: (id, class).
-        cases: key to the places of its rows.
-        slices: of each row, from 1.
+        cases: Places of the rows by key.
+        slices: Slice of each row, from 1.
     """
 
     rows: tuple[tuple[str, str], ...]
@@ -56,12 +56,12 @@ def read_wanted(path: str | Path, labels: LabelTable) -> Wanted:
     """The ids and classes that a submission must have.
 
     Args:
-        path: test.csv or sample_submission.csv; columns other than id and class are not looked at.
-        labels: the regions; each class is the name of one.
+        path: File test.csv or sample_submission.csv; columns other than id and class are not looked at.
+        labels: Regions; each class is the name of one.
 
     Raises:
-        UsageError: absent, without the columns, or without a row.
-        SourceError: an id that names no slice, an unknown class, or an id and class that stand there twice.
+        UsageError: The file is absent, or has no row or not the columns.
+        SourceError: An id names no slice, a class is unknown, or an id and class stand there twice.
     """
     path = Path(path)
     columns, lines = _read(path)
@@ -97,17 +97,17 @@ def write_submission(
     """Write `id,class,predicted` for every row of the test CSV, checked, whole or not at all.
 
     Args:
-        path: the file to write or replace.
-        predictions: folder of `KEY.nii.gz`, on the grid of the cohort's images or any that covers them.
-        cohort: the cohort that was converted from the test slices; it knows their grid.
-        test_csv: the rows.
-        labels: of the predictions; overlapping regions are kept, each in its own row.
-        empty_missing: leave the rows of a case without prediction empty, instead of refusing.
-        progress: called with (cases done, cases in all); each case counts twice, once for the check.
+        path: File to write or replace.
+        predictions: Folder of `KEY.nii.gz`, on the grid of the cohort's images or any that covers them.
+        cohort: Cohort that was converted from the test slices; it knows their grid.
+        test_csv: Rows to fill.
+        labels: Labels of the predictions; overlapping regions are kept, each in its own row.
+        empty_missing: Whether to leave the rows of a case without prediction empty, instead of refusing.
+        progress: Function that is called with (cases done, cases in all); each case counts twice, once for the check.
 
     Raises:
-        UsageError, SourceError: as in `read_wanted`; cases without prediction; a slice that the scan does not have.
-        VolsegError: a prediction that cannot be read or brought to the slices.
+        UsageError, SourceError: The errors of `read_wanted`; a case has no prediction, or the scan not such a slice.
+        VolsegError: A prediction cannot be read or brought to the slices.
     """
     wanted = read_wanted(test_csv, labels)
     answers = _Answers(predictions, cohort, labels)
@@ -148,9 +148,9 @@ def check_submission(
     """Read a submission and compare it with the predictions. Arguments as in `write_submission`.
 
     Raises:
-        SourceError: other columns; an id and class absent, unknown, twice or in another order; pixels that are not
+        SourceError: Other columns; an id and class absent, unknown, twice or in another order; pixels that are not
             those of the prediction.
-        RleError: a string that describes no mask of its slice. Each message names the id.
+        RleError: A string describes no mask of its slice. Each message names the id.
     """
     path = Path(path)
     wanted = read_wanted(test_csv, labels)
@@ -180,7 +180,7 @@ class _Answers:
         """The cases without prediction.
 
         Raises:
-            UsageError: there are some, and that is not allowed.
+            UsageError: There are some, and that is not allowed.
         """
         found = {key for key in wanted.cases if not Predictions(self.predictions).path(key).is_file()}
         if found == set(wanted.cases):
@@ -210,7 +210,7 @@ class _Answers:
         """(rows, columns) of one row of the submission.
 
         Raises:
-            SourceError: the scan has no such slice.
+            SourceError: The scan has no such slice.
         """
         id_, name = wanted.rows[place]
         number = wanted.slices[place]
@@ -273,7 +273,7 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         table = pd.read_csv(path, dtype=str, na_filter=False)
     except FileNotFoundError:
-        raise UsageError(f"there is no file {path}") from None
+        raise UsageError(f"there is no file {path}; name test.csv or sample_submission.csv") from None
     except (OSError, ValueError) as error:  # the parser's errors are ValueErrors
         raise SourceError(f"{path} cannot be read as CSV ({error}); name a CSV file") from error
     if not isinstance(table.index, pd.RangeIndex):

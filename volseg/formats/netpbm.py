@@ -25,15 +25,15 @@ def read_netpbm(content: bytes, *, name: str, max_pixels: int) -> tuple[NDArray[
     A bitmap stores 1 for black; it comes back with 1 for white, as every other reader shows it.
 
     Args:
-        content: of the file.
-        name: for messages.
-        max_pixels: more than these are not decoded.
+        content: Content of the file.
+        name: Name of the file in messages.
+        max_pixels: Largest number of pixels that is decoded.
 
     Returns:
         (rows, columns) or (rows, columns, 3), uint8 or uint16, and 1, 8 or 16.
 
     Raises:
-        SourceError: cut short, no numbers where there should be some, or too many pixels.
+        SourceError: The file is cut short, has no numbers at a place of some, or too many pixels.
 
     >>> read_netpbm(b"P5 3 1 7\n\x00\x05\x07", name="a.pgm", max_pixels=9)[0].tolist()
     [[0, 5, 7]]

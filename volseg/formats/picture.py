@@ -24,19 +24,19 @@ class Picture:
     Attributes:
         pixels: (rows, columns), or (slices, rows, columns) of a stack, with a last axis of 3 for colours, as shown;
             uint8, int16, uint16, int32, uint32, float32 or float64.
-        numbers: like `pixels` without colours, as stored: the index of a palette, 0 to 15 of 4 bits; None for colours.
-        spacing_mm: distance in mm between columns and between rows, as the file states it; None where it does not.
-        lossy: whether compression may have changed the pixels (JPEG and its like).
-        clear: pixels that are not opaque.
-        notes: what a reader should know.
-        colour: whether the last axis of `pixels` is red, green, blue.
-        stacked: whether the first axis is slices.
-        slice_mm: distance in mm between slices; None where the file does not state it.
-        spacing_note: where the spacing comes from; empty where there is none.
-        orientation: the orientation tag that was obeyed, 1 to 8; None where the file has none.
-        inverted: whether the stored 0 is white (TIFF photometric 0), so that numbers and brightness run against each
+        numbers: Stored numbers, as `pixels` without colours: index of a palette, 0 to 15 of 4 bits; None for colours.
+        spacing_mm: Distance in mm between columns and between rows, as the file states it; None if it does not.
+        lossy: Whether compression may have changed the pixels (JPEG and its like).
+        clear: Pixels that are not opaque.
+        notes: Notes for readers.
+        colour: Whether the last axis of `pixels` is red, green, blue.
+        stacked: Whether the first axis is slices.
+        slice_mm: Distance in mm between slices; None if the file does not state it.
+        spacing_note: Origin of the spacing; empty if there is none.
+        orientation: Orientation tag that was obeyed, 1 to 8; None if the file has none.
+        inverted: Whether the stored 0 is white (TIFF photometric 0), so that numbers and brightness run against each
             other.
-        writer: the program that stored it so, where its files are known to mean the numbers; else empty.
+        writer: Program that stored it so, if its files are known to mean the numbers; else empty.
     """
 
     pixels: NDArray[Any]
@@ -83,8 +83,8 @@ def turn(raster: NDArray[Any], tag: int, *, colour: bool = False) -> NDArray[Any
 
     Args:
         raster: (..., rows, columns), with a last axis of colours if `colour`.
-        tag: 1 to 8; from 5 on rows become columns.
-        colour: whether the last axis is colours.
+        tag: Orientation tag, 1 to 8; from 5 on rows become columns.
+        colour: Whether the last axis holds colours.
 
     >>> [turn(np.array([[1, 2, 3]]), tag).tolist() for tag in (2, 6, 8)]
     [[[3, 2, 1]], [[1], [2], [3]], [[3], [2], [1]]]
@@ -103,16 +103,16 @@ def fit_orientation(mask: Picture, image: Picture, *, name: str, image_name: str
     sizes decide, if they can.
 
     Args:
-        mask: as shown.
-        image: as shown.
-        name: of the mask, for messages.
-        image_name: for messages.
+        mask: Mask as shown.
+        image: Image as shown.
+        name: Name of the mask in messages.
+        image_name: Name of the image in messages.
 
     Returns:
         The mask, and notes.
 
     Raises:
-        SourceError: it cannot be told which of the two rasters the mask was drawn on.
+        SourceError: Nothing tells which of the two rasters the mask was drawn on.
     """
     tags = [tag for tag in (image.orientation, mask.orientation) if tag is not None]
     if len(tags) != 1 or tags[0] == 1:
@@ -137,7 +137,7 @@ def spacing_of_dpi(dpi: object) -> tuple[tuple[float, float] | None, str]:
     """Distance in mm between columns and rows of a stated resolution, and what to say; None if it is of a screen.
 
     Args:
-        dpi: dots per inch along rows and columns, or anything else.
+        dpi: Dots per inch along rows and columns, or anything else.
     """
     try:
         x, y = (float(value) for value in dpi)  # type: ignore[attr-defined]

@@ -30,14 +30,14 @@ def read_grey(path: str | Path, *, size: tuple[int, int] | None = None) -> NDArr
     Every checksum of the file is verified, so a file that was cut or damaged on its way is never taken for an image.
 
     Args:
-        path: the file.
+        path: Path of the file.
         size: (width, height) that the image must have, width first as in the UW-Madison file names.
 
     Returns:
         (rows, columns), uint16 for 16 bits, uint8 for 8 bits.
 
     Raises:
-        SourceError: absent, unreadable, cut short, not grey of 8 or 16 bits, of another size than `size`, or of more
+        SourceError: Absent, unreadable, cut short, not grey of 8 or 16 bits, of another size than `size`, or of more
             than `MAX_PIXELS` pixels.
 
     >>> import tempfile
@@ -76,11 +76,11 @@ def write_grey(path: str | Path, array: NDArray[Any]) -> None:
     """Write a 16-bit grey PNG. The file is written plainly: whoever makes the folder makes it appear whole.
 
     Args:
-        path: the file.
+        path: Path of the file.
         array: (rows, columns), uint8 or uint16; stored as it is, without scaling.
 
     Raises:
-        VolumeError: another type or not two axes.
+        VolumeError: The pixels have another type or not two axes.
     """
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind != "u" or array.dtype.itemsize > 2:
         raise VolumeError(
@@ -103,11 +103,11 @@ def check_chunks(content: bytes, name: str) -> tuple[int, int, int, int]:
     """Width, height, bits a sample and colour type of a PNG file, as its header states them.
 
     Args:
-        content: of the file.
-        name: of the file, for the error.
+        content: Content of the file.
+        name: Name of the file in errors.
 
     Raises:
-        SourceError: no PNG, cut short, or a part whose checksum is wrong.
+        SourceError: The file is no PNG or cut short, or the checksum of a part is wrong.
     """
     width, height, bits, colour = struct.unpack_from(">IIBB", _chunks(content, name)[0][1])
     return width, height, bits, colour

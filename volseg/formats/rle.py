@@ -28,11 +28,11 @@ def decode(rle: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """The mask of a run-length string.
 
     Args:
-        rle: pairs "start length", 1-based, row-major; empty means an empty mask.
+        rle: Pairs "start length", 1-based, row-major; empty for an empty mask.
         shape: (rows, columns).
 
     Raises:
-        RleError: an odd count, a word that is no number, a start below 1, a run of length below 1, runs that overlap
+        RleError: An odd count, a word that is no number, a start below 1, a run of length below 1, runs that overlap
             or go back, or a run past the end of the slice.
 
     >>> decode("2 3", (2, 3)).astype(int).tolist()

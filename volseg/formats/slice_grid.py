@@ -21,8 +21,8 @@ def native_grid(cohort: Cohort, key: str) -> tuple[tuple[int, int, int], Affine]
     The file in the cohort may have been turned since by another program; its axes are turned back.
 
     Raises:
-        CohortError: no such case, or a cohort that was not made from slices or was resampled since.
-        VolumeError: an image that cannot be read.
+        CohortError: There is no such case, or the cohort was not made from slices or was resampled since.
+        VolumeError: An image cannot be read.
     """
     import nibabel.orientations as axes
 
@@ -48,12 +48,12 @@ def on_grid(label: Volume, shape: tuple[int, int, int], affine_ras: Affine) -> t
     """A label map on another grid, and whether it had to be resampled (`nearest_voxels`) or its axes turned at most.
 
     Args:
-        label: on any grid that covers the other one.
-        shape: of the grid to come to.
-        affine_ras: of that grid, RAS mm.
+        label: Label map on any grid that covers the other one.
+        shape: Shape of the grid to come to.
+        affine_ras: Affine of that grid, RAS mm.
 
     Raises:
-        GeometryError: the label map does not cover the grid.
+        GeometryError: The label map does not cover the grid.
 
     >>> label = Volume(np.array([1, 2], np.uint8).reshape(2, 1, 1), np.diag([2.0, 1, 1, 1]))
     >>> fine = np.diag([1.0, 1, 1, 1])

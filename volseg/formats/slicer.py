@@ -42,11 +42,11 @@ def write_segmentation(path: Path, label: Volume, labels: LabelTable) -> None:
     Args:
         path: `KEY.seg.nrrd`; Slicer knows a segmentation by this ending.
         label: (X, Y, Z) values that the table declares; the file keeps its grid.
-        labels: the regions.
+        labels: Regions.
 
     Raises:
-        UsageError: another ending.
-        LabelError: a value that the table does not declare, or a name or code that the header cannot hold.
+        UsageError: The file has another ending.
+        LabelError: The table does not declare a value, or the header cannot hold a name or code.
 
     >>> import tempfile
     >>> label = Volume(np.ones((2, 2, 2), np.uint8), np.diag([1.5, 1.5, 3, 1]))
@@ -117,7 +117,7 @@ def write_colour_table(path: Path, labels: LabelTable) -> None:
 
     Args:
         path: `.ctbl`.
-        labels: the regions.
+        labels: Regions.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +147,7 @@ def write_colour_csv(path: Path, labels: LabelTable) -> None:
 
     Args:
         path: `.csv`.
-        labels: the regions.
+        labels: Regions.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -184,18 +184,18 @@ def export_slicer(
     """Write `out/KEY.seg.nrrd` for every `predictions/KEY.nii.gz`, and `out/labels.csv` and `labels.ctbl` once.
 
     Args:
-        predictions: folder of label maps.
-        out: folder that is made where it is absent; files of the same names are replaced.
-        labels: the regions.
+        predictions: Folder of label maps.
+        out: Folder, made if it is absent; files of the same names are replaced.
+        labels: Regions.
         match: Match of the predictions' own table with `labels`, whose values are written; None if they are the same.
-        keys: only these cases.
-        progress: called with (cases done, cases in all) after each case.
+        keys: Keys of the cases to write.
+        progress: Function that is called with (cases done, cases in all) after each case.
 
     Returns:
         (key, error) of each case that failed; the others are written.
 
     Raises:
-        UsageError: the folder is absent or holds no label map.
+        UsageError: The folder is absent or holds no label map.
     """
     there, out = Predictions.open(predictions), Path(out)
     keys = there.some_keys() if keys is None else keys

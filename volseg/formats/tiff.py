@@ -47,12 +47,12 @@ def read_tiff(path: Path, *, name: str, max_pixels: int) -> Picture:
     """Read the image or the stack of slices of a TIFF or BigTIFF; its orientation tag, if it has one, is obeyed.
 
     Args:
-        path: of the file.
-        name: for messages.
-        max_pixels: of all slices together; more than these are not decoded.
+        path: Path of the file.
+        name: Name of the file in messages.
+        max_pixels: Largest number of pixels of all slices together that is decoded.
 
     Raises:
-        SourceError: damaged, cut short, too large, of several images that are no slices, or of a kind that is not read.
+        SourceError: The file is damaged, cut short, too large, holds several images that are no slices, or is not read.
     """
     from tifffile import TiffFile, TiffFileError
 

@@ -32,8 +32,8 @@ def distances(file: TiffFile, page: TiffPage) -> Distances:
     A length in pixels is none.
 
     Args:
-        file: an open file.
-        page: whose tags count.
+        file: Open file.
+        page: Page, whose tags count.
     """
     if file.is_ome and file.ome_metadata:
         found = _of_ome(file.ome_metadata)

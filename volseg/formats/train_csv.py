@@ -56,9 +56,9 @@ class Rows:
 
     Attributes:
         slices: (rows,), counted from 1; 0 where the id is malformed.
-        classes: one name a row.
-        texts: one run-length string a row.
-        malformed: the first id that names the case but no slice, or None.
+        classes: One name per row.
+        texts: One run-length string per row.
+        malformed: First id that names the case but no slice, or None.
     """
 
     slices: NDArray[np.int64]
@@ -71,7 +71,7 @@ def read_table(path: str | Path) -> dict[str, Rows]:
     """Read train.csv once; the rows of each case by its key, unchecked beyond the form of their ids.
 
     Raises:
-        SourceError: absent, unreadable, other columns, or an id that names no case.
+        SourceError: The file is absent or unreadable, has other columns, or an id names no case.
     """
     import pandas as pd
 
@@ -114,7 +114,7 @@ def check_rows(rows: Rows, key: str, *, count: int, names: Sequence[str]) -> Non
     """Raise unless each row is of a known class and one of the `count` slices of the case, and none is there twice.
 
     Raises:
-        SourceError: a malformed id, an unknown class, a slice that is not there, or a repeated id and class.
+        SourceError: An id is malformed, a class unknown, a slice not there, or an id and class are repeated.
     """
     if rows.malformed is not None:
         raise SourceError(f"train.csv has the id {rows.malformed!r}, expected {slice_id(key, 1)} or so; correct it")
@@ -142,15 +142,15 @@ def label_map(rows: Rows, shape: tuple[int, int, int], labels: LabelTable) -> La
     """The label map of a case's checked rows; overlaps are kept.
 
     Args:
-        rows: as `check_rows` passed them.
+        rows: Rows as `check_rows` passed them.
         shape: (slices, rows, columns).
-        labels: names and values of the classes.
+        labels: Names and values of the classes.
 
     Returns:
         (slices, rows, columns), uint8.
 
     Raises:
-        RleError: a string that describes no mask of its slice, named by slice and class.
+        RleError: A string describes no mask of its slice; the message names slice and class.
 
     >>> table = LabelTable.overlapping(["a", "b"])
     >>> rows = Rows(np.array([1, 1, 2]), ["a", "b", "a"], ["1 2", "2 2", ""])

@@ -85,16 +85,16 @@ class UwMadison:
     Opening lists the folders and reads train.csv once; `load` may run in several threads at once.
 
     Args:
-        raw: the folder that holds `train` and `train.csv`, or the folder above it. Any subset of cases will do.
-        cases: patients (`case1`) or keys (`case1_day2`) to keep, each matched whole; None keeps all.
-        thickness_mm: distance between slices, which the file names do not say.
-        labels: the classes of train.csv, where they are not the three organs.
-        axes: where columns, rows and slices point to, as three letters; None for LPI, and for what `phantom.json` says
+        raw: Folder that holds `train` and `train.csv`, or the folder above it. Any subset of cases will do.
+        cases: Patients (`case1`) or keys (`case1_day2`) to keep, each matched whole; None keeps all.
+        thickness_mm: Distance between slices in mm, which the file names do not tell.
+        labels: Classes of train.csv, if they are not the three organs.
+        axes: Directions of columns, rows and slices, as three letters; None for LPI, and for what `phantom.json` says
             of a phantom. Affines in `geometry.json` stay as they are.
 
     Raises:
-        SourceError: no `train`, no scan, or a train.csv that cannot be read or names no case.
-        UsageError: a name in `cases` that is no case, a thickness that is not positive, or axes that are none.
+        SourceError: There is no `train` or no scan, or train.csv cannot be read or names no case.
+        UsageError: A name in `cases` is no case, the thickness is not positive, or the axes are none.
 
     >>> import tempfile
     >>> from volseg.formats.png import write_grey
@@ -126,7 +126,9 @@ class UwMadison:
         axes: str | None = None,
     ) -> None:
         if not 0 < thickness_mm < np.inf:
-            raise UsageError(f"a slice thickness of {thickness_mm} mm was asked for, expected a positive number")
+            raise UsageError(
+                f"the slice thickness must be above 0 mm, got {thickness_mm}; give the distance between slices"
+            )
         self.raw = _find_raw(Path(raw))
         self.thickness_mm = float(thickness_mm)
         self.labels = labels or LABELS
@@ -164,10 +166,10 @@ class UwMadison:
         """Read one case.
 
         Raises:
-            SourceError: slices missing, unreadable or of several sizes; rows absent, repeated, malformed, of an unknown
-                class or of a slice that is not there.
-            RleError: a segmentation that describes no mask of its slice.
-            UsageError: no such case.
+            SourceError: Slices are missing, unreadable or of several sizes; rows are absent, repeated, malformed, of an
+                unknown class or of a slice that is not there.
+            RleError: A segmentation describes no mask of its slice.
+            UsageError: There is no such case.
         """
         scan = self._scan(key)
         try:
@@ -229,7 +231,7 @@ def read_scan(folder: Path, *, thickness_mm: float = THICKNESS_MM, axes: str = S
     """The image of one scan from the folder of its slices alone, with no key, no train.csv and no labels.
 
     Raises:
-        SourceError: slices missing, unreadable or of several sizes.
+        SourceError: Slices are missing, unreadable or of several sizes.
     """
     stack = _read_stack(folder)
     return Volume(_read_pixels(stack).T, affine_of_axes(axes, (*stack.spacing, thickness_mm)))

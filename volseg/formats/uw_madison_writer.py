@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from volseg.cohort import SLICE_AXES, Case
 from volseg.errors import SourceError, UsageError
+from volseg.files import PARTIAL
 from volseg.formats import rle
 from volseg.formats.png import write_grey
 from volseg.formats.train_csv import slice_id, split_key
@@ -38,14 +39,14 @@ def write_raw(raw: str | Path, cases: Iterable[Case], labels: LabelTable) -> Non
     The layout keeps regions, not label values: values that belong to the same regions come back as one.
 
     Args:
-        raw: the folder to make; absent or empty.
-        cases: read one at a time.
-        labels: the table of the label maps; its names become the classes.
+        raw: Folder to make; absent or empty.
+        cases: Cases, read one at a time.
+        labels: Table of the label maps; its names become the classes.
 
     Raises:
         UsageError: `raw` is not empty.
-        SourceError: no case, two cases of one key, or a case that `write_scan` refuses.
-        LabelError: a label value that the table does not declare.
+        SourceError: There is no case, two cases have one key, or `write_scan` refuses a case.
+        LabelError: The table does not declare a label value.
 
     >>> import tempfile
     >>> from volseg.formats.uw_madison import LABELS, UwMadison
@@ -89,17 +90,17 @@ def write_scan(raw: str | Path, case: Case, labels: LabelTable) -> list[Row]:
     """Write the slices of one case under `raw`; its folder appears whole or not at all.
 
     Args:
-        raw: the folder that holds `train` and `test`.
-        case: one channel of whole numbers from 0 to 65535. A case without label goes to `test`.
-        labels: the table of the label map.
+        raw: Folder that holds `train` and `test`.
+        case: One channel of whole numbers from 0 to 65535. A case without label goes to `test`.
+        labels: Table of the label map.
 
     Returns:
         The rows (id, class, segmentation) of the case for train.csv: one a region a slice, an empty segmentation where
         the region is not in the slice; no row for a case without label.
 
     Raises:
-        SourceError: several channels, intensities that 16-bit slices do not hold, or a scan that is there already.
-        LabelError: a label value that the table does not declare.
+        SourceError: The case has several channels, or intensities beyond 16 bits, or its scan is there already.
+        LabelError: The table does not declare a label value.
     """
     key = _scan_key(case)
     patient, _ = split_key(key) or (key, "")
@@ -174,7 +175,7 @@ def _implied_affine(case: Case) -> NDArray[np.float64]:
 def _whole_folder(folder: Path) -> Iterator[Path]:
     """Give a hidden folder beside `folder`; it gets the name `folder` at the end, or is removed on an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".partial-{uuid.uuid4().hex[:12]}-{folder.name}")
+    partial = folder.with_name(f"{PARTIAL}{uuid.uuid4().hex[:12]}-{folder.name}")
     partial.mkdir()
     try:
         yield partial

@@ -54,7 +54,7 @@ def read_table_names(path: Path) -> dict[int, str]:
     r"""The name of each value that a table gives, background left out.
 
     Args:
-        path: Of any of the forms above; told apart by what is inside.
+        path: File of any of the forms above, which are told apart by their content.
 
     Raises:
         LabelError: No such table, or one value with two names.

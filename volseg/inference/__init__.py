@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
     from volseg.inference.cascade import AnyPredictor, CascadePredictor, load_predictor
+    from volseg.inference.cores import usable_cores
     from volseg.inference.engines import (
         ENGINES,
         EXPORTED,
@@ -113,6 +114,7 @@ __all__ = [
     "runs_bf16",
     "seconds_a_window",
     "sliding_window",
+    "usable_cores",
     "worker_device",
     "write_labels",
     "write_prediction",
@@ -128,6 +130,7 @@ __getattr__ = opened_at_first_use(
             "write_prediction",
         ),
         "volseg.errors": ("root_error",),
+        "volseg.inference.cores": ("usable_cores",),
         "volseg.inference.engines": (
             "CompiledEngine",
             "Convolutions",

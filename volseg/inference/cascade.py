@@ -211,7 +211,8 @@ def load_predictor(
     Args:
         members: Networks of an ensemble, or one; the first sets the settings of inference.
         device: `cpu`, `cuda:1`, ...; the bundle's choice by default.
-        overrides: Settings of the bundle and their values. Clean-up and probabilities apply to the second step alone.
+        overrides: Settings of the bundle and their values. Clean-up, probabilities and decision apply to the
+            second step alone.
         flips: Axes to mirror, in the second step alone.
         step: First step that finds the region, if the networks are restricted to one.
     """
@@ -229,7 +230,9 @@ def load_predictor(
         return second
     if not step.members:
         return CascadePredictor(second, step)
-    plain = {name: value for name, value in settings.items() if name not in ("cleanup", "save_probabilities")}
+    plain = {
+        name: value for name, value in settings.items() if name not in ("cleanup", "save_probabilities", "decision")
+    }
     made = CascadePredictor(second, step, load(step.members, plain))
     known = {fold_channel(name) for name in second.recipe.channel_names}
     if made.first is not None and not {fold_channel(name) for name in made.first.recipe.channel_names} <= known:

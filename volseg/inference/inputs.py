@@ -39,6 +39,8 @@ def find_inputs(
     fold: int = 0,
     modality: str | None = None,
     given: Sequence[str] = (),
+    choice: Mapping[str, str] | None = None,
+    resample_channels: bool = False,
 ) -> list[tuple[str, list[Path]]]:
     """Find the cases to predict, each with its key and one file per channel, or one file that holds all channels.
 
@@ -54,14 +56,20 @@ def find_inputs(
         fold: Fold of a cohort.
         modality: Modality of the DICOM series to take; needed if a folder has several.
         given: Names of the channels that the files hold, in the order of their numbers, if `dataset.json` does not name
-            them.
+            them. Of DICOM files patterns of series, `NAME=PATTERN`, see `volseg.dicom.parse_channels`.
+        choice: Volume of each DICOM series that holds several: the options of `volseg.dicom.Choice.of`.
+        resample_channels: Whether DICOM channels on other grids than the first are resampled to it.
 
     Raises:
         UsageError: There is nothing to predict, or the channels are not those of the network.
     """
     path = Path(path)
+    patterns = [text for text in given if "=" in text]
+    if patterns or choice:
+        return _chosen_series(path, modality, patterns, channels, choice or {}, resample=resample_channels)
     cohort = input_cohort(path)
     if cohort is not None:
+        _no_modality(modality, path)
         if note := cohort_note(cohort):
             logger.warning("%s", note)
         order = _order(tuple(given) or cohort.channel_names, channels, source=f"the cohort {path}")
@@ -70,7 +78,10 @@ def find_inputs(
     if part != "all":
         raise UsageError(f"--part {part} needs a cohort, and {path} is none")
     if path.is_file():
-        return [_named_file(path, channels)] if image_stem(path.name) else group_files(_series(path, modality))
+        if image_stem(path.name) is None:
+            return group_files(_series(path, modality))
+        _no_modality(modality, path)
+        return [_named_file(path, channels)]
     if not path.is_dir():
         raise UsageError(f"there is no file or folder {path}")
     there = sorted(file for file in path.iterdir() if image_stem(file.name) is not None)
@@ -86,6 +97,7 @@ def find_inputs(
     if not files:
         files = _series(path, modality)
         return group_files(files)
+    _no_modality(modality, path)
     if path.name.casefold() in _FOLDERS_OF_MASKS:
         logger.warning("%s is called as a folder of segmentations is; are these images?", path)
     stated = tuple(given) or _stated_channels(path)
@@ -101,6 +113,16 @@ def find_inputs(
     return [(key, [of_case[place] for place in order] if _fits(of_case, order) else of_case) for key, of_case in found]
 
 
+def _no_modality(modality: str | None, path: Path) -> None:
+    """Refuse a choice among DICOM series where there is none.
+
+    Raises:
+        UsageError: A modality is named.
+    """
+    if modality is not None:
+        raise UsageError(f"--modality must be given with DICOM files, got {path}, which holds none; leave it out")
+
+
 def _named_file(path: Path, channels: int | Sequence[str]) -> tuple[str, list[Path]]:
     """The case of one file that a user named."""
     count = channels if isinstance(channels, int) else len(channels)
@@ -114,6 +136,32 @@ def _named_file(path: Path, channels: int | Sequence[str]) -> tuple[str, list[Pa
                 f"file with {count} volumes along its fourth axis"
             )
     return lone_key(path.name), [path]
+
+
+def _chosen_series(
+    path: Path,
+    modality: str | None,
+    patterns: Sequence[str],
+    channels: int | Sequence[str],
+    choice: Mapping[str, str],
+    *,
+    resample: bool,
+) -> list[tuple[str, list[Path]]]:
+    """List the cases of a folder of DICOM files whose series are chosen, or are the channels of a case."""
+    from volseg.dicom import Choice, list_series, parse_channels
+
+    one = Choice.of(
+        echo=choice.get("echo"),
+        phase=choice.get("phase"),
+        b_value=choice.get("b_value"),
+        image_type=choice.get("image_type"),
+    )
+    if input_cohort(path) is not None:
+        raise UsageError(f"{path} is a cohort; series are chosen from DICOM files, by `volseg convert dicom` before")
+    files = list_series(path, modality=modality, choice=one, channels=patterns, resample_channels=resample)
+    names = tuple(channel.name for channel in parse_channels(patterns))
+    order = _order(names, channels, source="--channels") if names else []
+    return [(key, [of_case[place] for place in order] if order else of_case) for key, of_case in group_files(files)]
 
 
 def _series(path: Path, modality: str | None) -> list[Path]:

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from volseg import bundle as bundles
 from volseg import method_of_before
 from volseg.bundle import Recipe, check_settings, read_recipe
-from volseg.cohort import Prediction, Uncertainty, write_prediction, write_uncertainty
+from volseg.cohort import FILE_ENDING, Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
 from volseg.inference.ensemble import LogitsFunction, check_members, image_order, mean_logits, region_order
 from volseg.inference.inputs import check_apart, check_there, is_foreign, read_images
-from volseg.transforms import NativeProbabilitiesd, affine_of_file
+from volseg.transforms import CONSTANT, NativeProbabilitiesd, affine_of_file, split_at_normalisation, with_decision
 from volseg.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ class Predictor:
             bundle: Name or folder of the bundle.
             checkpoint: File of the weights; the bundle's default otherwise.
             device: `cpu`, `cuda:1`, ...; the bundle's choice otherwise.
-            overrides: Settings of the bundle and their values, as `monai.bundle run` takes them.
+            overrides: Settings of the bundle and their values, as `monai.bundle run` takes them; and `decision`, the
+                rule by which probabilities become a label map, see `volseg.transforms.DECISIONS`.
 
         Raises:
             BundleError: There is no such bundle, or it cannot take an override.
@@ -83,10 +84,12 @@ class Predictor:
         folder = bundles.find(bundle)
         parser = ConfigParser()
         parser.read_config(str(bundles.config(folder, "inference.json")))
-        unknown = [name for name in overrides or {} if name not in parser]
+        overrides = dict(overrides or {})
+        decision = overrides.pop("decision", None)
+        unknown = [name for name in overrides if name not in parser]
         if unknown:
             raise BundleError(f"the bundle {folder.name} has no setting {', '.join(unknown)}; pack it with this volseg")
-        settings = {"bundle_root": str(folder), "output_dir": None, **dict(overrides or {})}
+        settings = {"bundle_root": str(folder), "output_dir": None, **overrides}
         parser.update(bundles.path_values(settings, ids=list(parser.get())))
         if checkpoint is not None:  # a packed bundle states the recipe of its own one in words
             stated = bundles.literal(str(checkpoint))
@@ -101,11 +104,13 @@ class Predictor:
             network, before, inferer, after, place = (parser.get_parsed_content(part) for part in parts)
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise root_error(error) from error
+        after = after if decision is None else with_decision(after, decision)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         try:
             network.load_state_dict(state["model"])
         except (KeyError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not fit the network of {folder.name}; name its own bundle") from error
+        check_intensities(before, recipe, checkpoint=path)
         place = torch.device(place)
         engine = TorchEngine(network.eval(), device=place, precision=getattr(inferer, "precision", "fp32"))
         exported = folder / EXPORTED
@@ -179,8 +184,10 @@ class Predictor:
             if len(grids) > 1 or len(given) != len(names) or any(map(is_foreign, given)):
                 given = read_images(given, names=names)  # of which the transforms read NIfTI by themselves
             item, *others = [
-                members[0].preprocessing({"key": key, "image": _in_order(given, members[0].recipe, like=self.recipe)})
+                before({"key": key, "image": _in_order(given, members[0].recipe, like=self.recipe)})
                 for members in grids
+                # Networks of one grid and several normalisations share the resampled image, and normalise it each.
+                for before in [members[0].preprocessing if _alike(members) else members[0]._grid_and_intensities[0]]
             ]
             return {**item, **({"others": others} if others else {})}
 
@@ -203,7 +210,7 @@ class Predictor:
             done = self.postprocessing(dict(item)) if "total" not in item else self._postprocess_sum(item)
         # The inverse transforms restore the affine but for rounding; the file's own is exact.
         label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
-        note = "; ".join(label_map.notes)
+        note = "; ".join([*self._constant(item["image"]), *label_map.notes])
         return Prediction(label_map, done.get("uncertainty", {}), done.get("probabilities"), note)
 
     @property
@@ -216,8 +223,10 @@ class Predictor:
 
     def _mean_logits(self, item: Mapping[str, Any], members: Sequence[Predictor]) -> Tensor:
         """Compute the mean logits of some networks on the grid of an item."""
-        image = item["image"].as_tensor()[None].to(self.device)
-        logits_of = [member._logits_like(self.recipe, given=members[0].recipe) for member in members]
+        image = item["image"].as_tensor()[None]
+        alike = _alike(members)
+        image = image.to(self.device) if alike else image
+        logits_of = [member._logits_like(self.recipe, given=members[0].recipe, normalised=alike) for member in members]
         return mean_logits(image, logits_of, self.recipe.labels, flips=self.flips)
 
     def _postprocess_sum(self, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,18 +239,41 @@ class Predictor:
         )
         return done
 
-    def _logits_like(self, first: Recipe, *, given: Recipe) -> LogitsFunction:
+    def _logits_like(self, first: Recipe, *, given: Recipe, normalised: bool = True) -> LogitsFunction:
         """A function that computes logits of an image with regions in the order of another network.
 
         Args:
             first: Recipe of the network whose order of regions is taken.
             given: Recipe of the network whose channels the image has, in its order.
+            normalised: Whether the image is ready; if not, it is on the CPU and is normalised as this network has it.
         """
         regions = region_order(self.recipe.labels, like=first.labels)
         channels = image_order(self.recipe.channel_names, among=given.channel_names)
-        if regions in (None, sorted(regions or ())) and channels in (None, sorted(channels or ())):
+        ordered = regions in (None, sorted(regions or ())) and channels in (None, sorted(channels or ()))
+        if not normalised:
+            return lambda image: self._logits(self._normalised(image if ordered else image[:, channels]))[
+                slice(None) if ordered else regions
+            ]
+        if ordered:
             return self._logits
         return lambda image: self._logits(image[:, channels])[regions]
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        """An image (1, C, X, Y, Z) of this network's channels in its normalisation, on its device."""
+        item = {"image": MetaTensor(image[0].clone())}
+        normalised: Tensor = self._grid_and_intensities[1](item)["image"].as_tensor()
+        return normalised[None].to(self.device)
+
+    @property
+    def _grid_and_intensities(self) -> tuple[Compose, Compose]:
+        """The two parts of the preprocessing: up to the image's grid, and from there on."""
+        return split_at_normalisation(self.preprocessing)
+
+    def _constant(self, image: MetaTensor) -> list[str]:
+        """The note on channels in which nothing is to be seen."""
+        numbers = image.meta.get(CONSTANT, "")
+        names = [self.recipe.channel_names[int(number)] for number in numbers.split(",")] if numbers else []
+        return [f"{' and '.join(names)} has one value everywhere, so the network saw nothing in it"] if names else []
 
     def _logits(self, image: Tensor) -> Tensor:
         """Compute the logits of an image (1, C, X, Y, Z), without the batch axis."""
@@ -278,7 +310,7 @@ class Predictor:
             for done, (key, images) in enumerate(cases, start=1):
                 try:
                     prediction = self.predict(images, key=key)
-                    write_prediction(output_dir / f"{key}.nii.gz", prediction)
+                    write_prediction(output_dir / f"{key}{FILE_ENDING}", prediction)
                     uncertainties[key] = prediction.uncertainty
                 except VolsegError as error:
                     failed[key] = error.message
@@ -293,6 +325,46 @@ class Predictor:
     read = method_of_before("preprocess")
     look = method_of_before("infer")
     decide = method_of_before("postprocess")
+
+
+def check_intensities(before: Compose, recipe: Recipe, *, checkpoint: Path) -> None:
+    """Refuse a bundle whose preprocessing normalises otherwise than the network was trained with.
+
+    Args:
+        before: Preprocessing of the bundle; one without a normalisation that volseg knows is the user's own.
+        recipe: Recipe in the checkpoint.
+        checkpoint: File, for the message.
+
+    Raises:
+        CheckpointError: They differ.
+    """
+    first = next(iter(split_at_normalisation(before)[1].transforms if isinstance(before, Compose) else ()), None)
+    if first is None:
+        return
+    entries = [one.to_json() for one in getattr(first, "normalisation", ())] or None
+    if entries != recipe.normalisation:
+        raise CheckpointError(
+            f"{checkpoint} was trained with the normalisation {_told_schemes(recipe.normalisation)}, and the bundle's "
+            f"preprocessing has {_told_schemes(entries)}; hand it the recipe's spacing as it is "
+            "(spacing_mm=@recipe.spacing_mm), or normalisation=@recipe.normalisation"
+        )
+
+
+def _told_schemes(entries: Sequence[Mapping[str, Any]] | None) -> str:
+    return "percentiles" if entries is None else ", ".join(str(entry["scheme"]) for entry in entries)
+
+
+def _alike(members: Sequence[Predictor]) -> bool:
+    """Whether networks normalise each channel by the same scheme and constants."""
+    first = members[0].recipe
+    for member in members[1:]:
+        ours, theirs = first.normalisation, member.recipe.normalisation
+        order = image_order(member.recipe.channel_names, among=first.channel_names)
+        if ours is not None and order is not None:
+            ours = [ours[place] for place in order]
+        if ours != theirs:
+            return False
+    return True
 
 
 def to_native(predictor: Predictor) -> Callable[..., dict[Hashable, Any]]:

@@ -22,7 +22,7 @@ def run_command(
     *,
     command: str,
     folder: Path,
-    team: WorkerOptions,
+    worker_options: WorkerOptions,
     cases: int,
     believe: bool = True,
     options: Mapping[str, Any] | None = None,
@@ -35,7 +35,7 @@ def run_command(
         jobs: Jobs of this run or shard.
         command: Name of the command, for the journal.
         folder: Folder of the outputs.
-        team: Options of the workers.
+        worker_options: Options of the workers.
         cases: Number of jobs.
         believe: Whether earlier journals say what is done; False if the work itself knows.
         options: Options, for the report.
@@ -45,15 +45,15 @@ def run_command(
         UsageError: Another run is writing there.
         OSError: The outputs cannot be written; run again when they can.
     """
-    started, tally = time.time(), RunResult()
-    path = team.journal_path(folder, command)
-    crew = team.crew(jobs=cases)
+    started, result = time.time(), RunResult()
+    path = worker_options.journal_path(folder, command)
+    pool = worker_options.pool(jobs=cases)
     report = partial(
         write_run_report,
-        *(folder, tally),
+        *(folder, result),
         command=command,
-        team=team,
-        engine=crew.engine,
+        worker_options=worker_options,
+        engine=pool.engine,
         cases=cases,
         started=started,
         options=options,
@@ -66,10 +66,10 @@ def run_command(
                 progress(done, cases)
 
         try:
-            run_jobs(work, jobs, crew=crew, journal=journal, history=history, tally=tally, progress=told)
+            run_jobs(work, jobs, pool=pool, journal=journal, history=history, result=result, progress=told)
         except BaseException as stopped:
             with suppress(OSError):  # the disk may be full for this too
                 report(error=reason(stopped))
             raise
         report()
-    return tally
+    return result

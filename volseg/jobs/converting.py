@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from volseg import keywords_of_before
 from volseg.cohort import CaseRow, Conversion, Fold, Outcomes, Source, convert_case, write_cohort
 from volseg.errors import VolsegError
 from volseg.jobs.command import run_command
@@ -37,11 +38,12 @@ class Converting:
         return do
 
 
+@keywords_of_before(team="worker_options")
 def convert_cases(
     source: Source,
     folder: Path,
     *,
-    team: WorkerOptions,
+    worker_options: WorkerOptions,
     folds: int,
     seed: int,
     validation: Container[str] = (),
@@ -54,25 +56,25 @@ def convert_cases(
     """
 
     def outcomes(keys: Sequence[str]) -> Outcomes:
-        tally = run_command(
+        result = run_command(
             Converting(source, folder),
             (Job(key, ()) for key in keys),
             command="convert",
             folder=folder,
-            team=team,
+            worker_options=worker_options,
             cases=len(keys),
             believe=False,
             progress=progress,
         )
-        history = History([team.journal_path(folder, "convert")])
+        history = History([worker_options.journal_path(folder, "convert")])
         for key in keys:
             entry = history.get(key)
-            if key in tally.failed or entry is None or entry.error is not None:
-                yield key, VolsegError(tally.failed.get(key, "the journal has lost its line"))
+            if key in result.failed or entry is None or entry.error is not None:
+                yield key, VolsegError(result.failed.get(key, "the journal has lost its line"))
             else:
                 yield key, (CaseRow.from_csv(entry.facts["row"]), bool(entry.facts["fresh"]))
 
-    only = team.shard if team.shard.count > 1 else None
+    only = worker_options.shard if worker_options.shard.count > 1 else None
     return write_cohort(
         *(source, folder), folds=folds, seed=seed, only=only, validation=validation, given=given, outcomes=outcomes
     )

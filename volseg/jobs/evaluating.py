@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from volseg import keywords_of_before
 from volseg.cohort import Cohort, Predictions
 from volseg.evaluation import EvaluationSettings, RegionScores, score_case
 from volseg.jobs.command import run_command
@@ -58,12 +59,13 @@ class Evaluating:
         return do
 
 
+@keywords_of_before(team="worker_options")
 def evaluate_cases(
     predictions: Path,
     cohort: Cohort,
     output_dir: Path,
     *,
-    team: WorkerOptions,
+    worker_options: WorkerOptions,
     keys: Sequence[str] | None = None,
     method: EvaluationSettings,
     match: LabelMatch | None = None,
@@ -80,7 +82,7 @@ def evaluate_cases(
     """
     there = Predictions.open(predictions)
     known = frozenset(cohort.keys)
-    mine = [key for key in (there.keys() if keys is None else keys) if key in team.shard]
+    mine = [key for key in (there.keys() if keys is None else keys) if key in worker_options.shard]
 
     def inputs(key: str) -> tuple[Path, ...]:
         label = cohort.label_path(key) if key in known else None
@@ -88,23 +90,23 @@ def evaluate_cases(
         return (there.path(key), *(path for path in (label, objects) if path))
 
     work = Evaluating.of(predictions, cohort, method, there.match(cohort) if match is None else match)
-    tally = run_command(
+    result = run_command(
         work,
         (Job(key, inputs(key)) for key in mine),
         command="evaluate",
         folder=output_dir,
-        team=team,
+        worker_options=worker_options,
         cases=len(mine),
         options=asdict(method),
         progress=progress,
     )
-    history = History(siblings(team.journal_path(output_dir, "evaluate")))
+    history = History(siblings(worker_options.journal_path(output_dir, "evaluate")))
     rows: list[RegionScores] = []
     for key in mine:
         entry = history.get(key)
-        if key in tally.failed or entry is None:
+        if key in result.failed or entry is None:
             patient = cohort.patient(key) if key in known else ""
-            rows.append(RegionScores(key, patient, "", error=tally.failed.get(key, "the journal has lost its line")))
+            rows.append(RegionScores(key, patient, "", error=result.failed.get(key, "the journal has lost its line")))
         else:
             rows += [RegionScores(**row) for row in entry.facts["rows"]]
     return rows

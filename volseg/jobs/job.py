@@ -177,6 +177,9 @@ def input_digest(paths: tuple[Path, ...]) -> str:
                 seen.append(json.dumps(told))
                 continue
             files = [Path(name) for name in (told["files"] if isinstance(told, dict) else told)]
+            if isinstance(told, dict) and (told.get("choice") or told.get("onto")):  # of several volumes or series
+                chosen = {name: told.get(name) for name in ("name", "choice", "onto", "resample")}
+                seen.append(hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest())
         for file in files:
             try:
                 status = file.stat()

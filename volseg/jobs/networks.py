@@ -79,6 +79,7 @@ class Predicting:
         """The settings that changed the label maps, for `dataset.json`; the labels are those of the predictor."""
         made_with = {
             "cleanup": self.overrides.get("cleanup"),
+            "decision": self.overrides.get("decision"),
             "flips": list(self.flips),
             "probabilities": list(labels.channel_names) if self.overrides.get("save_probabilities") else [],
             **self.within,

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from volseg import method_of_before
 from volseg.errors import UsageError
 from volseg.jobs.job import Do, Stages
 from volseg.jobs.pipeline import Pipeline
@@ -34,7 +35,7 @@ class Shard:
         """
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         if not found or int(found[1]) >= int(found[2]):
-            raise UsageError(f"--shard {text} was given, expected I/N with I from 0 to N - 1, such as 0/8")
+            raise UsageError(f"--shard must be I/N with I from 0 to N - 1, as 0/8, got {text}; give another one")
         return cls(int(found[1]), int(found[2]))
 
     def __contains__(self, key: object) -> bool:
@@ -77,7 +78,8 @@ class WorkerOptions:
             UsageError: The shard is invalid, or there is no worker and no Ray.
         """
         if workers < (0 if ray else 1):
-            raise UsageError(f"{workers} workers were asked for, expected at least 1")
+            least = "0" if ray else "1 without --ray"
+            raise UsageError(f"--workers must be at least {least}, got {workers}; give another number")
         return cls(workers, ray, Shard.parse(shard) if shard else Shard(), journal)
 
     @property
@@ -85,7 +87,7 @@ class WorkerOptions:
         """Whether this process does the work itself."""
         return self.workers == 1 and self.ray is None
 
-    def crew(self, *, jobs: int, do: Do | None = None) -> WorkerPool:
+    def pool(self, *, jobs: int, do: Do | None = None) -> WorkerPool:
         """Make the workers, which are not started yet.
 
         Args:
@@ -102,6 +104,8 @@ class WorkerOptions:
         from volseg.jobs.processes import Processes
 
         return Processes(min(self.workers, max(1, jobs)))
+
+    crew = method_of_before("pool")
 
     def journal_path(self, folder: Path, name: str) -> Path:
         """The path of the journal of a command: one file per shard."""

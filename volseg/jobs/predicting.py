@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from volseg import keywords_of_before
 from volseg.cohort import FILE_ENDING, write_uncertainty
 from volseg.errors import UsageError
 from volseg.files import SERIES
@@ -28,12 +29,13 @@ Cases = Sequence[tuple[str, Sequence[Path]]]
 """Pairs of a key and one file per channel, for each case."""
 
 
+@keywords_of_before(team="worker_options")
 def predict_cases(
     work: Predicting,
     cases: Cases,
     output_dir: Path,
     *,
-    team: WorkerOptions,
+    worker_options: WorkerOptions,
     choose: Callable[[str], AnyPredictor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RunResult:
@@ -43,7 +45,7 @@ def predict_cases(
         work: Networks and options that make the predictor.
         cases: All cases; those of other shards are left out.
         output_dir: Folder of the predictions.
-        team: Options of the workers.
+        worker_options: Options of the workers.
         choose: Function that gives the predictor with an engine of that name. It is called once, in this process, so
             that all workers use the engine that it chooses; None lets each worker choose.
         progress: Function that is called with the number of finished cases and of all.
@@ -53,61 +55,65 @@ def predict_cases(
             be written to one file; or a case would replace that of another file of its name.
         OSError: The outputs cannot be written; run again when they can.
     """
-    mine = [(key, images) for key, images in cases if key in team.shard]
-    if team.ray is not None and any(path.suffix == SERIES for _, images in mine for path in images):
+    mine = [(key, images) for key, images in cases if key in worker_options.shard]
+    if worker_options.ray is not None and any(path.suffix == SERIES for _, images in mine for path in images):
         raise UsageError(
             "a folder of DICOM files is read on this machine alone; run `volseg convert dicom` first, or drop --ray"
         )
     check_apart(output_dir, cases)
     started = time.time()
-    tally = RunResult()
-    path = team.journal_path(output_dir, "predict")
+    result = RunResult()
+    path = worker_options.journal_path(output_dir, "predict")
     with Journal(path) as journal:
         history = History(siblings(path))
         _check_sources(output_dir, mine, history)
         _forget(output_dir, mine, history, work.digest)
         work = replace(work, engine=_engine_before(history, work.digest) or work.engine)
-        predictor = choose(work.engine) if choose and (team.alone or work.engine == "auto") else None
+        predictor = choose(work.engine) if choose and (worker_options.alone or work.engine == "auto") else None
         if predictor is not None:
             work = replace(work, engine=predictor.engine.name)
-        crew = team.crew(jobs=len(mine), do=doing(predictor, sources=True) if predictor and team.alone else None)
+        pool = worker_options.pool(
+            jobs=len(mine), do=doing(predictor, sources=True) if predictor and worker_options.alone else None
+        )
         del predictor  # the workers load their own
         try:
             run_jobs(
                 work,
                 (Job(key, work.inputs(key, images), work.outputs(output_dir, key)) for key, images in mine),
-                crew=crew,
+                pool=pool,
                 journal=journal,
                 history=history,
-                tally=tally,
+                result=result,
                 progress=progress and (lambda done: progress(done, len(mine))),
             )
         except BaseException as stopped:
             with suppress(OSError):  # the disk may be full for this too
-                _conclude(output_dir, path, work, tally, team, crew.engine, len(mine), started, reason(stopped))
+                _conclude(
+                    output_dir, path, work, result, worker_options, pool.engine, len(mine), started, reason(stopped)
+                )
             raise
-        _conclude(output_dir, path, work, tally, team, crew.engine, len(mine), started, None)
-    return tally
+        _conclude(output_dir, path, work, result, worker_options, pool.engine, len(mine), started, None)
+    return result
 
 
 def _conclude(
     output_dir: Path,
     path: Path,
     work: Predicting,
-    tally: RunResult,
-    team: WorkerOptions,
+    result: RunResult,
+    worker_options: WorkerOptions,
     engine: str,
     cases: int,
     started: float,
     error: str | None,
 ) -> None:
     """Write the tables of all finished cases, and the report of this run."""
-    tally.devices, tally.notes = _collect(output_dir, path, work.digest)
+    result.devices, result.notes = _collect(output_dir, path, work.digest)
     write_run_report(
         output_dir,
-        tally,
+        result,
         command="predict",
-        team=team,
+        worker_options=worker_options,
         engine=engine,
         cases=cases,
         started=started,

@@ -50,7 +50,7 @@ class Processes:
 
     def __init__(self, count: int) -> None:
         if count < 1:
-            raise UsageError(f"{count} workers were asked for, expected at least 1")
+            raise UsageError(f"the number of workers must be at least 1, got {count}; give another one")
         self._count = count
         self._work: Work | None = None
         self._workers: dict[str, _Worker] = {}

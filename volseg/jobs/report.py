@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import volseg
+from volseg import keywords_of_before
 from volseg.files import atomic
 from volseg.jobs.options import WorkerOptions
 from volseg.jobs.run import RunResult
@@ -21,12 +22,13 @@ FILE = "run_report.json"
 _PACKAGES = ("torch", "monai", "numpy", "nibabel", "openvino", "ray", "pydicom")
 
 
+@keywords_of_before(team="worker_options", tally="result")
 def write_run_report(
     folder: Path,
-    tally: RunResult,
+    result: RunResult,
     *,
     command: str,
-    team: WorkerOptions,
+    worker_options: WorkerOptions,
     engine: str,
     cases: int,
     started: float,
@@ -38,9 +40,9 @@ def write_run_report(
 
     Args:
         folder: Folder of the outputs.
-        tally: Result of the run.
+        result: Result of the run.
         command: `predict`, `convert`, `evaluate` or `crossval`.
-        team: Options of the workers.
+        worker_options: Options of the workers.
         engine: Kind of the workers: `serial`, `processes` or `ray`.
         cases: Number of cases of this run or shard.
         started: Start in seconds since 1970.
@@ -48,9 +50,9 @@ def write_run_report(
         options: Options of the command.
         checkpoints: Name, bytes and sha256 of each network; the first one set the settings of inference.
     """
-    ended = tally.done + tally.before + len(tally.failed)
+    ended = result.done + result.before + len(result.failed)
     status = "finished" if error is None and ended == cases else "stopped"
-    path = folder / f"{Path(FILE).stem}{team.shard.suffix}.json"
+    path = folder / f"{Path(FILE).stem}{worker_options.shard.suffix}.json"
     content = {
         "schema": "volseg.fleet/1",
         "command": command,
@@ -58,43 +60,43 @@ def write_run_report(
         "error": error,
         "started": _time(started),
         "ended": _time(datetime.now(timezone.utc).timestamp()),
-        "seconds": round(tally.seconds, 3),
+        "seconds": round(result.seconds, 3),
         "cases": {
             "all": cases,
-            "done": tally.done,
-            "done_before": tally.before,
-            "failed": len(tally.failed),
-            "tried_twice": tally.retried,
+            "done": result.done,
+            "done_before": result.before,
+            "failed": len(result.failed),
+            "tried_twice": result.retried,
         },
         "throughput": {
-            "cases_per_hour": round(3600 * tally.done / tally.seconds, 3) if tally.done and tally.seconds else None,
-            "seconds_per_case": round(tally.busy_seconds / tally.done, 4) if tally.done else None,
-            "workers_busy": _share(tally),
+            "cases_per_hour": round(3600 * result.done / result.seconds, 3) if result.done and result.seconds else None,
+            "seconds_per_case": round(result.busy_seconds / result.done, 4) if result.done else None,
+            "workers_busy": _share(result),
         },
-        "shard": {"number": team.shard.number, "count": team.shard.count},
+        "shard": {"number": worker_options.shard.number, "count": worker_options.shard.count},
         "engine": engine,
-        "workers": [{**asdict(one), "cases": tally.by_worker[one.name]} for one in tally.members],
-        "worker_deaths": tally.deaths,
-        "devices": dict(tally.devices),
+        "workers": [{**asdict(one), "cases": result.by_worker[one.name]} for one in result.members],
+        "worker_deaths": result.deaths,
+        "devices": dict(result.devices),
         "checkpoint": dict(checkpoints[0]) if checkpoints else None,
         "ensemble": [dict(checkpoint) for checkpoint in checkpoints[1:]],
         "options": dict(options or {}),
         "versions": _versions(),
         "machine": {"host": platform.node(), "system": platform.platform(), "cores": os.cpu_count()},
-        "failed": [{"key": key, "error": told} for key, told in sorted(tally.failed.items())],
-        "notes": [{"key": key, "note": told} for key, told in sorted(tally.notes.items())],
+        "failed": [{"key": key, "error": told} for key, told in sorted(result.failed.items())],
+        "notes": [{"key": key, "note": told} for key, told in sorted(result.notes.items())],
     }
     with atomic(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def _share(tally: RunResult) -> float | None:
+def _share(result: RunResult) -> float | None:
     """Fraction of the time that the workers spent within cases; 1 if none of them ever waited."""
-    workers = len(tally.members) - tally.deaths
-    if not tally.seconds or workers < 1:
+    workers = len(result.members) - result.deaths
+    if not result.seconds or workers < 1:
         return None
-    return round(min(1.0, tally.busy_seconds / (tally.seconds * workers)), 4)
+    return round(min(1.0, result.busy_seconds / (result.seconds * workers)), 4)
 
 
 def _time(seconds: float) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from volseg import keywords_of_before
+from volseg.files import PARTIAL, is_partial
 from volseg.jobs.job import Answer, Job, Work, input_digest
 from volseg.jobs.journal import Entry, History, Journal
 from volseg.jobs.workers import Member, WorkerPool
@@ -21,7 +23,6 @@ from volseg.jobs.workers import Member, WorkerPool
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2  # number of attempts that may fail, and of workers that may die
-PARTIAL = ".partial-"
 
 
 @dataclass
@@ -71,14 +72,15 @@ class _Task:
         return self.errors + self.deaths + 1
 
 
+@keywords_of_before(crew="pool", tally="result")
 def run_jobs(
     work: Work,
     jobs: Iterable[Job],
     *,
-    crew: WorkerPool,
+    pool: WorkerPool,
     journal: Journal,
     history: History,
-    tally: RunResult | None = None,
+    result: RunResult | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> RunResult:
     """Do every job that no earlier run has finished.
@@ -89,42 +91,42 @@ def run_jobs(
     Args:
         work: Work on a case.
         jobs: Jobs, each key once; they are taken one by one, so that a generator of a million costs no memory.
-        crew: Workers; they are started at the first job that is to be done, and ended.
+        pool: Workers; they are started at the first job that is to be done, and ended.
         journal: Journal, which gets one line per case.
         history: History of earlier runs.
-        tally: Result that is updated during the run; by default a new one, which is returned.
+        result: Result that is updated during the run; by default a new one, which is returned.
         progress: Function that is called with the number of finished cases.
 
     Raises:
         OSError: Outputs or the journal cannot be written; run again when there is space.
         VolsegError: No worker can start.
     """
-    tally = RunResult() if tally is None else tally
+    result = RunResult() if result is None else result
     began = time.monotonic()
-    todo = _todo(work, jobs, journal, history, tally)
+    todo = _todo(work, jobs, journal, history, result)
     try:
         first = next(todo, None)
         if first is None:
-            return tally
-        crew.open(work)
-        for _ in _answers(work, crew, journal, tally, todo=todo, first=first):
+            return result
+        pool.open(work)
+        for _ in _answers(work, pool, journal, result, todo=todo, first=first):
             if progress:
-                progress(tally.before + tally.done + len(tally.failed))
+                progress(result.before + result.done + len(result.failed))
     finally:
-        tally.seconds += time.monotonic() - began
-        tally.members = crew.members()
-        crew.close()
-    return tally
+        result.seconds += time.monotonic() - began
+        result.members = pool.members()
+        pool.close()
+    return result
 
 
-def _todo(work: Work, jobs: Iterable[Job], journal: Journal, history: History, tally: RunResult) -> Iterator[_Task]:
+def _todo(work: Work, jobs: Iterable[Job], journal: Journal, history: History, result: RunResult) -> Iterator[_Task]:
     """The jobs that are not done yet. Their journal entries are marked outdated, then existing outputs are removed."""
     leftovers: dict[Path, dict[str, list[Path]]] = {}
     for job in jobs:
         inputs = input_digest(job.inputs)
         entry = history.get(job.key)
         if entry is not None and entry.holds(job, work=work.digest, inputs=inputs):
-            tally.before += 1
+            result.before += 1
             continue
         if entry is not None and entry.error is None:
             journal.add(Entry(job.key, work.digest, inputs, at=time.time(), error="outdated"), sync=True)
@@ -137,26 +139,26 @@ def _todo(work: Work, jobs: Iterable[Job], journal: Journal, history: History, t
 
 
 def _answers(
-    work: Work, crew: WorkerPool, journal: Journal, tally: RunResult, *, todo: Iterator[_Task], first: _Task
+    work: Work, pool: WorkerPool, journal: Journal, result: RunResult, *, todo: Iterator[_Task], first: _Task
 ) -> Iterator[Answer]:
     """Keep every worker busy; yields each answer that finishes a case."""
     again: deque[_Task] = deque()
     fresh: deque[_Task] = deque([first])
     at_work: dict[str, _Task] = {}
     while True:
-        for worker in crew.idle():
+        for worker in pool.idle():
             if not fresh:
                 fresh.extend(task for task in [next(todo, None)] if task)
-            task = _next(worker, again, fresh, alone=crew.alive() == 1)
+            task = _next(worker, again, fresh, alone=pool.alive() == 1)
             if task is not None:
                 at_work[task.job.key] = task
-                crew.give(worker, task.job)
+                pool.give(worker, task.job)
         if not (at_work or again or fresh):
             return
-        for answer in crew.take():
+        for answer in pool.take():
             task = at_work.pop(answer.key)
-            tally.busy_seconds += answer.seconds
-            tally.deaths += answer.died
+            result.busy_seconds += answer.seconds
+            result.deaths += answer.died
             if answer.stop:
                 raise OSError(answer.error)
             if answer.error is not None:
@@ -164,15 +166,15 @@ def _answers(
                 errors, deaths = task.errors + (not answer.died), task.deaths + answer.died
                 if max(errors, deaths) < ATTEMPTS:
                     logger.warning("%s: %s; it is tried once more", answer.key, answer.error)
-                    tally.retried += task.attempt == 1
+                    result.retried += task.attempt == 1
                     again.append(_Task(task.job, task.inputs, errors, deaths, answer.worker))
                     continue
                 logger.error("%s: %s", answer.key, answer.error)
-                tally.failed[answer.key] = answer.error
+                result.failed[answer.key] = answer.error
             journal.add(Entry.of(answer, work=work.digest, inputs=task.inputs, attempt=task.attempt))
             if answer.error is None:
-                tally.done += 1
-                tally.by_worker[answer.worker] += 1
+                result.done += 1
+                result.by_worker[answer.worker] += 1
             yield answer
 
 
@@ -200,7 +202,7 @@ def _partials(folder: Path) -> dict[str, list[Path]]:
     if folder.is_dir():
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(PARTIAL):
+                if is_partial(entry.name):
                     _, _, name = entry.name.removeprefix(PARTIAL).partition("-")
                     found.setdefault(name, []).append(Path(entry.path))
     return found

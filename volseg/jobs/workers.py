@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from volseg.inference import usable_cores
 from volseg.jobs.job import Answer, Do, Job, Work, WorkerSlot, attempt
 
 
@@ -123,9 +124,7 @@ def threads_of_each(workers: int, *, cores: int | None = None) -> int:
     >>> threads_of_each(3, cores=16), threads_of_each(4, cores=2)
     (5, 1)
     """
-    if cores is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
+    return max(1, (usable_cores() if cores is None else cores) // workers)
 
 
 def limit_threads(threads: int | None) -> None:

@@ -378,6 +378,15 @@ class LabelTable:
             np.copyto(label_map, np.uint8(value), where=better)
         return label_map, winner
 
+    def from_numbers(self, numbers: NDArray[np.unsignedinteger[Any]]) -> LabelMap:
+        """The label map (X, Y, Z) of the number of each voxel's region, counted from 1 in the order of the table.
+
+        >>> LabelTable.of({"a": 3, "b": 7}).from_numbers(np.array([0, 2, 1], np.uint16)).tolist()
+        [0, 7, 3]
+        """
+        label_map: LabelMap = np.array([0, *self._paint], dtype=np.uint8)[numbers]
+        return label_map
+
 
 def _whole(label_map: NDArray[Any], *, case: str | None) -> NDArray[Any]:
     """The label map as whole numbers.

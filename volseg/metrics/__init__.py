@@ -6,6 +6,13 @@ An undefined metric is NaN, never a number that looks like a result: `outcome` s
 from __future__ import annotations
 
 from volseg.metrics.confidence import EXPECTED_DICE_DEFINITION, expected_dice
+from volseg.metrics.dice_decision import (
+    DICE_DECISION_DEFINITION,
+    DiceThreshold,
+    decide_by_dice,
+    dice_threshold,
+    share_voxels,
+)
 from volseg.metrics.effort import (
     ADDED_PATH_LENGTH_DEFINITION,
     CORRECTION_DEFINITION,
@@ -64,6 +71,7 @@ __all__ = [
     "ADDED_PATH_LENGTH_DEFINITION",
     "CONTOURS_DEFINITION",
     "CORRECTION_DEFINITION",
+    "DICE_DECISION_DEFINITION",
     "DICE_DEFINITION",
     "DRAWS",
     "EXPECTED_DICE_DEFINITION",
@@ -92,6 +100,7 @@ __all__ = [
     "TIME_SAVED_DEFINITION",
     "TOLERANCE_MM",
     "UW_MADISON_DEFINITION",
+    "DiceThreshold",
     "Interval",
     "Mask",
     "Outcome",
@@ -101,7 +110,9 @@ __all__ = [
     "count_contours",
     "count_holes",
     "count_objects",
+    "decide_by_dice",
     "dice",
+    "dice_threshold",
     "expected_dice",
     "holm",
     "jaccard",
@@ -110,6 +121,7 @@ __all__ = [
     "outcome",
     "precision",
     "recall",
+    "share_voxels",
     "signed_rank_p",
     "slices_to_correct",
     "surface_distances",

@@ -95,19 +95,6 @@ def recall(prediction: Mask, reference: Mask) -> float:
     return _ratio(prediction & reference, reference)
 
 
-def relative_volume_difference(prediction: Mask, reference: Mask) -> float:
-    """Predicted minus reference volume, divided by the reference volume, -1 and up; NaN if the reference is empty.
-
-    Source: Heimann 2009, doi:10.1109/TMI.2009.2013851. Arguments and errors as for `dice`.
-
-    >>> relative_volume_difference(np.array([True, True, True, False]), np.array([False, True, False, True]))
-    0.5
-    """
-    check_masks(prediction, reference)
-    expected = int(np.count_nonzero(reference))
-    return (int(np.count_nonzero(prediction)) - expected) / expected if expected else math.nan
-
-
 def dice_by_slice(prediction: Mask, reference: Mask, *, slice_axis: int = -1) -> NDArray[np.float64]:
     """Dice of each slice, as `dice` of the two slices; NaN if both are empty.
 
@@ -224,3 +211,11 @@ def widest_axis(spacing_mm: Sequence[float]) -> int:
         if all(step >= _THICKER * other for index, other in enumerate(spacing_mm) if index != axis):
             return axis
     return len(spacing_mm) - 1
+
+
+def __getattr__(name: str) -> object:
+    if name.startswith("__"):  # what Python itself looks for while it imports
+        raise AttributeError(name)
+    from volseg.metrics.earlier import earlier_function
+
+    return earlier_function(__name__, name)

@@ -235,32 +235,6 @@ def surface_dice(
     return surface_distances(prediction, reference, spacing_mm).surface_dice(tolerance_mm)
 
 
-def directed_distances_mm(
-    prediction: Mask, reference: Mask, spacing_mm: Sequence[float]
-) -> tuple[Distances, Distances]:
-    """Distance in mm from each boundary voxel of one mask to the nearest boundary voxel of the other.
-
-    Args:
-        prediction: Mask (X, Y, Z), True inside.
-        reference: Mask of the same shape, True inside.
-        spacing_mm: Spacing in mm along X, Y, Z.
-
-    Returns:
-        Distances (P,) from the prediction to the reference and (R,) from the reference to the prediction, for P and R
-        boundary voxels in no particular order; all are NaN if the other mask is empty.
-
-    Raises:
-        LabelError: A mask is not boolean.
-        GeometryError: The shapes differ, or the spacing does not fit them.
-
-    >>> a, b = np.array([True, False, False]), np.array([True, False, True])
-    >>> [distances.tolist() for distances in directed_distances_mm(a, b, (2.5,))]
-    [[0.0], [0.0, 5.0]]
-    """
-    found = surface_distances(prediction, reference, spacing_mm)
-    return found.from_prediction, found.from_reference
-
-
 def boundary(mask: Mask) -> Mask:
     """The voxels of a mask that have a face neighbour outside it; beyond the array is outside.
 
@@ -331,3 +305,11 @@ def _weighted_percentile(distances: Distances, weights: Distances, percentile: f
     order = np.argsort(distances)
     share = np.cumsum(weights[order]) / weights.sum()
     return float(distances[order][min(int(np.searchsorted(share, percentile / 100)), len(distances) - 1)])
+
+
+def __getattr__(name: str) -> object:
+    if name.startswith("__"):  # what Python itself looks for while it imports
+        raise AttributeError(name)
+    from volseg.metrics.earlier import earlier_function
+
+    return earlier_function(__name__, name)

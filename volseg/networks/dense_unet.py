@@ -24,7 +24,7 @@ class DenseUNet(nn.Module):
     doi:10.1109/CVPRW.2017.156): each layer of a block takes all maps before it and adds `growth_rate` new ones, and
     only the new maps of a block are upsampled to the next finer stage. Between stages the channels are compressed and
     averaged as in DenseNet (Huang et al. 2017, doi:10.1109/CVPR.2017.243). Strides and kernels may differ by axis, as
-    `volseg.networks.fit_pyramid` gives them, so that distant slices, or a single one, are a volume too.
+    `volseg.plan.fit_pyramid` gives them, so that distant slices, or a single one, are a volume too.
 
     Args:
         spatial_dims: Number of spatial axes, 2 or 3.

@@ -6,7 +6,7 @@ from volseg import names_of_before
 from volseg.pictures.case import read_review_case, window_of
 from volseg.pictures.case_picture import CasePicture, draw_case
 from volseg.pictures.case_view import CaseView, draw
-from volseg.pictures.illustration import animate_training, illustrate, read_screen
+from volseg.pictures.illustration import animate_training, illustrate, read_case_view
 from volseg.pictures.layout import arrange_panels
 from volseg.pictures.orientation import PLANES, Plane, plane_of_slices
 from volseg.pictures.rendering import Pixels, panel, panel_size
@@ -29,8 +29,8 @@ __all__ = [
     "panel",
     "panel_size",
     "plane_of_slices",
+    "read_case_view",
     "read_review_case",
-    "read_screen",
     "snapshot_path",
     "viewer_data",
     "window_of",

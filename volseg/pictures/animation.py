@@ -31,7 +31,7 @@ def write_png(path: str | Path, picture: Pixels) -> None:
     """
     path = Path(path)
     if path.suffix.lower() not in STILL:
-        raise UsageError(f"{path.name} was asked for; one picture is written as .png")
+        raise UsageError(f"the picture must be a .png file, got {path.name}; give another name")
     with atomic(path) as partial:
         Image.fromarray(picture).save(partial, format="PNG", optimize=True)
 
@@ -55,9 +55,11 @@ def write_animation(
     """
     path = Path(path)
     if path.suffix.lower() not in MOVING:
-        raise UsageError(f"{path.name} was asked for; an animation is written as {' or '.join(MOVING)}")
+        raise UsageError(f"an animation must be a {' or '.join(MOVING)} file, got {path.name}; give another name")
     if len({frame.shape for frame in frames}) != 1:
-        raise UsageError(f"{len(frames)} frames were given, expected at least one and all of one size")
+        raise UsageError(
+            f"the frames must be at least one and all of one size, got {len(frames)}; take those of one case"
+        )
     times = [ms] * (len(frames) - 1) + [_LAST_MS]
     pictures = [Image.fromarray(frame) for frame in frames]
     with atomic(path) as partial:

@@ -39,25 +39,25 @@ class CasePicture:
     edges: tuple[str, str]
 
 
-def draw_case(scene: ReviewCase) -> CasePicture:
+def draw_case(review_case: ReviewCase) -> CasePicture:
     """Draw the slice with most voxels of the reference's organs (of the prediction's, if there is no reference).
 
     The plane is that of the acquisition if slices are at least twice as thick as pixels, else axial. CT is shown in
     a window of 400 HU around 40 HU, any other image from the slice's 1st to its 99th percentile.
     """
-    view = View.of(scene.image.affine_ras, acquired_plane(scene))
-    reference, prediction = view.apply(scene.reference.voxels), view.apply(scene.prediction.voxels)
+    view = View.of(review_case.image.affine_ras, acquired_plane(review_case))
+    reference, prediction = view.apply(review_case.reference.voxels), view.apply(review_case.prediction.voxels)
     place = fullest_slice(reference, prediction)
-    if scene.colours is None:
-        grey = grey_levels(view.apply(scene.image.voxels)[place], window=scene.window)
+    if review_case.colours is None:
+        intensity = grey_levels(view.apply(review_case.image.voxels)[place], window=review_case.window)
     else:
-        grey = np.moveaxis(colour_levels(view.apply(scene.colours)[:, place]), 0, -1)
-    longer = max(n * mm for n, mm in zip(grey.shape[:2], view.pixel_mm, strict=True)) / min(view.pixel_mm)
+        intensity = np.moveaxis(colour_levels(view.apply(review_case.colours)[:, place]), 0, -1)
+    longer = max(n * mm for n, mm in zip(intensity.shape[:2], view.pixel_mm, strict=True)) / min(view.pixel_mm)
     picture = triptych(
-        grey,
-        scene.labels.masks(reference[place].astype(np.uint8)),
-        scene.labels.masks(prediction[place].astype(np.uint8)),
-        scene.labels,
+        intensity,
+        review_case.labels.masks(reference[place].astype(np.uint8)),
+        review_case.labels.masks(prediction[place].astype(np.uint8)),
+        review_case.labels,
         fill=_FILL,
         line=True,
         pixel_mm=view.pixel_mm,
@@ -70,9 +70,9 @@ def draw_case(scene: ReviewCase) -> CasePicture:
     return CasePicture(encoded.getvalue(), (width_all, height), view.plane, number, len(reference), view.edges)
 
 
-def acquired_plane(scene: ReviewCase) -> Plane:
+def acquired_plane(review_case: ReviewCase) -> Plane:
     """The plane of a single slice, else that of thick slices with fine pixels; axial if no axis differs."""
-    return plane_of_slices(scene.image.affine_ras, scene.image.shape)
+    return plane_of_slices(review_case.image.affine_ras, review_case.image.shape)
 
 
 def fullest_slice(reference: NDArray[np.generic], prediction: NDArray[np.generic]) -> int:

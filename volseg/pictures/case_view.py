@@ -43,7 +43,7 @@ class CaseView:
 
     Attributes:
         name: Name of the case, for the title.
-        grey: Image (slices, rows, columns), or (slices, rows, columns, 3) in colour.
+        intensity: Image (slices, rows, columns), or (slices, rows, columns, 3) in colour.
         reference: Masks (R, slices, rows, columns) of the reference, or None.
         prediction: Masks of the prediction, of the same shape, or None.
         labels: Label table of the R regions.
@@ -52,7 +52,7 @@ class CaseView:
     """
 
     name: str
-    grey: Pixels
+    intensity: Pixels
     reference: Masks | None
     prediction: Masks | None
     labels: LabelTable
@@ -93,7 +93,7 @@ class CaseView:
         expected = (len(labels.regions), *image.shape[-3:])
         for masks in (reference, prediction):
             if masks is not None and masks.shape != expected:
-                raise UsageError(f"masks of shape {masks.shape} were given, expected {expected}")
+                raise UsageError(f"the masks must have the shape {expected}, got {masks.shape}; put them on its grid")
         view = View.of(affine_ras, plane)
         turned = [None if masks is None else view.apply(masks) for masks in (reference, prediction)]
         if image.ndim == 4:
@@ -103,9 +103,14 @@ class CaseView:
         return cls(name, shown, turned[0], turned[1], labels, view, measured)
 
     @property
+    def grey(self) -> Pixels:
+        """The intensity under its name of version 0.1."""
+        return self.intensity
+
+    @property
     def slices(self) -> int:
         """The number of slices in the plane."""
-        return int(self.grey.shape[0])
+        return int(self.intensity.shape[0])
 
     @property
     def edges(self) -> tuple[str, str] | None:
@@ -132,7 +137,7 @@ class CaseView:
 
 
 def draw(
-    screen: CaseView, *, style: Style = "panels", number: int | None = None, scale: int | None = None, note: str = ""
+    case_view: CaseView, *, style: Style = "panels", number: int | None = None, scale: int | None = None, note: str = ""
 ) -> Pixels:
     """Draw the picture of a case.
 
@@ -141,7 +146,7 @@ def draw(
     - `montage`: up to twelve slices through the regions; the reference filled, the prediction outlined.
 
     Args:
-        screen: Case as it is shown.
+        case_view: Case as it is shown.
         style: One of the three styles.
         number: Number of the slice, see `View.number`; None for the one with most of the regions.
         scale: Number of pixels for a stored pixel; None for a picture of convenient size.
@@ -154,17 +159,17 @@ def draw(
         UsageError: There is no such slice, an overlay lacks one of the label maps, or a montage has one slice.
     """
     if style not in STYLES:
-        raise UsageError(f"the style {style!r} was asked for, expected {', '.join(STYLES)}")
-    scale = _scale(screen, _WIDE[style]) if scale is None else scale
+        raise UsageError(f"the style must be one of {', '.join(STYLES)}, got {style!r}; give another one")
+    scale = _scale(case_view, _WIDE[style]) if scale is None else scale
     if style == "montage":
         if number is not None:
             raise UsageError("a montage shows many slices; leave --slice out or take another style")
-        return _montage(screen, scale, note)
-    shown = screen.fullest if number is None else screen.view.place(number, screen.slices)
-    return _panels(screen, shown, scale, differences=style == "overlay", note=note)
+        return _montage(case_view, scale, note)
+    shown = case_view.fullest if number is None else case_view.view.place(number, case_view.slices)
+    return _panels(case_view, shown, scale, differences=style == "overlay", note=note)
 
 
-def frames(screen: CaseView, *, style: Style = "panels", scale: int | None = None) -> Iterator[Pixels]:
+def frames(case_view: CaseView, *, style: Style = "panels", scale: int | None = None) -> Iterator[Pixels]:
     """Draw all slices that hold a region in turn, and two more at each end; all slices if there is no region.
 
     Raises:
@@ -172,55 +177,55 @@ def frames(screen: CaseView, *, style: Style = "panels", scale: int | None = Non
     """
     if style == "montage":
         raise UsageError("a montage does not move; take the style panels or overlay, or write a .png")
-    scale = _scale(screen, _WIDE_MOVING) if scale is None else scale
-    held = np.flatnonzero(screen.area)
-    first, last = (int(held[0]) - 2, int(held[-1]) + 2) if held.size else (0, screen.slices - 1)
-    for shown in range(max(first, 0), min(last, screen.slices - 1) + 1):
-        yield _panels(screen, shown, scale, differences=style == "overlay", moving=True)
+    scale = _scale(case_view, _WIDE_MOVING) if scale is None else scale
+    held = np.flatnonzero(case_view.area)
+    first, last = (int(held[0]) - 2, int(held[-1]) + 2) if held.size else (0, case_view.slices - 1)
+    for shown in range(max(first, 0), min(last, case_view.slices - 1) + 1):
+        yield _panels(case_view, shown, scale, differences=style == "overlay", moving=True)
 
 
 def _panels(
-    screen: CaseView, shown: int, scale: int, *, differences: bool, note: str = "", moving: bool = False
+    case_view: CaseView, shown: int, scale: int, *, differences: bool, note: str = "", moving: bool = False
 ) -> Pixels:
-    colours = [region.colour for region in screen.labels.regions]
-    grey, pixel_mm = screen.grey[shown], screen.view.pixel_mm
-    parts = [("image", panel(grey, pixel_mm=pixel_mm, scale=scale))]
-    for caption, masks in (("reference", screen.reference), ("prediction", screen.prediction)):
+    colours = [region.colour for region in case_view.labels.regions]
+    intensity, pixel_mm = case_view.intensity[shown], case_view.view.pixel_mm
+    parts = [("image", panel(intensity, pixel_mm=pixel_mm, scale=scale))]
+    for caption, masks in (("reference", case_view.reference), ("prediction", case_view.prediction)):
         if masks is not None:
-            picture = panel(grey, masks[:, shown], colours, fill=_LIGHT, line=True, pixel_mm=pixel_mm, scale=scale)
+            picture = panel(intensity, masks[:, shown], colours, fill=_LIGHT, line=True, pixel_mm=pixel_mm, scale=scale)
             parts.append((caption, picture))
-    legend = _regions(screen, shown=None if moving else shown) if len(parts) > 1 else []
+    legend = _regions(case_view, shown=None if moving else shown) if len(parts) > 1 else []
     if differences:
-        if screen.reference is None or screen.prediction is None:
+        if case_view.reference is None or case_view.prediction is None:
             raise UsageError("an overlay shows how two label maps differ; give a labelled case and --predictions")
-        wrong = difference_masks(screen.reference[:, shown], screen.prediction[:, shown])
-        picture = panel(grey, wrong, DIFFERENCE_COLOURS, fill=_STRONG, pixel_mm=pixel_mm, scale=scale)
+        wrong = difference_masks(case_view.reference[:, shown], case_view.prediction[:, shown])
+        picture = panel(intensity, wrong, DIFFERENCE_COLOURS, fill=_STRONG, pixel_mm=pixel_mm, scale=scale)
         parts.append(("differences", picture))
         legend += [Entry(name, colour) for name, colour in zip(DIFFERENCE_NAMES, DIFFERENCE_COLOURS, strict=True)]
     return arrange_panels(
         parts,
-        title=_title(screen, _place(screen, shown), note),
+        title=_title(case_view, _place(case_view, shown), note),
         legend=legend,
-        mm_per_pixel=screen.mm_per_pixel(scale),
-        edges=screen.edges,
+        mm_per_pixel=case_view.mm_per_pixel(scale),
+        edges=case_view.edges,
     )
 
 
-def _montage(screen: CaseView, scale: int, note: str) -> Pixels:
-    colours = [region.colour for region in screen.labels.regions]
-    held = np.flatnonzero(screen.area)
-    first, last = (int(held[0]), int(held[-1])) if held.size else (0, screen.slices - 1)
+def _montage(case_view: CaseView, scale: int, note: str) -> Pixels:
+    colours = [region.colour for region in case_view.labels.regions]
+    held = np.flatnonzero(case_view.area)
+    first, last = (int(held[0]), int(held[-1])) if held.size else (0, case_view.slices - 1)
     count = min(_MONTAGE, last - first + 1)
     chosen = [round(position) for position in np.linspace(first, last, count).tolist()]
-    both = screen.reference is not None and screen.prediction is not None
-    filled = screen.reference if both else None
-    outlined = screen.prediction if screen.prediction is not None else screen.reference
-    pixel_mm = screen.view.pixel_mm
+    both = case_view.reference is not None and case_view.prediction is not None
+    filled = case_view.reference if both else None
+    outlined = case_view.prediction if case_view.prediction is not None else case_view.reference
+    pixel_mm = case_view.view.pixel_mm
     parts = [
         (
-            f"slice {_number(screen, shown)}",
+            f"slice {_number(case_view, shown)}",
             panel(
-                screen.grey[shown],
+                case_view.intensity[shown],
                 None if filled is None else filled[:, shown],
                 colours,
                 fill=_LIGHT,
@@ -234,38 +239,41 @@ def _montage(screen: CaseView, scale: int, note: str) -> Pixels:
     if both:
         note = f"{note} · filled: reference, contour: prediction".removeprefix(" · ")
     elif outlined is not None:
-        note = f"{note} · contour: {'reference' if screen.prediction is None else 'prediction'}".removeprefix(" · ")
+        note = f"{note} · contour: {'reference' if case_view.prediction is None else 'prediction'}".removeprefix(" · ")
     return arrange_panels(
         parts,
-        title=_title(screen, f"{screen.view.plane} slices", note),
-        legend=_regions(screen, line=not both) if outlined is not None else [],
-        mm_per_pixel=screen.mm_per_pixel(scale),
-        edges=screen.edges,
+        title=_title(case_view, f"{case_view.view.plane} slices", note),
+        legend=_regions(case_view, line=not both) if outlined is not None else [],
+        mm_per_pixel=case_view.mm_per_pixel(scale),
+        edges=case_view.edges,
         columns=_COLUMNS,
     )
 
 
-def _scale(screen: CaseView, wide: int) -> int:
-    size = panel_size((screen.grey.shape[1], screen.grey.shape[2]), pixel_mm=screen.view.pixel_mm, scale=1)
+def _scale(case_view: CaseView, wide: int) -> int:
+    _, rows, columns = case_view.intensity.shape[:3]
+    size = panel_size((rows, columns), pixel_mm=case_view.view.pixel_mm, scale=1)
     return max(1, round(wide / max(size)))
 
 
-def _number(screen: CaseView, shown: int) -> int:
-    return screen.view.number(shown, screen.slices)
+def _number(case_view: CaseView, shown: int) -> int:
+    return case_view.view.number(shown, case_view.slices)
 
 
-def _place(screen: CaseView, shown: int) -> str:
-    return f"{screen.view.plane} slice {_number(screen, shown)} of {screen.slices}" if screen.slices > 1 else ""
+def _place(case_view: CaseView, shown: int) -> str:
+    if case_view.slices == 1:
+        return ""
+    return f"{case_view.view.plane} slice {_number(case_view, shown)} of {case_view.slices}"
 
 
-def _title(screen: CaseView, place: str, note: str) -> str:
-    return " · ".join(part for part in (screen.name, place, note) if part)
+def _title(case_view: CaseView, place: str, note: str) -> str:
+    return " · ".join(part for part in (case_view.name, place, note) if part)
 
 
-def _regions(screen: CaseView, *, shown: int | None = None, line: bool = False) -> list[Entry]:
+def _regions(case_view: CaseView, *, shown: int | None = None, line: bool = False) -> list[Entry]:
     """The legend's regions; of a long table only those in the shown slice, or in the case."""
-    regions = screen.labels.regions
-    there = [masks for masks in (screen.reference, screen.prediction) if masks is not None]
+    regions = case_view.labels.regions
+    there = [masks for masks in (case_view.reference, case_view.prediction) if masks is not None]
     if len(regions) > _LEGEND:
         kept = [
             any((masks[i] if shown is None else masks[i, shown]).any() for masks in there) for i in range(len(regions))

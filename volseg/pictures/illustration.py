@@ -18,7 +18,7 @@ from volseg.pictures.snapshot import read_snapshots
 from volseg.volume import RGB, UNMEASURED, read_volume
 
 
-def read_screen(
+def read_case_view(
     cohort: Cohort, key: str, *, predictions: Path | None = None, plane: Plane = "axial", channel: int | None = None
 ) -> CaseView:
     """Read the data for the pictures of a case.
@@ -39,7 +39,7 @@ def read_screen(
     colours = channel is None and cohort.channel_names == RGB
     channel = channel or 0
     if not 0 <= channel < len(paths):
-        raise UsageError(f"channel {channel} was asked for; the cohort has the channels 0 to {len(paths) - 1}")
+        raise UsageError(f"the channel must be 0 to {len(paths) - 1}, got {channel}; give one that the cohort has")
     try:
         image = read_volume(paths[channel])
         label = cohort.label_path(key)
@@ -71,12 +71,12 @@ def read_screen(
 
 
 def illustrate(
-    screen: CaseView, path: Path, *, style: Style = "panels", number: int | None = None, scale: int | None = None
+    case_view: CaseView, path: Path, *, style: Style = "panels", number: int | None = None, scale: int | None = None
 ) -> None:
     """Draw a case to a .png, or all its slices in turn to a .gif or .webp.
 
     Args:
-        screen: Case as it is shown.
+        case_view: Case as it is shown.
         path: File, whose ending decides.
         style: Style, see `volseg.pictures.draw`.
         number: Number of the slice, see `View.number`; only for a .png.
@@ -87,14 +87,14 @@ def illustrate(
     """
     ending = Path(path).suffix.lower()
     if ending in STILL:
-        write_png(path, draw(screen, style=style, number=number, scale=scale))
+        write_png(path, draw(case_view, style=style, number=number, scale=scale))
     elif ending in MOVING:
         if number is not None:
             raise UsageError("an animation shows all slices; leave --slice out or write a .png")
-        colours = [*(region.colour for region in screen.labels.regions), *DIFFERENCE_COLOURS]
-        write_animation(path, list(frames(screen, style=style, scale=scale)), colours=colours)
+        colours = [*(region.colour for region in case_view.labels.regions), *DIFFERENCE_COLOURS]
+        write_animation(path, list(frames(case_view, style=style, scale=scale)), colours=colours)
     else:
-        raise UsageError(f"{Path(path).name} was asked for; pictures are written as .png, .gif or .webp")
+        raise UsageError(f"a picture must be a .png, .gif or .webp file, got {Path(path).name}; give another name")
 
 
 def animate_training(run: Path, path: Path) -> int:

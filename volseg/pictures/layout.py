@@ -56,7 +56,9 @@ def arrange_panels(
     """
     sizes = {picture.shape for _, picture in panels}
     if len(sizes) != 1:
-        raise UsageError(f"panels of the sizes {sorted(sizes)} were given, expected at least one and all of one size")
+        raise UsageError(
+            f"the panels must be one or more of one size, got the sizes {sorted(sizes)}; draw them of one view"
+        )
     height, width, _ = sizes.pop()
     columns = min(columns or len(panels), len(panels))
     rows = math.ceil(len(panels) / columns)

@@ -56,7 +56,7 @@ class View:
         (3.0, 1.5)
         """
         if plane not in PLANES:
-            raise UsageError(f"the plane {plane!r} was asked for, expected {', '.join(PLANES)}")
+            raise UsageError(f"the plane must be one of {', '.join(PLANES)}, got {plane!r}; give another one")
         stored = orientation(affine_ras)
         spacing = spacing_mm(affine_ras)
         found = []
@@ -113,7 +113,7 @@ class View:
         0
         """
         if not 1 <= number <= slices:
-            raise UsageError(f"slice {number} was asked for; the {self.plane} slices are numbered 1 to {slices}")
+            raise UsageError(f"the {self.plane} slice must be 1 to {slices}, got {number}; give another number")
         return slices - number if self.flips[0] else number - 1
 
 

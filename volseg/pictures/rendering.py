@@ -54,7 +54,7 @@ def colour_levels(image: NDArray[Any]) -> Pixels:
 
 
 def panel(
-    grey: Pixels,
+    image: Pixels,
     masks: NDArray[np.bool_] | None = None,
     colours: Sequence[Colour] = (),
     *,
@@ -70,7 +70,7 @@ def panel(
     Contours are `thickness` pixels wide after enlarging, inside the edges of the voxels: nothing is smoothed.
 
     Args:
-        grey: Slice (rows, columns) as shown on the screen (see `View.apply`), or (rows, columns, 3) in colour.
+        image: Slice (rows, columns) as shown on the screen (see `View.apply`), or (rows, columns, 3) in colour.
         masks: Masks (R, rows, columns) to fill; None for none.
         colours: One colour per mask.
         fill: Opacity of the filled regions; 0 for none.
@@ -92,16 +92,17 @@ def panel(
     >>> panel(np.zeros((4, 4), np.uint8), square, [(200, 100, 0)], fill=0.5)[1, 1].tolist()
     [100, 50, 0]
     """
-    size = panel_size((grey.shape[0], grey.shape[1]), pixel_mm=pixel_mm, scale=scale)
-    smooth = _smooth(grey, size)
+    size = panel_size((image.shape[0], image.shape[1]), pixel_mm=pixel_mm, scale=scale)
+    smooth = _smooth(image, size)
     picture = (np.repeat(smooth[..., None], 3, axis=2) if smooth.ndim == 2 else smooth).astype(np.float64)
     outlined = []
     for group, filled, drawn in ((masks, fill, line), (lines, 0.0, True)):
         if group is None:
             continue
-        if len(group) != len(colours) or group.shape[1:] != grey.shape[:2]:
+        if len(group) != len(colours) or group.shape[1:] != image.shape[:2]:
             raise LabelError(
-                f"masks of shape {group.shape} were given for {len(colours)} colours and an image of shape {grey.shape}"
+                f"the masks must be one per colour of the image's shape {image.shape[:2]}, got {group.shape} for "
+                f"{len(colours)} colours; draw them on its grid"
             )
         for mask, colour in zip(group, colours, strict=True):
             large = _nearest(mask, size)
@@ -115,7 +116,7 @@ def panel(
 
 
 def triptych(
-    grey: Pixels,
+    image: Pixels,
     reference: NDArray[np.bool_],
     prediction: NDArray[np.bool_],
     labels: LabelTable,
@@ -128,7 +129,7 @@ def triptych(
     """Draw image, reference and prediction side by side.
 
     Args:
-        grey: Slice (rows, columns) as shown on the screen, or (rows, columns, 3).
+        image: Slice (rows, columns) as shown on the screen, or (rows, columns, 3).
         reference: Masks (R, rows, columns) of the reference.
         prediction: Masks (R, rows, columns) of the prediction.
         labels: Label table of the R regions, with their colours.
@@ -143,7 +144,7 @@ def triptych(
     colours = [region.colour for region in labels.regions]
     return np.concatenate(
         [
-            panel(grey, masks, colours, fill=fill, line=line, pixel_mm=pixel_mm, scale=scale)
+            panel(image, masks, colours, fill=fill, line=line, pixel_mm=pixel_mm, scale=scale)
             for masks in (None, reference, prediction)
         ],
         axis=1,
@@ -180,7 +181,7 @@ def panel_size(shape: tuple[int, int], *, pixel_mm: tuple[float, float], scale: 
     (40, 40)
     """
     if scale < 1:
-        raise UsageError(f"the scale {scale} was asked for, expected at least 1")
+        raise UsageError(f"the scale must be at least 1, got {scale}; give a whole number of pixels per voxel")
     fine = min(pixel_mm)
     return (
         max(1, round(shape[0] * pixel_mm[0] / fine * scale)),
@@ -211,11 +212,11 @@ def _percentiles(values: NDArray[Any]) -> tuple[float, float]:
     return low, high
 
 
-def _smooth(grey: Pixels, size: tuple[int, int]) -> Pixels:
-    if grey.shape[:2] == size:
-        return grey
+def _smooth(image: Pixels, size: tuple[int, int]) -> Pixels:
+    if image.shape[:2] == size:
+        return image
     height, width = size
-    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BICUBIC), dtype=np.uint8)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC), dtype=np.uint8)
 
 
 def _nearest(mask: Mask, size: tuple[int, int]) -> Mask:

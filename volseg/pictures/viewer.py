@@ -22,7 +22,7 @@ _LARGEST = 200  # voxels along an axis of the image; a longer axis is averaged i
 _LEVEL = 6
 
 
-def viewer_data(scene: ReviewCase) -> str:
+def viewer_data(review_case: ReviewCase) -> str:
     """Pack the volumes of a case as JSON: `image`, `reference`, `prediction`, `difference` and colours.
 
     The volumes are NIfTI files, packed by gzip and base64. The image has 256 levels between its 0.5th and 99.5th
@@ -32,11 +32,11 @@ def viewer_data(scene: ReviewCase) -> str:
         JSON without `<`, which is safe in a `<script>` element.
     """
     return pack_volumes(
-        scene.image,
-        scene.labels,
-        prediction=scene.prediction,
-        reference=scene.reference,
-        window=scene.window,
+        review_case.image,
+        review_case.labels,
+        prediction=review_case.prediction,
+        reference=review_case.reference,
+        window=review_case.window,
     )
 
 

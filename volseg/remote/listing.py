@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from volseg.errors import RemoteError
+from volseg.files import is_partial
 from volseg.remote.messages import told
 
 # The name that `volseg.files.atomic` gives a file while it is written.
-_PARTIAL = ".partial-"
 # Names of the version in the file systems of fsspec; the first that is there counts.
 _VERSIONS = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
 
@@ -78,6 +78,6 @@ def list_items(file_system: Any, path: str, *, url: str) -> Listing:  # noqa: AN
             raise RemoteError(
                 f"{url}: the size of {below} is not told, so no copy can be checked; copy it by other means"
             )
-        if not pure.name.startswith(_PARTIAL):
+        if not is_partial(pure.name):
             items[below] = Item.of(info)
     return items

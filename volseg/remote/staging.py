@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import RemoteError
+from volseg.files import PARTIAL, is_partial
 from volseg.remote.address import Address, is_url
 from volseg.remote.ledger import Ledger, cache_folder, home_of
 from volseg.remote.listing import Item, list_items
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 # Journals and records say which files exist, so they are uploaded after these.
 _RECORDS = ".volseg"
 # The name that `volseg.files.atomic` gives a file while it is written.
-_PARTIAL = ".partial-"
 _AT_ONCE = 4
 # Seconds between two checks of the folder, and how many times as long as the last upload.
 _EVERY_S, _TIMES = 5.0, 20
@@ -113,7 +113,7 @@ class _Outgoing(Staging):
         here = {
             file.relative_to(self.folder).as_posix(): file
             for file in sorted(self.folder.rglob("*"))
-            if file.is_file() and not file.name.startswith(_PARTIAL)
+            if file.is_file() and not is_partial(file.name)
         }
         with ThreadPoolExecutor(_AT_ONCE, "send") as pool:
             files = [name for name in here if not name.startswith(f"{_RECORDS}/")]
@@ -143,7 +143,7 @@ class _Outgoing(Staging):
         """Name, time and complete lines of each record as it is now; the files that it lists exist already."""
         for file in sorted((self.folder / _RECORDS).rglob("*")):
             name = file.relative_to(self.folder).as_posix()
-            if file.is_file() and not file.name.startswith(_PARTIAL) and not self._ledger.holds(name, file):
+            if file.is_file() and not is_partial(file.name) and not self._ledger.holds(name, file):
                 mtime_ns = file.stat().st_mtime_ns  # before the content: lines added in between are uploaded next time
                 content = file.read_bytes()
                 if file.suffix == ".jsonl":
@@ -188,8 +188,8 @@ class _Outgoing(Staging):
             put(target)
         else:
             self._file_system.makedirs(folder, exist_ok=True)
-            put(f"{folder}/{_PARTIAL}{name}")
-            self._file_system.mv(f"{folder}/{_PARTIAL}{name}", target)
+            put(f"{folder}/{PARTIAL}{name}")
+            self._file_system.mv(f"{folder}/{PARTIAL}{name}", target)
         return Item.of(self._file_system.info(target))
 
     def _watch(self) -> None:

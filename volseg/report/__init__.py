@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from volseg.report.comparison import short_comparison, write_comparison
 from volseg.report.html import write_html
+from volseg.report.plan import plan_as_lines, plan_as_text
+from volseg.report.plan_page import write_plan_page
 from volseg.report.process import this_process
 from volseg.report.quality import short_list, write_quality
 from volseg.report.run_summary import run_as_markdown
@@ -21,6 +23,8 @@ __all__ = [
     "check_alike",
     "has_best",
     "is_run",
+    "plan_as_lines",
+    "plan_as_text",
     "read_run",
     "run_as_markdown",
     "running_process",
@@ -32,6 +36,7 @@ __all__ = [
     "this_process",
     "write_comparison",
     "write_html",
+    "write_plan_page",
     "write_quality",
     "write_report",
     "write_runs",

@@ -81,12 +81,12 @@ def write_html(
     for number, key in enumerate(keys, start=1):
         picture, source, problem = None, "", ""
         try:
-            scene = read_review_case(key, predictions, cohort, match=match)
-            picture = draw_case(scene)
+            review_case = read_review_case(key, predictions, cohort, match=match)
+            picture = draw_case(review_case)
             source = pictures.place(picture, number)
-            if number <= viewers and 1 not in scene.image.shape:  # a single slice has nothing to rotate
-                volumes[number] = viewer_data(scene)
-            del scene
+            if number <= viewers and 1 not in review_case.image.shape:  # a single slice has nothing to rotate
+                volumes[number] = viewer_data(review_case)
+            del review_case
         except VolsegError as error:
             problem = error.message
         sections.append(

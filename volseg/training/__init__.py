@@ -18,6 +18,7 @@ from volseg.training.handlers.stopping import Patience, TimeLimit
 from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
 from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
 from volseg.training.optimizers import optimizer_groups
+from volseg.training.planning import make_plan
 from volseg.training.process_group import (
     SharedLoss,
     destroy_process_group,
@@ -64,6 +65,7 @@ __all__ = [
     "distributed",
     "init_process_group",
     "loader_workers",
+    "make_plan",
     "multi_step",
     "nan_safe_greater",
     "one_cycle",

@@ -10,7 +10,9 @@ from typing import Any
 
 from volseg import bundle as bundles
 from volseg.errors import CheckpointError, VolsegError, root_error
+from volseg.plan import is_plan
 from volseg.training.checks import check_overrides, preflight
+from volseg.training.plan_lines import tell_plan
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ def train(
     Args:
         bundle: Name or folder of the bundle.
         overrides: Values by id of train.json.
-        more: Further config files, whose entries replace those of train.json.
+        more: Further config files, whose entries replace those of train.json; a plan.json is taken as `plan_file`.
         dry: Whether to check only.
 
     Returns:
@@ -40,8 +42,11 @@ def train(
     from monai.bundle import ConfigWorkflow
 
     folder = bundles.find(bundle)
-    files = [str(bundles.config(folder, "train.json")), *map(str, more)]
+    plans = [path for path in more if is_plan(path)]
+    files = [str(bundles.config(folder, "train.json")), *(str(path) for path in more if path not in plans)]
     settings: dict[str, Any] = {"bundle_root": str(folder), **dict(overrides or {})}
+    if plans:
+        settings.setdefault("plan_file", str(plans[-1]))
     logging_file = folder / "logging.conf"
     workflow = ConfigWorkflow(
         config_file=files,
@@ -55,7 +60,10 @@ def train(
     if "settings" in workflow.parser.get():
         workflow.parser["settings#parser"] = workflow.parser
     # The checks work on a copy: what they build must not reach the run, which starts from its seed.
-    preflight(_copy(workflow.parser), dry=dry)
+    checked = _copy(workflow.parser)
+    preflight(checked, dry=dry)
+    if "planned" in checked.get():
+        tell_plan(checked.get_parsed_content, settings, dry=dry)
     output_dir = Path(_copy(workflow.parser).get_parsed_content("output_dir"))
     checkpoint = output_dir / "model.pt"
     if dry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
@@ -14,12 +15,17 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
+from volseg.errors import UsageError
 from volseg.labels import Cleanup, LabelTable
-from volseg.metrics import expected_dice
+from volseg.metrics import decide_by_dice, dice_threshold, expected_dice, share_voxels
 from volseg.transforms.file_header import affine_of_file
 from volseg.transforms.native_grid import NativeChannels
-from volseg.volume import Volume, write_probabilities, write_volume
+from volseg.volume import FILE_ENDING, Volume, write_probabilities, write_volume
 
+DECISIONS = {
+    "threshold": "each voxel for itself: above 0.5, or the largest channel",
+    "dice": "the set of voxels whose expected Dice is largest, region by region",
+}
 MANY = 8
 """Channels of a softmax above which the label map is decided channel by channel, without all of them in memory."""
 
@@ -34,6 +40,10 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         labels: Label table.
         cleanup: Clean-up of the label map.
         keep_probabilities: Whether they stay in the item, as an array.
+        decision: Rule of the decision, a key of `DECISIONS`.
+
+    Raises:
+        UsageError: There is no such rule.
     """
 
     def __init__(
@@ -43,8 +53,10 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         labels: LabelTable,
         cleanup: Cleanup | None = None,
         keep_probabilities: bool = False,
+        decision: str = "threshold",
     ) -> None:
         super().__init__(keys)
+        self.decision = check_decision(decision)
         self.labels = labels
         self.cleanup = cleanup or Cleanup()
         self.cleanup.check(labels)
@@ -61,7 +73,7 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             if "kept" in item:
                 outside = np.array(self.labels.background_probabilities, probabilities.dtype)
                 probabilities = np.where(item["kept"], probabilities, outside[:, None, None, None])
-            label_map = self.labels.decide(probabilities)
+            label_map = self.decide(probabilities)
             voxel_ml = abs(float(np.linalg.det(affine[:3, :3].numpy()))) / 1000
             label_map = self.cleanup.apply(label_map, self.labels, voxel_ml=voxel_ml)
             item[key] = MetaTensor(torch.from_numpy(label_map[None]), affine=affine)
@@ -74,6 +86,13 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             if self.keep_probabilities:
                 item["probabilities"] = probabilities
         return item
+
+    def decide(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+        """Decide the label map (X, Y, Z) by the rule, from probabilities (channels, X, Y, Z)."""
+        if self.decision == "threshold":
+            return self.labels.decide(probabilities)
+        of_regions = probabilities[-len(self.labels.names) :]  # a softmax has the background before them
+        return self.labels.encode(decide_by_dice(of_regions, exclusive=not self.labels.overlap))
 
     def _decide_each(self, key: Hashable, item: dict[Hashable, Any]) -> None:
         """Do the same for the channels of a softmax one after the other; no probabilities are kept."""
@@ -92,7 +111,13 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
                 sums.append(float(found.sum(dtype=np.float64)))
                 yield found
 
-        label_map, winner = self.labels.decide_each(each(), channels=len(channels))
+        if self.decision == "threshold":
+            label_map, winner = self.labels.decide_each(each(), channels=len(channels))
+        else:
+            found = [dice_threshold(one) for one in each()]
+            of_regions = (channel(number) for number in range(1, len(channels)))
+            numbers, winner = share_voxels(of_regions, found[1:])
+            label_map = self.labels.from_numbers(numbers)
         voxel_ml = abs(float(np.linalg.det(channels.affine[:3, :3].numpy()))) / 1000
         label_map = self.cleanup.apply(label_map, self.labels, voxel_ml=voxel_ml)
         names, expected = self.labels.names, {}
@@ -103,6 +128,40 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             expected[name] = None if math.isnan(value) else value
         item[key] = MetaTensor(torch.from_numpy(label_map[None]), affine=channels.affine)
         item["uncertainty"] = expected
+
+
+def check_decision(decision: str) -> str:
+    """The name of a rule, if there is one of this name.
+
+    Raises:
+        UsageError: There is none.
+
+    >>> check_decision("dice")
+    'dice'
+    """
+    if decision not in DECISIONS:
+        raise UsageError(f"the decision must be {' or '.join(DECISIONS)}, got {decision!r}")
+    return decision
+
+
+def with_decision(postprocessing: mt.Compose, decision: str) -> mt.Compose:
+    """The same steps with another rule of the decision.
+
+    Args:
+        postprocessing: Steps of which one is `Decided`, as `volseg.transforms.postprocessing` makes them.
+        decision: Rule, a key of `DECISIONS`.
+
+    Raises:
+        UsageError: There is no such rule, or none of the steps decides.
+    """
+    check_decision(decision)
+    steps = [copy.copy(step) for step in postprocessing.transforms]
+    deciding = [step for step in steps if isinstance(step, Decided)]
+    if not deciding:
+        raise UsageError(f"the bundle's postprocessing decides by itself; it cannot take the decision {decision!r}")
+    for step in deciding:
+        step.decision = decision
+    return mt.Compose(steps)
 
 
 class SaveImageLabelMapd(mt.SaveImaged):  # type: ignore[misc]  # MONAI has no types
@@ -123,8 +182,10 @@ class SaveImageLabelMapd(mt.SaveImaged):  # type: ignore[misc]  # MONAI has no t
             name = str(data.get("key") or key_of(data["image"].meta["filename_or_obj"]))
             voxels = np.asarray(data[key].cpu().numpy())[0].astype(np.uint8)
             if "probabilities" in data:
-                write_probabilities(self.output_dir / "probabilities" / f"{name}.nii.gz", data["probabilities"], affine)
-            write_volume(self.output_dir / f"{name}.nii.gz", Volume(voxels, affine))
+                write_probabilities(
+                    self.output_dir / "probabilities" / f"{name}{FILE_ENDING}", data["probabilities"], affine
+                )
+            write_volume(self.output_dir / f"{name}{FILE_ENDING}", Volume(voxels, affine))
         return dict(data)
 
 

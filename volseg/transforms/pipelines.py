@@ -15,10 +15,12 @@ import torch
 from volseg.errors import UsageError
 from volseg.labels import Cleanup, LabelTable
 from volseg.transforms.decision import MANY, Decided, SaveImageLabelMapd
+from volseg.transforms.intensity import NormaliseIntensityd, TellConstantd, before_schemes
 from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
 from volseg.transforms.reading import ImageSpacingd, ReadVolumesd, SmoothSliced
 from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
+from volseg.volume import InputSpacing, check_normalisation
 
 # Largest rotation of windows in radians, 20 degrees, and largest change of their scale.
 _TURN, _SCALING = 0.35, 0.2
@@ -31,12 +33,13 @@ def preprocessing(
     spacing_mm: Sequence[float],
     roi_size: Sequence[int] | None = None,
     label: bool = True,
+    normalisation: Sequence[Mapping[str, Any]] | None = None,
 ) -> mt.Compose:
     """Make the transforms from files to the input of a network: the same for training, validation and inference.
 
     Axes are turned to right, anterior, superior. Voxels are resampled to `spacing_mm`, an image of one slice after
-    smoothing if that is coarser; a label's voxel takes the nearest value, see `OnGridOfd`. Each channel is clipped to
-    its 0.5 and 99.5 percentiles and scaled to mean 0 and standard deviation 1.
+    smoothing if that is coarser; a label's voxel takes the nearest value, see `OnGridOfd`. Then each channel is
+    normalised by its own scheme.
 
     Args:
         labels: Label table.
@@ -46,7 +49,15 @@ def preprocessing(
             classes are indexed for balanced crops.
         label: Whether the reference is read too; it becomes class numbers (1, X, Y, Z), or masks (R, X, Y, Z) if
             regions overlap.
+        normalisation: Scheme of each channel with its constants, see `volseg.volume.ChannelNormalisation`; by default
+            what comes with the spacing of a recipe (`volseg.volume.InputSpacing`), else `percentiles` for all.
+
+    Raises:
+        UsageError: There is another number of normalisations than channels, or one is wrong.
     """
+    if normalisation is None and isinstance(spacing_mm, InputSpacing):
+        normalisation = spacing_mm.normalisation
+    schemes = check_normalisation(normalisation, channels=channels)
     keys = ["image", "label"] if label else ["image"]
     steps: list[Any] = [ReadVolumesd("image", channels=channels, names=labels.image_channels)]
     if label:
@@ -56,11 +67,12 @@ def preprocessing(
         SmoothSliced("image", spacing_mm=spacing_mm),
         ImageSpacingd("image", pixdim=tuple(spacing_mm), mode="bilinear", padding_mode="border"),
         *([OnGridOfd("label", like="image")] if label else []),
-        mt.ClipIntensityPercentilesd("image", lower=0.5, upper=99.5, channel_wise=True),
-        mt.NormalizeIntensityd("image", channel_wise=True),
+        *([NormaliseIntensityd("image", normalisation=schemes)] if schemes else before_schemes("image")),
         mt.EnsureTyped("image", dtype=torch.float32),
     ]
-    if label:
+    if not label:
+        steps.append(TellConstantd("image"))
+    else:
         steps.append(TargetOfLabelMapd("label", labels=labels))
         if roi_size is not None:
             steps += [
@@ -75,14 +87,15 @@ def augmentation(
     *,
     roi_size: Sequence[int],
     crops: int = 2,
+    background_share: float = 1 / 3,
     flip_axes: Sequence[int] = (),
     affine_prob: float = 0.7,
     coarse_dropout: float = 0.0,
 ) -> mt.Compose:
     """Make the random windows and changes for training, after `preprocessing` with a `roi_size`.
 
-    A third of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly: a
-    network that only sees windows full of organs finds organs everywhere when the window slides. The cached
+    A fraction of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly:
+    a network that only sees windows full of organs finds organs everywhere when the window slides. The cached
     volume is cropped as a view and copied, so the cache is never changed.
 
     A window of one slice is rotated, scaled and blurred in its plane alone; and the brightness and contrast of each
@@ -92,6 +105,7 @@ def augmentation(
         labels: Label table.
         roi_size: Window size in voxels along X, Y, Z.
         crops: Number of windows per case and step.
+        background_share: Fraction of the windows that are centred outside all regions.
         flip_axes: Axes that are mirrored with probability 0.5; leave out those along which the body is not symmetric.
         affine_prob: Probability that a window is rotated, by up to 20 degrees around each axis, and scaled, by up to 20
             % along each. Raise it for few cases or a long training, which overfits.
@@ -101,7 +115,8 @@ def augmentation(
     Raises:
         UsageError: A probability is no number from 0 to 1.
     """
-    for name, value in {"affine_prob": affine_prob, "coarse_dropout": coarse_dropout}.items():
+    probabilities = {"affine_prob": affine_prob, "coarse_dropout": coarse_dropout, "background_share": background_share}
+    for name, value in probabilities.items():
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise UsageError(f"{name} is a probability, a number from 0 to 1, and not {value!r}")
     keys = ["image", "label"]
@@ -123,7 +138,7 @@ def augmentation(
                 keys,
                 label_key="label",
                 spatial_size=roi,
-                ratios=[len(labels.regions) / 2, *[1.0] * len(labels.regions)],
+                ratios=_ratios(len(labels.regions), background_share),
                 num_classes=1 + len(labels.regions),
                 num_samples=crops,
                 indices_key="label_positions",
@@ -151,6 +166,17 @@ def augmentation(
             mt.EnsureTyped(keys, track_meta=False),  # a network on plain tensors is more than twice as fast on a CPU
         ]
     )
+
+
+def _ratios(regions: int, background_share: float) -> list[float]:
+    """The relative number of windows on the background and on each region.
+
+    >>> _ratios(3, 1 / 3), _ratios(3, 0.0), _ratios(2, 1.0)
+    ([1.5, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0])
+    """
+    if background_share == 1:
+        return [1.0, *[0.0] * regions]
+    return [round(regions * background_share / (1 - background_share), 12), *[1.0] * regions]
 
 
 def region_masks(labels: LabelTable) -> mt.Compose:

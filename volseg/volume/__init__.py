@@ -24,36 +24,63 @@ from volseg.volume.geometry import (
 )
 from volseg.volume.header import NiftiHeader
 from volseg.volume.image_slice import AXES, RGB, UNMEASURED, to_raster, to_volume
+from volseg.volume.intensity import (
+    SCHEMES,
+    ChannelNormalisation,
+    InputSpacing,
+    body_statistics,
+    check_normalisation,
+    scheme_of_channel,
+)
 from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file
-from volseg.volume.nearest import nearest_voxels
-from volseg.volume.nifti import MAX_BYTES, read_aligned, read_channels, read_grid, read_volume, write_volume
+from volseg.volume.nearest import nearest_index, nearest_voxels
+from volseg.volume.nifti import (
+    FILE_ENDING,
+    MAX_BYTES,
+    read_aligned,
+    read_channels,
+    read_grid,
+    read_volume,
+    write_volume,
+)
+from volseg.volume.nifti_stream import SliceStream
 from volseg.volume.nrrd import read_nrrd_with_pairs
 from volseg.volume.probabilities import write_probabilities
+from volseg.volume.resampling import covered, resampled
 from volseg.volume.slices import slice_axis
 from volseg.volume.volume import Grid, Volume
 
 __all__ = [
     "AXES",
+    "FILE_ENDING",
     "IMAGE_SUFFIXES",
     "MAX_BYTES",
     "PROVENANCE",
     "RGB",
+    "SCHEMES",
     "TOLERANCE",
     "UNMEASURED",
     "Affine",
+    "ChannelNormalisation",
     "Crop",
     "FileAffine",
     "Grid",
+    "InputSpacing",
     "NiftiHeader",
+    "SliceStream",
     "Volume",
     "affine_of_axes",
     "aligned",
+    "body_statistics",
     "check_affine",
     "check_axes",
     "check_channels",
+    "check_normalisation",
+    "covered",
     "grown",
     "header_of",
     "image_suffix",
+    "nearest_index",
     "nearest_voxels",
     "orientation",
     "provenance_of",
@@ -65,6 +92,8 @@ __all__ = [
     "read_image_file",
     "read_nrrd_with_pairs",
     "read_volume",
+    "resampled",
+    "scheme_of_channel",
     "slice_axis",
     "space_difference",
     "spacing_mm",

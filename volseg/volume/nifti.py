@@ -25,6 +25,9 @@ from volseg.volume.volume import Volume
 
 logger = logging.getLogger(__name__)
 
+FILE_ENDING = ".nii.gz"
+"""Ending of the volumes that volseg writes."""
+
 # A header may claim any size; beyond this nothing is allocated for it.
 MAX_BYTES = 16 * 2**30
 # Deflate packs at most 1032 bytes into one.

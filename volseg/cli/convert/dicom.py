@@ -10,13 +10,19 @@ import typer
 from volseg.cli.convert.kind import Kind, RawData
 
 _KEY = "{patient}_{series}"
+_SEVERAL = "Options for series that hold several volumes"
+_CHANNELS = "Options for several series per case"
 
 
 def read(
     raw: Path,
     *,
     modality: Annotated[
-        str | None, typer.Option(help="Only series of this modality: CT, MR or PT; needed where there are several.")
+        str | None,
+        typer.Option(
+            help="Only series of this modality: CT, MR or PT; needed where there are several. It also decides which "
+            "series a drawing labels that may belong to several."
+        ),
     ] = None,
     series: Annotated[
         str | None, typer.Option(help="Only series whose description matches this regular expression, in any case.")
@@ -38,9 +44,67 @@ def read(
     keep_ids: Annotated[
         bool, typer.Option("--keep-ids", help="Write patient IDs and file names to tables and messages.")
     ] = False,
+    carry_over: Annotated[
+        bool,
+        typer.Option(
+            "--carry-over",
+            help="Label a series that has no outlines of its own with those of another series or day of the patient "
+            "that lie on its grid, with a warning.",
+        ),
+    ] = False,
     secret_file: Annotated[
         Path | None, typer.Option(help="File whose text keys the words that stand for patients and series.")
     ] = None,
+    echo: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER|TIME", rich_help_panel=_SEVERAL, help="This echo: 2, or by its time 4.6ms."),
+    ] = None,
+    phase: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|TIME|PERCENT",
+            rich_help_panel=_SEVERAL,
+            help="This phase of the heart or position in time: 3, by its time 300ms, or by its share of the cycle 40%.",
+        ),
+    ] = None,
+    b_value: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER", rich_help_panel=_SEVERAL, help="This b-value of diffusion, in s/mm2."),
+    ] = None,
+    image_type: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD",
+            rich_help_panel=_SEVERAL,
+            help="This kind of image, by a word of ImageType or FrameType: IN_PHASE, WATER, MAGNITUDE, ADC.",
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEYWORD=VALUE",
+            rich_help_panel=_SEVERAL,
+            help="Any other attribute by its keyword in DICOM, as InversionTime=900; may be repeated.",
+        ),
+    ] = None,
+    channels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATTERN,...",
+            rich_help_panel=_CHANNELS,
+            help="The series of each study and day that are the channels of a case, by a pattern of SeriesDescription "
+            "or ProtocolName, as 'T1=*t1*,T2=*t2*,DWI=*dwi*@b-value=800'; behind @ also echo, phase, image-type, "
+            "modality. Keys are {patient}_{study} by default.",
+        ),
+    ] = None,
+    resample_channels: Annotated[
+        bool,
+        typer.Option(
+            "--resample-channels",
+            rich_help_panel=_CHANNELS,
+            help="Resample channels that lie on other voxels to those of the first, linearly; else they are refused.",
+        ),
+    ] = False,
 ) -> RawData:
     """DICOM files in any folder tree: CT, MR and PET series, with RTSTRUCT and DICOM SEG objects as labels.
 
@@ -50,7 +114,23 @@ def read(
 
     secret = read_secret(secret_file)
     return RawData(
-        Dicom(raw, modality=modality, series=series, labels=labels or (), key=key, keep_ids=keep_ids, secret=secret)
+        Dicom(
+            raw,
+            modality=modality,
+            series=series,
+            labels=labels or (),
+            key=key,
+            keep_ids=keep_ids,
+            carry_over=carry_over,
+            secret=secret,
+            echo=echo,
+            phase=phase,
+            b_value=b_value,
+            image_type=image_type,
+            where=where or (),
+            channels=channels or (),
+            resample_channels=resample_channels,
+        )
     )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from volseg.cli.mistakes import LIKE, no_option, option_names
 from volseg.errors import UsageError
-
-_LIKE = 0.6  # share of letters that a suggestion has in common with what was typed
 
 
 class KindCommand(TyperCommand):
@@ -29,29 +28,28 @@ class KindCommand(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:
             option = getattr(error, "option_name", None)
-            if option is None or option in _options(self):
+            if option is None or option in option_names(self):
                 raise
             raise UsageError(self._no_option(option)) from None
 
     def _no_option(self, option: str) -> str:
         """What is told of an option of other kinds, or of none."""
-        has = {name: self._kinds_with(name) for command in self.siblings.values() for name in _options(command)}
+        has = {name: self._kinds_with(name) for command in self.siblings.values() for name in option_names(command)}
         if option in has:
             return (
                 f"{option} is an option of {_list(has[option], 'and')}, not of {self.name}; leave it out, or see "
                 f"`volseg convert {self.name} --help`"
             )
-        told = f"{self.name} has no option {option}"
-        like = get_close_matches(option, _options(self), n=1, cutoff=_LIKE)
-        if like:
-            return f"{told}; did you mean {like[0]}?"
-        elsewhere = get_close_matches(option, has, n=1, cutoff=_LIKE)
-        if elsewhere:
-            return f"{told}; {elsewhere[0]} is an option of {_list(has[elsewhere[0]], 'and')}"
-        return f"{told}; `volseg convert {self.name} --help` lists those that it has"
+        own = option_names(self)
+        path = f"volseg convert {self.name}"
+        elsewhere = get_close_matches(option, has, n=1, cutoff=LIKE)
+        if elsewhere and not get_close_matches(option, own, n=1, cutoff=LIKE):
+            kinds = _list(has[elsewhere[0]], "and")
+            return f"convert {self.name} has no option {option}; {elsewhere[0]} is an option of {kinds}"
+        return no_option(path, option, own)
 
     def _kinds_with(self, option: str) -> list[str]:
-        return [name for name, command in self.siblings.items() if option in _options(command)]
+        return [name for name, command in self.siblings.items() if option in option_names(command)]
 
 
 class KindGroup(TyperGroup):
@@ -83,7 +81,9 @@ class KindGroup(TyperGroup):
 
     def _kind_first(self, words: list[str]) -> list[str]:
         """The words with the kind before the options that were given first; the same if there is no kind."""
-        takes_value = {name: takes for command in self.commands.values() for name, takes in _options(command).items()}
+        takes_value = {
+            name: takes for command in self.commands.values() for name, takes in option_names(command).items()
+        }
         index = 0
         while index < len(words):
             word = words[index]
@@ -93,7 +93,7 @@ class KindGroup(TyperGroup):
                 return [word, *words[:index], *words[index + 1 :]]
             name, equals, _ = word.partition("=")
             if name not in takes_value:
-                like = get_close_matches(name, takes_value, n=1, cutoff=_LIKE)
+                like = get_close_matches(name, takes_value, n=1, cutoff=LIKE)
                 raise UsageError(f"no kind has the option {name}" + (f"; did you mean {like[0]}?" if like else ""))
             index += 2 if takes_value[name] and not equals else 1
         if words and not {"--help", "-h"} & set(words):
@@ -109,20 +109,8 @@ class KindGroup(TyperGroup):
         told = f"KIND must be {_list(list(self.commands), 'or')}, got {word}"
         if "/" in word or Path(word).exists():
             return f"{told}, which is a path; name the kind before it: volseg convert KIND RAW COHORT"
-        like = get_close_matches(word.casefold().replace("-", "_"), names, n=1, cutoff=_LIKE)
+        like = get_close_matches(word.casefold().replace("-", "_"), names, n=1, cutoff=LIKE)
         return f"{told}; did you mean {names[like[0]]}?" if like else f"{told}; `volseg convert --help` describes each"
-
-
-def _options(command: Any) -> dict[str, bool]:  # noqa: ANN401
-    """The names of a command's options, and whether each takes a value."""
-
-    def named() -> Iterator[tuple[str, bool]]:
-        for parameter in command.params:
-            if parameter.param_type_name == "option":
-                flag = bool(getattr(parameter, "is_flag", False) or getattr(parameter, "count", False))
-                yield from ((name, not flag) for name in (*parameter.opts, *parameter.secondary_opts))
-
-    return dict(named()) | dict.fromkeys(("--help", "-h"), False)
 
 
 def _list(names: list[str], word: str) -> str:

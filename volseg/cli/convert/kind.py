@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -94,7 +95,7 @@ def converting(kind: Kind) -> Callable[..., None]:
         from volseg.jobs import WorkerOptions, convert_cases
         from volseg.remote import check_apart, writing
 
-        team = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+        worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
         check_apart(raw, cohort)
         found = kind.read(fetched(raw), **own)
         source = PatientsByPattern(found.source, patient_pattern) if patient_pattern else found.source
@@ -107,7 +108,7 @@ def converting(kind: Kind) -> Callable[..., None]:
         with writing(cohort, apart=shard or "") as target, bar("convert") as progress:
             told = target.watched(progress)
             if ray or shard or journal:
-                done = convert_cases(source, target.folder, team=team, progress=told, **split)
+                done = convert_cases(source, target.folder, worker_options=worker_options, progress=told, **split)
             else:
                 done = write_cohort(source, target.folder, workers=workers, progress=told, **split)
         typer.echo(
@@ -133,6 +134,7 @@ def _own(read: Callable[..., RawData]) -> Sequence[inspect.Parameter]:
 
 def _in_panel(parameter: inspect.Parameter) -> inspect.Parameter:
     """The same option in the panel of those that every kind has."""
-    option = parameter.annotation.__metadata__[0]
+    hint, declared = get_args(parameter.annotation)
+    option = copy(declared)  # other commands have the same one
     option.rich_help_panel = _SHARED
-    return parameter
+    return parameter.replace(annotation=Annotated[hint, option])

@@ -20,13 +20,13 @@ def problem(message: str) -> str:
     return f'<p class="problem" role="alert">{escape(message)}</p>'
 
 
-def slice_picture(screen: CaseView, place: int, *, parts: Collection[str]) -> str:
+def slice_picture(case_view: CaseView, place: int, *, parts: Collection[str]) -> str:
     """The slice as an image inside the page, with its number below."""
-    data = base64.b64encode(png(slice_pixels(screen, place, parts=parts))).decode()
+    data = base64.b64encode(png(slice_pixels(case_view, place, parts=parts))).decode()
     where = ""
-    if screen.slices > 1:
-        where = f"{screen.view.plane} slice {screen.view.number(place, screen.slices)} of {screen.slices}"
-    alt = f"{screen.name}, {where}" if where else screen.name
+    if case_view.slices > 1:
+        where = f"{case_view.view.plane} slice {case_view.view.number(place, case_view.slices)} of {case_view.slices}"
+    alt = f"{case_view.name}, {where}" if where else case_view.name
     return (
         f'<figure class="slice"><img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
         f"<figcaption>{where.capitalize()}</figcaption></figure>"

@@ -174,7 +174,7 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
             visit = visits.of(_visitor(request))
             try:
                 found = _segment(visit, segmenter, key, max_bytes=max_bytes)
-                screen = found.screen(PLANES[0])
+                case_view = found.case_view(PLANES[0])
             except VolsegError as error:
                 reason = error.message.replace(f"{visit.folder}/", "")
                 return {told: answer.problem(reason), links: "", result: gr.update(visible=False)}
@@ -184,7 +184,7 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
                 return {told: answer.problem(fault), links: "", result: gr.update(visible=False)}
             finally:
                 visits.settle(visit)
-            shown = screen.view.number(screen.fullest, screen.slices)
+            shown = case_view.view.number(case_view.fullest, case_view.slices)
             there = list(PARTS) if found.reference is not None else [PARTS[0]]
             return {
                 told: "",
@@ -194,8 +194,8 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
                 headline: answer.headline(found),
                 plane: gr.update(value=PLANES[0], visible=not found.flat),
                 parts: gr.update(choices=there, value=there),
-                picture: answer.slice_picture(screen, screen.fullest, parts=there),
-                number: gr.update(maximum=max(2, screen.slices), value=shown, visible=screen.slices > 1),
+                picture: answer.slice_picture(case_view, case_view.fullest, parts=there),
+                number: gr.update(maximum=max(2, case_view.slices), value=shown, visible=case_view.slices > 1),
                 volume: answer.viewer(found, visit.token),
                 legend: answer.legend(found),
                 table: answer.table(found),
@@ -205,18 +205,18 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
             found = visits.of(_visitor(request)).result
             if found is None:
                 return answer.problem(_GONE), gr.skip()
-            screen = found.screen(to)
-            shown = screen.view.number(screen.fullest, screen.slices)
-            update = gr.update(maximum=max(2, screen.slices), value=shown, visible=screen.slices > 1)
-            return answer.slice_picture(screen, screen.fullest, parts=over), update
+            case_view = found.case_view(to)
+            shown = case_view.view.number(case_view.fullest, case_view.slices)
+            update = gr.update(maximum=max(2, case_view.slices), value=shown, visible=case_view.slices > 1)
+            return answer.slice_picture(case_view, case_view.fullest, parts=over), update
 
         def leaf(to: int, of: Plane, over: list[str], request: gr.Request) -> str:
             found = visits.of(_visitor(request)).result
             if found is None:
                 return answer.problem(_GONE)
-            screen = found.screen(of)
-            place = screen.view.place(min(max(int(to), 1), screen.slices), screen.slices)
-            return answer.slice_picture(screen, place, parts=over)
+            case_view = found.case_view(of)
+            place = case_view.view.place(min(max(int(to), 1), case_view.slices), case_view.slices)
+            return answer.slice_picture(case_view, place, parts=over)
 
         def leave(request: gr.Request) -> None:
             visits.leave(_visitor(request))

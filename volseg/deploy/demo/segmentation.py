@@ -91,7 +91,7 @@ class Segmentation:
         """Whether the case is a single slice."""
         return 1 in self.prediction.shape
 
-    def screen(self, plane: Plane) -> CaseView:
+    def case_view(self, plane: Plane) -> CaseView:
         """The case as it is shown in a plane."""
         first = self.image[0]
         colours = self.channel_names == RGB

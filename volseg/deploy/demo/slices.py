@@ -14,34 +14,34 @@ _WIDE = 480  # approximate pixels of the longer side; a page shows it some 400 h
 _LIGHT = 0.3  # opacity of the filled reference
 
 
-def slice_pixels(screen: CaseView, place: int, *, parts: Collection[str] = PARTS) -> Pixels:
+def slice_pixels(case_view: CaseView, place: int, *, parts: Collection[str] = PARTS) -> Pixels:
     """Draw one slice with its scale bar and the letters of the patient's sides.
 
     Args:
-        screen: Case as it is shown.
+        case_view: Case as it is shown.
         place: Index of the slice on the screen, from 0; beyond the last one the last is drawn.
         parts: Parts that are drawn over the image: `prediction`, `reference`.
 
     Returns:
         Picture (height, width, 3).
     """
-    place = min(max(place, 0), screen.slices - 1)
-    grey, pixel_mm = screen.grey[place], screen.view.pixel_mm
-    size = panel_size((grey.shape[0], grey.shape[1]), pixel_mm=pixel_mm, scale=1)
+    place = min(max(place, 0), case_view.slices - 1)
+    intensity, pixel_mm = case_view.intensity[place], case_view.view.pixel_mm
+    size = panel_size((intensity.shape[0], intensity.shape[1]), pixel_mm=pixel_mm, scale=1)
     scale = max(1, round(_WIDE / max(size)))
-    filled = screen.reference if "reference" in parts else None
-    lines = screen.prediction if "prediction" in parts else None
+    filled = case_view.reference if "reference" in parts else None
+    lines = case_view.prediction if "prediction" in parts else None
     picture = panel(
-        grey,
+        intensity,
         None if filled is None else filled[:, place],
-        [region.colour for region in screen.labels.regions],
+        [region.colour for region in case_view.labels.regions],
         fill=_LIGHT,
         lines=None if lines is None else lines[:, place],
         pixel_mm=pixel_mm,
         scale=scale,
         thickness=2 if scale > 1 else 1,
     )
-    return arrange_panels([("", picture)], mm_per_pixel=screen.mm_per_pixel(scale), edges=screen.edges)
+    return arrange_panels([("", picture)], mm_per_pixel=case_view.mm_per_pixel(scale), edges=case_view.edges)
 
 
 def png(pixels: Pixels) -> bytes:

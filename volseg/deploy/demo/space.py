@@ -13,6 +13,7 @@ import volseg
 from volseg.bundle import Recipe, read_recipe
 from volseg.deploy.pack import pack
 from volseg.errors import UsageError
+from volseg.files import PARTIAL
 
 _PYTHON = "3.11"
 _APP = '''"""The hosted demo: the bundle beside this file, served by the copy of volseg beside it."""
@@ -71,7 +72,7 @@ def write_space(folder: Path, bundle: str | Path, *, checkpoint: Path | None = N
         raise UsageError(f"{folder} is there already; name another folder for the hosted demo")
     lines = pinned_requirements()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as place:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder.parent) as place:
         made = Path(place) / folder.name
         made.mkdir()
         pack(bundle, checkpoint=checkpoint, output=made / "bundle")

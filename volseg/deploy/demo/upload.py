@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.bundle import Recipe
-from volseg.cohort import SLICE_AXES, told_axes
-from volseg.deploy.demo.archive import unpack
+from volseg.cohort import FILE_ENDING, SLICE_AXES, told_axes
 from volseg.deploy.demo.image_check import check_grid, check_voxels
+from volseg.deploy.demo.uploaded_zip import unpack
 from volseg.dicom import KEY, Series, identify, is_dicom, scan, write_list
 from volseg.errors import SourceError, VolsegError
 from volseg.formats import SUFFIXES, Images, is_slice, read_scan, safe_key
@@ -185,7 +185,7 @@ def _of_image(file: Path, folder: Path, *, name: str, channels: Sequence[str], a
 
 
 def _written(channels: Sequence[Volume], folder: Path, key: str) -> tuple[Path, ...]:
-    paths = tuple(folder / f"{key}_{number:04d}.nii.gz" for number in range(len(channels)))
+    paths = tuple(folder / f"{key}_{number:04d}{FILE_ENDING}" for number in range(len(channels)))
     for path, channel in zip(paths, channels, strict=True):
         write_volume(path, channel)
     return paths

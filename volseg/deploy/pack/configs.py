@@ -35,6 +35,7 @@ def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> 
             "spacing_mm": [float(mm) for mm in recipe.spacing_mm],
             "roi_size": [int(n) for n in recipe.roi_size],
             "network": dict(recipe.network),
+            **({} if recipe.normalisation is None else {"normalisation": recipe.normalisation}),
         }
     )
     packed["inference.json"] |= {"checkpoint": "$@bundle_root + '/models/model.pt'", "recipe": own}

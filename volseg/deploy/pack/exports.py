@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volseg.deploy.pack.archive import thin_zip
+from volseg.deploy.pack.package_zip import thin_zip
 from volseg.errors import UsageError, VolsegError
 from volseg.inference import EXPORTED, OpenVinoEngine, difference
 

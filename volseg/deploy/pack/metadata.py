@@ -58,6 +58,7 @@ def filled(metadata: Mapping[str, Any], recipe: Recipe, *, checkpoint_sha256: st
         "labels": labels.to_dataset_json(),
         "channels": list(labels.channel_names),
         "spacing_mm": [float(mm) for mm in recipe.spacing_mm],
+        **({} if recipe.normalisation is None else {"normalisation": recipe.normalisation}),
         "network": dict(recipe.network),
         "facts": dict(recipe.facts),
         "checkpoint_sha256": checkpoint_sha256,

@@ -16,12 +16,12 @@ import torch
 
 from volseg import bundle as bundles
 from volseg.deploy.pack import exports
-from volseg.deploy.pack.archive import write_zip
 from volseg.deploy.pack.configs import packed_configs
 from volseg.deploy.pack.metadata import filled, without_folders
+from volseg.deploy.pack.package_zip import write_zip
 from volseg.deploy.pack.page import page
 from volseg.errors import BundleError, UsageError
-from volseg.files import atomic
+from volseg.files import PARTIAL, atomic
 from volseg.inference import Predictor
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def pack(
     _check_target(target, source, overwrite=overwrite)
     predictor = Predictor.from_bundle(source, checkpoint=checkpoint, device="cpu", overrides={"precision": "fp32"})
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as place:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as place:
         folder = Path(place) / name
         _fill(folder, source, predictor, name=name, formats=formats)
         if zipped:

@@ -37,6 +37,7 @@ def page(readme: str, recipe: Recipe, *, name: str, exports: Sequence[Export]) -
         f"| output channels ({labels.activation}) | {channels} |",
         f"| grid | {grid} mm |",
         f"| window | {shape} voxels |",
+        f"| intensities | {'; '.join(_normalisations(recipe))} |",
         *([f"| trained on | {', '.join(facts)} |"] if facts else []),
         "",
         "From the folder that holds this package, with `volseg` installed:",
@@ -64,6 +65,15 @@ def page(readme: str, recipe: Recipe, *, name: str, exports: Sequence[Export]) -
             *(f"| `{e.file}` | {e.note} | {e.difference:.1e} | {e.largest_logit:.3g} |" for e in exports),
         ]
     return "\n".join(lines) + "\n"
+
+
+def _normalisations(recipe: Recipe) -> list[str]:
+    """How each channel is normalised, in words."""
+    entries = recipe.normalisation or [{"scheme": "percentiles"}] * len(recipe.channel_names)
+    return [
+        " ".join([name, *(f"{key} {value:g}" if key != "scheme" else str(value) for key, value in entry.items())])
+        for name, entry in zip(recipe.channel_names, entries, strict=True)
+    ]
 
 
 def _told(fact: object) -> str:

@@ -46,7 +46,7 @@ class Segmenting:
         """
         if item.error is not None:
             raise SourceError(item.error)
-        path = folder / f"{name}.nii.gz"
+        path = folder / f"{name}{FILE_ENDING}"
         with tempfile.TemporaryDirectory(prefix="volseg-dicom-") as place:
             files = item.files
             if item.series is not None:

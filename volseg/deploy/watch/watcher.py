@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from volseg.cohort import FILE_ENDING
 from volseg.deploy.watch.inbox import Delivery, Inbox
 from volseg.deploy.watch.item import Item, fingerprints, items_of
 from volseg.deploy.watch.ledger import ATTEMPTS, DEATHS, Attempt, Ledger
@@ -129,7 +130,7 @@ class Watcher:
             return self._failed(replace(to_do, number=ATTEMPTS), reason, 0.0)
         segment = self._loaded()
         folder = self._ledger.begin(to_do)
-        job = Job(item.key, item.files, (folder / f"{to_do.name}.nii.gz",))
+        job = Job(item.key, item.files, (folder / f"{to_do.name}{FILE_ENDING}",))
         answer = attempt(lambda _: segment(item, folder, to_do.name), job, worker="0")
         told = _without_paths(answer.error or "", item, self._inbox.folder)
         if answer.stop:

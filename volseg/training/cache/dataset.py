@@ -62,14 +62,14 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
         num_workers: int = 2,
     ) -> None:
         if cache not in ("memory", "disk"):
-            raise UsageError(f"--cache is {cache!r}, expected auto, memory or disk")
+            raise UsageError(f"--cache must be auto, memory or disk, got {cache!r}")
         if cache == "disk" and cache_dir is None:
             raise UsageError("--cache disk needs a folder; name it with --cache_dir")
         self.folder = Path(cache_dir).expanduser() if cache == "disk" and cache_dir is not None else None
         # The seed of the random transforms, combined with the case's index; None: they continue from case to case.
         self.epoch_seed: tuple[int, int] | None = None
         self._made = 0
-        self._constant: list[str] = []
+        self._constant: dict[int, list[str]] = {}
         super().__init__(data, transform, num_workers=num_workers, progress=False, copy_cache=False)
 
     def _transform(self, index: int) -> Any:  # noqa: ANN401 - an item, or a list of crops
@@ -80,13 +80,14 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
         return super()._transform(index)
 
     def _load_cache_item(self, index: int) -> Any:  # noqa: ANN401 - an item
-        """Apply the deterministic steps to one case, and note a case in which nothing is visible."""
+        """Apply the deterministic steps to one case, and note the channels in which nothing is visible."""
         item = super()._load_cache_item(index)
         image = item.get("image") if isinstance(item, Mapping) else None
-        if isinstance(image, Tensor) and image.numel() and not image.is_complex():
-            low, high = image.as_subclass(Tensor).aminmax()
-            if low == high:
-                self._constant.append(_file_name(self.data[index]))
+        if isinstance(image, Tensor) and image.numel() and image.ndim and not image.is_complex():
+            for number, channel in enumerate(image.as_subclass(Tensor)):
+                low, high = channel.aminmax()
+                if low == high:
+                    self._constant.setdefault(number, []).append(_file_name(self.data[index]))
         return item
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> Sequence[Any]:
@@ -112,10 +113,11 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
                         *(len(kept), len(order), total_bytes / _GIB, left),
                     )
         items = [kept[index] for index in sorted(kept)]
-        if self._constant and idist.get_rank() == 0:
+        for number, names in sorted(self._constant.items()) if idist.get_rank() == 0 else ():
             logger.warning(
-                "%d of %d cases have one value everywhere once preprocessed (%s): the network sees no structure there",
-                *(len(self._constant), len(items), ", ".join(sorted(self._constant)[:3])),
+                "%d of %d cases have one value everywhere in channel %d once preprocessed (%s): the network sees no "
+                "structure there",
+                *(len(names), len(items), number, ", ".join(sorted(names)[:3])),
             )
         seconds = time.monotonic() - started
         if self.folder is None:

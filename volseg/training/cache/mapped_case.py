@@ -18,9 +18,9 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from volseg.errors import UsageError
+from volseg.files import PARTIAL
 
 _HEADER = "case.json"
-_PARTIAL = ".partial-"
 _ABANDONED_SECONDS = 24 * 3600
 
 
@@ -40,7 +40,7 @@ def write_case(folder: Path, item: Mapping[str, Any]) -> None:
         OSError: The disk is full, or the folder may not be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder.parent))
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder.parent))
     try:
         header: dict[str, Any] = {name: _write(partial, name, value) for name, value in item.items()}
         sizes = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
@@ -82,7 +82,7 @@ def size_bytes(folder: Path) -> int:
 
 def clear_abandoned(folder: Path) -> None:
     """Remove the unfinished files of killed processes: those that were not changed for a day."""
-    for partial in folder.glob(f"{_PARTIAL}*"):
+    for partial in folder.glob(f"{PARTIAL}*"):
         try:
             last = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
         except OSError:
@@ -93,7 +93,7 @@ def clear_abandoned(folder: Path) -> None:
 
 def _set_aside(folder: Path) -> None:
     """Move a damaged case away, unless another process does so at the same time."""
-    aside = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder.parent))
+    aside = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder.parent))
     try:
         folder.rename(aside / "damaged")
     except FileNotFoundError:

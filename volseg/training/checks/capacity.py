@@ -11,7 +11,7 @@ from pathlib import Path
 
 from volseg.cohort import Cohort
 from volseg.errors import UsageError
-from volseg.inference import available_bytes
+from volseg.inference import available_bytes, usable_cores
 
 logger = logging.getLogger("volseg.training")
 
@@ -80,10 +80,10 @@ def check_cache(cache: object) -> None:
 
     >>> check_cache("ram")
     Traceback (most recent call last):
-    volseg.errors.UsageError: --cache is 'ram', expected auto, memory or disk
+    volseg.errors.UsageError: --cache must be auto, memory or disk, got 'ram'
     """
     if cache not in ("auto", "memory", "disk"):
-        raise UsageError(f"--cache is {cache!r}, expected auto, memory or disk")
+        raise UsageError(f"--cache must be auto, memory or disk, got {cache!r}")
 
 
 def check_memory(needed: int, available: int | None) -> None:
@@ -151,8 +151,7 @@ def loader_workers(*, gpu: bool) -> int:
     >>> loader_workers(gpu=False)
     0
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_WORKERS, max(1, cores // processes_here() - 1)) if gpu else 0
+    return min(_MOST_WORKERS, max(1, usable_cores() // processes_here() - 1)) if gpu else 0
 
 
 def processes_here() -> int:

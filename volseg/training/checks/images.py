@@ -55,6 +55,7 @@ def check_images(
     ends = time.monotonic() + seconds
     looked: list[str] = []
     constant: dict[bool, list[str]] = {True: [], False: []}  # by whether the file is constant already
+    blind: dict[int, list[str]] = {}  # cases by the number of a channel that is constant beside others
     clipped: dict[str, list[str]] = {}
     empty: dict[str, list[str]] = {}
     vanished: dict[str, list[str]] = {}
@@ -69,6 +70,9 @@ def check_images(
         if all(channel.min() == channel.max() for channel in image):
             constant[_is_constant(cohort, key)].append(key)
             continue
+        for number, channel in enumerate(image):
+            if channel.min() == channel.max():
+                blind.setdefault(number, []).append(key)
         for name, mask in zip(cohort.labels.names, _masks(cohort, np.asarray(item["label"])), strict=True):
             if not mask.any():
                 if sizes.get(key, {}).get(name):
@@ -81,22 +85,28 @@ def check_images(
     flat = {key for keys in constant.values() for key in keys}
     if set(training) <= flat:
         raise CohortError(
-            f"all {len(training)} training images are constant once they are clipped and normalised "
-            f"({_some(training)}), so there is nothing to learn from: nearly all voxels of each "
-            "have one value; crop the images to where values differ"
+            f"all {len(training)} training images are constant once they are normalised ({_some(training)}), so there "
+            "is nothing to learn from: all voxels of each have one value, or nearly all, or lie beyond the values "
+            "that images are clipped to; look at the files, crop them to where values differ, or name another "
+            "--normalisation"
         )
     told = []
     if constant[True]:
         told.append(f"{_images(constant[True])} one value everywhere, so the network learns nothing from it")
     if constant[False]:
         told.append(
-            f"{_images(constant[False])} one value everywhere once clipped to percentiles, since nearly all voxels are "
-            "equal: the network sees no structure"
+            f"{_images(constant[False])} one value everywhere once clipped, since nearly all voxels are equal or "
+            "beyond the limits: the network sees no structure"
+        )
+    for number, keys in blind.items():
+        told.append(
+            f"channel {number} ({cohort.channel_names[number]}) has one value everywhere in {_cases(keys)}: the "
+            "network learns nothing from it there"
         )
     for name, keys in clipped.items():
         told.append(
-            f"{name} is clipped to one value in {_cases(keys)}: its intensities lie beyond the percentiles that images "
-            "are clipped to, and other tissue that lies there becomes equal to it"
+            f"{name} is clipped to one value in {_cases(keys)}: its intensities lie beyond the values that images are "
+            "clipped to, and other tissue that lies there becomes equal to it"
         )
     for name, keys in empty.items():
         told.append(

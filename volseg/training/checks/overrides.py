@@ -60,8 +60,16 @@ def _lay(config: dict[str, Any], name: str, value: object) -> None:
     elif _in_list(last, node):
         node[int(last)] = value
     else:
-        hint = _nearest(name, _ids(config), before="--") or "the names are in its train.json"
+        hint = _handler_hint(name, config) or _nearest(name, _ids(config), before="--")
+        hint = hint or "the names are in its train.json"
         raise UsageError(f"--{name} is no setting of this bundle; {hint}")
+
+
+def _handler_hint(name: str, config: Mapping[str, Any]) -> str:
+    """What replaces the place of a handler in version 0.1, which was a number in a list; empty for other names."""
+    of_list = name.startswith(("train#handlers#", "validate#handlers#", "validate#checkpoints", "train#stopwatch"))
+    ids = [one for one in config if one.endswith("_handler")]
+    return f"each handler is an id now: {', '.join(ids)}" if of_list and ids else ""
 
 
 def _check_part(name: str, part: Mapping[str, Any], target: Callable[..., object], given: Mapping[str, Any]) -> None:

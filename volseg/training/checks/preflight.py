@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from volseg.bundle import axis_divisors, fit_spacing, grow_roi
 from volseg.cohort import Cohort
 from volseg.errors import BundleError, UsageError, VolsegError, root_error
 from volseg.inference import MixedPrecision, available_bytes, check_device
+from volseg.plan import axis_divisors, fit_spacing, grow_roi
 from volseg.report import running_process
 from volseg.training.cache import size_bytes
 from volseg.training.checks.capacity import (
@@ -44,7 +44,7 @@ def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
 
     Args:
         roi_size: Window size in voxels along X, Y, Z.
-        divisor: Number of which each axis must be a multiple, or one number per axis; see `volseg.bundle.fit_roi`.
+        divisor: Number of which each axis must be a multiple, or one number per axis; see `volseg.plan.fit_roi`.
 
     Raises:
         BundleError: The window does not fit; the message names the nearest one that does.
@@ -59,7 +59,7 @@ def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
         or not all(isinstance(n, int) and n > 0 for n in roi_size)
     ):
         example = ",".join(str(2 * step) for step in divisors)
-        raise BundleError(f"roi_size is {roi_size!r}, expected three whole numbers such as [{example}]")
+        raise BundleError(f"roi_size must be three whole numbers such as [{example}], got {roi_size!r}")
     nearest = [max(1, round(n / step)) * step for n, step in zip(roi_size, divisors, strict=True)]
     nearest = grow_roi(nearest, divisors, shape=roi_size)
     if list(roi_size) != nearest:
@@ -122,12 +122,12 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
             continue
         number = value(name)
         if not isinstance(number, int) or number < least:
-            raise UsageError(f"--{name} is {number!r}, expected a whole number of at least {least}")
+            raise UsageError(f"--{name} must be a whole number of at least {least}, got {number!r}")
     if "max_minutes" in parser.get():
         check_minutes(value("max_minutes"))
     rate = value("learning_rate")
     if not isinstance(rate, (int, float)) or not 0 < rate < 10:
-        raise UsageError(f"--learning_rate is {rate!r}, expected a number above 0, such as 0.001")
+        raise UsageError(f"--learning_rate must be a number above 0, such as 0.001, got {rate!r}")
     inferer = value("train#inferer")  # knows the precisions
     if isinstance(inferer, MixedPrecision):
         inferer.check_training(torch.device(value("device")))

@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from torch.nn.parallel import DistributedDataParallel
 
 from volseg.errors import UsageError
-from volseg.files import atomic
+from volseg.files import PARTIAL, atomic
 
 logger = logging.getLogger("volseg.training")
 
@@ -52,7 +52,7 @@ class Checkpoints:
 
     def __init__(self, output_dir: str | Path, contents: Mapping[str, Any], *, keep: int = 1) -> None:
         if not isinstance(keep, int) or keep < 1:
-            raise UsageError(f"--keep is {keep!r}, expected a number of checkpoints of at least 1")
+            raise UsageError(f"--keep must be a number of checkpoints of at least 1, got {keep!r}")
         self.output_dir = Path(output_dir)
         self.contents = contents
         self.keep = keep
@@ -86,7 +86,7 @@ class Checkpoints:
             return
         content = {part: state_of(thing) for part, thing in self.contents.items()}
         content["validation"] = {"epoch": epoch, **metrics}
-        new = _Kept(score, epoch, self.output_dir / ".partial-model.pt")
+        new = _Kept(score, epoch, self.output_dir / f"{PARTIAL}model.pt")
         save(content, new.path)
         self._kept = self._arranged([*others[:rank], new, *others[rank:]][: self.keep])
 
@@ -114,7 +114,7 @@ class Checkpoints:
             if source == there.path:
                 continue
             if not source.name.startswith("."):
-                source = source.with_name(f".partial-{one.epoch}.pt")
+                source = source.with_name(f"{PARTIAL}{one.epoch}.pt")
                 _link(one.path, source)
             moves.append((source, there.path))
         for source, target in reversed(moves):

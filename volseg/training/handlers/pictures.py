@@ -50,8 +50,8 @@ class ValidationPictures:
         image = np.asarray(torch.as_tensor(item["image"]).cpu())[0]
         affine = np.asarray(getattr(item["image"], "affine", np.eye(4)), dtype=np.float64)  # volumes are read in RAS
         plane = plane_of_slices(affine, image.shape)
-        screen = CaseView.of(image, affine, self.labels, reference=reference, prediction=prediction, plane=plane)
-        picture = draw(screen, note=f"epoch {epoch}")  # of the slice with most organ, the same each time
+        case_view = CaseView.of(image, affine, self.labels, reference=reference, prediction=prediction, plane=plane)
+        picture = draw(case_view, note=f"epoch {epoch}")  # of the slice with most organ, the same each time
         if self._writer is None:
             self._writer = SummaryWriter(self.log_dir, filename_suffix=".pictures")
             self._remove_later(epoch)

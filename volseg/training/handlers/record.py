@@ -250,7 +250,8 @@ class Record:
         content["memory"] = peak_memory(_device(engine))
         best = _best(history)
         if best is not None:
-            best["cases"] = self._best_cases["cases"] if self._best_cases.get("epoch") == best["epoch"] else []
+            of_best = self._best_cases if self._best_cases.get("epoch") == best["epoch"] else {}
+            best["cases"] = of_best.get("cases", [])  # which the first versions of volseg did not record
         content["best"] = best
         content["checkpoints"] = [
             {"file": path.name, "bytes": path.stat().st_size}
@@ -303,7 +304,7 @@ class Record:
         }
 
     def _cases(self) -> list[dict[str, Any]]:
-        """The Dice of each case of the last validation."""
+        """The Dice of each case of the cohort in the last validation."""
         if self.scores is None:
             return []
         return [
@@ -313,6 +314,7 @@ class Record:
                 "dice": {region: _number(value) for region, value in regions.items()},
             }
             for key, regions in self.scores.by_case().items()
+            if key in self.cohort.rows
         ]
 
     def _network(self) -> dict[str, Any]:

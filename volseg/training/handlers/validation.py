@@ -48,7 +48,9 @@ class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
 
     def iteration_completed(self, engine: Engine) -> None:
         """Add the cases of a batch, which MONAI has split."""
-        keys = [str(item["key"]) for item in engine.state.batch]
+        # MONAI Label 0.8.5 trains on items of image and label alone: such a case gets a key of its own.
+        names = (f"{idist.get_rank()}-{len(self._scores) + number}" for number in range(len(engine.state.batch)))
+        keys = [str(item.get("key", name)) for item, name in zip(engine.state.batch, names, strict=True)]
         self.update((*self._output_transform(engine.state.output), keys))
 
     def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor], Sequence[str]]) -> None:

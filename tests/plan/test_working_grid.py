@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from volseg.bundle import fit_spacing
-from volseg.bundle.spacing import mean_width_px, narrowest_px
 from volseg.cohort import Cohort
 from volseg.labels import LabelTable
+from volseg.plan import fit_spacing
+from volseg.plan.spacing import mean_width_px, narrowest_px
 from volseg.volume import Volume, write_volume
 
 SHAPE = (250, 300, 1)

@@ -10,9 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from monai.networks.nets import DynUNet
 
-from volseg.bundle import fit_roi
 from volseg.errors import BundleError
-from volseg.networks import fit_divisor, fit_pyramid
+from volseg.plan import fit_divisor, fit_pyramid, fit_roi
 
 _PLANE, _ALL = [[1, 3, 3]], [[3, 3, 3]]
 

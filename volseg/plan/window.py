@@ -14,12 +14,20 @@ from volseg.volume import slice_axis
 _SLICES = 8
 
 
-def fit_roi(shape: Sequence[int], *, divisor: int | Sequence[int], voxels: int, slices: int | None = None) -> list[int]:
+def fit_roi(
+    shape: Sequence[int],
+    *,
+    divisor: int | Sequence[int],
+    voxels: int,
+    slices: int | None = None,
+    spacing_mm: Sequence[float] | None = None,
+) -> list[int]:
     """Choose the training window for a cohort: near its median shape, within a budget, on the network's grid.
 
     Each axis is rounded to the nearest multiple of its divisor; then the largest axis shrinks until at most `voxels`
-    remain. If the network halves an axis (divisor above 1), two multiples stay along one such axis, since normalisation
-    over a single voxel in the deepest stage is undefined. An axis that it does not halve may be one voxel.
+    remain: the largest in mm if a spacing is given, so that a window of thick slices is as long in the body along each
+    axis, else in voxels. If the network halves an axis (divisor above 1), two multiples stay along one such axis, since
+    normalisation over a single voxel in the deepest stage is undefined. An axis that is not halved may be one voxel.
 
     A network that takes slices in turn gains nothing from more slices, but from larger ones: the axis that they lie
     along shrinks before the others, down to 8.
@@ -29,6 +37,7 @@ def fit_roi(shape: Sequence[int], *, divisor: int | Sequence[int], voxels: int, 
         divisor: Number of which each axis must be a multiple; one for all, or one per axis.
         voxels: Largest number of voxels.
         slices: Axis along which slices lie, for a network that takes them one by one; None for others.
+        spacing_mm: Spacing in mm along X, Y, Z; None (the default) for that of cubes.
 
     >>> fit_roi([35, 50, 36], divisor=32, voxels=64 * 64 * 32)
     [32, 64, 32]
@@ -36,7 +45,10 @@ def fit_roi(shape: Sequence[int], *, divisor: int | Sequence[int], voxels: int, 
     [256, 256, 1]
     >>> fit_roi([266, 266, 144], divisor=[32, 32, 1], voxels=2**20, slices=2)
     [256, 256, 16]
+    >>> fit_roi([512, 512, 180], divisor=16, voxels=2**20, spacing_mm=[0.76, 0.76, 2.5])
+    [144, 144, 48]
     """
+    sizes_mm = [1.0] * len(shape) if spacing_mm is None else [float(mm) for mm in spacing_mm]
     steps = axis_divisors(divisor, axes=len(shape))
     roi = [max(1, math.floor(n / step + 0.5)) * step for n, step in zip(shape, steps, strict=True)]
     roi = grow_roi(roi, steps, shape=shape)
@@ -46,7 +58,9 @@ def fit_roi(shape: Sequence[int], *, divisor: int | Sequence[int], voxels: int, 
         if not fits:
             break
         first = slices is not None and slices in fits and smaller[slices][slices] >= _SLICES
-        roi = smaller[slices if first and slices is not None else max(fits, key=lambda axis: (roi[axis], axis))]
+        roi = smaller[
+            slices if first and slices is not None else max(fits, key=lambda axis: (sizes_mm[axis] * roi[axis], axis))
+        ]
     return roi
 
 

@@ -43,7 +43,7 @@ def fit_pyramid(roi_size: Sequence[int], spacing_mm: Sequence[float]) -> Pyramid
     rules are added:
 
     - An odd number of voxels is not halved. nnU-Net enlarges the window instead; here the window comes first, from
-      `volseg.bundle.fit_roi`, and the pyramid always fits it. Multiples of 8 reach nnU-Net's depth up to 56 voxels,
+      `volseg.plan.fit_roi`, and the pyramid always fits it. Multiples of 8 reach nnU-Net's depth up to 56 voxels,
       multiples of 16 up to 112.
     - Along an axis of one voxel, strides and kernels are 1 and its spacing does not count: a slice is a volume too.
 
@@ -101,7 +101,7 @@ def fit_pyramid(roi_size: Sequence[int], spacing_mm: Sequence[float]) -> Pyramid
 def fit_divisor(shape: Sequence[int], *, most: int) -> list[int]:
     """The number of which each axis of a window should be a multiple, to be halved as often as nnU-Net would halve it.
 
-    This is for `volseg.bundle.fit_roi`, which needs it before there is a window. Thin axes stay as thin as they are.
+    This is for `volseg.plan.fit_roi`, which needs it before there is a window. Thin axes stay as thin as they are.
     Images of one slice may be halved twice more: a window of as many voxels is several times as long in their plane.
 
     Args:

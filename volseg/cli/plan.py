@@ -1,0 +1,78 @@
+"""`volseg plan COHORT`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import typer
+
+from volseg.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: volseg plan data/cohort --minutes 20")(plan)
+
+
+def plan(
+    cohort: str = typer.Argument(help="A cohort folder, of volseg or of nnU-Net; or its URL."),
+    minutes: float = typer.Option(0.0, min=0, help="Minutes of the training; 0 counts epochs."),
+    memory: float | None = typer.Option(
+        None, min=0.01, help="GiB for a step; by default what the GPU has free, or half of this machine's."
+    ),
+    device: str | None = typer.Option(None, help="cpu, cuda, cuda:1; by default a GPU if there is one."),
+    bundle: list[str] = typer.Option(
+        [], help="Name or folder of a network; may be repeated; by default all of bundles/."
+    ),
+    fold: int = typer.Option(0, min=0, help="Fold whose cases are counted."),
+    output: Path | None = typer.Option(
+        None, "-o", "--output", help="Folder for plan.json and plan.html; by default the cohort's."
+    ),
+    all_cases: bool = typer.Option(False, "--all", help="Read the voxels of all cases, whatever their size."),
+    measure: bool = typer.Option(True, help="Make two steps of training per network and measure them."),
+) -> None:
+    """Plan a training: what the cohort is, and each setting with its reason and what would change it.
+
+    Headers of all cases are read, and the voxels of some. Train by it with --plan_file plan.json.
+    """
+    from volseg import bundle as bundles
+    from volseg.cli.bar import bar
+    from volseg.cli.place import fetched
+    from volseg.cohort import Cohort
+    from volseg.plan import PLAN_VOXELS
+    from volseg.report import plan_as_text, write_plan_page
+
+    opened = Cohort.open(fetched(cohort))
+    if memory is not None and not math.isfinite(memory):
+        raise UsageError(f"--memory is {memory}, expected GiB such as 8")
+    folders = [bundles.find(name) for name in bundle] or bundles.find_all()
+    if not folders:
+        raise UsageError("there is no folder bundles/ here; name a bundle with --bundle FOLDER")
+    import warnings
+
+    with warnings.catch_warnings(), bar("read") as progress:
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from volseg.training import make_plan
+
+        made = make_plan(
+            opened,
+            folders,
+            minutes=minutes,
+            memory_gib=memory,
+            device=device,
+            fold=fold,
+            voxels=math.inf if all_cases else PLAN_VOXELS,
+            measure=measure,
+            progress=progress,
+        )
+    folder = output or opened.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    made.write(folder / "plan.json")
+    page = write_plan_page(made, folder)
+    typer.echo(plan_as_text(made, bundle=folders[0].name if len(folders) == 1 else None))
+    name = folders[0].name if len(folders) == 1 else made.advised
+    typer.echo(f"\n{folder / 'plan.json'} and {page.name} are written")
+    if name is not None and not made.bundles[name].refusal:
+        typer.echo(f"train by it: volseg train {name} --dataset_dir {opened.folder} --plan_file {folder / 'plan.json'}")

@@ -1,0 +1,75 @@
+"""The rule of mirroring: only along axes along which the cohort is symmetric."""
+
+from __future__ import annotations
+
+import re
+
+from volseg.plan.decision import Decision
+from volseg.plan.fingerprint import Fingerprint
+
+_SYMMETRIC = 0.85  # overlap of a region's profile with the mirrored one
+_FEWEST = 8  # cases from which a profile counts
+_MICROSCOPE_MM = 0.1
+_SIDES = re.compile(r"(^|[\W_])(left|right|links|rechts|lt|rt|l|r)($|[\W_\d])", re.IGNORECASE)
+# Parts of the words of organs of the trunk, where no organ lies on both sides alike.
+_TRUNK = (
+    *("bowel", "colon", "rectum", "stomach", "liver", "spleen", "pancreas", "duoden", "gallbladder", "kidney", "renal"),
+    *("adrenal", "aorta", "cava", "esophag", "oesophag", "heart", "atri", "ventric", "myocard", "hepat", "splen"),
+)
+_AXES = ("right-left", "front-back", "head-feet")
+
+
+def plan_flip_axes(facts: Fingerprint) -> Decision:
+    """The axes along which windows are mirrored half of the time.
+
+    Nothing is mirrored if a region is named left or right, or is an organ of the trunk. Else right and left are, if the
+    voxels of each region lie on both sides alike over at least eight cases; the axes of a slice of a microscope, which
+    have no direction in a body, likewise. Front and back, head and feet of a body never are.
+
+    Args:
+        facts: Fingerprint.
+    """
+    held = [region for region in facts.regions if region.cases]
+    names = [region.name for region in facts.regions]
+    sided = [name for name in names if _SIDES.search(name)]
+    trunk = [name for name in names if any(word in name.casefold() for word in _TRUNK)]
+    if sided:
+        return _none(
+            f"{sided[0]} names a side of the body, and a mirrored image would show the other", "names without a side"
+        )
+    if trunk:
+        return _none(
+            f"{trunk[0]} is an organ of the trunk, which is not symmetric", "--flip_axes [0], if that is wrong"
+        )
+    fewest = min((region.cases for region in held), default=0)
+    if fewest < _FEWEST:
+        return _none(
+            f"a region was seen in {fewest} cases, and it takes {_FEWEST} to tell whether the cohort is symmetric",
+            "more labelled cases",
+        )
+    microscope = (
+        facts.flat and max(mm for mm, n in zip(facts.spacing_mm, facts.shape, strict=True) if n > 1) < _MICROSCOPE_MM
+    )
+    microscope = microscope or (facts.flat and len(facts.channel_names) == 3)
+    allowed = [axis for axis in range(3) if facts.shape[axis] > 1] if microscope else [0]
+    found = {axis: min(region.symmetry[axis] for region in held) for axis in allowed if facts.shape[axis] > 1}
+    axes = [axis for axis, overlap in found.items() if overlap >= _SYMMETRIC]
+    if not axes:
+        told = "; ".join(f"{_AXES[axis]} {100 * overlap:.0f} %" for axis, overlap in found.items()) or "no axis"
+        return _none(
+            f"the voxels of a region and their mirror image overlap too little ({told}; "
+            f"{100 * _SYMMETRIC:.0f} % count)",
+            "--flip_axes [0], if both sides look alike",
+        )
+    told = ", ".join(f"{_AXES[axis]} {100 * found[axis]:.0f} %" for axis in axes)
+    return Decision(
+        "flip_axes",
+        axes,
+        f"no region is named after a side, and over {fewest} cases each lies on both sides alike (overlap with its "
+        f"mirror image: {told})",
+        "a region named left or right, or --flip_axes []",
+    )
+
+
+def _none(reason: str, change: str) -> Decision:
+    return Decision("flip_axes", [], reason, change)
