@@ -334,7 +334,7 @@ WRONG = {
     "no bundle": (["nothing", "cohort"], "nothing is no bundle"),
     "no setting": (["one", "cohort", "--max_epochs"], "--max_epochs has no value"),
     "take": (["one", "cohort", "--take", "first"], "--take must be one of last, best, got 'first'"),
-    "shard": (["one", "cohort", "--shard", "2/2"], "expected I/N"),
+    "shard": (["one", "cohort", "--shard", "2/2"], "must be I/N"),
 }
 
 
