@@ -91,10 +91,26 @@ def test_many_voxels_of_a_case_become_few_and_percentiles_stay(tmp_path):
 
     rng = np.random.default_rng(0)
     large, small = rng.normal(100, 30, (60, 60, 60)), rng.normal(50, 5, (10, 10, 10))
-    found = _of_foreground([_Measured(large, large > -1e9), _Measured(small, small > -1e9)])
+    found = _of_foreground([_Measured(large, [large > -1e9]), _Measured(small, [small > -1e9])])
     copies = np.concatenate([large.ravel(), np.tile(small.ravel(), 216)])
     assert [found["lower"], found["upper"]] == pytest.approx(np.percentile(copies, [0.5, 99.5]).tolist(), rel=0.01)
     assert [found["mean"], found["std"]] == pytest.approx([copies.mean(), copies.std()], rel=1e-9)
+
+
+def test_limits_of_ct_cut_off_no_region_however_small():
+    """A calcification of 0.3 % of the labelled voxels lies beyond their 99.5th percentile."""
+    from volseg.bundle.normalisation import _Measured, _of_foreground
+
+    rng = np.random.default_rng(0)
+    voxels = rng.normal(60, 20, (50, 50, 40))
+    stone, air = np.zeros(voxels.shape, bool), np.zeros(voxels.shape, bool)
+    stone[:6, :6, :8], air[-4:, -4:, -4:] = True, True
+    voxels[stone], voxels[air] = rng.normal(700, 50, stone.sum()), -900
+    every = np.ones(voxels.shape, bool)
+    found = _of_foreground([_Measured(voxels, [every, ~(stone | air), stone, air]), _Measured(voxels + 1, [every] * 4)])
+    assert found["upper"] > 790
+    assert found["lower"] < -890
+    assert found["mean"] == pytest.approx(voxels.mean() + 0.5)
 
 
 def test_a_user_names_schemes_in_many_ways(tmp_path):

@@ -156,6 +156,6 @@ def test_what_is_taken_is_what_monai_builds() -> None:
 )
 def test_where_a_handler_stood_in_version_0_1_its_id_is_told(name: str) -> None:
     config = json.loads(BUNDLES[0].read_text())
-    with pytest.raises(UsageError, match="each handler is an id now: .*validation_handler.*checkpoint_handler"):
+    with pytest.raises(UsageError, match=r"each handler is an id now: .*validation_handler.*checkpoint_handler"):
         check_overrides(config, {name: 2})
     check_overrides(config, {"validation_handler#interval": 2, "checkpoint_handler#keep": 2})

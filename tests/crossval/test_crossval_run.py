@@ -181,7 +181,7 @@ def split_again(place):
 
 def edit_bundle(place):
     path = place / "bundles" / "one" / "train.json"
-    path.write_text(path.read_text().replace('"max_minutes": 0', '"max_minutes": 0.5'))
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 7'))
     return "the configs of the bundle one changed"
 
 
@@ -317,11 +317,16 @@ def test_dry_shows_the_jobs_and_writes_nothing(place, stub, capsys):
 
 
 def test_best_takes_the_network_of_the_best_validation(place, stub, capsys):
-    assert run(capsys, "--take", "best", names=["one"])[0] == 0
+    code, text = run(capsys, "--take", "best", names=["one"])
+    assert code == 0
+    assert "note  --take best chooses each network by the held-out cases" in text
     final, best = (torch.load(place / "cv/one/fold_0" / name, weights_only=True) for name in ("final.pt", "model.pt"))
     assert all(torch.equal(tensor, best["model"][key]) for key, tensor in final["model"].items())
     summary = json.loads((place / "cv" / "summary.json").read_text())
     assert "too high" in summary["definitions"]["take"]
+    code, text = run(capsys, "--dry", "--patience", "3", names=["one"], out="other")
+    assert code == 0
+    assert "note  --patience ends a training by the held-out cases" in text
 
 
 WRONG = {
@@ -334,7 +339,7 @@ WRONG = {
     "no bundle": (["nothing", "cohort"], "nothing is no bundle"),
     "no setting": (["one", "cohort", "--max_epochs"], "--max_epochs has no value"),
     "take": (["one", "cohort", "--take", "first"], "--take must be one of last, best, got 'first'"),
-    "shard": (["one", "cohort", "--shard", "2/2"], "must be I/N"),
+    "shard": (["one", "cohort", "--shard", "2/2"], "--shard must be I/N"),
 }
 
 
@@ -357,7 +362,7 @@ def test_a_folder_of_something_else_is_refused(place, stub, capsys):
 
 @pytest.mark.long
 def test_a_real_run_killed_at_random_moments_ends_the_same_to_the_bit(tiny_cohort, tmp_path):
-    """SIGKILL to the command, whose workers follow, at three moments; two folds, four epochs, a small network."""
+    """SIGKILL to the command, whose workers follow it, at three moments; two folds of four epochs each."""
     shutil.copytree(tiny_cohort, tmp_path / "cohort")
     cohort = Cohort.open(tmp_path / "cohort")
     write_splits(cohort.folder, split_by_patient(cohort.rows.values(), folds=2))

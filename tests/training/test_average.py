@@ -71,7 +71,7 @@ def test_the_average_is_another_network_and_without_one_the_same():
 
 @pytest.mark.parametrize("decay", [-0.1, 1, 1.5, math.nan, "0.9"])
 def test_another_decay_is_refused(decay):
-    with pytest.raises(UsageError, match="--ema_decay is"):
+    with pytest.raises(UsageError, match="--ema_decay must be"):
         Average(nn.Linear(1, 1), decay=decay)
 
 

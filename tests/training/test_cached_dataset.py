@@ -228,7 +228,7 @@ def test_a_case_that_cannot_be_read_is_named(copied: Cohort, tmp_path: Path) -> 
 
 
 def test_a_place_that_cannot_be_used_costs_a_line(cohort: Cohort, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--cache is 'ram', expected auto, memory or disk"):
+    with pytest.raises(UsageError, match="--cache must be auto, memory or disk, got 'ram'"):
         CachedDataset([], steps(cohort), cache="ram")
     with pytest.raises(UsageError, match="--cache_dir"):
         CachedDataset([], steps(cohort), cache="disk")

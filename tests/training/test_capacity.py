@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from volseg.cohort import Cohort
 from volseg.errors import UsageError
 from volseg.inference import available_bytes
-from volseg.inference.engines.hardware import peak_resident_bytes, resident_bytes
+from volseg.inference.engines.memory import peak_resident_bytes, resident_bytes
 from volseg.training import CachedDataset, choose_cache, loader_workers
 from volseg.training.cache.dataset import _item_bytes
 from volseg.training.checks.capacity import (
@@ -62,7 +62,7 @@ def test_auto_takes_memory_where_it_suffices_and_disk_elsewhere(
     assert choose_cache("auto", huge, **grid) == "disk"
     assert choose_cache("memory", huge, **grid) == "memory"
     assert choose_cache("disk", cohort_of(folder, side=64), **grid) == "disk"
-    with pytest.raises(UsageError, match="--cache is 'zarr', expected auto, memory or disk"):
+    with pytest.raises(UsageError, match="--cache must be auto, memory or disk, got 'zarr'"):
         choose_cache("zarr", huge, **grid)
     # Each of torchrun's processes keeps its own.
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(10**9))

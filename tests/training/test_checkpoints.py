@@ -191,5 +191,5 @@ def test_a_training_on_a_full_disk_stops_with_its_last_checkpoints(tmp_path):
 
 @pytest.mark.parametrize("keep", [0, -1, 1.0, "2", None])
 def test_another_number_is_refused(tmp_path, keep):
-    with pytest.raises(UsageError, match="--keep is"):
+    with pytest.raises(UsageError, match="--keep must be"):
         Checkpoints(tmp_path, {}, keep=keep)

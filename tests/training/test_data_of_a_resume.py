@@ -101,7 +101,7 @@ def test_the_datalist_of_a_loader_is_what_is_looked_at(tmp_path):
 
 
 def test_another_word_for_resume_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="expected true, false or anyway"):
+    with pytest.raises(UsageError, match="must be true, false or anyway"):
         Resume(tmp_path, resume="yes", evaluator=None, recipe=None, schedule=None, parts={}, settings={})
 
 

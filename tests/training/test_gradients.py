@@ -179,5 +179,5 @@ def test_nothing_is_saved_after_a_loss_that_is_no_number(tmp_path: Path):
 
 @pytest.mark.parametrize("norm", [-1, math.nan, math.inf, "1"])
 def test_another_norm_is_refused(norm):
-    with pytest.raises(UsageError, match="--clip_norm is"):
+    with pytest.raises(UsageError, match="--clip_norm must be"):
         GradientClipping(clip_norm=norm)

@@ -246,7 +246,7 @@ def test_an_absent_region_pushes_its_probabilities_down() -> None:
         ({"bowel": "2"}, "expected a number"),
         ({"bowel": math.nan}, "expected a number"),
         ({"bowel": 0, "stomach": 0}, "every region the weight 0"),
-        ([1, 2], "expected weights by name such as {'stomach': 2}"),
+        ([1, 2], "must be weights by name such as {'stomach': 2}"),
     ],
 )
 def test_weights_that_cannot_be_are_refused(weights: Any, told: str) -> None:

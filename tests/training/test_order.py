@@ -44,5 +44,5 @@ def test_epochs_and_seeds_differ_and_repeat():
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, "2"])
 def test_a_batch_has_a_case_at_least(size):
-    with pytest.raises(UsageError, match="--batch_size is"):
+    with pytest.raises(UsageError, match="--batch_size must be"):
         BatchOrder(range(3), batch_size=size)

@@ -184,10 +184,10 @@ def test_factors_multiply() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"backbone_lr_factor": -1}, "backbone_lr_factor is -1, expected a number of at least 0"),
-        ({"head_lr_factor": float("inf")}, "head_lr_factor is inf"),
-        ({"layer_decay": 0}, "layer_decay is 0, expected a number above 0"),
-        ({"layer_decay": 1.5}, "layer_decay is 1.5"),
+        ({"backbone_lr_factor": -1}, "backbone_lr_factor must be a number of at least 0, such as 0.1, got -1"),
+        ({"head_lr_factor": float("inf")}, "head_lr_factor must be a number of at least 0, such as 0.1, got inf"),
+        ({"layer_decay": 0}, "layer_decay must be a number above 0 and at most 1, such as 0.75, got 0"),
+        ({"layer_decay": 1.5}, "layer_decay must be a number above 0 and at most 1, such as 0.75, got 1.5"),
     ],
 )
 def test_a_factor_out_of_range_is_refused(options: dict[str, float], told: str) -> None:

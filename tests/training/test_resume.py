@@ -19,7 +19,7 @@ from monai.transforms import RandGaussianNoise
 from small_training import trainer_of
 
 from volseg.errors import CheckpointError, UsageError
-from volseg.training import EpochSeeds, Patience, one_cycle
+from volseg.training import EpochSeeds, Patience, Resume, one_cycle
 
 EPOCHS, BATCHES = 6, 4
 
@@ -190,6 +190,22 @@ def test_another_schedule_is_refused(tmp_path, monkeypatch):
         trainer_of(tmp_path, resume=True).run()
 
 
+def test_a_training_from_before_a_setting_was_one_goes_on_as_it_did(tmp_path, monkeypatch):
+    """A third of the windows was centred outside all regions; another share is another training."""
+
+    def stated(share):
+        return lambda *places, settings, **rest: Resume(
+            *places, settings={**settings, "background_share": share}, **rest
+        )
+
+    interrupted(tmp_path, 5)
+    monkeypatch.setattr(small_training, "Resume", stated(0.2))
+    with pytest.raises(UsageError, match=r"background_share was 0\.333\d* and is 0\.2"):
+        trainer_of(tmp_path, resume=True).run()
+    monkeypatch.setattr(small_training, "Resume", stated(1 / 3))
+    trainer_of(tmp_path, resume=True).run()
+
+
 def test_another_network_of_the_same_settings_is_refused(tmp_path):
     interrupted(tmp_path, 5)
     content = torch.load(tmp_path / "last.pt", weights_only=True)
@@ -245,7 +261,7 @@ def _epoch(path: Path) -> int:
 
 @pytest.mark.parametrize("resume", [1, 0, None, "yes", "auto"])
 def test_resume_is_true_or_false(tmp_path, resume):
-    with pytest.raises(UsageError, match="--resume is"):
+    with pytest.raises(UsageError, match="--resume must be"):
         trainer_of(tmp_path, resume=resume)
 
 
@@ -337,5 +353,5 @@ def test_it_says_why_it_stopped_and_a_resumed_run_stops_again(tmp_path, caplog):
 
 @pytest.mark.parametrize("patience", [-1, 0.5, "3", None])
 def test_another_patience_is_refused(patience):
-    with pytest.raises(UsageError, match="--patience is"):
+    with pytest.raises(UsageError, match="--patience must be"):
         Patience(Engine(lambda *_: None), validations=patience, interval=1)

@@ -183,9 +183,9 @@ def test_the_required_arguments_are_the_same(name: str) -> None:
     ("make", "options", "told"),
     [
         (polynomial, {"iterations": 0}, "0 iterations, expected at least 1"),
-        (warmup_cosine, {"warmup": 1}, "warmup is 1, expected a share of the run"),
-        (one_cycle, {"warmup": -0.1}, "warmup is -0.1"),
-        (multi_step, {"milestones": [100, 200]}, r"milestones are \[100, 200\], expected shares"),
+        (warmup_cosine, {"warmup": 1}, "warmup must be a share of the run from 0 to below 1, got 1"),
+        (one_cycle, {"warmup": -0.1}, "warmup must be a share of the run from 0 to below 1, got -0.1"),
+        (multi_step, {"milestones": [100, 200]}, r"milestones must be shares of the run such as .*, got \[100, 200\]"),
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[..., LRScheduler], options: dict[str, Any], told: str) -> None:

@@ -118,7 +118,7 @@ def test_what_was_done_before_counts(stop):
 
 @pytest.mark.parametrize("minutes", [-1, float("nan"), float("inf"), "20", None, True])
 def test_other_minutes_are_refused(minutes):
-    with pytest.raises(UsageError, match="--max_minutes is"):
+    with pytest.raises(UsageError, match="--max_minutes must be"):
         TimeLimit(minutes, schedule=LRScheduler.__new__(LRScheduler))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from volseg.cohort import Cohort, intensity_notes, range_of
 from volseg.errors import UsageError, naming
+from volseg.labels import LabelTable
 from volseg.volume import SCHEMES, ChannelNormalisation, read_volume, scheme_of_channel
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,9 @@ def fit_normalisation(cohort: Cohort, asked: Asked = "auto", *, fold: int = 0) -
     """Choose the normalisation of each channel, and measure the constants that it needs on the fold's training cases.
 
     `ct`: percentiles 0.5 and 99.5, mean and standard deviation of the voxels of all regions, each case with the same
-    weight, as nnU-Net has them. `pet`: the mean of the body, on average over the cases. `rgb`: 255, or the largest
-    value of other numbers than bytes. The other schemes need nothing and read no file. Of a fold of more than 100
-    cases, 100 are read.
+    weight, as nnU-Net has them; the limits are widened to those percentiles of each region, so that none, however
+    small, is cut off. `pet`: the mean of the body, on average over the cases. `rgb`: 255, or the largest value of other
+    numbers than bytes. The other schemes need nothing and read no file. Of a fold of more than 100 cases, 100 are read.
 
     Args:
         cohort: The cases.
@@ -127,29 +128,34 @@ def _is_mr(word: str) -> bool:
 class _Measured:
     """What one channel of one case tells: a range, and what stands for its foreground if that is asked for."""
 
-    def __init__(self, voxels: NDArray[Any], mask: NDArray[np.bool_] | None) -> None:
+    def __init__(self, voxels: NDArray[Any], masks: Sequence[NDArray[np.bool_]] = ()) -> None:
         self.range = range_of(voxels)
-        self.quantiles: NDArray[np.float64] | None = None
         self.mean = self.square = 0.0
-        inside = None if mask is None else voxels[mask].astype(np.float64)
-        if inside is not None and inside.size:
+        # One array per mask: all regions together, then each; empty where the case has none of it.
+        self.quantiles = [_spread(voxels[mask]) for mask in masks]
+        if masks and masks[0].any():
+            inside = voxels[masks[0]].astype(np.float64)
             self.mean, self.square = float(inside.mean()), float((inside**2).mean())
-            inside.sort()
-            count = min(_QUANTILES, len(inside))
-            places = (np.arange(count) + 0.5) / count * len(inside) - 0.5
-            self.quantiles = np.interp(places, np.arange(len(inside)), inside)
+
+
+def _spread(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Some values that stand for all: evenly spaced among the sorted ones."""
+    ordered = np.sort(values).astype(np.float64)
+    count = min(_QUANTILES, len(ordered))
+    places = (np.arange(count) + 0.5) / max(1, count) * len(ordered) - 0.5
+    return np.interp(places, np.arange(len(ordered)), ordered) if count else ordered
 
 
 def _measure(cohort: Cohort, keys: Sequence[str], asked: Sequence[tuple[int, str]]) -> list[dict[int, _Measured]]:
     """Read the channels that need constants, case by case; only small tables of each stay in memory."""
-    return [_of_case(cohort, key, tuple(asked)) for key in keys]
+    return [_of_case(cohort, key, asked) for key in keys]
 
 
-def _of_case(cohort: Cohort, key: str, asked: tuple[tuple[int, str], ...]) -> dict[int, _Measured]:
+def _of_case(cohort: Cohort, key: str, asked: Sequence[tuple[int, str]]) -> dict[int, _Measured]:
     images, label = cohort.image_paths(key), cohort.label_path(key)
-    files = [(str(images[number]), scheme, _stamp(images[number])) for number, scheme in asked]
+    files = tuple((str(images[number]), scheme, _stamp(images[number])) for number, scheme in asked)
     with naming(key):
-        found = _of_files(tuple(files), None if label is None else (str(label), _stamp(label)))
+        found = _of_files(files, None if label is None else (str(label), _stamp(label)), cohort.labels)
     return {number: one for (number, _), one in zip(asked, found, strict=True)}
 
 
@@ -160,11 +166,14 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=512)  # the checks before a training and the training itself ask for the same
 def _of_files(
-    files: tuple[tuple[str, str, tuple[int, int]], ...], label: tuple[str, tuple[int, int]] | None
+    files: tuple[tuple[str, str, tuple[int, int]], ...], label: tuple[str, tuple[int, int]] | None, labels: LabelTable
 ) -> list[_Measured]:
-    needs_label = label is not None and any(scheme == "ct" for _, scheme, _ in files)
-    mask = read_volume(label[0]).voxels > 0 if needs_label and label is not None else None
-    return [_Measured(read_volume(path).voxels, mask if scheme == "ct" else None) for path, scheme, _ in files]
+    masks: list[NDArray[np.bool_]] = []
+    if label is not None and any(scheme == "ct" for _, scheme, _ in files):
+        checked = labels.check(read_volume(label[0]).voxels)
+        regions = labels.masks(checked)
+        masks = [checked > 0, *(regions if len(regions) > 1 else ())]
+    return [_Measured(read_volume(path).voxels, masks if scheme == "ct" else ()) for path, scheme, _ in files]
 
 
 def _constants(scheme: str, cases: Sequence[_Measured]) -> dict[str, float]:
@@ -180,17 +189,20 @@ def _constants(scheme: str, cases: Sequence[_Measured]) -> dict[str, float]:
 
 
 def _of_foreground(cases: Sequence[_Measured]) -> dict[str, float]:
-    """Percentiles, mean and standard deviation of all regions, each case with the same weight."""
-    inside = [case for case in cases if case.quantiles is not None]
+    """Mean and standard deviation of all regions, each case with the same weight, and limits that cut off no region."""
+    inside = [case for case in cases if case.quantiles and len(case.quantiles[0])]
     if not inside:
         raise UsageError(
             "no training case has a labelled voxel, so the range of CT values cannot be measured; state it: "
             "--normalisation \"[{'scheme': 'ct', 'lower': -160, 'upper': 240, 'mean': 40, 'std': 100}]\""
         )
-    quantiles = [case.quantiles for case in inside if case.quantiles is not None]
-    values = np.concatenate(quantiles)
-    weights = np.concatenate([np.full(len(one), 1 / len(one)) for one in quantiles])
-    lower, upper = _weighted_quantiles(values, weights, (0.005, 0.995))
+    limits = []
+    for of_region in zip(*(case.quantiles for case in inside), strict=True):
+        there = [one for one in of_region if len(one)]
+        if there:
+            weights = np.concatenate([np.full(len(one), 1 / len(one)) for one in there])
+            limits.append(_weighted_quantiles(np.concatenate(there), weights, (0.005, 0.995)))
+    lower, upper = min(low for low, _ in limits), max(high for _, high in limits)
     mean = float(np.mean([case.mean for case in inside]))
     variance = float(np.mean([case.square for case in inside])) - mean**2
     if not lower < upper:  # every labelled voxel has one value

@@ -18,11 +18,17 @@ def check(
     """Read every file of a cohort: grids, orientations, NaN, label values, folds."""
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
-    from volseg.cohort import Cohort, inspect_cohort
+    from volseg.cohort import CHECK_BYTES, Cohort, affordable_threads, inspect_cohort
+    from volseg.inference import available_bytes
 
     opened = Cohort.open(fetched(cohort))
+    threads = affordable_threads(
+        opened, workers, bytes_per_voxel=CHECK_BYTES * opened.channels, available=available_bytes()
+    )
+    if threads.note:
+        typer.secho(f"note  {threads.note}", fg="yellow", err=True)
     with bar("check") as progress:
-        report = inspect_cohort(opened, workers=workers, progress=progress)
+        report = inspect_cohort(opened, workers=threads.count, progress=progress)
     typer.echo(report.text)
     tell_failures(report.failed)
     if strict and report.warnings:

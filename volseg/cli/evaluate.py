@@ -66,9 +66,10 @@ def evaluate(
     from volseg.cli.imported import imported_predictions
     from volseg.cli.matching import matched
     from volseg.cli.place import fetched
-    from volseg.cohort import Cohort, Predictions
+    from volseg.cohort import EVALUATE_BYTES, Cohort, Predictions, affordable_threads
     from volseg.evaluation import EvaluationSettings
     from volseg.evaluation import evaluate as score
+    from volseg.inference import available_bytes
     from volseg.jobs import WorkerOptions, evaluate_cases
     from volseg.remote import check_apart, writing
     from volseg.report import short_table, summarise, write_report
@@ -113,8 +114,14 @@ def evaluate(
                         progress=told,
                     )
                 else:
+                    there = keys or tuple(opened.rows.keys() & set(Predictions(scored).keys()))
+                    threads = affordable_threads(
+                        opened, workers, bytes_per_voxel=EVALUATE_BYTES, available=available_bytes(), keys=there
+                    )
+                    if threads.note:
+                        typer.secho(f"note  {threads.note}", fg="yellow", err=True)
                     rows = score(
-                        scored, opened, keys=keys, workers=workers, progress=progress, method=method, match=match
+                        scored, opened, keys=keys, workers=threads.count, progress=progress, method=method, match=match
                     )
             rows = [replace(row, error=failed[row.key]) if row.error and row.key in failed else row for row in rows]
             files = write_report(rows, place.folder, title=title, details=details, method=method)

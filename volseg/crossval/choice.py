@@ -85,7 +85,9 @@ def choose(candidates: Sequence[Candidate], rows: Mapping[str, Sequence[RegionSc
     if ahead:
         chosen = ahead[0]
         gain = chosen.difference.mean if chosen.difference else 0.0
-        reason = f"{chosen.candidate.name} is {gain:.3f} of Dice ahead of {best.name}, p {_p(chosen.p_holm)} by patient"
+        reason = (
+            f"{chosen.candidate.name} is {gain:.3f} of Dice ahead of {best.name}, p {p_text(chosen.p_holm)} by patient"
+        )
         return Choice(chosen.candidate, reason, ordered)
     reason = f"{best.name} has the highest out-of-fold Dice, {dice[best.name].mean:.3f}"
     if len(candidates) == 1:
@@ -171,5 +173,10 @@ def _order(interval: Interval) -> float:
     return -1.0 if math.isnan(interval.mean) else interval.mean
 
 
-def _p(p: float | None) -> str:
+def p_text(p: float | None) -> str:
+    """A p-value as it is printed.
+
+    >>> p_text(0.0123), p_text(0.00001), p_text(None)
+    ('0.012', '< 0.001', '–')
+    """
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"

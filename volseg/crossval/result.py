@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from volseg.cohort import Cohort, read_uncertainty, write_labels, write_uncertainty
-from volseg.crossval.choice import Choice, choose
+from volseg.crossval.choice import Choice, choose, p_text
 from volseg.crossval.cleanup import RegionCleanup, choose_cleanup, dice_of_largest, write_cleaned
 from volseg.crossval.ensemble import write_ensemble
 from volseg.crossval.fold import predict_fold
@@ -184,7 +184,7 @@ def _predict_ensemble(
 
 def short_result(result: CrossvalResult) -> str:
     """The standings of the candidates as aligned text, for a terminal."""
-    lines = [("candidate", "Dice mean [95 % CI]", "difference from the best network", "p (Holm)")]
+    lines = [("candidate", "Dice mean [95 % CI]", "difference from the best network", "p")]
     for one in result.choice.standings:
         dice, gap = one.dice, one.difference
         p = one.p_holm if one.p_holm is not None else one.p
@@ -193,7 +193,7 @@ def short_result(result: CrossvalResult) -> str:
                 one.candidate.name + (" *" if one.candidate == result.choice.chosen else ""),
                 f"{dice.mean:.3f} [{dice.low:.3f}, {dice.high:.3f}]",
                 "" if gap is None else f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]",
-                "" if gap is None else "–" if p is None else f"{p:.3f}",
+                "" if gap is None else p_text(p),
             )
         )
     widths = [max(len(line[column]) for line in lines) for column in range(4)]

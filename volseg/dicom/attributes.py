@@ -185,3 +185,15 @@ OTHERS = (
 )
 ATTRIBUTES: Sequence[Attribute] = (ECHO, B_VALUE, KIND, *PHASES, *OTHERS, *TIMES)
 """In the order in which they are told."""
+MOST_TOLD = 12
+"""Values that a message names."""
+
+
+def may_be_told(value: Value) -> bool:
+    """Whether a value may stand in a message: a number, or the short capital word of a code."""
+    return isinstance(value, float) or bool(re.fullmatch(r"[A-Z0-9_\\./ -]{1,200}", value))
+
+
+def in_order(value: Value | None) -> tuple[bool, float, str]:
+    """What values are sorted by: numbers before texts."""
+    return (isinstance(value, str), value, "") if isinstance(value, float) else (True, 0.0, value or "")

@@ -12,14 +12,16 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
 from volseg.dicom.attributes import (
-    ATTRIBUTES,
     B_VALUE,
     ECHO,
+    MOST_TOLD,
     PHASES,
     TIMES,
     Attribute,
     Value,
+    in_order,
     kinds,
+    may_be_told,
     of_keyword,
 )
 from volseg.errors import SourceError, UsageError
@@ -28,7 +30,6 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|%|s)?", re.IGNORECASE)
 # Echo times are written with more digits than people type. b-values of one shell differ by a few s/mm2.
 _SAME_TIME_MS = 0.1
 _SAME_B_VALUE = 10.0
-_MOST_TOLD = 12
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,9 @@ class Choice:
         found = {number for number in left if any(map(pattern.fullmatch, kinds(frames[number])))}
         if not found:
             there = Counter(word for number in left for word in kinds(frames[number]))
-            told = ", ".join(sorted(word for word, count in there.items() if _safe(word) and count > 1)[:_MOST_TOLD])
+            told = ", ".join(
+                sorted(word for word, count in there.items() if may_be_told(word) and count > 1)[:MOST_TOLD]
+            )
             raise SourceError(
                 f"no image is of the kind {self.image_type!r} (--image-type); there are: {told or 'none'}"
             )
@@ -194,7 +197,7 @@ class Choice:
                 raise SourceError(f"there is no phase {self.phase} (--phase); the series has one")
             return {number for place in places for number in place}
         attribute, wanted = differing[0], int(self.phase)
-        ranked = [sorted({_sortable(attribute.read(frames[number])) for number in place}) for place in places]
+        ranked = [sorted({in_order(attribute.read(frames[number])) for number in place}) for place in places]
         if attribute is PHASES[0]:
             everything = sorted({value for values in ranked for value in values})
             ranked = [everything] * len(places)
@@ -209,7 +212,7 @@ class Choice:
             number
             for place, values in zip(places, ranked, strict=True)
             for number in place
-            if _sortable(attribute.read(frames[number])) == values[wanted - 1]
+            if in_order(attribute.read(frames[number])) == values[wanted - 1]
         }
 
 
@@ -227,63 +230,6 @@ def glob(pattern: str) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{part})" for part in parts), re.IGNORECASE | re.DOTALL)
 
 
-def several(frames: Sequence[Dataset], places: Sequence[Sequence[int]]) -> str:
-    """What to say of a series that holds several volumes: the attributes that differ, their values, and the options.
-
-    Args:
-        frames: what each image says of itself.
-        places: the images of each place in space, by number.
-    """
-    values = {attribute.name: [attribute.read(frame) for frame in frames] for attribute in ATTRIBUTES}
-    resolving = [item for item in ATTRIBUTES if _left_over([values[item.name]], places) == 0]
-    differing = resolving[:1] or _greedy(values, places)
-    start = f"{len(frames)} images lie at {len(places)} places, several at one"
-    if not differing:
-        return f"{start}, and nothing in their headers tells them apart; keep one of each place"
-    told = " and ".join(_told(item, values[item.name], places) for item in differing)
-    rest = _left_over([values[item.name] for item in differing], places)
-    more = "; of one value several are left, which nothing tells apart" if rest else ""
-    return f"{start}, so it holds several volumes: {told}{more}"
-
-
-def _greedy(values: Mapping[str, Sequence[Value | None]], places: Sequence[Sequence[int]]) -> list[Attribute]:
-    """Attributes that tell images of one place apart, as long as each tells more than those before it."""
-    chosen: list[Attribute] = []
-    left = _left_over([], places)
-    for attribute in ATTRIBUTES:
-        now = _left_over([*(values[item.name] for item in chosen), values[attribute.name]], places)
-        if now < left and left:
-            chosen.append(attribute)
-            left = now
-    return chosen
-
-
-def _left_over(values: Sequence[Sequence[Value | None]], places: Sequence[Sequence[int]]) -> int:
-    """How many images there are beyond one of each place and value."""
-    return sum(len(place) - len({tuple(column[number] for column in values) for number in place}) for place in places)
-
-
-def _told(attribute: Attribute, values: Sequence[Value | None], places: Sequence[Sequence[int]]) -> str:
-    """An attribute, its values, and the option that chooses by it. A value of one image alone may be damage."""
-    counts = Counter(value for value in values if value is not None)
-    common = [value for value, count in counts.items() if count > 1 and _safe(value)]
-    option = attribute.option or f"--where {attribute.name}=VALUE"
-    if attribute in (*PHASES, *TIMES):
-        most = max(len({values[number] for number in place}) for place in places)
-        return f"{attribute.name} has {most} values at one place ({option} 1 to {most})"
-    if attribute.name == "ImageType":
-        shared = frozenset.intersection(*(frozenset(str(value).split("\\")) for value in counts))
-        words = sorted({"/".join(sorted(set(str(value).split("\\")) - shared)) or "none of these" for value in common})
-        return f"{attribute.name} differs, {', '.join(words[:_MOST_TOLD])} ({option} WORD)"
-    shown = sorted(common, key=_sortable)[:_MOST_TOLD]
-    more = f" and {len(counts) - len(shown)} more" if len(counts) > len(shown) and shown else ""
-    unit = f" {attribute.unit}" if attribute.unit and shown else ""
-    told = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in shown)
-    is_told = f"is {told}{unit}{more}" if told else "differs"
-    numbers = f" 1 to {len(counts)}" if attribute is ECHO else " VALUE" if attribute.option else ""
-    return f"{attribute.name} {is_told} ({option}{numbers})"
-
-
 def _by_value(
     attribute: Attribute, frames: Sequence[Dataset], left: set[int], fits: Callable[[Value], bool], wanted: str
 ) -> set[int]:
@@ -294,7 +240,7 @@ def _by_value(
     chosen = {number for number, value in values.items() if fits(value)}
     if not chosen:
         counts = Counter(values.values())
-        there = sorted((value for value, count in counts.items() if count > 1 and _safe(value)), key=_sortable)
+        there = sorted((value for value, count in counts.items() if count > 1 and may_be_told(value)), key=in_order)
         told = [f"{value:g}" if isinstance(value, float) else value for value in there]
         raise SourceError(f"no image has the {attribute.name} {wanted} ({option}); {_there(told, 'value')}")
     return chosen
@@ -345,15 +291,6 @@ def _merged(times: Sequence[float]) -> list[tuple[float, float]]:
 def _there(values: Sequence[str], what: str) -> str:
     if not values:
         return "others are there"
-    shown = ", ".join(values[:_MOST_TOLD])
+    shown = ", ".join(values[:MOST_TOLD])
     plural = "es" if what.endswith("o") else "s"
     return f"there {'is' if len(values) == 1 else 'are'} the {what}{plural * (len(values) > 1)} {shown}"
-
-
-def _safe(value: Value) -> bool:
-    """Whether a value may stand in a message: a number, or the short capital word of a code."""
-    return isinstance(value, float) or bool(re.fullmatch(r"[A-Z0-9_\\./ -]{1,200}", value))
-
-
-def _sortable(value: Value | None) -> tuple[bool, float, str]:
-    return (isinstance(value, str), value, "") if isinstance(value, float) else (True, 0.0, value or "")

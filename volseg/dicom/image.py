@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from volseg.dicom.choice import EVERYTHING, Choice, several
+from volseg.dicom.choice import EVERYTHING, Choice
 from volseg.dicom.contents import Contents, is_lossy
 from volseg.dicom.file import items, number, numbers, plain, read_header, whole
 from volseg.dicom.frames import PLACE, frame_attributes, frame_headers
 from volseg.dicom.instance import Instance, Series
 from volseg.dicom.mosaic import tiles
 from volseg.dicom.pixels import Frames, check_claims
+from volseg.dicom.several import several
 from volseg.dicom.stack import Plane, by_place, grid
 from volseg.errors import SourceError
 from volseg.volume import MAX_BYTES, Affine, Volume

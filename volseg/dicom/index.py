@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydicom import Dataset
 from pydicom.uid import (
     UID,
     MediaStorageDirectoryStorage,
@@ -20,10 +19,10 @@ from pydicom.uid import (
 
 from volseg.dicom import completeness
 from volseg.dicom.copies import without_copies
-from volseg.dicom.file import Quiet, is_dicom, known_name, numbers, plain, read_parts, syntax_of, text, whole
-from volseg.dicom.instance import Instance, Series, known_modality, name_shape
+from volseg.dicom.file import Quiet, is_dicom, known_name, read_parts, syntax_of
+from volseg.dicom.header import TAGS, instance_of, sop_class_of
+from volseg.dicom.instance import Instance, Series, name_shape
 from volseg.dicom.localizer import no_volume
-from volseg.dicom.mosaic import IMAGES_IN_MOSAIC, SIEMENS, images_in_mosaic
 from volseg.dicom.scans import scans, with_days
 from volseg.dicom.syntaxes import remedy, syntax_name
 from volseg.errors import SourceError, UsageError
@@ -32,15 +31,6 @@ OUTLINES = frozenset({RTStructureSetStorage})
 # Label Map Segmentation Storage is newer than pydicom's table.
 LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")
 SEGMENTATIONS = frozenset({SegmentationStorage, LABEL_MAP})
-_TAGS = (
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
-    *("PatientID", "PatientName", "PatientBirthDate", "StudyDate", "StudyTime", "Modality", "SeriesNumber"),
-    *("SeriesDescription", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "ImagesInAcquisition", "NumberOfSlices"),
-    *("PatientSex", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "SeriesDate", "SeriesTime"),
-    *("ContentDate", "ContentTime"),
-    *("ProtocolName", "Units", SIEMENS, IMAGES_IN_MOSAIC),
-)
 
 
 @dataclass
@@ -194,14 +184,14 @@ def _read(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
 
 def _object(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
     """What the header of a DICOM file says."""
-    header, pixels_follow, cut = read_parts(path, tags=_TAGS)
-    kind = _sop_class(header)
+    header, pixels_follow, cut = read_parts(path, tags=TAGS)
+    kind = sop_class_of(header)
     if kind == MediaStorageDirectoryStorage:
         skipped["directories (DICOMDIR)"] += 1
         return None
     if cut or (not pixels_follow and "Image Storage" in known_name(kind)):
         raise SourceError("the file ends within its header; it is cut short, copy it again")
-    instance = _instance(path, name, header)
+    instance = instance_of(path, name, header)
     if "Image Storage" in known_name(kind) and not instance.rows:
         raise SourceError("an image states no Rows; its header is damaged, copy it again")
     return instance
@@ -216,80 +206,6 @@ def _files(root: Path) -> Iterator[Path]:
             path = Path(folder, name)
             if path.is_file():  # no pipe, no socket, which would wait for ever
                 yield path
-
-
-def _sop_class(header: Dataset) -> str:
-    """The kind of object; where the data set leaves it empty, the file's own meta header has it."""
-    return text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
-
-
-def _instance(path: Path, name: str, header: Dataset) -> Instance:
-    sop_class = _sop_class(header)
-    if not sop_class:
-        raise SourceError("the file does not say what kind of object it is (SOP class); it is damaged")
-    position = numbers(header, "ImagePositionPatient", 3)
-    image_type = text(header, "ImageType").upper()
-    person = (text(header, "PatientName"), plain(header, "PatientBirthDate"), plain(header, "PatientSex"))
-    return Instance(
-        path=path,
-        name=name,
-        sop_class=sop_class,
-        sop_uid=text(header, "SOPInstanceUID") or text(header.file_meta, "MediaStorageSOPInstanceUID"),
-        series_uid=text(header, "SeriesInstanceUID"),
-        study_uid=text(header, "StudyInstanceUID"),
-        frame_uid=text(header, "FrameOfReferenceUID"),
-        patient=text(header, "PatientID") or "".join(person[:2]),
-        study_date=text(header, "StudyDate"),
-        modality=known_modality(text(header, "Modality")),
-        number=_count(header, "SeriesNumber", ""),
-        description=text(header, "SeriesDescription"),
-        image_type=image_type,
-        frames=whole(header, "NumberOfFrames", default=1),
-        samples=whole(header, "SamplesPerPixel", default=1),
-        rows=whole(header, "Rows"),
-        columns=whole(header, "Columns"),
-        placed=None not in (position, numbers(header, "ImageOrientationPatient", 6)),
-        order=int(order) if (order := _count(header, "InstanceNumber", "")) else None,
-        stated=int(_count(header, "NumberOfSlices", "") or _count(header, "ImagesInAcquisition", "0")),
-        position_lps=position or (),
-        person=person,
-        acquired=_acquired(header, image_type),
-        begun=_begun(header),
-        protocol=text(header, "ProtocolName") if "ProtocolName" in header else "",
-        units=plain(header, "Units"),
-        mosaic="MOSAIC" in image_type or images_in_mosaic(header) > 1,
-    )
-
-
-def _acquired(header: Dataset, image_type: str) -> str:
-    """Day and time of acquisition, as one text; of an original image without them those of its series or content."""
-    day = plain(header, "AcquisitionDate")
-    if day:
-        return day + plain(header, "AcquisitionTime")
-    stamp = plain(header, "AcquisitionDateTime")
-    if stamp:
-        return stamp
-    if "DERIVED" in image_type:
-        return ""
-    for kind in ("Series", "Content"):
-        day = plain(header, f"{kind}Date")
-        if day:
-            return day + plain(header, f"{kind}Time")
-    return ""
-
-
-def _begun(header: Dataset) -> str:
-    """When study and series began, which all images of a series share; seconds are whole."""
-    times = (plain(header, "StudyTime"), plain(header, "SeriesDate"), plain(header, "SeriesTime"))
-    return "/".join(time.partition(".")[0] for time in times).strip("/")
-
-
-def _count(header: Dataset, keyword: str, otherwise: str) -> str:
-    """A whole number as text; `otherwise` where it is absent or none, since nothing depends on it alone."""
-    try:
-        return str(whole(header, keyword)) if text(header, keyword) else otherwise
-    except SourceError:
-        return otherwise
 
 
 def _series_of(instance: Instance) -> tuple[str, ...]:

@@ -210,7 +210,7 @@ def _weights(labels: LabelTable, by_name: object) -> Tensor:
     """The weight of each channel (K,)."""
     if not isinstance(by_name, Mapping):
         example = {labels.names[0]: 2}
-        raise LabelError(f"region_weights is {by_name!r}, expected weights by name such as {example}")
+        raise LabelError(f"region_weights must be weights by name such as {example}, got {by_name!r}")
     for name, weight in by_name.items():
         if name not in labels.channel_names:
             near = difflib.get_close_matches(name, labels.channel_names, n=1)

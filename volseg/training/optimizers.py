@@ -53,9 +53,9 @@ def optimizer_groups(
     """
     for name, factor in (("backbone_lr_factor", backbone_lr_factor), ("head_lr_factor", head_lr_factor)):
         if not 0 <= factor < float("inf"):
-            raise UsageError(f"{name} is {factor!r}, expected a number of at least 0, such as 0.1")
+            raise UsageError(f"{name} must be a number of at least 0, such as 0.1, got {factor!r}")
     if not 0 < layer_decay <= 1:
-        raise UsageError(f"layer_decay is {layer_decay!r}, expected a number above 0 and at most 1, such as 0.75")
+        raise UsageError(f"layer_decay must be a number above 0 and at most 1, such as 0.75, got {layer_decay!r}")
     if isinstance(network, DistributedDataParallel):
         network = network.module
     backbone = getattr(network, "backbone", None)

@@ -55,7 +55,7 @@ class BatchOrder(Sampler[list[int]]):
         processes: int | None = None,
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
-            raise UsageError(f"--batch_size is {batch_size!r}, expected a whole number of at least 1")
+            raise UsageError(f"--batch_size must be a whole number of at least 1, got {batch_size!r}")
         self.cases = cases
         self.batch_size = batch_size
         self.seed = seed or 0

@@ -77,7 +77,7 @@ def multi_step(
         start: First factor of the rise.
     """
     if not all(0 < milestone < 1 for milestone in milestones):
-        raise UsageError(f"milestones are {list(milestones)}, expected shares of the run such as [0.5, 0.75]")
+        raise UsageError(f"milestones must be shares of the run such as [0.5, 0.75], got {list(milestones)}")
     # Rounding must not put a milestone after the iteration it belongs to.
     steps = _warmed(iterations, warmup, start, lambda done: gamma ** sum(done > m - 1e-9 for m in milestones))
     return Schedule(optimizer, iterations=iterations, factor=steps)
@@ -192,5 +192,5 @@ def _warmed(iterations: int, warmup: float, start: float, after: Callable[[float
 
 def _share(name: str, value: float) -> float:
     if not 0 <= value < 1:
-        raise UsageError(f"{name} is {value!r}, expected a share of the run from 0 to below 1")
+        raise UsageError(f"{name} must be a share of the run from 0 to below 1, got {value!r}")
     return value

@@ -62,7 +62,7 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
         num_workers: int = 2,
     ) -> None:
         if cache not in ("memory", "disk"):
-            raise UsageError(f"--cache is {cache!r}, expected auto, memory or disk")
+            raise UsageError(f"--cache must be auto, memory or disk, got {cache!r}")
         if cache == "disk" and cache_dir is None:
             raise UsageError("--cache disk needs a folder; name it with --cache_dir")
         self.folder = Path(cache_dir).expanduser() if cache == "disk" and cache_dir is not None else None

@@ -80,10 +80,10 @@ def check_cache(cache: object) -> None:
 
     >>> check_cache("ram")
     Traceback (most recent call last):
-    volseg.errors.UsageError: --cache is 'ram', expected auto, memory or disk
+    volseg.errors.UsageError: --cache must be auto, memory or disk, got 'ram'
     """
     if cache not in ("auto", "memory", "disk"):
-        raise UsageError(f"--cache is {cache!r}, expected auto, memory or disk")
+        raise UsageError(f"--cache must be auto, memory or disk, got {cache!r}")
 
 
 def check_memory(needed: int, available: int | None) -> None:

@@ -59,7 +59,7 @@ def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
         or not all(isinstance(n, int) and n > 0 for n in roi_size)
     ):
         example = ",".join(str(2 * step) for step in divisors)
-        raise BundleError(f"roi_size is {roi_size!r}, expected three whole numbers such as [{example}]")
+        raise BundleError(f"roi_size must be three whole numbers such as [{example}], got {roi_size!r}")
     nearest = [max(1, round(n / step)) * step for n, step in zip(roi_size, divisors, strict=True)]
     nearest = grow_roi(nearest, divisors, shape=roi_size)
     if list(roi_size) != nearest:
@@ -122,12 +122,12 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
             continue
         number = value(name)
         if not isinstance(number, int) or number < least:
-            raise UsageError(f"--{name} is {number!r}, expected a whole number of at least {least}")
+            raise UsageError(f"--{name} must be a whole number of at least {least}, got {number!r}")
     if "max_minutes" in parser.get():
         check_minutes(value("max_minutes"))
     rate = value("learning_rate")
     if not isinstance(rate, (int, float)) or not 0 < rate < 10:
-        raise UsageError(f"--learning_rate is {rate!r}, expected a number above 0, such as 0.001")
+        raise UsageError(f"--learning_rate must be a number above 0, such as 0.001, got {rate!r}")
     inferer = value("train#inferer")  # knows the precisions
     if isinstance(inferer, MixedPrecision):
         inferer.check_training(torch.device(value("device")))

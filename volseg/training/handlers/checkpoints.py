@@ -52,7 +52,7 @@ class Checkpoints:
 
     def __init__(self, output_dir: str | Path, contents: Mapping[str, Any], *, keep: int = 1) -> None:
         if not isinstance(keep, int) or keep < 1:
-            raise UsageError(f"--keep is {keep!r}, expected a number of checkpoints of at least 1")
+            raise UsageError(f"--keep must be a number of checkpoints of at least 1, got {keep!r}")
         self.output_dir = Path(output_dir)
         self.contents = contents
         self.keep = keep

@@ -34,13 +34,13 @@ class GradientClipping:
 
     >>> GradientClipping(clip_norm=-1)
     Traceback (most recent call last):
-    volseg.errors.UsageError: --clip_norm is -1, expected a number of at least 0, such as 1.0; 0 does not clip
+    volseg.errors.UsageError: --clip_norm must be a number of at least 0, such as 1.0, got -1; 0 does not clip
     """
 
     def __init__(self, *, clip_norm: float = 0.0) -> None:
         if not isinstance(clip_norm, (int, float)) or not 0 <= clip_norm < math.inf:
             raise UsageError(
-                f"--clip_norm is {clip_norm!r}, expected a number of at least 0, such as 1.0; 0 does not clip"
+                f"--clip_norm must be a number of at least 0, such as 1.0, got {clip_norm!r}; 0 does not clip"
             )
         self.clip_norm = clip_norm
         self._norm: Tensor | None = None
@@ -139,7 +139,7 @@ class Average:
 
     def __init__(self, network: nn.Module, *, decay: float) -> None:
         if not isinstance(decay, (int, float)) or not 0 <= decay < 1:
-            raise UsageError(f"--ema_decay is {decay!r}, expected a number below 1, such as 0.999; 0 takes no average")
+            raise UsageError(f"--ema_decay must be a number below 1, such as 0.999, got {decay!r}; 0 takes no average")
         self.decay = decay
         self._trained = network.module if isinstance(network, DistributedDataParallel) else network
         self._average = AveragedModel(self._trained) if decay else None

@@ -29,9 +29,9 @@ class Resume:
     """Write `last.pt` at the ends of epochs and, on request, resume from it; a handler for SupervisedTrainer.
 
     The file is written after the first epoch, after the last, and after others as long as saving takes no more than a
-    fraction of the time. An epoch that was interrupted is repeated from its beginning: with `Seeds`, on a CPU, a run
-    that was killed and resumed ends with the same weights, to the bit, as one that was not. Place it after the handler
-    that validates, and before those that show the progress or stop early.
+    fraction of the time. An epoch that was interrupted is repeated from its beginning: with `EpochSeeds`, on a CPU, a
+    run that was killed and resumed ends with the same weights, to the bit, as one that was not. Place it after the
+    handler that validates, and before those that show the progress or stop early.
 
     Args:
         output_dir: Folder of the run.
@@ -67,7 +67,7 @@ class Resume:
     ) -> None:
         resume = {"true": True, "false": False}.get(resume, resume) if isinstance(resume, str) else resume
         if not isinstance(resume, bool) and resume != "anyway":
-            raise UsageError(f"--resume is {resume!r}, expected true, false or anyway")
+            raise UsageError(f"--resume must be true, false or anyway, got {resume!r}")
         self.path = Path(output_dir) / "last.pt"
         self.resume = bool(resume)
         self.anyway = resume == "anyway"
@@ -196,6 +196,7 @@ class Resume:
 
     def _check(self, stored: Mapping[str, Any], engine: Engine) -> None:
         now = json.loads(json.dumps(self._settings(engine), default=str))
+        stored = {**{name: usual for name, usual in _BEFORE.items() if name in now}, **stored}
         before, now = (
             _flat({name: value for name, value in some.items() if name != "slices"}) for some in (stored, now)
         )
@@ -266,6 +267,10 @@ class Resume:
 def _datalist(loader: object) -> object:
     """The datalist of a loader's data set, if it is MONAI's."""
     return getattr(getattr(loader, "dataset", None), "data", None)
+
+
+# What trainings did before a setting was one.
+_BEFORE = {"background_share": 1 / 3}
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

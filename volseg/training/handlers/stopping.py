@@ -114,7 +114,7 @@ class TimeLimit:
 def check_minutes(minutes: Any) -> float:  # noqa: ANN401 - whatever a user gives
     """Return the number of minutes, or raise an error that says what was expected."""
     if isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or not 0 <= minutes < math.inf:
-        raise UsageError(f"--max_minutes is {minutes!r}, expected a number of minutes; 0 sets no limit")
+        raise UsageError(f"--max_minutes must be a number of minutes, got {minutes!r}; 0 sets no limit")
     return float(minutes)
 
 
@@ -137,7 +137,7 @@ class Patience:
 
     def __init__(self, evaluator: Engine, *, validations: int, interval: int = 1, every: int | None = None) -> None:
         if not isinstance(validations, int) or validations < 0:
-            raise UsageError(f"--patience is {validations!r}, expected a number of validations; 0 never stops early")
+            raise UsageError(f"--patience must be a number of validations, got {validations!r}; 0 never stops early")
         self.evaluator = evaluator
         self.validations = validations
         self.interval = interval if every is None else every
