@@ -191,7 +191,18 @@ run volseg check "$cohort"
 if [ -f "$plan" ]; then
     echo "the plan $plan is kept"
 elif has plan; then
-    all_or_stop volseg plan "$cohort" --minutes "$minutes" -o "$(dirname "$plan")"
+    step="volseg plan $cohort"
+    printf '\n$ %s\n' "$step"
+    # shellcheck disable=SC2086 # as above
+    (
+        IFS=$newline
+        set -f
+        set -- "$cohort"
+        for path in $paths; do
+            set -- "$@" --bundle "$path"
+        done
+        exec volseg plan "$@" --minutes "$minutes" -o "$(dirname "$plan")"
+    )
     set -- "$@" --plan_file "$plan"
 else
     echo "volseg plan is not there: the bundles' own settings are taken"

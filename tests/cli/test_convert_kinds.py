@@ -156,3 +156,12 @@ def test_options_before_the_kind_count(capsys: pytest.CaptureFixture[str], tmp_p
 def test_help_before_the_kind_is_that_of_the_kind(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--modality" in told(capsys, "convert", "--help", "dicom")[1]
     assert "--modality" not in told(capsys, "convert", "--help")[1]
+
+
+def test_the_panel_of_every_kind_is_shown_by_convert_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in KINDS:
+        assert "Options of every kind" in told(capsys, "convert", kind.name, "--help")[1]
+    for command in ("split", "evaluate", "predict"):
+        text = told(capsys, command, "--help")[1]
+        assert "Options of every kind" not in text
+        assert "--patient-pattern" in text or "--shard" in text

@@ -317,11 +317,16 @@ def test_dry_shows_the_jobs_and_writes_nothing(place, stub, capsys):
 
 
 def test_best_takes_the_network_of_the_best_validation(place, stub, capsys):
-    assert run(capsys, "--take", "best", names=["one"])[0] == 0
+    code, text = run(capsys, "--take", "best", names=["one"])
+    assert code == 0
+    assert "note  --take best chooses each network by the held-out cases" in text
     final, best = (torch.load(place / "cv/one/fold_0" / name, weights_only=True) for name in ("final.pt", "model.pt"))
     assert all(torch.equal(tensor, best["model"][key]) for key, tensor in final["model"].items())
     summary = json.loads((place / "cv" / "summary.json").read_text())
     assert "too high" in summary["definitions"]["take"]
+    code, text = run(capsys, "--dry", "--patience", "3", names=["one"], out="other")
+    assert code == 0
+    assert "note  --patience ends a training by the held-out cases" in text
 
 
 WRONG = {

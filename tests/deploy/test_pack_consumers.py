@@ -175,6 +175,17 @@ def steps_of(parser: ConfigParser, part: str) -> list[Any]:
     return list(compose.transforms)
 
 
+@pytest.mark.parametrize("more", [{"image_path": "x.nii.gz"}, {"image_path": "x.nii.gz", "image_number": 3}])
+def test_entries_that_monai_label_adds_pass_through_the_preprocessing(tmp_path: Path, more: dict[str, Any]) -> None:
+    """MONAI 1.6.1's Spacingd takes each entry whose name begins with `image_` for a dictionary of metadata."""
+    write_volume(tmp_path / "a.nii.gz", Volume(np.zeros((9, 8, 7), np.int16) + np.eye(8, 7, dtype=np.int16), np.eye(4)))
+    steps = preprocessing(OTHERS, channels=1, spacing_mm=[2, 2, 2], label=False)
+    alone = steps({"key": "a", "image": str(tmp_path / "a.nii.gz")})
+    beside = steps({"key": "a", "image": str(tmp_path / "a.nii.gz"), **more})
+    assert torch.equal(alone["image"], beside["image"])
+    assert {name: beside[name] for name in more} == more
+
+
 def test_what_writes_files_is_left_out_by_both(tmp_path: Path) -> None:
     after = steps_of(parser_of(packed(tmp_path)), "postprocessing")
     by_label = [step for step in after if not isinstance(step, SaveImaged)]

@@ -26,7 +26,9 @@ case $1 in
     fetch) mkdir -p "$3/train" && echo "id,class,segmentation" >"$3/train.csv" ;;
     phantom) mkdir -p "$2/train" && echo "id,class,segmentation" >"$2/train.csv" ;;
     convert) mkdir -p "$4/imagesTs" && echo "[]" >"$4/splits.json" ;;
-    plan) mkdir -p "$6" && echo "{}" >"$6/plan.json" ;;
+    plan)
+        while [ "$1" != -o ]; do shift; done
+        mkdir -p "$2" && echo "{}" >"$2/plan.json" ;;
     crossval)
         while [ "$1" != -o ]; do shift; done
         mkdir -p "$2" && printf '{\\n "predictions": "oof/a b",\\n "table": 1\\n}\\n' >"$2/summary.json" ;;
@@ -97,7 +99,8 @@ def test_all_bundles_plan_days_and_test_scans_where_they_are_there(place):
     code, text, calls = sh(place, *words, FAKE_HAS="plan days")
     assert code == 0, text
     names = sorted(path.parent.name for path in (ROOT / "bundles").glob("[a-z]*/train.json"))
-    plan = ["plan", "out/cohort", "--minutes", "1.5", "-o", "out/plan"]
+    each = [word for name in names for word in ("--bundle", str(ROOT / "bundles" / name))]
+    plan = ["plan", "out/cohort", *each, "--minutes", "1.5", "-o", "out/plan"]
     cross = [
         *("crossval", *(str(ROOT / "bundles" / name) for name in names), "out/cohort", "-o", "out/crossval"),
         *("--minutes", "1.5", "--folds", "0,1", "--plan_file", "out/plan/plan.json"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from volseg.cohort import Cohort
 from volseg.errors import UsageError
 from volseg.inference import available_bytes
-from volseg.inference.engines.hardware import peak_resident_bytes, resident_bytes
+from volseg.inference.engines.memory import peak_resident_bytes, resident_bytes
 from volseg.training import CachedDataset, choose_cache, loader_workers
 from volseg.training.cache.dataset import _item_bytes
 from volseg.training.checks.capacity import (

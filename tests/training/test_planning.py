@@ -204,6 +204,18 @@ def test_volumes_smaller_than_any_window(tmp_path):
     assert "times as large as the part of an image of 6 x 5 x 3 in it" in found.bundles["swinunetr"].refusal
 
 
+def test_images_of_one_slice_are_planned_for_networks_that_take_them(tmp_path):
+    labels = {f"case{n}": box((300, 260, 1), (40, 40, 0), (200, 180, 1)) for n in range(4)}
+    bundles = Path(__file__).resolve().parents[2] / "bundles"
+    found = make_plan(cohort(tmp_path, labels), [bundles / "unet", bundles / "unetr"], device="cpu", measure=False)
+    assert "are one slice, and this network needs a multiple of 16 voxels along Z" in found.bundles["unetr"].refusal
+    settings = found.bundles["unet"].settings
+    assert settings["spacing_mm"] == [1, 1, 1]
+    window = next(one for one in found.bundles["unet"].decisions if one.name == "roi_size").value
+    assert window[2] == 1
+    assert found.advised == "unet"
+
+
 def test_images_of_which_only_headers_are_there(tmp_path, bundle):
     """Files cut off behind their headers: sizes are known, voxels are not."""
     made = cohort(tmp_path, {f"case{n}": box(SHAPE, (2, 2, 2), (9, 9, 9)) for n in range(3)})

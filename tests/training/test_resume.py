@@ -19,7 +19,7 @@ from monai.transforms import RandGaussianNoise
 from small_training import trainer_of
 
 from volseg.errors import CheckpointError, UsageError
-from volseg.training import EpochSeeds, Patience, one_cycle
+from volseg.training import EpochSeeds, Patience, Resume, one_cycle
 
 EPOCHS, BATCHES = 6, 4
 
@@ -188,6 +188,22 @@ def test_another_schedule_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(small_training, "warmup_cosine", one_cycle)
     with pytest.raises(UsageError, match="another schedule"):
         trainer_of(tmp_path, resume=True).run()
+
+
+def test_a_training_from_before_a_setting_was_one_goes_on_as_it_did(tmp_path, monkeypatch):
+    """A third of the windows was centred outside all regions; another share is another training."""
+
+    def stated(share):
+        return lambda *places, settings, **rest: Resume(
+            *places, settings={**settings, "background_share": share}, **rest
+        )
+
+    interrupted(tmp_path, 5)
+    monkeypatch.setattr(small_training, "Resume", stated(0.2))
+    with pytest.raises(UsageError, match=r"background_share was 0\.333\d* and is 0\.2"):
+        trainer_of(tmp_path, resume=True).run()
+    monkeypatch.setattr(small_training, "Resume", stated(1 / 3))
+    trainer_of(tmp_path, resume=True).run()
 
 
 def test_another_network_of_the_same_settings_is_refused(tmp_path):

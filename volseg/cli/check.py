@@ -12,17 +12,23 @@ def register(app: typer.Typer) -> None:
 
 def check(
     cohort: str = typer.Argument(help="A cohort folder, of volseg or of nnU-Net; or its URL."),
-    workers: int = typer.Option(2, min=1, help="Threads."),
-    strict: bool = typer.Option(False, help="Exit code 1 where there is a warning, for pipelines."),
+    workers: int = typer.Option(2, min=1, help="Number of threads."),
+    strict: bool = typer.Option(False, help="End with exit code 1 if there is a warning, for pipelines."),
 ) -> None:
     """Read every file of a cohort: grids, orientations, NaN, label values, folds."""
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
-    from volseg.cohort import Cohort, inspect_cohort
+    from volseg.cohort import CHECK_BYTES, Cohort, affordable_threads, inspect_cohort
+    from volseg.inference import available_bytes
 
     opened = Cohort.open(fetched(cohort))
+    threads = affordable_threads(
+        opened, workers, bytes_per_voxel=CHECK_BYTES * opened.channels, available=available_bytes()
+    )
+    if threads.note:
+        typer.secho(f"note  {threads.note}", fg="yellow", err=True)
     with bar("check") as progress:
-        report = inspect_cohort(opened, workers=workers, progress=progress)
+        report = inspect_cohort(opened, workers=threads.count, progress=progress)
     typer.echo(report.text)
     tell_failures(report.failed)
     if strict and report.warnings:

@@ -26,7 +26,7 @@ def compare(
         help="The cohort with the references and two or more folders of KEY.nii.gz; or folders of training runs.",
     ),
     output: Path = typer.Option(..., "-o", "--output", help="Folder for comparison.csv, .json, .md and .svg."),
-    metric: str = typer.Option("dice", help="What is compared: dice, hd95_mm, ..."),
+    metric: str = typer.Option("dice", help="Metric that is compared, as a column of cases.csv: dice, hd95_mm, ..."),
     tolerance: float | None = typer.Option(
         None, min=0, help="Differences that are ties; 0.005 of Dice and 0.5 mm of HD95 by default."
     ),
@@ -36,7 +36,7 @@ def compare(
         help="Compare these regions of the cohort, which predictions call OTHER; all that everyone has by default.",
     ),
     title: str | None = typer.Option(None, help="Title of the page."),
-    workers: int = typer.Option(2, min=1, help="Threads."),
+    workers: int = typer.Option(2, min=1, help="Number of threads."),
 ) -> None:
     """Compare prediction sets, or training runs, on the cases they share.
 

@@ -98,7 +98,7 @@ def crossval(
     foreseen = None if gather else _forecast(folder, settings, cohort, worker_options)
     if foreseen is not None:
         typer.echo(_plan(settings, cohort, foreseen, worker_options))
-    notes += _region_notes(cohort, settings)
+    notes += [*_region_notes(cohort, settings), *settings.notes]
     for note in notes:
         typer.secho(f"note  {note}", fg="yellow", err=True)
     if dry:
@@ -226,9 +226,10 @@ def _train(
     folder: CrossvalFolder, settings: CrossvalSettings, worker_options: WorkerOptions, *, anyway: bool
 ) -> dict[str, str]:
     """Train the folds with a line for each; returns the error of each that failed."""
-    from volseg.crossval import FoldTraining, is_done, jobs_of, parts_of, run_folds
+    from volseg.crossval import CrossvalFolder, FoldTraining, is_done, jobs_of, parts_of, run_folds
 
-    work = FoldTraining(folder, settings, anyway)
+    # Workers on other machines have another working directory.
+    work = FoldTraining(CrossvalFolder(folder.path.absolute()), settings, anyway)
     watch = _Watch(
         folder,
         [parts_of(job.key) for job in jobs_of(work, worker_options)],
@@ -285,10 +286,11 @@ class _Watch:
                 history = record.get("history") or [{}]
                 dice = next((row["dice"] for row in reversed(history) if row.get("dice") is not None), None)
                 shown = "" if dice is None else f", Dice {dice:.3f} on its held-out cases"
-                typer.echo(
-                    f"{name} fold {fold}: epoch {len(record.get('history', ()))} of {record.get('max_epochs')}{shown}"
-                    f"{self._left()}"
-                )
+                last = (
+                    f" of {record.get('max_epochs')}" if self._expected_s is None else ""
+                )  # by the clock it is not known
+                epoch = f"epoch {len(record.get('history', ()))}{last} is done"
+                typer.echo(f"{name} fold {fold}: {epoch}{shown}{self._left()}")
 
     def _running(self) -> list[tuple[str, int, dict[str, Any]]]:
         import json

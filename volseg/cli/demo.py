@@ -21,10 +21,12 @@ def demo(
     name: list[str] = typer.Option(
         [], help="A name by which browsers may call this computer, others are refused; repeat it for more."
     ),
-    max_mb: float = typer.Option(512, min=0.001, help="Largest upload in MiB; a zip may unpack to eight times that."),
+    max_mb: float = typer.Option(
+        512, min=0.001, help="Size of the largest upload in MiB; a zip may unpack to eight times that."
+    ),
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default."),
     engine: str = typer.Option(
-        "torch", help="torch, openvino (on the CPU), or auto: the faster one, by a short trial."
+        "torch", help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial."
     ),
     axes: str | None = typer.Option(
         None, help="Where columns, rows and slices of uploads point to; LPI for slices and LPS for an image by default."

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
+from volseg.cli.shared_options import RayAddress, ShardOfCases
+
 if TYPE_CHECKING:
     from volseg.metrics import Reading
 
@@ -26,9 +28,9 @@ def evaluate(
         ..., "-o", "--output", help="Folder or URL of the report: cases.csv, summary.json, report.md and .html."
     ),
     part: str | None = typer.Option(
-        None, help="Expect a prediction of each case of it: labelled, training, validation, test."
+        None, help="Part of the cohort whose cases must all have a prediction: labelled, training, validation or test."
     ),
-    fold: int = typer.Option(0, min=0, help="Which fold the part is of."),
+    fold: int = typer.Option(0, min=0, help="Number of the fold that --part is of, from 0."),
     regions: list[str] = typer.Option(
         [],
         metavar="NAME[=OTHER]",
@@ -38,15 +40,17 @@ def evaluate(
         None, help="What the values mean: colour table of 3D Slicer, labels of ITK-SNAP, dseg.tsv; found beside them."
     ),
     title: str = typer.Option("Segmentation report", help="Title of the report."),
-    workers: int = typer.Option(2, min=0, help="Threads; processes with --journal or --shard, of Ray with --ray."),
-    ray: str | None = typer.Option(None, help="Address of a Ray cluster, or auto; --workers 0 fills it."),
-    shard: str | None = typer.Option(None, help="I/N: only the I-th of N fixed shares of the cases, from 0."),
-    journal: Path | None = typer.Option(
-        None, help="A line a case; OUTPUT/.volseg/evaluate.jsonl with --ray or --shard."
+    workers: int = typer.Option(
+        2, min=0, help="Number of threads; with --journal or --shard of processes, with --ray of Ray workers."
     ),
-    tolerance_mm: float = typer.Option(3.0, min=0, help="Tolerance of surface Dice and of slices to correct."),
+    ray: RayAddress = None,
+    shard: ShardOfCases = None,
+    journal: Path | None = typer.Option(
+        None, help="File that gets a line per case; OUTPUT/.volseg/evaluate.jsonl by default with --ray or --shard."
+    ),
+    tolerance_mm: float = typer.Option(3.0, min=0, help="Tolerance of surface Dice and of slices to correct, in mm."),
     hd_reading: str = typer.Option(
-        "directed", help="Of HD95: directed (MONAI), pooled (medpy) or surfel (surface-distance)."
+        "directed", help="Definition of HD95: directed (as MONAI), pooled (as medpy) or surfel (as surface-distance)."
     ),
     minutes_per_metre: float = typer.Option(2.0, min=0, help="Minutes to draw a metre of contour by hand."),
     objects: bool | None = typer.Option(
@@ -62,9 +66,10 @@ def evaluate(
     from volseg.cli.imported import imported_predictions
     from volseg.cli.matching import matched
     from volseg.cli.place import fetched
-    from volseg.cohort import Cohort, Predictions
+    from volseg.cohort import EVALUATE_BYTES, Cohort, Predictions, affordable_threads
     from volseg.evaluation import EvaluationSettings
     from volseg.evaluation import evaluate as score
+    from volseg.inference import available_bytes
     from volseg.jobs import WorkerOptions, evaluate_cases
     from volseg.remote import check_apart, writing
     from volseg.report import short_table, summarise, write_report
@@ -109,8 +114,14 @@ def evaluate(
                         progress=told,
                     )
                 else:
+                    there = keys or tuple(opened.rows.keys() & set(Predictions(scored).keys()))
+                    threads = affordable_threads(
+                        opened, workers, bytes_per_voxel=EVALUATE_BYTES, available=available_bytes(), keys=there
+                    )
+                    if threads.note:
+                        typer.secho(f"note  {threads.note}", fg="yellow", err=True)
                     rows = score(
-                        scored, opened, keys=keys, workers=workers, progress=progress, method=method, match=match
+                        scored, opened, keys=keys, workers=threads.count, progress=progress, method=method, match=match
                     )
             rows = [replace(row, error=failed[row.key]) if row.error and row.key in failed else row for row in rows]
             files = write_report(rows, place.folder, title=title, details=details, method=method)

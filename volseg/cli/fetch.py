@@ -15,10 +15,10 @@ def register(app: typer.Typer) -> None:
 
 
 def fetch(
-    name: str | None = typer.Argument(None, help="Of the data set, see --list."),
-    folder: Path | None = typer.Argument(None, help="Becomes the data set; below data/ by default."),
+    name: str | None = typer.Argument(None, help="Name of the data set, see --list."),
+    folder: Path | None = typer.Argument(None, help="New folder for the data set; one below data/ by default."),
     show: bool = typer.Option(False, "--list", help="Show the data sets and stop."),
-    archive: Path | None = typer.Option(None, help="The archive, downloaded by hand: nothing is fetched."),
+    archive: Path | None = typer.Option(None, help="Archive that was downloaded by hand; then nothing is fetched."),
     keep_archive: bool = typer.Option(False, help="Leave the archive beside the folder."),
 ) -> None:
     """Fetch a public data set, compare and unpack it. Run again to go on after a stop.

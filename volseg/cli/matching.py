@@ -1,4 +1,4 @@
-"""The regions that predictions share with a cohort, with a word to the user where they are not the same."""
+"""The regions that predictions share with a cohort, and a note to the user if they are not the same."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def matched(predictions: Path, cohort: Cohort, regions: Sequence[str] = ()) -> L
     """Pair the regions of a folder of predictions with those of a cohort, and tell what is left out.
 
     Args:
-        predictions: folder of the label maps.
-        cohort: holds the references.
-        regions: what the user named, each `NAME` or `NAME=OTHER`, also several with commas.
+        predictions: Folder of the label maps.
+        cohort: Cohort with the references.
+        regions: Regions that the user named, each `NAME` or `NAME=OTHER`, also several with commas.
 
     Raises:
-        UsageError: no such folder.
-        LabelError: no region is shared.
+        UsageError: There is no such folder.
+        LabelError: No region is shared.
     """
     from volseg.cohort import Predictions
 

@@ -1,4 +1,4 @@
-"""The options that say which networks look, how, and where: the same for every command that segments."""
+"""The options that say which networks segment, how, and where: the same for every command that segments."""
 
 from __future__ import annotations
 
@@ -21,47 +21,57 @@ MARGIN_MM = 10.0
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """The options; a field is one as `typer` declares it, see `with_network_options`."""
+    """The options, each declared for typer, see `with_network_options`."""
 
     checkpoint: list[Path] = typer.Option(
         [],
         help="The trained network; the bundle's own by default. Several, or a folder of runs, make an ensemble.",
     )
     also: list[str] = typer.Option(
-        [], "--with", metavar="BUNDLE[=CHECKPOINT]", help="A further bundle, whose network joins the ensemble; repeat."
+        [],
+        "--with",
+        metavar="BUNDLE[=CHECKPOINT]",
+        help="A further bundle, whose network joins the ensemble; may be repeated.",
     )
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default.")
-    overlap: float = typer.Option(0.5, min=0, max=0.9, help="Share of a window that its neighbour covers.")
+    overlap: float = typer.Option(0.5, min=0, max=0.9, help="Share of a window that its neighbour covers, 0 to 0.9.")
     precision: str = typer.Option("auto", help="fp32, bf16, or auto: bf16 where the hardware has it.")
     engine: str = typer.Option(
         "auto", help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial."
     )
     flips: str = typer.Option(
-        "none", help="Mirror images that are looked at too: axes such as 0 or 0,1; trained: those it was trained with."
+        "none", help="Mirror images that are predicted too: none; axes, as 0 or 0,1; trained: those of the training."
     )
     skip: bool = typer.Option(True, "--skip-empty/--no-skip-empty", help="Leave out windows that hold one value only.")
     within: str | None = typer.Option(
         None,
         metavar="BUNDLE[=CHECKPOINT]|FOLDER",
-        help="Look only within the region that this bundle's network finds, or that these label maps hold.",
+        help="Predict only within the region that this bundle's network finds, or that these label maps hold.",
     )
     region: list[str] = typer.Option(
         [], metavar="NAME[,NAME]", help="Of --within: the regions of the first step; all by default."
     )
-    margin_mm: float = typer.Option(MARGIN_MM, min=0, help="Of --within: what is this near to the region is seen too.")
-    outside: str = typer.Option("keep", help="Of --within: beyond the margin, keep the image or erase it.")
+    margin_mm: float = typer.Option(
+        MARGIN_MM, min=0, help="Of --within: margin around the region, in mm, that the network sees too."
+    )
+    outside: str = typer.Option("keep", help="Of --within: what becomes of the image beyond the margin: keep or erase.")
     keep_margin: bool = typer.Option(
         False, "--keep-margin", help="Of --within: keep what is found in the margin, not only in the region."
     )
-    absent: str = typer.Option("fail", help="Of --within: without a region, the case fails or is empty.")
+    absent: str = typer.Option(
+        "fail",
+        help="Of --within: what a case without the region does: fail, or empty for a prediction without a voxel.",
+    )
     decision: str = typer.Option(
         "threshold",
         help="threshold: voxels above 0.5, or the largest channel; dice: the voxels whose expected Dice is largest.",
     )
-    save_probabilities: bool = typer.Option(False, help="Also write probabilities/KEY.nii.gz, a channel a class.")
+    save_probabilities: bool = typer.Option(
+        False, help="Also write probabilities/KEY.nii.gz, with a channel per class."
+    )
     fill_holes: list[str] = typer.Option([], metavar="NAME[,NAME]", help="Clean-up: fill cavities of these regions.")
     min_ml: list[str] = typer.Option(
-        [], metavar="NAME=ML", help="Clean-up: remove parts of a region below this volume."
+        [], metavar="NAME=ML", help="Clean-up: remove parts of a region below this volume in ml."
     )
     keep_largest: list[str] = typer.Option(
         [], metavar="NAME[,NAME]", help="Clean-up: of these regions only the largest part stays."
@@ -75,7 +85,7 @@ class NetworkOptions:
 
     @property
     def cleanup(self) -> Cleanup:
-        """What is done to a label map."""
+        """The clean-up of a label map."""
         from volseg.labels import Cleanup
 
         return Cleanup.parse(fill_holes=self.fill_holes, min_ml=self.min_ml, keep_largest=self.keep_largest)
@@ -84,9 +94,9 @@ class NetworkOptions:
         """What makes the predictor, before its weights and mirror images are known.
 
         Raises:
-            UsageError: options that go together with others that are not there.
-            BundleError: no such bundle.
-            CheckpointError: no such checkpoint.
+            UsageError: An option needs another one that is absent.
+            BundleError: There is no such bundle.
+            CheckpointError: There is no such checkpoint.
         """
         from volseg import bundle as bundles
         from volseg.bundle import members_of, named_ensemble
@@ -126,7 +136,7 @@ class NetworkOptions:
 
 def with_network_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `NetworkOptions` in the place of its parameter `options`, which gets them."""
-    hints, hints_of_options = get_type_hints(command), get_type_hints(NetworkOptions)
+    hints, hints_of_options = get_type_hints(command, include_extras=True), get_type_hints(NetworkOptions)
     names = [field.name for field in fields(NetworkOptions)]
 
     @functools.wraps(command)

@@ -14,10 +14,10 @@ def register(app: typer.Typer) -> None:
 
 def phantom(
     raw: Path = typer.Argument(help="New folder for slices and train.csv."),
-    patients: int = typer.Option(14, min=1, help="How many patients."),
-    days: int = typer.Option(3, min=1, help="Treatment days a patient."),
-    seed: int = typer.Option(0, help="Another seed, other patients."),
-    workers: int = typer.Option(2, min=1, help="Threads."),
+    patients: int = typer.Option(14, min=1, help="Number of patients."),
+    days: int = typer.Option(3, min=1, help="Number of treatment days per patient."),
+    seed: int = typer.Option(0, help="Seed of the patients: another seed, other patients."),
+    workers: int = typer.Option(2, min=1, help="Number of threads."),
 ) -> None:
     """Write a synthetic abdominal MR cohort in the UW-Madison layout."""
     from volseg.cli.bar import bar

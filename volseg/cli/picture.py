@@ -40,15 +40,17 @@ def picture(
     style: Style = typer.Option(
         Style.panels, help="panels side by side, overlay (with the differences) or montage of slices."
     ),
-    plane: Plane = typer.Option(Plane.axial, help="Which slices."),
+    plane: Plane = typer.Option(Plane.axial, help="Direction of the slices."),
     slice_number: int | None = typer.Option(
         None,
         "--slice",
         min=1,
         help="Number of the slice, from 1 in the order of the file; the fullest by default.",
     ),
-    channel: int | None = typer.Option(None, min=0, help="Channel of the image; the first, or all three colours."),
-    scale: int | None = typer.Option(None, min=1, help="Pixels a voxel; a handy size by default."),
+    channel: int | None = typer.Option(
+        None, min=0, help="Channel of the image, from 0; by default the first, or all three colours."
+    ),
+    scale: int | None = typer.Option(None, min=1, help="Number of pixels per voxel; a handy size by default."),
 ) -> None:
     """Draw a case as a radiologist sees it: image, reference, prediction, contours, differences."""
     from volseg.cohort import Cohort

@@ -1,4 +1,4 @@
-"""Places that a user names: a path stays one, and of a URL a copy is made, with a bar of the MiB that come."""
+"""What a user names to be read: a path stays one, and a URL is copied, with a progress bar in MiB."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MIB = 20
 
 
 def fetched(place: str) -> Path:
-    """The path of a place to read."""
+    """The local path of what is to be read: the path itself, or that of a copy of the URL."""
     from volseg.remote import is_url, local
 
     if not is_url(place):

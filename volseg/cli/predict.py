@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from volseg.cli.network_options import NetworkOptions, with_network_options
+from volseg.cli.shared_options import RayAddress, ShardOfCases
 
 if TYPE_CHECKING:
     from volseg.inference import AnyPredictor
@@ -31,7 +32,7 @@ def predict(
         help="What the files _0000, _0001, ... hold; by default as dataset.json names them. Of DICOM files the series "
         "of each study, as 'T1=*t1*,T2=*t2*'.",
     ),
-    modality: str | None = typer.Option(None, help="Of a folder of DICOM files: only CT, MR, PT series."),
+    modality: str | None = typer.Option(None, help="Only DICOM series of this modality: CT, MR or PT."),
     echo: str | None = typer.Option(None, help="Of DICOM series that hold several: this echo, 2 or 4.6ms."),
     phase: str | None = typer.Option(None, help="Of DICOM series that hold several: this phase, 3, 300ms or 40%."),
     b_value: str | None = typer.Option(None, help="Of DICOM series that hold several: this b-value in s/mm2."),
@@ -39,12 +40,14 @@ def predict(
     resample_channels: bool = typer.Option(
         False, "--resample-channels", help="Resample DICOM channels on other voxels to those of the first."
     ),
-    part: str = typer.Option("all", help="Of a cohort: all, training or validation."),
-    fold: int = typer.Option(0, min=0, help="Which fold the part is of."),
-    workers: int = typer.Option(1, min=0, help="Processes: one a GPU, or several that share the cores."),
-    ray: str | None = typer.Option(None, help="Address of a Ray cluster, or auto; --workers 0 fills it."),
-    shard: str | None = typer.Option(None, help="I/N: only the I-th of N fixed shares of the cases, from 0."),
-    journal: Path | None = typer.Option(None, help="The file; OUTPUT/.volseg/predict.jsonl by default."),
+    part: str = typer.Option("all", help="Part of a cohort: all, labelled, training, validation or test."),
+    fold: int = typer.Option(0, min=0, help="Number of the fold that --part is of, from 0."),
+    workers: int = typer.Option(1, min=0, help="Number of processes: one per GPU, or several that share the cores."),
+    ray: RayAddress = None,
+    shard: ShardOfCases = None,
+    journal: Path | None = typer.Option(
+        None, help="File that gets a line per case; OUTPUT/.volseg/predict.jsonl by default."
+    ),
 ) -> None:
     """Segment volumes, each on the grid of its own input; uncertainty.csv holds the Dice that the network expects.
 

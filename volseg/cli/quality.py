@@ -23,7 +23,7 @@ def quality(
         [], help="Further predictions of the same cases, to see where they disagree; may be repeated."
     ),
     title: str = typer.Option("Quality control without reference", help="Title of the page."),
-    workers: int = typer.Option(2, min=1, help="Threads."),
+    workers: int = typer.Option(2, min=1, help="Number of threads."),
 ) -> None:
     """Rank predictions without a reference: alarms first, then by the Dice that the network expects of itself."""
     from volseg.cli.bar import bar, tell_failures

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from volseg.cli.shared_options import PatientPattern
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -14,11 +16,9 @@ def register(app: typer.Typer) -> None:
 
 def split(
     cohort: Path = typer.Argument(help="A cohort folder."),
-    folds: int = typer.Option(5, min=2, help="How many folds."),
-    seed: int = typer.Option(0, help="Another seed, another split."),
-    patient_pattern: str | None = typer.Option(
-        None, help="Regular expression whose group is the patient in each key, as 'genius_(\\d\\d)'; kept in cases.csv."
-    ),
+    folds: int = typer.Option(5, min=2, help="Number of folds."),
+    seed: int = typer.Option(0, help="Seed of the folds: another seed, other folds."),
+    patient_pattern: PatientPattern = None,
     suspects: bool = typer.Option(False, help="Keep the cases marked as suspect in the folds."),
 ) -> None:
     """Write splits.json: each case is validated once, and no patient stands on both sides."""

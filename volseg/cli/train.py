@@ -71,7 +71,7 @@ def _overrides(words: list[str]) -> dict[str, object]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            raise UsageError(f"{word!r} was not understood; settings are given as --name value")
+            raise UsageError(f"settings are given as --name value, got {word!r}; write the name with -- before it")
         name, equals, value = word[2:].partition("=")
         if not equals:
             bare = not rest or rest[0].startswith("--")

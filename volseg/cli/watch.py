@@ -26,13 +26,17 @@ def watch(
     *,
     options: NetworkOptions,
     settle: float = typer.Option(60.0, min=0, help="Seconds without a change after which a series is complete."),
-    poll: float = typer.Option(5.0, min=0.05, help="Seconds between two looks at the folder."),
+    poll: float = typer.Option(5.0, min=0.05, help="Seconds between two readings of the folder."),
     once: bool = typer.Option(False, "--once", help="Do all that is there, once it is complete, and end: for cron."),
     retry_failed: bool = typer.Option(False, "--retry-failed", help="Try series again that failed in former runs."),
     dicom_seg: bool = typer.Option(False, "--dicom-seg", help="Write a DICOM Segmentation of each series too."),
     rtstruct: bool = typer.Option(False, "--rtstruct", help="Write an RT Structure Set of each series too."),
-    modality: str | None = typer.Option(None, help="Only DICOM series of CT, MR, PT; others are left aside."),
-    secret_file: Path | None = typer.Option(None, help="A file whose text keys the words for patients."),
+    modality: str | None = typer.Option(
+        None, help="Only DICOM series of this modality: CT, MR or PT; others are left aside."
+    ),
+    secret_file: Path | None = typer.Option(
+        None, help="File whose text keys the words that stand for patients and series."
+    ),
 ) -> None:
     """Segment each series that is dropped into a folder, once, when it is complete.
 

@@ -20,6 +20,7 @@ from volseg.cohort.folds import Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.layouts import raw_note
+from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
 from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
 from volseg.cohort.predictions import (
     PROBABILITIES,
@@ -38,6 +39,8 @@ from volseg.volume import FILE_ENDING
 
 __all__ = [
     "ASSUMED",
+    "CHECK_BYTES",
+    "EVALUATE_BYTES",
     "FILE_ENDING",
     "INSTANCES",
     "PHANTOM_FILE",
@@ -56,7 +59,9 @@ __all__ = [
     "Prediction",
     "Predictions",
     "Source",
+    "Threads",
     "Uncertainty",
+    "affordable_threads",
     "axes_of_raw",
     "check_key",
     "check_labels",

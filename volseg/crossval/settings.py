@@ -133,6 +133,16 @@ class CrossvalSettings:
         return self.devices[worker % len(self.devices)] if self.devices else None
 
     @property
+    def notes(self) -> list[str]:
+        """What makes the out-of-fold Dice too high, a line each."""
+        told = []
+        if self.overrides.get("patience"):
+            told.append("--patience ends a training by the held-out cases, which makes their Dice too high")
+        if self.take == "best":
+            told.append("--take best chooses each network by the held-out cases, which makes their Dice too high")
+        return told
+
+    @property
     def files(self) -> dict[str, Path]:
         """The files that settings name, by the setting."""
         named = {name: value for name, value in self.overrides.items() if bundles.is_path_setting(name)}

@@ -56,8 +56,8 @@ def hollow(tube: Tube, at: Sequence[Field], *, exact: bool = False) -> Hollow:
     """The tube on the grid.
 
     Args:
-        tube: in the coordinates of `at`.
-        at: x, y and z of every voxel, each (X, Y, Z), mm.
+        tube: Tube in the coordinates of `at`.
+        at: Coordinates x, y and z in mm of every voxel, each (X, Y, Z).
         exact: take the nearest wall, not the wall at the nearest centre point: slower, for a strong taper.
 
     >>> line = Tube.through(np.array([[0.0, 0, 0, 5], [10, 0, 0, 5], [20, 0, 0, 5]]), step_mm=1)
@@ -168,10 +168,11 @@ def build_abdomen(
     """The abdomen of one patient on one day.
 
     Args:
-        patient: what stays from day to day: size, position and form of the organs, the course of the bowel.
-        day: what does not: filling, position within some millimetres.
-        shape: of the grid.
-        spacing: of the grid in mm.
+        patient: Random numbers for what stays from day to day: size, position and form of the organs, and the course
+            of the bowel.
+        day: Random numbers for what changes from day to day: filling, and position within some millimetres.
+        shape: Shape (X, Y, Z) of the grid.
+        spacing: Spacing of the grid in mm.
     """
     axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing, strict=True)]
     size = patient.uniform((0.90, 0.90, 0.86), (1.03, 1.06, 0.98))

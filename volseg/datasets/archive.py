@@ -21,10 +21,11 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Args:
         archive: .zip, .tar, .tar.gz and so on; the content tells, not the name.
-        folder: made where absent.
+        folder: Folder, which is made if it is absent.
 
     Raises:
-        RemoteError: a name with `..` or from the root, a link, a device; a damaged archive; too little room.
+        RemoteError: The archive is damaged, the disk has too little room, or an entry is a link, a device, or has a
+            name with `..` or from the root.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

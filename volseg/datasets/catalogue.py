@@ -15,20 +15,20 @@ class Published:
     """A public data set that volseg reads.
 
     Attributes:
-        name: for `volseg fetch`.
-        title: what it is.
-        page: where people read about it and its licence, and download by hand.
-        file: the archive.
-        about: size of the archive as its hosts tell it, not exact.
-        url: of the archive; None where Kaggle gives it to those who accepted the rules.
-        competition: of Kaggle.
-        checksum: `md5:…` of the archive where it is published; None where it is not.
-        source: who publishes the checksum.
-        root: the folder in the archive that is the data set; empty for the archive's top.
-        folder: its name below data/.
-        holds: patterns of files and how many there are at least.
-        licence: as the page has it.
-        convert: the command that follows; {folder} and {cohort} are replaced.
+        name: Name for `volseg fetch`.
+        title: Title for people.
+        page: URL of the page about it and its licence, from which people can download it by hand.
+        file: Name of the archive.
+        about: Size of the archive as its hosts tell it; not exact.
+        url: URL of the archive; None if Kaggle gives it to those who have accepted the rules.
+        competition: Name of the competition on Kaggle.
+        checksum: Checksum `md5:…` of the archive; None if none is published.
+        source: Publisher of the checksum.
+        root: Folder in the archive that is the data set; empty for the archive's top.
+        folder: Name of the folder below data/.
+        holds: Least number of files by pattern.
+        licence: Licence that the page states.
+        convert: Command that follows, in which {folder} and {cohort} are replaced.
     """
 
     name: str
@@ -151,7 +151,7 @@ def find(name: str) -> Published:
     """A data set by its name.
 
     Raises:
-        UsageError: with the nearest name.
+        UsageError: There is none of this name; the nearest one is told.
 
     >>> find("msd-hippocampus").file
     'Task04_Hippocampus.tar'

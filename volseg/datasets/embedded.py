@@ -49,13 +49,13 @@ class PackageCohort:
     package gives its own network and leaves nothing behind.
 
     Args:
-        labels: the label table of the package.
-        channel_names: one name an image channel.
-        roi_size: the window, in voxels.
-        embedded: where the phantom cohort is or will be.
+        labels: Label table of the package.
+        channel_names: Name per image channel.
+        roi_size: Window in voxels.
+        embedded: Folder of the phantom cohort, which may be absent.
 
     Raises:
-        CohortError: when cases are asked for and the package is of other regions or channels than the phantom.
+        CohortError: A case is needed, and the package has other regions or channels than the phantom.
     """
 
     def __init__(

@@ -29,21 +29,22 @@ def fetch(
     keep: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Have a data set in a folder, whole or not at all. A second call after a stop goes on, after an end does nothing.
+    """Fetch a data set into a folder, whole or not at all; a call after a stop goes on, one after the end does nothing.
 
     Args:
-        published: which one.
-        folder: becomes the data set; absent or empty before.
-        archive: downloaded by hand, instead of from the network.
-        keep: leave the archive beside the folder.
-        progress: see `Progress`.
+        published: Data set.
+        folder: Folder that becomes the data set; absent or empty before.
+        archive: Archive that was downloaded by hand; None fetches it.
+        keep: Whether the archive stays beside the folder.
+        progress: Function that is called as `Progress` says.
 
     Returns:
         What came, as in the folder's `.fetched.json`: name, url, file, bytes, sha256, how it was compared.
 
     Raises:
-        UsageError: the folder holds something else.
-        RemoteError: it could not be had, with the steps to do it by hand; or it is not what it should be.
+        UsageError: The folder holds something else.
+        RemoteError: The data set could not be fetched, and the steps to do it by hand are told; or it is not what it
+            should be.
     """
     before = _record(folder)
     if before.get("name") == published.name:

@@ -17,19 +17,19 @@ _LOOK_EVERY_S = 0.5
 
 
 def download_competition(competition: str, folder: Path, *, file: str, progress: Progress | None = None) -> Path:
-    """Have `kaggle competitions download` write the archive of a competition.
+    """Download the archive of a competition with `kaggle competitions download`.
 
     The program finds the token where Kaggle's own pages say: volseg never reads it. A second call goes on where the
     program can.
 
     Args:
-        competition: the word in its URL.
-        folder: for the archive.
-        file: its name.
-        progress: called with the bytes that have come, twice, since the size of all is not told.
+        competition: Name of the competition in its URL.
+        folder: Folder for the archive.
+        file: Name of the archive.
+        progress: Function that is called with the number of bytes that have come, twice, since the size is not known.
 
     Raises:
-        RemoteError: the program is not installed, the token is missing, or the rules were not accepted.
+        RemoteError: The program is not installed, the token is missing, or the rules were not accepted.
     """
     program = shutil.which("kaggle", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if program is None:

@@ -89,7 +89,7 @@ def phantom_case(*, patient: int, day: int, seed: int = 0) -> Case:
         plane and 3 mm between slices. Slices run from head to feet, as in the UW-Madison data.
 
     Raises:
-        UsageError: a negative number.
+        UsageError: A number is negative.
 
     >>> phantom_case(patient=201, day=0).key
     'case201_day0'
@@ -127,12 +127,12 @@ def write_phantom(
     """Write the cohort as raw data in the UW-Madison layout, whole or not at all.
 
     Args:
-        raw: the folder to make; absent or empty.
-        patients: how many.
-        days: scans a patient.
-        seed: another seed, another cohort.
-        workers: threads that draw scans.
-        progress: called with scans done and scans in all.
+        raw: Folder to make; absent or empty.
+        patients: Number of patients.
+        days: Number of scans per patient.
+        seed: Seed of the random numbers: another seed, another cohort.
+        workers: Number of threads that draw scans.
+        progress: Function that is called with the number of finished scans and of all.
 
     Returns:
         `raw`, with `train/`, `train.csv` and `phantom.json` (seed, sizes and axes).

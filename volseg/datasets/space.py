@@ -12,12 +12,12 @@ def check_space(folder: Path, needed: int, *, what: str) -> None:
     """Refuse to begin what cannot end.
 
     Args:
-        folder: on the disk in question; exists.
-        needed: bytes that are to come.
-        what: needs them.
+        folder: Existing folder on the disk.
+        needed: Number of bytes that are to come.
+        what: Name of what needs them, for the message.
 
     Raises:
-        RemoteError: there is less free.
+        RemoteError: Less is free.
 
     >>> check_space(Path("."), 2**60, what="train.tar")
     Traceback (most recent call last):

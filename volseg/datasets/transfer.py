@@ -25,8 +25,8 @@ class Resuming:
     What came before a stop is kept if the server's ETag, or the time of its last change, is still the same.
 
     Args:
-        part: gets what has come; beside it stands what the server said of it.
-        progress: see `Progress`.
+        part: File for what has come; a file beside it holds what the server said of it.
+        progress: Function that is called as `Progress` says.
     """
 
     def __init__(self, part: Path, *, progress: Progress | None = None) -> None:
@@ -38,7 +38,7 @@ class Resuming:
         """Write the content of a URL to a file.
 
         Raises:
-            RemoteError: the connection ended early, or the disk is too small.
+            RemoteError: The connection ended early, or the disk is too small.
             requests.RequestException: what the network or the server says.
         """
         if not self._read(url):

@@ -26,7 +26,7 @@ TAGS = (
 
 def sop_class_of(header: Dataset) -> str:
     """The kind of object; where the data set leaves it empty, the file's own meta header has it."""
-    return text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
+    return plain(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
 
 
 def instance_of(path: Path, name: str, header: Dataset) -> Instance:
@@ -50,13 +50,13 @@ def instance_of(path: Path, name: str, header: Dataset) -> Instance:
         path=path,
         name=name,
         sop_class=sop_class,
-        sop_uid=text(header, "SOPInstanceUID") or text(header.file_meta, "MediaStorageSOPInstanceUID"),
-        series_uid=text(header, "SeriesInstanceUID"),
-        study_uid=text(header, "StudyInstanceUID"),
-        frame_uid=text(header, "FrameOfReferenceUID"),
+        sop_uid=plain(header, "SOPInstanceUID") or text(header.file_meta, "MediaStorageSOPInstanceUID"),
+        series_uid=plain(header, "SeriesInstanceUID"),
+        study_uid=plain(header, "StudyInstanceUID"),
+        frame_uid=plain(header, "FrameOfReferenceUID"),
         patient=text(header, "PatientID") or "".join(person[:2]),
-        study_date=text(header, "StudyDate"),
-        modality=known_modality(text(header, "Modality")),
+        study_date=plain(header, "StudyDate"),
+        modality=known_modality(plain(header, "Modality")),
         number=_count(header, "SeriesNumber", ""),
         description=text(header, "SeriesDescription"),
         image_type=image_type,

@@ -33,6 +33,8 @@ Box = tuple[slice, ...]
 _SOMETHING = 1e-5
 # Fraction of a GPU's free memory that the sum may take.
 _ROOM = 0.9
+# Bytes of a sum that is made whatever the system says.
+_SMALL_SUM = 2**30
 # Fraction of a machine's free memory that windows beside the first may take.
 _SHARE = 0.5
 
@@ -190,6 +192,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
             if not sums:
                 shape = tuple(padded.shape[1:])
                 place = place or _place(outputs, shape, self.roi_size)
+                _check_sum(outputs, shape, self.roi_size, place)
                 sums = [_Sum(part, shape, self.roi_size, place, self.background) for part in outputs]
                 if alone:
                     windows_at_once = _affordable(at_best(), held)
@@ -312,13 +315,39 @@ def _affordable(wanted: int, held: int | None) -> int:
     return max(1, min(wanted, 1 + int(_SHARE * free / max(1, peak - held))))
 
 
+def _sum_bytes(outputs: Sequence[Tensor], shape: Sequence[int], roi_size: Sequence[int]) -> float:
+    """Bytes of the sums for a volume of that shape: a number of 32 bits per channel and voxel."""
+    windows = torch.Size(shape).numel() / torch.Size(roi_size).numel()
+    return sum(part[0].numel() * 4 for part in outputs) * windows
+
+
+def _check_sum(outputs: Sequence[Tensor], shape: Sequence[int], roi_size: Sequence[int], place: torch.device) -> None:
+    """Refuse a volume whose sums are larger than all free memory, before the system ends the process for it.
+
+    What this process holds counts as free too: it keeps the memory of earlier volumes for the next.
+
+    Raises:
+        VolsegError: The sums do not fit.
+    """
+    needed, free = _sum_bytes(outputs, shape, roi_size), available_bytes()
+    if place.type != "cpu" or free is None or needed < _SMALL_SUM:
+        return
+    free += resident_bytes() or 0
+    if needed > free:
+        channels = sum(part.shape[1] for part in outputs)
+        raise VolsegError(
+            f"the logits of {channels} channels on {' x '.join(map(str, shape))} voxels take {needed / 2**30:.1f} GiB, "
+            f"and {free / 2**30:.1f} GiB are free; predict with more memory, with fewer --workers, or --within a first "
+            "network"
+        )
+
+
 def _place(outputs: Sequence[Tensor], shape: Sequence[int], roi_size: Sequence[int]) -> torch.device:
     """The device of the outputs if sums for a volume of that shape fit into its free memory, else the CPU."""
     device = outputs[0].device
     if device.type != "cuda":
         return device
-    windows = torch.Size(shape).numel() / torch.Size(roi_size).numel()
-    needed = sum(part[0].numel() * 4 for part in outputs) * windows
+    needed = _sum_bytes(outputs, shape, roi_size)
     free, _ = torch.cuda.mem_get_info(device)
     if needed < _ROOM * free:
         return device

@@ -216,7 +216,7 @@ def _decided(
     spacing_mm, usual = [float(mm) for mm in value("spacing_mm")], int(value("roi_voxels"))
     training, validation = _sides(cohort, facts, fold)
     batch, crops = plan_batch(facts, usual=value("batch_size"), crops=value("crops_per_case"), training_cases=training)
-    found |= {"batch_size": batch.value, "crops_per_case": crops.value}
+    found |= {"batch_size": batch.value, "crops_per_case": crops.value, "spacing_mm": spacing_mm}
     roi = value("roi_size")
     shape = facts.shape_on(spacing_mm)
     if (waste := math.prod(roi) / math.prod(min(a, b) for a, b in zip(roi, shape, strict=True))) > _WASTE:

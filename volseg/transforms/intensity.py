@@ -16,7 +16,7 @@ from volseg.volume import ChannelNormalisation, body_statistics
 
 logger = logging.getLogger(__name__)
 
-_LINEAR = 30.0
+_LINEAR = 100.0
 """Standard deviations from the body's mean up to which `mr` is linear; beyond, it grows with the logarithm."""
 
 
@@ -104,7 +104,7 @@ def normalise_(channel: Tensor, normalisation: ChannelNormalisation) -> None:
 
 
 def _mr(channel: Tensor, low: float, high: float) -> None:
-    """The deviation from the body's mean in its standard deviations; from 30 on, 30 + ln(deviation - 29)."""
+    """The deviation from the body's mean in its standard deviations; from 100 on, 100 + ln(deviation - 99)."""
     mean, std = body_statistics(channel.numpy(), low=low)
     channel.sub_(mean).div_(std)
     for sign, furthest in ((1.0, (high - mean) / std), (-1.0, (mean - low) / std)):

@@ -18,7 +18,7 @@ from volseg.transforms.decision import MANY, Decided, SaveImageLabelMapd
 from volseg.transforms.intensity import NormaliseIntensityd, TellConstantd, before_schemes
 from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
-from volseg.transforms.reading import ReadVolumesd, SmoothSliced
+from volseg.transforms.reading import ImageSpacingd, ReadVolumesd, SmoothSliced
 from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
 from volseg.volume import InputSpacing, check_normalisation
 
@@ -65,7 +65,7 @@ def preprocessing(
     steps += [
         mt.Orientationd(keys, axcodes="RAS", labels=None),
         SmoothSliced("image", spacing_mm=spacing_mm),
-        mt.Spacingd("image", pixdim=tuple(spacing_mm), mode="bilinear", padding_mode="border"),
+        ImageSpacingd("image", pixdim=tuple(spacing_mm), mode="bilinear", padding_mode="border"),
         *([OnGridOfd("label", like="image")] if label else []),
         *([NormaliseIntensityd("image", normalisation=schemes)] if schemes else before_schemes("image")),
         mt.EnsureTyped("image", dtype=torch.float32),

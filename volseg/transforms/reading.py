@@ -160,3 +160,18 @@ class SmoothSliced(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         sigmas = [max(0.0, (factor - 1) / 2) for factor in factors]
         smooth = np.stack([gaussian_filter(channel, sigmas, mode="nearest") for channel in image.numpy()])
         return MetaTensor(torch.from_numpy(smooth), meta=image.meta, applied_operations=image.applied_operations)
+
+
+class ImageSpacingd(mt.Spacingd):  # type: ignore[misc]  # MONAI has no types
+    """MONAI's `Spacingd`, which takes every entry whose name begins with that of an image for its metadata.
+
+    MONAI Label puts the path of the image into the item as `image_path`, on which MONAI 1.6.1 fails. Entries that are
+    no dictionaries are kept aside.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
+        """Resample the images of all keys."""
+        begins = tuple(f"{key}_" for key in self.keys)
+        aside = {k: v for k, v in data.items() if str(k).startswith(begins) and not isinstance(v, dict)}
+        rest = {k: v for k, v in data.items() if k not in aside}
+        return {**super().__call__(rest, lazy=lazy), **aside}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -133,6 +134,7 @@ def _own(read: Callable[..., RawData]) -> Sequence[inspect.Parameter]:
 
 def _in_panel(parameter: inspect.Parameter) -> inspect.Parameter:
     """The same option in the panel of those that every kind has."""
-    option = parameter.annotation.__metadata__[0]
+    hint, declared = get_args(parameter.annotation)
+    option = copy(declared)  # other commands have the same one
     option.rich_help_panel = _SHARED
-    return parameter
+    return parameter.replace(annotation=Annotated[hint, option])

@@ -10,15 +10,8 @@ if TYPE_CHECKING:
     from volseg.inference.engines.choice import ENGINES, WORTH_A_TRIAL_S, WORTH_COMPILING_S, choose
     from volseg.inference.engines.convolutions import Convolutions
     from volseg.inference.engines.engine import Engine, difference, seconds_a_window
-    from volseg.inference.engines.hardware import (
-        available_bytes,
-        check_device,
-        machine,
-        peak_memory,
-        peak_resident_bytes,
-        resident_bytes,
-        worker_device,
-    )
+    from volseg.inference.engines.hardware import check_device, machine, peak_memory, worker_device
+    from volseg.inference.engines.memory import available_bytes, peak_resident_bytes, resident_bytes
     from volseg.inference.engines.openvino import EXPORTED, OpenVinoEngine, installed, openvino_core
     from volseg.inference.engines.parallel_windows import ParallelWindows
     from volseg.inference.engines.precision import MixedPrecision, check_precision, check_training, runs_bf16
@@ -68,13 +61,15 @@ __getattr__ = opened_at_first_use(
             "seconds_a_window",
         ),
         "volseg.inference.engines.hardware": (
-            "available_bytes",
             "check_device",
             "machine",
             "peak_memory",
+            "worker_device",
+        ),
+        "volseg.inference.engines.memory": (
+            "available_bytes",
             "peak_resident_bytes",
             "resident_bytes",
-            "worker_device",
         ),
         "volseg.inference.engines.openvino": (
             "EXPORTED",

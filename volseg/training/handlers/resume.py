@@ -196,6 +196,7 @@ class Resume:
 
     def _check(self, stored: Mapping[str, Any], engine: Engine) -> None:
         now = json.loads(json.dumps(self._settings(engine), default=str))
+        stored = {**{name: usual for name, usual in _BEFORE.items() if name in now}, **stored}
         before, now = (
             _flat({name: value for name, value in some.items() if name != "slices"}) for some in (stored, now)
         )
@@ -266,6 +267,10 @@ class Resume:
 def _datalist(loader: object) -> object:
     """The datalist of a loader's data set, if it is MONAI's."""
     return getattr(getattr(loader, "dataset", None), "data", None)
+
+
+# What trainings did before a setting was one.
+_BEFORE = {"background_share": 1 / 3}
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
