@@ -66,13 +66,15 @@ def test_it_animates(place: Path) -> None:
 
 
 def test_it_goes_on_by_the_command_that_began_it(place: Path) -> None:
+    """With the intensities of then, which the refusal of a bundle that fits them to the modality names."""
     settings = {"dataset_dir": str(place / "cohort"), "output_dir": str(place / "run"), **COMMAND, "resume": True}
+    settings["normalisation"] = "percentiles"
     try:
         train(BUNDLES / "dense_unet", overrides=settings)
     finally:
         set_determinism(None)
     content = check_history(place / "run")
-    assert content["settings"]["given"].keys() == {"dataset_dir", "output_dir", "resume", *COMMAND}
+    assert content["settings"]["given"].keys() == {"dataset_dir", "output_dir", "resume", "normalisation", *COMMAND}
 
 
 def test_it_goes_on_by_its_own_train_json(place: Path) -> None:

@@ -13,6 +13,7 @@ from monai.bundle import ComponentLocator
 
 from volseg.errors import UsageError
 
+_HANDLERS = "volseg.training.Handlers"  # which has no arguments of its own to lay over
 _MONAIS_OWN = {"_target_", "_requires_", "_disabled_", "_desc_", "_mode_"}
 
 
@@ -55,7 +56,7 @@ def _lay(config: dict[str, Any], name: str, value: object) -> None:
     *levels, last = [name] if name in config else name.split("#")
     for level in levels:
         node = node.get(level) if isinstance(node, dict) else node[int(level)] if _in_list(level, node) else None
-    if isinstance(node, dict) and (last in node or "_target_" in node):
+    if isinstance(node, dict) and (last in node or node.get("_target_", _HANDLERS) != _HANDLERS):
         node[last] = value
     elif _in_list(last, node):
         node[int(last)] = value
