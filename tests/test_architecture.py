@@ -40,7 +40,7 @@ FAMILIES = {"segformer"}
 # Which rooms each room may import, floor by floor from the top; every arrow leads downward.
 MAY_IMPORT = {
     "cli": "deploy crossval jobs training datasets inference plan report bundle dicom "
-    "evaluation formats pictures cohort labels metrics remote errors",
+    "evaluation formats pictures cohort transforms labels metrics remote errors",
     "deploy": "jobs datasets inference bundle dicom evaluation formats "
     "pictures cohort labels metrics volume errors files",
     "crossval": "jobs training inference report bundle evaluation cohort labels metrics volume errors files",
