@@ -54,7 +54,7 @@ def test_two_steps_are_measured_and_time_follows_from_them(plan):
     small, large = one.trial["voxels"]
     assert small < large
     assert all(seconds > 0 for seconds in one.trial["seconds"])
-    assert one.trial["steps"] == round(60 / one.trial["step_s"])
+    assert one.trial["steps"] == pytest.approx(60 / one.trial["step_s"], rel=0.02)
     assert plan.advised == "tiny"
     assert one.settings["max_minutes"] == 1
     assert one.settings["spacing_mm"] == [1.5, 1.5, 3.0]
@@ -63,7 +63,7 @@ def test_two_steps_are_measured_and_time_follows_from_them(plan):
 
 def test_little_memory_makes_the_window_smaller(tiny_cohort, bundle, monkeypatch):
     cost = StepCost((4096, 8192), 2, (0.1, 0.2), (2**20, 2**21), 0.1)
-    monkeypatch.setattr("volseg.training.planning.measure_step", lambda *_, **__: cost)
+    monkeypatch.setattr("volseg.training.bundle_plan.measure_step", lambda *_, **__: cost)
     windows = {}
     for gib in (4, 1.5 / 1024):
         found = make_plan(Cohort.open(tiny_cohort), [bundle], device="cpu", memory_gib=gib)
