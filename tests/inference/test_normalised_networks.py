@@ -71,7 +71,7 @@ def probabilities(predictor, folder):
 @pytest.mark.parametrize("name", SCHEMES)
 def test_a_network_is_given_what_it_was_trained_on(folder, name):
     predictor = load(folder, name)
-    seen = predictor.read(images(folder), key="case")["image"]
+    seen = predictor.preprocess(images(folder), key="case")["image"]
     trained = preprocessing(LABELS, channels=2, spacing_mm=[2, 2, 3], normalisation=SCHEMES[name], label=False)
     item = {"key": "case", "image": [str(path) for path in images(folder)]}
     assert torch.equal(seen.as_tensor(), trained(item)["image"].as_tensor())
@@ -86,8 +86,8 @@ def test_a_network_is_given_what_it_was_trained_on(folder, name):
 @pytest.mark.parametrize("flips", [(), (0,)])
 def test_an_ensemble_is_the_mean_of_what_each_network_makes(folder, names, flips):
     members = [load(folder, name) for name in names]
-    alone = [probabilities(member.joined(flips=flips), folder) for member in members]
-    joined = members[0].joined(members[1:], flips=flips)
+    alone = [probabilities(member.with_members(flips=flips), folder) for member in members]
+    joined = members[0].with_members(members[1:], flips=flips)
     assert len(joined.grids) == 1
     # A logit of the mean and its sigmoid round differently than each network's own probabilities.
     assert probabilities(joined, folder) == pytest.approx(np.mean(alone, axis=0), abs=2e-5)
@@ -103,7 +103,7 @@ def test_normalisations_go_with_the_names_of_channels(folder, tmp_path):
         other = Predictor.from_bundle(folder / "bundle", checkpoint=path, device="cpu", overrides=first_settings())
         own = other.predict(images(folder)[::-1], key="case").probabilities
         expected = (probabilities(first, folder) + own) / 2
-        assert probabilities(first.joined([other]), folder) == pytest.approx(expected, abs=2e-5)
+        assert probabilities(first.with_members([other]), folder) == pytest.approx(expected, abs=2e-5)
 
 
 def first_settings():
@@ -116,7 +116,7 @@ def test_networks_of_other_grids_keep_their_normalisation(folder, tmp_path):
         load(folder, "ct"),
         Predictor.from_bundle(folder / "bundle", checkpoint=other, device="cpu", overrides=first_settings()),
     )
-    joined = first.joined([second])
+    joined = first.with_members([second])
     assert len(joined.grids) == 2
     expected = (probabilities(first, folder) + probabilities(second, folder)) / 2
     assert probabilities(joined, folder) == pytest.approx(expected, abs=2e-5)
@@ -125,11 +125,11 @@ def test_networks_of_other_grids_keep_their_normalisation(folder, tmp_path):
 def test_both_steps_of_a_cascade_keep_their_normalisation(folder):
     step = RegionOfInterest.parse(str(folder / "bundle"), regions=["a"], margin_mm=4.0)
     first, second = load(folder, "pet"), load(folder, "ct")
-    read = CascadePredictor(second, step, first).read(images(folder), key="case")
-    assert torch.equal(read["first"]["image"], first.read(images(folder), key="case")["image"])
-    item = CascadePredictor(second, step, first).look(read)
+    read = CascadePredictor(second, step, first).preprocess(images(folder), key="case")
+    assert torch.equal(read["first"]["image"], first.preprocess(images(folder), key="case")["image"])
+    item = CascadePredictor(second, step, first).infer(read)
     box = [item["crop"].cut(volume) for volume in read["volumes"]]
-    assert torch.equal(item["image"], second.read(box, key="case")["image"])
+    assert torch.equal(item["image"], second.preprocess(box, key="case")["image"])
 
 
 @pytest.mark.parametrize("name", ["before", "ct", "pet"])
@@ -165,6 +165,6 @@ def test_an_empty_channel_is_named(folder, caplog, name):
     prediction = load(folder, name).predict([images(folder)[0], voxels], key="case")
     assert prediction.note == "T1 has one value everywhere, so the network saw nothing in it"
     assert "case: channel 1 has one value everywhere" in caplog.text
-    mixed = load(folder, "ct").joined([load(folder, "before")])
+    mixed = load(folder, "ct").with_members([load(folder, "before")])
     assert mixed.predict([images(folder)[0], voxels], key="case").note == prediction.note
     assert replace(prediction, note="").note == ""
