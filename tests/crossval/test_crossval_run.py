@@ -338,6 +338,7 @@ WRONG = {
     "twice": (["one", "one", "cohort"], "two bundles are called one"),
     "no bundle": (["nothing", "cohort"], "nothing is no bundle"),
     "no setting": (["one", "cohort", "--max_epochs"], "--max_epochs has no value"),
+    "unknown setting": (["one", "cohort", "--max_epoch", "5"], "did you mean --max_epochs?"),
     "take": (["one", "cohort", "--take", "first"], "--take must be one of last, best, got 'first'"),
     "shard": (["one", "cohort", "--shard", "2/2"], "--shard must be I/N"),
 }

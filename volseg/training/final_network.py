@@ -10,6 +10,7 @@ import torch
 
 from volseg import bundle as bundles
 from volseg.errors import CheckpointError, root_error
+from volseg.training.checks import check_overrides
 from volseg.training.handlers.checkpoints import save
 
 _STATES = 4  # last.pt holds weights, averaged weights and two moments, and exists twice while it is written
@@ -46,13 +47,14 @@ def run_bytes(bundle: str | Path, *, overrides: Mapping[str, Any], more: Sequenc
         more: Further config files.
 
     Raises:
-        VolsegError: The network cannot be built with these settings.
+        VolsegError: A setting is unknown, or the network cannot be built with them.
     """
     from monai.bundle import ConfigParser
 
     folder = bundles.find(bundle)
     parser = ConfigParser()
     parser.read_config([str(bundles.config(folder, "train.json")), *map(str, more)])
+    check_overrides(parser.get(), overrides)
     parser.update(bundles.path_values({"bundle_root": str(folder), **overrides}, ids=list(parser.get())))
     try:
         network = parser.get_parsed_content("network_def")
