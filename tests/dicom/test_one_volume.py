@@ -332,6 +332,18 @@ def test_a_copy_under_other_uids_is_no_second_case(tmp_path: Path, whole: bool) 
     assert any("stored twice" in warning for warning in case.warnings)
 
 
+def test_equal_voxels_of_another_day_are_no_copy(tmp_path: Path) -> None:
+    """Under one study UID, as a careless anonymiser leaves it."""
+    files = series(noise())
+    for day in ("20240101", "20240103"):
+        for number, file in enumerate(files):
+            file.StudyDate = day
+            file.SeriesInstanceUID = f"{file.StudyInstanceUID}.{day}"
+            file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = f"{file.SeriesInstanceUID}.{number}"
+        save(tmp_path / day, files)
+    assert sorted(case.session for case in cases(tmp_path)) == ["day0", "day2"]
+
+
 def test_another_reconstruction_of_one_scan_is_a_case_of_its_own(tmp_path: Path) -> None:
     save(tmp_path / "a", series(noise()))
     save(tmp_path / "b", series(noise(seed=1), series="2"))

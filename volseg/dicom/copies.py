@@ -46,7 +46,7 @@ def without_copies(series: Sequence[Series]) -> list[Series]:
 def _facts(series: Series) -> Hashable:
     """What a copy shares with its original."""
     first = series.first
-    images = sorted((item.position_lps, item.order or 0, item.acquired) for item in series.instances)
+    images = sorted((item.position_lps, item.order or 0, item.acquired, item.study_date) for item in series.instances)
     return (
         *(first.patient, first.study_uid, first.frame_uid, first.sop_class, series.modality, first.description),
         *(first.rows, first.columns, first.frames, first.image_type, series.part, tuple(images)),
