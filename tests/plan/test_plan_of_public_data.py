@@ -49,7 +49,7 @@ NNUNET: dict[str, tuple[list[float], list[int], int, int]] = {
 # Of the U-Net's bundle on a GPU: window and stages.
 OURS: dict[str, tuple[list[int], int]] = {
     "BTCV": ([144, 144, 48], 5),
-    "KiTS": ([112, 112, 80], 5),
+    "KiTS": ([112, 96, 96], 5),
     "BraTS": ([112, 96, 96], 5),
     "ACDC": ([224, 224, 20], 6),
 }
