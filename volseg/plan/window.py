@@ -11,7 +11,7 @@ from volseg.errors import BundleError
 from volseg.volume import slice_axis
 
 # Ratio of voxel sizes above which the length of a window in mm counts. Below it the proportions of the image serve
-# better: on the phantom (3.62 x 3.62 x 3 mm) lengths in mm give 64 x 32 x 64, 30 % of the image, for 64 x 64 x 32, 37 %.
+# better: on the phantom (3.62 x 3.62 x 3 mm) lengths in mm give 64 x 32 x 64, 30 % of the image; 64 x 64 x 32 has 37 %.
 _THICK = 2
 # Number of slices of a window for a network that takes slices in turn: its neighbours in the window are the context.
 _SLICES = 8
@@ -28,7 +28,7 @@ def fit_roi(
     """Choose the training window for a cohort: near its median shape, within a budget, on the network's grid.
 
     Each axis is rounded to the nearest multiple of its divisor; then the largest axis shrinks until at most `voxels`
-    remain: the largest in voxels; or in mm where slices are more than twice as thick as the smallest side of a voxel, so
+    remain: the largest in voxels; or in mm if slices are more than twice as thick as the smallest side of a voxel, so
     that the window is as long in the body along each axis. If the network halves an axis (divisor above 1), two
     multiples stay along one such axis, since normalisation over a single voxel in the deepest stage is undefined. An
     axis that is not halved may be one voxel.
