@@ -257,7 +257,7 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def opened_at_first_use(names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """The `__getattr__` of a room whose modules load torch and MONAI: each is imported when one of its names is used.
+    """The `__getattr__` of a room whose modules load much: each is imported when one of its names is used.
 
     Args:
         names: Public names by the module that defines them.
