@@ -11,18 +11,22 @@ recorded sizes. Everything else is done again.
 
 from __future__ import annotations
 
-from volseg import names_of_before
-from volseg.jobs.converting import convert_cases
-from volseg.jobs.evaluating import evaluate_cases
-from volseg.jobs.job import Do, Facts, Job, Stamp, WorkerSlot, attempt, stamp
-from volseg.jobs.journal import Entry, History, Journal, remove_unproven, siblings
-from volseg.jobs.networks import Predicting, doing
-from volseg.jobs.options import WorkerOptions
-from volseg.jobs.predicting import predict_cases
-from volseg.jobs.processes import Processes
-from volseg.jobs.report import write_run_report
-from volseg.jobs.run import RunResult, run_jobs
-from volseg.jobs.workers import Serial, WorkerPool
+from typing import TYPE_CHECKING, Any
+
+from volseg import names_of_before, opened_at_first_use
+
+if TYPE_CHECKING:
+    from volseg.jobs.converting import convert_cases
+    from volseg.jobs.evaluating import evaluate_cases
+    from volseg.jobs.job import Do, Facts, Job, Stamp, WorkerSlot, attempt, stamp
+    from volseg.jobs.journal import Entry, History, Journal, remove_unproven, siblings
+    from volseg.jobs.networks import Predicting, doing
+    from volseg.jobs.options import WorkerOptions
+    from volseg.jobs.predicting import predict_cases
+    from volseg.jobs.processes import Processes
+    from volseg.jobs.report import write_run_report
+    from volseg.jobs.run import RunResult, run_jobs
+    from volseg.jobs.workers import Serial, WorkerPool
 
 __all__ = [
     "Do",
@@ -51,4 +55,47 @@ __all__ = [
     "write_run_report",
 ]
 
-__getattr__ = names_of_before(__name__)
+# A command that scores cases need not load what predicts them.
+_open = opened_at_first_use(
+    {
+        "volseg.jobs.converting": ("convert_cases",),
+        "volseg.jobs.evaluating": ("evaluate_cases",),
+        "volseg.jobs.job": (
+            "Do",
+            "Facts",
+            "Job",
+            "Stamp",
+            "WorkerSlot",
+            "attempt",
+            "stamp",
+        ),
+        "volseg.jobs.journal": (
+            "Entry",
+            "History",
+            "Journal",
+            "remove_unproven",
+            "siblings",
+        ),
+        "volseg.jobs.networks": (
+            "Predicting",
+            "doing",
+        ),
+        "volseg.jobs.options": ("WorkerOptions",),
+        "volseg.jobs.predicting": ("predict_cases",),
+        "volseg.jobs.processes": ("Processes",),
+        "volseg.jobs.report": ("write_run_report",),
+        "volseg.jobs.run": (
+            "RunResult",
+            "run_jobs",
+        ),
+        "volseg.jobs.workers": (
+            "Serial",
+            "WorkerPool",
+        ),
+    }
+)
+_before = names_of_before(__name__)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any name of the room
+    return _open(name) if name in __all__ else _before(name)
