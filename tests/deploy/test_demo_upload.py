@@ -225,7 +225,7 @@ def test_a_zip_of_dicom_is_the_series_that_predict_sees(tmp_path: Path) -> None:
 
 
 def test_two_series_and_a_gap_are_refused(tmp_path: Path) -> None:
-    made = [series(noise((14, 12, 7)), grid((14, 12, 7)), "MR", series=number) for number in "12"]
+    made = [series(noise((14, 12, 7), seed=int(number)), grid((14, 12, 7)), "MR", series=number) for number in "12"]
     for number, images in enumerate(made):
         save(tmp_path / "raw", images, f"{number}/{{}}".format)
     files = {path.relative_to(tmp_path).as_posix(): path for path in (tmp_path / "raw").rglob("*") if path.is_file()}

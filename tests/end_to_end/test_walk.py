@@ -121,7 +121,7 @@ def test_the_bundle_runs_under_monai_from_any_directory(place: Path) -> None:
 # Settings of a training with a mistake in them, and what the one line says.
 MISTAKES = [
     (("--max_epoch", "3"), "did you mean --max_epochs"),
-    (("--learning_rate", "0"), "expected a number above 0"),
+    (("--learning_rate", "0"), "must be a number above 0"),
     (("--dataset_dir", "cohrt"), "there is no folder cohrt"),
     (("--roi_size", "[50,50,50]"), "try --roi_size [64,64,64]"),
     (("--fold", "9"), "has the folds 0 to 1"),

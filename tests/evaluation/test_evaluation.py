@@ -329,7 +329,7 @@ def test_what_cannot_be_is_refused(cohort, predictions, tmp_path):
         evaluate(predictions, cohort)
     with pytest.raises(UsageError, match="more than once"):
         evaluate(predictions, cohort, keys=["p1_day1", "p1_day1"])
-    with pytest.raises(UsageError, match="0 workers"):
+    with pytest.raises(UsageError, match="at least 1, got 0"):
         evaluate(predictions, cohort, keys=["p1_day1"], workers=0)
 
 

@@ -29,6 +29,7 @@ from volseg.training.handlers.signals import Signals, Stopped
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGXCPU"])
 def test_a_signal_is_recorded_and_handlers_are_given_back(tiny_cohort, tmp_path, name):
     number = getattr(signal, name)
+    signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored, and stays so
     trainer = trainer_of(Cohort.open(tiny_cohort), tmp_path)
     trainer.add_event_handler(Events.EPOCH_STARTED(once=3), lambda: os.kill(os.getpid(), number))
     with pytest.raises(Stopped) as caught:

@@ -420,7 +420,7 @@ def test_check_tells_of_headers_that_no_table_tells_of(tmp_path):
         voxels = VOXELS if folder == "imagesTr" else (VOXELS > 9).astype(np.uint8)
         path = store(tmp_path / f"{name}.nii", SCANNER, MOVED, codes=(1, 2), voxels=voxels)
         nibabel.save(nibabel.load(path), tmp_path / folder / f"{name}.nii.gz")
-    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+    content = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     (warning,) = inspect_cohort(Cohort.open(tmp_path)).warnings
     assert warning.startswith("the image: qform and sform place voxels more than a tenth of a voxel apart")
