@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,25 @@ def atomic(path: str | Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, at once or never: a hard link; else a copy with the time of the source.
+
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a").write_text("weights")
+    >>> link_or_copy(folder / "a", folder / "there" / "b")
+    >>> (folder / "there" / "b").read_text(), sorted(path.name for path in (folder / "there").iterdir())
+    ('weights', ['b'])
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{PARTIAL}{os.getpid()}-{target.name}")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError:
+        shutil.copy2(source, partial)
+    partial.replace(target)
 
 
 def ignores_case(folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from volseg.crossval.folder import CrossvalFolder
 from volseg.crossval.run import read_done
 from volseg.crossval.scores import Candidate
 from volseg.crossval.settings import CrossvalSettings
-from volseg.files import PARTIAL, atomic
+from volseg.files import atomic, link_or_copy
 from volseg.labels import Cleanup
 
 
@@ -80,14 +79,7 @@ def write_ensemble(
 def _place(source: Path, target: Path) -> None:
     if target.is_file() and source.samefile(target):
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{PARTIAL}{os.getpid()}-{target.name}")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(source, partial)
-    except OSError:
-        shutil.copyfile(source, partial)
-    partial.replace(target)
+    link_or_copy(source, target)
 
 
 def _remove_others(target: Path, names: Sequence[str]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 from volseg.cohort import FILE_ENDING, PROBABILITIES, Cohort, Predictions, read_uncertainty, write_uncertainty
 from volseg.crossval.folder import CrossvalFolder
 from volseg.evaluation import EvaluationSettings, RegionScores
-from volseg.files import PARTIAL, atomic
+from volseg.files import atomic, link_or_copy
 from volseg.jobs import WorkerOptions, evaluate_cases
 
 _MANY = 40  # cases from which on further processes for the metrics pay
@@ -134,11 +132,4 @@ def _same(source: Path, target: Path) -> None:
         one, other = source.stat(), target.stat()
         if (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns):
             return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{PARTIAL}{os.getpid()}-{target.name}")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(source, partial)
-    except OSError:
-        shutil.copy2(source, partial)
-    partial.replace(target)
+    link_or_copy(source, target)
