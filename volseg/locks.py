@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,7 +89,7 @@ def take_lock(path: Path, *, refusal: str | None = None, again: bool = False) ->
         held = None
         logger.warning("%s is on a file system without locks: run nothing else on this folder", path.parent)
     try:
-        inode = os.stat(path).st_ino
+        inode = path.stat().st_ino
     except OSError:
         inode = None
     return Lock(path, held, inode)

@@ -46,10 +46,8 @@ def test_a_signal_is_recorded_and_handlers_are_given_back(tiny_cohort, tmp_path,
 
 
 def test_a_second_training_of_a_folder_is_refused_whatever_its_record_says(tiny_cohort, tmp_path):
-    code = (
-        "import sys; from volseg.training.run_lock import lock_run; lock_run(sys.argv[1]); print('held', flush=True); "
-    )
-    code += "sys.stdin.read()"
+    code = "import sys; from volseg.training.run_lock import lock_run; lock = lock_run(sys.argv[1]); "
+    code += "print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:

@@ -90,10 +90,10 @@ class Record:
     `run.json` (schema `volseg/report/run.schema.json`) is there from the first epoch on, with the status `running`; it
     is written anew after each epoch. At the end its status is `finished`, `stopped early`, `interrupted` or `failed`,
     with the reason: a signal that ends the process (SIGTERM, SIGHUP, SIGINT) interrupts. The record names the process,
-    so that a reader knows if it was killed (`volseg.report.status_of`); a second training on the folder is refused. A resumed run continues the history of its
-    record; the record of another run is moved aside. `train.json` is the config with the values of its settings.
-    `summary.md` is a page with the results and the commands that use them. Among several processes the first one
-    writes.
+    so that a reader knows if it was killed (`volseg.report.status_of`); a second training on the folder is refused. A
+    resumed run continues the history of its record; the record of another run is moved aside. `train.json` is the
+    config with the values of its settings. `summary.md` is a page with the results and the commands that use them.
+    Among several processes the first one writes.
 
     Place it after the handlers that validate, and before those that save for resuming and that show progress.
 
