@@ -32,6 +32,9 @@ from volseg.cli import (
     train,
     watch,
 )
+from volseg.cli.answer import JSON, echo, refusal
+from volseg.cli.disk import told_of_disk
+from volseg.cli.help_texts import keep_brackets
 from volseg.cli.mistakes import WrongUse, explain
 from volseg.cli.process import settle
 from volseg.errors import UsageError, VolsegError
@@ -51,7 +54,6 @@ app = typer.Typer(
     name="volseg",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Volumetric medical image segmentation: slices to volumes, networks, predictions and Dice reports.",
@@ -100,13 +102,17 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells each time where it found credentials
     try:
         _check_urls(words)
-        code = app(words, prog_name="volseg", standalone_mode=False)
+        code = keep_brackets(typer.main.get_command(app))(words, prog_name="volseg", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED
+        if JSON in words:
+            echo(refusal(words, "stopped; run again to go on", code))
     except Exception as error:
         if debug:
             raise
         line, code = _told(error, words)
+        if line and JSON in words:
+            echo(refusal(words, line, code))
         if line:
             typer.secho(f"volseg: {line}", fg="red", err=True)
     if code == _STOPPED:
@@ -134,10 +140,7 @@ def _told(error: Exception, words: list[str]) -> tuple[str, int]:
         return explain(error, words), 2
     if isinstance(error, VolsegError):
         return str(error), 2
-    if isinstance(error, (FileExistsError, NotADirectoryError)):
-        return f"{error.filename} must be a folder, got a file; name another folder, or move the file away", 2
     if isinstance(error, OSError):
-        reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        return f"{reason}; what was finished is kept, run again to go on", 1
+        return told_of_disk(error, words)
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"unexpected {type(error).__name__}: {reason}; --debug shows where", 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import typer
 
+from volseg.cli.answer import AsJson
 from volseg.cli.shared_options import RayAddress, ShardOfCases
 
 if TYPE_CHECKING:
@@ -57,11 +59,13 @@ def evaluate(
         None, help="Count and match objects and holes: cells, lesions. By default where the cohort tells objects apart."
     ),
     html: bool = typer.Option(True, help="Write report.html too: figures, pictures and a 3D viewer."),
+    as_json: bool = AsJson,
 ) -> None:
     """Score predictions against references: overlap, surface distances, volumes, effort; intervals by patient.
 
     Regions are paired by name, then by code; the order, the values and the spelling in the two dataset.json may differ.
     """
+    from volseg.cli.answer import answer, echo
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.imported import imported_predictions
     from volseg.cli.matching import matched
@@ -141,7 +145,12 @@ def evaluate(
                             progress=progress,
                         )
                     )
-    typer.echo(short_table(summarise(rows)))
-    shown = output.rstrip("/")
-    typer.echo(f"wrote {', '.join(f'{shown}/{file.name}' for file in files)}")
-    tell_failures({row.key: row.error for row in rows if row.error})
+    errors = {row.key: row.error for row in rows if row.error}
+    written = [f"{output.rstrip('/')}/{file.name}" for file in files]
+    if as_json:
+        summary = json.loads(next(file for file in files if file.name == "summary.json").read_text(encoding="utf-8"))
+        echo(answer("evaluate", {"files": written, "summary": summary}, failed=errors))
+    else:
+        typer.echo(short_table(summarise(rows)))
+        typer.echo(f"wrote {', '.join(written)}")
+    tell_failures(errors)

@@ -76,6 +76,7 @@ def list_series(
                 "name": asked[number].name if asked else "",
                 "files": [str(instance.path.resolve()) for instance in part.instances],
                 "choice": chosen.to_json() if (chosen := asked[number].choice if asked else choice) else {},
+                "modality": part.series.modality,
             }
             for number, part in enumerate(item.parts)
             if part is not None
@@ -128,6 +129,14 @@ def read_listed(path: Path) -> Volume:
         check_frame(first, part)
         volume, _ = on_grid(first.name, part.name, stack, reference, resample=bool(told.get("resample")))
     return Volume(volume.voxels, with_provenance(volume.affine_ras, record))
+
+
+def listed_modality(path: Path) -> str:
+    """The modality of a list's series, such as `MR`; empty if the list does not say it."""
+    try:
+        return str(_told(path).get("modality", ""))
+    except (SourceError, VolumeError):
+        return ""
 
 
 def listed_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:

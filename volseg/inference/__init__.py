@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         read_image,
         read_images,
     )
+    from volseg.inference.modality import other_modality
     from volseg.inference.predictor import Predictor
     from volseg.inference.region_of_interest import RegionOfInterest
     from volseg.inference.sliding import SlidingWindow, sliding_window
@@ -106,6 +107,7 @@ __all__ = [
     "lone_key",
     "machine",
     "openvino_core",
+    "other_modality",
     "peak_memory",
     "read_grid",
     "read_image",
@@ -181,6 +183,7 @@ __getattr__ = opened_at_first_use(
             "read_image",
             "read_images",
         ),
+        "volseg.inference.modality": ("other_modality",),
         "volseg.inference.predictor": ("Predictor",),
         "volseg.inference.sliding": (
             "SlidingWindow",
