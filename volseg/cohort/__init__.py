@@ -16,7 +16,7 @@ from volseg.cohort.directions import (
     told_axes,
 )
 from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
-from volseg.cohort.folds import Fold, split_by_patient, write_splits
+from volseg.cohort.folds import ALL, Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.layouts import raw_note
@@ -38,6 +38,7 @@ from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_unce
 from volseg.volume import FILE_ENDING
 
 __all__ = [
+    "ALL",
     "ASSUMED",
     "CHECK_BYTES",
     "EVALUATE_BYTES",

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import volseg
 from volseg.bundle import Recipe
-from volseg.cohort import Cohort
+from volseg.cohort import ALL, Cohort
 from volseg.errors import BundleError, root_error
 from volseg.files import atomic
 from volseg.inference import machine, peak_memory
@@ -272,7 +272,8 @@ class Record:
     def _facts(self, engine: Engine, *, first_epoch: int) -> dict[str, Any]:
         """The facts that are known before the first epoch."""
         values = self.settings.values() if self.settings is not None else {}
-        fold_number = int(self.recipe.facts.get("fold", 0))
+        stated = self.recipe.facts.get("fold", 0)
+        fold_number = stated if stated == ALL else int(stated)
         fold = self.cohort.fold(fold_number)
         now, device = _now(), _device(engine)
         return {
