@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where
+
 if TYPE_CHECKING:
-    from volseg.dicom import Target
+    from volseg.dicom import Choice, Target
     from volseg.labels import LabelMatch, LabelTable
 
 app = typer.Typer(no_args_is_help=True, help="Write predictions or a cohort in the format of another program.")
@@ -106,14 +108,20 @@ def dicom_seg(
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
     for_series: str | None = _FOR_SERIES,
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
 ) -> None:
     """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series.
 
     A prediction knows the series that it was made from, and is written for no other.
     """
-    from volseg.dicom import write_dicom_seg
+    from volseg.dicom import Choice, write_dicom_seg
 
-    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series)
+    choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
+    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series, choice)
 
 
 @app.command(epilog="Example: volseg export rtstruct data/predictions --dicom data/dicom -o data/rtstruct")
@@ -125,14 +133,20 @@ def rtstruct(
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
     for_series: str | None = _FOR_SERIES,
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
 ) -> None:
     """Write RT Structure Sets for planning systems; they carry the patient and study of their series.
 
     A prediction knows the series that it was made from, and is written for no other.
     """
-    from volseg.dicom import write_rtstruct
+    from volseg.dicom import Choice, write_rtstruct
 
-    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file, for_series)
+    choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
+    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file, for_series, choice)
 
 
 def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[LabelTable, LabelMatch | None]:
@@ -159,6 +173,7 @@ def _objects(
     key: str,
     secret_file: Path | None,
     for_series: str | None,
+    choice: Choice,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
     from volseg.dicom import export_objects, read_secret
@@ -177,6 +192,7 @@ def _objects(
             key=key,
             secret=secret,
             for_series=for_series,
+            choice=choice,
             progress=progress,
         )
     typer.echo(f"{output}: DICOM objects for the archive, with the patient of their series; {len(failed)} failed")
