@@ -29,6 +29,7 @@ class Drawing:
         frame_uids: Frames of reference that it states: those that it refers to, else its own.
         study_uids: Studies that it refers to, else its own.
         patients: What may stand for its patient, see `Instance.patient`; empty if it states no patient ID.
+        model: ManufacturerModelName.
         parts: Number of the region and the images referred to, of closed outlines and of frames; equal ones once.
         drawn: Date and time.
         maker: Manufacturer.
@@ -48,6 +49,7 @@ class Drawing:
     study_uids: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
     parts: frozenset[tuple[int, frozenset[str]]] = frozenset()
+    model: str = ""
 
     @property
     def kind(self) -> str:
@@ -125,6 +127,7 @@ def read_drawing(instance: Instance) -> Drawing:
         frozenset((studies - {""}) or {instance.study_uid} - {""}),
         frozenset({patient_id, named} - {""}) if patient_id else frozenset(),
         frozenset(images_of_outlines(header) if outlines else _of_frames(header, rois)),
+        text(header, "ManufacturerModelName"),
     )
 
 
