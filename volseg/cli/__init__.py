@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import typer
@@ -100,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells each time where it found credentials
     try:
         _check_urls(words)
-        code = app(words, prog_name="volseg", standalone_mode=False)
+        code = _called(words)(words, prog_name="volseg", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED
     except Exception as error:
@@ -112,6 +114,21 @@ def main(arguments: list[str] | None = None) -> None:
     if code == _STOPPED:
         typer.secho("volseg: stopped; run again to go on", err=True)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _called(words: Sequence[str]) -> typer.Typer:
+    """The program with the one command that is called; with all, which takes 20 ms longer, if that is unclear."""
+    named = [info for info in app.registered_commands if words and _name(info) == words[0]]
+    groups = [info for info in app.registered_groups if words and info.name == words[0]]
+    if len(named) + len(groups) != 1:
+        return app
+    alone = copy(app)
+    alone.registered_commands, alone.registered_groups = named, groups
+    return alone
+
+
+def _name(info: Any) -> str:  # noqa: ANN401 - typer does not export the type
+    return str(info.name or (info.callback.__name__ if info.callback else ""))
 
 
 def _check_urls(words: list[str]) -> None:
