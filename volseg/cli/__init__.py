@@ -35,7 +35,7 @@ from volseg.cli import (
     watch,
 )
 from volseg.cli.mistakes import WrongUse, explain
-from volseg.cli.process import settle
+from volseg.cli.process import load_nibabel, settle
 from volseg.errors import UsageError, VolsegError
 
 
@@ -77,6 +77,7 @@ _COMMANDS = (
     picture,
     pack,
 )
+_READ_VOLUMES = {"check", "compare", "convert", "evaluate", "export", "picture", "plan", "predict", "quality"}
 _TAKE_URLS = {"check", "convert", "crossval", "evaluate", "plan", "predict", "train"}
 for command in _COMMANDS:
     command.register(app)
@@ -96,6 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments is None:  # a process of its own
         settle()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and words and words[0] in _READ_VOLUMES and not {"-h", "--help"} & set(words):
+        load_nibabel()
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
