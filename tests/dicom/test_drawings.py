@@ -325,3 +325,13 @@ def test_outlines_of_rt_utils_on_oblong_pixels_are_told(
     slices, warnings = loaded(tmp_path)["n1"]
     assert slices == {"GTV": [1]}
     assert any("written by rt-utils" in text and "0.8 x 0.9 mm" in text for text in warnings) == told
+
+
+def test_two_regions_of_one_name_in_one_object_count_as_one_and_are_told(tmp_path: Path) -> None:
+    one = series(noise(), SeriesNumber=1)
+    drawn = structure_set(one, {"GTV": boxes(1), "other": boxes(3)})
+    drawn.StructureSetROISequence[1].ROIName = "GTV"
+    save(tmp_path, [*one, drawn])
+    slices, warnings = loaded(tmp_path)["n1"]
+    assert slices == {"GTV": [1, 3]}
+    assert warnings == ("2 regions of one object are called GTV, and count as one",)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset
@@ -142,10 +143,14 @@ def _images(dataset: Dataset, keyword: str) -> set[str]:
     return {text(image, "ReferencedSOPInstanceUID") for image in items(dataset, keyword)}
 
 
-def _notes(header: Dataset, rois: Iterable[Roi], *, outlines: bool, own_frame: str, frames: set[str]) -> Iterator[str]:
+def _notes(header: Dataset, rois: Sequence[Roi], *, outlines: bool, own_frame: str, frames: set[str]) -> Iterator[str]:
     """What a reader should know of an object, whatever series it belongs to."""
     for name in without_voxels(header) if outlines else ():
         yield f"{name} has no closed outline, so it has no voxels"
+    counts = Counter(roi.name for roi in rois)
+    for name, count in counts.items():
+        if count > 1:
+            yield f"{count} regions of one object are called {name}, and count as one"
     if rois and not declares_characters(header) and not all(roi.name.isascii() for roi in rois):
         yield "names of regions are in no stated character set, and may read wrongly"
     if own_frame and frames and own_frame not in frames:
