@@ -7,8 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from tiny_bundle import write_bundle, write_checkpoint
 
 from volseg.cohort import Cohort
 from volseg.deploy.demo import answer
+from volseg.deploy.demo.abandon import LeftError
 from volseg.deploy.demo.segmentation import VOLUMES, Segmenter
 from volseg.deploy.demo.server import Door, address, is_local, listen
 from volseg.deploy.demo.slices import png, slice_pixels
@@ -108,6 +111,25 @@ def test_a_case_has_its_files_its_numbers_and_its_pictures(segmenter: Segmenter,
     assert "Surface Dice" in table
     assert table.count("<tr>") == 3
     assert f'data-file="results/x/{VOLUMES}"' in answer.viewer(found, "x")
+
+
+def test_a_visitor_who_leaves_stops_the_windows(segmenter: Segmenter, tmp_path: Path) -> None:
+    left, windows = threading.Event(), []
+    engine = segmenter.predictor.engine
+
+    class Counting:
+        def __call__(self, window: Any) -> Any:
+            windows.append(window)
+            left.set()
+            return engine(window)
+
+    stopped = replace(segmenter, predictor=replace(segmenter.predictor, engine=Counting()))
+    with pytest.raises(LeftError, match="the visitor has left"):
+        stopped.case(CASE, tmp_path, left=left)
+    assert len(windows) == 1
+    with pytest.raises(LeftError):
+        segmenter.case(CASE, tmp_path, left=left)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_image_is_counted_in_pixels(segmenter: Segmenter, tmp_path: Path) -> None:

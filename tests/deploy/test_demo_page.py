@@ -8,6 +8,7 @@ import io
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -351,6 +352,22 @@ def test_an_upload_has_a_limit_and_a_place(demo: Demo) -> None:
     with suppress(urllib.error.URLError, ConnectionError):  # refused before all was sent
         assert posted(demo, bytes((MAX_MB + 2) * 2**20))[0] == 413
     assert not [path for path in demo.kept if path.stat().st_size > MAX_MB * 2**20]
+
+
+def test_an_upload_that_breaks_off_is_deleted_at_once(demo: Demo) -> None:
+    before = set(demo.kept)
+    host, _, port = demo.url.removeprefix("http://").partition(":")
+    head = '--x\r\nContent-Disposition: form-data; name="files"; filename="a.nii"\r\n\r\n'
+    with socket.create_connection((host, int(port))) as connection:
+        words = [
+            "POST /gradio_api/upload HTTP/1.1",
+            f"Host: {host}",
+            "Content-Type: multipart/form-data; boundary=x",
+            f"Content-Length: {2**20}",
+        ]
+        connection.sendall(("\r\n".join(words) + "\r\n\r\n" + head).encode() + bytes(2**19))
+        assert until(lambda: set(demo.kept) - before, seconds=30), "it is being written"
+    assert until(lambda: not set(demo.kept) - before, seconds=10), set(demo.kept) - before
 
 
 def test_a_path_of_the_server_is_not_taken_for_an_upload(demo: Demo) -> None:
