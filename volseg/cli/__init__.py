@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 import volseg
 from volseg.cli import (
+    bundles,
     check,
     compare,
     convert,
@@ -83,6 +84,7 @@ for command in _COMMANDS:
     command.register(app)
 app.add_typer(convert.app, name="convert")
 app.add_typer(export.app, name="export")
+app.add_typer(bundles.app, name="bundles")
 
 
 @app.callback(invoke_without_command=True)
