@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 
 import house
-import pytest
 
 import volseg
 
 PACKAGE = Path(volseg.__file__).parent
 CHECKOUT = PACKAGE.parent
+BUNDLES = {path.parent.name for path in (CHECKOUT / "bundles").glob("*/train.json")}
 HEAVY_ROOMS = {"transforms", "inference", "networks", "training", "deploy"}
 # Its face loads nothing until one of its names is used.
 OPENED_AT_FIRST_USE = {"inference"}
@@ -124,7 +124,7 @@ class Module:
                 found.add((submodule if submodule in MODULES else item.module, item.top))
         return found
 
-    @property
+    @cached_property
     def docstrings(self) -> set[int]:
         """The ids of the nodes that are docstrings."""
         kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -140,7 +140,21 @@ MODULES: dict[str, Module] = {}
 for _path in sorted(PACKAGE.rglob("*.py")):
     MODULES[Module(_path).name] = Module(_path)
 
-modules = pytest.mark.parametrize("module", MODULES.values(), ids=list(MODULES))
+
+def modules(test):
+    """Run a test over all modules at once; what it says of each is told together."""
+
+    def over_all_modules():
+        failures = {}
+        for name, module in MODULES.items():
+            try:
+                test(module)
+            except AssertionError as error:
+                failures[name] = str(error)
+        assert failures == {}
+
+    over_all_modules.__doc__ = test.__doc__
+    return over_all_modules
 
 
 def packages_of(module, *, top_only=False):
@@ -237,11 +251,10 @@ def test_light_rooms_import_no_heavy_room_at_the_top(module):
 @modules
 def test_the_package_knows_no_script_no_test_and_no_bundle(module):
     assert not packages_of(module) & {"scripts", "tests", "bundles", "conftest", "pytest"}
-    bundles = {path.parent.name for path in (CHECKOUT / "bundles").glob("*/train.json")}
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in module.docstrings:
             shown = node.value.startswith("Example: ")  # of a command's help
-            named = {name for name in bundles if re.search(rf"\b{re.escape(name)}\b", node.value)}
+            named = {name for name in BUNDLES if re.search(rf"\b{re.escape(name)}\b", node.value)}
             named -= FAMILIES if module.room == "networks" else set()
             assert shown or not named, f"line {node.lineno} names the bundle {named}"
 
