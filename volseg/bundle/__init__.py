@@ -10,7 +10,7 @@ from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import about, config, copy, data_dir, find, find_all, installed, is_trained, models_dir, root
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.normalisation import asked_schemes, fit_normalisation
-from volseg.bundle.recipe import Recipe, read_recipe
+from volseg.bundle.recipe import Recipe, read_recipe, weights_digest
 
 __all__ = [
     "ENSEMBLE",
@@ -44,6 +44,7 @@ __all__ = [
     "resume_problem",
     "root",
     "tell_networks",
+    "weights_digest",
 ]
 
 __getattr__ = names_of_before(__name__)

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 import volseg
 from volseg.cli import (
     bundles,
+    calibrate,
     check,
     compare,
     convert,
@@ -69,6 +70,7 @@ _COMMANDS = (
     plan,
     train,
     crossval,
+    calibrate,
     predict,
     demo,
     watch,
