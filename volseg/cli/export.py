@@ -161,7 +161,17 @@ def rtstruct(
 
     choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
     _objects(
-        predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file, for_series, choice, margin
+        predictions,
+        dicom,
+        output,
+        labels,
+        write_rtstruct,
+        ".rtstruct.dcm",
+        key,
+        secret_file,
+        for_series,
+        choice,
+        margin,
     )
 
 

@@ -35,6 +35,14 @@ from volseg.cohort.predictions import (
     write_prediction,
 )
 from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
+from volseg.cohort.sessions import (
+    Session,
+    day_of_session,
+    earlier_sessions,
+    other_sessions,
+    session_order,
+    sessions_of,
+)
 from volseg.cohort.table import TEST, CaseRow, read_table
 from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_bounds, read_uncertainty, write_uncertainty
 from volseg.volume import FILE_ENDING
@@ -64,6 +72,7 @@ __all__ = [
     "Prediction",
     "Predictions",
     "RegionBounds",
+    "Session",
     "Source",
     "Threads",
     "Uncertainty",
@@ -75,11 +84,14 @@ __all__ = [
     "check_values_as",
     "cohort_note",
     "convert_case",
+    "day_of_session",
+    "earlier_sessions",
     "inspect_cohort",
     "intensity_notes",
     "margin_name",
     "mean_expected_dice",
     "order_of_bounds",
+    "other_sessions",
     "patient_of",
     "patients_note",
     "predicted_keys",
@@ -93,6 +105,8 @@ __all__ = [
     "read_translated",
     "read_uncertainty",
     "read_volume_as",
+    "session_order",
+    "sessions_of",
     "slice_direction",
     "split_by_patient",
     "told_axes",
