@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -70,8 +71,8 @@ def test_what_check_calls_wrong_makes_exit_code_1(capsys: pytest.CaptureFixture[
 
 
 def test_a_cohort_without_labels_has_no_count_of_them(capsys: pytest.CaptureFixture[str], changed_cohort: Path) -> None:
-    for file in (changed_cohort / "labelsTr").iterdir():
-        file.unlink()
+    shutil.rmtree(changed_cohort / "labelsTr")
+    (changed_cohort / "imagesTr").rename(changed_cohort / "imagesTs")
     (changed_cohort / "splits.json").unlink()
     with pytest.raises(SystemExit):
         main(["check", str(changed_cohort)])
@@ -94,7 +95,7 @@ def test_evaluate_prints_its_summary(capsys: pytest.CaptureFixture[str], tiny_co
         ("check nowhere", "there is no folder nowhere"),
         ("check", "COHORT is missing"),
         ("evaluate a b -o c", "there is no folder b"),
-        ("evaluate a b -o c --part", "--part needs a value"),
+        ("evaluate a b -o c --partt all", "evaluate has no option --partt; did you mean --part?"),
     ],
 )
 def test_a_refusal_is_a_document_too(

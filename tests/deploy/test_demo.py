@@ -21,6 +21,7 @@ import yaml
 from command import told
 from PIL import Image
 from tiny_bundle import write_bundle, write_checkpoint
+from warm_process import WarmCommands
 
 from volseg.cohort import Cohort
 from volseg.deploy.demo import answer
@@ -195,9 +196,9 @@ def test_wrong_use_is_told(place: Path, tmp_path: Path, capsys: pytest.CaptureFi
         assert reason in text
 
 
-def test_without_gradio_one_line_says_what_to_install(place: Path) -> None:
+def test_without_gradio_one_line_says_what_to_install(place: Path, warm_commands: WarmCommands) -> None:
     code = "import sys; sys.modules['gradio'] = None; from volseg.cli import main; main(sys.argv[1:])"
-    words = [sys.executable, "-c", code, "demo", str(place / "bundle"), "--checkpoint", str(place / "model.pt")]
+    words = [warm_commands.python, "-c", code, "demo", str(place / "bundle"), "--checkpoint", str(place / "model.pt")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [

@@ -11,7 +11,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +26,7 @@ from chromium import coloured, requested, start
 from command import told
 from PIL import Image
 from tiny_bundle import write_bundle, write_checkpoint
+from warm_process import WarmCommands
 
 from volseg.cohort import Cohort
 from volseg.evaluation import evaluate
@@ -39,13 +39,12 @@ pytestmark = pytest.mark.slow
 LABELS = LabelTable.overlapping(["large", "small"])  # those of the tiny cohort
 CASE = "case3_day0"
 MAX_MB = 2
-COMMAND = [sys.executable, "-c", "import sys; from volseg.cli import main; main(sys.argv[1:])"]
 
 
 class Demo:
     """A running demo: its address, its temporary folder, and the files it was given."""
 
-    def __init__(self, place: Path, cohort: Path) -> None:
+    def __init__(self, place: Path, cohort: Path, volseg: Path) -> None:
         self.place, self.cohort = place, Cohort.open(cohort)
         self.temporary = place / "tmp"
         self.temporary.mkdir()
@@ -55,7 +54,7 @@ class Demo:
         self.log = place / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, *map(str, words)], env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+                [volseg, *map(str, words)], env=environment, stdout=subprocess.PIPE, stderr=log, text=True
             )
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().partition(" ")[0]
@@ -78,11 +77,11 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, tiny_cohort: Path) -> Iterator[Demo]:
+def demo(tmp_path_factory: pytest.TempPathFactory, tiny_cohort: Path, warm_commands: WarmCommands) -> Iterator[Demo]:
     place = tmp_path_factory.mktemp("demo")
     write_bundle(place / "bundle")
     write_checkpoint(place / "model.pt", LABELS)
-    running = Demo(place, tiny_cohort)
+    running = Demo(place, tiny_cohort, warm_commands.volseg)
     yield running
     running.process.send_signal(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):

@@ -7,7 +7,9 @@ from pathlib import Path
 
 _ZIP = b"PK\x03\x04"
 _END_OF_ZIP = b"PK\x05\x06"
-_TAIL = 2**16 + 22  # bytes in which the end of a zip stands
+_END_BYTES = 22
+_TAIL = 2**16 + _END_BYTES  # bytes in which the end of a zip stands
+_PICKLE = b"\x80"
 _LFS = b"version https://git-lfs"
 _FROM_UNSAFE = re.compile(r"GLOBAL ([\w.]+)")
 
@@ -42,7 +44,8 @@ def checkpoint_damage(path: str | Path, error: Exception) -> str:
         return "it is a pointer of Git LFS; get the file itself with `git lfs pull`"
     if head.lstrip()[:14].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "it is a web page, perhaps the error of a download; download it again"
-    if head.startswith(_ZIP) and _END_OF_ZIP not in tail:
+    end = tail.rfind(_END_OF_ZIP)
+    if head.startswith(_ZIP) and (end < 0 or len(tail) - end < _END_BYTES):
         return f"it is cut off after {size:,} bytes; {again}"
     if unsafe := _FROM_UNSAFE.search(str(error)):
         return (
@@ -52,4 +55,9 @@ def checkpoint_damage(path: str | Path, error: Exception) -> str:
     if head.startswith(_ZIP):
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         return f"it is damaged ({reason if len(reason) <= 80 else type(error).__name__}); {again}"
+    if head.startswith(_PICKLE):
+        return (
+            "it is a plain pickle, as torch before 1.6 wrote, which may run code; name a file of tensors, such as the "
+            "model.pt of a training by volseg"
+        )
     return "it is no checkpoint of torch; name the model.pt of a training"

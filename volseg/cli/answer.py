@@ -46,7 +46,7 @@ def refusal(words: Sequence[str], line: str, code: int) -> dict[str, Any]:
     return {**_head(words[0] if words else ""), "exit_code": code, "error": line}
 
 
-def echo(document: Mapping[str, Any]) -> None:
+def print_answer(document: Mapping[str, Any]) -> None:
     """Print a document."""
     typer.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
 

@@ -22,7 +22,7 @@ def check(
 
     What is wrong ends with exit code 1; a warning does so with --strict.
     """
-    from volseg.cli.answer import answer, echo
+    from volseg.cli.answer import answer, print_answer
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
     from volseg.cohort import CHECK_BYTES, Cohort, affordable_threads, inspect_cohort
@@ -39,7 +39,7 @@ def check(
     failing = bool(report.failed or report.wrong or (strict and report.warnings))
     if as_json:
         facts = {**report.facts, "warnings": list(report.warnings), "wrong": list(report.wrong)}
-        echo(answer("check", facts, failed=report.failed, exit_code=int(failing)))
+        print_answer(answer("check", facts, failed=report.failed, exit_code=int(failing)))
     else:
         typer.echo(report.text)
     for reason in report.wrong:

@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from volseg.files import FULL
-
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LITTLE = 2**20  # bytes: a disk with fewer of them left is full
 
 
@@ -25,7 +24,7 @@ def told_of_disk(error: OSError, words: Sequence[str]) -> tuple[str, int]:
     place = str(error.filename) if error.filename is not None else ""
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return f"{place} must be a folder, got a file; name another folder, or move the file away", 2
-    if error.errno in FULL:
+    if error.errno in _FULL:
         place = place or _full_place(words)
         where = f": {place}" if place else ""
         reason = error.strerror or "no space is left"

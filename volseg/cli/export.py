@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-if TYPE_CHECKING:
-    from volseg.dicom import Target
-    from volseg.labels import LabelMatch, LabelTable
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where
 
+if TYPE_CHECKING:
+    from volseg.dicom import Choice, Target
+    from volseg.labels import LabelMatch, LabelTable
+    from volseg.volume import Volume
+
+_MARGIN = typer.Option(
+    False, "--margin", help="Add a structure per region that contains the whole organ, of a calibrated network."
+)
 app = typer.Typer(no_args_is_help=True, help="Write predictions or a cohort in the format of another program.")
 
 
@@ -22,15 +28,21 @@ def slicer(
     labels: Path | None = typer.Option(
         None, help="Cohort whose dataset.json names the labels; the one in PREDICTIONS by default."
     ),
+    margin: bool = _MARGIN,
 ) -> None:
-    """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table."""
+    """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table.
+
+    With --margin each region of a calibrated prediction has an outer layer, which contains the whole organ with the
+    probability of the calibration; its name says that it is not the organ.
+    """
     from volseg.cli.bar import bar, tell_failures
     from volseg.formats import export_slicer
 
     table, match = _table(predictions, labels, beside=predictions)
     target = output or predictions
     with bar("export") as progress:
-        failed = export_slicer(predictions, target, table, match=match, progress=progress)
+        prepare = _preparing(predictions, match, margin=True) if margin else None
+        failed = export_slicer(predictions, target, table, match=match, prepare=prepare, progress=progress)
     typer.echo(
         f"{target}: .seg.nrrd files, labels.csv and labels.ctbl; open one in 3D Slicer by dropping it on the window"
     )
@@ -69,9 +81,11 @@ def kaggle(
     Run lengths are row-major on the slices as they were, whatever grid the predictions are on.
     """
     from volseg.cli.bar import bar
+    from volseg.cli.place import check_order
     from volseg.cohort import Cohort, read_labels
     from volseg.formats import check_submission, write_submission
 
+    check_order(predictions, cohort, "PREDICTIONS COHORT")
     opened = Cohort.open(cohort)
     own = (predictions / "dataset.json").is_file() or not predictions.is_dir()
     labels = read_labels(predictions, option="COHORT") if own else opened.labels
@@ -106,14 +120,23 @@ def dicom_seg(
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
     for_series: str | None = _FOR_SERIES,
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
+    margin: bool = _MARGIN,
 ) -> None:
     """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series.
 
     A prediction knows the series that it was made from, and is written for no other.
     """
-    from volseg.dicom import write_dicom_seg
+    from volseg.dicom import Choice, write_dicom_seg
 
-    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series)
+    choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
+    _objects(
+        predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series, choice, margin
+    )
 
 
 @app.command(epilog="Example: volseg export rtstruct data/predictions --dicom data/dicom -o data/rtstruct")
@@ -125,14 +148,33 @@ def rtstruct(
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
     for_series: str | None = _FOR_SERIES,
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
+    margin: bool = _MARGIN,
 ) -> None:
     """Write RT Structure Sets for planning systems; they carry the patient and study of their series.
 
     A prediction knows the series that it was made from, and is written for no other.
     """
-    from volseg.dicom import write_rtstruct
+    from volseg.dicom import Choice, write_rtstruct
 
-    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file, for_series)
+    choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
+    _objects(
+        predictions,
+        dicom,
+        output,
+        labels,
+        write_rtstruct,
+        ".rtstruct.dcm",
+        key,
+        secret_file,
+        for_series,
+        choice,
+        margin,
+    )
 
 
 def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[LabelTable, LabelMatch | None]:
@@ -149,6 +191,44 @@ def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[Lab
     return table, match
 
 
+def _preparing(
+    predictions: Path, match: LabelMatch | None, *, margin: bool
+) -> Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]] | None:
+    """What adds the bounds of a case to its regions, and margins if they are asked for; None without bounds.
+
+    Raises:
+        UsageError: Margins are asked for and no prediction has one.
+    """
+    from volseg.cohort import read_bounds, with_descriptions, with_margins
+    from volseg.errors import UsageError
+
+    try:
+        bounds = read_bounds(predictions)
+    except UsageError:
+        if margin:
+            raise
+        return None
+    if margin and not any(one.margin_mm is not None for case in bounds.values() for one in case.values()):
+        raise UsageError(
+            f"{predictions} has no margins in uncertainty.csv; calibrate the network with `volseg calibrate`, and "
+            "predict again"
+        )
+    if not bounds:
+        return None
+    names = {} if match is None else {other: name for name, other in match.pairs.items()}
+
+    def prepare(key: str, label: Volume, labels: LabelTable) -> tuple[Volume, LabelTable]:
+        own = {names.get(name, name): one for name, one in bounds.get(key, {}).items()}
+        if not margin:
+            return label, with_descriptions(labels, own)
+        for name, one in own.items():
+            if one.withheld:
+                typer.secho(f"note  {key}: no margin of {name}: {one.not_comparable}", fg="yellow", err=True)
+        return with_margins(label, labels, own)
+
+    return prepare
+
+
 def _objects(
     predictions: Path,
     dicom: Path,
@@ -159,11 +239,14 @@ def _objects(
     key: str,
     secret_file: Path | None,
     for_series: str | None,
+    choice: Choice,
+    margin: bool,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
     from volseg.dicom import export_objects, read_secret
 
-    table, match = _table(predictions, labels, beside=predictions.parent if predictions.is_file() else predictions)
+    beside = predictions.parent if predictions.is_file() else predictions
+    table, match = _table(predictions, labels, beside=beside)
     secret = read_secret(secret_file)
     with bar("export") as progress:
         failed = export_objects(
@@ -174,9 +257,11 @@ def _objects(
             write,
             ending=ending,
             match=match,
+            prepare=_preparing(beside, match, margin=margin),
             key=key,
             secret=secret,
             for_series=for_series,
+            choice=choice,
             progress=progress,
         )
     typer.echo(f"{output}: DICOM objects for the archive, with the patient of their series; {len(failed)} failed")

@@ -29,10 +29,13 @@ class TrainCommand(TyperCommand):
 
 _WORDS = "volseg.words"
 _INDENT = 6
+_MORE = "volseg train BUNDLE --help lists the settings of a bundle too.\n"
 
 
 def _settings_of(words: Sequence[str]) -> str:
     """The settings of the first word that is a bundle, each with type, default and sentence."""
+    if not words:
+        return _MORE
     import shutil
     import textwrap
 
@@ -53,7 +56,7 @@ def _settings_of(words: Sequence[str]) -> str:
                 setting.meaning, width, initial_indent=" " * _INDENT, subsequent_indent=" " * _INDENT
             )
         return "\n".join([*lines, ""])
-    return "volseg train BUNDLE --help lists the settings of a bundle too.\n"
+    return _MORE
 
 
 def register(app: typer.Typer) -> None:
@@ -94,10 +97,13 @@ def train(
         from volseg.training import train as run
 
         checkpoint = run(bundle, overrides=overrides, more=config_file, dry=dry)
+    from volseg.cohort import ALL
     from volseg.report import has_best
 
     if dry:
         typer.echo("the checks passed")
+    elif overrides.get("fold") == ALL:
+        typer.echo(f"the network of the last step is {checkpoint}; it was trained on every case and validated on none")
     elif has_best(checkpoint.parent):
         typer.echo(f"the best network is {checkpoint}")
     else:

@@ -15,6 +15,7 @@ from volseg.cohort.directions import cohort_note
 from volseg.cohort.folder import Cohort, read_dataset_json
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
+from volseg.cohort.sessions import order_note, sessions_note
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError
 from volseg.metrics import volume_ml
@@ -83,18 +84,22 @@ def inspect_cohort(
         median = round(float(np.median(sizes)), 3) if sizes else None
         regions.append({"name": name, "cases": len(sizes), f"median_{unit}": median})
         lines.append(f"  {name}: " + (f"in {len(sizes)} of {len(contents)} labels, {there}" if contents else _UNREAD))
+    wrong: list[str] = []
+    try:
+        lines += filter(None, [sessions_note(cohort.rows.values())])
+    except CohortError as error:
+        wrong.append(f"sessions: {error.message}")
     if cohort.has_instances:
         lines.append(f"objects told apart: {sum(found.objects for found in contents)}")
     if tests := sum(row.test for row in cohort.rows.values()):
         lines.append(f"kept for a test: {tests}")
-    wrong: tuple[str, ...] = ()
     folds: list[list[int]] = []
     try:
         folds = [[len(fold.training), len(fold.validation)] for fold in cohort.folds()]
         lines.append(f"folds: {', '.join(f'{training}/{validation}' for training, validation in folds)}")
     except CohortError as error:
         if cohort.has_folds:
-            wrong = (error.message,)
+            wrong.append(error.message)
         else:  # as in a raw folder of nnU-Net
             lines.append(f"folds: {error}")
     measured = {key: ranges[key] for key in cohort.keys if key in ranges}
@@ -112,7 +117,7 @@ def inspect_cohort(
         "regions": regions,
         "folds": folds,
     }
-    return Inspection("\n".join(lines), failed, warnings, wrong, facts)
+    return Inspection("\n".join(lines), failed, warnings, tuple(wrong), facts)
 
 
 def _warnings(cohort: Cohort) -> tuple[str, ...]:
@@ -121,8 +126,16 @@ def _warnings(cohort: Cohort) -> tuple[str, ...]:
     return (
         *_of_table(cohort),
         *_of_source(cohort),
-        *filter(None, [cohort_note(cohort), patients_note(rows), units_note(rows)]),
+        *filter(None, [cohort_note(cohort), patients_note(rows), _order_note(cohort), units_note(rows)]),
     )
+
+
+def _order_note(cohort: Cohort) -> str | None:
+    """What is doubtful about the order of sessions, or wrong with it."""
+    try:
+        return order_note(cohort.rows.values())
+    except CohortError as error:
+        return error.message
 
 
 def _of_source(cohort: Cohort) -> list[str]:

@@ -97,13 +97,16 @@ def pair_files(raw: Path, images: Pattern, masks: Sequence[Pattern], *, missing:
     for who in sorted(pictures.keys() | drawn.keys()):
         pair = _pair(who, pictures.get(who, []), drawn.get(who, [[] for _ in masks]), masks, missing, images)
         if pair.problem and pair.image and others and not any(drawn.get(who, [])):
-            pair = replace(pair, problem=pair.problem + _meant(pair.image, masks, others))
+            pair = replace(pair, problem=pair.problem.replace(_CORRECT, _meant(pair.image, masks, others)))
         key = safe_key(*who)
         if key in pairs:
             clash = f"two images have the key {key}: {_some([*pairs[key].files[:1], *pair.files[:1]])}"
             pair = Pair(pair.patient, pair.image, pair.masks, pair.labelled, f"{clash}; rename one")
         pairs[key] = pair
     return Pairs(pairs, tuple(others))
+
+
+_CORRECT = "correct the pattern"
 
 
 def _pair(
@@ -127,7 +130,7 @@ def _pair(
         )
     elif labelled and absent and missing != "empty":
         problem = (
-            f"{found[0]} has no mask that matches {' and '.join(map(repr, absent))}; correct the pattern, or say with "
+            f"{found[0]} has no mask that matches {' and '.join(map(repr, absent))}; {_CORRECT}, or say with "
             "--missing what that means: unlabelled (no mask at all) or empty"
         )
     patient = who[0] or safe_key(*who)
@@ -135,13 +138,13 @@ def _pair(
 
 
 def _meant(image: str, masks: Sequence[Pattern], others: Sequence[str]) -> str:
-    """A hint at a file that no pattern matches and that is called as the mask of an image might be; else empty."""
+    """The cure: the pattern of a file that none matches and that is called as the mask of an image might be."""
     stem = PurePosixPath(image).stem
     like = next((path for path in others if PurePosixPath(path).stem.startswith(stem)), None)
     if like is None or len(masks) != 1:
-        return ""
+        return _CORRECT
     name = PurePosixPath(like)
-    return f"; did you mean {str(name.parent / name.name.replace(stem, '{key}', 1))!r}?"
+    return f"did you mean {str(name.parent / name.name.replace(stem, '{key}', 1))!r}? Correct it"
 
 
 def _paths(raw: Path) -> list[str]:

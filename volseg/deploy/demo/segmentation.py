@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from volseg.cohort import FILE_ENDING, Cohort, read_label_map, write_prediction
+from volseg.cohort import FILE_ENDING, Cohort, RegionBounds, read_label_map, write_prediction
 from volseg.deploy.demo.abandon import check_there, until_left
 from volseg.errors import LabelError
 from volseg.evaluation import STANDARD, RegionScores, score_case
 from volseg.files import atomic
 from volseg.formats import write_segmentation
-from volseg.inference import Predictor, channel_order, read_image
+from volseg.inference import AnyPredictor, channel_order, read_image
 from volseg.labels import LabelTable
 from volseg.metrics import added_path_length_mm, volume_ml
 from volseg.pictures import CaseView, Plane, pack_volumes, window_of
@@ -36,6 +36,7 @@ class RegionResult:
         expected_dice: Dice that the network expects of itself; None if it found nothing.
         score: Scores against the reference; None without one.
         by_hand_minutes: Minutes for drawing the reference's contours, by the model of `metrics.effort`.
+        bounds: Bounds that a calibrated network gives; None without a calibration.
     """
 
     name: str
@@ -44,6 +45,7 @@ class RegionResult:
     expected_dice: float | None = None
     score: RegionScores | None = None
     by_hand_minutes: float | None = None
+    bounds: RegionBounds | None = None
 
     @property
     def saved_minutes(self) -> float | None:
@@ -125,7 +127,7 @@ class Segmenter:
         UsageError: The axes are invalid.
     """
 
-    predictor: Predictor
+    predictor: AnyPredictor
     cohort: Cohort | None = None
     axes: str | None = None
 
@@ -233,6 +235,7 @@ class Segmenter:
                     prediction.uncertainty.get(region.name),
                     rows.get(region.name),
                     by_hand,
+                    prediction.bounds.get(region.name),
                 )
             )
         done = Segmentation(

@@ -23,11 +23,10 @@ from torch import Tensor, nn
 
 import volseg
 from volseg.bundle import Recipe
-from volseg.cohort import Cohort
+from volseg.cohort import ALL, Cohort
 from volseg.errors import BundleError, root_error
-from volseg.files import atomic
+from volseg.files import Lock, atomic
 from volseg.inference import machine, peak_memory
-from volseg.locks import Lock
 from volseg.report import SCHEMA, run_as_markdown, status_of, this_process
 from volseg.training.handlers.checkpoints import set_aside
 from volseg.training.handlers.progress import Stopwatch
@@ -287,7 +286,8 @@ class Record:
     def _facts(self, engine: Engine, *, first_epoch: int) -> dict[str, Any]:
         """The facts that are known before the first epoch."""
         values = self.settings.values() if self.settings is not None else {}
-        fold_number = int(self.recipe.facts.get("fold", 0))
+        stated = self.recipe.facts.get("fold", 0)
+        fold_number = stated if stated == ALL else int(stated)
         fold = self.cohort.fold(fold_number)
         now, device = _now(), _device(engine)
         return {

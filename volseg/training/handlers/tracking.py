@@ -102,9 +102,7 @@ class Tracking:
     def _start(self, engine: Engine) -> None:
         told = told_settings(self.settings.values() if self.settings is not None else {})
         self._writer = SummaryWriter(log_dir=str(self.output_dir))
-        experiment, session, _ = hparams(
-            told, {f"best_{self._metric}": 0.0}
-        )  # the third: it has ended
+        experiment, session, _ = hparams(told, {f"best_{self._metric}": 0.0})  # the third: it has ended
         for summary in (experiment, session):
             self._writer.file_writer.add_summary(summary)
         if self.tracker is not None:
