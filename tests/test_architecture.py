@@ -44,8 +44,8 @@ MAY_IMPORT = {
     "deploy": "jobs datasets inference calibration bundle dicom evaluation formats "
     "pictures cohort labels metrics volume errors files",
     "crossval": "jobs training inference report bundle evaluation cohort labels metrics volume errors files",
-    "jobs": "inference bundle evaluation cohort labels remote locks errors files",
-    "training": "inference plan report transforms bundle pictures cohort labels metrics volume locks errors files",
+    "jobs": "inference bundle evaluation cohort labels remote errors files",
+    "training": "inference plan report transforms bundle pictures cohort labels metrics volume errors files",
     "datasets": "formats cohort labels remote volume errors files",
     "inference": "bundle calibration dicom cohort transforms labels metrics volume errors files",
     "report": "evaluation pictures plan cohort labels metrics errors files",
@@ -63,9 +63,8 @@ MAY_IMPORT = {
     "networks": "errors",
     "remote": "locks errors files",
     "volume": "errors files",
-    "locks": "errors",
     "errors": "",
-    "files": "",
+    "files": "errors",
 }
 
 

@@ -25,9 +25,8 @@ import volseg
 from volseg.bundle import Recipe
 from volseg.cohort import ALL, Cohort
 from volseg.errors import BundleError, root_error
-from volseg.files import atomic
+from volseg.files import Lock, atomic
 from volseg.inference import machine, peak_memory
-from volseg.locks import Lock
 from volseg.report import SCHEMA, run_as_markdown, status_of, this_process
 from volseg.training.handlers.checkpoints import set_aside
 from volseg.training.handlers.progress import Stopwatch
