@@ -16,6 +16,7 @@ from volseg.cohort.directions import (
     slice_direction,
     told_axes,
 )
+from volseg.cohort.exported_bounds import exported_bounds
 from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
 from volseg.cohort.folds import ALL, Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
@@ -86,6 +87,7 @@ __all__ = [
     "convert_case",
     "day_of_session",
     "earlier_sessions",
+    "exported_bounds",
     "inspect_cohort",
     "intensity_notes",
     "margin_name",

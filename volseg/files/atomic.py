@@ -1,0 +1,98 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SERIES = ".series"
+"""Ending of a file that lists the images of one DICOM series, see `volseg.dicom.list_series`."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of the errors of a disk, a quota or a file that can grow no further."""
+
+PARTIAL = ".partial-"
+"""Beginning of the name of whatever is not whole yet; nobody reads it as data."""
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file or folder of this name is not whole yet.
+
+    >>> is_partial(".partial-x1-case1.nii.gz"), is_partial("case1.nii.gz")
+    (True, False)
+    """
+    return name.startswith(PARTIAL)
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what is written there appears under `path` at once, or never.
+
+    The name starts with `.partial-`, so a killed run leaves nothing that anyone reads as data.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full; the error names `path`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=f"-{path.name}", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # not that of a temporary file, which says nothing to anyone
+        raise
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    except OSError as error:
+        if error.filename == name or (error.filename is None and error.errno in FULL):
+            error.filename = str(path)  # writing to an open file names none
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, at once or never: a hard link; else a copy with the time of the source.
+
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a").write_text("weights")
+    >>> link_or_copy(folder / "a", folder / "there" / "b")
+    >>> (folder / "there" / "b").read_text(), sorted(path.name for path in (folder / "there").iterdir())
+    ('weights', ['b'])
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{PARTIAL}{os.getpid()}-{target.name}")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError:
+        shutil.copy2(source, partial)
+    partial.replace(target)
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether the file system of a folder takes `A` and `a` for one name, as those of Windows and macOS do."""
+    place = folder
+    while not place.is_dir():
+        place = place.parent
+    try:
+        with tempfile.NamedTemporaryFile(prefix=f"{PARTIAL}CASE-", dir=place) as file:
+            return Path(file.name.replace(f"{PARTIAL}CASE-", f"{PARTIAL}case-")).exists()
+    except OSError:
+        return False
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
