@@ -161,9 +161,9 @@ def test_inputs_are_found_by_key(tmp_path: Path) -> None:
         ("b", ["b.nii"]),
     ]
     assert find_inputs(tmp_path / "b.nii") == [("b", [tmp_path / "b.nii"])]
-    with pytest.raises(UsageError, match="no file or folder"):
+    with pytest.raises(UsageError, match="must be a file or a folder"):
         find_inputs(tmp_path / "c.nii")
-    with pytest.raises(UsageError, match="needs a cohort"):
+    with pytest.raises(UsageError, match="must be all if the input is no cohort"):
         find_inputs(tmp_path, part="validation")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no"):

@@ -186,7 +186,7 @@ def test_a_volume_of_one_value_is_looked_at_once(shape: tuple[int, ...]) -> None
 
 
 def test_background_is_for_the_channels_that_the_network_has() -> None:
-    with pytest.raises(VolsegError, match="3 channels, background logits are for 1"):
+    with pytest.raises(VolsegError, match="must be one per channel of the network, 3, got 1"):
         SlidingWindow(ROI, background=[0.0])(scan(), network())
 
 

@@ -31,7 +31,7 @@ def mean_expected_dice(uncertainty: Uncertainty) -> float | None:
 def write_uncertainty(folder: Path, cases: Mapping[str, Uncertainty], *, forget: Iterable[str] = ()) -> None:
     """Add cases to the `uncertainty.csv` of a folder of predictions, or replace them.
 
-    One line a case: `key`, `expected_dice` (the mean over the predicted regions) and one column a region.
+    One line per case: `key`, `expected_dice` (the mean over the predicted regions) and one column per region.
 
     Args:
         folder: Folder of the predictions.
