@@ -13,7 +13,11 @@ from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where
 if TYPE_CHECKING:
     from volseg.dicom import Choice, Target
     from volseg.labels import LabelMatch, LabelTable
+    from volseg.volume import Volume
 
+_MARGIN = typer.Option(
+    False, "--margin", help="Add a structure per region that contains the whole organ, of a calibrated network."
+)
 app = typer.Typer(no_args_is_help=True, help="Write predictions or a cohort in the format of another program.")
 
 
@@ -24,15 +28,21 @@ def slicer(
     labels: Path | None = typer.Option(
         None, help="Cohort whose dataset.json names the labels; the one in PREDICTIONS by default."
     ),
+    margin: bool = _MARGIN,
 ) -> None:
-    """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table."""
+    """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table.
+
+    With --margin each region of a calibrated prediction has an outer layer, which contains the whole organ with the
+    probability of the calibration; its name says that it is not the organ.
+    """
     from volseg.cli.bar import bar, tell_failures
     from volseg.formats import export_slicer
 
     table, match = _table(predictions, labels, beside=predictions)
     target = output or predictions
     with bar("export") as progress:
-        failed = export_slicer(predictions, target, table, match=match, progress=progress)
+        prepare = _preparing(predictions, match, margin=True) if margin else None
+        failed = export_slicer(predictions, target, table, match=match, prepare=prepare, progress=progress)
     typer.echo(
         f"{target}: .seg.nrrd files, labels.csv and labels.ctbl; open one in 3D Slicer by dropping it on the window"
     )
@@ -113,6 +123,7 @@ def dicom_seg(
     b_value: BValue = None,
     image_type: ImageType = None,
     where: Where = None,
+    margin: bool = _MARGIN,
 ) -> None:
     """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series.
 
@@ -121,7 +132,9 @@ def dicom_seg(
     from volseg.dicom import Choice, write_dicom_seg
 
     choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
-    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series, choice)
+    _objects(
+        predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series, choice, margin
+    )
 
 
 @app.command(epilog="Example: volseg export rtstruct data/predictions --dicom data/dicom -o data/rtstruct")
@@ -138,6 +151,7 @@ def rtstruct(
     b_value: BValue = None,
     image_type: ImageType = None,
     where: Where = None,
+    margin: bool = _MARGIN,
 ) -> None:
     """Write RT Structure Sets for planning systems; they carry the patient and study of their series.
 
@@ -146,7 +160,19 @@ def rtstruct(
     from volseg.dicom import Choice, write_rtstruct
 
     choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
-    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file, for_series, choice)
+    _objects(
+        predictions,
+        dicom,
+        output,
+        labels,
+        write_rtstruct,
+        ".rtstruct.dcm",
+        key,
+        secret_file,
+        for_series,
+        choice,
+        margin,
+    )
 
 
 def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[LabelTable, LabelMatch | None]:
@@ -163,6 +189,44 @@ def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[Lab
     return table, match
 
 
+def _preparing(
+    predictions: Path, match: LabelMatch | None, *, margin: bool
+) -> Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]] | None:
+    """What adds the bounds of a case to its regions, and margins if they are asked for; None without bounds.
+
+    Raises:
+        UsageError: Margins are asked for and no prediction has one.
+    """
+    from volseg.cohort import read_bounds, with_descriptions, with_margins
+    from volseg.errors import UsageError
+
+    try:
+        bounds = read_bounds(predictions)
+    except UsageError:
+        if margin:
+            raise
+        return None
+    if margin and not any(one.margin_mm is not None for case in bounds.values() for one in case.values()):
+        raise UsageError(
+            f"{predictions} has no margins in uncertainty.csv; calibrate the network with `volseg calibrate`, and "
+            "predict again"
+        )
+    if not bounds:
+        return None
+    names = {} if match is None else {other: name for name, other in match.pairs.items()}
+
+    def prepare(key: str, label: Volume, labels: LabelTable) -> tuple[Volume, LabelTable]:
+        own = {names.get(name, name): one for name, one in bounds.get(key, {}).items()}
+        if not margin:
+            return label, with_descriptions(labels, own)
+        for name, one in own.items():
+            if one.withheld:
+                typer.secho(f"note  {key}: no margin of {name}: {one.not_comparable}", fg="yellow", err=True)
+        return with_margins(label, labels, own)
+
+    return prepare
+
+
 def _objects(
     predictions: Path,
     dicom: Path,
@@ -174,11 +238,13 @@ def _objects(
     secret_file: Path | None,
     for_series: str | None,
     choice: Choice,
+    margin: bool,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
     from volseg.dicom import export_objects, read_secret
 
-    table, match = _table(predictions, labels, beside=predictions.parent if predictions.is_file() else predictions)
+    beside = predictions.parent if predictions.is_file() else predictions
+    table, match = _table(predictions, labels, beside=beside)
     secret = read_secret(secret_file)
     with bar("export") as progress:
         failed = export_objects(
@@ -189,6 +255,7 @@ def _objects(
             write,
             ending=ending,
             match=match,
+            prepare=_preparing(beside, match, margin=margin),
             key=key,
             secret=secret,
             for_series=for_series,

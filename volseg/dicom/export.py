@@ -37,6 +37,7 @@ def export_objects(
     *,
     ending: str,
     match: LabelMatch | None = None,
+    prepare: Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]] | None = None,
     key: str = KEY,
     secret: str = "",
     for_series: str | None = None,
@@ -58,6 +59,7 @@ def export_objects(
         write: what writes the object.
         ending: Ending of the file names.
         match: Match of the predictions' own table with `labels`; None if they are the same.
+        prepare: Function of the file's stem, the label map and the regions, which adds to both: bounds, margins.
         key: pattern that the keys were made with.
         secret: that the keys were made with.
         for_series: the series of a single prediction, whatever that says: SeriesInstanceUID or key.
@@ -85,11 +87,14 @@ def export_objects(
         try:
             label = read_translated(path, match)
             series = there.series_of(stem, label) if asked is None else asked
+            table = labels
+            if prepare is not None:
+                label, table = prepare(stem, label, labels)
             target = place(label, there.stack(series, label))
             if asked is not None and (stated := there.stated_otherwise(asked, label)):
                 logger.warning("%s was written for %s as asked, and its record names %s", stem, for_series, stated)
             named = output.suffix == ".dcm" and predictions.is_file()
-            write(output if named else output / f"{check_key(stem)}{ending}", target, labels)
+            write(output if named else output / f"{check_key(stem)}{ending}", target, table)
         except VolsegError as error:
             failures.append((stem, error.message))
         if progress is not None:
