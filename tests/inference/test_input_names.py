@@ -297,7 +297,7 @@ def test_a_fourth_axis_has_the_channels(capsys: pytest.CaptureFixture[str], plac
     whole = two.predict([place / "imagesTr/p.nii.gz"], key="p")
     np.testing.assert_array_equal(plain.label_map.voxels, whole.label_map.voxels)
     assert find_inputs(place / "imagesTr/p.nii.gz", channels=2)[0][0] == "p"
-    with pytest.raises(UsageError, match="takes 2 channels"):
+    with pytest.raises(UsageError, match="must have the network's 2 channels"):
         find_inputs(place / "files/p_0000.nii.gz", channels=2)
     code, text = predict(capsys, place, place / "imagesTr", tmp_path / "out")
     assert code == 1

@@ -290,8 +290,8 @@ def test_wrong_words_are_told_before_anything_is_written(
 ) -> None:
     network = f"{place / 'lungs'}={place / 'lungs/model.pt'}"
     for words, cure in (
-        (("--within", network, "--region", "kidney"), "the first step finds left, right"),
-        (("--within", place / "maps", "--region", "kidney"), "the first step finds left, right"),
+        (("--within", network, "--region", "kidney"), "the first step finds (left, right)"),
+        (("--within", place / "maps", "--region", "kidney"), "the first step finds (left, right)"),
         (("--within", place / "images"), "must be a bundle, or a folder of label maps"),
         (("--within", "lung"), "--within lung: lung is no bundle"),
         (("--within", f"{place / 'lungs'}=no.pt"), "there is no checkpoint no.pt"),
