@@ -61,7 +61,7 @@ MAY_IMPORT = {
     "labels": "errors",
     "metrics": "errors",
     "networks": "errors",
-    "remote": "locks errors files",
+    "remote": "errors files",
     "volume": "errors files",
     "errors": "",
     "files": "errors",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import volseg
+from volseg.bundle.damage import checkpoint_damage
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.labels import LabelTable, channel_order
 from volseg.volume import InputSpacing, check_normalisation
@@ -129,8 +130,7 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged pickle raises errors of any kind
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
-        raise CheckpointError(f"{path} is damaged or no safe checkpoint ({reason})") from error
+        raise CheckpointError(f"{path} cannot be loaded: {checkpoint_damage(path, error)}") from error
     if isinstance(content, dict) and "recipe" not in content and {"network", "optimizer", "epoch"} <= set(content):
         beside = path.with_name("model.pt")
         cure = f"name {beside}" if beside.is_file() else "go on with --resume, which writes model.pt"
