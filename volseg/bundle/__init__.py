@@ -10,11 +10,12 @@ from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import about, config, copy, data_dir, find, find_all, installed, is_trained, models_dir, root
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.normalisation import asked_schemes, fit_normalisation
-from volseg.bundle.recipe import Recipe, read_recipe
+from volseg.bundle.recipe import SAFETENSORS, Recipe, packed_recipe, read_checkpoint, read_recipe, write_safetensors
 
 __all__ = [
     "ENSEMBLE",
     "ENSEMBLE_SCHEMA",
+    "SAFETENSORS",
     "Ensemble",
     "Member",
     "Recipe",
@@ -37,13 +38,16 @@ __all__ = [
     "members_of",
     "models_dir",
     "named_ensemble",
+    "packed_recipe",
     "path_values",
+    "read_checkpoint",
     "read_ensemble",
     "read_recipe",
     "recipe_direction",
     "resume_problem",
     "root",
     "tell_networks",
+    "write_safetensors",
 ]
 
 __getattr__ = names_of_before(__name__)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from volseg import bundle as bundles
 from volseg import method_of_before
-from volseg.bundle import Recipe, check_settings, read_recipe
+from volseg.bundle import Recipe, check_settings, read_checkpoint, read_recipe
 from volseg.cohort import FILE_ENDING, Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
@@ -105,7 +105,7 @@ class Predictor:
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise root_error(error) from error
         after = after if decision is None else with_decision(after, decision)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = read_checkpoint(path)
         try:
             network.load_state_dict(state["model"])
         except (KeyError, RuntimeError) as error:
