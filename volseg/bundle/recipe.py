@@ -174,13 +174,10 @@ def write_safetensors(checkpoint: str | Path, target: str | Path) -> Path:
     path = Path(target)
     if path.suffix != SAFETENSORS:
         raise UsageError(f"{path} must end in {SAFETENSORS}")
-    recipe = read_recipe(checkpoint)
+    read_recipe(checkpoint)  # which says what is wrong with it
     content = read_checkpoint(checkpoint)
-    told = {
-        "format": "pt",
-        "volseg.recipe": content["recipe"]["json"],
-        "volseg.regions": ", ".join(recipe.labels.names),
-    }
+    # One entry: safetensors 0.8.0 writes several in an order of chance, and the same input must give the same bytes.
+    told = {"volseg.recipe": content["recipe"]["json"]}
     # Two names of one tensor are written as two.
     text = save({name: tensor.clone().contiguous() for name, tensor in content["model"].items()}, metadata=told)
     path.parent.mkdir(parents=True, exist_ok=True)
