@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "datasets": "formats cohort labels remote volume errors files",
     "inference": "bundle calibration dicom cohort transforms labels metrics volume errors files",
     "report": "evaluation pictures plan cohort labels metrics errors files",
-    "bundle": "cohort labels volume errors",
+    "bundle": "cohort labels volume errors files",
     "calibration": "cohort labels metrics volume errors files",
     "plan": "cohort volume errors files",
     "dicom": "cohort labels volume errors files",
