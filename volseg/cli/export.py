@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where
+
 if TYPE_CHECKING:
-    from volseg.dicom import Target
+    from volseg.cohort import Prepare
+    from volseg.dicom import Choice, Target
     from volseg.labels import LabelMatch, LabelTable
-    from volseg.volume import Volume
 
 _MARGIN = typer.Option(
     False, "--margin", help="Add a structure per region that contains the whole organ, of a calibrated network."
@@ -116,15 +118,23 @@ def dicom_seg(
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
     for_series: str | None = _FOR_SERIES,
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
     margin: bool = _MARGIN,
 ) -> None:
     """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series.
 
     A prediction knows the series that it was made from, and is written for no other.
     """
-    from volseg.dicom import write_dicom_seg
+    from volseg.dicom import Choice, write_dicom_seg
 
-    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series, margin)
+    choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
+    _objects(
+        predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series, choice, margin
+    )
 
 
 @app.command(epilog="Example: volseg export rtstruct data/predictions --dicom data/dicom -o data/rtstruct")
@@ -136,15 +146,33 @@ def rtstruct(
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
     for_series: str | None = _FOR_SERIES,
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
     margin: bool = _MARGIN,
 ) -> None:
     """Write RT Structure Sets for planning systems; they carry the patient and study of their series.
 
     A prediction knows the series that it was made from, and is written for no other.
     """
-    from volseg.dicom import write_rtstruct
+    from volseg.dicom import Choice, write_rtstruct
 
-    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file, for_series, margin)
+    choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
+    _objects(
+        predictions,
+        dicom,
+        output,
+        labels,
+        write_rtstruct,
+        ".rtstruct.dcm",
+        key,
+        secret_file,
+        for_series,
+        choice,
+        margin,
+    )
 
 
 def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[LabelTable, LabelMatch | None]:
@@ -161,15 +189,13 @@ def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[Lab
     return table, match
 
 
-def _preparing(
-    predictions: Path, match: LabelMatch | None, *, margin: bool
-) -> Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]] | None:
+def _preparing(predictions: Path, match: LabelMatch | None, *, margin: bool) -> Prepare | None:
     """What adds the bounds of a case to its regions, and margins if they are asked for; None without bounds.
 
     Raises:
         UsageError: Margins are asked for and no prediction has one.
     """
-    from volseg.cohort import read_bounds, with_descriptions, with_margins
+    from volseg.cohort import preparing, read_bounds
     from volseg.errors import UsageError
 
     try:
@@ -183,20 +209,12 @@ def _preparing(
             f"{predictions} has no margins in uncertainty.csv; calibrate the network with `volseg calibrate`, and "
             "predict again"
         )
-    if not bounds:
-        return None
-    names = {} if match is None else {other: name for name, other in match.pairs.items()}
-
-    def prepare(key: str, label: Volume, labels: LabelTable) -> tuple[Volume, LabelTable]:
-        own = {names.get(name, name): one for name, one in bounds.get(key, {}).items()}
-        if not margin:
-            return label, with_descriptions(labels, own)
-        for name, one in own.items():
-            if one.withheld:
-                typer.secho(f"note  {key}: no margin of {name}: {one.not_comparable}", fg="yellow", err=True)
-        return with_margins(label, labels, own)
-
-    return prepare
+    if margin:
+        for key, case in bounds.items():
+            for name, one in case.items():
+                if one.withheld:
+                    typer.secho(f"note  {key}: no margin of {name}: {one.not_comparable}", fg="yellow", err=True)
+    return preparing(bounds, match=match, margin=margin) if bounds else None
 
 
 def _objects(
@@ -209,6 +227,7 @@ def _objects(
     key: str,
     secret_file: Path | None,
     for_series: str | None,
+    choice: Choice,
     margin: bool,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
@@ -230,6 +249,7 @@ def _objects(
             key=key,
             secret=secret,
             for_series=for_series,
+            choice=choice,
             progress=progress,
         )
     typer.echo(f"{output}: DICOM objects for the archive, with the patient of their series; {len(failed)} failed")

@@ -17,11 +17,11 @@ from volseg.cohort.directions import (
     told_axes,
 )
 from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
-from volseg.cohort.folds import Fold, split_by_patient, write_splits
+from volseg.cohort.folds import ALL, Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.layouts import raw_note
-from volseg.cohort.margins import margin_name, with_descriptions, with_margins
+from volseg.cohort.margins import Prepare, margin_name, preparing, with_descriptions, with_margins
 from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
 from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
 from volseg.cohort.predictions import (
@@ -40,6 +40,7 @@ from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_boun
 from volseg.volume import FILE_ENDING
 
 __all__ = [
+    "ALL",
     "ASSUMED",
     "BOUND_COLUMNS",
     "CHECK_BYTES",
@@ -62,6 +63,7 @@ __all__ = [
     "PatientsByPattern",
     "Prediction",
     "Predictions",
+    "Prepare",
     "RegionBounds",
     "Source",
     "Threads",
@@ -82,6 +84,7 @@ __all__ = [
     "patient_of",
     "patients_note",
     "predicted_keys",
+    "preparing",
     "range_of",
     "raw_note",
     "read_bounds",

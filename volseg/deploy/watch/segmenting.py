@@ -52,7 +52,10 @@ class Segmenting:
             if item.series is not None:
                 from volseg.dicom import write_list
 
-                files = (write_list(Path(place), item.key, files, record=item.record),)
+                one = write_list(
+                    Path(place), item.key, files, record=item.record, choice=item.choice, secret=item.secret
+                )
+                files = (one,)
             elif self.channel_names:
                 files = self._in_order(files)
             facts: dict[str, Any] = dict(self.predict(Job(item.key, files, self.work.outputs(folder, name))))
@@ -86,7 +89,7 @@ class Segmenting:
         label = read_volume(path)
         if not label.voxels.any():
             return "no region was found, so no DICOM object"
-        target = place(label, read_stack(item.series))
+        target = place(label, read_stack(item.series, choice=item.choice))
         labels = with_descriptions(self.labels, {name: RegionBounds(**one) for name, one in bounds.items()})
         stem = path.name.removesuffix(FILE_ENDING)
         if self.dicom_seg:
