@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
 SERIES = ".series"
 """Ending of a file that lists the images of one DICOM series, see `volseg.dicom.list_series`."""
 

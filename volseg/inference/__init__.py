@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from volseg.bundle import find_checkpoints
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
-    from volseg.inference.cascade import AnyPredictor, CascadePredictor, load_predictor
+    from volseg.inference.cascade import AnyPredictor, CascadePredictor, load_predictor, with_own_calibration
     from volseg.inference.cores import usable_cores
     from volseg.inference.engines import (
         ENGINES,
@@ -110,6 +110,7 @@ __all__ = [
     "seconds_a_window",
     "sliding_window",
     "usable_cores",
+    "with_own_calibration",
     "worker_device",
     "write_labels",
     "write_prediction",
@@ -190,6 +191,7 @@ __getattr__ = opened_at_first_use(
             "AnyPredictor",
             "CascadePredictor",
             "load_predictor",
+            "with_own_calibration",
         ),
     }
 )

@@ -248,9 +248,8 @@ def load_predictor(
 
     settings = dict(overrides or {})
     second = load(members, settings)
-    path = find_calibration([network.checkpoint for network in second.networks]) if calibrated else None
-    if path is not None:
-        second = _with_calibration(second, path, settings, within=step is not None)
+    if calibrated:
+        second = with_own_calibration(second, settings, within=step is not None)
     if step is None:
         return second
     if not step.members:
@@ -269,8 +268,23 @@ def load_predictor(
     return made
 
 
-def _with_calibration(predictor: Predictor, path: Path, settings: Mapping[str, Any], *, within: bool) -> Predictor:
-    """The predictor with the bounds and the decision of a calibration, or with the reason why there are none."""
+def with_own_calibration(
+    predictor: Predictor, settings: Mapping[str, Any] | None = None, *, within: bool = False
+) -> Predictor:
+    """The predictor with the calibration beside its checkpoint; as it is if there is none.
+
+    Args:
+        predictor: Predictor with all its networks.
+        settings: Overrides that it was loaded with; with others than the calibrated ones no bound is given.
+        within: Whether it predicts within the region of a first step.
+
+    Raises:
+        CheckpointError: The calibration is of other networks or labels, or damaged.
+    """
+    settings = dict(settings or {})
+    path = find_calibration([network.checkpoint for network in predictor.networks])
+    if path is None:
+        return predictor
     calibration = read_calibration(path)
     named = settings.get("decision")
     decision = calibration.decision if named is None else named
