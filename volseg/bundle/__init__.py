@@ -11,12 +11,21 @@ from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import about, config, copy, data_dir, find, find_all, installed, is_trained, models_dir, root
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.normalisation import asked_schemes, fit_normalisation
-from volseg.bundle.recipe import Recipe, read_recipe, weights_digest
+from volseg.bundle.recipe import (
+    SAFETENSORS,
+    Recipe,
+    packed_recipe,
+    read_checkpoint,
+    read_recipe,
+    weights_digest,
+    write_safetensors,
+)
 from volseg.bundle.settings_table import Setting, settings_table
 
 __all__ = [
     "ENSEMBLE",
     "ENSEMBLE_SCHEMA",
+    "SAFETENSORS",
     "Ensemble",
     "Member",
     "Recipe",
@@ -41,7 +50,9 @@ __all__ = [
     "members_of",
     "models_dir",
     "named_ensemble",
+    "packed_recipe",
     "path_values",
+    "read_checkpoint",
     "read_ensemble",
     "read_recipe",
     "recipe_direction",
@@ -50,6 +61,7 @@ __all__ = [
     "settings_table",
     "tell_networks",
     "weights_digest",
+    "write_safetensors",
 ]
 
 __getattr__ = names_of_before(__name__)

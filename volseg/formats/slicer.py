@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import Predictions, check_key, read_translated
+from volseg.cohort import Predictions, Prepare, check_key, read_translated
 from volseg.errors import LabelError, UsageError, VolsegError
 from volseg.files import FULL, atomic
 from volseg.formats.value_names import ColourRow, colour_csv
@@ -179,7 +179,7 @@ def export_slicer(
     labels: LabelTable,
     *,
     match: LabelMatch | None = None,
-    prepare: Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]] | None = None,
+    prepare: Prepare | None = None,
     keys: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple[str, str]]:

@@ -32,6 +32,7 @@ from volseg.training.run import train
 from volseg.training.sampling import BatchOrder, EpochSeeds
 from volseg.training.schedules import constant_schedule, multi_step, one_cycle, polynomial, warmup_cosine
 from volseg.training.settings import Settings
+from volseg.training.start import is_trained_network, start_from
 
 __all__ = [
     "Average",
@@ -66,6 +67,7 @@ __all__ = [
     "dice_focal",
     "distributed",
     "init_process_group",
+    "is_trained_network",
     "loader_workers",
     "make_plan",
     "multi_step",
@@ -76,6 +78,7 @@ __all__ = [
     "rank",
     "rank_device",
     "run_bytes",
+    "start_from",
     "train",
     "tversky",
     "warmup_cosine",

@@ -30,6 +30,7 @@ from volseg.training.checks.capacity import (
 )
 from volseg.training.checks.cases import check_cases
 from volseg.training.handlers import Average, GradientClipping, check_minutes, check_tracker
+from volseg.training.start import start_from
 from volseg.training.window_trial import try_window
 
 logger = logging.getLogger(__name__)
@@ -215,6 +216,8 @@ def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi
             f"the network has {inputs} input channels, the cohort has {cohort.channels}: {cohort.channel_names}"
         )
     network = value("network_def")
+    if "started" in parser.get():
+        start_from(network, value("weights"), labels=cohort.labels, channel_names=cohort.channel_names, tell=False)
     found = try_window(network, channels=cohort.channels, roi_size=roi)
     expected = (1, cohort.labels.channels, *roi)
     if found is not None and found.shape != expected:
