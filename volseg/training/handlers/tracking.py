@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler, from_engine
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard import SummaryWriter, summary
 
 from volseg.bundle import is_path_setting
 from volseg.errors import UsageError
@@ -89,7 +88,7 @@ class Tracking:
         self.evaluator = evaluator
         self.tracker = tracker
         self.settings = settings
-        self._writer: SummaryWriter | None = None
+        self._writer: Any = None  # a SummaryWriter, whose parts have no types
         self._backend: _Backend | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -102,9 +101,10 @@ class Tracking:
     def _start(self, engine: Engine) -> None:
         told = told_settings(self.settings.values() if self.settings is not None else {})
         self._writer = SummaryWriter(log_dir=str(self.output_dir))
-        experiment, session, _ = hparams(told, {f"best_{self._metric}": 0.0})  # the third: it has ended
-        for summary in (experiment, session):
-            self._writer.file_writer.add_summary(summary)
+        parts: Any = summary.hparams  # has no types
+        experiment, session, _ = parts(told, {f"best_{self._metric}": 0.0})  # the third: it has ended
+        for part in (experiment, session):
+            self._writer.file_writer.add_summary(part)
         if self.tracker is not None:
             kind: Any = {"mlflow": _MLflow, "wandb": _Wandb}[self.tracker]
             self._backend = kind(self.output_dir, told, self.evaluator, engine)
@@ -134,7 +134,8 @@ class Tracking:
             best = self.evaluator.state.best_metric
             score = float(best) if isinstance(best, (int, float)) and math.isfinite(best) else 0.0
             self._writer.add_scalar(f"best_{self._metric}", score, 0)
-            self._writer.file_writer.add_summary(hparams({}, {})[2])
+            parts: Any = summary.hparams
+            self._writer.file_writer.add_summary(parts({}, {})[2])
             self._writer.close()
             self._writer = None
         if self._backend is not None:
