@@ -39,9 +39,9 @@ FAMILIES = {"segformer"}
 
 # Which rooms each room may import, floor by floor from the top; every arrow leads downward.
 MAY_IMPORT = {
-    "cli": "deploy crossval jobs training datasets inference calibration plan report bundle dicom "
-    "evaluation formats pictures cohort transforms labels metrics remote errors",
-    "deploy": "jobs datasets inference calibration bundle dicom evaluation formats "
+    "cli": "deploy crossval jobs training datasets inference calibration report bundle dicom "
+    "evaluation formats pictures cohort labels remote errors",
+    "deploy": "jobs inference calibration bundle dicom evaluation formats "
     "pictures cohort labels metrics volume errors files",
     "crossval": "jobs training inference report bundle evaluation cohort labels metrics volume errors files",
     "jobs": "inference bundle evaluation cohort labels remote errors files",
