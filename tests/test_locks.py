@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from volseg.errors import UsageError
+from volseg.files import locked, take_lock
 from volseg.jobs import Entry, Journal
-from volseg.locks import locked, take_lock
 
-_HOLD = "import sys, time; from pathlib import Path; from volseg.locks import take_lock; "
+_HOLD = "import sys, time; from pathlib import Path; from volseg.files import take_lock; "
 _HOLD += "lock = take_lock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
 
 

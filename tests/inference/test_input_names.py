@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from tiny_bundle import ROI, network, write_bundle, write_checkpoint
 from watch_stub import Clock, watch
 
-import volseg.inference.inputs
+import volseg.inference.outputs
 from volseg.bundle import Recipe
 from volseg.deploy.watch import Inbox
 from volseg.deploy.watch.inbox import nifti_key
@@ -91,7 +91,7 @@ def test_two_inputs_never_write_one_output(tmp_path: Path, monkeypatch: pytest.M
     accents = [(unicodedata.normalize(form, "é"), [tmp_path / f"{form}.nii.gz"]) for form in ("NFC", "NFD")]
     check_output(tmp_path / "out", capitals)
     check_output(tmp_path / "out", accents)
-    monkeypatch.setattr(volseg.inference.inputs, "ignores_case", lambda _: True)
+    monkeypatch.setattr(volseg.inference.outputs, "ignores_case", lambda _: True)
     for cases in (capitals, accents):
         with pytest.raises(UsageError, match="would both be written"):
             check_output(tmp_path / "out", cases)
@@ -297,7 +297,7 @@ def test_a_fourth_axis_has_the_channels(capsys: pytest.CaptureFixture[str], plac
     whole = two.predict([place / "imagesTr/p.nii.gz"], key="p")
     np.testing.assert_array_equal(plain.label_map.voxels, whole.label_map.voxels)
     assert find_inputs(place / "imagesTr/p.nii.gz", channels=2)[0][0] == "p"
-    with pytest.raises(UsageError, match="takes 2 channels"):
+    with pytest.raises(UsageError, match="must have the network's 2 channels"):
         find_inputs(place / "files/p_0000.nii.gz", channels=2)
     code, text = predict(capsys, place, place / "imagesTr", tmp_path / "out")
     assert code == 1
@@ -312,7 +312,7 @@ def test_a_folder_of_the_decathlon(place: Path, tmp_path: Path) -> None:
         find_inputs(tmp_path, channels=["T1", "T2"])
     assert found(tmp_path / "imagesTr", ["T1", "T2"]) == [("p", ["p.nii.gz"])]
     for names in (["T2", "T1"], ["T1"]):  # the file cannot be put in order by its name
-        with pytest.raises(UsageError, match="one file, whose fourth axis has the channels T1w, T2w"):
+        with pytest.raises(UsageError, match="must have the network's channels in its order, got T1w, T2w"):
             find_inputs(tmp_path / "imagesTr", channels=names)
 
 
@@ -424,7 +424,7 @@ def test_a_folder_of_masks_or_of_folders_is_told(tmp_path: Path, caplog: pytest.
     assert "called as a folder of segmentations" in caplog.text
     with pytest.raises(UsageError, match=r"folders that do, such as s0001/ct\.nii\.gz"):
         find_inputs(tmp_path)
-    with pytest.raises(UsageError, match="is no image that is read"):
+    with pytest.raises(UsageError, match="an image must be DICOM or"):
         find_inputs(touch(tmp_path, "notes.txt") / "notes.txt")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -12,7 +12,6 @@ from volseg.cli.shared_options import RayAddress, ShardOfCases
 
 if TYPE_CHECKING:
     from volseg.cohort import Bounds
-    from volseg.metrics import Reading
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +80,7 @@ def evaluate(
     predicted = fetched(predictions)
     method = EvaluationSettings(
         tolerance_mm=tolerance_mm,
-        reading=cast("Reading", hd_reading),
+        reading=cast("Any", hd_reading),
         minutes_per_metre=minutes_per_metre,
         objects=opened.has_instances if objects is None else objects,
         instances=opened.has_instances,

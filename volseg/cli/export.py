@@ -11,7 +11,6 @@ import typer
 from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where
 
 if TYPE_CHECKING:
-    from volseg.cohort import Prepare
     from volseg.dicom import Choice, Target
     from volseg.labels import LabelMatch, LabelTable
 
@@ -36,12 +35,13 @@ def slicer(
     probability of the calibration; its name says that it is not the organ.
     """
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cohort import exported_bounds
     from volseg.formats import export_slicer
 
     table, match = _table(predictions, labels, beside=predictions)
     target = output or predictions
     with bar("export") as progress:
-        prepare = _preparing(predictions, match, margin=True) if margin else None
+        prepare = exported_bounds(predictions, match, margin=True) if margin else None
         failed = export_slicer(predictions, target, table, match=match, prepare=prepare, progress=progress)
     typer.echo(
         f"{target}: .seg.nrrd files, labels.csv and labels.ctbl; open one in 3D Slicer by dropping it on the window"
@@ -189,34 +189,6 @@ def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[Lab
     return table, match
 
 
-def _preparing(predictions: Path, match: LabelMatch | None, *, margin: bool) -> Prepare | None:
-    """What adds the bounds of a case to its regions, and margins if they are asked for; None without bounds.
-
-    Raises:
-        UsageError: Margins are asked for and no prediction has one.
-    """
-    from volseg.cohort import preparing, read_bounds
-    from volseg.errors import UsageError
-
-    try:
-        bounds = read_bounds(predictions)
-    except UsageError:
-        if margin:
-            raise
-        return None
-    if margin and not any(one.margin_mm is not None for case in bounds.values() for one in case.values()):
-        raise UsageError(
-            f"{predictions} has no margins in uncertainty.csv; calibrate the network with `volseg calibrate`, and "
-            "predict again"
-        )
-    if margin:
-        for key, case in bounds.items():
-            for name, one in case.items():
-                if one.withheld:
-                    typer.secho(f"note  {key}: no margin of {name}: {one.not_comparable}", fg="yellow", err=True)
-    return preparing(bounds, match=match, margin=margin) if bounds else None
-
-
 def _objects(
     predictions: Path,
     dicom: Path,
@@ -231,6 +203,7 @@ def _objects(
     margin: bool,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cohort import exported_bounds
     from volseg.dicom import export_objects, read_secret
 
     beside = predictions.parent if predictions.is_file() else predictions
@@ -245,7 +218,7 @@ def _objects(
             write,
             ending=ending,
             match=match,
-            prepare=_preparing(beside, match, margin=margin),
+            prepare=exported_bounds(beside, match, margin=margin),
             key=key,
             secret=secret,
             for_series=for_series,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MARGIN_MM = 10.0
 
+_DECISIONS = ("auto", "threshold", "dice")
+
 
 @dataclass(frozen=True)
 class NetworkOptions:
@@ -109,8 +111,9 @@ class NetworkOptions:
         from volseg.errors import UsageError
         from volseg.inference import RegionOfInterest
         from volseg.jobs import Predicting
-        from volseg.transforms import check_decision
 
+        if self.decision not in _DECISIONS:
+            raise UsageError(f"--decision must be {' or '.join(_DECISIONS)}, got {self.decision!r}")
         members = members_of(bundle, self.checkpoint, self.also)
         for name, _ in members:
             bundles.config(bundles.find(name), "inference.json")
@@ -121,7 +124,7 @@ class NetworkOptions:
         if ensemble is not None and self.stored_cleanup and not cleanup:
             cleanup = ensemble.cleanup
         overrides |= {"cleanup": cleanup.to_json()} if cleanup else {}
-        overrides |= {} if self.decision == "auto" else {"decision": check_decision(self.decision)}
+        overrides |= {} if self.decision == "auto" else {"decision": self.decision}
         overrides |= {"save_probabilities": True} if self.save_probabilities else {}
         step = None
         if self.within is not None:

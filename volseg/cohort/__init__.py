@@ -16,12 +16,13 @@ from volseg.cohort.directions import (
     slice_direction,
     told_axes,
 )
+from volseg.cohort.exported_bounds import exported_bounds
 from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
 from volseg.cohort.folds import ALL, Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.layouts import raw_note
-from volseg.cohort.margins import Prepare, margin_name, preparing, with_descriptions, with_margins
+from volseg.cohort.margins import Prepare, margin_name, with_descriptions, with_margins
 from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
 from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
 from volseg.cohort.predictions import (
@@ -35,6 +36,14 @@ from volseg.cohort.predictions import (
     write_prediction,
 )
 from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
+from volseg.cohort.sessions import (
+    Session,
+    day_of_session,
+    earlier_sessions,
+    other_sessions,
+    session_order,
+    sessions_of,
+)
 from volseg.cohort.table import TEST, CaseRow, read_table
 from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_bounds, read_uncertainty, write_uncertainty
 from volseg.volume import FILE_ENDING
@@ -65,6 +74,7 @@ __all__ = [
     "Predictions",
     "Prepare",
     "RegionBounds",
+    "Session",
     "Source",
     "Threads",
     "Uncertainty",
@@ -76,15 +86,18 @@ __all__ = [
     "check_values_as",
     "cohort_note",
     "convert_case",
+    "day_of_session",
+    "earlier_sessions",
+    "exported_bounds",
     "inspect_cohort",
     "intensity_notes",
     "margin_name",
     "mean_expected_dice",
     "order_of_bounds",
+    "other_sessions",
     "patient_of",
     "patients_note",
     "predicted_keys",
-    "preparing",
     "range_of",
     "raw_note",
     "read_bounds",
@@ -95,6 +108,8 @@ __all__ = [
     "read_translated",
     "read_uncertainty",
     "read_volume_as",
+    "session_order",
+    "sessions_of",
     "slice_direction",
     "split_by_patient",
     "told_axes",

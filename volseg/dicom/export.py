@@ -57,7 +57,7 @@ def export_objects(
         output: folder for `KEY` + `ending`; or a file, where it ends in `.dcm` and `predictions` is a file.
         labels: the regions.
         write: what writes the object.
-        ending: of the file names.
+        ending: Ending of the file names.
         match: Match of the predictions' own table with `labels`; None if they are the same.
         prepare: Function of the file's stem, the label map and the regions, which adds to both: bounds, margins.
         key: pattern that the keys were made with.
@@ -106,9 +106,9 @@ class _Archive:
     """The series of a folder, found by what a prediction says of the one that it was made from.
 
     Args:
-        series: of the folder.
+        series: Series of the folder.
         key: pattern of the case keys.
-        secret: of the words.
+        secret: Secret of the words.
         choice: Volume that is meant where a series holds several.
     """
 

@@ -44,9 +44,9 @@ def list_series(
         folder: or a single file.
         modality: which series; needed where there are several modalities.
         key: pattern of the keys.
-        secret: of the keys.
+        secret: Secret of the keys.
         choice: which volume is meant, where a series holds several.
-        channels: as `Dicom` takes them; each case then has `KEY_0000.series`, `KEY_0001.series` and so on.
+        channels: Channels, as `Dicom` takes them; each case then has `KEY_0000.series`, `KEY_0001.series` and so on.
         resample_channels: channels on other grids than the first are resampled to it.
 
     Raises:
@@ -92,7 +92,7 @@ def list_series(
 
 
 def _write_error(folder: Path, key: str, reason: str, count: int) -> None:
-    """Lists of a case that cannot be read, one a channel."""
+    """Lists of a case that cannot be read, one per channel."""
     for number in range(count):
         (folder / f"{key}_{number:04d}{SERIES}").write_text(json.dumps({"error": reason}), encoding="utf-8")
 

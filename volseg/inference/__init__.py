@@ -47,17 +47,10 @@ if TYPE_CHECKING:
         is_segmentation,
         lone_key,
     )
-    from volseg.inference.inputs import (
-        check_apart,
-        check_output,
-        count_windows,
-        find_inputs,
-        input_cohort,
-        read_grid,
-        read_image,
-        read_images,
-    )
+    from volseg.inference.inputs import find_inputs, input_cohort
+    from volseg.inference.outputs import check_apart, check_output
     from volseg.inference.predictor import Predictor
+    from volseg.inference.reading import count_windows, read_grid, read_image, read_images
     from volseg.inference.region_of_interest import RegionOfInterest
     from volseg.inference.sliding import SlidingWindow, sliding_window
     from volseg.labels import channel_order, fold_channel
@@ -173,11 +166,15 @@ __getattr__ = opened_at_first_use(
             "lone_key",
         ),
         "volseg.inference.inputs": (
-            "check_apart",
-            "check_output",
-            "count_windows",
             "find_inputs",
             "input_cohort",
+        ),
+        "volseg.inference.outputs": (
+            "check_apart",
+            "check_output",
+        ),
+        "volseg.inference.reading": (
+            "count_windows",
             "read_grid",
             "read_image",
             "read_images",

@@ -17,8 +17,8 @@ from volseg.calibration import Calibration, find_calibration, read_calibration
 from volseg.cohort import Prediction
 from volseg.errors import CheckpointError, GeometryError, UsageError, VolumeError, naming
 from volseg.inference.engines import Engine
-from volseg.inference.inputs import read_images
 from volseg.inference.predictor import Predictor
+from volseg.inference.reading import read_images
 from volseg.inference.region_of_interest import RegionOfInterest
 from volseg.labels import LabelTable, fold_channel
 from volseg.transforms import Decision
@@ -54,7 +54,7 @@ class CascadePredictor:
         """Labels of the first step."""
         labels = self.first.recipe.labels if self.first is not None else self.step.labels
         if labels is None:
-            raise UsageError("a first step needs networks, or label maps with their labels")
+            raise UsageError("a first step must have networks, or label maps with their labels, got neither")
         return labels
 
     @property
@@ -160,7 +160,10 @@ class CascadePredictor:
         if isinstance(path, Volume):
             return path
         if not Path(path).is_file():
-            raise VolumeError(f"there is no label map {path}; predict the region of this case too, or leave it out")
+            raise VolumeError(
+                f"the label map of the region must be there, got no file {path}; predict the region of this case too, "
+                "or leave the case out"
+            )
         return read_volume(path)
 
     def _within(self, volumes: Sequence[Volume], region: Volume, key: str) -> dict[str, Any]:
@@ -169,7 +172,9 @@ class CascadePredictor:
         try:
             region, _ = aligned(region, image.grid)
         except GeometryError as error:
-            raise VolumeError(f"the label map of the region is not on the grid of the image: {error}") from error
+            raise VolumeError(
+                f"the label map of the region must be on the grid of the image, got another one: {error}"
+            ) from error
         found = self.step.crop(region, self.region_labels)
         whole: dict[str, Any] = {"key": key, "shape": image.shape, "affine_ras": image.affine_ras}
         whole["notes"] = "; ".join(image.notes)
@@ -323,6 +328,6 @@ def channels_of(recipe: Recipe, *, among: Recipe) -> list[int]:
     if len(wanted) == len(there):
         return list(range(len(there)))
     raise CheckpointError(
-        f"the first step takes the channels {wanted}, the second one {there}; predict the first step alone on its own "
-        "images, and name the folder of its label maps with --within"
+        f"the channels of the first step must be those of the second one, {there}, got {wanted}; predict the first "
+        "step alone on its own images, and name the folder of its label maps with --within"
     )

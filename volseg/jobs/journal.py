@@ -14,8 +14,8 @@ from types import TracebackType
 
 from volseg.cohort import FILE_ENDING
 from volseg.errors import UsageError
+from volseg.files import LOCK, Lock, take_lock
 from volseg.jobs.job import Answer, Facts, Job, Stamp, stamp
-from volseg.locks import LOCK, Lock, take_lock
 
 logger = logging.getLogger(__name__)
 

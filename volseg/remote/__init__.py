@@ -6,7 +6,7 @@ write into and uploads the files that appear there. fsspec does the transfers; i
 
 from __future__ import annotations
 
-from volseg.locks import locked
+from volseg.files import locked
 from volseg.remote.address import check_apart, is_url
 from volseg.remote.ledger import identity
 from volseg.remote.messages import without_secrets

@@ -12,7 +12,7 @@ from threading import Event, Lock
 from typing import Any
 
 from volseg.errors import RemoteError
-from volseg.locks import locked
+from volseg.files import locked
 from volseg.remote.address import Address, is_url
 from volseg.remote.download import CHUNK, download
 from volseg.remote.ledger import Ledger, cache_folder, home_of

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import RemoteError
-from volseg.files import PARTIAL, is_partial
-from volseg.locks import LOCK, locked
+from volseg.files import LOCK, PARTIAL, is_partial, locked
 from volseg.remote.address import Address, is_url
 from volseg.remote.ledger import Ledger, cache_folder, home_of
 from volseg.remote.listing import Item, list_items

@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from volseg.locks import Lock, take_lock
+from volseg.files import Lock, take_lock
 from volseg.report import running_process
 
 

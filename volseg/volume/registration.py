@@ -26,11 +26,12 @@ GRID_MM = 4.0
 LEAST_NCC, LEAST_OVERLAP = 0.4, 0.4
 """Normalised cross-correlation, and share of the fixed body that the moving image covers, below which it has failed."""
 _COARSER = (4, 2, 1)
-_STEPS = (40, 20, 15)
+_STEPS = (40, 25, 40)
 _FEWEST_VOXELS = 24  # along the shortest axis of the fixed image
-_POINTS = 40_000
+_POINTS = 25_000
 _BODY = 0.1  # fraction of the robust range above which a voxel is of the body
-_TUKEY = 4.685
+_LEAST_POINTS = 50
+_TUKEY, _ROUNDS, _LEAST_SPREAD = 4.685, 2, 0.01
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class _Level:
         return found
 
     def points(self) -> tuple[Array, Array]:
-        """Points in and around the body (N, 3), RAS mm, and the values there; at most 40,000, evenly spread."""
+        """Points in and around the body (N, 3), RAS mm, and the values there; at most 25,000, evenly spread."""
         from scipy.ndimage import binary_dilation
 
         where = np.argwhere(binary_dilation(self.body, iterations=2))
@@ -232,51 +233,76 @@ def _starts(fixed: _Level, moving: _Level) -> list[Array]:
 def _refine(matrix: Array, fixed: _Level, moving: _Level, *, steps: int) -> Array:
     """Lower the difference by Gauss-Newton steps, damped where one does not help."""
     points, values = fixed.points()
-    best, damping = _cost(matrix, points, values, moving), 1e-3
+    damping = 1e-3
     for _ in range(steps):
-        found = _step(matrix, points, values, moving, damping)
-        if found is None:
+        terms = _Terms.at(matrix, points, values, moving)
+        if terms is None:
             break
-        cost = _cost(found, points, values, moving)
-        if cost < best:
-            moved = np.linalg.norm(found[:3, 3] - matrix[:3, 3]) + 100 * np.abs(found[:3, :3] - matrix[:3, :3]).max()
-            gained = best - cost
-            matrix, best, damping = found, cost, damping / 4
-            if moved < 0.005 * fixed.step_mm or gained < 1e-7:
+        before = _cost(matrix, points, values, moving, terms)
+        while damping <= 1e4:
+            found = terms.step(damping) @ matrix
+            gained = before - _cost(found, points, values, moving, terms)
+            if gained > 0:
                 break
-        else:
             damping = max(damping, 1e-4) * 8
-            if damping > 1e4:
-                break
+        else:
+            break
+        moved = np.linalg.norm(found[:3, 3] - matrix[:3, 3]) + 100 * np.abs(found[:3, :3] - matrix[:3, :3]).max()
+        matrix, damping = found, damping / 4
+        if moved < 0.005 * fixed.step_mm or gained < 1e-6:
+            break
     return matrix
 
 
-def _step(matrix: Array, points: Array, values: Array, moving: _Level, damping: float) -> Array | None:
-    """One step for rotation and translation (6) and for the linear change of intensities (2)."""
-    there = points @ matrix[:3, :3].T + matrix[:3, 3]
-    seen, slopes, inside = moving.sampled(there)
-    if inside.sum() < 50:
-        return None
-    there, seen, slopes, wanted = there[inside], seen[inside], slopes[inside], values[inside]
-    gain, offset = _linear(seen, wanted)
-    left = wanted - gain * seen - offset
-    spread = 1.4826 * float(np.median(np.abs(left))) + 1e-6
-    weights = np.clip(1 - (left / (_TUKEY * spread)) ** 2, 0, None) ** 2
-    centre = there.mean(axis=0)
-    arm = there - centre
-    slopes = gain * slopes
-    design = np.column_stack([np.cross(arm, slopes), slopes, seen, np.ones(len(seen))])
-    normal = design.T @ (design * weights[:, None])
-    normal[np.diag_indices(8)] *= 1 + damping
-    try:
-        change = np.linalg.solve(normal, design.T @ (weights * left))
-    except np.linalg.LinAlgError:
-        return None
-    turn = np.eye(4)
-    turn[:3, :3] = _rotation(np.clip(change[:3], -0.2, 0.2))
-    turn[:3, 3] = centre - turn[:3, :3] @ centre + change[3:6]
-    found: Array = turn @ matrix
-    return found
+@dataclass(frozen=True, eq=False)
+class _Terms:
+    """The linear equations of a step for rotation and translation (6) and the linear change of intensities (2).
+
+    Attributes:
+        normal: Matrix (8, 8).
+        right: Right side (8,).
+        centre: Point that is rotated about, RAS mm of the moving image.
+        gain: Gain of the moving image's intensities.
+        offset: Their offset.
+        spread: Robust standard deviation of what is left.
+    """
+
+    normal: Array
+    right: Array
+    centre: Array
+    gain: float
+    offset: float
+    spread: float
+
+    @classmethod
+    def at(cls, matrix: Array, points: Array, values: Array, moving: _Level) -> _Terms | None:
+        """The equations at a position; None where the images hardly overlap."""
+        there = points @ matrix[:3, :3].T + matrix[:3, 3]
+        seen, slopes, inside = moving.sampled(there)
+        if inside.sum() < _LEAST_POINTS:
+            return None
+        there, seen, slopes, wanted = there[inside], seen[inside], slopes[inside], values[inside]
+        gain, offset, spread = _linear(seen, wanted)
+        left = wanted - gain * seen - offset
+        weights = _tukey(left / spread)
+        centre = there.mean(axis=0)
+        slopes = gain * slopes
+        design = np.column_stack([np.cross(there - centre, slopes), slopes, seen, np.ones(len(seen))])
+        weighted = design * weights[:, None]
+        return cls(design.T @ weighted, weighted.T @ left, centre, gain, offset, spread)
+
+    def step(self, damping: float) -> Array:
+        """The motion (4, 4) to make; none if nothing tells one."""
+        normal = self.normal.copy()
+        normal[np.diag_indices(8)] *= 1 + damping
+        motion = np.eye(4)
+        try:
+            change = np.linalg.solve(normal, self.right)
+        except np.linalg.LinAlgError:
+            return motion
+        motion[:3, :3] = _rotation(np.clip(change[:3], -0.2, 0.2))
+        motion[:3, 3] = self.centre - motion[:3, :3] @ self.centre + change[3:6]
+        return motion
 
 
 def _rotation(vector: Array) -> Array:
@@ -287,25 +313,48 @@ def _rotation(vector: Array) -> Array:
     return found
 
 
-def _linear(seen: Array, wanted: Array) -> tuple[float, float]:
-    """Gain and offset that bring one set of values nearest to another."""
-    variance = float(seen.var())
-    if variance < 1e-12:
+def _linear(seen: Array, wanted: Array) -> tuple[float, float, float]:
+    """Gain and offset that bring one set of values nearest to another, few far ones left out; and the robust spread."""
+    gain, offset = _fitted(seen, wanted, np.ones(len(seen)))
+    for _ in range(_ROUNDS):
+        left = wanted - gain * seen - offset
+        spread = 1.4826 * float(np.median(np.abs(left))) + _LEAST_SPREAD
+        gain, offset = _fitted(seen, wanted, _tukey(left / spread))
+    return gain, offset, spread
+
+
+def _fitted(seen: Array, wanted: Array, weights: Array) -> tuple[float, float]:
+    """The weighted line of least squares."""
+    total = float(weights.sum())
+    if total <= 0:
         return 0.0, float(wanted.mean())
-    gain = float(((seen - seen.mean()) * (wanted - wanted.mean())).mean()) / variance
-    return gain, float(wanted.mean() - gain * seen.mean())
+    a, b = float(weights @ seen) / total, float(weights @ wanted) / total
+    variance = float(weights @ (seen - a) ** 2) / total
+    gain = float(weights @ ((seen - a) * (wanted - b))) / total / variance if variance > 1e-12 else 0.0
+    return gain, b - gain * a
 
 
-def _cost(matrix: Array, points: Array, values: Array, moving: _Level) -> float:
-    """One minus the correlation, and more where the images share less: none is gained by leaving the field of view."""
-    ncc, overlap = _correlation(matrix, points, values, moving)
-    return 1 - ncc + 0.5 * max(0.0, 0.7 - overlap)
+def _tukey(scaled: Array) -> Array:
+    """The weight of each difference, in robust standard deviations: 1 for none, 0 from 4.685 on."""
+    weights: Array = np.clip(1 - (scaled / _TUKEY) ** 2, 0, None) ** 2
+    return weights
+
+
+def _cost(matrix: Array, points: Array, values: Array, moving: _Level, terms: _Terms) -> float:
+    """The mean of Tukey's loss, 0 to 1, and more where the images share less, so that leaving one gains nothing."""
+    seen, _, inside = moving.sampled(points @ matrix[:3, :3].T + matrix[:3, 3], slopes=False)
+    if inside.sum() < _LEAST_POINTS:
+        return math.inf
+    seen, wanted = seen[inside], values[inside]
+    gain, offset = _fitted(seen, wanted, _tukey((wanted - terms.gain * seen - terms.offset) / terms.spread))
+    loss = 1 - np.clip(1 - ((wanted - gain * seen - offset) / (_TUKEY * terms.spread)) ** 2, 0, None) ** 3
+    return float(loss.mean()) + 0.5 * max(0.0, 0.7 - float(inside.mean()))
 
 
 def _correlation(matrix: Array, points: Array, values: Array, moving: _Level) -> tuple[float, float]:
     seen, _, inside = moving.sampled(points @ matrix[:3, :3].T + matrix[:3, 3], slopes=False)
     overlap = float(inside.mean()) if len(inside) else 0.0
-    if inside.sum() < 50:
+    if inside.sum() < _LEAST_POINTS:
         return -1.0, overlap
     a, b = seen[inside] - seen[inside].mean(), values[inside] - values[inside].mean()
     norm = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
@@ -327,10 +376,10 @@ def _residual_mm(matrix: Array, fixed: _Level, moving: _Level) -> float:
     seen, slopes, inside = moving.sampled(points @ matrix[:3, :3].T + matrix[:3, 3])
     slopes = slopes @ matrix[:3, :3]
     known = (inside & fixed.body.ravel()).astype(np.float64)
-    if known.sum() < 50:
+    if known.sum() < _LEAST_POINTS:
         return math.nan
     wanted = fixed.voxels.ravel().astype(np.float64)
-    gain, offset = _linear(seen[known > 0], wanted[known > 0])
+    gain, offset, _ = _linear(seen[known > 0], wanted[known > 0])
     left, slopes = (wanted - gain * seen - offset) * known, gain * slopes * known[:, None]
     spacing = np.linalg.norm(fixed.affine[:3, :3], axis=0)
     size = [max(3, round(10 * fixed.step_mm / mm)) for mm in spacing]

@@ -14,7 +14,7 @@ from volseg.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from volseg.inference import Predictor
+    from volseg.inference import AnyPredictor, Predictor
 
 
 class LeftError(UsageError):
@@ -57,8 +57,17 @@ def check_there(left: threading.Event) -> None:
         raise LeftError("the visitor has left; the segmentation was stopped")
 
 
-def until_left(predictor: Predictor, left: threading.Event) -> Predictor:
+def until_left(predictor: AnyPredictor, left: threading.Event) -> AnyPredictor:
     """The same predictor, whose networks stop at the next window once an event is set."""
+    from volseg.inference import CascadePredictor
+
+    if isinstance(predictor, CascadePredictor):
+        first = None if predictor.first is None else _each_until_left(predictor.first, left)
+        return replace(predictor, first=first, second=_each_until_left(predictor.second, left))
+    return _each_until_left(predictor, left)
+
+
+def _each_until_left(predictor: Predictor, left: threading.Event) -> Predictor:
     others = tuple(replace(other, engine=UntilLeft(other.engine, left)) for other in predictor.others)
     return replace(predictor, engine=UntilLeft(predictor.engine, left), others=others)
 
