@@ -39,17 +39,17 @@ FAMILIES = {"segformer"}
 
 # Which rooms each room may import, floor by floor from the top; every arrow leads downward.
 MAY_IMPORT = {
-    "cli": "deploy crossval jobs training datasets inference calibration plan report bundle dicom "
-    "evaluation formats pictures cohort transforms labels metrics remote errors",
-    "deploy": "jobs datasets inference calibration bundle dicom evaluation formats "
+    "cli": "deploy crossval jobs training datasets inference calibration report bundle dicom "
+    "evaluation formats pictures cohort labels remote errors",
+    "deploy": "jobs inference calibration bundle dicom evaluation formats "
     "pictures cohort labels metrics volume errors files",
     "crossval": "jobs training inference report bundle evaluation cohort labels metrics volume errors files",
     "jobs": "inference bundle evaluation cohort labels remote errors files",
     "training": "inference plan report transforms bundle pictures cohort labels metrics volume errors files",
     "datasets": "formats cohort labels remote volume errors files",
-    "inference": "bundle calibration dicom cohort transforms labels metrics volume errors files",
+    "inference": "bundle calibration dicom cohort transforms labels volume errors files",
     "report": "evaluation pictures plan cohort labels metrics errors files",
-    "bundle": "cohort labels volume errors",
+    "bundle": "cohort labels volume errors files",
     "calibration": "cohort labels metrics volume errors files",
     "plan": "cohort volume errors files",
     "dicom": "cohort labels volume errors files",
@@ -61,7 +61,7 @@ MAY_IMPORT = {
     "labels": "errors",
     "metrics": "errors",
     "networks": "errors",
-    "remote": "locks errors files",
+    "remote": "errors files",
     "volume": "errors files",
     "errors": "",
     "files": "errors",

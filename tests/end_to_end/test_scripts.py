@@ -34,7 +34,7 @@ SCRIPTS = sorted([*(ROOT / "scripts").rglob("*.sh"), *(ROOT / "benchmarks").rglo
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "data/README.md")),
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "container.md"),
-    *sorted(ROOT.glob("bundles/[a-z]*/docs/README.md")),
+    *sorted(path.parent / "docs" / "README.md" for path in ROOT.glob("bundles/[a-z]*/train.json")),
     ROOT / "docs" / "tour.ipynb",
 ]
 SHELL = shutil.which("dash") or shutil.which("sh") or "sh"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from command import told
+from dicom_series import noise, save, series
 from monai.bundle import ConfigParser
 from tiny_bundle import ROI, network, write_bundle, write_checkpoint
 from watch_stub import Clock, watch
@@ -515,3 +516,38 @@ def test_a_checkpoint_says_whose_it_is(tmp_path: Path, bundle: str, settings: di
     folder = Path(__file__).resolve().parents[2] / "bundles" / bundle
     with pytest.raises(CheckpointError, match=said):
         Predictor.from_bundle(folder, checkpoint=tmp_path / "model.pt", device="cpu")
+
+
+# --- what is of another kind
+
+
+def test_a_series_of_another_modality_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, modality in (("a", "PT"), ("b", "PT"), ("c", "MR")):
+        save(tmp_path / name, series(noise((8, 8, 4)), modality=modality, series=str(ord(name))))
+    find_inputs(tmp_path, channels=["MR"], modality="PT")
+    (record,) = caplog.records
+    line = record.getMessage()
+    assert "a PT series, and the network was trained with MR; its predictions mean nothing" in line
+    assert line.partition(": a PT")[0].count(", ") == 1, "both are named"
+    caplog.clear()
+    find_inputs(tmp_path, channels=["T1w"], modality="MR")
+    find_inputs(tmp_path / "a", channels=["image"])
+    find_inputs(tmp_path / "a", channels=["PET"])
+    find_inputs(tmp_path / "c", channels=1)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("photo.jpg", "holds pictures such as photo.jpg and no volume; make a cohort of them with `volseg convert im"),
+        ("sub/slice.PNG", "holds pictures such as sub/slice.PNG and no volume"),
+        ("notes.txt", "holds no .nii or .nii.gz file and no DICOM series"),
+        ("", "is an empty folder; name the folder that holds the images"),
+    ],
+)
+def test_a_folder_without_an_image_says_what_it_holds(tmp_path: Path, name: str, told: str) -> None:
+    if name:
+        touch(tmp_path, name)
+    with pytest.raises(UsageError, match=told):
+        find_inputs(tmp_path)

@@ -76,6 +76,7 @@ def list_series(
                 "name": asked[number].name if asked else "",
                 "files": [str(instance.path.resolve()) for instance in part.instances],
                 "choice": chosen.to_json() if (chosen := asked[number].choice if asked else choice) else {},
+                "modality": part.modality,
             }
             for number, part in enumerate(item.parts)
             if part is not None
@@ -146,6 +147,14 @@ def read_listed(path: Path) -> Volume:
     if first.choice:
         record = record.of_volume(reference, key=str(told.get("volume_key") or ""))
     return Volume(volume.voxels, with_provenance(volume.affine_ras, str(record)))
+
+
+def listed_modality(path: Path) -> str:
+    """The modality of a list's series, such as `MR`; empty if the list does not say it."""
+    try:
+        return str(_told(path).get("modality", ""))
+    except (SourceError, VolumeError):
+        return ""
 
 
 def listed_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:

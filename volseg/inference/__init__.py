@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         lone_key,
     )
     from volseg.inference.inputs import find_inputs, input_cohort
+    from volseg.inference.modality import other_modality
     from volseg.inference.outputs import check_apart, check_output
     from volseg.inference.predictor import Predictor
     from volseg.inference.reading import count_windows, read_grid, read_image, read_images
@@ -99,6 +100,7 @@ __all__ = [
     "lone_key",
     "machine",
     "openvino_core",
+    "other_modality",
     "peak_memory",
     "read_grid",
     "read_image",
@@ -179,6 +181,7 @@ __getattr__ = opened_at_first_use(
             "read_image",
             "read_images",
         ),
+        "volseg.inference.modality": ("other_modality",),
         "volseg.inference.predictor": ("Predictor",),
         "volseg.inference.sliding": (
             "SlidingWindow",

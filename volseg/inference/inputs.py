@@ -11,6 +11,7 @@ from typing import Any
 from volseg.cohort import Cohort, cohort_note, read_dataset_json
 from volseg.errors import UsageError
 from volseg.inference.file_names import group_files, image_stem, is_segmentation, lone_key, some_names
+from volseg.inference.modality import tell_modalities
 from volseg.inference.reading import read_grid
 from volseg.labels import channel_order
 from volseg.volume import (
@@ -19,6 +20,7 @@ from volseg.volume import (
 
 logger = logging.getLogger(__name__)
 
+_PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 _FOLDERS_OF_MASKS = {"labelstr", "labelsts", "labels", "segmentations", "segmentation", "masks", "mask", "gt"}
 
 
@@ -72,7 +74,7 @@ def find_inputs(
         )
     if path.is_file():
         if image_stem(path.name) is None:
-            return group_files(_series(path, modality))
+            return group_files(_series(path, modality, channels))
         _no_modality(modality, path)
         return [_named_file(path, channels)]
     if not path.is_dir():
@@ -88,8 +90,7 @@ def find_inputs(
             )
         logger.warning("%s: left out as segmentations, by their names: %s", path, some_names(aside))
     if not files:
-        files = _series(path, modality)
-        return group_files(files)
+        return group_files(_series(path, modality, channels))
     _no_modality(modality, path)
     if path.name.casefold() in _FOLDERS_OF_MASKS:
         logger.warning("%s is called as a folder of segmentations is; are these images?", path)
@@ -157,12 +158,13 @@ def _chosen_series(
         )
     files = list_series(path, modality=modality, choice=one, channels=patterns, resample_channels=resample)
     names = tuple(channel.name for channel in parse_channels(patterns))
+    tell_modalities(files, names or (() if isinstance(channels, int) else channels))
     order = _order(names, channels, source="--channels") if names else []
     return [(key, [of_case[place] for place in order] if order else of_case) for key, of_case in group_files(files)]
 
 
-def _series(path: Path, modality: str | None) -> list[Path]:
-    """List one entry per DICOM series of a file or folder.
+def _series(path: Path, modality: str | None, channels: int | Sequence[str]) -> list[Path]:
+    """List one entry per DICOM series of a file or folder; a series of another modality than the channel's is told.
 
     Raises:
         UsageError: There is no series; the message says what is there instead.
@@ -170,7 +172,7 @@ def _series(path: Path, modality: str | None) -> list[Path]:
     from volseg.dicom import list_series
 
     try:
-        return list_series(path, modality=modality)
+        files = list_series(path, modality=modality)
     except UsageError as error:
         if path.is_file():
             raise UsageError(
@@ -179,11 +181,22 @@ def _series(path: Path, modality: str | None) -> list[Path]:
             ) from error
         deeper = next((file for file in sorted(path.glob("*/*")) if image_stem(file.name) and file.is_file()), None)
         if deeper is None:
+            there = sorted(file for file in path.rglob("*") if file.is_file())
+            pictures = next((file for file in there if file.suffix.lower() in _PICTURES), None)
+            if pictures is not None:
+                raise UsageError(
+                    f"{path} holds pictures such as {pictures.relative_to(path)} and no volume; make a cohort of them "
+                    "with `volseg convert images`, and predict that"
+                ) from error
+            if not there:
+                raise UsageError(f"{path} is an empty folder; name the folder that holds the images") from error
             raise
         raise UsageError(
             f"{path} must hold images, got none, and folders that do, such as {deeper.relative_to(path)}; name one of "
             "these folders, or make a cohort of them with `volseg convert`"
         ) from error
+    tell_modalities(files, () if isinstance(channels, int) else channels)
+    return files
 
 
 def _order(given: Sequence[str], channels: int | Sequence[str], *, source: str) -> list[int]:

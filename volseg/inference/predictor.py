@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from volseg import bundle as bundles
 from volseg import method_of_before
-from volseg.bundle import Recipe, check_settings, read_recipe, weights_digest
+from volseg.bundle import Recipe, check_settings, read_checkpoint, read_recipe, weights_digest
 from volseg.calibration import Calibration, region_features, scan_features
 from volseg.cohort import FILE_ENDING, Bounds, Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
@@ -122,7 +122,7 @@ class Predictor:
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise root_error(error) from error
         after = after if decision in (None, "threshold") else with_decision(after, decision)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = read_checkpoint(path)
         try:
             network.load_state_dict(state["model"])
         except (KeyError, RuntimeError) as error:
