@@ -10,7 +10,15 @@ from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import about, config, copy, data_dir, find, find_all, installed, is_trained, models_dir, root
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.normalisation import asked_schemes, fit_normalisation
-from volseg.bundle.recipe import SAFETENSORS, Recipe, packed_recipe, read_checkpoint, read_recipe, write_safetensors
+from volseg.bundle.recipe import (
+    SAFETENSORS,
+    Recipe,
+    packed_recipe,
+    read_checkpoint,
+    read_recipe,
+    weights_digest,
+    write_safetensors,
+)
 
 __all__ = [
     "ENSEMBLE",
@@ -47,6 +55,7 @@ __all__ = [
     "resume_problem",
     "root",
     "tell_networks",
+    "weights_digest",
     "write_safetensors",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -88,6 +89,13 @@ class Recipe:
                 f"the network takes the channels {', '.join(stored.channel_names)} and this cohort holds "
                 f"{', '.join(self.channel_names)}; run `volseg predict` and `volseg evaluate`, which go by name"
             )
+
+    @property
+    def plan_digest(self) -> str:
+        """Sixteen hexadecimal digits that differ between spacings, windows, channels, normalisations and networks."""
+        content = json.loads(self.state_dict()["json"])
+        plan = {name: value for name, value in content.items() if name not in ("volseg", "facts", "labels")}
+        return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Recipe:
@@ -194,3 +202,24 @@ def packed_recipe(checkpoint: str | Path, stated: Recipe) -> Recipe:
         stated: Recipe that inference.json states in words, if that file is absent.
     """
     return read_recipe(checkpoint) if Path(checkpoint).is_file() else stated
+
+
+def weights_digest(checkpoint: str | Path) -> str:
+    """Sixteen hexadecimal digits of the weights in a checkpoint, the same in every file that holds them.
+
+    Raises:
+        CheckpointError: The file is absent or damaged.
+    """
+    import torch
+
+    content = read_checkpoint(checkpoint)
+    try:
+        weights = content["model"]
+        digest = hashlib.sha256()
+        for name, tensor in sorted(weights.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    except Exception as error:  # a damaged file raises errors of any kind
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
+        raise CheckpointError(f"{checkpoint} holds no weights that can be read ({reason})") from error
+    return digest.hexdigest()[:16]

@@ -40,7 +40,6 @@ def plan(
     from volseg.cli.bar import bar
     from volseg.cli.place import fetched
     from volseg.cohort import Cohort
-    from volseg.plan import PLAN_VOXELS
     from volseg.report import plan_as_text, write_plan_page
 
     opened = Cohort.open(fetched(cohort))
@@ -64,7 +63,7 @@ def plan(
             memory_gib=memory,
             device=device,
             fold=fold,
-            voxels=math.inf if all_cases else PLAN_VOXELS,
+            voxels=math.inf if all_cases else None,
             measure=measure,
             progress=progress,
         )

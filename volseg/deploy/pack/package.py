@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from volseg import bundle as bundles
+from volseg.calibration import find_calibration, read_calibration
 from volseg.deploy.pack import exports
 from volseg.deploy.pack.card import licence_text, read_card
 from volseg.deploy.pack.configs import packed_configs
@@ -29,7 +30,6 @@ from volseg.inference import Predictor
 
 logger = logging.getLogger(__name__)
 
-_CALIBRATION = "calibration.json"
 _LICENCE = "data_license.txt"  # as in MONAI's model zoo
 
 
@@ -169,9 +169,7 @@ def _fill(
     stored["facts"] = dict(recipe.facts)
     model = folder / "models" / "model.pt"
     torch.save(_named({"model": content["model"], "recipe": {"json": json.dumps(stored)}}), model)
-    beside = predictor.checkpoint.with_name(_CALIBRATION)
-    if beside.is_file():
-        shutil.copyfile(beside, model.with_name(_CALIBRATION))
+    _pack_calibration(predictor, folder / "models")
 
     configs = {path.name: _read(path) for path in sorted(bundles.config(source, "train.json").parent.glob("*.json"))}
     if "metadata.json" not in configs:
@@ -208,6 +206,19 @@ def _fill(
     readme = folder / "docs" / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     readme.write_text(page(metadata, recipe, name=name, bundle_page=text, exports=written), encoding="utf-8")
+
+
+def _pack_calibration(predictor: Predictor, models: Path) -> None:
+    """Put the calibration of the checkpoint beside the packed one, after a check that it is of these weights.
+
+    Raises:
+        CheckpointError: It is of another network.
+    """
+    path = find_calibration([predictor.checkpoint])
+    if path is not None:
+        calibration = read_calibration(path)
+        predictor.with_calibration(calibration, path=path)
+        calibration.save(models / path.name)
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - JSON
