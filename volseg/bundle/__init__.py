@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from volseg import names_of_before
 from volseg.bundle.config_text import is_path_setting, literal, literal_text, path_values
+from volseg.bundle.damage import checkpoint_damage
 from volseg.bundle.directions import recipe_direction, resume_problem, tell_networks
 from volseg.bundle.ensemble_file import ENSEMBLE, ENSEMBLE_SCHEMA, Ensemble, is_ensemble, named_ensemble, read_ensemble
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
@@ -19,6 +20,7 @@ from volseg.bundle.recipe import (
     weights_digest,
     write_safetensors,
 )
+from volseg.bundle.settings_table import Setting, settings_table
 
 __all__ = [
     "ENSEMBLE",
@@ -27,9 +29,11 @@ __all__ = [
     "Ensemble",
     "Member",
     "Recipe",
+    "Setting",
     "about",
     "asked_schemes",
     "check_settings",
+    "checkpoint_damage",
     "config",
     "copy",
     "data_dir",
@@ -54,6 +58,7 @@ __all__ = [
     "recipe_direction",
     "resume_problem",
     "root",
+    "settings_table",
     "tell_networks",
     "weights_digest",
     "write_safetensors",

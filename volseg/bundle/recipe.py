@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import volseg
+from volseg.bundle.damage import checkpoint_damage
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelTable, channel_order
@@ -137,6 +138,27 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     return Recipe.from_state(content["recipe"])
 
 
+def weights_digest(checkpoint: str | Path) -> str:
+    """Sixteen hexadecimal digits of the weights in a checkpoint, the same in every file that holds them.
+
+    Raises:
+        CheckpointError: The file is absent or damaged.
+    """
+    import torch
+
+    content = read_checkpoint(checkpoint)
+    try:
+        weights = content["model"]
+        digest = hashlib.sha256()
+        for name, tensor in sorted(weights.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    except Exception as error:  # a damaged file raises errors of any kind
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
+        raise CheckpointError(f"{checkpoint} holds no weights that can be read ({reason})") from error
+    return digest.hexdigest()[:16]
+
+
 def read_checkpoint(checkpoint: str | Path) -> Any:  # noqa: ANN401 - whatever the file holds
     """Read a checkpoint file as it is: a `.pt` with `weights_only=True`, or a `.safetensors`.
 
@@ -160,8 +182,7 @@ def read_checkpoint(checkpoint: str | Path) -> Any:  # noqa: ANN401 - whatever t
             return {**found, "recipe": {"json": told["volseg.recipe"]}} if "volseg.recipe" in told else found
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged file raises errors of any kind
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
-        raise CheckpointError(f"{path} is damaged or no safe checkpoint ({reason})") from error
+        raise CheckpointError(f"{path} cannot be loaded: {checkpoint_damage(path, error)}") from error
 
 
 def write_safetensors(checkpoint: str | Path, target: str | Path) -> Path:
@@ -202,24 +223,3 @@ def packed_recipe(checkpoint: str | Path, stated: Recipe) -> Recipe:
         stated: Recipe that inference.json states in words, if that file is absent.
     """
     return read_recipe(checkpoint) if Path(checkpoint).is_file() else stated
-
-
-def weights_digest(checkpoint: str | Path) -> str:
-    """Sixteen hexadecimal digits of the weights in a checkpoint, the same in every file that holds them.
-
-    Raises:
-        CheckpointError: The file is absent or damaged.
-    """
-    import torch
-
-    content = read_checkpoint(checkpoint)
-    try:
-        weights = content["model"]
-        digest = hashlib.sha256()
-        for name, tensor in sorted(weights.items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    except Exception as error:  # a damaged file raises errors of any kind
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
-        raise CheckpointError(f"{checkpoint} holds no weights that can be read ({reason})") from error
-    return digest.hexdigest()[:16]

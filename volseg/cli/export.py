@@ -92,9 +92,11 @@ def kaggle(
     Run lengths are row-major on the slices as they were, whatever grid the predictions are on.
     """
     from volseg.cli.bar import bar
+    from volseg.cli.place import check_order
     from volseg.cohort import Cohort, read_labels
     from volseg.formats import check_submission, write_submission
 
+    check_order(predictions, cohort, "PREDICTIONS COHORT")
     opened = Cohort.open(cohort)
     own = (predictions / "dataset.json").is_file() or not predictions.is_dir()
     labels = read_labels(predictions, option="COHORT") if own else opened.labels

@@ -15,6 +15,7 @@ from volseg.training.handlers.record import Record
 from volseg.training.handlers.resume import Resume
 from volseg.training.handlers.sequence import Handlers, RaiseErrors
 from volseg.training.handlers.stopping import Patience, TimeLimit
+from volseg.training.handlers.tracking import Tracking
 from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
 from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
 from volseg.training.optimizers import optimizer_groups
@@ -51,6 +52,7 @@ __all__ = [
     "SharedLoss",
     "Stopwatch",
     "TimeLimit",
+    "Tracking",
     "Validation",
     "ValidationPictures",
     "VolumetricDice",
