@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import volseg
+from volseg.bundle.checkpoint_file import read_without_tensors
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.labels import LabelTable, channel_order
 from volseg.volume import InputSpacing, check_normalisation
@@ -113,16 +114,12 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     Raises:
         CheckpointError: The file is absent, damaged, a pickle that would run code, or not written by volseg.
     """
-    import torch
-
     path = Path(checkpoint)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}; train first, or name one with --checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged pickle raises errors of any kind
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
-        raise CheckpointError(f"{path} is damaged or no safe checkpoint ({reason})") from error
+    content = read_without_tensors(path)
+    if content is None:
+        content = _read_by_torch(path)
     if isinstance(content, dict) and "recipe" not in content and {"network", "optimizer", "epoch"} <= set(content):
         beside = path.with_name("model.pt")
         cure = f"name {beside}" if beside.is_file() else "go on with --resume, which writes model.pt"
@@ -133,3 +130,18 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     if not isinstance(content, dict) or "recipe" not in content:
         raise CheckpointError(f"{path} holds no recipe, so it was not trained with volseg")
     return Recipe.from_state(content["recipe"])
+
+
+def _read_by_torch(path: Path) -> Any:  # noqa: ANN401 - what the file holds
+    """The content of a file that only PyTorch can read.
+
+    Raises:
+        CheckpointError: It is damaged, or a pickle that would run code.
+    """
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a damaged pickle raises errors of any kind
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
+        raise CheckpointError(f"{path} is damaged or no safe checkpoint ({reason})") from error

@@ -33,8 +33,9 @@ from volseg.cli import (
     watch,
 )
 from volseg.cli.mistakes import WrongUse, explain
-from volseg.cli.process import settle
+from volseg.cli.process import import_nibabel_alone, settle
 from volseg.errors import UsageError, VolsegError
+from volseg.lazy_monai import open_at_first_use
 
 
 class _Commands(TyperGroup):
@@ -93,9 +94,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script."""
     if arguments is None:  # a process of its own
         settle()
+        import_nibabel_alone()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if arguments is None and words[:1] == ["predict"]:  # what trains uses most of MONAI
+        open_at_first_use()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells each time where it found credentials
     try:

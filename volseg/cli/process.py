@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from types import ModuleType
 
 # Each layer of a network takes and gives back memory of megabytes. By default glibc returns that to the system every
 # time, and every page is cleared when it is taken again: a fifth to a third of the processor time of a network. It also
@@ -31,3 +35,25 @@ def settle() -> None:
             os.environ[name] = str(value)  # for processes started from this one
             if mallopt is not None:
                 mallopt(_OPTIONS[name], min(value, _LARGEST))
+
+
+class _WithoutPydicom(MetaPathFinder):
+    """Lets nibabel be imported without pydicom, which takes longer than nibabel itself.
+
+    nibabel asks for it as it is imported, for the headers of Siemens alone; volseg reads DICOM files by itself.
+    """
+
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002 - the signature of a finder
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> None:
+        """Refuse pydicom while nibabel is being imported, and leave everything else to others."""
+        if name == "pydicom" and "nibabel" in sys.modules and not hasattr(sys.modules["nibabel"], "load"):
+            raise ModuleNotFoundError(f"{name} is not looked for here", name=name)
+
+
+def import_nibabel_alone() -> None:
+    """From here on nibabel is imported without what it can do without."""
+    sys.meta_path.insert(0, _WithoutPydicom())

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from volseg.bundle import find_checkpoints
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
+    from volseg.inference.arrays import ArrayPredictor, array_predictor, parse_bytes
     from volseg.inference.cascade import AnyPredictor, CascadePredictor, load_predictor
-    from volseg.inference.cores import usable_cores
+    from volseg.inference.cores import device_name, processor, usable_cores
     from volseg.inference.engines import (
         ENGINES,
         EXPORTED,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
         seconds_a_window,
         worker_device,
     )
-    from volseg.inference.ensemble import flip_axes
+    from volseg.inference.ensemble import check_members, flip_axes
     from volseg.inference.file_names import (
         NIFTI,
         channel_number,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from volseg.inference.predictor import Predictor
     from volseg.inference.region_of_interest import RegionOfInterest
     from volseg.inference.sliding import SlidingWindow, sliding_window
+    from volseg.inference.words import check_words
     from volseg.labels import channel_order, fold_channel
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "WORTH_A_TRIAL_S",
     "WORTH_COMPILING_S",
     "AnyPredictor",
+    "ArrayPredictor",
     "CascadePredictor",
     "CompiledEngine",
     "Convolutions",
@@ -82,16 +85,20 @@ __all__ = [
     "RegionOfInterest",
     "SlidingWindow",
     "TorchEngine",
+    "array_predictor",
     "available_bytes",
     "channel_number",
     "channel_order",
     "check_apart",
     "check_device",
+    "check_members",
     "check_output",
     "check_precision",
     "check_training",
+    "check_words",
     "choose",
     "count_windows",
+    "device_name",
     "difference",
     "find_checkpoints",
     "find_inputs",
@@ -106,7 +113,9 @@ __all__ = [
     "lone_key",
     "machine",
     "openvino_core",
+    "parse_bytes",
     "peak_memory",
+    "processor",
     "read_grid",
     "read_image",
     "read_images",
@@ -130,7 +139,16 @@ __getattr__ = opened_at_first_use(
             "write_prediction",
         ),
         "volseg.errors": ("root_error",),
-        "volseg.inference.cores": ("usable_cores",),
+        "volseg.inference.arrays": (
+            "ArrayPredictor",
+            "array_predictor",
+            "parse_bytes",
+        ),
+        "volseg.inference.cores": (
+            "device_name",
+            "processor",
+            "usable_cores",
+        ),
         "volseg.inference.engines": (
             "CompiledEngine",
             "Convolutions",
@@ -157,7 +175,11 @@ __getattr__ = opened_at_first_use(
             "seconds_a_window",
             "worker_device",
         ),
-        "volseg.inference.ensemble": ("flip_axes",),
+        "volseg.inference.ensemble": (
+            "check_members",
+            "flip_axes",
+        ),
+        "volseg.inference.words": ("check_words",),
         "volseg.inference.region_of_interest": ("RegionOfInterest",),
         "volseg.labels": (
             "channel_order",

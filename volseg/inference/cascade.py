@@ -15,6 +15,7 @@ from volseg import method_of_before
 from volseg.bundle import Member, Recipe
 from volseg.cohort import Prediction
 from volseg.errors import CheckpointError, GeometryError, UsageError, VolumeError, naming
+from volseg.inference.arrays import ArrayPredictor
 from volseg.inference.engines import Engine
 from volseg.inference.inputs import read_images
 from volseg.inference.predictor import Predictor
@@ -195,7 +196,7 @@ class CascadePredictor:
     decide = method_of_before("postprocess")
 
 
-AnyPredictor = Predictor | CascadePredictor
+AnyPredictor = Predictor | CascadePredictor | ArrayPredictor
 
 
 def load_predictor(

@@ -22,6 +22,7 @@ from volseg.errors import BundleError, CheckpointError, VolsegError, naming, roo
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
 from volseg.inference.ensemble import LogitsFunction, check_members, image_order, mean_logits, region_order
 from volseg.inference.inputs import check_apart, check_there, is_foreign, read_images
+from volseg.lazy_monai import name_modules
 from volseg.transforms import CONSTANT, NativeProbabilitiesd, affine_of_file, split_at_normalisation, with_decision
 from volseg.volume import Volume
 
@@ -83,7 +84,7 @@ class Predictor:
 
         folder = bundles.find(bundle)
         parser = ConfigParser()
-        parser.read_config(str(bundles.config(folder, "inference.json")))
+        parser.read_config(name_modules(ConfigParser.load_config_file(str(bundles.config(folder, "inference.json")))))
         overrides = dict(overrides or {})
         decision = overrides.pop("decision", None)
         unknown = [name for name in overrides if name not in parser]

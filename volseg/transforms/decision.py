@@ -20,12 +20,9 @@ from volseg.labels import Cleanup, LabelTable
 from volseg.metrics import decide_by_dice, dice_threshold, expected_dice, share_voxels
 from volseg.transforms.file_header import affine_of_file
 from volseg.transforms.native_grid import NativeChannels
+from volseg.transforms.rules import check_decision
 from volseg.volume import FILE_ENDING, Volume, write_probabilities, write_volume
 
-DECISIONS = {
-    "threshold": "each voxel for itself: above 0.5, or the largest channel",
-    "dice": "the set of voxels whose expected Dice is largest, region by region",
-}
 MANY = 8
 """Channels of a softmax above which the label map is decided channel by channel, without all of them in memory."""
 
@@ -128,20 +125,6 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             expected[name] = None if math.isnan(value) else value
         item[key] = MetaTensor(torch.from_numpy(label_map[None]), affine=channels.affine)
         item["uncertainty"] = expected
-
-
-def check_decision(decision: str) -> str:
-    """The name of a rule, if there is one of this name.
-
-    Raises:
-        UsageError: There is none.
-
-    >>> check_decision("dice")
-    'dice'
-    """
-    if decision not in DECISIONS:
-        raise UsageError(f"the decision must be {' or '.join(DECISIONS)}, got {decision!r}")
-    return decision
 
 
 def with_decision(postprocessing: mt.Compose, decision: str) -> mt.Compose:

@@ -121,6 +121,10 @@ def _fill(folder: Path, source: Path, predictor: Predictor, *, name: str, format
         written.append(exports.openvino(network, window, folder))
     if written:
         metadata["volseg"]["exports"] = [asdict(export) for export in written]
+    # By these `volseg predict` knows that a network for OpenVINO is that of the weights, without PyTorch.
+    metadata["volseg"]["digests"] = {
+        f"models/{path.name}": _sha256(path) for path in sorted((folder / "models").iterdir())
+    }
     for file, settings in {**packed, "metadata.json": metadata}.items():
         (folder / "configs" / file).write_text(json.dumps(settings, indent=4) + "\n")
 
