@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path, required=True, help="a small volume")
     parser.add_argument("--before", type=Path, help="a checkout of an earlier commit")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-warm-up", action="store_true", help="the files are in memory already")
     given = parser.parse_args()
     given.image = given.image.resolve()
     machine, tables = measurement.machine(), []
@@ -77,7 +78,7 @@ def main() -> None:
             place = Path(folder, bundle)
             place.mkdir()
             all_ways = ways(given, bundle, Path(checkpoint).resolve(), place)
-            if not given.quick:
+            if not given.quick and not given.no_warm_up:
                 for way in all_ways.values():  # once, so that files and byte code are in memory
                     way()
             found, left_out = measurement.paired(all_ways, rounds=1 if given.quick else given.rounds)

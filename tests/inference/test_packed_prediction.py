@@ -86,13 +86,16 @@ def test_files_of_another_network_are_not_taken_for_packed(package, name):
     [
         (("nothing", "{image}"), "nothing is no bundle"),
         (("{bundle}", "{image}", "--checkpoint", "{folder}/absent.pt"), "there is no checkpoint"),
-        (("{bundle}", "{image}", "--checkpoint", "{folder}/cut.pt"), "is damaged or no safe checkpoint"),
-        (("{bundle}", "{folder}/absent.nii.gz", "--checkpoint", "{folder}/model.pt"), "there is no file or folder"),
+        (("{bundle}", "{image}", "--checkpoint", "{folder}/cut.pt"), "cannot be loaded: it is cut off"),
+        (
+            ("{bundle}", "{folder}/absent.nii.gz", "--checkpoint", "{folder}/model.pt"),
+            "must be a file or a folder",
+        ),
         (("{bundle}", "{image}", "--checkpoint", "{folder}/model.pt", "--engine", "fast"), "--engine must be one of"),
         (("{bundle}", "{image}", "--checkpoint", "{folder}/model.pt", "--device", "gpu 1"), "is no device"),
         (("{bundle}", "{image}", "--checkpoint", "{folder}/model.pt", "--keep-largest", "liver"), "names 'liver'"),
         (("{bundle}", "{image}", "--checkpoint", "{folder}/model.pt", "--memory", "much"), "--memory must be"),
-        (("{bundle}", "{image}", "--checkpoint", "{folder}/model.pt", "--decision", "best"), "the decision must be"),
+        (("{bundle}", "{image}", "--checkpoint", "{folder}/model.pt", "--decision", "best"), "--decision must be"),
     ],
 )
 def test_what_is_wrong_is_told_before_pytorch_is_loaded(package, tmp_path, words, told):

@@ -8,8 +8,6 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import CheckpointError
-
 _REBUILT = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"}
 
 
@@ -43,7 +41,7 @@ def read_without_tensors(path: Path) -> Any | None:  # noqa: ANN401 - what the f
         path: File that exists.
 
     Raises:
-        CheckpointError: The file was cut short.
+        zipfile.BadZipFile: The file was cut short.
     """
     with path.open("rb") as file:
         if file.read(2) != b"PK":
@@ -55,7 +53,7 @@ def read_without_tensors(path: Path) -> Any | None:  # noqa: ANN401 - what the f
                 return None
             with archive.open(names[0]) as stream:
                 return _WithoutTensors(stream).load()
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path} is damaged or no safe checkpoint ({error}: it is cut short)") from error
+    except zipfile.BadZipFile:
+        raise
     except Exception:  # noqa: BLE001 - whatever it is, PyTorch's own reader tells it
         return None

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MARGIN_MM = 10.0
 
+_DECISIONS = ("auto", "threshold", "dice")
+
 
 @dataclass(frozen=True)
 class NetworkOptions:
@@ -66,8 +68,14 @@ class NetworkOptions:
         help="Of --within: what a case without the region does: fail, or empty for a prediction without a voxel.",
     )
     decision: str = typer.Option(
-        "threshold",
-        help="threshold: voxels above 0.5, or the largest channel; dice: the voxels whose expected Dice is largest.",
+        "auto",
+        help="threshold: voxels above 0.5, or the largest channel; dice: the voxels whose expected Dice is largest; "
+        "auto: what the calibration chose for each region, threshold without one.",
+    )
+    calibrated: bool = typer.Option(
+        True,
+        "--calibration/--no-calibration",
+        help="Use calibration.json beside the checkpoint, if there is one: bounds of Dice and volume, and decisions.",
     )
     save_probabilities: bool = typer.Option(
         False, help="Also write probabilities/KEY.nii.gz, with a channel per class."
@@ -106,8 +114,9 @@ class NetworkOptions:
         from volseg.errors import UsageError
         from volseg.inference import RegionOfInterest, parse_bytes
         from volseg.jobs import Predicting
-        from volseg.transforms import check_decision
 
+        if self.decision not in _DECISIONS:
+            raise UsageError(f"--decision must be {' or '.join(_DECISIONS)}, got {self.decision!r}")
         members = members_of(bundle, self.checkpoint, self.also)
         for name, _ in members:
             bundles.config(bundles.find(name), "inference.json")
@@ -118,7 +127,7 @@ class NetworkOptions:
         if ensemble is not None and self.stored_cleanup and not cleanup:
             cleanup = ensemble.cleanup
         overrides |= {"cleanup": cleanup.to_json()} if cleanup else {}
-        overrides |= {} if check_decision(self.decision) == "threshold" else {"decision": self.decision}
+        overrides |= {} if self.decision == "auto" else {"decision": self.decision}
         overrides |= {"save_probabilities": True} if self.save_probabilities else {}
         step = None
         if self.within is not None:
@@ -135,7 +144,9 @@ class NetworkOptions:
                 "--region, --margin-mm, --outside, --keep-margin and --absent need --within, which says where to look"
             )
         memory = None if self.memory is None else parse_bytes(self.memory)
-        return Predicting(members, self.device, self.engine, overrides, step=step, memory=memory)
+        return Predicting(
+            members, self.device, self.engine, overrides, step=step, calibrated=self.calibrated, memory=memory
+        )
 
 
 def with_network_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from volseg.cli.answer import AsJson
 from volseg.cli.network_options import NetworkOptions, with_network_options
-from volseg.cli.shared_options import RayAddress, ShardOfCases
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, RayAddress, ShardOfCases, Where
 
 if TYPE_CHECKING:
     from volseg.inference import AnyPredictor
@@ -34,10 +35,11 @@ def predict(
         "of each study, as 'T1=*t1*,T2=*t2*'.",
     ),
     modality: str | None = typer.Option(None, help="Only DICOM series of this modality: CT, MR or PT."),
-    echo: str | None = typer.Option(None, help="Of DICOM series that hold several: this echo, 2 or 4.6ms."),
-    phase: str | None = typer.Option(None, help="Of DICOM series that hold several: this phase, 3, 300ms or 40%."),
-    b_value: str | None = typer.Option(None, help="Of DICOM series that hold several: this b-value in s/mm2."),
-    image_type: str | None = typer.Option(None, help="Of DICOM series that hold several: this kind, as WATER."),
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
     resample_channels: bool = typer.Option(
         False, "--resample-channels", help="Resample DICOM channels on other voxels to those of the first."
     ),
@@ -49,6 +51,7 @@ def predict(
     journal: Path | None = typer.Option(
         None, help="File that gets a line per case; OUTPUT/.volseg/predict.jsonl by default."
     ),
+    as_json: bool = AsJson,
 ) -> None:
     """Segment volumes, each on the grid of its own input; uncertainty.csv holds the Dice that the network expects.
 
@@ -58,9 +61,10 @@ def predict(
     made before, say where to look: what lies outside that region is background.
     """
     from volseg.bundle import tell_networks
+    from volseg.cli.answer import answer, print_answer
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
-    from volseg.cohort import write_labels
+    from volseg.cohort import FILE_ENDING, write_labels
     from volseg.errors import UsageError
     from volseg.inference import (
         ArrayPredictor,
@@ -97,7 +101,7 @@ def predict(
     inputs = fetched(images)
     patterns = channels is not None and "=" in channels
     given = [channels] if channels and patterns else [name.strip() for name in (channels or "").split(",") if channels]
-    chosen = {"echo": echo, "phase": phase, "b_value": b_value, "image_type": image_type}
+    chosen = {"echo": echo, "phase": phase, "b_value": b_value, "image_type": image_type, "where": where or None}
     cases = find_inputs(
         inputs,
         channels=recipe.channel_names,
@@ -138,7 +142,19 @@ def predict(
     before = f", {result.before} finished before" if result.before else ""
     done = f"{result.done} predicted{before}, {len(result.failed)} failed"
     ways = sorted({way.partition(",")[0] for way in result.devices})
-    typer.echo(f"{output}: {done} ({', '.join(ways) or 'nothing done'})")
+    if as_json:
+        facts = {
+            "output": output,
+            "done": result.done,
+            "before": result.before,
+            "predictions": [f"{key}{FILE_ENDING}" for key, _ in cases if key not in result.failed],
+            "devices": dict(result.devices),
+            "notes": dict(result.notes),
+            "seconds": round(result.seconds, 3),
+        }
+        print_answer(answer("predict", facts, failed=result.failed))
+    else:
+        typer.echo(f"{output}: {done} ({', '.join(ways) or 'nothing done'})")
     for key, note in result.notes.items():
         typer.secho(f"note  {key}: {note}", fg="yellow", err=True)
     tell_failures(result.failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bounds_as_text, order_of_bounds
 from volseg.cohort.case import Case, Source, check_key
 from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort
 from volseg.cohort.directions import (
@@ -15,11 +16,13 @@ from volseg.cohort.directions import (
     slice_direction,
     told_axes,
 )
+from volseg.cohort.exported_bounds import exported_bounds
 from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
-from volseg.cohort.folds import Fold, split_by_patient, write_splits
+from volseg.cohort.folds import ALL, Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.layouts import raw_note
+from volseg.cohort.margins import Prepare, margin_name, preparing, with_descriptions, with_margins
 from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
 from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
 from volseg.cohort.predictions import (
@@ -33,12 +36,22 @@ from volseg.cohort.predictions import (
     write_prediction,
 )
 from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
+from volseg.cohort.sessions import (
+    Session,
+    day_of_session,
+    earlier_sessions,
+    other_sessions,
+    session_order,
+    sessions_of,
+)
 from volseg.cohort.table import TEST, CaseRow, read_table
-from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_uncertainty, write_uncertainty
+from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_bounds, read_uncertainty, write_uncertainty
 from volseg.volume import FILE_ENDING
 
 __all__ = [
+    "ALL",
     "ASSUMED",
+    "BOUND_COLUMNS",
     "CHECK_BYTES",
     "EVALUATE_BYTES",
     "FILE_ENDING",
@@ -48,6 +61,7 @@ __all__ = [
     "SLICE_AXES",
     "SLICE_VERSION",
     "TEST",
+    "Bounds",
     "Case",
     "CaseRow",
     "ChannelRange",
@@ -58,24 +72,36 @@ __all__ = [
     "PatientsByPattern",
     "Prediction",
     "Predictions",
+    "Prepare",
+    "RegionBounds",
+    "Session",
     "Source",
     "Threads",
     "Uncertainty",
     "affordable_threads",
     "axes_of_raw",
+    "bounds_as_text",
     "check_key",
     "check_labels",
     "check_values_as",
     "cohort_note",
     "convert_case",
+    "day_of_session",
+    "earlier_sessions",
+    "exported_bounds",
     "inspect_cohort",
     "intensity_notes",
+    "margin_name",
     "mean_expected_dice",
+    "order_of_bounds",
+    "other_sessions",
     "patient_of",
     "patients_note",
     "predicted_keys",
+    "preparing",
     "range_of",
     "raw_note",
+    "read_bounds",
     "read_dataset_json",
     "read_label_map",
     "read_labels",
@@ -83,9 +109,13 @@ __all__ = [
     "read_translated",
     "read_uncertainty",
     "read_volume_as",
+    "session_order",
+    "sessions_of",
     "slice_direction",
     "split_by_patient",
     "told_axes",
+    "with_descriptions",
+    "with_margins",
     "write_cohort",
     "write_labels",
     "write_patients",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from volseg import bundle as bundles
 from volseg.bundle import Member, Recipe
+from volseg.calibration import find_calibration
 from volseg.cohort import FILE_ENDING, PROBABILITIES
 from volseg.errors import BundleError
 from volseg.files import SERIES
@@ -50,6 +51,9 @@ class StatedPredictor:
     first_networks: tuple[StatedNetwork, ...]
     flips: tuple[int, ...]
 
+    calibration = None
+    decision = None
+
     @property
     def recipe(self) -> Recipe:
         """Recipe of the first network."""
@@ -69,6 +73,9 @@ class Predicting:
         step: First step that finds the region, if the networks are restricted to one.
         weights: Name, bytes and sha256 of each checkpoint.
         step_weights: Name, bytes and sha256 of each checkpoint of the first step.
+        calibrated: Whether a `calibration.json` beside the checkpoints is used.
+        calibration: Digest of the calibration that is used; empty if there is none.
+        decision: Decision of the calibration, if it made one.
         digest: Digest of the weights, of the bundles' settings of inference, and of the options.
         memory: Bytes that a prediction may take; None for what is free.
     """
@@ -81,6 +88,9 @@ class Predicting:
     step: RegionOfInterest | None = None
     weights: Sequence[Mapping[str, Any]] = ()
     step_weights: Sequence[Mapping[str, Any]] = ()
+    calibrated: bool = True
+    calibration: str = ""
+    decision: Any = None
     digest: str = ""
     memory: int | None = None
 
@@ -94,8 +104,19 @@ class Predicting:
             step_weights, found_by = _identity(self.step.members, predictor.first_networks)
             labels = self.step.labels.digest if self.step.labels is not None else None
             content.append([found_by, labels, self.step.to_json()])
+        calibration, decision = predictor.calibration, predictor.decision
+        if calibration is not None:
+            content.append({"calibration": calibration.digest})
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        return replace(self, flips=flips, weights=weights, step_weights=step_weights, digest=digest)
+        return replace(
+            self,
+            flips=flips,
+            weights=weights,
+            step_weights=step_weights,
+            calibration="" if calibration is None else calibration.digest,
+            decision=decision,
+            digest=digest,
+        )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -115,7 +136,8 @@ class Predicting:
         """The settings that changed the label maps, for `dataset.json`; the labels are those of the predictor."""
         made_with = {
             "cleanup": self.overrides.get("cleanup"),
-            "decision": self.overrides.get("decision"),
+            "decision": _stated(self.overrides.get("decision", self.decision)),
+            "calibration": self.calibration,
             "flips": list(self.flips),
             "probabilities": list(labels.channel_names) if self.overrides.get("save_probabilities") else [],
             **self.within,
@@ -131,13 +153,21 @@ class Predicting:
         """
         from volseg.inference import array_predictor
 
-        if self.step is None and (flips in (None, "none")) and not (flips is None and self.flips):
+        bare = self.step is None and (flips == "none" or (flips is None and not self.flips))
+        if bare and not (self.calibrated and self._has_calibration()):
             plain = array_predictor(self.members, device=device, overrides=self.overrides, memory=self.memory)
             if plain is not None:
                 return plain
         from volseg.inference import flip_axes, load_predictor
 
-        loaded = load_predictor(self.members, device=device, overrides=self.overrides, flips=self.flips, step=self.step)
+        loaded = load_predictor(
+            self.members,
+            device=device,
+            overrides=self.overrides,
+            flips=self.flips,
+            step=self.step,
+            calibrated=self.calibrated,
+        )
         if flips is None:
             return loaded
         return loaded.with_members(flips=flip_axes(flips, [network.recipe for network in loaded.networks]))
@@ -159,14 +189,19 @@ class Predicting:
         from volseg.inference import check_members, check_words, flip_axes
 
         check_words(engine=self.engine, precision=str(self.overrides.get("precision", "auto")), device=self.device)
-        networks = _stated(self.members, self.overrides)
-        first = _stated(self.step.members, {}) if self.step is not None else ()
-        if networks is None or first is None:
+        networks = _by_files(self.members, self.overrides)
+        first = _by_files(self.step.members, {}) if self.step is not None else ()
+        if networks is None or first is None or (self.calibrated and self._has_calibration()):
             return None
         check_members([(one.checkpoint, one.recipe) for one in networks])
         Cleanup(**dict(self.overrides.get("cleanup", {}))).check(networks[0].recipe.labels)
         recipes = [one.recipe for one in networks]
         return StatedPredictor(networks, first, tuple(self.flips) if flips is None else flip_axes(flips, recipes))
+
+    def _has_calibration(self) -> bool:
+        """Whether a calibration lies beside the checkpoints, by which the whole predictor is needed."""
+        networks = _by_files(self.members, self.overrides)
+        return networks is not None and find_calibration([one.checkpoint for one in networks]) is not None
 
     def start(self, place: WorkerSlot) -> Do:
         """Load the networks, on the GPU of the worker if there is one."""
@@ -216,7 +251,8 @@ class _Doing:
         note = {"note": prediction.note} if prediction.note else {}
         source = {"source": source_of(job.key, job.inputs)} if self._sources else {}
         told = {"uncertainty": dict(prediction.uncertainty), "engine": self._engine, "device": self._device}
-        return {**told, **note, **source}
+        bounds = {name: one.to_json() for name, one in prediction.bounds.items()}
+        return {**told, **note, **source, **({"bounds": bounds} if bounds else {})}
 
 
 def doing(predictor: AnyPredictor, *, sources: bool = False) -> Do:
@@ -244,7 +280,7 @@ def source_of(key: str, inputs: Sequence[Path]) -> dict[str, Any]:
     return {"path": path.hexdigest()[:8], "folder": name.hexdigest()[:8], "bytes": first.stat().st_size}
 
 
-def _stated(members: Sequence[Member], overrides: Mapping[str, Any]) -> tuple[StatedNetwork, ...] | None:
+def _by_files(members: Sequence[Member], overrides: Mapping[str, Any]) -> tuple[StatedNetwork, ...] | None:
     """The networks of some members by their files, see `Predicting.check`."""
     found = []
     for name, given in members:
@@ -272,3 +308,8 @@ def _identity(
         weights.append({"name": network.checkpoint.name, "bytes": read.size, "sha256": read.sha256})
         identity.append([read.sha256, stamp(bundles.config(bundles.find(name), "inference.json")).sha256])
     return weights, identity
+
+
+def _stated(decision: object) -> object:
+    """The decision for dataset.json; that of the threshold is not stated."""
+    return None if decision == "threshold" else decision

@@ -15,6 +15,7 @@ from volseg.training.handlers.record import Record
 from volseg.training.handlers.resume import Resume
 from volseg.training.handlers.sequence import Handlers, RaiseErrors
 from volseg.training.handlers.stopping import Patience, TimeLimit
+from volseg.training.handlers.tracking import Tracking
 from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
 from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
 from volseg.training.optimizers import optimizer_groups
@@ -31,6 +32,7 @@ from volseg.training.run import train
 from volseg.training.sampling import BatchOrder, EpochSeeds
 from volseg.training.schedules import constant_schedule, multi_step, one_cycle, polynomial, warmup_cosine
 from volseg.training.settings import Settings
+from volseg.training.start import is_trained_network, start_from
 
 __all__ = [
     "Average",
@@ -50,6 +52,7 @@ __all__ = [
     "SharedLoss",
     "Stopwatch",
     "TimeLimit",
+    "Tracking",
     "Validation",
     "ValidationPictures",
     "VolumetricDice",
@@ -64,6 +67,7 @@ __all__ = [
     "dice_focal",
     "distributed",
     "init_process_group",
+    "is_trained_network",
     "loader_workers",
     "make_plan",
     "multi_step",
@@ -74,6 +78,7 @@ __all__ = [
     "rank",
     "rank_device",
     "run_bytes",
+    "start_from",
     "train",
     "tversky",
     "warmup_cosine",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from volseg import names_of_before, opened_at_first_use
 
 if TYPE_CHECKING:
-    from volseg.transforms.decision import with_decision
+    from volseg.transforms.decision import MeasureRegion, with_decision, with_measure
     from volseg.transforms.file_header import affine_of_file
     from volseg.transforms.intensity import (
         CONSTANT,
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from volseg.transforms.native_grid import NativeProbabilitiesd
     from volseg.transforms.noise import noise_case
     from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
-    from volseg.transforms.rules import DECISIONS, check_decision
+    from volseg.transforms.rules import DECISIONS, Decision, check_decision
 
 __all__ = [
     "CONSTANT",
     "DECISIONS",
+    "Decision",
+    "MeasureRegion",
     "NativeProbabilitiesd",
     "NormaliseIntensityd",
     "OnGridOfd",
@@ -40,12 +42,17 @@ __all__ = [
     "region_masks",
     "split_at_normalisation",
     "with_decision",
+    "with_measure",
 ]
 
 # A command line that only names a rule of the decision loads neither PyTorch nor MONAI.
 _open = opened_at_first_use(
     {
-        "volseg.transforms.decision": ("with_decision",),
+        "volseg.transforms.decision": (
+            "MeasureRegion",
+            "with_decision",
+            "with_measure",
+        ),
         "volseg.transforms.file_header": ("affine_of_file",),
         "volseg.transforms.intensity": (
             "CONSTANT",
@@ -66,6 +73,7 @@ _open = opened_at_first_use(
         ),
         "volseg.transforms.rules": (
             "DECISIONS",
+            "Decision",
             "check_decision",
         ),
     }

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from volseg.errors import UsageError
 
 DECISIONS = {
     "threshold": "each voxel for itself: above 0.5, or the largest channel",
     "dice": "the set of voxels whose expected Dice is largest, region by region",
 }
+Decision = str | Mapping[str, float]
+"""A key of `DECISIONS`; or the temperature of each region that is decided by its Dice, others by the threshold."""
 
 
-def check_decision(decision: str) -> str:
-    """The name of a rule, if there is one of this name.
+def check_decision(decision: Decision) -> Decision:
+    """The rule, if there is one of this name.
 
     Raises:
         UsageError: There is none.
@@ -19,6 +23,6 @@ def check_decision(decision: str) -> str:
     >>> check_decision("dice")
     'dice'
     """
-    if decision not in DECISIONS:
-        raise UsageError(f"the decision must be {' or '.join(DECISIONS)}, got {decision!r}")
+    if isinstance(decision, str) and decision not in DECISIONS:
+        raise UsageError(f"the decision must be auto, {' or '.join(DECISIONS)}, got {decision!r}")
     return decision

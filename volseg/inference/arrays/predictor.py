@@ -23,7 +23,7 @@ from volseg.inference.arrays.native import NativeGrid, Probabilities, SlabDecisi
 from volseg.inference.arrays.network import PackedWindows, TorchWindows, free_bytes, packed_network, torch_network
 from volseg.inference.arrays.settings import ArraySettings, own_settings
 from volseg.inference.arrays.windows import WindowFunction, Windows, slab_axis
-from volseg.inference.inputs import read_grid, read_images
+from volseg.inference.reading import read_grid, read_images
 from volseg.labels import Cleanup
 from volseg.metrics import decide_by_dice, expected_dice
 from volseg.volume import Volume, check_normalisation
@@ -55,6 +55,8 @@ class ArrayPredictor:
     device = "cpu"
     flips: tuple[int, ...] = ()
     first_networks: tuple[Any, ...] = ()
+    calibration = None
+    decision = None
 
     @property
     def recipe(self) -> Recipe:

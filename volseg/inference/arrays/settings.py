@@ -102,5 +102,7 @@ def own_settings(
 
 def _is_packed(content: Mapping[str, Any]) -> bool:
     """Whether the recipe is stated as values, as `volseg pack` writes it: its checkpoint holds the same."""
+    if content.get("recipe") == "$volseg.bundle.packed_recipe(@checkpoint, @stated_recipe)":
+        return True
     recipe = content.get("recipe")
     return isinstance(recipe, Mapping) and recipe.get("_target_") == "volseg.bundle.Recipe"
