@@ -24,7 +24,7 @@ FILES = {
 OWN = {
     "train.json": {
         *("network_def", "roi_size", "roi_divisor", "roi_voxels"),
-        *("learning_rate", "optimizer", "output_dir", "pyramid"),
+        *("learning_rate", "optimizer", "output_dir", "pyramid", "weights"),
     },
     "inference.json": {"network_def", "checkpoint", "output_dir"},
     "metadata.json": {

@@ -134,7 +134,7 @@ def test_a_wrong_dataset_json_is_told(tmp_path, entries, message):
 
 
 def test_no_dataset_json_and_no_labels_are_told(tmp_path):
-    with pytest.raises(CohortError, match=r"has no dataset\.json"):
+    with pytest.raises(SourceError, match=r"has no dataset\.json"):
         Decathlon(tmp_path)
     describe(tmp_path, labels=None, modality={"0": "T2"})
     with pytest.raises(LabelError, match='no "labels" object'):
