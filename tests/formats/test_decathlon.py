@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from volseg.cohort import Cohort, write_cohort
-from volseg.errors import CohortError, GeometryError, LabelError, SourceError, VolumeError
+from volseg.errors import GeometryError, LabelError, SourceError, VolumeError
 from volseg.formats import Decathlon
 from volseg.volume import Volume, read_volume, write_volume
 
