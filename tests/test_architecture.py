@@ -40,14 +40,13 @@ FAMILIES = {"segformer"}
 # Which rooms each room may import, floor by floor from the top; every arrow leads downward.
 MAY_IMPORT = {
     "cli": "deploy crossval jobs training datasets inference calibration plan report bundle dicom "
-    "evaluation formats pictures cohort labels remote errors lazy_monai",
-    "deploy": "jobs inference calibration bundle dicom evaluation formats "
-    "pictures cohort labels metrics volume errors files",
+    "evaluation formats pictures cohort labels remote errors",
+    "deploy": "jobs inference bundle dicom evaluation formats pictures cohort labels metrics volume errors files",
     "crossval": "jobs training inference report bundle evaluation cohort labels metrics volume errors files",
-    "jobs": "inference calibration bundle evaluation cohort labels remote errors files",
-    "training": "inference plan report transforms bundle pictures cohort labels metrics volume errors files",
+    "jobs": "inference bundle evaluation cohort labels remote errors files",
+    "training": "inference plan report transforms bundle pictures cohort labels volume errors files",
     "datasets": "formats cohort labels remote volume errors files",
-    "inference": "bundle calibration dicom cohort transforms labels metrics volume errors files lazy_monai",
+    "inference": "bundle calibration dicom cohort transforms labels metrics volume errors files",
     "report": "evaluation pictures plan cohort labels metrics errors files",
     "bundle": "cohort labels volume errors files",
     "calibration": "cohort labels metrics volume errors files",
@@ -65,7 +64,6 @@ MAY_IMPORT = {
     "volume": "errors files",
     "errors": "",
     "files": "errors",
-    "lazy_monai": "",
 }
 
 
@@ -234,7 +232,7 @@ def test_torch_and_monai_stay_in_their_rooms(module):
         return
     assert not packages_of(module, top_only=True) & HEAVY
     # What a checkpoint says is read with torch, and all of MONAI loaded where a bundle needs it, inside a function.
-    allowed = {"volseg.bundle.recipe": {"torch"}, "volseg.lazy_monai": {"monai"}}
+    allowed = {"volseg.bundle.recipe": {"torch"}, "volseg.inference.lazy_monai": {"monai"}}
     assert packages_of(module) & HEAVY <= allowed.get(module.name, set())
 
 

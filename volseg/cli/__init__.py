@@ -42,7 +42,7 @@ from volseg.cli.help_texts import keep_brackets
 from volseg.cli.mistakes import WrongUse, explain
 from volseg.cli.process import load_nibabel, settle
 from volseg.errors import UsageError, VolsegError
-from volseg.lazy_monai import open_at_first_use
+from volseg.inference import open_at_first_use
 
 
 class _Commands(TyperGroup):

@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
     from volseg.inference.arrays import ArrayPredictor, array_predictor, parse_bytes
-    from volseg.inference.cascade import AnyPredictor, CascadePredictor, load_predictor, with_own_calibration
+    from volseg.inference.cascade import (
+        AnyPredictor,
+        CascadePredictor,
+        is_calibrated,
+        load_predictor,
+        own_calibration,
+        with_own_calibration,
+    )
     from volseg.inference.cores import device_name, processor, usable_cores
     from volseg.inference.engines import (
         ENGINES,
@@ -49,6 +56,7 @@ if TYPE_CHECKING:
         lone_key,
     )
     from volseg.inference.inputs import find_inputs, input_cohort
+    from volseg.inference.lazy_monai import is_open_at_first_use, open_at_first_use
     from volseg.inference.modality import other_modality
     from volseg.inference.outputs import check_apart, check_output
     from volseg.inference.predictor import Predictor
@@ -102,12 +110,16 @@ __all__ = [
     "image_stem",
     "input_cohort",
     "installed",
+    "is_calibrated",
+    "is_open_at_first_use",
     "is_segmentation",
     "load_predictor",
     "lone_key",
     "machine",
+    "open_at_first_use",
     "openvino_core",
     "other_modality",
+    "own_calibration",
     "parse_bytes",
     "peak_memory",
     "processor",
@@ -203,6 +215,7 @@ __getattr__ = opened_at_first_use(
             "read_image",
             "read_images",
         ),
+        "volseg.inference.lazy_monai": ("is_open_at_first_use", "open_at_first_use"),
         "volseg.inference.modality": ("other_modality",),
         "volseg.inference.predictor": ("Predictor",),
         "volseg.inference.sliding": (
@@ -212,7 +225,9 @@ __getattr__ = opened_at_first_use(
         "volseg.inference.cascade": (
             "AnyPredictor",
             "CascadePredictor",
+            "is_calibrated",
             "load_predictor",
+            "own_calibration",
             "with_own_calibration",
         ),
     }

@@ -269,6 +269,25 @@ def load_predictor(
     return made
 
 
+def is_calibrated(checkpoints: Sequence[Path]) -> bool:
+    """Whether a calibration lies beside the checkpoints of an ensemble, or of one network."""
+    return find_calibration(checkpoints) is not None
+
+
+def own_calibration(predictor: Predictor) -> Calibration | None:
+    """The calibration beside the checkpoints of a predictor; None if there is none.
+
+    Raises:
+        CheckpointError: It is of other networks or labels, or damaged.
+    """
+    path = find_calibration([network.checkpoint for network in predictor.networks])
+    if path is None:
+        return None
+    calibration = read_calibration(path)
+    predictor.with_calibration(calibration, path=path)  # which says what does not fit
+    return calibration
+
+
 def with_own_calibration(
     predictor: Predictor, settings: Mapping[str, Any] | None = None, *, within: bool = False
 ) -> Predictor:

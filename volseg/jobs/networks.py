@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from volseg import bundle as bundles
 from volseg.bundle import Member, Recipe
-from volseg.calibration import find_calibration
 from volseg.cohort import FILE_ENDING, PROBABILITIES
 from volseg.errors import BundleError
 from volseg.files import SERIES
-from volseg.inference import RegionOfInterest, device_name
+from volseg.inference import RegionOfInterest, device_name, is_calibrated
 from volseg.jobs.job import Do, Facts, Job, WorkerSlot, stamp
 from volseg.labels import Cleanup, LabelTable
 from volseg.remote import identity
@@ -201,7 +200,7 @@ class Predicting:
     def _has_calibration(self) -> bool:
         """Whether a calibration lies beside the checkpoints, by which the whole predictor is needed."""
         networks = _by_files(self.members, self.overrides)
-        return networks is not None and find_calibration([one.checkpoint for one in networks]) is not None
+        return networks is not None and is_calibrated([one.checkpoint for one in networks])
 
     def start(self, place: WorkerSlot) -> Do:
         """Load the networks, on the GPU of the worker if there is one."""

@@ -144,7 +144,7 @@ def torch_network(folder: Path, checkpoint: Path) -> nn.Module:
     import torch
     from monai.bundle import ConfigParser
 
-    from volseg.lazy_monai import name_modules
+    from volseg.inference.lazy_monai import name_modules
 
     content = json.loads(bundles.config(folder, "inference.json").read_text(encoding="utf-8"))
     # What a checkpoint's recipe states is data; the bundle's text is volseg's own, see `own_settings`.

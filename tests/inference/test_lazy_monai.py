@@ -9,11 +9,11 @@ import sys
 
 import monai
 
-from volseg.lazy_monai import is_open_at_first_use, name_modules, open_at_first_use
+from volseg.inference.lazy_monai import is_open_at_first_use, name_modules, open_at_first_use
 
 ASK = """
 import json, sys
-from volseg.lazy_monai import name_modules, open_at_first_use
+from volseg.inference.lazy_monai import name_modules, open_at_first_use
 assert open_at_first_use() and open_at_first_use()
 from monai.networks.nets import DynUNet
 from monai.bundle import ConfigParser
