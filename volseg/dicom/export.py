@@ -70,14 +70,19 @@ def export_objects(
         (key, error) of each prediction that failed.
 
     Raises:
-        UsageError: no prediction, no such folder, no series of `for_series`, or several predictions for it.
+        UsageError: no prediction, no such folder, no series in it, none of `for_series`, or several predictions for it.
     """
     files = [predictions] if predictions.is_file() else sorted(predictions.glob(f"[!.]*{FILE_ENDING}"))
     if not files or not all(path.name.endswith(FILE_ENDING) for path in files):
         raise UsageError(
             f"{predictions} holds no prediction KEY{FILE_ENDING}; name the file or the folder of the predictions"
         )
-    there = _Archive(scan(dicom).series, key=key, secret=secret, choice=choice)
+    found = scan(dicom)
+    if not found.series and not found.unreadable:
+        raise UsageError(
+            f"{dicom} holds no DICOM series; name the folder of the series that the predictions were made from"
+        )
+    there = _Archive(found.series, key=key, secret=secret, choice=choice)
     if for_series is not None and len(files) > 1:
         raise UsageError(f"--for-series names one series, and {predictions} holds {len(files)} predictions; name one")
     asked = there.find(for_series) if for_series is not None else None
