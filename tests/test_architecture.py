@@ -39,10 +39,11 @@ FAMILIES = {"segformer"}
 
 # Which rooms each room may import, floor by floor from the top; every arrow leads downward.
 MAY_IMPORT = {
-    "cli": "deploy crossval jobs training datasets inference plan report bundle dicom "
+    "cli": "deploy days crossval jobs training datasets inference plan report bundle dicom "
     "evaluation formats pictures cohort transforms labels metrics remote errors",
     "deploy": "jobs datasets inference bundle dicom evaluation formats "
     "pictures cohort labels metrics volume errors files",
+    "days": "training inference transforms bundle cohort errors files",
     "crossval": "jobs training inference report bundle evaluation cohort labels metrics volume errors files",
     "jobs": "inference bundle evaluation cohort labels remote errors files",
     "training": "inference plan report transforms bundle pictures cohort labels metrics volume errors files",

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 import volseg
 from volseg.cli import (
+    adapt,
     check,
     compare,
     convert,
@@ -66,6 +67,7 @@ _COMMANDS = (
     plan,
     train,
     crossval,
+    adapt,
     predict,
     demo,
     watch,

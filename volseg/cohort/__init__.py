@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.cohort.adapted import ADAPTED, Adaptation, adaptations_of, check_unseen
+from volseg.cohort.alignments import Alignments
 from volseg.cohort.case import Case, Source, check_key
 from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort
 from volseg.cohort.directions import (
@@ -46,6 +48,7 @@ from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_unce
 from volseg.volume import FILE_ENDING
 
 __all__ = [
+    "ADAPTED",
     "ASSUMED",
     "CHECK_BYTES",
     "EVALUATE_BYTES",
@@ -56,6 +59,8 @@ __all__ = [
     "SLICE_AXES",
     "SLICE_VERSION",
     "TEST",
+    "Adaptation",
+    "Alignments",
     "Case",
     "CaseRow",
     "ChannelRange",
@@ -70,10 +75,12 @@ __all__ = [
     "Source",
     "Threads",
     "Uncertainty",
+    "adaptations_of",
     "affordable_threads",
     "axes_of_raw",
     "check_key",
     "check_labels",
+    "check_unseen",
     "check_values_as",
     "cohort_note",
     "convert_case",

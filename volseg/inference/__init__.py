@@ -58,14 +58,17 @@ if TYPE_CHECKING:
         read_images,
     )
     from volseg.inference.predictor import Predictor
+    from volseg.inference.priors import PRIORS, PriorRow, PriorSource, find_priors, write_priors
     from volseg.inference.region_of_interest import RegionOfInterest
     from volseg.inference.sliding import SlidingWindow, sliding_window
     from volseg.labels import channel_order, fold_channel
+    from volseg.transforms import PriorFiles
 
 __all__ = [
     "ENGINES",
     "EXPORTED",
     "NIFTI",
+    "PRIORS",
     "PROBABILITIES",
     "WORTH_A_TRIAL_S",
     "WORTH_COMPILING_S",
@@ -79,6 +82,9 @@ __all__ = [
     "ParallelWindows",
     "Prediction",
     "Predictor",
+    "PriorFiles",
+    "PriorRow",
+    "PriorSource",
     "RegionOfInterest",
     "SlidingWindow",
     "TorchEngine",
@@ -95,6 +101,7 @@ __all__ = [
     "difference",
     "find_checkpoints",
     "find_inputs",
+    "find_priors",
     "flip_axes",
     "fold_channel",
     "group_files",
@@ -118,6 +125,7 @@ __all__ = [
     "worker_device",
     "write_labels",
     "write_prediction",
+    "write_priors",
 ]
 
 __getattr__ = opened_at_first_use(
@@ -163,6 +171,7 @@ __getattr__ = opened_at_first_use(
             "channel_order",
             "fold_channel",
         ),
+        "volseg.transforms": ("PriorFiles",),
         "volseg.inference.file_names": (
             "NIFTI",
             "channel_number",
@@ -182,6 +191,13 @@ __getattr__ = opened_at_first_use(
             "read_images",
         ),
         "volseg.inference.predictor": ("Predictor",),
+        "volseg.inference.priors": (
+            "PRIORS",
+            "PriorRow",
+            "PriorSource",
+            "find_priors",
+            "write_priors",
+        ),
         "volseg.inference.sliding": (
             "SlidingWindow",
             "sliding_window",

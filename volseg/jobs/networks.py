@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from volseg import bundle as bundles
 from volseg.bundle import Member
 from volseg.cohort import FILE_ENDING, PROBABILITIES
+from volseg.errors import UsageError
 from volseg.files import SERIES
 from volseg.inference import RegionOfInterest
 from volseg.jobs.job import Do, Facts, Job, WorkerSlot, stamp
@@ -19,7 +20,7 @@ from volseg.labels import LabelTable
 from volseg.remote import identity
 
 if TYPE_CHECKING:
-    from volseg.inference import AnyPredictor, Predictor
+    from volseg.inference import AnyPredictor, Predictor, PriorFiles
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Predicting:
         weights: Name, bytes and sha256 of each checkpoint.
         step_weights: Name, bytes and sha256 of each checkpoint of the first step.
         digest: Digest of the weights, of the bundles' settings of inference, and of the options.
+        priors: Earlier day of the patient by case key, for networks that take one.
     """
 
     members: Sequence[Member]
@@ -47,6 +49,7 @@ class Predicting:
     weights: Sequence[Mapping[str, Any]] = ()
     step_weights: Sequence[Mapping[str, Any]] = ()
     digest: str = ""
+    priors: Mapping[str, PriorFiles] = field(default_factory=dict)
 
     def of(self, predictor: AnyPredictor) -> Predicting:
         """The same work with the digests and mirror images of a predictor that was loaded with it."""
@@ -96,6 +99,7 @@ class Predicting:
         from volseg.inference import flip_axes, load_predictor
 
         loaded = load_predictor(self.members, device=device, overrides=self.overrides, flips=self.flips, step=self.step)
+        loaded = _with_priors(loaded, self.priors)
         if flips is None:
             return loaded
         return loaded.with_members(flips=flip_axes(flips, [network.recipe for network in loaded.networks]))
@@ -109,6 +113,9 @@ class Predicting:
     def inputs(self, key: str, images: Sequence[Path]) -> tuple[Path, ...]:
         """The input files of a case: its images, and the label map of its region if there is one."""
         region = self.step.path(key) if self.step is not None else None
+        prior = self.priors.get(key)
+        if prior is not None:  # so that a case is predicted anew if its prior changes
+            return (*images, *map(Path, prior.images), Path(prior.label))
         return (*images, region) if region is not None else tuple(images)
 
     def outputs(self, folder: Path, name: str) -> tuple[Path, ...]:
@@ -136,7 +143,9 @@ class _Doing:
 
     def read(self, job: Job) -> dict[str, Any]:
         """Read the files into the input of the network."""
-        return self._predictor.preprocess(job.inputs, key=job.key)
+        prior = getattr(self._predictor, "priors", {}).get(job.key)
+        images = job.inputs if prior is None else job.inputs[: -(len(prior.images) + 1)]
+        return self._predictor.preprocess(images, key=job.key)
 
     def compute(self, _: Job, read: dict[str, Any]) -> dict[str, Any]:
         """Compute the logits."""
@@ -152,6 +161,21 @@ class _Doing:
         source = {"source": source_of(job.key, job.inputs)} if self._sources else {}
         told = {"uncertainty": dict(prediction.uncertainty), "engine": self._engine, "device": self._device}
         return {**told, **note, **source}
+
+
+def _with_priors(loaded: AnyPredictor, priors: Mapping[str, PriorFiles]) -> AnyPredictor:
+    """The predictor with the priors of its cases.
+
+    Raises:
+        UsageError: The network takes none, or it is restricted to a region.
+    """
+    from volseg.inference import Predictor
+
+    if not priors:
+        return loaded
+    if not isinstance(loaded, Predictor):
+        raise UsageError("--prior must not be given with --within, which shows the network a part of the image")
+    return replace(loaded, priors=priors)
 
 
 def doing(predictor: AnyPredictor, *, sources: bool = False) -> Do:

@@ -19,6 +19,7 @@ from volseg.training.handlers.validation import Validation, VolumetricDice, nan_
 from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
 from volseg.training.optimizers import optimizer_groups
 from volseg.training.planning import make_plan
+from volseg.training.priors import Priors
 from volseg.training.process_group import (
     SharedLoss,
     destroy_process_group,
@@ -42,6 +43,7 @@ __all__ = [
     "GradientClipping",
     "Handlers",
     "Patience",
+    "Priors",
     "Progress",
     "RaiseErrors",
     "Record",

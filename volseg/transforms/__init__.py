@@ -16,13 +16,19 @@ from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
 from volseg.transforms.noise import noise_case
 from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
+from volseg.transforms.prior import CORRECTED, FOREIGN, PREDICTED, PriorFiles, prior_arrays
+from volseg.transforms.targets import positions_of
 
 __all__ = [
     "CONSTANT",
+    "CORRECTED",
     "DECISIONS",
+    "FOREIGN",
+    "PREDICTED",
     "NativeProbabilitiesd",
     "NormaliseIntensityd",
     "OnGridOfd",
+    "PriorFiles",
     "affine_of_file",
     "augmentation",
     "check_decision",
@@ -30,8 +36,10 @@ __all__ = [
     "grid_patches",
     "noise_case",
     "normalise_",
+    "positions_of",
     "postprocessing",
     "preprocessing",
+    "prior_arrays",
     "region_masks",
     "split_at_normalisation",
     "with_decision",
