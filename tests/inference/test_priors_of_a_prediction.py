@@ -57,7 +57,7 @@ def test_the_last_earlier_session_of_the_same_patient(cohort, alignments, tmp_pa
     assert "no earlier session of a" in by_key["a_day0"].reason
     assert by_key["a_day10"].misalignment_mm < 4
     path = write_priors(tmp_path, rows)
-    table = {row["key"]: row for row in csv.DictReader(path.open())}
+    table = {row["key"]: row for row in csv.DictReader(path.read_text().splitlines())}
     assert (table["a_day9"]["prior"], table["a_day9"]["used"], table["a_day0"]["used"]) == ("a_day0", "yes", "no")
 
 

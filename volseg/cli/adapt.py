@@ -32,8 +32,8 @@ def adapt(
     later days of that patient, and volseg evaluate refuses to score days that it has seen or that lie before them.
     """
     from volseg.cohort import Cohort
-    from volseg.days import Adapting
-    from volseg.days import adapt as adapted
+    from volseg.training import Adapting
+    from volseg.training import adapt as adapted
 
     work = Adapting(
         run,

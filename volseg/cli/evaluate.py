@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from volseg.cli.answer import AsJson
 from volseg.cli.shared_options import RayAddress, ShardOfCases
 
 if TYPE_CHECKING:
-    from volseg.metrics import Reading
+    from volseg.cohort import Bounds
 
 
 def register(app: typer.Typer) -> None:
@@ -57,30 +59,33 @@ def evaluate(
         None, help="Count and match objects and holes: cells, lesions. By default where the cohort tells objects apart."
     ),
     html: bool = typer.Option(True, help="Write report.html too: figures, pictures and a 3D viewer."),
+    as_json: bool = AsJson,
 ) -> None:
     """Score predictions against references: overlap, surface distances, volumes, effort; intervals by patient.
 
     Regions are paired by name, then by code; the order, the values and the spelling in the two dataset.json may differ.
     """
+    from volseg.cli.answer import answer, print_answer
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.imported import imported_predictions
     from volseg.cli.matching import matched
-    from volseg.cli.place import fetched
+    from volseg.cli.place import check_order, fetched
     from volseg.cohort import EVALUATE_BYTES, Cohort, Predictions, affordable_threads
-    from volseg.evaluation import EvaluationSettings
+    from volseg.evaluation import EvaluationSettings, with_bounds
     from volseg.evaluation import evaluate as score
     from volseg.inference import available_bytes
     from volseg.jobs import WorkerOptions, evaluate_cases
     from volseg.remote import check_apart, writing
-    from volseg.report import short_table, summarise, write_report
+    from volseg.report import short_promises, short_table, summarise, write_report
 
     worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(cohort, output)
-    opened = Cohort.open(fetched(cohort))
-    predicted = fetched(predictions)
+    place, predicted = fetched(cohort), fetched(predictions)
+    check_order(predicted, place, "PREDICTIONS COHORT")
+    opened = Cohort.open(place)
     method = EvaluationSettings(
         tolerance_mm=tolerance_mm,
-        reading=cast("Reading", hd_reading),
+        reading=cast("Any", hd_reading),
         minutes_per_metre=minutes_per_metre,
         objects=opened.has_instances if objects is None else objects,
         instances=opened.has_instances,
@@ -124,6 +129,7 @@ def evaluate(
                         scored, opened, keys=keys, workers=threads.count, progress=progress, method=method, match=match
                     )
             rows = [replace(row, error=failed[row.key]) if row.error and row.key in failed else row for row in rows]
+            rows = with_bounds(rows, _bounds(scored), pairs=match.pairs)
             files = write_report(rows, place.folder, title=title, details=details, method=method)
             if html:
                 from volseg.report import write_html
@@ -141,7 +147,26 @@ def evaluate(
                             progress=progress,
                         )
                     )
-    typer.echo(short_table(summarise(rows)))
-    shown = output.rstrip("/")
-    typer.echo(f"wrote {', '.join(f'{shown}/{file.name}' for file in files)}")
-    tell_failures({row.key: row.error for row in rows if row.error})
+    errors = {row.key: row.error for row in rows if row.error}
+    written = [f"{output.rstrip('/')}/{file.name}" for file in files]
+    if as_json:
+        summary = json.loads(next(file for file in files if file.name == "summary.json").read_text(encoding="utf-8"))
+        print_answer(answer("evaluate", {"files": written, "summary": summary}, failed=errors))
+    else:
+        typer.echo(short_table(summarise(rows)))
+        if promised := short_promises(rows):
+            typer.echo(promised)
+        typer.echo(f"wrote {', '.join(written)}")
+    tell_failures(errors)
+
+
+def _bounds(predictions: Path) -> dict[str, Bounds]:
+    """The bounds that the predictions came with; a table of another program is told of and left."""
+    from volseg.cohort import read_bounds
+    from volseg.errors import UsageError
+
+    try:
+        return dict(read_bounds(predictions))
+    except UsageError as error:
+        typer.secho(f"note  {error.message}", fg="yellow", err=True)
+        return {}

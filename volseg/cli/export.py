@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where
+
 if TYPE_CHECKING:
-    from volseg.dicom import Target
+    from volseg.dicom import Choice, Target
     from volseg.labels import LabelMatch, LabelTable
 
+_MARGIN = typer.Option(
+    False, "--margin", help="Add a structure per region that contains the whole organ, of a calibrated network."
+)
 app = typer.Typer(no_args_is_help=True, help="Write predictions or a cohort in the format of another program.")
 
 
@@ -22,19 +27,37 @@ def slicer(
     labels: Path | None = typer.Option(
         None, help="Cohort whose dataset.json names the labels; the one in PREDICTIONS by default."
     ),
+    margin: bool = _MARGIN,
 ) -> None:
-    """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table."""
+    """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table.
+
+    With --margin each region of a calibrated prediction has an outer layer, which contains the whole organ with the
+    probability of the calibration; its name says that it is not the organ.
+    """
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cohort import exported_bounds
     from volseg.formats import export_slicer
 
     table, match = _table(predictions, labels, beside=predictions)
     target = output or predictions
     with bar("export") as progress:
-        failed = export_slicer(predictions, target, table, match=match, progress=progress)
+        prepare = exported_bounds(predictions, match, margin=True) if margin else None
+        failed = export_slicer(predictions, target, table, match=match, prepare=prepare, progress=progress)
     typer.echo(
         f"{target}: .seg.nrrd files, labels.csv and labels.ctbl; open one in 3D Slicer by dropping it on the window"
     )
     tell_failures(dict(failed))
+
+
+@app.command(epilog="Example: volseg export safetensors data/runs/mine/model.pt -o mine.safetensors")
+def safetensors(
+    checkpoint: Path = typer.Argument(help="Checkpoint of a training or of a package."),
+    output: Path = typer.Option(..., "-o", "--output", help="File to write, which ends in .safetensors."),
+) -> None:
+    """Write the network of a checkpoint as .safetensors: tensors, and the recipe as text, without any code."""
+    from volseg.bundle import write_safetensors
+
+    typer.echo(f"wrote {write_safetensors(checkpoint, output)}")
 
 
 @app.command(epilog="Example: volseg export slices data/cohort data/raw")
@@ -69,9 +92,11 @@ def kaggle(
     Run lengths are row-major on the slices as they were, whatever grid the predictions are on.
     """
     from volseg.cli.bar import bar
+    from volseg.cli.place import check_order
     from volseg.cohort import Cohort, read_labels
     from volseg.formats import check_submission, write_submission
 
+    check_order(predictions, cohort, "PREDICTIONS COHORT")
     opened = Cohort.open(cohort)
     own = (predictions / "dataset.json").is_file() or not predictions.is_dir()
     labels = read_labels(predictions, option="COHORT") if own else opened.labels
@@ -106,14 +131,23 @@ def dicom_seg(
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
     for_series: str | None = _FOR_SERIES,
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
+    margin: bool = _MARGIN,
 ) -> None:
     """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series.
 
     A prediction knows the series that it was made from, and is written for no other.
     """
-    from volseg.dicom import write_dicom_seg
+    from volseg.dicom import Choice, write_dicom_seg
 
-    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series)
+    choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
+    _objects(
+        predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series, choice, margin
+    )
 
 
 @app.command(epilog="Example: volseg export rtstruct data/predictions --dicom data/dicom -o data/rtstruct")
@@ -125,14 +159,33 @@ def rtstruct(
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
     for_series: str | None = _FOR_SERIES,
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
+    margin: bool = _MARGIN,
 ) -> None:
     """Write RT Structure Sets for planning systems; they carry the patient and study of their series.
 
     A prediction knows the series that it was made from, and is written for no other.
     """
-    from volseg.dicom import write_rtstruct
+    from volseg.dicom import Choice, write_rtstruct
 
-    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file, for_series)
+    choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
+    _objects(
+        predictions,
+        dicom,
+        output,
+        labels,
+        write_rtstruct,
+        ".rtstruct.dcm",
+        key,
+        secret_file,
+        for_series,
+        choice,
+        margin,
+    )
 
 
 def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[LabelTable, LabelMatch | None]:
@@ -159,11 +212,15 @@ def _objects(
     key: str,
     secret_file: Path | None,
     for_series: str | None,
+    choice: Choice,
+    margin: bool,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cohort import exported_bounds
     from volseg.dicom import export_objects, read_secret
 
-    table, match = _table(predictions, labels, beside=predictions.parent if predictions.is_file() else predictions)
+    beside = predictions.parent if predictions.is_file() else predictions
+    table, match = _table(predictions, labels, beside=beside)
     secret = read_secret(secret_file)
     with bar("export") as progress:
         failed = export_objects(
@@ -174,9 +231,11 @@ def _objects(
             write,
             ending=ending,
             match=match,
+            prepare=exported_bounds(beside, match, margin=margin),
             key=key,
             secret=secret,
             for_series=for_series,
+            choice=choice,
             progress=progress,
         )
     typer.echo(f"{output}: DICOM objects for the archive, with the patient of their series; {len(failed)} failed")

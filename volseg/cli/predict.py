@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from volseg.cli.answer import AsJson
 from volseg.cli.network_options import NetworkOptions, with_network_options
-from volseg.cli.shared_options import RayAddress, ShardOfCases
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, RayAddress, ShardOfCases, Where
 
 if TYPE_CHECKING:
     from volseg.bundle import Recipe
@@ -40,10 +41,11 @@ def predict(
         "of each study, as 'T1=*t1*,T2=*t2*'.",
     ),
     modality: str | None = typer.Option(None, help="Only DICOM series of this modality: CT, MR or PT."),
-    echo: str | None = typer.Option(None, help="Of DICOM series that hold several: this echo, 2 or 4.6ms."),
-    phase: str | None = typer.Option(None, help="Of DICOM series that hold several: this phase, 3, 300ms or 40%."),
-    b_value: str | None = typer.Option(None, help="Of DICOM series that hold several: this b-value in s/mm2."),
-    image_type: str | None = typer.Option(None, help="Of DICOM series that hold several: this kind, as WATER."),
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
     resample_channels: bool = typer.Option(
         False, "--resample-channels", help="Resample DICOM channels on other voxels to those of the first."
     ),
@@ -67,6 +69,7 @@ def predict(
     journal: Path | None = typer.Option(
         None, help="File that gets a line per case; OUTPUT/.volseg/predict.jsonl by default."
     ),
+    as_json: bool = AsJson,
 ) -> None:
     """Segment volumes, each on the grid of its own input; uncertainty.csv holds the Dice that the network expects.
 
@@ -76,9 +79,10 @@ def predict(
     made before, say where to look: what lies outside that region is background.
     """
     from volseg.bundle import tell_networks
+    from volseg.cli.answer import answer, print_answer
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
-    from volseg.cohort import ADAPTED, write_labels
+    from volseg.cohort import ADAPTED, FILE_ENDING, write_labels
     from volseg.errors import UsageError
     from volseg.inference import (
         check_output,
@@ -100,7 +104,7 @@ def predict(
     inputs = fetched(images)
     patterns = channels is not None and "=" in channels
     given = [channels] if channels and patterns else [name.strip() for name in (channels or "").split(",") if channels]
-    chosen = {"echo": echo, "phase": phase, "b_value": b_value, "image_type": image_type}
+    chosen = {"echo": echo, "phase": phase, "b_value": b_value, "image_type": image_type, "where": where or None}
     cases = find_inputs(
         inputs,
         channels=recipe.image_channels,
@@ -124,6 +128,8 @@ def predict(
     if adapted is not None:
         groups = _by_adapted_network(asked, predictor, adapted, cases, inputs, flips=options.flips)
     done = finished_before = first = 0
+    seconds = 0.0
+    devices: dict[str, int] = {}
     ways: set[str] = set()
     notes: dict[str, str] = {}
     failures: dict[str, str] = {}
@@ -151,10 +157,24 @@ def predict(
             done, finished_before = done + result.done, finished_before + result.before
             ways |= {way.partition(",")[0] for way in result.devices}
             notes |= result.notes
+            seconds += result.seconds
+            devices = _summed(devices, result.devices)
             failures |= result.failed
     before = f", {finished_before} finished before" if finished_before else ""
     told = f"{done} predicted{before}, {len(failures)} failed"
-    typer.echo(f"{output}: {told} ({', '.join(sorted(ways)) or 'nothing done'})")
+    if as_json:
+        facts = {
+            "output": output,
+            "done": done,
+            "before": finished_before,
+            "predictions": [f"{key}{FILE_ENDING}" for key, _ in cases if key not in failures],
+            "devices": devices,
+            "notes": notes,
+            "seconds": round(seconds, 3),
+        }
+        print_answer(answer("predict", facts, failed=failures))
+    else:
+        typer.echo(f"{output}: {told} ({', '.join(sorted(ways)) or 'nothing done'})")
     for key, note in notes.items():
         typer.secho(f"note  {key}: {note}", fg="yellow", err=True)
     tell_failures(failures)
@@ -175,6 +195,11 @@ def _chooser(
     return choose
 
 
+def _summed(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    """The cases by engine and device of two groups together."""
+    return {way: first.get(way, 0) + second.get(way, 0) for way in {**first, **second}}
+
+
 def _from(progress: Callable[[int, int], None], first: int, total: int) -> Callable[[int, int], None]:
     """A progress that begins at a case, for one of several groups."""
     return lambda done, _: progress(min(first + done, total), total)
@@ -190,7 +215,7 @@ def _by_adapted_network(
     flips: str,
 ) -> list[Group]:
     """The cases grouped by the network that was adapted to their patient before them; the first group by none."""
-    from volseg.days import adapted_networks, network_for
+    from volseg.cohort import adapted_networks, network_for
     from volseg.errors import UsageError
     from volseg.inference import input_cohort
 
@@ -208,7 +233,7 @@ def _by_adapted_network(
         if not mine:
             continue
         if path is None:
-            typer.echo(f"{len(mine)} cases have no network of their own and are predicted by that of the run")
+            typer.echo(f"{len(mine)} cases have no network of their own and are predicted by that of the run", err=True)
             groups.append((asked, predictor, mine))
             continue
         own = replace(asked, members=[(asked.members[0][0], path)])
@@ -280,5 +305,5 @@ def _with_priors(
     for row in rows:
         if not row.used and row.reason and row.prior:
             typer.secho(f"note  {row.key}: {row.reason}; it is predicted without a prior", fg="yellow", err=True)
-    typer.echo(f"{len(found)} of {len(cases)} cases have a prior; the others are predicted without one")
+    typer.echo(f"{len(found)} of {len(cases)} cases have a prior; the others are predicted without one", err=True)
     return replace(asked, priors=found), rows

@@ -3,16 +3,66 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from volseg.errors import UsageError
+
+
+class TrainCommand(TyperCommand):
+    """The command, whose help lists the settings of the bundle that stands before `--help`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer has its own click
+        """Parse the words after `train`."""
+        ctx.meta[_WORDS] = [word for word in args if not word.startswith("-")]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """Write the help, and the settings of a bundle that was named."""
+        super().format_help(ctx, formatter)
+        formatter.write(_settings_of(ctx.meta.get(_WORDS, ())))
+
+
+_WORDS = "volseg.words"
+_INDENT = 6
+_MORE = "volseg train BUNDLE --help lists the settings of a bundle too.\n"
+
+
+def _settings_of(words: Sequence[str]) -> str:
+    """The settings of the first word that is a bundle, each with type, default and sentence."""
+    if not words:
+        return _MORE
+    import shutil
+    import textwrap
+
+    from volseg.bundle import find, settings_table
+    from volseg.errors import BundleError
+
+    width = min(100, shutil.get_terminal_size().columns)
+    for word in words:
+        try:
+            folder = find(word)
+        except BundleError:
+            continue
+        lines = [f"Settings of {folder.name}, each given as --NAME VALUE:", ""]
+        for setting in settings_table(folder):
+            gpu = f"; on a GPU {setting.default_gpu}" if setting.default_gpu != setting.default else ""
+            lines.append(f"  --{setting.name}  <{setting.kind}>  default: {setting.default}{gpu}")
+            lines += textwrap.wrap(
+                setting.meaning, width, initial_indent=" " * _INDENT, subsequent_indent=" " * _INDENT
+            )
+        return "\n".join([*lines, ""])
+    return _MORE
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
+        cls=TrainCommand,
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
         epilog="Example: volseg train swinunetr --dataset_dir data/cohort --max_epochs 100",
     )(train)
@@ -47,10 +97,13 @@ def train(
         from volseg.training import train as run
 
         checkpoint = run(bundle, overrides=overrides, more=config_file, dry=dry)
+    from volseg.cohort import ALL
     from volseg.report import has_best
 
     if dry:
         typer.echo("the checks passed")
+    elif overrides.get("fold") == ALL:
+        typer.echo(f"the network of the last step is {checkpoint}; it was trained on every case and validated on none")
     elif has_best(checkpoint.parent):
         typer.echo(f"the best network is {checkpoint}")
     else:

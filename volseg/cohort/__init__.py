@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from volseg import names_of_before
 from volseg.cohort.adapted import ADAPTED, Adaptation, adaptations_of, check_unseen
+from volseg.cohort.adapted_networks import adapted_networks, adapted_path, network_for
 from volseg.cohort.alignments import Alignments
+from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bounds_as_text, order_of_bounds
 from volseg.cohort.case import Case, Source, check_key
 from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort
 from volseg.cohort.directions import (
@@ -17,11 +19,13 @@ from volseg.cohort.directions import (
     slice_direction,
     told_axes,
 )
+from volseg.cohort.exported_bounds import exported_bounds
 from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
-from volseg.cohort.folds import Fold, split_by_patient, write_splits
+from volseg.cohort.folds import ALL, Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.layouts import raw_note
+from volseg.cohort.margins import Prepare, margin_name, preparing, with_descriptions, with_margins
 from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
 from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
 from volseg.cohort.predictions import (
@@ -44,12 +48,14 @@ from volseg.cohort.sessions import (
     sessions_of,
 )
 from volseg.cohort.table import TEST, CaseRow, read_table
-from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_uncertainty, write_uncertainty
+from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_bounds, read_uncertainty, write_uncertainty
 from volseg.volume import FILE_ENDING
 
 __all__ = [
     "ADAPTED",
+    "ALL",
     "ASSUMED",
+    "BOUND_COLUMNS",
     "CHECK_BYTES",
     "EVALUATE_BYTES",
     "FILE_ENDING",
@@ -61,6 +67,7 @@ __all__ = [
     "TEST",
     "Adaptation",
     "Alignments",
+    "Bounds",
     "Case",
     "CaseRow",
     "ChannelRange",
@@ -71,13 +78,18 @@ __all__ = [
     "PatientsByPattern",
     "Prediction",
     "Predictions",
+    "Prepare",
+    "RegionBounds",
     "Session",
     "Source",
     "Threads",
     "Uncertainty",
     "adaptations_of",
+    "adapted_networks",
+    "adapted_path",
     "affordable_threads",
     "axes_of_raw",
+    "bounds_as_text",
     "check_key",
     "check_labels",
     "check_unseen",
@@ -86,15 +98,21 @@ __all__ = [
     "convert_case",
     "day_of_session",
     "earlier_sessions",
+    "exported_bounds",
     "inspect_cohort",
     "intensity_notes",
+    "margin_name",
     "mean_expected_dice",
+    "network_for",
+    "order_of_bounds",
     "other_sessions",
     "patient_of",
     "patients_note",
     "predicted_keys",
+    "preparing",
     "range_of",
     "raw_note",
+    "read_bounds",
     "read_dataset_json",
     "read_label_map",
     "read_labels",
@@ -107,6 +125,8 @@ __all__ = [
     "slice_direction",
     "split_by_patient",
     "told_axes",
+    "with_descriptions",
+    "with_margins",
     "write_cohort",
     "write_labels",
     "write_patients",

@@ -13,13 +13,15 @@ import torch
 
 from volseg import method_of_before
 from volseg.bundle import Member, Recipe
+from volseg.calibration import Calibration, find_calibration, read_calibration
 from volseg.cohort import Prediction
 from volseg.errors import CheckpointError, GeometryError, UsageError, VolumeError, naming
 from volseg.inference.engines import Engine
-from volseg.inference.inputs import read_images
 from volseg.inference.predictor import Predictor
+from volseg.inference.reading import read_images
 from volseg.inference.region_of_interest import RegionOfInterest
 from volseg.labels import LabelTable, fold_channel
+from volseg.transforms import Decision
 from volseg.volume import Affine, Crop, Volume, aligned, read_volume
 
 logger = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class CascadePredictor:
         """Labels of the first step."""
         labels = self.first.recipe.labels if self.first is not None else self.step.labels
         if labels is None:
-            raise UsageError("a first step needs networks, or label maps with their labels")
+            raise UsageError("a first step must have networks, or label maps with their labels, got neither")
         return labels
 
     @property
@@ -79,6 +81,16 @@ class CascadePredictor:
     def first_networks(self) -> tuple[Predictor, ...]:
         """Networks of the first step; none if its label maps exist already."""
         return self.first.networks if self.first is not None else ()
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Calibration of the second step, see `Predictor.calibration`."""
+        return self.second.calibration
+
+    @property
+    def decision(self) -> Decision | None:
+        """Decision that the calibration made, see `Predictor.decision`."""
+        return self.second.decision
 
     @property
     def flips(self) -> tuple[int, ...]:
@@ -148,7 +160,10 @@ class CascadePredictor:
         if isinstance(path, Volume):
             return path
         if not Path(path).is_file():
-            raise VolumeError(f"there is no label map {path}; predict the region of this case too, or leave it out")
+            raise VolumeError(
+                f"the label map of the region must be there, got no file {path}; predict the region of this case too, "
+                "or leave the case out"
+            )
         return read_volume(path)
 
     def _within(self, volumes: Sequence[Volume], region: Volume, key: str) -> dict[str, Any]:
@@ -157,7 +172,9 @@ class CascadePredictor:
         try:
             region, _ = aligned(region, image.grid)
         except GeometryError as error:
-            raise VolumeError(f"the label map of the region is not on the grid of the image: {error}") from error
+            raise VolumeError(
+                f"the label map of the region must be on the grid of the image, got another one: {error}"
+            ) from error
         found = self.step.crop(region, self.region_labels)
         whole: dict[str, Any] = {"key": key, "shape": image.shape, "affine_ras": image.affine_ras}
         whole["notes"] = "; ".join(image.notes)
@@ -205,8 +222,9 @@ def load_predictor(
     overrides: Mapping[str, Any] | None = None,
     flips: Iterable[int] = (),
     step: RegionOfInterest | None = None,
+    calibrated: bool = True,
 ) -> AnyPredictor:
-    """Load the networks that a user named.
+    """Load the networks that a user named, and the calibration beside them if there is one.
 
     Args:
         members: Networks of an ensemble, or one; the first sets the settings of inference.
@@ -215,6 +233,10 @@ def load_predictor(
             second step alone.
         flips: Axes to mirror, in the second step alone.
         step: First step that finds the region, if the networks are restricted to one.
+        calibrated: Whether a `calibration.json` is used: for bounds, and for the decision unless one is named.
+
+    Raises:
+        CheckpointError: The calibration is of other networks or labels, or damaged.
     """
 
     def load(named: Sequence[Member], settings: Mapping[str, Any]) -> Predictor:
@@ -226,6 +248,8 @@ def load_predictor(
 
     settings = dict(overrides or {})
     second = load(members, settings)
+    if calibrated:
+        second = with_own_calibration(second, settings, within=step is not None)
     if step is None:
         return second
     if not step.members:
@@ -242,6 +266,49 @@ def load_predictor(
             ", ".join(second.recipe.channel_names),
         )
     return made
+
+
+def with_own_calibration(
+    predictor: Predictor, settings: Mapping[str, Any] | None = None, *, within: bool = False
+) -> Predictor:
+    """The predictor with the calibration beside its checkpoint; as it is if there is none.
+
+    Args:
+        predictor: Predictor with all its networks.
+        settings: Overrides that it was loaded with; with others than the calibrated ones no bound is given.
+        within: Whether it predicts within the region of a first step.
+
+    Raises:
+        CheckpointError: The calibration is of other networks or labels, or damaged.
+    """
+    settings = dict(settings or {})
+    path = find_calibration([network.checkpoint for network in predictor.networks])
+    if path is None:
+        return predictor
+    calibration = read_calibration(path)
+    named = settings.get("decision")
+    decision = calibration.decision if named is None else named
+    used = {
+        "cleanup": settings.get("cleanup") or {},
+        "overlap": settings.get("overlap", calibration.options.get("overlap")),
+        "decision": decision,
+    }
+    known = {**calibration.options, "decision": calibration.decision}
+    apart = "; ".join(
+        f"predicted with {name} {_told(value)}, calibrated with {_told(known[name])}"
+        for name, value in used.items()
+        if name in known and known[name] != value
+    )
+    if within:
+        apart = "predicted within the region of a first step, which the calibration does not know"
+    if apart:
+        logger.warning("no bounds: %s", apart)
+    chosen = decision if named is None and decision != "threshold" else None
+    return predictor.with_calibration(calibration, path=path, decision=chosen, apart=apart)
+
+
+def _told(value: object) -> str:
+    return "nothing" if value in ([], {}, None) else str(value)
 
 
 def channels_of(recipe: Recipe, *, among: Recipe) -> list[int]:
@@ -261,6 +328,6 @@ def channels_of(recipe: Recipe, *, among: Recipe) -> list[int]:
     if len(wanted) == len(there):
         return list(range(len(there)))
     raise CheckpointError(
-        f"the first step takes the channels {wanted}, the second one {there}; predict the first step alone on its own "
-        "images, and name the folder of its label maps with --within"
+        f"the channels of the first step must be those of the second one, {there}, got {wanted}; predict the first "
+        "step alone on its own images, and name the folder of its label maps with --within"
     )

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg import bundle as bundles
 from volseg.bundle import Member, members_of
 from volseg.cohort import Predictions, read_labels
 from volseg.errors import BundleError, UsageError
 from volseg.labels import LabelMap, LabelTable
-from volseg.metrics import Mask
 from volseg.volume import Crop, Volume, grown
 
 OUTSIDE = ("keep", "erase")
@@ -108,7 +108,9 @@ class RegionOfInterest:
         """
         for name in self.regions:
             if name not in labels.names:
-                raise UsageError(f"--region {name} was asked for, the first step finds {', '.join(labels.names)}")
+                raise UsageError(
+                    f"--region must be one that the first step finds ({', '.join(labels.names)}), got {name}"
+                )
 
     def check_output(self, output: Path) -> None:
         """Refuse to write predictions over the label maps of the region.
@@ -117,7 +119,9 @@ class RegionOfInterest:
             UsageError: The label maps lie in that folder.
         """
         if self.folder is not None and self.folder.resolve() == output.resolve():
-            raise UsageError(f"{output} holds the label maps of --within; name another folder for the predictions")
+            raise UsageError(
+                f"-o must be another folder than that of the label maps of --within, got {output}; name another one"
+            )
 
     def told(self, labels: LabelTable) -> str:
         """The region in words."""
@@ -143,7 +147,7 @@ class RegionOfInterest:
         chosen = np.zeros(256, dtype=bool)
         chosen[values] = True
         checked: LabelMap = labels.check(label_map.voxels)
-        region: Mask = chosen[checked]
+        region: NDArray[np.bool_] = chosen[checked]
         crop = Crop.around(region, spacing_mm=label_map.spacing_mm, margin_mm=self.margin_mm)
         if crop is None:
             return None
@@ -163,8 +167,8 @@ class RoiMasks:
         kept: Mask (x, y, z) of the voxels whose labels are kept.
     """
 
-    seen: Mask | None
-    kept: Mask
+    seen: NDArray[np.bool_] | None
+    kept: NDArray[np.bool_]
 
     def of(self, part: Volume) -> Volume:
         """The box of one channel, with its lowest value in all voxels that are not shown."""
@@ -181,8 +185,8 @@ def _bundle(word: str) -> tuple[str, list[Path]]:
     except BundleError as error:
         if Path(word).is_dir():
             raise UsageError(
-                f"--within {word} is neither a bundle nor a folder of label maps with the dataset.json that "
-                "`volseg predict` writes"
+                "--within must be a bundle, or a folder of label maps with the dataset.json that `volseg predict` "
+                f"writes, got {word}"
             ) from error
         raise BundleError(f"--within {word}: {error.message}") from error
     return name, [Path(path)] if path else []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.training.adaptation.adapt import adapt
+from volseg.training.adaptation.work import LAYERS, Adapting
 from volseg.training.cache import data_change, data_digests
 from volseg.training.cache.dataset import CachedDataset
 from volseg.training.checks.capacity import choose_cache, loader_workers
@@ -15,6 +17,7 @@ from volseg.training.handlers.record import Record
 from volseg.training.handlers.resume import Resume
 from volseg.training.handlers.sequence import Handlers, RaiseErrors
 from volseg.training.handlers.stopping import Patience, TimeLimit
+from volseg.training.handlers.tracking import Tracking
 from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
 from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
 from volseg.training.optimizers import optimizer_groups
@@ -32,8 +35,11 @@ from volseg.training.run import train
 from volseg.training.sampling import BatchOrder, EpochSeeds
 from volseg.training.schedules import constant_schedule, multi_step, one_cycle, polynomial, warmup_cosine
 from volseg.training.settings import Settings
+from volseg.training.start import is_trained_network, start_from
 
 __all__ = [
+    "LAYERS",
+    "Adapting",
     "Average",
     "BatchOrder",
     "CachedDataset",
@@ -52,9 +58,11 @@ __all__ = [
     "SharedLoss",
     "Stopwatch",
     "TimeLimit",
+    "Tracking",
     "Validation",
     "ValidationPictures",
     "VolumetricDice",
+    "adapt",
     "bce",
     "choose_cache",
     "constant_schedule",
@@ -66,6 +74,7 @@ __all__ = [
     "dice_focal",
     "distributed",
     "init_process_group",
+    "is_trained_network",
     "loader_workers",
     "make_plan",
     "multi_step",
@@ -76,6 +85,7 @@ __all__ = [
     "rank",
     "rank_device",
     "run_bytes",
+    "start_from",
     "train",
     "tversky",
     "warmup_cosine",

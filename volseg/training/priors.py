@@ -37,7 +37,7 @@ class Priors:
 
     cohort: Cohort
     on: bool = False
-    fold: int = 0
+    fold: int | str = 0
     dropout: float = 0.4
     predictions: str | None = None
     cache_dir: str | None = None

@@ -45,7 +45,7 @@ from volseg.volume.nifti import (
 )
 from volseg.volume.nifti_stream import SliceStream
 from volseg.volume.nrrd import read_nrrd_with_pairs
-from volseg.volume.probabilities import write_probabilities
+from volseg.volume.probabilities import read_probabilities, write_probabilities
 from volseg.volume.registration import Registration, placed, register, register_roughly
 from volseg.volume.resampling import covered, resampled
 from volseg.volume.slices import slice_axis
@@ -94,6 +94,7 @@ __all__ = [
     "read_grid",
     "read_image_file",
     "read_nrrd_with_pairs",
+    "read_probabilities",
     "read_volume",
     "register",
     "register_roughly",

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from volseg.bundle import tell_networks
-from volseg.cohort import FILE_ENDING, read_labels
+from volseg.cohort import FILE_ENDING, RegionBounds, read_labels, with_descriptions
 from volseg.deploy.watch.item import Item
 from volseg.errors import SourceError, UsageError
-from volseg.inference import group_files
+from volseg.inference import group_files, other_modality
 from volseg.jobs import Do, Facts, Job, Predicting
 from volseg.labels import LabelTable
 from volseg.volume import read_volume
@@ -52,14 +52,25 @@ class Segmenting:
             if item.series is not None:
                 from volseg.dicom import write_list
 
-                files = (write_list(Path(place), item.key, files, record=item.record),)
+                one = write_list(
+                    Path(place), item.key, files, record=item.record, choice=item.choice, secret=item.secret
+                )
+                files = (one,)
             elif self.channel_names:
                 files = self._in_order(files)
             facts: dict[str, Any] = dict(self.predict(Job(item.key, files, self.work.outputs(folder, name))))
+        notes = [facts.get("note", ""), self._other_modality(item)]
         if self.dicom_seg or self.rtstruct:
-            notes = (facts.get("note", ""), self._write_objects(item, path))
+            notes.append(self._write_objects(item, path, facts.get("bounds") or {}))
+        if any(notes):
             facts["note"] = "; ".join(note for note in notes if note)
         return facts
+
+    def _other_modality(self, item: Item) -> str:
+        """The note on a series of another modality than that of the network's only channel."""
+        if item.series is None or len(self.channel_names) != 1:
+            return ""
+        return other_modality(item.series.modality, self.channel_names[0])
 
     def _in_order(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
         """Order the files by channel, one file per channel.
@@ -77,7 +88,7 @@ class Segmenting:
             )
         return found
 
-    def _write_objects(self, item: Item, path: Path) -> str:
+    def _write_objects(self, item: Item, path: Path, bounds: Mapping[str, Mapping[str, Any]]) -> str:
         """Write the DICOM objects of a label map; returns the reason if there are none."""
         from volseg.dicom import place, read_stack, write_dicom_seg, write_rtstruct
 
@@ -86,12 +97,13 @@ class Segmenting:
         label = read_volume(path)
         if not label.voxels.any():
             return "no region was found, so no DICOM object"
-        target = place(label, read_stack(item.series))
+        target = place(label, read_stack(item.series, choice=item.choice))
+        labels = with_descriptions(self.labels, {name: RegionBounds(**one) for name, one in bounds.items()})
         stem = path.name.removesuffix(FILE_ENDING)
         if self.dicom_seg:
-            write_dicom_seg(path.with_name(f"{stem}.seg.dcm"), target, self.labels)
+            write_dicom_seg(path.with_name(f"{stem}.seg.dcm"), target, labels)
         if self.rtstruct:
-            write_rtstruct(path.with_name(f"{stem}.rtstruct.dcm"), target, self.labels)
+            write_rtstruct(path.with_name(f"{stem}.rtstruct.dcm"), target, labels)
         return ""
 
 

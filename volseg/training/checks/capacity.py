@@ -22,13 +22,18 @@ _MOST_WORKERS = 8
 
 
 def cache_bytes(
-    cohort: Cohort, *, fold: int, spacing_mm: Sequence[float], roi_size: Sequence[int], channels: int | None = None
+    cohort: Cohort,
+    *,
+    fold: int | str,
+    spacing_mm: Sequence[float],
+    roi_size: Sequence[int],
+    channels: int | None = None,
 ) -> int:
     """Compute the bytes of the preprocessed cases of both sides of a fold, from the sizes in cases.csv alone.
 
     Args:
         cohort: Cohort, with float32 per channel, and one byte for the label or, if regions overlap, for each region.
-        fold: Index of the fold.
+        fold: Index of the fold, or `all`.
         spacing_mm: Spacing in mm that the cases are resampled to.
         roi_size: Window size in voxels, to which training cases are padded at least.
         channels: Number of channels that are kept of a case; those of the cohort by default.
@@ -49,7 +54,7 @@ def choose_cache(
     cache: str,
     cohort: Cohort,
     *,
-    fold: int,
+    fold: int | str,
     spacing_mm: Sequence[float],
     roi_size: Sequence[int],
     channels: int | None = None,
@@ -62,7 +67,7 @@ def choose_cache(
     Args:
         cache: `auto`, `memory` or `disk`.
         cohort: Cohort, see `cache_bytes`.
-        fold: Index of the fold.
+        fold: Index of the fold, or `all`.
         spacing_mm: Spacing in mm of the network's grid.
         roi_size: Window size in voxels.
         channels: Number of channels that are kept of a case; those of the cohort by default.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from volseg.cohort import Cohort
+from volseg.cohort import ALL, Cohort, Fold
 from volseg.errors import BundleError, UsageError, VolsegError, root_error
 from volseg.inference import MixedPrecision, available_bytes, check_device
 from volseg.plan import axis_divisors, fit_spacing, grow_roi
@@ -29,11 +29,13 @@ from volseg.training.checks.capacity import (
     processes_here,
 )
 from volseg.training.checks.cases import check_cases
-from volseg.training.handlers import Average, GradientClipping, check_minutes
+from volseg.training.handlers import Average, GradientClipping, check_minutes, check_tracker
+from volseg.training.start import start_from
 from volseg.training.window_trial import try_window
 
 logger = logging.getLogger(__name__)
 
+_RATE = 10  # no optimizer here learns with a larger learning rate
 _BATCHES_A_WORKER = 2  # that torch's DataLoader prepares ahead
 # last.pt holds weights, averaged weights and Adam's two moments; it exists twice while it is written.
 _LAST = 4
@@ -125,9 +127,11 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
             raise UsageError(f"--{name} must be a whole number of at least {least}, got {number!r}")
     if "max_minutes" in parser.get():
         check_minutes(value("max_minutes"))
+    if "tracker" in parser.get():
+        check_tracker(value("tracker"))
     rate = value("learning_rate")
-    if not isinstance(rate, (int, float)) or not 0 < rate < 10:
-        raise UsageError(f"--learning_rate must be a number above 0, such as 0.001, got {rate!r}")
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < _RATE:
+        raise UsageError(f"--learning_rate must be a number above 0 and below {_RATE}, such as 0.001, got {rate!r}")
     inferer = value("train#inferer")  # knows the precisions
     if isinstance(inferer, MixedPrecision):
         inferer.check_training(torch.device(value("device")))
@@ -137,7 +141,9 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
         Average(nn.Identity(), decay=value("ema_decay"))
     cohort: Cohort = value("cohort")
     fold = cohort.fold(value("fold"))
-    if not fold.training or not fold.validation:
+    if value("fold") == ALL:
+        _check_all(cohort, fold, patience=value("patience") if "patience" in parser.get() else 0)
+    elif not fold.training or not fold.validation:
         raise UsageError(f"fold {value('fold')} has an empty side; split again with `volseg split {cohort.folder}`")
     check_slices(cohort, divisor=value("roi_divisor"))
     roi = check_roi(value("roi_size"), divisor=value("roi_divisor"))
@@ -163,6 +169,24 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
         dry=dry,
     ):
         logger.warning("warning: %s", warning)
+
+
+def _check_all(cohort: Cohort, fold: Fold, *, patience: int) -> None:
+    """Check a training on every case, which validates nothing, and report the cases that it leaves out."""
+    if not fold.training:
+        raise UsageError(f"{cohort.folder} has no case to train on: each is suspect or kept for a test")
+    if patience:
+        raise UsageError(
+            f"--patience counts validations, and --fold {ALL} has none; give --max_epochs or --max_minutes"
+        )
+    logger.info(
+        "--fold %s trains on every case: no Dice is measured, and model.pt is the network of the last step", ALL
+    )
+    if left := sorted(cohort.labelled.difference(fold.training)):
+        logger.warning(
+            "warning: %d labelled cases are in no fold and are not trained on (%s)",
+            *(len(left), ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")),
+        )
 
 
 def _tell_coarser(cohort: Cohort, spacing_mm: Sequence[float], roi: Sequence[int]) -> None:
@@ -192,6 +216,8 @@ def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi
     if inputs != len(names):
         raise BundleError(f"the network has {inputs} input channels, the cohort has {len(names)}: {tuple(names)}")
     network = value("network_def")
+    if "started" in parser.get():
+        start_from(network, value("weights"), labels=cohort.labels, channel_names=names, tell=False)
     found = try_window(network, channels=len(names), roi_size=roi)
     expected = (1, cohort.labels.channels, *roi)
     if found is not None and found.shape != expected:

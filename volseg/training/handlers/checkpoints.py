@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from volseg.files import PARTIAL, atomic
 logger = logging.getLogger("volseg.training")
 
 _NAME = re.compile(r"model(_\d+)?\.pt")
+_OF_A_NETWORK = {f"model.{ending}" for ending in ("ts", "onnx", "xml", "bin", "safetensors")} | {"calibration.json"}
 
 
 class _Kept(NamedTuple):
@@ -71,14 +73,25 @@ class Checkpoints:
         """Keep the existing files."""
         self._goes_on = True
 
+    def save_unscored(self, engine: Engine, epoch: int) -> None:
+        """Save after an epoch of a training without a validation case: of such networks the last is kept.
+
+        Args:
+            engine: Evaluator, which names the key metric and has not run.
+            epoch: Number of the epoch.
+        """
+        if idist.get_rank() == 0:
+            self._keep(engine.state.key_metric_name, epoch, {engine.state.key_metric_name: math.nan})
+
     def _save(self, engine: Engine) -> None:
-        if idist.get_rank() > 0:
-            return
-        name = engine.state.key_metric_name
+        if idist.get_rank() == 0:
+            metrics = {metric: float(value) for metric, value in engine.state.metrics.items()}
+            self._keep(engine.state.key_metric_name, engine.state.epoch, metrics)
+
+    def _keep(self, name: str, epoch: int, metrics: Mapping[str, float]) -> None:
         if self._kept is None:
             self._kept = self._found(name)
-        metrics = {metric: float(value) for metric, value in engine.state.metrics.items()}
-        epoch, score = engine.state.epoch, _order(metrics[name])
+        score = _order(metrics[name])
         # An existing epoch came after the state from which the run was resumed, and is done again.
         others = [kept for kept in self._kept if kept.epoch != epoch]
         rank = sum(kept.score >= score if score > 0 else kept.score > 0 for kept in others)
@@ -93,6 +106,9 @@ class Checkpoints:
     def _found(self, name: str) -> list[_Kept]:
         """The files of the resumed run; those of another are moved aside."""
         kept: dict[int, _Kept] = {}
+        if not self._goes_on:  # what an earlier network was written to, in a package, is not this one's
+            for path in sorted(path for path in self.output_dir.glob("*") if path.name in _OF_A_NETWORK):
+                set_aside(path)
         for path in sorted(path for path in self.output_dir.glob("model*.pt") if _NAME.fullmatch(path.name)):
             if not self._goes_on:
                 set_aside(path)

@@ -87,7 +87,7 @@ class Stopwatch:
     def _tell(self) -> None:
         if self.share is not None:
             logger.info(
-                "%.3f s an iteration; the network waited for data %.1f %% of the time of training",
+                "%.3f s per iteration; the network waited for data %.1f %% of the time of training",
                 *(self.trained_s / max(1, self.iterations), 100 * self.share),
             )
 
@@ -181,7 +181,7 @@ class Progress:
         self._losses.clear()
 
     def _dice(self) -> str:
-        if self.evaluator is None:
+        if self.evaluator is None or self.evaluator.state.epoch_length == 0:
             return "not measured"
         best = self.evaluator.state.best_metric
         now = self.evaluator.state.metrics.get(self.evaluator.state.key_metric_name or "", math.nan)

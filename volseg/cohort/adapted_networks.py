@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from volseg.cohort import Adaptation, CaseRow, Cohort, sessions_of
+from volseg.cohort.adapted import Adaptation
+from volseg.cohort.folder import Cohort
+from volseg.cohort.sessions import sessions_of
+from volseg.cohort.table import CaseRow
 from volseg.errors import UsageError
-from volseg.files import atomic
 
 
 def adapted_path(run: Path, patient: str, session: str) -> Path:
@@ -34,7 +36,7 @@ def adapted_networks(folder: Path) -> dict[Path, Adaptation]:
     """
     found = {}
     for path in sorted(folder.rglob("after_*.json")):
-        told, network = read_json(path), path.with_suffix(".pt")
+        told, network = _read_json(path), path.with_suffix(".pt")
         if told is not None and network.is_file():
             found[network] = Adaptation.from_json(told)
     if not found:
@@ -61,17 +63,10 @@ def network_for(row: CaseRow, networks: Mapping[Path, Adaptation], cohort: Cohor
     return max(fitting)[1] if fitting else None
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path) -> dict[str, Any] | None:
     """The object in a file; None if it is absent or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an object, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
