@@ -80,9 +80,9 @@ def evaluate(
 
     worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(cohort, output)
-    place, predicted = fetched(cohort), fetched(predictions)
-    check_order(predicted, place, "PREDICTIONS COHORT")
-    opened = Cohort.open(place)
+    references, predicted = fetched(cohort), fetched(predictions)
+    check_order(predicted, references, "PREDICTIONS COHORT")
+    opened = Cohort.open(references)
     method = EvaluationSettings(
         tolerance_mm=tolerance_mm,
         reading=cast("Any", hd_reading),

@@ -85,6 +85,7 @@ __getattr__ = opened_at_first_use(
         "volseg.dicom.series_list": (
             "list_series",
             "listed_grid",
+            "listed_modality",
             "read_listed",
             "write_list",
         ),

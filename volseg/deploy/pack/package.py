@@ -30,7 +30,6 @@ from volseg.inference import Predictor
 
 logger = logging.getLogger(__name__)
 
-_CALIBRATION = "calibration.json"
 _LICENCE = "data_license.txt"  # as in MONAI's model zoo
 
 
@@ -170,10 +169,6 @@ def _fill(
     stored["facts"] = dict(recipe.facts)
     model = folder / "models" / "model.pt"
     torch.save(_named({"model": content["model"], "recipe": {"json": json.dumps(stored)}}), model)
-    beside = predictor.checkpoint.with_name(_CALIBRATION)
-    if beside.is_file():
-        shutil.copyfile(beside, model.with_name(_CALIBRATION))
-
     _pack_calibration(predictor, folder / "models")
 
     configs = {path.name: _read(path) for path in sorted(bundles.config(source, "train.json").parent.glob("*.json"))}

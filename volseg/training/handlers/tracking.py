@@ -102,13 +102,17 @@ class Tracking:
     def _start(self, engine: Engine) -> None:
         told = told_settings(self.settings.values() if self.settings is not None else {})
         self._writer = SummaryWriter(log_dir=str(self.output_dir))
-        experiment, session, _ = hparams(told, {f"best_{self._metric}": 0.0})  # the third: it has ended
-        for summary in (experiment, session):
-            self._writer.file_writer.add_summary(summary)
+        experiment, session, _ = hparams(told, {f"best_{self._metric}": 0.0})  # type: ignore[no-untyped-call]
+        for summary in (experiment, session):  # the third says that the session has ended
+            self._file_writer.add_summary(summary)
         if self.tracker is not None:
             kind: Any = {"mlflow": _MLflow, "wandb": _Wandb}[self.tracker]
             self._backend = kind(self.output_dir, told, self.evaluator, engine)
             self._backend.start(engine)
+
+    @property
+    def _file_writer(self) -> Any:  # noqa: ANN401 - of TensorBoard, without types
+        return self._writer.file_writer if self._writer is not None else None
 
     @property
     def _metric(self) -> str:
@@ -134,7 +138,7 @@ class Tracking:
             best = self.evaluator.state.best_metric
             score = float(best) if isinstance(best, (int, float)) and math.isfinite(best) else 0.0
             self._writer.add_scalar(f"best_{self._metric}", score, 0)
-            self._writer.file_writer.add_summary(hparams({}, {})[2])
+            self._file_writer.add_summary(hparams({}, {})[2])  # type: ignore[no-untyped-call]
             self._writer.close()
             self._writer = None
         if self._backend is not None:
