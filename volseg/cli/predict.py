@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,10 @@ from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, RayAddress
 if TYPE_CHECKING:
     from volseg.bundle import Recipe
     from volseg.inference import AnyPredictor, PriorRow
-    from volseg.jobs import Predicting
+    from volseg.jobs import Predicting, StatedPredictor
 
-    Group = tuple[Predicting, AnyPredictor, list[tuple[str, Sequence[Path]]]]
-    """Work, its predictor, and the cases that it does."""
+    Group = tuple[Predicting, AnyPredictor | None, list[tuple[str, Sequence[Path]]]]
+    """Work, its predictor if it is loaded, and the cases that it does."""
 
 
 def register(app: typer.Typer) -> None:
@@ -85,10 +86,10 @@ def predict(
     from volseg.cohort import ADAPTED, FILE_ENDING, write_labels
     from volseg.errors import UsageError
     from volseg.inference import (
+        ArrayPredictor,
         check_output,
         find_inputs,
         input_cohort,
-        worker_device,
         write_priors,
     )
     from volseg.jobs import WorkerOptions, predict_cases, remove_unproven
@@ -97,10 +98,25 @@ def predict(
     worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(images, output)
     asked = options.asked(bundle)
-    # Workers on GPUs load their own networks; this process then needs none.
-    gpus = not worker_options.alone and str(worker_device(options.device, 0)).startswith("cuda")
-    predictor = asked.load("cpu" if gpus or ray else options.device, flips=options.flips)
-    recipe = predictor.recipe
+
+    def load() -> AnyPredictor:
+        return asked.load("cpu" if gpus() or ray else options.device, flips=options.flips)
+
+    @functools.cache
+    def gpus() -> bool:  # workers on GPUs load their own networks; this process then needs none
+        if worker_options.alone:
+            return False
+        from volseg.inference import worker_device
+
+        return str(worker_device(options.device, 0)).startswith("cuda")
+
+    # All that words and headers tell is told before PyTorch is loaded.
+    stated = asked.check(flips=options.flips)
+    predictor = None if stated is not None else load()
+    found = stated or predictor
+    if found is None:
+        raise UsageError(f"{bundle} holds no network")
+    recipe = found.recipe
     inputs = fetched(images)
     patterns = channels is not None and "=" in channels
     given = [channels] if channels and patterns else [name.strip() for name in (channels or "").split(",") if channels]
@@ -116,17 +132,16 @@ def predict(
         resample_channels=resample_channels,
     )
 
+    prior_rows: list[PriorRow] = []
     if prior is not None:
         asked, prior_rows = _with_priors(asked, prior, cases, recipe, inputs, output, any_patient=prior_of_any_patient)
-        predictor = asked.load("cpu" if gpus or ray else options.device, flips=options.flips)
+        predictor = None
     elif prior_of_any_patient:
         raise UsageError("--prior-of-any-patient needs --prior, which names the earlier days")
-    else:
-        prior_rows = []
-    tell_networks([*predictor.first_networks, *predictor.networks], input_cohort(inputs))
+    tell_networks([*found.first_networks, *found.networks], input_cohort(inputs))
     groups: list[Group] = [(asked, predictor, [*cases])]
     if adapted is not None:
-        groups = _by_adapted_network(asked, predictor, adapted, cases, inputs, flips=options.flips)
+        groups = _by_adapted_network(asked, adapted, cases, inputs, flips=options.flips)
     done = finished_before = first = 0
     seconds = 0.0
     devices: dict[str, int] = {}
@@ -138,19 +153,22 @@ def predict(
         if asked.step is not None:
             asked.step.check_output(place.folder)
         remove_unproven(place.folder, place.fetched, keys={key for key, _ in cases})
-        made_with = asked.of(predictor).made_with(recipe.labels)
-        if seen := _adaptations(place.folder, groups, {key for key, _ in cases}):
+        made_with = asked.of(found).made_with(recipe.labels)
+        if seen := _adaptations(place.folder, found, groups, {key for key, _ in cases}):
             made_with[ADAPTED] = seen
         if prior_rows:
             write_priors(place.folder, prior_rows)
         write_labels(place.folder, recipe.labels, channel_names=recipe.image_channels, made_with=made_with)
-        for of_group, network, mine in groups:
+        for of_group, given_network, mine in groups:
+            network = given_network or load()
+            if isinstance(network, ArrayPredictor):
+                network.check_sizes(mine)
             result = predict_cases(
-                of_group.of(network),
+                of_group.of(found if given_network is None else given_network),
                 mine,
                 place.folder,
                 worker_options=worker_options,
-                choose=None if gpus or ray else _chooser(network, mine, options.overlap),
+                choose=None if gpus() or ray else _chooser(network, mine, options.overlap),
                 progress=place.watched(_from(progress, first, len(cases))),
             )
             first += len(mine)
@@ -207,7 +225,6 @@ def _from(progress: Callable[[int, int], None], first: int, total: int) -> Calla
 
 def _by_adapted_network(
     asked: Predicting,
-    predictor: AnyPredictor,
     folder: Path,
     cases: Sequence[tuple[str, Sequence[Path]]],
     inputs: Path,
@@ -234,7 +251,7 @@ def _by_adapted_network(
             continue
         if path is None:
             typer.echo(f"{len(mine)} cases have no network of their own and are predicted by that of the run", err=True)
-            groups.append((asked, predictor, mine))
+            groups.append((asked, None, mine))
             continue
         own = replace(asked, members=[(asked.members[0][0], path)])
         groups.append((own, own.load(asked.device, flips=flips), mine))
@@ -243,6 +260,7 @@ def _by_adapted_network(
 
 def _adaptations(
     folder: Path,
+    stated: AnyPredictor | StatedPredictor,
     groups: Sequence[Group],
     keys: set[str],
 ) -> list[dict[str, object]]:
@@ -255,7 +273,7 @@ def _adaptations(
         if left:
             found.append(replace(one, cases=left).to_json())
     for _, network, mine in groups:
-        for member in network.networks:
+        for member in (network or stated).networks:
             told = member.recipe.facts.get(ADAPTED)
             if told:
                 cases = tuple(key for key, _ in mine)
