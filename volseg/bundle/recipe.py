@@ -15,7 +15,7 @@ from volseg.bundle.checkpoint_file import read_without_tensors
 from volseg.bundle.damage import checkpoint_damage
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.files import atomic
-from volseg.labels import LabelTable, channel_order
+from volseg.labels import LabelTable, channel_order, image_channels, takes_prior
 from volseg.volume import InputSpacing, check_normalisation
 
 SAFETENSORS = ".safetensors"
@@ -58,6 +58,16 @@ class Recipe:
         self.normalisation = None if schemes is None else [one.to_json() for one in schemes]
         # The text of inference.json hands the spacing on to the preprocessing, and with it the normalisation.
         self.spacing_mm = InputSpacing.of(self.spacing_mm, self.normalisation)
+
+    @property
+    def image_channels(self) -> tuple[str, ...]:
+        """Names of the channels of the image to segment, without those of a prior."""
+        return image_channels(self.channel_names)
+
+    @property
+    def takes_prior(self) -> bool:
+        """Whether the network was trained to see an earlier day of the patient."""
+        return takes_prior(self.channel_names)
 
     def state_dict(self) -> dict[str, str]:
         """The recipe as one JSON string, which `torch.load(weights_only=True)` accepts."""

@@ -16,12 +16,14 @@ from typer.core import TyperGroup
 
 import volseg
 from volseg.cli import (
+    adapt,
     bundles,
     calibrate,
     check,
     compare,
     convert,
     crossval,
+    days,
     demo,
     evaluate,
     export,
@@ -73,6 +75,8 @@ _COMMANDS = (
     plan,
     train,
     crossval,
+    adapt,
+    days,
     calibrate,
     predict,
     demo,

@@ -60,16 +60,19 @@ if TYPE_CHECKING:
     from volseg.inference.modality import other_modality
     from volseg.inference.outputs import check_apart, check_output
     from volseg.inference.predictor import Predictor
+    from volseg.inference.priors import PRIORS, PriorRow, PriorSource, find_priors, write_priors
     from volseg.inference.reading import count_windows, read_grid, read_image, read_images
     from volseg.inference.region_of_interest import RegionOfInterest
     from volseg.inference.sliding import SlidingWindow, sliding_window
     from volseg.inference.words import check_words
     from volseg.labels import channel_order, fold_channel
+    from volseg.transforms import PriorFiles
 
 __all__ = [
     "ENGINES",
     "EXPORTED",
     "NIFTI",
+    "PRIORS",
     "PROBABILITIES",
     "WORTH_A_TRIAL_S",
     "WORTH_COMPILING_S",
@@ -84,6 +87,9 @@ __all__ = [
     "ParallelWindows",
     "Prediction",
     "Predictor",
+    "PriorFiles",
+    "PriorRow",
+    "PriorSource",
     "RegionOfInterest",
     "SlidingWindow",
     "TorchEngine",
@@ -104,6 +110,7 @@ __all__ = [
     "difference",
     "find_checkpoints",
     "find_inputs",
+    "find_priors",
     "flip_axes",
     "fold_channel",
     "group_files",
@@ -135,6 +142,7 @@ __all__ = [
     "worker_device",
     "write_labels",
     "write_prediction",
+    "write_priors",
 ]
 
 __getattr__ = opened_at_first_use(
@@ -193,6 +201,7 @@ __getattr__ = opened_at_first_use(
             "channel_order",
             "fold_channel",
         ),
+        "volseg.transforms": ("PriorFiles",),
         "volseg.inference.file_names": (
             "NIFTI",
             "channel_number",
@@ -218,6 +227,13 @@ __getattr__ = opened_at_first_use(
         "volseg.inference.lazy_monai": ("is_open_at_first_use", "open_at_first_use"),
         "volseg.inference.modality": ("other_modality",),
         "volseg.inference.predictor": ("Predictor",),
+        "volseg.inference.priors": (
+            "PRIORS",
+            "PriorRow",
+            "PriorSource",
+            "find_priors",
+            "write_priors",
+        ),
         "volseg.inference.sliding": (
             "SlidingWindow",
             "sliding_window",

@@ -125,9 +125,9 @@ class CascadePredictor:
         """
         with naming(key):
             if self.first is None:
-                volumes = read_images(images[:-1], names=self.recipe.channel_names)
+                volumes = read_images(images[:-1], names=self.recipe.image_channels)
                 return self._within(volumes, self._read_region(images), key)
-            volumes = read_images(images, names=self.recipe.channel_names)
+            volumes = read_images(images, names=self.recipe.image_channels)
             wanted = channels_of(self.first.recipe, among=self.second.recipe)
             return {
                 "key": key,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from volseg import bundle as bundles
 from volseg.bundle import Member, Recipe
 from volseg.cohort import FILE_ENDING, PROBABILITIES
-from volseg.errors import BundleError
+from volseg.errors import BundleError, UsageError
 from volseg.files import SERIES
 from volseg.inference import RegionOfInterest, device_name, is_calibrated
 from volseg.jobs.job import Do, Facts, Job, WorkerSlot, stamp
@@ -20,7 +20,7 @@ from volseg.labels import Cleanup, LabelTable
 from volseg.remote import identity
 
 if TYPE_CHECKING:
-    from volseg.inference import AnyPredictor, ArrayPredictor, Predictor
+    from volseg.inference import AnyPredictor, ArrayPredictor, Predictor, PriorFiles
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Predicting:
         calibration: Digest of the calibration that is used; empty if there is none.
         decision: Decision of the calibration, if it made one.
         digest: Digest of the weights, of the bundles' settings of inference, and of the options.
+        priors: Earlier day of the patient by case key, for networks that take one.
         memory: Bytes that a prediction may take; None for what is free.
     """
 
@@ -91,6 +92,7 @@ class Predicting:
     calibration: str = ""
     decision: Any = None
     digest: str = ""
+    priors: Mapping[str, PriorFiles] = field(default_factory=dict)
     memory: int | None = None
 
     def of(self, predictor: AnyPredictor | StatedPredictor) -> Predicting:
@@ -152,7 +154,7 @@ class Predicting:
         """
         from volseg.inference import array_predictor
 
-        bare = self.step is None and (flips == "none" or (flips is None and not self.flips))
+        bare = self.step is None and not self._takes_prior() and (flips == "none" or (flips is None and not self.flips))
         if bare and not (self.calibrated and self._has_calibration()):
             plain = array_predictor(self.members, device=device, overrides=self.overrides, memory=self.memory)
             if plain is not None:
@@ -167,6 +169,7 @@ class Predicting:
             step=self.step,
             calibrated=self.calibrated,
         )
+        loaded = _with_priors(loaded, self.priors)
         if flips is None:
             return loaded
         return loaded.with_members(flips=flip_axes(flips, [network.recipe for network in loaded.networks]))
@@ -197,6 +200,11 @@ class Predicting:
         recipes = [one.recipe for one in networks]
         return StatedPredictor(networks, first, tuple(self.flips) if flips is None else flip_axes(flips, recipes))
 
+    def _takes_prior(self) -> bool:
+        """Whether a network was trained to see an earlier day, whose channels its own preprocessing fills."""
+        networks = _by_files(self.members, self.overrides) or ()
+        return bool(self.priors) or any(one.recipe.takes_prior for one in networks)
+
     def _has_calibration(self) -> bool:
         """Whether a calibration lies beside the checkpoints, by which the whole predictor is needed."""
         networks = _by_files(self.members, self.overrides)
@@ -211,6 +219,9 @@ class Predicting:
     def inputs(self, key: str, images: Sequence[Path]) -> tuple[Path, ...]:
         """The input files of a case: its images, and the label map of its region if there is one."""
         region = self.step.path(key) if self.step is not None else None
+        prior = self.priors.get(key)
+        if prior is not None:  # so that a case is predicted anew if its prior changes
+            return (*images, *map(Path, prior.images), Path(prior.label))
         return (*images, region) if region is not None else tuple(images)
 
     def outputs(self, folder: Path, name: str) -> tuple[Path, ...]:
@@ -235,7 +246,9 @@ class _Doing:
 
     def read(self, job: Job) -> dict[str, Any]:
         """Read the files into the input of the network."""
-        return self._predictor.preprocess(job.inputs, key=job.key)
+        prior = getattr(self._predictor, "priors", {}).get(job.key)
+        images = job.inputs if prior is None else job.inputs[: -(len(prior.images) + 1)]
+        return self._predictor.preprocess(images, key=job.key)
 
     def compute(self, _: Job, read: dict[str, Any]) -> dict[str, Any]:
         """Compute the logits."""
@@ -252,6 +265,21 @@ class _Doing:
         told = {"uncertainty": dict(prediction.uncertainty), "engine": self._engine, "device": self._device}
         bounds = {name: one.to_json() for name, one in prediction.bounds.items()}
         return {**told, **note, **source, **({"bounds": bounds} if bounds else {})}
+
+
+def _with_priors(loaded: AnyPredictor, priors: Mapping[str, PriorFiles]) -> AnyPredictor:
+    """The predictor with the priors of its cases.
+
+    Raises:
+        UsageError: The network takes none, or it is restricted to a region.
+    """
+    from volseg.inference import Predictor
+
+    if not priors:
+        return loaded
+    if not isinstance(loaded, Predictor):
+        raise UsageError("--prior must not be given with --within, which shows the network a part of the image")
+    return replace(loaded, priors=priors)
 
 
 def doing(predictor: AnyPredictor, *, sources: bool = False) -> Do:

@@ -20,16 +20,22 @@ if TYPE_CHECKING:
     from volseg.transforms.native_grid import NativeProbabilitiesd
     from volseg.transforms.noise import noise_case
     from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
+    from volseg.transforms.prior import CORRECTED, FOREIGN, PREDICTED, PriorFiles, prior_arrays
     from volseg.transforms.rules import DECISIONS, Decision, check_decision
+    from volseg.transforms.targets import positions_of
 
 __all__ = [
     "CONSTANT",
+    "CORRECTED",
     "DECISIONS",
+    "FOREIGN",
+    "PREDICTED",
     "Decision",
     "MeasureRegion",
     "NativeProbabilitiesd",
     "NormaliseIntensityd",
     "OnGridOfd",
+    "PriorFiles",
     "affine_of_file",
     "augmentation",
     "check_decision",
@@ -37,8 +43,10 @@ __all__ = [
     "grid_patches",
     "noise_case",
     "normalise_",
+    "positions_of",
     "postprocessing",
     "preprocessing",
+    "prior_arrays",
     "region_masks",
     "split_at_normalisation",
     "with_decision",
@@ -71,6 +79,14 @@ _open = opened_at_first_use(
             "preprocessing",
             "region_masks",
         ),
+        "volseg.transforms.prior": (
+            "CORRECTED",
+            "FOREIGN",
+            "PREDICTED",
+            "PriorFiles",
+            "prior_arrays",
+        ),
+        "volseg.transforms.targets": ("positions_of",),
         "volseg.transforms.rules": (
             "DECISIONS",
             "Decision",

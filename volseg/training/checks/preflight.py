@@ -119,7 +119,8 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
     roi = check_roi(value("roi_size"), divisor=value("roi_divisor"))
     parameter_bytes = _check_network(parser, value, cohort, roi)
     checkpoints = value("keep") if "keep" in parser.get() else 1
-    needed, kept = _check_space(value, cohort, roi, parameter_bytes * (2 * _LAST + checkpoints + 1))
+    channels = value("priors").cached_channels if "priors" in parser.get() else None
+    needed, kept = _check_space(value, cohort, roi, parameter_bytes * (2 * _LAST + checkpoints + 1), channels)
     logger.info(
         "cohort %s: %d training and %d validation cases; regions %s; grid %s mm; window %s; "
         "preprocessed %.2f GiB (%s); device %s",
@@ -175,20 +176,19 @@ def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi
     definition = parser["network_def"]
     arguments = definition if isinstance(definition, Mapping) else {}
     outputs = value("network_def#out_channels") if "out_channels" in arguments else cohort.labels.channels
-    inputs = value("network_def#in_channels") if "in_channels" in arguments else cohort.channels
+    names = value("input_channels") if "input_channels" in parser.get() else cohort.channel_names
+    inputs = value("network_def#in_channels") if "in_channels" in arguments else len(names)
     if outputs != cohort.labels.channels:
         raise BundleError(
             f"the network has {outputs} output channels, the cohort's labels need {cohort.labels.channels}: "
             f"{', '.join(cohort.labels.channel_names)}"
         )
-    if inputs != cohort.channels:
-        raise BundleError(
-            f"the network has {inputs} input channels, the cohort has {cohort.channels}: {cohort.channel_names}"
-        )
+    if inputs != len(names):
+        raise BundleError(f"the network has {inputs} input channels, the cohort has {len(names)}: {tuple(names)}")
     network = value("network_def")
     if "started" in parser.get():
-        start_from(network, value("weights"), labels=cohort.labels, channel_names=cohort.channel_names, tell=False)
-    found = try_window(network, channels=cohort.channels, roi_size=roi)
+        start_from(network, value("weights"), labels=cohort.labels, channel_names=names, tell=False)
+    found = try_window(network, channels=len(names), roi_size=roi)
     expected = (1, cohort.labels.channels, *roi)
     if found is not None and found.shape != expected:
         raise BundleError(f"the network gives logits of shape {found.shape} for a window, expected {expected}")
@@ -196,10 +196,10 @@ def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi
 
 
 def _check_space(
-    value: Callable[[str], Any], cohort: Cohort, roi: Sequence[int], checkpoint_bytes: int
+    value: Callable[[str], Any], cohort: Cohort, roi: Sequence[int], checkpoint_bytes: int, channels: int | None
 ) -> tuple[int, str]:
     """Check memory and disk; returns the bytes of the preprocessed cases and where they are kept."""
-    grid = {"fold": value("fold"), "spacing_mm": list(value("spacing_mm")), "roi_size": roi}
+    grid = {"fold": value("fold"), "spacing_mm": list(value("spacing_mm")), "roi_size": roi, "channels": channels}
     kept = choose_cache(value("cache"), cohort, **grid, tell=False)
     needed = cache_bytes(cohort, **grid)
     if kept == "disk":
