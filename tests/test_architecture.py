@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "cli": "deploy crossval jobs training datasets inference plan report bundle dicom "
     "evaluation formats pictures cohort transforms labels metrics remote errors",
     "deploy": "jobs datasets inference bundle dicom evaluation formats "
-    "pictures cohort labels metrics volume errors files",
+    "pictures cohort labels metrics remote volume errors files",
     "crossval": "jobs training inference report bundle evaluation cohort labels metrics volume errors files",
     "jobs": "inference bundle evaluation cohort labels remote errors files",
     "training": "inference plan report transforms bundle pictures cohort labels metrics volume errors files",

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 import volseg
 from volseg.cli import (
+    adopt,
     check,
     compare,
     convert,
@@ -72,6 +73,7 @@ _COMMANDS = (
     evaluate,
     compare,
     quality,
+    adopt,
     picture,
     pack,
 )

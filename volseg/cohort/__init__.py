@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.cohort.adoption import (
+    finish_adoption,
+    last_round,
+    next_round,
+    replace_label,
+    rounds_of,
+    undo_adoption,
+)
 from volseg.cohort.case import Case, Source, check_key
 from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort
+from volseg.cohort.corrections import (
+    CORRECTIONS,
+    Correction,
+    corrected_keys,
+    label_digest,
+    read_corrections,
+    write_corrections,
+)
 from volseg.cohort.directions import (
     ASSUMED,
     PHANTOM_FILE,
@@ -40,6 +56,7 @@ from volseg.volume import FILE_ENDING
 __all__ = [
     "ASSUMED",
     "CHECK_BYTES",
+    "CORRECTIONS",
     "EVALUATE_BYTES",
     "FILE_ENDING",
     "INSTANCES",
@@ -53,6 +70,7 @@ __all__ = [
     "ChannelRange",
     "Cohort",
     "Conversion",
+    "Correction",
     "Fold",
     "Outcomes",
     "PatientsByPattern",
@@ -68,14 +86,20 @@ __all__ = [
     "check_values_as",
     "cohort_note",
     "convert_case",
+    "corrected_keys",
+    "finish_adoption",
     "inspect_cohort",
     "intensity_notes",
+    "label_digest",
+    "last_round",
     "mean_expected_dice",
+    "next_round",
     "patient_of",
     "patients_note",
     "predicted_keys",
     "range_of",
     "raw_note",
+    "read_corrections",
     "read_dataset_json",
     "read_label_map",
     "read_labels",
@@ -83,10 +107,14 @@ __all__ = [
     "read_translated",
     "read_uncertainty",
     "read_volume_as",
+    "replace_label",
+    "rounds_of",
     "slice_direction",
     "split_by_patient",
     "told_axes",
+    "undo_adoption",
     "write_cohort",
+    "write_corrections",
     "write_labels",
     "write_patients",
     "write_prediction",

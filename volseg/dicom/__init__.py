@@ -10,6 +10,7 @@ from volseg.dicom.identity import KEY, identify, read_secret, word
 from volseg.dicom.image import read_stack
 from volseg.dicom.index import index_files, scan, series_of
 from volseg.dicom.instance import Series
+from volseg.dicom.object_masks import ObjectMasks, read_object_masks, record_fits
 from volseg.dicom.record import Record, read_record, record_of
 from volseg.dicom.rtstruct import write_rtstruct
 from volseg.dicom.segmentation import write_dicom_seg
@@ -22,6 +23,7 @@ __all__ = [
     "KEY",
     "Choice",
     "Dicom",
+    "ObjectMasks",
     "Record",
     "Series",
     "Target",
@@ -34,9 +36,11 @@ __all__ = [
     "parse_channels",
     "place",
     "read_listed",
+    "read_object_masks",
     "read_record",
     "read_secret",
     "read_stack",
+    "record_fits",
     "record_of",
     "scan",
     "series_of",

@@ -16,10 +16,12 @@ from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
 from volseg.transforms.noise import noise_case
 from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
+from volseg.transforms.targets import IGNORED
 
 __all__ = [
     "CONSTANT",
     "DECISIONS",
+    "IGNORED",
     "NativeProbabilitiesd",
     "NormaliseIntensityd",
     "OnGridOfd",
