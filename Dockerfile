@@ -14,8 +14,9 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 # The source as a wheel; what building leaves behind stays in this stage.
 FROM base AS wheel
 WORKDIR /source
-COPY setup.cfg pyproject.toml README.md LICENSE ./
+COPY setup.cfg setup.py pyproject.toml README.md LICENSE ./
 COPY volseg volseg
+COPY bundles bundles
 RUN python -m pip wheel --no-deps --wheel-dir /wheels .
 
 # From what changes least to what changes most: the user, PyTorch, the other dependencies, volseg, the bundles.

@@ -4,7 +4,7 @@ set -eu
 
 usage="usage: sh scripts/install.sh [test]
   test    install what the tests need as well
-  PYTHON=/path/to/python    use this Python (3.10 to 3.12)"
+  PYTHON=/path/to/python    use this Python (3.10 to 3.14)"
 
 case ${1-} in
     "" | test) ;;
@@ -24,14 +24,14 @@ cd "$(dirname "$0")/.."
 root=$(pwd -P)
 
 fits() { # whether "$1" is a Python that volseg runs on
-    "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1
+    "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1
 }
 
 make_venv() {
     if [ -n "${PYTHON:-}" ]; then
         set -- "$PYTHON"
     else
-        set -- python3.11 python3.12 python3.10 python3 python
+        set -- python3.11 python3.12 python3.13 python3.10 python3.14 python3 python
     fi
     without_venv=
     for python in "$@"; do
@@ -48,16 +48,16 @@ make_venv() {
         echo "install.sh: $without_venv has no venv module." >&2
         echo "On Debian or Ubuntu: sudo apt install python$version-venv; then run this again." >&2
     elif [ -n "${PYTHON:-}" ]; then
-        echo "install.sh: PYTHON=$PYTHON is no Python 3.10, 3.11 or 3.12; name one." >&2
+        echo "install.sh: PYTHON=$PYTHON is no Python 3.10 to 3.14; name one." >&2
     else
-        echo "install.sh: no Python 3.10, 3.11 or 3.12 was found." >&2
+        echo "install.sh: no Python 3.10 to 3.14 was found." >&2
         echo "Install one, or name it: PYTHON=/path/to/python3.11 sh scripts/install.sh" >&2
     fi
     exit 1
 }
 
 # A virtual environment does not survive a move, so its place belongs to the stamp.
-stamp=$(cat setup.cfg pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1,2)" $root"
+stamp=$(cat setup.cfg setup.py pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1,2)" $root"
 same() { # whether the stamp file "$1" is of these versions
     [ -f "$1" ] && [ "$(cat "$1")" = "$stamp" ]
 }

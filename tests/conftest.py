@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import absl.logging
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from warm_process import WarmCommands
 
 from volseg.labels import LabelTable
 from volseg.volume import Volume, write_volume
@@ -46,6 +48,14 @@ def shared_data() -> Path:
     if not _SHARED.is_dir():
         pytest.skip(f"the real test data is not at {_SHARED}")
     return _SHARED
+
+
+@pytest.fixture(scope="session")
+def warm_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmCommands]:
+    """`volseg` and `python` as processes that have done their imports: for tests of what commands do, not of starts."""
+    commands = WarmCommands(tmp_path_factory.mktemp("warm"))
+    yield commands
+    commands.close()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # The rooms, opened at first use: `import volseg` is instant, and a bundle's JSON reaches all of them by one import.
 _ROOMS = frozenset(
-    {"bundle", "cohort", "crossval", "datasets", "deploy", "dicom", "errors", "evaluation"}
+    {"bundle", "calibration", "cohort", "crossval", "datasets", "deploy", "dicom", "errors", "evaluation"}
     | {"files", "formats", "inference", "jobs", "labels", "metrics", "networks"}
     | {"pictures", "plan", "remote", "report", "training", "transforms", "volume"}
 )

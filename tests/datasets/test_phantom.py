@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from itertools import combinations, pairwise
 
@@ -13,6 +14,7 @@ from volseg.cohort import Case
 from volseg.datasets import LABELS, phantom_case, write_phantom
 from volseg.datasets.anatomy import Tube, hollow, smooth_field
 from volseg.datasets.phantom import SIZES, SLICES, phantom_keys
+from volseg.datasets.treatment_days import Day, Habits
 from volseg.errors import UsageError
 from volseg.volume import orientation
 
@@ -230,3 +232,69 @@ def test_hollow_agrees_with_the_distance_to_every_point(exact):
     close = to_all < 12
     assert np.abs(organ.distance - (to_all - 8))[close].max() < 0.2
     assert (organ.distance[~close] > 0).all()
+
+
+REAL_KEYS = phantom_keys(patients=2, days=2, kind="real")
+
+
+@pytest.fixture(scope="module")
+def days() -> list[Case]:
+    return [phantom_case(patient=patient, day=day, kind="real") for patient, day in REAL_KEYS]
+
+
+class TestRealDays:
+    def test_mild_days_are_the_old_ones_to_the_bit(self, cohort):
+        # SHA-256 of image and label of two scans, as versions before there were real days drew them.
+        other = phantom_case(patient=202, day=5, seed=3)
+        for case, digest in ((cohort[0], "be7505b79c7df003"), (other, "3ffc0a74797b66bf")):
+            content = case.channels[0].voxels.tobytes() + case.label.voxels.tobytes()
+            assert hashlib.sha256(content).hexdigest()[:16] == digest
+
+    def test_first_day_of_the_first_patient_has_another_grid(self, days):
+        assert [case.channels[0].shape[:2] for case in days] == [(144, 124), (112, 88), *[(106, 82)] * 2]
+        assert min(patient for patient, _ in REAL_KEYS) == 401
+
+    def test_days_lie_elsewhere_and_are_filled_otherwise(self, days):
+        ml, middles = [], []
+        for case in days:
+            masks = LABELS.masks(case.label.voxels)
+            spacing = np.asarray(case.channels[0].spacing_mm)
+            ml.append(masks.sum(axis=(1, 2, 3)) * spacing.prod() / 1000)
+            middles.append((np.argwhere(masks.any(axis=0)).mean(axis=0) - np.array(case.label.shape) / 2) * spacing)
+            assert not masks[..., :3].any()
+            assert not masks[..., -3:].any()
+        apart = [float(np.linalg.norm((a - b)[:2])) for a, b in (middles[:2], middles[2:])]
+        assert 10 < max(apart) < 75
+        ratios = np.exp(np.abs([np.log(a / b) for a, b in (ml[:2], ml[2:])]))
+        assert np.median(ratios) > 1.15
+
+    def test_a_masks_copy_is_poor(self, days):
+        for one, other in zip(*(LABELS.masks(case.label.voxels) for case in days[2:]), strict=True):
+            assert dice(one, other) < 0.7
+
+    def test_habits_persist_and_differ_between_patients(self):
+        first, second = (Habits.drawn(np.random.default_rng([0, patient, 0, 2])) for patient in (401, 402))
+        assert first == Habits.drawn(np.random.default_rng([0, 401, 0, 2]))
+        assert first.margin_mm != second.margin_mm
+        far = np.full((2, 1, 1), -1.0)
+        along = np.array([10.0, 500.0]).reshape(2, 1, 1)
+        habits = Habits({}, {"small_bowel": 0.5, "large_bowel": 0.0}, duodenum=False, colon_end_mm=45.0)
+        assert habits.drawn_organ("small_bowel", far, along).ravel().tolist() == [1.0, -1.5]
+        assert habits.drawn_organ("large_bowel", far, along).ravel().tolist() == [-1.0, 1.0]
+
+    def test_no_two_days_lie_further_apart_than_60_mm(self):
+        shifts = [Day.drawn(np.random.default_rng(seed)).shift_mm[:2] for seed in range(500)]
+        assert max(float(np.hypot(*shift)) for shift in shifts) <= 30
+
+    def test_another_kind_is_refused(self):
+        with pytest.raises(UsageError, match="mild or real, got 'wild'"):
+            phantom_keys(kind="wild")
+
+    def test_written_and_read_again(self, tmp_path, days):
+        raw = write_phantom(tmp_path / "raw", patients=1, days=1, kind="real")
+        assert json.loads((raw / "phantom.json").read_text())["kind"] == "real"
+        uw_madison = pytest.importorskip("volseg.formats.uw_madison")
+        source = uw_madison.UwMadison(raw)
+        read = source.load("case401_day0")
+        assert np.array_equal(read.label.voxels, days[0].label.voxels)
+        assert read.channels[0].shape == (144, 124, SLICES)

@@ -7,8 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,11 @@ import yaml
 from command import told
 from PIL import Image
 from tiny_bundle import write_bundle, write_checkpoint
+from warm_process import WarmCommands
 
 from volseg.cohort import Cohort
 from volseg.deploy.demo import answer
+from volseg.deploy.demo.abandon import LeftError
 from volseg.deploy.demo.segmentation import VOLUMES, Segmenter
 from volseg.deploy.demo.server import Door, address, is_local, listen
 from volseg.deploy.demo.slices import png, slice_pixels
@@ -110,6 +114,25 @@ def test_a_case_has_its_files_its_numbers_and_its_pictures(segmenter: Segmenter,
     assert f'data-file="results/x/{VOLUMES}"' in answer.viewer(found, "x")
 
 
+def test_a_visitor_who_leaves_stops_the_windows(segmenter: Segmenter, tmp_path: Path) -> None:
+    left, windows = threading.Event(), []
+    engine = segmenter.predictor.engine
+
+    class Counting:
+        def __call__(self, window: Any) -> Any:
+            windows.append(window)
+            left.set()
+            return engine(window)
+
+    stopped = replace(segmenter, predictor=replace(segmenter.predictor, engine=Counting()))
+    with pytest.raises(LeftError, match="the visitor has left"):
+        stopped.case(CASE, tmp_path, left=left)
+    assert len(windows) == 1
+    with pytest.raises(LeftError):
+        segmenter.case(CASE, tmp_path, left=left)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_image_is_counted_in_pixels(segmenter: Segmenter, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 48)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "lung.png")
@@ -173,9 +196,9 @@ def test_wrong_use_is_told(place: Path, tmp_path: Path, capsys: pytest.CaptureFi
         assert reason in text
 
 
-def test_without_gradio_one_line_says_what_to_install(place: Path) -> None:
+def test_without_gradio_one_line_says_what_to_install(place: Path, warm_commands: WarmCommands) -> None:
     code = "import sys; sys.modules['gradio'] = None; from volseg.cli import main; main(sys.argv[1:])"
-    words = [sys.executable, "-c", code, "demo", str(place / "bundle"), "--checkpoint", str(place / "model.pt")]
+    words = [warm_commands.python, "-c", code, "demo", str(place / "bundle"), "--checkpoint", str(place / "model.pt")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [

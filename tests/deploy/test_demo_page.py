@@ -8,9 +8,9 @@ import io
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +26,7 @@ from chromium import coloured, requested, start
 from command import told
 from PIL import Image
 from tiny_bundle import write_bundle, write_checkpoint
+from warm_process import WarmCommands
 
 from volseg.cohort import Cohort
 from volseg.evaluation import evaluate
@@ -38,13 +39,12 @@ pytestmark = pytest.mark.slow
 LABELS = LabelTable.overlapping(["large", "small"])  # those of the tiny cohort
 CASE = "case3_day0"
 MAX_MB = 2
-COMMAND = [sys.executable, "-c", "import sys; from volseg.cli import main; main(sys.argv[1:])"]
 
 
 class Demo:
     """A running demo: its address, its temporary folder, and the files it was given."""
 
-    def __init__(self, place: Path, cohort: Path) -> None:
+    def __init__(self, place: Path, cohort: Path, volseg: Path) -> None:
         self.place, self.cohort = place, Cohort.open(cohort)
         self.temporary = place / "tmp"
         self.temporary.mkdir()
@@ -54,7 +54,7 @@ class Demo:
         self.log = place / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, *map(str, words)], env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+                [volseg, *map(str, words)], env=environment, stdout=subprocess.PIPE, stderr=log, text=True
             )
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().partition(" ")[0]
@@ -77,11 +77,11 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, tiny_cohort: Path) -> Iterator[Demo]:
+def demo(tmp_path_factory: pytest.TempPathFactory, tiny_cohort: Path, warm_commands: WarmCommands) -> Iterator[Demo]:
     place = tmp_path_factory.mktemp("demo")
     write_bundle(place / "bundle")
     write_checkpoint(place / "model.pt", LABELS)
-    running = Demo(place, tiny_cohort)
+    running = Demo(place, tiny_cohort, warm_commands.volseg)
     yield running
     running.process.send_signal(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
@@ -351,6 +351,22 @@ def test_an_upload_has_a_limit_and_a_place(demo: Demo) -> None:
     with suppress(urllib.error.URLError, ConnectionError):  # refused before all was sent
         assert posted(demo, bytes((MAX_MB + 2) * 2**20))[0] == 413
     assert not [path for path in demo.kept if path.stat().st_size > MAX_MB * 2**20]
+
+
+def test_an_upload_that_breaks_off_is_deleted_at_once(demo: Demo) -> None:
+    before = set(demo.kept)
+    host, _, port = demo.url.removeprefix("http://").partition(":")
+    head = '--x\r\nContent-Disposition: form-data; name="files"; filename="a.nii"\r\n\r\n'
+    with socket.create_connection((host, int(port))) as connection:
+        words = [
+            "POST /gradio_api/upload HTTP/1.1",
+            f"Host: {host}",
+            "Content-Type: multipart/form-data; boundary=x",
+            f"Content-Length: {2**20}",
+        ]
+        connection.sendall(("\r\n".join(words) + "\r\n\r\n" + head).encode() + bytes(2**19))
+        assert until(lambda: set(demo.kept) - before, seconds=30), "it is being written"
+    assert until(lambda: not set(demo.kept) - before, seconds=10), set(demo.kept) - before
 
 
 def test_a_path_of_the_server_is_not_taken_for_an_upload(demo: Demo) -> None:

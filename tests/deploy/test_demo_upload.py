@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import stat
@@ -17,6 +18,7 @@ from dicom_series import grid, noise, save, series
 from PIL import Image
 
 from volseg.bundle import Recipe
+from volseg.deploy.demo.abandon import Uploads
 from volseg.deploy.demo.image_check import check_grid, check_voxels
 from volseg.deploy.demo.session import Visits
 from volseg.deploy.demo.upload import Upload, receive
@@ -441,6 +443,48 @@ def test_a_visit_that_ends_while_the_network_is_at_work_leaves_nothing(tmp_path:
         assert visit.result is None
     visits.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_visitor_who_leaves_is_known_and_one_who_made_room_may_go_on(tmp_path: Path) -> None:
+    visits: Visits[str] = Visits(parent=tmp_path, most=1)
+    first = visits.of("a")
+    visits.of("b")
+    assert first.left.is_set(), "its work ends"
+    assert not visits.has_left("a"), "its page is open"
+    assert not visits.of("a").left.is_set()
+    visits.leave("a")
+    assert visits.has_left("a")
+    last = visits.of("c")
+    visits.close()
+    assert last.left.is_set()
+
+
+def test_an_upload_that_breaks_off_leaves_nothing_and_takes_no_other(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path)
+
+    async def receive() -> str:
+        return "message"
+
+    async def run() -> None:
+        (tmp_path / "whole").mkdir()
+        (tmp_path / "whole" / "scan.nii").touch()
+        broken, slow = uploads.watching(receive, "broken"), None
+        assert await broken() == "message"
+        (tmp_path / "tmp1").touch()
+        await broken()
+        slow = uploads.watching(receive, "slow")
+        (tmp_path / "tmp2").touch()  # of either of them
+        await slow()
+        uploads.ended("broken")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp2", "whole"]
+        await slow()
+        (tmp_path / "tmp2").rename(tmp_path / "whole" / "tmp2")
+        (tmp_path / "tmp3").touch()
+        uploads.ended("slow")
+
+    asyncio.run(run())
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+    assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["scan.nii", "tmp2"]
 
 
 def test_only_what_lies_among_the_uploads_is_taken(tmp_path: Path) -> None:

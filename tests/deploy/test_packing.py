@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export, verify_net_in_out
 from monai.transforms import Compose
 from shipped_bundles import BUNDLES, NAMES, TINY
+from warm_process import WarmCommands
 
 from volseg.bundle import read_recipe
 from volseg.cli import main
@@ -357,7 +357,7 @@ def test_the_command_packs(
 
 @pytest.mark.slow
 def test_the_commands_of_its_page_run_from_the_folder_that_holds_it(
-    package: Path, images: Path, tmp_path: Path
+    package: Path, images: Path, tmp_path: Path, warm_commands: WarmCommands
 ) -> None:
     """Each command as a user types it, warnings and all."""
     shutil.copytree(package, tmp_path / "mine")
@@ -370,10 +370,17 @@ def test_the_commands_of_its_page_run_from_the_folder_that_holds_it(
     page = (tmp_path / "mine" / "docs" / "README.md").read_text().partition("## This package")[2]
     commands = re.findall(r"^    ((?:volseg|python) .*)$", page, re.M)
     assert len(commands) == 4
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": warm_commands.path}
     for command in commands:
-        words = shlex.split(command.replace("IMAGES", str(images)))
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        name, *words = shlex.split(command.replace("IMAGES", str(images)))
+        done = subprocess.run(
+            [warm_commands.folder / name, *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
     by_monai = tmp_path / "mine" / "data" / "predictions" / "swinunetr"
     for key in ("a", "b"):

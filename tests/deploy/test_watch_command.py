@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -24,6 +23,7 @@ from dicom_series import PATIENT, STUDY, grid, noise, save, series
 from tiny_bundle import LABELS, write_bundle, write_checkpoint
 from two_steps import image, write_lungs
 from typer.main import get_command
+from warm_process import WarmCommands
 
 from volseg.cli import app
 from volseg.cli.network_options import NetworkOptions
@@ -173,12 +173,12 @@ def test_it_segments_as_predict_does(place: Path, tmp_path: Path, capsys: pytest
     assert (code, "name a bundle" in text) == (2, True)
 
 
-def start(cwd: Path, *words: str) -> subprocess.Popen[str]:
+def start(python: Path, cwd: Path, *words: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     code = "import sys; from volseg.cli import main; main(sys.argv[1:])"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code, *words], cwd=cwd, env=environment, **piped)
+    return subprocess.Popen([python, "-c", code, *words], cwd=cwd, env=environment, **piped)
 
 
 def states(out: Path) -> list[tuple[str, str]]:
@@ -191,7 +191,7 @@ def states(out: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_each_series_is_segmented_once(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], warm_commands: WarmCommands
 ) -> None:
     save(tmp_path / "in", series(noise(SHAPE), grid(SHAPE, spacing=(2.0, 2.0, 3.0)), "MR"), "dicom/{}".format)
     for number in range(8):
@@ -213,7 +213,7 @@ def test_killed_at_any_moment_each_series_is_segmented_once(
     assert len(keys) == 9
     draw, kills = random.Random(0), 0
     while len({key for key, state in states(out) if state == "done"}) < len(keys) and kills < 4:
-        run, before = start(tmp_path, *asked(out)), len(states(out))
+        run, before = start(warm_commands.python, tmp_path, *asked(out)), len(states(out))
         until = time.monotonic() + 250
         while time.monotonic() < until and len(states(out)) < before + draw.randint(1, 8):
             assert run.poll() is None, run.communicate()[0]
@@ -241,10 +241,14 @@ def test_killed_at_any_moment_each_series_is_segmented_once(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_well_and_a_second_watcher_is_refused(
-    place: Path, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    capsys: pytest.CaptureFixture[str],
+    warm_commands: WarmCommands,
 ) -> None:
     out = tmp_path / "out"
-    run = start(tmp_path, *words(place, out))
+    run = start(warm_commands.python, tmp_path, *words(place, out))
     until = time.monotonic() + 200
     while time.monotonic() < until and (not (out / "series.csv").exists() or len(table(out)) < 4):
         assert run.poll() is None, run.communicate()[0]

@@ -554,6 +554,24 @@ def test_a_word_that_stands_for_anybody_is_warned_about_where_it_has_several_stu
     assert len({key.partition("_")[0] for key in apart}) == 2, "what the warning says is a cure"
 
 
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        ([{"PatientID": "mrn-4711"}], 2),
+        ([{"PatientID": "4711", "PatientName": "LOVELACE ADA"}], 2),
+        ([{"PatientID": "4711", "PatientBirthDate": "19061209"}], 0),
+        ([{"PatientID": "4711", "PatientName": "Hopper^Grace"}], 0),
+        ([{"PatientID": str(number)} for number in range(4)], 0),  # an anonymiser's one name and date for everybody
+    ],
+)
+def test_one_person_under_two_ids_is_warned_about(tmp_path: Path, others: list[dict[str, str]], told: int) -> None:
+    save(tmp_path / "a", series(noise()))
+    for number, other in enumerate(others):
+        save(tmp_path / f"b{number}", series(noise(seed=1), study=f"1.2.3.{number}", **other))
+    warned = [case for case in cases(tmp_path) if "same name and birth date" in " ".join(case.warnings)]
+    assert len(warned) == told
+
+
 def test_one_study_under_two_ids_is_warned_about(tmp_path: Path) -> None:
     save(tmp_path / "a", series(noise()))
     save(tmp_path / "b", series(noise(seed=1), series="2", PatientID="8"))

@@ -303,3 +303,35 @@ def test_uids_of_others_in_the_object_are_no_reference(tmp_path: Path) -> None:
     slices, warnings = loaded(tmp_path)["n1"]
     assert slices == {}
     assert "refers to a series that is not here" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "model", "told"),
+    [
+        ((0.8, 0.9, 2.5), "rt-utils", True),
+        ((0.8, 0.9, 2.5), "RT-Utils", True),
+        ((0.8, 0.9, 2.5), "Eclipse", False),
+        ((0.8, 0.8, 2.5), "rt-utils", False),
+        ((0.8, 0.80001, 2.5), "rt-utils", False),
+    ],
+)
+def test_outlines_of_rt_utils_on_oblong_pixels_are_told(
+    tmp_path: Path, spacing: tuple[float, float, float], model: str, told: bool
+) -> None:
+    one = series(noise(), grid(spacing=spacing), SeriesNumber=1)
+    drawn = structure_set(one, {"GTV": [square(grid(spacing=spacing), 0.6, 3.4, 1)]})
+    drawn.Manufacturer, drawn.ManufacturerModelName = "Qurit", model
+    save(tmp_path, [*one, drawn])
+    slices, warnings = loaded(tmp_path)["n1"]
+    assert slices == {"GTV": [1]}
+    assert any("written by rt-utils" in text and "0.8 x 0.9 mm" in text for text in warnings) == told
+
+
+def test_two_regions_of_one_name_in_one_object_count_as_one_and_are_told(tmp_path: Path) -> None:
+    one = series(noise(), SeriesNumber=1)
+    drawn = structure_set(one, {"GTV": boxes(1), "other": boxes(3)})
+    drawn.StructureSetROISequence[1].ROIName = "GTV"
+    save(tmp_path, [*one, drawn])
+    slices, warnings = loaded(tmp_path)["n1"]
+    assert slices == {"GTV": [1, 3]}
+    assert warnings == ("2 regions of one object are called GTV, and count as one",)

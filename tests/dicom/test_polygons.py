@@ -21,7 +21,7 @@ from volseg.dicom.polygons import fill, nest
 HERE = Path(__file__).parent
 # Masks and what rt-utils 1.2.7 (OpenCV 5.0.0) writes of them; its own reading gives the masks back.
 RT_UTILS = json.loads((HERE / "rt_utils_1_2_7.json").read_text())
-# What plastimatch 1.10.0 writes of the same masks (keyholes); with --xor-contours its own reading gives them back.
+# What plastimatch 1.10.0 writes of the same masks; with --xor-contours its own reading gives them back.
 PLASTIMATCH = json.loads((HERE / "plastimatch_1_10_0.json").read_text())
 SIZE = (32, 32)
 
@@ -54,9 +54,52 @@ def test_outlines_through_pixel_centres_hold_what_their_writer_reads(name: str) 
 
 
 @pytest.mark.parametrize("name", sorted(PLASTIMATCH))
-def test_keyholes_of_plastimatch_hold_what_it_meant(name: str) -> None:
+def test_outlines_of_plastimatch_hold_what_it_meant(name: str) -> None:
     drawn = [_points(flat) for flat in PLASTIMATCH[name]]
     np.testing.assert_array_equal(fill(drawn, SIZE), _mask(RT_UTILS[name]["rows"]))
+
+
+def _keyholes(drawn: list[np.ndarray]) -> list[np.ndarray]:
+    """One outline per part, as planning systems store holes: cut open to each hole, there and back on one line."""
+    parents = [sum(a is not b and _contains(b, a) for b in drawn) for a in drawn]
+    found = []
+    for outer, depth in zip(drawn, parents, strict=True):
+        if depth % 2:
+            continue
+        holes = [
+            hole for hole, deep in zip(drawn, parents, strict=True) if deep == depth + 1 and _contains(outer, hole)
+        ]
+        merged = outer
+        while holes:  # the nearest first, so that no cut runs through another hole
+            best = min(
+                (float(np.hypot(*(merged[i] - hole[j]))), i, j, n)
+                for n, hole in enumerate(holes)
+                for i in range(len(merged))
+                for j in range(len(hole))
+            )
+            _, i, j, n = best
+            hole = np.roll(holes.pop(n), -j, axis=0)
+            merged = np.concatenate([merged[: i + 1], hole, hole[:1], merged[i:]])
+        found.append(merged)
+    return found
+
+
+def _contains(outer: np.ndarray, inner: np.ndarray) -> bool:
+    """Whether the first point of an outline, moved off every line, is within another, by the rule of odd crossings."""
+    x, y = inner.mean(axis=0) * 1e-3 + inner[0] * 0.999
+    odd = False
+    for (x0, y0), (x1, y1) in zip(outer, np.roll(outer, -1, axis=0), strict=True):
+        odd ^= (y0 > y) != (y1 > y) and x < (x1 - x0) * (y - y0) / (y1 - y0) + x0
+    return bool(odd)
+
+
+@pytest.mark.parametrize("name", sorted(RT_UTILS))
+def test_holes_behind_a_keyhole_are_kept(name: str) -> None:
+    mask = _mask(RT_UTILS[name]["rows"])
+    joined = _keyholes(outlines(mask))
+    np.testing.assert_array_equal(fill(joined, SIZE), mask)
+    np.testing.assert_array_equal(fill([points[::-1] for points in joined], SIZE), mask)
+    np.testing.assert_array_equal(fill([points[:, ::-1] for points in joined], SIZE), mask.T)
 
 
 @pytest.mark.parametrize("name", sorted(RT_UTILS))

@@ -69,7 +69,7 @@ def test_no_label_is_on_what_it_was_not_drawn_on(set_up: SetUp) -> None:
     check_labels(set_up)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @given(set_ups())
 @settings(max_examples=1000)
 def test_no_label_is_on_what_it_was_not_drawn_on_in_a_thousand_set_ups(set_up: SetUp) -> None:

@@ -6,13 +6,14 @@ import csv
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pytest
 from command import told
 from dicom_series import grid, noise, save, series
+from warm_process import WarmCommands
 
 from volseg.datasets import write_phantom
 from volseg.volume import Volume, write_volume
@@ -23,19 +24,29 @@ SHELL = shutil.which("dash") or shutil.which("sh") or "sh"
 QUICK = ("--device", "cpu", "--engine", "torch", "--overlap", "0")
 
 
-def sh(*words: str | Path, cwd: Path) -> tuple[int, str]:
-    """Exit code and what was printed on both streams."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [SHELL, SCRIPT, *words],
-        cwd=cwd,
-        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout
+class Run(Protocol):
+    """Exit code of the script and what was printed on both streams."""
+
+    def __call__(self, *words: str | Path, cwd: Path) -> tuple[int, str]: ...
+
+
+@pytest.fixture(scope="module")
+def sh(warm_commands: WarmCommands) -> Run:
+    environment = {**os.environ, "PATH": warm_commands.path, "OMP_NUM_THREADS": "1"}
+
+    def script(*words: str | Path, cwd: Path) -> tuple[int, str]:
+        done = subprocess.run(
+            [SHELL, SCRIPT, *words],
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    return script
 
 
 @pytest.fixture
@@ -69,7 +80,9 @@ def bundle(tmp_path: Path) -> Path:
         (("raw", "swinunetr", "out", "--secret-file", "s"), "there is no file s"),
     ],
 )
-def test_wrong_use_is_refused_before_anything_is_written(tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+def test_wrong_use_is_refused_before_anything_is_written(
+    sh: Run, tmp_path: Path, words: tuple[str, ...], reason: str
+) -> None:
     (tmp_path / "raw").mkdir()
     code, text = sh(*words, cwd=tmp_path)
     assert code == 2
@@ -81,7 +94,7 @@ def test_wrong_use_is_refused_before_anything_is_written(tmp_path: Path, words: 
     ("file", "kind"),
     [("train.csv", "uw_madison"), ("inner/train.csv", "uw_madison"), ("dataset.json", "decathlon"), ("a.nii", "nifti")],
 )
-def test_the_kind_is_found_out(tmp_path: Path, file: str, kind: str) -> None:
+def test_the_kind_is_found_out(sh: Run, tmp_path: Path, file: str, kind: str) -> None:
     """Each is refused for a reason that tells what it was taken for."""
     (tmp_path / "raw" / file).parent.mkdir(parents=True)
     (tmp_path / "raw" / file).touch()
@@ -89,7 +102,7 @@ def test_the_kind_is_found_out(tmp_path: Path, file: str, kind: str) -> None:
     assert (code, f"raw is taken for {kind};" in text) == (2, True)
 
 
-def test_a_step_that_is_refused_stops_the_run_and_is_named(tmp_path: Path) -> None:
+def test_a_step_that_is_refused_stops_the_run_and_is_named(sh: Run, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     code, text = sh("raw", "swinunetr", "out", cwd=tmp_path)
     assert code == 2
@@ -102,7 +115,7 @@ def test_a_step_that_is_refused_stops_the_run_and_is_named(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_the_phantom_from_slices_to_submission_and_again(
-    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+    sh: Run, tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw = write_phantom(tmp_path / "raw slices", patients=2, days=1)
     with (raw / "train.csv").open(newline="") as file:
@@ -130,7 +143,7 @@ def test_the_phantom_from_slices_to_submission_and_again(
 
 
 @pytest.mark.slow
-def test_dicom_with_a_series_that_fails_and_objects_for_the_archive(tmp_path: Path, bundle: Path) -> None:
+def test_dicom_with_a_series_that_fails_and_objects_for_the_archive(sh: Run, tmp_path: Path, bundle: Path) -> None:
     shape = (24, 20, 10)
     affine = grid(shape, spacing=(2.0, 2.0, 3.0))
     save(tmp_path / "raw/one", series(noise(shape), affine, "MR"))
@@ -149,7 +162,7 @@ def test_dicom_with_a_series_that_fails_and_objects_for_the_archive(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_nifti_files_need_no_cohort(tmp_path: Path, bundle: Path) -> None:
+def test_nifti_files_need_no_cohort(sh: Run, tmp_path: Path, bundle: Path) -> None:
     for key in "abcde":
         voxels = noise((24, 20, 10), seed=ord(key))
         write_volume(tmp_path / f"raw/{key}.nii.gz", Volume(voxels, np.diag([2.0, 2, 3, 1])))

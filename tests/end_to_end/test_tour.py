@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -22,6 +23,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOUR = ROOT / "docs" / "tour.ipynb"
+SHORTER = "--max_epochs 4 --val_interval 2"
 
 
 @pytest.fixture(scope="module")
@@ -178,8 +180,14 @@ def test_it_is_cloned_where_it_is_not(tour, tmp_path, monkeypatch):
 # --- run
 
 
-def execute(tour: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
-    """The tour with its results, run in a checkout under `folder`; raises what a cell raises."""
+def execute(
+    tour: nbformat.NotebookNode, folder: Path, changes: Mapping[str, str] | None = None
+) -> nbformat.NotebookNode:
+    """The tour with its results, run with changes of its text in a checkout in `folder`; raises what a cell raises."""
+    tour = nbformat.from_dict(tour)
+    for old, new in (changes or {}).items():
+        (cell,) = [cell for cell in code(tour) if old in cell.source]
+        cell.source = cell.source.replace(old, new)
     checkout = folder / "checkout"
     shutil.copytree(ROOT / "bundles", checkout / "bundles")
     shutil.copy(ROOT / "setup.cfg", checkout)  # by which a bundle knows its checkout
@@ -187,7 +195,7 @@ def execute(tour: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     environment = {**os.environ, "PATH": "/usr/bin:/bin", "IPYTHONDIR": str(folder / "ipython")}
     resources = {"metadata": {"path": str(checkout)}}
     client = nbclient.NotebookClient(
-        nbformat.from_dict(tour),
+        tour,
         timeout=1800,
         startup_timeout=300,
         resources=resources,
@@ -204,10 +212,22 @@ def execute(tour: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
 
 
 @pytest.mark.slow
-def test_it_runs_from_slices_to_report(tour, tmp_path):
+def test_it_runs_from_slices_to_report(tour, tmp_path, warm_commands):
+    """Each cell, with a shorter training; that the whole one learns stands in the results, and is the long test."""
+    changes = {"{Path(sys.executable).parent}": warm_commands.path, "--max_epochs 24 --val_interval 4": SHORTER}
+    look(execute(tour, tmp_path, changes), tmp_path)
+
+
+@pytest.mark.long
+def test_as_it_stands_it_segments_unseen_scans(tour, tmp_path):
     ran = execute(tour, tmp_path)
-    assert last_table(ran).keys() == {"large_bowel", "small_bowel", "stomach"}
+    look(ran, tmp_path)
     assert mean(last_table(ran).values()) > 0.3
+
+
+def look(ran: nbformat.NotebookNode, tmp_path: Path) -> None:
+    """The tour has made what it says it makes."""
+    assert last_table(ran).keys() == {"large_bowel", "small_bowel", "stomach"}
     made = tmp_path / "checkout/data/tour"
     assert (made / "report/report.html").is_file()
     assert len(list((made / "slicer").glob("*.seg.nrrd"))) == 4

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,15 +47,15 @@ def place(tmp_path):
     return tmp_path
 
 
-def sh(place, *words, script=SCRIPT, real=False, **environment):
+def sh(place, *words, script=SCRIPT, path=None, **environment):
     """Exit code, what was printed, and the words of each call of volseg."""
     log = place / "log"
     log.write_text("")
-    path = Path(sys.executable).parent if real else place / "bin"
+    path = path or f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [SHELL, script, *words],
         cwd=place,
-        env={**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}", "FAKE_LOG": str(log), **environment},
+        env={**os.environ, "PATH": path, "FAKE_LOG": str(log), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -164,7 +163,7 @@ def test_dry_does_nothing(place):
 
 
 @pytest.mark.slow
-def test_a_folder_of_the_real_layout_goes_through(tmp_path):
+def test_a_folder_of_the_real_layout_goes_through(tmp_path, warm_commands):
     """Train for an instant, with real commands: the table, the submission of each slice, and the test scans."""
     from tiny_bundle import write_bundle
 
@@ -181,7 +180,7 @@ def test_a_folder_of_the_real_layout_goes_through(tmp_path):
     (raw / "test.csv").write_text("id,class\n" + "".join(f"{one},{name}\n" for one, name in wanted))
     words = ("out", "--raw", "raw", "--networks", "a bundle", "--minutes", "0.01", "--folds", "0,1")
     more = ("--", "--val_interval", "1", "--crops_per_case", "1", "--device", "cpu")
-    code, text, _ = sh(tmp_path, *words, *more, real=True, OMP_NUM_THREADS="1")
+    code, text, _ = sh(tmp_path, *words, *more, path=warm_commands.path, OMP_NUM_THREADS="1")
     assert code == 0, text
     assert (tmp_path / "out/crossval/report.html").is_file()
     found = (tmp_path / "out/submission_out_of_fold.csv").read_text().splitlines()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-import sys
 from pathlib import Path
+from typing import Protocol
 
 import jsonschema
 import numpy as np
 import pytest
 import slicerio
+from warm_process import WarmCommands
 
 import volseg
 from volseg.cohort import Cohort
@@ -22,19 +24,30 @@ BUNDLE = ROOT / "bundles" / "swinunetr"
 TINY = ("--max_epochs", "2", "--val_interval", "1", "--roi_size", "[64,32,32]", "--crops_per_case", "1")
 
 
-def run(*words: str | Path, cwd: Path, code: int = 0) -> str:
-    """Run a command of this Python's environment; what it printed, both streams."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        [str(word) for word in words], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-    told = done.stdout + done.stderr
-    assert done.returncode == code, told
-    return told
+class Run(Protocol):
+    """A command of this Python's environment is run; what it printed, both streams."""
+
+    def __call__(self, *words: str | Path, cwd: Path, code: int = 0) -> str: ...
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(warm_commands: WarmCommands) -> Run:
+    environment = {**os.environ, "PATH": warm_commands.path}
+
+    def command(*words: str | Path, cwd: Path, code: int = 0) -> str:
+        found = shutil.which(words[0], path=warm_commands.path)
+        done = subprocess.run(
+            [str(found), *map(str, words[1:])], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        )
+        told = done.stdout + done.stderr
+        assert done.returncode == code, told
+        return told
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
     """A working directory outside the checkout with a cohort of four phantom scans and a trained network."""
     folder = tmp_path_factory.mktemp("walk")
     run("volseg", "phantom", "raw", "--patients", "2", "--days", "2", cwd=folder)
@@ -57,14 +70,14 @@ def test_the_run_is_recorded(place: Path) -> None:
     assert f"volseg predict {BUNDLE}" in (place / "run" / "summary.md").read_text()
 
 
-def test_conversion_can_be_repeated(place: Path) -> None:
+def test_conversion_can_be_repeated(place: Path, run: Run) -> None:
     assert "0 written, 4 finished before, 0 failed" in run(
         "volseg", "convert", "uw_madison", "raw", "cohort", cwd=place
     )
     assert "4 cases, 4 with labels, 2 patients" in run("volseg", "check", "cohort", cwd=place)
 
 
-def test_from_prediction_to_report_and_slicer(place: Path) -> None:
+def test_from_prediction_to_report_and_slicer(place: Path, run: Run) -> None:
     told = run(
         *("volseg", "predict", BUNDLE, "cohort", "--part", "validation", "-o", "pred"),
         *("--checkpoint", "run/model.pt", "--overlap", "0"),
@@ -97,8 +110,8 @@ def test_from_prediction_to_report_and_slicer(place: Path) -> None:
             assert path.read_bytes() == (place / "cohort_again" / folder / path.name).read_bytes()
 
 
-def test_the_bundle_runs_under_monai_from_any_directory(place: Path) -> None:
-    monai = (sys.executable, "-m", "monai.bundle", "run")
+def test_the_bundle_runs_under_monai_from_any_directory(place: Path, run: Run) -> None:
+    monai = ("python", "-m", "monai.bundle", "run")
     train, cohort = BUNDLE / "train.json", ("--dataset_dir", "cohort")
     run(*monai, "training", "--config_file", train, *cohort, "--output_dir", "run_monai", *TINY, cwd=place)
     assert (place / "run_monai" / "model.pt").is_file()
@@ -133,8 +146,8 @@ MISTAKES = [
 
 
 @pytest.fixture(scope="module")
-def mistakes(place: Path) -> list[list[str]]:
-    """The lines that each mistake costs, one after another in one process: importing takes longer than erring."""
+def mistakes(place: Path, warm_commands: WarmCommands) -> list[list[str]]:
+    """The lines that each mistake costs, one after another in one process."""
     script = """
 import json, sys
 from volseg.cli import main
@@ -148,7 +161,7 @@ for words in json.loads(sys.argv[1]):
         print(f"exit {code}", file=stream, flush=True)
 """
     given = ["train", str(BUNDLE), "--dry", "--dataset_dir", "cohort", "--output_dir", "run_dry"]
-    command = [sys.executable, "-c", script, json.dumps([[*given, *overrides] for overrides, _ in MISTAKES])]
+    command = [warm_commands.python, "-c", script, json.dumps([[*given, *overrides] for overrides, _ in MISTAKES])]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
     told = [stream.split("exit 2\n")[:-1] for stream in (done.stdout, done.stderr)]
     assert [len(parts) for parts in told] == [len(MISTAKES)] * 2, done.stdout + done.stderr
@@ -164,7 +177,7 @@ def test_a_mistake_costs_one_line(place: Path, mistakes: list[list[str]], number
     assert not (place / "run_dry").exists()
 
 
-def test_a_real_abdomen_in_another_orientation(place: Path, shared_data: Path) -> None:
+def test_a_real_abdomen_in_another_orientation(place: Path, run: Run, shared_data: Path) -> None:
     """An MR stored LPS at 3 mm goes through convert, predict and export and comes back on its own grid."""
     from volseg.labels import LabelTable
     from volseg.volume import Volume, write_volume

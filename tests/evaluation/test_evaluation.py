@@ -239,10 +239,17 @@ def test_one_failure_does_not_touch_the_other_cases(cohort, predictions):
 
 
 def test_every_number_of_a_row_is_described_once():
-    numeric = {field.name for field in fields(RegionScores)} - {"key", "patient", "region", "outcome", "error"}
+    numeric = {field.name for field in fields(RegionScores)} - {
+        "key",
+        "patient",
+        "region",
+        "outcome",
+        "error",
+        "bounds",
+    }
     names = [metric.name for metric in METRICS]
     assert len(set(names)) == len(names)
-    assert set(names) == numeric | {"volume_error_ml", "volume_error_percent"}
+    assert set(names) == numeric | {"volume_error_ml", "volume_error_percent", "dice_at_least"}
     assert all(metric.title and metric.definition.endswith(".") for metric in METRICS)
 
 

@@ -375,7 +375,7 @@ def test_splits_final_counts_where_there_is_no_other(tmp_path):
         ("Prostate_01_t2", "Prostate_01_t2", ""),
         ("case_00001", "case_00001", ""),
         ("genius_0801", "genius_0801", ""),
-        ("BraTS-GLI-00001-000", "BraTS-GLI-00001-000", ""),
+        ("BraTS-GLI-00001-000", "BraTS-GLI-00001", "000"),
         ("frame01", "frame01", ""),
         ("patient001_ses1_frame02", "patient001", "ses1_frame02"),
         ("center1_scan001", "center1_scan001", ""),
@@ -412,9 +412,12 @@ def test_time_points_in_numbers_are_warned_about_and_split_by_a_pattern(tmp_path
     genius(tmp_path)
     assert run("check", tmp_path, "--strict") == 1
     said = capsys.readouterr().out
-    assert "12 cases look like visits of 4 patients (genius_0800, genius_0801, genius_0802 of 'genius_08')" in said
+    assert (
+        "12 cases look like visits or sides of 4 patients (genius_0800, genius_0801, genius_0802 of 'genius_08')"
+        in said
+    )
     assert run("split", tmp_path) == 0
-    assert "warning: 12 cases look like visits of 4 patients" in capsys.readouterr().err
+    assert "warning: 12 cases look like visits or sides of 4 patients" in capsys.readouterr().err
     assert run("split", tmp_path, "--folds", "2", "--patient-pattern", r"genius_\d\d") == 0
     assert capsys.readouterr().err == ""
     for fold in folds_of(tmp_path):

@@ -24,6 +24,7 @@ from volseg.report.process import is_alive
 from volseg.training import Checkpoints, Progress, VolumetricDice
 from volseg.training.handlers.record import _best
 from volseg.training.handlers.signals import Signals, Stopped
+from volseg.training.run_lock import lock_run
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGXCPU"])
@@ -42,6 +43,29 @@ def test_a_signal_is_recorded_and_handlers_are_given_back(tiny_cohort, tmp_path,
     trainer_of(Cohort.open(tiny_cohort), tmp_path, resume=True).run()
     assert [one["status"] for one in read(tmp_path)["sessions"]] == ["interrupted", "finished"]
     assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_second_training_of_a_folder_is_refused_whatever_its_record_says(tiny_cohort, tmp_path):
+    code = "import sys; from volseg.training.run_lock import lock_run; lock = lock_run(sys.argv[1]); "
+    code += "print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        trainer = trainer_of(Cohort.open(tiny_cohort), tmp_path)
+        refused = r"is being written by another training; stop it, or name another --output_dir"
+        with pytest.raises(UsageError, match=refused):
+            trainer.run()
+        assert [path.name for path in tmp_path.iterdir()] == [".volseg"]
+        run = {"status": "running", "process": {**this_process(), "host": "node7", "pid": 31}}
+        (tmp_path / "run.json").write_text(json.dumps(run))
+        with pytest.raises(UsageError, match="by a training that runs on node7, process 31; stop it"):
+            lock_run(tmp_path)
+        other.kill()
+    (tmp_path / "run.json").unlink()
+    trainer_of(Cohort.open(tiny_cohort), tmp_path).run()
+    assert read(tmp_path)["status"] == "finished"
+    lock_run(tmp_path).release()
 
 
 def test_a_signal_that_is_ignored_stays_so():

@@ -38,12 +38,12 @@ def cohort(tiny_cohort, tmp_path_factory):
     return folder
 
 
-def train(name, cohort, output_dir, *, processes, more=()):
+def train(python, name, cohort, output_dir, *, processes, more=()):
     files = [BUNDLES / name / "train.json"]
-    start = [sys.executable, "-m", "monai.bundle"]
+    start = [python, "-m", "monai.bundle"]
     if processes > 1:
         files.append(BUNDLES / name / "multi_gpu_train.json")
-        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        start = [python, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         start += ["-m", "monai.bundle"]
     words = [
         *(*start, "run", "training", "--config_file", str([str(file) for file in files])),
@@ -54,7 +54,7 @@ def train(name, cohort, output_dir, *, processes, more=()):
     if processes > 1:
         words.remove("--device")
         words.remove("cpu")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHON_EXEC": str(python)}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout + done.stderr
@@ -62,9 +62,10 @@ def train(name, cohort, output_dir, *, processes, more=()):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in BUNDLES.glob("*/multi_gpu_train.json")))
-def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(name, cohort, tmp_path):
-    train(name, cohort, tmp_path / "one", processes=1, more=("--accumulate", "2"))
-    told = train(name, cohort, tmp_path / "two", processes=2)
+def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(name, cohort, tmp_path, warm_commands):
+    python = warm_commands.python
+    train(python, name, cohort, tmp_path / "one", processes=1, more=("--accumulate", "2"))
+    told = train(python, name, cohort, tmp_path / "two", processes=2)
     assert told.count("epoch 2/2") == 1  # the second process is silent
     events = [len(list((tmp_path / run).glob("events.out.tfevents.*"))) for run in ("one", "two")]
     assert events[0] == events[1]

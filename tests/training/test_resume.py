@@ -6,7 +6,6 @@ import logging
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,12 +107,12 @@ def test_workers_draw_the_same_after_a_resume(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_random_steps_it_ends_as_an_unbroken_one(unbroken, tmp_path):
+def test_killed_at_random_steps_it_ends_as_an_unbroken_one(unbroken, tmp_path, warm_commands):
     """SIGKILL, which no program can catch, in processes of their own."""
     draw = random.Random()
     for iteration in sorted(draw.sample(range(1, EPOCHS * BATCHES + 1), 4)):
         done = subprocess.run(
-            [sys.executable, small_training.__file__, str(tmp_path), str(iteration)],
+            [warm_commands.python, small_training.__file__, str(tmp_path), str(iteration)],
             capture_output=True,
             text=True,
             check=False,

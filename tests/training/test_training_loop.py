@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +142,7 @@ def test_the_habits_of_monai_label(tiny_cohort, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["monai", "volseg"])
-def test_a_bundle_killed_at_random_steps_ends_as_an_unbroken_one(tiny_cohort, tmp_path, how):
+def test_a_bundle_killed_at_random_steps_ends_as_an_unbroken_one(tiny_cohort, tmp_path, warm_commands, how):
     """SIGKILL at random steps, with both commands; the same command goes on."""
     (tmp_path / "small.json").write_text(json.dumps({**SMALL, **ALL_ON}))
     if how == "monai":
@@ -156,7 +155,9 @@ def test_a_bundle_killed_at_random_steps_ends_as_an_unbroken_one(tiny_cohort, tm
     def train(folder: str, *more: str) -> int:
         words = [*command, "--dataset_dir", str(tiny_cohort), "--output_dir", str(tmp_path / folder), *more]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [warm_commands.python, *words], env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode in (0, -signal.SIGKILL), done.stdout + done.stderr
         return done.returncode
 

@@ -7,10 +7,10 @@ from volseg.bundle.config_text import is_path_setting, literal, literal_text, pa
 from volseg.bundle.directions import recipe_direction, resume_problem, tell_networks
 from volseg.bundle.ensemble_file import ENSEMBLE, ENSEMBLE_SCHEMA, Ensemble, is_ensemble, named_ensemble, read_ensemble
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
-from volseg.bundle.folder import config, data_dir, find, find_all, root
+from volseg.bundle.folder import about, config, copy, data_dir, find, find_all, installed, is_trained, models_dir, root
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.normalisation import asked_schemes, fit_normalisation
-from volseg.bundle.recipe import Recipe, read_recipe
+from volseg.bundle.recipe import Recipe, read_recipe, weights_digest
 
 __all__ = [
     "ENSEMBLE",
@@ -18,19 +18,24 @@ __all__ = [
     "Ensemble",
     "Member",
     "Recipe",
+    "about",
     "asked_schemes",
     "check_settings",
     "config",
+    "copy",
     "data_dir",
     "find",
     "find_all",
     "find_checkpoints",
     "fit_normalisation",
+    "installed",
     "is_ensemble",
     "is_path_setting",
+    "is_trained",
     "literal",
     "literal_text",
     "members_of",
+    "models_dir",
     "named_ensemble",
     "path_values",
     "read_ensemble",
@@ -39,6 +44,7 @@ __all__ = [
     "resume_problem",
     "root",
     "tell_networks",
+    "weights_digest",
 ]
 
 __getattr__ = names_of_before(__name__)

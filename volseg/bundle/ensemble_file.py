@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,9 +116,10 @@ def _member(folder: Path, entry: Mapping[str, Any]) -> tuple[str, Path]:
             f"{checkpoint} must have the {entry['bytes']} bytes that {ENSEMBLE} states, got {size}; copy it again"
         )
     for name in (entry.get("bundle_folder"), entry["bundle"]):
-        if name is not None and (is_bundle(Path(name)) or is_bundle(Path("bundles") / name)):
-            return str(find(name)), checkpoint
+        if name is not None:
+            with contextlib.suppress(BundleError):
+                return str(find(name)), checkpoint
     raise BundleError(
         f"the bundle {entry['bundle']} of {folder / ENSEMBLE} is neither at {entry.get('bundle_folder')} nor in "
-        "bundles/ of the working directory; run the command where it is"
+        "bundles/ of the working directory nor one of volseg's own; run the command where it is"
     )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
+from difflib import get_close_matches
+from importlib.resources import files
 from pathlib import Path
 
 from volseg.bundle.config_text import check_words
 from volseg.errors import BundleError
 
 _CONFIGS = ("train.json", "inference.json")
+_FOLDER = "bundles"
+_MODELS = ("models/model.pt", "models/model.safetensors")
 
 
 def root() -> str:
@@ -32,38 +38,111 @@ def root() -> str:
 def data_dir(bundle_root: str | Path) -> str:
     """The folder that a bundle writes to: `data/` of the checkout that contains it, else its own `data/`.
 
+    A bundle that was installed with volseg writes to `data/` of the working directory, never to where it is installed.
+
     >>> data_dir("/nowhere/bundle")
     '/nowhere/bundle/data'
     """
     check_words()
     folder = Path(bundle_root).resolve()
+    if is_installed(folder):
+        return str(Path.cwd() / "data")
     checkout = folder.parent.parent
     if folder.parent.name == "bundles" and (checkout / "setup.cfg").is_file():
         return str(checkout / "data")
     return str(folder / "data")
 
 
+def models_dir(bundle_root: str | Path) -> str:
+    """The folder that a package writes its trained network to: its own `models/`.
+
+    A package that was installed with volseg writes to `data/runs/NAME` of the working directory.
+
+    >>> models_dir("/nowhere/package")
+    '/nowhere/package/models'
+    """
+    check_words()
+    folder = Path(bundle_root).resolve()
+    return str(Path(data_dir(folder)) / "runs" / folder.name if is_installed(folder) else folder / "models")
+
+
+def installed() -> Path:
+    """The folder of the bundles that come with volseg; in a checkout its `bundles/`."""
+    package = Path(str(files("volseg")))
+    folder, checkout = package / _FOLDER, package.parent
+    return checkout / _FOLDER if not folder.is_dir() and (checkout / "setup.cfg").is_file() else folder
+
+
+def is_installed(folder: Path) -> bool:
+    """Whether a bundle came with an installed volseg; one of a checkout is the user's own."""
+    return Path(str(files("volseg"))).resolve() / _FOLDER in folder.resolve().parents
+
+
 def find(bundle: str | Path) -> Path:
-    """Find the folder of a bundle by path, or by name in `bundles/` of the working directory.
+    """Find the folder of a bundle by path, or by name: in `bundles/` of the working directory, then those of volseg.
 
     Raises:
-        BundleError: It is neither; the message lists the bundles there.
+        BundleError: It is none of these; the message lists the bundles that there are, and where they were looked for.
     """
-    for folder in (Path(bundle), Path("bundles") / bundle):
+    named = len(Path(bundle).parts) == 1 and str(bundle) not in ("", ".", "..")
+    for folder in (Path(bundle), Path(_FOLDER) / bundle, *([installed() / bundle] if named else [])):
         if is_bundle(folder):
             return folder.resolve()
-    there = sorted(path.parent.name for path in Path("bundles").glob("*/train.json"))
-    known = f"; bundles/ holds {', '.join(there)}" if there else ""
-    raise BundleError(f"{bundle} is no bundle: it needs {' and '.join(_CONFIGS)}{known}")
+    names = [path.name for path in find_all()]
+    like = get_close_matches(str(bundle), names, n=1)
+    meant = f"; did you mean {like[0]}?" if like else ""
+    places = [place for place in dict.fromkeys((Path(_FOLDER).absolute(), installed().absolute())) if _of(place)]
+    there = "".join(f"; {place} holds {', '.join(path.name for path in _of(place))}" for place in places)
+    raise BundleError(f"{bundle} is no bundle: it needs {' and '.join(_CONFIGS)}{meant}{there}")
 
 
-def find_all(folder: str | Path = "bundles") -> list[Path]:
-    """All bundles of a folder, by name; `bundles/` of the working directory by default.
+def find_all(folder: str | Path | None = None) -> list[Path]:
+    """All bundles of a folder by name; by default those of `bundles/` of the working directory, then those of volseg.
 
     >>> find_all("/nowhere")
     []
     """
-    return sorted(path.resolve() for path in Path(folder).glob("*") if is_bundle(path))
+    if folder is not None:
+        return _of(Path(folder))
+    found = {path.name: path for place in (installed(), Path(_FOLDER)) for path in _of(place)}
+    return [found[name] for name in sorted(found)]
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a bundle brings a trained network, as a package does."""
+    return any((folder / file).is_file() for file in _MODELS)
+
+
+def about(folder: Path) -> str:
+    """One sentence about a bundle, from its metadata; empty if it states none."""
+    try:
+        content = json.loads(config(folder, "metadata.json").read_text(encoding="utf-8"))
+        return str(content.get("description", "")).strip()
+    except (BundleError, OSError, ValueError, AttributeError):
+        return ""
+
+
+def copy(bundle: str | Path, folder: str | Path) -> Path:
+    """Copy a bundle to a new folder, to be edited there.
+
+    Args:
+        bundle: Name or folder of the bundle.
+        folder: Folder to write, which is absent or empty.
+
+    Raises:
+        BundleError: There is no such bundle, or the folder holds something, or lies within the bundle.
+    """
+    source, target = find(bundle), Path(folder)
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise BundleError(f"{target} is there already; name a new folder")
+    if source in (target.resolve(), *target.resolve().parents):
+        raise BundleError(f"{target} lies within the bundle {source}; name another folder")
+    shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "data"))
+    return target
+
+
+def _of(folder: Path) -> list[Path]:
+    return sorted(path.resolve() for path in folder.glob("*") if is_bundle(path))
 
 
 def config(folder: Path, name: str) -> Path:

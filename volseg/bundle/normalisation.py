@@ -29,7 +29,7 @@ _DEFAULT = "mr"
 _MR = {"mri", "t1", "t2", "flair", "t1c", "t1ce", "pd", "dwi", "grey", "xray"}
 
 
-def fit_normalisation(cohort: Cohort, asked: Asked = "auto", *, fold: int = 0) -> list[dict[str, Any]]:
+def fit_normalisation(cohort: Cohort, asked: Asked = "auto", *, fold: int | str = 0) -> list[dict[str, Any]]:
     """Choose the normalisation of each channel, and measure the constants that it needs on the fold's training cases.
 
     `ct`: percentiles 0.5 and 99.5, mean and standard deviation of the voxels of all regions, each case with the same
@@ -42,7 +42,7 @@ def fit_normalisation(cohort: Cohort, asked: Asked = "auto", *, fold: int = 0) -
         asked: `auto` chooses by `channel_names`; else one scheme for all channels or one per channel: names of schemes
             or of modalities with commas between (`CT,MR`), a list of them, or entries with constants, see
             `volseg.volume.ChannelNormalisation`. None means `percentiles`.
-        fold: Index of the fold, from 0.
+        fold: Index of the fold, from 0, or `all`.
 
     Returns:
         One entry per channel, as a recipe stores it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -87,6 +88,13 @@ class Recipe:
                 f"{', '.join(self.channel_names)}; run `volseg predict` and `volseg evaluate`, which go by name"
             )
 
+    @property
+    def plan_digest(self) -> str:
+        """Sixteen hexadecimal digits that differ between spacings, windows, channels, normalisations and networks."""
+        content = json.loads(self.state_dict()["json"])
+        plan = {name: value for name, value in content.items() if name not in ("volseg", "facts", "labels")}
+        return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
+
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Recipe:
         """The inverse of `state_dict`."""
@@ -133,3 +141,23 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     if not isinstance(content, dict) or "recipe" not in content:
         raise CheckpointError(f"{path} holds no recipe, so it was not trained with volseg")
     return Recipe.from_state(content["recipe"])
+
+
+def weights_digest(checkpoint: str | Path) -> str:
+    """Sixteen hexadecimal digits of the weights in a checkpoint, the same in every file that holds them.
+
+    Raises:
+        CheckpointError: The file is absent or damaged.
+    """
+    import torch
+
+    try:
+        weights = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["model"]
+        digest = hashlib.sha256()
+        for name, tensor in sorted(weights.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    except Exception as error:  # a damaged file raises errors of any kind
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
+        raise CheckpointError(f"{checkpoint} holds no weights that can be read ({reason})") from error
+    return digest.hexdigest()[:16]

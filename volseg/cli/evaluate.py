@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
 from volseg.cli.shared_options import RayAddress, ShardOfCases
 
 if TYPE_CHECKING:
-    from volseg.metrics import Reading
+    from volseg.cohort import Bounds
 
 
 def register(app: typer.Typer) -> None:
@@ -67,12 +67,12 @@ def evaluate(
     from volseg.cli.matching import matched
     from volseg.cli.place import fetched
     from volseg.cohort import EVALUATE_BYTES, Cohort, Predictions, affordable_threads
-    from volseg.evaluation import EvaluationSettings
+    from volseg.evaluation import EvaluationSettings, with_bounds
     from volseg.evaluation import evaluate as score
     from volseg.inference import available_bytes
     from volseg.jobs import WorkerOptions, evaluate_cases
     from volseg.remote import check_apart, writing
-    from volseg.report import short_table, summarise, write_report
+    from volseg.report import short_promises, short_table, summarise, write_report
 
     worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(cohort, output)
@@ -80,7 +80,7 @@ def evaluate(
     predicted = fetched(predictions)
     method = EvaluationSettings(
         tolerance_mm=tolerance_mm,
-        reading=cast("Reading", hd_reading),
+        reading=cast("Any", hd_reading),
         minutes_per_metre=minutes_per_metre,
         objects=opened.has_instances if objects is None else objects,
         instances=opened.has_instances,
@@ -124,6 +124,7 @@ def evaluate(
                         scored, opened, keys=keys, workers=threads.count, progress=progress, method=method, match=match
                     )
             rows = [replace(row, error=failed[row.key]) if row.error and row.key in failed else row for row in rows]
+            rows = with_bounds(rows, _bounds(scored), pairs=match.pairs)
             files = write_report(rows, place.folder, title=title, details=details, method=method)
             if html:
                 from volseg.report import write_html
@@ -142,6 +143,20 @@ def evaluate(
                         )
                     )
     typer.echo(short_table(summarise(rows)))
+    if promised := short_promises(rows):
+        typer.echo(promised)
     shown = output.rstrip("/")
     typer.echo(f"wrote {', '.join(f'{shown}/{file.name}' for file in files)}")
     tell_failures({row.key: row.error for row in rows if row.error})
+
+
+def _bounds(predictions: Path) -> dict[str, Bounds]:
+    """The bounds that the predictions came with; a table of another program is told of and left."""
+    from volseg.cohort import read_bounds
+    from volseg.errors import UsageError
+
+    try:
+        return dict(read_bounds(predictions))
+    except UsageError as error:
+        typer.secho(f"note  {error.message}", fg="yellow", err=True)
+        return {}

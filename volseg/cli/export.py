@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where
+
 if TYPE_CHECKING:
-    from volseg.dicom import Target
+    from volseg.dicom import Choice, Target
     from volseg.labels import LabelMatch, LabelTable
 
+_MARGIN = typer.Option(
+    False, "--margin", help="Add a structure per region that contains the whole organ, of a calibrated network."
+)
 app = typer.Typer(no_args_is_help=True, help="Write predictions or a cohort in the format of another program.")
 
 
@@ -22,15 +27,22 @@ def slicer(
     labels: Path | None = typer.Option(
         None, help="Cohort whose dataset.json names the labels; the one in PREDICTIONS by default."
     ),
+    margin: bool = _MARGIN,
 ) -> None:
-    """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table."""
+    """Write .seg.nrrd files that 3D Slicer opens as segmentations, and a colour table.
+
+    With --margin each region of a calibrated prediction has an outer layer, which contains the whole organ with the
+    probability of the calibration; its name says that it is not the organ.
+    """
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cohort import exported_bounds
     from volseg.formats import export_slicer
 
     table, match = _table(predictions, labels, beside=predictions)
     target = output or predictions
     with bar("export") as progress:
-        failed = export_slicer(predictions, target, table, match=match, progress=progress)
+        prepare = exported_bounds(predictions, match, margin=True) if margin else None
+        failed = export_slicer(predictions, target, table, match=match, prepare=prepare, progress=progress)
     typer.echo(
         f"{target}: .seg.nrrd files, labels.csv and labels.ctbl; open one in 3D Slicer by dropping it on the window"
     )
@@ -106,14 +118,23 @@ def dicom_seg(
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
     for_series: str | None = _FOR_SERIES,
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
+    margin: bool = _MARGIN,
 ) -> None:
     """Write DICOM Segmentation objects for the archive; they carry the patient and study of their series.
 
     A prediction knows the series that it was made from, and is written for no other.
     """
-    from volseg.dicom import write_dicom_seg
+    from volseg.dicom import Choice, write_dicom_seg
 
-    _objects(predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series)
+    choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
+    _objects(
+        predictions, dicom, output, labels, write_dicom_seg, ".seg.dcm", key, secret_file, for_series, choice, margin
+    )
 
 
 @app.command(epilog="Example: volseg export rtstruct data/predictions --dicom data/dicom -o data/rtstruct")
@@ -125,14 +146,33 @@ def rtstruct(
     key: str = _KEY,
     secret_file: Path | None = _SECRET,
     for_series: str | None = _FOR_SERIES,
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
+    margin: bool = _MARGIN,
 ) -> None:
     """Write RT Structure Sets for planning systems; they carry the patient and study of their series.
 
     A prediction knows the series that it was made from, and is written for no other.
     """
-    from volseg.dicom import write_rtstruct
+    from volseg.dicom import Choice, write_rtstruct
 
-    _objects(predictions, dicom, output, labels, write_rtstruct, ".rtstruct.dcm", key, secret_file, for_series)
+    choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
+    _objects(
+        predictions,
+        dicom,
+        output,
+        labels,
+        write_rtstruct,
+        ".rtstruct.dcm",
+        key,
+        secret_file,
+        for_series,
+        choice,
+        margin,
+    )
 
 
 def _table(predictions: Path, labels: Path | None, *, beside: Path) -> tuple[LabelTable, LabelMatch | None]:
@@ -159,11 +199,15 @@ def _objects(
     key: str,
     secret_file: Path | None,
     for_series: str | None,
+    choice: Choice,
+    margin: bool,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
+    from volseg.cohort import exported_bounds
     from volseg.dicom import export_objects, read_secret
 
-    table, match = _table(predictions, labels, beside=predictions.parent if predictions.is_file() else predictions)
+    beside = predictions.parent if predictions.is_file() else predictions
+    table, match = _table(predictions, labels, beside=beside)
     secret = read_secret(secret_file)
     with bar("export") as progress:
         failed = export_objects(
@@ -174,9 +218,11 @@ def _objects(
             write,
             ending=ending,
             match=match,
+            prepare=exported_bounds(beside, match, margin=margin),
             key=key,
             secret=secret,
             for_series=for_series,
+            choice=choice,
             progress=progress,
         )
     typer.echo(f"{output}: DICOM objects for the archive, with the patient of their series; {len(failed)} failed")

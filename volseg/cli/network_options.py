@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MARGIN_MM = 10.0
 
+_DECISIONS = ("auto", "threshold", "dice")
+
 
 @dataclass(frozen=True)
 class NetworkOptions:
@@ -63,8 +65,14 @@ class NetworkOptions:
         help="Of --within: what a case without the region does: fail, or empty for a prediction without a voxel.",
     )
     decision: str = typer.Option(
-        "threshold",
-        help="threshold: voxels above 0.5, or the largest channel; dice: the voxels whose expected Dice is largest.",
+        "auto",
+        help="threshold: voxels above 0.5, or the largest channel; dice: the voxels whose expected Dice is largest; "
+        "auto: what the calibration chose for each region, threshold without one.",
+    )
+    calibrated: bool = typer.Option(
+        True,
+        "--calibration/--no-calibration",
+        help="Use calibration.json beside the checkpoint, if there is one: bounds of Dice and volume, and decisions.",
     )
     save_probabilities: bool = typer.Option(
         False, help="Also write probabilities/KEY.nii.gz, with a channel per class."
@@ -103,8 +111,9 @@ class NetworkOptions:
         from volseg.errors import UsageError
         from volseg.inference import RegionOfInterest
         from volseg.jobs import Predicting
-        from volseg.transforms import check_decision
 
+        if self.decision not in _DECISIONS:
+            raise UsageError(f"--decision must be {' or '.join(_DECISIONS)}, got {self.decision!r}")
         members = members_of(bundle, self.checkpoint, self.also)
         for name, _ in members:
             bundles.config(bundles.find(name), "inference.json")
@@ -115,7 +124,7 @@ class NetworkOptions:
         if ensemble is not None and self.stored_cleanup and not cleanup:
             cleanup = ensemble.cleanup
         overrides |= {"cleanup": cleanup.to_json()} if cleanup else {}
-        overrides |= {} if check_decision(self.decision) == "threshold" else {"decision": self.decision}
+        overrides |= {} if self.decision == "auto" else {"decision": self.decision}
         overrides |= {"save_probabilities": True} if self.save_probabilities else {}
         step = None
         if self.within is not None:
@@ -131,7 +140,7 @@ class NetworkOptions:
             raise UsageError(
                 "--region, --margin-mm, --outside, --keep-margin and --absent need --within, which says where to look"
             )
-        return Predicting(members, self.device, self.engine, overrides, step=step)
+        return Predicting(members, self.device, self.engine, overrides, step=step, calibrated=self.calibrated)
 
 
 def with_network_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -17,6 +17,12 @@ def phantom(
     patients: int = typer.Option(14, min=1, help="Number of patients."),
     days: int = typer.Option(3, min=1, help="Number of treatment days per patient."),
     seed: int = typer.Option(0, help="Seed of the patients: another seed, other patients."),
+    kind: str = typer.Option(
+        "mild",
+        "--kind-of-days",
+        help="mild: days differ by filling and millimetres; real: as on an MR-Linac, by up to 60 mm, filling, moved "
+        "loops and another grid, while contrast and the annotator's habits persist.",
+    ),
     workers: int = typer.Option(2, min=1, help="Number of threads."),
 ) -> None:
     """Write a synthetic abdominal MR cohort in the UW-Madison layout."""
@@ -24,5 +30,5 @@ def phantom(
     from volseg.datasets import write_phantom
 
     with bar("phantom") as progress:
-        write_phantom(raw, patients=patients, days=days, seed=seed, workers=workers, progress=progress)
+        write_phantom(raw, patients=patients, days=days, seed=seed, kind=kind, workers=workers, progress=progress)
     typer.echo(f"wrote {patients * days} scans to {raw}; next: volseg convert uw_madison {raw} COHORT")

@@ -23,7 +23,7 @@ def plan(
     ),
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1; by default a GPU if there is one."),
     bundle: list[str] = typer.Option(
-        [], help="Name or folder of a network; may be repeated; by default all of bundles/."
+        [], help="Name or folder of a network; may be repeated; by default all untrained ones."
     ),
     fold: int = typer.Option(0, min=0, help="Fold whose cases are counted."),
     output: Path | None = typer.Option(
@@ -40,15 +40,15 @@ def plan(
     from volseg.cli.bar import bar
     from volseg.cli.place import fetched
     from volseg.cohort import Cohort
-    from volseg.plan import PLAN_VOXELS
     from volseg.report import plan_as_text, write_plan_page
 
     opened = Cohort.open(fetched(cohort))
     if memory is not None and not math.isfinite(memory):
         raise UsageError(f"--memory is {memory}, expected GiB such as 8")
-    folders = [bundles.find(name) for name in bundle] or bundles.find_all()
+    folders = [bundles.find(name) for name in bundle]
+    folders = folders or [folder for folder in bundles.find_all() if not bundles.is_trained(folder)]
     if not folders:
-        raise UsageError("there is no folder bundles/ here; name a bundle with --bundle FOLDER")
+        raise UsageError("there is no bundle here; name one with --bundle FOLDER")
     import warnings
 
     with warnings.catch_warnings(), bar("read") as progress:
@@ -63,7 +63,7 @@ def plan(
             memory_gib=memory,
             device=device,
             fold=fold,
-            voxels=math.inf if all_cases else PLAN_VOXELS,
+            voxels=math.inf if all_cases else None,
             measure=measure,
             progress=progress,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from volseg.cli.network_options import NetworkOptions, with_network_options
-from volseg.cli.shared_options import RayAddress, ShardOfCases
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, RayAddress, ShardOfCases, Where
 
 if TYPE_CHECKING:
     from volseg.inference import AnyPredictor
@@ -33,10 +33,11 @@ def predict(
         "of each study, as 'T1=*t1*,T2=*t2*'.",
     ),
     modality: str | None = typer.Option(None, help="Only DICOM series of this modality: CT, MR or PT."),
-    echo: str | None = typer.Option(None, help="Of DICOM series that hold several: this echo, 2 or 4.6ms."),
-    phase: str | None = typer.Option(None, help="Of DICOM series that hold several: this phase, 3, 300ms or 40%."),
-    b_value: str | None = typer.Option(None, help="Of DICOM series that hold several: this b-value in s/mm2."),
-    image_type: str | None = typer.Option(None, help="Of DICOM series that hold several: this kind, as WATER."),
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
     resample_channels: bool = typer.Option(
         False, "--resample-channels", help="Resample DICOM channels on other voxels to those of the first."
     ),
@@ -74,7 +75,7 @@ def predict(
     inputs = fetched(images)
     patterns = channels is not None and "=" in channels
     given = [channels] if channels and patterns else [name.strip() for name in (channels or "").split(",") if channels]
-    chosen = {"echo": echo, "phase": phase, "b_value": b_value, "image_type": image_type}
+    chosen = {"echo": echo, "phase": phase, "b_value": b_value, "image_type": image_type, "where": where or None}
     cases = find_inputs(
         inputs,
         channels=recipe.channel_names,

@@ -1,9 +1,11 @@
-"""How this process keeps memory and lets threads wait; set once, before PyTorch is loaded."""
+"""How this process keeps memory, lets threads wait and loads nibabel; set once, before PyTorch is loaded."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import sys
+from typing import Any
 
 # Each layer of a network takes and gives back memory of megabytes. By default glibc returns that to the system every
 # time, and every page is cleared when it is taken again: a fifth to a third of the processor time of a network. It also
@@ -31,3 +33,19 @@ def settle() -> None:
             os.environ[name] = str(value)  # for processes started from this one
             if mallopt is not None:
                 mallopt(_OPTIONS[name], min(value, _LARGEST))
+
+
+def load_nibabel() -> None:
+    """Import nibabel without pydicom, which takes four times as long as nibabel itself.
+
+    nibabel imports pydicom where it is installed, for an extension of NIfTI headers that volseg does not read. Whoever
+    imports pydicom afterwards gets it. Nothing is done in a process that has loaded either.
+    """
+    modules: dict[str, Any] = sys.modules
+    if "nibabel" in modules or "pydicom" in modules:
+        return
+    modules["pydicom"] = None  # an import of it fails now
+    try:
+        import nibabel  # noqa: F401
+    finally:
+        del modules["pydicom"]

@@ -22,6 +22,43 @@ ShardOfCases = Annotated[
     str | None, typer.Option(help="I/N: only the I-th of N fixed shares of the cases, counted from 0, as 0/8.")
 ]
 
+_SEVERAL = "Options for DICOM series that hold several volumes"
+Echo = Annotated[
+    str | None,
+    typer.Option("--echo", metavar="NUMBER|TIME", rich_help_panel=_SEVERAL, help="This echo: 2, or by its time 4.6ms."),
+]
+Phase = Annotated[
+    str | None,
+    typer.Option(
+        "--phase",
+        metavar="NUMBER|TIME|PERCENT",
+        rich_help_panel=_SEVERAL,
+        help="This phase of the heart or position in time: 3, by its time 300ms, or by its share of the cycle 40%.",
+    ),
+]
+BValue = Annotated[
+    str | None,
+    typer.Option("--b-value", metavar="NUMBER", rich_help_panel=_SEVERAL, help="This b-value of diffusion, in s/mm2."),
+]
+ImageType = Annotated[
+    str | None,
+    typer.Option(
+        "--image-type",
+        metavar="WORD",
+        rich_help_panel=_SEVERAL,
+        help="This kind of image, by a word of ImageType or FrameType: IN_PHASE, WATER, MAGNITUDE, ADC.",
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="KEYWORD=VALUE",
+        rich_help_panel=_SEVERAL,
+        help="Any other attribute by its keyword in DICOM, as InversionTime=900; may be repeated.",
+    ),
+]
+
 
 def with_parameters(command: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
     """Give a function the parameters that typer shall see, and return it.

@@ -47,10 +47,13 @@ def train(
         from volseg.training import train as run
 
         checkpoint = run(bundle, overrides=overrides, more=config_file, dry=dry)
+    from volseg.cohort import ALL
     from volseg.report import has_best
 
     if dry:
         typer.echo("the checks passed")
+    elif overrides.get("fold") == ALL:
+        typer.echo(f"the network of the last step is {checkpoint}; it was trained on every case and validated on none")
     elif has_best(checkpoint.parent):
         typer.echo(f"the best network is {checkpoint}")
     else:

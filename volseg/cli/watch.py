@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from volseg.cli.network_options import NetworkOptions, with_network_options
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where
 
 if TYPE_CHECKING:
     from volseg.deploy.watch import Segmenting
@@ -34,6 +35,11 @@ def watch(
     modality: str | None = typer.Option(
         None, help="Only DICOM series of this modality: CT, MR or PT; others are left aside."
     ),
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
     secret_file: Path | None = typer.Option(
         None, help="File whose text keys the words that stand for patients and series."
     ),
@@ -54,13 +60,14 @@ def watch(
 
     from volseg.cli.bar import tell_failures
     from volseg.deploy.watch import Inbox, Ledger, Watcher, check_folders, load_segmenting
-    from volseg.dicom import read_secret
+    from volseg.dicom import Choice, read_secret
     from volseg.errors import UsageError
     from volseg.inference import check_output
 
     asked = options.asked(bundle)
     if asked.step is not None and asked.step.folder is not None:
         raise UsageError("--within names label maps, which series that come later cannot have; name a bundle")
+    choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where or ())
     secret = read_secret(secret_file)
     source = Inbox(inbox, settle_s=settle)
     check_folders(inbox, output)
@@ -82,7 +89,9 @@ def watch(
         handlers = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             typer.echo(f"{output}: {len(ledger)} series finished before; watching {inbox}", err=True)
-            watcher = Watcher(source, ledger, load, secret=secret, modality=modality, poll_s=poll, stop=stop)
+            watcher = Watcher(
+                source, ledger, load, secret=secret, modality=modality, choice=choice, poll_s=poll, stop=stop
+            )
             told = watcher.run(once=once)
         finally:
             for number, handler in handlers.items():

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from volseg import names_of_before
-from volseg.cohort.adoption import (
-    finish_adoption,
-    last_round,
-    next_round,
-    replace_label,
-    rounds_of,
-    undo_adoption,
-)
+from volseg.cohort.adoption import finish_adoption, last_round, next_round, replace_label, rounds_of, undo_adoption
+from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bounds_as_text, order_of_bounds
 from volseg.cohort.case import Case, Source, check_key
 from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort
 from volseg.cohort.corrections import (
@@ -31,11 +25,13 @@ from volseg.cohort.directions import (
     slice_direction,
     told_axes,
 )
+from volseg.cohort.exported_bounds import exported_bounds
 from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
-from volseg.cohort.folds import Fold, split_by_patient, write_splits
+from volseg.cohort.folds import ALL, Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.layouts import raw_note
+from volseg.cohort.margins import margin_name, with_descriptions, with_margins
 from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
 from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
 from volseg.cohort.predictions import (
@@ -49,12 +45,22 @@ from volseg.cohort.predictions import (
     write_prediction,
 )
 from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
+from volseg.cohort.sessions import (
+    Session,
+    day_of_session,
+    earlier_sessions,
+    other_sessions,
+    session_order,
+    sessions_of,
+)
 from volseg.cohort.table import TEST, CaseRow, read_table
-from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_uncertainty, write_uncertainty
+from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_bounds, read_uncertainty, write_uncertainty
 from volseg.volume import FILE_ENDING
 
 __all__ = [
+    "ALL",
     "ASSUMED",
+    "BOUND_COLUMNS",
     "CHECK_BYTES",
     "CORRECTIONS",
     "EVALUATE_BYTES",
@@ -65,6 +71,7 @@ __all__ = [
     "SLICE_AXES",
     "SLICE_VERSION",
     "TEST",
+    "Bounds",
     "Case",
     "CaseRow",
     "ChannelRange",
@@ -76,29 +83,39 @@ __all__ = [
     "PatientsByPattern",
     "Prediction",
     "Predictions",
+    "RegionBounds",
+    "Session",
     "Source",
     "Threads",
     "Uncertainty",
     "affordable_threads",
     "axes_of_raw",
+    "bounds_as_text",
     "check_key",
     "check_labels",
     "check_values_as",
     "cohort_note",
     "convert_case",
     "corrected_keys",
+    "day_of_session",
+    "earlier_sessions",
+    "exported_bounds",
     "finish_adoption",
     "inspect_cohort",
     "intensity_notes",
     "label_digest",
     "last_round",
+    "margin_name",
     "mean_expected_dice",
     "next_round",
+    "order_of_bounds",
+    "other_sessions",
     "patient_of",
     "patients_note",
     "predicted_keys",
     "range_of",
     "raw_note",
+    "read_bounds",
     "read_corrections",
     "read_dataset_json",
     "read_label_map",
@@ -109,10 +126,14 @@ __all__ = [
     "read_volume_as",
     "replace_label",
     "rounds_of",
+    "session_order",
+    "sessions_of",
     "slice_direction",
     "split_by_patient",
     "told_axes",
     "undo_adoption",
+    "with_descriptions",
+    "with_margins",
     "write_cohort",
     "write_corrections",
     "write_labels",

@@ -13,7 +13,7 @@ from typing import Any
 
 from volseg.cohort.adoption import finish_adoption
 from volseg.cohort.case import Case
-from volseg.cohort.folds import Fold, read_splits
+from volseg.cohort.folds import ALL, Fold, read_splits
 from volseg.cohort.layouts import layout_note
 from volseg.cohort.patients import patient_of
 from volseg.cohort.table import CaseRow, is_phantom, read_table, write_table
@@ -193,21 +193,34 @@ class Cohort:
         """Whether there is a split."""
         return self._splits.is_file()
 
-    def fold(self, number: int) -> Fold:
-        """One fold, counted from 0."""
+    def fold(self, number: int | str) -> Fold:
+        """One fold, counted from 0; `all` trains on every case of the folds and validates none.
+
+        Without a split `all` takes the labelled cases that a split would take: none that is suspect or kept for a test.
+        """
+        if number == ALL:
+            if self.has_folds:
+                keys = {key for fold in self.folds() for key in (*fold.training, *fold.validation)}
+            else:
+                keys = {key for key in self.labelled if not (self.rows[key].suspect or self.rows[key].test)}
+            return Fold(tuple(sorted(keys)), ())
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise UsageError(f"a fold must be a whole number from 0, or {ALL}, got {number!r}")
         folds = self.folds()
         if not 0 <= number < len(folds):
-            raise UsageError(f"fold {number} was asked for; {self.folder} has the folds 0 to {len(folds) - 1}")
+            raise UsageError(
+                f"fold {number} was asked for; {self.folder} has the folds 0 to {len(folds) - 1}, and {ALL}"
+            )
         return folds[number]
 
-    def datalist(self, part: str, *, fold: int = 0) -> list[dict[str, Any]]:
+    def datalist(self, part: str, *, fold: int | str = 0) -> list[dict[str, Any]]:
         """MONAI's list of dictionaries: `key`, `image` (one path a channel) and, where there is one, `label`.
 
         The part `all` has `channel_names` too, by which inference finds the channels of its network.
 
         Args:
             part: Name of a part, see `part`.
-            fold: Number of the fold, from 0.
+            fold: Number of the fold, from 0, or `all`.
         """
         items = []
         for key in self.part(part, fold=fold):
@@ -228,7 +241,7 @@ class Cohort:
             label = read_volume(self.folder / "labelsTr" / f"{key}{FILE_ENDING}")
             yield Case(key, row.patient, row.session, channels, label, row.source, row.warnings)
 
-    def part(self, name: str, *, fold: int = 0) -> tuple[str, ...]:
+    def part(self, name: str, *, fold: int | str = 0) -> tuple[str, ...]:
         """The keys of `training` or `validation` of a fold, `labelled` ones, those kept for a `test`, or `all`."""
         if name == "all":
             return self.keys

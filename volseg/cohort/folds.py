@@ -12,6 +12,9 @@ from volseg.cohort.table import CaseRow
 from volseg.errors import CohortError, UsageError
 from volseg.files import atomic
 
+ALL = "all"
+"""Name of the fold that trains on every case and validates none, as in nnU-Net."""
+
 
 @dataclass(frozen=True)
 class Fold:

@@ -14,6 +14,7 @@ from volseg.cohort.directions import cohort_note
 from volseg.cohort.folder import Cohort, read_dataset_json
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
+from volseg.cohort.sessions import order_note, sessions_note
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError
 from volseg.metrics import volume_ml
@@ -73,6 +74,10 @@ def inspect_cohort(
         sizes = [found.sizes[name] for found in contents if found.sizes[name] > 0]
         there = f"median {np.median(sizes):.1f} {'mm2' if cohort.flat else 'ml'}" if sizes else "in no case"
         lines.append(f"  {name}: in {len(sizes)} of {len(contents)} labels, {there}")
+    try:
+        lines += filter(None, [sessions_note(cohort.rows.values())])
+    except CohortError as error:
+        lines.append(f"sessions: {error}")
     if cohort.has_instances:
         lines.append(f"objects told apart: {sum(found.objects for found in contents)}")
     if tests := sum(row.test for row in cohort.rows.values()):
@@ -94,8 +99,16 @@ def _warnings(cohort: Cohort) -> tuple[str, ...]:
     return (
         *_of_table(cohort),
         *_of_source(cohort),
-        *filter(None, [cohort_note(cohort), patients_note(rows), units_note(rows)]),
+        *filter(None, [cohort_note(cohort), patients_note(rows), _order_note(cohort), units_note(rows)]),
     )
+
+
+def _order_note(cohort: Cohort) -> str | None:
+    """What is doubtful about the order of sessions, or wrong with it."""
+    try:
+        return order_note(cohort.rows.values())
+    except CohortError as error:
+        return error.message
 
 
 def _of_source(cohort: Cohort) -> list[str]:

@@ -11,12 +11,18 @@ from volseg.cohort.table import CaseRow
 from volseg.errors import SourceError, UsageError
 from volseg.labels import LabelTable
 
-_SESSION = r"(?:frame|day|ses|session|visit|tp|time|timepoint|week|wk|month|fraction|fx)[-_]?\d+"
-# A patient, then a word for a visit with its number; or BIDS, whose subject is followed by anything.
+_SESSION = (
+    r"(?:frame|day|ses|session|visit|tp|time|timepoint|week|wk|month|fraction|fx)[-_]?\d+|"
+    r"baseline|follow-?up[-_]?\d*|pre-?op|post-?op|pre|post"
+)
+# BIDS, whose subject is followed by anything; BraTS from 2021 on; or a patient, then a word for a visit.
 _FORMS = (
     re.compile(r"(?P<patient>sub-[a-z0-9]+)(?:_(?P<session>ses-[a-z0-9]+))?(?:_.+)?", re.IGNORECASE),
+    re.compile(r"(?P<patient>BraTS-[a-z]+-\d{5})-(?P<session>\d{3})", re.IGNORECASE),
     re.compile(rf"(?P<patient>.*[a-z0-9])[_-](?P<session>{_SESSION})", re.IGNORECASE),
 )
+# What may stand for a visit or a side of one patient, or for patients that share the rest: a warning alone.
+_MAYBE = re.compile(r"(.*[a-z0-9])[_-](?:(?:19|20)\d\d-?[01]\d-?[0-3]\d|l|r|left|right)", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?)(\d\d)")
 _MOST_VISITS = 20
 
@@ -107,16 +113,25 @@ def patients_note(rows: Iterable[CaseRow]) -> str | None:
     for key in alone:
         groups.setdefault(patient_of(key)[0], []).append(key)
     several = {patient: keys for patient, keys in groups.items() if len(keys) > 1}
-    if not several:
-        several = _visits_by_number(alone)
+    several = several or _visits_or_sides(alone) or _visits_by_number(alone)
     if not several:
         return None
     patient, keys = next(iter(several.items()))
     return (
-        f"{sum(map(len, several.values()))} cases look like visits of {len(several)} patients ({', '.join(keys[:3])} "
-        f"of {patient!r}), and each counts as a patient of its own, so that a fold may have one patient on both sides; "
-        "say which belong together with `volseg split --patient-pattern`"
+        f"{sum(map(len, several.values()))} cases look like visits or sides of {len(several)} patients "
+        f"({', '.join(keys[:3])} of {patient!r}), and each counts as a patient of its own, so that a fold may have one "
+        "patient on both sides; say which belong together with `volseg split --patient-pattern`"
     )
+
+
+def _visits_or_sides(keys: Sequence[str]) -> dict[str, list[str]]:
+    """Keys that differ in a date or a side at their end only, if that is so of most keys, for two patients at least."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        found = _MAYBE.fullmatch(key)
+        groups.setdefault(found[1] if found else key, []).append(key)
+    several = {start: found for start, found in groups.items() if len(found) > 1}
+    return several if len(several) > 1 and sum(map(len, several.values())) > len(keys) / 2 else {}
 
 
 def _visits_by_number(keys: Sequence[str]) -> dict[str, list[str]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.cohort.bounds import Bounds
 from volseg.cohort.folder import Cohort, read_dataset_json
 from volseg.cohort.uncertainty import Uncertainty
 from volseg.errors import LabelError, UsageError
@@ -177,12 +178,14 @@ class Prediction:
         uncertainty: Dice that the network expects of it, by region.
         probabilities: (channels, X, Y, Z) on the same grid, where they were asked for.
         note: Note for readers; mostly empty.
+        bounds: Bounds by region, of a calibrated network; empty otherwise.
     """
 
     label_map: Volume
     uncertainty: Uncertainty
     probabilities: NDArray[np.floating[Any]] | None = None
     note: str = ""
+    bounds: Bounds = field(default_factory=dict)
 
 
 def write_prediction(path: Path, prediction: Prediction) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from volseg.files import atomic
 COLUMNS = ("key", "patient", "session", "shape", "spacing_mm", "orientation", "source", "warnings")
 UNITS = "units"
 """A further column, which a table has if the files of some case state the units of their values."""
+DAY = "day"
+"""A further column: the day from the patient's first one, which orders his sessions whatever their names are."""
 TEST = "test"
 """How the warning begins of a case that stays out of all folds, to be looked at once."""
 _RAS_AXIS = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
@@ -32,6 +35,7 @@ class CaseRow:
     source: str
     warnings: tuple[str, ...]
     units: str = ""
+    day: float | None = None
 
     @property
     def suspect(self) -> bool:
@@ -60,6 +64,7 @@ class CaseRow:
             "source": self.source,
             "warnings": "; ".join(self.warnings),
             **({UNITS: self.units} if self.units else {}),
+            **({DAY: f"{self.day:g}"} if self.day is not None else {}),
         }
 
     @classmethod
@@ -88,7 +93,22 @@ class CaseRow:
             row["source"],
             warnings,
             row.get(UNITS) or "",
+            _day(row),
         )
+
+
+def _day(row: Mapping[str, str]) -> float | None:
+    """The column `day`; None where it is absent or empty."""
+    stated = (row.get(DAY) or "").strip()
+    if not stated:
+        return None
+    try:
+        day = float(stated)
+    except ValueError:
+        day = math.nan
+    if not math.isfinite(day):
+        raise ValueError(f"{row['key']} has the day {stated!r}, which is no number")
+    return day
 
 
 def read_table(path: Path) -> list[CaseRow]:
@@ -104,7 +124,9 @@ def read_table(path: Path) -> list[CaseRow]:
 def write_table(path: Path, rows: Iterable[CaseRow]) -> None:
     """Write `cases.csv`, sorted by key."""
     ordered = sorted(rows, key=lambda row: row.key)
-    columns = (*COLUMNS, UNITS) if any(row.units for row in ordered) else COLUMNS
+    columns = list(COLUMNS)
+    columns += [UNITS] if any(row.units for row in ordered) else []
+    columns += [DAY] if any(row.day is not None for row in ordered) else []
     with atomic(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()

@@ -1,13 +1,15 @@
-"""Uncertainty: what a network thinks of its own predictions, in `uncertainty.csv` beside them."""
+"""Uncertainty: what a network thinks of its own predictions, and what it promises, in `uncertainty.csv` beside them."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
+from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bound_cells, bounds_of_cells
 from volseg.errors import UsageError
 from volseg.files import atomic
 
@@ -28,27 +30,41 @@ def mean_expected_dice(uncertainty: Uncertainty) -> float | None:
     return math.fsum(held) / len(held) if held else None
 
 
-def write_uncertainty(folder: Path, cases: Mapping[str, Uncertainty], *, forget: Iterable[str] = ()) -> None:
+def write_uncertainty(
+    folder: Path,
+    cases: Mapping[str, Uncertainty],
+    *,
+    bounds: Mapping[str, Bounds] | None = None,
+    forget: Iterable[str] = (),
+) -> None:
     """Add cases to the `uncertainty.csv` of a folder of predictions, or replace them.
 
-    One line a case: `key`, `expected_dice` (the mean over the predicted regions) and one column a region.
+    One line a case: `key`, `expected_dice` (the mean over the predicted regions) and one column a region; then, if some
+    case has bounds, the columns of `volseg.cohort.RegionBounds` for each region.
 
     Args:
         folder: Folder of the predictions.
         cases: Uncertainties by key.
+        bounds: Bounds by key, of the cases that a calibrated network predicted.
         forget: Keys whose lines are taken out.
     """
-    before = read_uncertainty(folder)
-    known: dict[str, Uncertainty] = {key: case for key, case in before.items() if key not in set(forget)}
+    forgotten = set(forget)
+    before, promised = read_uncertainty(folder), read_bounds(folder)
+    known: dict[str, Uncertainty] = {key: case for key, case in before.items() if key not in forgotten}
     known.update(cases)
-    if known == before:
+    kept = {key: case for key, case in promised.items() if key not in forgotten and key not in cases}
+    kept.update({key: dict(case) for key, case in (bounds or {}).items() if key in known and case})
+    if known == before and kept == promised:
         return
     regions = list(dict.fromkeys(region for case in known.values() for region in case))
+    bounded = list(dict.fromkeys(region for case in kept.values() for region in case))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["key", _MEAN, *(f"{_MEAN} {region}" for region in regions)])
+    heads = [f"{name} {region}" for region in bounded for name in BOUND_COLUMNS]
+    writer.writerow(["key", _MEAN, *(f"{_MEAN} {region}" for region in regions), *heads])
     for key, case in sorted(known.items()):
-        writer.writerow([key, *map(_cell, (mean_expected_dice(case), *(case.get(region) for region in regions)))])
+        line = [key, *map(_cell, (mean_expected_dice(case), *(case.get(region) for region in regions)))]
+        writer.writerow(line + [cell for region in bounded for cell in bound_cells(kept.get(key, {}).get(region))])
     with atomic(folder / FILE) as partial:
         partial.write_bytes(text.getvalue().encode())
 
@@ -68,20 +84,49 @@ def read_uncertainty(folder: Path) -> dict[str, dict[str, float | None]]:
     >>> read_uncertainty(folder)
     {'case1': {'stomach': 0.875, 'bowel': None}}
     """
+
+    def parse(line: Mapping[str, str]) -> dict[str, float | None]:
+        named = {name.removeprefix(f"{_MEAN} "): text for name, text in line.items() if name.startswith(f"{_MEAN} ")}
+        return {name: float(text) if text else None for name, text in named.items()}
+
+    return _read(folder, parse)
+
+
+def read_bounds(folder: Path) -> dict[str, dict[str, RegionBounds]]:
+    """The bounds in a folder's `uncertainty.csv` by key and region; none where the network was not calibrated.
+
+    Raises:
+        UsageError: The file is something else.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> promised = {"case1": {"stomach": RegionBounds(0.8, 40.0, 60.0, 5.5, 0.01, 0.9)}}
+    >>> write_uncertainty(folder, {"case1": {"stomach": 0.875}}, bounds=promised)
+    >>> read_bounds(folder) == promised
+    True
+    """
+    first = f"{BOUND_COLUMNS[0]} "
+
+    def parse(line: Mapping[str, str]) -> dict[str, RegionBounds]:
+        regions = [name.removeprefix(first) for name in line if name.startswith(first)]
+        cells = {region: {name: line[f"{name} {region}"] for name in BOUND_COLUMNS} for region in regions}
+        found = {region: bounds_of_cells(of_region) for region, of_region in cells.items()}
+        return {region: one for region, one in found.items() if one is not None}
+
+    return {key: case for key, case in _read(folder, parse).items() if case}
+
+
+_Case = TypeVar("_Case")
+
+
+def _read(folder: Path, parse: Callable[[Mapping[str, str]], _Case]) -> dict[str, _Case]:
+    """What a function makes of each line, by key."""
     path = Path(folder) / FILE
     try:
-        lines = list(csv.DictReader(io.StringIO(path.read_bytes().decode())))
-        return {
-            line["key"]: {
-                name.removeprefix(f"{_MEAN} "): float(value) if value else None
-                for name, value in line.items()
-                if name.startswith(f"{_MEAN} ")
-            }
-            for line in lines
-        }
+        return {line["key"]: parse(line) for line in csv.DictReader(io.StringIO(path.read_bytes().decode()))}
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, AttributeError, csv.Error) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, csv.Error) as error:
         raise UsageError(f"{path} is no table of uncertainties as `volseg predict` writes it; remove it") from error
 
 

@@ -166,7 +166,7 @@ def predict_fold(
     from volseg.inference import count_windows, find_inputs
 
     inference = settings.inference
-    asked = Predicting(members, device, inference.engine, inference.overrides)
+    asked = Predicting(members, device, inference.engine, inference.overrides, calibrated=False)
     predictor = asked.load(device, flips=inference.flips)
     recipe, work = predictor.recipe, asked.of(predictor)
     cases = find_inputs(settings.cohort, channels=recipe.channel_names, part="validation", fold=fold)

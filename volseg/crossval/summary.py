@@ -116,13 +116,13 @@ def write_summary(path: Path, content: Mapping[str, Any]) -> Path:
 def details_of(content: Mapping[str, Any]) -> dict[str, str]:
     """The facts of a summary that the page shows at its top."""
     training = content["training"]
-    minutes = "as the bundle states" if training["minutes"] is None else f"{training['minutes']:g} minutes"
+    length = "the epochs of the bundle" if training["minutes"] is None else f"{training['minutes']:g} minutes per fold"
     keep = content["cleanup"]["keep_largest"]
     found = {
         "Cohort": str(content["cohort"]["folder"]),
         "Folds": f"{len(content['cohort']['folds'])} by patient; each case is predicted by a network that has not seen "
         "its patient",
-        "Training": f"{minutes} per fold; {TAKEN[training['take']]}",
+        "Training": f"{length}. {TAKEN[training['take']]}",
         "Chosen": content["choice"]["reason"],
         "Clean-up": f"the largest part alone of {', '.join(keep)}" if keep else "none: no region gains by it",
         "Ensemble": f"{content['ensemble']}: {len(content['runs'])} trained networks in all. {ESTIMATE}",

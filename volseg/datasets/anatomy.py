@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_closing, binary_opening, gaussian_filter, generate_binary_structure, label
 from scipy.spatial import KDTree
+
+from volseg.datasets.treatment_days import Day, Habits
 
 Field = NDArray[np.float64]
 _FAR_MM = 60.0
@@ -142,6 +145,16 @@ class Abdomen:
         """(3, X, Y, Z): large bowel, small bowel, stomach, as drawn by hand: no pinholes, no slivers."""
         return np.stack([_drawn(organ.distance < 0) for organ in (self.large_bowel, self.small_bowel, self.stomach)])
 
+    def masks_of(self, habits: Habits) -> NDArray[np.bool_]:
+        """The same as an annotator of these habits draws them."""
+        ends = np.zeros(self.body.shape, dtype=bool)
+        ends[:, :, :3] = ends[:, :, -3:] = True
+        found = []
+        for name in ("large_bowel", "small_bowel", "stomach"):
+            organ: Hollow = getattr(self, name)
+            found.append(_drawn((habits.drawn_organ(name, organ.distance, organ.along) < 0) & ~ends))
+        return np.stack(found)
+
 
 def smooth_field(rng: np.random.Generator, shape: Sequence[int], waves: Sequence[int]) -> Field:
     """A smooth random field of about unit variance: random sums of the first cosines along each axis.
@@ -164,6 +177,7 @@ def build_abdomen(
     *,
     shape: tuple[int, int, int],
     spacing: tuple[float, float, float],
+    today: Day | None = None,
 ) -> Abdomen:
     """The abdomen of one patient on one day.
 
@@ -173,17 +187,21 @@ def build_abdomen(
         day: Random numbers for what changes from day to day: filling, and position within some millimetres.
         shape: Shape (X, Y, Z) of the grid.
         spacing: Spacing of the grid in mm.
+        today: Changes of a real day; None for a mild one.
     """
     axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing, strict=True)]
     size = patient.uniform((0.90, 0.90, 0.86), (1.03, 1.06, 0.98))
     shift = patient.uniform((-4, -6, -2), (4, 6, 4)) + day.normal(0, (1.5, 1.5, 2))
-    rigid = [
-        np.broadcast_to(axis.reshape([-1 if i == d else 1 for i in range(3)]), shape)
-        for d, axis in enumerate((axis - shift[d]) / size[d] for d, axis in enumerate(axes))
-    ]
+    if today is None:
+        rigid = [
+            np.broadcast_to(axis.reshape([-1 if i == d else 1 for i in range(3)]), shape)
+            for d, axis in enumerate((axis - shift[d]) / size[d] for d, axis in enumerate(axes))
+        ]
+    else:
+        rigid = _set_up(axes, shift, size, today)
     form = [mm * smooth_field(patient, shape, (3, 3, 3)) for mm in (2.0, 2.0, 1.0)]
     frame = [a + b for a, b in zip(rigid, form, strict=True)]
-    motion = [smooth_field(day, shape, (4, 4, 4)) for _ in range(3)]
+    motion = [smooth_field(day, shape, (4, 4, 4)) * (1.0 if today is None else today.motion) for _ in range(3)]
     built = [smooth_field(patient, shape, (4, 4, 4)) for _ in range(3)]
     soft = [
         p + own * a + mm * b for p, a, b, own, mm in zip(frame, built, motion, (6, 5, 3), (3.0, 3.0, 2.0), strict=True)
@@ -194,9 +212,9 @@ def build_abdomen(
     vessels = np.sqrt(sum(gaussian_filter(patient.normal(size=shape), 2.7) ** 2 for _ in range(2)))
     vessels = vessels / vessels.mean()
 
-    stomach = hollow(_stomach(patient, day), soft, exact=True)
-    large = hollow(_colon(patient, day), soft)
-    small = hollow(_small_bowel(patient, day), soft)
+    stomach = hollow(_of_day(_stomach(patient, day), "stomach", day, today), soft, exact=True)
+    large = hollow(_of_day(_colon(patient, day), "large_bowel", day, today), soft)
+    small = hollow(_of_day(_small_bowel(patient, day), "small_bowel", day, today), soft)
     # What yields to what, and by how much two contours may run into each other.
     hard = np.minimum.reduce([solid[name] for name in ("bone", "psoas", "vessel", "kidney")])
     ends = np.abs(axes[2])[None, None, :] - axes[2][-3]  # nothing is outlined in the last three slices at each end
@@ -214,6 +232,28 @@ def build_abdomen(
         stomach=Hollow(stomach_mm, stomach.along, stomach.height),
         vessels=vessels,
     )
+
+
+def _set_up(axes: Sequence[NDArray[Any]], shift: Field, size: Field, today: Day) -> list[Field]:
+    """Coordinates of a patient who lies shifted and rolled in the field of view."""
+    x, y, z = np.meshgrid(*(axis - mm for axis, mm in zip(axes, today.shift_mm, strict=True)), indexing="ij")
+    cos, sin = math.cos(today.turn_rad), math.sin(today.turn_rad)
+    turned = (cos * x + sin * y, cos * y - sin * x, z)
+    return [(p - shift[d]) / size[d] for d, p in enumerate(turned)]
+
+
+def _of_day(tube: Tube, name: str, day: np.random.Generator, today: Day | None) -> Tube:
+    """A hollow organ as it lies and is filled today: loops move, waves of peristalsis narrow them."""
+    if today is None:
+        return tube
+    small = name == "small_bowel"
+    knots = max(4, int(tube.length[-1] / (30 if small else 45)))
+    at = np.linspace(0, tube.length[-1], knots)
+    moved = day.normal(0, today.loops_mm if small else today.bends_mm, size=(knots, 3)) * (1.0, 0.8, 0.6)
+    wave = 1 + day.normal(0, 0.14 if small else 0.10, size=knots)
+    points = tube.points + CubicSpline(at, moved)(tube.length)
+    radius = tube.radius * math.sqrt(today.filling[name]) * np.clip(CubicSpline(at, wave)(tube.length), 0.55, 1.5)
+    return Tube(points, radius, tube.length)
 
 
 def _drawn(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

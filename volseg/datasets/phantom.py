@@ -9,6 +9,10 @@ It cannot be solved by a threshold. Over the default cohort of 42 scans, each di
 window of intensity reaches a Dice of 0.15 (large bowel), 0.19 (small bowel) and 0.06 (stomach). Nor by place alone:
 the mean label of the other patients reaches 0.62, 0.75 and 0.67. Results on it say that a pipeline works, and nothing
 about patients.
+
+Days are mild by default, as in all figures that were published before there were others. With real days, see
+`volseg.datasets.treatment_days`, a patient lies elsewhere each day, organs fill, loops move, and contrast and the
+annotator's habits persist: what a prior and an adapted network can be measured on.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from volseg.cohort import PHANTOM_FILE, SLICE_AXES, Case
 from volseg.datasets.anatomy import Abdomen, Field, Hollow, build_abdomen, smooth_field
+from volseg.datasets.treatment_days import DAYS, MILD, OTHER_SIZE, REAL, REAL_SIZES, Day, Habits, grid_of
 from volseg.errors import UsageError
 from volseg.files import PARTIAL
 from volseg.labels import LabelTable
@@ -36,6 +41,7 @@ LABELS = LabelTable.overlapping(("large_bowel", "small_bowel", "stomach"))
 SLICES, THICKNESS_MM = 52, 3.0
 # Columns, rows, spacing along columns and rows in mm; a patient keeps one of them.
 SIZES = ((96, 76, 3.5, 3.5), (88, 72, 3.75, 3.75))
+FIRST_PATIENT = {MILD: 201, REAL: 401}
 
 # Signal of each tissue in a balanced steady-state sequence, relative to fluid.
 _SIGNAL = {
@@ -61,10 +67,10 @@ _FAT, _MUSCLE, _WALL, _GAS = 0.80, 0.29, 0.34, 0.05
 _OUTLINED, _EDGE = frozenset({"liver", "spleen", "kidney", "pancreas", "gall_bladder", "vessel", "vertebra"}), 0.30
 
 
-def phantom_keys(*, patients: int = 14, days: int = 3, seed: int = 0) -> list[tuple[int, int]]:
+def phantom_keys(*, patients: int = 14, days: int = 3, seed: int = 0, kind: str = MILD) -> list[tuple[int, int]]:
     """Patient and day of every scan of the cohort; days are irregular, as treatment days are.
 
-    Patients count from 201: no key is one of the UW-Madison set.
+    Patients count from 201, those of real days from 401: no key is one of the UW-Madison set.
 
     >>> phantom_keys(patients=1, days=3)[0]
     (201, 0)
@@ -75,18 +81,37 @@ def phantom_keys(*, patients: int = 14, days: int = 3, seed: int = 0) -> list[tu
             "give other numbers"
         )
     keys = []
-    for patient in range(201, 201 + patients):
+    first = FIRST_PATIENT[check_kind(kind)]
+    for patient in range(first, first + patients):
         gaps = np.random.default_rng([seed, patient]).integers(1, 10, size=days)
         keys += [(patient, int(day)) for day in np.cumsum(gaps) - gaps[0]]
     return keys
 
 
-def phantom_case(*, patient: int, day: int, seed: int = 0) -> Case:
-    """One scan: deterministic for (seed, patient, day).
+def check_kind(kind: str) -> str:
+    """Return how days differ, or raise UsageError.
+
+    >>> check_kind("real")
+    'real'
+    """
+    if kind not in DAYS:
+        raise UsageError(f"the kind of days must be {' or '.join(DAYS)}, got {kind!r}; name one of them")
+    return kind
+
+
+def phantom_case(*, patient: int, day: int, seed: int = 0, kind: str = MILD) -> Case:
+    """One scan: deterministic for (seed, patient, day, kind).
+
+    Args:
+        patient: Number of the patient.
+        day: Number of the day.
+        seed: Seed of the cohort.
+        kind: `mild` or `real`, see `volseg.datasets.treatment_days`.
 
     Returns:
         a case with uint16 voxels (96, 76, 52) or (88, 72, 52) and a label map of `LABELS`, spacing 3.5 or 3.75 mm in
-        plane and 3 mm between slices. Slices run from head to feet, as in the UW-Madison data.
+        plane and 3 mm between slices; real days have wider grids, see `grid_of`. Slices run from head to feet, as in
+        the UW-Madison data.
 
     Raises:
         UsageError: A number is negative.
@@ -98,11 +123,19 @@ def phantom_case(*, patient: int, day: int, seed: int = 0) -> Case:
         raise UsageError(
             f"patient, day and seed must be at least 0, got {patient}, {day} and {seed}; give other numbers"
         )
+    real = check_kind(kind) == REAL
     columns, rows, sx, sy = SIZES[patient % len(SIZES)]
+    if real:
+        columns, rows, sx, sy = grid_of(patient, first_patient=FIRST_PATIENT[REAL], day=day)
     shape, spacing = (columns, rows, SLICES), (sx, sy, THICKNESS_MM)
     of_patient, of_day = np.random.default_rng([seed, patient]), np.random.default_rng([seed, patient, day])
-    abdomen = build_abdomen(of_patient, of_day, shape=shape, spacing=spacing)
-    signal = _receive(_paint(abdomen, of_patient, of_day, pixel_mm=sx), of_patient, of_day)
+    # What real days add has random numbers of its own, so that mild days stay as they are.
+    today = Day.drawn(np.random.default_rng([seed, patient, day, 1])) if real else None
+    habits = Habits.drawn(np.random.default_rng([seed, patient, 0, 2])) if real else None
+    abdomen = build_abdomen(of_patient, of_day, shape=shape, spacing=spacing, today=today)
+    painted = _paint(abdomen, of_patient, of_day, pixel_mm=sx, habits=habits, gas=today.gas if today else 1.0)
+    signal = _receive(painted, of_patient, of_day)
+    masks = abdomen.masks if habits is None else abdomen.masks_of(habits)
     affine = affine_of_axes(SLICE_AXES, spacing)
     return Case(
         key=f"case{patient}_day{day}",
@@ -110,8 +143,8 @@ def phantom_case(*, patient: int, day: int, seed: int = 0) -> Case:
         session=f"day{day}",
         # The anatomy is drawn from the feet up; the first slice is the one nearest to the head, as in real scans.
         channels=(Volume(signal[:, :, ::-1], affine),),
-        label=Volume(LABELS.encode(abdomen.masks)[:, :, ::-1], affine),
-        source=f"phantom, seed {seed}",
+        label=Volume(LABELS.encode(masks)[:, :, ::-1], affine),
+        source=f"phantom, seed {seed}" + (", real days" if real else ""),
     )
 
 
@@ -121,6 +154,7 @@ def write_phantom(
     patients: int = 14,
     days: int = 3,
     seed: int = 0,
+    kind: str = MILD,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -131,6 +165,7 @@ def write_phantom(
         patients: Number of patients.
         days: Number of scans per patient.
         seed: Seed of the random numbers: another seed, another cohort.
+        kind: How the days of a patient differ, `mild` or `real`.
         workers: Number of threads that draw scans.
         progress: Function that is called with the number of finished scans and of all.
 
@@ -147,13 +182,13 @@ def write_phantom(
         raise UsageError(f"{raw} is not empty; remove it or name another folder for the phantom")
     if workers < 1:
         raise UsageError(f"the number of workers must be at least 1, got {workers}; give another one")
-    keys = phantom_keys(patients=patients, days=days, seed=seed)
+    keys = phantom_keys(patients=patients, days=days, seed=seed, kind=kind)
 
     def cases() -> Iterator[Case]:
         with ThreadPoolExecutor(workers) as pool:
             for start in range(0, len(keys), 2 * workers):
                 part = keys[start : start + 2 * workers]
-                drawn = pool.map(lambda key: phantom_case(patient=key[0], day=key[1], seed=seed), part)
+                drawn = pool.map(lambda key: phantom_case(patient=key[0], day=key[1], seed=seed, kind=kind), part)
                 for done, case in enumerate(drawn, start=start + 1):
                     yield case
                     if progress:
@@ -164,6 +199,8 @@ def write_phantom(
     try:
         write_raw(partial, cases(), LABELS)
         facts = {"seed": seed, "patients": patients, "days": days, "slices": SLICES, "sizes": SIZES, "axes": SLICE_AXES}
+        if kind != MILD:
+            facts |= {"kind": kind, "sizes": sorted({*REAL_SIZES, OTHER_SIZE})}
         (partial / PHANTOM_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         partial.chmod(0o755)
         if raw.exists():
@@ -174,7 +211,15 @@ def write_phantom(
     return raw
 
 
-def _paint(abdomen: Abdomen, patient: np.random.Generator, day: np.random.Generator, *, pixel_mm: float) -> Field:
+def _paint(
+    abdomen: Abdomen,
+    patient: np.random.Generator,
+    day: np.random.Generator,
+    *,
+    pixel_mm: float,
+    habits: Habits | None = None,
+    gas: float = 1.0,
+) -> Field:
     """The signal without noise: each structure over the ones before it, edges mixed over one pixel."""
 
     def over(image: Field, value: Field | float, distance: Field) -> Field:
@@ -204,10 +249,11 @@ def _paint(abdomen: Abdomen, patient: np.random.Generator, day: np.random.Genera
             image = over(image, _EDGE, abdomen.solid[name] - 0.8)
         image = over(image, value, abdomen.solid[name])
 
+    agent = habits.content if habits else {}
     for organ, wall_mm, content in (
-        (abdomen.small_bowel, 1.6, _chyme(abdomen.small_bowel, day, coarse)),
-        (abdomen.stomach, 3.0, _meal(abdomen.stomach, day, coarse)),
-        (abdomen.large_bowel, 2.6, _stool(abdomen.large_bowel, day, fine, coarse)),
+        (abdomen.small_bowel, 1.6, _chyme(abdomen.small_bowel, day, coarse) * agent.get("small_bowel", 1)),
+        (abdomen.stomach, 3.0, _meal(abdomen.stomach, day, coarse) * agent.get("stomach", 1)),
+        (abdomen.large_bowel, 2.6, _stool(abdomen.large_bowel, day, fine, coarse, gas) * agent.get("large_bowel", 1)),
     ):
         image = over(image, _WALL, organ.distance)
         image = over(image, content, organ.distance + wall_mm)
@@ -236,11 +282,11 @@ def _chyme(organ: Hollow, day: np.random.Generator, coarse: Field) -> Field:
     return _mix(content, gas)
 
 
-def _stool(organ: Hollow, day: np.random.Generator, fine: Field, coarse: Field) -> Field:
+def _stool(organ: Hollow, day: np.random.Generator, fine: Field, coarse: Field, uneven: float = 1.0) -> Field:
     """Mottled stool, in places fluid, with gas in front."""
     wet = np.clip(0.5 + 0.6 * _along(day, organ, scale_mm=50), 0, 1)
     content = 0.37 + 0.19 * wet + (0.09 - 0.05 * wet) * (0.6 * fine + 0.6 * coarse)
-    level = 0.55 - 0.55 * _along(day, organ, scale_mm=45)
+    level = 0.55 - 0.55 * uneven * _along(day, organ, scale_mm=45)
     gas = np.clip((organ.height - level) * 4, 0, 1)
     return _mix(content, gas)
 

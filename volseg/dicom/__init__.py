@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from volseg.dicom.channels import parse_channels
-from volseg.dicom.choice import EVERYTHING, Choice
-from volseg.dicom.export import export_objects
-from volseg.dicom.file import is_dicom
-from volseg.dicom.identity import KEY, identify, read_secret, word
-from volseg.dicom.image import read_stack
-from volseg.dicom.index import index_files, scan, series_of
-from volseg.dicom.instance import Series
-from volseg.dicom.object_masks import ObjectMasks, read_object_masks, record_fits
-from volseg.dicom.record import Record, read_record, record_of
-from volseg.dicom.rtstruct import write_rtstruct
-from volseg.dicom.segmentation import write_dicom_seg
-from volseg.dicom.series_list import list_series, listed_grid, read_listed, write_list
-from volseg.dicom.source import Dicom
-from volseg.dicom.target import Target, place
+from typing import TYPE_CHECKING
+
+from volseg import opened_at_first_use
+
+if TYPE_CHECKING:
+    from volseg.dicom.channels import parse_channels
+    from volseg.dicom.choice import EVERYTHING, Choice
+    from volseg.dicom.export import export_objects
+    from volseg.dicom.file import is_dicom
+    from volseg.dicom.identity import KEY, identify, read_secret, word
+    from volseg.dicom.image import read_stack
+    from volseg.dicom.index import index_files, scan, series_of
+    from volseg.dicom.instance import Series
+    from volseg.dicom.object_masks import ObjectMasks, read_object_masks, record_fits
+    from volseg.dicom.record import Record, read_record, record_of
+    from volseg.dicom.rtstruct import write_rtstruct
+    from volseg.dicom.segmentation import write_dicom_seg
+    from volseg.dicom.series_list import list_series, listed_grid, read_listed, write_list
+    from volseg.dicom.source import Dicom
+    from volseg.dicom.target import Target, place
 
 __all__ = [
     "EVERYTHING",
@@ -49,3 +54,52 @@ __all__ = [
     "write_list",
     "write_rtstruct",
 ]
+
+# A conversion need not load what writes objects, nor a prediction of NIfTI files anything of DICOM.
+__getattr__ = opened_at_first_use(
+    {
+        "volseg.dicom.object_masks": (
+            "ObjectMasks",
+            "read_object_masks",
+            "record_fits",
+        ),
+        "volseg.dicom.channels": ("parse_channels",),
+        "volseg.dicom.choice": (
+            "EVERYTHING",
+            "Choice",
+        ),
+        "volseg.dicom.export": ("export_objects",),
+        "volseg.dicom.file": ("is_dicom",),
+        "volseg.dicom.identity": (
+            "KEY",
+            "identify",
+            "read_secret",
+            "word",
+        ),
+        "volseg.dicom.image": ("read_stack",),
+        "volseg.dicom.index": (
+            "index_files",
+            "scan",
+            "series_of",
+        ),
+        "volseg.dicom.instance": ("Series",),
+        "volseg.dicom.record": (
+            "Record",
+            "read_record",
+            "record_of",
+        ),
+        "volseg.dicom.rtstruct": ("write_rtstruct",),
+        "volseg.dicom.segmentation": ("write_dicom_seg",),
+        "volseg.dicom.series_list": (
+            "list_series",
+            "listed_grid",
+            "read_listed",
+            "write_list",
+        ),
+        "volseg.dicom.source": ("Dicom",),
+        "volseg.dicom.target": (
+            "Target",
+            "place",
+        ),
+    }
+)

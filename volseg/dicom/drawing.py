@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset
@@ -29,6 +30,7 @@ class Drawing:
         frame_uids: Frames of reference that it states: those that it refers to, else its own.
         study_uids: Studies that it refers to, else its own.
         patients: What may stand for its patient, see `Instance.patient`; empty if it states no patient ID.
+        model: ManufacturerModelName.
         parts: Number of the region and the images referred to, of closed outlines and of frames; equal ones once.
         drawn: Date and time.
         maker: Manufacturer.
@@ -48,6 +50,7 @@ class Drawing:
     study_uids: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
     parts: frozenset[tuple[int, frozenset[str]]] = frozenset()
+    model: str = ""
 
     @property
     def kind(self) -> str:
@@ -125,6 +128,7 @@ def read_drawing(instance: Instance) -> Drawing:
         frozenset((studies - {""}) or {instance.study_uid} - {""}),
         frozenset({patient_id, named} - {""}) if patient_id else frozenset(),
         frozenset(images_of_outlines(header) if outlines else _of_frames(header, rois)),
+        text(header, "ManufacturerModelName"),
     )
 
 
@@ -139,10 +143,14 @@ def _images(dataset: Dataset, keyword: str) -> set[str]:
     return {text(image, "ReferencedSOPInstanceUID") for image in items(dataset, keyword)}
 
 
-def _notes(header: Dataset, rois: Iterable[Roi], *, outlines: bool, own_frame: str, frames: set[str]) -> Iterator[str]:
+def _notes(header: Dataset, rois: Sequence[Roi], *, outlines: bool, own_frame: str, frames: set[str]) -> Iterator[str]:
     """What a reader should know of an object, whatever series it belongs to."""
     for name in without_voxels(header) if outlines else ():
         yield f"{name} has no closed outline, so it has no voxels"
+    counts = Counter(roi.name for roi in rois)
+    for name, count in counts.items():
+        if count > 1:
+            yield f"{count} regions of one object are called {name}, and count as one"
     if rois and not declares_characters(header) and not all(roi.name.isascii() for roi in rois):
         yield "names of regions are in no stated character set, and may read wrongly"
     if own_frame and frames and own_frame not in frames:

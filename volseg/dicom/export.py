@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 
 from volseg.cohort import FILE_ENDING, check_key, read_translated
+from volseg.dicom.choice import EVERYTHING, Choice
 from volseg.dicom.identity import KEY, identify
-from volseg.dicom.image import read_stack
+from volseg.dicom.image import Stack, read_stack
 from volseg.dicom.index import scan
 from volseg.dicom.instance import Series
-from volseg.dicom.record import Record, apart, read_record, record_of
+from volseg.dicom.record import Record, apart, read_record, record_of, volume_key
 from volseg.dicom.target import Target, place
 from volseg.errors import SourceError, UsageError, VolsegError
 from volseg.labels import LabelMatch, LabelTable
@@ -36,9 +37,11 @@ def export_objects(
     *,
     ending: str,
     match: LabelMatch | None = None,
+    prepare: Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]] | None = None,
     key: str = KEY,
     secret: str = "",
     for_series: str | None = None,
+    choice: Choice = EVERYTHING,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple[str, str]]:
     """Write one object for each prediction, with `write(path, target, labels)`.
@@ -56,9 +59,11 @@ def export_objects(
         write: what writes the object.
         ending: of the file names.
         match: Match of the predictions' own table with `labels`; None if they are the same.
+        prepare: Function of the file's stem, the label map and the regions, which adds to both: bounds, margins.
         key: pattern that the keys were made with.
         secret: that the keys were made with.
         for_series: the series of a single prediction, whatever that says: SeriesInstanceUID or key.
+        choice: Volume that is meant where a series holds several; a prediction whose record names another is refused.
         progress: called with (done, total).
 
     Returns:
@@ -72,7 +77,7 @@ def export_objects(
         raise UsageError(
             f"{predictions} holds no prediction KEY{FILE_ENDING}; name the file or the folder of the predictions"
         )
-    there = _Archive(scan(dicom).series, key=key, secret=secret)
+    there = _Archive(scan(dicom).series, key=key, secret=secret, choice=choice)
     if for_series is not None and len(files) > 1:
         raise UsageError(f"--for-series names one series, and {predictions} holds {len(files)} predictions; name one")
     asked = there.find(for_series) if for_series is not None else None
@@ -82,11 +87,14 @@ def export_objects(
         try:
             label = read_translated(path, match)
             series = there.series_of(stem, label) if asked is None else asked
-            target = place(label, read_stack(series))
+            table = labels
+            if prepare is not None:
+                label, table = prepare(stem, label, labels)
+            target = place(label, there.stack(series, label))
             if asked is not None and (stated := there.stated_otherwise(asked, label)):
                 logger.warning("%s was written for %s as asked, and its record names %s", stem, for_series, stated)
             named = output.suffix == ".dcm" and predictions.is_file()
-            write(output if named else output / f"{check_key(stem)}{ending}", target, labels)
+            write(output if named else output / f"{check_key(stem)}{ending}", target, table)
         except VolsegError as error:
             failures.append((stem, error.message))
         if progress is not None:
@@ -101,12 +109,13 @@ class _Archive:
         series: of the folder.
         key: pattern of the case keys.
         secret: of the words.
+        choice: Volume that is meant where a series holds several.
     """
 
-    def __init__(self, series: Sequence[Series], *, key: str, secret: str) -> None:
+    def __init__(self, series: Sequence[Series], *, key: str, secret: str, choice: Choice = EVERYTHING) -> None:
         # An object refers to the images of one series: copies under other UIDs are series of their own here.
         self._series = series = [one for item in series for one in apart(item)]
-        self._key, self._secret = key, secret
+        self._key, self._secret, self._choice = key, secret, choice
         self._records = [record_of(item, secret=secret) for item in series]
         # Who predicts from DICOM files directly has no secret, whatever the cohort has.
         self._plain = [record_of(item) for item in series] if secret else self._records
@@ -160,15 +169,37 @@ class _Archive:
                 "right name, or name the series with --for-series"
             )
         for found, plain, series in zip(self._records, self._plain, self._series, strict=True):
-            if record in (found, plain):
+            if record.of_series in (found, plain):
                 return series
         raise SourceError(self._refusal(record, label))
+
+    def stack(self, series: Series, label: Volume) -> Stack:
+        """The slices of a series, of the volume that is meant where it holds several.
+
+        Raises:
+            SourceError: It holds several and none is chosen, or the prediction was made from another than the chosen.
+            GeometryError: No even, square grid.
+        """
+        stack = read_stack(series, choice=self._choice)
+        record = read_record(provenance_of(label.affine_ras))
+        if record is not None and record.volume and record.of_series in (self._record(series), record_of(series)):
+            keys = {"", volume_key(self._secret)}
+            if record not in [record.of_volume(stack, key=key) for key in keys]:
+                chosen = f", {self._choice.told}" if self._choice else ""
+                raise SourceError(
+                    f"the prediction was made from another volume of the series than this{chosen}; choose the volume "
+                    "as at the conversion or the prediction, with --echo, --phase, --b-value, --image-type or --where"
+                )
+        return stack
+
+    def _record(self, series: Series) -> Record:
+        return record_of(series, secret=self._secret)
 
     def stated_otherwise(self, series: Series, label: Volume) -> str:
         """The series that a prediction names, where it is another one; else empty."""
         text = provenance_of(label.affine_ras)
         record = read_record(text)
-        if not text or record in (record_of(series, secret=self._secret), record_of(series)):
+        if not text or (record is not None and record.of_series in (self._record(series), record_of(series))):
             return ""
         return record.name if record is not None else "nothing that can be read"
 
@@ -223,7 +254,7 @@ class _Archive:
         """The records of the series on whose voxels a prediction lies."""
         for series, record in zip(self._series, records, strict=True):
             try:
-                place(label, read_stack(series))
+                place(label, read_stack(series, choice=self._choice))
             except VolsegError:
                 continue
             yield record

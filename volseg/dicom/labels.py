@@ -24,6 +24,9 @@ from volseg.volume import Volume
 
 # A label map of bytes keeps this many regions that may overlap, or 255 that do not.
 OVERLAPPING = 8
+# ManufacturerModelName of a program that takes PixelSpacing for columns before rows, seen in 1.2.7.
+_RT_UTILS = "rt-utils"
+_LEAST_SHIFT = 0.1  # of a pixel, at the far side of the image
 
 
 def regions_of(drawing: Drawing, rules: Rules) -> set[str]:
@@ -99,6 +102,7 @@ def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules:
     warnings += [note for drawing in drawings for note in drawing.notes]
     warnings += [f"the {drawing.kind} is a prediction of volseg" for drawing in drawings if drawing.maker == "volseg"]
     warnings += [f"the {drawing.kind} was rejected (ApprovalStatus)" for drawing in drawings if drawing.rejected]
+    warnings += _of_writers(drawings, stack)
     owners: dict[str, list[Match]] = {}
     for item in sorted(matches, key=lambda item: (item.drawing.rank, item.drawing.drawn)):
         for region in regions_of(item.drawing, rules):
@@ -186,6 +190,20 @@ def _voxels(
                 "directions; they were taken for a wall one voxel thick"
             )
         yield number, np.nonzero(mask)
+
+
+def _of_writers(drawings: Sequence[Drawing], stack: Stack) -> Iterator[str]:
+    """What to say of drawings whose program is known to write them displaced."""
+    plane = stack.slices[0].plane
+    rows_mm, columns_mm = plane.spacing_mm
+    moved = abs(rows_mm - columns_mm) / min(rows_mm, columns_mm) * max(plane.rows, plane.columns)
+    for drawing in drawings:
+        if drawing.model.lower() == _RT_UTILS and moved > _LEAST_SHIFT:
+            yield (
+                "the RTSTRUCT was written by rt-utils, which takes the distance of rows for that of columns, and "
+                f"pixels are {columns_mm:g} x {rows_mm:g} mm: its outlines were read where they lie, which may not be "
+                "where they were drawn; compare them with the masks that they were made of"
+            )
 
 
 def _of_parts(what: str, name: str, *, left: int, misplaced: int) -> Iterator[str]:

@@ -17,6 +17,8 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _LIFETIME_DAYS = 40 * 365
+# More IDs than this for one name and birth date are the work of an anonymiser that gives both to everybody.
+_IDS_OF_ONE = 3
 
 
 def owner_of(series: Series) -> str:
@@ -38,6 +40,12 @@ def doubts(series: Sequence[Series]) -> Mapping[str, tuple[str, ...]]:
         if item.first.study_uid:
             studies.setdefault(item.first.study_uid, set()).add(owner_of(item))
     shared = {owner for owners in studies.values() if len(owners) > 1 for owner in owners}
+    people: dict[tuple[str, str], set[str]] = {}
+    for owner, items in owned.items():
+        for instance in (item.first for item in items):
+            if instance.patient and (name := _name(instance)) and len(instance.person) > 1 and instance.person[1]:
+                people.setdefault((name, instance.person[1]), set()).add(owner)
+    alike = {owner for owners in people.values() if 1 < len(owners) <= _IDS_OF_ONE for owner in owners}
     found = {}
     for owner, items in owned.items():
         told = [_several(items)]
@@ -45,6 +53,11 @@ def doubts(series: Sequence[Series]) -> Mapping[str, tuple[str, ...]]:
             told.append(
                 "one study stands under several patient IDs, so a fold may have one person on both sides - give both "
                 "the same ID, or --patient-pattern"
+            )
+        elif owner in alike:
+            told.append(
+                "another patient ID has the same name and birth date, so a fold may have one person on both sides - "
+                "give both the same ID if they are one, or --patient-pattern"
             )
         found[owner] = tuple(filter(None, told))
     return found

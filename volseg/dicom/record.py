@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 
 from volseg.dicom.identity import word
+from volseg.dicom.image import Stack
 from volseg.dicom.instance import Instance, Series
 from volseg.dicom.persons import owner_of
 from volseg.volume import PROVENANCE
 
 _WORDS = re.compile(
     rf"{PROVENANCE}(?P<keyed>keyed )?(?P<patient>p[0-9a-f]{{10}}) (?P<study>t[0-9a-f]{{8}}) "
-    r"(?P<series>s[0-9a-f]{8}) (?P<frame>f[0-9a-f]{8}|f-) (?P<images>i[0-9a-f]{8})"
+    r"(?P<series>s[0-9a-f]{8}) (?P<frame>f[0-9a-f]{8}|f-) (?P<images>i[0-9a-f]{8})(?: (?P<volume>v[0-9a-f]{6}))?"
 )
 
 
@@ -28,6 +29,8 @@ class Record:
         images: Word for all its images and the dates of study and acquisition, which tells the days of a series whose
             UIDs were used twice.
         keyed: Whether the words were made with a secret.
+        volume: Word for the images that were chosen of a series that holds several volumes, see `of_volume`; empty if
+            none were.
     """
 
     patient: str
@@ -36,16 +39,32 @@ class Record:
     frame: str
     images: str
     keyed: bool = False
+    volume: str = ""
 
     def __str__(self) -> str:
         """The record as NIfTI files carry it, see `volseg.volume.provenance_of`."""
-        *words, _ = astuple(self)
+        words = [self.patient, self.study, self.series, self.frame, self.images, *filter(None, [self.volume])]
         return PROVENANCE + ("keyed " if self.keyed else "") + " ".join(words)
 
     @property
     def name(self) -> str:
         """Patient and series in the form of a case's default key."""
         return f"{self.patient}_{self.series}"
+
+    @property
+    def of_series(self) -> Record:
+        """The record without its volume, as `record_of` makes it."""
+        return replace(self, volume="")
+
+    def of_volume(self, stack: Stack, *, key: str = "") -> Record:
+        """The record with a word for the images of one volume of the series, whose order does not matter.
+
+        Args:
+            stack: Slices of the volume.
+            key: What `volume_key` gives for the secret of the words.
+        """
+        images = sorted({f"{item.sop_uid or item.path.name} {item.frame}" for item in stack.slices})
+        return replace(self, volume=word("\n".join(images), letter="v", length=6, secret=key))
 
     def difference(self, other: Record) -> str:
         """What tells another record from this one, in words for people; empty if they are equal."""
@@ -88,6 +107,11 @@ def record_of(series: Series, *, secret: str = "") -> Record:
     )
 
 
+def volume_key(secret: str) -> str:
+    """What keys the words of volumes: made from the secret, which cannot be read back; empty if there is none."""
+    return word("volumes", letter="k", length=32, secret=secret) if secret else ""
+
+
 def apart(series: Series) -> list[Series]:
     """A series, and by themselves the copies under other UIDs that were added to it, see `copies.without_copies`."""
     found: dict[str, list[Instance]] = {}
@@ -107,5 +131,5 @@ def read_record(text: str) -> Record | None:
     found = _WORDS.fullmatch(text)
     if found is None:
         return None
-    words = {name: value for name, value in found.groupdict().items() if name != "keyed"}
+    words = {name: value or "" for name, value in found.groupdict().items() if name != "keyed"}
     return Record(**words, keyed=found["keyed"] is not None)

@@ -25,6 +25,7 @@ from volseg.volume import ras_to_lps
 
 _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 _SERIES_NUMBER = 301
+_LONGEST_DESCRIPTION = 1024  # letters that the VR ST holds
 # What says whose image it is and of which study: the patient, general study and frame of reference modules.
 _FROM_SERIES = (
     *("SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
@@ -67,6 +68,8 @@ def write_rtstruct(path: Path, target: Target, labels: LabelTable) -> None:
         roi.ReferencedFrameOfReferenceUID = frame_uid
         roi.ROIName = region.name
         roi.ROIGenerationAlgorithm = "AUTOMATIC"
+        if region.description:
+            roi.ROIDescription = region.description[:_LONGEST_DESCRIPTION]
         outline.ReferencedROINumber = number
         outline.ROIDisplayColor = list(region.colour)
         with Quiet():  # numbers that were just formatted need no validation, which is most of the time

@@ -22,13 +22,15 @@ from volseg.labels import Code, LabelTable, Region
 _ANATOMY = Code("123037004", "Anatomical Structure")
 _TISSUE = "85756007"
 _SERIES_NUMBER = 300
+_LONGEST_DESCRIPTION = 1024  # letters that the VR ST holds
 
 
 def write_dicom_seg(path: Path, target: Target, labels: LabelTable) -> None:
     """Write a label map as a BINARY segmentation: one segment a region, frames only where it has a voxel.
 
     A voxel that belongs to several regions is in the segment of each. Regions without a voxel are left out: a segment
-    without a frame is nothing that all readers take. Names, colours and codes are those of the table.
+    without a frame is nothing that all readers take. Names, colours and codes are those of the table, and so is the
+    description, as Segment Description (0062,0006), which the standard has for free text.
 
     Args:
         path: `.dcm`.
@@ -66,6 +68,8 @@ def write_dicom_seg(path: Path, target: Target, labels: LabelTable) -> None:
                 display_color=CIELabColor.from_rgb(*region.colour),
             )
         )
+        if region.description:
+            descriptions[-1].SegmentDescription = region.description[:_LONGEST_DESCRIPTION]
     try:
         with Quiet():
             segmentation = Segmentation(

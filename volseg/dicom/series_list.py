@@ -20,7 +20,7 @@ from volseg.dicom.identity import KEY, STUDY_KEY, identify, word
 from volseg.dicom.image import Stack, read_image, read_stack
 from volseg.dicom.images import Part, check_frame, on_grid
 from volseg.dicom.index import index_files, scan
-from volseg.dicom.record import record_of
+from volseg.dicom.record import read_record, record_of, volume_key
 from volseg.errors import SourceError, UsageError, VolumeError
 from volseg.files import SERIES
 from volseg.volume import Affine, Volume, with_provenance
@@ -83,6 +83,8 @@ def list_series(
         for number, told in enumerate(parts):
             onto = {"onto": parts[0], "resample": resample_channels} if number else {}
             content = {**told, "record": record, **onto}
+            if chosen and secret:
+                content["volume_key"] = volume_key(secret)
             (place / f"{identity.key}_{number:04d}{SERIES}").write_text(json.dumps(content), encoding="utf-8")
     for name, reason in index.unreadable.items():
         _write_error(place, word(name, letter="damaged_", length=12, secret=secret), reason, count)
@@ -95,7 +97,15 @@ def _write_error(folder: Path, key: str, reason: str, count: int) -> None:
         (folder / f"{key}_{number:04d}{SERIES}").write_text(json.dumps({"error": reason}), encoding="utf-8")
 
 
-def write_list(folder: Path, key: str, files: Iterable[Path], *, record: str = "") -> Path:
+def write_list(
+    folder: Path,
+    key: str,
+    files: Iterable[Path],
+    *,
+    record: str = "",
+    choice: Choice = EVERYTHING,
+    secret: str = "",
+) -> Path:
     """Write the list of one series, `KEY_0000.series`; it holds paths, which may name patients.
 
     Args:
@@ -103,10 +113,15 @@ def write_list(folder: Path, key: str, files: Iterable[Path], *, record: str = "
         key: Key of the case.
         files: Files of the series.
         record: Record that the volume carries, see `record_of`; by default the one that is made without a secret.
+        choice: Volume that is meant where the series holds several.
+        secret: Secret of the words of the record.
     """
     path = folder / f"{key}_0000{SERIES}"
     paths = [str(file.resolve()) for file in files]
-    path.write_text(json.dumps({"files": paths, "record": record} if record else paths), encoding="utf-8")
+    told: dict[str, object] = {"files": paths, **({"record": record} if record else {})}
+    if choice:
+        told |= {"choice": choice.to_json(), "volume_key": volume_key(secret)}
+    path.write_text(json.dumps(told if len(told) > 1 else paths), encoding="utf-8")
     return path
 
 
@@ -119,7 +134,7 @@ def read_listed(path: Path) -> Volume:
     """
     told = _told(path)
     part, stack = _part(told)
-    record = str(told.get("record") or record_of(part.series))
+    first, reference = part, stack
     onto = told.get("onto")
     if not isinstance(onto, dict):
         volume = read_image(stack)
@@ -127,7 +142,10 @@ def read_listed(path: Path) -> Volume:
         first, reference = _part(onto)
         check_frame(first, part)
         volume, _ = on_grid(first.name, part.name, stack, reference, resample=bool(told.get("resample")))
-    return Volume(volume.voxels, with_provenance(volume.affine_ras, record))
+    record = read_record(str(told.get("record") or "")) or record_of(first.series)
+    if first.choice:
+        record = record.of_volume(reference, key=str(told.get("volume_key") or ""))
+    return Volume(volume.voxels, with_provenance(volume.affine_ras, str(record)))
 
 
 def listed_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:

@@ -18,7 +18,7 @@ from volseg.dicom.index import scan
 from volseg.dicom.labels import label_table, regions_of, rules_of, spelled
 from volseg.dicom.matching import match
 from volseg.dicom.names import parse_rules
-from volseg.dicom.record import record_of
+from volseg.dicom.record import record_of, volume_key
 from volseg.errors import SourceError, UsageError, VolsegError
 from volseg.labels import LabelTable
 from volseg.volume import Volume, with_provenance
@@ -97,7 +97,8 @@ class Dicom:
         self._cases: dict[str, tuple[Combined, Identity]] = {
             identity.key: (item, identity) for item, identity in zip(combined, identities, strict=True)
         }
-        self._records = {key: str(record_of(item.first, secret=secret)) for key, (item, _) in self._cases.items()}
+        self._volume_key = volume_key(secret)
+        self._records = {key: record_of(item.first, secret=secret) for key, (item, _) in self._cases.items()}
         self._damaged: dict[str, str] = {}
         drawings: list[Drawing] = []
         for instance in (*index.outlines, *index.segmentations):
@@ -156,7 +157,7 @@ class Dicom:
         matches = [found for some in self._drawings[key] for found in some]
         drawings = [found.drawing.instance for found in matches]
         facts: list[object] = [self.kind, 2, identity.patient, identity.session, self.labels.digest, self._rules]
-        facts += [self._records[key], self._left[key], [found.note for found in matches]]
+        facts += [str(self._records[key]), self._left[key], [found.note for found in matches]]
         if self._choice:
             facts.append(self._choice.to_json())
         if self._channels:
@@ -193,11 +194,14 @@ class Dicom:
             if self._keep_ids:
                 raise type(error)(f"{error.message} ({first.first.name})", case=key) from error
             raise error.of_case(key) from error
+        record = self._records[key]
+        if self._parts(combined)[0].choice:
+            record = record.of_volume(images.stacks[0], key=self._volume_key)
         return Case(
             key,
             identity.patient,
             identity.session,
-            tuple(Volume(one.voxels, with_provenance(one.affine_ras, self._records[key])) for one in images.volumes),
+            tuple(Volume(one.voxels, with_provenance(one.affine_ras, str(record))) for one in images.volumes),
             label,
             self._source(combined, images),
             tuple(dict.fromkeys(warnings)),

@@ -9,14 +9,24 @@ expects of itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from volseg.cohort import Cohort, Predictions, Uncertainty, mean_expected_dice, read_uncertainty
+from volseg.cohort import (
+    Bounds,
+    Cohort,
+    Predictions,
+    Uncertainty,
+    mean_expected_dice,
+    order_of_bounds,
+    read_bounds,
+    read_uncertainty,
+)
 from volseg.errors import GeometryError, LabelError, VolsegError
 from volseg.evaluation.outliers import CHECKS, Z_DEFINITION, Finding, Values, learn, measure, unusual
 from volseg.labels import LabelMatch, LabelTable, Masks, match_labels
@@ -28,8 +38,10 @@ _APART = 1.5  # times the usual disagreement, from which it is reported
 _LEAST_APART = 0.01  # predictions that disagree by less count as equal
 
 DEFINITIONS = (
-    "Order = cases that could not be read; alarms; the others. Of both the lowest expected Dice comes first. Without "
-    "one, the highest score comes first, at the top of the alarms and at the end of the others.",
+    "Order = cases that could not be read; alarms, with the cases that are not comparable with the calibration; the "
+    "others. Of both the lowest bound of Dice comes first, the mean over the regions (`volseg calibrate`); where there "
+    "is none, the lowest expected Dice. Without one, the highest score comes first, at the top of the alarms and at "
+    "the end of the others.",
     "Alarm = a region is absent that nearly every training case has, or there that hardly any has; a value is beyond "
     f"z {ALARM:g}; or predictions disagree {ALARM:g} times as much as they usually do.",
     EXPECTED_DICE_DEFINITION,
@@ -41,6 +53,9 @@ DEFINITIONS = (
     "Disagreement = 1 - Dice of two predictions of a case, mean over the regions that either holds and over the "
     "further predictions that are there.",
 )
+
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,7 @@ class Quality:
         values: Measured values by check and region.
         disagreement: Disagreement of the predictions of the case; None without a second one.
         error: Reason why the case could not be measured.
+        bounds: Bounds by region, of a calibrated network; empty otherwise.
     """
 
     key: str
@@ -64,6 +80,7 @@ class Quality:
     values: Values | None = None
     disagreement: float | None = None
     error: str | None = None
+    bounds: Bounds = field(default_factory=dict)
 
     @property
     def alarm(self) -> bool:
@@ -76,12 +93,24 @@ class Quality:
         return mean_expected_dice(self.uncertainty)
 
     @property
+    def bound(self) -> float | None:
+        """The mean bound of Dice over the regions, by which the list is ordered; None if it is unknown or withheld."""
+        return None if self.not_comparable else order_of_bounds(self.bounds)
+
+    @property
+    def not_comparable(self) -> str:
+        """The reasons why bounds are withheld, each once; empty if none is."""
+        return "; ".join(dict.fromkeys(one.not_comparable for one in self.bounds.values() if one.withheld))
+
+    @property
     def order(self) -> tuple[int, float, float, str]:
         """The key by which the list is sorted."""
-        group = 0 if self.error is not None else 1 if self.alarm else 2
+        first = self.alarm or bool(self.not_comparable)
+        group = 0 if self.error is not None else 1 if first else 2
         # An alarm without an expected Dice may be a case in which nothing was found.
-        unknown = 0.0 if self.alarm else 1.0
-        return group, unknown if self.expected_dice is None else self.expected_dice, -self.score, self.key
+        known = self.expected_dice if self.bound is None else self.bound
+        unknown = 0.0 if first else 1.0
+        return group, unknown if known is None else known, -self.score, self.key
 
 
 def rank(
@@ -118,7 +147,7 @@ def rank(
     others = [Path(other) for other in others]
     tables = _Tables.of(labels, predictions, others, cohort)
     keys = Predictions.open(predictions).some_keys()
-    uncertainties = read_uncertainty(predictions)
+    uncertainties, bounds = read_uncertainty(predictions), read_bounds(predictions)
     images = images or cohort
     known = [] if cohort is None else sorted(cohort.labelled - set(keys))
     total = len(keys) + len(known)
@@ -175,7 +204,15 @@ def rank(
                 findings += named
             findings.sort(key=lambda finding: (-finding.weight, finding.check, finding.region))
             result.append(
-                Quality(key, score, tuple(findings), tables.named(uncertainties.get(key, {})), values, disagreement),
+                Quality(
+                    key,
+                    score,
+                    tuple(findings),
+                    tables.named(uncertainties.get(key, {})),
+                    values,
+                    disagreement,
+                    bounds=tables.named(bounds.get(key, {})),
+                ),
             )
     return sorted(result, key=lambda quality: quality.order)
 
@@ -203,8 +240,8 @@ class _Tables:
             raise LabelError("the predictions, the further ones and the cohort have no region in common")
         return cls(first.only(names), tuple(match.only(names) for match in more), learnt.only(names))
 
-    def named(self, uncertainty: Uncertainty) -> Uncertainty:
-        """The uncertainty under the names of the regions to check."""
+    def named(self, uncertainty: Mapping[str, _Value]) -> dict[str, _Value]:
+        """Values by region under the names of the regions to check."""
         names = {other: name for name, other in self.predictions.pairs.items()}
         return {names.get(name, name): value for name, value in uncertainty.items()}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from volseg.cohort import RegionBounds
 from volseg.errors import UsageError
 from volseg.metrics import (
     ADDED_PATH_LENGTH_DEFINITION,
@@ -71,6 +72,7 @@ class RegionScores:
         predicted_ml: Volume of the prediction in ml.
         outcome: Which of the two masks holds the region.
         error: Reason why the case has no numbers; then every other value is None.
+        bounds: Bounds that a calibrated network gave; None without one.
     """
 
     key: str
@@ -102,6 +104,12 @@ class RegionScores:
     reference_holes: int | None = None
     predicted_holes: int | None = None
     error: str | None = None
+    bounds: RegionBounds | None = None
+
+    @property
+    def dice_at_least(self) -> float | None:
+        """The lower bound of Dice that a calibrated network gave; None if it gave none."""
+        return None if self.bounds is None else self.bounds.dice_at_least
 
     @property
     def volume_error_ml(self) -> float | None:
@@ -176,6 +184,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("predicted_contours", "Predicted contours", "", None, 1, "Contours of the prediction, counted likewise."),
     Metric("reference_holes", "Reference holes", "", None, 1, HOLES_DEFINITION),
     Metric("predicted_holes", "Predicted holes", "", None, 1, "Holes of the prediction, counted likewise."),
+    Metric(
+        "dice_at_least",
+        "Dice at least",
+        "",
+        None,
+        3,
+        "Dice at least = what a calibrated network promised of its prediction before the reference was known, with the "
+        "probability that uncertainty.csv states (`volseg calibrate`). Empty where it was withheld.",
+    ),
 )
 """Every number of a row, in the order of a report: `getattr(row, metric.name)`."""
 

@@ -32,7 +32,7 @@ _ANATOMY = Code("123037004", "Anatomical Structure")
 _TISSUE = "85756007"
 
 
-def write_segmentation(path: Path, label: Volume, labels: LabelTable) -> None:
+def write_segmentation(path: Path, label: Volume, labels: LabelTable, *, values: Sequence[int] | None = None) -> None:
     """Write a label map as a segmentation that 3D Slicer opens with names, colours and codes, whole or not at all.
 
     Every region of the table becomes a segment, in the table's order, the empty ones too. Its LabelValue is its own
@@ -43,6 +43,7 @@ def write_segmentation(path: Path, label: Volume, labels: LabelTable) -> None:
         path: `KEY.seg.nrrd`; Slicer knows a segmentation by this ending.
         label: (X, Y, Z) values that the table declares; the file keeps its grid.
         labels: Regions.
+        values: LabelValue of each region; those of `segment_values` by default.
 
     Raises:
         UsageError: The file has another ending.
@@ -71,7 +72,7 @@ def write_segmentation(path: Path, label: Volume, labels: LabelTable) -> None:
     label_map, present = _checked(label, labels)
     layer_of = _layers(labels.masks(present))
     # NRRD counts the first axis fastest: list, X, Y, Z. In C order that is [Z, Y, X, list].
-    values = segment_values(labels)
+    values = segment_values(labels) if values is None else values
     layers = _paint(np.ascontiguousarray(label_map.T), labels, layer_of, values)
     extents = [_extent(layer) for layer in layers]
     fields = [
@@ -178,6 +179,7 @@ def export_slicer(
     labels: LabelTable,
     *,
     match: LabelMatch | None = None,
+    prepare: Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]] | None = None,
     keys: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple[str, str]]:
@@ -188,6 +190,8 @@ def export_slicer(
         out: Folder, made if it is absent; files of the same names are replaced.
         labels: Regions.
         match: Match of the predictions' own table with `labels`, whose values are written; None if they are the same.
+        prepare: Function of the key, the label map and the regions, which adds regions to both, such as margins; the
+            first regions must stay, and keep their LabelValue.
         keys: Keys of the cases to write.
         progress: Function that is called with (cases done, cases in all) after each case.
 
@@ -205,7 +209,11 @@ def export_slicer(
     for done, key in enumerate(keys, start=1):
         try:
             check_key(key)
-            write_segmentation(out / f"{key}{_SUFFIX}", read_translated(there.path(key), match), labels)
+            label, table, values = read_translated(there.path(key), match), labels, segment_values(labels)
+            if prepare is not None:
+                label, table = prepare(key, label, labels)
+                values = _with_further(values, len(table.regions))
+            write_segmentation(out / f"{key}{_SUFFIX}", label, table, values=values)
         except VolsegError as error:
             failures.append((key, error.message))
         except OSError as error:
@@ -213,6 +221,12 @@ def export_slicer(
         if progress is not None:
             progress(done, len(keys))
     return failures
+
+
+def _with_further(values: Sequence[int], count: int) -> tuple[int, ...]:
+    """The LabelValues of some regions, and free ones for those that follow."""
+    free = [value for value in [*range(max(values) + 1, 256), *range(1, 256)] if value not in values]
+    return (*values, *dict.fromkeys(free))[:count]
 
 
 def _checked(label: Volume, labels: LabelTable) -> tuple[LabelMap, LabelMap]:

@@ -13,6 +13,7 @@ import torch
 
 from volseg import method_of_before
 from volseg.bundle import Member, Recipe
+from volseg.calibration import Calibration, find_calibration, read_calibration
 from volseg.cohort import Prediction
 from volseg.errors import CheckpointError, GeometryError, UsageError, VolumeError, naming
 from volseg.inference.engines import Engine
@@ -20,6 +21,7 @@ from volseg.inference.inputs import read_images
 from volseg.inference.predictor import Predictor
 from volseg.inference.region_of_interest import RegionOfInterest
 from volseg.labels import LabelTable, fold_channel
+from volseg.transforms import Decision
 from volseg.volume import Affine, Crop, Volume, aligned, read_volume
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,16 @@ class CascadePredictor:
     def first_networks(self) -> tuple[Predictor, ...]:
         """Networks of the first step; none if its label maps exist already."""
         return self.first.networks if self.first is not None else ()
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Calibration of the second step, see `Predictor.calibration`."""
+        return self.second.calibration
+
+    @property
+    def decision(self) -> Decision | None:
+        """Decision that the calibration made, see `Predictor.decision`."""
+        return self.second.decision
 
     @property
     def flips(self) -> tuple[int, ...]:
@@ -205,8 +217,9 @@ def load_predictor(
     overrides: Mapping[str, Any] | None = None,
     flips: Iterable[int] = (),
     step: RegionOfInterest | None = None,
+    calibrated: bool = True,
 ) -> AnyPredictor:
-    """Load the networks that a user named.
+    """Load the networks that a user named, and the calibration beside them if there is one.
 
     Args:
         members: Networks of an ensemble, or one; the first sets the settings of inference.
@@ -215,6 +228,10 @@ def load_predictor(
             second step alone.
         flips: Axes to mirror, in the second step alone.
         step: First step that finds the region, if the networks are restricted to one.
+        calibrated: Whether a `calibration.json` is used: for bounds, and for the decision unless one is named.
+
+    Raises:
+        CheckpointError: The calibration is of other networks or labels, or damaged.
     """
 
     def load(named: Sequence[Member], settings: Mapping[str, Any]) -> Predictor:
@@ -226,6 +243,9 @@ def load_predictor(
 
     settings = dict(overrides or {})
     second = load(members, settings)
+    path = find_calibration([network.checkpoint for network in second.networks]) if calibrated else None
+    if path is not None:
+        second = _with_calibration(second, path, settings, within=step is not None)
     if step is None:
         return second
     if not step.members:
@@ -242,6 +262,34 @@ def load_predictor(
             ", ".join(second.recipe.channel_names),
         )
     return made
+
+
+def _with_calibration(predictor: Predictor, path: Path, settings: Mapping[str, Any], *, within: bool) -> Predictor:
+    """The predictor with the bounds and the decision of a calibration, or with the reason why there are none."""
+    calibration = read_calibration(path)
+    named = settings.get("decision")
+    decision = calibration.decision if named is None else named
+    used = {
+        "cleanup": settings.get("cleanup") or {},
+        "overlap": settings.get("overlap", calibration.options.get("overlap")),
+        "decision": decision,
+    }
+    known = {**calibration.options, "decision": calibration.decision}
+    apart = "; ".join(
+        f"predicted with {name} {_told(value)}, calibrated with {_told(known[name])}"
+        for name, value in used.items()
+        if name in known and known[name] != value
+    )
+    if within:
+        apart = "predicted within the region of a first step, which the calibration does not know"
+    if apart:
+        logger.warning("no bounds: %s", apart)
+    chosen = decision if named is None and decision != "threshold" else None
+    return predictor.with_calibration(calibration, path=path, decision=chosen, apart=apart)
+
+
+def _told(value: object) -> str:
+    return "nothing" if value in ([], {}, None) else str(value)
 
 
 def channels_of(recipe: Recipe, *, among: Recipe) -> list[int]:

@@ -7,6 +7,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def find_inputs(
     fold: int = 0,
     modality: str | None = None,
     given: Sequence[str] = (),
-    choice: Mapping[str, str] | None = None,
+    choice: Mapping[str, Any] | None = None,
     resample_channels: bool = False,
 ) -> list[tuple[str, list[Path]]]:
     """Find the cases to predict, each with its key and one file per channel, or one file that holds all channels.
@@ -143,7 +144,7 @@ def _chosen_series(
     modality: str | None,
     patterns: Sequence[str],
     channels: int | Sequence[str],
-    choice: Mapping[str, str],
+    choice: Mapping[str, Any],
     *,
     resample: bool,
 ) -> list[tuple[str, list[Path]]]:
@@ -155,6 +156,7 @@ def _chosen_series(
         phase=choice.get("phase"),
         b_value=choice.get("b_value"),
         image_type=choice.get("image_type"),
+        where=choice.get("where") or (),
     )
     if input_cohort(path) is not None:
         raise UsageError(f"{path} is a cohort; series are chosen from DICOM files, by `volseg convert dicom` before")

@@ -16,14 +16,23 @@ from torch import Tensor, nn
 
 from volseg import bundle as bundles
 from volseg import method_of_before
-from volseg.bundle import Recipe, check_settings, read_recipe
-from volseg.cohort import FILE_ENDING, Prediction, Uncertainty, write_prediction, write_uncertainty
+from volseg.bundle import Recipe, check_settings, read_recipe, weights_digest
+from volseg.calibration import Calibration, region_features, scan_features
+from volseg.cohort import FILE_ENDING, Bounds, Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
 from volseg.inference.ensemble import LogitsFunction, check_members, image_order, mean_logits, region_order
 from volseg.inference.inputs import check_apart, check_there, is_foreign, read_images
-from volseg.transforms import CONSTANT, NativeProbabilitiesd, affine_of_file, split_at_normalisation, with_decision
-from volseg.volume import Volume
+from volseg.transforms import (
+    CONSTANT,
+    Decision,
+    NativeProbabilitiesd,
+    affine_of_file,
+    split_at_normalisation,
+    with_decision,
+    with_measure,
+)
+from volseg.volume import Volume, read_volume
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +51,9 @@ class Predictor:
         exported: Network for OpenVINO, if the bundle was packed with it.
         others: Further networks, whose probabilities are averaged with those of this one; see `with_members`.
         flips: Axes along which the networks predict mirror images too.
+        calibration: Calibration, by which predictions get bounds; see `with_calibration`.
+        decision: Decision that a calibration made; None for that of the bundle or of the overrides.
+        apart: Reason why predictions are made otherwise than the calibrated ones; empty if they are not.
     """
 
     network: nn.Module
@@ -55,6 +67,9 @@ class Predictor:
     exported: Path | None = None
     others: tuple[Predictor, ...] = ()
     flips: tuple[int, ...] = ()
+    calibration: Calibration | None = None
+    decision: Decision | None = None
+    apart: str = ""
 
     @classmethod
     def from_bundle(
@@ -104,7 +119,7 @@ class Predictor:
             network, before, inferer, after, place = (parser.get_parsed_content(part) for part in parts)
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise root_error(error) from error
-        after = after if decision is None else with_decision(after, decision)
+        after = after if decision in (None, "threshold") else with_decision(after, decision)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         try:
             network.load_state_dict(state["model"])
@@ -142,6 +157,36 @@ class Predictor:
         for members in joined.grids if len(joined.grids) > 1 else ():
             to_native(members[0])
         return joined
+
+    def with_calibration(
+        self, calibration: Calibration, *, path: Path, decision: Decision | None = None, apart: str = ""
+    ) -> Predictor:
+        """The same predictor with bounds of its predictions.
+
+        Args:
+            calibration: Calibration of these very networks.
+            path: File that it was read from, for messages.
+            decision: Decision to make; None for the one that was given at loading.
+            apart: Reason why predictions are made otherwise than the calibrated ones, so that bounds are withheld.
+
+        Raises:
+            CheckpointError: It is of other networks or labels.
+        """
+        calibration.check(
+            networks=[weights_digest(network.checkpoint) for network in self.networks],
+            plans=[network.recipe.plan_digest for network in self.networks],
+            labels=self.recipe.labels.digest,
+            path=path,
+        )
+        temperatures = calibration.temperatures
+        after = with_measure(
+            self.postprocessing,
+            lambda name, probability, mask, voxel_ml: region_features(
+                probability, mask, voxel_ml=voxel_ml, temperature=temperatures.get(name, 1.0)
+            ),
+        )
+        after = after if decision in (None, "threshold") else with_decision(after, decision)
+        return replace(self, postprocessing=after, calibration=calibration, decision=decision, apart=apart)
 
     def with_engine(self, name: str, *, windows: int | None = None) -> Predictor:
         """The same predictor with another engine, in the precision of its inferer; the log says which engine it is.
@@ -189,7 +234,11 @@ class Predictor:
                 # Networks of one grid and several normalisations share the resampled image, and normalise it each.
                 for before in [members[0].preprocessing if _alike(members) else members[0]._grid_and_intensities[0]]
             ]
-            return {**item, **({"others": others} if others else {})}
+            scan = {}
+            if self.calibration is not None:
+                volumes = (one if isinstance(one, Volume) else read_volume(one) for one in given)
+                scan = {"scan": scan_features(list(volumes))}
+            return {**item, **scan, **({"others": others} if others else {})}
 
     def infer(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Add the logits, `pred`, to the item: the second stage, on the network's device; the logits are on the CPU."""
@@ -211,7 +260,11 @@ class Predictor:
         # The inverse transforms restore the affine but for rounding; the file's own is exact.
         label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
         note = "; ".join([*self._constant(item["image"]), *label_map.notes])
-        return Prediction(label_map, done.get("uncertainty", {}), done.get("probabilities"), note)
+        bounds: Bounds = {}
+        if self.calibration is not None:
+            apart = self.apart or self._apart(self.calibration)
+            bounds = self.calibration.bounds(done.get("features", {}), item.get("scan", {}), apart=apart)
+        return Prediction(label_map, done.get("uncertainty", {}), done.get("probabilities"), note, bounds)
 
     @property
     def grids(self) -> list[list[Predictor]]:
@@ -275,6 +328,15 @@ class Predictor:
         names = [self.recipe.channel_names[int(number)] for number in numbers.split(",")] if numbers else []
         return [f"{' and '.join(names)} has one value everywhere, so the network saw nothing in it"] if names else []
 
+    def _apart(self, calibration: Calibration) -> str:
+        """The reason why networks or mirror images are others than those of the calibration, if they are."""
+        if len(self.networks) != len(calibration.networks):
+            return f"predicted by {len(self.networks)} networks, calibrated for {len(calibration.networks)}"
+        known = list(calibration.options.get("flips", ()))
+        if list(self.flips) != known:
+            return f"predicted with mirror images along {list(self.flips)}, calibrated with those along {known}"
+        return ""
+
     def _logits(self, image: Tensor) -> Tensor:
         """Compute the logits of an image (1, C, X, Y, Z), without the batch axis."""
         logits: Tensor = self.inferer(image, self.engine)
@@ -302,6 +364,7 @@ class Predictor:
         """
         failed: dict[str, str] = {}
         uncertainties: dict[str, Uncertainty] = {}
+        bounds: dict[str, Bounds] = {}
         cases = list(cases)
         check_apart(output_dir, cases)
         # Rows of an earlier network are removed first: they must not stay if this run is stopped.
@@ -312,13 +375,14 @@ class Predictor:
                     prediction = self.predict(images, key=key)
                     write_prediction(output_dir / f"{key}{FILE_ENDING}", prediction)
                     uncertainties[key] = prediction.uncertainty
+                    bounds[key] = prediction.bounds
                 except VolsegError as error:
                     failed[key] = error.message
                     logger.error("%s", error)
                 if progress:
                     progress(done)
         finally:
-            write_uncertainty(output_dir, uncertainties)
+            write_uncertainty(output_dir, uncertainties, bounds=bounds)
         return failed
 
     joined = method_of_before("with_members")

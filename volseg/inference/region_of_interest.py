@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg import bundle as bundles
 from volseg.bundle import Member, members_of
 from volseg.cohort import Predictions, read_labels
 from volseg.errors import BundleError, UsageError
 from volseg.labels import LabelMap, LabelTable
-from volseg.metrics import Mask
 from volseg.volume import Crop, Volume, grown
 
 OUTSIDE = ("keep", "erase")
@@ -143,7 +143,7 @@ class RegionOfInterest:
         chosen = np.zeros(256, dtype=bool)
         chosen[values] = True
         checked: LabelMap = labels.check(label_map.voxels)
-        region: Mask = chosen[checked]
+        region: NDArray[np.bool_] = chosen[checked]
         crop = Crop.around(region, spacing_mm=label_map.spacing_mm, margin_mm=self.margin_mm)
         if crop is None:
             return None
@@ -163,8 +163,8 @@ class RoiMasks:
         kept: Mask (x, y, z) of the voxels whose labels are kept.
     """
 
-    seen: Mask | None
-    kept: Mask
+    seen: NDArray[np.bool_] | None
+    kept: NDArray[np.bool_]
 
     def of(self, part: Volume) -> Volume:
         """The box of one channel, with its lowest value in all voxels that are not shown."""

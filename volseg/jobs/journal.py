@@ -14,6 +14,7 @@ from types import TracebackType
 
 from volseg.cohort import FILE_ENDING
 from volseg.errors import UsageError
+from volseg.files import LOCK, Lock, take_lock
 from volseg.jobs.job import Answer, Facts, Job, Stamp, stamp
 
 logger = logging.getLogger(__name__)
@@ -115,12 +116,16 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._lock = _lock(path)
         try:
-            _lock(self._file, path)
-            self._cut_torn_line()
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                self._cut_torn_line()
+            except BaseException:
+                os.close(self._file)
+                raise
         except BaseException:
-            os.close(self._file)
+            self._release()
             raise
         self._synced = time.monotonic()
 
@@ -151,6 +156,7 @@ class Journal:
             finally:
                 os.close(self._file)
                 self._file = -1
+                self._release()
 
     def __enter__(self) -> Journal:
         return self
@@ -159,6 +165,10 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _sync(self) -> None:
         try:
@@ -261,17 +271,12 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             offset += len(line)
 
 
-def _lock(file: int, path: Path) -> None:
-    try:
-        import fcntl  # not on Windows
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UsageError(f"another run is writing {path}; wait for it, or name another folder") from error
-    except OSError:
-        logger.warning("%s is on a file system without locks: run nothing else on this folder", path)
+def _lock(path: Path) -> Lock | None:
+    """Lock a journal by the file PATH.lock beside it; a device or a pipe has no lock."""
+    if path.exists() and not path.is_file():
+        return None
+    refusal = f"another run is writing {path}; wait for it, or name another folder"
+    return take_lock(path.with_name(path.name + LOCK), refusal=refusal)
 
 
 def remove_unproven(folder: Path, names: Collection[str], *, keys: Collection[str]) -> None:

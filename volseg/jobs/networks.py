@@ -35,6 +35,9 @@ class Predicting:
         step: First step that finds the region, if the networks are restricted to one.
         weights: Name, bytes and sha256 of each checkpoint.
         step_weights: Name, bytes and sha256 of each checkpoint of the first step.
+        calibrated: Whether a `calibration.json` beside the checkpoints is used.
+        calibration: Digest of the calibration that is used; empty if there is none.
+        decision: Decision of the calibration, if it made one.
         digest: Digest of the weights, of the bundles' settings of inference, and of the options.
     """
 
@@ -46,6 +49,9 @@ class Predicting:
     step: RegionOfInterest | None = None
     weights: Sequence[Mapping[str, Any]] = ()
     step_weights: Sequence[Mapping[str, Any]] = ()
+    calibrated: bool = True
+    calibration: str = ""
+    decision: Any = None
     digest: str = ""
 
     def of(self, predictor: AnyPredictor) -> Predicting:
@@ -58,8 +64,19 @@ class Predicting:
             step_weights, found_by = _identity(self.step.members, predictor.first_networks)
             labels = self.step.labels.digest if self.step.labels is not None else None
             content.append([found_by, labels, self.step.to_json()])
+        calibration, decision = predictor.calibration, predictor.decision
+        if calibration is not None:
+            content.append({"calibration": calibration.digest})
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        return replace(self, flips=flips, weights=weights, step_weights=step_weights, digest=digest)
+        return replace(
+            self,
+            flips=flips,
+            weights=weights,
+            step_weights=step_weights,
+            calibration="" if calibration is None else calibration.digest,
+            decision=decision,
+            digest=digest,
+        )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -79,7 +96,8 @@ class Predicting:
         """The settings that changed the label maps, for `dataset.json`; the labels are those of the predictor."""
         made_with = {
             "cleanup": self.overrides.get("cleanup"),
-            "decision": self.overrides.get("decision"),
+            "decision": _stated(self.overrides.get("decision", self.decision)),
+            "calibration": self.calibration,
             "flips": list(self.flips),
             "probabilities": list(labels.channel_names) if self.overrides.get("save_probabilities") else [],
             **self.within,
@@ -95,7 +113,14 @@ class Predicting:
         """
         from volseg.inference import flip_axes, load_predictor
 
-        loaded = load_predictor(self.members, device=device, overrides=self.overrides, flips=self.flips, step=self.step)
+        loaded = load_predictor(
+            self.members,
+            device=device,
+            overrides=self.overrides,
+            flips=self.flips,
+            step=self.step,
+            calibrated=self.calibrated,
+        )
         if flips is None:
             return loaded
         return loaded.with_members(flips=flip_axes(flips, [network.recipe for network in loaded.networks]))
@@ -151,7 +176,8 @@ class _Doing:
         note = {"note": prediction.note} if prediction.note else {}
         source = {"source": source_of(job.key, job.inputs)} if self._sources else {}
         told = {"uncertainty": dict(prediction.uncertainty), "engine": self._engine, "device": self._device}
-        return {**told, **note, **source}
+        bounds = {name: one.to_json() for name, one in prediction.bounds.items()}
+        return {**told, **note, **source, **({"bounds": bounds} if bounds else {})}
 
 
 def doing(predictor: AnyPredictor, *, sources: bool = False) -> Do:
@@ -185,3 +211,8 @@ def _identity(members: Sequence[Member], networks: Sequence[Predictor]) -> tuple
         weights.append({"name": network.checkpoint.name, "bytes": read.size, "sha256": read.sha256})
         identity.append([read.sha256, stamp(bundles.config(bundles.find(name), "inference.json")).sha256])
     return weights, identity
+
+
+def _stated(decision: object) -> object:
+    """The decision for dataset.json; that of the threshold is not stated."""
+    return None if decision == "threshold" else decision

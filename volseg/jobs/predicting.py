@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volseg import keywords_of_before
-from volseg.cohort import FILE_ENDING, write_uncertainty
+from volseg.cohort import FILE_ENDING, RegionBounds, write_uncertainty
 from volseg.errors import UsageError
 from volseg.files import SERIES
 from volseg.inference import check_apart
@@ -164,14 +164,16 @@ def _collect(output_dir: Path, path: Path, digest: str) -> tuple[Counter[str], d
     while True:
         seen = _sizes(path)
         devices: Counter[str] = Counter()
-        rows, notes = {}, {}
+        rows, notes, bounds = {}, {}, {}
         for entry in History(siblings(path)):
             if entry.work == digest and entry.error is None:
                 rows[entry.key] = entry.facts["uncertainty"]
+                promised = entry.facts.get("bounds") or {}
+                bounds[entry.key] = {name: RegionBounds(**one) for name, one in promised.items()}
                 devices[f"{entry.facts['engine']}, {entry.facts['device']}"] += 1
                 if entry.facts.get("note"):
                     notes[entry.key] = str(entry.facts["note"])
-        write_uncertainty(output_dir, rows)
+        write_uncertainty(output_dir, rows, bounds=bounds)
         if _sizes(path) == seen:
             return devices, notes
 

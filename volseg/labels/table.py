@@ -29,12 +29,16 @@ Masks = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Region:
-    """One organ or structure: its name, the label values that belong to it, its colour (RGB 0 to 255) and code."""
+    """One organ or structure: its name, the label values that belong to it, its colour (RGB 0 to 255) and code.
+
+    `description` is a text for the objects of an archive, such as a bound of one prediction; mostly empty.
+    """
 
     name: str
     values: tuple[int, ...]
     colour: tuple[int, int, int]
     code: Code
+    description: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from volseg.metrics.dice_decision import (
     DICE_DECISION_DEFINITION,
     DiceThreshold,
     decide_by_dice,
+    decide_some_by_dice,
     dice_threshold,
     share_voxels,
 )
@@ -24,7 +25,8 @@ from volseg.metrics.effort import (
     slices_to_correct,
     time_saved,
 )
-from volseg.metrics.interval import DRAWS, LEVEL, SEED, Interval, mean_interval
+from volseg.metrics.interval import DRAWS, LEVEL, SEED, Interval, mean_interval, share_interval
+from volseg.metrics.margin import MARGIN_DEFINITION, grown, margin_to_contain
 from volseg.metrics.objects import (
     CONTOURS_DEFINITION,
     HOLES_DEFINITION,
@@ -65,6 +67,12 @@ from volseg.metrics.surface import (
     bounding_box,
     surface_distances,
 )
+from volseg.metrics.temperature import (
+    TEMPERATURE_DEFINITION,
+    fit_temperature,
+    probability_histogram,
+    temper,
+)
 from volseg.metrics.uw_madison import UW_MADISON_DEFINITION, uw_madison_score
 
 __all__ = [
@@ -82,6 +90,7 @@ __all__ = [
     "HOLM_DEFINITION",
     "JACCARD_DEFINITION",
     "LEVEL",
+    "MARGIN_DEFINITION",
     "MATCHED_DEFINITION",
     "MEAN_SURFACE_DISTANCE_DEFINITION",
     "MINUTES_PER_METRE",
@@ -97,6 +106,7 @@ __all__ = [
     "SIGNED_RANK_DEFINITION",
     "SLICES_TO_CORRECT_DEFINITION",
     "SURFACE_DICE_DEFINITION",
+    "TEMPERATURE_DEFINITION",
     "TIME_SAVED_DEFINITION",
     "TOLERANCE_MM",
     "UW_MADISON_DEFINITION",
@@ -111,20 +121,27 @@ __all__ = [
     "count_holes",
     "count_objects",
     "decide_by_dice",
+    "decide_some_by_dice",
     "dice",
     "dice_threshold",
     "expected_dice",
+    "fit_temperature",
+    "grown",
     "holm",
     "jaccard",
+    "margin_to_contain",
     "match_objects",
     "mean_interval",
     "outcome",
     "precision",
+    "probability_histogram",
     "recall",
+    "share_interval",
     "share_voxels",
     "signed_rank_p",
     "slices_to_correct",
     "surface_distances",
+    "temper",
     "time_saved",
     "uw_madison_score",
     "volume_ml",

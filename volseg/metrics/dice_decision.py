@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError
+from volseg.metrics.temperature import temper
 
 DICE_DECISION_DEFINITION = (
     "The decision P with the largest expected Dice 2 sum(p over P) / (|P| + sum(p)) consists of the voxels whose "
@@ -97,6 +98,47 @@ def decide_by_dice(probabilities: NDArray[np.floating[Any]], *, exclusive: bool)
         return np.stack([one > each.threshold for one, each in zip(probabilities, found, strict=True)])
     region = _share_out(probabilities, found)
     return np.stack([region == number for number in range(1, len(found) + 1)])
+
+
+def decide_some_by_dice(
+    probabilities: NDArray[np.floating[Any]],
+    plain: NDArray[np.bool_],
+    temperatures: Sequence[float | None],
+    *,
+    exclusive: bool,
+) -> NDArray[np.bool_]:
+    """Decide some regions for the largest expected Dice, and leave the others as a threshold has decided them.
+
+    A region that is left keeps each of its voxels. If regions exclude each other, the others share out the rest.
+
+    Args:
+        probabilities: Probabilities (R, ...) of the regions, without a channel of background.
+        plain: Masks (R, ...) of the plain decision.
+        temperatures: Temperature of each region that is decided by its Dice; None for one that is left.
+        exclusive: Whether a voxel belongs to one region at most.
+
+    Returns:
+        Masks (R, ...).
+
+    >>> soft = np.array([[0.9, 0.45, 0.1], [0.0, 0.5, 0.2]])
+    >>> decide_some_by_dice(soft, soft > 0.5, [1.0, None], exclusive=False).astype(int).tolist()
+    [[1, 1, 0], [0, 0, 0]]
+    """
+    chosen = [number for number, temperature in enumerate(temperatures) if temperature is not None]
+    masks: NDArray[np.bool_] = plain.copy()
+    if not chosen:
+        return masks
+    of_chosen = [temper(probabilities[number], float(temperatures[number] or 1)) for number in chosen]
+    if not exclusive:
+        for number, one in zip(chosen, of_chosen, strict=True):
+            masks[number] = one > dice_threshold(one).threshold
+        return masks
+    left = [number for number in range(len(plain)) if number not in chosen]
+    if left:
+        taken = plain[left].any(axis=0)
+        of_chosen = [np.where(taken, np.zeros((), one.dtype), one) for one in of_chosen]
+    masks[chosen] = decide_by_dice(np.stack(of_chosen), exclusive=True)
+    return masks
 
 
 def _share_out(probabilities: NDArray[np.floating[Any]], found: list[DiceThreshold]) -> NDArray[np.uint16]:

@@ -97,6 +97,38 @@ def mean_interval(
     )
 
 
+def share_interval(values: ArrayLike, patients: Sequence[str], *, level: float = LEVEL) -> Interval:
+    """The share of patients for whom something holds, with its Clopper-Pearson interval; each patient counts once.
+
+    A patient with several cases counts by the share of them.
+
+    Source: Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404.
+
+    Args:
+        values: 1 where it holds and 0 where it does not, for each case.
+        patients: Patient of each case.
+        level: Coverage of the interval, between 0 and 1.
+
+    >>> found = share_interval([1, 1, 1, 0, 1], ["a", "b", "c", "d", "e"])
+    >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3)
+    (0.8, 0.284, 0.995)
+    """
+    from scipy.stats import beta
+
+    table = _table(values, patients)[:, 0]
+    by_patient: dict[str, list[float]] = {}
+    for patient, value in zip(patients, table.tolist(), strict=True):
+        by_patient.setdefault(patient, []).append(value)
+    shares = [float(np.mean(of_patient)) for of_patient in by_patient.values()]
+    count, tail = len(shares), (1 - level) / 2
+    if not count:
+        return Interval(np.nan, np.nan, np.nan, 0, 0, 0, 0)
+    held = float(np.sum(shares))
+    low = float(beta.ppf(tail, held, count - held + 1)) if held > 0 else 0.0
+    high = float(beta.ppf(1 - tail, held + 1, count - held)) if held < count else 1.0
+    return Interval(held / count, low, high, len(table), 0, count, 0)
+
+
 def _table(values: ArrayLike, patients: Sequence[str]) -> NDArray[np.float64]:
     """The checked values as an array (cases, columns)."""
     table = np.asarray(values, dtype=np.float64)

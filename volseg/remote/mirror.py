@@ -12,11 +12,11 @@ from threading import Event, Lock
 from typing import Any
 
 from volseg.errors import RemoteError
+from volseg.files import locked
 from volseg.remote.address import Address, is_url
 from volseg.remote.download import CHUNK, download
 from volseg.remote.ledger import Ledger, cache_folder, home_of
 from volseg.remote.listing import Listing, list_items
-from volseg.remote.lock import locked
 from volseg.remote.messages import told
 
 logger = logging.getLogger(__name__)

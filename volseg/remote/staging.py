@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import RemoteError
-from volseg.files import PARTIAL, is_partial
+from volseg.files import LOCK, PARTIAL, is_partial, locked
 from volseg.remote.address import Address, is_url
 from volseg.remote.ledger import Ledger, cache_folder, home_of
 from volseg.remote.listing import Item, list_items
-from volseg.remote.lock import locked
 from volseg.remote.messages import told
 from volseg.remote.mirror import Progress, pull
 
@@ -143,7 +142,7 @@ class _Outgoing(Staging):
         """Name, time and complete lines of each record as it is now; the files that it lists exist already."""
         for file in sorted((self.folder / _RECORDS).rglob("*")):
             name = file.relative_to(self.folder).as_posix()
-            if file.is_file() and not is_partial(file.name) and not self._ledger.holds(name, file):
+            if file.is_file() and not _is_of_this_machine(file.name) and not self._ledger.holds(name, file):
                 mtime_ns = file.stat().st_mtime_ns  # before the content: lines added in between are uploaded next time
                 content = file.read_bytes()
                 if file.suffix == ".jsonl":
@@ -203,6 +202,11 @@ class _Outgoing(Staging):
                 self._error = error
                 return
             pause = max(_EVERY_S, _TIMES * (time.monotonic() - began))
+
+
+def _is_of_this_machine(name: str) -> bool:
+    """Whether a file stays here: it is not whole yet, or it is the lock of a journal."""
+    return is_partial(name) or name.endswith(LOCK)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from volseg.report.plan import plan_as_lines, plan_as_text
     from volseg.report.plan_page import write_plan_page
     from volseg.report.process import this_process
+    from volseg.report.promises import short_promises
     from volseg.report.quality import short_list, write_quality
     from volseg.report.run_summary import run_as_markdown
     from volseg.report.runs import accuracy_table, write_runs
@@ -35,6 +36,7 @@ __all__ = [
     "running_process",
     "short_comparison",
     "short_list",
+    "short_promises",
     "short_table",
     "status_of",
     "summarise",
@@ -61,6 +63,7 @@ __getattr__ = opened_at_first_use(
         ),
         "volseg.report.plan_page": ("write_plan_page",),
         "volseg.report.process": ("this_process",),
+        "volseg.report.promises": ("short_promises",),
         "volseg.report.quality": (
             "short_list",
             "write_quality",

@@ -20,6 +20,7 @@ from volseg.labels import LabelMatch
 from volseg.pictures import CasePicture, draw_case, read_review_case, viewer_data
 from volseg.report import html_cases, html_tables
 from volseg.report.figures import spoken
+from volseg.report.promises import promise_section
 from volseg.report.summary import summarise
 
 PAGE = "report.html"
@@ -108,6 +109,7 @@ def write_html(
         "result": html_tables.result_table(summary, cohort.labels) if scored else "<p>No case could be scored.</p>",
         "figures": html_cases.figures(scored, cohort, links),
         "curves": html_cases.curves(scored, cohort),
+        "promises": promise_section(scored, cohort, links),
         "table": _table(scored, cohort, links),
         "cases": _cases(sections),
         "definitions": html_tables.definition_list(scored),
@@ -229,6 +231,7 @@ def _nav(parts: Mapping[str, str]) -> str:
         ("result", "result", "Result"),
         ("figures", "spread", "Spread"),
         ("curves", "sessions", "Sessions"),
+        ("promises", "promises", "Promises"),
         ("table", "table", "Table"),
         ("cases", "cases", "Cases"),
         ("definitions", "definitions", "Definitions"),

@@ -14,7 +14,7 @@ from volseg.report.summary import RegionSummary, Spread, Summary
 from volseg.report.summary_file import DEFINITIONS
 
 # Columns of the case table that are always shown; a checkbox shows the others.
-MAIN = ("dice", "hd95_mm", "surface_dice", "reference_ml", "predicted_ml", "volume_error_ml")
+MAIN = ("dice", "dice_at_least", "hd95_mm", "surface_dice", "reference_ml", "predicted_ml", "volume_error_ml")
 NONE = "–"
 _RESULT = ("dice", "hd95_mm", "surface_dice", "volume_error_ml")
 

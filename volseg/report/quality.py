@@ -50,16 +50,31 @@ def quality_as_csv(ranked: Sequence[Quality]) -> str:
     names = list(dict.fromkeys(name for quality in ranked for name in quality.values or {}))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    bounded = list(dict.fromkeys(region for quality in ranked for region in quality.bounds))
     measured = [f"expected_dice {region}" for region in regions] + [" ".join(name).strip() for name in names]
+    measured += [f"dice_at_least {region}" for region in bounded] + (["not_comparable"] if bounded else [])
     fixed = ["rank", "key", "alarm", "expected_dice", "score", "reasons", "disagreement"]
     writer.writerow([*fixed, *measured, "error"])
     for place, quality in enumerate(ranked, start=1):
         values = [quality.uncertainty.get(region) for region in regions]
         values += [(quality.values or {}).get(name) for name in names]
+        given = [quality.bounds.get(region) for region in bounded]
+        promised: list[object] = [None if one is None else one.dice_at_least for one in given]
+        promised += [quality.not_comparable] if bounded else []
         alarm = "" if quality.error is not None else "yes" if quality.alarm else "no"
         score = quality.score if math.isfinite(quality.score) else None
         reasons = "; ".join(finding.reason for finding in quality.findings)
-        line = [place, quality.key, alarm, quality.expected_dice, score, reasons, quality.disagreement, *values]
+        line = [
+            place,
+            quality.key,
+            alarm,
+            quality.expected_dice,
+            score,
+            reasons,
+            quality.disagreement,
+            *values,
+            *promised,
+        ]
         writer.writerow([*map(rounded, line), quality.error])
     return text.getvalue()
 
@@ -94,6 +109,14 @@ def quality_as_json(ranked: Sequence[Quality], *, title: str, details: Mapping[s
                         for (check, region), value in (quality.values or {}).items()
                     ],
                     "error": quality.error,
+                    **(
+                        {
+                            "bound": quality.bound,
+                            "bounds_by_region": {name: one.to_json() for name, one in quality.bounds.items()},
+                        }
+                        if quality.bounds
+                        else {}
+                    ),
                 }
                 for place, quality in enumerate(ranked, start=1)
             ],
@@ -108,18 +131,21 @@ def quality_as_markdown(ranked: Sequence[Quality], *, title: str, details: Mappi
     lines = [f"# {plain(title)}", ""]
     lines += [f"- {plain(name)}: {plain(value)}" for name, value in details.items()]
     lines += [f"- {_counts(ranked)}", "", "## Look at these first", ""]
+    bounded = any(quality.bounds for quality in ranked)
     table = [
         [
             str(place),
             quality.key,
             "yes" if quality.alarm else "",
+            *([number(quality.bound, ".3f")] if bounded else []),
             number(quality.expected_dice, ".3f"),
             number(quality.score, ".2f") if quality.error is None else NONE,
             _why(quality),
         ]
         for place, quality in enumerate(ranked[:FIRST], start=1)
     ]
-    lines += grid(["Rank", "Case", "Alarm", "Expected Dice", "Score", "Why"], table)
+    promised = ["Dice at least"] if bounded else []
+    lines += grid(["Rank", "Case", "Alarm", *promised, "Expected Dice", "Score", "Why"], table)
     if len(ranked) > FIRST:
         lines += ["", f"The other {len(ranked) - FIRST} are in quality.csv."]
     lines += ["", "## Definitions", "", *(f"- {definition}" for definition in DEFINITIONS)]
@@ -131,7 +157,7 @@ def short_list(ranked: Sequence[Quality], *, first: int = 10) -> str:
     width = max((len(quality.key) for quality in ranked[:first]), default=0)
     lines = [
         f"{place:3d}  {quality.key.ljust(width)}  {'alarm' if quality.alarm else '':5}  "
-        f"{number(quality.expected_dice, '.3f'):>5}  {_why(quality)}"
+        f"{_bound(quality)}{number(quality.expected_dice, '.3f'):>5}  {_why(quality)}"
         for place, quality in enumerate(ranked[:first], start=1)
     ]
     return "\n".join([_counts(ranked), *lines])
@@ -143,7 +169,12 @@ def _counts(ranked: Sequence[Quality]) -> str:
     return f"Cases: {len(ranked)}, {alarms} with an alarm, {expected} with an expected Dice"
 
 
+def _bound(quality: Quality) -> str:
+    return f"{number(quality.bound, '.3f'):>5}  " if quality.bounds else ""
+
+
 def _why(quality: Quality) -> str:
     if quality.error is not None:
         return f"cannot be read: {quality.error}"
-    return "; ".join(finding.reason for finding in quality.findings) or "nothing unusual"
+    apart = [f"not comparable: {quality.not_comparable}"] if quality.not_comparable else []
+    return "; ".join([*apart, *(finding.reason for finding in quality.findings)]) or "nothing unusual"

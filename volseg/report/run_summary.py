@@ -36,6 +36,8 @@ def _outcome(run: Mapping[str, Any]) -> str:
             f"Best mean Dice of the {cohort['validation_cases']} validation cases of fold {cohort['fold']}: "
             f"**{best['dice']:.3f}**, epoch {best['epoch']}. It chose the checkpoint, so it is slightly optimistic."
         )
+    elif not run["cohort"]["validation_cases"]:
+        lines.append("Every case was trained on, so no Dice was measured; model.pt is the network of the last step.")
     elif run["checkpoints"] and run["history"]:
         lines.append(
             "No validation tells one network from another: each mean Dice is 0 or undefined. model.pt is the network "
@@ -135,12 +137,16 @@ def _commands(run: Mapping[str, Any]) -> str:
     folder, cohort = run["folder"], run["cohort"]
     predictions = f"{folder}/predictions"
     fold = ["--part", "validation", "--fold", str(cohort["fold"])]
+    checkpoint = ["--checkpoint", f"{folder}/model.pt"]
     commands = [
-        ["volseg", "predict", bundle, cohort["folder"], *fold, "--checkpoint", f"{folder}/model.pt", "-o", predictions],
+        ["volseg", "predict", bundle, cohort["folder"], *fold, *checkpoint, "-o", predictions],
         ["volseg", "evaluate", predictions, cohort["folder"], *fold, "-o", f"{folder}/report"],
         ["volseg", "train", bundle, "--config_file", f"{folder}/train.json", "--output_dir", f"{folder}_again"],
     ]
     told = ["Segment the validation cases, report on them, and train the same again:"]
+    if not cohort["validation_cases"]:
+        commands[:2] = [["volseg", "predict", bundle, "IMAGES", *checkpoint, "-o", predictions]]
+        told = ["Segment images, and train the same again:"]
     return "\n".join(["## Use it", "", *told, "", *(f"    {shlex.join(words)}" for words in commands)])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from volseg.evaluation import METRICS, STANDARD, EvaluationSettings
+from volseg.evaluation import METRICS, PROMISE_DEFINITION, STANDARD, EvaluationSettings
 from volseg.metrics import DRAWS, LEVEL, SEED
 from volseg.report.cells import rounded
 from volseg.report.summary import RegionSummary, Spread, Summary
@@ -24,6 +24,7 @@ DEFINITIONS = {
         "Mean of regions = unweighted mean of the regions' means, with regions resampled together; undefined unless "
         "every region has a mean. A draw that leaves a region without a value is not counted."
     ),
+    "promise": PROMISE_DEFINITION,
     "outcome": (
         "Both present; missed: in the reference, not predicted; invented: predicted, not in the reference; both empty. "
         "A failed case is in no mean and in no count but that of the failures."

@@ -11,6 +11,7 @@ from pathlib import Path
 from volseg.evaluation import METRICS, STANDARD, EvaluationSettings, Metric, RegionScores
 from volseg.metrics import DRAWS
 from volseg.report.cells import NONE, grid, number, plain, rounded, write_files
+from volseg.report.promises import promises_as_json, promises_as_markdown
 from volseg.report.summary import RegionSummary, Spread, Summary, summarise
 from volseg.report.summary_file import (
     DEFINITIONS,  # the pages import it from here
@@ -55,10 +56,17 @@ def write_report(
     contents = {
         "cases.csv": rows_as_csv(rows),
         "summary.json": json.dumps(
-            summary_as_json(summary, title=title, details=details, method=method), indent=1, allow_nan=False
+            {
+                **summary_as_json(summary, title=title, details=details, method=method),
+                **({"promises": rounded(promises)} if (promises := promises_as_json(rows)) else {}),
+            },
+            indent=1,
+            allow_nan=False,
         )
         + "\n",
-        "report.md": summary_as_markdown(summary, title=title, details={**details, **method.details}),
+        "report.md": summary_as_markdown(
+            summary, title=title, details={**details, **method.details}, promises=promises_as_markdown(rows)
+        ),
     }
     return write_files(folder, contents)
 
@@ -78,7 +86,9 @@ def rows_as_csv(rows: Sequence[RegionScores]) -> str:
     return text.getvalue()
 
 
-def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, str]) -> str:
+def summary_as_markdown(
+    summary: Summary, *, title: str, details: Mapping[str, str], promises: Sequence[str] = ()
+) -> str:
     """The page for readers: the table, the cases behind each mean, the failures, the worst cases, the definitions."""
     lines = [f"# {plain(title)}", ""]
     lines += [f"- {plain(name)}: {plain(value)}" for name, value in details.items()]
@@ -90,7 +100,7 @@ def summary_as_markdown(summary: Summary, *, title: str, details: Mapping[str, s
         lines += ["", "## Further metrics", "", *_further(summary)]
     else:
         lines += ["No case could be scored."]
-    lines += ["", "## Failed cases", ""]
+    lines += [*promises, "", "## Failed cases", ""]
     failed = [[row.key, row.patient or NONE, row.error or ""] for row in summary.failures]
     lines += grid(["Case", "Patient", "Error"], failed) if failed else ["None."]
     if summary.worst:

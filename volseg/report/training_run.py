@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from volseg.cohort import ALL
 from volseg.errors import UsageError
 from volseg.evaluation import RegionScores
 from volseg.metrics import Interval, mean_interval
@@ -100,6 +101,8 @@ def read_run(folder: str | Path) -> TrainingRun:
     record["status"] = status_of(record)
     if not best and any(row.get("dice") == 0 for row in record.get("history", [])):
         raise UsageError(f"{path} has no validation with a Dice above 0, so there is nothing to compare; train on")
+    if not best and record.get("cohort", {}).get("fold") == ALL:
+        raise UsageError(f"{path} is of a training on every case, which validated none: there is no Dice to compare")
     if not best or not best.get("cases"):
         raise UsageError(f"{path} has no validation whose cases are known; train on with --resume, or train again")
     return TrainingRun(Path(folder), record)

@@ -41,7 +41,7 @@ def tell_plan(value: Callable[[str], Any], given: Mapping[str, Any], *, dry: boo
             [Path(value("bundle_root"))],
             minutes=float(value("max_minutes")),
             device=str(value("device")),
-            fold=value("fold"),
+            fold=value("fold") if isinstance(value("fold"), int) else 0,
             measure=False,
             fingerprint=planned.fingerprint,
         )

@@ -47,7 +47,7 @@ def make_plan(
     memory_gib: float | None = None,
     device: str | None = None,
     fold: int = 0,
-    voxels: float = PLAN_VOXELS,
+    voxels: float | None = None,
     measure: bool = True,
     fingerprint: Fingerprint | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -62,7 +62,7 @@ def make_plan(
             free.
         device: Device; by default a GPU if there is one.
         fold: Index of the fold.
-        voxels: Number of voxels to read for the fingerprint.
+        voxels: Number of voxels to read for the fingerprint; None (the default) for 800 million.
         measure: Whether two steps per bundle are measured.
         fingerprint: Fingerprint of the cohort; None (the default) to take it.
         progress: Function that is called with the number of cases read and of all to read.
@@ -71,7 +71,7 @@ def make_plan(
         VolsegError: The cohort holds no case, or the device is not there.
     """
     chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    facts = fingerprint or take_fingerprint(cohort, voxels=voxels, progress=progress)
+    facts = fingerprint or take_fingerprint(cohort, voxels=PLAN_VOXELS if voxels is None else voxels, progress=progress)
     memory = memory_gib * 2**30 if memory_gib is not None else _memory(chosen)
     spacing = _spacing(cohort, facts)
     shared = (

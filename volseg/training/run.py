@@ -13,6 +13,8 @@ from volseg.errors import CheckpointError, VolsegError, root_error
 from volseg.plan import is_plan
 from volseg.training.checks import check_overrides, preflight
 from volseg.training.plan_lines import tell_plan
+from volseg.training.process_group import rank
+from volseg.training.run_lock import lock_run
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,8 @@ def train(
         The checkpoint of the best validation.
 
     Raises:
-        VolsegError: The preflight found an error, or the training failed; the message is that of the original error.
+        VolsegError: The preflight found an error, the training failed, or another writes `output_dir`; the message is
+            that of the original error.
         OSError: The disk is full or not writable.
     """
     from monai.bundle import ConfigWorkflow
@@ -68,12 +71,16 @@ def train(
     checkpoint = output_dir / "model.pt"
     if dry:
         return checkpoint
+    lock = lock_run(output_dir) if rank() == 0 else None
     try:
         workflow.initialize()
         workflow.run()
         workflow.finalize()
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise _disk_error(error, output_dir) or root_error(error) from error
+    finally:
+        if lock is not None:
+            lock.release()
     if not checkpoint.is_file():
         raise CheckpointError(f"training ended without a checkpoint in {output_dir}; was any validation run?")
     return checkpoint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from volseg import names_of_before
-from volseg.transforms.decision import DECISIONS, check_decision, with_decision
+from volseg.transforms.decision import DECISIONS, Decision, MeasureRegion, check_decision, with_decision, with_measure
 from volseg.transforms.file_header import affine_of_file
 from volseg.transforms.intensity import (
     CONSTANT,
@@ -22,6 +22,8 @@ __all__ = [
     "CONSTANT",
     "DECISIONS",
     "IGNORED",
+    "Decision",
+    "MeasureRegion",
     "NativeProbabilitiesd",
     "NormaliseIntensityd",
     "OnGridOfd",
@@ -37,6 +39,7 @@ __all__ = [
     "region_masks",
     "split_at_normalisation",
     "with_decision",
+    "with_measure",
 ]
 
 __getattr__ = names_of_before(__name__)

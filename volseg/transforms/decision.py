@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from volseg.errors import UsageError
 from volseg.labels import Cleanup, LabelTable
-from volseg.metrics import decide_by_dice, dice_threshold, expected_dice, share_voxels
+from volseg.metrics import (
+    Mask,
+    decide_by_dice,
+    decide_some_by_dice,
+    dice_threshold,
+    expected_dice,
+    share_voxels,
+    temper,
+)
 from volseg.transforms.file_header import affine_of_file
 from volseg.transforms.native_grid import NativeChannels
 from volseg.volume import FILE_ENDING, Volume, write_probabilities, write_volume
@@ -26,6 +34,12 @@ DECISIONS = {
     "threshold": "each voxel for itself: above 0.5, or the largest channel",
     "dice": "the set of voxels whose expected Dice is largest, region by region",
 }
+Decision = str | Mapping[str, float]
+"""A key of `DECISIONS`; or the temperature of each region that is decided by its Dice, others by the threshold."""
+
+MeasureRegion = Callable[[str, NDArray[np.floating[Any]], Mask, float], Mapping[str, float]]
+"""Numbers of a region from its name, its probabilities, its decision (X, Y, Z), and the volume of a voxel in ml."""
+
 MANY = 8
 """Channels of a softmax above which the label map is decided channel by channel, without all of them in memory."""
 
@@ -33,14 +47,15 @@ MANY = 8
 class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     """Probabilities (channels, X, Y, Z) as a uint8 label map (1, X, Y, Z); `uncertainty` is what they expect of it.
 
-    If the item has `kept`, a mask (X, Y, Z), everything outside it is background; the clean-up comes after that.
+    If the item has `kept`, a mask (X, Y, Z), everything outside it is background; the clean-up comes after that. With
+    `measure`, which `with_measure` sets, `features` holds what it gives of each region.
 
     Args:
         keys: Keys of probabilities.
         labels: Label table.
         cleanup: Clean-up of the label map.
         keep_probabilities: Whether they stay in the item, as an array.
-        decision: Rule of the decision, a key of `DECISIONS`.
+        decision: Rule of the decision, see `Decision`.
 
     Raises:
         UsageError: There is no such rule.
@@ -53,10 +68,11 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         labels: LabelTable,
         cleanup: Cleanup | None = None,
         keep_probabilities: bool = False,
-        decision: str = "threshold",
+        decision: Decision = "threshold",
     ) -> None:
         super().__init__(keys)
         self.decision = check_decision(decision)
+        self.measure: MeasureRegion | None = None
         self.labels = labels
         self.cleanup = cleanup or Cleanup()
         self.cleanup.check(labels)
@@ -79,10 +95,14 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             item[key] = MetaTensor(torch.from_numpy(label_map[None]), affine=affine)
             names = self.labels.names
             of_regions = probabilities[-len(names) :]  # a softmax has the background before them
-            expected = map(expected_dice, of_regions, self.labels.masks(label_map))
+            masks = self.labels.masks(label_map)
+            expected = map(expected_dice, of_regions, masks)
             item["uncertainty"] = {
                 name: None if math.isnan(value) else value for name, value in zip(names, expected, strict=True)
             }
+            if self.measure is not None:
+                found = zip(names, of_regions, masks, strict=True)
+                item["features"] = {name: self.measure(name, p, mask, voxel_ml) for name, p, mask in found}
             if self.keep_probabilities:
                 item["probabilities"] = probabilities
         return item
@@ -92,6 +112,11 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         if self.decision == "threshold":
             return self.labels.decide(probabilities)
         of_regions = probabilities[-len(self.labels.names) :]  # a softmax has the background before them
+        if not isinstance(self.decision, str):
+            plain = self.labels.masks(self.labels.decide(probabilities))
+            temperatures = [self.decision.get(name) for name in self.labels.names]
+            exclusive = not self.labels.overlap
+            return self.labels.encode(decide_some_by_dice(of_regions, plain, temperatures, exclusive=exclusive))
         return self.labels.encode(decide_by_dice(of_regions, exclusive=not self.labels.overlap))
 
     def _decide_each(self, key: Hashable, item: dict[Hashable, Any]) -> None:
@@ -113,6 +138,9 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
 
         if self.decision == "threshold":
             label_map, winner = self.labels.decide_each(each(), channels=len(channels))
+        elif not isinstance(self.decision, str):
+            label_map, winner = self.labels.decide_each(each(), channels=len(channels))
+            self._decide_some(channel, label_map, winner)
         else:
             found = [dice_threshold(one) for one in each()]
             of_regions = (channel(number) for number in range(1, len(channels)))
@@ -120,18 +148,44 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             label_map = self.labels.from_numbers(numbers)
         voxel_ml = abs(float(np.linalg.det(channels.affine[:3, :3].numpy()))) / 1000
         label_map = self.cleanup.apply(label_map, self.labels, voxel_ml=voxel_ml)
-        names, expected = self.labels.names, {}
+        names, expected, features = self.labels.names, {}, {}
         for number, (name, mask) in enumerate(zip(names, self.labels.each_mask(label_map), strict=True), start=1):
             # The winner is the region's own probability, but in holes that were filled.
             of_region = channel(number) if name in self.cleanup.fill_holes else winner
             value = expected_dice(of_region, mask, total=sums[number])
             expected[name] = None if math.isnan(value) else value
+            if self.measure is not None:
+                features[name] = self.measure(name, channel(number), mask, voxel_ml)
+        if self.measure is not None:
+            item["features"] = features
         item[key] = MetaTensor(torch.from_numpy(label_map[None]), affine=channels.affine)
         item["uncertainty"] = expected
 
+    def _decide_some(
+        self,
+        channel: Callable[[int], NDArray[np.float32]],
+        label_map: NDArray[np.uint8],
+        winner: NDArray[np.floating[Any]],
+    ) -> None:
+        """Let the regions that are decided by their Dice share out what the others leave, in place."""
+        names = self.labels.names
+        temperatures = dict(self.decision) if not isinstance(self.decision, str) else {}
+        chosen = [number for number, name in enumerate(names, start=1) if name in temperatures]
+        values = self.labels.from_numbers(np.arange(len(names) + 1, dtype=np.uint16))
+        free = np.isin(label_map, values[[0, *chosen]])
 
-def check_decision(decision: str) -> str:
-    """The name of a rule, if there is one of this name.
+        def each() -> Iterator[NDArray[np.float32]]:
+            for number in chosen:
+                yield np.where(free, temper(channel(number), temperatures[names[number - 1]]), np.float32(0))
+
+        numbers, _ = share_voxels(each(), [dice_threshold(one) for one in each()])
+        label_map[free] = values[np.array([0, *chosen])][numbers[free]]
+        for place, number in enumerate(chosen, start=1):
+            np.copyto(winner, channel(number), where=numbers == place)
+
+
+def check_decision(decision: Decision) -> Decision:
+    """The rule, if there is one of this name.
 
     Raises:
         UsageError: There is none.
@@ -139,29 +193,52 @@ def check_decision(decision: str) -> str:
     >>> check_decision("dice")
     'dice'
     """
-    if decision not in DECISIONS:
-        raise UsageError(f"the decision must be {' or '.join(DECISIONS)}, got {decision!r}")
+    if isinstance(decision, str) and decision not in DECISIONS:
+        raise UsageError(f"the decision must be auto, {' or '.join(DECISIONS)}, got {decision!r}")
     return decision
 
 
-def with_decision(postprocessing: mt.Compose, decision: str) -> mt.Compose:
+def with_decision(postprocessing: mt.Compose, decision: Decision) -> mt.Compose:
     """The same steps with another rule of the decision.
 
     Args:
         postprocessing: Steps of which one is `Decided`, as `volseg.transforms.postprocessing` makes them.
-        decision: Rule, a key of `DECISIONS`.
+        decision: Rule of the decision, see `Decision`.
 
     Raises:
         UsageError: There is no such rule, or none of the steps decides.
     """
     check_decision(decision)
-    steps = [copy.copy(step) for step in postprocessing.transforms]
-    deciding = [step for step in steps if isinstance(step, Decided)]
+    steps, deciding = _copied(postprocessing)
     if not deciding:
         raise UsageError(f"the bundle's postprocessing decides by itself; it cannot take the decision {decision!r}")
     for step in deciding:
         step.decision = decision
-    return mt.Compose(steps)
+    return steps
+
+
+def with_measure(postprocessing: mt.Compose, measure: MeasureRegion) -> mt.Compose:
+    """The same steps with a function that measures each region of a decision, for the item's `features`.
+
+    Args:
+        postprocessing: Steps of which one is `Decided`.
+        measure: Function of a region.
+
+    Raises:
+        UsageError: None of the steps decides.
+    """
+    steps, deciding = _copied(postprocessing)
+    if not deciding:
+        raise UsageError("the bundle's postprocessing decides by itself, so its predictions cannot be measured")
+    for step in deciding:
+        step.measure = measure
+    return steps
+
+
+def _copied(postprocessing: mt.Compose) -> tuple[mt.Compose, list[Decided]]:
+    """A copy of the steps, and those of them that decide."""
+    steps = [copy.copy(step) for step in postprocessing.transforms]
+    return mt.Compose(steps), [step for step in steps if isinstance(step, Decided)]
 
 
 class SaveImageLabelMapd(mt.SaveImaged):  # type: ignore[misc]  # MONAI has no types

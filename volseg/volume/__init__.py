@@ -45,7 +45,8 @@ from volseg.volume.nifti import (
 )
 from volseg.volume.nifti_stream import SliceStream
 from volseg.volume.nrrd import read_nrrd_with_pairs
-from volseg.volume.probabilities import write_probabilities
+from volseg.volume.probabilities import read_probabilities, write_probabilities
+from volseg.volume.registration import Registration, placed, register
 from volseg.volume.resampling import covered, resampled
 from volseg.volume.slices import slice_axis
 from volseg.volume.volume import Grid, Volume
@@ -67,6 +68,7 @@ __all__ = [
     "Grid",
     "InputSpacing",
     "NiftiHeader",
+    "Registration",
     "SliceStream",
     "Volume",
     "affine_of_axes",
@@ -83,6 +85,7 @@ __all__ = [
     "nearest_index",
     "nearest_voxels",
     "orientation",
+    "placed",
     "provenance_of",
     "ras_to_lps",
     "read_aligned",
@@ -91,7 +94,9 @@ __all__ = [
     "read_grid",
     "read_image_file",
     "read_nrrd_with_pairs",
+    "read_probabilities",
     "read_volume",
+    "register",
     "resampled",
     "scheme_of_channel",
     "slice_axis",

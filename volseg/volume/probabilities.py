@@ -65,3 +65,28 @@ def write_probabilities(path: str | Path, probabilities: NDArray[np.floating[Any
         for channel in probabilities:
             steps = np.rint(channel * _STEPS).astype("<u2")
             stream.write(steps.tobytes(order="F"))
+
+
+def read_probabilities(path: str | Path) -> NDArray[np.float32]:
+    """Read probabilities (channels, X, Y, Z) as `write_probabilities` writes them.
+
+    Raises:
+        VolumeError: The file is absent, damaged, or has other axes.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "p.nii.gz"
+    >>> write_probabilities(file, np.full((2, 4, 5, 6), 0.25), np.eye(4))
+    >>> read_probabilities(file).shape
+    (2, 4, 5, 6)
+    """
+    import nibabel
+
+    try:
+        stored = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)  # type: ignore[attr-defined]
+    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        raise VolumeError(f"the probabilities {path} cannot be read ({error}); predict the case again") from error
+    if stored.ndim == 3:  # of a single channel, whose axis NIfTI leaves out
+        stored = stored[..., None]
+    if stored.ndim != 4:
+        raise VolumeError(f"{path} must have four axes, X, Y, Z and channel, got {stored.ndim}")
+    return np.ascontiguousarray(np.moveaxis(stored, -1, 0))

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from volseg.cli.convert.kind import Kind, RawData
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where
 
 _KEY = "{patient}_{series}"
-_SEVERAL = "Options for series that hold several volumes"
 _CHANNELS = "Options for several series per case"
 
 
@@ -55,38 +55,11 @@ def read(
     secret_file: Annotated[
         Path | None, typer.Option(help="File whose text keys the words that stand for patients and series.")
     ] = None,
-    echo: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER|TIME", rich_help_panel=_SEVERAL, help="This echo: 2, or by its time 4.6ms."),
-    ] = None,
-    phase: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NUMBER|TIME|PERCENT",
-            rich_help_panel=_SEVERAL,
-            help="This phase of the heart or position in time: 3, by its time 300ms, or by its share of the cycle 40%.",
-        ),
-    ] = None,
-    b_value: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER", rich_help_panel=_SEVERAL, help="This b-value of diffusion, in s/mm2."),
-    ] = None,
-    image_type: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WORD",
-            rich_help_panel=_SEVERAL,
-            help="This kind of image, by a word of ImageType or FrameType: IN_PHASE, WATER, MAGNITUDE, ADC.",
-        ),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEYWORD=VALUE",
-            rich_help_panel=_SEVERAL,
-            help="Any other attribute by its keyword in DICOM, as InversionTime=900; may be repeated.",
-        ),
-    ] = None,
+    echo: Echo = None,
+    phase: Phase = None,
+    b_value: BValue = None,
+    image_type: ImageType = None,
+    where: Where = None,
     channels: Annotated[
         list[str] | None,
         typer.Option(

@@ -26,7 +26,7 @@ from volseg.deploy.corrections.edited_label import Naming, check_place, edited_l
 from volseg.deploy.corrections.edits import Edit, Edits, find_edits
 from volseg.deploy.corrections.todo import Todo, file_digest
 from volseg.errors import CohortError, LabelError, UsageError, VolsegError
-from volseg.remote import locked
+from volseg.files import locked
 from volseg.volume import Volume, read_volume
 
 Progress = Callable[[int, int], None]

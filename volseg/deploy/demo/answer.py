@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Collection, Sequence
 from html import escape
 
@@ -66,8 +67,22 @@ def table(found: Segmentation) -> str:
     note = _effort(found.regions, points=points) if scored else _EXPECTED
     return (
         f'<div class="wide"><table class="regions"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>{note}"
+        f"<tbody>{''.join(lines)}</tbody></table></div>{note}{_promised(found.regions)}"
     )
+
+
+def _promised(regions: Sequence[RegionResult]) -> str:
+    """One sentence with the bounds of a calibrated network; empty without a calibration."""
+    given = [(_spoken(region.name), region.bounds) for region in regions if region.bounds is not None]
+    if not given:
+        return ""
+    told = [
+        f"{name} at least {math.floor(100 * one.dice_at_least) / 100:.2f}, with {100 * one.level:.0f} % probability"
+        for name, one in given
+        if one.dice_at_least is not None and one.level is not None
+    ]
+    told += [f"no bound for {name}, since {one.not_comparable}" for name, one in given if one.withheld]
+    return f'<p class="note">Promised of the Dice: {escape("; ".join(told))}.</p>'
 
 
 _EXPECTED = (

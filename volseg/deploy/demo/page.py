@@ -9,6 +9,7 @@ from typing import Any
 
 from volseg.bundle import Recipe
 from volseg.deploy.demo import answer
+from volseg.deploy.demo.abandon import LeftError
 from volseg.deploy.demo.segmentation import Segmentation, Segmenter
 from volseg.deploy.demo.session import Visit, Visits
 from volseg.deploy.demo.slices import PARTS
@@ -171,10 +172,16 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
             return gr.update(value="Segment", interactive=True)
 
         def segment(key: str | None, request: gr.Request) -> dict[Any, Any]:
-            visit = visits.of(_visitor(request))
+            visitor = _visitor(request)
+            if visits.has_left(visitor):  # while others were served
+                return {told: ""}
+            visit = visits.of(visitor)
             try:
                 found = _segment(visit, segmenter, key, max_bytes=max_bytes)
                 case_view = found.case_view(PLANES[0])
+            except LeftError:
+                logger.info("a visitor has left; the segmentation was stopped")
+                return {told: ""}
             except VolsegError as error:
                 reason = error.message.replace(f"{visit.folder}/", "")
                 return {told: answer.problem(reason), links: "", result: gr.update(visible=False)}
@@ -259,9 +266,11 @@ def _segment(visit: Visit[Segmentation], segmenter: Segmenter, key: str | None, 
             upload = receive(
                 visit.upload, unpacked, name=visit.name, recipe=recipe, max_bytes=size, axes=segmenter.axes
             )
-            found = segmenter.segment(upload.key, upload.files, visit.work, what=upload.what, measured=upload.measured)
+            found = segmenter.segment(
+                upload.key, upload.files, visit.work, what=upload.what, measured=upload.measured, left=visit.left
+            )
         elif key:
-            found = segmenter.case(key, visit.work)
+            found = segmenter.case(key, visit.work, left=visit.left)
         else:
             raise UsageError("Choose a file" + (" or a case" if segmenter.cohort else "") + " first")
     finally:

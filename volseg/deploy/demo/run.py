@@ -13,7 +13,7 @@ from volseg.datasets import open_cohort
 from volseg.deploy.demo.segmentation import Segmentation, Segmenter
 from volseg.deploy.demo.server import address, is_local, listen, make_app, serve
 from volseg.deploy.demo.session import Visits
-from volseg.inference import Predictor
+from volseg.inference import load_predictor
 
 
 class Ready(Protocol):
@@ -59,7 +59,8 @@ def run(
     """
     opened = None if cohort is None else open_cohort(cohort)
     with listen(host, port) as listening:
-        predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, device=device).with_engine(engine)
+        member = (str(bundle), None if checkpoint is None else Path(checkpoint))
+        predictor = load_predictor([member], device=device).with_engine(engine)
         tell_networks(predictor.networks, opened)
         segmenter = Segmenter(predictor, opened, axes=axes)
         visits: Visits[Segmentation] = Visits()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from volseg.cohort import FILE_ENDING, Cohort, read_label_map, write_prediction
+from volseg.cohort import FILE_ENDING, Cohort, RegionBounds, read_label_map, write_prediction
+from volseg.deploy.demo.abandon import check_there, until_left
 from volseg.errors import LabelError
 from volseg.evaluation import STANDARD, RegionScores, score_case
 from volseg.files import atomic
 from volseg.formats import write_segmentation
-from volseg.inference import Predictor, channel_order, read_image
+from volseg.inference import AnyPredictor, channel_order, read_image
 from volseg.labels import LabelTable
 from volseg.metrics import added_path_length_mm, volume_ml
 from volseg.pictures import CaseView, Plane, pack_volumes, window_of
@@ -34,6 +36,7 @@ class RegionResult:
         expected_dice: Dice that the network expects of itself; None if it found nothing.
         score: Scores against the reference; None without one.
         by_hand_minutes: Minutes for drawing the reference's contours, by the model of `metrics.effort`.
+        bounds: Bounds that a calibrated network gives; None without a calibration.
     """
 
     name: str
@@ -42,6 +45,7 @@ class RegionResult:
     expected_dice: float | None = None
     score: RegionScores | None = None
     by_hand_minutes: float | None = None
+    bounds: RegionBounds | None = None
 
     @property
     def saved_minutes(self) -> float | None:
@@ -123,7 +127,7 @@ class Segmenter:
         UsageError: The axes are invalid.
     """
 
-    predictor: Predictor
+    predictor: AnyPredictor
     cohort: Cohort | None = None
     axes: str | None = None
 
@@ -146,12 +150,13 @@ class Segmenter:
         if self.cohort.channels > 1:
             channel_order(self.cohort.channel_names, recipe.channel_names, source=f"the cohort {self.cohort.folder}")
 
-    def case(self, key: str, folder: Path) -> Segmentation:
+    def case(self, key: str, folder: Path, *, left: threading.Event | None = None) -> Segmentation:
         """Segment a case of the cohort, and score it if it has a reference.
 
         Args:
             key: Key of the case.
             folder: Folder for the files.
+            left: Event that ends the work at the next window, see `segment`.
 
         Raises:
             VolsegError: The case cannot be segmented.
@@ -166,11 +171,23 @@ class Segmenter:
             paths = [paths[place] for place in order]
         scored = key in self.cohort.labelled
         return self.segment(
-            key, paths, folder, what=f"case of {self.cohort.folder.name}", measured=measured, scored=scored
+            *(key, paths, folder),
+            what=f"case of {self.cohort.folder.name}",
+            measured=measured,
+            scored=scored,
+            left=left,
         )
 
     def segment(
-        self, key: str, files: Sequence[Path], folder: Path, *, what: str, measured: bool = True, scored: bool = False
+        self,
+        key: str,
+        files: Sequence[Path],
+        folder: Path,
+        *,
+        what: str,
+        measured: bool = True,
+        scored: bool = False,
+        left: threading.Event | None = None,
     ) -> Segmentation:
         """Segment files as `volseg predict` does, and write the files for the visitor.
 
@@ -181,12 +198,16 @@ class Segmenter:
             what: Source of the image, for people.
             measured: Whether the spacing is known.
             scored: Whether the cohort has a reference of this key.
+            left: Event that is set when the visitor leaves: no further window is computed, and nothing is written.
 
         Raises:
+            LeftError: The visitor has left.
             VolsegError: A file cannot be read or used.
         """
+        left = left or threading.Event()
         start = time.perf_counter()
-        prediction = self.predictor.predict(files, key=key)
+        prediction = until_left(self.predictor, left).predict(files, key=key)
+        check_there(left)
         seconds = time.perf_counter() - start
         write_prediction(folder / f"{key}{FILE_ENDING}", prediction)
         labels, label_map = self.predictor.recipe.labels, prediction.label_map
@@ -214,6 +235,7 @@ class Segmenter:
                     prediction.uncertainty.get(region.name),
                     rows.get(region.name),
                     by_hand,
+                    prediction.bounds.get(region.name),
                 )
             )
         done = Segmentation(

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from volseg.deploy.demo.abandon import Uploads
 from volseg.deploy.demo.page import build
 from volseg.deploy.demo.segmentation import VOLUMES, Segmentation, Segmenter
 from volseg.deploy.demo.session import Visits
@@ -142,7 +143,9 @@ def make_app(
     )
     app.state.gradio = app.routes[-1].app
     hosts = frozenset(names) or (_LOCAL if local else None)
-    app.add_middleware(Door, max_bytes=max_bytes, hosts=hosts, framed_by=framed_by)
+    app.add_middleware(
+        Door, max_bytes=max_bytes, hosts=hosts, framed_by=framed_by, uploads=Uploads(visits.uploads.resolve())
+    )
     return app
 
 
@@ -155,12 +158,14 @@ class Door:
         max_bytes: Largest size of an upload in bytes.
         hosts: Names by which the computer may be called, against pages that point a name of theirs to it; None for any.
         framed_by: Sites that may show the page in a frame.
+        uploads: Uploads under way: one that breaks off leaves nothing.
     """
 
     app: Callable[[_Message, _Receive, _Send], Awaitable[None]]
     max_bytes: int
     hosts: frozenset[str] | None
     framed_by: str
+    uploads: Uploads | None = None
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         """Answer a request."""
@@ -171,6 +176,7 @@ class Door:
             await send({"type": "websocket.close", "code": 1008})
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        uploads = self.uploads if scope["path"].rstrip("/") == _UPLOAD else None
         limit = self.max_bytes + _SMALL if scope["path"].rstrip("/") == _UPLOAD else _SMALL
         length = headers.get(b"content-length", "0")
         if not _ROUTES.fullmatch(scope["path"]):
@@ -179,6 +185,16 @@ class Door:
             await _refuse(send, 421, "open the page by the address that volseg printed")
         elif not length.isdigit() or int(length) > limit:
             await _refuse(send, 413, f"more than {limit} bytes")
+        elif uploads is not None:
+            from starlette.requests import ClientDisconnect
+
+            upload = object()
+            try:
+                watched = uploads.watching(_limited(receive, limit), upload)
+                with contextlib.suppress(ClientDisconnect):  # nobody is there to be told
+                    await self.app(scope, watched, self._with_headers(send))
+            finally:
+                uploads.ended(upload)
         else:
             await self.app(scope, _limited(receive, limit), self._with_headers(send))
 

@@ -7,7 +7,8 @@ import secrets
 import shutil
 import tempfile
 import threading
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -23,12 +24,14 @@ class Visit(Generic[_T]):
         folder: Folder of the visit.
         name: Visitor's name of the upload, which is in `upload`; empty without one.
         result: Result of the last segmentation.
+        left: Event that is set when the visitor leaves, so that work for nobody can end.
     """
 
     token: str
     folder: Path
     name: str = ""
     result: _T | None = None
+    left: threading.Event = field(default_factory=threading.Event)
 
     @property
     def upload(self) -> Path:
@@ -67,6 +70,7 @@ class Visits(Generic[_T]):
         self._most = most
         self._lock = threading.RLock()
         self._visits: dict[str, Visit[_T]] = {}
+        self._gone: deque[str] = deque(maxlen=1000)  # a page that was closed does not come back under its word
         atexit.register(self.close)
 
     def of(self, visitor: str) -> Visit[_T]:
@@ -79,8 +83,13 @@ class Visits(Generic[_T]):
                 visit.folder.mkdir(parents=True, mode=0o700)
             self._visits[visitor] = visit  # the last used one is the last
             while len(self._visits) > self._most:
-                self.leave(next(iter(self._visits)))
+                self._make_room(next(iter(self._visits)))
             return visit
+
+    def has_left(self, visitor: str) -> bool:
+        """Whether a visitor has closed the page."""
+        with self._lock:
+            return visitor in self._gone
 
     def keep(self, visitor: str, path: Path, *, name: str) -> None:
         """Move an uploaded file into the visit, in place of an earlier one.
@@ -114,9 +123,16 @@ class Visits(Generic[_T]):
         """End a visit and delete its folder."""
         with self._lock:
             visit = self._visits.pop(visitor, None)
+            self._gone.append(visitor)
         if visit is not None:
+            visit.left.set()
             visit.result = None
             shutil.rmtree(visit.folder, ignore_errors=True)
+
+    def _make_room(self, visitor: str) -> None:
+        """End the visit of a page that is still open, which may begin another."""
+        self.leave(visitor)
+        self._gone.remove(visitor)
 
     def settle(self, visit: Visit[_T]) -> None:
         """Delete the files written for a visit that ended meanwhile: writing creates its folder anew."""
@@ -129,6 +145,8 @@ class Visits(Generic[_T]):
     def close(self) -> None:
         """Delete everything; nothing happens the second time."""
         with self._lock:
+            for visit in self._visits.values():
+                visit.left.set()
             self._visits.clear()
         shutil.rmtree(self.root, ignore_errors=True)
         atexit.unregister(self.close)

@@ -40,7 +40,7 @@ def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> 
     )
     packed["inference.json"] |= {"checkpoint": "$@bundle_root + '/models/model.pt'", "recipe": own}
     training = packed["train.json"]
-    training["output_dir"] = "$@bundle_root + '/models'"
+    training["output_dir"] = "$volseg.bundle.models_dir(@bundle_root)"
     if {"cohort", "dataset_dir", "embedded_dir"} <= training.keys() and isinstance(training.get("network_def"), dict):
         training |= _of_package(training, network=_resolved(packed["inference.json"], "network_def"), recipe=own)
     return packed

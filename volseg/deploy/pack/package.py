@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from volseg import bundle as bundles
+from volseg.calibration import find_calibration, read_calibration
 from volseg.deploy.pack import exports
 from volseg.deploy.pack.configs import packed_configs
 from volseg.deploy.pack.metadata import filled, without_folders
@@ -103,6 +104,8 @@ def _fill(folder: Path, source: Path, predictor: Predictor, *, name: str, format
         {"model": content["model"], "recipe": {"json": json.dumps(stored)}, **named}, folder / "models" / "model.pt"
     )
 
+    _pack_calibration(predictor, folder / "models")
+
     configs = {path.name: _read(path) for path in sorted(bundles.config(source, "train.json").parent.glob("*.json"))}
     if "metadata.json" not in configs:
         raise BundleError(f"the bundle {source} has no metadata.json, which a package needs")
@@ -134,6 +137,19 @@ def _fill(folder: Path, source: Path, predictor: Predictor, *, name: str, format
     readme = folder / "docs" / "README.md"
     text = readme.read_text() if readme.is_file() else f"# {metadata['name']}\n"
     readme.write_text(page(text, recipe, name=name, exports=written))
+
+
+def _pack_calibration(predictor: Predictor, models: Path) -> None:
+    """Put the calibration of the checkpoint beside the packed one, after a check that it is of these weights.
+
+    Raises:
+        CheckpointError: It is of another network.
+    """
+    path = find_calibration([predictor.checkpoint])
+    if path is not None:
+        calibration = read_calibration(path)
+        predictor.with_calibration(calibration, path=path)
+        calibration.save(models / path.name)
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - JSON

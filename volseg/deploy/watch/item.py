@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from volseg.cohort import check_key
 from volseg.deploy.watch.inbox import Delivery, nifti_key
-from volseg.dicom import Series, identify, index_files, record_of, word
+from volseg.dicom import EVERYTHING, Choice, Series, identify, index_files, record_of, word
 from volseg.errors import SourceError
 from volseg.inference import is_segmentation
 
@@ -31,6 +31,8 @@ class Item:
         aside: Reason why it is not to be segmented.
         source: Word for the path of the first NIfTI file: files of one name in two folders are two cases.
         record: Record of the DICOM series that the label map carries, see `volseg.dicom.record_of`.
+        choice: Volume that is meant of a DICOM series that holds several.
+        secret: Secret of the words of the record.
     """
 
     key: str
@@ -40,9 +42,18 @@ class Item:
     aside: str | None = None
     source: str = ""
     record: str = ""
+    choice: Choice = EVERYTHING
+    secret: str = field(default="", repr=False)
 
 
-def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str | None = None) -> list[Item]:
+def items_of(
+    delivery: Delivery,
+    *,
+    root: Path,
+    secret: str = "",
+    modality: str | None = None,
+    choice: Choice = EVERYTHING,
+) -> list[Item]:
     """List the volumes of a delivery: mostly one; one per multi-frame object of a DICOM series.
 
     Args:
@@ -50,6 +61,7 @@ def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str 
         root: Folder of the inbox.
         secret: Secret of the keys.
         modality: Modality of the series to take; others are set aside.
+        choice: Volume to take of DICOM series that hold several.
     """
     if delivery.kind == "nifti":
         first = delivery.files[0]
@@ -69,7 +81,9 @@ def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str 
         other = modality is not None and series.modality.upper() != modality.upper()
         aside = f"a series of the modality {series.modality or 'unknown'}" if other else None
         record = str(record_of(series, secret=secret))
-        items.append(Item(identity.key, files, series, error=series.damage or None, aside=aside, record=record))
+        error = series.damage or None
+        item = Item(identity.key, files, series, error=error, aside=aside, record=record, choice=choice, secret=secret)
+        items.append(item)
     for name, reason in sorted(index.unreadable.items()):
         if root / name not in files_of:
             continue
@@ -80,13 +94,17 @@ def items_of(delivery: Delivery, *, root: Path, secret: str = "", modality: str 
     return items
 
 
-def fingerprints(files: Sequence[Path]) -> tuple[str, ...]:
+def fingerprints(files: Sequence[Path], *, choice: str = "") -> tuple[str, ...]:
     """Compute a word for the content of each file, sorted, equal contents once; of an unreadable file, for its name.
+
+    Args:
+        files: Files of an item.
+        choice: Volume that was chosen of a series, in words, which gets a word too.
 
     Raises:
         FileNotFoundError: A file is gone.
     """
-    found = set()
+    found = {hashlib.sha256(f"choice {choice}".encode()).hexdigest()[:_DIGITS]} if choice else set()
     for path in files:
         digest = hashlib.sha256()
         try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from volseg.bundle import tell_networks
-from volseg.cohort import FILE_ENDING, read_labels
+from volseg.cohort import FILE_ENDING, RegionBounds, read_labels, with_descriptions
 from volseg.deploy.watch.item import Item
 from volseg.errors import SourceError, UsageError
 from volseg.inference import group_files
@@ -52,12 +52,15 @@ class Segmenting:
             if item.series is not None:
                 from volseg.dicom import write_list
 
-                files = (write_list(Path(place), item.key, files, record=item.record),)
+                one = write_list(
+                    Path(place), item.key, files, record=item.record, choice=item.choice, secret=item.secret
+                )
+                files = (one,)
             elif self.channel_names:
                 files = self._in_order(files)
             facts: dict[str, Any] = dict(self.predict(Job(item.key, files, self.work.outputs(folder, name))))
         if self.dicom_seg or self.rtstruct:
-            notes = (facts.get("note", ""), self._write_objects(item, path))
+            notes = (facts.get("note", ""), self._write_objects(item, path, facts.get("bounds") or {}))
             facts["note"] = "; ".join(note for note in notes if note)
         return facts
 
@@ -77,7 +80,7 @@ class Segmenting:
             )
         return found
 
-    def _write_objects(self, item: Item, path: Path) -> str:
+    def _write_objects(self, item: Item, path: Path, bounds: Mapping[str, Mapping[str, Any]]) -> str:
         """Write the DICOM objects of a label map; returns the reason if there are none."""
         from volseg.dicom import place, read_stack, write_dicom_seg, write_rtstruct
 
@@ -86,12 +89,13 @@ class Segmenting:
         label = read_volume(path)
         if not label.voxels.any():
             return "no region was found, so no DICOM object"
-        target = place(label, read_stack(item.series))
+        target = place(label, read_stack(item.series, choice=item.choice))
+        labels = with_descriptions(self.labels, {name: RegionBounds(**one) for name, one in bounds.items()})
         stem = path.name.removesuffix(FILE_ENDING)
         if self.dicom_seg:
-            write_dicom_seg(path.with_name(f"{stem}.seg.dcm"), target, self.labels)
+            write_dicom_seg(path.with_name(f"{stem}.seg.dcm"), target, labels)
         if self.rtstruct:
-            write_rtstruct(path.with_name(f"{stem}.rtstruct.dcm"), target, self.labels)
+            write_rtstruct(path.with_name(f"{stem}.rtstruct.dcm"), target, labels)
         return ""
 
 

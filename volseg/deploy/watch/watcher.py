@@ -14,6 +14,7 @@ from volseg.cohort import FILE_ENDING
 from volseg.deploy.watch.inbox import Delivery, Inbox
 from volseg.deploy.watch.item import Item, fingerprints, items_of
 from volseg.deploy.watch.ledger import ATTEMPTS, DEATHS, Attempt, Ledger
+from volseg.dicom import EVERYTHING, Choice
 from volseg.errors import UsageError
 from volseg.jobs import Facts, Job, attempt, stamp
 
@@ -42,6 +43,7 @@ class Watcher:
         load: Function that loads the network; called once, when it is needed.
         secret: Secret of the keys.
         modality: Modality of the DICOM series to take.
+        choice: Volume to take of DICOM series that hold several. Of another choice a series is segmented anew.
         poll_s: Seconds between two looks.
         stop: Event; once set, the current item is finished and no other started.
     """
@@ -54,12 +56,13 @@ class Watcher:
         *,
         secret: str = "",
         modality: str | None = None,
+        choice: Choice = EVERYTHING,
         poll_s: float = 5.0,
         stop: threading.Event | None = None,
     ) -> None:
         self.watched = Watched()
         self._inbox, self._ledger, self._load = inbox, ledger, load
-        self._items = partial(items_of, root=inbox.folder, secret=secret, modality=modality)
+        self._items = partial(items_of, root=inbox.folder, secret=secret, modality=modality, choice=choice)
         self._poll_s = poll_s
         self._stop = stop or threading.Event()
         self._segment: Segment | None = None
@@ -114,7 +117,7 @@ class Watcher:
     def _do(self, item: Item, delivery: Delivery) -> bool:
         """Do an item, unless it is done; whether there is nothing more to do."""
         try:
-            prints = fingerprints(item.files)
+            prints = fingerprints(item.files, choice=item.choice.told)
         except FileNotFoundError:
             return False
         item = replace(item, key=self._ledger.key_of(item.key, prints, source=item.source))

@@ -21,12 +21,12 @@ _CACHE_SHARE = 0.7  # of the free memory: the network and the preprocessing need
 _MOST_WORKERS = 8
 
 
-def cache_bytes(cohort: Cohort, *, fold: int, spacing_mm: Sequence[float], roi_size: Sequence[int]) -> int:
+def cache_bytes(cohort: Cohort, *, fold: int | str, spacing_mm: Sequence[float], roi_size: Sequence[int]) -> int:
     """Compute the bytes of the preprocessed cases of both sides of a fold, from the sizes in cases.csv alone.
 
     Args:
         cohort: Cohort, with float32 per channel, and one byte for the label or, if regions overlap, for each region.
-        fold: Index of the fold.
+        fold: Index of the fold, or `all`.
         spacing_mm: Spacing in mm that the cases are resampled to.
         roi_size: Window size in voxels, to which training cases are padded at least.
     """
@@ -43,7 +43,13 @@ def cache_bytes(cohort: Cohort, *, fold: int, spacing_mm: Sequence[float], roi_s
 
 
 def choose_cache(
-    cache: str, cohort: Cohort, *, fold: int, spacing_mm: Sequence[float], roi_size: Sequence[int], tell: bool = True
+    cache: str,
+    cohort: Cohort,
+    *,
+    fold: int | str,
+    spacing_mm: Sequence[float],
+    roi_size: Sequence[int],
+    tell: bool = True,
 ) -> str:
     """Choose `memory` or `disk`; `auto` takes memory if both sides of the fold fit into 70 % of what is free.
 
@@ -52,7 +58,7 @@ def choose_cache(
     Args:
         cache: `auto`, `memory` or `disk`.
         cohort: Cohort, see `cache_bytes`.
-        fold: Index of the fold.
+        fold: Index of the fold, or `all`.
         spacing_mm: Spacing in mm of the network's grid.
         roi_size: Window size in voxels.
         tell: Whether the choice of `auto` and its reason are logged.

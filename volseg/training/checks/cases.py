@@ -58,7 +58,7 @@ class _Seen:
 def check_cases(
     cohort: Cohort,
     *,
-    fold: int,
+    fold: int | str,
     spacing_mm: Sequence[float],
     batch_size: int = 1,
     preprocessing: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
@@ -73,7 +73,7 @@ def check_cases(
 
     Args:
         cohort: The cases.
-        fold: Index of the fold, from 0.
+        fold: Index of the fold, from 0, or `all`, which validates nothing.
         spacing_mm: Grid of the network.
         batch_size: Cases per batch.
         preprocessing: Function from a datalist's item to the input of the network; None checks no image.
@@ -97,7 +97,7 @@ def check_cases(
     validation = _read(cohort, sides.validation, spacing_mm, until=ends)
     training = _read(cohort, sides.training, spacing_mm, until=ends)
     again = f"split again with `volseg split {cohort.folder}`, or name another --fold"
-    if validation.all_read and len(validation.empty) == validation.asked:
+    if validation.asked and validation.all_read and len(validation.empty) == validation.asked:
         raise CohortError(
             f"fold {fold} validates nothing: none of its {_cases(validation.asked, 'validation')} has a labelled voxel "
             f"({_some(validation.empty)}), so no network could be chosen; {again}"
@@ -122,7 +122,7 @@ def check_cases(
     names = cohort.labels.names
     for name in training.absent(names):
         told.append(f"{name} is in no training case of fold {fold}{training.scope}: a network cannot learn it; {again}")
-    for name in validation.absent(names):
+    for name in validation.absent(names) if validation.asked else ():
         told.append(
             f"{name} is in no validation case of fold {fold}{validation.scope}: its Dice is undefined, and the mean is "
             "that of the other regions"

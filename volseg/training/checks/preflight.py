@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from volseg.cohort import Cohort
+from volseg.cohort import ALL, Cohort, Fold
 from volseg.errors import BundleError, UsageError, VolsegError, root_error
 from volseg.inference import MixedPrecision, available_bytes, check_device
 from volseg.plan import axis_divisors, fit_spacing, grow_roi
@@ -137,7 +137,9 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
         Average(nn.Identity(), decay=value("ema_decay"))
     cohort: Cohort = value("cohort")
     fold = cohort.fold(value("fold"))
-    if not fold.training or not fold.validation:
+    if value("fold") == ALL:
+        _check_all(cohort, fold, patience=value("patience") if "patience" in parser.get() else 0)
+    elif not fold.training or not fold.validation:
         raise UsageError(f"fold {value('fold')} has an empty side; split again with `volseg split {cohort.folder}`")
     check_slices(cohort, divisor=value("roi_divisor"))
     roi = check_roi(value("roi_size"), divisor=value("roi_divisor"))
@@ -162,6 +164,24 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
         dry=dry,
     ):
         logger.warning("warning: %s", warning)
+
+
+def _check_all(cohort: Cohort, fold: Fold, *, patience: int) -> None:
+    """Check a training on every case, which validates nothing, and report the cases that it leaves out."""
+    if not fold.training:
+        raise UsageError(f"{cohort.folder} has no case to train on: each is suspect or kept for a test")
+    if patience:
+        raise UsageError(
+            f"--patience counts validations, and --fold {ALL} has none; give --max_epochs or --max_minutes"
+        )
+    logger.info(
+        "--fold %s trains on every case: no Dice is measured, and model.pt is the network of the last step", ALL
+    )
+    if left := sorted(cohort.labelled.difference(fold.training)):
+        logger.warning(
+            "warning: %d labelled cases are in no fold and are not trained on (%s)",
+            *(len(left), ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")),
+        )
 
 
 def _tell_coarser(cohort: Cohort, spacing_mm: Sequence[float], roi: Sequence[int]) -> None:

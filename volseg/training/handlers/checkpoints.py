@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import re
 import shutil
@@ -71,14 +72,25 @@ class Checkpoints:
         """Keep the existing files."""
         self._goes_on = True
 
+    def save_unscored(self, engine: Engine, epoch: int) -> None:
+        """Save after an epoch of a training without a validation case: of such networks the last is kept.
+
+        Args:
+            engine: Evaluator, which names the key metric and has not run.
+            epoch: Number of the epoch.
+        """
+        if idist.get_rank() == 0:
+            self._keep(engine.state.key_metric_name, epoch, {engine.state.key_metric_name: math.nan})
+
     def _save(self, engine: Engine) -> None:
-        if idist.get_rank() > 0:
-            return
-        name = engine.state.key_metric_name
+        if idist.get_rank() == 0:
+            metrics = {metric: float(value) for metric, value in engine.state.metrics.items()}
+            self._keep(engine.state.key_metric_name, engine.state.epoch, metrics)
+
+    def _keep(self, name: str, epoch: int, metrics: Mapping[str, float]) -> None:
         if self._kept is None:
             self._kept = self._found(name)
-        metrics = {metric: float(value) for metric, value in engine.state.metrics.items()}
-        epoch, score = engine.state.epoch, _order(metrics[name])
+        score = _order(metrics[name])
         # An existing epoch came after the state from which the run was resumed, and is done again.
         others = [kept for kept in self._kept if kept.epoch != epoch]
         rank = sum(kept.score >= score if score > 0 else kept.score > 0 for kept in others)

@@ -181,7 +181,7 @@ class Progress:
         self._losses.clear()
 
     def _dice(self) -> str:
-        if self.evaluator is None:
+        if self.evaluator is None or self.evaluator.state.epoch_length == 0:
             return "not measured"
         best = self.evaluator.state.best_metric
         now = self.evaluator.state.metrics.get(self.evaluator.state.key_metric_name or "", math.nan)

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 import volseg
 from volseg.bundle import Recipe
-from volseg.cohort import Cohort
+from volseg.cohort import ALL, Cohort
 from volseg.errors import BundleError, root_error
-from volseg.files import atomic
+from volseg.files import Lock, atomic
 from volseg.inference import machine, peak_memory
 from volseg.report import SCHEMA, run_as_markdown, status_of, this_process
 from volseg.training.handlers.checkpoints import set_aside
@@ -34,6 +34,7 @@ from volseg.training.handlers.sequence import raise_at_last, raised_later
 from volseg.training.handlers.signals import Signals, Stopped
 from volseg.training.handlers.validation import VolumetricDice
 from volseg.training.rank_errors import told_error
+from volseg.training.run_lock import lock_run
 from volseg.training.settings import Settings, settings_of_earlier_config
 from volseg.training.window_trial import try_window
 
@@ -88,10 +89,10 @@ class Record:
     `run.json` (schema `volseg/report/run.schema.json`) is there from the first epoch on, with the status `running`; it
     is written anew after each epoch. At the end its status is `finished`, `stopped early`, `interrupted` or `failed`,
     with the reason: a signal that ends the process (SIGTERM, SIGHUP, SIGINT) interrupts. The record names the process,
-    so that a reader knows if it was killed (`volseg.report.status_of`). A resumed run continues the history of its
-    record; the record of another run is moved aside. `train.json` is the config with the values of its settings.
-    `summary.md` is a page with the results and the commands that use them. Among several processes the first one
-    writes.
+    so that a reader knows if it was killed (`volseg.report.status_of`); a second training on the folder is refused. A
+    resumed run continues the history of its record; the record of another run is moved aside. `train.json` is the
+    config with the values of its settings. `summary.md` is a page with the results and the commands that use them.
+    Among several processes the first one writes.
 
     Place it after the handlers that validate, and before those that save for resuming and that show progress.
 
@@ -132,17 +133,28 @@ class Record:
         self._began = 0.0
         self._elapsed_before = 0.0
         self._signals = Signals()
+        self._lock: Lock | None = None
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler to a trainer."""
         if idist.get_rank() > 0:
             return
         engine.add_event_handler(Events.STARTED, raise_at_last)
+        engine.add_event_handler(Events.STARTED, self._take_lock)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         engine.add_event_handler(Events.COMPLETED, self._complete)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _take_lock(self, _: Engine) -> None:
+        if self._lock is None:
+            self._lock = lock_run(self.output_dir)
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _start_epoch(self, engine: Engine) -> None:
         self._start(engine, done=engine.state.epoch - 1)
@@ -204,6 +216,7 @@ class Record:
         self._start(engine, done=engine.state.epoch)  # a run that was resumed at its end has no epoch
         early = engine.state.epoch < engine.state.max_epochs
         self._end(engine, "stopped early" if early else "finished")
+        self._release_lock()
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
         if self._content and self._content["status"] == "running":
@@ -216,6 +229,7 @@ class Record:
                 logger.warning("%s in epoch %d; --resume goes on", reason, engine.state.epoch)
             else:
                 self._end(engine, "failed", error=str(root_error(error)))
+        self._release_lock()
         if not raised_later(engine):
             raise error
 
@@ -272,7 +286,8 @@ class Record:
     def _facts(self, engine: Engine, *, first_epoch: int) -> dict[str, Any]:
         """The facts that are known before the first epoch."""
         values = self.settings.values() if self.settings is not None else {}
-        fold_number = int(self.recipe.facts.get("fold", 0))
+        stated = self.recipe.facts.get("fold", 0)
+        fold_number = stated if stated == ALL else int(stated)
         fold = self.cohort.fold(fold_number)
         now, device = _now(), _device(engine)
         return {

@@ -14,7 +14,9 @@ from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
 from torch import Tensor
 
+from volseg.errors import UsageError
 from volseg.labels import LabelTable
+from volseg.training.handlers.checkpoints import Checkpoints
 
 
 class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
@@ -109,18 +111,49 @@ class Validation(ValidationHandler):  # type: ignore[misc]  # MONAI has no types
 
     Without that, 19 epochs with a validation every 5 would end with four epochs without a checkpoint.
 
+    A training of all cases (`--fold all`) has none to validate on. The evaluator is then not run, and the network is
+    saved without a score, at the same epochs.
+
     Args:
         evaluator: Evaluator, which is run with the number of the epoch.
         interval: Number of epochs between validations, 1 by default.
         every: `interval` in the train.json of version 0.1.
+        checkpoints: Checkpoints of a training without a case to validate on.
+
+    Raises:
+        UsageError: In training, there is no case to validate on, and no `checkpoints`, as in earlier train.json files.
     """
 
-    def __init__(self, evaluator: Evaluator, *, interval: int = 1, every: int | None = None) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        *,
+        interval: int = 1,
+        every: int | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         super().__init__(interval if every is None else every, evaluator)
+        self.checkpoints = checkpoints
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler to a trainer."""
+        if self._unscored and self.checkpoints is None:
+            raise UsageError(
+                "there is no case to validate on, and this train.json hands validation_handler no checkpoints; train "
+                "with a fold, or with a bundle of this version of volseg"
+            )
         engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_due), self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Validate, or save the network where there is no case to validate on."""
+        if self._unscored and self.checkpoints is not None:
+            self.checkpoints.save_unscored(self.validator, engine.state.epoch)
+        else:
+            super().__call__(engine)
+
+    @property
+    def _unscored(self) -> bool:
+        return getattr(getattr(self.validator, "state", None), "epoch_length", None) == 0
 
     def _is_due(self, engine: Engine, epoch: int) -> bool:
         return bool(epoch % self.interval == 0 or epoch == engine.state.max_epochs)

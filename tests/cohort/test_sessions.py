@@ -1,0 +1,89 @@
+"""The order of sessions, and which may be whose prior."""
+
+from __future__ import annotations
+
+import pytest
+
+from volseg.cohort import CaseRow, Cohort, earlier_sessions, inspect_cohort, other_sessions, read_table, sessions_of
+from volseg.cohort.sessions import order_note
+from volseg.cohort.table import write_table
+from volseg.errors import CohortError
+
+
+def row(key, patient, session, day=None):
+    return CaseRow(key, patient, session, (4, 4, 4), (1.0, 1.0, 1.0), "RAS", "", (), day=day)
+
+
+def names(rows):
+    return [one.name for one in sessions_of(rows)["p"]]
+
+
+@pytest.mark.parametrize(
+    ("told", "ordered"),
+    [
+        (["day10", "day9", "day0"], ["day0", "day9", "day10"]),
+        (["ses-02", "ses-10", "ses-1"], ["ses-1", "ses-02", "ses-10"]),
+        (["week2_day3", "week1_day10", "week2_day1"], ["week1_day10", "week2_day1", "week2_day3"]),
+        (["Day2", "day11", "day1.5"], ["day1.5", "Day2", "day11"]),
+        (["", "day3"], ["", "day3"]),
+    ],
+)
+def test_sessions_are_ordered_by_their_numbers(told, ordered):
+    assert names([row(f"k{i}", "p", name) for i, name in enumerate(told)]) == ordered
+
+
+def test_the_column_day_decides():
+    rows = [row("a", "p", "post", 30.0), row("b", "p", "pre", 0.0), row("c", "p", "mid", 12.5)]
+    assert names(rows) == ["pre", "mid", "post"]
+    with pytest.raises(CohortError, match="states the day of a and not of d"):
+        sessions_of([*rows, row("d", "p", "late")])
+
+
+def test_two_scans_on_one_day_are_one_session_and_no_prior_of_each_other():
+    rows = [row("a", "p", "day0"), row("b", "p", "day4"), row("c", "p", "day4"), row("d", "p", "Day4")]
+    found = sessions_of(rows)
+    assert [one.keys for one in found["p"]] == [("a",), ("b", "c", "d")]
+    for one in rows[1:]:
+        assert [session.keys for session in earlier_sessions(found, one)] == [("a",)]
+        assert [session.keys for session in other_sessions(found, one)] == [("a",)]
+    same_day = [row("a", "p", "first", 3.0), row("b", "p", "second", 3.0)]
+    assert [one.keys for one in sessions_of(same_day)["p"]] == [("a", "b")]
+
+
+def test_the_last_earlier_session_comes_first_and_a_single_day_has_none():
+    rows = [row(f"k{day}", "p", f"day{day}") for day in (0, 9, 10, 21)] + [row("one", "q", "day0")]
+    found = sessions_of(rows)
+    assert [one.name for one in earlier_sessions(found, rows[2])] == ["day9", "day0"]
+    assert [one.name for one in other_sessions(found, rows[2])] == ["day0", "day9", "day21"]
+    assert earlier_sessions(found, rows[-1]) == other_sessions(found, rows[-1]) == []
+    assert [one.day for one in found["p"]] == [0, 9, 10, 21]
+
+
+def test_names_without_numbers_are_told():
+    assert "2 patients (p, q)" in str(order_note([row(f"{p}{s}", p, s) for p in "pq" for s in ("pre", "post")]))
+    assert order_note([row("a", "p", "day1"), row("b", "p", "day2"), row("c", "q", "only")]) is None
+
+
+def test_the_column_comes_back_from_the_table(tmp_path):
+    rows = [row("a", "p", "pre", 0.0), row("b", "p", "post", 12.5)]
+    write_table(tmp_path / "cases.csv", rows)
+    assert read_table(tmp_path / "cases.csv") == rows
+    text = (tmp_path / "cases.csv").read_text()
+    (tmp_path / "cases.csv").write_text(text.replace("12.5", "monday"))
+    with pytest.raises(CohortError, match="b has the day 'monday', which is no number"):
+        read_table(tmp_path / "cases.csv")
+
+
+def test_check_counts_patients_by_their_sessions(tmp_path):
+    import numpy as np
+
+    from volseg.volume import Volume, write_volume
+
+    keys = ["p_day0", "p_day9", "p_day10", "q_day0"]
+    for key in keys:
+        write_volume(tmp_path / "imagesTr" / f"{key}_0000.nii.gz", Volume(np.ones((4, 4, 4), np.uint8), np.eye(4)))
+        write_volume(tmp_path / "labelsTr" / f"{key}.nii.gz", Volume(np.ones((4, 4, 4), np.uint8), np.eye(4)))
+    (tmp_path / "dataset.json").write_text(
+        '{"channel_names": {"0": "MR"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}'
+    )
+    assert "sessions: 1 patient with 1, 1 patient with 3" in inspect_cohort(Cohort.open(tmp_path)).text

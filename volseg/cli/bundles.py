@@ -1,0 +1,48 @@
+"""`volseg bundles`: which there are, where one is, and a copy to edit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(
+    help="The networks by name: list them, print the folder of one, copy one to edit it.",
+    epilog="Example: volseg bundles copy unet bundles/mine, then volseg train mine",
+)
+
+
+@app.callback(invoke_without_command=True)
+def bundles(context: typer.Context) -> None:
+    """List the bundles: those of bundles/ in the working directory, then those that come with volseg."""
+    if context.invoked_subcommand is not None:
+        return
+    from volseg import bundle as room
+
+    found = room.find_all()
+    width = max((len(folder.name) for folder in found), default=0)
+    for folder in found:
+        trained = "trained; " if room.is_trained(folder) else ""
+        typer.echo(f"{folder.name:{width}}  {trained}{room.about(folder) or folder}")
+    typer.echo("`volseg bundles path NAME` prints the folder of one; `volseg bundles copy NAME FOLDER` copies it")
+
+
+@app.command(epilog="Example: volseg bundles path swinunetr")
+def path(name: str = typer.Argument(help="Name of a bundle, or its folder.")) -> None:
+    """Print the folder of a bundle."""
+    from volseg import bundle as room
+
+    typer.echo(room.find(name))
+
+
+@app.command(epilog="Example: volseg bundles copy unet bundles/mine")
+def copy(
+    name: str = typer.Argument(help="Name of a bundle, or its folder."),
+    folder: Path = typer.Argument(help="New folder."),
+) -> None:
+    """Copy a bundle to a folder of your own, to edit its settings there."""
+    from volseg import bundle as room
+
+    target = room.copy(name, folder)
+    known = target.name if target.resolve().parent == (Path.cwd() / "bundles") else target
+    typer.echo(f"{target} is a copy of {room.find(name)}; use it as {known}, such as `volseg train {known}`")

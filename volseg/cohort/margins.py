@@ -1,0 +1,107 @@
+"""Margins as regions of their own: what contains the whole organ with the stated probability, and is no organ."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.cohort.bounds import Bounds, bounds_as_text
+from volseg.errors import LabelError
+from volseg.labels import Code, LabelTable, Region
+from volseg.metrics import grown
+from volseg.volume import Volume
+
+_LONGEST_NAME = 64  # letters that DICOM keeps of a name
+_MOST_VALUES = 255
+_TISSUE = Code("85756007", "Tissue")
+
+
+def margin_name(region: str, level: float) -> str:
+    """The name of a margin, which nobody takes for the organ; 64 letters at most.
+
+    >>> margin_name("stomach", 0.9)
+    'MARGIN 90% of stomach (not the organ)'
+    """
+    before, after = f"MARGIN {100 * level:.0f}% of ", " (not the organ)"
+    return f"{before}{region[: _LONGEST_NAME - len(before) - len(after)]}{after}"
+
+
+def with_descriptions(labels: LabelTable, bounds: Bounds) -> LabelTable:
+    """The same regions with their bounds as descriptions.
+
+    Args:
+        labels: Regions.
+        bounds: Bounds of one case by region.
+    """
+    regions = [
+        Region(one.name, one.values, one.colour, one.code, bounds_as_text(bounds[one.name]))
+        if one.name in bounds
+        else one
+        for one in labels.regions
+    ]
+    return LabelTable(tuple(regions), labels.image_channels)
+
+
+def with_margins(label: Volume, labels: LabelTable, bounds: Bounds) -> tuple[Volume, LabelTable]:
+    """A label map with a further region per margin: the prediction grown by it in mm, on the same grid.
+
+    The organs keep their voxels; a margin contains its organ. A region without a margin gets none.
+
+    Args:
+        label: Label map (X, Y, Z).
+        labels: Regions.
+        bounds: Bounds of one case by region.
+
+    Returns:
+        The label map with a value for each combination, and the regions, the margins last.
+
+    Raises:
+        LabelError: There are more combinations than a label map of bytes holds.
+    """
+    label_map = labels.check(label.voxels)
+    members = {value: {one.name for one in labels.regions if value in one.values} for value in labels.values}
+    margins: dict[str, tuple[str, float, float]] = {}
+    combined: NDArray[np.uint8] = label_map
+    for region, mask in zip(labels.regions, labels.each_mask(label_map), strict=True):
+        given = bounds.get(region.name)
+        if given is None or given.margin_mm is None or given.level is None or not mask.any():
+            continue
+        name = margin_name(region.name, given.level)
+        while name in margins:
+            name = f"{name[: _LONGEST_NAME - 2]} 2"
+        margins[name] = (region.name, given.margin_mm, given.level)
+        pairs = combined.astype(np.uint16) * 2 + grown(mask, given.margin_mm, label.spacing_mm)
+        held = np.flatnonzero(np.bincount(pairs.ravel(), minlength=2))
+        if len(held) > _MOST_VALUES:
+            raise LabelError(f"the margins overlap in {len(held)} ways, a label map holds {_MOST_VALUES}; export fewer")
+        lookup = np.zeros(2 * 256, np.uint8)
+        order = [0, *(pair for pair in held.tolist() if pair)]
+        lookup[order] = np.arange(len(order))
+        members = {
+            place: members.get(pair // 2, set()) | ({name} if pair % 2 else set()) for place, pair in enumerate(order)
+        }
+        combined = lookup[pairs]
+    if not margins:
+        return label, with_descriptions(labels, bounds)
+    return Volume(combined, label.affine_ras), _table(labels, margins, members, bounds)
+
+
+def _table(
+    labels: LabelTable, margins: dict[str, tuple[str, float, float]], members: dict[int, set[str]], bounds: Bounds
+) -> LabelTable:
+    free = iter(value for value in range(255, 0, -1) if value not in members)
+
+    def values(name: str) -> tuple[int, ...]:
+        own = tuple(sorted(value for value, names in members.items() if name in names))
+        return own or (next(free),)  # a region without a voxel has a value that does not occur
+
+    regions = [Region(one.name, values(one.name), one.colour, one.code) for one in labels.regions]
+    known = {one.name: one for one in labels.regions}
+    for name, (region, margin_mm, level) in margins.items():
+        r, g, b = ((channel + 255) // 2 for channel in known[region].colour)
+        text = (
+            f"Not an organ: the prediction of {region} grown by {margin_mm:.1f} mm, which contains the whole {region} "
+            f"with a probability of {100 * level:.0f} %"
+        )
+        regions.append(Region(name, values(name), (r, g, b), _TISSUE, text))
+    return with_descriptions(LabelTable(tuple(regions)), bounds)

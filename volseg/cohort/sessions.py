@@ -1,0 +1,154 @@
+"""The sessions of a patient in the order of time, and which of them may serve another one as its prior."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from volseg.cohort.table import CaseRow
+from volseg.errors import CohortError
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session of a patient: the scans of one day or visit.
+
+    Attributes:
+        patient: The patient.
+        name: Name of the session; empty if the table states none.
+        order: Value by which sessions of the patient are sorted, see `session_order`.
+        keys: Keys of its cases, sorted; several if the patient was scanned more than once.
+        day: Day from the first one, if the session tells it; for gaps in days.
+    """
+
+    patient: str
+    name: str
+    order: tuple[object, ...]
+    keys: tuple[str, ...]
+    day: float | None
+
+
+def session_order(row: CaseRow) -> tuple[object, ...]:
+    """The value by which the sessions of one patient are sorted.
+
+    The column `day` of `cases.csv` decides if it is there. Else the numbers in the session's name count as numbers, so
+    that day10 follows day9, and words by the alphabet. UW-Madison days and DICOM study dates are such names: the dates
+    are days from the patient's first study, and no date is kept.
+
+    >>> rows = [CaseRow("k", "p", name, (1, 1, 1), (1, 1, 1), "RAS", "", ()) for name in ("day10", "day9", "ses-2")]
+    >>> [row.session for row in sorted(rows, key=session_order)]
+    ['day9', 'day10', 'ses-2']
+    """
+    if row.day is not None:
+        return (0, "", row.day)
+    parts: list[object] = []
+    at = 0
+    for found in _NUMBER.finditer(row.session):
+        parts += [1, row.session[at : found.start()].casefold(), float(found[0])]
+        at = found.end()
+    return (*parts, 1, row.session[at:].casefold(), -1.0)
+
+
+def day_of_session(row: CaseRow) -> float | None:
+    """The day that a row tells: its column `day`, or the number of a session called day, with or without words before.
+
+    >>> day_of_session(CaseRow("k", "p", "day12", (1, 1, 1), (1, 1, 1), "RAS", "", ()))
+    12.0
+    """
+    if row.day is not None:
+        return row.day
+    found = re.fullmatch(r"(?:.*[-_ ])?day[-_ ]?(\d+(?:\.\d+)?)", row.session, re.IGNORECASE)
+    return float(found[1]) if found else None
+
+
+def sessions_of(rows: Iterable[CaseRow]) -> dict[str, list[Session]]:
+    """The sessions of each patient, the earliest first.
+
+    Two scans with one session name, or on one day, are one session: none of them is ever the prior of the other.
+
+    Args:
+        rows: Rows of the cohort's table.
+
+    Raises:
+        CohortError: Some sessions of a patient have a `day` and others have none, so that no order is known.
+    """
+    by_patient: dict[str, list[CaseRow]] = {}
+    for row in rows:
+        by_patient.setdefault(row.patient, []).append(row)
+    return {patient: _ordered(patient, found) for patient, found in sorted(by_patient.items())}
+
+
+def _ordered(patient: str, rows: list[CaseRow]) -> list[Session]:
+    stated = [row for row in rows if row.day is not None]
+    if stated and len(stated) < len(rows):
+        lacking = next(row.key for row in rows if row.day is None)
+        raise CohortError(
+            f"cases.csv states the day of {stated[0].key} and not of {lacking}, both of {patient}; state it for all of "
+            "a patient, or for none"
+        )
+    groups: dict[tuple[object, ...], list[CaseRow]] = {}
+    for row in rows:
+        groups.setdefault(session_order(row), []).append(row)
+    found = []
+    for order in sorted(groups, key=_comparable):
+        cases = sorted(groups[order], key=lambda row: row.key)
+        found.append(
+            Session(patient, cases[0].session, order, tuple(row.key for row in cases), day_of_session(cases[0]))
+        )
+    return found
+
+
+def _comparable(order: tuple[object, ...]) -> tuple[tuple[int, str, float], ...]:
+    """Three entries at a time: the kind, the word, the number; so that any two orders can be compared."""
+    triples = zip(order[::3], order[1::3], order[2::3], strict=True)
+    return tuple((int(str(kind)), str(word), float(str(number))) for kind, word, number in triples)
+
+
+def is_ordered(sessions: Iterable[Session]) -> bool:
+    """Whether the order of a patient's sessions is one of time: each has a day, or a name with a number in it."""
+    return all(one.day is not None or _NUMBER.search(one.name) is not None for one in sessions)
+
+
+def earlier_sessions(sessions: Mapping[str, list[Session]], row: CaseRow) -> list[Session]:
+    """The sessions of the case's patient that lie before its own, the last one first."""
+    own = sessions.get(row.patient, [])
+    place = next((number for number, one in enumerate(own) if row.key in one.keys), 0)
+    return own[:place][::-1]
+
+
+def other_sessions(sessions: Mapping[str, list[Session]], row: CaseRow) -> list[Session]:
+    """All sessions of the case's patient but its own, in the order of time: for training, in both directions."""
+    return [one for one in sessions.get(row.patient, []) if row.key not in one.keys]
+
+
+def sessions_note(rows: Iterable[CaseRow]) -> str:
+    """One line for people: how many patients have how many sessions; empty if each has one.
+
+    >>> rows = [CaseRow(f"{p}_{d}", p, d, (1, 1, 1), (1, 1, 1), "RAS", "", ()) for p, d in
+    ...         (("a", "day0"), ("a", "day3"), ("b", "day0"))]
+    >>> sessions_note(rows)
+    'sessions: 1 patient with 1, 1 patient with 2'
+    """
+    found = sessions_of(rows)
+    counts = Counter(len(one) for one in found.values())
+    if set(counts) <= {1}:
+        return ""
+    parts = [f"{number} patient{'s' * (number > 1)} with {count}" for count, number in sorted(counts.items())]
+    several = sum(len(one.keys) > 1 for sessions in found.values() for one in sessions)
+    more = f"; {several} session{'s' * (several > 1)} of several scans" if several else ""
+    return f"sessions: {', '.join(parts)}{more}"
+
+
+def order_note(rows: Iterable[CaseRow]) -> str | None:
+    """A warning if the sessions of some patients have no order of time."""
+    doubted = [patient for patient, found in sessions_of(rows).items() if len(found) > 1 and not is_ordered(found)]
+    if not doubted:
+        return None
+    return (
+        f"the sessions of {len(doubted)} patients ({', '.join(doubted[:3])}{', ...' * (len(doubted) > 3)}) have names "
+        "without a number, so that they are sorted by the alphabet and not by time; add a column day to cases.csv"
+    )

@@ -1,0 +1,117 @@
+"""Promises checked: how often the bounds of a calibrated network held, where references exist."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from volseg.cohort import Bounds
+from volseg.evaluation.scores import RegionScores
+from volseg.metrics import Interval, share_interval
+
+PROMISE_DEFINITION = (
+    "Coverage = share of the patients for whom a bound held, a patient with several cases by the share of them; in "
+    "brackets its 95 % interval (Clopper and Pearson 1934). It should not lie below the promised probability. Slack = "
+    "mean of the true Dice less its bound."
+)
+
+
+@dataclass(frozen=True)
+class PromiseCheck:
+    """How the bounds of one region held.
+
+    Attributes:
+        region: Name of the region.
+        level: Promised probability, the lowest of the cases.
+        answered: Number of cases with a bound.
+        withheld: Number of cases whose bound was withheld.
+        dice: Coverage of the lower bound of Dice.
+        volume: Coverage of the interval of the volume.
+        slack: Mean of the true Dice less its bound.
+    """
+
+    region: str
+    level: float
+    answered: int
+    withheld: int
+    dice: Interval
+    volume: Interval
+    slack: float
+
+    @property
+    def broken(self) -> bool:
+        """Whether the coverage of Dice is below the promise by more than chance."""
+        return self.dice.high < self.level
+
+
+def with_bounds(
+    rows: Sequence[RegionScores], bounds: Mapping[str, Bounds], *, pairs: Mapping[str, str]
+) -> list[RegionScores]:
+    """The rows with the bounds that the predictions came with.
+
+    Args:
+        rows: Rows of one evaluation.
+        bounds: Bounds by key and region of the predictions.
+        pairs: Name that the predictions have for each region of the cohort.
+    """
+    return [
+        replace(row, bounds=bounds.get(row.key, {}).get(pairs.get(row.region, row.region)))
+        if row.error is None
+        else row
+        for row in rows
+    ]
+
+
+def check_promises(rows: Sequence[RegionScores]) -> list[PromiseCheck]:
+    """How the bounds of each region held; nothing if no case has bounds.
+
+    A case in which both masks are empty has no Dice, and counts for the volume alone.
+
+    Args:
+        rows: Rows of one evaluation, see `with_bounds`.
+    """
+    checks = []
+    for region in dict.fromkeys(row.region for row in rows if row.bounds is not None):
+        own = [row for row in rows if row.region == region and row.bounds is not None and row.error is None]
+        given = [row for row in own if row.bounds is not None and not row.bounds.withheld]
+        scored = [row for row in given if row.dice is not None]
+        gaps = [(row.dice or 0.0) - (row.dice_at_least or 0.0) for row in scored]
+        levels = [row.bounds.level for row in given if row.bounds is not None and row.bounds.level is not None]
+        checks.append(
+            PromiseCheck(
+                region,
+                min(levels, default=math.nan),
+                len(given),
+                len(own) - len(given),
+                share_interval([gap >= 0 for gap in gaps], [row.patient for row in scored]),
+                share_interval([_holds(row) for row in given], [row.patient for row in given]),
+                float(np.mean(gaps)) if gaps else math.nan,
+            )
+        )
+    return checks
+
+
+def review_curve(rows: Sequence[RegionScores]) -> list[tuple[float, float]]:
+    """What is left when the cases of the lowest bounds are reviewed first: (share reviewed, mean 1 - Dice of the rest).
+
+    A case counts once per region that has a Dice and a bound; a withheld one is reviewed before all others.
+
+    Args:
+        rows: Rows of one evaluation, see `with_bounds`.
+    """
+    scored = [row for row in rows if row.bounds is not None and row.dice is not None]
+    order = sorted(scored, key=lambda row: (-1.0 if row.dice_at_least is None else row.dice_at_least, row.key))
+    losses = [1 - (row.dice or 0.0) for row in order]
+    return [(place / len(order), float(np.mean(losses[place:]))) for place in range(len(order))]
+
+
+def _holds(row: RegionScores) -> bool:
+    if row.bounds is None or row.reference_ml is None:
+        return False
+    low = 0.0 if row.bounds.ml_low is None else row.bounds.ml_low
+    high = math.inf if row.bounds.ml_high is None else row.bounds.ml_high
+    rounding = 1e-6 * max(1.0, row.reference_ml)
+    return low - rounding <= row.reference_ml <= high + rounding
