@@ -177,7 +177,7 @@ def _resampled(mask: NDArray[np.bool_], affine_ras: Affine, grid: Grid) -> tuple
 def slices_as_mask(numbers: Sequence[int], grid: Grid) -> NDArray[np.bool_]:
     """All voxels of some slices, counted from 1 along the axis of `volseg.volume.slice_axis`.
 
-    >>> slices_as_mask([1, 3], Grid((1, 1, 4), np.diag([1.0, 1, 3, 1])))[0, 0].tolist()
+    >>> slices_as_mask([1, 3], Grid((2, 2, 4), np.diag([1.0, 1, 3, 1])))[0, 0].tolist()
     [True, False, True, False]
 
     Raises:

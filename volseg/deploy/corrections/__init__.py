@@ -6,6 +6,7 @@ from volseg.deploy.corrections.adopt import Adopted, Adoption, adopt, adopt_file
 from volseg.deploy.corrections.answers import Answers, OpenQuestionError
 from volseg.deploy.corrections.edited_label import Naming
 from volseg.deploy.corrections.edits import Edit, find_edits
+from volseg.deploy.corrections.review import review
 from volseg.deploy.corrections.todo import Todo, TodoRow, file_digest, read_todo, write_todo
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "file_digest",
     "find_edits",
     "read_todo",
+    "review",
     "undo",
     "write_todo",
 ]
