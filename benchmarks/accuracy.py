@@ -11,7 +11,7 @@ step, never a choice made on the held-out cases; these are predicted on their na
   last epoch; unet also with a batch of 2.
 - nnU-Net: 3d_fullres with the plans that it makes, its own augmentation, loss, optimizer and polynomial schedule, which
   ends with the minutes by a trial; mirror images at prediction, as it does by default. See nnunet_train.py. Once as it
-  plans by default, and once as it plans for a small GPU: fewer windows a step, so that more steps fit.
+  plans by default, and once as it plans for a small GPU: fewer windows per step, so that more steps fit.
 - MONAI: zoo.py, with the zoo's learning rate of 1e-4 and with 1e-3; it has no schedule and stops when the time is over.
   So one training serves all minutes that are asked for at once: the shorter take its state at that time.
 
@@ -237,10 +237,10 @@ def compete(
     """One competitor, or what it came to before.
 
     Args:
-        name: of the competitor.
+        name: Name of the competitor.
         cohort: folder of the cohort.
         place: folder of the records, trainings and predictions of these minutes.
-        minutes: of training.
+        minutes: Minutes of training.
         device: that trains.
         budgets: all minutes that are asked for.
         runs: trainings of networks.py that are taken as they are.

@@ -125,7 +125,7 @@ def check_equal(folder: Path) -> int:
 
 
 def cores(folder: Path, *, scans: int, rounds: int) -> dict[str, list[Values]]:
-    """The same command with one worker and with one a core."""
+    """The same command with one worker and with one per core."""
 
     def with_workers(count: int) -> Callable[[], Values]:
         def once() -> Values:

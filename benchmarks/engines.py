@@ -56,7 +56,7 @@ def compared(bundle: str, checkpoint: Path, cohort: Cohort, count: int, left_out
     Args:
         bundle: its name or folder.
         checkpoint: its weights.
-        cohort: of the held-out cases.
+        cohort: Cohort of the held-out cases.
         count: so many of them.
         left_out: ways that are not measured, and why; those that the CPU cannot go are added.
     """

@@ -64,7 +64,7 @@ def series(
         for size in sizes:
             cases, side = (size, SIDE) if by_cases else (CASES, size)
             got = point(folder / "point", cases=cases, side=side, window=WINDOW[by_cases])
-            amount, unit = (cases, 1e3) if by_cases else (cases * side**3, 1e9)  # ms a case, ns a voxel
+            amount, unit = (cases, 1e3) if by_cases else (cases * side**3, 1e9)  # ms per case, ns per voxel
             for name, values in got.items():
                 row = dict(values)
                 if name in before:

@@ -59,7 +59,7 @@ def assess(job: Job, cohort: Path, place: Path) -> Path:
 
 
 def lines(job: Job, place: Path, report: Path) -> list[str]:
-    """The rows of the table: one a region of the report."""
+    """The rows of the table: one per region of the report."""
     trained = read(place / job.name)
     run_of = f"{job.name} | {trained['timing']['seconds'] / 60:.1f} | {len(trained['history'])}"
     regions = json.loads((report / "summary.json").read_text())["regions"]

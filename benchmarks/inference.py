@@ -280,7 +280,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def labels_of(out: Path) -> np.ndarray[Any, Any]:
-    """The label map that a way wrote; MONAI writes a channel a region."""
+    """The label map that a way wrote; MONAI writes one channel per region."""
     import nibabel
 
     (path,) = out.glob("*.nii.gz")

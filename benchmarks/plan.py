@@ -130,9 +130,9 @@ class Job:
     """One arm on one cohort.
 
     Args:
-        name: of the cohort.
+        name: Name of the cohort.
         arm: how it is trained.
-        seed: of the training.
+        seed: Seed of the training.
         cohort: its folder.
         place: folder of this job; record.json in it says that it is finished.
     """

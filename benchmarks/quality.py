@@ -117,7 +117,7 @@ def outputs(
     return found
 
 
-# --- measures: one number a case, higher for a better prediction
+# --- measures: one number per case, higher for a better prediction
 
 
 def mean(values: Sequence[float]) -> float:

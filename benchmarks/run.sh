@@ -6,7 +6,7 @@ usage="usage: sh benchmarks/run.sh NAME|all [--quick] [options of the benchmark]
        sh benchmarks/run.sh render
        sh benchmarks/run.sh NAME --options
   conversion   UW-Madison slices to volumes: volseg convert, the usual script, the bound
-  training     seconds a step and waiting for data: volseg, MONAI's plain recipe, nnU-Net       (hippocampus)
+  training     seconds per step and waiting for data: volseg, MONAI's plain recipe, nnU-Net       (hippocampus)
   accuracy     the same minutes of training for all; --minutes 20 40                             (hippocampus)
   inference    file in, file out: volseg, MONAI's inferer, nnU-Net's predictor
   metrics      Dice, HD95, surface Dice: volseg, MONAI, surface-distance, scipy

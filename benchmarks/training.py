@@ -1,4 +1,4 @@
-"""Seconds a step and the share spent waiting for data: `volseg train`, MONAI's plain recipe, nnU-Net.
+"""Seconds per step and the share spent waiting for data: `volseg train`, MONAI's plain recipe, nnU-Net.
 
     sh benchmarks/run.sh training
 

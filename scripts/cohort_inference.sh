@@ -108,24 +108,8 @@ fi
 [ "$kind" != nifti ] || [ "$part" = all ] || refuse "--part is of a cohort, and $raw holds NIfTI files"
 [ -z "$secret" ] || [ -f "$secret" ] || refuse "there is no file $secret"
 
-if ! command -v volseg >/dev/null 2>&1; then
-    PATH=$here/.venv/bin:$PATH
-    export PATH
-    command -v volseg >/dev/null 2>&1 || refuse "the command volseg is not there; install it with sh $here/scripts/install.sh"
-fi
-
-# Idle threads of OpenMP spin by default: with another busy process on the machine, a network is many times slower.
-export OMP_WAIT_POLICY=passive
-step=preparing failed=
-trap '[ -z "$step" ] || echo "cohort_inference.sh: stopped at: $step; the same command goes on" >&2' EXIT
-run() { # a step in which cases may fail, and the others go on
-    step=$*
-    printf '\n$ %s\n' "$step"
-    code=0
-    "$@" || code=$?
-    [ "$code" -le 1 ] || exit "$code"
-    [ "$code" -eq 0 ] || failed="$failed${failed:+, }$1 $2"
-}
+. "$here/scripts/steps.sh"
+step=preparing
 
 predictions=$out/predictions cohort=$out/cohort
 mkdir -p "$out"

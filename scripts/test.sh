@@ -29,7 +29,7 @@ export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLO
 PATH=$(pwd -P)/.venv/bin:$PATH
 export PATH
 
-# A process a core, of one thread each: most tests use no more than one. No more than four, since each takes gigabytes.
+# A process per core, of one thread each: most tests use no more than one. No more than four, since each takes gigabytes.
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 processes=$((cores < 4 ? cores : 4))
 

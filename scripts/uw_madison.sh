@@ -66,11 +66,7 @@ esac
 [ -z "$raw" ] || [ -d "$raw" ] || refuse "there is no folder $raw"
 
 here=$(cd "$(dirname "$0")/.." && pwd -P)
-if ! command -v volseg >/dev/null 2>&1; then
-    PATH=$here/.venv/bin:$PATH
-    export PATH
-    command -v volseg >/dev/null 2>&1 || refuse "the command volseg is not there; install it with sh $here/scripts/install.sh"
-fi
+. "$here/scripts/steps.sh"
 
 has() { # whether volseg has a command of this name
     volseg "$1" --help >/dev/null 2>&1
@@ -89,7 +85,7 @@ if [ -z "$networks" ]; then
         networks=$networks${networks:+,}$(basename "$(dirname "$file")")
     done
 fi
-# One bundle a line: names may hold spaces.
+# One bundle per line: names may hold spaces.
 newline='
 '
 count=0 paths='' spaces=$IFS
@@ -130,23 +126,7 @@ free=$(df -Pk "$(p=$out; while [ ! -d "$p" ]; do p=$(dirname "$p"); done; echo "
 echo "free where $out lies: $free GiB"
 [ -n "$phantom" ] || [ "$free" -ge 12 ] || echo "warning: that is less than the 12 GiB of raw data, cohort and networks" >&2
 
-# Idle threads of OpenMP spin by default: with another busy process on the machine, training is many times slower.
-export OMP_WAIT_POLICY=passive
-step=preparing failed=
-trap '[ -z "$step" ] || echo "uw_madison.sh: stopped at: $step; the same command goes on" >&2' EXIT
-run() { # a step in which cases may fail, and the others go on
-    step=$*
-    printf '\n$ %s\n' "$step"
-    code=0
-    "$@" || code=$?
-    [ "$code" -le 1 ] || exit "$code"
-    [ "$code" -eq 0 ] || failed="$failed${failed:+, }$1 $2"
-}
-all_or_stop() { # a step that the next one needs whole
-    step=$*
-    printf '\n$ %s\n' "$step"
-    "$@"
-}
+step=preparing
 
 cross() { # volseg crossval of the bundles, with the words that follow
     # shellcheck disable=SC2086 # paths are split at the ends of lines alone
@@ -191,8 +171,7 @@ run volseg check "$cohort"
 if [ -f "$plan" ]; then
     echo "the plan $plan is kept"
 elif has plan; then
-    step="volseg plan $cohort"
-    printf '\n$ %s\n' "$step"
+    announce volseg plan "$cohort"
     # shellcheck disable=SC2086 # as above
     (
         IFS=$newline
@@ -208,12 +187,8 @@ else
     echo "volseg plan is not there: the bundles' own settings are taken"
 fi
 
-step="volseg crossval$(echo "$paths" | sed 's/^/ /' | tr -d '\n') $cohort -o $crossval --minutes $minutes $*"
-printf '\n$ %s\n' "$step"
-code=0
-cross "$@" || code=$?
-[ "$code" -le 1 ] || exit "$code"
-[ "$code" -eq 0 ] || failed="$failed${failed:+, }volseg crossval"
+announce "volseg crossval$(echo "$paths" | sed 's/^/ /' | tr -d '\n') $cohort -o $crossval --minutes $minutes $*"
+cases_may_fail "volseg crossval" cross "$@"
 [ -f "$crossval/summary.json" ] || exit 1
 predictions=$crossval/$(sed -n 's/^ "predictions": "\(.*\)",$/\1/p' "$crossval/summary.json")
 

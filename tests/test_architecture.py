@@ -39,9 +39,9 @@ FAMILIES = {"segformer"}
 
 # Which rooms each room may import, floor by floor from the top; every arrow leads downward.
 MAY_IMPORT = {
-    "cli": "deploy crossval jobs training datasets inference calibration plan report bundle dicom "
-    "evaluation formats pictures cohort transforms labels metrics remote errors",
-    "deploy": "jobs datasets inference calibration bundle dicom evaluation formats "
+    "cli": "deploy crossval jobs training datasets inference calibration report bundle dicom "
+    "evaluation formats pictures cohort labels remote errors",
+    "deploy": "jobs inference calibration bundle dicom evaluation formats "
     "pictures cohort labels metrics volume errors files",
     "crossval": "jobs training inference report bundle evaluation cohort labels metrics volume errors files",
     "jobs": "inference bundle evaluation cohort labels remote errors files",
@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "datasets": "formats cohort labels remote volume errors files",
     "inference": "bundle calibration dicom cohort transforms labels metrics volume errors files",
     "report": "evaluation pictures plan cohort labels metrics errors files",
-    "bundle": "cohort labels volume errors",
+    "bundle": "cohort labels volume errors files",
     "calibration": "cohort labels metrics volume errors files",
     "plan": "cohort volume errors files",
     "dicom": "cohort labels volume errors files",
@@ -200,8 +200,8 @@ def test_the_rooms_stand_on_nine_floors_at_most_and_no_arrow_leads_upward():
     assert house.circles(arrows) == []
     floor = house.floors(arrows)
     assert max(floor.values()) <= 9
-    assert len(arrows) <= 24
-    assert sum(map(len, arrows.values())) <= 145
+    assert len(arrows) <= 25
+    assert sum(map(len, arrows.values())) <= 150
     assert all(floor[other] < floor[room] for room, others in arrows.items() for other in others)
 
 

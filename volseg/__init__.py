@@ -101,7 +101,7 @@ _MOVED = {
     "inference.precision": "inference.engines.precision",
     "inference.prediction": "cohort.predictions",
     "inspection": "cohort.inspection",
-    "labels": "labels.table labels.terms",
+    "labels": "labels.regions labels.table labels.terms",
     "members": "bundle.ensemble_members",
     "memory": "inference.engines.memory",
     "method": "evaluation.scores",
@@ -147,7 +147,7 @@ _MOVED = {
     "sources.dicom_identity": "dicom.identity",
     "sources.dicom_image": "dicom.image",
     "sources.dicom_index": "dicom.index dicom.instance",
-    "sources.dicom_labels": "dicom.labels dicom.names dicom.drawing dicom.matching",
+    "sources.dicom_labels": "dicom.labels dicom.names dicom.drawing dicom.matching dicom.matches",
     "sources.dicom_list": "dicom.series_list",
     "sources.dicom_pixels": "dicom.pixels",
     "sources.dicom_segments": "dicom.segments",
@@ -179,7 +179,7 @@ _MOVED = {
     "training.pictures": "training.handlers.pictures",
     "training.preflight": "training.checks.preflight",
     "training.progress": "training.handlers.progress",
-    "training.provenance": "training.handlers.record inference.engines.hardware inference.engines.memory",
+    "training.provenance": "training.handlers.run_facts inference.engines.hardware inference.engines.memory",
     "training.ranks": "training.process_group",
     "training.record": "training.handlers.record",
     "training.resume": "training.handlers.resume",
@@ -200,7 +200,7 @@ _MOVED = {
     "watch.segmenting": "deploy.watch.segmenting",
     "watch.watcher": "deploy.watch.watcher",
     "working_grid": "plan.spacing",
-    "worklist": "inference.inputs",
+    "worklist": "inference.inputs inference.outputs inference.reading",
 }
 
 # Names that a room exported in version 0.1, and what they are called now; bundles and scripts of then still find them.

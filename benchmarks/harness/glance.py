@@ -14,8 +14,8 @@ class Glimpse(NamedTuple):
     """What is compared.
 
     Attributes:
-        title: of the line.
-        name: of the benchmark.
+        title: Title of the line.
+        name: Name of the benchmark.
         table: how the title of its table begins.
         measure: its name.
         own: the row that is volseg's.

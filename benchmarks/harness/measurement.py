@@ -47,7 +47,7 @@ class Measure:
     Attributes:
         name: its key in the rounds' values.
         title: heading of its column.
-        unit: of the median, or empty.
+        unit: Unit of the median, or empty.
         digits: decimals of the median.
         compared: whether the ratio to the reference gets a column.
     """

@@ -27,10 +27,10 @@ class NnUNet:
     Attributes:
         place: holds nnU-Net's raw, preprocessed and results folders.
         device: cpu or cuda.
-        memory_gb: of the GPU that nnU-Net plans for, its option `-gpu_memory_target`; its default where None. It
+        memory_gb: Memory of the GPU that nnU-Net plans for, its option `-gpu_memory_target`; its default where None. It
             decides the windows of a batch.
         configuration: `3d_fullres`, or `2d` for images of one slice.
-        python: of the environment that holds nnU-Net; that of run.sh where None.
+        python: Python of the environment that holds nnU-Net; that of run.sh where None.
     """
 
     place: Path
@@ -69,7 +69,7 @@ class NnUNet:
         return {**facts, "workers": workers}
 
     def faster(self) -> tuple[int, float]:
-        """The number of augmenting processes, 1 or 2, with which a trial is faster, and its seconds an iteration."""
+        """The number of augmenting processes, 1 or 2, with which a trial is faster, and its seconds per iteration."""
         trials = {}
         for workers in (1, 2):
             facts = self.train(epochs=1, iterations=_PROBE, predict=False, workers=workers)

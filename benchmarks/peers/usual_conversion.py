@@ -31,8 +31,8 @@ def rle_decode(text: str, shape: tuple[int, int]) -> np.ndarray:
 
 
 def texts_of(table: pd.DataFrame, slice_id: str, careful: bool) -> list:
-    """The run-length strings of a slice, one a class; NaN where the organ is not there."""
-    if careful:  # a row an id, a column a class
+    """The run-length strings of a slice, one per class; NaN where the organ is not there."""
+    if careful:  # a row per id, a column per class
         return table.loc[slice_id, list(CLASSES)].tolist()
     rows = table[table["id"] == slice_id]
     return [rows.loc[rows["class"] == name, "segmentation"].iloc[0] for name in CLASSES]

@@ -81,7 +81,8 @@ def settings_page() -> str:
     rows = page.partition("## Settings of train.json\n")[2].partition("|---|---|---|---|\n")[2].partition("\n\n")[0]
     head = "| setting | meaning | on a CPU | on a GPU |\n|---|---|---|---|\n"
     own = {name: _parts(name) for name in NAMES}
-    shared = [row for row in rows.splitlines() if row not in ("BUNDLE_SETTINGS", "BUNDLE_LEARNING_RATE")]
+    placeholders = ("BUNDLE_SETTINGS", "BUNDLE_LEARNING_RATE", "BUNDLE_WEIGHTS")
+    shared = [row for row in rows.splitlines() if row not in placeholders]
     text = "\n".join(shared).replace("BUNDLE_NAME", "NAME").replace("BUNDLE_WINDOW_SETTING", "its multiples are below")
     lines = [
         "# Settings of train.json\n",
@@ -91,7 +92,7 @@ def settings_page() -> str:
         f"{head}{text}\n",
     ]
     for parts in own.values():
-        rows = f"{parts['BUNDLE_SETTINGS']}\n{parts['BUNDLE_LEARNING_RATE']}"
+        rows = "\n".join(parts[name] for name in ("BUNDLE_WEIGHTS", "BUNDLE_SETTINGS", "BUNDLE_LEARNING_RATE"))
         lines += [
             f"## Of {parts['BUNDLE_TITLE']}\n",
             f"Windows: {parts['BUNDLE_WINDOW_SETTING']}.\n",

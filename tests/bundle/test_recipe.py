@@ -67,7 +67,10 @@ class Evil:
 def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path, save, where):
     path, trace = tmp_path / "model.pt", tmp_path / "trace"
     save({"model": {}, "recipe": recipe().state_dict(), where: Evil(str(trace))}, path)
-    with pytest.raises(CheckpointError, match=r"model\.pt is damaged or no safe checkpoint"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"cannot be loaded: it is a (plain pickle|pickle that names \w+\.mkdir)",
+    ):
         read_recipe(path)
     assert not trace.exists()
 
@@ -75,8 +78,41 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path, save, wh
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_checkpoint_is_refused(checkpoint, share):
     content = checkpoint.read_bytes()
-    checkpoint.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CheckpointError, match=r"model\.pt is damaged"):
+    kept = int(share * len(content))
+    checkpoint.write_bytes(content[:kept])
+    told = f"it is cut off after {kept:,} bytes; copy it again" if share else "it is empty; copy it again"
+    with pytest.raises(CheckpointError, match=rf"model\.pt cannot be loaded: {told}, or train again$"):
+        read_recipe(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "it is a pointer of Git LFS; get the file itself",
+        ),
+        (b"<!DOCTYPE html><title>404</title>", "it is a web page, perhaps the error of a download; download it again"),
+        (b"\n<html>", "it is a web page"),
+        (b"\x1f\x8b\x08\0 a volume", "it is no checkpoint of torch; name the model.pt of a training"),
+        (b"epochs: 3", "it is no checkpoint of torch"),
+    ],
+)
+def test_a_file_that_is_something_else_is_called_so(tmp_path, content, told):
+    path = tmp_path / "model.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=told) as caught:
+        read_recipe(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) - len(str(path)) < 120
+
+
+def test_a_byte_that_changed_is_damage(checkpoint):
+    content = bytearray(checkpoint.read_bytes())
+    start = content.index(b"data.pkl") + 80
+    content[start : start + 40] = bytes(40)
+    checkpoint.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"cannot be loaded: it is (damaged|a pickle)"):
         read_recipe(checkpoint)
 
 

@@ -72,7 +72,7 @@ def test_failed_cases_are_left_out_for_all():
     choice = choose([A, B], {"a": failed, "b": rows([1.0, 0.8, 0.8])})
     assert choice.chosen == A
     assert choice.standings[1].dice.mean == pytest.approx(0.8)
-    with pytest.raises(UsageError, match="share no case that could be scored"):
+    with pytest.raises(UsageError, match="must share a case that could be scored"):
         choose([A, B], {"a": failed[:1], "b": rows([1.0])})
     with pytest.raises(UsageError, match="no held-out case holds a region"):
         choose([A], {"a": rows([None, None])})

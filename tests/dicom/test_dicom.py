@@ -576,7 +576,7 @@ def test_a_folder_of_dicom_is_a_list_of_inputs(tmp_path: Path) -> None:
     holes = series(noise((7, 6, 9), seed=1), series="2")
     save(tmp_path / "b", holes[:4] + holes[6:])
     cases = dict(find_inputs(tmp_path))
-    with pytest.raises(UsageError, match="holds the images"):
+    with pytest.raises(UsageError, match="must be another folder than that of the images"):
         check_output(tmp_path, list(cases.items()), inputs=tmp_path)
     check_output(tmp_path / "out", list(cases.items()), inputs=tmp_path)
     assert set(cases) == set(Dicom(tmp_path).keys())

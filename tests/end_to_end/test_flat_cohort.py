@@ -115,11 +115,11 @@ def test_a_lost_or_wrong_map_is_an_error_of_its_case(cells, tmp_path):
     write_volume(folder / "instancesTr" / "b.nii.gz", Volume(np.zeros_like(label.voxels), label.affine_ras))
     cohort = Cohort.open(folder)
     failed = inspect_cohort(cohort).failed
-    assert "has no map of objects" in failed["a"]
+    assert "must have a map of objects" in failed["a"]
     assert "marks other voxels than the label" in failed["b"]
     rows = evaluate(cells[1], cohort, method=EvaluationSettings(objects=True, instances=True))
     assert [row.error is None for row in rows] == [False, False, True, True]
-    assert "belong to no object" in rows[1].error
+    assert "must belong to an object" in rows[1].error
 
 
 @pytest.mark.parametrize("reading", ["directed", "pooled", "surfel"])
@@ -184,7 +184,7 @@ def test_instances_are_counted_within_the_mask_and_must_cover_it():
     numbers = np.array([[7, 7, 2, 2, 5]])
     found = match_objects(reference, reference, instances=numbers)
     assert (found.predicted, found.reference, found.matched) == (1, 2, 0)
-    with pytest.raises(LabelError, match="2 voxels of the reference belong to no object"):
+    with pytest.raises(LabelError, match="got 2 that belong to none"):
         match_objects(reference, reference, instances=np.array([[7, 7, 0, 0, 5]]))
 
 

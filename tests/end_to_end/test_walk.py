@@ -140,7 +140,7 @@ MISTAKES = [
     (("--fold", "9"), "has the folds 0 to 1"),
     (("--network_def#out_channels", "2"), "the network has 2 output channels"),
     (("--batch_size",), "has no value"),
-    (("--device", "gpu"), "--device gpu is no device"),
+    (("--device", "gpu"), "--device must be a device such as cpu, cuda or cuda:1, got gpu"),
     (("--precision", "fp16"), "must be auto, fp32 or bf16"),
 ]
 

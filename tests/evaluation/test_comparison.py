@@ -134,11 +134,11 @@ def test_what_is_not_shared_is_named():
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(UsageError, match="at least two"):
         compare({"A": rows_of(0)})
-    with pytest.raises(UsageError, match="share no case"):
+    with pytest.raises(UsageError, match="must share a case"):
         compare({"A": [RegionScores("k", "p", "a", dice=1.0)], "B": [RegionScores("l", "p", "a", dice=1.0)]})
-    with pytest.raises(UsageError, match="expected one of dice"):
+    with pytest.raises(UsageError, match="must be one of dice"):
         compare({"A": rows_of(0), "B": rows_of(0)}, metric="reference_ml")
-    with pytest.raises(UsageError, match="holds no surface_dice"):
+    with pytest.raises(UsageError, match="must hold surface_dice of a shared case"):
         compare({"A": rows_of(0), "B": rows_of(0)}, metric="surface_dice")
     with pytest.raises(UsageError, match="0 or more"):
         compare({"A": rows_of(0), "B": rows_of(0)}, tolerance=float("nan"))

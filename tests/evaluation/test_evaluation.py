@@ -146,13 +146,13 @@ def test_float_predictions_of_whole_numbers_are_read(cohort, predictions):
 def test_a_prediction_of_another_shape_is_a_row_with_its_error(cohort, predictions):
     write(predictions / "p1_day1.nii.gz", REFERENCE[:-1])
     row = only(evaluate(predictions, cohort))
-    assert_failed(row, "p1_day1", "p1", "not on the reference's grid", "10 x 9 x 8 against 9 x 9 x 8")
+    assert_failed(row, "p1_day1", "p1", "must be on the reference's grid", "10 x 9 x 8 against 9 x 9 x 8")
 
 
 @pytest.mark.parametrize("affine", [np.diag([1.5, 1.5, 3, 1]), np.diag([-1.5, -1.5, 2.5, 1]), np.eye(4)])
 def test_a_prediction_with_another_affine_is_a_row_with_its_error(cohort, predictions, affine):
     write(predictions / "p1_day1.nii.gz", REFERENCE, affine)
-    assert_failed(only(evaluate(predictions, cohort)), "p1_day1", "p1", "not on the reference's grid", "mm away")
+    assert_failed(only(evaluate(predictions, cohort)), "p1_day1", "p1", "must be on the reference's grid", "mm away")
 
 
 def test_an_undeclared_value_is_a_row_that_names_the_file(cohort, predictions):
@@ -205,12 +205,12 @@ def test_an_expected_case_without_prediction_is_a_row_with_its_error(cohort, pre
 def test_a_prediction_without_reference_is_a_row_with_its_error(tmp_path, predictions):
     cohort = make_cohort(tmp_path / "cohort", {"p1_day1": REFERENCE, "p9_day1": None})
     write(predictions / "p9_day1.nii.gz", REFERENCE)
-    assert_failed(only(evaluate(predictions, cohort)), "p9_day1", "p9", "no reference label")
+    assert_failed(only(evaluate(predictions, cohort)), "p9_day1", "p9", "must have a reference label")
 
 
 @pytest.mark.parametrize("key", ["p7_day1", "../cohort/labelsTr/p1_day1"])
 def test_a_key_the_cohort_does_not_know_is_a_row_with_its_error(cohort, predictions, key):
-    assert_failed(only(evaluate(predictions, cohort, keys=[key])), key, "", "no case of this key")
+    assert_failed(only(evaluate(predictions, cohort, keys=[key])), key, "", "must have the key of a case of the cohort")
 
 
 def test_a_sheared_grid_is_a_row_with_its_error(tmp_path, predictions):

@@ -69,5 +69,5 @@ def test_a_reference_off_its_image_is_refused(tmp_path):
     """No reading of the image's header lies where the label is: neither spacing can be believed."""
     row = scored(tmp_path, {"qform": TRUE, "sform": TRUE}, {"sform": BARE}, {"sform": BARE})
     assert row.dice is None
-    assert "the reference is not on the grid of its image" in row.error
+    assert "the reference must be on the grid of its image" in row.error
     assert "convert the case again" in row.error

@@ -57,19 +57,19 @@ def test_wrong_words_are_told(tmp_path: Path) -> None:
     maps = folder_of(tmp_path / "maps")
     (tmp_path / "empty").mkdir()
     for word, options, error, reason in (
-        (str(maps), {"regions": ["kidney"]}, UsageError, "--region kidney was asked for, the first step finds left, r"),
+        (str(maps), {"regions": ["kidney"]}, UsageError, "--region must be one that the first step finds (left, r"),
         (str(maps), {"outside": "mask"}, UsageError, "--outside must be keep or erase, got mask"),
         (str(maps), {"absent": "ignore"}, UsageError, "--absent must be fail or empty, got ignore"),
         (str(maps), {"margin_mm": float("nan")}, UsageError, "--margin-mm must be at least 0 mm, got nan"),
         (str(maps), {"margin_mm": -1.0}, UsageError, "--margin-mm must be at least 0 mm, got -1"),
-        (str(tmp_path / "empty"), {}, UsageError, "neither a bundle nor a folder of label maps"),
+        (str(tmp_path / "empty"), {}, UsageError, "must be a bundle, or a folder of label maps"),
         ("no_such", {}, BundleError, "--within no_such: no_such is no bundle"),
         (f"{BUNDLE}={tmp_path / 'no.pt'}", {}, CheckpointError, "there is no checkpoint"),
     ):
         with pytest.raises(error, match=re.escape(reason)):
             RegionOfInterest.parse(word, **options)
     step = RegionOfInterest.parse(str(maps))
-    with pytest.raises(UsageError, match="holds the label maps of --within"):
+    with pytest.raises(UsageError, match="must be another folder than that of the label maps of --within"):
         step.check_output(tmp_path / "empty" / ".." / "maps")
     step.check_output(tmp_path / "out")
 
@@ -90,7 +90,7 @@ def test_the_region_is_the_union_of_those_that_are_named() -> None:
     assert RegionOfInterest(regions=("left",)).crop(label_map([0, 2, 2]), LUNGS) is None
     with pytest.raises(LabelError, match="holds 3"):
         RegionOfInterest().crop(label_map([0, 3]), LUNGS)
-    with pytest.raises(UsageError, match="--region kidney"):
+    with pytest.raises(UsageError, match="--region must be one that the first step finds"):
         RegionOfInterest(regions=("kidney",)).crop(label_map([1]), LUNGS)
 
 

@@ -161,9 +161,9 @@ def test_inputs_are_found_by_key(tmp_path: Path) -> None:
         ("b", ["b.nii"]),
     ]
     assert find_inputs(tmp_path / "b.nii") == [("b", [tmp_path / "b.nii"])]
-    with pytest.raises(UsageError, match="no file or folder"):
+    with pytest.raises(UsageError, match="must be a file or a folder"):
         find_inputs(tmp_path / "c.nii")
-    with pytest.raises(UsageError, match="needs a cohort"):
+    with pytest.raises(UsageError, match="must be all if the input is no cohort"):
         find_inputs(tmp_path, part="validation")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no"):
@@ -172,7 +172,7 @@ def test_inputs_are_found_by_key(tmp_path: Path) -> None:
 
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "model.pt")
-    with pytest.raises(UsageError, match="no device"):
+    with pytest.raises(UsageError, match="must be a device such as cpu"):
         Predictor.from_bundle(BUNDLE, checkpoint=checkpoint, device="gpu")
     with pytest.raises(UsageError, match="CUDA devices"):
         Predictor.from_bundle(BUNDLE, checkpoint=checkpoint, device="cuda:99")
@@ -194,7 +194,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     state = torch.load(path, weights_only=True)
     state["model"].pop(next(iter(state["model"])))
     torch.save(state, path)
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(CheckpointError, match="the weights must be those of the network"):
         Predictor.from_bundle(BUNDLE, checkpoint=path)
 
 
@@ -208,7 +208,7 @@ def test_predictions_never_replace_images(tmp_path: Path) -> None:
     for place in ("images", "link"):
         with pytest.raises(UsageError, match="would replace"):
             check_output(tmp_path / place, cases)
-    with pytest.raises(UsageError, match="is a cohort"):
+    with pytest.raises(UsageError, match="must be no cohort"):
         check_output(tmp_path / "cohort", cases)
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from command import told
+from dicom_series import noise, save, series
 from monai.bundle import ConfigParser
 from tiny_bundle import ROI, network, write_bundle, write_checkpoint
 from watch_stub import Clock, watch
 
-import volseg.inference.inputs
+import volseg.inference.outputs
 from volseg.bundle import Recipe
 from volseg.deploy.watch import Inbox
 from volseg.deploy.watch.inbox import nifti_key
@@ -91,7 +92,7 @@ def test_two_inputs_never_write_one_output(tmp_path: Path, monkeypatch: pytest.M
     accents = [(unicodedata.normalize(form, "é"), [tmp_path / f"{form}.nii.gz"]) for form in ("NFC", "NFD")]
     check_output(tmp_path / "out", capitals)
     check_output(tmp_path / "out", accents)
-    monkeypatch.setattr(volseg.inference.inputs, "ignores_case", lambda _: True)
+    monkeypatch.setattr(volseg.inference.outputs, "ignores_case", lambda _: True)
     for cases in (capitals, accents):
         with pytest.raises(UsageError, match="would both be written"):
             check_output(tmp_path / "out", cases)
@@ -297,7 +298,7 @@ def test_a_fourth_axis_has_the_channels(capsys: pytest.CaptureFixture[str], plac
     whole = two.predict([place / "imagesTr/p.nii.gz"], key="p")
     np.testing.assert_array_equal(plain.label_map.voxels, whole.label_map.voxels)
     assert find_inputs(place / "imagesTr/p.nii.gz", channels=2)[0][0] == "p"
-    with pytest.raises(UsageError, match="takes 2 channels"):
+    with pytest.raises(UsageError, match="must have the network's 2 channels"):
         find_inputs(place / "files/p_0000.nii.gz", channels=2)
     code, text = predict(capsys, place, place / "imagesTr", tmp_path / "out")
     assert code == 1
@@ -312,7 +313,7 @@ def test_a_folder_of_the_decathlon(place: Path, tmp_path: Path) -> None:
         find_inputs(tmp_path, channels=["T1", "T2"])
     assert found(tmp_path / "imagesTr", ["T1", "T2"]) == [("p", ["p.nii.gz"])]
     for names in (["T2", "T1"], ["T1"]):  # the file cannot be put in order by its name
-        with pytest.raises(UsageError, match="one file, whose fourth axis has the channels T1w, T2w"):
+        with pytest.raises(UsageError, match="must have the network's channels in its order, got T1w, T2w"):
             find_inputs(tmp_path / "imagesTr", channels=names)
 
 
@@ -424,7 +425,7 @@ def test_a_folder_of_masks_or_of_folders_is_told(tmp_path: Path, caplog: pytest.
     assert "called as a folder of segmentations" in caplog.text
     with pytest.raises(UsageError, match=r"folders that do, such as s0001/ct\.nii\.gz"):
         find_inputs(tmp_path)
-    with pytest.raises(UsageError, match="is no image that is read"):
+    with pytest.raises(UsageError, match="an image must be DICOM or"):
         find_inputs(touch(tmp_path, "notes.txt") / "notes.txt")
 
 
@@ -515,3 +516,38 @@ def test_a_checkpoint_says_whose_it_is(tmp_path: Path, bundle: str, settings: di
     folder = Path(__file__).resolve().parents[2] / "bundles" / bundle
     with pytest.raises(CheckpointError, match=said):
         Predictor.from_bundle(folder, checkpoint=tmp_path / "model.pt", device="cpu")
+
+
+# --- what is of another kind
+
+
+def test_a_series_of_another_modality_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, modality in (("a", "PT"), ("b", "PT"), ("c", "MR")):
+        save(tmp_path / name, series(noise((8, 8, 4)), modality=modality, series=str(ord(name))))
+    find_inputs(tmp_path, channels=["MR"], modality="PT")
+    (record,) = caplog.records
+    line = record.getMessage()
+    assert "a PT series, and the network was trained with MR; its predictions mean nothing" in line
+    assert line.partition(": a PT")[0].count(", ") == 1, "both are named"
+    caplog.clear()
+    find_inputs(tmp_path, channels=["T1w"], modality="MR")
+    find_inputs(tmp_path / "a", channels=["image"])
+    find_inputs(tmp_path / "a", channels=["PET"])
+    find_inputs(tmp_path / "c", channels=1)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("photo.jpg", "holds pictures such as photo.jpg and no volume; make a cohort of them with `volseg convert im"),
+        ("sub/slice.PNG", "holds pictures such as sub/slice.PNG and no volume"),
+        ("notes.txt", "holds no .nii or .nii.gz file and no DICOM series"),
+        ("", "is an empty folder; name the folder that holds the images"),
+    ],
+)
+def test_a_folder_without_an_image_says_what_it_holds(tmp_path: Path, name: str, told: str) -> None:
+    if name:
+        touch(tmp_path, name)
+    with pytest.raises(UsageError, match=told):
+        find_inputs(tmp_path)

@@ -160,10 +160,16 @@ def test_label_maps_must_be_those_of_the_image(place: Path, second: Predictor) -
     moved = AFFINE.copy()
     moved[0, 3] = 2
     for region, reason in (
-        (Volume(lungs(), moved), "a: the label map of the region is not on the grid of the image: a corner"),
-        (Volume(lungs()[:-1], AFFINE), "a: the label map of the region is not on the grid of the image: shape"),
+        (
+            Volume(lungs(), moved),
+            "a: the label map of the region must be on the grid of the image, got another one: a corner",
+        ),
+        (
+            Volume(lungs()[:-1], AFFINE),
+            "a: the label map of the region must be on the grid of the image, got another one: shape",
+        ),
         (Volume(3 * lungs(), AFFINE), "a: the label map holds 3, 6"),
-        (place / "maps/absent.nii.gz", "a: there is no label map"),
+        (place / "maps/absent.nii.gz", "a: the label map of the region must be there"),
     ):
         with pytest.raises(VolsegError, match=reason):
             made.predict([volume, region], key="a")
@@ -178,7 +184,7 @@ def test_channels_are_taken_by_name() -> None:
     assert channels_of(recipe("T1"), among=recipe("MR")) == [0]
     assert channels_of(recipe("MR", "MR"), among=recipe("MR", "MR")) == [0, 1]
     for first, second in ((["T1"], ["CT", "PET"]), (["CT", "PET"], ["CT"]), (["MR"], ["MR", "MR"])):
-        with pytest.raises(CheckpointError, match="the first step takes the channels"):
+        with pytest.raises(CheckpointError, match="the channels of the first step must be those"):
             channels_of(recipe(*first), among=recipe(*second))
 
 
@@ -240,7 +246,7 @@ def test_the_command_with_a_bundle_and_with_its_label_maps(
     assert "0 predicted, 1 finished before, 2 failed" in text
     (tmp_path / "maps/case1.nii.gz").unlink()
     text = run(capsys, place, *again)[1]
-    assert "failed  case1: there is no label map" in text
+    assert "failed  case1: the label map of the region must be there" in text
     for more in (
         ("--region", "left"),
         ("--margin-mm", "5"),
@@ -284,9 +290,9 @@ def test_wrong_words_are_told_before_anything_is_written(
 ) -> None:
     network = f"{place / 'lungs'}={place / 'lungs/model.pt'}"
     for words, cure in (
-        (("--within", network, "--region", "kidney"), "the first step finds left, right"),
-        (("--within", place / "maps", "--region", "kidney"), "the first step finds left, right"),
-        (("--within", place / "images"), "neither a bundle nor a folder of label maps"),
+        (("--within", network, "--region", "kidney"), "the first step finds (left, right)"),
+        (("--within", place / "maps", "--region", "kidney"), "the first step finds (left, right)"),
+        (("--within", place / "images"), "must be a bundle, or a folder of label maps"),
         (("--within", "lung"), "--within lung: lung is no bundle"),
         (("--within", f"{place / 'lungs'}=no.pt"), "there is no checkpoint no.pt"),
         (("--within", network, "--outside", "hide"), "must be keep or erase, got hide"),
@@ -297,7 +303,7 @@ def test_wrong_words_are_told_before_anything_is_written(
         assert (code, cure in " ".join(text.split())) == (2, True), text
     assert not (tmp_path / "out").exists()
     code, text = run(capsys, place, place / "maps", "--within", place / "maps")
-    assert (code, "holds the label maps of --within" in text) == (2, True)
+    assert (code, "must be another folder than that of the label maps of --within" in text) == (2, True)
 
 
 @pytest.mark.slow

@@ -130,9 +130,9 @@ def test_drawing_in_blocks_equals_drawing_at_once():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(UsageError, match="expected one per case"):
+    with pytest.raises(UsageError, match="must have one patient per case"):
         mean_interval([1, 2], ["a"])
-    with pytest.raises(UsageError, match="infinite"):
+    with pytest.raises(UsageError, match="must be finite or NaN"):
         mean_interval([1, math.inf], ["a", "b"])
     with pytest.raises(UsageError, match="draws"):
         mean_interval([1, 2], ["a", "b"], draws=0)

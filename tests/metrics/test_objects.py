@@ -119,7 +119,7 @@ def test_real_nuclei(shared_data):
 
 def test_what_cannot_be_is_refused():
     mask = np.ones((3, 3), bool)
-    with pytest.raises(UsageError, match="expected 0"):
+    with pytest.raises(UsageError, match="the threshold must be from"):
         match_objects(mask, mask, iou_threshold=0.3)
     with pytest.raises(GeometryError):
         match_objects(mask, mask[:2])

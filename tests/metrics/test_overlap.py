@@ -95,7 +95,7 @@ def test_volume_by_hand():
 
 
 def test_a_label_map_is_refused():
-    with pytest.raises(LabelError, match="uint8, expected bool"):
+    with pytest.raises(LabelError, match="must be of type bool, got uint8"):
         dice(np.ones(3, np.uint8), np.ones(3, bool))
     with pytest.raises(LabelError):
         outcome(np.ones(3, bool), np.ones(3, np.uint8))
@@ -110,7 +110,7 @@ def test_shapes_that_broadcast_are_refused():
 
 @pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 0), (1, 1, -1), (1, 1, math.nan), (1, math.inf, 1)])
 def test_a_spacing_that_cannot_be_is_refused(spacing):
-    with pytest.raises(GeometryError, match="expected 3 lengths"):
+    with pytest.raises(GeometryError, match="must be 3 lengths"):
         check_spacing(spacing, 3)
 
 

@@ -244,13 +244,13 @@ def test_directed_distances_leave_the_masks_alone():
 
 def test_what_cannot_be_is_refused():
     mask = np.ones((3, 3, 3), bool)
-    with pytest.raises(GeometryError, match="shapes"):
+    with pytest.raises(GeometryError, match="must have one shape"):
         hausdorff_mm(mask, mask[:2], (1, 1, 1))
     with pytest.raises(GeometryError, match="spacing"):
         hausdorff_mm(mask, mask, (1, 1))
     with pytest.raises(LabelError, match="bool"):
         hausdorff_mm(mask.astype(np.uint8), mask, (1, 1, 1))
-    with pytest.raises(UsageError, match="percentile is 950"):
+    with pytest.raises(UsageError, match="percentile must be from 0 to 100, got 950"):
         hausdorff_mm(mask, mask, (1, 1, 1), percentile=950)
 
 

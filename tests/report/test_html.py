@@ -219,6 +219,8 @@ def test_a_strip_has_each_case_at_its_value():
     assert x == pytest.approx(np.interp(values[:4], (0.55, 0.9), (x[0], x[3])), abs=0.1)
     assert "1 undefined" in figure
     assert "4 cases" in figure
+    links = list(svg.iter(f"{SVG}a"))
+    assert [link.get("tabindex") for link in links] == ["0", "-1", "-1", "-1"], "one stop of the Tab key"
 
 
 def test_missed_and_invented_have_marks_of_their_own():

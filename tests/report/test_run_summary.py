@@ -33,7 +33,7 @@ def test_the_page_says_what_counts() -> None:
         "160 cases to train on, 40 to validate",
         "`--roi_size [64,32,32]`",
         "| Seed | 7 |",
-        "0.250 s an iteration, 1600 iterations; 2.1 % of the time waiting for data",
+        "0.250 s per iteration, 1600 iterations; 2.1 % of the time waiting for data",
         "1.00 GiB resident, 3.00 GiB on the GPU at the peak",
         "| GPU X, 2 cores, on h; 2 processes |",
         "commit 000000000000, with changes, python 3.11",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def trainer_of(
     progress: bool = True,
     first: Sequence[Any] = (),
     last: Sequence[Any] = (),
+    track: Callable[[SupervisedEvaluator], Any] | None = None,
 ) -> SupervisedTrainer:
     """A trainer of a linear network that validates every second epoch, with the handlers in a bundle's order."""
     torch.manual_seed(0)
@@ -83,6 +84,7 @@ def trainer_of(
         Validation(evaluator, interval=2),
         Record(output_dir, **parts, network=network, cohort=cohort, stopwatch=stopwatch, scores=metric),
         Resume(output_dir, **parts, resume=resume, **state),
+        track(evaluator) if track else None,
     ]
     return SupervisedTrainer(
         device="cpu",

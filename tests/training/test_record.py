@@ -20,7 +20,7 @@ from volseg.cohort import Cohort
 from volseg.errors import VolsegError
 from volseg.report import run_as_markdown
 from volseg.training import RaiseErrors, Settings
-from volseg.training.handlers.record import commit
+from volseg.training.handlers.run_facts import commit
 from volseg.training.settings import settings_of_earlier_config
 
 

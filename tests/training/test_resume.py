@@ -217,7 +217,7 @@ def test_another_network_of_the_same_settings_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"damaged", b"PK\x03\x04"])
 def test_a_damaged_file_is_refused(tmp_path, content):
     (tmp_path / "last.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"cannot be resumed from .* train without --resume"):
+    with pytest.raises(CheckpointError, match=r"cannot be resumed from, since .*; or begin anew, without --resume"):
         trainer_of(tmp_path, resume=True).run()
 
 

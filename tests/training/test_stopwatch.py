@@ -63,7 +63,7 @@ def test_a_share_above_a_tenth_stands_in_the_epoch_line_with_the_cure(caplog: py
         run(wait=1, step=99, epochs=1)
     first, end, second, _ = [record.getMessage() for record in caplog.records]
     assert first.endswith("waits for data 25 % of the time, more --loader_workers may help")
-    assert end == "4.000 s an iteration; the network waited for data 25.0 % of the time of training"
+    assert end == "4.000 s per iteration; the network waited for data 25.0 % of the time of training"
     assert "waits" not in second
 
 

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 from volseg import names_of_before
 from volseg.bundle.config_text import is_path_setting, literal, literal_text, path_values
+from volseg.bundle.damage import checkpoint_damage
 from volseg.bundle.directions import recipe_direction, resume_problem, tell_networks
 from volseg.bundle.ensemble_file import ENSEMBLE, ENSEMBLE_SCHEMA, Ensemble, is_ensemble, named_ensemble, read_ensemble
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
 from volseg.bundle.folder import about, config, copy, data_dir, find, find_all, installed, is_trained, models_dir, root
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.normalisation import asked_schemes, fit_normalisation
-from volseg.bundle.recipe import Recipe, read_recipe, weights_digest
+from volseg.bundle.recipe import (
+    SAFETENSORS,
+    Recipe,
+    packed_recipe,
+    read_checkpoint,
+    read_recipe,
+    weights_digest,
+    write_safetensors,
+)
+from volseg.bundle.settings_table import Setting, settings_table
 
 __all__ = [
     "ENSEMBLE",
     "ENSEMBLE_SCHEMA",
+    "SAFETENSORS",
     "Ensemble",
     "Member",
     "Recipe",
+    "Setting",
     "about",
     "asked_schemes",
     "check_settings",
+    "checkpoint_damage",
     "config",
     "copy",
     "data_dir",
@@ -37,14 +50,18 @@ __all__ = [
     "members_of",
     "models_dir",
     "named_ensemble",
+    "packed_recipe",
     "path_values",
+    "read_checkpoint",
     "read_ensemble",
     "read_recipe",
     "recipe_direction",
     "resume_problem",
     "root",
+    "settings_table",
     "tell_networks",
     "weights_digest",
+    "write_safetensors",
 ]
 
 __getattr__ = names_of_before(__name__)

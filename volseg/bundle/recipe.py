@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import volseg
+from volseg.bundle.damage import checkpoint_damage
 from volseg.errors import CheckpointError, UsageError, VolsegError
+from volseg.files import atomic
 from volseg.labels import LabelTable, channel_order
 from volseg.volume import InputSpacing, check_normalisation
 
+SAFETENSORS = ".safetensors"
 _SCHEMA = 2
 _BEFORE_SCHEMES = 1
 """Schema of a recipe without a normalisation, which earlier versions read too."""
@@ -121,16 +124,8 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     Raises:
         CheckpointError: The file is absent, damaged, a pickle that would run code, or not written by volseg.
     """
-    import torch
-
     path = Path(checkpoint)
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; train first, or name one with --checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged pickle raises errors of any kind
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
-        raise CheckpointError(f"{path} is damaged or no safe checkpoint ({reason})") from error
+    content = read_checkpoint(path)
     if isinstance(content, dict) and "recipe" not in content and {"network", "optimizer", "epoch"} <= set(content):
         beside = path.with_name("model.pt")
         cure = f"name {beside}" if beside.is_file() else "go on with --resume, which writes model.pt"
@@ -151,8 +146,9 @@ def weights_digest(checkpoint: str | Path) -> str:
     """
     import torch
 
+    content = read_checkpoint(checkpoint)
     try:
-        weights = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["model"]
+        weights = content["model"]
         digest = hashlib.sha256()
         for name, tensor in sorted(weights.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -161,3 +157,69 @@ def weights_digest(checkpoint: str | Path) -> str:
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:120]
         raise CheckpointError(f"{checkpoint} holds no weights that can be read ({reason})") from error
     return digest.hexdigest()[:16]
+
+
+def read_checkpoint(checkpoint: str | Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Read a checkpoint file as it is: a `.pt` with `weights_only=True`, or a `.safetensors`.
+
+    Of a `.safetensors` file the tensors are `model`, and `recipe` is what `write_safetensors` has put into its header.
+
+    Raises:
+        CheckpointError: The file is absent, damaged, or a pickle that would run code.
+    """
+    import torch
+
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; train first, or name one with --checkpoint")
+    try:
+        if path.suffix == SAFETENSORS:
+            from safetensors import safe_open
+
+            with safe_open(path, framework="pt") as file:
+                told = file.metadata() or {}
+                found: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
+            return {**found, "recipe": {"json": told["volseg.recipe"]}} if "volseg.recipe" in told else found
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a damaged file raises errors of any kind
+        raise CheckpointError(f"{path} cannot be loaded: {checkpoint_damage(path, error)}") from error
+
+
+def write_safetensors(checkpoint: str | Path, target: str | Path) -> Path:
+    """Write the network of a checkpoint as `.safetensors`, which any program reads without running code.
+
+    The recipe is text in the header, so that `volseg predict --checkpoint` takes the file like the checkpoint itself.
+
+    Args:
+        checkpoint: File of a training or of a package.
+        target: File to write, which ends in `.safetensors`.
+
+    Raises:
+        CheckpointError: The checkpoint is absent, damaged, or not written by volseg.
+        UsageError: The target has another ending.
+    """
+    from safetensors.torch import save
+
+    path = Path(target)
+    if path.suffix != SAFETENSORS:
+        raise UsageError(f"{path} must end in {SAFETENSORS}")
+    read_recipe(checkpoint)  # which says what is wrong with it
+    content = read_checkpoint(checkpoint)
+    # One entry: safetensors 0.8.0 writes several in an order of chance, and the same input must give the same bytes.
+    told = {"volseg.recipe": content["recipe"]["json"]}
+    # Two names of one tensor are written as two.
+    text = save({name: tensor.clone().contiguous() for name, tensor in content["model"].items()}, metadata=told)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as partial:
+        partial.write_bytes(text)
+    return path
+
+
+def packed_recipe(checkpoint: str | Path, stated: Recipe) -> Recipe:
+    """The recipe of a package: that of its checkpoint, which a further training may have replaced.
+
+    Args:
+        checkpoint: File of the weights.
+        stated: Recipe that inference.json states in words, if that file is absent.
+    """
+    return read_recipe(checkpoint) if Path(checkpoint).is_file() else stated

@@ -38,6 +38,9 @@ from volseg.cli import (
     train,
     watch,
 )
+from volseg.cli.answer import JSON, print_answer, refusal
+from volseg.cli.disk import told_of_disk
+from volseg.cli.help_texts import keep_brackets
 from volseg.cli.mistakes import WrongUse, explain
 from volseg.cli.process import load_nibabel, settle
 from volseg.errors import UsageError, VolsegError
@@ -57,7 +60,6 @@ app = typer.Typer(
     name="volseg",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Volumetric medical image segmentation: slices to volumes, networks, predictions and Dice reports.",
@@ -113,15 +115,20 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells each time where it found credentials
     try:
         _check_urls(words)
-        code = _called(words)(words, prog_name="volseg", standalone_mode=False)
+        command = keep_brackets(typer.main.get_command(_called(words)))
+        code = command(words, prog_name="volseg", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED
     except Exception as error:
         if debug:
             raise
         line, code = _told(error, words)
+        if line and JSON in words:
+            print_answer(refusal(words, line, code))
         if line:
             typer.secho(f"volseg: {line}", fg="red", err=True)
+    if code == _STOPPED and JSON in words:
+        print_answer(refusal(words, "stopped; run again to go on", code))
     if code == _STOPPED:
         typer.secho("volseg: stopped; run again to go on", err=True)
     sys.exit(code if isinstance(code, int) else 0)
@@ -162,10 +169,7 @@ def _told(error: Exception, words: list[str]) -> tuple[str, int]:
         return explain(error, words), 2
     if isinstance(error, VolsegError):
         return str(error), 2
-    if isinstance(error, (FileExistsError, NotADirectoryError)):
-        return f"{error.filename} must be a folder, got a file; name another folder, or move the file away", 2
     if isinstance(error, OSError):
-        reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        return f"{reason}; what was finished is kept, run again to go on", 1
+        return told_of_disk(error, words)
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"unexpected {type(error).__name__}: {reason}; --debug shows where", 1

@@ -98,12 +98,15 @@ def _compare_predictions(
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.imported import imported_predictions
     from volseg.cli.matching import matched
+    from volseg.cli.place import check_order
     from volseg.cohort import Cohort, Predictions
     from volseg.errors import LabelError
     from volseg.evaluation import compare as contrast
     from volseg.evaluation import evaluate, set_names
     from volseg.report import short_comparison, write_comparison
 
+    for folder in predictions:
+        check_order(folder, cohort, "COHORT PREDICTIONS...")
     opened = Cohort.open(cohort)
     names = set_names(predictions)
     with ExitStack() as stack:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from volseg.cli.answer import AsJson
 from volseg.cli.shared_options import RayAddress, ShardOfCases
 
 if TYPE_CHECKING:
@@ -57,15 +59,17 @@ def evaluate(
         None, help="Count and match objects and holes: cells, lesions. By default where the cohort tells objects apart."
     ),
     html: bool = typer.Option(True, help="Write report.html too: figures, pictures and a 3D viewer."),
+    as_json: bool = AsJson,
 ) -> None:
     """Score predictions against references: overlap, surface distances, volumes, effort; intervals by patient.
 
     Regions are paired by name, then by code; the order, the values and the spelling in the two dataset.json may differ.
     """
+    from volseg.cli.answer import answer, print_answer
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.imported import imported_predictions
     from volseg.cli.matching import matched
-    from volseg.cli.place import fetched
+    from volseg.cli.place import check_order, fetched
     from volseg.cohort import EVALUATE_BYTES, Cohort, Predictions, affordable_threads
     from volseg.evaluation import EvaluationSettings, with_bounds
     from volseg.evaluation import evaluate as score
@@ -76,8 +80,9 @@ def evaluate(
 
     worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(cohort, output)
-    opened = Cohort.open(fetched(cohort))
-    predicted = fetched(predictions)
+    references, predicted = fetched(cohort), fetched(predictions)
+    check_order(predicted, references, "PREDICTIONS COHORT")
+    opened = Cohort.open(references)
     method = EvaluationSettings(
         tolerance_mm=tolerance_mm,
         reading=cast("Any", hd_reading),
@@ -142,12 +147,17 @@ def evaluate(
                             progress=progress,
                         )
                     )
-    typer.echo(short_table(summarise(rows)))
-    if promised := short_promises(rows):
-        typer.echo(promised)
-    shown = output.rstrip("/")
-    typer.echo(f"wrote {', '.join(f'{shown}/{file.name}' for file in files)}")
-    tell_failures({row.key: row.error for row in rows if row.error})
+    errors = {row.key: row.error for row in rows if row.error}
+    written = [f"{output.rstrip('/')}/{file.name}" for file in files]
+    if as_json:
+        summary = json.loads(next(file for file in files if file.name == "summary.json").read_text(encoding="utf-8"))
+        print_answer(answer("evaluate", {"files": written, "summary": summary}, failed=errors))
+    else:
+        typer.echo(short_table(summarise(rows)))
+        if promised := short_promises(rows):
+            typer.echo(promised)
+        typer.echo(f"wrote {', '.join(written)}")
+    tell_failures(errors)
 
 
 def _bounds(predictions: Path) -> dict[str, Bounds]:

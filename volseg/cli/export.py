@@ -49,6 +49,17 @@ def slicer(
     tell_failures(dict(failed))
 
 
+@app.command(epilog="Example: volseg export safetensors data/runs/mine/model.pt -o mine.safetensors")
+def safetensors(
+    checkpoint: Path = typer.Argument(help="Checkpoint of a training or of a package."),
+    output: Path = typer.Option(..., "-o", "--output", help="File to write, which ends in .safetensors."),
+) -> None:
+    """Write the network of a checkpoint as .safetensors: tensors, and the recipe as text, without any code."""
+    from volseg.bundle import write_safetensors
+
+    typer.echo(f"wrote {write_safetensors(checkpoint, output)}")
+
+
 @app.command(epilog="Example: volseg export slices data/cohort data/raw")
 def slices(
     cohort: Path = typer.Argument(help="A cohort of one channel with whole-number intensities."),
@@ -81,9 +92,11 @@ def kaggle(
     Run lengths are row-major on the slices as they were, whatever grid the predictions are on.
     """
     from volseg.cli.bar import bar
+    from volseg.cli.place import check_order
     from volseg.cohort import Cohort, read_labels
     from volseg.formats import check_submission, write_submission
 
+    check_order(predictions, cohort, "PREDICTIONS COHORT")
     opened = Cohort.open(cohort)
     own = (predictions / "dataset.json").is_file() or not predictions.is_dir()
     labels = read_labels(predictions, option="COHORT") if own else opened.labels

@@ -109,7 +109,7 @@ def _name(parameter: Any) -> str:  # noqa: ANN401
 
 def _usage(context: Any) -> str:  # noqa: ANN401
     """The example of the help, else the arguments."""
-    example = (context.command.epilog or "").removeprefix("Example: ")
+    example = (context.command.epilog or "").replace("\\[", "[").removeprefix("Example: ")
     if example:
         return f"for example: {example}"
     arguments = [_name(one) for one in context.command.params if one.param_type_name == "argument"]

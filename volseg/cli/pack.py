@@ -20,19 +20,33 @@ def pack(
     output: Path | None = typer.Option(None, "-o", "--output", help="A .zip or a folder; NAME.zip by default."),
     torchscript: bool = typer.Option(False, "--torchscript", help="Add models/model.ts, for MONAI Deploy."),
     onnx: bool = typer.Option(False, "--onnx", help="Add models/model.onnx."),
+    safetensors: bool = typer.Option(
+        False, "--safetensors", help="Add models/model.safetensors: the weights without any code."
+    ),
     openvino: bool = typer.Option(False, "--openvino", help="Add models/model.xml and .bin: predict starts sooner."),
+    card: Path | None = typer.Option(
+        None, help="JSON file that tells of the network, its data and their licence, for the page."
+    ),
+    crossval: Path | None = typer.Option(
+        None, help="Folder of a finished `volseg crossval`, whose out-of-fold Dice the page shows."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier package."),
 ) -> None:
-    """Put a bundle and its trained network into one package: MONAI's model-zoo layout, as a zip or a folder."""
+    """Put a bundle and its trained network into one package: MONAI's model-zoo layout, as a zip or a folder.
+
+    In bundles/ of the working directory it is used by its name: `-o bundles/mine`, then `volseg predict mine`.
+    """
     from volseg.deploy.pack import FORMATS
     from volseg.deploy.pack import pack as run
 
-    asked = {"torchscript": torchscript, "onnx": onnx, "openvino": openvino}
+    asked = {"torchscript": torchscript, "onnx": onnx, "openvino": openvino, "safetensors": safetensors}
     written = run(
         bundle,
         checkpoint=checkpoint,
         output=output,
         formats=[name for name in FORMATS if asked[name]],
+        card=card,
+        crossval=crossval,
         overwrite=overwrite,
     )
     typer.echo(f"wrote {written}")

@@ -5,8 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from volseg.cli.bar import bar
+from volseg.errors import UsageError
 
 _MIB = 20
+
+
+def check_order(first: Path, cohort: Path, words: str) -> None:
+    """Refuse two folders that were named in the wrong order.
+
+    Args:
+        first: Folder that should hold predictions.
+        cohort: Folder that should be a cohort.
+        words: What the help calls both.
+
+    Raises:
+        UsageError: The first is a cohort and the second is none.
+    """
+    if _is_cohort(first) and cohort.is_dir() and not _is_cohort(cohort):
+        raise UsageError(f"the order is {words}: {first} is a cohort and {cohort} is none; swap them")
+
+
+def _is_cohort(folder: Path) -> bool:
+    return (folder / "dataset.json").is_file() and any((folder / name).is_dir() for name in ("imagesTr", "imagesTs"))
 
 
 def fetched(place: str) -> Path:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from volseg.cli.answer import AsJson
 from volseg.cli.network_options import NetworkOptions, with_network_options
 from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, RayAddress, ShardOfCases, Where
 
@@ -49,6 +50,7 @@ def predict(
     journal: Path | None = typer.Option(
         None, help="File that gets a line per case; OUTPUT/.volseg/predict.jsonl by default."
     ),
+    as_json: bool = AsJson,
 ) -> None:
     """Segment volumes, each on the grid of its own input; uncertainty.csv holds the Dice that the network expects.
 
@@ -58,9 +60,10 @@ def predict(
     made before, say where to look: what lies outside that region is background.
     """
     from volseg.bundle import tell_networks
+    from volseg.cli.answer import answer, print_answer
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
-    from volseg.cohort import write_labels
+    from volseg.cohort import FILE_ENDING, write_labels
     from volseg.inference import check_output, count_windows, find_inputs, input_cohort, worker_device
     from volseg.jobs import WorkerOptions, predict_cases, remove_unproven
     from volseg.remote import check_apart, writing
@@ -111,7 +114,19 @@ def predict(
     before = f", {result.before} finished before" if result.before else ""
     done = f"{result.done} predicted{before}, {len(result.failed)} failed"
     ways = sorted({way.partition(",")[0] for way in result.devices})
-    typer.echo(f"{output}: {done} ({', '.join(ways) or 'nothing done'})")
+    if as_json:
+        facts = {
+            "output": output,
+            "done": result.done,
+            "before": result.before,
+            "predictions": [f"{key}{FILE_ENDING}" for key, _ in cases if key not in result.failed],
+            "devices": dict(result.devices),
+            "notes": dict(result.notes),
+            "seconds": round(result.seconds, 3),
+        }
+        print_answer(answer("predict", facts, failed=result.failed))
+    else:
+        typer.echo(f"{output}: {done} ({', '.join(ways) or 'nothing done'})")
     for key, note in result.notes.items():
         typer.secho(f"note  {key}: {note}", fg="yellow", err=True)
     tell_failures(result.failed)

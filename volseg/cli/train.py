@@ -3,16 +3,66 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from volseg.errors import UsageError
+
+
+class TrainCommand(TyperCommand):
+    """The command, whose help lists the settings of the bundle that stands before `--help`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer has its own click
+        """Parse the words after `train`."""
+        ctx.meta[_WORDS] = [word for word in args if not word.startswith("-")]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """Write the help, and the settings of a bundle that was named."""
+        super().format_help(ctx, formatter)
+        formatter.write(_settings_of(ctx.meta.get(_WORDS, ())))
+
+
+_WORDS = "volseg.words"
+_INDENT = 6
+_MORE = "volseg train BUNDLE --help lists the settings of a bundle too.\n"
+
+
+def _settings_of(words: Sequence[str]) -> str:
+    """The settings of the first word that is a bundle, each with type, default and sentence."""
+    if not words:
+        return _MORE
+    import shutil
+    import textwrap
+
+    from volseg.bundle import find, settings_table
+    from volseg.errors import BundleError
+
+    width = min(100, shutil.get_terminal_size().columns)
+    for word in words:
+        try:
+            folder = find(word)
+        except BundleError:
+            continue
+        lines = [f"Settings of {folder.name}, each given as --NAME VALUE:", ""]
+        for setting in settings_table(folder):
+            gpu = f"; on a GPU {setting.default_gpu}" if setting.default_gpu != setting.default else ""
+            lines.append(f"  --{setting.name}  <{setting.kind}>  default: {setting.default}{gpu}")
+            lines += textwrap.wrap(
+                setting.meaning, width, initial_indent=" " * _INDENT, subsequent_indent=" " * _INDENT
+            )
+        return "\n".join([*lines, ""])
+    return _MORE
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
+        cls=TrainCommand,
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
         epilog="Example: volseg train swinunetr --dataset_dir data/cohort --max_epochs 100",
     )(train)
@@ -24,6 +74,10 @@ def train(
     config_file: list[Path] = typer.Option(
         [], "--config-file", "--config_file", help="A further config laid over train.json; may be repeated."
     ),
+    corrections: str | None = typer.Option(
+        None, metavar="RUN", help="Go on from the network of RUN with the cases that `volseg adopt` corrected."
+    ),
+    times: int = typer.Option(3, min=1, help="How often an epoch takes each corrected case, with --corrections."),
     dry: bool = typer.Option(False, help="Check everything and stop before training."),
 ) -> None:
     """Check a bundle and its cohort, then train. Any setting of train.json can be given: --max_epochs 100.
@@ -31,6 +85,8 @@ def train(
     --resume goes on with an interrupted training of the same output_dir, or begins where there is none.
     """
     overrides = _overrides(context.args)
+    if corrections is not None:
+        overrides = _with_corrections(overrides, corrections, times=times)
     for file in config_file:
         if not file.is_file():
             raise UsageError(f"there is no file {file}; correct --config-file")
@@ -50,6 +106,8 @@ def train(
     from volseg.cohort import ALL
     from volseg.report import has_best
 
+    if corrections is not None and not dry:
+        typer.echo(f"compare both: volseg compare {corrections} {checkpoint.parent} -o FOLDER")
     if dry:
         typer.echo("the checks passed")
     elif overrides.get("fold") == ALL:
@@ -60,6 +118,30 @@ def train(
         typer.echo(
             f"no validation tells one network from another (Dice 0 or undefined); {checkpoint} is the last of them"
         )
+
+
+def _with_corrections(overrides: dict[str, object], run: str, *, times: int) -> dict[str, object]:
+    """The overrides of a training that starts from a run and takes corrected cases several times.
+
+    The fold is that of the run, so that the validation is the same; --weights and --train#dataset#data are refused.
+    """
+    from volseg.bundle import read_recipe
+
+    own = {"weights": run, "train#dataset#data": _DATALIST.format(times=times)}
+    if given := [name for name in own if name in overrides]:
+        raise UsageError(f"--corrections says where to start and on which cases; leave --{given[0]} out")
+    path = Path(run)
+    checkpoint = path / "model.pt" if path.is_dir() else path
+    if checkpoint.is_file() and checkpoint.suffix == ".pt":
+        fold = read_recipe(checkpoint).facts.get("fold", 0)
+        if overrides.setdefault("fold", fold) != fold:
+            raise UsageError(
+                f"{run} was trained on fold {fold}; a training after corrections keeps it, leave --fold out"
+            )
+    return {**overrides, **own}
+
+
+_DATALIST = "$volseg.training.corrected_datalist(@cohort, fold=@fold, times={times})"
 
 
 def _overrides(words: list[str]) -> dict[str, object]:

@@ -31,7 +31,7 @@ from volseg.cohort.folds import ALL, Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.layouts import raw_note
-from volseg.cohort.margins import margin_name, with_descriptions, with_margins
+from volseg.cohort.margins import Prepare, margin_name, preparing, with_descriptions, with_margins
 from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
 from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
 from volseg.cohort.predictions import (
@@ -83,6 +83,7 @@ __all__ = [
     "PatientsByPattern",
     "Prediction",
     "Predictions",
+    "Prepare",
     "RegionBounds",
     "Session",
     "Source",
@@ -113,6 +114,7 @@ __all__ = [
     "patient_of",
     "patients_note",
     "predicted_keys",
+    "preparing",
     "range_of",
     "raw_note",
     "read_bounds",

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
-from volseg.cohort.margins import with_descriptions, with_margins
+from volseg.cohort.margins import Prepare, preparing
 from volseg.cohort.uncertainty import read_bounds
 from volseg.errors import UsageError
-from volseg.labels import LabelMatch, LabelTable
-from volseg.volume import Volume
+from volseg.labels import LabelMatch
 
 logger = logging.getLogger(__name__)
 
 
-def exported_bounds(
-    predictions: Path, match: LabelMatch | None = None, *, margin: bool = False
-) -> Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]] | None:
+def exported_bounds(predictions: Path, match: LabelMatch | None = None, *, margin: bool = False) -> Prepare | None:
     """A function of key, label map and regions that adds the bounds of the case; None if there are no bounds.
 
     Args:
@@ -39,17 +35,8 @@ def exported_bounds(
             f"{predictions} has no margins in uncertainty.csv; calibrate the network with `volseg calibrate`, and "
             "predict again"
         )
-    if not bounds:
-        return None
-    names = {} if match is None else {other: name for name, other in match.pairs.items()}
-
-    def prepare(key: str, label: Volume, labels: LabelTable) -> tuple[Volume, LabelTable]:
-        own = {names.get(name, name): one for name, one in bounds.get(key, {}).items()}
-        if not margin:
-            return label, with_descriptions(labels, own)
-        for name, one in own.items():
+    for key, case in bounds.items() if margin else ():
+        for name, one in case.items():
             if one.withheld:
                 logger.warning("%s: no margin of %s: %s", key, name, one.not_comparable)
-        return with_margins(label, labels, own)
-
-    return prepare
+    return preparing(bounds, match=match, margin=margin) if bounds else None

@@ -214,7 +214,7 @@ class Cohort:
         return folds[number]
 
     def datalist(self, part: str, *, fold: int | str = 0) -> list[dict[str, Any]]:
-        """MONAI's list of dictionaries: `key`, `image` (one path a channel) and, where there is one, `label`.
+        """MONAI's list of dictionaries: `key`, `image` (one path per channel) and, where there is one, `label`.
 
         The part `all` has `channel_names` too, by which inference finds the channels of its network.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError
 from volseg.metrics import volume_ml
 from volseg.volume import read_volume
 
+_UNREAD = "no label to look at"
 _TOLD_WARNINGS = 20
 """Warnings of `cases.csv` that are told before the rest is only counted."""
 
@@ -33,11 +35,15 @@ class Inspection:
         failed: Error per case that failed.
         warnings: What is read, but may not be what its makers meant; one sentence each. A warning that concerns many
             cases stands once, with their number and the first keys.
+        wrong: What is wrong with the cohort as a whole, such as its folds.
+        facts: What was found, as JSON: cases, channels, spacing, regions and folds.
     """
 
     text: str
     failed: dict[str, str]
     warnings: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def inspect_cohort(
@@ -70,27 +76,48 @@ def inspect_cohort(
         f"{len({row.patient for row in cohort.rows.values()})} patients, {len(suspects)} suspect",
         f"channels {', '.join(cohort.channel_names)}; median spacing {spacing} mm",
     ]
+    regions = []
+    unit = "mm2" if cohort.flat else "ml"
     for name in cohort.labels.names:
         sizes = [found.sizes[name] for found in contents if found.sizes[name] > 0]
-        there = f"median {np.median(sizes):.1f} {'mm2' if cohort.flat else 'ml'}" if sizes else "in no case"
-        lines.append(f"  {name}: in {len(sizes)} of {len(contents)} labels, {there}")
+        there = f"median {np.median(sizes):.1f} {unit}" if sizes else "in no case"
+        median = round(float(np.median(sizes)), 3) if sizes else None
+        regions.append({"name": name, "cases": len(sizes), f"median_{unit}": median})
+        lines.append(f"  {name}: " + (f"in {len(sizes)} of {len(contents)} labels, {there}" if contents else _UNREAD))
+    wrong: list[str] = []
     try:
         lines += filter(None, [sessions_note(cohort.rows.values())])
     except CohortError as error:
-        lines.append(f"sessions: {error}")
+        wrong.append(f"sessions: {error.message}")
     if cohort.has_instances:
         lines.append(f"objects told apart: {sum(found.objects for found in contents)}")
     if tests := sum(row.test for row in cohort.rows.values()):
         lines.append(f"kept for a test: {tests}")
+    folds: list[list[int]] = []
     try:
-        lines.append(f"folds: {', '.join(f'{len(f.training)}/{len(f.validation)}' for f in cohort.folds())}")
+        folds = [[len(fold.training), len(fold.validation)] for fold in cohort.folds()]
+        lines.append(f"folds: {', '.join(f'{training}/{validation}' for training, validation in folds)}")
     except CohortError as error:
-        lines.append(f"folds: {error}")
+        if cohort.has_folds:
+            wrong.append(error.message)
+        else:  # as in a raw folder of nnU-Net
+            lines.append(f"folds: {error}")
     measured = {key: ranges[key] for key in cohort.keys if key in ranges}
     intensities = intensity_notes(cohort.channel_names, measured)
     warnings = (*_of_headers(cohort, notes), *_warnings(cohort), *intensities)
     lines += [f"warning: {warning}" for warning in warnings]
-    return Inspection("\n".join(lines), failed, warnings)
+    facts = {
+        "folder": str(cohort.folder),
+        "cases": len(cohort.keys),
+        "labelled": len(cohort.labelled),
+        "patients": len({row.patient for row in cohort.rows.values()}),
+        "suspect": suspects,
+        "channels": list(cohort.channel_names),
+        "median_spacing_mm": [round(float(mm), 6) for mm in cohort.median_spacing_mm()],
+        "regions": regions,
+        "folds": folds,
+    }
+    return Inspection("\n".join(lines), failed, warnings, tuple(wrong), facts)
 
 
 def _warnings(cohort: Cohort) -> tuple[str, ...]:

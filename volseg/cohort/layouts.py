@@ -7,6 +7,7 @@ from pathlib import Path
 from volseg.volume import image_suffix
 
 _LOOKED_AT = 20
+_PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 _MASK_FOLDERS = {"segmentations", "masks", "labels", "seg"}
 
 
@@ -33,6 +34,10 @@ def raw_note(folder: Path) -> str:
             )
     if any(file.is_file() and (file.suffix.lower() == ".dcm" or file.name == "DICOMDIR") for file in files):
         return f"it holds DICOM files: run `volseg convert dicom {folder} COHORT`"
+    pictures = next((file for file in files if file.is_file() and file.suffix.lower() in _PICTURES), None)
+    if pictures is not None:
+        found = pictures.relative_to(folder).as_posix()
+        return f"it holds pictures such as {found}: run `volseg convert images {folder} COHORT`"
     return ""
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cohort.bounds import Bounds, bounds_as_text
 from volseg.errors import LabelError
-from volseg.labels import Code, LabelTable, Region
+from volseg.labels import Code, LabelMatch, LabelTable, Region
 from volseg.metrics import grown
 from volseg.volume import Volume
 
 _LONGEST_NAME = 64  # letters that DICOM keeps of a name
 _MOST_VALUES = 255
+Prepare = Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]]
+"""A label map and its regions with further ones, from the key of a case, its label map and its regions."""
+
 _TISSUE = Code("85756007", "Tissue")
 
 
@@ -84,6 +89,23 @@ def with_margins(label: Volume, labels: LabelTable, bounds: Bounds) -> tuple[Vol
     if not margins:
         return label, with_descriptions(labels, bounds)
     return Volume(combined, label.affine_ras), _table(labels, margins, members, bounds)
+
+
+def preparing(bounds: Mapping[str, Bounds], *, match: LabelMatch | None, margin: bool) -> Prepare:
+    """A function that adds the bounds of a case to its regions, and margins if they are asked for.
+
+    Args:
+        bounds: Bounds by key and region.
+        match: Match of the regions' names in the predictions with those that are written; None if they are the same.
+        margin: Whether margins are added.
+    """
+    names = {} if match is None else {other: name for name, other in match.pairs.items()}
+
+    def prepare(key: str, label: Volume, labels: LabelTable) -> tuple[Volume, LabelTable]:
+        own = {names.get(name, name): one for name, one in bounds.get(key, {}).items()}
+        return with_margins(label, labels, own) if margin else (label, with_descriptions(labels, own))
+
+    return prepare
 
 
 def _table(

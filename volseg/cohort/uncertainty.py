@@ -39,8 +39,8 @@ def write_uncertainty(
 ) -> None:
     """Add cases to the `uncertainty.csv` of a folder of predictions, or replace them.
 
-    One line a case: `key`, `expected_dice` (the mean over the predicted regions) and one column a region; then, if some
-    case has bounds, the columns of `volseg.cohort.RegionBounds` for each region.
+    One line per case: `key`, `expected_dice` (the mean over the predicted regions) and one column per region; then, if
+    some case has bounds, the columns of `volseg.cohort.RegionBounds` for each region.
 
     Args:
         folder: Folder of the predictions.

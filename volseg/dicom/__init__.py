@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from volseg.dicom.record import Record, read_record, record_of
     from volseg.dicom.rtstruct import write_rtstruct
     from volseg.dicom.segmentation import write_dicom_seg
-    from volseg.dicom.series_list import list_series, listed_grid, read_listed, write_list
+    from volseg.dicom.series_list import list_series, listed_grid, listed_modality, read_listed, write_list
     from volseg.dicom.source import Dicom
     from volseg.dicom.target import Target, place
 
@@ -38,6 +38,7 @@ __all__ = [
     "is_dicom",
     "list_series",
     "listed_grid",
+    "listed_modality",
     "parse_channels",
     "place",
     "read_listed",
@@ -93,6 +94,7 @@ __getattr__ = opened_at_first_use(
         "volseg.dicom.series_list": (
             "list_series",
             "listed_grid",
+            "listed_modality",
             "read_listed",
             "write_list",
         ),

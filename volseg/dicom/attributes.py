@@ -29,7 +29,7 @@ class Attribute:
         name: the keyword of DICOM that messages name.
         option: the option that chooses by it; empty where that is `--where NAME=VALUE`.
         read: its value in the description of a frame, None where it is absent.
-        unit: of the value.
+        unit: Unit of the value.
     """
 
     name: str

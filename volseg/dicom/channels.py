@@ -22,7 +22,7 @@ class Channel:
 
     Attributes:
         name: what `dataset.json` calls it.
-        pattern: of the description or the protocol of the series.
+        pattern: Pattern of the description or the protocol of the series.
         modality: only series of it; empty for any.
         choice: which volume, where the series holds several.
     """
@@ -45,7 +45,7 @@ class Combined:
     """The series of one study and day that are the channels of one case.
 
     Attributes:
-        parts: one series a channel, None where it is absent.
+        parts: One series per channel, None where it is absent.
         problem: why they make no case, empty where they do.
     """
 

@@ -144,9 +144,9 @@ def misplaced(outlines: Outlines, places: Mapping[Image, int], affine_ras: Affin
     """How many outlines refer to images of their series, none of which lies where they lie.
 
     Args:
-        outlines: of one region, each in the plane of a slice.
+        outlines: Outlines of one region, each in the plane of a slice.
         places: the slice of each image of the series, see `Image`.
-        affine_ras: of the series.
+        affine_ras: Affine (RAS mm) of the series.
     """
     to_index = np.linalg.inv(ras_to_lps(affine_ras))
     count = 0
@@ -163,7 +163,7 @@ def read_outlines(dataset: Dataset, number: int, *, takes: Callable[[frozenset[s
 
     Args:
         dataset: the structure set.
-        number: of the region.
+        number: Number of the region.
         takes: whether an outline that refers to images of these UIDs is taken; all are by default.
 
     Raises:
@@ -218,8 +218,8 @@ def rasterise(
 
     Args:
         contours: closed, each in the plane of a slice, LPS mm.
-        shape: of the grid, X, Y, Z.
-        affine_ras: of the grid.
+        shape: Shape of the grid, X, Y, Z.
+        affine_ras: Affine (RAS mm) of the grid.
         exclusive: whether outlines on one slice are combined by exclusive or instead (CLOSEDPLANAR_XOR).
 
     Raises:

@@ -19,7 +19,7 @@ def without_copies(series: Sequence[Series]) -> list[Series]:
     image that differs. So what is drawn on the copy is a label of the original, and there is one case.
 
     Args:
-        series: of a folder, sorted by UID; the first of equals keeps its UID.
+        series: Series of a folder, sorted by UID; the first of equals keeps its UID.
     """
     alike: dict[Hashable, list[int]] = {}
     for number, item in enumerate(series):

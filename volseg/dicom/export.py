@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from volseg.cohort import FILE_ENDING, check_key, read_translated
+from volseg.cohort import FILE_ENDING, Prepare, check_key, read_translated
 from volseg.dicom.choice import EVERYTHING, Choice
 from volseg.dicom.identity import KEY, identify
 from volseg.dicom.image import Stack, read_stack
@@ -37,7 +37,7 @@ def export_objects(
     *,
     ending: str,
     match: LabelMatch | None = None,
-    prepare: Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]] | None = None,
+    prepare: Prepare | None = None,
     key: str = KEY,
     secret: str = "",
     for_series: str | None = None,
@@ -57,7 +57,7 @@ def export_objects(
         output: folder for `KEY` + `ending`; or a file, where it ends in `.dcm` and `predictions` is a file.
         labels: the regions.
         write: what writes the object.
-        ending: of the file names.
+        ending: Ending of the file names.
         match: Match of the predictions' own table with `labels`; None if they are the same.
         prepare: Function of the file's stem, the label map and the regions, which adds to both: bounds, margins.
         key: pattern that the keys were made with.
@@ -87,10 +87,10 @@ def export_objects(
         try:
             label = read_translated(path, match)
             series = there.series_of(stem, label) if asked is None else asked
-            table = labels
+            table, stack = labels, there.stack(series, label)
             if prepare is not None:
                 label, table = prepare(stem, label, labels)
-            target = place(label, there.stack(series, label))
+            target = place(label, stack)
             if asked is not None and (stated := there.stated_otherwise(asked, label)):
                 logger.warning("%s was written for %s as asked, and its record names %s", stem, for_series, stated)
             named = output.suffix == ".dcm" and predictions.is_file()
@@ -106,9 +106,9 @@ class _Archive:
     """The series of a folder, found by what a prediction says of the one that it was made from.
 
     Args:
-        series: of the folder.
+        series: Series of the folder.
         key: pattern of the case keys.
-        secret: of the words.
+        secret: Secret of the words.
         choice: Volume that is meant where a series holds several.
     """
 

@@ -61,7 +61,7 @@ def identify(
         among: all series of the folder, whose dates count too.
         key: pattern of the case key. Fields: patient, session, study, series (words), modality, number (of the series),
             and with `keep_ids` patient_id.
-        secret: of the words.
+        secret: Secret of the words.
         keep_ids: the real patient ID stands for the patient.
 
     Raises:

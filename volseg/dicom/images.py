@@ -11,7 +11,7 @@ from volseg.dicom.choice import Choice
 from volseg.dicom.image import Stack, read_image, read_stack
 from volseg.dicom.instance import Series
 from volseg.dicom.labels import OVERLAPPING, read_label, regions_of
-from volseg.dicom.matching import Match
+from volseg.dicom.matches import Match
 from volseg.dicom.names import Rules
 from volseg.errors import GeometryError, LabelError, SourceError, VolsegError
 from volseg.labels import LabelTable
@@ -35,7 +35,7 @@ class Images:
     """The channels of a case on the grid of the first.
 
     Attributes:
-        volumes: one a channel.
+        volumes: One volume per channel.
         stacks: the slices of each channel, as they were scanned.
         moved: whether each channel was resampled.
         warnings: what a reader should know.
@@ -143,8 +143,8 @@ def read_labels(
         rules: what regions are called.
 
     Raises:
-        SourceError: a region that is drawn on two channels of different grids; else as `read_label`.
-        LabelError: as `read_label`.
+        SourceError: A region is drawn on two channels of different grids; or a cause of `read_label`.
+        LabelError: A cause of `read_label`.
     """
     first = images.stacks[0]
     there = [item for some, moved in zip(matches, images.moved, strict=True) if not moved for item in some]

@@ -15,7 +15,7 @@ from volseg.dicom.drawing import APPROVED, Drawing
 from volseg.dicom.file import read_header
 from volseg.dicom.image import Stack
 from volseg.dicom.index import OUTLINES
-from volseg.dicom.matching import Match
+from volseg.dicom.matches import Match
 from volseg.dicom.names import Rules, clash, escaped, fold, region_of, spellings
 from volseg.dicom.segments import FrameFilter, read_voxels
 from volseg.errors import LabelError, SourceError, UsageError

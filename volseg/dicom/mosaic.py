@@ -52,7 +52,7 @@ def tiles(header: Dataset, whole: Plane) -> list[Tile]:
     other along the normal of Siemens' private header, which may run against that of rows and columns.
 
     Args:
-        header: of the mosaic, with private elements.
+        header: Header of the mosaic, with private elements.
         whole: the plane as the header has it.
 
     Raises:

@@ -40,7 +40,7 @@ def scans(instances: Sequence[Instance], uid: str, *, least: int = 2) -> list[Se
 
     Args:
         instances: the slices.
-        uid: of the series.
+        uid: UID of the series.
         least: images that a scan has at least: one where each is a volume.
     """
     found, warnings = [("", list(instances))], []

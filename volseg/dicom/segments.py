@@ -99,8 +99,8 @@ def read_voxels(
     Args:
         path: the object.
         wanted: segment numbers.
-        shape: of the image's grid, X, Y, Z.
-        affine_ras: of the image's grid.
+        shape: Shape of the image's grid, X, Y, Z.
+        affine_ras: Affine (RAS mm) of the image's grid.
         frames_taken: which frames are taken; all are by default.
 
     Raises:

@@ -44,9 +44,9 @@ def list_series(
         folder: or a single file.
         modality: which series; needed where there are several modalities.
         key: pattern of the keys.
-        secret: of the keys.
+        secret: Secret of the keys.
         choice: which volume is meant, where a series holds several.
-        channels: as `Dicom` takes them; each case then has `KEY_0000.series`, `KEY_0001.series` and so on.
+        channels: Channels, as `Dicom` takes them; each case then has `KEY_0000.series`, `KEY_0001.series` and so on.
         resample_channels: channels on other grids than the first are resampled to it.
 
     Raises:
@@ -76,6 +76,7 @@ def list_series(
                 "name": asked[number].name if asked else "",
                 "files": [str(instance.path.resolve()) for instance in part.instances],
                 "choice": chosen.to_json() if (chosen := asked[number].choice if asked else choice) else {},
+                "modality": part.modality,
             }
             for number, part in enumerate(item.parts)
             if part is not None
@@ -92,7 +93,7 @@ def list_series(
 
 
 def _write_error(folder: Path, key: str, reason: str, count: int) -> None:
-    """Lists of a case that cannot be read, one a channel."""
+    """Lists of a case that cannot be read, one per channel."""
     for number in range(count):
         (folder / f"{key}_{number:04d}{SERIES}").write_text(json.dumps({"error": reason}), encoding="utf-8")
 
@@ -146,6 +147,14 @@ def read_listed(path: Path) -> Volume:
     if first.choice:
         record = record.of_volume(reference, key=str(told.get("volume_key") or ""))
     return Volume(volume.voxels, with_provenance(volume.affine_ras, str(record)))
+
+
+def listed_modality(path: Path) -> str:
+    """The modality of a list's series, such as `MR`; empty if the list does not say it."""
+    try:
+        return str(_told(path).get("modality", ""))
+    except (SourceError, VolumeError):
+        return ""
 
 
 def listed_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:

@@ -44,7 +44,7 @@ def by_place(planes: Sequence[Plane]) -> list[list[int]]:
     """The planes that lie at one place, place after place along the normal.
 
     Args:
-        planes: of one orientation and size.
+        planes: Planes of one orientation and size.
 
     Raises:
         GeometryError: planes of several sizes, spacings or orientations, or of an orientation that is none.

@@ -103,7 +103,7 @@ def check_names(regions: Sequence[Region], header: Dataset) -> None:
 
     Args:
         regions: to write.
-        header: of the series, as `Target.headers` has it.
+        header: Header of the series, as `Target.headers` has it.
 
     Raises:
         LabelError: such a name.

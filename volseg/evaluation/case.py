@@ -186,7 +186,7 @@ def evaluate(
         keys = there.some_keys()
     repeated = [key for key, times in Counter(keys).items() if times > 1]
     if repeated:
-        raise UsageError(f"the keys {repeated} are given more than once; a case counts once")
+        raise UsageError(f"each key must be given once, got {repeated} more than once; a case counts once")
     known = frozenset(cohort.keys)
 
     def rows_of(key: str) -> list[RegionScores]:
@@ -237,14 +237,17 @@ def score_case(
     match = Predictions(predictions).match(cohort) if match is None else match
     if key not in known:
         raise CohortError(
-            f"the cohort {cohort.folder.name} has no case of this key; name the prediction after its case"
+            f"a prediction must have the key of a case of the cohort {cohort.folder.name}, got one that it does not "
+            "hold; name the prediction after its case"
         )
     path = Predictions(predictions).path(key)
     if not path.is_file():
         raise SourceError(f"there is no prediction {path.name}; run the prediction of this case")
     reference_path = cohort.label_path(key)
     if reference_path is None:
-        raise CohortError("the case has no reference label, so its prediction cannot be scored")
+        raise CohortError(
+            "a case must have a reference label to be scored, got none in labelsTr; add the file, or leave the case out"
+        )
     reference, predicted = read_volume_as("reference", reference_path), read_volume_as("prediction", path)
     _check_right_angles(reference.affine_ras)
     reference = _on_image(reference, cohort.image_paths(key)[0])
@@ -252,7 +255,8 @@ def score_case(
         predicted, _ = aligned(predicted, reference.grid)
     except GeometryError as error:
         raise GeometryError(
-            f"the prediction is not on the reference's grid: {error}; write it on the grid of the case's image"
+            f"the prediction must be on the reference's grid, got another one: {error}; write it on the grid of the "
+            "case's image"
         ) from error
     _check_right_angles(reference.affine_ras)
     # Outside the box both masks are 0, so results inside it hold for the whole grid.
@@ -286,7 +290,8 @@ def _on_image(reference: Volume, image: Path) -> Volume:
         return aligned(reference, Grid((x, y, z), affine_ras))[0]
     except GeometryError as error:
         raise GeometryError(
-            f"the reference is not on the grid of its image: {error}; save it on that grid, or convert the case again"
+            f"the reference must be on the grid of its image, got another one: {error}; save it on that grid, or "
+            "convert the case again"
         ) from error
 
 
@@ -295,14 +300,17 @@ def _instances(cohort: Cohort, key: str, reference: Volume) -> Instances:
     path = cohort.instances_path(key)
     if path is None:
         raise CohortError(
-            f"the case has no map of objects in {INSTANCES}, others have; convert it again, or take that folder away"
+            f"each case must have a map of objects in {INSTANCES} if others have one, got none; convert the case "
+            "again, or take that folder away"
         )
     try:
         objects, _ = aligned(read_volume_as("map of objects", path), reference.grid)
     except GeometryError as error:
         raise CohortError(f"the map of objects is {error}; convert the case again") from error
     if objects.voxels.dtype.kind not in "iu":
-        raise CohortError(f"the map of objects is {objects.voxels.dtype}; convert the case again")
+        raise CohortError(
+            f"the map of objects must hold whole numbers, got {objects.voxels.dtype}; convert the case again"
+        )
     return objects.voxels
 
 
@@ -311,6 +319,6 @@ def _check_right_angles(affine_ras: Affine) -> None:
     cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
     if cosine > _SHEAR:
         raise GeometryError(
-            f"the grid's axes are not at right angles (cosine {cosine:.3g}), as with a tilted gantry; distances in mm "
-            "would be wrong, resample the case to a straight grid"
+            f"the grid's axes must be at right angles, got a cosine of {cosine:.3g}, as with a tilted gantry, so that "
+            "distances in mm would be wrong; resample the case to a straight grid"
         )

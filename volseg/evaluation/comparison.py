@@ -130,12 +130,12 @@ def compare(
     (0.125, 1, 1, 0, None)
     """
     if len(rows) < 2:
-        raise UsageError(f"{len(rows)} prediction sets were given, expected at least two")
+        raise UsageError(f"there must be at least two prediction sets, got {len(rows)}")
     chosen = _metric(metric)
     if tolerance is None:
         tolerance = TOLERANCES.get(metric, 0.0)
     if not (math.isfinite(tolerance) and tolerance >= 0):
-        raise UsageError(f"a tolerance of {tolerance} was given, expected 0 or more")
+        raise UsageError(f"the tolerance must be 0 or more, got {tolerance}")
     keys = {name: dict.fromkeys(row.key for row in of_set) for name, of_set in rows.items()}
     everyone = sorted({key for of_set in keys.values() for key in of_set})
     not_shared = {
@@ -159,10 +159,11 @@ def compare(
     }
     if not patients:
         raise UsageError(
-            f"the sets {', '.join(rows)} share no case that could be scored; predict the same cases with each"
+            f"the sets {', '.join(rows)} must share a case that could be scored, got none; predict the same cases "
+            "with each"
         )
     if all(value is None for value in values.values()):
-        raise UsageError(f"the evaluation holds no {metric} of the shared cases; compare another metric")
+        raise UsageError(f"the evaluation must hold {metric} of a shared case, got none; compare another metric")
     differences = [
         _difference(pair, region, patients, values, chosen, tolerance)
         for pair in combinations(rows, 2)
@@ -202,7 +203,9 @@ def set_names(folders: Sequence[Path]) -> list[str]:
     paths = [Path(folder).resolve() for folder in folders]
     twice = [str(path) for path, times in Counter(paths).items() if times > 1]
     if twice:
-        raise UsageError(f"the folder {twice[0]} is given more than once; a set is compared with another one")
+        raise UsageError(
+            f"each folder must be given once, got {twice[0]} more than once; compare a set with another one"
+        )
     length = [1] * len(paths)
     while True:
         names = ["/".join(path.parts[-n:]) for path, n in zip(paths, length, strict=True)]
@@ -215,7 +218,7 @@ def set_names(folders: Sequence[Path]) -> list[str]:
 def _metric(name: str) -> Metric:
     ordered = {metric.name: metric for metric in METRICS if metric.higher_is_better is not None}
     if name not in ordered:
-        raise UsageError(f"the metric {name!r} was asked for, expected one of {', '.join(ordered)}")
+        raise UsageError(f"the metric must be one of {', '.join(ordered)}, got {name!r}")
     return ordered[name]
 
 

@@ -185,7 +185,7 @@ def learn(cases: Sequence[Values]) -> dict[tuple[str, str], ReferenceRange]:
     """
     if len(cases) < FEWEST:
         raise UsageError(
-            f"{len(cases)} cases were given to learn from, expected at least {FEWEST} beside those predicted"
+            f"there must be at least {FEWEST} cases to learn from beside those predicted, got {len(cases)}"
         )
     norms = {}
     for name in dict.fromkeys(name for values in cases for name in values):

@@ -237,7 +237,10 @@ class _Tables:
         learnt = match_labels(labels, labels if cohort is None else cohort.labels)
         names = [name for name in labels.names if all(name in match.names for match in (first, learnt, *more))]
         if not names:
-            raise LabelError("the predictions, the further ones and the cohort have no region in common")
+            raise LabelError(
+                "the predictions, the further ones and the cohort must have a region in common, got none; name those "
+                "of the same regions"
+            )
         return cls(first.only(names), tuple(match.only(names) for match in more), learnt.only(names))
 
     def named(self, uncertainty: Mapping[str, _Value]) -> dict[str, _Value]:
@@ -266,7 +269,7 @@ def _measured(path: Path, match: LabelMatch, image_path: Path | None) -> tuple[V
         try:
             volume, _ = aligned(volume, image.grid)
         except GeometryError as error:
-            raise GeometryError(f"the label map is not on the image's grid: {error}") from error
+            raise GeometryError(f"the label map must be on the image's grid, got another one: {error}") from error
     masks = match.shared.masks(match.prediction.check(volume.voxels))
     voxels = None if image is None else image.voxels
     axis = slice_axis(volume.affine_ras, volume.shape)
@@ -285,7 +288,7 @@ def _disagreement(
         try:
             second, _ = aligned(read_volume(path), volume.grid)
         except GeometryError as error:
-            raise GeometryError(f"the two predictions lie on different grids: {error}") from error
+            raise GeometryError(f"the two predictions must be on one grid, got two: {error}") from error
         theirs = match.shared.masks(match.prediction.check(second.voxels))
         overlaps = [dice(a, b) for a, b in zip(masks, theirs, strict=True)]
         held = [overlap for overlap in overlaps if not math.isnan(overlap)]

@@ -221,9 +221,9 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         for name, value in (("tolerance", self.tolerance_mm), ("minutes per metre", self.minutes_per_metre)):
             if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"the {name} is {value}, expected a number of 0 or more")
+                raise UsageError(f"the {name} must be a number of 0 or more, got {value}")
         if self.reading not in READINGS:
-            raise UsageError(f"the reading of HD95 is {self.reading!r}, expected one of {', '.join(READINGS)}")
+            raise UsageError(f"the reading of HD95 must be one of {', '.join(READINGS)}, got {self.reading!r}")
 
     @property
     def details(self) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """Files that are written whole or not at all, and locks between the processes that write them."""
 
-from volseg.files.atomic import PARTIAL, SERIES, atomic, ignores_case, is_partial, link_or_copy
+from volseg.files.atomic import FULL, PARTIAL, SERIES, atomic, ignores_case, is_partial, link_or_copy
 from volseg.files.lock import LOCK, Lock, locked, take_lock
 
 __all__ = [
+    "FULL",
     "LOCK",
     "PARTIAL",
     "SERIES",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -11,6 +12,9 @@ from pathlib import Path
 
 SERIES = ".series"
 """Ending of a file that lists the images of one DICOM series, see `volseg.dicom.list_series`."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of the errors of a disk, a quota or a file that can grow no further."""
 
 PARTIAL = ".partial-"
 """Beginning of the name of whatever is not whole yet; nobody reads it as data."""
@@ -30,10 +34,17 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what is written there appears under `path` at once, or never.
 
     The name starts with `.partial-`, so a killed run leaves nothing that anyone reads as data.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full; the error names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=f"-{path.name}", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=f"-{path.name}", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # not that of a temporary file, which says nothing to anyone
+        raise
     os.close(handle)
     partial = Path(name)
     try:
@@ -42,6 +53,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.chmod(0o666 & ~_umask())
         partial.replace(path)
+    except OSError as error:
+        if error.filename == name or (error.filename is None and error.errno in FULL):
+            error.filename = str(path)  # writing to an open file names none
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

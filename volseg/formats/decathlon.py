@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from volseg.cohort import TEST, Case, Fold, patient_of, read_dataset_json, read_table
+from volseg.cohort import TEST, Case, Fold, patient_of, raw_note, read_dataset_json, read_table
 from volseg.errors import SourceError, VolumeError
 from volseg.formats.datalist import channels_of, labels_of, listed_cases
 from volseg.formats.imported_predictions import read_named
@@ -50,8 +50,9 @@ class Decathlon:
         raw: Folder that holds dataset.json.
 
     Raises:
-        SourceError: There is no such folder or no case, a case is listed twice, or dataset.json has no channels.
-        CohortError: There is no dataset.json.
+        SourceError: There is no such folder, no dataset.json or no case, a case is listed twice, or dataset.json has no
+            channels.
+        CohortError: dataset.json is no JSON object.
         LabelError: The labels in dataset.json make no table.
     """
 
@@ -61,6 +62,11 @@ class Decathlon:
         self.raw = Path(raw)
         if not self.raw.is_dir():
             raise SourceError(f"there is no folder {self.raw}; name the one that holds dataset.json")
+        if not (self.raw / "dataset.json").is_file():
+            cure = "name the folder that holds one, or another KIND: `volseg convert --help` describes each"
+            raise SourceError(
+                f"{self.raw} has no dataset.json, the list of images and labels; {raw_note(self.raw) or cure}"
+            )
         dataset = labels_of(read_dataset_json(self.raw))
         self.channel_names: tuple[str, ...] = channels_of(dataset, self.raw / "dataset.json")
         dataset, self.original_values = _small_values(dataset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
@@ -96,12 +96,17 @@ def pair_files(raw: Path, images: Pattern, masks: Sequence[Pattern], *, missing:
     pairs: dict[str, Pair] = {}
     for who in sorted(pictures.keys() | drawn.keys()):
         pair = _pair(who, pictures.get(who, []), drawn.get(who, [[] for _ in masks]), masks, missing, images)
+        if pair.problem and pair.image and others and not any(drawn.get(who, [])):
+            pair = replace(pair, problem=pair.problem.replace(_CORRECT, _meant(pair.image, masks, others)))
         key = safe_key(*who)
         if key in pairs:
             clash = f"two images have the key {key}: {_some([*pairs[key].files[:1], *pair.files[:1]])}"
             pair = Pair(pair.patient, pair.image, pair.masks, pair.labelled, f"{clash}; rename one")
         pairs[key] = pair
     return Pairs(pairs, tuple(others))
+
+
+_CORRECT = "correct the pattern"
 
 
 def _pair(
@@ -125,11 +130,21 @@ def _pair(
         )
     elif labelled and absent and missing != "empty":
         problem = (
-            f"{found[0]} has no mask that matches {' and '.join(map(repr, absent))}; correct the pattern, or say with "
+            f"{found[0]} has no mask that matches {' and '.join(map(repr, absent))}; {_CORRECT}, or say with "
             "--missing what that means: unlabelled (no mask at all) or empty"
         )
     patient = who[0] or safe_key(*who)
     return Pair(patient, found[0] if found else "", files, labelled, problem)
+
+
+def _meant(image: str, masks: Sequence[Pattern], others: Sequence[str]) -> str:
+    """The cure: the pattern of a file that none matches and that is called as the mask of an image might be."""
+    stem = PurePosixPath(image).stem
+    like = next((path for path in others if PurePosixPath(path).stem.startswith(stem)), None)
+    if like is None or len(masks) != 1:
+        return _CORRECT
+    name = PurePosixPath(like)
+    return f"did you mean {str(name.parent / name.name.replace(stem, '{key}', 1))!r}? Correct it"
 
 
 def _paths(raw: Path) -> list[str]:

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import Predictions, check_key, read_translated
+from volseg.cohort import Predictions, Prepare, check_key, read_translated
 from volseg.errors import LabelError, UsageError, VolsegError
-from volseg.files import atomic
+from volseg.files import FULL, atomic
 from volseg.formats.value_names import ColourRow, colour_csv
 from volseg.labels import Code, LabelMap, LabelMatch, LabelTable, Masks, Region
 from volseg.volume import Affine, Volume, ras_to_lps
@@ -179,7 +179,7 @@ def export_slicer(
     labels: LabelTable,
     *,
     match: LabelMatch | None = None,
-    prepare: Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]] | None = None,
+    prepare: Prepare | None = None,
     keys: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple[str, str]]:
@@ -200,6 +200,7 @@ def export_slicer(
 
     Raises:
         UsageError: The folder is absent or holds no label map.
+        OSError: The disk is full.
     """
     there, out = Predictions.open(predictions), Path(out)
     keys = there.some_keys() if keys is None else keys
@@ -217,6 +218,8 @@ def export_slicer(
         except VolsegError as error:
             failures.append((key, error.message))
         except OSError as error:
+            if error.errno in FULL:  # the next one would fail likewise
+                raise
             failures.append((key, f"{out / key}{_SUFFIX} cannot be written ({error})"))
         if progress is not None:
             progress(done, len(keys))

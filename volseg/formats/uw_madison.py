@@ -1,7 +1,7 @@
 """Reader of the UW-Madison GI tract layout: 16-bit PNG slices a treatment day, masks as run lengths in train.csv.
 
 RAW/
-  train.csv                                            id,class,segmentation: one row a class a slice
+  train.csv                                            id,class,segmentation: one row per class and slice
   train/case123/case123_day20/scans/slice_0001_266_266_1.50_1.50.png      number, width, height, mm, mm
   test/...                                             the same, without rows (optional)
   geometry.json                                        key to affine (optional, written by `volseg export slices`)

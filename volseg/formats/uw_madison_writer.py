@@ -95,8 +95,8 @@ def write_scan(raw: str | Path, case: Case, labels: LabelTable) -> list[Row]:
         labels: Table of the label map.
 
     Returns:
-        The rows (id, class, segmentation) of the case for train.csv: one a region a slice, an empty segmentation where
-        the region is not in the slice; no row for a case without label.
+        The rows (id, class, segmentation) of the case for train.csv: one per region and slice, an empty segmentation
+        where the region is not in the slice; no row for a case without label.
 
     Raises:
         SourceError: The case has several channels, or intensities beyond 16 bits, or its scan is there already.

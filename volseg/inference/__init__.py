@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from volseg.bundle import find_checkpoints
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
-    from volseg.inference.cascade import AnyPredictor, CascadePredictor, load_predictor
+    from volseg.inference.cascade import AnyPredictor, CascadePredictor, load_predictor, with_own_calibration
     from volseg.inference.cores import usable_cores
     from volseg.inference.engines import (
         ENGINES,
@@ -47,17 +47,11 @@ if TYPE_CHECKING:
         is_segmentation,
         lone_key,
     )
-    from volseg.inference.inputs import (
-        check_apart,
-        check_output,
-        count_windows,
-        find_inputs,
-        input_cohort,
-        read_grid,
-        read_image,
-        read_images,
-    )
+    from volseg.inference.inputs import find_inputs, input_cohort
+    from volseg.inference.modality import other_modality
+    from volseg.inference.outputs import check_apart, check_output
     from volseg.inference.predictor import Predictor
+    from volseg.inference.reading import count_windows, read_grid, read_image, read_images
     from volseg.inference.region_of_interest import RegionOfInterest
     from volseg.inference.sliding import SlidingWindow, sliding_window
     from volseg.labels import channel_order, fold_channel
@@ -106,6 +100,7 @@ __all__ = [
     "lone_key",
     "machine",
     "openvino_core",
+    "other_modality",
     "peak_memory",
     "read_grid",
     "read_image",
@@ -115,6 +110,7 @@ __all__ = [
     "seconds_a_window",
     "sliding_window",
     "usable_cores",
+    "with_own_calibration",
     "worker_device",
     "write_labels",
     "write_prediction",
@@ -172,15 +168,20 @@ __getattr__ = opened_at_first_use(
             "lone_key",
         ),
         "volseg.inference.inputs": (
-            "check_apart",
-            "check_output",
-            "count_windows",
             "find_inputs",
             "input_cohort",
+        ),
+        "volseg.inference.outputs": (
+            "check_apart",
+            "check_output",
+        ),
+        "volseg.inference.reading": (
+            "count_windows",
             "read_grid",
             "read_image",
             "read_images",
         ),
+        "volseg.inference.modality": ("other_modality",),
         "volseg.inference.predictor": ("Predictor",),
         "volseg.inference.sliding": (
             "SlidingWindow",
@@ -190,6 +191,7 @@ __getattr__ = opened_at_first_use(
             "AnyPredictor",
             "CascadePredictor",
             "load_predictor",
+            "with_own_calibration",
         ),
     }
 )

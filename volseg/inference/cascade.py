@@ -17,8 +17,8 @@ from volseg.calibration import Calibration, find_calibration, read_calibration
 from volseg.cohort import Prediction
 from volseg.errors import CheckpointError, GeometryError, UsageError, VolumeError, naming
 from volseg.inference.engines import Engine
-from volseg.inference.inputs import read_images
 from volseg.inference.predictor import Predictor
+from volseg.inference.reading import read_images
 from volseg.inference.region_of_interest import RegionOfInterest
 from volseg.labels import LabelTable, fold_channel
 from volseg.transforms import Decision
@@ -54,7 +54,7 @@ class CascadePredictor:
         """Labels of the first step."""
         labels = self.first.recipe.labels if self.first is not None else self.step.labels
         if labels is None:
-            raise UsageError("a first step needs networks, or label maps with their labels")
+            raise UsageError("a first step must have networks, or label maps with their labels, got neither")
         return labels
 
     @property
@@ -160,7 +160,10 @@ class CascadePredictor:
         if isinstance(path, Volume):
             return path
         if not Path(path).is_file():
-            raise VolumeError(f"there is no label map {path}; predict the region of this case too, or leave it out")
+            raise VolumeError(
+                f"the label map of the region must be there, got no file {path}; predict the region of this case too, "
+                "or leave the case out"
+            )
         return read_volume(path)
 
     def _within(self, volumes: Sequence[Volume], region: Volume, key: str) -> dict[str, Any]:
@@ -169,7 +172,9 @@ class CascadePredictor:
         try:
             region, _ = aligned(region, image.grid)
         except GeometryError as error:
-            raise VolumeError(f"the label map of the region is not on the grid of the image: {error}") from error
+            raise VolumeError(
+                f"the label map of the region must be on the grid of the image, got another one: {error}"
+            ) from error
         found = self.step.crop(region, self.region_labels)
         whole: dict[str, Any] = {"key": key, "shape": image.shape, "affine_ras": image.affine_ras}
         whole["notes"] = "; ".join(image.notes)
@@ -243,9 +248,8 @@ def load_predictor(
 
     settings = dict(overrides or {})
     second = load(members, settings)
-    path = find_calibration([network.checkpoint for network in second.networks]) if calibrated else None
-    if path is not None:
-        second = _with_calibration(second, path, settings, within=step is not None)
+    if calibrated:
+        second = with_own_calibration(second, settings, within=step is not None)
     if step is None:
         return second
     if not step.members:
@@ -264,8 +268,23 @@ def load_predictor(
     return made
 
 
-def _with_calibration(predictor: Predictor, path: Path, settings: Mapping[str, Any], *, within: bool) -> Predictor:
-    """The predictor with the bounds and the decision of a calibration, or with the reason why there are none."""
+def with_own_calibration(
+    predictor: Predictor, settings: Mapping[str, Any] | None = None, *, within: bool = False
+) -> Predictor:
+    """The predictor with the calibration beside its checkpoint; as it is if there is none.
+
+    Args:
+        predictor: Predictor with all its networks.
+        settings: Overrides that it was loaded with; with others than the calibrated ones no bound is given.
+        within: Whether it predicts within the region of a first step.
+
+    Raises:
+        CheckpointError: The calibration is of other networks or labels, or damaged.
+    """
+    settings = dict(settings or {})
+    path = find_calibration([network.checkpoint for network in predictor.networks])
+    if path is None:
+        return predictor
     calibration = read_calibration(path)
     named = settings.get("decision")
     decision = calibration.decision if named is None else named
@@ -309,6 +328,6 @@ def channels_of(recipe: Recipe, *, among: Recipe) -> list[int]:
     if len(wanted) == len(there):
         return list(range(len(there)))
     raise CheckpointError(
-        f"the first step takes the channels {wanted}, the second one {there}; predict the first step alone on its own "
-        "images, and name the folder of its label maps with --within"
+        f"the channels of the first step must be those of the second one, {there}, got {wanted}; predict the first "
+        "step alone on its own images, and name the folder of its label maps with --within"
     )

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -56,7 +57,7 @@ def mean_logits(
             probabilities = probabilities.flip([axis + 1 for axis in axes]) if axes else probabilities
             total = probabilities if total is None else total.add_(probabilities)
     if total is None:
-        raise UsageError("no network was given to predict the image")
+        raise UsageError("there must be at least one network to predict the image, got none")
     mean = total.div_(len(functions) * len(mirrors))
     return mean.logit_() if sigmoid else mean.log_()
 
@@ -83,8 +84,8 @@ def check_members(recipes: Sequence[tuple[Path, Recipe]]) -> None:
         ):
             if alike is None:
                 raise CheckpointError(
-                    f"{first} and {path} make no ensemble: their {what} are {ours} and {theirs}; "
-                    "train them on the same cohort"
+                    f"the {what} of an ensemble's networks must be the same, got {ours} of {first} and {theirs} of "
+                    f"{path}; train them on the same cohort"
                 )
 
 
@@ -119,6 +120,12 @@ def image_order(wanted: Sequence[str], *, among: Sequence[str]) -> list[int] | N
     return [ours.index(name) for name in theirs]
 
 
+def in_order(given: Sequence[Any], recipe: Recipe, *, like: Recipe) -> list[Any]:
+    """One image per channel in the order of a network; those given are in the order of another network."""
+    order = image_order(recipe.channel_names, among=like.channel_names)
+    return list(given) if order is None or len(given) != len(order) else [given[place] for place in order]
+
+
 def _regions(recipe: Recipe) -> object:
     return recipe.labels.to_dataset_json()["labels"]
 
@@ -143,13 +150,13 @@ def flip_axes(asked: str, recipes: Sequence[Recipe]) -> tuple[int, ...]:
     if asked == "trained":
         if not shared:
             raise UsageError(
-                "--flips trained was asked for and the network was trained without mirror images, or records none; "
+                "--flips trained must have a network that was trained with mirror images, got one that records none; "
                 "name the axes along which the body may be mirrored, such as --flips 0"
             )
         return tuple(sorted(int(axis) for axis in shared))
     words = [word.strip() for word in asked.split(",")]
     if not set(words) <= {"0", "1", "2"}:
-        raise UsageError(f"--flips {asked} was asked for, expected none, trained, or axes such as 0 or 0,1")
+        raise UsageError(f"--flips must be none, trained, or axes such as 0 or 0,1, got {asked}")
     axes = tuple(sorted({int(word) for word in words}))
     if trained and not set(axes) <= shared:
         logger.warning("the network was not trained with mirror images along all of axes %s: look at the result", axes)

@@ -124,3 +124,12 @@ def _by_channel_name(files: Sequence[Path], names: Sequence[str]) -> tuple[list[
     taken = {file for of_case in whole.values() for file in of_case.values()}
     cases = [(before, [of_case[name] for name in wanted]) for (_, before), of_case in whole.items()]
     return cases, [file for file in files if file not in taken]
+
+
+def some_names(names: Sequence[str]) -> str:
+    """At most three names for a message, and the number of the others.
+
+    >>> some_names(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

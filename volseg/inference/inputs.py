@@ -1,34 +1,26 @@
-"""The cases to predict from what a user names, the number of their windows, and checks of the output folder."""
+"""The cases to predict, from what a user names: a file, a folder, a cohort or DICOM series."""
 
 from __future__ import annotations
 
 import logging
 import math
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from volseg import volume
-from volseg.cohort import FILE_ENDING, Cohort, Predictions, cohort_note, read_dataset_json
-from volseg.errors import UsageError, VolsegError, VolumeError
-from volseg.files import SERIES, ignores_case
-from volseg.inference.file_names import NIFTI, group_files, image_stem, is_segmentation, lone_key
-from volseg.labels import LabelTable, channel_order
+from volseg.cohort import Cohort, cohort_note, read_dataset_json
+from volseg.errors import UsageError
+from volseg.inference.file_names import group_files, image_stem, is_segmentation, lone_key, some_names
+from volseg.inference.modality import tell_modalities
+from volseg.inference.reading import read_grid
+from volseg.labels import channel_order
 from volseg.volume import (
     IMAGE_SUFFIXES,
-    Affine,
-    Volume,
-    check_channels,
-    read_case_channels,
-    read_image_file,
-    spacing_mm,
 )
 
 logger = logging.getLogger(__name__)
 
+_PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 _FOLDERS_OF_MASKS = {"labelstr", "labelsts", "labels", "segmentations", "segmentation", "masks", "mask", "gt"}
 
 
@@ -77,27 +69,28 @@ def find_inputs(
         cases = [(key, cohort.image_paths(key)) for key in cohort.part(part, fold=fold)]
         return [(key, [files[place] for place in order] if order else files) for key, files in cases]
     if part != "all":
-        raise UsageError(f"--part {part} needs a cohort, and {path} is none")
+        raise UsageError(
+            f"--part must be all if the input is no cohort, got {part} with {path}; leave it out, or name a cohort"
+        )
     if path.is_file():
         if image_stem(path.name) is None:
-            return group_files(_series(path, modality))
+            return group_files(_series(path, modality, channels))
         _no_modality(modality, path)
         return [_named_file(path, channels)]
     if not path.is_dir():
-        raise UsageError(f"there is no file or folder {path}")
+        raise UsageError(f"the input must be a file or a folder, got {path}, which is not there; correct the path")
     there = sorted(file for file in path.iterdir() if image_stem(file.name) is not None)
     files = [file for file in there if not is_segmentation(file.name)]
     if len(files) < len(there):
         aside = [file.name for file in there if is_segmentation(file.name)]
         if not files:
             raise UsageError(
-                f"{path} holds only files that are called as segmentations are ({_some(aside)}); name the folder of "
-                "the images, or a file itself if it is an image"
+                f"{path} must hold images, got only files that are called as segmentations are ({some_names(aside)}); "
+                "name the folder of the images, or a file itself if it is an image"
             )
-        logger.warning("%s: left out as segmentations, by their names: %s", path, _some(aside))
+        logger.warning("%s: left out as segmentations, by their names: %s", path, some_names(aside))
     if not files:
-        files = _series(path, modality)
-        return group_files(files)
+        return group_files(_series(path, modality, channels))
     _no_modality(modality, path)
     if path.name.casefold() in _FOLDERS_OF_MASKS:
         logger.warning("%s is called as a folder of segmentations is; are these images?", path)
@@ -108,8 +101,8 @@ def find_inputs(
         for key, of_case in found:
             if len(of_case) == 1 and len(stated) > 1:
                 raise UsageError(
-                    f"{key} is one file, whose fourth axis has the channels {', '.join(stated)}, and the network takes "
-                    "others or in another order; convert them with `volseg convert decathlon`, and predict that cohort"
+                    f"the fourth axis of {key} must have the network's channels in its order, got {', '.join(stated)} "
+                    "in one file; convert them with `volseg convert decathlon`, and predict that cohort"
                 )
     return [(key, [of_case[place] for place in order] if _fits(of_case, order) else of_case) for key, of_case in found]
 
@@ -133,8 +126,8 @@ def _named_file(path: Path, channels: int | Sequence[str]) -> tuple[str, list[Pa
         shape, _ = read_grid(path)
         if len(shape) < 4 or math.prod(shape[3:]) != count:
             raise UsageError(
-                f"the network takes {count} channels; name the folder that holds KEY_0000.nii.gz and so on, or one "
-                f"file with {count} volumes along its fourth axis"
+                f"the input must have the network's {count} channels, got one file without them; name the folder that "
+                f"holds KEY_0000.nii.gz and so on, or one file with {count} volumes along its fourth axis"
             )
     return lone_key(path.name), [path]
 
@@ -159,15 +152,19 @@ def _chosen_series(
         where=choice.get("where") or (),
     )
     if input_cohort(path) is not None:
-        raise UsageError(f"{path} is a cohort; series are chosen from DICOM files, by `volseg convert dicom` before")
+        raise UsageError(
+            f"the input must be DICOM files where series are chosen, got the cohort {path}; choose with `volseg "
+            "convert dicom`"
+        )
     files = list_series(path, modality=modality, choice=one, channels=patterns, resample_channels=resample)
     names = tuple(channel.name for channel in parse_channels(patterns))
+    tell_modalities(files, names or (() if isinstance(channels, int) else channels))
     order = _order(names, channels, source="--channels") if names else []
     return [(key, [of_case[place] for place in order] if order else of_case) for key, of_case in group_files(files)]
 
 
-def _series(path: Path, modality: str | None) -> list[Path]:
-    """List one entry per DICOM series of a file or folder.
+def _series(path: Path, modality: str | None, channels: int | Sequence[str]) -> list[Path]:
+    """List one entry per DICOM series of a file or folder; a series of another modality than the channel's is told.
 
     Raises:
         UsageError: There is no series; the message says what is there instead.
@@ -175,20 +172,31 @@ def _series(path: Path, modality: str | None) -> list[Path]:
     from volseg.dicom import list_series
 
     try:
-        return list_series(path, modality=modality)
+        files = list_series(path, modality=modality)
     except UsageError as error:
         if path.is_file():
             raise UsageError(
-                f"{path.name} is no image that is read: these are DICOM and {' '.join(IMAGE_SUFFIXES)}; convert "
-                "pictures with `volseg convert images`"
+                f"an image must be DICOM or {' '.join(IMAGE_SUFFIXES)}, got {path.name}; convert pictures with `volseg "
+                "convert images`"
             ) from error
         deeper = next((file for file in sorted(path.glob("*/*")) if image_stem(file.name) and file.is_file()), None)
         if deeper is None:
+            there = sorted(file for file in path.rglob("*") if file.is_file())
+            pictures = next((file for file in there if file.suffix.lower() in _PICTURES), None)
+            if pictures is not None:
+                raise UsageError(
+                    f"{path} holds pictures such as {pictures.relative_to(path)} and no volume; make a cohort of them "
+                    "with `volseg convert images`, and predict that"
+                ) from error
+            if not there:
+                raise UsageError(f"{path} is an empty folder; name the folder that holds the images") from error
             raise
         raise UsageError(
-            f"{path} holds no image, and folders that do, such as {deeper.relative_to(path)}; name one of these "
-            "folders, or make a cohort of them with `volseg convert`"
+            f"{path} must hold images, got none, and folders that do, such as {deeper.relative_to(path)}; name one of "
+            "these folders, or make a cohort of them with `volseg convert`"
         ) from error
+    tell_modalities(files, () if isinstance(channels, int) else channels)
+    return files
 
 
 def _order(given: Sequence[str], channels: int | Sequence[str], *, source: str) -> list[int]:
@@ -225,196 +233,7 @@ def input_cohort(path: Path) -> Cohort | None:
     dataset = read_dataset_json(path)
     if "channel_names" not in dataset and "modality" in dataset:
         raise UsageError(
-            f"{path} is laid out as the decathlon is; name its images, such as {path / there[0]}, or make a cohort "
-            "of it with `volseg convert decathlon`"
+            f"the input must be a cohort, images or DICOM files, got {path}, which is laid out as the decathlon is; "
+            f"name its images, such as {path / there[0]}, or make a cohort of it with `volseg convert decathlon`"
         )
     return Cohort.open(path)
-
-
-def read_image(path: str | Path) -> Volume:
-    """Read an image of one channel: a file of `volseg.volume.IMAGE_SUFFIXES`, or a DICOM series.
-
-    Raises:
-        VolumeError, GeometryError, SourceError: The file or the series cannot be read as one volume.
-    """
-    return _read_file(path, names=1)[0]
-
-
-def read_images(images: Sequence[str | Path | Volume], *, names: Sequence[str] | int | None = None) -> list[Volume]:
-    """Read one volume per channel, all on the grid of the first. Errors as in `read_image` and `read_case_channels`.
-
-    Args:
-        images: Files that `find_inputs` lists for a case, or volumes that have been read; one file may hold all
-            channels.
-        names: Names of the channels, or their number; None (the default) for as many as there are images.
-    """
-    names = len(images) if names is None else names
-    check_there(images, names=names)
-    if len(images) == 1 and not isinstance(images[0], Volume):
-        return read_case_channels(_read_file(images[0], names=names), names=names)
-    given = [image if isinstance(image, Volume) or not is_foreign(image) else read_image(image) for image in images]
-    return read_case_channels(given, names=names)
-
-
-def _read_file(path: str | Path, *, names: Sequence[str] | int) -> list[Volume]:
-    """The channels that one file holds."""
-    path = Path(path)
-    if path.suffix == SERIES:
-        from volseg.dicom import read_listed
-
-        return [read_listed(path)]
-    volumes = read_image_file(path)
-    check_channels(len(volumes), name=path.name, names=names)
-    return volumes
-
-
-def check_there(images: Sequence[str | Path | Volume], *, names: Sequence[str] | int | None = None) -> None:
-    """Refuse a case of several files of which one is not there.
-
-    Args:
-        images: One file per channel.
-        names: Names of the channels, or their number, for the message.
-
-    Raises:
-        VolumeError: A file is absent; the message names it.
-    """
-    files = [Path(image) for image in images if not isinstance(image, Volume)]
-    absent = [file.name for file in files if not file.exists()] if len(files) > 1 else []
-    if absent:
-        told = f": the network takes {', '.join(names)}, one file each" if isinstance(names, Sequence) else ""
-        raise VolumeError(f"{' and '.join(absent)} is not there{told}")
-
-
-def is_foreign(image: str | Path | Volume) -> bool:
-    """Whether the transforms, which take volumes and read NIfTI, cannot read a file by themselves."""
-    return not isinstance(image, Volume) and not str(image).lower().endswith(NIFTI)
-
-
-def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
-    """Read shape and affine (RAS mm) of an image, of NIfTI and DICOM from headers alone; errors as in `read_image`."""
-    if Path(path).suffix == SERIES:
-        from volseg.dicom import listed_grid
-
-        return listed_grid(Path(path))
-    if is_foreign(path):
-        volumes = read_image_file(path)
-        return (*volumes[0].shape, *([len(volumes)] if len(volumes) > 1 else [])), volumes[0].affine_ras
-    return volume.read_grid(path)
-
-
-def count_windows(
-    cases: Iterable[tuple[str, Sequence[Path]]],
-    *,
-    grid_mm: Sequence[float],
-    roi_size: Sequence[int],
-    overlap: float,
-    enough: int = 5000,
-) -> int:
-    """Count the windows that a sliding window visits in the cases, from the headers of their files.
-
-    Args:
-        cases: Pairs of a key and one file per channel; a case that cannot be read counts nothing.
-        grid_mm: Spacing in mm that volumes are resampled to, along X, Y, Z of the reoriented axes.
-        roi_size: Window size in voxels of that grid.
-        overlap: Fraction of a window that its neighbour covers.
-        enough: Number at which counting stops.
-    """
-    count = 0
-    foreign: tuple[tuple[int, ...], Affine] | None = None  # whole files are read for it, so one stands for all
-    for _, files in cases:
-        whole = is_foreign(files[0]) and files[0].suffix != SERIES
-        try:
-            shape, affine = foreign if foreign and whole else read_grid(files[0])
-        except VolsegError:
-            continue
-        if whole:
-            foreign = shape, affine
-        world = np.abs(affine[:3, :3]).argmax(axis=0)  # voxel axis -> the axis of the body it runs along
-        sizes = [1.0] * 3
-        for n, mm, axis in zip(shape, spacing_mm(affine), world, strict=False):
-            sizes[axis] = n * mm / grid_mm[axis]
-        steps = [max(1, int(roi * (1 - overlap))) for roi in roi_size]
-        count += math.prod(
-            math.ceil(max(0, round(size) - roi) / step) + 1
-            for size, roi, step in zip(sizes, roi_size, steps, strict=True)
-        )
-        if count >= enough:
-            break
-    return count
-
-
-def check_output(
-    output_dir: Path,
-    cases: Iterable[tuple[str, Sequence[Path]]],
-    *,
-    inputs: Path | None = None,
-    labels: LabelTable | None = None,
-) -> None:
-    """Refuse to write predictions over images, over each other, or into a cohort, whose files have the same names.
-
-    Args:
-        output_dir: Folder of the predictions.
-        cases: Pairs of a key and one file per channel.
-        inputs: Path that `find_inputs` got; predictions may not go into a folder of DICOM files either.
-        labels: Labels of the network; existing predictions of other labels that would stay are refused.
-
-    Raises:
-        UsageError: The folder holds an image of a case, is a cohort, or is the folder of the inputs; two cases would be
-            written to one file; or `dataset.json` would no longer be true of what is there.
-    """
-    cases = list(cases)
-    place = output_dir.resolve()
-    if inputs is not None and inputs.resolve() == place:
-        raise UsageError(f"{output_dir} holds the images; name another folder with -o")
-    if any(path.resolve().parent == place for _, images in cases for path in images):
-        raise UsageError(f"{output_dir} holds the images, which predictions would replace; name another folder with -o")
-    if any((place / images).is_dir() for images in ("imagesTr", "imagesTs")):
-        raise UsageError(f"{output_dir} is a cohort, whose dataset.json would be replaced; name another folder with -o")
-    check_apart(output_dir, cases)
-    if labels is not None and (place / "dataset.json").is_file():
-        there = Predictions(place)
-        stay = sorted(set(there.keys()) - {key for key, _ in cases})
-        if stay and _meaning(there.labels(option="-o")) != _meaning(labels):
-            raise UsageError(
-                f"{output_dir} holds predictions of a network with other labels ({_some(stay)}), of which its "
-                "dataset.json would no longer be true; name another folder with -o"
-            )
-
-
-def check_apart(output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]]) -> None:
-    """Refuse two cases that would be written to one file.
-
-    Args:
-        output_dir: Folder of the predictions; its file system decides whether upper and lower case differ.
-        cases: Pairs of a key and one file per channel.
-
-    Raises:
-        UsageError: There are two such cases; the message names their images.
-    """
-    folded = ignores_case(output_dir)
-    seen: dict[str, tuple[str, Sequence[Path]]] = {}
-    for key, files in cases:
-        name = unicodedata.normalize("NFC", key).casefold() if folded else key
-        if name in seen:
-            other, others = seen[name]
-            one, two = _told_file(others, files), _told_file(files, others)
-            raise UsageError(
-                f"{one} and {two} would both be written to {other}{FILE_ENDING}; rename one, or predict them into two "
-                "folders"
-            )
-        seen[name] = (key, files)
-
-
-def _told_file(files: Sequence[Path], others: Sequence[Path]) -> str:
-    """The first file of a case, with its folder if another case has a file of that name."""
-    first = files[0]
-    return str(first) if others and others[0].name == first.name else first.name
-
-
-def _meaning(labels: LabelTable) -> dict[str, tuple[int, ...]]:
-    """The values of label maps by region, whatever the order of the regions."""
-    return {region.name: region.values for region in labels.regions}
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

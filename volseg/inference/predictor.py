@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from volseg import bundle as bundles
 from volseg import method_of_before
-from volseg.bundle import Recipe, check_settings, read_recipe, weights_digest
+from volseg.bundle import Recipe, check_settings, read_checkpoint, read_recipe, weights_digest
 from volseg.calibration import Calibration, region_features, scan_features
 from volseg.cohort import FILE_ENDING, Bounds, Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
-from volseg.inference.ensemble import LogitsFunction, check_members, image_order, mean_logits, region_order
-from volseg.inference.inputs import check_apart, check_there, is_foreign, read_images
+from volseg.inference.ensemble import LogitsFunction, check_members, image_order, in_order, mean_logits, region_order
+from volseg.inference.normalisation import check_intensities, normalise_alike
+from volseg.inference.outputs import check_apart
+from volseg.inference.reading import check_there, is_foreign, read_images
 from volseg.transforms import (
     CONSTANT,
     Decision,
@@ -120,11 +122,14 @@ class Predictor:
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise root_error(error) from error
         after = after if decision in (None, "threshold") else with_decision(after, decision)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = read_checkpoint(path)
         try:
             network.load_state_dict(state["model"])
         except (KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{path} does not fit the network of {folder.name}; name its own bundle") from error
+            raise CheckpointError(
+                f"the weights must be those of the network of {folder.name}, got {path} of another one; name its own "
+                "bundle"
+            ) from error
         check_intensities(before, recipe, checkpoint=path)
         place = torch.device(place)
         engine = TorchEngine(network.eval(), device=place, precision=getattr(inferer, "precision", "fp32"))
@@ -229,7 +234,7 @@ class Predictor:
             if len(grids) > 1 or len(given) != len(names) or any(map(is_foreign, given)):
                 given = read_images(given, names=names)  # of which the transforms read NIfTI by themselves
             item, *others = [
-                before({"key": key, "image": _in_order(given, members[0].recipe, like=self.recipe)})
+                before({"key": key, "image": in_order(given, members[0].recipe, like=self.recipe)})
                 for members in grids
                 # Networks of one grid and several normalisations share the resampled image, and normalise it each.
                 for before in [members[0].preprocessing if _alike(members) else members[0]._grid_and_intensities[0]]
@@ -391,44 +396,8 @@ class Predictor:
     decide = method_of_before("postprocess")
 
 
-def check_intensities(before: Compose, recipe: Recipe, *, checkpoint: Path) -> None:
-    """Refuse a bundle whose preprocessing normalises otherwise than the network was trained with.
-
-    Args:
-        before: Preprocessing of the bundle; one without a normalisation that volseg knows is the user's own.
-        recipe: Recipe in the checkpoint.
-        checkpoint: File, for the message.
-
-    Raises:
-        CheckpointError: They differ.
-    """
-    first = next(iter(split_at_normalisation(before)[1].transforms if isinstance(before, Compose) else ()), None)
-    if first is None:
-        return
-    entries = [one.to_json() for one in getattr(first, "normalisation", ())] or None
-    if entries != recipe.normalisation:
-        raise CheckpointError(
-            f"{checkpoint} was trained with the normalisation {_told_schemes(recipe.normalisation)}, and the bundle's "
-            f"preprocessing has {_told_schemes(entries)}; hand it the recipe's spacing as it is "
-            "(spacing_mm=@recipe.spacing_mm), or normalisation=@recipe.normalisation"
-        )
-
-
-def _told_schemes(entries: Sequence[Mapping[str, Any]] | None) -> str:
-    return "percentiles" if entries is None else ", ".join(str(entry["scheme"]) for entry in entries)
-
-
 def _alike(members: Sequence[Predictor]) -> bool:
-    """Whether networks normalise each channel by the same scheme and constants."""
-    first = members[0].recipe
-    for member in members[1:]:
-        ours, theirs = first.normalisation, member.recipe.normalisation
-        order = image_order(member.recipe.channel_names, among=first.channel_names)
-        if ours is not None and order is not None:
-            ours = [ours[place] for place in order]
-        if ours != theirs:
-            return False
-    return True
+    return normalise_alike([member.recipe for member in members])
 
 
 def to_native(predictor: Predictor) -> Callable[..., dict[Hashable, Any]]:
@@ -444,9 +413,3 @@ def to_native(predictor: Predictor) -> Callable[..., dict[Hashable, Any]]:
             "begin with the way back to the grid of the files; pack it with this volseg, or predict with it alone"
         )
     return steps[0]
-
-
-def _in_order(given: Sequence[Any], recipe: Recipe, *, like: Recipe) -> list[Any]:
-    """One image per channel in the order of a network; those given are in the order of another network."""
-    order = image_order(recipe.channel_names, among=like.channel_names)
-    return list(given) if order is None or len(given) != len(order) else [given[place] for place in order]

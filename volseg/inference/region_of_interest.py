@@ -108,7 +108,9 @@ class RegionOfInterest:
         """
         for name in self.regions:
             if name not in labels.names:
-                raise UsageError(f"--region {name} was asked for, the first step finds {', '.join(labels.names)}")
+                raise UsageError(
+                    f"--region must be one that the first step finds ({', '.join(labels.names)}), got {name}"
+                )
 
     def check_output(self, output: Path) -> None:
         """Refuse to write predictions over the label maps of the region.
@@ -117,7 +119,9 @@ class RegionOfInterest:
             UsageError: The label maps lie in that folder.
         """
         if self.folder is not None and self.folder.resolve() == output.resolve():
-            raise UsageError(f"{output} holds the label maps of --within; name another folder for the predictions")
+            raise UsageError(
+                f"-o must be another folder than that of the label maps of --within, got {output}; name another one"
+            )
 
     def told(self, labels: LabelTable) -> str:
         """The region in words."""
@@ -181,8 +185,8 @@ def _bundle(word: str) -> tuple[str, list[Path]]:
     except BundleError as error:
         if Path(word).is_dir():
             raise UsageError(
-                f"--within {word} is neither a bundle nor a folder of label maps with the dataset.json that "
-                "`volseg predict` writes"
+                "--within must be a bundle, or a folder of label maps with the dataset.json that `volseg predict` "
+                f"writes, got {word}"
             ) from error
         raise BundleError(f"--within {word}: {error.message}") from error
     return name, [Path(path)] if path else []

@@ -103,7 +103,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
         if not 0 <= overlap < 1:
             raise VolsegError(f"overlap must be from 0 to below 1, got {overlap}")
         if windows_at_once < 1:
-            raise VolsegError(f"{windows_at_once} windows at once were asked for, expected at least 1")
+            raise VolsegError(f"windows_at_once must be at least 1, got {windows_at_once}")
         self.roi_size = tuple(int(n) for n in roi_size)
         self.overlap = overlap
         self.windows_at_once = windows_at_once
@@ -127,7 +127,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
         """
         if inputs.ndim != len(self.roi_size) + 2:
             raise VolsegError(
-                f"the input has shape {tuple(inputs.shape)}, expected batch, channels and {len(self.roi_size)} axes"
+                f"the input must have batch, channels and {len(self.roi_size)} axes, got shape {tuple(inputs.shape)}"
             )
         if isinstance(inputs, MetaTensor):
             inputs = inputs.as_tensor()
@@ -256,7 +256,9 @@ class _Sum:
     ) -> None:
         channels, window = part.shape[1], tuple(part.shape[2:])
         if background is not None and len(background) != channels:
-            raise VolsegError(f"the network gave {channels} channels, background logits are for {len(background)}")
+            raise VolsegError(
+                f"background logits must be one per channel of the network, {channels}, got {len(background)}"
+            )
         self._zoom = [n / roi for n, roi in zip(window, roi_size, strict=True)]  # 1 unless the output is coarser
         shape = tuple(int(n * zoom) for n, zoom in zip(shape, self._zoom, strict=True))
         self._window = gaussian(roi_size, place)

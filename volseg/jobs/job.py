@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from volseg.errors import VolsegError
-from volseg.files import SERIES
+from volseg.files import FULL, SERIES
 from volseg.remote import identity
 
 Facts = Mapping[str, Any]
 """The facts that a worker reports of a case beside its files, as JSON."""
 
 # Errors that would occur for every further case too: the run stops and can be resumed.
-_NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+_NO_PLACE = FULL | {errno.EROFS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from volseg import names_of_before
 from volseg.labels.channels import channel_order, fold_channel
 from volseg.labels.cleanup import Cleanup
 from volseg.labels.matching import LabelMatch, fold_name, match_labels
-from volseg.labels.table import LabelMap, LabelTable, Masks, Region
+from volseg.labels.regions import Region
+from volseg.labels.table import LabelMap, LabelTable, Masks
 from volseg.labels.terms import Code
 
 __all__ = [

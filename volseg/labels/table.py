@@ -18,27 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import LabelError
-from volseg.labels.terms import _KNOWN, _PALETTE, _TISSUE, Code
-
-ROUNDING = 1e-3
-"""Largest distance of a value of a label map from a whole number."""
+from volseg.labels.regions import Region, declared_labels, declared_regions
+from volseg.labels.values import held_values, whole_numbers
 
 LabelMap = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Region:
-    """One organ or structure: its name, the label values that belong to it, its colour (RGB 0 to 255) and code.
-
-    `description` is a text for the objects of an archive, such as a bound of one prediction; mostly empty.
-    """
-
-    name: str
-    values: tuple[int, ...]
-    colour: tuple[int, int, int]
-    code: Code
-    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,32 +82,7 @@ class LabelTable:
         >>> LabelTable.of({"background": 0, "tumour": [1, 2], "core": 2}).activation
         'sigmoid'
         """
-        try:
-            colours = dict((details or {}).get("colours", {}))
-            codes = dict((details or {}).get("codes", {}))
-        except (AttributeError, TypeError, ValueError):
-            raise LabelError('"colours" and "codes" in dataset.json must be objects by region name') from None
-        regions: list[Region] = []
-        for name, value in values.items():
-            if name.casefold() == "background":
-                if value not in (0, [0], (0,)):
-                    raise LabelError(f"label {name!r} must have the value 0, got {value!r}; correct dataset.json")
-                continue
-            numbers: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
-            if not all(isinstance(number, (int, np.integer)) and not isinstance(number, bool) for number in numbers):
-                raise LabelError(f"label {name!r} has the value {value!r}, expected a whole number or a list of them")
-            known_colour, known_code = _KNOWN.get(name, (_PALETTE[len(regions) % len(_PALETTE)], _TISSUE))
-            try:
-                r, g, b = map(int, colours.get(name, known_colour))
-                scheme, code_value, meaning = codes.get(name, (known_code.scheme, known_code.value, known_code.meaning))
-            except (TypeError, ValueError):
-                raise LabelError(
-                    f"label {name!r} has the colour {colours.get(name)!r} and the code {codes.get(name)!r}, "
-                    "expected [red, green, blue] and [scheme, value, meaning]"
-                ) from None
-            values_of_region = tuple(sorted({int(number) for number in numbers}))
-            regions.append(Region(name, values_of_region, (r, g, b), Code(code_value, meaning, scheme)))
-        return cls(tuple(regions))
+        return cls(declared_regions(values, details))
 
     @classmethod
     def overlapping(cls, names: Sequence[str]) -> LabelTable:
@@ -152,13 +111,7 @@ class LabelTable:
         Raises:
             LabelError: There are no labels, or labels that make no table.
         """
-        labels = dataset.get("labels")
-        if not isinstance(labels, Mapping):
-            raise LabelError('dataset.json has no "labels" object; add {"background": 0, "organ": 1, ...}')
-        if labels and all(isinstance(key, str) and key.isdigit() for key in labels):
-            if len(set(labels.values())) < len(labels):
-                raise LabelError(f"dataset.json gives several values one name: {dict(labels)}; name each value")
-            labels = {str(name): int(value) for value, name in labels.items()}
+        labels = declared_labels(dataset)
         table = cls.of({name: value for name, value in labels.items() if name != cls.IGNORE}, dataset.get("volseg"))
         if cls.IGNORE not in labels:
             return table
@@ -250,14 +203,15 @@ class LabelTable:
     def check(self, label_map: NDArray[Any], *, case: str | None = None) -> LabelMap:
         """Return the label map as uint8, or raise if it holds a value that the table does not declare.
 
-        Numbers within `ROUNDING` of a whole number are rounded to it: programs that resample save 0.99999994 for 1.
+        Numbers within `volseg.labels.values.ROUNDING` of a whole number are rounded to it: programs that resample
+        save 0.99999994 for 1.
 
         Raises:
             LabelError: A value is not declared, a fraction, or NaN.
         """
-        label_map = _whole(label_map, case=case)
+        label_map = whole_numbers(label_map, case=case)
         declared = self.values if self.ignore is None else (*self.values, self.ignore)
-        unknown = [value for value in _held(label_map).tolist() if value not in declared]
+        unknown = [value for value in held_values(label_map).tolist() if value not in declared]
         if unknown:
             shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             raise LabelError(
@@ -421,43 +375,3 @@ class LabelTable:
         """
         label_map: LabelMap = np.array([0, *self._paint], dtype=np.uint8)[numbers]
         return label_map
-
-
-def _whole(label_map: NDArray[Any], *, case: str | None) -> NDArray[Any]:
-    """The label map as whole numbers.
-
-    Raises:
-        LabelError: A value is a fraction, NaN or infinity.
-    """
-    if label_map.dtype.kind != "f":
-        return label_map
-    rounded: NDArray[Any] = np.rint(label_map)
-    with np.errstate(invalid="ignore"):  # infinity minus infinity
-        off = ~(np.abs(label_map - rounded) <= ROUNDING)
-    if off.any():
-        odd = np.unique(label_map[off])
-        shown = ", ".join(f"{value:.6g}" for value in odd[:3].tolist()) + (", ..." if len(odd) > 3 else "")
-        raise LabelError(
-            f"the label map holds {shown}, expected whole numbers; it was resampled with interpolation, or holds "
-            "probabilities: resample it with nearest neighbour, or decide which voxels belong to the label",
-            case=case,
-        )
-    return rounded
-
-
-def _held(label_map: NDArray[Any]) -> NDArray[Any]:
-    """The values that a label map holds, ascending; a table of 256 entries is faster than the sort of `np.unique`.
-
-    Most of a label map is background: eight voxels that are all 0 are skipped at once.
-    """
-    if label_map.dtype.kind not in "iu" or not label_map.size or label_map.min() < 0 or label_map.max() > 255:
-        return np.unique(label_map)
-    voxels = label_map.ravel(order="K").astype(np.uint8, copy=False)
-    whole = voxels.size // 8 * 8
-    eights = voxels[:whole].view(np.uint64)
-    some = eights[eights != 0]
-    held = np.zeros(256, dtype=bool)
-    held[0] = some.size < eights.size
-    held[some.view(np.uint8)] = True
-    held[voxels[whole:]] = True
-    return np.flatnonzero(held)

@@ -36,7 +36,9 @@ def expected_dice(probability: NDArray[np.floating[Any]], decision: Mask, *, tot
     0.8
     """
     if probability.shape != decision.shape:
-        raise GeometryError(f"probabilities of shape {probability.shape} and a decision of {decision.shape}")
+        raise GeometryError(
+            f"the decision must have the probabilities' shape {probability.shape}, got {decision.shape}"
+        )
     size = int(np.count_nonzero(decision))
     if not size:
         return math.nan

@@ -98,7 +98,9 @@ def time_saved(
     by_slice = dice_by_slice(prediction, reference, slice_axis=slice_axis)
     total = len(by_slice) if slices is None else slices
     if total < max(1, len(by_slice)):
-        raise UsageError(f"{total} slices were stated, the masks have {len(by_slice)}; give those of the whole image")
+        raise UsageError(
+            f"slices must be at least the {len(by_slice)} of the masks, got {total}; give those of the whole image"
+        )
     held = by_slice[~np.isnan(by_slice)]
     empty = total - len(held)
     passed = int((held > rule.threshold).sum())
@@ -187,7 +189,7 @@ class _Contours:
         check_masks(prediction, reference)
         spacing = check_spacing(spacing_mm, prediction.ndim)
         if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
-            raise UsageError(f"the tolerance is {tolerance_mm} mm, expected 0 or more")
+            raise UsageError(f"the tolerance must be 0 mm or more, got {tolerance_mm} mm")
         slice_axis = widest_axis(spacing) if slice_axis is None else slice_axis % prediction.ndim
         axes = [slice_axis, *(axis for axis in range(prediction.ndim) if axis != slice_axis)]
         box = bounding_box(prediction, reference)

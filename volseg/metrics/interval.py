@@ -67,7 +67,7 @@ def mean_interval(
     table = _table(values, patients)
     if draws < 1 or not 0 < level < 1:
         raise UsageError(
-            f"{draws} draws at level {level} were asked for, expected at least 1 and a level within 0 to 1"
+            f"draws must be at least 1 and the level must be within 0 to 1, got {draws} draws at level {level}"
         )
     defined = ~np.isnan(table)
     kept = np.flatnonzero(defined.any(axis=1))
@@ -135,9 +135,11 @@ def _table(values: ArrayLike, patients: Sequence[str]) -> NDArray[np.float64]:
     if table.ndim == 1:
         table = table[:, None]
     if table.ndim != 2 or len(table) != len(patients):
-        raise UsageError(f"values of shape {table.shape} came with {len(patients)} patients, expected one per case")
+        raise UsageError(
+            f"values must have one patient per case, got shape {table.shape} with {len(patients)} patients"
+        )
     if np.isinf(table).any():
-        raise UsageError("a value is infinite; a metric that is undefined is NaN")
+        raise UsageError("values must be finite or NaN, got infinity; give NaN where a metric is undefined")
     return table
 
 

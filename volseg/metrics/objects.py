@@ -91,7 +91,7 @@ def match_objects(
     """
     check_masks(prediction, reference)
     if not 0.5 <= iou_threshold <= 1:
-        raise UsageError(f"the threshold is {iou_threshold}, expected 0.5 to 1, where a match is unique")
+        raise UsageError(f"the threshold must be from 0.5 to 1, where a match is unique, got {iou_threshold}")
     ours, predicted = _labelled(prediction, diagonal=True)
     if instances is None:
         theirs, expected = _labelled(reference, diagonal=True)
@@ -147,11 +147,14 @@ def count_contours(mask: Mask, *, slice_axis: int = -1) -> int:
 def _renumbered(mask: Mask, instances: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32], int]:
     """The objects within a mask numbered from 1 without gaps, and their number."""
     if instances.shape != mask.shape:
-        raise GeometryError(f"the map of objects has shape {instances.shape}, the mask {mask.shape}; give one grid")
+        raise GeometryError(
+            f"the map of objects must have the mask's shape {mask.shape}, got {instances.shape}; give one grid"
+        )
     held = instances[mask]
     if (held == 0).any():
         raise LabelError(
-            f"{int((held == 0).sum())} voxels of the reference belong to no object of its map; convert the case again"
+            f"each voxel of the reference must belong to an object of its map, got {int((held == 0).sum())} that "
+            "belong to none; convert the case again"
         )
     found, places = np.unique(held, return_inverse=True)
     numbered = np.zeros(mask.shape, dtype=np.int32)

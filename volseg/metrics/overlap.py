@@ -178,12 +178,12 @@ def check_masks(*masks: Mask) -> None:
     for mask in masks:
         if mask.dtype != np.bool_:
             raise LabelError(
-                f"the mask has type {mask.dtype}, expected bool; a label map is compared region by region, see "
+                f"a mask must be of type bool, got {mask.dtype}; compare a label map region by region, see "
                 "LabelTable.masks"
             )
         if mask.shape != masks[0].shape:
             raise GeometryError(
-                f"the masks have the shapes {masks[0].shape} and {mask.shape}; bring both onto one grid first"
+                f"the masks must have one shape, got {masks[0].shape} and {mask.shape}; bring both onto one grid first"
             )
 
 
@@ -195,7 +195,7 @@ def check_spacing(spacing_mm: Sequence[float], axes: int) -> tuple[float, ...]:
     """
     spacing = tuple(float(step) for step in spacing_mm)
     if len(spacing) != axes or not all(math.isfinite(step) and step > 0 for step in spacing):
-        raise GeometryError(f"the spacing is {spacing}, expected {axes} lengths in mm, each above 0")
+        raise GeometryError(f"the spacing must be {axes} lengths in mm, each above 0, got {spacing}")
     return spacing
 
 

@@ -87,7 +87,7 @@ class SurfaceDistances:
             UsageError: The percentile is outside 0 to 100.
         """
         if not 0 <= percentile <= 100:
-            raise UsageError(f"the percentile is {percentile}, expected 0 to 100")
+            raise UsageError(f"the percentile must be from 0 to 100, got {percentile}")
         if not self.defined:
             return math.nan
         if self.reading == "pooled":
@@ -113,7 +113,7 @@ class SurfaceDistances:
             UsageError: The tolerance is below 0.
         """
         if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
-            raise UsageError(f"the tolerance is {tolerance_mm} mm, expected 0 or more")
+            raise UsageError(f"the tolerance must be 0 mm or more, got {tolerance_mm} mm")
         total = self.prediction_weights.sum() + self.reference_weights.sum()
         if not total:
             return math.nan
@@ -146,7 +146,7 @@ def surface_distances(
     (3.0, 3.0, 0.0, 1.0)
     """
     if reading not in READINGS:
-        raise UsageError(f"the reading is {reading!r}, expected one of {', '.join(READINGS)}")
+        raise UsageError(f"the reading must be one of {', '.join(READINGS)}, got {reading!r}")
     check_masks(prediction, reference)
     spacing = check_spacing(spacing_mm, prediction.ndim)
     # NIfTI voxels are stored with X fastest: read them in that order, the last axis the fastest. Surfels are not

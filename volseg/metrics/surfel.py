@@ -36,7 +36,7 @@ def codes(mask: Mask) -> Codes:
     [1, 2, 4, 8, 16, 32, 64, 128]
     """
     if mask.ndim != 3:
-        raise UsageError(f"surface elements need a mask of three axes, got {mask.ndim}; take another reading")
+        raise UsageError(f"a mask must have three axes for surface elements, got {mask.ndim}; take another reading")
     padded = np.pad(mask, 1)
     found = np.zeros([side + 1 for side in mask.shape], dtype=np.uint8)
     for bit, corner in zip(range(7, -1, -1), _CORNERS, strict=True):

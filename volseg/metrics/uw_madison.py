@@ -53,7 +53,7 @@ def uw_madison_score(prediction: Mask, reference: Mask, *, image_shape: Sequence
     """
     shape = tuple(prediction.shape if image_shape is None else image_shape)
     if len(shape) != prediction.ndim or any(whole < part for whole, part in zip(shape, prediction.shape, strict=False)):
-        raise GeometryError(f"the image has the shape {shape}, the masks {prediction.shape}; give the whole image's")
+        raise GeometryError(f"the shape must hold the masks' {prediction.shape}, got {shape}; give the whole image's")
     found = outcome(prediction, reference)
     if found in ("both empty", "invented"):
         return math.nan

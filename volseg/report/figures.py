@@ -78,7 +78,7 @@ def strip_figure(
 ) -> str:
     """Draw one row per region: each case is a point, above it a box from quartile to quartile with the median.
 
-    Whiskers reach the farthest case within 1.5 times the box's length (Tukey 1977).
+    Whiskers reach the farthest case within 1.5 times the box's length (Tukey 1977). The Tab key stops once per figure.
 
     Args:
         lanes: Cases of each region.
@@ -114,7 +114,7 @@ def strip_figure(
     for number, (region, points) in enumerate(lanes):
         parts += _lane(region, points, left=gutter, top=number * _LANE, x=x, unit=unit, digits=digits)
     label = f"{name} of every case, by region"
-    return _svg(_WIDTH, bottom + _FOOT, label, parts)
+    return _one_stop(_svg(_WIDTH, bottom + _FOOT, label, parts))
 
 
 def _lane(
@@ -148,7 +148,8 @@ def _lane(
         shown = f"{value:.{digits}f}{' ' + unit if unit else ''}"
         said = f"{point.key}: {shown}" + (f", {point.outcome}" if point.outcome != "both present" else "")
         mark = f"<title>{escape(said)}</title>" + _mark(point.outcome, x(value), y, fill)
-        parts.append(f'<a href="{escape(point.link)}">{mark}</a>' if point.link else f"<g>{mark}</g>")
+        link = f'<a href="{escape(point.link)}" tabindex="-1">{mark}</a>'
+        parts.append(link if point.link else f"<g>{mark}</g>")
     return parts
 
 
@@ -246,6 +247,11 @@ def spoken(name: str) -> str:
 def _short(name: str) -> str:
     words = spoken(name)
     return words if len(words) <= _LETTERS else words[: _LETTERS - 1] + "…"
+
+
+def _one_stop(svg: str) -> str:
+    """A figure with one stop of the Tab key, at its first point; arrow keys lead on, by the page's script."""
+    return svg.replace('tabindex="-1"', 'tabindex="0"', 1)
 
 
 def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:

@@ -78,7 +78,7 @@ def _speed(timing: Mapping[str, Any]) -> str:
         return "not measured yet"
     wait = timing["data_wait_share"] or 0.0
     return (
-        f"{timing['seconds_per_iteration']:.3f} s an iteration, {timing['iterations']} iterations; "
+        f"{timing['seconds_per_iteration']:.3f} s per iteration, {timing['iterations']} iterations; "
         f"{100 * wait:.1f} % of the time waiting for data"
     )
 

@@ -19,8 +19,8 @@ _ACCURACY = (
     "slightly optimistic, for all runs alike. The interval of the mean is a 95 % bootstrap over patients."
 )
 _COST = (
-    "GFLOP: of one forward pass of one window, a multiplication and an addition counted as two. Windows a second: in "
-    "training, the wait for data included. Seconds a case: in validation, by sliding window. Memory: the peak of the "
+    "GFLOP: of one forward pass of one window, a multiplication and an addition counted as two. Windows per second: in "
+    "training, the wait for data included. Seconds per case: in validation, by sliding window. Memory: the peak of the "
     "process, with the cached cases."
 )
 
@@ -107,8 +107,8 @@ def accuracy_table(runs: Mapping[str, TrainingRun]) -> list[str]:
 
 def cost_table(runs: Mapping[str, TrainingRun]) -> list[str]:
     """The lines of a Markdown table of size, speed and memory, in the order given."""
-    header = ["Run", "Network", "Million parameters", "Window", "GFLOP", "Windows a second", "Waiting for data"]
-    header += ["Seconds a case", "Memory (GiB)", "Initialisation"]
+    header = ["Run", "Network", "Million parameters", "Window", "GFLOP", "Windows per second", "Waiting for data"]
+    header += ["Seconds per case", "Memory (GiB)", "Initialisation"]
     lines = []
     for name, run in runs.items():
         facts = _facts(run)

@@ -6,6 +6,7 @@ from volseg import names_of_before
 from volseg.training.cache import data_change, data_digests
 from volseg.training.cache.dataset import CachedDataset
 from volseg.training.checks.capacity import choose_cache, loader_workers
+from volseg.training.corrected import corrected_datalist
 from volseg.training.final_network import run_bytes, write_network
 from volseg.training.handlers.checkpoints import Checkpoints
 from volseg.training.handlers.optimization import Average, GradientClipping
@@ -15,6 +16,7 @@ from volseg.training.handlers.record import Record
 from volseg.training.handlers.resume import Resume
 from volseg.training.handlers.sequence import Handlers, RaiseErrors
 from volseg.training.handlers.stopping import Patience, TimeLimit
+from volseg.training.handlers.tracking import Tracking
 from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
 from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
 from volseg.training.optimizers import optimizer_groups
@@ -31,6 +33,7 @@ from volseg.training.run import train
 from volseg.training.sampling import BatchOrder, EpochSeeds
 from volseg.training.schedules import constant_schedule, multi_step, one_cycle, polynomial, warmup_cosine
 from volseg.training.settings import Settings
+from volseg.training.start import is_trained_network, start_from
 
 __all__ = [
     "Average",
@@ -50,12 +53,14 @@ __all__ = [
     "SharedLoss",
     "Stopwatch",
     "TimeLimit",
+    "Tracking",
     "Validation",
     "ValidationPictures",
     "VolumetricDice",
     "bce",
     "choose_cache",
     "constant_schedule",
+    "corrected_datalist",
     "data_change",
     "data_digests",
     "destroy_process_group",
@@ -64,6 +69,7 @@ __all__ = [
     "dice_focal",
     "distributed",
     "init_process_group",
+    "is_trained_network",
     "loader_workers",
     "make_plan",
     "multi_step",
@@ -74,6 +80,7 @@ __all__ = [
     "rank",
     "rank_device",
     "run_bytes",
+    "start_from",
     "train",
     "tversky",
     "warmup_cosine",

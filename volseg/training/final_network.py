@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from volseg import bundle as bundles
+from volseg.bundle import checkpoint_damage
 from volseg.errors import CheckpointError, root_error
 from volseg.training.checks import check_overrides
 from volseg.training.handlers.checkpoints import save
@@ -31,8 +32,7 @@ def write_network(checkpoint: str | Path, target: str | Path) -> Path:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         kept = {"model": content["model"], "recipe": content["recipe"]}
     except Exception as error:  # a damaged file raises errors of any kind
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-        raise CheckpointError(f"{checkpoint} holds no network ({reason}); train again") from error
+        raise CheckpointError(f"{checkpoint} holds no network: {checkpoint_damage(checkpoint, error)}") from error
     # Tensors of a mapped file are copied, so that the file may be removed.
     save({**kept, "model": {name: tensor.clone() for name, tensor in kept["model"].items()}}, Path(target))
     return Path(target)

@@ -18,9 +18,10 @@ from volseg.volume import Volume, read_volume
 
 PAGE = "worksheet.html"
 _STYLE = """
-.todo { width: 100%; border-collapse: collapse }
+.todo { width: 100%; border-collapse: collapse; table-layout: fixed }
+.todo th:nth-child(1) { width: 4rem } .todo th:nth-child(2) { width: 34% }
 .todo td, .todo th { padding: .6rem .7rem; vertical-align: top; text-align: left; border-top: 1px solid #8884 }
-.todo img { max-width: min(46vw, 620px); height: auto; display: block }
+.todo img { max-width: 100%; height: auto; display: block }
 .todo .lot { opacity: .75 }
 .todo .box { width: 1.1rem; height: 1.1rem; border: 1.5px solid currentColor;
   border-radius: 3px; display: inline-block }
@@ -59,8 +60,8 @@ def write_worksheet(todo: Todo, cohort: Cohort) -> Path:
         f'<style>\n{css}</style>\n</head>\n<body>\n<header class="top"><div class="inner"><h1>Cases to look at</h1>'
         "<p>Open a scene in 3D Slicer, correct the segmentation in the Segment Editor, and save it under its own name. "
         "Then run <code>volseg adopt</code> on this folder. Minutes may be put into todo.csv.</p>"
-        f'<ul class="counts">{counts}</ul></div></header>\n<main><table class="todo"><thead><tr><th>Done</th><th>Case'
-        f"</th><th>Left: image; right: prediction</th></tr></thead><tbody>{rows}</tbody></table></main>\n"
+        f'<ul class="facts">{counts}</ul></div></header>\n<main><table class="todo"><thead><tr><th>Done</th><th>Case'
+        f"</th><th>Image; label that is there; prediction</th></tr></thead><tbody>{rows}</tbody></table></main>\n"
         "</body>\n</html>\n"
     )
     path = todo.folder / PAGE

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from volseg.bundle import tell_networks
-from volseg.datasets import open_cohort
+from volseg.cohort import Cohort
 from volseg.deploy.demo.segmentation import Segmentation, Segmenter
 from volseg.deploy.demo.server import address, is_local, listen, make_app, serve
 from volseg.deploy.demo.session import Visits
-from volseg.inference import load_predictor
+from volseg.inference import Predictor, with_own_calibration
 
 
 class Ready(Protocol):
@@ -57,10 +57,10 @@ def run(
     Raises:
         VolsegError: The bundle, checkpoint, cohort or address cannot be used.
     """
-    opened = None if cohort is None else open_cohort(cohort)
+    opened = None if cohort is None else Cohort.open(cohort)
     with listen(host, port) as listening:
-        member = (str(bundle), None if checkpoint is None else Path(checkpoint))
-        predictor = load_predictor([member], device=device).with_engine(engine)
+        loaded = Predictor.from_bundle(bundle, checkpoint=checkpoint, device=device)
+        predictor = with_own_calibration(loaded).with_engine(engine)
         tell_networks(predictor.networks, opened)
         segmenter = Segmenter(predictor, opened, axes=axes)
         visits: Visits[Segmentation] = Visits()

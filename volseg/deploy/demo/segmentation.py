@@ -16,7 +16,7 @@ from volseg.errors import LabelError
 from volseg.evaluation import STANDARD, RegionScores, score_case
 from volseg.files import atomic
 from volseg.formats import write_segmentation
-from volseg.inference import AnyPredictor, channel_order, read_image
+from volseg.inference import Predictor, channel_order, read_image
 from volseg.labels import LabelTable
 from volseg.metrics import added_path_length_mm, volume_ml
 from volseg.pictures import CaseView, Plane, pack_volumes, window_of
@@ -127,7 +127,7 @@ class Segmenter:
         UsageError: The axes are invalid.
     """
 
-    predictor: AnyPredictor
+    predictor: Predictor
     cohort: Cohort | None = None
     axes: str | None = None
 

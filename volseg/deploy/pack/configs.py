@@ -14,7 +14,7 @@ from volseg.errors import BundleError
 
 
 def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The bundle's configs with the package's paths, and the recipe as values, so that no checkpoint is read first.
+    """The configs with the package's paths and the recipe as values; those of a package are brought up to date.
 
     Args:
         configs: JSON content by file name.
@@ -38,11 +38,23 @@ def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> 
             **({} if recipe.normalisation is None else {"normalisation": recipe.normalisation}),
         }
     )
-    packed["inference.json"] |= {"checkpoint": "$@bundle_root + '/models/model.pt'", "recipe": own}
+    inference = packed["inference.json"]
+    network = _resolved({**inference, "recipe": own}, "network_def")
+    inference |= {
+        "checkpoint": "$@bundle_root + '/models/model.pt'",
+        "stated_recipe": own,
+        "recipe": "$volseg.bundle.packed_recipe(@checkpoint, @stated_recipe)",
+    }
     training = packed["train.json"]
     training["output_dir"] = "$volseg.bundle.models_dir(@bundle_root)"
-    if {"cohort", "dataset_dir", "embedded_dir"} <= training.keys() and isinstance(training.get("network_def"), dict):
-        training |= _of_package(training, network=_resolved(packed["inference.json"], "network_def"), recipe=own)
+    refresh = "$volseg.deploy.pack.refresh(@bundle_root, output_dir=@output_dir)"
+    steps = training.get("training")
+    if isinstance(steps, list) and refresh not in steps:
+        training["training"] = [*steps, refresh]
+    if "of_package" in training:
+        training |= {"package": own, "package_network": _arguments(network)}
+    elif {"cohort", "dataset_dir", "embedded_dir"} <= training.keys() and isinstance(training.get("network_def"), dict):
+        training |= _of_package(training, network=network, recipe=own)
     return packed
 
 
@@ -66,7 +78,7 @@ def _of_package(
                 arguments[name] = _or_of_package(repr(defaults[name]), stated[name])
     return {
         "package": recipe,
-        "package_network": {name: value for name, value in network.items() if not name.startswith("_")},
+        "package_network": _arguments(network),
         "of_package": "$@dataset_dir == @embedded_dir",
         "cohort": _or_of_package(
             "volseg.datasets.PackageCohort(@package.labels, @package.channel_names, @package.roi_size, "
@@ -80,6 +92,10 @@ def _of_package(
         },
         "network_def": arguments,
     }
+
+
+def _arguments(network: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in network.items() if not name.startswith("_")}
 
 
 def _or_of_package(own: str, before: Any) -> str:  # noqa: ANN401 - JSON

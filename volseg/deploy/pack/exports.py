@@ -148,7 +148,7 @@ def openvino(network: nn.Module, window: Sequence[int], folder: Path) -> Export:
     return _compared(loaded, network, window, "models/model.xml", f"OpenVINO; one window of {_by(window)} voxels")
 
 
-FORMATS = ("torchscript", "onnx", "openvino")
+FORMATS = ("safetensors", "torchscript", "onnx", "openvino")
 
 
 def _compared(

@@ -11,20 +11,36 @@ import volseg
 from volseg.bundle import Recipe
 from volseg.labels import LabelTable
 
+_OF_CARD = {"title": "name", "description": "description", "task": "task", "weights_licence": "license"}
+_WORDS = ("name", "task", "description")
 _VERSIONS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
 
-def filled(metadata: Mapping[str, Any], recipe: Recipe, *, checkpoint_sha256: str) -> dict[str, Any]:
+def filled(
+    metadata: Mapping[str, Any],
+    recipe: Recipe,
+    *,
+    checkpoint_sha256: str,
+    card: Mapping[str, Any] | None = None,
+    scores: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The metadata with the labels, channels, window and spacing of a recipe, and the installed versions.
 
-    The bundle's own name and descriptions stay if the labels are those that it declares.
+    The bundle's own name and descriptions stay if the labels are those that it declares; those of a card come first.
 
     Args:
-        metadata: Metadata of the bundle.
+        metadata: Metadata of the bundle, or of a package.
         recipe: Recipe of the checkpoint.
         checkpoint_sha256: SHA-256 of the packed file, which identifies its training.
+        card: What its author tells of the network and its data, see `read_card`.
+        scores: Dice on cases that were not trained on, see `held_out_scores`.
     """
     labels = recipe.labels
+    # Of a package the words of its bundle, which those of an earlier card have replaced.
+    of_bundle = metadata.get("volseg", {}).get("bundle") or {
+        name: metadata[name] for name in _WORDS if name in metadata
+    }
+    metadata = {name: entry for name, entry in metadata.items() if name != "license"} | of_bundle
     entries: dict[str, Any] = {**metadata, **{key: _version(package) for key, package in _VERSIONS.items()}}
     needed = metadata.get("required_packages_version", {})
     entries["required_packages_version"] = {**{name: _version(name) for name in needed}, "volseg": volseg.__version__}
@@ -35,8 +51,13 @@ def filled(metadata: Mapping[str, Any], recipe: Recipe, *, checkpoint_sha256: st
         entries["name"] = f"{metadata['name'].partition(' for ')[0]} for {regions}"
         entries["task"] = f"Segmentation of {regions}"
         entries["description"] = f"Outlines {regions} on volumes."
-        entries["data_source"] = str(recipe.facts.get("cohort", "not stated"))
         entries["image_classes"] = f"image channels: {', '.join(recipe.channel_names)}"
+    entries["data_source"] = data_source(recipe)
+    if card is not None:
+        entries |= {key: card[name] for name, key in _OF_CARD.items() if name in card}
+    if card is not None and "data" in card:
+        data = card["data"]
+        entries["data_source"] = ", ".join(data[key] for key in ("name", "url", "licence") if key in data)
     entries["label_classes"] = f"{kind} regions: {regions}"
     entries["pred_classes"] = f"{labels.channels} {labels.activation} channels: {', '.join(labels.channel_names)}"
     data_format = metadata["network_data_format"]
@@ -62,8 +83,19 @@ def filled(metadata: Mapping[str, Any], recipe: Recipe, *, checkpoint_sha256: st
         "network": dict(recipe.network),
         "facts": dict(recipe.facts),
         "checkpoint_sha256": checkpoint_sha256,
+        "bundle": of_bundle,
+        **({} if card is None else {"card": dict(card)}),
+        **({} if scores is None else {"scores": dict(scores)}),
     }
     return entries
+
+
+def data_source(recipe: Recipe) -> str:
+    """What a network was trained on, in a few words."""
+    source = recipe.facts.get("source")
+    if isinstance(source, Mapping) and source.get("phantom"):
+        return "the synthetic phantom of volseg; no patient was imaged"
+    return str(recipe.facts.get("cohort", "not stated"))
 
 
 def value_names(labels: LabelTable) -> dict[str, str]:

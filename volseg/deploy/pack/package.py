@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -17,7 +18,9 @@ import torch
 from volseg import bundle as bundles
 from volseg.calibration import find_calibration, read_calibration
 from volseg.deploy.pack import exports
+from volseg.deploy.pack.card import licence_text, read_card
 from volseg.deploy.pack.configs import packed_configs
+from volseg.deploy.pack.held_out import held_out_scores
 from volseg.deploy.pack.metadata import filled, without_folders
 from volseg.deploy.pack.package_zip import write_zip
 from volseg.deploy.pack.page import page
@@ -27,6 +30,9 @@ from volseg.inference import Predictor
 
 logger = logging.getLogger(__name__)
 
+_CALIBRATION = "calibration.json"
+_LICENCE = "data_license.txt"  # as in MONAI's model zoo
+
 
 def pack(
     bundle: str | Path,
@@ -34,18 +40,23 @@ def pack(
     checkpoint: str | Path | None = None,
     output: str | Path | None = None,
     formats: Collection[str] = (),
+    card: str | Path | None = None,
+    crossval: str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a bundle with a trained network in the model zoo's layout: configs/, docs/, models/, LICENSE.
 
     The checkpoint keeps its weights and its recipe; of a path in the recipe's facts only the last part is kept, since
-    a package is made to be given away. The same input gives the same bytes.
+    a package is made to be given away. The same input gives the same bytes. A `calibration.json` beside the checkpoint
+    comes along. Card and scores of a package that is packed again stay, unless its checkpoint is another one.
 
     Args:
         bundle: Name or folder of the bundle.
         checkpoint: File of the weights; the bundle's default otherwise.
         output: Path of a `.zip`, or a folder; `NAME.zip` in the working directory otherwise.
         formats: Formats of `FORMATS` to add.
+        card: JSON file with what its author tells of network and data, see `volseg.deploy.pack.read_card`.
+        crossval: Folder of a finished `volseg crossval`, whose out-of-fold Dice the page shows.
         overwrite: Whether an earlier package is replaced.
 
     Returns:
@@ -66,7 +77,8 @@ def pack(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as place:
         folder = Path(place) / name
-        _fill(folder, source, predictor, name=name, formats=formats)
+        told = _told(source, predictor, card=card, crossval=crossval, own=checkpoint is None)
+        _fill(folder, source, predictor, name=name, formats=formats, told=told)
         if zipped:
             with atomic(target) as partial:
                 write_zip(folder, partial, name=name)
@@ -90,30 +102,90 @@ def _check_target(target: Path, source: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{target} holds something other than a package and is not replaced; name another with -o")
 
 
-def _fill(folder: Path, source: Path, predictor: Predictor, *, name: str, formats: Collection[str]) -> None:
+def refresh(bundle_root: str | Path, *, output_dir: str | Path) -> None:
+    """Bring a package up to date with the network that was trained in it: configs, metadata, page and tensors' names.
+
+    The training of a package calls it at its end. A training that wrote to another folder changes nothing.
+
+    Args:
+        bundle_root: Folder of the package.
+        output_dir: Folder of the training.
+    """
+    folder, checkpoint = Path(bundle_root), Path(bundle_root) / "models" / "model.pt"
+    place = folder / "configs" / "metadata.json"
+    first = int(os.environ.get("RANK", "0")) == 0
+    if not first or Path(output_dir).resolve() != checkpoint.parent.resolve() or not place.is_file():
+        return
+    if not checkpoint.is_file() or not (folder / "configs" / "train.json").is_file():
+        return
+    content = dict(bundles.read_checkpoint(checkpoint))
+    recipe = bundles.read_recipe(checkpoint)
+    metadata = filled(_read(place), recipe, checkpoint_sha256=_sha256(checkpoint))
+    configs = {path.name: _read(path) for path in sorted(place.parent.glob("*.json")) if path != place}
+    texts = {**packed_configs(configs, recipe), "metadata.json": metadata}
+    readme = folder / "docs" / "README.md"
+    before = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    with atomic(checkpoint) as partial:
+        torch.save(_named(content), partial)
+    for file, settings in texts.items():
+        with atomic(place.parent / file) as partial:
+            partial.write_text(json.dumps(settings, indent=4) + "\n")
+    readme.parent.mkdir(exist_ok=True)
+    with atomic(readme) as partial:
+        partial.write_text(page(metadata, recipe, name=folder.resolve().name, bundle_page=before), encoding="utf-8")
+    (folder / "docs" / _LICENCE).unlink(missing_ok=True)
+    logger.info("%s: configs, metadata and page are those of the network that was trained", folder)
+
+
+def _named(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with the tensors at the top too: `monai.bundle.load` looks there, unless it is told of "model".
+
+    They are stored once.
+    """
+    return content | {name: tensor for name, tensor in content["model"].items() if name not in content}
+
+
+def _told(
+    source: Path, predictor: Predictor, *, card: str | Path | None, crossval: str | Path | None, own: bool
+) -> dict[str, Any]:
+    """Card and scores: those that are given, or those of a package whose own network is packed again."""
+    before = _read(bundles.config(source, "metadata.json")).get("volseg", {}) if own else {}
+    found = {name: before[name] for name in ("card", "scores") if name in before}
+    if card is not None:
+        found["card"] = read_card(card)
+    if crossval is not None:
+        found["scores"] = held_out_scores(crossval, predictor.recipe, network=source.name)
+    return found
+
+
+def _fill(
+    folder: Path, source: Path, predictor: Predictor, *, name: str, formats: Collection[str], told: dict[str, Any]
+) -> None:
     """Write all files of the package."""
     for inside in ("configs", "docs", "models"):
         (folder / inside).mkdir(parents=True)
-    content = torch.load(predictor.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    content = bundles.read_checkpoint(predictor.checkpoint)
     recipe = replace(predictor.recipe, facts=without_folders(predictor.recipe.facts))
     stored = json.loads(content["recipe"]["json"])  # as it is, since it also tells which volseg trained it
     stored["facts"] = dict(recipe.facts)
-    # `monai.bundle.load` looks for tensors at the top, unless it is told of "model". They are stored once.
-    named = {name: tensor for name, tensor in content["model"].items() if name not in {"model", "recipe"}}
-    torch.save(
-        {"model": content["model"], "recipe": {"json": json.dumps(stored)}, **named}, folder / "models" / "model.pt"
-    )
+    model = folder / "models" / "model.pt"
+    torch.save(_named({"model": content["model"], "recipe": {"json": json.dumps(stored)}}), model)
+    beside = predictor.checkpoint.with_name(_CALIBRATION)
+    if beside.is_file():
+        shutil.copyfile(beside, model.with_name(_CALIBRATION))
 
     _pack_calibration(predictor, folder / "models")
 
     configs = {path.name: _read(path) for path in sorted(bundles.config(source, "train.json").parent.glob("*.json"))}
     if "metadata.json" not in configs:
         raise BundleError(f"the bundle {source} has no metadata.json, which a package needs")
-    metadata = filled(configs.pop("metadata.json"), recipe, checkpoint_sha256=_sha256(predictor.checkpoint))
+    metadata = filled(configs.pop("metadata.json"), recipe, checkpoint_sha256=_sha256(predictor.checkpoint), **told)
     packed = packed_configs(configs, recipe)
 
     network, window = predictor.network, (len(recipe.channel_names), *recipe.roi_size)
     written = []
+    if "safetensors" in formats:
+        bundles.write_safetensors(model, model.with_suffix(bundles.SAFETENSORS))
     if "torchscript" in formats:
         texts = {"metadata.json": metadata, "inference.json": packed["inference.json"]}
         written.append(exports.torchscript(network, window, folder, texts=texts))
@@ -131,12 +203,14 @@ def _fill(folder: Path, source: Path, predictor: Predictor, *, name: str, format
         if logging_file.is_file():
             shutil.copyfile(logging_file, folder / "configs" / "logging.conf")
     if (source / "docs").is_dir():
-        shutil.copytree(source / "docs", folder / "docs", dirs_exist_ok=True)
+        shutil.copytree(source / "docs", folder / "docs", dirs_exist_ok=True, ignore=shutil.ignore_patterns(_LICENCE))
+    if licence := licence_text(told.get("card", {})):
+        (folder / "docs" / _LICENCE).write_text(licence, encoding="utf-8")
     if (source / "LICENSE").is_file():
         shutil.copyfile(source / "LICENSE", folder / "LICENSE")
     readme = folder / "docs" / "README.md"
-    text = readme.read_text() if readme.is_file() else f"# {metadata['name']}\n"
-    readme.write_text(page(text, recipe, name=name, exports=written))
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    readme.write_text(page(metadata, recipe, name=name, bundle_page=text, exports=written), encoding="utf-8")
 
 
 def _pack_calibration(predictor: Predictor, models: Path) -> None:

@@ -1,44 +1,121 @@
-"""The page of a package: the bundle's README, and the facts of this package."""
+"""The page of a package: its network, its data, its Dice and its commands, from its own metadata."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from volseg.bundle import Recipe
 from volseg.deploy.pack.exports import Export
+from volseg.deploy.pack.metadata import data_source
 
-_HEADING = "## This package"
+_NETWORK = re.compile(r"^- \*\*Network:\*\*.*?(?=^- \*\*|^#|^\s*$|\Z)", re.MULTILINE | re.DOTALL)
 
 
-def page(readme: str, recipe: Recipe, *, name: str, exports: Sequence[Export]) -> str:
-    """The README with a section about the labels, the grid, the files and the commands of the package.
+def page(
+    metadata: Mapping[str, Any], recipe: Recipe, *, name: str, bundle_page: str, exports: Sequence[Export] = ()
+) -> str:
+    """The page, of which nothing is true of another network.
 
     Args:
-        readme: README of the bundle; an earlier section of the same kind is replaced.
+        metadata: Metadata of the package, see `filled`.
         recipe: Recipe of the checkpoint.
         name: Name of the package's folder.
+        bundle_page: Page of the bundle, or of an earlier package, of which the description of the network is taken.
         exports: Exports of the network in other formats.
     """
+    card = metadata["volseg"].get("card", {})
+    scores = metadata["volseg"].get("scores")
+    found = _NETWORK.search(bundle_page)
+    parts = [
+        f"# {metadata['name']}",
+        f"{metadata['description']}\n\nResearch only; not a medical device.",
+        _facts(recipe),
+        f"## Network\n\n{found[0].strip()}" if found else "",
+        _data(card, recipe),
+        _scores(scores) if scores else "",
+        _commands(name),
+        _again(name),
+        _exports(exports) if exports else "",
+        _limits(card),
+        _licence(card),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(recipe: Recipe) -> str:
     labels = recipe.labels
-    shape = " x ".join(map(str, recipe.roi_size))
-    grid = " x ".join(f"{mm:g}" for mm in recipe.spacing_mm)
     channels = "; ".join(f"{i} {channel}" for i, channel in enumerate(labels.channel_names))
     facts = [f"{key} {_told(fact)}" for key, fact in recipe.facts.items()]
     lines = [
-        readme.partition(_HEADING)[0].rstrip(),
+        "## This package",
         "",
-        _HEADING,
-        "",
-        "Written by `volseg pack`. Paths in the commands above are those of a checkout; in this folder they are these.",
+        "Written by `volseg pack`.",
         "",
         "| | |",
         "|---|---|",
+        f"| regions | {', '.join(labels.names)} |",
         f"| image channels | {', '.join(recipe.channel_names)} |",
         f"| output channels ({labels.activation}) | {channels} |",
-        f"| grid | {grid} mm |",
-        f"| window | {shape} voxels |",
+        f"| grid | {' x '.join(f'{mm:g}' for mm in recipe.spacing_mm)} mm |",
+        f"| window | {' x '.join(map(str, recipe.roi_size))} voxels |",
         f"| intensities | {'; '.join(_normalisations(recipe))} |",
-        *([f"| trained on | {', '.join(facts)} |"] if facts else []),
+        *([f"| training | {', '.join(facts)} |"] if facts else []),
+    ]
+    return "\n".join(lines)
+
+
+def _data(card: Mapping[str, Any], recipe: Recipe) -> str:
+    data = card.get("data", {})
+    lines = ["## Data", ""]
+    if not data:
+        return "\n".join([*lines, f"Trained on: {data_source(recipe)}."])
+    licence = data.get("licence", "")
+    if "licence_url" in data:
+        licence = f"[{licence or data['licence_url']}]({data['licence_url']})"
+    told = {
+        "Trained on": data.get("name", data_source(recipe)),
+        "From": data.get("url"),
+        "Licence": licence,
+        "Citation": data.get("citation"),
+        "Changes": data.get("changes"),
+    }
+    lines += [f"- **{what}:** {text}" for what, text in told.items() if text]
+    if "training" in card:
+        lines += ["", card["training"]]
+    return "\n".join(lines)
+
+
+def _scores(scores: Mapping[str, Any]) -> str:
+    regions = list(scores["all"]["regions"])
+    lines = [
+        "## Dice on cases that were not trained on",
+        "",
+        f"Of {len(scores['folds'])} networks, each trained with the same settings on all folds but one and scored on "
+        "that one, by `volseg crossval`: the mean over cases with a 95 % interval (bootstrap over patients). The "
+        "network of this package is a further one, so no case scores it; these tell what to expect on such scans.",
+        "",
+        f"| fold | cases | {' | '.join(regions)} | mean of the regions |",
+        "|---" * (3 + len(regions)) + "|",
+    ]
+    rows = [(str(one["fold"]), one) for one in scores["folds"]] + [("all", scores["all"])]
+    for fold, one in rows:
+        cells = [*(_cell(one["regions"][region]) for region in regions), _cell(one["mean"])]
+        lines.append(f"| {fold} | {one['cases']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(one: Mapping[str, Any]) -> str:
+    if one["dice"] is None:
+        return "–"
+    ends = "" if one["interval"] is None else " [{:.3f}, {:.3f}]".format(*one["interval"])
+    return f"{one['dice']:.3f}{ends}"
+
+
+def _commands(name: str) -> str:
+    lines = [
+        "## Use",
         "",
         "From the folder that holds this package, with `volseg` installed:",
         "",
@@ -51,20 +128,49 @@ def page(readme: str, recipe: Recipe, *, name: str, exports: Sequence[Export]) -
         "",
         f"`monai.bundle.load(name={name!r}, bundle_dir=FOLDER)` gives the network with its weights; FOLDER holds "
         "this package. `channel_def` of `configs/metadata.json` names the values of the label map.",
-        "",
-        f"Training here (`volseg train {name} --dataset_dir COHORT`) starts from random weights and replaces "
-        "`models/model.pt`; give `--output_dir` to keep it.",
     ]
-    if exports:
-        lines += [
-            "",
-            "The same network in other formats, compared with PyTorch in single precision on three random windows:",
-            "",
-            "| file | what | largest difference of logits | largest logit |",
-            "|---|---|---|---|",
-            *(f"| `{e.file}` | {e.note} | {e.difference:.1e} | {e.largest_logit:.3g} |" for e in exports),
-        ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def _again(name: str) -> str:
+    return (
+        "## Train it further, or anew\n\n"
+        f"`volseg train {name} --dataset_dir COHORT` trains a network of its kind from random weights; "
+        f"`--weights {name}` starts from those of this package. `models/model.pt` is replaced, what was there is moved "
+        "to `models/earlier/`, and the configs, the metadata and this page are written anew from the new network. Give "
+        "`--output_dir` to keep the package as it is. The settings are those of the bundle that it was packed from."
+    )
+
+
+def _exports(exports: Sequence[Export]) -> str:
+    lines = [
+        "## Other formats",
+        "",
+        "The same network in other formats, compared with PyTorch in single precision on three random windows:",
+        "",
+        "| file | what | largest difference of logits | largest logit |",
+        "|---|---|---|---|",
+        *(f"| `{e.file}` | {e.note} | {e.difference:.1e} | {e.largest_logit:.3g} |" for e in exports),
+    ]
+    return "\n".join(lines)
+
+
+def _limits(card: Mapping[str, Any]) -> str:
+    own = f"{card['limits']} " if "limits" in card else ""
+    return (
+        f"## Use and limits\n\n{own}Meant for research on segmentation and for comparison of methods. It may fail on "
+        "scans of another scanner, sequence or part of the body without a sign of it. Look at every segmentation "
+        "before it is used for anything."
+    )
+
+
+def _licence(card: Mapping[str, Any]) -> str:
+    weights = (
+        f"The weights are given under {card['weights_licence']}"
+        if "weights_licence" in card
+        else "The weights may be bound by the licence of the data that they were trained on"
+    )
+    return f"## Licence\n\nThe configs are under the licence in `LICENSE`. {weights}."
 
 
 def _normalisations(recipe: Recipe) -> list[str]:

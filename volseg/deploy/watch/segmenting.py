@@ -12,7 +12,7 @@ from volseg.bundle import tell_networks
 from volseg.cohort import FILE_ENDING, RegionBounds, read_labels, with_descriptions
 from volseg.deploy.watch.item import Item
 from volseg.errors import SourceError, UsageError
-from volseg.inference import group_files
+from volseg.inference import group_files, other_modality
 from volseg.jobs import Do, Facts, Job, Predicting
 from volseg.labels import LabelTable
 from volseg.volume import read_volume
@@ -59,10 +59,18 @@ class Segmenting:
             elif self.channel_names:
                 files = self._in_order(files)
             facts: dict[str, Any] = dict(self.predict(Job(item.key, files, self.work.outputs(folder, name))))
+        notes = [facts.get("note", ""), self._other_modality(item)]
         if self.dicom_seg or self.rtstruct:
-            notes = (facts.get("note", ""), self._write_objects(item, path, facts.get("bounds") or {}))
+            notes.append(self._write_objects(item, path, facts.get("bounds") or {}))
+        if any(notes):
             facts["note"] = "; ".join(note for note in notes if note)
         return facts
+
+    def _other_modality(self, item: Item) -> str:
+        """The note on a series of another modality than that of the network's only channel."""
+        if item.series is None or len(self.channel_names) != 1:
+            return ""
+        return other_modality(item.series.modality, self.channel_names[0])
 
     def _in_order(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
         """Order the files by channel, one file per channel.

@@ -57,7 +57,7 @@ def choose(
         raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, got {name}")
     if name in ("compiled", "openvino"):
         if device.type != "cpu":
-            raise UsageError(f"--engine {name} runs on the CPU, not on {device}; add --device cpu")
+            raise UsageError(f"--device must be cpu with --engine {name}, got {device}; add --device cpu")
         if name == "compiled":
             return _compiled(network, window=window, precision=precision)
         return _converted(network, window=window, precision=precision, exported=exported)
@@ -96,7 +96,8 @@ def _compiled(network: nn.Module, *, window: Sequence[int], precision: str) -> C
     if apart <= _TOLERANCE[engine.precision] * scale:
         return engine
     raise VolsegError(
-        f"the compiled network's logits differ by {apart:.3g} where the largest is {scale:.3g}; use --engine torch"
+        f"the compiled network's logits must be those of PyTorch, got {apart:.3g} apart where the largest is "
+        f"{scale:.3g}; use --engine torch"
     )
 
 
@@ -118,5 +119,6 @@ def _converted(
         logger.warning("%s is not of this network (logits differ by %.3g): converted anew", exported, apart)
         return _converted(network, window=window, precision=precision)
     raise VolsegError(
-        f"OpenVINO's logits differ from PyTorch's by {apart:.3g} where the largest is {scale:.3g}; use --engine torch"
+        f"OpenVINO's logits must be those of PyTorch, got {apart:.3g} apart where the largest is {scale:.3g}; use "
+        "--engine torch"
     )

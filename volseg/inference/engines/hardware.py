@@ -26,10 +26,12 @@ def check_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"--device {name} is no device; use cpu, cuda or cuda:1") from error
+        raise UsageError(f"--device must be a device such as cpu, cuda or cuda:1, got {name}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         there = torch.cuda.device_count()
-        raise UsageError(f"--device {name} was asked for and PyTorch finds {there} CUDA devices; use --device cpu")
+        raise UsageError(
+            f"--device must be one of the {there} CUDA devices that PyTorch finds, got {name}; use --device cpu"
+        )
     return device
 
 

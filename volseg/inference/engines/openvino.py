@@ -72,8 +72,8 @@ class OpenVinoEngine:
         """Compute the logits of windows one after the other: on a CPU a batch is not faster."""
         if windows.device.type != "cpu" or tuple(windows.shape[1:]) != self._window:
             raise VolsegError(
-                f"windows of {tuple(windows.shape[1:])} on {windows.device} were given, "
-                f"OpenVINO was compiled for {self._window} on the CPU; use --engine torch"
+                f"windows must be {self._window} on the CPU, for which OpenVINO was compiled, got "
+                f"{tuple(windows.shape[1:])} on {windows.device}; use --engine torch"
             )
         parts = [self._compiled(window[None].numpy())[0] for window in windows.contiguous()]
         return torch.cat([torch.from_numpy(part) for part in parts])

@@ -50,8 +50,8 @@ def check_training(device: torch.device, *, precision: str) -> None:
     """
     if device.type == "cpu" and runs_bf16(device, precision=precision) and not torch.cpu._is_amx_tile_supported():
         raise UsageError(
-            "--precision bf16 trains on GPUs and on CPUs with AMX: on others PyTorch's gradients of small layers can "
-            "be wrong in bfloat16; take --precision auto or fp32 (predictions are not affected)"
+            "--precision must be auto or fp32 to train on a CPU without AMX, got bf16, in which PyTorch's gradients "
+            "of small layers can be wrong there; take --precision auto or fp32 (predictions are not affected)"
         )
 
 

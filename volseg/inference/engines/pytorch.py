@@ -86,8 +86,8 @@ class CompiledEngine:
         """Compute the logits of windows one after the other: on a CPU a batch is not faster."""
         if windows.device.type != "cpu" or tuple(windows.shape[1:]) != self._window:
             raise VolsegError(
-                f"windows of {tuple(windows.shape[1:])} on {windows.device} were given, "
-                f"the network was compiled for {self._window} on the CPU; use --engine torch"
+                f"windows must be {self._window} on the CPU, for which the network was compiled, got "
+                f"{tuple(windows.shape[1:])} on {windows.device}; use --engine torch"
             )
         # The compiled code is valid for one kind of tensor: copies made in this mode, whatever the mode outside is.
         with (

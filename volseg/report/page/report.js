@@ -48,6 +48,21 @@
     document.querySelectorAll(".ghost").forEach((element) => element.classList.remove("ghost"));
   }
 
+  // ---- a figure is one stop of the Tab key; arrow keys, Home and End lead from point to point
+  for (const figure of document.querySelectorAll("svg")) {
+    const points = Array.from(figure.querySelectorAll("a[tabindex]"));
+    figure.addEventListener("keydown", (event) => {
+      const at = points.indexOf(event.target);
+      const steps = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1 };
+      const to = { ...steps, Home: 0, End: points.length - 1 }[event.key];
+      if (at < 0 || points[to] === undefined) return;
+      event.preventDefault();
+      points[at].setAttribute("tabindex", "-1");
+      points[to].setAttribute("tabindex", "0");
+      points[to].focus();
+    });
+  }
+
   // ---- a link to a case opens it; printing opens every case
   const openTarget = () => {
     const id = decodeURIComponent(location.hash.slice(1));

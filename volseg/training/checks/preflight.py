@@ -29,11 +29,13 @@ from volseg.training.checks.capacity import (
     processes_here,
 )
 from volseg.training.checks.cases import check_cases
-from volseg.training.handlers import Average, GradientClipping, check_minutes
+from volseg.training.handlers import Average, GradientClipping, check_minutes, check_tracker
+from volseg.training.start import start_from
 from volseg.training.window_trial import try_window
 
 logger = logging.getLogger(__name__)
 
+_RATE = 10  # no optimizer here learns with a larger learning rate
 _BATCHES_A_WORKER = 2  # that torch's DataLoader prepares ahead
 # last.pt holds weights, averaged weights and Adam's two moments; it exists twice while it is written.
 _LAST = 4
@@ -125,9 +127,11 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
             raise UsageError(f"--{name} must be a whole number of at least {least}, got {number!r}")
     if "max_minutes" in parser.get():
         check_minutes(value("max_minutes"))
+    if "tracker" in parser.get():
+        check_tracker(value("tracker"))
     rate = value("learning_rate")
-    if not isinstance(rate, (int, float)) or not 0 < rate < 10:
-        raise UsageError(f"--learning_rate must be a number above 0, such as 0.001, got {rate!r}")
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < _RATE:
+        raise UsageError(f"--learning_rate must be a number above 0 and below {_RATE}, such as 0.001, got {rate!r}")
     inferer = value("train#inferer")  # knows the precisions
     if isinstance(inferer, MixedPrecision):
         inferer.check_training(torch.device(value("device")))
@@ -212,6 +216,8 @@ def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi
             f"the network has {inputs} input channels, the cohort has {cohort.channels}: {cohort.channel_names}"
         )
     network = value("network_def")
+    if "started" in parser.get():
+        start_from(network, value("weights"), labels=cohort.labels, channel_names=cohort.channel_names, tell=False)
     found = try_window(network, channels=cohort.channels, roi_size=roi)
     expected = (1, cohort.labels.channels, *roi)
     if found is not None and found.shape != expected:

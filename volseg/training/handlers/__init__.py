@@ -10,9 +10,11 @@ from volseg.training.handlers.record import Record
 from volseg.training.handlers.resume import Resume
 from volseg.training.handlers.sequence import Handlers, RaiseErrors
 from volseg.training.handlers.stopping import Patience, TimeLimit, check_minutes
+from volseg.training.handlers.tracking import TRACKERS, Tracking, check_tracker
 from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
 
 __all__ = [
+    "TRACKERS",
     "Average",
     "Checkpoints",
     "GradientClipping",
@@ -24,9 +26,11 @@ __all__ = [
     "Resume",
     "Stopwatch",
     "TimeLimit",
+    "Tracking",
     "Validation",
     "ValidationPictures",
     "VolumetricDice",
     "check_minutes",
+    "check_tracker",
     "nan_safe_greater",
 ]

@@ -24,6 +24,7 @@ from volseg.files import PARTIAL, atomic
 logger = logging.getLogger("volseg.training")
 
 _NAME = re.compile(r"model(_\d+)?\.pt")
+_OF_A_NETWORK = {f"model.{ending}" for ending in ("ts", "onnx", "xml", "bin", "safetensors")} | {"calibration.json"}
 
 
 class _Kept(NamedTuple):
@@ -105,6 +106,9 @@ class Checkpoints:
     def _found(self, name: str) -> list[_Kept]:
         """The files of the resumed run; those of another are moved aside."""
         kept: dict[int, _Kept] = {}
+        if not self._goes_on:  # what an earlier network was written to, in a package, is not this one's
+            for path in sorted(path for path in self.output_dir.glob("*") if path.name in _OF_A_NETWORK):
+                set_aside(path)
         for path in sorted(path for path in self.output_dir.glob("model*.pt") if _NAME.fullmatch(path.name)):
             if not self._goes_on:
                 set_aside(path)

@@ -87,7 +87,7 @@ class Stopwatch:
     def _tell(self) -> None:
         if self.share is not None:
             logger.info(
-                "%.3f s an iteration; the network waited for data %.1f %% of the time of training",
+                "%.3f s per iteration; the network waited for data %.1f %% of the time of training",
                 *(self.trained_s / max(1, self.iterations), 100 * self.share),
             )
 

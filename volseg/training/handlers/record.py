@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 import math
-import platform
-import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,66 +15,23 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
-import volseg
 from volseg.bundle import Recipe
-from volseg.cohort import ALL, Cohort
-from volseg.errors import BundleError, root_error
+from volseg.cohort import Cohort
+from volseg.errors import root_error
 from volseg.files import Lock, atomic
-from volseg.inference import machine, peak_memory
-from volseg.report import SCHEMA, run_as_markdown, status_of, this_process
+from volseg.inference import peak_memory
+from volseg.report import SCHEMA, run_as_markdown, status_of
 from volseg.training.handlers.checkpoints import set_aside
 from volseg.training.handlers.progress import Stopwatch
+from volseg.training.handlers.run_facts import now_utc, run_facts
 from volseg.training.handlers.sequence import raise_at_last, raised_later
 from volseg.training.handlers.signals import Signals, Stopped
 from volseg.training.handlers.validation import VolumetricDice
 from volseg.training.rank_errors import told_error
 from volseg.training.run_lock import lock_run
 from volseg.training.settings import Settings, settings_of_earlier_config
-from volseg.training.window_trial import try_window
 
 logger = logging.getLogger("volseg.training")
-
-_PACKAGES = ("volseg", "torch", "monai", "pytorch-ignite", "numpy", "scipy", "nibabel", "transformers", "einops")
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of Python, of the CUDA that torch was built with, and of the packages that a training uses.
-
-    >>> versions()["volseg"] == volseg.__version__
-    True
-    """
-    found: dict[str, str | None] = {"python": platform.python_version(), "cuda": torch.version.cuda}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    found["volseg"] = volseg.__version__
-    return found
-
-
-def commit(checkout: Path | None = None) -> dict[str, Any] | None:
-    """The git commit of the checkout that volseg runs from, and whether files differ from it; None without a checkout.
-
-    Args:
-        checkout: Folder of another checkout, for tests.
-    """
-    folder = checkout or Path(volseg.__file__).resolve().parents[1]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        words = {
-            name: subprocess.run(
-                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=20
-            ).stdout.strip()
-            for name, arguments in (
-                ("commit", ("rev-parse", "HEAD")),
-                ("changes", ("status", "--porcelain", "--untracked-files=no")),
-            )
-        }
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {"commit": words["commit"], "dirty": bool(words["changes"])}
 
 
 class Record:
@@ -168,7 +119,16 @@ class Record:
         earlier = self._earlier() if done > 0 else None
         if earlier is None:
             set_aside(self.output_dir / "run.json")
-        self._content = self._facts(engine, first_epoch=done + 1)
+        self._content = run_facts(
+            self.output_dir,
+            network=self.network,
+            cohort=self.cohort,
+            recipe=self.recipe,
+            settings=self.settings,
+            device=_device(engine),
+            max_epochs=engine.state.max_epochs,
+            first_epoch=done + 1,
+        )
         if earlier is not None:
             if status_of(earlier) == "killed":
                 logger.warning("the last session of this run was killed: it wrote nothing after %s", earlier["updated"])
@@ -240,7 +200,7 @@ class Record:
         self._signals.leave()
 
     def _write(self, engine: Engine) -> None:
-        content, now = self._content, _now()
+        content, now = self._content, now_utc()
         history, stopwatch = content["history"], self.stopwatch
         content["updated"] = now
         content["max_epochs"] = engine.state.max_epochs  # which a limit of time may have changed
@@ -283,41 +243,6 @@ class Record:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _facts(self, engine: Engine, *, first_epoch: int) -> dict[str, Any]:
-        """The facts that are known before the first epoch."""
-        values = self.settings.values() if self.settings is not None else {}
-        stated = self.recipe.facts.get("fold", 0)
-        fold_number = stated if stated == ALL else int(stated)
-        fold = self.cohort.fold(fold_number)
-        now, device = _now(), _device(engine)
-        return {
-            "schema": SCHEMA,
-            "status": "running",
-            "error": None,
-            "started": now,
-            "updated": now,
-            "folder": str(self.output_dir.resolve()),
-            "process": this_process(),
-            "bundle": Path(str(values.get("bundle_root", ""))).name or None,
-            "command": shlex.join(sys.argv),
-            "max_epochs": engine.state.max_epochs,
-            "settings": {"given": self.settings.given() if self.settings is not None else {}, "values": values},
-            "versions": versions(),
-            "git": commit(),
-            "machine": machine(device),
-            "cohort": {
-                "folder": str(self.cohort.folder.resolve()),
-                "digest": self.cohort.digest,
-                "fold": fold_number,
-                "training_cases": len(fold.training),
-                "validation_cases": len(fold.validation),
-                "regions": list(self.cohort.labels.names),
-            },
-            "network": self._network(),
-            "history": [],
-            "sessions": [{"started": now, "first_epoch": first_epoch}],
-        }
-
     def _cases(self) -> list[dict[str, Any]]:
         """The Dice of each case of the cohort in the last validation."""
         if self.scores is None:
@@ -331,22 +256,6 @@ class Record:
             for key, regions in self.scores.by_case().items()
             if key in self.cohort.rows
         ]
-
-    def _network(self) -> dict[str, Any]:
-        network = getattr(self.network, "module", self.network)  # as several processes wrap it
-        parameters = list(network.parameters())
-        try:
-            trial = try_window(network, channels=len(self.recipe.channel_names), roi_size=self.recipe.roi_size)
-        except BundleError:
-            trial = None  # the preflight's matter, which a run of monai.bundle passes by
-        return {
-            "name": type(network).__name__,
-            "parameters": sum(one.numel() for one in parameters),
-            "trainable": sum(one.numel() for one in parameters if one.requires_grad),
-            "roi_size": [int(n) for n in self.recipe.roi_size],
-            "flops": trial.flops if trial is not None else None,
-            "initialisation": str(getattr(network, "initialisation", "scratch")),
-        }
 
 
 def _best(history: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -373,10 +282,6 @@ def _number(value: Any) -> float | None:  # noqa: ANN401 - a number of Python or
 
 def _device(engine: Engine) -> torch.device:
     return torch.device(getattr(engine.state, "device", "cpu"))
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _write(path: Path, text: str) -> None:

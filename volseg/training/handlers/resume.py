@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
-from volseg.bundle import Recipe, recipe_direction, resume_problem
+from volseg.bundle import Recipe, checkpoint_damage, recipe_direction, resume_problem
 from volseg.errors import CheckpointError, UsageError
 from volseg.training.cache import Digests, data_change, data_digests
 from volseg.training.handlers.checkpoints import save, set_aside, state_of
@@ -138,10 +138,17 @@ class Resume:
     def _load(self, engine: Engine) -> None:
         try:
             stored = torch.load(self.path, map_location="cpu", weights_only=True)
-            schema, settings = stored["schema"], json.loads(stored["settings"])
         except Exception as error:  # a damaged file raises errors of any kind
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-            raise CheckpointError(f"{self.path} cannot be resumed from ({reason}); train without --resume") from error
+            reason = checkpoint_damage(self.path, error)
+            raise CheckpointError(
+                f"{self.path} cannot be resumed from, since {reason}; or begin anew, without --resume"
+            ) from error
+        try:
+            schema, settings = stored["schema"], json.loads(stored["settings"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.path} holds no state of a training, so it cannot be resumed from; train without --resume"
+            ) from error
         if schema != _SCHEMA:
             raise CheckpointError(f"{self.path} has schema {schema}, this volseg goes on from {_SCHEMA} only")
         if problem := resume_problem(settings, self.recipe):

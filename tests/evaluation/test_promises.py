@@ -1,0 +1,63 @@
+"""Promises checked: coverage by patient, by hand, and what reports show of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from volseg.cohort import RegionBounds
+from volseg.evaluation import RegionScores, check_promises, review_curve, with_bounds
+from volseg.metrics import share_interval
+from volseg.report import short_promises
+
+
+def row(key: str, dice: float | None, at_least: float | None, *, ml: float = 1.0, reason: str = "") -> RegionScores:
+    bounds = RegionBounds(at_least, 0.9, 1.2, 3.0, 0.1, 0.8, reason)
+    outcome = "both empty" if dice is None else "both present"
+    scores = RegionScores(key, key.partition("_")[0], "liver", dice=dice, reference_ml=ml, outcome=outcome)
+    (got,) = with_bounds([scores], {key: {"leber": bounds}}, pairs={"liver": "leber"})
+    return got
+
+
+def test_a_table_by_hand() -> None:
+    rows = [
+        row("a_1", 0.9, 0.8),
+        row("a_2", 0.7, 0.8),  # one of the two days of this patient
+        row("b_1", 0.8, 0.8),
+        row("c_1", 0.9, 0.5, ml=2.0),
+        row("d_1", 0.1, None, reason="noise"),
+        row("e_1", None, 0.5, ml=0.9),  # both empty: no Dice
+        RegionScores("f_1", "f", "", error="damaged"),
+    ]
+    (check,) = check_promises(rows)
+    assert (check.answered, check.withheld, check.level) == (5, 1, 0.8)
+    assert (check.dice.mean, check.dice.patients) == (pytest.approx(2.5 / 3), 3)
+    assert (check.volume.mean, check.volume.patients) == (pytest.approx(3 / 4), 4)
+    assert check.slack == pytest.approx((0.1 - 0.1 + 0.0 + 0.4) / 4)
+    assert not check.broken
+    assert "1 of 6 withheld" in short_promises(rows)
+    assert rows[0].dice_at_least == 0.8
+    assert rows[-1].dice_at_least is None
+
+
+def test_a_promise_that_is_broken_by_more_than_chance_is_named() -> None:
+    rows = [row(f"p{number}", 0.5 if number < 10 else 0.9, 0.8) for number in range(20)]
+    assert check_promises(rows)[0].broken
+    assert "THE PROMISE IS BROKEN" in short_promises(rows)
+    assert check_promises([RegionScores("a", "a", "liver", dice=1.0)]) == []
+
+
+def test_the_worst_first_leaves_less_risk() -> None:
+    rows = [row("a", 0.9, 0.8), row("b", 0.5, 0.4), row("c", 0.2, None, reason="noise"), row("d", 0.8, 0.7)]
+    assert review_curve(rows) == [
+        (0.0, pytest.approx(0.4)),
+        (0.25, pytest.approx(0.8 / 3)),
+        (0.5, pytest.approx(0.15)),
+        (0.75, pytest.approx(0.1)),
+    ]
+
+
+def test_the_interval_of_a_share_is_that_of_clopper_and_pearson() -> None:
+    found = share_interval([1.0] * 18 + [0.0] * 2, [str(number) for number in range(20)])
+    assert (found.low, found.high) == (pytest.approx(0.683, abs=5e-4), pytest.approx(0.988, abs=5e-4))  # their table
+    assert share_interval([1.0, 1.0], ["a", "a"]).patients == 1
+    assert (share_interval([0.0], ["a"]).low, share_interval([1.0], ["a"]).high) == (0.0, 1.0)

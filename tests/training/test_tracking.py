@@ -1,0 +1,130 @@
+"""What trackers are told of a run: TensorBoard in any case, MLflow and Weights & Biases where they are named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
+from recorded_run import trainer_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from volseg.cohort import Cohort
+from volseg.errors import UsageError
+from volseg.training import Tracking
+from volseg.training.handlers import tracking
+
+SETTINGS: Any = SimpleNamespace(values=lambda: {"learning_rate": 0.1, "roi_size": [16, 16, 8], "output_dir": "/x"})
+
+
+def made(cohort: Path, folder: Path, *, tracker: str | None = None, **options: Any) -> SupervisedTrainer:
+    return trainer_of(
+        Cohort.open(cohort),
+        folder,
+        track=lambda evaluator: Tracking(folder, evaluator=evaluator, tracker=tracker, settings=SETTINGS),
+        **options,
+    )
+
+
+class StubWandb(ModuleType):
+    """Weights & Biases, as far as a training calls it."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.runs: list[dict[str, Any]] = []
+
+    def init(self, **given: Any) -> Any:
+        run: dict[str, Any] = {**given, "rows": {}, "exit_code": None}
+        self.runs.append(run)
+        return SimpleNamespace(
+            log=lambda row, step: run["rows"].update({step: row}),
+            finish=lambda exit_code: run.update(exit_code=exit_code),
+        )
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch) -> StubWandb:
+    stub = StubWandb()
+    monkeypatch.setitem(sys.modules, "wandb", stub)
+    monkeypatch.setattr(tracking, "check_tracker", lambda name: None)
+    return stub
+
+
+def test_tensorboard_gets_the_learning_rate_and_the_hyper_parameters(tiny_cohort: Path, tmp_path: Path) -> None:
+    made(tiny_cohort, tmp_path, max_epochs=4).run()
+    board = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, round(event.value, 6)) for event in board.Scalars("learning_rate")] == [
+        (epoch, 0.1) for epoch in (1, 2, 3, 4)
+    ]
+    assert 0 <= board.Scalars("best_val_mean_dice")[0].value <= 1
+    data = board.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"learning_rate" in data
+    assert b"[16, 16, 8]" in data
+    assert b"/x" not in data
+    assert not (tmp_path / ".volseg" / "wandb.txt").exists()
+
+
+def test_wandb_gets_each_epoch_and_goes_on_with_a_resumed_run(
+    tiny_cohort: Path, tmp_path: Path, wandb: StubWandb
+) -> None:
+    trainer = made(tiny_cohort, tmp_path, tracker="wandb", max_epochs=4)
+
+    def stop(_: Engine) -> None:
+        raise KeyboardInterrupt
+
+    trainer.add_event_handler(Events.EPOCH_STARTED(once=3), stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    made(tiny_cohort, tmp_path, tracker="wandb", max_epochs=4, resume=True).run()
+    made(tiny_cohort, tmp_path, tracker="wandb", max_epochs=2).run()
+    first, resumed, anew = wandb.runs
+    assert (first["exit_code"], resumed["exit_code"]) == (1, 0)
+    assert first["id"] == resumed["id"] != anew["id"]
+    assert first["config"] == {"learning_rate": 0.1, "roi_size": "[16, 16, 8]"}
+    assert sorted(first["rows"]) == [1, 2]
+    assert sorted(resumed["rows"]) == [3, 4]
+    assert set(first["rows"][1]) == {"learning_rate", "train_loss"}
+    assert {"learning_rate", "train_loss", "val_mean_dice"} <= set(first["rows"][2])
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("mlflw", "--tracker must be mlflow or wandb, got 'mlflw'"),
+        (3, "--tracker must be mlflow or wandb, got 3"),
+        ("mlflow", "--tracker mlflow needs its package: pip install 'volseg"),
+        ("wandb", "--tracker wandb needs its package: pip install 'volseg"),
+    ],
+)
+def test_a_tracker_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, name: object, told: str) -> None:
+    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=told):
+        tracking.check_tracker(name)
+
+
+def test_mlflow_gets_the_run_by_the_handlers_of_monai(
+    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns.db")
+    trainer = made(tiny_cohort, tmp_path / "run", tracker="mlflow", max_epochs=4)
+
+    def stop(_: Engine) -> None:
+        raise KeyboardInterrupt
+
+    trainer.add_event_handler(Events.EPOCH_STARTED(once=3), stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    client = mlflow.MlflowClient()
+    (experiment,) = [one for one in client.search_experiments() if one.name == "volseg"]
+    (first,) = client.search_runs([experiment.experiment_id])
+    assert (first.info.status, first.data.params["roi_size"]) == ("FAILED", "[16, 16, 8]")
+    made(tiny_cohort, tmp_path / "run", tracker="mlflow", max_epochs=4, resume=True).run()
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_id, run.info.status) == (first.info.run_id, "FINISHED")
+    assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 4
+    assert [one.step for one in client.get_metric_history(run.info.run_id, "val_mean_dice")] == [2, 4]

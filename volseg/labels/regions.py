@@ -1,0 +1,70 @@
+"""One region of a label table, and how names, values, colours and codes of `dataset.json` declare it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from volseg.errors import LabelError
+from volseg.labels.terms import _KNOWN, _PALETTE, _TISSUE, Code
+
+
+@dataclass(frozen=True)
+class Region:
+    """One organ or structure: its name, the label values that belong to it, its colour (RGB 0 to 255) and code.
+
+    `description` is a text for the objects of an archive, such as a bound of one prediction; mostly empty.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    colour: tuple[int, int, int]
+    code: Code
+    description: str = ""
+
+
+def declared_regions(
+    values: Mapping[str, int | Sequence[int]], details: Mapping[str, Any] | None = None
+) -> tuple[Region, ...]:
+    """Read the regions from names and values; arguments and errors as in `volseg.labels.LabelTable.of`."""
+    try:
+        colours = dict((details or {}).get("colours", {}))
+        codes = dict((details or {}).get("codes", {}))
+    except (AttributeError, TypeError, ValueError):
+        raise LabelError('"colours" and "codes" in dataset.json must be objects by region name') from None
+    regions: list[Region] = []
+    for name, value in values.items():
+        if name.casefold() == "background":
+            if value not in (0, [0], (0,)):
+                raise LabelError(f"label {name!r} must have the value 0, got {value!r}; correct dataset.json")
+            continue
+        numbers: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+        if not all(isinstance(number, (int, np.integer)) and not isinstance(number, bool) for number in numbers):
+            raise LabelError(f"label {name!r} has the value {value!r}, expected a whole number or a list of them")
+        known_colour, known_code = _KNOWN.get(name, (_PALETTE[len(regions) % len(_PALETTE)], _TISSUE))
+        try:
+            r, g, b = map(int, colours.get(name, known_colour))
+            scheme, code_value, meaning = codes.get(name, (known_code.scheme, known_code.value, known_code.meaning))
+        except (TypeError, ValueError):
+            raise LabelError(
+                f"label {name!r} has the colour {colours.get(name)!r} and the code {codes.get(name)!r}, "
+                "expected [red, green, blue] and [scheme, value, meaning]"
+            ) from None
+        values_of_region = tuple(sorted({int(number) for number in numbers}))
+        regions.append(Region(name, values_of_region, (r, g, b), Code(code_value, meaning, scheme)))
+    return tuple(regions)
+
+
+def declared_labels(dataset: Mapping[str, Any]) -> Mapping[str, int | Sequence[int]]:
+    """Read the values by name from a `dataset.json`; errors as in `volseg.labels.LabelTable.from_dataset_json`."""
+    labels = dataset.get("labels")
+    if not isinstance(labels, Mapping):
+        raise LabelError('dataset.json has no "labels" object; add {"background": 0, "organ": 1, ...}')
+    if labels and all(isinstance(key, str) and key.isdigit() for key in labels):
+        if len(set(labels.values())) < len(labels):
+            raise LabelError(f"dataset.json gives several values one name: {dict(labels)}; name each value")
+        labels = {str(name): int(value) for value, name in labels.items()}
+    return labels

@@ -1,0 +1,53 @@
+"""The values that a label map holds: whole numbers, and which of them there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import LabelError
+
+ROUNDING = 1e-3
+"""Largest distance of a value of a label map from a whole number."""
+
+
+def whole_numbers(label_map: NDArray[Any], *, case: str | None) -> NDArray[Any]:
+    """The label map as whole numbers.
+
+    Raises:
+        LabelError: A value is a fraction, NaN or infinity.
+    """
+    if label_map.dtype.kind != "f":
+        return label_map
+    rounded: NDArray[Any] = np.rint(label_map)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        off = ~(np.abs(label_map - rounded) <= ROUNDING)
+    if off.any():
+        odd = np.unique(label_map[off])
+        shown = ", ".join(f"{value:.6g}" for value in odd[:3].tolist()) + (", ..." if len(odd) > 3 else "")
+        raise LabelError(
+            f"the label map holds {shown}, expected whole numbers; it was resampled with interpolation, or holds "
+            "probabilities: resample it with nearest neighbour, or decide which voxels belong to the label",
+            case=case,
+        )
+    return rounded
+
+
+def held_values(label_map: NDArray[Any]) -> NDArray[Any]:
+    """The values that a label map holds, ascending; a table of 256 entries is faster than the sort of `np.unique`.
+
+    Most of a label map is background: eight voxels that are all 0 are skipped at once.
+    """
+    if label_map.dtype.kind not in "iu" or not label_map.size or label_map.min() < 0 or label_map.max() > 255:
+        return np.unique(label_map)
+    voxels = label_map.ravel(order="K").astype(np.uint8, copy=False)
+    whole = voxels.size // 8 * 8
+    eights = voxels[:whole].view(np.uint64)
+    some = eights[eights != 0]
+    held = np.zeros(256, dtype=bool)
+    held[0] = some.size < eights.size
+    held[some.view(np.uint8)] = True
+    held[voxels[whole:]] = True
+    return np.flatnonzero(held)

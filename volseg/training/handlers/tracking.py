@@ -1,0 +1,244 @@
+"""Learning rate and settings in TensorBoard; and, where asked for, the whole run in MLflow or Weights & Biases."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ignite.engine import Engine, Events
+from monai.handlers import MLFlowHandler, from_engine
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from volseg.bundle import is_path_setting
+from volseg.errors import UsageError
+from volseg.files import atomic
+from volseg.training.settings import Settings
+
+TRACKERS = ("mlflow", "wandb")
+"""The trackers that a training can report to; each is a package, and an extra of volseg."""
+
+_EXPERIMENT = "volseg"  # the experiment of MLflow, and the project of Weights & Biases unless the environment names one
+
+
+class _Backend(Protocol):
+    """A tracker that is told of a run."""
+
+    def start(self, engine: Engine) -> None:
+        """Begin, or go on with the run of the same folder."""
+
+    def epoch(self, metrics: Mapping[str, float], *, number: int) -> None:
+        """Add the numbers of an epoch."""
+
+    def end(self, *, failed: bool) -> None:
+        """End the run."""
+
+
+def check_tracker(name: object) -> None:
+    """Refuse a tracker that is not known or not installed.
+
+    Raises:
+        UsageError: It is one of these; the message names the cure.
+
+    >>> check_tracker(None)
+    >>> check_tracker("tensorbord")
+    Traceback (most recent call last):
+    volseg.errors.UsageError: --tracker must be mlflow or wandb, got 'tensorbord'; TensorBoard is written in any case
+    """
+    if name is None:
+        return
+    if name not in TRACKERS:
+        raise UsageError(f"--tracker must be {' or '.join(TRACKERS)}, got {name!r}; TensorBoard is written in any case")
+    if importlib.util.find_spec(str(name)) is None:
+        raise UsageError(f"--tracker {name} needs its package: pip install 'volseg[{name}]'")
+
+
+class Tracking:
+    """Tell trackers of a run; a handler for MONAI's SupervisedTrainer, placed after those that validate and resume.
+
+    TensorBoard gets the learning rate per epoch, and the settings with the best validation as hyper-parameters (its tab
+    HPARAMS). With `tracker` MLflow (MONAI's MLFlowHandler) or Weights & Biases get settings, loss, learning rate and
+    the Dice of each validation too. Where these go, their own environment says: MLFLOW_TRACKING_URI, WANDB_PROJECT,
+    WANDB_MODE. A resumed training goes on with its run. Among several processes the first one alone needs the handler.
+
+    Args:
+        output_dir: Folder of the run.
+        evaluator: Evaluator, whose key metric is the score.
+        tracker: `mlflow` or `wandb`; None for TensorBoard alone.
+        settings: Settings of the run; without a bundle there are none to tell.
+
+    Raises:
+        UsageError: The tracker is unknown or not installed.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        *,
+        evaluator: Engine,
+        tracker: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        check_tracker(tracker)
+        self.output_dir = Path(output_dir)
+        self.evaluator = evaluator
+        self.tracker = tracker
+        self.settings = settings
+        self._writer: SummaryWriter | None = None
+        self._backend: _Backend | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach the handler to a trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        engine.add_event_handler(Events.COMPLETED, self._end, failed=False)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _start(self, engine: Engine) -> None:
+        told = told_settings(self.settings.values() if self.settings is not None else {})
+        self._writer = SummaryWriter(log_dir=str(self.output_dir))
+        experiment, session, _ = hparams(told, {f"best_{self._metric}": 0.0})  # type: ignore[no-untyped-call]
+        for summary in (experiment, session):  # the third says that the session has ended
+            self._file_writer.add_summary(summary)
+        if self.tracker is not None:
+            kind: Any = {"mlflow": _MLflow, "wandb": _Wandb}[self.tracker]
+            self._backend = kind(self.output_dir, told, self.evaluator, engine)
+            self._backend.start(engine)
+
+    @property
+    def _file_writer(self) -> Any:  # noqa: ANN401 - of TensorBoard, without types
+        return self._writer.file_writer if self._writer is not None else None
+
+    @property
+    def _metric(self) -> str:
+        return str(self.evaluator.state.key_metric_name or "val_mean_dice")
+
+    def _epoch(self, engine: Engine) -> None:
+        number, rate = engine.state.epoch, max(float(group["lr"]) for group in engine.optimizer.param_groups)
+        if self._writer is not None:
+            self._writer.add_scalar("learning_rate", rate, number)
+        if self._backend is not None:
+            state = self.evaluator.state
+            validated = state.metrics if state.epoch == number else {}
+            found = {"learning_rate": rate, "train_loss": _loss(engine), **validated}
+            numbers = {name: float(value) for name, value in found.items() if value is not None}
+            numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
+            self._backend.epoch(numbers, number=number)
+
+    def _fail(self, engine: Engine, _: BaseException) -> None:
+        self._end(engine, failed=True)
+
+    def _end(self, _: Engine, *, failed: bool) -> None:
+        if self._writer is not None:
+            best = self.evaluator.state.best_metric
+            score = float(best) if isinstance(best, (int, float)) and math.isfinite(best) else 0.0
+            self._writer.add_scalar(f"best_{self._metric}", score, 0)
+            self._file_writer.add_summary(hparams({}, {})[2])  # type: ignore[no-untyped-call]
+            self._writer.close()
+            self._writer = None
+        if self._backend is not None:
+            self._backend.end(failed=failed)
+            self._backend = None
+
+
+def told_settings(values: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """The settings as trackers take them: numbers and words, without folders and files of this machine.
+
+    >>> told_settings({"max_epochs": 3, "roi_size": [32, 32, 16], "dataset_dir": "/data/cohort", "plan_file": None})
+    {'max_epochs': 3, 'roi_size': '[32, 32, 16]'}
+    """
+    return {
+        name: value if isinstance(value, (bool, int, float, str)) else str(value)
+        for name, value in values.items()
+        if value is not None and not is_path_setting(name) and name != "bundle_root"
+    }
+
+
+def _loss(engine: Engine) -> float | None:
+    """The loss of the last iteration."""
+    output = engine.state.output
+    output = output[0] if isinstance(output, list) else output
+    return float(output["loss"]) if isinstance(output, Mapping) and "loss" in output else None
+
+
+class _MLflow:
+    """MONAI's handlers of the two engines on one run of MLflow, its settings, and how it ended."""
+
+    def __init__(self, output_dir: Path, settings: Mapping[str, Any], evaluator: Engine, trainer: Engine) -> None:
+        self._settings = settings
+        run = {
+            "experiment_name": _EXPERIMENT,
+            "run_name": _run_id(output_dir, "mlflow", resumed=trainer.state.epoch > 0),
+        }
+        self._handler = MLFlowHandler(
+            **run,
+            iteration_log=lambda engine, number: number % engine.state.epoch_length == 0,
+            epoch_log=False,
+            output_transform=from_engine(["loss"], first=True),
+            tag_name="train_loss",
+        )
+        self._validated = MLFlowHandler(
+            **run, iteration_log=False, global_epoch_transform=lambda _: trainer.state.epoch
+        )
+        self._trainer, self._evaluator = trainer, evaluator
+
+    def start(self, engine: Engine) -> None:
+        self._handler.start(engine)  # whose event is the one that runs now
+        self._handler.attach(engine)
+        self._validated.attach(self._evaluator)
+        client, run = self._handler.client, self._handler.cur_run.info.run_id
+        known = client.get_run(run).data.params  # of a resumed run, some of whose settings may differ now
+        for name, value in self._settings.items():
+            if name not in known:
+                client.log_param(run, name, value)
+
+    def epoch(self, metrics: Mapping[str, float], *, number: int) -> None:
+        """MONAI's handlers tell the loss, the learning rate and the metrics."""
+
+    def end(self, *, failed: bool) -> None:
+        run = self._handler.cur_run
+        if run is not None:
+            self._handler.client.set_terminated(run.info.run_id, "FAILED" if failed else "FINISHED")
+
+
+class _Wandb:
+    """A run of Weights & Biases; MONAI has no handler of it."""
+
+    def __init__(self, output_dir: Path, settings: Mapping[str, Any], evaluator: Engine, trainer: Engine) -> None:
+        del evaluator, trainer
+        self._folder, self._settings = output_dir, dict(settings)
+        self._run: Any = None
+
+    def start(self, engine: Engine) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", _EXPERIMENT),
+            name=self._folder.name,
+            id=_run_id(self._folder, "wandb", resumed=engine.state.epoch > 0),
+            resume="allow",
+            dir=str(self._folder),
+            config=self._settings,
+        )
+
+    def epoch(self, metrics: Mapping[str, float], *, number: int) -> None:
+        self._run.log(dict(metrics), step=number)
+
+    def end(self, *, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))
+
+
+def _run_id(output_dir: Path, tracker: str, *, resumed: bool) -> str:
+    """The word for a run at a tracker: that of the earlier session if the training was resumed, else a new one."""
+    path = output_dir / ".volseg" / f"{tracker}.txt"
+    if resumed and path.is_file():
+        return path.read_text(encoding="utf-8").strip()
+    name = f"{output_dir.resolve().name}-{secrets.token_hex(4)}"
+    with atomic(path) as partial:
+        partial.write_text(name + "\n", encoding="utf-8")
+    return name

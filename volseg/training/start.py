@@ -1,0 +1,224 @@
+"""The weights that a training starts from: those of another training, of a package, or of nnU-Net."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from volseg import bundle as bundles
+from volseg.bundle import SAFETENSORS
+from volseg.errors import BundleError, CheckpointError, VolsegError
+from volseg.labels import LabelTable
+from volseg.training.nnunet_names import dynunet_tensors, is_nnunet, read_nnunet
+
+logger = logging.getLogger("volseg.training")
+
+_ENDINGS = (".pt", ".pth", SAFETENSORS)
+_IN_A_RUN = ("model.pt", "models/model.pt", "models/model.safetensors", "checkpoint_final.pth", "checkpoint_best.pth")
+# The layers that give a channel per region: MONAI's networks, volseg's, those of `transformers` and nnU-Net's.
+_HEAD = re.compile(
+    r"(^|\.)(heads?|out|output_block|deep_supervision_heads|super_head|classifier|decode_head|segmentation_head|"
+    r"seg_layers|final|final_conv|conv_final)\."
+)
+_WRAPPERS = ("module.", "network.", "_orig_mod.")
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """The tensors that a training starts from.
+
+    Attributes:
+        path: File that they were read from.
+        tensors: Tensors by name.
+        labels: Label table of the network, if the file states one.
+        channel_names: Image channels of the network, if the file states them.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    labels: LabelTable | None = None
+    channel_names: tuple[str, ...] | None = None
+
+
+def is_trained_network(weights: Any) -> bool:  # noqa: ANN401 - whatever a user gives
+    """Whether a setting names the network of a training or a package, and not published weights.
+
+    >>> is_trained_network("auto"), is_trained_network(None)
+    (False, False)
+    """
+    if not isinstance(weights, (str, Path)) or weights in ("", "auto"):
+        return False
+    try:
+        _file(weights)
+    except VolsegError:
+        return False
+    return True
+
+
+def start_from(
+    network: nn.Module,
+    weights: str | Path | None,
+    *,
+    labels: LabelTable,
+    channel_names: Sequence[str],
+    tell: bool = True,
+) -> nn.Module:
+    """Copy the weights of another network into a network by name and shape; returns the network.
+
+    The layers that give a channel per region start anew if the regions are others. All that does not fit keeps its
+    random weights. The log tells what was taken, part by part.
+
+    Args:
+        network: Network, which is changed; its attribute `initialisation` then names the file.
+        weights: Folder of a run, name or folder of a package, a checkpoint (`.pt`), nnU-Net's (`.pth`), or
+            `.safetensors`; None or `auto` to leave the network as it is.
+        labels: Label table of the training.
+        channel_names: Image channels of the training.
+        tell: Whether the log tells what was taken.
+
+    Raises:
+        CheckpointError: There is no such file, it is damaged, or nothing in it fits.
+    """
+    if weights is None or not (is_trained_network(weights) or _asked_for(network, weights)):
+        return network
+    source = read_weights(weights)
+    own = _once(network.state_dict())
+    anew = set() if _same_regions(source, labels) else _heads(own, labels.channels)
+    taken = {
+        name: source.tensors[name]
+        for name, value in own.items()
+        if name in source.tensors and source.tensors[name].shape == value.shape and name not in anew
+    }
+    if not any(value.numel() > 1 for value in taken.values()):
+        raise CheckpointError(
+            f"nothing in {source.path} fits this {type(network).__name__}: it holds {_example(source.tensors)}, and "
+            f"this network has {_example(own)}; name weights of the same kind of network, or leave --weights out"
+        )
+    network.load_state_dict(taken, strict=False)
+    network.initialisation = f"weights of {source.path}"  # type: ignore[assignment]  # no part of the network
+    if tell:
+        _tell(source, own, taken, anew, labels=labels, channel_names=tuple(channel_names))
+    return network
+
+
+def read_weights(weights: str | Path) -> StartingWeights:
+    """Read the tensors of a run, a package, a checkpoint or nnU-Net's checkpoint, under the names of this volseg.
+
+    Raises:
+        CheckpointError: There is no such file, or it holds no tensors by name.
+    """
+    path = _file(weights)
+    content: Any = read_nnunet(path) if path.suffix == ".pth" else bundles.read_checkpoint(path)
+    if is_nnunet(content):
+        return StartingWeights(path, dynunet_tensors(content["network_weights"], path=path))
+    labels = channels = None
+    if isinstance(content, Mapping) and "recipe" in content:
+        recipe = bundles.Recipe.from_state(content["recipe"])
+        labels, channels = recipe.labels, tuple(recipe.channel_names)
+    for name in ("model", "network", "state_dict", "model_state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+            break
+    tensors = {str(name): value for name, value in dict(content).items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors by name; name the model.pt of a training")
+    for wrapper in _WRAPPERS:
+        if all(name.startswith(wrapper) for name in tensors):
+            tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
+    return StartingWeights(path, tensors, labels, channels)
+
+
+def _file(weights: str | Path) -> Path:
+    """The file that a user means by a run, a package, its name, or a file."""
+    path = Path(weights).expanduser()
+    if path.is_file():
+        if path.suffix not in _ENDINGS:
+            raise CheckpointError(f"{path} must end in {', '.join(_ENDINGS)}")
+        return path
+    folders = [path]
+    with contextlib.suppress(BundleError):
+        folders.append(bundles.find(weights))
+    for folder in folders:
+        for inside in _IN_A_RUN:
+            if (folder / inside).is_file():
+                return folder / inside
+    trained = [folder.name for folder in bundles.find_all() if bundles.is_trained(folder)]
+    named = f", or one of {', '.join(trained)}" if trained else ""
+    raise CheckpointError(
+        f"there are no weights {weights}; name the folder of a run or a package, a file ({', '.join(_ENDINGS)}){named}"
+    )
+
+
+def _asked_for(network: nn.Module, weights: str | Path) -> bool:
+    """Whether weights that are no file here are a mistake: a network that knows published ones has looked for them."""
+    return weights != "auto" and not hasattr(network, "initialisation")
+
+
+def _once(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state with each tensor under its first name: DynUNet has most of them under two."""
+    found: dict[tuple[int, torch.Size], str] = {}
+    for name, value in state.items():
+        found.setdefault((value.data_ptr(), value.shape) if value.numel() else (id(value), value.shape), name)
+    return {name: state[name] for name in found.values()}
+
+
+def _same_regions(source: StartingWeights, labels: LabelTable) -> bool:
+    return source.labels is not None and list(source.labels.channel_names) == list(labels.channel_names)
+
+
+def _heads(own: Mapping[str, Tensor], channels: int) -> set[str]:
+    """The tensors of the layers that give a channel per region."""
+    return {name for name, value in own.items() if _HEAD.search(name) and value.ndim and value.shape[0] == channels}
+
+
+def _tell(
+    source: StartingWeights,
+    own: Mapping[str, Tensor],
+    taken: Mapping[str, Tensor],
+    anew: set[str],
+    *,
+    labels: LabelTable,
+    channel_names: tuple[str, ...],
+) -> None:
+    """Log what was taken, part by part."""
+    share = sum(own[name].numel() for name in taken) / max(1, sum(value.numel() for value in own.values()))
+    logger.info(
+        "%d of %d tensors, %.1f %% of the weights, are those of %s", len(taken), len(own), 100 * share, source.path
+    )
+    parts: dict[str, list[str]] = {}
+    for name in own:
+        parts.setdefault(name.partition(".")[0], []).append(name)
+    for part, names in parts.items():
+        left = [name for name in names if name not in taken]
+        why = [
+            f"{sum(name in anew for name in left)} of the regions",
+            f"{sum(name in source.tensors and name not in anew for name in left)} of another shape",
+            f"{sum(name not in source.tensors and name not in anew for name in left)} not in it",
+        ]
+        told = ", ".join(word for word in why if not word.startswith("0 "))
+        logger.info("  %-24s %d of %d%s", part, len(names) - len(left), len(names), f"; anew: {told}" if told else "")
+    if anew and source.labels is not None:
+        logger.info(
+            "its regions are %s and these are %s, so the last layers start anew",
+            *(", ".join(source.labels.names), ", ".join(labels.names)),
+        )
+    if source.channel_names is not None and source.channel_names != channel_names:
+        logger.warning(
+            "warning: its image channels are %s and these are %s; the first layer is taken only where it fits",
+            *(", ".join(source.channel_names), ", ".join(channel_names)),
+        )
+    if unused := [name for name in source.tensors if name not in own]:
+        logger.info("%d of its tensors are of no use here, such as %s", len(unused), unused[0])
+
+
+def _example(tensors: Mapping[str, Any]) -> str:
+    name = next(iter(tensors))
+    return f"{name} {tuple(torch.as_tensor(tensors[name]).shape)}"
