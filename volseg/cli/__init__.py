@@ -34,6 +34,7 @@ from volseg.cli import (
     predict,
     quality,
     review,
+    serve,
     split,
     train,
     watch,
@@ -83,6 +84,7 @@ _COMMANDS = (
     quality,
     review,
     adopt,
+    serve,
     picture,
     pack,
 )

@@ -39,8 +39,14 @@ def write_scene(path: Path, *, name: str, images: list[str], segmentation: str) 
         volume, display = f"vtkMRMLScalarVolumeNode{number}", f"vtkMRMLScalarVolumeDisplayNode{number}"
         storage = f"vtkMRMLVolumeArchetypeStorageNode{number}"
         ElementTree.SubElement(root, "VolumeArchetypeStorage", id=storage, fileName=file, centerImage="0")
-        grey = {"colorNodeID": "vtkMRMLColorTableNodeGrey", "autoWindowLevel": "1", "visibility": "true"}
-        ElementTree.SubElement(root, "VolumeDisplay", id=display, **grey)
+        ElementTree.SubElement(
+            root,
+            "VolumeDisplay",
+            id=display,
+            colorNodeID="vtkMRMLColorTableNodeGrey",
+            autoWindowLevel="1",
+            visibility="true",
+        )
         called = name if len(images) == 1 else f"{name} {number}"
         references = f"display:{display};storage:{storage};"
         ElementTree.SubElement(root, "Volume", id=volume, name=called, references=references)
