@@ -56,9 +56,9 @@ def served(tmp_path):
     entries = {"channel_names": {"0": "MR"}, "numTraining": 1, "file_ending": ".nii.gz", **TABLE.to_dataset_json()}
     (folder / "dataset.json").write_text(json.dumps(entries))
     words = [sys.executable, "-c", "import time; print('epoch 1', flush=True); time.sleep(30)"]
-    service = Service(
-        "unet", folder, Network(), Training(lambda given: words[:2] + ["pass"] if given.get("quick") else words)
-    )
+    quick = [*words[:2], "pass"]
+    training = Training(lambda given: quick if given.get("quick") else words)
+    service = Service("unet", folder, Network(), training)
     with TestClient(make_app(service), base_url="http://localhost") as client:
         yield client, folder
 

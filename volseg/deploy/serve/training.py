@@ -69,16 +69,16 @@ class Training:
             for task, _ in self._waiting:
                 task["status"] = "REVOKED"
             self._waiting.clear()
-            task, process = self._running, self._process
-            if task is not None:
-                task["status"] = "REVOKED"
+            stopped, process = self._running, self._process
+            if stopped is not None:
+                stopped["status"] = "REVOKED"
         if process is not None:
             process.terminate()  # `volseg train` keeps the checkpoint of the last validation
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
-        return {} if task is None else {**task, "details": list(task["details"])}
+        return {} if stopped is None else {**stopped, "details": list(stopped["details"])}
 
     def _next(self) -> None:
         """Start the first that waits; the lock is held."""
