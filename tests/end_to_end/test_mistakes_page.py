@@ -80,6 +80,11 @@ def make_folder(place: Path) -> Path:
     return place
 
 
+def agrees(told: str, line: str) -> bool:
+    """Whether an answer is that of the page."""
+    return re.fullmatch(re.escape(line).replace("…", ".*"), told) is not None
+
+
 def answer_of(command: str) -> tuple[int, str]:
     """Exit code of a command in this process, and what it says on the standard error."""
     out, root = io.StringIO(), logging.getLogger()
@@ -110,7 +115,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_the_answer_is_that_of_the_page(folder: Path, command: str, line: str) -> None:
     before = sorted(folder.rglob("*"))
     code, told = answer_of(command)
-    assert re.fullmatch(re.escape(line).replace("…", ".*"), told), told
+    assert agrees(told, line), told
     assert code in (1, 2)
     assert sorted(folder.rglob("*")) == before, "nothing was written"
 
@@ -134,7 +139,7 @@ def write() -> None:
         text = PAGE.read_text(encoding="utf-8")
         for command, line in commands():
             _, told = answer_of(command)
-            if not re.fullmatch(re.escape(line).replace("…", ".*"), told):
+            if not agrees(told, line):
                 sys.stdout.write(f"$ {command}\n- {line}\n+ {told}\n")
                 text = text.replace(f"$ {command}\n{line}\n", f"$ {command}\n{told}\n")
         os.chdir(here)

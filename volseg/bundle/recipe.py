@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import volseg
+from volseg.bundle.checkpoint_file import read_without_tensors
 from volseg.bundle.damage import checkpoint_damage
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.files import atomic
@@ -125,7 +127,9 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
         CheckpointError: The file is absent, damaged, a pickle that would run code, or not written by volseg.
     """
     path = Path(checkpoint)
-    content = read_checkpoint(path)
+    content = _without_tensors(path)
+    if content is None:
+        content = read_checkpoint(path)
     if isinstance(content, dict) and "recipe" not in content and {"network", "optimizer", "epoch"} <= set(content):
         beside = path.with_name("model.pt")
         cure = f"name {beside}" if beside.is_file() else "go on with --resume, which writes model.pt"
@@ -136,6 +140,22 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     if not isinstance(content, dict) or "recipe" not in content:
         raise CheckpointError(f"{path} holds no recipe, so it was not trained with volseg")
     return Recipe.from_state(content["recipe"])
+
+
+def _without_tensors(path: Path) -> Any | None:  # noqa: ANN401 - whatever the file holds
+    """What a `.pt` file holds beside its tensors; None if PyTorch has to read it.
+
+    Raises:
+        CheckpointError: The file is absent or cut short.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; train first, or name one with --checkpoint")
+    if path.suffix == SAFETENSORS:
+        return None
+    try:
+        return read_without_tensors(path)
+    except BadZipFile as error:
+        raise CheckpointError(f"{path} cannot be loaded: {checkpoint_damage(path, error)}") from error
 
 
 def weights_digest(checkpoint: str | Path) -> str:

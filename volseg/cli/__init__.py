@@ -45,6 +45,7 @@ from volseg.cli.help_texts import keep_brackets
 from volseg.cli.mistakes import WrongUse, explain
 from volseg.cli.process import load_nibabel, settle
 from volseg.errors import UsageError, VolsegError
+from volseg.inference import open_at_first_use
 
 
 class _Commands(TyperGroup):
@@ -113,6 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
         load_nibabel()
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if arguments is None and words[:1] == ["predict"]:  # what trains uses most of MONAI
+        open_at_first_use()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells each time where it found credentials
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,17 +65,39 @@ def predict(
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
     from volseg.cohort import FILE_ENDING, write_labels
-    from volseg.inference import check_output, count_windows, find_inputs, input_cohort, worker_device
+    from volseg.errors import UsageError
+    from volseg.inference import (
+        ArrayPredictor,
+        check_output,
+        count_windows,
+        find_inputs,
+        input_cohort,
+    )
     from volseg.jobs import WorkerOptions, predict_cases, remove_unproven
     from volseg.remote import check_apart, writing
 
     worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(images, output)
     asked = options.asked(bundle)
-    # Workers on GPUs load their own networks; this process then needs none.
-    gpus = not worker_options.alone and str(worker_device(options.device, 0)).startswith("cuda")
-    predictor = asked.load("cpu" if gpus or ray else options.device, flips=options.flips)
-    recipe = predictor.recipe
+
+    def load() -> AnyPredictor:
+        return asked.load("cpu" if gpus() or ray else options.device, flips=options.flips)
+
+    @functools.cache
+    def gpus() -> bool:  # workers on GPUs load their own networks; this process then needs none
+        if worker_options.alone:
+            return False
+        from volseg.inference import worker_device
+
+        return str(worker_device(options.device, 0)).startswith("cuda")
+
+    # All that words and headers tell is told before PyTorch is loaded.
+    stated = asked.check(flips=options.flips)
+    predictor = None if stated is not None else load()
+    found = stated or predictor
+    if found is None:
+        raise UsageError(f"{bundle} holds no network")
+    recipe = found.recipe
     inputs = fetched(images)
     patterns = channels is not None and "=" in channels
     given = [channels] if channels and patterns else [name.strip() for name in (channels or "").split(",") if channels]
@@ -91,11 +114,13 @@ def predict(
     )
 
     def choose(name: str) -> AnyPredictor:
+        if predictor is None:
+            raise UsageError(f"{bundle} holds no network")
         windows = count_windows(cases, grid_mm=recipe.spacing_mm, roi_size=recipe.roi_size, overlap=options.overlap)
         return predictor.with_engine(name, windows=windows)
 
-    tell_networks([*predictor.first_networks, *predictor.networks], input_cohort(inputs))
-    work = asked.of(predictor)
+    tell_networks([*found.first_networks, *found.networks], input_cohort(inputs))
+    work = asked.of(found)
     with writing(output, apart=shard or "") as place, bar("predict") as progress:
         check_output(place.folder, cases, inputs=inputs, labels=recipe.labels)
         if asked.step is not None:
@@ -103,12 +128,15 @@ def predict(
         remove_unproven(place.folder, place.fetched, keys={key for key, _ in cases})
         made_with = work.made_with(recipe.labels)
         write_labels(place.folder, recipe.labels, channel_names=recipe.channel_names, made_with=made_with)
+        predictor = predictor or load()
+        if isinstance(predictor, ArrayPredictor):
+            predictor.check_sizes(cases)
         result = predict_cases(
             work,
             cases,
             place.folder,
             worker_options=worker_options,
-            choose=None if gpus or ray else choose,
+            choose=None if gpus() or ray else choose,
             progress=place.watched(progress),
         )
     before = f", {result.before} finished before" if result.before else ""

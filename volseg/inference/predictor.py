@@ -22,6 +22,7 @@ from volseg.cohort import FILE_ENDING, Bounds, Prediction, Uncertainty, write_pr
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
 from volseg.inference.ensemble import LogitsFunction, check_members, image_order, in_order, mean_logits, region_order
+from volseg.inference.lazy_monai import name_modules
 from volseg.inference.normalisation import check_intensities, normalise_alike
 from volseg.inference.outputs import check_apart
 from volseg.inference.reading import check_there, is_foreign, read_images
@@ -100,7 +101,7 @@ class Predictor:
 
         folder = bundles.find(bundle)
         parser = ConfigParser()
-        parser.read_config(str(bundles.config(folder, "inference.json")))
+        parser.read_config(name_modules(ConfigParser.load_config_file(str(bundles.config(folder, "inference.json")))))
         overrides = dict(overrides or {})
         decision = overrides.pop("decision", None)
         unknown = [name for name in overrides if name not in parser]

@@ -16,7 +16,7 @@ from torch import nn
 from volseg.cohort import ALL, Cohort, Fold
 from volseg.errors import BundleError, UsageError, VolsegError, root_error
 from volseg.inference import MixedPrecision, available_bytes, check_device
-from volseg.plan import axis_divisors, fit_spacing, grow_roi
+from volseg.plan import axis_divisors, check_roi, fit_spacing
 from volseg.report import running_process
 from volseg.training.cache import size_bytes
 from volseg.training.checks.capacity import (
@@ -39,36 +39,6 @@ _RATE = 10  # no optimizer here learns with a larger learning rate
 _BATCHES_A_WORKER = 2  # that torch's DataLoader prepares ahead
 # last.pt holds weights, averaged weights and Adam's two moments; it exists twice while it is written.
 _LAST = 4
-
-
-def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
-    """Return the window if it is on the network's grid.
-
-    Args:
-        roi_size: Window size in voxels along X, Y, Z.
-        divisor: Number of which each axis must be a multiple, or one number per axis; see `volseg.plan.fit_roi`.
-
-    Raises:
-        BundleError: The window does not fit; the message names the nearest one that does.
-
-    >>> check_roi([96, 96, 64], divisor=32), check_roi([256, 256, 1], divisor=[32, 32, 1])
-    ([96, 96, 64], [256, 256, 1])
-    """
-    divisors = axis_divisors(divisor)
-    if (
-        not isinstance(roi_size, (list, tuple))
-        or len(roi_size) != 3
-        or not all(isinstance(n, int) and n > 0 for n in roi_size)
-    ):
-        example = ",".join(str(2 * step) for step in divisors)
-        raise BundleError(f"roi_size must be three whole numbers such as [{example}], got {roi_size!r}")
-    nearest = [max(1, round(n / step)) * step for n, step in zip(roi_size, divisors, strict=True)]
-    nearest = grow_roi(nearest, divisors, shape=roi_size)
-    if list(roi_size) != nearest:
-        reason = f"its axes must be multiples of {divisors}, one of them at least twice"
-        shown = str(nearest).replace(" ", "")
-        raise BundleError(f"the network cannot take roi_size {list(roi_size)}: {reason}; try --roi_size {shown}")
-    return list(roi_size)
 
 
 def check_slices(cohort: Cohort, *, divisor: int | Sequence[int]) -> None:
