@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
     from volseg.inference.arrays import ArrayPredictor, array_predictor, parse_bytes
+    from volseg.inference.calibrated import is_calibrated
     from volseg.inference.cascade import (
         AnyPredictor,
         CascadePredictor,
-        is_calibrated,
         load_predictor,
         own_calibration,
         with_own_calibration,
@@ -238,10 +238,10 @@ __getattr__ = opened_at_first_use(
             "SlidingWindow",
             "sliding_window",
         ),
+        "volseg.inference.calibrated": ("is_calibrated",),
         "volseg.inference.cascade": (
             "AnyPredictor",
             "CascadePredictor",
-            "is_calibrated",
             "load_predictor",
             "own_calibration",
             "with_own_calibration",

@@ -269,11 +269,6 @@ def load_predictor(
     return made
 
 
-def is_calibrated(checkpoints: Sequence[Path]) -> bool:
-    """Whether a calibration lies beside the checkpoints of an ensemble, or of one network."""
-    return find_calibration(checkpoints) is not None
-
-
 def own_calibration(predictor: Predictor) -> Calibration | None:
     """The calibration beside the checkpoints of a predictor; None if there is none.
 
