@@ -8,10 +8,11 @@
     volseg predict swinunetr data/phantom32 --checkpoint RUN --save-probabilities -o data/soft32
     python benchmarks/calibration.py days data/soft32 data/phantom32
 
-`splits` calibrates on four fifths of the patients and tests on the others: each fold in turn, and random splits, every
-choice made again in each. `damaged` damages the held-out images of each fold as `benchmarks/quality.py` does, predicts
-them by the network of that fold, and calibrates on the undamaged other folds. `days` draws half of the patients, and
-calibrates with the patient and, wrongly, with the day as the unit.
+`splits` calibrates on four fifths of the patients and tests on the others: each fold in turn, and random splits.
+Normalisers, quantiles and ranges are made again in each; temperatures and decisions are those of all patients.
+`damaged` damages the held-out images of each fold as `benchmarks/quality.py` does, predicts them by the network of that
+fold, and calibrates on the undamaged other folds. `days` draws half of the patients, and calibrates with the patient
+and, wrongly, with the day as the unit.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ usage="usage: sh benchmarks/run.sh NAME|all [--quick] [options of the benchmark]
   inference    file in, file out: volseg, MONAI's inferer, nnU-Net's predictor
   metrics      Dice, HD95, surface Dice: volseg, MONAI, surface-distance, scipy
   startup      volseg --help and imports
+  first_second volseg predict of one small volume, and of words that cannot work; --before TREE
+  any_size     memory of volseg predict by size and regions, within --memory; --before TREE
   growth       convert, predict, evaluate by number and size of cases
   loading      a random crop for training: volseg, MONAI's data sets
   fleet        what a case costs that does nothing, and resuming
@@ -39,10 +41,11 @@ esac
 name=$1
 shift
 names="conversion startup metrics loading fleet convolutions lanes engines inference growth training accuracy"
-case " $names all render " in
+named="first_second any_size" # which need to be told with what; not part of all
+case " $names $named all render " in
     *" $name "*) ;;
     *)
-        echo "run.sh: there is no benchmark '$name'; there are: $names, all, render" >&2
+        echo "run.sh: there is no benchmark '$name'; there are: $names $named, all, render" >&2
         exit 2
         ;;
 esac

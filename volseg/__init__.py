@@ -124,6 +124,7 @@ _MOVED = {
     "raster": "volume.image_slice",
     "recipe": "bundle.recipe",
     "region_row": "evaluation.case",
+    "remote.lock": "files.lock",
     "remote.trouble": "remote.messages",
     "report.animation": "pictures.animation",
     "report.case_picture": "pictures.case_picture",

@@ -122,5 +122,9 @@ def naming(key: str) -> Iterator[None]:
         yield
     except VolsegError as error:
         raise error.of_case(key) from error.__cause__
+    except MemoryError as error:
+        raise VolsegError(
+            f"the memory ran out ({error}); close other programs, or take fewer --workers", case=key
+        ) from error
     except (RuntimeError, ValueError) as error:
         raise root_error(error).of_case(key) from error

@@ -101,6 +101,7 @@ def test_the_context_holds_the_package_and_the_bundles_and_nothing_else() -> Non
         *("bundles/unet/models/model.pt", "bundles/unet/model.pt", "anything.nii.gz", "docs/tour.ipynb"),
     ):
         assert ignored(name, PATTERNS), name
+    assert not ignored("bundles/hippocampus/models/model.pt", PATTERNS), "which comes with volseg"
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def build(step: Step, root: Path, environment: dict[str, str]) -> None:
         *sources, target = step.rest.split()
         for source in sources:
             if (ROOT / source).is_dir():
-                left_out = shutil.ignore_patterns("__pycache__", "models")
+                left_out = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(ROOT / source, Path(environment["PWD"], target), ignore=left_out)
             else:
                 shutil.copy(ROOT / source, Path(environment["PWD"], target))

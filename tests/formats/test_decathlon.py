@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from volseg.cohort import Cohort, write_cohort
-from volseg.errors import CohortError, GeometryError, LabelError, SourceError, VolumeError
+from volseg.errors import GeometryError, LabelError, SourceError, VolumeError
 from volseg.formats import Decathlon
 from volseg.volume import Volume, read_volume, write_volume
 
@@ -134,7 +134,7 @@ def test_a_wrong_dataset_json_is_told(tmp_path, entries, message):
 
 
 def test_no_dataset_json_and_no_labels_are_told(tmp_path):
-    with pytest.raises(CohortError, match=r"has no dataset\.json"):
+    with pytest.raises(SourceError, match=r"has no dataset\.json"):
         Decathlon(tmp_path)
     describe(tmp_path, labels=None, modality={"0": "T2"})
     with pytest.raises(LabelError, match='no "labels" object'):

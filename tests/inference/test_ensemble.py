@@ -114,7 +114,7 @@ def test_certainty_survives_the_mean() -> None:
 def test_networks_that_do_not_go_together_are_refused(place: Path, tmp_path: Path) -> None:
     other = write_checkpoint(tmp_path / "model.pt", LabelTable.overlapping(["left", "right", "middle"]), source={})
     one = predictor(place, 0)
-    with pytest.raises(CheckpointError, match="their regions are"):
+    with pytest.raises(CheckpointError, match="regions of an ensemble's networks must be the same"):
         one.with_members([Predictor.from_bundle(place / "bundle", checkpoint=other, device="cpu")])
 
 

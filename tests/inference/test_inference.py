@@ -166,7 +166,7 @@ def test_inputs_are_found_by_key(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must be all if the input is no cohort"):
         find_inputs(tmp_path, part="validation")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="holds no"):
+    with pytest.raises(UsageError, match="is an empty folder"):
         find_inputs(tmp_path / "empty")
 
 
@@ -188,7 +188,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "model.pt")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(CheckpointError, match="cannot be loaded: it is cut off"):
         Predictor.from_bundle(BUNDLE, checkpoint=path)
     path.write_bytes(content)
     state = torch.load(path, weights_only=True)

@@ -523,7 +523,7 @@ def test_a_checkpoint_says_whose_it_is(tmp_path: Path, bundle: str, settings: di
 
 def test_a_series_of_another_modality_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, modality in (("a", "PT"), ("b", "PT"), ("c", "MR")):
-        save(tmp_path / name, series(noise((8, 8, 4)) + ord(name), modality=modality, series=str(ord(name))))
+        save(tmp_path / name, series(noise((8, 8, 4), seed=ord(name)), modality=modality, series=str(ord(name))))
     find_inputs(tmp_path, channels=["MR"], modality="PT")
     (record,) = caplog.records
     line = record.getMessage()

@@ -135,7 +135,7 @@ def test_both_steps_of_a_cascade_keep_their_normalisation(folder):
 @pytest.mark.parametrize("name", ["before", "ct", "pet"])
 def test_a_package_normalises_as_its_checkpoint(folder, tmp_path, name):
     packed = pack(folder / "bundle", checkpoint=folder / f"{name}.pt", output=tmp_path / "mine")
-    stated = json.loads((packed / "configs" / "inference.json").read_text())["recipe"]
+    stated = json.loads((packed / "configs" / "inference.json").read_text())["stated_recipe"]
     assert stated.get("normalisation") == SCHEMES[name]
     metadata = json.loads((packed / "configs" / "metadata.json").read_text())["volseg"]
     assert metadata.get("normalisation") == SCHEMES[name]

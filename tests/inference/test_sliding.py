@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from volseg.errors import VolsegError
 from volseg.inference import SlidingWindow, TorchEngine, sliding_window
-from volseg.inference.sliding import _affordable, gaussian, positions
+from volseg.inference.engines import affordable_windows
+from volseg.inference.sliding import gaussian, positions
 
 ROI = (16, 12, 8)
 
@@ -217,8 +218,8 @@ def test_cores_have_windows_of_their_own_where_the_memory_allows(
 ) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr("volseg.inference.sliding.available_bytes", lambda: free)
-    monkeypatch.setattr("volseg.inference.sliding.peak_resident_bytes", lambda: 2**50)
+    monkeypatch.setattr("volseg.inference.engines.memory.available_bytes", lambda: free)
+    monkeypatch.setattr("volseg.inference.engines.memory.peak_resident_bytes", lambda: 2**50)
     image, net = drawn(1, 1, 40, 25, 8), Threaded().eval()
     with torch.inference_mode():
         expected = monai(ROI, 0.5, 1)(image, net)
@@ -238,9 +239,9 @@ def test_windows_beside_the_first_fit_into_half_of_the_free_memory(
     wanted: int, held: int, peak: int, free: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("volseg.inference.sliding.available_bytes", lambda: free)
-        patch.setattr("volseg.inference.sliding.peak_resident_bytes", lambda: peak)
-        count = _affordable(wanted, held)
+        patch.setattr("volseg.inference.engines.memory.available_bytes", lambda: free)
+        patch.setattr("volseg.inference.engines.memory.peak_resident_bytes", lambda: peak)
+        count = affordable_windows(wanted, held)
     assert 1 <= count <= wanted
     assert count == 1 or (count - 1) * (peak - held) <= free / 2
     assert count == wanted or count * max(1, peak - held) > free / 2
@@ -250,9 +251,9 @@ def test_windows_beside_the_first_fit_into_half_of_the_free_memory(
 def test_where_nothing_says_how_much_memory_there_is_windows_go_alone(
     monkeypatch: pytest.MonkeyPatch, unknown: str
 ) -> None:
-    monkeypatch.setattr(f"volseg.inference.sliding.{unknown}", lambda: None)
-    assert _affordable(4, 0) == 1
-    assert _affordable(4, None) == 1
+    monkeypatch.setattr(f"volseg.inference.engines.memory.{unknown}", lambda: None)
+    assert affordable_windows(4, 0) == 1
+    assert affordable_windows(4, None) == 1
 
 
 # --- memory

@@ -8,9 +8,22 @@ from volseg.bundle.damage import checkpoint_damage
 from volseg.bundle.directions import recipe_direction, resume_problem, tell_networks
 from volseg.bundle.ensemble_file import ENSEMBLE, ENSEMBLE_SCHEMA, Ensemble, is_ensemble, named_ensemble, read_ensemble
 from volseg.bundle.ensemble_members import Member, find_checkpoints, members_of
-from volseg.bundle.folder import about, config, copy, data_dir, find, find_all, installed, is_trained, models_dir, root
+from volseg.bundle.folder import (
+    about,
+    config,
+    copy,
+    data_dir,
+    find,
+    find_all,
+    installed,
+    is_trained,
+    models_dir,
+    root,
+    stated_checkpoint,
+)
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.normalisation import asked_schemes, fit_normalisation
+from volseg.bundle.overrides import children, lay_overrides, nearest_word
 from volseg.bundle.recipe import (
     SAFETENSORS,
     Recipe,
@@ -21,6 +34,7 @@ from volseg.bundle.recipe import (
     write_safetensors,
 )
 from volseg.bundle.settings_table import Setting, settings_table
+from volseg.bundle.training_words import check_training_words, check_writable
 
 __all__ = [
     "ENSEMBLE",
@@ -33,7 +47,10 @@ __all__ = [
     "about",
     "asked_schemes",
     "check_settings",
+    "check_training_words",
+    "check_writable",
     "checkpoint_damage",
+    "children",
     "config",
     "copy",
     "data_dir",
@@ -45,11 +62,13 @@ __all__ = [
     "is_ensemble",
     "is_path_setting",
     "is_trained",
+    "lay_overrides",
     "literal",
     "literal_text",
     "members_of",
     "models_dir",
     "named_ensemble",
+    "nearest_word",
     "packed_recipe",
     "path_values",
     "read_checkpoint",
@@ -59,6 +78,7 @@ __all__ = [
     "resume_problem",
     "root",
     "settings_table",
+    "stated_checkpoint",
     "tell_networks",
     "weights_digest",
     "write_safetensors",

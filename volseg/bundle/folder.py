@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from volseg.bundle.config_text import check_words
 from volseg.errors import BundleError
 
 _CONFIGS = ("train.json", "inference.json")
+_DATA_DIR = "$volseg.bundle.data_dir(@bundle_root)"
+_CHECKPOINT = re.compile(r"\$@(data_dir|bundle_root) \+ '(/[^'\\]*)'")
 _FOLDER = "bundles"
 _MODELS = ("models/model.pt", "models/model.safetensors")
 
@@ -156,3 +161,20 @@ def config(folder: Path, name: str) -> Path:
 def is_bundle(folder: Path) -> bool:
     """Whether a folder holds the configs of a bundle, directly or in `configs/`."""
     return any(all((place / name).is_file() for name in _CONFIGS) for place in (folder, folder / "configs"))
+
+
+def stated_checkpoint(folder: Path, content: Mapping[str, Any]) -> Path | None:
+    """The checkpoint that an `inference.json` names in the words of volseg's bundles; None if only MONAI can tell.
+
+    Args:
+        folder: Folder of the bundle.
+        content: Content of its `inference.json`.
+
+    >>> stated_checkpoint(Path("/b"), {"checkpoint": "$@bundle_root + '/models/model.pt'", "data_dir": _DATA_DIR})
+    PosixPath('/b/models/model.pt')
+    """
+    stated = content.get("checkpoint")
+    found = _CHECKPOINT.fullmatch(stated) if isinstance(stated, str) else None
+    if found is None or content.get("data_dir") != _DATA_DIR:
+        return None
+    return Path((data_dir(folder) if found[1] == "data_dir" else str(folder)) + found[2])

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import volseg
+from volseg.bundle.checkpoint_file import read_without_tensors
 from volseg.bundle.damage import checkpoint_damage
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.files import atomic
-from volseg.labels import LabelTable, channel_order
+from volseg.labels import LabelTable, channel_order, image_channels, takes_prior
 from volseg.volume import InputSpacing, check_normalisation
 
 SAFETENSORS = ".safetensors"
@@ -56,6 +58,16 @@ class Recipe:
         self.normalisation = None if schemes is None else [one.to_json() for one in schemes]
         # The text of inference.json hands the spacing on to the preprocessing, and with it the normalisation.
         self.spacing_mm = InputSpacing.of(self.spacing_mm, self.normalisation)
+
+    @property
+    def image_channels(self) -> tuple[str, ...]:
+        """Names of the channels of the image to segment, without those of a prior."""
+        return image_channels(self.channel_names)
+
+    @property
+    def takes_prior(self) -> bool:
+        """Whether the network was trained to see an earlier day of the patient."""
+        return takes_prior(self.channel_names)
 
     def state_dict(self) -> dict[str, str]:
         """The recipe as one JSON string, which `torch.load(weights_only=True)` accepts."""
@@ -125,7 +137,9 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
         CheckpointError: The file is absent, damaged, a pickle that would run code, or not written by volseg.
     """
     path = Path(checkpoint)
-    content = read_checkpoint(path)
+    content = _without_tensors(path)
+    if content is None:
+        content = read_checkpoint(path)
     if isinstance(content, dict) and "recipe" not in content and {"network", "optimizer", "epoch"} <= set(content):
         beside = path.with_name("model.pt")
         cure = f"name {beside}" if beside.is_file() else "go on with --resume, which writes model.pt"
@@ -136,6 +150,22 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     if not isinstance(content, dict) or "recipe" not in content:
         raise CheckpointError(f"{path} holds no recipe, so it was not trained with volseg")
     return Recipe.from_state(content["recipe"])
+
+
+def _without_tensors(path: Path) -> Any | None:  # noqa: ANN401 - whatever the file holds
+    """What a `.pt` file holds beside its tensors; None if PyTorch has to read it.
+
+    Raises:
+        CheckpointError: The file is absent or cut short.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; train first, or name one with --checkpoint")
+    if path.suffix == SAFETENSORS:
+        return None
+    try:
+        return read_without_tensors(path)
+    except BadZipFile as error:
+        raise CheckpointError(f"{path} cannot be loaded: {checkpoint_damage(path, error)}") from error
 
 
 def weights_digest(checkpoint: str | Path) -> str:

@@ -82,7 +82,10 @@ EXPECTED = Normaliser("expected Dice", {"expected_loss": 1.0})
 """The default for 1 - Dice: the error that the network expects, and the same tolerance for all."""
 
 NONE = Normaliser("none")
-"""The default for volumes and margins: one quantile for all."""
+"""The default for volumes: one quantile for all."""
+
+NEARLY_NONE = Normaliser("1 + expected loss", scale={"1": 1.0, "expected_loss": 1.0}, least_scale=1.0)
+"""The default for margins: nearly one for all, but without the ties of distances that come in steps of the grid."""
 
 
 def set_apart(patients: Sequence[str]) -> frozenset[str]:
@@ -140,7 +143,7 @@ _Cases = Sequence[tuple[float, Features, str]]
 def _makers(default: Normaliser) -> dict[str, Callable[[_Cases], Normaliser]]:
     """The candidates by name: a function of the cases that they are fitted on."""
     makers: dict[str, Callable[[_Cases], Normaliser]] = {default.name: lambda _: default}
-    makers |= {one.name: (lambda _, one=one: one) for one in (NONE, EXPECTED)}  # type: ignore[misc]
+    makers |= {one.name: (lambda _, one=one: one) for one in (NONE, EXPECTED) if default is not NEARLY_NONE}  # type: ignore[misc]
     for name in REGION_FEATURES:
         makers[f"line in {name}"] = lambda cases, name=name: _fitted(cases, [name], scaled=False)  # type: ignore[misc]
         makers[f"line and scale in {name}"] = lambda cases, name=name: _fitted(  # type: ignore[misc]

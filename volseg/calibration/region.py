@@ -13,7 +13,7 @@ import numpy as np
 from volseg.calibration.conformal import attainable_level, patient_quantile
 from volseg.calibration.features import Features
 from volseg.calibration.measured import MeasuredRegion
-from volseg.calibration.normaliser import EXPECTED, NONE, Normaliser, choose_normaliser, set_apart
+from volseg.calibration.normaliser import EXPECTED, NEARLY_NONE, NONE, Normaliser, choose_normaliser, set_apart
 from volseg.calibration.ranges import learn_ranges, outside
 from volseg.cohort import RegionBounds
 
@@ -148,7 +148,7 @@ def calibrate_region(cases: Sequence[Case], *, level: float) -> RegionCalibratio
         set_apart=len(apart),
         dice=quantile(dice_loss, EXPECTED),
         volume=replace(quantile(lambda one: abs(_log_ratio(one) - centre), NONE), centre=centre),
-        margin=quantile(lambda one: one.margin_mm, NONE),
+        margin=quantile(lambda one: one.margin_mm, NEARLY_NONE),
         missed_found=_missed([case for case in cases if case[1].found]),
         missed_empty=_missed([case for case in cases if not case[1].found]),
         ranges=learn_ranges([one.features for _, one in found]),

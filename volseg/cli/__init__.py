@@ -16,12 +16,14 @@ from typer.core import TyperGroup
 
 import volseg
 from volseg.cli import (
+    adapt,
     bundles,
     calibrate,
     check,
     compare,
     convert,
     crossval,
+    days,
     demo,
     evaluate,
     export,
@@ -42,6 +44,7 @@ from volseg.cli.help_texts import keep_brackets
 from volseg.cli.mistakes import WrongUse, explain
 from volseg.cli.process import load_nibabel, settle
 from volseg.errors import UsageError, VolsegError
+from volseg.inference import open_at_first_use
 
 
 class _Commands(TyperGroup):
@@ -72,6 +75,8 @@ _COMMANDS = (
     plan,
     train,
     crossval,
+    adapt,
+    days,
     calibrate,
     predict,
     demo,
@@ -107,6 +112,8 @@ def main(arguments: list[str] | None = None) -> None:
         load_nibabel()
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if arguments is None and words[:1] == ["predict"]:  # what trains uses most of MONAI
+        open_at_first_use()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells each time where it found credentials
     try:

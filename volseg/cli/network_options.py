@@ -41,6 +41,9 @@ class NetworkOptions:
     engine: str = typer.Option(
         "auto", help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial."
     )
+    memory: str | None = typer.Option(
+        None, metavar="AMOUNT", help="Memory that a prediction may take, as 8GiB; what is free by default."
+    )
     flips: str = typer.Option(
         "none", help="Mirror images that are predicted too: none; axes, as 0 or 0,1; trained: those of the training."
     )
@@ -109,7 +112,7 @@ class NetworkOptions:
         from volseg import bundle as bundles
         from volseg.bundle import members_of, named_ensemble
         from volseg.errors import UsageError
-        from volseg.inference import RegionOfInterest
+        from volseg.inference import RegionOfInterest, parse_bytes
         from volseg.jobs import Predicting
 
         if self.decision not in _DECISIONS:
@@ -140,7 +143,10 @@ class NetworkOptions:
             raise UsageError(
                 "--region, --margin-mm, --outside, --keep-margin and --absent need --within, which says where to look"
             )
-        return Predicting(members, self.device, self.engine, overrides, step=step, calibrated=self.calibrated)
+        memory = None if self.memory is None else parse_bytes(self.memory)
+        return Predicting(
+            members, self.device, self.engine, overrides, step=step, calibrated=self.calibrated, memory=memory
+        )
 
 
 def with_network_options(command: Callable[..., None]) -> Callable[..., None]:

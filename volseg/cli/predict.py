@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,12 @@ from volseg.cli.network_options import NetworkOptions, with_network_options
 from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, RayAddress, ShardOfCases, Where
 
 if TYPE_CHECKING:
-    from volseg.inference import AnyPredictor
+    from volseg.bundle import Recipe
+    from volseg.inference import AnyPredictor, PriorRow
+    from volseg.jobs import Predicting, StatedPredictor
+
+    Group = tuple[Predicting, AnyPredictor | None, list[tuple[str, Sequence[Path]]]]
+    """Work, its predictor if it is loaded, and the cases that it does."""
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +50,18 @@ def predict(
     resample_channels: bool = typer.Option(
         False, "--resample-channels", help="Resample DICOM channels on other voxels to those of the first."
     ),
+    prior: str | None = typer.Option(
+        None,
+        metavar="FOLDER|COHORT",
+        help="Earlier days of the patients: a cohort, or label maps with their images; for networks trained with a "
+        "prior. The last earlier session of the same patient counts.",
+    ),
+    prior_of_any_patient: bool = typer.Option(
+        False, "--prior-of-any-patient", help="Of --prior: another patient's day where the own has none, for a test."
+    ),
+    adapted: Path | None = typer.Option(
+        None, help="A run with networks of `volseg adapt`: each case by that of its patient's earlier days."
+    ),
     part: str = typer.Option("all", help="Part of a cohort: all, labelled, training, validation or test."),
     fold: int = typer.Option(0, min=0, help="Number of the fold that --part is of, from 0."),
     workers: int = typer.Option(1, min=0, help="Number of processes: one per GPU, or several that share the cores."),
@@ -63,25 +83,47 @@ def predict(
     from volseg.cli.answer import answer, print_answer
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.place import fetched
-    from volseg.cohort import FILE_ENDING, write_labels
-    from volseg.inference import check_output, count_windows, find_inputs, input_cohort, worker_device
+    from volseg.cohort import ADAPTED, FILE_ENDING, write_labels
+    from volseg.errors import UsageError
+    from volseg.inference import (
+        ArrayPredictor,
+        check_output,
+        find_inputs,
+        input_cohort,
+        write_priors,
+    )
     from volseg.jobs import WorkerOptions, predict_cases, remove_unproven
     from volseg.remote import check_apart, writing
 
     worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(images, output)
     asked = options.asked(bundle)
-    # Workers on GPUs load their own networks; this process then needs none.
-    gpus = not worker_options.alone and str(worker_device(options.device, 0)).startswith("cuda")
-    predictor = asked.load("cpu" if gpus or ray else options.device, flips=options.flips)
-    recipe = predictor.recipe
+
+    def load() -> AnyPredictor:
+        return asked.load("cpu" if gpus() or ray else options.device, flips=options.flips)
+
+    @functools.cache
+    def gpus() -> bool:  # workers on GPUs load their own networks; this process then needs none
+        if worker_options.alone:
+            return False
+        from volseg.inference import worker_device
+
+        return str(worker_device(options.device, 0)).startswith("cuda")
+
+    # All that words and headers tell is told before PyTorch is loaded.
+    stated = asked.check(flips=options.flips)
+    predictor = None if stated is not None else load()
+    found = stated or predictor
+    if found is None:
+        raise UsageError(f"{bundle} holds no network")
+    recipe = found.recipe
     inputs = fetched(images)
     patterns = channels is not None and "=" in channels
     given = [channels] if channels and patterns else [name.strip() for name in (channels or "").split(",") if channels]
     chosen = {"echo": echo, "phase": phase, "b_value": b_value, "image_type": image_type, "where": where or None}
     cases = find_inputs(
         inputs,
-        channels=recipe.channel_names,
+        channels=recipe.image_channels,
         part=part,
         fold=fold,
         modality=modality,
@@ -90,43 +132,196 @@ def predict(
         resample_channels=resample_channels,
     )
 
-    def choose(name: str) -> AnyPredictor:
-        windows = count_windows(cases, grid_mm=recipe.spacing_mm, roi_size=recipe.roi_size, overlap=options.overlap)
-        return predictor.with_engine(name, windows=windows)
-
-    tell_networks([*predictor.first_networks, *predictor.networks], input_cohort(inputs))
-    work = asked.of(predictor)
+    prior_rows: list[PriorRow] = []
+    if prior is not None:
+        asked, prior_rows = _with_priors(asked, prior, cases, recipe, inputs, output, any_patient=prior_of_any_patient)
+        predictor = None
+    elif prior_of_any_patient:
+        raise UsageError("--prior-of-any-patient needs --prior, which names the earlier days")
+    tell_networks([*found.first_networks, *found.networks], input_cohort(inputs))
+    groups: list[Group] = [(asked, predictor, [*cases])]
+    if adapted is not None:
+        groups = _by_adapted_network(asked, adapted, cases, inputs, flips=options.flips)
+    done = finished_before = first = 0
+    seconds = 0.0
+    devices: dict[str, int] = {}
+    ways: set[str] = set()
+    notes: dict[str, str] = {}
+    failures: dict[str, str] = {}
     with writing(output, apart=shard or "") as place, bar("predict") as progress:
         check_output(place.folder, cases, inputs=inputs, labels=recipe.labels)
         if asked.step is not None:
             asked.step.check_output(place.folder)
         remove_unproven(place.folder, place.fetched, keys={key for key, _ in cases})
-        made_with = work.made_with(recipe.labels)
-        write_labels(place.folder, recipe.labels, channel_names=recipe.channel_names, made_with=made_with)
-        result = predict_cases(
-            work,
-            cases,
-            place.folder,
-            worker_options=worker_options,
-            choose=None if gpus or ray else choose,
-            progress=place.watched(progress),
-        )
-    before = f", {result.before} finished before" if result.before else ""
-    done = f"{result.done} predicted{before}, {len(result.failed)} failed"
-    ways = sorted({way.partition(",")[0] for way in result.devices})
+        made_with = asked.of(found).made_with(recipe.labels)
+        if seen := _adaptations(place.folder, found, groups, {key for key, _ in cases}):
+            made_with[ADAPTED] = seen
+        if prior_rows:
+            write_priors(place.folder, prior_rows)
+        write_labels(place.folder, recipe.labels, channel_names=recipe.image_channels, made_with=made_with)
+        for of_group, given_network, mine in groups:
+            network = given_network or load()
+            if isinstance(network, ArrayPredictor):
+                network.check_sizes(mine)
+            result = predict_cases(
+                of_group.of(found if given_network is None else given_network),
+                mine,
+                place.folder,
+                worker_options=worker_options,
+                choose=None if gpus() or ray else _chooser(network, mine, options.overlap),
+                progress=place.watched(_from(progress, first, len(cases))),
+            )
+            first += len(mine)
+            done, finished_before = done + result.done, finished_before + result.before
+            ways |= {way.partition(",")[0] for way in result.devices}
+            notes |= result.notes
+            seconds += result.seconds
+            devices = _summed(devices, result.devices)
+            failures |= result.failed
+    before = f", {finished_before} finished before" if finished_before else ""
+    told = f"{done} predicted{before}, {len(failures)} failed"
     if as_json:
         facts = {
             "output": output,
-            "done": result.done,
-            "before": result.before,
-            "predictions": [f"{key}{FILE_ENDING}" for key, _ in cases if key not in result.failed],
-            "devices": dict(result.devices),
-            "notes": dict(result.notes),
-            "seconds": round(result.seconds, 3),
+            "done": done,
+            "before": finished_before,
+            "predictions": [f"{key}{FILE_ENDING}" for key, _ in cases if key not in failures],
+            "devices": devices,
+            "notes": notes,
+            "seconds": round(seconds, 3),
         }
-        print_answer(answer("predict", facts, failed=result.failed))
+        print_answer(answer("predict", facts, failed=failures))
     else:
-        typer.echo(f"{output}: {done} ({', '.join(ways) or 'nothing done'})")
-    for key, note in result.notes.items():
+        typer.echo(f"{output}: {told} ({', '.join(sorted(ways)) or 'nothing done'})")
+    for key, note in notes.items():
         typer.secho(f"note  {key}: {note}", fg="yellow", err=True)
-    tell_failures(result.failed)
+    tell_failures(failures)
+
+
+def _chooser(
+    predictor: AnyPredictor, cases: Sequence[tuple[str, Sequence[Path]]], overlap: float
+) -> Callable[[str], AnyPredictor]:
+    """The function that gives a predictor with an engine, fit for the number of windows to come."""
+    from volseg.inference import count_windows
+
+    recipe = predictor.recipe
+
+    def choose(name: str) -> AnyPredictor:
+        windows = count_windows(cases, grid_mm=recipe.spacing_mm, roi_size=recipe.roi_size, overlap=overlap)
+        return predictor.with_engine(name, windows=windows)
+
+    return choose
+
+
+def _summed(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    """The cases by engine and device of two groups together."""
+    return {way: first.get(way, 0) + second.get(way, 0) for way in {**first, **second}}
+
+
+def _from(progress: Callable[[int, int], None], first: int, total: int) -> Callable[[int, int], None]:
+    """A progress that begins at a case, for one of several groups."""
+    return lambda done, _: progress(min(first + done, total), total)
+
+
+def _by_adapted_network(
+    asked: Predicting,
+    folder: Path,
+    cases: Sequence[tuple[str, Sequence[Path]]],
+    inputs: Path,
+    *,
+    flips: str,
+) -> list[Group]:
+    """The cases grouped by the network that was adapted to their patient before them; the first group by none."""
+    from volseg.cohort import adapted_networks, network_for
+    from volseg.errors import UsageError
+    from volseg.inference import input_cohort
+
+    cohort = input_cohort(inputs)
+    if cohort is None:
+        raise UsageError("--adapted needs a cohort as its input, whose cases.csv says which patient each case is of")
+    if len(asked.members) > 1:
+        raise UsageError("--adapted must be given with one network, got an ensemble; name one checkpoint")
+    networks = adapted_networks(folder)
+    of_network: dict[Path | None, list[tuple[str, Sequence[Path]]]] = {None: []}
+    for key, images in cases:
+        of_network.setdefault(network_for(cohort.rows[key], networks, cohort), []).append((key, images))
+    groups: list[Group] = []
+    for path, mine in of_network.items():
+        if not mine:
+            continue
+        if path is None:
+            typer.echo(f"{len(mine)} cases have no network of their own and are predicted by that of the run", err=True)
+            groups.append((asked, None, mine))
+            continue
+        own = replace(asked, members=[(asked.members[0][0], path)])
+        groups.append((own, own.load(asked.device, flips=flips), mine))
+    return groups
+
+
+def _adaptations(
+    folder: Path,
+    stated: AnyPredictor | StatedPredictor,
+    groups: Sequence[Group],
+    keys: set[str],
+) -> list[dict[str, object]]:
+    """What the networks have seen, by the cases that each predicts, and what those of before had for other cases."""
+    from volseg.cohort import ADAPTED, Adaptation, adaptations_of
+
+    found = []
+    for one in adaptations_of(folder):
+        left = None if one.cases is None else tuple(key for key in one.cases if key not in keys)
+        if left:
+            found.append(replace(one, cases=left).to_json())
+    for _, network, mine in groups:
+        for member in (network or stated).networks:
+            told = member.recipe.facts.get(ADAPTED)
+            if told:
+                cases = tuple(key for key, _ in mine)
+                found.append(replace(Adaptation.from_json(told), cases=cases).to_json())
+    return found
+
+
+def _with_priors(
+    asked: Predicting,
+    prior: str,
+    cases: Sequence[tuple[str, Sequence[Path]]],
+    recipe: Recipe,
+    inputs: Path,
+    output: str,
+    *,
+    any_patient: bool,
+) -> tuple[Predicting, list[PriorRow]]:
+    """The same work with the earlier day of each case, aligned, and a row for each."""
+    from volseg.cli.bar import bar
+    from volseg.cli.place import fetched
+    from volseg.cohort import Alignments
+    from volseg.errors import UsageError
+    from volseg.inference import PriorSource, find_priors, input_cohort, read_images
+
+    if not recipe.takes_prior:
+        raise UsageError(
+            "--prior needs a network that was trained with one (`volseg train BUNDLE --prior true`); this one takes "
+            f"{', '.join(recipe.channel_names)} alone"
+        )
+    if asked.step is not None:
+        raise UsageError("--prior must not be given with --within, which shows the network a part of the image")
+    cohort = input_cohort(inputs)
+    source = PriorSource.open(
+        fetched(prior), channels=len(recipe.image_channels), images=None if cohort is None else cohort.folder
+    )
+    folder = Path(output) / ".volseg" / "alignments" if "://" not in output else Path(prior) / ".volseg" / "alignments"
+    with bar("align") as progress:
+        found, rows = find_priors(
+            cases,
+            source,
+            cohort=cohort,
+            alignments=Alignments(folder, read=lambda path: read_images([path])[0]),
+            labels=recipe.labels,
+            any_patient=any_patient,
+            progress=progress,
+        )
+    for row in rows:
+        if not row.used and row.reason and row.prior:
+            typer.secho(f"note  {row.key}: {row.reason}; it is predicted without a prior", fg="yellow", err=True)
+    typer.echo(f"{len(found)} of {len(cases)} cases have a prior; the others are predicted without one", err=True)
+    return replace(asked, priors=found), rows

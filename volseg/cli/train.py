@@ -88,6 +88,7 @@ def train(
         from volseg.cli.place import fetched
 
         fetched(str(overrides["dataset_dir"]))  # with a bar; the bundle opens it again
+    _check_words(bundle, overrides, config_file)
     import warnings
 
     with warnings.catch_warnings():
@@ -110,6 +111,17 @@ def train(
         typer.echo(
             f"no validation tells one network from another (Dice 0 or undefined); {checkpoint} is the last of them"
         )
+
+
+def _check_words(bundle: str, overrides: dict[str, object], more: list[Path]) -> None:
+    """Tell what words and JSON tell before PyTorch is loaded."""
+    from volseg.bundle import check_training_words
+    from volseg.plan import check_roi, is_plan
+
+    whole = check_training_words(bundle, overrides=overrides, more=[file for file in more if not is_plan(file)])
+    roi, divisor = overrides.get("roi_size"), whole.get("roi_divisor")
+    if isinstance(roi, (list, tuple)) and isinstance(divisor, (int, list)):
+        check_roi(roi, divisor=divisor)
 
 
 def _overrides(words: list[str]) -> dict[str, object]:

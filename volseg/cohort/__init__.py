@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.cohort.adapted import ADAPTED, Adaptation, adaptations_of, check_unseen
+from volseg.cohort.adapted_networks import adapted_networks, adapted_path, network_for
+from volseg.cohort.alignments import Alignments
 from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bounds_as_text, order_of_bounds
 from volseg.cohort.case import Case, Source, check_key
 from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort
@@ -49,6 +52,7 @@ from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_boun
 from volseg.volume import FILE_ENDING
 
 __all__ = [
+    "ADAPTED",
     "ALL",
     "ASSUMED",
     "BOUND_COLUMNS",
@@ -61,6 +65,8 @@ __all__ = [
     "SLICE_AXES",
     "SLICE_VERSION",
     "TEST",
+    "Adaptation",
+    "Alignments",
     "Bounds",
     "Case",
     "CaseRow",
@@ -78,11 +84,15 @@ __all__ = [
     "Source",
     "Threads",
     "Uncertainty",
+    "adaptations_of",
+    "adapted_networks",
+    "adapted_path",
     "affordable_threads",
     "axes_of_raw",
     "bounds_as_text",
     "check_key",
     "check_labels",
+    "check_unseen",
     "check_values_as",
     "cohort_note",
     "convert_case",
@@ -93,6 +103,7 @@ __all__ = [
     "intensity_notes",
     "margin_name",
     "mean_expected_dice",
+    "network_for",
     "order_of_bounds",
     "other_sessions",
     "patient_of",

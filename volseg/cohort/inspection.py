@@ -204,7 +204,7 @@ def _inspect(
             return None
         checked = cohort.labels.check(label.voxels)
         if cohort.has_instances and objects is None:
-            raise CohortError("the case has no map of objects, others have; convert it again")
+            raise CohortError("the case must have a map of objects as others have, got none; convert it again")
         if objects is not None and ((objects.voxels != 0) != (checked != 0)).any():
             raise CohortError("the map of objects marks other voxels than the label; convert the case again")
         thickness = math.prod(mm for mm, n in zip(label.spacing_mm, label.shape, strict=True) if n == 1)

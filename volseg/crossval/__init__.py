@@ -10,6 +10,7 @@ from __future__ import annotations
 from volseg.crossval.choice import Choice, Standing, choose
 from volseg.crossval.cleanup import RegionCleanup, choose_cleanup
 from volseg.crossval.cost import Forecast, duration, forecast, time_left
+from volseg.crossval.days import MODES, DayCase, DaysSettings, conclude_days, day_cases, run_days
 from volseg.crossval.fold import FoldTraining, job_key, parts_of
 from volseg.crossval.folder import CrossvalFolder
 from volseg.crossval.folds import check_folds, fold_notes, regions_of_cases
@@ -19,11 +20,14 @@ from volseg.crossval.scores import Candidate
 from volseg.crossval.settings import CrossvalSettings, Inference, begin, data_of
 
 __all__ = [
+    "MODES",
     "Candidate",
     "Choice",
     "CrossvalFolder",
     "CrossvalResult",
     "CrossvalSettings",
+    "DayCase",
+    "DaysSettings",
     "FoldTraining",
     "Forecast",
     "Inference",
@@ -34,7 +38,9 @@ __all__ = [
     "choose",
     "choose_cleanup",
     "conclude",
+    "conclude_days",
     "data_of",
+    "day_cases",
     "duration",
     "fold_notes",
     "forecast",
@@ -43,6 +49,7 @@ __all__ = [
     "jobs_of",
     "parts_of",
     "regions_of_cases",
+    "run_days",
     "run_folds",
     "short_result",
     "time_left",

@@ -110,7 +110,9 @@ def _tables(
     keys = [key for key in patient if all(key in of_name for of_name in known)]
     regions = list(dict.fromkeys(region for _, region in scored[names[0]]))
     if not keys:
-        raise UsageError("the networks share no case that could be scored; look at the errors in oof/table.csv")
+        raise UsageError(
+            "the networks must share a case that could be scored, got none; look at the errors in oof/table.csv"
+        )
     found = {
         name: np.array([[scored[name].get((key, region)) for region in regions] for key in keys], dtype=np.float64)
         for name in names

@@ -169,10 +169,10 @@ def predict_fold(
     asked = Predicting(members, device, inference.engine, inference.overrides, calibrated=False)
     predictor = asked.load(device, flips=inference.flips)
     recipe, work = predictor.recipe, asked.of(predictor)
-    cases = find_inputs(settings.cohort, channels=recipe.channel_names, part="validation", fold=fold)
+    cases = find_inputs(settings.cohort, channels=recipe.image_channels, part="validation", fold=fold)
     windows = count_windows(cases, grid_mm=recipe.spacing_mm, roi_size=recipe.roi_size, overlap=inference.overlap)
     made_with = work.made_with(recipe.labels)
-    write_labels(output_dir, recipe.labels, channel_names=recipe.channel_names, made_with=made_with)
+    write_labels(output_dir, recipe.labels, channel_names=recipe.image_channels, made_with=made_with)
     worker_options = WorkerOptions(
         worker_options.workers, worker_options.ray, journal=output_dir / ".volseg" / f"{name}.jsonl"
     )

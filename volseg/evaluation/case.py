@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import INSTANCES, Cohort, Predictions, check_values_as, read_volume_as
+from volseg.cohort import INSTANCES, Cohort, Predictions, check_unseen, check_values_as, read_volume_as
 from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError
 from volseg.evaluation.scores import STANDARD, EvaluationSettings, RegionScores
 from volseg.labels import LabelMatch
@@ -175,7 +175,8 @@ def evaluate(
         that the predictions do not have get no rows.
 
     Raises:
-        UsageError: There is no such folder or no prediction in it, a key is given twice, or there is no worker.
+        UsageError: There is no such folder or no prediction in it, a key is given twice, or there is no worker; or a
+            case was predicted by a network that was adapted on it or on a later session.
         LabelError: The predictions have no region of the cohort.
     """
     there = Predictions.open(predictions)
@@ -187,6 +188,7 @@ def evaluate(
     repeated = [key for key, times in Counter(keys).items() if times > 1]
     if repeated:
         raise UsageError(f"each key must be given once, got {repeated} more than once; a case counts once")
+    check_unseen(predictions, cohort, keys)
     known = frozenset(cohort.keys)
 
     def rows_of(key: str) -> list[RegionScores]:

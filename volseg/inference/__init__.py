@@ -10,8 +10,16 @@ if TYPE_CHECKING:
     from volseg.bundle import find_checkpoints
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
-    from volseg.inference.cascade import AnyPredictor, CascadePredictor, load_predictor, with_own_calibration
-    from volseg.inference.cores import usable_cores
+    from volseg.inference.arrays import ArrayPredictor, array_predictor, parse_bytes
+    from volseg.inference.cascade import (
+        AnyPredictor,
+        CascadePredictor,
+        is_calibrated,
+        load_predictor,
+        own_calibration,
+        with_own_calibration,
+    )
+    from volseg.inference.cores import device_name, processor, usable_cores
     from volseg.inference.engines import (
         ENGINES,
         EXPORTED,
@@ -38,7 +46,7 @@ if TYPE_CHECKING:
         seconds_a_window,
         worker_device,
     )
-    from volseg.inference.ensemble import flip_axes
+    from volseg.inference.ensemble import check_members, flip_axes
     from volseg.inference.file_names import (
         NIFTI,
         channel_number,
@@ -48,22 +56,28 @@ if TYPE_CHECKING:
         lone_key,
     )
     from volseg.inference.inputs import find_inputs, input_cohort
+    from volseg.inference.lazy_monai import is_open_at_first_use, open_at_first_use
     from volseg.inference.modality import other_modality
     from volseg.inference.outputs import check_apart, check_output
     from volseg.inference.predictor import Predictor
+    from volseg.inference.priors import PRIORS, PriorRow, PriorSource, find_priors, write_priors
     from volseg.inference.reading import count_windows, read_grid, read_image, read_images
     from volseg.inference.region_of_interest import RegionOfInterest
     from volseg.inference.sliding import SlidingWindow, sliding_window
+    from volseg.inference.words import check_words
     from volseg.labels import channel_order, fold_channel
+    from volseg.transforms import PriorFiles
 
 __all__ = [
     "ENGINES",
     "EXPORTED",
     "NIFTI",
+    "PRIORS",
     "PROBABILITIES",
     "WORTH_A_TRIAL_S",
     "WORTH_COMPILING_S",
     "AnyPredictor",
+    "ArrayPredictor",
     "CascadePredictor",
     "CompiledEngine",
     "Convolutions",
@@ -73,35 +87,49 @@ __all__ = [
     "ParallelWindows",
     "Prediction",
     "Predictor",
+    "PriorFiles",
+    "PriorRow",
+    "PriorSource",
     "RegionOfInterest",
     "SlidingWindow",
     "TorchEngine",
+    "array_predictor",
     "available_bytes",
     "channel_number",
     "channel_order",
     "check_apart",
     "check_device",
+    "check_members",
     "check_output",
     "check_precision",
     "check_training",
+    "check_words",
     "choose",
     "count_windows",
+    "device_name",
     "difference",
     "find_checkpoints",
     "find_inputs",
+    "find_priors",
     "flip_axes",
     "fold_channel",
     "group_files",
     "image_stem",
     "input_cohort",
     "installed",
+    "is_calibrated",
+    "is_open_at_first_use",
     "is_segmentation",
     "load_predictor",
     "lone_key",
     "machine",
+    "open_at_first_use",
     "openvino_core",
     "other_modality",
+    "own_calibration",
+    "parse_bytes",
     "peak_memory",
+    "processor",
     "read_grid",
     "read_image",
     "read_images",
@@ -114,6 +142,7 @@ __all__ = [
     "worker_device",
     "write_labels",
     "write_prediction",
+    "write_priors",
 ]
 
 __getattr__ = opened_at_first_use(
@@ -126,7 +155,16 @@ __getattr__ = opened_at_first_use(
             "write_prediction",
         ),
         "volseg.errors": ("root_error",),
-        "volseg.inference.cores": ("usable_cores",),
+        "volseg.inference.arrays": (
+            "ArrayPredictor",
+            "array_predictor",
+            "parse_bytes",
+        ),
+        "volseg.inference.cores": (
+            "device_name",
+            "processor",
+            "usable_cores",
+        ),
         "volseg.inference.engines": (
             "CompiledEngine",
             "Convolutions",
@@ -153,12 +191,17 @@ __getattr__ = opened_at_first_use(
             "seconds_a_window",
             "worker_device",
         ),
-        "volseg.inference.ensemble": ("flip_axes",),
+        "volseg.inference.ensemble": (
+            "check_members",
+            "flip_axes",
+        ),
+        "volseg.inference.words": ("check_words",),
         "volseg.inference.region_of_interest": ("RegionOfInterest",),
         "volseg.labels": (
             "channel_order",
             "fold_channel",
         ),
+        "volseg.transforms": ("PriorFiles",),
         "volseg.inference.file_names": (
             "NIFTI",
             "channel_number",
@@ -181,8 +224,16 @@ __getattr__ = opened_at_first_use(
             "read_image",
             "read_images",
         ),
+        "volseg.inference.lazy_monai": ("is_open_at_first_use", "open_at_first_use"),
         "volseg.inference.modality": ("other_modality",),
         "volseg.inference.predictor": ("Predictor",),
+        "volseg.inference.priors": (
+            "PRIORS",
+            "PriorRow",
+            "PriorSource",
+            "find_priors",
+            "write_priors",
+        ),
         "volseg.inference.sliding": (
             "SlidingWindow",
             "sliding_window",
@@ -190,7 +241,9 @@ __getattr__ = opened_at_first_use(
         "volseg.inference.cascade": (
             "AnyPredictor",
             "CascadePredictor",
+            "is_calibrated",
             "load_predictor",
+            "own_calibration",
             "with_own_calibration",
         ),
     }

@@ -16,6 +16,7 @@ from volseg.bundle import Member, Recipe
 from volseg.calibration import Calibration, find_calibration, read_calibration
 from volseg.cohort import Prediction
 from volseg.errors import CheckpointError, GeometryError, UsageError, VolumeError, naming
+from volseg.inference.arrays import ArrayPredictor
 from volseg.inference.engines import Engine
 from volseg.inference.predictor import Predictor
 from volseg.inference.reading import read_images
@@ -124,9 +125,9 @@ class CascadePredictor:
         """
         with naming(key):
             if self.first is None:
-                volumes = read_images(images[:-1], names=self.recipe.channel_names)
+                volumes = read_images(images[:-1], names=self.recipe.image_channels)
                 return self._within(volumes, self._read_region(images), key)
-            volumes = read_images(images, names=self.recipe.channel_names)
+            volumes = read_images(images, names=self.recipe.image_channels)
             wanted = channels_of(self.first.recipe, among=self.second.recipe)
             return {
                 "key": key,
@@ -212,7 +213,7 @@ class CascadePredictor:
     decide = method_of_before("postprocess")
 
 
-AnyPredictor = Predictor | CascadePredictor
+AnyPredictor = Predictor | CascadePredictor | ArrayPredictor
 
 
 def load_predictor(
@@ -266,6 +267,25 @@ def load_predictor(
             ", ".join(second.recipe.channel_names),
         )
     return made
+
+
+def is_calibrated(checkpoints: Sequence[Path]) -> bool:
+    """Whether a calibration lies beside the checkpoints of an ensemble, or of one network."""
+    return find_calibration(checkpoints) is not None
+
+
+def own_calibration(predictor: Predictor) -> Calibration | None:
+    """The calibration beside the checkpoints of a predictor; None if there is none.
+
+    Raises:
+        CheckpointError: It is of other networks or labels, or damaged.
+    """
+    path = find_calibration([network.checkpoint for network in predictor.networks])
+    if path is None:
+        return None
+    calibration = read_calibration(path)
+    predictor.with_calibration(calibration, path=path)  # which says what does not fit
+    return calibration
 
 
 def with_own_calibration(

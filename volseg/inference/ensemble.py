@@ -6,17 +6,18 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from volseg.bundle import Recipe
 from volseg.errors import CheckpointError, UsageError
 from volseg.labels import LabelTable, fold_channel, fold_name
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 logger = logging.getLogger(__name__)
 
-LogitsFunction = Callable[[Tensor], Tensor]
+LogitsFunction = Callable[["Tensor"], "Tensor"]
 Look = LogitsFunction  # its name in version 0.1
 """Logits (channels, X, Y, Z) of an image (1, C, X, Y, Z)."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
@@ -22,6 +23,7 @@ from volseg.cohort import FILE_ENDING, Bounds, Prediction, Uncertainty, write_pr
 from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
 from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
 from volseg.inference.ensemble import LogitsFunction, check_members, image_order, in_order, mean_logits, region_order
+from volseg.inference.lazy_monai import name_modules
 from volseg.inference.normalisation import check_intensities, normalise_alike
 from volseg.inference.outputs import check_apart
 from volseg.inference.reading import check_there, is_foreign, read_images
@@ -29,12 +31,14 @@ from volseg.transforms import (
     CONSTANT,
     Decision,
     NativeProbabilitiesd,
+    PriorFiles,
     affine_of_file,
+    prior_arrays,
     split_at_normalisation,
     with_decision,
     with_measure,
 )
-from volseg.volume import Volume, read_volume
+from volseg.volume import Grid, Volume, read_volume
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ class Predictor:
         exported: Network for OpenVINO, if the bundle was packed with it.
         others: Further networks, whose probabilities are averaged with those of this one; see `with_members`.
         flips: Axes along which the networks predict mirror images too.
+        priors: Earlier day of the patient by case key, for a network that takes one; a case without is seen alone.
         calibration: Calibration, by which predictions get bounds; see `with_calibration`.
         decision: Decision that a calibration made; None for that of the bundle or of the overrides.
         apart: Reason why predictions are made otherwise than the calibrated ones; empty if they are not.
@@ -69,6 +74,7 @@ class Predictor:
     exported: Path | None = None
     others: tuple[Predictor, ...] = ()
     flips: tuple[int, ...] = ()
+    priors: Mapping[str, PriorFiles] = field(default_factory=dict)
     calibration: Calibration | None = None
     decision: Decision | None = None
     apart: str = ""
@@ -100,7 +106,7 @@ class Predictor:
 
         folder = bundles.find(bundle)
         parser = ConfigParser()
-        parser.read_config(str(bundles.config(folder, "inference.json")))
+        parser.read_config(name_modules(ConfigParser.load_config_file(str(bundles.config(folder, "inference.json")))))
         overrides = dict(overrides or {})
         decision = overrides.pop("decision", None)
         unknown = [name for name in overrides if name not in parser]
@@ -228,11 +234,14 @@ class Predictor:
         """Read files into the input of the network: the first of three stages of `predict`, on the CPU."""
         with naming(key):
             grids = self.grids
-            names = self.recipe.channel_names
+            names = self.recipe.image_channels
             given: list[Any] = list(images)
             check_there(given, names=names)
-            if len(grids) > 1 or len(given) != len(names) or any(map(is_foreign, given)):
+            prior = self.priors.get(key) if self.recipe.takes_prior else None
+            if len(grids) > 1 or len(given) != len(names) or any(map(is_foreign, given)) or prior is not None:
                 given = read_images(given, names=names)  # of which the transforms read NIfTI by themselves
+            if self.recipe.takes_prior and (prior is not None or len(grids) > 1):
+                given += prior_volumes(given[0].grid, prior, self.recipe)
             item, *others = [
                 before({"key": key, "image": in_order(given, members[0].recipe, like=self.recipe)})
                 for members in grids
@@ -413,3 +422,13 @@ def to_native(predictor: Predictor) -> Callable[..., dict[Hashable, Any]]:
             "begin with the way back to the grid of the files; pack it with this volseg, or predict with it alone"
         )
     return steps[0]
+
+
+def prior_volumes(grid: Grid, prior: PriorFiles | None, recipe: Recipe) -> list[Volume]:
+    """The channels of a prior on the grid of today's image: empty ones if there is none."""
+    if prior is None:
+        voxels = np.zeros((len(recipe.channel_names) - len(recipe.image_channels), *grid.shape), np.float32)
+    else:
+        arrays = prior_arrays(prior, grid, recipe.labels)
+        voxels = np.concatenate([arrays, np.ones((1, *grid.shape), np.float32)])
+    return [Volume(channel, grid.affine_ras) for channel in voxels]

@@ -18,8 +18,8 @@ from volseg.errors import VolsegError
 from volseg.inference.engines import (
     MixedPrecision,
     ParallelWindows,
+    affordable_windows,
     available_bytes,
-    peak_resident_bytes,
     resident_bytes,
 )
 
@@ -35,8 +35,6 @@ _SOMETHING = 1e-5
 _ROOM = 0.9
 # Bytes of a sum that is made whatever the system says.
 _SMALL_SUM = 2**30
-# Fraction of a machine's free memory that windows beside the first may take.
-_SHARE = 0.5
 
 
 def sliding_window(
@@ -195,7 +193,7 @@ class SlidingWindow(Inferer):  # type: ignore[misc]  # MONAI has no types
                 _check_sum(outputs, shape, self.roi_size, place)
                 sums = [_Sum(part, shape, self.roi_size, place, self.background) for part in outputs]
                 if alone:
-                    windows_at_once = _affordable(at_best(), held)
+                    windows_at_once = affordable_windows(at_best(), held)
             for total, part in zip(sums, outputs, strict=True):
                 for box, logits in zip(batch, part, strict=True):
                     total.add([axis.start for axis in box], logits)
@@ -302,19 +300,6 @@ class _Sum:
             self._weights[: len(kept)] = kept
             self._weights[len(kept) :] = 0
             self._done += count
-
-
-def _affordable(wanted: int, held: int | None) -> int:
-    """The number of windows that fit side by side into the free memory, at most the number wanted.
-
-    Args:
-        wanted: Largest number of windows.
-        held: Bytes that the process held before its first window.
-    """
-    peak, free = peak_resident_bytes(), available_bytes()
-    if wanted == 1 or held is None or peak is None or free is None:
-        return 1
-    return max(1, min(wanted, 1 + int(_SHARE * free / max(1, peak - held))))
 
 
 def _sum_bytes(outputs: Sequence[Tensor], shape: Sequence[int], roi_size: Sequence[int]) -> float:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from volseg.jobs.evaluating import evaluate_cases
     from volseg.jobs.job import Do, Facts, Job, Stamp, WorkerSlot, attempt, stamp
     from volseg.jobs.journal import Entry, History, Journal, remove_unproven, siblings
-    from volseg.jobs.networks import Predicting, doing
+    from volseg.jobs.networks import Predicting, StatedPredictor, doing
     from volseg.jobs.options import WorkerOptions
     from volseg.jobs.predicting import predict_cases
     from volseg.jobs.processes import Processes
@@ -40,6 +40,7 @@ __all__ = [
     "RunResult",
     "Serial",
     "Stamp",
+    "StatedPredictor",
     "WorkerOptions",
     "WorkerPool",
     "WorkerSlot",
@@ -78,6 +79,7 @@ _open = opened_at_first_use(
         ),
         "volseg.jobs.networks": (
             "Predicting",
+            "StatedPredictor",
             "doing",
         ),
         "volseg.jobs.options": ("WorkerOptions",),

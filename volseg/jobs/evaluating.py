@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from volseg import keywords_of_before
-from volseg.cohort import Cohort, Predictions
+from volseg.cohort import Cohort, Predictions, check_unseen
 from volseg.evaluation import EvaluationSettings, RegionScores, score_case
 from volseg.jobs.command import run_command
 from volseg.jobs.job import Do, Facts, Job, WorkerSlot
@@ -82,6 +82,7 @@ def evaluate_cases(
     """
     there = Predictions.open(predictions)
     known = frozenset(cohort.keys)
+    check_unseen(predictions, cohort, there.keys() if keys is None else keys)
     mine = [key for key in (there.keys() if keys is None else keys) if key in worker_options.shard]
 
     def inputs(key: str) -> tuple[Path, ...]:

@@ -10,16 +10,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volseg import bundle as bundles
-from volseg.bundle import Member
+from volseg.bundle import Member, Recipe
 from volseg.cohort import FILE_ENDING, PROBABILITIES
+from volseg.errors import BundleError, UsageError
 from volseg.files import SERIES
-from volseg.inference import RegionOfInterest
+from volseg.inference import RegionOfInterest, device_name, is_calibrated
 from volseg.jobs.job import Do, Facts, Job, WorkerSlot, stamp
-from volseg.labels import LabelTable
+from volseg.labels import Cleanup, LabelTable
 from volseg.remote import identity
 
 if TYPE_CHECKING:
-    from volseg.inference import AnyPredictor, Predictor
+    from volseg.inference import AnyPredictor, ArrayPredictor, Predictor, PriorFiles
+
+
+@dataclass(frozen=True)
+class StatedNetwork:
+    """A network by its files alone.
+
+    Attributes:
+        checkpoint: File of the weights.
+        recipe: Recipe that it holds.
+    """
+
+    checkpoint: Path
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class StatedPredictor:
+    """The networks of a predictor that is not loaded yet.
+
+    Attributes:
+        networks: Networks that are averaged; the first sets the settings of inference.
+        first_networks: Networks of a first step.
+        flips: Axes along which mirror images are predicted too.
+    """
+
+    networks: tuple[StatedNetwork, ...]
+    first_networks: tuple[StatedNetwork, ...]
+    flips: tuple[int, ...]
+
+    calibration = None
+    decision = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """Recipe of the first network."""
+        return self.networks[0].recipe
 
 
 @dataclass(frozen=True)
@@ -39,6 +76,8 @@ class Predicting:
         calibration: Digest of the calibration that is used; empty if there is none.
         decision: Decision of the calibration, if it made one.
         digest: Digest of the weights, of the bundles' settings of inference, and of the options.
+        priors: Earlier day of the patient by case key, for networks that take one.
+        memory: Bytes that a prediction may take; None for what is free.
     """
 
     members: Sequence[Member]
@@ -53,8 +92,10 @@ class Predicting:
     calibration: str = ""
     decision: Any = None
     digest: str = ""
+    priors: Mapping[str, PriorFiles] = field(default_factory=dict)
+    memory: int | None = None
 
-    def of(self, predictor: AnyPredictor) -> Predicting:
+    def of(self, predictor: AnyPredictor | StatedPredictor) -> Predicting:
         """The same work with the digests and mirror images of a predictor that was loaded with it."""
         weights, identity = _identity(self.members, predictor.networks)
         flips = list(predictor.flips)
@@ -111,6 +152,13 @@ class Predicting:
             device: Device, see `volseg.inference.load_predictor`.
             flips: Mirror images as text, see `volseg.inference.flip_axes`; None (the default) for the known axes.
         """
+        from volseg.inference import array_predictor
+
+        bare = self.step is None and not self._takes_prior() and (flips == "none" or (flips is None and not self.flips))
+        if bare and not (self.calibrated and self._has_calibration()):
+            plain = array_predictor(self.members, device=device, overrides=self.overrides, memory=self.memory)
+            if plain is not None:
+                return plain
         from volseg.inference import flip_axes, load_predictor
 
         loaded = load_predictor(
@@ -121,9 +169,46 @@ class Predicting:
             step=self.step,
             calibrated=self.calibrated,
         )
+        loaded = _with_priors(loaded, self.priors)
         if flips is None:
             return loaded
         return loaded.with_members(flips=flip_axes(flips, [network.recipe for network in loaded.networks]))
+
+    def check(self, *, flips: str | None = None) -> StatedPredictor | None:
+        """Check words, configs and headers of checkpoints, without PyTorch: in milliseconds.
+
+        Args:
+            flips: Mirror images as text, see `load`.
+
+        Returns:
+            What the networks will be; None if only MONAI can tell where the checkpoint of a bundle is.
+
+        Raises:
+            BundleError: There is no such bundle, or it cannot take an override.
+            CheckpointError: A checkpoint is absent, damaged, or of another network, or makes no ensemble.
+            UsageError: There is no such engine, precision or device, or the clean-up names no region.
+        """
+        from volseg.inference import check_members, check_words, flip_axes
+
+        check_words(engine=self.engine, precision=str(self.overrides.get("precision", "auto")), device=self.device)
+        networks = _by_files(self.members, self.overrides)
+        first = _by_files(self.step.members, {}) if self.step is not None else ()
+        if networks is None or first is None or (self.calibrated and self._has_calibration()):
+            return None
+        check_members([(one.checkpoint, one.recipe) for one in networks])
+        Cleanup(**dict(self.overrides.get("cleanup", {}))).check(networks[0].recipe.labels)
+        recipes = [one.recipe for one in networks]
+        return StatedPredictor(networks, first, tuple(self.flips) if flips is None else flip_axes(flips, recipes))
+
+    def _takes_prior(self) -> bool:
+        """Whether a network was trained to see an earlier day, whose channels its own preprocessing fills."""
+        networks = _by_files(self.members, self.overrides) or ()
+        return bool(self.priors) or any(one.recipe.takes_prior for one in networks)
+
+    def _has_calibration(self) -> bool:
+        """Whether a calibration lies beside the checkpoints, by which the whole predictor is needed."""
+        networks = _by_files(self.members, self.overrides)
+        return networks is not None and is_calibrated([one.checkpoint for one in networks])
 
     def start(self, place: WorkerSlot) -> Do:
         """Load the networks, on the GPU of the worker if there is one."""
@@ -134,6 +219,9 @@ class Predicting:
     def inputs(self, key: str, images: Sequence[Path]) -> tuple[Path, ...]:
         """The input files of a case: its images, and the label map of its region if there is one."""
         region = self.step.path(key) if self.step is not None else None
+        prior = self.priors.get(key)
+        if prior is not None:  # so that a case is predicted anew if its prior changes
+            return (*images, *map(Path, prior.images), Path(prior.label))
         return (*images, region) if region is not None else tuple(images)
 
     def outputs(self, folder: Path, name: str) -> tuple[Path, ...]:
@@ -147,12 +235,9 @@ class _Doing:
     """The work on a case, at once or in stages."""
 
     def __init__(self, predictor: AnyPredictor, *, sources: bool) -> None:
-        from volseg.inference import machine
-
-        of_machine = machine(predictor.device)
         self._predictor = predictor
         self._sources = sources
-        self._device = f"{predictor.device} {of_machine['gpu'] or of_machine['processor']}".strip()
+        self._device = f"{predictor.device} {device_name(str(predictor.device))}".strip()
         self._engine = f"{predictor.engine.name} {predictor.engine.precision}"
 
     def __call__(self, job: Job) -> Facts:
@@ -161,7 +246,9 @@ class _Doing:
 
     def read(self, job: Job) -> dict[str, Any]:
         """Read the files into the input of the network."""
-        return self._predictor.preprocess(job.inputs, key=job.key)
+        prior = getattr(self._predictor, "priors", {}).get(job.key)
+        images = job.inputs if prior is None else job.inputs[: -(len(prior.images) + 1)]
+        return self._predictor.preprocess(images, key=job.key)
 
     def compute(self, _: Job, read: dict[str, Any]) -> dict[str, Any]:
         """Compute the logits."""
@@ -180,6 +267,21 @@ class _Doing:
         return {**told, **note, **source, **({"bounds": bounds} if bounds else {})}
 
 
+def _with_priors(loaded: AnyPredictor, priors: Mapping[str, PriorFiles]) -> AnyPredictor:
+    """The predictor with the priors of its cases.
+
+    Raises:
+        UsageError: The network takes none, or it is restricted to a region.
+    """
+    from volseg.inference import Predictor
+
+    if not priors:
+        return loaded
+    if not isinstance(loaded, Predictor):
+        raise UsageError("--prior must not be given with --within, which shows the network a part of the image")
+    return replace(loaded, priors=priors)
+
+
 def doing(predictor: AnyPredictor, *, sources: bool = False) -> Do:
     """The function of a worker for a predictor that it has loaded.
 
@@ -187,7 +289,9 @@ def doing(predictor: AnyPredictor, *, sources: bool = False) -> Do:
         predictor: Predictor with the networks.
         sources: Whether the journal distinguishes files of one name in two folders, see `source_of`.
     """
-    return _Doing(predictor, sources=sources)
+    found = _Doing(predictor, sources=sources)
+    # Of a limited memory no part goes to a case that is read ahead.
+    return found if getattr(predictor, "memory", None) is None else found.__call__
 
 
 def source_of(key: str, inputs: Sequence[Path]) -> dict[str, Any]:
@@ -203,7 +307,27 @@ def source_of(key: str, inputs: Sequence[Path]) -> dict[str, Any]:
     return {"path": path.hexdigest()[:8], "folder": name.hexdigest()[:8], "bytes": first.stat().st_size}
 
 
-def _identity(members: Sequence[Member], networks: Sequence[Predictor]) -> tuple[list[dict[str, Any]], list[list[str]]]:
+def _by_files(members: Sequence[Member], overrides: Mapping[str, Any]) -> tuple[StatedNetwork, ...] | None:
+    """The networks of some members by their files, see `Predicting.check`."""
+    found = []
+    for name, given in members:
+        folder = bundles.find(name)
+        content = json.loads(bundles.config(folder, "inference.json").read_text(encoding="utf-8"))
+        unknown = [setting for setting in overrides if setting not in content and setting != "decision"]
+        if unknown:
+            raise BundleError(f"the bundle {folder.name} has no setting {', '.join(unknown)}; pack it with this volseg")
+        checkpoint = Path(given) if given is not None else bundles.stated_checkpoint(folder, content)
+        if checkpoint is None:
+            return None
+        recipe = bundles.read_recipe(checkpoint)
+        bundles.check_settings(folder, recipe, checkpoint=checkpoint)
+        found.append(StatedNetwork(checkpoint, recipe))
+    return tuple(found)
+
+
+def _identity(
+    members: Sequence[Member], networks: Sequence[Predictor | ArrayPredictor | StatedNetwork]
+) -> tuple[list[dict[str, Any]], list[list[str]]]:
     """Name, bytes and sha256 of each checkpoint; and what tells the networks and their inference from others."""
     weights, identity = [], []
     for (name, _), network in zip(members, networks, strict=True):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -146,7 +145,7 @@ class SlicewiseNetwork(nn.Module):
 
     def forward(self, volumes: Tensor) -> Tensor | list[Tensor]:
         """Compute the logits of a batch of volumes."""
-        if isinstance(volumes, MetaTensor):
+        if hasattr(volumes, "as_tensor"):  # a MetaTensor
             volumes = volumes.as_tensor()  # every operation on a MetaTensor pays for its metadata
         if volumes.ndim != 5 or volumes.shape[1] != self.in_channels:
             raise BundleError(

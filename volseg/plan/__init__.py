@@ -15,7 +15,7 @@ from volseg.plan.setting_values import Planned, planned
 from volseg.plan.spacing import fit_spacing, plan_spacing
 from volseg.plan.step import StepCost, plan_background_share, plan_batch, plan_roi_voxels
 from volseg.plan.taking import PLAN_VOXELS, QUICK_VOXELS, take_fingerprint
-from volseg.plan.window import axis_divisors, divisors_in_plane, fit_axis, fit_roi, grow_roi
+from volseg.plan.window import axis_divisors, check_roi, divisors_in_plane, fit_axis, fit_roi, grow_roi
 
 __all__ = [
     "PLAN_VOXELS",
@@ -33,6 +33,7 @@ __all__ = [
     "SmallRegion",
     "StepCost",
     "axis_divisors",
+    "check_roi",
     "divisors_in_plane",
     "fit_axis",
     "fit_divisor",

@@ -119,3 +119,33 @@ def axis_divisors(divisor: int | Sequence[int], *, axes: int = 3) -> list[int]:
     if len(divisors) != axes or not all(isinstance(step, int) and step > 0 for step in divisors):
         raise BundleError(f"roi_divisor is {divisor!r}, expected a whole number or {axes} of them, such as [32, 32, 1]")
     return divisors
+
+
+def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
+    """Return the window if it is on the network's grid.
+
+    Args:
+        roi_size: Window size in voxels along X, Y, Z.
+        divisor: Number of which each axis must be a multiple, or one number per axis; see `fit_roi`.
+
+    Raises:
+        BundleError: The window does not fit; the message names the nearest one that does.
+
+    >>> check_roi([96, 96, 64], divisor=32), check_roi([256, 256, 1], divisor=[32, 32, 1])
+    ([96, 96, 64], [256, 256, 1])
+    """
+    divisors = axis_divisors(divisor)
+    if (
+        not isinstance(roi_size, (list, tuple))
+        or len(roi_size) != 3
+        or not all(isinstance(n, int) and n > 0 for n in roi_size)
+    ):
+        example = ",".join(str(2 * step) for step in divisors)
+        raise BundleError(f"roi_size must be three whole numbers such as [{example}], got {roi_size!r}")
+    nearest = [max(1, round(n / step)) * step for n, step in zip(roi_size, divisors, strict=True)]
+    nearest = grow_roi(nearest, divisors, shape=roi_size)
+    if list(roi_size) != nearest:
+        reason = f"its axes must be multiples of {divisors}, one of them at least twice"
+        shown = str(nearest).replace(" ", "")
+        raise BundleError(f"the network cannot take roi_size {list(roi_size)}: {reason}; try --roi_size {shown}")
+    return list(roi_size)

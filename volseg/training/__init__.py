@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.training.adaptation.adapt import adapt
+from volseg.training.adaptation.work import LAYERS, Adapting
 from volseg.training.cache import data_change, data_digests
 from volseg.training.cache.dataset import CachedDataset
 from volseg.training.checks.capacity import choose_cache, loader_workers
@@ -20,6 +22,7 @@ from volseg.training.handlers.validation import Validation, VolumetricDice, nan_
 from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
 from volseg.training.optimizers import optimizer_groups
 from volseg.training.planning import make_plan
+from volseg.training.priors import Priors
 from volseg.training.process_group import (
     SharedLoss,
     destroy_process_group,
@@ -35,6 +38,8 @@ from volseg.training.settings import Settings
 from volseg.training.start import is_trained_network, start_from
 
 __all__ = [
+    "LAYERS",
+    "Adapting",
     "Average",
     "BatchOrder",
     "CachedDataset",
@@ -44,6 +49,7 @@ __all__ = [
     "GradientClipping",
     "Handlers",
     "Patience",
+    "Priors",
     "Progress",
     "RaiseErrors",
     "Record",
@@ -56,6 +62,7 @@ __all__ = [
     "Validation",
     "ValidationPictures",
     "VolumetricDice",
+    "adapt",
     "bce",
     "choose_cache",
     "constant_schedule",

@@ -69,11 +69,8 @@ def dynunet_tensors(weights: Mapping[str, Tensor], *, path: Path) -> dict[str, T
         )
     last = max(stages)
     heads = sorted(int(found[1]) for name in weights if (found := _SEGMENTATION.fullmatch(name)))
-    renamed: dict[str, Tensor] = {}
-    for name, value in weights.items():
-        if (new := _name(name, last=last, finest_head=heads[-1])) is not None:
-            renamed[new] = value
-    return renamed
+    named = {_name(name, last=last, finest_head=heads[-1]): value for name, value in weights.items()}
+    return {name: value for name, value in named.items() if name is not None}
 
 
 def _name(name: str, *, last: int, finest_head: int) -> str | None:

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from volseg import names_of_before
-from volseg.transforms.decision import DECISIONS, Decision, MeasureRegion, check_decision, with_decision, with_measure
-from volseg.transforms.file_header import affine_of_file
-from volseg.transforms.intensity import (
-    CONSTANT,
-    NormaliseIntensityd,
-    constant_channels,
-    normalise_,
-    split_at_normalisation,
-)
-from volseg.transforms.label_grid import OnGridOfd
-from volseg.transforms.native_grid import NativeProbabilitiesd
-from volseg.transforms.noise import noise_case
-from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
+from typing import TYPE_CHECKING, Any
+
+from volseg import names_of_before, opened_at_first_use
+
+if TYPE_CHECKING:
+    from volseg.transforms.decision import MeasureRegion, with_decision, with_measure
+    from volseg.transforms.file_header import affine_of_file
+    from volseg.transforms.intensity import (
+        CONSTANT,
+        NormaliseIntensityd,
+        constant_channels,
+        normalise_,
+        split_at_normalisation,
+    )
+    from volseg.transforms.label_grid import OnGridOfd
+    from volseg.transforms.native_grid import NativeProbabilitiesd
+    from volseg.transforms.noise import noise_case
+    from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
+    from volseg.transforms.prior import CORRECTED, FOREIGN, PREDICTED, PriorFiles, prior_arrays
+    from volseg.transforms.rules import DECISIONS, Decision, check_decision
+    from volseg.transforms.targets import positions_of
 
 __all__ = [
     "CONSTANT",
+    "CORRECTED",
     "DECISIONS",
+    "FOREIGN",
+    "PREDICTED",
     "Decision",
     "MeasureRegion",
     "NativeProbabilitiesd",
     "NormaliseIntensityd",
     "OnGridOfd",
+    "PriorFiles",
     "affine_of_file",
     "augmentation",
     "check_decision",
@@ -32,12 +43,59 @@ __all__ = [
     "grid_patches",
     "noise_case",
     "normalise_",
+    "positions_of",
     "postprocessing",
     "preprocessing",
+    "prior_arrays",
     "region_masks",
     "split_at_normalisation",
     "with_decision",
     "with_measure",
 ]
 
-__getattr__ = names_of_before(__name__)
+# A command line that only names a rule of the decision loads neither PyTorch nor MONAI.
+_open = opened_at_first_use(
+    {
+        "volseg.transforms.decision": (
+            "MeasureRegion",
+            "with_decision",
+            "with_measure",
+        ),
+        "volseg.transforms.file_header": ("affine_of_file",),
+        "volseg.transforms.intensity": (
+            "CONSTANT",
+            "NormaliseIntensityd",
+            "constant_channels",
+            "normalise_",
+            "split_at_normalisation",
+        ),
+        "volseg.transforms.label_grid": ("OnGridOfd",),
+        "volseg.transforms.native_grid": ("NativeProbabilitiesd",),
+        "volseg.transforms.noise": ("noise_case",),
+        "volseg.transforms.pipelines": (
+            "augmentation",
+            "grid_patches",
+            "postprocessing",
+            "preprocessing",
+            "region_masks",
+        ),
+        "volseg.transforms.prior": (
+            "CORRECTED",
+            "FOREIGN",
+            "PREDICTED",
+            "PriorFiles",
+            "prior_arrays",
+        ),
+        "volseg.transforms.targets": ("positions_of",),
+        "volseg.transforms.rules": (
+            "DECISIONS",
+            "Decision",
+            "check_decision",
+        ),
+    }
+)
+_before = names_of_before(__name__)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any name of the room
+    return _open(name) if name in __all__ else _before(name)

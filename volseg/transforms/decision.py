@@ -28,14 +28,8 @@ from volseg.metrics import (
 )
 from volseg.transforms.file_header import affine_of_file
 from volseg.transforms.native_grid import NativeChannels
+from volseg.transforms.rules import Decision, check_decision
 from volseg.volume import FILE_ENDING, Volume, write_probabilities, write_volume
-
-DECISIONS = {
-    "threshold": "each voxel for itself: above 0.5, or the largest channel",
-    "dice": "the set of voxels whose expected Dice is largest, region by region",
-}
-Decision = str | Mapping[str, float]
-"""A key of `DECISIONS`; or the temperature of each region that is decided by its Dice, others by the threshold."""
 
 MeasureRegion = Callable[[str, NDArray[np.floating[Any]], Mask, float], Mapping[str, float]]
 """Numbers of a region from its name, its probabilities, its decision (X, Y, Z), and the volume of a voxel in ml."""
@@ -182,20 +176,6 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         label_map[free] = values[np.array([0, *chosen])][numbers[free]]
         for place, number in enumerate(chosen, start=1):
             np.copyto(winner, channel(number), where=numbers == place)
-
-
-def check_decision(decision: Decision) -> Decision:
-    """The rule, if there is one of this name.
-
-    Raises:
-        UsageError: There is none.
-
-    >>> check_decision("dice")
-    'dice'
-    """
-    if isinstance(decision, str) and decision not in DECISIONS:
-        raise UsageError(f"the decision must be auto, {' or '.join(DECISIONS)}, got {decision!r}")
-    return decision
 
 
 def with_decision(postprocessing: mt.Compose, decision: Decision) -> mt.Compose:

@@ -51,13 +51,18 @@ class TellConstantd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no type
 
     Args:
         keys: Keys of images (C, X, Y, Z).
+        channels: Number of the first channels that are looked at; all by default.
     """
+
+    def __init__(self, keys: KeysCollection, *, channels: int | None = None) -> None:
+        super().__init__(keys)
+        self.channels = channels
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Leave the images as they are but for the note."""
         for key in self.keys:
             image = data[key]
-            if numbers := constant_channels(image):
+            if numbers := constant_channels(image[: self.channels]):
                 image.meta[CONSTANT] = ",".join(map(str, numbers))
                 logger.warning(
                     "%s: channel %s has one value everywhere, so the network sees nothing in it",

@@ -13,11 +13,12 @@ import monai.transforms as mt
 import torch
 
 from volseg.errors import UsageError
-from volseg.labels import Cleanup, LabelTable
+from volseg.labels import Cleanup, LabelTable, image_channels, takes_prior
 from volseg.transforms.decision import MANY, Decided, SaveImageLabelMapd
 from volseg.transforms.intensity import NormaliseIntensityd, TellConstantd, before_schemes
 from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
+from volseg.transforms.prior import LastPriord, NoPriord, NormaliseWithPriorsd, OnImaged, PriorBlocksd, RandPriord
 from volseg.transforms.reading import ImageSpacingd, ReadVolumesd, SmoothSliced
 from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
 from volseg.volume import InputSpacing, check_normalisation
@@ -34,6 +35,7 @@ def preprocessing(
     roi_size: Sequence[int] | None = None,
     label: bool = True,
     normalisation: Sequence[Mapping[str, Any]] | None = None,
+    prior: bool = False,
 ) -> mt.Compose:
     """Make the transforms from files to the input of a network: the same for training, validation and inference.
 
@@ -51,6 +53,8 @@ def preprocessing(
             regions overlap.
         normalisation: Scheme of each channel with its constants, see `volseg.volume.ChannelNormalisation`; by default
             what comes with the spacing of a recipe (`volseg.volume.InputSpacing`), else `percentiles` for all.
+        prior: Whether the items list priors, see `volseg.transforms.PriorFiles`: in training all of them are kept
+            behind the image for `augmentation` to draw from, without a `roi_size` the first one is taken.
 
     Raises:
         UsageError: There is another number of normalisations than channels, or one is wrong.
@@ -60,18 +64,34 @@ def preprocessing(
     schemes = check_normalisation(normalisation, channels=channels)
     keys = ["image", "label"] if label else ["image"]
     steps: list[Any] = [ReadVolumesd("image", channels=channels, names=labels.image_channels)]
+    regions, today = len(labels.names), len(image_channels(labels.image_channels))
+    takes = takes_prior(labels.image_channels) and not prior
     if label:
         steps.append(ReadVolumesd("label", channels=1, like="image", labels=labels))
+    if prior:
+        steps.append(PriorBlocksd("image", labels=labels))
+        if schemes is None:
+            raise UsageError("a prior needs a normalisation of each channel; name one with --normalisation")
     steps += [
         mt.Orientationd(keys, axcodes="RAS", labels=None),
         SmoothSliced("image", spacing_mm=spacing_mm),
         ImageSpacingd("image", pixdim=tuple(spacing_mm), mode="bilinear", padding_mode="border"),
         *([OnGridOfd("label", like="image")] if label else []),
-        *([NormaliseIntensityd("image", normalisation=schemes)] if schemes else before_schemes("image")),
+        *(
+            [NormaliseWithPriorsd("image", normalisation=schemes, regions=regions)]
+            if prior and schemes
+            else [NormaliseIntensityd("image", normalisation=schemes)]
+            if schemes
+            else before_schemes("image")
+        ),
         mt.EnsureTyped("image", dtype=torch.float32),
     ]
+    if prior and roi_size is None:
+        steps.append(LastPriord("image", image_channels=channels, regions=regions))
+    if takes:
+        steps.append(NoPriord("image", image_channels=today))
     if not label:
-        steps.append(TellConstantd("image"))
+        steps.append(TellConstantd("image", channels=today if takes else None))
     else:
         steps.append(TargetOfLabelMapd("label", labels=labels))
         if roi_size is not None:
@@ -91,6 +111,7 @@ def augmentation(
     flip_axes: Sequence[int] = (),
     affine_prob: float = 0.7,
     coarse_dropout: float = 0.0,
+    prior: Mapping[str, Any] | None = None,
 ) -> mt.Compose:
     """Make the random windows and changes for training, after `preprocessing` with a `roi_size`.
 
@@ -111,6 +132,7 @@ def augmentation(
             % along each. Raise it for few cases or a long training, which overfits.
         coarse_dropout: Probability that up to eight boxes of the image, each with sides up to an eighth of the window,
             are set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
+        prior: Arguments of `RandPriord` if the items hold priors; None for none.
 
     Raises:
         UsageError: A probability is no number from 0 to 1.
@@ -132,8 +154,12 @@ def augmentation(
         sizes = [[max(1, n // part) for n in roi] for part in (16, 8)]
         holes = {"holes": 1, "max_holes": 8, "spatial_size": sizes[0], "max_spatial_size": sizes[1]}
         more.append(mt.RandCoarseDropoutd("image", prob=coarse_dropout, fill_value=0.0, **holes))
+    aside, back = (
+        [OnImaged("image", image_channels=prior["image_channels"], back=one)] if prior else [] for one in (False, True)
+    )
     return mt.Compose(
         [
+            *([RandPriord("image", **prior)] if prior else []),
             mt.RandCropByLabelClassesd(
                 keys,
                 label_key="label",
@@ -156,6 +182,7 @@ def augmentation(
                 mode=["bilinear", "nearest"],
                 padding_mode="border",
             ),
+            *aside,
             mt.RandGaussianNoised("image", prob=0.15, std=0.1),
             mt.RandGaussianSmoothd("image", prob=0.1, sigma_x=sigmas[0], sigma_y=sigmas[1], sigma_z=sigmas[2]),
             mt.RandSimulateLowResolutiond("image", prob=0.1, zoom_range=(0.5, 1.0)),
@@ -163,6 +190,7 @@ def augmentation(
             mt.RandShiftIntensityd("image", prob=0.3, offsets=0.2),
             mt.RandAdjustContrastd("image", prob=0.2, gamma=(0.7, 1.5), retain_stats=True),
             *more,
+            *back,
             mt.EnsureTyped(keys, track_meta=False),  # a network on plain tensors is more than twice as fast on a CPU
         ]
     )

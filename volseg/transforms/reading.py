@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from scipy.ndimage import gaussian_filter
 
 from volseg.errors import GeometryError, VolsegError, VolumeError
-from volseg.labels import LabelTable, channel_order
+from volseg.labels import LabelTable, channel_order, image_channels
 from volseg.transforms.decision import key_of
 from volseg.transforms.file_header import metadata_of, with_header
 from volseg.volume import Grid, Volume, aligned, read_aligned, read_case_channels
@@ -57,7 +57,9 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         self.channels = channels
         self.like = like
         self.labels = labels
-        self.names = tuple(names)
+        self.names = image_channels(names)
+        # Behind the channels of the image those of a prior, which are 0 if none is handed over.
+        self.of_prior = len(names) - len(self.names)
         self._orders: dict[tuple[str, ...], list[int]] = {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -83,9 +85,13 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         self, given: str | Path | Volume | MetaTensor | Sequence[str | Path | Volume], item: Mapping[Hashable, Any]
     ) -> MetaTensor:
         if isinstance(given, torch.Tensor):
-            given = _volumes_of(given, channels=self.channels)
+            given = _volumes_of(given, channels=self.channels - self.of_prior)
         images = [given] if isinstance(given, (str, Path, Volume)) else list(given)
-        volumes = read_aligned(images) if self.labels is not None else read_case_channels(images, names=self.channels)
+        wanted = self.channels - self.of_prior if len(images) != self.channels else self.channels
+        volumes = read_aligned(images) if self.labels is not None else read_case_channels(images, names=wanted)
+        if self.labels is None and self.of_prior and len(volumes) < self.channels:
+            empty = Volume(np.zeros(volumes[0].shape, np.float32), volumes[0].affine_ras)
+            volumes = [*volumes, *[empty] * self.of_prior]
         first = volumes[0]
         name = str(item.get("key", "a volume") if isinstance(images[0], Volume) else images[0])
         if self.like is not None:

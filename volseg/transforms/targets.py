@@ -75,6 +75,18 @@ class PositionsOfClassesd(mt.MapTransform):  # type: ignore[misc]
         return item
 
 
+def positions_of(target: Tensor, labels: LabelTable) -> list[Tensor]:
+    """Flat indices of possible centres of windows: outside all regions, then within each.
+
+    Args:
+        target: Target (1 or R, X, Y, Z), see `TargetOfLabelMapd`.
+        labels: Label table.
+    """
+    item = PositionsOfClassesd("label", labels=labels)({"label": target})
+    found: list[Tensor] = item["label_positions"]
+    return found
+
+
 class RegionMasksd(_OfLabelTable):
     """Logits (channels, ...) or, under the key `label`, targets as bool masks (R, ...)."""
 

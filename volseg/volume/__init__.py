@@ -46,7 +46,7 @@ from volseg.volume.nifti import (
 from volseg.volume.nifti_stream import SliceStream
 from volseg.volume.nrrd import read_nrrd_with_pairs
 from volseg.volume.probabilities import read_probabilities, write_probabilities
-from volseg.volume.registration import Registration, placed, register
+from volseg.volume.registration import Registration, placed, register, register_roughly
 from volseg.volume.resampling import covered, resampled
 from volseg.volume.slices import slice_axis
 from volseg.volume.volume import Grid, Volume
@@ -97,6 +97,7 @@ __all__ = [
     "read_probabilities",
     "read_volume",
     "register",
+    "register_roughly",
     "resampled",
     "scheme_of_channel",
     "slice_axis",

@@ -59,12 +59,12 @@ def check_there(left: threading.Event) -> None:
 
 def until_left(predictor: AnyPredictor, left: threading.Event) -> AnyPredictor:
     """The same predictor, whose networks stop at the next window once an event is set."""
-    from volseg.inference import CascadePredictor
+    from volseg.inference import CascadePredictor, Predictor
 
     if isinstance(predictor, CascadePredictor):
         first = None if predictor.first is None else _each_until_left(predictor.first, left)
         return replace(predictor, first=first, second=_each_until_left(predictor.second, left))
-    return _each_until_left(predictor, left)
+    return _each_until_left(predictor, left) if isinstance(predictor, Predictor) else predictor
 
 
 def _each_until_left(predictor: Predictor, left: threading.Event) -> Predictor:

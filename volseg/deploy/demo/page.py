@@ -27,7 +27,7 @@ def title(recipe: Recipe) -> str:
 
 def heading(recipe: Recipe) -> str:
     """The heading: what is segmented, from what, and what it is not for."""
-    channels = ", ".join(recipe.channel_names)
+    channels = ", ".join(recipe.image_channels)
     return (
         f'<header class="demo"><h1>Segmentation of {escape(_regions(recipe))}</h1><p>Input: {escape(channels)}. For '
         "research only: not a medical device, and nothing here is fit for diagnosis or treatment.</p></header>"
@@ -47,7 +47,7 @@ def intro_text(recipe: Recipe, *, cases: bool) -> str:
         for region in recipe.labels.regions[:_MANY]
     )
     grid = " × ".join(f"{mm:g}" for mm in recipe.spacing_mm)
-    channels = len(recipe.channel_names)
+    channels = len(recipe.image_channels)
     takes = "one channel" if channels == 1 else f"{channels} channels, as KEY_0000.nii.gz and so on in one zip"
     more = " A case of the cohort is also compared with its reference." if cases else ""
     return (

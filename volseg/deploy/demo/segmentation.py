@@ -142,13 +142,13 @@ class Segmenter:
                 f"the network segments {list(recipe.labels.names)}, the cohort has {list(self.cohort.labels.names)} "
                 "with other names, values or in another order; name the cohort it was trained on, or none"
             )
-        if self.cohort.channels != len(recipe.channel_names):
+        if self.cohort.channels != len(recipe.image_channels):
             raise LabelError(
-                f"the network takes {len(recipe.channel_names)} channels, the cohort has {self.cohort.channels}; "
+                f"the network takes {len(recipe.image_channels)} channels, the cohort has {self.cohort.channels}; "
                 "name another"
             )
         if self.cohort.channels > 1:
-            channel_order(self.cohort.channel_names, recipe.channel_names, source=f"the cohort {self.cohort.folder}")
+            channel_order(self.cohort.channel_names, recipe.image_channels, source=f"the cohort {self.cohort.folder}")
 
     def case(self, key: str, folder: Path, *, left: threading.Event | None = None) -> Segmentation:
         """Segment a case of the cohort, and score it if it has a reference.
@@ -165,7 +165,7 @@ class Segmenter:
             raise LabelError("no cohort was named at the start; upload a file")
         measured = UNMEASURED not in self.cohort.rows[key].warnings if key in self.cohort.rows else True
         paths = self.cohort.image_paths(key)
-        wanted = self.predictor.recipe.channel_names
+        wanted = self.predictor.recipe.image_channels
         if len(wanted) > 1:
             order = channel_order(self.cohort.channel_names, wanted, source=f"the cohort {self.cohort.folder}")
             paths = [paths[place] for place in order]
@@ -247,7 +247,7 @@ class Segmenter:
             reference=reference,
             regions=tuple(regions),
             seconds=seconds,
-            channel_names=tuple(self.predictor.recipe.channel_names),
+            channel_names=tuple(self.predictor.recipe.image_channels),
             measured=measured,
             folder=folder,
         )

@@ -110,6 +110,6 @@ def _page(recipe: Recipe) -> str:
         gradio=version("gradio"),
         python=_PYTHON,
         regions=regions,
-        channels=", ".join(recipe.channel_names),
+        channels=", ".join(recipe.image_channels),
         version=volseg.__version__,
     )

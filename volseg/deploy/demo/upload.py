@@ -107,7 +107,7 @@ def _kind(path: Path, name: str) -> str:
 
 def _of_files(files: Sequence[Path], folder: Path, *, name: str, recipe: Recipe, axes: str | None) -> Upload:
     """The single case in some files: volumes, else DICOM, else slices, else an image."""
-    channels = recipe.channel_names
+    channels = recipe.image_channels
     volumes = [file for file in files if file.name.lower().endswith((".nii", ".nii.gz"))]
     if volumes:
         return _of_volumes(volumes, name=name, channels=channels)

@@ -27,7 +27,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}; correct --card") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not JSON ({error}); see docs/how-to/packages.md") from error
+        raise UsageError(f"{path} is not JSON ({error}); see the page on packages") from error
     _check(content, (*_TEXTS, "data"), path)
     _check(content.get("data", {}), _DATA, path)
     for name, value in (*content.items(), *content.get("data", {}).items()):

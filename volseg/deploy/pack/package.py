@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from volseg import bundle as bundles
-from volseg.calibration import find_calibration, read_calibration
 from volseg.deploy.pack import exports
 from volseg.deploy.pack.card import licence_text, read_card
 from volseg.deploy.pack.configs import packed_configs
@@ -26,11 +25,10 @@ from volseg.deploy.pack.package_zip import write_zip
 from volseg.deploy.pack.page import page
 from volseg.errors import BundleError, UsageError
 from volseg.files import PARTIAL, atomic
-from volseg.inference import Predictor
+from volseg.inference import Predictor, own_calibration
 
 logger = logging.getLogger(__name__)
 
-_CALIBRATION = "calibration.json"
 _LICENCE = "data_license.txt"  # as in MONAI's model zoo
 
 
@@ -170,10 +168,6 @@ def _fill(
     stored["facts"] = dict(recipe.facts)
     model = folder / "models" / "model.pt"
     torch.save(_named({"model": content["model"], "recipe": {"json": json.dumps(stored)}}), model)
-    beside = predictor.checkpoint.with_name(_CALIBRATION)
-    if beside.is_file():
-        shutil.copyfile(beside, model.with_name(_CALIBRATION))
-
     _pack_calibration(predictor, folder / "models")
 
     configs = {path.name: _read(path) for path in sorted(bundles.config(source, "train.json").parent.glob("*.json"))}
@@ -196,6 +190,10 @@ def _fill(
         written.append(exports.openvino(network, window, folder))
     if written:
         metadata["volseg"]["exports"] = [asdict(export) for export in written]
+    # By these `volseg predict` knows that a network for OpenVINO is that of the weights, without PyTorch.
+    metadata["volseg"]["digests"] = {
+        f"models/{path.name}": _sha256(path) for path in sorted((folder / "models").iterdir())
+    }
     for file, settings in {**packed, "metadata.json": metadata}.items():
         (folder / "configs" / file).write_text(json.dumps(settings, indent=4) + "\n")
 
@@ -219,11 +217,9 @@ def _pack_calibration(predictor: Predictor, models: Path) -> None:
     Raises:
         CheckpointError: It is of another network.
     """
-    path = find_calibration([predictor.checkpoint])
-    if path is not None:
-        calibration = read_calibration(path)
-        predictor.with_calibration(calibration, path=path)
-        calibration.save(models / path.name)
+    calibration = own_calibration(predictor)
+    if calibration is not None:
+        calibration.save(models / "calibration.json")
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - JSON

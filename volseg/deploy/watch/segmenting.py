@@ -133,5 +133,5 @@ def load_segmenting(
         raise UsageError(f"{output} holds outputs of a network with other labels; name another folder")
     work = asked.of(predictor)
     predictor = predictor.with_engine(asked.engine)
-    write_labels(output, labels, channel_names=predictor.recipe.channel_names, made_with=work.made_with(labels))
-    return Segmenting(doing(predictor), work, labels, dicom_seg, rtstruct, tuple(predictor.recipe.channel_names))
+    write_labels(output, labels, channel_names=predictor.recipe.image_channels, made_with=work.made_with(labels))
+    return Segmenting(doing(predictor), work, labels, dicom_seg, rtstruct, tuple(predictor.recipe.image_channels))

@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING
 from volseg import opened_at_first_use
 
 if TYPE_CHECKING:
-    from volseg.inference.engines.choice import ENGINES, WORTH_A_TRIAL_S, WORTH_COMPILING_S, choose
+    from volseg.inference.engines.bfloat16 import check_precision, check_training, runs_bf16
+    from volseg.inference.engines.choice import WORTH_A_TRIAL_S, WORTH_COMPILING_S, choose
     from volseg.inference.engines.convolutions import Convolutions
     from volseg.inference.engines.engine import Engine, difference, seconds_a_window
     from volseg.inference.engines.hardware import check_device, machine, peak_memory, worker_device
-    from volseg.inference.engines.memory import available_bytes, peak_resident_bytes, resident_bytes
-    from volseg.inference.engines.openvino import EXPORTED, OpenVinoEngine, installed, openvino_core
+    from volseg.inference.engines.memory import (
+        affordable_windows,
+        available_bytes,
+        peak_resident_bytes,
+        resident_bytes,
+    )
+    from volseg.inference.engines.openvino import OpenVinoEngine
+    from volseg.inference.engines.openvino_runtime import ENGINES, EXPORTED, installed, openvino_core
     from volseg.inference.engines.parallel_windows import ParallelWindows
-    from volseg.inference.engines.precision import MixedPrecision, check_precision, check_training, runs_bf16
+    from volseg.inference.engines.precision import MixedPrecision
     from volseg.inference.engines.pytorch import CompiledEngine, TorchEngine
 
 __all__ = [
@@ -29,6 +36,7 @@ __all__ = [
     "OpenVinoEngine",
     "ParallelWindows",
     "TorchEngine",
+    "affordable_windows",
     "available_bytes",
     "check_device",
     "check_precision",
@@ -49,7 +57,6 @@ __all__ = [
 __getattr__ = opened_at_first_use(
     {
         "volseg.inference.engines.choice": (
-            "ENGINES",
             "WORTH_A_TRIAL_S",
             "WORTH_COMPILING_S",
             "choose",
@@ -67,19 +74,21 @@ __getattr__ = opened_at_first_use(
             "worker_device",
         ),
         "volseg.inference.engines.memory": (
+            "affordable_windows",
             "available_bytes",
             "peak_resident_bytes",
             "resident_bytes",
         ),
-        "volseg.inference.engines.openvino": (
+        "volseg.inference.engines.openvino": ("OpenVinoEngine",),
+        "volseg.inference.engines.openvino_runtime": (
+            "ENGINES",
             "EXPORTED",
-            "OpenVinoEngine",
             "installed",
             "openvino_core",
         ),
         "volseg.inference.engines.parallel_windows": ("ParallelWindows",),
-        "volseg.inference.engines.precision": (
-            "MixedPrecision",
+        "volseg.inference.engines.precision": ("MixedPrecision",),
+        "volseg.inference.engines.bfloat16": (
             "check_precision",
             "check_training",
             "runs_bf16",

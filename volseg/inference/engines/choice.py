@@ -11,12 +11,12 @@ from torch import nn
 
 from volseg.errors import UsageError, VolsegError
 from volseg.inference.engines.engine import Engine, difference, seconds_a_window
-from volseg.inference.engines.openvino import OpenVinoEngine, installed
+from volseg.inference.engines.openvino import OpenVinoEngine
+from volseg.inference.engines.openvino_runtime import ENGINES, installed
 from volseg.inference.engines.pytorch import CompiledEngine, TorchEngine
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("auto", "torch", "compiled", "openvino")
 # OpenVINO needs some ten seconds to convert a network, so a trial is not worth it for less work than this.
 WORTH_A_TRIAL_S = 30.0
 # Compiling takes one to several minutes if nothing is cached from an earlier run.

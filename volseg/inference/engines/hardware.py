@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import torch
 
 from volseg.errors import UsageError
-from volseg.inference.cores import usable_cores
+from volseg.inference.cores import processor, usable_cores
 from volseg.inference.engines.memory import peak_resident_bytes
 
 
@@ -54,12 +52,12 @@ def machine(device: torch.device) -> dict[str, Any]:
     return {
         "host": platform.node(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "processes": idist.get_world_size(),
+        "processes": _processes(),
     }
 
 
@@ -69,11 +67,7 @@ def peak_memory(device: torch.device) -> dict[str, int | None]:
     return {"resident_bytes": peak_resident_bytes(), "cuda_bytes": cuda}
 
 
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def _processes() -> int:
+    """Number of processes that train together."""
+    distributed = torch.distributed
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

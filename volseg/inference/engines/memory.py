@@ -6,6 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+# Fraction of a machine's free memory that windows beside the first may take.
+_SHARE = 0.5
+
 
 def resident_bytes() -> int | None:
     """Resident memory of this process in bytes; None if the system does not say."""
@@ -38,6 +41,19 @@ def available_bytes(root: Path = Path("/")) -> int | None:
         if line.startswith("MemAvailable:"):
             found.append(int(line.split()[1]) * 1024)
     return min((n for n in found if n is not None), default=None)
+
+
+def affordable_windows(wanted: int, held: int | None) -> int:
+    """The number of windows that fit side by side into the free memory, at most the number wanted.
+
+    Args:
+        wanted: Largest number of windows.
+        held: Bytes that the process held before its first window, which has been computed by now.
+    """
+    peak, free = peak_resident_bytes(), available_bytes()
+    if wanted == 1 or held is None or peak is None or free is None:
+        return 1
+    return max(1, min(wanted, 1 + int(_SHARE * free / max(1, peak - held))))
 
 
 def _cgroup_bytes(mount: Path, own: Path) -> int | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import logging
 import warnings
 from collections.abc import Sequence
@@ -14,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from volseg.errors import UsageError, VolsegError
-from volseg.inference.engines.precision import check_precision
+from volseg.inference.engines.bfloat16 import check_precision
+from volseg.inference.engines.openvino_runtime import installed, openvino_core
 
 logger = logging.getLogger(__name__)
-
-EXPORTED = Path("models", "model.xml")  # the network for OpenVINO, in a packed bundle
 
 
 class OpenVinoEngine:
@@ -84,24 +81,6 @@ class OpenVinoEngine:
 
         self._model.set_friendly_name(path.stem)  # its own one counts the models of the process
         openvino.save_model(self._model, path, compress_to_fp16=False)
-
-
-@functools.cache
-def openvino_core() -> Any:  # noqa: ANN401 - openvino.Core
-    """OpenVINO's `Core`, one for the life of the process.
-
-    Its CPU plugin gives the thread an alternate signal stack and frees that when the last `Core` ends. With a second
-    `Core` made in between, the thread is left with a stack that is gone, and the next signal whose handler wants one
-    (SIGCHLD after a DataLoader with workers) ends the process with a segmentation fault.
-    """
-    import openvino
-
-    return openvino.Core()
-
-
-def installed() -> bool:
-    """Whether OpenVINO can be imported."""
-    return importlib.util.find_spec("openvino") is not None
 
 
 def _converted(network: nn.Module, window: tuple[int, ...]) -> Any:  # noqa: ANN401 - openvino.Model

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.parallel import DistributedDataParallel
@@ -35,7 +34,7 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 4
 
 
-class ParallelWindows(Inferer):  # type: ignore[misc]  # MONAI has no types
+class ParallelWindows:
     """Call the network on a batch; on a CPU of several cores, on parts of it side by side, each on cores of its own.
 
     By itself torch shares out every operation among the cores, which wait for each other after each one. With windows

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch._dynamo
-import torch._inductor.config
 from torch import Tensor, nn
 
 from volseg.errors import VolsegError
+from volseg.inference.engines.bfloat16 import runs_bf16
 from volseg.inference.engines.parallel_windows import ParallelWindows
-from volseg.inference.engines.precision import runs_bf16
 
 
 class TorchEngine:
@@ -67,6 +65,9 @@ class CompiledEngine:
     windows_at_once = 1
 
     def __init__(self, network: nn.Module, *, window: Sequence[int], precision: str = "auto") -> None:
+        import torch._dynamo
+        import torch._inductor.config
+
         self._window = tuple(window)
         self.precision = "bf16" if runs_bf16(torch.device("cpu"), precision=precision) else "fp32"
         self._compiled = torch.compile(network, dynamic=False)

@@ -84,7 +84,8 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
         item = super()._load_cache_item(index)
         image = item.get("image") if isinstance(item, Mapping) else None
         if isinstance(image, Tensor) and image.numel() and image.ndim and not image.is_complex():
-            for number, channel in enumerate(image.as_subclass(Tensor)):
+            today = item.get("image_channels", len(image)) if isinstance(item, Mapping) else len(image)
+            for number, channel in enumerate(image.as_subclass(Tensor)[:today]):
                 low, high = channel.aminmax()
                 if low == high:
                     self._constant.setdefault(number, []).append(_file_name(self.data[index]))

@@ -21,7 +21,14 @@ _CACHE_SHARE = 0.7  # of the free memory: the network and the preprocessing need
 _MOST_WORKERS = 8
 
 
-def cache_bytes(cohort: Cohort, *, fold: int | str, spacing_mm: Sequence[float], roi_size: Sequence[int]) -> int:
+def cache_bytes(
+    cohort: Cohort,
+    *,
+    fold: int | str,
+    spacing_mm: Sequence[float],
+    roi_size: Sequence[int],
+    channels: int | None = None,
+) -> int:
     """Compute the bytes of the preprocessed cases of both sides of a fold, from the sizes in cases.csv alone.
 
     Args:
@@ -29,9 +36,10 @@ def cache_bytes(cohort: Cohort, *, fold: int | str, spacing_mm: Sequence[float],
         fold: Index of the fold, or `all`.
         spacing_mm: Spacing in mm that the cases are resampled to.
         roi_size: Window size in voxels, to which training cases are padded at least.
+        channels: Number of channels that are kept of a case; those of the cohort by default.
     """
     sides = cohort.fold(fold)
-    a_voxel = 4 * cohort.channels + (len(cohort.labels.names) if cohort.labels.overlap else 1)
+    a_voxel = 4 * (channels or cohort.channels) + (len(cohort.labels.names) if cohort.labels.overlap else 1)
     voxels = 0
     for keys, least in ((sides.training, roi_size), (sides.validation, (1, 1, 1))):
         for key in keys:
@@ -49,6 +57,7 @@ def choose_cache(
     fold: int | str,
     spacing_mm: Sequence[float],
     roi_size: Sequence[int],
+    channels: int | None = None,
     tell: bool = True,
 ) -> str:
     """Choose `memory` or `disk`; `auto` takes memory if both sides of the fold fit into 70 % of what is free.
@@ -61,6 +70,7 @@ def choose_cache(
         fold: Index of the fold, or `all`.
         spacing_mm: Spacing in mm of the network's grid.
         roi_size: Window size in voxels.
+        channels: Number of channels that are kept of a case; those of the cohort by default.
         tell: Whether the choice of `auto` and its reason are logged.
 
     Raises:
@@ -69,7 +79,8 @@ def choose_cache(
     check_cache(cache)
     if cache != "auto":
         return cache
-    needed = cache_bytes(cohort, fold=fold, spacing_mm=spacing_mm, roi_size=roi_size) * processes_here()
+    grid_bytes = cache_bytes(cohort, fold=fold, spacing_mm=spacing_mm, roi_size=roi_size, channels=channels)
+    needed = grid_bytes * processes_here()
     available = available_bytes()
     chosen = "memory" if available is None or needed <= _CACHE_SHARE * available else "disk"
     if tell:

@@ -66,7 +66,7 @@ def check_images(
         looked.append(key)
         with naming(key):
             item = preprocessing(_item(cohort, key))
-        image = np.asarray(item["image"])
+        image = np.asarray(item["image"])[: cohort.channels]
         if all(channel.min() == channel.max() for channel in image):
             constant[_is_constant(cohort, key)].append(key)
             continue

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 from monai.bundle import ComponentLocator
 
+from volseg.bundle import children, lay_overrides, nearest_word
 from volseg.errors import UsageError
 
-_HANDLERS = "volseg.training.Handlers"  # which has no arguments of its own to lay over
 _MONAIS_OWN = {"_target_", "_requires_", "_disabled_", "_desc_", "_mode_"}
 
 
@@ -40,37 +39,12 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     volseg.errors.UsageError: --optimizer#beta is no argument of torch.optim.AdamW; did you mean --optimizer#betas?
     """
     given = {name.replace("::", "#"): value for name, value in overrides.items()}
-    laid = _copy(config)
-    for name, value in given.items():
-        _lay(laid, name, _copy(value))
+    laid = lay_overrides(config, given)
     locator = ComponentLocator()
     for name, part in _parts(laid):
         target = part["_target_"]
         if isinstance(target, str) and not target.startswith(("$", "@", "%")) and not part.get("_disabled_"):
             _check_part(name, part, _find(name, target, locator), given)
-
-
-def _lay(config: dict[str, Any], name: str, value: object) -> None:
-    """Set an id in place; it may be new below a part with a `_target_`."""
-    node: Any = config
-    *levels, last = [name] if name in config else name.split("#")
-    for level in levels:
-        node = node.get(level) if isinstance(node, dict) else node[int(level)] if _in_list(level, node) else None
-    if isinstance(node, dict) and (last in node or node.get("_target_", _HANDLERS) != _HANDLERS):
-        node[last] = value
-    elif _in_list(last, node):
-        node[int(last)] = value
-    else:
-        hint = _handler_hint(name, config) or _nearest(name, _ids(config), before="--")
-        hint = hint or "the names are in its train.json"
-        raise UsageError(f"--{name} is no setting of this bundle; {hint}")
-
-
-def _handler_hint(name: str, config: Mapping[str, Any]) -> str:
-    """What replaces the place of a handler in version 0.1, which was a number in a list; empty for other names."""
-    of_list = name.startswith(("train#handlers#", "validate#handlers#", "validate#checkpoints", "train#stopwatch"))
-    ids = [one for one in config if one.endswith("_handler")]
-    return f"each handler is an id now: {', '.join(ids)}" if of_list and ids else ""
 
 
 def _check_part(name: str, part: Mapping[str, Any], target: Callable[..., object], given: Mapping[str, Any]) -> None:
@@ -81,7 +55,7 @@ def _check_part(name: str, part: Mapping[str, Any], target: Callable[..., object
         if argument in taken or anything:
             continue
         if f"{name}#{argument}" in given:
-            near = _nearest(argument, taken, before=f"--{name}#")
+            near = nearest_word(argument, taken, before=f"--{name}#")
             others = f"it takes {', '.join(taken)}" if taken else "it takes none"
             raise UsageError(f"--{name}#{argument} is no argument of {path}; {near or others}")
         raise UsageError(
@@ -142,47 +116,18 @@ def _nearest_target(path: str) -> str:
     if len(words) == 1:
         modules = [module for name, module in list(sys.modules.items()) if name.startswith("monai.")]
         known = {name for module in modules for name in vars(module)}
-        return _nearest(path, known) or "MONAI has no such name; others need their module, as torch.optim.SGD"
+        return nearest_word(path, known) or "MONAI has no such name; others need their module, as torch.optim.SGD"
     for count in range(len(words) - 1, 0, -1):
         parent = ".".join(words[:count])
         found = locate(parent)
         if found is not None:
-            return _nearest(words[count], dir(found), before=f"{parent}.") or f"{parent} has no {words[count]}"
+            return nearest_word(words[count], dir(found), before=f"{parent}.") or f"{parent} has no {words[count]}"
     return f"there is no module {words[0]}"
-
-
-def _nearest(word: str, known: Iterable[str], *, before: str = "") -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean {before}{near[0]}?" if near else ""
-
-
-def _in_list(word: str, node: object) -> bool:
-    return isinstance(node, list) and word.isdigit() and int(word) < len(node)
-
-
-def _copy(node: Any) -> Any:  # noqa: ANN401 - any JSON
-    if isinstance(node, Mapping):
-        return {str(key): _copy(value) for key, value in node.items()}
-    return [_copy(value) for value in node] if isinstance(node, list) else node
-
-
-def _children(node: object) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping):
-        yield from ((str(key), value) for key, value in node.items())
-    elif isinstance(node, list):
-        yield from ((str(number), value) for number, value in enumerate(node))
-
-
-def _ids(node: object, prefix: str = "") -> Iterator[str]:
-    """Every id of a config, `#` between levels."""
-    for name, value in _children(node):
-        yield prefix + name
-        yield from _ids(value, f"{prefix}{name}#")
 
 
 def _parts(node: object, name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every part with a `_target_`, and its id."""
     if isinstance(node, Mapping) and "_target_" in node:
         yield name, node
-    for key, value in _children(node):
+    for key, value in children(node):
         yield from _parts(value, f"{name}#{key}" if name else key)

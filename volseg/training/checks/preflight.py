@@ -16,7 +16,7 @@ from torch import nn
 from volseg.cohort import ALL, Cohort, Fold
 from volseg.errors import BundleError, UsageError, VolsegError, root_error
 from volseg.inference import MixedPrecision, available_bytes, check_device
-from volseg.plan import axis_divisors, fit_spacing, grow_roi
+from volseg.plan import axis_divisors, check_roi, fit_spacing
 from volseg.report import running_process
 from volseg.training.cache import size_bytes
 from volseg.training.checks.capacity import (
@@ -39,36 +39,6 @@ _RATE = 10  # no optimizer here learns with a larger learning rate
 _BATCHES_A_WORKER = 2  # that torch's DataLoader prepares ahead
 # last.pt holds weights, averaged weights and Adam's two moments; it exists twice while it is written.
 _LAST = 4
-
-
-def check_roi(roi_size: object, *, divisor: int | Sequence[int]) -> list[int]:
-    """Return the window if it is on the network's grid.
-
-    Args:
-        roi_size: Window size in voxels along X, Y, Z.
-        divisor: Number of which each axis must be a multiple, or one number per axis; see `volseg.plan.fit_roi`.
-
-    Raises:
-        BundleError: The window does not fit; the message names the nearest one that does.
-
-    >>> check_roi([96, 96, 64], divisor=32), check_roi([256, 256, 1], divisor=[32, 32, 1])
-    ([96, 96, 64], [256, 256, 1])
-    """
-    divisors = axis_divisors(divisor)
-    if (
-        not isinstance(roi_size, (list, tuple))
-        or len(roi_size) != 3
-        or not all(isinstance(n, int) and n > 0 for n in roi_size)
-    ):
-        example = ",".join(str(2 * step) for step in divisors)
-        raise BundleError(f"roi_size must be three whole numbers such as [{example}], got {roi_size!r}")
-    nearest = [max(1, round(n / step)) * step for n, step in zip(roi_size, divisors, strict=True)]
-    nearest = grow_roi(nearest, divisors, shape=roi_size)
-    if list(roi_size) != nearest:
-        reason = f"its axes must be multiples of {divisors}, one of them at least twice"
-        shown = str(nearest).replace(" ", "")
-        raise BundleError(f"the network cannot take roi_size {list(roi_size)}: {reason}; try --roi_size {shown}")
-    return list(roi_size)
 
 
 def check_slices(cohort: Cohort, *, divisor: int | Sequence[int]) -> None:
@@ -149,7 +119,8 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
     roi = check_roi(value("roi_size"), divisor=value("roi_divisor"))
     parameter_bytes = _check_network(parser, value, cohort, roi)
     checkpoints = value("keep") if "keep" in parser.get() else 1
-    needed, kept = _check_space(value, cohort, roi, parameter_bytes * (2 * _LAST + checkpoints + 1))
+    channels = value("priors").cached_channels if "priors" in parser.get() else None
+    needed, kept = _check_space(value, cohort, roi, parameter_bytes * (2 * _LAST + checkpoints + 1), channels)
     logger.info(
         "cohort %s: %d training and %d validation cases; regions %s; grid %s mm; window %s; "
         "preprocessed %.2f GiB (%s); device %s",
@@ -205,20 +176,19 @@ def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi
     definition = parser["network_def"]
     arguments = definition if isinstance(definition, Mapping) else {}
     outputs = value("network_def#out_channels") if "out_channels" in arguments else cohort.labels.channels
-    inputs = value("network_def#in_channels") if "in_channels" in arguments else cohort.channels
+    names = value("input_channels") if "input_channels" in parser.get() else cohort.channel_names
+    inputs = value("network_def#in_channels") if "in_channels" in arguments else len(names)
     if outputs != cohort.labels.channels:
         raise BundleError(
             f"the network has {outputs} output channels, the cohort's labels need {cohort.labels.channels}: "
             f"{', '.join(cohort.labels.channel_names)}"
         )
-    if inputs != cohort.channels:
-        raise BundleError(
-            f"the network has {inputs} input channels, the cohort has {cohort.channels}: {cohort.channel_names}"
-        )
+    if inputs != len(names):
+        raise BundleError(f"the network has {inputs} input channels, the cohort has {len(names)}: {tuple(names)}")
     network = value("network_def")
     if "started" in parser.get():
-        start_from(network, value("weights"), labels=cohort.labels, channel_names=cohort.channel_names, tell=False)
-    found = try_window(network, channels=cohort.channels, roi_size=roi)
+        start_from(network, value("weights"), labels=cohort.labels, channel_names=names, tell=False)
+    found = try_window(network, channels=len(names), roi_size=roi)
     expected = (1, cohort.labels.channels, *roi)
     if found is not None and found.shape != expected:
         raise BundleError(f"the network gives logits of shape {found.shape} for a window, expected {expected}")
@@ -226,10 +196,10 @@ def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi
 
 
 def _check_space(
-    value: Callable[[str], Any], cohort: Cohort, roi: Sequence[int], checkpoint_bytes: int
+    value: Callable[[str], Any], cohort: Cohort, roi: Sequence[int], checkpoint_bytes: int, channels: int | None
 ) -> tuple[int, str]:
     """Check memory and disk; returns the bytes of the preprocessed cases and where they are kept."""
-    grid = {"fold": value("fold"), "spacing_mm": list(value("spacing_mm")), "roi_size": roi}
+    grid = {"fold": value("fold"), "spacing_mm": list(value("spacing_mm")), "roi_size": roi, "channels": channels}
     kept = choose_cache(value("cache"), cohort, **grid, tell=False)
     needed = cache_bytes(cohort, **grid)
     if kept == "disk":

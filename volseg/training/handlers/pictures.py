@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
 from volseg.labels import LabelTable
-from volseg.metrics import dice
 from volseg.pictures import CaseView, Snapshot, draw, plane_of_slices, snapshot_path, write_snapshot
 
 
@@ -57,8 +55,9 @@ class ValidationPictures:
             self._remove_later(epoch)
         self._writer.add_image("validation/image_reference_prediction", picture, epoch, dataformats="HWC")
         self._writer.flush()
-        scores = {name: dice(*masks) for name, *masks in zip(self.labels.names, prediction, reference, strict=True)}
-        held = {name: score for name, score in scores.items() if not math.isnan(score)}
+        masks = zip(self.labels.names, prediction, reference, strict=True)
+        voxels = {name: (int((one & other).sum()), int(one.sum() + other.sum())) for name, one, other in masks}
+        held = {name: 2 * both / both_sizes for name, (both, both_sizes) in voxels.items() if both_sizes}
         colours = {region.name: region.colour for region in self.labels.regions}
         write_snapshot(self.log_dir, Snapshot(picture, epoch, held, colours))
 

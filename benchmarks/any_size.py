@@ -1,0 +1,120 @@
+"""Memory and time of `volseg predict` by the size of the volume and the number of regions, whole and within `--memory`.
+
+    sh benchmarks/run.sh any_size --before TREE --case 104:128,128,128:1GiB --case 1:256,256,256:1GiB
+
+The network is one convolution of 1 x 1 x 1, so that what is measured is reading, summing, deciding and writing. Each
+prediction is a process of its own; memory is the kernel's peak of it. The label maps of a row are compared.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import measurement
+from harness.measurement import CPU, PEAK, WALL, Values
+
+HERE = Path(__file__).resolve().parents[1]
+RUN = "import sys; sys.argv[0] = 'volseg'; from volseg.cli import main; main()"
+ROI = [96, 96, 96]
+
+
+def prepare(folder: Path, regions: int, shape: tuple[int, ...]) -> None:
+    """A bundle with a network of one convolution, a checkpoint, and a volume of smooth noise."""
+    import torch
+
+    from volseg.bundle import Recipe
+    from volseg.labels import LabelTable
+    from volseg.volume import Volume, write_volume
+
+    shutil.copytree(HERE / "bundles" / "unet", folder / "bundle")
+    path = folder / "bundle" / "inference.json"
+    content = json.loads(path.read_text())
+    content["network_def"] = {
+        "_target_": "torch.nn.Conv3d",
+        "in_channels": 1,
+        "out_channels": "$@labels.channels",
+        "kernel_size": 1,
+    }
+    path.write_text(json.dumps(content))
+    labels = LabelTable.exclusive([f"region_{number}" for number in range(regions)])
+    recipe = Recipe(labels, ["MR"], [1, 1, 1], ROI, {}, {"source": {}}, [{"scheme": "mr"}])
+    torch.manual_seed(0)
+    weights = torch.nn.Conv3d(1, labels.channels, 1).state_dict()
+    torch.save({"model": weights, "recipe": recipe.state_dict()}, folder / "model.pt")
+    coarse = np.random.default_rng(0).normal(0, 100, [-(-n // 8) for n in shape]).astype(np.float32)
+    voxels = coarse.astype(np.int16)
+    for axis in range(3):
+        voxels = voxels.repeat(8, axis=axis)
+    write_volume(folder / "case.nii.gz", Volume(voxels[tuple(map(slice, shape))], np.diag([1.0, 1.0, 1.0, 1.0])))
+
+
+def ways(given: Any, folder: Path, memory: str) -> dict[str, Callable[[], Values]]:  # noqa: ANN401
+    """The programs."""
+
+    def predict(tree: Path, name: str, *words: str) -> Callable[[], Values]:
+        def run() -> Values:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            stated = ["--checkpoint", folder / "model.pt", "--engine", "torch", "--precision", "fp32"]
+            stated += ["--no-skip-empty", "--device", "cpu"]
+            command = ["predict", folder / "bundle", folder / "case.nii.gz", "-o", folder / name, *stated, *words]
+            return measurement.run([sys.executable, "-c", RUN, *command], env={"PYTHONPATH": str(tree)}, cwd=tree)
+
+        return run
+
+    found = {"whole": predict(HERE, "whole"), f"--memory {memory}": predict(HERE, "slabs", "--memory", memory)}
+    return {"before": predict(given.before, "before"), **found} if given.before and not given.alone else found
+
+
+def main() -> None:
+    """Parse, measure, write."""
+    parser = measurement.options("any_size", __doc__)
+    parser.add_argument("--case", action="append", required=True, metavar="REGIONS:X,Y,Z:MEMORY")
+    parser.add_argument("--before", type=Path, help="a checkout of an earlier commit")
+    parser.add_argument("--alone", action="store_true", help="without that of before")
+    parser.add_argument("--only-memory", action="store_true", help="only the way that keeps to the memory")
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    machine, tables, notes = measurement.machine(), [], []
+    for stated in given.case:
+        regions, sizes, memory = stated.split(":")
+        shape = tuple(int(n) for n in sizes.split(","))
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            prepare(folder, int(regions), shape)
+            all_ways = ways(given, folder, memory)
+            if given.only_memory:
+                all_ways = dict(list(all_ways.items())[-1:])
+            found, left_out = measurement.paired(all_ways, rounds=1 if given.quick else given.rounds)
+            title = f"{regions} regions, {' x '.join(map(str, shape))} voxels"
+            reference = next(iter(all_ways))
+            tables.append(
+                measurement.table(
+                    title, [PEAK, CPU, WALL], found, way="Prediction", reference=reference, left_out=left_out
+                )
+            )
+            notes += [f"{title}: {differing(folder)}."]
+    versions = measurement.versions("volseg", "numpy", "torch", "monai")
+    content = measurement.result("any_size", tables, quick=given.quick, machine=machine, versions=versions, notes=notes)
+    measurement.write(content)
+
+
+def differing(folder: Path) -> str:
+    """How many voxels of the label maps differ."""
+    from volseg.volume import read_volume
+
+    made = {name: folder / name / "case.nii.gz" for name in ("before", "whole", "slabs")}
+    there = {name: read_volume(path).voxels for name, path in made.items() if path.is_file()}
+    first, *others = there
+    counts = [f"{int((there[first] != there[other]).sum()):,} voxels of {other}" for other in others]
+    return f"of {there[first].size:,} voxels {' and '.join(counts) or 'none'} differ from {first}"
+
+
+if __name__ == "__main__":
+    main()

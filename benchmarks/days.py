@@ -1,0 +1,73 @@
+"""What earlier days are worth on the phantom's real days: `volseg days` over several seeds, resumed after a stop.
+
+    python benchmarks/days.py data/days --patients 12 --days 4 --minutes 10 --seeds 0,1,2
+
+Each seed has a folder of its own with `days.md`, `table.csv` and `summary.json`; `seeds.json` joins the gains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+from volseg.cohort import Cohort, split_by_patient, write_cohort, write_splits
+from volseg.crossval import MODES, DaysSettings, run_days
+from volseg.datasets import write_phantom
+from volseg.formats import UwMadison
+
+
+def cohort_of(folder: Path, *, patients: int, days: int, folds: int, workers: int) -> Cohort:
+    """The phantom cohort, written once."""
+    raw, cohort = folder / "raw", folder / "cohort"
+    if not raw.is_dir():
+        write_phantom(raw, patients=patients, days=days, kind="real", workers=workers)
+    write_cohort(UwMadison(raw), cohort)
+    opened = Cohort.open(cohort)
+    write_splits(cohort, split_by_patient(opened.rows.values(), folds=folds))
+    return Cohort.open(cohort)
+
+
+def main() -> None:
+    """Run, and join the seeds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--patients", type=int, default=12)
+    parser.add_argument("--days", type=int, default=4)
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--only-folds", default="", help="such as 0; all by default")
+    parser.add_argument("--bundles", default="unet")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--adapt-minutes", type=float, default=3.0)
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--roi-voxels", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    cohort = cohort_of(given.folder, patients=given.patients, days=given.days, folds=given.folds, workers=given.workers)
+    bundles = Path(__file__).resolve().parents[1] / "bundles"
+    joined = {}
+    for bundle in given.bundles.split(","):
+        for seed in map(int, given.seeds.split(",")):
+            settings = DaysSettings(
+                cohort,
+                str(bundles / bundle),
+                minutes=given.minutes,
+                adapt_minutes=given.adapt_minutes,
+                folds=tuple(int(word) for word in given.only_folds.split(",") if word),
+                modes=tuple(given.modes.split(",")),
+                seed=seed,
+                overrides={"roi_voxels": given.roi_voxels} if given.roi_voxels else {},
+            )
+            found = run_days(settings, given.folder / f"{bundle}_seed_{seed}", told=print)
+            joined[f"{bundle} seed {seed}"] = {
+                mode: {name: one[name] for name in ("dice", "gain_dice", "minutes", "gain_minutes")}
+                for mode, one in found["modes"].items()
+            }
+            (given.folder / "seeds.json").write_text(json.dumps(joined, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

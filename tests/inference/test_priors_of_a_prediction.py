@@ -1,0 +1,171 @@
+"""The priors of cases to predict: the last earlier day of the same patient, aligned, or none and why."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_bundle import ROI, network, write_bundle
+from treatment_days import write_days
+
+from volseg.bundle import Recipe
+from volseg.cohort import Alignments
+from volseg.errors import UsageError
+from volseg.inference import Predictor, PriorSource, find_priors, write_priors
+from volseg.labels import LabelTable, prior_channels
+from volseg.training import Priors
+from volseg.transforms import preprocessing
+from volseg.volume import read_volume, write_volume
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_days(tmp_path_factory.mktemp("days"), twins=("day9",))
+
+
+@pytest.fixture(scope="module")
+def alignments(tmp_path_factory):
+    return Alignments(tmp_path_factory.mktemp("alignments"))
+
+
+def cases(cohort, keys):
+    return [(key, cohort.image_paths(key)) for key in keys]
+
+
+def found(cohort, source, alignments, keys, **given):
+    return find_priors(cases(cohort, keys), source, cohort=cohort, alignments=alignments, labels=cohort.labels, **given)
+
+
+def test_the_last_earlier_session_of_the_same_patient(cohort, alignments, tmp_path):
+    source = PriorSource.open(cohort.folder, channels=1)
+    keys = ["a_day0", "a_day10", "a_day9", "a_day9x", "b_day10"]
+    priors, rows = found(cohort, source, alignments, keys)
+    assert {key: prior.key for key, prior in priors.items()} == {
+        "a_day10": "a_day9",
+        "a_day9": "a_day0",
+        "a_day9x": "a_day0",
+        "b_day10": "b_day9",
+    }
+    by_key = {row.key: row for row in rows}
+    assert by_key["a_day10"].gap_days == 1
+    assert by_key["a_day9"].gap_days == 9
+    assert not by_key["a_day0"].used
+    assert "no earlier session of a" in by_key["a_day0"].reason
+    assert by_key["a_day10"].misalignment_mm < 4
+    path = write_priors(tmp_path, rows)
+    table = {row["key"]: row for row in csv.DictReader(path.read_text().splitlines())}
+    assert (table["a_day9"]["prior"], table["a_day9"]["used"], table["a_day0"]["used"]) == ("a_day0", "yes", "no")
+
+
+def test_label_maps_beside_their_images_and_predictions_with_images_of_the_cohort(cohort, alignments, tmp_path):
+    shutil.copy(cohort.folder / "dataset.json", tmp_path)
+    shutil.copy(cohort.label_path("a_day0"), tmp_path / "a_day0.nii.gz")
+    with pytest.raises(UsageError, match="not its image a_day0_0000"):
+        PriorSource.open(tmp_path, channels=1)
+    source = PriorSource.open(tmp_path, channels=1, images=cohort.folder)
+    shutil.copy(cohort.image_paths("a_day0")[0], tmp_path / "a_day0_0000.nii.gz")
+    beside = PriorSource.open(tmp_path, channels=1)
+    assert list(beside.rows) == list(source.rows) == ["a_day0"]
+    priors, rows = found(cohort, beside, alignments, ["a_day10"])
+    assert priors["a_day10"].label == str(tmp_path / "a_day0.nii.gz")
+    assert rows[0].used
+
+
+def test_another_patients_prior_is_refused_by_its_key_and_allowed_by_a_flag(cohort, alignments, tmp_path):
+    shutil.copy(cohort.folder / "dataset.json", tmp_path)
+    shutil.copy(cohort.label_path("a_day0"), tmp_path / "a_day0.nii.gz")
+    source = PriorSource.open(tmp_path, channels=1, images=cohort.folder)
+    with pytest.raises(UsageError, match="the prior a_day0 is of the patient a, and b_day9 is of b"):
+        found(cohort, source, alignments, ["b_day9"])
+    priors, rows = found(cohort, source, alignments, ["b_day9"], any_patient=True)
+    assert rows[0].patient == "a"
+    assert rows[0].gap_days is None
+    assert set(priors) <= {"b_day9"}
+
+
+def test_a_table_without_the_regions_is_refused(cohort, alignments):
+    source = PriorSource.open(cohort.folder, channels=1)
+    with pytest.raises(UsageError, match="lacks bowel of the network"):
+        find_priors(
+            cases(cohort, ["a_day9"]),
+            source,
+            cohort=cohort,
+            alignments=alignments,
+            labels=LabelTable.exclusive(["bowel"]),
+        )
+
+
+def test_a_failed_alignment_is_a_row_and_no_prior(tmp_path):
+    cohort = write_days(tmp_path / "days", patients=("a",), days=("day0", "day1"))
+    path = cohort.image_paths("a_day0")[0]
+    image = read_volume(path)
+    write_volume(path, type(image)(np.zeros(image.shape, np.float32), image.affine_ras))
+    source = PriorSource.open(cohort.folder, channels=1)
+    priors, rows = found(cohort, source, Alignments(tmp_path / "x"), ["a_day1"])
+    assert priors == {}
+    assert rows[0].prior == "a_day0"
+    assert not rows[0].used
+    assert "alignment failed" in rows[0].reason
+
+
+def test_keys_tell_patients_where_there_is_no_table(cohort, alignments):
+    source = PriorSource.open(cohort.folder, channels=1)
+    priors, _ = find_priors(
+        cases(cohort, ["a_day10"]), source, cohort=None, alignments=alignments, labels=cohort.labels
+    )
+    assert priors["a_day10"].key == "a_day9"
+
+
+def test_an_alignment_is_computed_once_and_its_inverse_serves_the_other_direction(cohort, tmp_path):
+    read = []
+
+    def reader(path):
+        read.append(path)
+        return read_volume(path)
+
+    kept = Alignments(tmp_path, read=reader)
+    first, last = cohort.image_paths("a_day0")[0], cohort.image_paths("a_day10")[0]
+    there = kept.of(first, last)
+    back = kept.of(last, first)
+    again = Alignments(tmp_path, read=reader).of(first, last)
+    assert len(read) == 2
+    assert again == there
+    assert np.allclose(there.matrix @ back.matrix, np.eye(4))
+    next(tmp_path.glob("*.json")).write_text("{")
+    assert np.allclose(Alignments(tmp_path).of(first, last).matrix, there.matrix)
+
+
+def test_training_and_inference_show_the_network_the_same(cohort, tmp_path):
+    bundle = write_bundle(tmp_path / "bundle")
+    names = ["MR", *prior_channels(["MR"], ["ball"])]
+    schemes = [{"scheme": name} for name in ("mr", "mr", "none", "none")]
+    recipe = Recipe(cohort.labels, names, [4, 4, 4], list(ROI), {"feature_size": 12, "window_size": 4}, {}, schemes)
+    checkpoint = tmp_path / "model.pt"
+    weights = network(cohort.labels, channels=4).state_dict()
+    torch.save({"model": weights, "recipe": recipe.state_dict()}, checkpoint)
+    predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, device="cpu")
+    assert predictor.recipe.image_channels == ("MR",)
+    kept = Alignments(tmp_path / "cache" / "alignments")
+    files = cohort.image_paths("b_day10")
+    priors, _ = found(cohort, PriorSource.open(cohort.folder, channels=1), kept, ["b_day10"])
+    told = Priors(cohort, on=True, cache_dir=str(tmp_path / "cache"))
+    steps = preprocessing(cohort.labels, channels=1, spacing_mm=(4, 4, 4), normalisation=[{"scheme": "mr"}], prior=True)
+    trained = {item["key"]: np.asarray(steps(item)["image"]) for item in told.datalist("validation")}
+    alone = predictor.preprocess(files, key="b_day10")["image"]
+    assert alone.shape[0] == 4
+    assert not alone[1:].any()
+    assert np.allclose(predictor.preprocess(cohort.image_paths("b_day0"), key="b_day0")["image"], trained["b_day0"])
+    seen = replace(predictor, priors=priors).preprocess(files, key="b_day10")["image"]
+    assert np.allclose(np.asarray(seen), trained["b_day10"], atol=1e-4)
+    prediction = replace(predictor, priors=priors).predict(files, key="b_day10")
+    assert prediction.label_map.shape == read_volume(files[0]).shape
+    assert prediction.note == predictor.predict(files, key="b_day10").note == ""
+
+
+def test_absent_folders_are_named(tmp_path):
+    with pytest.raises(UsageError, match="must be a cohort or a folder of label maps"):
+        PriorSource.open(tmp_path / "nowhere", channels=1)

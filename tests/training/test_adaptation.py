@@ -1,0 +1,138 @@
+"""A patient's own network: what it sees, what it may predict, and that a stop loses nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tiny_bundle import ROI, network, write_bundle
+from treatment_days import write_days
+
+from volseg.bundle import Recipe, read_recipe
+from volseg.cohort import Adaptation, adapted_networks, check_unseen, network_for, write_labels
+from volseg.errors import UsageError
+from volseg.labels import prior_channels
+from volseg.training import Adapting, adapt
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_days(tmp_path_factory.mktemp("days"), patients=("a", "b", "c"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, cohort):
+    return make_run(tmp_path_factory.mktemp("run"), cohort)
+
+
+def make_run(folder, cohort, *, prior=False):
+    bundle = write_bundle(folder / "bundle")
+    names = ["MR", *(prior_channels(["MR"], ["ball"]) if prior else ())]
+    schemes = [{"scheme": name} for name in ("mr", "mr", "none", "none")[: len(names)]]
+    facts = {"cohort": str(cohort.folder), "fold": 0}
+    recipe = Recipe(cohort.labels, names, [4, 4, 4], list(ROI), {"feature_size": 12, "window_size": 4}, facts, schemes)
+    weights = network(cohort.labels, channels=len(names)).state_dict()
+    (folder / "run").mkdir()
+    torch.save({"model": weights, "recipe": recipe.state_dict()}, folder / "run" / "model.pt")
+    (folder / "run" / "train.json").write_text(json.dumps({"bundle_root": str(bundle), "learning_rate": 0.02}))
+    return folder / "run"
+
+
+def work(run, cohort, **given):
+    return Adapting(run, cohort, "c", **{"minutes": 0.03, "device": "cpu", **given})
+
+
+def test_only_sessions_before_are_learnt_from(run, cohort):
+    assert work(run, cohort).adaptation.sessions == ("day0", "day9", "day10")
+    assert work(run, cohort, before="day10").adaptation.keys == ("c_day0", "c_day9")
+    assert work(run, cohort, before="day10").target == run / "adapted" / "c" / "after_day9.pt"
+    with pytest.raises(UsageError, match="no session with a label before day0"):
+        _ = work(run, cohort, before="day0").sessions
+    with pytest.raises(UsageError, match="has the sessions day0, day9, day10, and no day7"):
+        _ = work(run, cohort, before="day7").sessions
+    with pytest.raises(UsageError, match="has no patient x; name one such as a"):
+        _ = Adapting(run, cohort, "x").sessions
+
+
+@pytest.mark.parametrize("wrong", [{"layers": "some"}, {"minutes": 0}, {"base_share": 1.0}])
+def test_settings_are_checked(run, cohort, wrong):
+    with pytest.raises(UsageError, match="must be"):
+        work(run, cohort, **wrong)
+
+
+def test_adapts_records_what_it_saw_and_leaves_the_run_alone(run, cohort):
+    before = (run / "model.pt").read_bytes()
+    told = []
+    target = adapt(work(run, cohort, before="day10"), told=told.append)
+    assert (run / "model.pt").read_bytes() == before
+    facts = read_recipe(target).facts["adapted"]
+    assert facts == {"patient": "c", "sessions": ["day0", "day9"], "keys": ["c_day0", "c_day9"]}
+    record = json.loads(target.with_suffix(".json").read_text())
+    assert record["slab_after"] >= record["slab_before"]
+    assert record["steps"] > 0
+    assert told
+    assert not target.with_suffix(".state").exists()
+    stamp = target.stat().st_mtime_ns
+    assert adapt(work(run, cohort, before="day10")) == target
+    assert target.stat().st_mtime_ns == stamp, "what is finished is not done again"
+    networks = adapted_networks(run)
+    assert network_for(cohort.rows["c_day10"], networks, cohort) == target
+    for key in ("c_day0", "c_day9", "a_day10"):
+        assert network_for(cohort.rows[key], networks, cohort) is None
+
+
+def test_a_killed_adaptation_goes_on(tmp_path, cohort):
+    run = make_run(tmp_path, cohort)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(line):
+        if line.startswith("step"):
+            raise Killed
+
+    asked = work(run, cohort, before="day9", layers="decoder")
+    with pytest.raises(Killed):
+        adapt(asked, told=kill)
+    state = asked.target.with_suffix(".state")
+    assert state.is_file()
+    assert not asked.target.exists()
+    lines: list[str] = []
+    target = adapt(asked, told=lines.append)
+    assert target.is_file()
+    assert not any(line.startswith("before") for line in lines), "it began where it was stopped"
+
+
+def test_a_network_with_a_prior_adapts_too(tmp_path, cohort):
+    run = make_run(tmp_path, cohort, prior=True)
+    target = adapt(work(run, cohort, before="day10", cache_dir=tmp_path, layers="norms"))
+    assert read_recipe(target).takes_prior
+
+
+def test_no_label_of_the_day_itself_or_later_can_be_read(tmp_path):
+    cohort = write_days(tmp_path / "days")
+    run = make_run(tmp_path, cohort)
+    for key in ("b_day9", "b_day10"):
+        cohort.label_path(key).write_bytes(b"planted")  # whoever reads it fails
+    adapt(Adapting(run, cohort, "b", before="day9", minutes=0.01, device="cpu"))
+
+
+def test_scores_of_what_was_seen_or_lies_before_are_refused(tmp_path, cohort):
+    seen = Adaptation("c", ("day0", "day9"), ("c_day0", "c_day9"), cases=("c_day0", "c_day9", "c_day10"))
+    write_labels(tmp_path, cohort.labels, channel_names=["MR"], made_with={"adapted": [seen.to_json()]})
+    check_unseen(tmp_path, cohort, ["c_day10", "a_day0"])
+    with pytest.raises(UsageError, match="c_day9 was predicted by a network that was adapted on it"):
+        check_unseen(tmp_path, cohort, ["c_day10", "c_day9"])
+    late = Adaptation("c", ("day9",), ("c_day9",))
+    write_labels(tmp_path, cohort.labels, channel_names=["MR"], made_with={"adapted": [late.to_json()]})
+    with pytest.raises(UsageError, match="c_day0 lies before or on the session day9"):
+        check_unseen(tmp_path, cohort, ["c_day0"])
+    other = Adaptation("c", ("day9",), ("c_day9",), cases=("c_day10",))
+    write_labels(tmp_path, cohort.labels, channel_names=["MR"], made_with={"adapted": [other.to_json()]})
+    check_unseen(tmp_path, cohort, ["c_day0"])
+
+
+def test_a_folder_without_adapted_networks_says_so(tmp_path):
+    with pytest.raises(UsageError, match="holds no adapted network"):
+        adapted_networks(tmp_path)

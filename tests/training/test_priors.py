@@ -1,0 +1,220 @@
+"""Priors of a training: other days alone, aligned, drawn and damaged; and what can never be seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from treatment_days import write_days
+
+from volseg.cohort import Alignments, Predictions
+from volseg.errors import UsageError, VolumeError
+from volseg.labels import image_channels, prior_channels, takes_prior
+from volseg.training import Priors
+from volseg.training.cache.dataset import CachedDataset
+from volseg.transforms import PriorFiles, augmentation, preprocessing, prior_arrays
+from volseg.transforms.prior import RandPriord
+from volseg.volume import Registration, read_volume, write_volume
+
+SPACING = (4.0, 4.0, 4.0)
+MR = [{"scheme": "mr"}]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_days(tmp_path_factory.mktemp("days"), patients=("a", "b", "c"), twins=("day9",))
+
+
+@pytest.fixture(scope="module")
+def priors(cohort, tmp_path_factory):
+    return Priors(cohort, on=True, cache_dir=str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def training(priors):
+    return {item["key"]: item for item in priors.datalist("training")}
+
+
+def test_without_a_prior_nothing_changes(cohort):
+    off = Priors(cohort)
+    assert off.channel_names == cohort.channel_names == ("MR",)
+    assert off.datalist("training") == cohort.datalist("training")
+    assert off.schemes(MR) == MR
+    assert off.augmentation(SPACING) is None
+    assert off.cached_channels == 1
+
+
+def test_channels(priors):
+    assert priors.channel_names == ("MR", "prior: image MR", "prior: region ball", "prior: given")
+    assert takes_prior(priors.channel_names)
+    assert image_channels(priors.channel_names) == ("MR",)
+    assert prior_channels(["MR"], ["ball"]) == priors.channel_names[1:]
+    assert [one["scheme"] for one in priors.schemes(MR)] == ["mr", "mr", "none", "none"]
+
+
+def test_a_case_is_never_shown_its_own_day_nor_a_twin_of_it(training, cohort):
+    for key, item in training.items():
+        own = cohort.rows[key]
+        shown = [entry for entry in item["prior"] if entry["kind"] == "corrected"]
+        assert shown
+        for entry in shown:
+            other = cohort.rows[entry["key"]]
+            assert other.patient == own.patient
+            assert other.session != own.session
+        assert not any(f"{key}." in file or f"{key}_0" in file for file in item["prior_files"])
+    # Both directions: the first day sees later ones.
+    assert {entry["key"] for entry in training["a_day0"]["prior"][:2]} == {"a_day9", "a_day10"}
+
+
+def test_another_patient_comes_once_and_of_the_training_side_alone(training, cohort):
+    for key, item in training.items():
+        foreign = [entry["key"] for entry in item["prior"] if entry["kind"] == "foreign"]
+        assert len(foreign) == 1
+        assert cohort.patient(foreign[0]) != cohort.patient(key)
+        assert foreign[0] in cohort.fold(0).training
+
+
+def test_a_validation_case_gets_the_last_earlier_day(priors):
+    found = {item["key"]: [entry["key"] for entry in item["prior"]] for item in priors.datalist("validation")}
+    assert found == {"c_day0": [], "c_day9": ["c_day0"], "c_day9x": ["c_day0"], "c_day10": ["c_day9"]}
+
+
+def test_the_label_of_the_day_itself_changes_nothing_that_is_shown(tmp_path):
+    cohort = write_days(tmp_path / "days")
+    read: list[str] = []
+
+    def reader(path):
+        read.append(str(path))
+        return read_volume(path)
+
+    def shown():
+        priors = Priors(cohort, on=True, cache_dir=str(tmp_path / "cache"))
+        item = next(item for item in priors.datalist("training") if item["key"] == "a_day9")
+        del item["label"]
+        steps = preprocessing(cohort.labels, channels=1, spacing_mm=SPACING, label=False, normalisation=MR, prior=True)
+        return np.asarray(steps(item)["image"])
+
+    before = shown()
+    path = cohort.label_path("a_day9")
+    planted = read_volume(path)
+    voxels = planted.voxels.copy()
+    voxels[:10] = 1
+    write_volume(path, type(planted)(voxels, planted.affine_ras))
+    assert np.array_equal(before, shown())
+    Alignments(tmp_path / "other", read=reader).of(cohort.image_paths("a_day0")[0], cohort.image_paths("a_day9")[0])
+    assert read
+    assert not any("labelsTr" in path for path in read)
+
+
+def test_the_prior_lies_where_the_organ_is_today(training, cohort):
+    entry = next(one for one in training["a_day0"]["prior"] if one["key"] == "a_day10")
+    today = read_volume(cohort.image_paths("a_day0")[0])
+    image, ball = prior_arrays(PriorFiles.from_json(entry), today.grid, cohort.labels)
+    truth = read_volume(cohort.label_path("a_day0")).voxels > 0
+    assert 2 * ((ball > 0.5) & truth).sum() / ((ball > 0.5).sum() + truth.sum()) > 0.8
+    assert np.corrcoef(image.ravel(), today.voxels.ravel())[0, 1] > 0.9
+    assert 0 <= ball.min() < 0.01
+    assert 0.8 < ball.max() <= 1
+
+
+def test_a_table_without_a_region_is_refused(training, cohort):
+    from volseg.labels import LabelTable
+
+    prior = PriorFiles.from_json(training["a_day0"]["prior"][0])
+    grid = read_volume(cohort.image_paths("a_day0")[0]).grid
+    with pytest.raises(VolumeError, match="has no region bowel, only ball"):
+        prior_arrays(prior, grid, LabelTable.exclusive(["ball", "bowel"]))
+
+
+def test_an_alignment_that_failed_gives_no_prior(tmp_path):
+    cohort = write_days(tmp_path / "days")
+    path = cohort.image_paths("a_day9")[0]
+    image = read_volume(path)
+    noise = np.random.default_rng(0).normal(size=image.shape).astype(np.float32) * 300
+    write_volume(path, type(image)(noise, image.affine_ras))
+    items = {i["key"]: i for i in Priors(cohort, on=True, cache_dir=str(tmp_path / "c")).datalist("training")}
+    assert [e["key"] for e in items["a_day0"]["prior"] if e["kind"] == "corrected"] == ["a_day10"]
+
+
+def test_predictions_of_other_days_stand_in_for_contours(tmp_path, cohort, priors):
+    import shutil
+
+    (tmp_path / "oof").mkdir()
+    shutil.copy(cohort.label_path("a_day9"), tmp_path / "oof" / "a_day9.nii.gz")
+    shutil.copy(cohort.folder / "dataset.json", tmp_path / "oof")
+    some = Priors(cohort, on=True, predictions=str(tmp_path / "oof"), cache_dir=priors.cache_dir)
+    item = next(item for item in some.datalist("training") if item["key"] == "a_day0")
+    predicted = [entry for entry in item["prior"] if entry["kind"] == "predicted"]
+    assert [entry["files"][-1] for entry in predicted] == [str(Predictions(tmp_path / "oof").path("a_day9"))]
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_windows_for_training_and_whole_volumes_for_validation(priors, cohort, tmp_path, cache):
+    from monai.transforms import Compose
+
+    steps = Compose(
+        [
+            preprocessing(
+                cohort.labels, channels=1, spacing_mm=SPACING, roi_size=(16, 16, 16), normalisation=MR, prior=True
+            ),
+            augmentation(cohort.labels, roi_size=(16, 16, 16), prior=priors.augmentation(SPACING)),
+        ]
+    ).flatten()
+    data = CachedDataset(priors.datalist("training")[:2], steps, cache=cache, cache_dir=tmp_path)
+    given = set()
+    for _ in range(12):
+        for window in data[0]:
+            assert tuple(window["image"].shape) == (4, 16, 16, 16)
+            given.add(float(window["image"][-1].mean()))
+            if not window["image"][-1].any():
+                assert not window["image"][1:].any()
+    assert given == {0.0, 1.0}
+    check = preprocessing(cohort.labels, channels=1, spacing_mm=SPACING, normalisation=MR, prior=True)
+    for item in priors.datalist("validation")[:2]:
+        image = check(item)["image"]
+        assert image.shape[0] == 4
+        assert float(image[-1].mean()) == float(bool(item["prior"]))
+
+
+def test_draws_and_damages():
+    image = torch.zeros(1 + 2 * 3, 8, 8, 8)
+    image[1:4] = torch.rand(3, 8, 8, 8) + 1
+    image[4:7] = -1
+    step = RandPriord("image", image_channels=1, regions=2, spacing_mm=SPACING, dropout=0.4).set_random_state(seed=0)
+    before = image.clone()
+    shown = [step({"image": image, "prior_kinds": ["corrected", "foreign"]})["image"] for _ in range(400)]
+    assert torch.equal(image, before)
+    none = sum(not one[-1].any() for one in shown) / 400
+    foreign = sum(bool((one[1:4] < 0).any()) for one in shown) / 400
+    assert 0.32 < none < 0.48
+    assert 0.01 < foreign < 0.07
+    removed = sum(bool(one[-1].any()) and any(not one[n].any() for n in (2, 3)) for one in shown) / 400
+    assert 0.02 < removed < 0.12
+    assert all(one.shape == (5, 8, 8, 8) for one in shown)
+    alone = step({"image": image[:1], "prior_kinds": []})["image"]
+    assert alone.shape == (5, 8, 8, 8)
+    assert not alone[1:].any()
+
+
+def test_shifts_move_by_whole_voxels_and_bends_are_bounded():
+    step = RandPriord("image", image_channels=1, regions=1, spacing_mm=SPACING, dropout=0.0)
+    block = torch.zeros(2, 12, 12, 12)
+    block[1, 6, 6, 6] = 1
+    assert torch.nonzero(step._shifted(block, np.array([8.0, -4.0, 1.0]))[1]).tolist() == [[8, 5, 6]]
+    bent = step._bent(block, torch.full((1, 3, 4, 4, 3), 4.0))
+    assert torch.nonzero(bent[1] > 0.5).tolist() == [[5, 5, 5]]
+    assert torch.allclose(step._bent(block, torch.zeros(1, 3, 4, 4, 3)), block, atol=1e-5)
+
+
+@pytest.mark.parametrize(("given", "message"), [({"on": "yes"}, "true or false"), ({"dropout": 1.5}, "from 0 to 1")])
+def test_settings_are_checked(cohort, given, message):
+    with pytest.raises(UsageError, match=message):
+        Priors(cohort, **given)
+
+
+def test_a_failed_registration_cannot_be_placed(cohort):
+    image = cohort.image_paths("a_day0")[0]
+    failed = Registration(((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)), 0, 0, 0, 0, "no")
+    prior = PriorFiles("k", (str(image),), str(cohort.label_path("a_day0")), cohort.labels.to_dataset_json(), failed)
+    with pytest.raises(ValueError, match="failed: no"):
+        prior_arrays(prior, read_volume(image).grid, cohort.labels)

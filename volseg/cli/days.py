@@ -1,0 +1,51 @@
+"""`volseg days COHORT -o FOLDER`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: volseg days data/cohort --bundle unet --minutes 20 -o data/days")(days)
+
+
+def days(
+    cohort: Path = typer.Argument(help="Cohort with several sessions per patient, and folds by patient."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder of runs, predictions, table.csv and days.md."),
+    bundle: str = typer.Option("unet", help="Name in bundles/, or folder."),
+    minutes: float = typer.Option(0.0, min=0, help="Minutes of each training; 0 for the bundle's own epochs."),
+    adapt_minutes: float = typer.Option(3.0, help="Minutes of each adaptation."),
+    folds: str | None = typer.Option(None, metavar="N,N", help="Folds; all by default."),
+    modes: str | None = typer.Option(None, metavar="NAME,NAME", help="Rows of the table; all by default."),
+    seed: int = typer.Option(0, min=0, help="Seed of the trainings."),
+    device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default."),
+    roi_voxels: int | None = typer.Option(None, min=1, help="Of the trainings: budget of voxels of a window."),
+) -> None:
+    """Measure what earlier days are worth: no prior, copied, aligned, prior, wrong prior, adapted, both.
+
+    Patients are held out by fold, and day k is predicted from days before k alone. Run again to go on after a stop.
+    """
+    from volseg.cohort import Cohort
+    from volseg.crossval import MODES, DaysSettings, run_days
+    from volseg.errors import UsageError
+
+    words = [word.strip() for word in (folds or "").split(",") if word.strip()]
+    if not all(word.isdigit() for word in words):
+        raise UsageError(f"--folds must be numbers from 0, such as 0,1,2, got {folds}")
+    settings = DaysSettings(
+        Cohort.open(cohort),
+        bundle,
+        minutes=minutes or None,
+        adapt_minutes=adapt_minutes,
+        folds=tuple(map(int, words)),
+        modes=tuple(word.strip() for word in modes.split(",")) if modes else tuple(MODES),
+        seed=seed,
+        overrides={} if roi_voxels is None else {"roi_voxels": roi_voxels},
+        device=device,
+    )
+    run_days(settings, output, told=typer.echo)
+    typer.echo((output / "days.md").read_text(encoding="utf-8"))
+    typer.echo(f"wrote {output / 'days.md'}, {output / 'table.csv'}, {output / 'summary.json'}")

@@ -1,0 +1,72 @@
+"""Where adapted networks lie, and which of them may predict a case."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from volseg.cohort.adapted import Adaptation
+from volseg.cohort.folder import Cohort
+from volseg.cohort.sessions import sessions_of
+from volseg.cohort.table import CaseRow
+from volseg.errors import UsageError
+
+
+def adapted_path(run: Path, patient: str, session: str) -> Path:
+    """The checkpoint of a network adapted to a patient up to a session.
+
+    >>> adapted_path(Path("run"), "case401", "day8").as_posix()
+    'run/adapted/case401/after_day8.pt'
+    """
+    return run / "adapted" / _word(patient) / f"after_{_word(session) or 'only'}.pt"
+
+
+def _word(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def adapted_networks(folder: Path) -> dict[Path, Adaptation]:
+    """The adapted networks below a folder: a run, its `adapted`, or one patient's.
+
+    Raises:
+        UsageError: There is none.
+    """
+    found = {}
+    for path in sorted(folder.rglob("after_*.json")):
+        told, network = _read_json(path), path.with_suffix(".pt")
+        if told is not None and network.is_file():
+            found[network] = Adaptation.from_json(told)
+    if not found:
+        raise UsageError(f"{folder} holds no adapted network; make one with `volseg adapt RUN COHORT --patient P`")
+    return found
+
+
+def network_for(row: CaseRow, networks: Mapping[Path, Adaptation], cohort: Cohort) -> Path | None:
+    """The network that was adapted to the case's patient on most of the sessions before the case, and on no other.
+
+    Args:
+        row: Case to predict.
+        networks: Adapted networks, see `adapted_networks`.
+        cohort: Cohort that orders the sessions.
+    """
+    own = sessions_of({**cohort.rows, row.key: row}.values())[row.patient]
+    place = next(number for number, session in enumerate(own) if row.key in session.keys)
+    earlier = {key for session in own[:place] for key in session.keys}
+    fitting = [
+        (len(told.keys), path)
+        for path, told in networks.items()
+        if told.patient == row.patient and set(told.keys) <= earlier
+    ]
+    return max(fitting)[1] if fitting else None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file; None if it is absent or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

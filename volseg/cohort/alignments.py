@@ -1,0 +1,70 @@
+"""Alignments of images in files, each computed once and kept: of images alone, no label is ever read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from volseg.errors import VolsegError
+from volseg.files import atomic
+from volseg.volume import Registration, Volume, read_volume, register, register_roughly
+
+_VERSION = 1
+
+
+class Alignments:
+    """A folder of alignments, one small JSON file per pair.
+
+    A pair is known by path, size and time of change of both files; the reverse of a known pair is its inverse. The
+    folder can be removed at any time.
+
+    Args:
+        folder: Folder of the files; it is made at first use.
+        read: Function that reads an image; NIfTI alone by default.
+    """
+
+    def __init__(self, folder: Path, *, read: Callable[[Path], Volume] = read_volume) -> None:
+        self.folder = Path(folder)
+        self._reader = read
+
+    def of(self, fixed: Path, moving: Path, *, rough: bool = False) -> Registration:
+        """The alignment of one image file to another; what cannot be read or aligned is a failure with its reason.
+
+        Args:
+            fixed: File of the image that stays.
+            moving: File of the image that is aligned to it.
+            rough: Whether to put the middles of the bodies on one another only.
+        """
+        for first, second, inverse in ((fixed, moving, False), (moving, fixed, True)):
+            known = self._read(self._path(first, second, rough=rough))
+            if known is not None:
+                return known.inverse if inverse and not known.failure else known
+        try:
+            images = self._reader(fixed), self._reader(moving)
+            found = register_roughly(*images) if rough else register(*images)
+        except VolsegError as error:
+            nothing = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+            return Registration(nothing, 0.0, 0.0, 0.0, 0.0, f"an image cannot be read: {error.message}")
+        found = replace(found, seconds=round(found.seconds, 2))
+        path = self._path(fixed, moving, rough=rough)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as partial:
+            partial.write_text(json.dumps(found.to_json()) + "\n", encoding="utf-8")
+        return found
+
+    def _path(self, fixed: Path, moving: Path, *, rough: bool) -> Path:
+        facts: list[object] = [_VERSION, rough]
+        for file in (fixed, moving):
+            there = file.stat() if file.is_file() else None
+            facts += [str(file.resolve()), there and there.st_size, there and there.st_mtime_ns]
+        return self.folder / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.json"
+
+    @staticmethod
+    def _read(path: Path) -> Registration | None:
+        try:
+            return Registration.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None

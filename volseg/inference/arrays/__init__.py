@@ -1,0 +1,8 @@
+"""Prediction on plain arrays: the steps of volseg's own bundles without MONAI, and with OpenVINO without PyTorch."""
+
+from __future__ import annotations
+
+from volseg.inference.arrays.memory import parse_bytes
+from volseg.inference.arrays.predictor import ArrayPredictor, array_predictor
+
+__all__ = ["ArrayPredictor", "array_predictor", "parse_bytes"]

@@ -1,0 +1,269 @@
+"""The priors of the cases to predict: which earlier day of the patient each has, aligned; and the table of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.cohort import (
+    Alignments,
+    CaseRow,
+    Cohort,
+    Predictions,
+    day_of_session,
+    patient_of,
+    read_dataset_json,
+    session_order,
+    sessions_of,
+)
+from volseg.errors import UsageError, VolsegError
+from volseg.files import atomic
+from volseg.labels import LabelTable
+from volseg.transforms import PriorFiles
+from volseg.volume import FILE_ENDING, orientation, read_grid, spacing_mm
+
+PRIORS = "priors.csv"
+"""Name of the table beside predictions that were made with priors."""
+_COLUMNS = ("key", "prior", "patient", "gap_days", "misalignment_mm", "correlation", "used", "reason")
+
+
+@dataclass(frozen=True)
+class PriorRow:
+    """What became of the prior of one case: a row of `priors.csv`.
+
+    Attributes:
+        key: Case to predict.
+        prior: Key of the earlier case; empty if there is none.
+        patient: Patient of the earlier case.
+        gap_days: Days between the two, if both sessions tell their day.
+        misalignment_mm: What the alignment left, see `volseg.volume.Registration.residual_mm`.
+        correlation: Correlation of the two images after it.
+        used: Whether the network sees it.
+        reason: Reason why it does not; empty if it does.
+    """
+
+    key: str
+    prior: str = ""
+    patient: str = ""
+    gap_days: float | None = None
+    misalignment_mm: float | None = None
+    correlation: float | None = None
+    used: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class PriorSource:
+    """The earlier days that a user names: a cohort, or a folder of label maps with their images.
+
+    Attributes:
+        folder: The folder.
+        rows: Rows of the earlier cases that have a label map, by key.
+        images: Image files of each, by key.
+        label: Label map of each, by key.
+        labels: Label table.
+    """
+
+    folder: Path
+    rows: Mapping[str, CaseRow]
+    images: Mapping[str, tuple[Path, ...]]
+    label: Mapping[str, Path]
+    labels: LabelTable
+
+    @classmethod
+    def open(cls, folder: str | Path, *, channels: int, images: str | Path | None = None) -> PriorSource:
+        """Open a cohort, whose labelled cases count, or a folder with `KEY.nii.gz` beside `KEY_0000.nii.gz`.
+
+        Args:
+            folder: The folder; its `dataset.json` says what the values of the label maps mean.
+            channels: Number of image channels of the network.
+            images: Cohort that holds the images if `folder` has label maps alone, such as predictions.
+
+        Raises:
+            UsageError: There is no such folder, it says not what its values mean, or an image is absent.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise UsageError(f"--prior must be a cohort or a folder of label maps with their images, got {folder}")
+        if (folder / "imagesTr").is_dir():
+            cohort = Cohort.open(folder)
+            keys = sorted(cohort.labelled)
+            paths = {key: cohort.label_path(key) for key in keys}
+            return cls(
+                folder,
+                {key: cohort.rows[key] for key in keys},
+                {key: tuple(cohort.image_paths(key)) for key in keys},
+                {key: path for key, path in paths.items() if path is not None},
+                cohort.labels,
+            )
+        there = Predictions.open(folder)
+        labels = LabelTable.from_dataset_json(read_dataset_json(folder))
+        keys = [key for key in there.keys() if not _is_channel(key, there)]  # noqa: SIM118 - no dict
+        known = Cohort.open(images) if images is not None and (Path(images) / "dataset.json").is_file() else None
+        rows, found = {}, {}
+        for key in keys:
+            beside = [folder / f"{key}_{number:04d}{FILE_ENDING}" for number in range(channels)]
+            if not all(path.is_file() for path in beside) and known is not None and key in known.rows:
+                beside, rows[key] = known.image_paths(key), known.rows[key]
+            missing = next((path.name for path in beside if not path.is_file()), None)
+            if missing is not None:
+                raise UsageError(
+                    f"{folder} has the prior {key}{FILE_ENDING} and not its image {missing}; a prior needs the image "
+                    "that it was drawn on, beside it or in a cohort"
+                )
+            rows.setdefault(key, _row_of(key, beside[0]))
+            found[key] = tuple(beside)
+        if not keys:
+            raise UsageError(f"{folder} holds no label map KEY{FILE_ENDING}; name a folder with some for --prior")
+        return cls(folder, rows, found, {key: there.path(key) for key in keys}, labels)
+
+    def of(self, row: CaseRow, *, any_patient: bool = False) -> str | None:
+        """The key of the last earlier session of the case's patient; None if there is none.
+
+        Cases of the same session are never taken, and neither are later ones.
+
+        Args:
+            row: Case to predict.
+            any_patient: Whether the prior of another patient is taken where the own one has none: a test of what a
+                wrong prior does.
+        """
+        own = {key: one for key, one in self.rows.items() if one.patient == row.patient}
+        sessions = sessions_of([*own.values(), *([] if row.key in own else [row])]).get(row.patient, [])
+        place = next(number for number, one in enumerate(sessions) if row.key in one.keys)
+        for session in sessions[:place][::-1]:
+            for key in session.keys:
+                if key in own:
+                    return key
+        if any_patient:
+            others = sorted(key for key, one in self.rows.items() if one.patient != row.patient)
+            return others[sum(row.key.encode()) % len(others)] if others else None
+        return None
+
+
+def _is_channel(key: str, there: Predictions) -> bool:
+    """Whether a file is an image channel: KEY_0000 beside a label map KEY."""
+    stem, _, number = key.rpartition("_")
+    return len(number) == 4 and number.isdigit() and there.path(stem).is_file()
+
+
+def _row_of(key: str, image: Path) -> CaseRow:
+    shape, affine = read_grid(image)
+    patient, session = patient_of(key)
+    return CaseRow(key, patient, session, shape[:3], spacing_mm(affine), orientation(affine), image.name, ())
+
+
+def find_priors(
+    cases: Sequence[tuple[str, Sequence[Path]]],
+    source: PriorSource,
+    *,
+    cohort: Cohort | None,
+    alignments: Alignments,
+    labels: LabelTable,
+    any_patient: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, PriorFiles], list[PriorRow]]:
+    """Find and align the prior of each case.
+
+    Args:
+        cases: Keys with their image files.
+        source: The earlier days.
+        cohort: Cohort of the cases if they are one: its table tells patients and sessions. Else the keys do.
+        alignments: Alignments that are kept.
+        labels: Label table of the network.
+        any_patient: Whether another patient's contours may serve, see `PriorSource.of`.
+        progress: Function that is called with the number of finished cases and of all.
+
+    Returns:
+        The prior of each case that has one that can be used, by key, and a row for each case.
+
+    Raises:
+        UsageError: The earlier table lacks a region of the network; or there is one prior alone, of another patient.
+    """
+    missing = [name for name in labels.names if name not in source.labels.names]
+    if missing:
+        raise UsageError(
+            f"--prior {source.folder} has the regions {', '.join(source.labels.names)} and lacks {', '.join(missing)} "
+            "of the network; name one with the same regions"
+        )
+    found: dict[str, PriorFiles] = {}
+    rows = []
+    for number, (key, images) in enumerate(cases, start=1):
+        row = cohort.rows[key] if cohort is not None and key in cohort.rows else source.rows.get(key)
+        row = row or CaseRow(key, *patient_of(key), (1, 1, 1), (1.0, 1.0, 1.0), "RAS", "", ())
+        told, prior = _prior_of(row, Path(images[0]), source, alignments, any_patient=any_patient)
+        rows.append(told)
+        if prior is not None:
+            found[key] = prior
+        if progress:
+            progress(number, len(cases))
+    return found, rows
+
+
+def _prior_of(
+    row: CaseRow, image: Path, source: PriorSource, alignments: Alignments, *, any_patient: bool
+) -> tuple[PriorRow, PriorFiles | None]:
+    try:
+        key = source.of(row, any_patient=any_patient)
+    except VolsegError as error:
+        return PriorRow(row.key, reason=error.message), None
+    if key is None:
+        others = {one.patient for one in source.rows.values()}
+        if row.patient not in others and len(source.rows) == 1:
+            only = next(iter(source.rows))
+            raise UsageError(
+                f"the prior {only} is of the patient {next(iter(others))}, and {row.key} is of {row.patient}; name a "
+                "prior of the same patient, or allow another's with --prior-of-any-patient"
+            )
+        return PriorRow(row.key, reason=f"no earlier session of {row.patient} in {source.folder.name}"), None
+    earlier = source.rows[key]
+    days = [day_of_session(one) for one in (row, earlier)]
+    gap = None if days[0] is None or days[1] is None or row.patient != earlier.patient else days[0] - days[1]
+    registration = alignments.of(image, source.images[key][0])
+    failure = registration.failure and f"the alignment failed: {registration.failure}"
+    told = PriorRow(
+        row.key,
+        key,
+        earlier.patient,
+        gap,
+        None if failure else round(registration.residual_mm, 2),
+        None if failure else round(registration.ncc, 3),
+        not failure,
+        failure,
+    )
+    if failure:
+        return told, None
+    table = source.labels.to_dataset_json()
+    return told, PriorFiles(key, tuple(map(str, source.images[key])), str(source.label[key]), table, registration)
+
+
+def is_after(row: CaseRow, other: CaseRow) -> bool:
+    """Whether a case lies after another one of the same patient, by the order of their sessions.
+
+    >>> rows = [CaseRow(d, "p", d, (1, 1, 1), (1, 1, 1), "RAS", "", ()) for d in ("day9", "day10")]
+    >>> is_after(rows[1], rows[0]), is_after(rows[0], rows[1])
+    (True, False)
+    """
+    if row.patient != other.patient or session_order(row) == session_order(other):
+        return False
+    sessions = sessions_of([row, other])[row.patient]
+    return row.key in sessions[-1].keys
+
+
+def write_priors(folder: Path, rows: Sequence[PriorRow]) -> Path:
+    """Write `priors.csv`, one row per case, whole or not at all; rows of cases of before stay."""
+    path = folder / PRIORS
+    before: dict[str, dict[str, str]] = {}
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            before = {row["key"]: row for row in csv.DictReader(file)}
+    for row in rows:
+        values = {name: getattr(row, name) for name in _COLUMNS}
+        values["used"] = "yes" if row.used else "no"
+        before[row.key] = {name: "" if value is None else str(value) for name, value in values.items()}
+    with atomic(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(before[key] for key in sorted(before))
+    return path

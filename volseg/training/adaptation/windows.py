@@ -1,0 +1,185 @@
+"""The windows that an adapted network learns from, and the slab of slices that is held out of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from volseg.bundle import Recipe
+from volseg.cohort import Cohort, sessions_of
+from volseg.training.adaptation.work import Adapting
+
+logger = logging.getLogger("volseg.training")
+
+_SLAB = 0.2  # share of the slices of the last session
+_BASE_CASES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Slab:
+    """The slices of the last session that are held out: image and masks of the whole case, and the slices."""
+
+    key: str
+    image: Any
+    label: Any
+    first: int
+    last: int
+    roi: tuple[int, ...]
+
+    @classmethod
+    def of(cls, work: Adapting, recipe: Recipe) -> Slab:
+        """The middle slices of the regions in the last session of the patient."""
+        key = work.sessions[-1].keys[0]
+        item = _preprocessed(work, recipe, key, roi=False)
+        image, label = item["image"], item["label"]
+        there = (label > 0).any(dim=0).flatten(0, 1).any(dim=0).nonzero().flatten().tolist() or [label.shape[-1] // 2]
+        middle, half = (there[0] + there[-1]) // 2, max(1, round(_SLAB / 2 * (there[-1] - there[0] + 1)))
+        first, last = max(0, middle - half), min(label.shape[-1], middle + half)
+        return cls(key, image, label, first, last, tuple(int(n) for n in recipe.roi_size))
+
+    def dice(self, predictor: Any, network: Any) -> float:  # noqa: ANN401
+        """The mean Dice of the regions on the slab, which the network sees with its surroundings."""
+        import torch
+
+        network.eval()
+        around = self.roi[2] // 2
+        low, high = max(0, self.first - around), min(self.image.shape[-1], self.last + around)
+        with torch.inference_mode():
+            logits = predictor.inferer(self.image[None, ..., low:high].to(predictor.device), network)
+        logits = logits[0, ..., self.first - low : self.last - low].cpu()
+        label = self.label[..., self.first : self.last]
+        if label.shape[0] == 1 and logits.shape[0] > 1:
+            label = torch.stack([label[0] == n for n in range(1, logits.shape[0])])
+            guess = torch.stack([logits.argmax(dim=0) == n for n in range(1, logits.shape[0])])
+        else:
+            label, guess = label > 0, logits > 0
+        found = []
+        for one, truth in zip(guess, label, strict=True):
+            both = float(one.sum() + truth.sum())
+            if both:
+                found.append(2 * float((one & truth).sum()) / both)
+        return sum(found) / len(found) if found else 1.0
+
+
+def _preprocessed(work: Adapting, recipe: Recipe, key: str, *, roi: bool, seen: Sequence[str] = ()) -> dict[str, Any]:
+    """A labelled case of the cohort on the network's grid, with the priors of the days that may be seen."""
+    import torch
+
+    from volseg.training.priors import Priors
+    from volseg.transforms import CORRECTED, preprocessing
+
+    label = work.cohort.label_path(key)
+    item: dict[str, Any] = {
+        "key": key,
+        "image": [str(path) for path in work.cohort.image_paths(key)],
+        "label": str(label),
+    }
+    count = len(recipe.image_channels)
+    schemes = None if recipe.normalisation is None else recipe.normalisation[:count]
+    if recipe.takes_prior:
+        priors = Priors(work.cohort, on=True, cache_dir=None if work.cache_dir is None else str(work.cache_dir))
+        found = [priors.files(key, other, CORRECTED) for other in seen]
+        item["prior"] = [one.to_json() for one in found if not one.registration.failure]
+    steps = preprocessing(
+        recipe.labels if not recipe.takes_prior else replace(recipe.labels, image_channels=recipe.image_channels),
+        channels=count,
+        spacing_mm=list(recipe.spacing_mm),
+        roi_size=recipe.roi_size if roi else None,
+        normalisation=schemes,
+        prior=recipe.takes_prior,
+    )
+    done: dict[str, Any] = steps(item)
+    for name in ("image", "label"):
+        done[name] = done[name].as_tensor() if hasattr(done[name], "as_tensor") else torch.as_tensor(done[name])
+    return done
+
+
+def own_items(work: Adapting, recipe: Recipe, slab: Slab) -> list[dict[str, Any]]:
+    """The earlier days of the patient to draw windows from, without the slab."""
+    found = []
+    sessions = work.sessions
+    for session in sessions:
+        others = [one.keys[0] for one in sessions if one is not session][-2:]
+        for key in session.keys:
+            item = _preprocessed(work, recipe, key, roi=True, seen=others)
+            if key != slab.key:
+                found.append(item)
+                continue
+            found += _without_slab(item, slab, recipe)
+    return found
+
+
+def _without_slab(item: Mapping[str, Any], slab: Slab, recipe: Recipe) -> list[dict[str, Any]]:
+    """The two parts of a case above and below the slab, padded to a window, with positions of their own."""
+    from monai.transforms import SpatialPad
+
+    from volseg.transforms import positions_of
+
+    pad = (item["image"].shape[-1] - slab.label.shape[-1]) // 2  # padding of the preprocessing, half on either side
+    parts = [slice(0, slab.first + pad), slice(slab.last + pad, item["image"].shape[-1])]
+    found = []
+    for part in parts:
+        if part.stop - part.start < 2:
+            continue
+        padded = {
+            name: SpatialPad(tuple(recipe.roi_size))(item[name][..., part].clone()) for name in ("image", "label")
+        }
+        padded = {name: value.as_tensor() if hasattr(value, "as_tensor") else value for name, value in padded.items()}
+        found.append({**item, **padded, "label_positions": positions_of(padded["label"], recipe.labels)})
+    return found
+
+
+def base_items(work: Adapting, recipe: Recipe) -> list[dict[str, Any]]:
+    """Some cases of other patients that the run was trained on."""
+    if work.base_share == 0:
+        return []
+    folder = Path(str(recipe.facts.get("cohort", "")))
+    base = Cohort.open(folder) if (folder / "dataset.json").is_file() else work.cohort
+    fold = int(recipe.facts.get("fold", 0))
+    keys = list(base.fold(fold).training) if base.has_folds else sorted(base.labelled)
+    keys = [key for key in keys if base.patient(key) != work.patient]
+    if not keys:
+        logger.warning("no case of another patient is at hand, so nothing is done against forgetting")
+        return []
+    step = max(1, len(keys) // _BASE_CASES)
+    chosen = keys[work.seed % step :: step][:_BASE_CASES]
+    of_base = replace(work, cohort=base)
+    found = []
+    for key in chosen:
+        own = sessions_of(base.rows[one] for one in base.labelled)[base.patient(key)]
+        others = [one.keys[0] for one in own if key not in one.keys][:1]
+        found.append(_preprocessed(of_base, recipe, key, roi=True, seen=others))
+    return found
+
+
+def windows_of(
+    work: Adapting, recipe: Recipe, own: list[dict[str, Any]], others: list[dict[str, Any]]
+) -> Iterator[tuple[Any, Any]]:
+    """Batches of two windows without end, of the patient and of others by their share."""
+    import numpy as np
+    import torch
+
+    from volseg.transforms import augmentation
+
+    prior = None
+    if recipe.takes_prior:
+        prior = {
+            "image_channels": len(recipe.image_channels),
+            "regions": len(recipe.labels.names),
+            "spacing_mm": list(recipe.spacing_mm),
+            "dropout": 0.3,
+        }
+    steps = augmentation(recipe.labels, roi_size=list(recipe.roi_size), crops=1, prior=prior)
+    steps.set_random_state(seed=work.seed)
+    rng = np.random.default_rng(work.seed)
+    while True:
+        images, labels = [], []
+        for _ in range(2):
+            pool = others if others and rng.uniform() < work.base_share else own
+            (window,) = steps(dict(pool[int(rng.integers(len(pool)))]))
+            images.append(window["image"])
+            labels.append(window["label"])
+        yield torch.stack(images), torch.stack(labels)

@@ -1,0 +1,158 @@
+"""The priors of a training: which earlier or later days each case may be shown, and the channels that they are."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg.cohort import Alignments, Cohort, Predictions, earlier_sessions, other_sessions, sessions_of
+from volseg.errors import UsageError
+from volseg.labels import prior_channels
+from volseg.transforms import CORRECTED, FOREIGN, PREDICTED, PriorFiles
+from volseg.volume import FILE_ENDING
+
+logger = logging.getLogger("volseg.training")
+
+MOST_DAYS = 3
+"""Other days of a patient that a case is trained with; of more, those nearest in the order of sessions."""
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True)
+class Priors:
+    """The priors of the cases of one fold; without `on` all is as in a training without them.
+
+    Attributes:
+        cohort: Cohort of the cases.
+        on: Whether the network takes a prior.
+        fold: Number of the fold.
+        dropout: Share of the training cases that are shown without a prior.
+        predictions: Folder of out-of-fold predictions, which serve as contours of other days too; None for none.
+        cache_dir: Folder whose `alignments` are kept.
+    """
+
+    cohort: Cohort
+    on: bool = False
+    fold: int | str = 0
+    dropout: float = 0.4
+    predictions: str | None = None
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.on, bool):
+            raise UsageError(f"--prior must be true or false, got {self.on!r}")
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout <= 1:
+            raise UsageError(f"--prior_dropout must be a number from 0 to 1, got {self.dropout!r}")
+        if self.on and self.cohort.flat:
+            raise UsageError("--prior must be false for images of one slice, which cannot be aligned; leave it out")
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the network's input channels."""
+        names = self.cohort.channel_names
+        return (*names, *prior_channels(names, self.cohort.labels.names)) if self.on else names
+
+    @property
+    def cached_channels(self) -> int:
+        """Channels of a preprocessed training case at most."""
+        images, regions = self.cohort.channels, len(self.cohort.labels.names)
+        days = MOST_DAYS * (2 if self.predictions else 1) + 1
+        return images + days * (images + regions) if self.on else images
+
+    def augmentation(self, spacing_mm: Sequence[float]) -> dict[str, Any] | None:
+        """The arguments of the step that draws a prior, see `volseg.transforms.augmentation`."""
+        if not self.on:
+            return None
+        return {
+            "image_channels": self.cohort.channels,
+            "regions": len(self.cohort.labels.names),
+            "spacing_mm": [float(mm) for mm in spacing_mm],
+            "dropout": float(self.dropout),
+        }
+
+    def schemes(self, normalisation: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The normalisation of all input channels from that of the image's."""
+        images = [dict(one) for one in normalisation]
+        if not self.on:
+            return images
+        none = [{"scheme": "none"}] * (len(self.cohort.labels.names) + 1)
+        return [*images, *(dict(one) for one in images), *none]
+
+    def datalist(self, part: str) -> list[dict[str, Any]]:
+        """The cases of `training` or `validation`, with the priors of each.
+
+        A training case gets other days of its patient, before and after it and never its own, and one of another
+        patient. A validation case gets the last earlier day. An alignment that failed gives no prior.
+
+        Args:
+            part: Side of the fold.
+        """
+        items = self.cohort.datalist(part, fold=self.fold)
+        if not self.on:
+            return items
+        began = told = time.monotonic()
+        counted = failed = 0
+        for number, item in enumerate(items, start=1):
+            wanted = self._wanted(item["key"], training=part == "training")
+            found = [self.files(item["key"], *one) for one in wanted]
+            item["prior"] = [one.to_json() for one in found if not one.registration.failure]
+            # Flat, so that a cache on disk sees when one of them changes.
+            item["prior_files"] = [file for entry in item["prior"] for file in entry["files"]]
+            for one in found:
+                if one.registration.failure:
+                    failed += 1
+                    logger.warning(
+                        "warning: %s cannot be aligned to %s and is no prior of it: %s",
+                        *(one.key, item["key"], one.registration.failure),
+                    )
+            counted += len(item["prior"])
+            now = time.monotonic()
+            if now - told > _SECONDS_BETWEEN_LINES and number < len(items):
+                told = now
+                left = (now - began) / number * (len(items) - number)
+                logger.info("aligned the days of %d of %d %s cases, %.0f s left", number, len(items), part, left)
+        logger.info("%d %s cases have %d priors, %d could not be aligned", len(items), part, counted, failed)
+        return items
+
+    def _wanted(self, key: str, *, training: bool) -> list[tuple[str, str]]:
+        """Keys of other days, each with its kind."""
+        sessions = sessions_of(self.cohort.rows[one] for one in self.cohort.labelled)
+        row = self.cohort.rows[key]
+        if not training:
+            return [(session.keys[0], CORRECTED) for session in earlier_sessions(sessions, row)[:1]]
+        own = sessions[row.patient]
+        place = next(number for number, one in enumerate(own) if key in one.keys)
+        others = sorted(
+            other_sessions(sessions, row), key=lambda session: (abs(own.index(session) - place), own.index(session))
+        )
+        days = [session.keys[0] for session in others[:MOST_DAYS]]
+        found = [(day, CORRECTED) for day in days]
+        if self.predictions is not None:
+            there = Predictions(Path(self.predictions))
+            found += [(day, PREDICTED) for day in days if there.path(day).is_file()]
+        strangers = [one for one in self.cohort.fold(self.fold).training if self.cohort.patient(one) != row.patient]
+        if strangers:
+            found.append((strangers[sum(key.encode()) % len(strangers)], FOREIGN))
+        return found
+
+    def files(self, key: str, other: str, kind: str) -> PriorFiles:
+        """The files of another case as a prior of a case, aligned.
+
+        Args:
+            key: Case.
+            other: Other case of the cohort.
+            kind: `corrected`, `predicted` or `foreign`.
+        """
+        alignments = Alignments(Path(str(self.cache_dir or self.cohort.folder / ".volseg")) / "alignments")
+        images = self.cohort.image_paths(other)
+        found = alignments.of(self.cohort.image_paths(key)[0], images[0], rough=kind == FOREIGN)
+        label = self.cohort.label_path(other)
+        labels = self.cohort.labels
+        if kind == PREDICTED and self.predictions is not None:
+            there = Predictions(Path(self.predictions))
+            label, labels = there.folder / f"{other}{FILE_ENDING}", there.labels(option="--prior_predictions")
+        return PriorFiles(other, tuple(map(str, images)), str(label), labels.to_dataset_json(), found, kind)
