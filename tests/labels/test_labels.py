@@ -253,6 +253,6 @@ def test_the_digest_tells_names_and_values_and_order_not_colours():
     assert red != LabelTable.of({"a": 1, "b": 2})
 
 
-def test_the_ignore_label_of_nnunet_is_refused() -> None:
-    with pytest.raises(LabelError, match="ignore"):
-        LabelTable.from_dataset_json({"labels": {"background": 0, "organ": 1, "ignore": 2}})
+def test_the_ignore_label_of_nnunet_is_no_region() -> None:
+    table = LabelTable.from_dataset_json({"labels": {"background": 0, "organ": 1, "ignore": 2}})
+    assert (table.names, table.values, table.ignore) == (("organ",), (0, 1), 2)

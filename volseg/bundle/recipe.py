@@ -53,7 +53,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         # The steps of inference are made from the table alone, and read the channels of a cohort by their names.
-        self.labels = replace(self.labels, image_channels=tuple(self.channel_names))
+        self.labels = replace(self.labels.of_predictions, image_channels=tuple(self.channel_names))
         schemes = check_normalisation(self.normalisation, channels=len(self.channel_names))
         self.normalisation = None if schemes is None else [one.to_json() for one in schemes]
         # The text of inference.json hands the spacing on to the preprocessing, and with it the normalisation.

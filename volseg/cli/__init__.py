@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 import volseg
 from volseg.cli import (
     adapt,
+    adopt,
     bundles,
     calibrate,
     check,
@@ -34,6 +35,8 @@ from volseg.cli import (
     plan,
     predict,
     quality,
+    review,
+    serve,
     split,
     train,
     watch,
@@ -84,6 +87,9 @@ _COMMANDS = (
     evaluate,
     compare,
     quality,
+    review,
+    adopt,
+    serve,
     picture,
     pack,
 )

@@ -74,6 +74,10 @@ def train(
     config_file: list[Path] = typer.Option(
         [], "--config-file", "--config_file", help="A further config laid over train.json; may be repeated."
     ),
+    corrections: str | None = typer.Option(
+        None, metavar="RUN", help="Go on from the network of RUN with the cases that `volseg adopt` corrected."
+    ),
+    times: int = typer.Option(3, min=1, help="How often an epoch takes each corrected case, with --corrections."),
     dry: bool = typer.Option(False, help="Check everything and stop before training."),
 ) -> None:
     """Check a bundle and its cohort, then train. Any setting of train.json can be given: --max_epochs 100.
@@ -81,6 +85,8 @@ def train(
     --resume goes on with an interrupted training of the same output_dir, or begins where there is none.
     """
     overrides = _overrides(context.args)
+    if corrections is not None:
+        overrides = _with_corrections(overrides, corrections, times=times)
     for file in config_file:
         if not file.is_file():
             raise UsageError(f"there is no file {file}; correct --config-file")
@@ -101,6 +107,8 @@ def train(
     from volseg.cohort import ALL
     from volseg.report import has_best
 
+    if corrections is not None and not dry:
+        typer.echo(f"compare both: volseg compare {corrections} {checkpoint.parent} -o FOLDER")
     if dry:
         typer.echo("the checks passed")
     elif overrides.get("fold") == ALL:
@@ -111,6 +119,30 @@ def train(
         typer.echo(
             f"no validation tells one network from another (Dice 0 or undefined); {checkpoint} is the last of them"
         )
+
+
+def _with_corrections(overrides: dict[str, object], run: str, *, times: int) -> dict[str, object]:
+    """The overrides of a training that starts from a run and takes corrected cases several times.
+
+    The fold is that of the run, so that the validation is the same; --weights and --train#dataset#data are refused.
+    """
+    from volseg.bundle import read_recipe
+
+    own = {"weights": run, "train#dataset#data": _DATALIST.format(times=times)}
+    if given := [name for name in own if name in overrides]:
+        raise UsageError(f"--corrections says where to start and on which cases; leave --{given[0]} out")
+    path = Path(run)
+    checkpoint = path / "model.pt" if path.is_dir() else path
+    if checkpoint.is_file() and checkpoint.suffix == ".pt":
+        fold = read_recipe(checkpoint).facts.get("fold", 0)
+        if overrides.setdefault("fold", fold) != fold:
+            raise UsageError(
+                f"{run} was trained on fold {fold}; a training after corrections keeps it, leave --fold out"
+            )
+    return {**overrides, **own}
+
+
+_DATALIST = "$volseg.training.corrected_datalist(@cohort, fold=@fold, times={times})"
 
 
 def _check_words(bundle: str, overrides: dict[str, object], more: list[Path]) -> None:

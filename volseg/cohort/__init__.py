@@ -6,9 +6,18 @@ from volseg import names_of_before
 from volseg.cohort.adapted import ADAPTED, Adaptation, adaptations_of, check_unseen
 from volseg.cohort.adapted_networks import adapted_networks, adapted_path, network_for
 from volseg.cohort.alignments import Alignments
+from volseg.cohort.adoption import finish_adoption, last_round, next_round, replace_label, rounds_of, undo_adoption
 from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bounds_as_text, order_of_bounds
 from volseg.cohort.case import Case, Source, check_key
 from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort
+from volseg.cohort.corrections import (
+    CORRECTIONS,
+    Correction,
+    corrected_keys,
+    label_digest,
+    read_corrections,
+    write_corrections,
+)
 from volseg.cohort.directions import (
     ASSUMED,
     PHANTOM_FILE,
@@ -57,6 +66,7 @@ __all__ = [
     "ASSUMED",
     "BOUND_COLUMNS",
     "CHECK_BYTES",
+    "CORRECTIONS",
     "EVALUATE_BYTES",
     "FILE_ENDING",
     "INSTANCES",
@@ -73,6 +83,7 @@ __all__ = [
     "ChannelRange",
     "Cohort",
     "Conversion",
+    "Correction",
     "Fold",
     "Outcomes",
     "PatientsByPattern",
@@ -96,14 +107,19 @@ __all__ = [
     "check_values_as",
     "cohort_note",
     "convert_case",
+    "corrected_keys",
     "day_of_session",
     "earlier_sessions",
     "exported_bounds",
+    "finish_adoption",
     "inspect_cohort",
     "intensity_notes",
+    "label_digest",
+    "last_round",
     "margin_name",
     "mean_expected_dice",
     "network_for",
+    "next_round",
     "order_of_bounds",
     "other_sessions",
     "patient_of",
@@ -113,6 +129,7 @@ __all__ = [
     "range_of",
     "raw_note",
     "read_bounds",
+    "read_corrections",
     "read_dataset_json",
     "read_label_map",
     "read_labels",
@@ -120,14 +137,18 @@ __all__ = [
     "read_translated",
     "read_uncertainty",
     "read_volume_as",
+    "replace_label",
+    "rounds_of",
     "session_order",
     "sessions_of",
     "slice_direction",
     "split_by_patient",
     "told_axes",
+    "undo_adoption",
     "with_descriptions",
     "with_margins",
     "write_cohort",
+    "write_corrections",
     "write_labels",
     "write_patients",
     "write_prediction",

@@ -14,6 +14,7 @@ import numpy as np
 
 import volseg
 from volseg.cohort.case import OF_FILES, Case, Source, check_key
+from volseg.cohort.corrections import corrected_keys
 from volseg.cohort.folder import INSTANCES, read_dataset_json
 from volseg.cohort.folds import Fold
 from volseg.cohort.folds_of_conversion import write_folds
@@ -122,6 +123,8 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
     channels = len(source.channel_names)
     try:
         digest = source.digest(key)
+        if key in corrected_keys(folder):
+            return _corrected(folder, key, digest), False
         labelled = source.labelled(key)
         images = _image_files(folder, "imagesTr" if labelled else "imagesTs", key, channels)
         label_file = folder / "labelsTr" / f"{key}{FILE_ENDING}"
@@ -146,13 +149,29 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
         if case.instances is not None:
             write_volume(instances_file, _believed(case.instances))
     except VolsegError as error:
-        _forget(folder, key, channels)
+        if key not in corrected_keys(folder):
+            _forget(folder, key, channels)
         raise error.of_case(key) from error
     row = _row(case)
     with atomic(_record_path(folder, key)) as partial:
         record = {"digest": digest, "row": row.to_csv(), "instances": case.instances is not None}
         partial.write_text(json.dumps({**record, "source_version": _source_version(source)}))
     return row, True
+
+
+def _corrected(folder: Path, key: str, digest: str) -> CaseRow:
+    """The row of a case whose label a person corrected, which a conversion leaves alone.
+
+    Raises:
+        CohortError: Its raw data have changed since.
+    """
+    finished = _read_record(_record_path(folder, key))
+    if finished is None or finished.digest != digest:
+        raise CohortError(
+            f"its label was corrected, and its raw data changed since; take the correction back with `volseg adopt "
+            f"--undo --case {key}`, or convert into a new folder"
+        )
+    return finished.row
 
 
 def _tell(rows: Sequence[CaseRow]) -> None:

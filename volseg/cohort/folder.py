@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from volseg.cohort.adoption import finish_adoption
 from volseg.cohort.case import Case
 from volseg.cohort.folds import ALL, Fold, read_splits
 from volseg.cohort.layouts import layout_note
@@ -56,6 +57,7 @@ class Cohort:
             CohortError: There is no dataset.json or no case, or files do not match; the message names the first.
         """
         folder = local(folder)
+        finish_adoption(folder)
         dataset = read_dataset_json(folder)
         if "channel_names" not in dataset and "modality" in dataset:
             raise CohortError(

@@ -81,9 +81,12 @@ def dice_of_largest(
         if path is None or not there.path(key).is_file():
             return None
         try:
-            truth = labels.masks(check_values_as("reference", read_volume_as("reference", path).voxels, labels))
+            reference = check_values_as("reference", read_volume_as("reference", path).voxels, labels)
+            truth = labels.masks(reference)
             predicted = read_volume_as("prediction", there.path(key))
             guess = check_values_as("prediction", predicted.voxels, labels)
+            if (ignored := labels.ignored(reference)) is not None and ignored.shape == guess.shape:
+                guess = np.where(ignored, np.uint8(0), guess)
         except VolsegError:
             return None  # the report names the case and its error
         masks = labels.masks(guess)

@@ -66,7 +66,7 @@ def write_ensemble(
         "volseg": volseg.__version__,
         "members": members,
         "cleanup": cleanup.to_json(),
-        "labels": cohort.labels.to_dataset_json()["labels"],
+        "labels": cohort.labels.of_predictions.to_dataset_json()["labels"],
         "channel_names": list(cohort.channel_names),
         **facts,
     }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from volseg.dicom.image import read_stack
     from volseg.dicom.index import index_files, scan, series_of
     from volseg.dicom.instance import Series
+    from volseg.dicom.object_masks import ObjectMasks, read_object_masks, record_fits
     from volseg.dicom.record import Record, read_record, record_of
     from volseg.dicom.rtstruct import write_rtstruct
     from volseg.dicom.segmentation import write_dicom_seg
@@ -27,6 +28,7 @@ __all__ = [
     "KEY",
     "Choice",
     "Dicom",
+    "ObjectMasks",
     "Record",
     "Series",
     "Target",
@@ -40,9 +42,11 @@ __all__ = [
     "parse_channels",
     "place",
     "read_listed",
+    "read_object_masks",
     "read_record",
     "read_secret",
     "read_stack",
+    "record_fits",
     "record_of",
     "scan",
     "series_of",
@@ -55,6 +59,11 @@ __all__ = [
 # A conversion need not load what writes objects, nor a prediction of NIfTI files anything of DICOM.
 __getattr__ = opened_at_first_use(
     {
+        "volseg.dicom.object_masks": (
+            "ObjectMasks",
+            "read_object_masks",
+            "record_fits",
+        ),
         "volseg.dicom.channels": ("parse_channels",),
         "volseg.dicom.choice": (
             "EVERYTHING",

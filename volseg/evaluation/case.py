@@ -263,8 +263,11 @@ def score_case(
     _check_right_angles(reference.affine_ras)
     # Outside the box both masks are 0, so results inside it hold for the whole grid.
     box = bounding_box(reference.voxels != 0, predicted.voxels != 0)
-    truths = match.scored.each_mask(check_values_as("reference", reference.voxels[box], cohort.labels))
-    guesses = match.shared.each_mask(check_values_as("prediction", predicted.voxels[box], match.prediction))
+    truth = check_values_as("reference", reference.voxels[box], cohort.labels)
+    guess = check_values_as("prediction", predicted.voxels[box], match.prediction)
+    if (ignored := cohort.labels.ignored(truth)) is not None:  # nobody looked there: both count as background
+        guess = np.where(ignored, np.uint8(0), guess)
+    truths, guesses = match.scored.each_mask(truth), match.shared.each_mask(guess)
     score = partial(
         score_region,
         key,

@@ -164,6 +164,8 @@ def rank(
         if cohort is None or path is None:
             return {}
         try:
+            if cohort.labels.ignore is not None and cohort.labels.ignored(read_volume(path).voxels) is not None:
+                return {}  # nobody has seen all of it
             return _measured(path, tables.cohort, _image(cohort, key))[0]
         except VolsegError as error:
             raise error.of_case(key) from error

@@ -12,13 +12,21 @@ if TYPE_CHECKING:
     from volseg.formats.image_file import MAX_PIXELS, SUFFIXES
     from volseg.formats.image_pattern import safe_key
     from volseg.formats.images import Images, parse_spacing
-    from volseg.formats.imported_predictions import ImportedPredictions, import_predictions, needs_import
+    from volseg.formats.imported_predictions import (
+        ImportedPredictions,
+        encode_exactly,
+        encode_named,
+        import_predictions,
+        needs_import,
+        pair_names,
+    )
     from volseg.formats.kaggle import check_submission, write_submission
+    from volseg.formats.named_masks import NamedMasks, names_in_header, place_mask, read_named_masks, slices_as_mask
     from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, Segmentation, read_segmentation
     from volseg.formats.slicer import export_slicer, write_segmentation
     from volseg.formats.uw_madison import UwMadison, is_slice, read_scan
     from volseg.formats.uw_madison_writer import Row, write_raw, write_scan
-    from volseg.formats.value_names import read_table_names
+    from volseg.formats.value_names import find_table, read_table_names
 
 __all__ = [
     "MAX_PIXELS",
@@ -28,20 +36,29 @@ __all__ = [
     "Decathlon",
     "Images",
     "ImportedPredictions",
+    "NamedMasks",
     "Row",
     "Segment",
     "Segmentation",
     "UwMadison",
     "check_submission",
+    "encode_exactly",
+    "encode_named",
     "export_slicer",
+    "find_table",
     "import_predictions",
     "is_slice",
+    "names_in_header",
     "needs_import",
+    "pair_names",
     "parse_spacing",
+    "place_mask",
+    "read_named_masks",
     "read_scan",
     "read_segmentation",
     "read_table_names",
     "safe_key",
+    "slices_as_mask",
     "write_raw",
     "write_scan",
     "write_segmentation",
@@ -51,6 +68,13 @@ __all__ = [
 # A conversion of one layout need not load those of the others, nor what reads TIFF and segmentations.
 __getattr__ = opened_at_first_use(
     {
+        "volseg.formats.named_masks": (
+            "NamedMasks",
+            "names_in_header",
+            "place_mask",
+            "read_named_masks",
+            "slices_as_mask",
+        ),
         "volseg.formats.class_masks": ("ClassMasks",),
         "volseg.formats.decathlon": ("Decathlon",),
         "volseg.formats.image_file": (
@@ -64,8 +88,11 @@ __getattr__ = opened_at_first_use(
         ),
         "volseg.formats.imported_predictions": (
             "ImportedPredictions",
+            "encode_exactly",
+            "encode_named",
             "import_predictions",
             "needs_import",
+            "pair_names",
         ),
         "volseg.formats.kaggle": (
             "check_submission",
@@ -91,6 +118,9 @@ __getattr__ = opened_at_first_use(
             "write_raw",
             "write_scan",
         ),
-        "volseg.formats.value_names": ("read_table_names",),
+        "volseg.formats.value_names": (
+            "find_table",
+            "read_table_names",
+        ),
     }
 )

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from volseg.cohort import FILE_ENDING, Cohort, Predictions, write_labels
-from volseg.errors import GeometryError, LabelError, UsageError, VolsegError
-from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, read_segmentation
-from volseg.formats.value_names import find_table, header_names, read_table_names
-from volseg.labels import Code, LabelTable, Masks, Region, fold_name, match_labels
-from volseg.volume import Affine, Grid, Volume, read_volume, write_volume
+from volseg.errors import LabelError, UsageError, VolsegError
+from volseg.formats.named_masks import NamedMasks, names_in_header, place_mask, read_named_masks
+from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX
+from volseg.formats.value_names import find_table, read_table_names
+from volseg.labels import Code, LabelMap, LabelTable, Masks, Region, match_labels
+from volseg.volume import Volume, read_volume, write_volume
 
 _COLOUR = (153, 153, 153)
-# How far the corner of a voxel may be off, as a share of a voxel.
-_OFF_GRID_SHARE = 0.02
 
 
 @dataclass
@@ -37,16 +34,6 @@ class ImportedPredictions:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class _Named:
-    """The masks of a file by name, on the file's own grid."""
-
-    masks: Mapping[str, NDArray[np.bool_]]
-    codes: Mapping[str, Code]
-    affine_ras: Affine
-    notes: tuple[str, ...] = ()
-
-
 def needs_import(folder: Path) -> bool:
     """Whether the label maps of a folder are in the form, or bear the names, of another program.
 
@@ -60,7 +47,7 @@ def needs_import(folder: Path) -> bool:
         return False
     if any(path.name.endswith(SEGMENTATION_SUFFIX) for path in folder.iterdir() if path.is_file()):
         return True
-    return bool(keys) and (find_table(folder) is not None or bool(_names_in_header(Predictions(folder).path(keys[0]))))
+    return bool(keys) and (find_table(folder) is not None or bool(names_in_header(Predictions(folder).path(keys[0]))))
 
 
 def import_predictions(
@@ -98,17 +85,17 @@ def import_predictions(
     names = read_table_names(table) if table else find_table(folder)
     values = read_table_names(names) if isinstance(names, Path) else names
     found = ImportedPredictions(out)
-    named: dict[str, _Named] = {}
+    named: dict[str, NamedMasks] = {}
     told: dict[str, Code | None] = {}
     for key, path in files.items():
         try:
-            named[key] = _read(path, values)
+            named[key] = read_named_masks(path, values)
             told.update({name: named[key].codes.get(name) for name in named[key].masks if not told.get(name)})
         except VolsegError as error:
             found.failed[key] = error.message
     if not named:
         return found
-    pairs = _pairs(cohort.labels, told)
+    pairs = pair_names(cohort.labels, told)
     kept = LabelTable(tuple(region for region in cohort.labels.regions if region.name in pairs))
     for done, (key, one) in enumerate(named.items(), start=1):
         try:
@@ -131,53 +118,16 @@ def _files(folder: Path) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def _read(path: Path, values: Mapping[int, str] | None) -> _Named:
-    """The masks of a file by name."""
-    if path.name.endswith(SEGMENTATION_SUFFIX):
-        file = read_segmentation(path)
-        codes = {segment.name: segment.code for segment in file.segments if segment.code}
-        masks = {segment.name: file.mask(segment) for segment in file.segments}
-        return _Named(masks, codes, file.affine_ras, tuple(_unfinished(file.segments)))
-    volume = read_volume(path)
-    own = _names_in_header(path)
-    if own and values and any(values.get(value, name) != name for value, name in own.items()):
-        raise LabelError(f"the names in the header of {path.name} contradict the table beside it; leave one of them")
-    names = own or values
-    if not names:
-        raise LabelError(
-            f"{path.name} has no names in its header, and no table stands beside it; give one with --table"
-        )
-    held = [int(value) for value in np.unique(volume.voxels) if value != 0]
-    if unknown := [value for value in held if value not in names]:
-        raise LabelError(
-            f"{path.name} holds the value {unknown[0]}, which no table names; the table names {sorted(names)[:8]}"
-        )
-    masks = {}
-    for value, name in names.items():
-        # A value of a combination is named after all its regions, as our own colour table has it.
-        for part in name.split("+"):
-            masks[part.strip()] = masks.get(part.strip(), False) | (volume.voxels == value)
-    return _Named(masks, {}, volume.affine_ras)
+def pair_names(labels: LabelTable, told: Mapping[str, Code | None]) -> dict[str, str]:
+    """Find the name that files have for each region of a cohort: by name as the field writes names, else by code.
 
+    Args:
+        labels: Regions of the cohort.
+        told: Code by name, as the files state them.
 
-def _names_in_header(path: Path) -> dict[int, str]:
-    import nibabel
-
-    try:
-        image: Any = nibabel.load(path)
-        extensions = [(int(one.get_code()), bytes(one.get_content())) for one in image.header.extensions]
-    except Exception:  # noqa: BLE001 - a damaged file is told where it is read as a label map
-        return {}
-    return header_names(extensions)
-
-
-def _unfinished(segments: Sequence[Segment]) -> list[str]:
-    open_ones = [segment.name for segment in segments if segment.status in ("inprogress", "flagged", "notstarted")]
-    return [f"{', '.join(open_ones)} bears a status that is not completed"] if open_ones else []
-
-
-def _pairs(labels: LabelTable, told: Mapping[str, Code | None]) -> dict[str, str]:
-    """Region of the cohort to the name that the files have for it."""
+    Raises:
+        LabelError: A segment without a name, no region that is the same, or two names that are spelt alike.
+    """
     theirs = []
     for number, (name, code) in enumerate(told.items(), start=1):
         if not name:
@@ -186,11 +136,13 @@ def _pairs(labels: LabelTable, told: Mapping[str, Code | None]) -> dict[str, str
     return dict(match_labels(labels, LabelTable(tuple(theirs))).pairs)
 
 
-def _write(out: Path, key: str, one: _Named, cohort: Cohort, kept: LabelTable, pairs: Mapping[str, str]) -> list[str]:
+def _write(
+    out: Path, key: str, one: NamedMasks, cohort: Cohort, kept: LabelTable, pairs: Mapping[str, str]
+) -> list[str]:
     """One case in the cohort's values on its grid; what is to be known of it."""
     if key not in cohort.keys:
         raise UsageError(f"the cohort has no case {key}; name the file after the key of its case")
-    lost = [name for name in kept.names if not _named_in(one, pairs[name])]
+    lost = [name for name in kept.names if one.named(pairs[name]) is None]
     if lost:
         raise LabelError(
             f"{', '.join(lost)} is not among the segments ({', '.join(one.masks)}), and an absent region is not "
@@ -198,7 +150,7 @@ def _write(out: Path, key: str, one: _Named, cohort: Cohort, kept: LabelTable, p
             "an empty one; add an empty segment if there is none of it"
         )
     image = read_volume(cohort.image_paths(key)[0])
-    label, notes = _encoded(one, kept, pairs, image)
+    label, notes = encode_named(one, kept, pairs, image)
     write_volume(out / f"{key}{FILE_ENDING}", label)
     return notes
 
@@ -218,71 +170,59 @@ def read_named(path: Path, labels: LabelTable, image: Volume) -> tuple[Volume, l
         LabelError: A region that is not among the segments, or an overlap that the table cannot hold.
         GeometryError: Voxels that do not coincide with those of the image.
     """
-    one = _read(path, None)
-    pairs = _pairs(labels, {name: one.codes.get(name) for name in one.masks})
+    one = read_named_masks(path)
+    pairs = pair_names(labels, {name: one.codes.get(name) for name in one.masks})
     if lost := [name for name in labels.names if name not in pairs]:
         raise LabelError(f"{path.name} has no segment of {', '.join(lost)}; there are {', '.join(one.masks)}")
-    label, notes = _encoded(one, labels, pairs, image)
+    label, notes = encode_named(one, labels, pairs, image)
     return label, [*one.notes, *notes]
 
 
-def _encoded(one: _Named, kept: LabelTable, pairs: Mapping[str, str], image: Volume) -> tuple[Volume, list[str]]:
-    """The masks of a file as one label map on the grid of an image."""
+def encode_named(
+    one: NamedMasks, kept: LabelTable, pairs: Mapping[str, str], image: Volume, *, resample: bool = False
+) -> tuple[Volume, list[str]]:
+    """Join the masks of a file into one label map on the grid of an image.
+
+    Args:
+        one: Masks by name; a region whose name is not there is empty.
+        kept: Regions of the label map.
+        pairs: Name in the file by region.
+        image: Image whose grid counts.
+        resample: Whether masks whose voxels do not coincide with those of the image are resampled to the nearest.
+
+    Returns:
+        The label map, and what is to be known of it.
+
+    Raises:
+        LabelError: Regions overlap and the table has no value for the combination.
+        GeometryError: The voxels do not coincide with those of the image.
+    """
     notes: list[str] = []
     placed = []
     for name in kept.names:
-        mask, outside = _place(_named_in(one, pairs[name])[0], one.affine_ras, image.grid)
+        held = one.named(pairs[name]) if name in pairs else None
+        if held is None:
+            placed.append(np.zeros(image.shape, dtype=np.bool_))
+            continue
+        mask, outside = place_mask(held, one.affine_ras, image.grid, resample=resample)
         placed.append(mask)
         if outside:
             notes.append(f"{outside} voxels of {name} lie outside the image")
-    masks: Masks = np.stack(placed)
-    label_map = kept.encode(masks)
-    wrong = (kept.masks(label_map) != masks).any(axis=0)
+    return Volume(encode_exactly(kept, np.stack(placed)), image.affine_ras), notes
+
+
+def encode_exactly(labels: LabelTable, masks: Masks) -> LabelMap:
+    """Join masks (R, X, Y, Z) into a label map that holds each of them exactly.
+
+    Raises:
+        LabelError: Regions overlap and the table has no value for the combination.
+    """
+    label_map = labels.encode(masks)
+    wrong = (labels.masks(label_map) != masks).any(axis=0)
     if count := int(wrong.sum()):
-        names = [name for name, mask in zip(kept.names, masks, strict=True) if mask[wrong].any()]
+        names = [name for name, mask in zip(labels.names, masks, strict=True) if mask[wrong].any()]
         raise LabelError(
             f"{count} voxels belong to several regions at once ({', '.join(names)}), and the cohort has no value for "
             "that combination; remove the overlap in 3D Slicer"
         )
-    return Volume(label_map, image.affine_ras), notes
-
-
-def _named_in(one: _Named, name: str) -> list[NDArray[np.bool_]]:
-    """The mask of a name, or of one that is spelt alike."""
-    return [mask for own, mask in one.masks.items() if own == name] or [
-        mask for own, mask in one.masks.items() if fold_name(own) == fold_name(name)
-    ]
-
-
-def _place(mask: NDArray[np.bool_], affine_ras: Affine, grid: Grid) -> tuple[NDArray[np.bool_], int]:
-    """A mask on a grid whose voxels coincide with its own, and how many of its voxels lie outside.
-
-    Args:
-        mask: (X, Y, Z) on its own grid.
-        affine_ras: Affine of the mask, RAS mm.
-        grid: Grid to place the mask on.
-
-    Raises:
-        GeometryError: The voxels do not coincide.
-
-    >>> mask, outside = _place(np.ones((2, 1, 1), bool), np.eye(4), Grid((3, 1, 1), np.diag([-1.0, 1, 1, 1])))
-    >>> mask[:, 0, 0].tolist(), outside  # index 0 of both is the same place, index 1 of the mask is at -1
-    ([True, False, False], 1)
-    """
-    target = np.zeros(grid.shape, dtype=np.bool_)
-    if not mask.any():
-        return target, 0
-    to_grid = np.linalg.inv(grid.affine_ras) @ affine_ras
-    turn, shift = np.rint(to_grid[:3, :3]), np.rint(to_grid[:3, 3])
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.shape], indexing="ij")).reshape(3, -1)
-    off = np.abs((to_grid[:3, :3] - turn) @ corners + (to_grid[:3, 3] - shift)[:, None]).max()
-    if off > _OFF_GRID_SHARE or not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():
-        raise GeometryError(
-            f"its voxels lie {off:.2f} voxels off those of the image, or have another spacing; in 3D Slicer export "
-            "with the "
-            "image as the reference volume"
-        )
-    places = (turn.astype(np.int64) @ np.array(np.nonzero(mask)) + shift.astype(np.int64)[:, None]).astype(np.int64)
-    inside = ((places >= 0) & (places < np.array(grid.shape)[:, None])).all(axis=0)
-    target[tuple(places[:, inside])] = True
-    return target, int((~inside).sum())
+    return label_map

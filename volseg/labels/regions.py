@@ -67,9 +67,4 @@ def declared_labels(dataset: Mapping[str, Any]) -> Mapping[str, int | Sequence[i
         if len(set(labels.values())) < len(labels):
             raise LabelError(f"dataset.json gives several values one name: {dict(labels)}; name each value")
         labels = {str(name): int(value) for value, name in labels.items()}
-    if "ignore" in labels:
-        raise LabelError(
-            'dataset.json declares nnU-Net\'s "ignore" label, which volseg would train as an organ; '
-            "give these voxels a real label, or leave the cases out"
-        )
     return labels

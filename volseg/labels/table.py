@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ class LabelTable:
         regions: Regions.
         image_channels: Names of the image channels of the network that a checkpoint's table is of, see
             `volseg.bundle.Recipe`; empty in other tables.
+        ignore: Value of voxels that nobody looked at, nnU-Net's label `ignore`: they belong to no region and not to the
+            background, and no loss and no metric counts them. None if the label maps hold no such voxel.
 
     >>> table = LabelTable.overlapping(["large_bowel", "small_bowel", "stomach"])
     >>> [region.values for region in table.regions]
@@ -45,6 +47,9 @@ class LabelTable:
 
     regions: tuple[Region, ...]
     image_channels: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    ignore: int | None = field(default=None, compare=False, repr=False)
+
+    IGNORE: ClassVar[str] = "ignore"
 
     def __post_init__(self) -> None:
         if not self.regions:
@@ -56,6 +61,11 @@ class LabelTable:
                 raise LabelError(
                     f"region {region.name!r} has the values {list(region.values)}, expected whole numbers from 1 to 255"
                 )
+        if self.ignore is not None and not self.values[-1] < self.ignore <= 255:
+            raise LabelError(
+                f"the label 'ignore' has the value {self.ignore!r}, expected a whole number above "
+                f"{self.values[-1]}, the largest value of the regions, and at most 255, as nnU-Net demands"
+            )
 
     @classmethod
     def of(cls, values: Mapping[str, int | Sequence[int]], details: Mapping[str, Any] | None = None) -> LabelTable:
@@ -101,13 +111,22 @@ class LabelTable:
         Raises:
             LabelError: There are no labels, or labels that make no table.
         """
-        return cls.of(declared_labels(dataset), dataset.get("volseg"))
+        labels = declared_labels(dataset)
+        table = cls.of({name: value for name, value in labels.items() if name != cls.IGNORE}, dataset.get("volseg"))
+        if cls.IGNORE not in labels:
+            return table
+        value = labels[cls.IGNORE]
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise LabelError(f"the label 'ignore' has the value {value!r}, expected one whole number")
+        return replace(table, ignore=value)
 
     def to_dataset_json(self) -> dict[str, Any]:
         """The entries `labels`, `regions_class_order` (if regions overlap) and `volseg` of a `dataset.json`."""
         labels: dict[str, int | list[int]] = {"background": 0}
         for region in self.regions:
             labels[region.name] = list(region.values) if len(region.values) > 1 else region.values[0]
+        if self.ignore is not None:
+            labels[self.IGNORE] = self.ignore
         entries: dict[str, Any] = {"labels": labels}
         if any(len(region.values) > 1 for region in self.regions):
             entries["regions_class_order"] = list(self._paint)
@@ -191,15 +210,33 @@ class LabelTable:
             LabelError: A value is not declared, a fraction, or NaN.
         """
         label_map = whole_numbers(label_map, case=case)
-        unknown = [value for value in held_values(label_map).tolist() if value not in self.values]
+        declared = self.values if self.ignore is None else (*self.values, self.ignore)
+        unknown = [value for value in held_values(label_map).tolist() if value not in declared]
         if unknown:
             shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             raise LabelError(
-                f"the label map holds {shown}; dataset.json declares {list(self.values)}. "
+                f"the label map holds {shown}; dataset.json declares {list(declared)}. "
                 "Add the value to `labels` or correct the label file",
                 case=case,
             )
         return label_map.astype(np.uint8, copy=False)
+
+    @property
+    def of_predictions(self) -> LabelTable:
+        """The table of a network's label maps: a network looks at every voxel, so there is no value to ignore."""
+        return self if self.ignore is None else replace(self, ignore=None)
+
+    def ignored(self, label_map: LabelMap) -> NDArray[np.bool_] | None:
+        """Where a label map (...) says that nobody looked; None if it does not.
+
+        >>> table = LabelTable.from_dataset_json({"labels": {"background": 0, "liver": 1, "ignore": 2}})
+        >>> table.ignored(np.array([0, 1, 2], np.uint8)).tolist(), table.masks(np.array([0, 1, 2])).tolist()
+        ([False, False, True], [[False, True, False]])
+        """
+        if self.ignore is None:
+            return None
+        found: NDArray[np.bool_] = label_map == self.ignore
+        return found if found.any() else None
 
     def masks(self, label_map: LabelMap) -> Masks:
         """Split a label map into one mask per region.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from volseg import names_of_before
-from volseg.pictures.case import read_review_case, window_of
+from volseg.pictures.case import ReviewCase, read_review_case, window_of
 from volseg.pictures.case_picture import CasePicture, draw_case
 from volseg.pictures.case_view import CaseView, draw
 from volseg.pictures.illustration import animate_training, illustrate, read_case_view
@@ -19,6 +19,7 @@ __all__ = [
     "CaseView",
     "Pixels",
     "Plane",
+    "ReviewCase",
     "Snapshot",
     "animate_training",
     "arrange_panels",

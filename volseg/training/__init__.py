@@ -8,6 +8,7 @@ from volseg.training.adaptation.work import LAYERS, Adapting
 from volseg.training.cache import data_change, data_digests
 from volseg.training.cache.dataset import CachedDataset
 from volseg.training.checks.capacity import choose_cache, loader_workers
+from volseg.training.corrected import corrected_datalist
 from volseg.training.final_network import run_bytes, write_network
 from volseg.training.handlers.checkpoints import Checkpoints
 from volseg.training.handlers.optimization import Average, GradientClipping
@@ -66,6 +67,7 @@ __all__ = [
     "bce",
     "choose_cache",
     "constant_schedule",
+    "corrected_datalist",
     "data_change",
     "data_digests",
     "destroy_process_group",

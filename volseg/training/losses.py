@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from volseg.errors import BundleError, LabelError
 from volseg.labels import LabelTable
+from volseg.transforms import IGNORED
 
 
 def dice_ce(labels: LabelTable, *, region_weights: Mapping[str, float] | None = None) -> nn.Module:
@@ -122,7 +123,8 @@ class RegionLoss(nn.Module):
     Args (of the call):
         logits: Logits (B, K, X, Y, Z), one channel for each of `labels.channel_names`; computed in float32 whatever the
             type.
-        target: Masks (B, R, X, Y, Z), 0 or 1, if regions overlap; else class numbers (B, 1, X, Y, Z).
+        target: Masks (B, R, X, Y, Z), 0 or 1, if regions overlap; else class numbers (B, 1, X, Y, Z). Voxels with
+            `volseg.transforms.IGNORED` do not count, if the table has the label `ignore`.
     """
 
     def __init__(
@@ -162,16 +164,22 @@ class RegionLoss(nn.Module):
                 f"{self.labels.channels} channels ({', '.join(self.labels.channel_names)}) and the same voxels"
             )
         logits, target = logits.float(), target.float()
+        counted = None
+        if self.labels.ignore is not None and (ignored := target[:, :1] == IGNORED).any():
+            # Certain background in both adds nothing to the overlap, and no gradient reaches the network.
+            background = logits.new_tensor(self.labels.background_logits).view(1, -1, *[1] * (logits.ndim - 2))
+            logits, target = torch.where(ignored, background, logits), target.masked_fill(ignored, 0)
+            counted = (~ignored).float()
         weights = None if self.weights is None else self.weights.to(logits.device)
         loss = logits.new_zeros(())
         if self.overlap is not None and self.overlap_weight:
             regions = self.overlap(logits, target).flatten()  # (R,)
             loss = loss + self.overlap_weight * _mean(regions, None if weights is None else weights[-len(regions) :])
         if self.entropy_weight:
-            loss = loss + self.entropy_weight * self._entropy(logits, target, weights)
+            loss = loss + self.entropy_weight * self._entropy(logits, target, weights, counted)
         return loss
 
-    def _entropy(self, logits: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+    def _entropy(self, logits: Tensor, target: Tensor, weights: Tensor | None, counted: Tensor | None = None) -> Tensor:
         if self.labels.overlap:
             entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
             if weights is not None:
@@ -185,6 +193,9 @@ class RegionLoss(nn.Module):
             # exp(-entropy) is p, the probability of the truth; if gamma is below 1, the slope of (1 - p)^gamma has no
             # bound.
             entropy = (-torch.expm1(-entropy)).clamp_min(1e-6) ** self.gamma * entropy
+        if counted is not None:
+            counted = (counted if self.labels.overlap else counted[:, 0]).expand_as(entropy)
+            weights = counted if weights is None else weights * counted
         return _mean(entropy, weights)
 
 

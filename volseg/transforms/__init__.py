@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
     from volseg.transforms.prior import CORRECTED, FOREIGN, PREDICTED, PriorFiles, prior_arrays
     from volseg.transforms.rules import DECISIONS, Decision, check_decision
-    from volseg.transforms.targets import positions_of
+    from volseg.transforms.targets import IGNORED, positions_of
 
 __all__ = [
     "CONSTANT",
@@ -30,6 +30,7 @@ __all__ = [
     "DECISIONS",
     "FOREIGN",
     "PREDICTED",
+    "IGNORED",
     "Decision",
     "MeasureRegion",
     "NativeProbabilitiesd",
@@ -92,6 +93,7 @@ _open = opened_at_first_use(
             "Decision",
             "check_decision",
         ),
+        "volseg.transforms.targets": ("IGNORED",),
     }
 )
 _before = names_of_before(__name__)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from volseg.labels import LabelTable
 
+IGNORED = 255
+"""Number of the class of a voxel that nobody looked at, and its value in each mask."""
 # Number of positions kept per class for balanced crops: enough that crops rarely repeat, without an index of all
 # voxels.
 _POSITIONS = 20_000
@@ -36,7 +38,10 @@ class _OfLabelTable(mt.MapTransform):  # type: ignore[misc]  # MONAI has no type
 
 
 class TargetOfLabelMapd(_OfLabelTable):
-    """A label map (1, X, Y, Z) as class numbers 0 to K (1, X, Y, Z), or as masks (R, X, Y, Z) if regions overlap."""
+    """A label map (1, X, Y, Z) as class numbers 0 to K (1, X, Y, Z), or as masks (R, X, Y, Z) if regions overlap.
+
+    Voxels of the label `ignore` are `IGNORED`.
+    """
 
     def change(self, tensor: MetaTensor, _: Hashable) -> MetaTensor:
         """The target, with the label map's grid and history."""
@@ -48,6 +53,9 @@ class TargetOfLabelMapd(_OfLabelTable):
             for number, region in enumerate(self.labels.regions, start=1):
                 classes[list(region.values)] = number
             target = classes[values][None]
+        ignored = self.labels.ignored(values)
+        if ignored is not None:
+            target = np.where(ignored, np.uint8(IGNORED), target)
         return MetaTensor(torch.from_numpy(target), meta=tensor.meta, applied_operations=tensor.applied_operations)
 
 
@@ -70,7 +78,9 @@ class PositionsOfClassesd(mt.MapTransform):  # type: ignore[misc]
         for key in self.keys:
             target = item[key]
             if self.labels.overlap:
-                target = torch.cat([(target == 0).all(dim=0, keepdim=True), target != 0])
+                target = torch.cat([(target == 0).all(dim=0, keepdim=True), target == 1])
+            elif self.labels.ignore is not None:
+                target = torch.cat([target == number for number in range(self.labels.channels)])
             item[f"{key}_positions"] = self._indices(target)
         return item
 
@@ -88,7 +98,19 @@ def positions_of(target: Tensor, labels: LabelTable) -> list[Tensor]:
 
 
 class RegionMasksd(_OfLabelTable):
-    """Logits (channels, ...) or, under the key `label`, targets as bool masks (R, ...)."""
+    """Logits (channels, ...) or, under the key `label`, targets as bool masks (R, ...).
+
+    Both are empty where the target is `IGNORED`, so that no metric counts these voxels.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Change the items of all keys."""
+        changed = super().__call__(data)
+        if self.labels.ignore is not None and "label" in data:
+            counted = data["label"][:1] != IGNORED
+            counted = counted.as_tensor() if isinstance(counted, MetaTensor) else counted
+            changed |= {key: changed[key] & counted.to(changed[key].device) for key in self.keys}
+        return changed
 
     def change(self, tensor: MetaTensor, key: Hashable) -> Tensor:
         """The masks, as a plain tensor."""

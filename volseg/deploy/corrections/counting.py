@@ -1,0 +1,67 @@
+"""What a correction changed, region by region, for `corrections.csv`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from volseg.cohort import Correction, label_digest
+from volseg.labels import LabelTable
+from volseg.metrics import added_path_length_mm
+from volseg.volume import Volume, aligned, slice_axis
+
+
+def correction_rows(
+    label: Volume,
+    labels: LabelTable,
+    before: tuple[str, Volume | None],
+    *,
+    key: str,
+    number: int,
+    minutes: float | None,
+) -> list[Correction]:
+    """What changed, region by region; what nobody looked at does not count."""
+    began, former = before
+    ignored = labels.ignored(label.voxels)
+    old = np.zeros(label.shape, np.uint8) if former is None else labels.check(aligned(former, label.grid)[0].voxels)
+    if ignored is not None:
+        old = np.where(ignored, np.uint8(0), old)
+    axis = slice_axis(label.affine_ras, label.shape)
+    others = tuple(one for one in range(3) if one != axis)
+    voxel_ml = math.prod(label.spacing_mm) / 1000
+    rows = []
+    pairs = zip(labels.names, labels.each_mask(old), labels.each_mask(label.voxels), strict=True)
+    for name, was, now in pairs:
+        changed = was != now
+        rows.append(
+            Correction(
+                round=number,
+                key=key,
+                region=name,
+                ml=float(now.sum()) * voxel_ml,
+                changed_ml=float(changed.sum()) * voxel_ml,
+                added_path_mm=added_path_length_mm(was, now, label.spacing_mm, slice_axis=axis),
+                voxels=int(changed.sum()),
+                slices=int(changed.any(axis=others).sum()),
+                case_minutes=minutes,
+                before=began,
+                digest_before="" if former is None else label_digest(former),
+                digest_after=label_digest(label),
+            )
+        )
+    return rows
+
+
+def emptied(rows: Sequence[Correction], label: Volume, labels: LabelTable, former: Volume | None) -> list[str]:
+    """Regions that are empty now and were not before."""
+    if former is None:
+        return []
+    voxel_ml = math.prod(label.spacing_mm) / 1000
+    old = labels.each_mask(labels.check(former.voxels))
+    return [
+        f"{row.region} is empty now; it had {mask.sum() * voxel_ml:.3g} ml"
+        for row, mask in zip(rows, old, strict=True)
+        if row.ml == 0 and mask.any()
+    ]

@@ -1,0 +1,15 @@
+"""A server that the plug-ins of MONAI Label speak to: cases, predictions, corrections and training of one cohort."""
+
+from __future__ import annotations
+
+from volseg.deploy.serve.app import make_app
+from volseg.deploy.serve.service import NotFoundError, Service
+from volseg.deploy.serve.training import BusyError, Training
+
+__all__ = [
+    "BusyError",
+    "NotFoundError",
+    "Service",
+    "Training",
+    "make_app",
+]

@@ -1,0 +1,264 @@
+"""The HTTP contract of MONAI Label, as its plug-ins for 3D Slicer and OHIF and its client speak it."""
+
+import contextlib
+import hmac
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, File, Form, Request, UploadFile
+from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.background import BackgroundTask
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+import volseg
+from volseg.deploy.serve.service import NotFoundError, Service
+from volseg.deploy.serve.training import BusyError
+from volseg.errors import VolsegError
+
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+_OPEN = ("/auth", "/docs", "/openapi.json")
+
+
+def make_app(
+    service: Service, *, token: str = "", hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+) -> FastAPI:
+    """The server as an ASGI application; when it ends, so does its training.
+
+    Args:
+        service: What it does.
+        token: Word that every request must bear; empty for none, which is for this computer alone.
+        hosts: Names by which the computer may be called.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(title="volseg", version=volseg.__version__, lifespan=lifespan, redoc_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+
+    @app.middleware("http")
+    async def guard(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
+        given = request.headers.get("authorization", "").rpartition(" ")[2]
+        if token and not request.url.path.startswith(_OPEN) and not hmac.compare_digest(given.encode(), token.encode()):
+            return JSONResponse({"detail": "the token is missing or wrong"}, 401)
+        return await following(request)
+
+    @app.exception_handler(VolsegError)
+    async def refuse(_: Request, error: VolsegError) -> Response:
+        code = 404 if isinstance(error, NotFoundError) else 429 if isinstance(error, BusyError) else 400
+        return JSONResponse({"detail": str(error)}, code)
+
+    _add_cases(app, service)
+    _add_work(app, service)
+    _add_sessions(app, service)
+
+    @app.get("/auth/")
+    def auth() -> dict[str, bool]:
+        return {"enabled": bool(token)}
+
+    @app.post("/auth/token")
+    def auth_token(username: str = Form(""), password: str = Form("")) -> Response:
+        if token and not hmac.compare_digest(password.encode(), token.encode()):
+            return JSONResponse({"detail": "the token is wrong"}, 401)
+        return JSONResponse({"access_token": password, "token_type": "bearer", "username": username})
+
+    @app.get("/auth/token/valid")
+    def auth_valid(request: Request) -> Response:
+        given = request.headers.get("authorization", "").rpartition(" ")[2]
+        right = not token or hmac.compare_digest(given.encode(), token.encode())
+        return JSONResponse({}, 200 if right else 401)
+
+    return app
+
+
+def _add_cases(app: FastAPI, service: Service) -> None:
+    """What there is: cases, images, labels."""
+
+    @app.get("/info/")
+    def info() -> dict[str, Any]:
+        return service.info()
+
+    @app.get("/datastore/")
+    def datastore(output: str = "stats") -> Any:  # noqa: ANN401 - a list or an object
+        if output == "all":
+            return service.datastore()
+        return service.status()["train"] if output == "train" else service.status()
+
+    @app.put("/datastore/")
+    def add_image(file: Annotated[UploadFile, File()], image: str = "") -> dict[str, str]:
+        with _received(file) as path:
+            key = image or Path(file.filename or "").name.partition(".")[0]
+            return {"image": service.add_image(key, path)}
+
+    @app.get("/datastore/image")
+    def image(image: str) -> Response:
+        path = service.image(image)
+        return FileResponse(path, media_type="application/octet-stream", filename=f"{image}.nii.gz")
+
+    @app.head("/datastore/image")
+    def has_image(image: str) -> Response:
+        service.image(image)
+        return Response()
+
+    @app.get("/datastore/image/info")
+    def image_info(image: str) -> dict[str, Any]:
+        service.image(image)
+        return {"name": f"{image}.nii.gz"}
+
+    @app.put("/datastore/label")
+    def save_label(image: str, label: Annotated[UploadFile, File()], params: str = Form("{}")) -> dict[str, Any]:
+        with _received(label) as path:
+            return service.save_label(image, path, _object(params))
+
+    @app.get("/datastore/label")
+    def label(label: str, tag: str = "final") -> Response:
+        return _sent(service.label(label, tag), name=label)
+
+    @app.head("/datastore/label")
+    def has_label(image: str, tag: str = "final") -> Response:
+        service.label(image, tag).unlink()
+        return Response()
+
+    @app.get("/datastore/label/info")
+    def label_info(label: str, tag: str = "final") -> dict[str, Any]:
+        found = service.datastore()["objects"].get(label, {}).get("labels", {}).get(tag)
+        if found is None:
+            raise NotFoundError(f"there is no label {tag} of {label}")
+        return dict(found["info"])
+
+
+def _add_work(app: FastAPI, service: Service) -> None:
+    """What is done: the next case, predictions, trainings."""
+
+    @app.post("/activelearning/{strategy}")
+    async def next_case(strategy: str, request: Request) -> dict[str, Any]:
+        given = _object((await request.body()).decode() or "{}")
+        return service.next_case(strategy, str(given.get("client_id") or "unknown"))
+
+    @app.post("/infer/{model}")
+    def infer(
+        model: str,
+        image: str = "",
+        session_id: str = "",
+        params: str = Form("{}"),
+        file: Annotated[UploadFile | None, File()] = None,
+        output: str = "all",
+    ) -> Response:
+        if model != service.name:
+            raise NotFoundError(f"there is no model {model}; there is {service.name}")
+        ending = str(_object(params).get("result_extension", ""))
+        if file is not None and not session_id:
+            with _received(file) as path:
+                session_id = service.add_session(path).name
+                try:
+                    found, facts = service.infer("", session=session_id, ending=ending)
+                finally:
+                    service.remove_session(session_id)
+        else:
+            found, facts = service.infer(image, session=session_id, ending=ending)
+        if output == "json":
+            found.unlink()
+            return JSONResponse(facts)
+        if output == "image":
+            return _sent(found, name=image or "image")
+        return _with_file(facts, found, name=image or "image")
+
+    @app.get("/train/")
+    def train_state(check_if_running: bool = False) -> Response:
+        state = service.training.state()
+        if state is None or (check_if_running and not service.training.running):
+            return JSONResponse({"detail": "no training is running"}, 404)
+        return JSONResponse(state)
+
+    @app.post("/train/{model}")
+    async def train(model: str, request: Request, enqueue: bool = False) -> dict[str, Any]:
+        if model != service.name:
+            raise NotFoundError(f"there is no model {model}; there is {service.name}")
+        given = _object((await request.body()).decode() or "{}")
+        return service.training.start(model, given, enqueue=enqueue)
+
+    @app.delete("/train/")
+    def stop() -> dict[str, Any]:
+        return service.training.stop()
+
+
+def _add_sessions(app: FastAPI, service: Service) -> None:
+    """Images that a client sends for itself."""
+
+    @app.put("/session/")
+    def create(files: Annotated[list[UploadFile], File()]) -> dict[str, Any]:
+        if len(files) != 1:
+            raise VolsegError("a session takes one image file")
+        with _received(files[0]) as path:
+            made = service.add_session(path)
+        return {"session_id": made.name, "session_info": made.to_json()}
+
+    @app.get("/session/{session_id}")
+    def session(session_id: str) -> dict[str, Any]:
+        return service.session(session_id).to_json()
+
+    @app.delete("/session/{session_id}")
+    def remove(session_id: str) -> dict[str, Any]:
+        return service.remove_session(session_id).to_json()
+
+
+@contextlib.contextmanager
+def _received(file: UploadFile) -> Iterator[Path]:
+    """What a client sent, in a file that lasts as long as the block; only the ending of its name is kept."""
+    name = Path(file.filename or "").name
+    suffix = ".seg.nrrd" if name.lower().endswith(".seg.nrrd") else "".join(Path(name).suffixes[-2:])
+    with tempfile.TemporaryDirectory(prefix="volseg-received-") as place:
+        path = Path(place) / f"file{suffix}"
+        with path.open("wb") as out:
+            shutil.copyfileobj(file.file, out)
+        yield path
+
+
+def _sent(path: Path, *, name: str) -> Response:
+    """A file that is removed once it was sent."""
+    ending = path.name.partition(".")[2]
+    return FileResponse(
+        path,
+        media_type="application/octet-stream",
+        filename=f"{name}.{ending}",
+        background=BackgroundTask(path.unlink, missing_ok=True),
+    )
+
+
+def _with_file(facts: dict[str, Any], path: Path, *, name: str) -> Response:
+    """Facts and a file as multipart/form-data: the parts `params` and `image`."""
+    boundary = uuid.uuid4().hex
+    ending = path.name.partition(".")[2]
+    heads = (
+        'Content-Disposition: form-data; name="params"\r\nContent-Type: application/json\r\n\r\n',
+        f'Content-Disposition: form-data; name="image"; filename="{name}.{ending}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n",
+    )
+    parts = (json.dumps(facts).encode(), path.read_bytes())
+    path.unlink()
+    body = b"".join(
+        f"--{boundary}\r\n{head}".encode() + part + b"\r\n" for head, part in zip(heads, parts, strict=True)
+    )
+    return Response(body + f"--{boundary}--\r\n".encode(), media_type=f"multipart/form-data; boundary={boundary}")
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The JSON object of a request.
+
+    Raises:
+        VolsegError: It is none.
+    """
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise VolsegError(f"the parameters are no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise VolsegError("the parameters must be a JSON object")
+    return found

@@ -1,0 +1,349 @@
+"""What the server does with a cohort and a network: list, choose, predict, take labels home."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+import volseg
+from volseg.cohort import (
+    FILE_ENDING,
+    Cohort,
+    Prediction,
+    check_key,
+    corrected_keys,
+    read_uncertainty,
+    write_labels,
+    write_prediction,
+    write_uncertainty,
+)
+from volseg.deploy.corrections import adopt
+from volseg.deploy.corrections.choice import Candidate, choose
+from volseg.deploy.corrections.expected import contour_mm, expected_mm, promise
+from volseg.deploy.serve.training import Training
+from volseg.errors import UsageError, VolsegError
+from volseg.formats import SEGMENTATION_SUFFIX, write_segmentation
+from volseg.labels import LabelTable
+from volseg.volume import Volume, image_suffix, read_image_file, read_volume, write_volume
+
+STRATEGIES = {
+    "review": "Most expected work first, in mm of contour, one region after the other",
+    "random": "Any case without a label",
+}
+_LEASE_S = 1800.0  # for so long a case that one client was given is given to no other
+_ORIGINAL, _FINAL = "original", "final"
+
+
+class Segmenter(Protocol):
+    """A network that predicts one case; `volseg.inference.Predictor` is one."""
+
+    @property
+    def recipe(self) -> Any:  # noqa: ANN401 - volseg.bundle.Recipe
+        """What it was trained on."""
+        ...
+
+    def predict(self, images: Sequence[str | Path | Volume], *, key: str) -> Prediction:
+        """The prediction of the files of a case, one per channel."""
+        ...
+
+
+class NotFoundError(UsageError):
+    """A case, label or session that is not there."""
+
+
+@dataclass
+class Session:
+    """An image that a client sent for one prediction.
+
+    Attributes:
+        name: Word that the client knows it by.
+        image: The file.
+        made: Time at which it came, in seconds.
+    """
+
+    name: str
+    image: Path
+    made: float
+
+    def to_json(self) -> dict[str, Any]:
+        """In the words of MONAI Label."""
+        return {"name": self.name, "image": self.image.name, "meta": {}, "create_ts": int(self.made), "expiry": 0}
+
+
+class Service:
+    """The cohort, the network and the training behind the server.
+
+    Args:
+        name: Name of the network, for people and as the name of the model.
+        cohort: Folder of the cohort.
+        segmenter: The network; predictions are made one after the other.
+        training: The training task.
+    """
+
+    def __init__(self, name: str, cohort: Path, segmenter: Segmenter, training: Training) -> None:
+        self.name = name
+        self.folder = cohort
+        self.segmenter = segmenter
+        self.training = training
+        self.place = cohort / ".volseg" / "serve"
+        self.labels: LabelTable = segmenter.recipe.labels
+        self._one = threading.Lock()
+        self._home = threading.Lock()
+        self._given: dict[str, tuple[str, float]] = {}
+        self._sessions: dict[str, Session] = {}
+        self._made = tempfile.TemporaryDirectory(prefix="volseg-serve-")
+        write_labels(self.place, self.labels, channel_names=segmenter.recipe.channel_names)
+
+    def close(self) -> None:
+        """Stop the training and remove the images of sessions."""
+        if self.training.running:
+            self.training.stop()
+        self._made.cleanup()
+
+    def cohort(self) -> Cohort:
+        """The cohort as it is now."""
+        return Cohort.open(self.folder)
+
+    def info(self) -> dict[str, Any]:
+        """What the server offers, as the plug-ins read it."""
+        names = list(self.labels.names)
+        model = {"type": "segmentation", "labels": names, "dimension": 3, "version": volseg.__version__}
+        model |= {"description": f"volseg: {', '.join(names)}", "config": {}}
+        return {
+            "name": "volseg",
+            "description": f"volseg {volseg.__version__}: {self.name}",
+            "version": volseg.__version__,
+            "labels": names,
+            "models": {self.name: model},
+            "trainers": {self.name: {"description": "Goes on from the network with the corrected cases", "config": {}}},
+            "strategies": {name: {"description": text} for name, text in STRATEGIES.items()},
+            "scoring": {},
+            "train_stats": {self.name: {}},
+            "datastore": self.status(),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """How many cases there are, and how many are labelled."""
+        cohort = self.cohort()
+        labelled = sorted(cohort.labelled)
+        train = [{"image": f"{key}{FILE_ENDING}", "label": f"{_FINAL}/{key}{FILE_ENDING}"} for key in labelled]
+        tags = {_FINAL: len(labelled), _ORIGINAL: len(list(self.place.glob(f"*{FILE_ENDING}")))}
+        return {"total": len(cohort.keys), "completed": len(labelled), "label_tags": tags, "train": train}
+
+    def datastore(self) -> dict[str, Any]:
+        """Every case with its labels, as MONAI Label's local datastore has them; no path is told."""
+        cohort = self.cohort()
+        objects: dict[str, Any] = {}
+        for key in cohort.keys:
+            labels = {}
+            for tag in (_FINAL, _ORIGINAL):
+                if self._label_file(cohort, key, tag).is_file():
+                    labels[tag] = {"ext": self._ending, "info": {"params": {"label_names": self._numbers()}}}
+            objects[key] = {"image": {"ext": FILE_ENDING, "info": {"name": f"{key}{FILE_ENDING}"}}, "labels": labels}
+        return {"name": cohort.folder.name, "description": "a cohort of volseg", "objects": objects}
+
+    @property
+    def _ending(self) -> str:
+        """Form of the labels that are given out: layers where regions may overlap."""
+        return SEGMENTATION_SUFFIX if self.labels.overlap else FILE_ENDING
+
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.labels.names, start=1)}
+
+    def next_case(self, strategy: str, client: str) -> dict[str, Any]:
+        """The case that a client is to look at; empty if there is none. Two clients are never given the same one.
+
+        Raises:
+            NotFoundError: There is no such strategy.
+        """
+        if strategy not in STRATEGIES:
+            raise NotFoundError(f"there is no strategy {strategy}; there are {', '.join(STRATEGIES)}")
+        cohort = self.cohort()
+        with self._home:
+            now = time.monotonic()
+            taken = {key for key, (who, at) in self._given.items() if who != client and now - at < _LEASE_S}
+            done = cohort.labelled | set(corrected_keys(cohort.folder))
+            keys = [key for key in cohort.keys if key not in done and key not in taken]
+            if not keys:
+                return {}
+            seed = int(now * 1000) % 2**32
+            key = keys[int(np.random.default_rng(seed).integers(len(keys)))]
+            if strategy == "review":
+                key = self._first(cohort, keys) or key
+            self._given[key] = (client, now)
+        return {"id": key, "name": f"{key}{FILE_ENDING}", "ts": int(time.time()), "strategy": strategy}
+
+    def _first(self, cohort: Cohort, keys: Sequence[str]) -> str | None:
+        """The case of most expected work among those that were predicted; None if none was."""
+        contours, promises = {}, {}
+        for key in keys:
+            path = self.place / f"{key}{FILE_ENDING}"
+            if path.is_file():
+                contours[key] = contour_mm(read_volume(path), self.labels)
+                expected = self._expected().get(key, {})
+                promises[key] = {name: promise(None, expected.get(name)) for name in self.labels.names}
+        mm = expected_mm(contours, promises)
+        found = [Candidate(key, cohort.patient(key), mm[key]) for key in contours]
+        return choose(found, budget=1)[0].candidate.key if found else None
+
+    def _expected(self) -> dict[str, dict[str, float | None]]:
+        return read_uncertainty(self.place)
+
+    def image(self, key: str) -> Path:
+        """The image of a case.
+
+        Raises:
+            NotFoundError: There is no such case.
+        """
+        return self._files(key)[0]
+
+    def _files(self, key: str) -> list[Path]:
+        cohort = self.cohort()
+        if key not in cohort.rows:
+            raise NotFoundError(f"the cohort has no case {key}")
+        return cohort.image_paths(key)
+
+    def infer(self, key: str, *, session: str = "", ending: str = "") -> tuple[Path, dict[str, Any]]:
+        """Predict a case, or the image of a session; returns the file and what is told with it.
+
+        Args:
+            key: Key of the case.
+            session: Name of a session instead.
+            ending: Form that the client asks for; `.seg.nrrd` has layers and names. In a label map each value is
+                named, a combination after all its regions.
+        """
+        if session:
+            key, files = session, [self.session(session).image]
+        else:
+            files = self._files(key)
+        with self._one:
+            prediction = self.segmenter.predict(files, key=key)
+        if not session:
+            write_prediction(self.place / f"{key}{FILE_ENDING}", prediction)
+            write_uncertainty(self.place, {key: prediction.uncertainty})
+        names = {region.name: min(region.values) for region in self.labels.regions}
+        if ending != SEGMENTATION_SUFFIX:
+            names = self._names_of(prediction.label_map)
+        facts = {"label_names": names, "expected_dice": dict(prediction.uncertainty), "note": prediction.note}
+        return self._given_out(key, prediction.label_map, ending or FILE_ENDING), facts
+
+    def _names_of(self, label: Volume) -> dict[str, int]:
+        """The name of each value that is there: Slicer gives names to the values in their order."""
+        return {
+            "+".join(region.name for region in self.labels.regions if value in region.values): value
+            for value in self.labels.values[1:]
+            if (label.voxels == value).any()
+        }
+
+    def _given_out(self, key: str, label: Volume, ending: str) -> Path:
+        path = Path(self._made.name) / f"{uuid.uuid4().hex}{ending}"
+        if ending == SEGMENTATION_SUFFIX:
+            write_segmentation(path, label, self.labels)
+        elif image_suffix(f"{key}{ending}") == FILE_ENDING:
+            write_volume(path, label)
+        else:
+            raise UsageError(f"labels are given out as {FILE_ENDING} or {SEGMENTATION_SUFFIX}, got {ending}")
+        return path
+
+    def label(self, key: str, tag: str) -> Path:
+        """The label of a case in a file: `final` is that of the cohort, `original` the prediction.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        self._files(key)
+        path = self._label_file(self.cohort(), key, tag)
+        if not path.is_file():
+            raise NotFoundError(f"there is no label {tag or _FINAL} of {key}")
+        return self._given_out(key, read_volume(path), self._ending)
+
+    def _label_file(self, cohort: Cohort, key: str, tag: str) -> Path:
+        if tag == _ORIGINAL:
+            return self.place / f"{key}{FILE_ENDING}"
+        return cohort.folder / "labelsTr" / f"{key}{FILE_ENDING}"
+
+    def save_label(self, key: str, file: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Take a label home by `volseg.deploy.corrections.adopt`; the names of a label map are those that came with it.
+
+        Raises:
+            NotFoundError: There is no such case.
+            VolsegError: The label cannot be taken; the cohort is as it was.
+        """
+        self._files(key)
+        with self._home, tempfile.TemporaryDirectory(prefix="volseg-label-") as made:
+            place = Path(made) / "labels" / _FINAL / f"{key}{_suffix(file.name)}"
+            place.parent.mkdir(parents=True)
+            shutil.move(file, place)
+            objects = {key: {"labels": {_FINAL: {"info": dict(parameters)}}}}
+            (Path(made) / "datastore_v2.json").write_text(json.dumps({"objects": objects}))
+            found = adopt(place, self.cohort(), case=key, predictions=self.place)
+            self._given.pop(key, None)
+        for error in found.failed.values():
+            raise error
+        one = found.adopted[key]
+        return {"image": key, "label": key, "tag": _FINAL, "notes": list(one.notes), "added_path_mm": one.added_path_mm}
+
+    def add_image(self, key: str, file: Path) -> str:
+        """Add an image without label to the cohort.
+
+        Raises:
+            UsageError: The case is there already, or the cohort has several channels.
+        """
+        cohort = self.cohort()
+        check_key(key)
+        if key in cohort.rows:
+            raise UsageError(f"the cohort has a case {key} already")
+        if cohort.channels != 1:
+            raise UsageError(f"a case of this cohort has {cohort.channels} channels; add it with `volseg convert`")
+        volume = read_image_file(file)[0]
+        write_volume(cohort.folder / "imagesTs" / f"{key}_0000{FILE_ENDING}", volume)
+        return key
+
+    def add_session(self, file: Path) -> Session:
+        """Keep an image for one client."""
+        name = uuid.uuid4().hex
+        kept = Path(self._made.name) / f"{name}{_suffix(file.name)}"
+        shutil.move(file, kept)
+        self._sessions[name] = Session(name, kept, time.time())
+        return self._sessions[name]
+
+    def session(self, name: str) -> Session:
+        """An image that was sent before.
+
+        Raises:
+            NotFoundError: It is not there, or no longer.
+        """
+        if name not in self._sessions:
+            raise NotFoundError("there is no such session; send the image again")
+        return self._sessions[name]
+
+    def remove_session(self, name: str) -> Session:
+        """Forget an image."""
+        found = self.session(name)
+        found.image.unlink(missing_ok=True)
+        del self._sessions[name]
+        return found
+
+
+def _suffix(name: str) -> str:
+    """The ending of a file that a client sent.
+
+    Raises:
+        VolsegError: It is none that is read.
+    """
+    if name.lower().endswith(SEGMENTATION_SUFFIX):
+        return SEGMENTATION_SUFFIX
+    found = image_suffix(f"x{Path(name).name}")
+    if found is None:
+        raise VolsegError(f"a file must end in {SEGMENTATION_SUFFIX}, {FILE_ENDING} or another image format")
+    return found.lower()

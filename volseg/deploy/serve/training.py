@@ -1,0 +1,112 @@
+"""The training task of the server: one at a time, others wait in a queue, and each can be stopped."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from volseg.errors import UsageError
+
+_KEPT = 20  # finished tasks, and lines of a task's output
+
+
+class BusyError(UsageError):
+    """A training runs already, and the new one was not to wait."""
+
+
+class Training:
+    """Trainings as processes of their own, so that one that fails or is stopped leaves the server alone.
+
+    Args:
+        command: Function from the parameters of a request to the words of the process.
+    """
+
+    def __init__(self, command: Callable[[Mapping[str, Any]], Sequence[str]]) -> None:
+        self._command = command
+        self._lock = threading.Lock()
+        self._tasks: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._waiting: deque[tuple[dict[str, Any], Sequence[str]]] = deque()
+        self._process: subprocess.Popen[str] | None = None
+        self._running: dict[str, Any] | None = None
+
+    def start(self, model: str, parameters: Mapping[str, Any], *, enqueue: bool = False) -> dict[str, Any]:
+        """Start a training, or let it wait; returns its state in the words of MONAI Label.
+
+        Raises:
+            BusyError: One runs already.
+        """
+        words = self._command(parameters)
+        task: dict[str, Any] = {"id": str(uuid.uuid4()), "category": "train", "model": model, "status": "PENDING"}
+        task |= {"timestamp": int(time.time()), "details": []}
+        with self._lock:
+            if self._running is not None and not enqueue:
+                raise BusyError(f"a training of {self._running['model']} runs already; stop it, or wait with enqueue")
+            self._tasks.append(task)
+            self._waiting.append((task, words))
+            if self._running is None:
+                self._next()
+        return dict(task)
+
+    def state(self) -> dict[str, Any] | None:
+        """The state of the training that runs, else of the last one; None if there was none."""
+        with self._lock:
+            task = self._running or (self._tasks[-1] if self._tasks else None)
+            return None if task is None else {**task, "details": list(task["details"])}
+
+    @property
+    def running(self) -> bool:
+        """Whether one runs or waits."""
+        return self._running is not None
+
+    def stop(self) -> dict[str, Any]:
+        """Stop the training that runs, and forget those that wait; returns the state of the former."""
+        with self._lock:
+            for task, _ in self._waiting:
+                task["status"] = "REVOKED"
+            self._waiting.clear()
+            stopped, process = self._running, self._process
+            if stopped is not None:
+                stopped["status"] = "REVOKED"
+        if process is not None:
+            process.terminate()  # `volseg train` keeps the checkpoint of the last validation
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        return {} if stopped is None else {**stopped, "details": list(stopped["details"])}
+
+    def _next(self) -> None:
+        """Start the first that waits; the lock is held."""
+        if not self._waiting:
+            self._running = None
+            return
+        task, words = self._waiting.popleft()
+        self._running = task
+        task |= {"status": "RUNNING", "start_ts": int(time.time())}
+        threading.Thread(target=self._run, args=(task, words), daemon=True).start()
+
+    def _run(self, task: dict[str, Any], words: Sequence[str]) -> None:
+        try:
+            with subprocess.Popen(
+                list(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            ) as process:
+                self._process = process
+                if task["status"] == "REVOKED":
+                    process.terminate()
+                for line in process.stdout or ():
+                    task["details"] = [*task["details"], line.rstrip()][-_KEPT:]
+            code = process.returncode
+        except OSError as error:
+            task["details"] = [str(error)]
+            code = 1
+        with self._lock:
+            if task["status"] != "REVOKED":
+                task["status"] = "DONE" if code == 0 else "ERROR"
+            task["end_ts"] = int(time.time())
+            self._process = None
+            self._next()

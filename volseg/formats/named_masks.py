@@ -1,0 +1,194 @@
+"""The masks of a file that another program saved, by the names that it gives them, and their place on an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import GeometryError, LabelError
+from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, read_segmentation
+from volseg.formats.value_names import header_names
+from volseg.labels import Code, LabelTable, fold_name
+from volseg.volume import Affine, Grid, nearest_voxels, read_image_file, slice_axis
+
+# How far the corner of a voxel may be off, as a share of a voxel.
+_OFF_GRID_SHARE = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class NamedMasks:
+    """The masks of a file by name, on the file's own grid.
+
+    Attributes:
+        masks: Mask (X, Y, Z) by name, in the order of the file.
+        codes: Code by name, where the file states one.
+        affine_ras: Affine (4, 4) of the masks, RAS mm.
+        notes: What a reader must know of the file.
+        layered: Whether the form of the file can hold a voxel that belongs to two names.
+    """
+
+    masks: Mapping[str, NDArray[np.bool_]]
+    codes: Mapping[str, Code]
+    affine_ras: Affine
+    notes: tuple[str, ...] = ()
+    layered: bool = True
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the masks."""
+        return Grid(next(iter(self.masks.values())).shape, self.affine_ras)
+
+    def named(self, name: str) -> NDArray[np.bool_] | None:
+        """The mask of a name, or of one that is spelt alike; None if there is none."""
+        if name in self.masks:
+            return self.masks[name]
+        alike = [own for own in self.masks if fold_name(own) == fold_name(name)]
+        return self.masks[alike[0]] if alike else None
+
+
+def read_named_masks(
+    path: Path, values: Mapping[int, str] | None = None, *, table: LabelTable | None = None
+) -> NamedMasks:
+    """Read a segmentation or a label map with its names.
+
+    Args:
+        path: A `.seg.nrrd` file, whose segments bear names; or a label map (NIfTI, NRRD, MetaImage, MGH).
+        values: Name by value for a label map whose header has none.
+        table: Table of the values of a label map, instead of names; a value may then be a combination of regions.
+
+    Raises:
+        LabelError: A label map without names, a value that no table names, or names that contradict each other.
+        VolumeError: A file that cannot be read.
+    """
+    if path.name.endswith(SEGMENTATION_SUFFIX):
+        file = read_segmentation(path)
+        codes = {segment.name: segment.code for segment in file.segments if segment.code}
+        masks = {segment.name: file.mask(segment) for segment in file.segments}
+        return NamedMasks(masks, codes, file.affine_ras, tuple(_unfinished(file.segments)))
+    volumes = read_image_file(path)
+    if len(volumes) > 1:
+        raise LabelError(
+            f"{path.name} holds {len(volumes)} channels and names none of them; save a segmentation as KEY.seg.nrrd"
+        )
+    volume = volumes[0]
+    if table is not None:
+        found = table.masks(table.check(volume.voxels))
+        told = {region.name: region.code for region in table.regions}
+        return NamedMasks(dict(zip(table.names, found, strict=True)), told, volume.affine_ras, layered=table.overlap)
+    own = names_in_header(path)
+    if own and values and any(values.get(value, name) != name for value, name in own.items()):
+        raise LabelError(f"the names in the header of {path.name} contradict the table beside it; leave one of them")
+    names = own or values
+    if not names:
+        raise LabelError(
+            f"{path.name} has no names in its header, and no table stands beside it; give one with --table"
+        )
+    held = [int(value) for value in np.unique(volume.voxels) if value != 0]
+    if unknown := [value for value in held if value not in names]:
+        raise LabelError(
+            f"{path.name} holds the value {unknown[0]}, which no table names; the table names {sorted(names)[:8]}"
+        )
+    masks = {}
+    for value, name in names.items():
+        # A value of a combination is named after all its regions, as our own colour table has it.
+        for part in name.split("+"):
+            masks[part.strip()] = masks.get(part.strip(), False) | (volume.voxels == value)
+    layered = any("+" in name for name in names.values())
+    return NamedMasks(masks, {}, volume.affine_ras, layered=layered)
+
+
+def names_in_header(path: Path) -> dict[int, str]:
+    """The names in the header of a NIfTI file by value; none where it has none or is damaged."""
+    import nibabel
+
+    try:
+        image: Any = nibabel.load(path)
+        extensions = [(int(one.get_code()), bytes(one.get_content())) for one in image.header.extensions]
+    except Exception:  # noqa: BLE001 - a damaged file is told where it is read as a label map
+        return {}
+    return header_names(extensions)
+
+
+def _unfinished(segments: Sequence[Segment]) -> list[str]:
+    open_ones = [segment.name for segment in segments if segment.status in ("inprogress", "flagged", "notstarted")]
+    return [f"{', '.join(open_ones)} bears a status that is not completed"] if open_ones else []
+
+
+def place_mask(
+    mask: NDArray[np.bool_], affine_ras: Affine, grid: Grid, *, resample: bool = False
+) -> tuple[NDArray[np.bool_], int]:
+    """Place a mask on a grid, and count its voxels that lie outside.
+
+    Args:
+        mask: Mask (X, Y, Z) on its own grid.
+        affine_ras: Affine of the mask, RAS mm.
+        grid: Grid to place the mask on.
+        resample: Whether voxels that do not coincide take the value of the nearest one; they are refused by default.
+
+    Returns:
+        The mask on the grid, and how many of its voxels lie outside.
+
+    Raises:
+        GeometryError: The voxels do not coincide.
+
+    >>> mask, outside = place_mask(np.ones((2, 1, 1), bool), np.eye(4), Grid((3, 1, 1), np.diag([-1.0, 1, 1, 1])))
+    >>> mask[:, 0, 0].tolist(), outside  # index 0 of both is the same place, index 1 of the mask is at -1
+    ([True, False, False], 1)
+    """
+    target = np.zeros(grid.shape, dtype=np.bool_)
+    if not mask.any():
+        return target, 0
+    to_grid = np.linalg.inv(grid.affine_ras) @ affine_ras
+    turn, shift = np.rint(to_grid[:3, :3]), np.rint(to_grid[:3, 3])
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.shape], indexing="ij")).reshape(3, -1)
+    off = np.abs((to_grid[:3, :3] - turn) @ corners + (to_grid[:3, 3] - shift)[:, None]).max()
+    if off > _OFF_GRID_SHARE or not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():
+        if resample:
+            return _resampled(mask, affine_ras, grid)
+        if same := grid.difference(Grid(mask.shape, affine_ras)):
+            raise GeometryError(
+                f"its voxels lie {off:.2f} voxels off those of the image, or have another spacing ({same}); in 3D "
+                "Slicer export with the image as the reference volume"
+            )
+        return mask.copy(), 0
+    places = (turn.astype(np.int64) @ np.array(np.nonzero(mask)) + shift.astype(np.int64)[:, None]).astype(np.int64)
+    inside = ((places >= 0) & (places < np.array(grid.shape)[:, None])).all(axis=0)
+    target[tuple(places[:, inside])] = True
+    return target, int((~inside).sum())
+
+
+def _resampled(mask: NDArray[np.bool_], affine_ras: Affine, grid: Grid) -> tuple[NDArray[np.bool_], int]:
+    """The nearest voxels of a mask, with one empty voxel around it, since values at the edge are continued."""
+    padded = np.pad(mask, 1)
+    shifted = np.array(affine_ras, dtype=np.float64)
+    shifted[:3, 3] -= shifted[:3, :3] @ np.ones(3)
+    found = nearest_voxels(padded, shifted, grid.shape, np.asarray(grid.affine_ras))
+    index = np.linalg.inv(grid.affine_ras) @ affine_ras
+    places = np.rint(index[:3, :3] @ np.array(np.nonzero(mask)) + index[:3, 3:])
+    outside = ((places < 0) | (places >= np.array(grid.shape)[:, None])).any(axis=0)
+    return found, int(outside.sum())
+
+
+def slices_as_mask(numbers: Sequence[int], grid: Grid) -> NDArray[np.bool_]:
+    """All voxels of some slices, counted from 1 along the axis of `volseg.volume.slice_axis`.
+
+    >>> slices_as_mask([1, 3], Grid((2, 2, 4), np.diag([1.0, 1, 3, 1])))[0, 0].tolist()
+    [True, False, True, False]
+
+    Raises:
+        GeometryError: There is no such slice.
+    """
+    axis = slice_axis(grid.affine_ras, grid.shape)
+    count = grid.shape[axis]
+    if wrong := [number for number in numbers if not 1 <= number <= count]:
+        raise GeometryError(f"the image has the slices 1 to {count}, got {wrong[0]}")
+    mask = np.zeros(grid.shape, dtype=np.bool_)
+    index: list[Any] = [slice(None)] * 3
+    index[axis] = [number - 1 for number in numbers]
+    mask[tuple(index)] = True
+    return mask
