@@ -5,8 +5,8 @@ from __future__ import annotations
 from volseg import names_of_before
 from volseg.cohort.adapted import ADAPTED, Adaptation, adaptations_of, check_unseen
 from volseg.cohort.adapted_networks import adapted_networks, adapted_path, network_for
-from volseg.cohort.alignments import Alignments
 from volseg.cohort.adoption import finish_adoption, last_round, next_round, replace_label, rounds_of, undo_adoption
+from volseg.cohort.alignments import Alignments
 from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bounds_as_text, order_of_bounds
 from volseg.cohort.case import Case, Source, check_key
 from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort

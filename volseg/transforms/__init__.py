@@ -29,8 +29,8 @@ __all__ = [
     "CORRECTED",
     "DECISIONS",
     "FOREIGN",
-    "PREDICTED",
     "IGNORED",
+    "PREDICTED",
     "Decision",
     "MeasureRegion",
     "NativeProbabilitiesd",
@@ -87,13 +87,12 @@ _open = opened_at_first_use(
             "PriorFiles",
             "prior_arrays",
         ),
-        "volseg.transforms.targets": ("positions_of",),
+        "volseg.transforms.targets": ("IGNORED", "positions_of"),
         "volseg.transforms.rules": (
             "DECISIONS",
             "Decision",
             "check_decision",
         ),
-        "volseg.transforms.targets": ("IGNORED",),
     }
 )
 _before = names_of_before(__name__)
