@@ -33,7 +33,7 @@ from volseg.bundle.recipe import (
     weights_digest,
     write_safetensors,
 )
-from volseg.bundle.settings_table import Setting, settings_table
+from volseg.bundle.setting_rows import Setting, settings_table
 from volseg.bundle.training_words import check_training_words, check_writable
 
 __all__ = [

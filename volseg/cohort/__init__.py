@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from volseg import names_of_before
 from volseg.cohort.adapted import ADAPTED, Adaptation, adaptations_of, check_unseen
-from volseg.cohort.adapted_networks import adapted_networks, adapted_path, network_for
+from volseg.cohort.adapted_folders import adapted_networks, adapted_path, network_for
 from volseg.cohort.adoption import finish_adoption, last_round, next_round, replace_label, rounds_of, undo_adoption
 from volseg.cohort.alignments import Alignments
 from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bounds_as_text, order_of_bounds
+from volseg.cohort.bounds_of_export import exported_bounds
 from volseg.cohort.case import Case, Source, check_key
 from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort
 from volseg.cohort.corrections import (
@@ -28,7 +29,6 @@ from volseg.cohort.directions import (
     slice_direction,
     told_axes,
 )
-from volseg.cohort.exported_bounds import exported_bounds
 from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
 from volseg.cohort.folds import ALL, Fold, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort

@@ -6,7 +6,7 @@ from volseg import names_of_before
 from volseg.labels.channels import channel_order, fold_channel
 from volseg.labels.cleanup import Cleanup
 from volseg.labels.matching import LabelMatch, fold_name, match_labels
-from volseg.labels.prior_channels import image_channels, prior_channels, takes_prior
+from volseg.labels.priors import image_channels, prior_channels, takes_prior
 from volseg.labels.regions import Region
 from volseg.labels.table import LabelMap, LabelTable, Masks
 from volseg.labels.terms import Code
