@@ -10,6 +10,7 @@ options
   --networks A,B     bundles to train; all of bundles/ by default
   --minutes M        of training per fold and network; 60 by default
   --folds N,N        only these of the five folds
+  --days BUNDLE      measure too what earlier days of a patient are worth: two more trainings per fold, and adaptations
   --dry              say the steps, the minutes and the disk, and stop
 an example: sh scripts/uw_madison.sh data/uw --raw data/uw-madison --minutes 120 -- --devices cuda:0,cuda:1
 The same command goes on after a stop. Fetching needs a token of Kaggle and the rules of the competition accepted:
@@ -31,7 +32,7 @@ case ${1-} in
 esac
 out=$1
 shift
-raw='' phantom='' networks='' minutes=60 folds='' dry=''
+raw='' phantom='' networks='' minutes=60 folds='' days='' dry=''
 while [ $# -gt 0 ]; do
     option=$1
     shift
@@ -40,13 +41,14 @@ while [ $# -gt 0 ]; do
             echo "$usage"
             exit 0
             ;;
-        --raw | --networks | --minutes | --folds)
+        --raw | --networks | --minutes | --folds | --days)
             [ $# -gt 0 ] && [ "$1" != -- ] || refuse "$option needs a value"
             case $option in
                 --raw) raw=$1 ;;
                 --networks) networks=$1 ;;
                 --minutes) minutes=$1 ;;
                 --folds) folds=$1 ;;
+                --days) days=$1 ;;
             esac
             shift
             ;;
@@ -192,10 +194,8 @@ cases_may_fail "volseg crossval" cross "$@"
 [ -f "$crossval/summary.json" ] || exit 1
 predictions=$crossval/$(sed -n 's/^ "predictions": "\(.*\)",$/\1/p' "$crossval/summary.json")
 
-if has days; then
-    run volseg days "$predictions" "$cohort" -o "$out/days"
-else
-    echo "volseg days is not there: the days of a patient are not followed"
+if [ -n "$days" ]; then
+    run volseg days "$cohort" --bundle "$days" --minutes "$minutes" ${folds:+--folds} ${folds:+"$folds"} -o "$out/days"
 fi
 
 # Each scan of train.csv with the prediction of the network that has not seen it: scored as the competition scores.

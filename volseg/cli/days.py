@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 def days(
     cohort: Path = typer.Argument(help="Cohort with several sessions per patient, and folds by patient."),
     output: Path = typer.Option(..., "-o", "--output", help="Folder of runs, predictions, table.csv and days.md."),
-    bundle: str = typer.Option("BUNDLE", help="Name in bundles/, or folder."),
+    bundle: str = typer.Option(..., help="Name in bundles/, or folder."),
     minutes: float = typer.Option(0.0, min=0, help="Minutes of each training; 0 for the bundle's own epochs."),
     adapt_minutes: float = typer.Option(3.0, help="Minutes of each adaptation."),
     folds: str | None = typer.Option(None, metavar="N,N", help="Folds; all by default."),
