@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a release of this checkout in dist/: source distribution, wheel, bill of materials, digests, and the tag.
+# Makes a release of this checkout in dist/: sdist, wheel, bill of materials, digests, and the tag.
 set -eu
 
 usage="usage: sh scripts/release.sh [--dry] VERSION
@@ -7,7 +7,7 @@ usage="usage: sh scripts/release.sh [--dry] VERSION
   --dry      make and check the files, also of a tree with changes; write no tag
   PYTHON=/path/to/python    use this Python (3.10 to 3.14); by default .venv/bin/python
 
-The wheel is built from the source distribution. VOLSEG_URL and VOLSEG_FILES_URL are the address of the project and of the
+The wheel is built from that distribution. VOLSEG_URL and VOLSEG_FILES_URL are the address of the project and of the
 files of this version, for the links of the package's page; see setup.py."
 
 dry=

@@ -130,7 +130,7 @@ def test_wrong_use_is_told(place: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert (code, "--settle" in text) == (2, True)
     (tmp_path / "cohort/imagesTr").mkdir(parents=True)
     code, text = told(capsys, *base[:2], tmp_path / "cohort", *base[3:])
-    assert (code, "is a cohort" in text) == (2, True)
+    assert (code, "must be no cohort" in text) == (2, True), text
     (tmp_path / "other").mkdir()
     (tmp_path / "other/dataset.json").write_text('{"labels": {"background": 0, "liver": 1}}')
     code, text = told(capsys, *base[:2], tmp_path / "other", *base[3:])

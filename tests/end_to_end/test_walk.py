@@ -127,8 +127,10 @@ def test_the_bundle_runs_under_monai_from_any_directory(place: Path, run: Run) -
         *("--overlap", "0"),
         cwd=place,
     )
-    for name in written:
-        assert (place / "pred_monai" / name).read_bytes() == (place / "pred_own" / name).read_bytes()
+    for name in written:  # volseg sums and resamples by NumPy, whose last digits differ: a voxel may lie on the edge
+        one, other = (read_volume(place / folder / name) for folder in ("pred_monai", "pred_own"))
+        assert np.array_equal(one.affine_ras, other.affine_ras)
+        assert np.count_nonzero(one.voxels != other.voxels) <= 1e-5 * one.voxels.size
 
 
 # Settings of a training with a mistake in them, and what the one line says.

@@ -212,6 +212,8 @@ def read_checkpoint(checkpoint: str | Path) -> Any:  # noqa: ANN401 - whatever t
             return {**found, "recipe": {"json": told["volseg.recipe"]}} if "volseg.recipe" in told else found
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged file raises errors of any kind
+        if path.suffix == SAFETENSORS:
+            raise CheckpointError(f"{path} is cut short or no file of safetensors ({error}); copy it again") from error
         raise CheckpointError(f"{path} cannot be loaded: {checkpoint_damage(path, error)}") from error
 
 

@@ -142,6 +142,11 @@ def predict(
     groups: list[Group] = [(asked, predictor, [*cases])]
     if adapted is not None:
         groups = _by_adapted_network(asked, adapted, cases, inputs, flips=options.flips)
+    # Before anything is written: a network that does not fit is told only as it is loaded.
+    loaded = [network or load() for _, network, _ in groups]
+    for network in loaded:
+        if isinstance(network, ArrayPredictor):
+            network.check_network()
     done = finished_before = first = 0
     seconds = 0.0
     devices: dict[str, int] = {}
@@ -159,8 +164,7 @@ def predict(
         if prior_rows:
             write_priors(place.folder, prior_rows)
         write_labels(place.folder, recipe.labels, channel_names=recipe.image_channels, made_with=made_with)
-        for of_group, given_network, mine in groups:
-            network = given_network or load()
+        for (of_group, given_network, mine), network in zip(groups, loaded, strict=True):
             if isinstance(network, ArrayPredictor):
                 network.check_sizes(mine)
             result = predict_cases(

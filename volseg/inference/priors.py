@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from volseg.cohort import (
     Alignments,
@@ -21,8 +22,10 @@ from volseg.cohort import (
 from volseg.errors import UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelTable
-from volseg.transforms import PriorFiles
 from volseg.volume import FILE_ENDING, orientation, read_grid, spacing_mm
+
+if TYPE_CHECKING:
+    from volseg.transforms import PriorFiles
 
 PRIORS = "priors.csv"
 """Name of the table beside predictions that were made with priors."""
@@ -235,6 +238,8 @@ def _prior_of(
     if failure:
         return told, None
     table = source.labels.to_dataset_json()
+    from volseg.transforms import PriorFiles
+
     return told, PriorFiles(key, tuple(map(str, source.images[key])), str(source.label[key]), table, registration)
 
 

@@ -126,6 +126,15 @@ class ArrayPredictor:
         )
         return replace(self, windows=TorchWindows(engine))
 
+    def check_network(self) -> None:
+        """Build the network, unless a packed one is used: one that does not fit is told before anything is written.
+
+        Raises:
+            CheckpointError: The checkpoint is of another network.
+        """
+        if packed_network(self.settings) is None:
+            torch_network(self.settings.folder, self.settings.checkpoint)
+
     def check_size(self, images: Sequence[str | Path | Volume], *, key: str) -> Way:
         """How the logits of a case are summed, from the headers of its files.
 
