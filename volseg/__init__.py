@@ -53,7 +53,7 @@ _MOVED = {
     "engines.convolutions": "inference.engines.convolutions",
     "engines.engine": "inference.engines.engine",
     "engines.lanes": "inference.engines.parallel_windows",
-    "engines.openvino": "inference.engines.openvino",
+    "engines.openvino": "inference.engines.openvino inference.engines.openvino_runtime",
     "engines.precision": "inference.engines.precision",
     "engines.pytorch": "inference.engines.pytorch",
     "evaluation": "evaluation.case cohort.predictions cohort.reading",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from volseg.errors import UsageError, VolsegError
 from volseg.inference.engines.bfloat16 import check_precision
-from volseg.inference.engines.openvino_runtime import EXPORTED, installed, openvino_core
+from volseg.inference.engines.openvino_runtime import installed, openvino_core
 
 logger = logging.getLogger(__name__)
 
