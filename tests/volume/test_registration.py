@@ -116,7 +116,8 @@ def test_more_misalignment_is_more_residual(body):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "degrees", "mm"), [("mr", -8, (-50, 25, -12)), ("mr", 5, (30, -20, 10)), ("ct", 5, (30, -20, 10))]
+    ("name", "degrees", "mm"),
+    [("mr", -8, (-50, 25, -12)), ("mr", 5, (30, -20, 10)), ("ct", -8, (-50, 25, -12)), ("ct", 5, (30, -20, 10))],
 )
 def test_real_abdomens_come_back(shared_data, name, degrees, mm):
     volume = read_volume(shared_data / "abdomen" / f"{name}.nii.gz")

@@ -37,7 +37,7 @@ from volseg.volume import (
 )
 
 WIDTH_MM = 8.0
-"""Width of the sigmoid: about the distance by which contours of two days differ after a rigid alignment."""
+"""Width over which the probability rises from 12 to 88 %: an assumption of how far contours of two days lie apart."""
 CORRECTED, PREDICTED, FOREIGN = "corrected", "predicted", "foreign"
 _DISTANCE_GRID_MM = 3.0
 _FAR_WIDTHS = 6.0
@@ -91,7 +91,7 @@ def prior_arrays(
         prior: Earlier day, whose alignment has not failed.
         grid: Grid of today's image.
         labels: Label table of the network, whose regions the earlier table must have by name.
-        width_mm: Width of the sigmoid.
+        width_mm: Width over which the probability rises from 12 to 88 %.
 
     Returns:
         Array (channels + regions, X, Y, Z).
@@ -151,7 +151,7 @@ class PriorBlocksd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     Args:
         keys: Keys of images (C, X, Y, Z) that have been read.
         labels: Label table of the network.
-        width_mm: Width of the sigmoid.
+        width_mm: Width over which the probability rises from 12 to 88 %.
     """
 
     def __init__(self, keys: KeysCollection, *, labels: LabelTable, width_mm: float = WIDTH_MM) -> None:
