@@ -20,7 +20,8 @@ PAGE = "worksheet.html"
 _STYLE = """
 .todo { width: 100%; border-collapse: collapse; table-layout: fixed }
 .todo th:nth-child(1) { width: 4rem } .todo th:nth-child(2) { width: 34% }
-.todo td, .todo th { padding: .6rem .7rem; vertical-align: top; text-align: left; border-top: 1px solid #8884 }
+.todo td, .todo th { padding: .6rem .7rem; vertical-align: top; text-align: left; white-space: normal;
+  border-top: 1px solid #8884 }
 .todo img { max-width: 100%; height: auto; display: block }
 .todo .lot { opacity: .75 }
 .todo .box { width: 1.1rem; height: 1.1rem; border: 1.5px solid currentColor;
@@ -45,9 +46,9 @@ def write_worksheet(todo: Todo, cohort: Cohort) -> Path:
     counts = "".join(
         f"<li><b>{number}</b>{name}</li>"
         for number, name in (
-            (len(todo.rows), "cases to look at"),
+            (len(todo.rows), "case to look at" if len(todo.rows) == 1 else "cases to look at"),
             (lot, "of them by lot"),
-            (f"{total / 1000:.2g} m", "of contour expected"),
+            (f"{total / 1000:,.1f} m", "of contour expected"),
         )
     )
     rows = "".join(_row(row, todo, cohort) for row in todo.rows)
