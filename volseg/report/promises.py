@@ -14,7 +14,7 @@ from volseg.report.cells import NONE, grid
 from volseg.report.figures import colour, spoken, ticks
 
 _SIDE = 320
-_LEFT, _TOP, _FOOT = 44, 10, 44
+_LEFT, _TOP, _FOOT = 58, 10, 44
 
 
 def short_promises(rows: Sequence[RegionScores]) -> str:
@@ -166,7 +166,7 @@ class _Plot:
         middle = _TOP + _SIDE / 2
         axis = '<text class="axis" text-anchor="middle"'
         drawn.append(f'{axis} x="{_LEFT + _SIDE / 2}" y="{height - 6}">{x_name}</text>')
-        drawn.append(f'{axis} x="12" y="{middle}" transform="rotate(-90 12 {middle})">{y_name}</text>')
+        drawn.append(f'{axis} x="10" y="{middle}" transform="rotate(-90 10 {middle})">{y_name}</text>')
         return (
             f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
             f"<title>{escape(title)}</title>"
