@@ -18,7 +18,7 @@ Each message says what was got, what was expected and the cure. The case key is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -128,3 +128,16 @@ def naming(key: str) -> Iterator[None]:
         ) from error
     except (RuntimeError, ValueError) as error:
         raise root_error(error).of_case(key) from error
+
+
+def first_names(names: Iterable[str], *, count: int = 3) -> str:
+    """The first names in their order, and how many more there are; for a message.
+
+    >>> first_names(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    >>> first_names(sorted({"b", "a"}))
+    'a, b'
+    """
+    known = list(names)
+    rest = f" and {len(known) - count} more" if len(known) > count else ""
+    return ", ".join(known[:count]) + rest
