@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -16,8 +19,10 @@ pytest.importorskip("multipart", reason="python-multipart is not installed")
 
 from starlette.testclient import TestClient
 
-from volseg.cohort import Cohort, Prediction, read_corrections
-from volseg.deploy.serve import Service, Training, make_app
+from volseg.cli import main
+from volseg.cohort import Cohort, Correction, Prediction, read_corrections
+from volseg.deploy.serve import Rounds, Service, Training, make_app, rounds, volseg_command
+from volseg.errors import UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
 from volseg.volume import Volume, read_volume, write_volume
@@ -181,6 +186,140 @@ def test_a_training_runs_waits_and_is_stopped(served):
             break
         time.sleep(0.05)
     assert client.get("/train/").json()["status"] == "DONE"
+
+
+def until(true):
+    for _ in range(400):
+        if true():
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def test_cases_are_predicted_ahead_so_that_review_can_compare_them(served):
+    client, _ = served
+    assert client.get("/batch/infer").status_code == 404
+    assert client.post("/batch/infer/unet?images=some").status_code == 400
+    assert client.post("/batch/infer/unet").json()["details"] == ["3 cases to predict"]
+    assert client.post("/batch/infer/unet").status_code == 429
+    until(lambda: client.get("/batch/infer").json()["status"] == "DONE")
+    assert client.get("/batch/infer?check_if_running=true").status_code == 404
+    assert client.get("/datastore/").json()["label_tags"]["original"] == 3
+    assert client.post("/batch/infer/unet?images=all").status_code == 200
+    assert client.delete("/batch/infer").json()["status"] in ("REVOKED", "DONE")
+    told = client.get("/logs/?lines=2").text.splitlines()
+    assert len(told) == 2
+    assert "predicted c" in told[0]
+
+
+def test_an_image_is_added_by_the_way_of_today_too(served, tmp_path):
+    client, folder = served
+    path = tmp_path / "own.nii.gz"
+    write_volume(path, Volume(LABEL.astype(np.int16), AFFINE))
+    sent = client.put("/datastore/image?image=new2", files={"file": ("own.nii.gz", path.read_bytes())})
+    assert sent.json() == {"image": "new2"}
+    half = client.put("/datastore/image?image=new3", files={"file": ("own.nii.gz", path.read_bytes()[:-30])})
+    assert half.status_code == 400
+    assert Cohort.open(folder).keys == ("c0", "c1", "c2", "c3", "new2")
+
+
+def test_a_training_that_waits_begins_from_what_the_one_before_has_left(tmp_path):
+    words = []
+
+    def command(given):
+        if given.get("bad"):
+            raise UsageError("no label was corrected yet")
+        words.append(sorted(path.name for path in tmp_path.iterdir()))
+        return [sys.executable, "-c", f"open({str(tmp_path / given['name'])!r}, 'w').close()"]
+
+    done = []
+    training = Training(command, done=lambda: done.append(1) or "served", before={"status": "ERROR", "details": ["x"]})
+    assert training.state() == {"status": "ERROR", "details": ["x"]}
+    with pytest.raises(UsageError, match="no label was corrected"):
+        training.start("unet", {"bad": 1})
+    assert training.state() == {"status": "ERROR", "details": ["x"]}
+    training.start("unet", {"name": "a"})
+    training.start("unet", {"bad": 1}, enqueue=True)
+    training.start("unet", {"name": "b"}, enqueue=True)
+    until(lambda: len(words) == 2 and not training.running)
+    assert words == [[], ["a"]]
+    assert done == [1, 1]
+    assert training.state()["details"] == ["served"]
+
+
+def test_a_training_ends_with_its_server():
+    """However the server ends, the standard input of its training is closed then."""
+    words = volseg_command(["--version"])
+    code = words[2].replace("from volseg.cli import main\nmain(sys.argv[1:])", "import time; time.sleep(30)")
+    with subprocess.Popen([*words[:2], code], stdin=subprocess.PIPE) as process:
+        process.stdin.close()
+        assert process.wait(10) == -signal.SIGTERM
+
+
+def test_trainings_of_a_server_go_on_where_they_were(served, tmp_path, monkeypatch):
+    """The last good network is served; what was cut off is resumed, unless labels came home since."""
+    _, folder = served
+    monkeypatch.setattr(rounds, "weights_digest", lambda path: str(path))
+    monkeypatch.setattr(rounds, "read_recipe", lambda path: SimpleNamespace(facts={"fold": "all"}))
+    given = tmp_path / "run" / "model.pt"
+    chain = Rounds(folder, tmp_path / "bundle", given, minutes=5)
+    assert chain.latest() == given
+    assert chain.last_state("unet") is None
+    with pytest.raises(UsageError, match="no label was corrected yet; submit one, then train"):
+        chain.words({})
+    table = folder / "corrections.csv"
+    head = ",".join(field.name for field in dataclasses.fields(Correction))
+    table.write_text(f"{head}\n1,c0,stomach,1,1,1,1,1,,label,a,b\n")
+    words = chain.words({})
+    run = folder / ".volseg" / "serve" / "runs" / "001"
+    assert words[words.index("--output_dir") + 1] == str(run)
+    assert words[words.index("--corrections") + 1] == str(given)
+    assert "--resume" not in words
+
+    def ends(status, dice):
+        run.mkdir(exist_ok=True)
+        (run / "model.pt").touch()
+        (run / "run.json").write_text(json.dumps({"status": status, "best": {"dice": dice}}))
+
+    ends("interrupted", 0.7)
+    again = Rounds(folder, tmp_path / "bundle", given, minutes=5)
+    assert again.latest() == given
+    assert again.last_state("unet")["status"] == "ERROR"
+    assert again.words({}) == [*words, "--resume"]
+    table.write_text(table.read_text() + "2,c0,stomach,1,1,1,1,1,,label,b,c\n")
+    assert "--resume" not in again.words({})
+    assert again.words({})[again.words({}).index("--output_dir") + 1].endswith("002")
+    ends("finished", 0.7)
+    assert again.latest() == run / "model.pt"
+    run = run.with_name("003")
+    words = again.words({})
+    assert words[words.index("--corrections") + 1].endswith("001/model.pt")
+    ends("finished", 0.6)
+    assert again.latest() == run.with_name("001") / "model.pt"
+    assert again.worse() == "003 has a Dice of 0.600, and its start had 0.700"
+    ends("finished", 0.8)
+    assert again.latest() == run / "model.pt"
+    assert again.worse() == ""
+    other = Rounds(folder, tmp_path / "bundle", tmp_path / "other.pt", minutes=5)
+    assert other.latest() == tmp_path / "other.pt"
+    assert other.last_state("unet") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--host", "0.0.0.0"], "can be reached by others; give a --token-file"),
+        (["--token-file", "absent.txt"], "--token-file absent.txt cannot be read"),
+        (["--token-file", "empty.txt"], "--token-file empty.txt is empty"),
+    ],
+)
+def test_a_server_for_others_needs_a_word(tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(SystemExit) as left:
+        main(["serve", "unet", "--cohort", str(tmp_path), *words])
+    assert left.value.code == 2
+    assert told in capsys.readouterr().err
 
 
 def test_a_token_is_asked_for(tmp_path, served):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,11 +19,12 @@ from volseg.calibration.measured import MeasuredCase, measure_region
 from volseg.calibration.record import LEVEL, Calibration, fit_calibration
 from volseg.calibration.scan import scan_features
 from volseg.cohort import Cohort, Predictions, read_label_map
-from volseg.errors import GeometryError, UsageError, naming
+from volseg.errors import GeometryError, UsageError, first_names, naming
 from volseg.labels import Cleanup, Masks
 from volseg.metrics import decide_some_by_dice, dice, fit_temperature, probability_histogram
 from volseg.volume import Volume, read_probabilities, read_volume
 
+logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 Progress = Callable[[int, int], None]
 
@@ -63,6 +65,22 @@ class HeldOut:
         unknown = [key for key in self.keys if self.cohort.label_path(key) is None]
         if unknown:
             raise UsageError(f"{self.cohort.folder} has no reference of {unknown[0]}; name the cohort of the training")
+
+    def seen(self) -> HeldOut:
+        """The same without the cases of which someone has seen only a part; a warning names them."""
+        labels, left = self.cohort.labels, []
+        if labels.ignore is None:
+            return self
+        for key in self.keys:
+            path = self.cohort.label_path(key)
+            if path is not None and labels.ignored(read_volume(path).voxels) is not None:
+                left.append(key)
+        if left:
+            logger.warning(
+                "%d cases have voxels of the label 'ignore', which nobody looked at, and do not calibrate: %s",
+                *(len(left), first_names(left)),
+            )
+        return replace(self, keys=[key for key in self.keys if key not in left])
 
     @property
     def digest(self) -> str:
@@ -163,6 +181,7 @@ def calibrate(
         UsageError: A file is absent.
         VolsegError: A file cannot be read.
     """
+    held_out = held_out.seen()
     held_out.check()
     names = held_out.cohort.labels.names
     temperatures = fit_temperatures(held_out, progress)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from volseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from volseg.evaluation import Comparison
 
 _FEWEST_SETS = 2
 
@@ -35,6 +40,12 @@ def compare(
         metavar="NAME[=OTHER]",
         help="Compare these regions of the cohort, which predictions call OTHER; all that everyone has by default.",
     ),
+    corrections: Path | None = typer.Option(
+        None, help="Cohort that was corrected: adds rounds.html, Dice against mm redrawn, one network per round."
+    ),
+    rounds: str = typer.Option(
+        "", help="Round of `volseg adopt` that each set learnt from, with --corrections: 0,1,2,... by default."
+    ),
     title: str | None = typer.Option(None, help="Title of the page."),
     workers: int = typer.Option(2, min=1, help="Number of threads."),
 ) -> None:
@@ -45,7 +56,11 @@ def compare(
     """
     from volseg.report import is_run
 
+    if rounds and corrections is None:
+        raise UsageError("--rounds says when each set learnt from corrections; give --corrections COHORT too")
     if any(map(is_run, paths)):
+        if corrections is not None:
+            raise UsageError("--corrections needs predictions of fixed test cases; predict with each run, name those")
         _compare_runs(paths, output, metric=metric, tolerance=tolerance, title=title or "Comparison of training runs")
     else:
         cohort, *predictions = paths
@@ -62,6 +77,8 @@ def compare(
             regions=regions,
             title=title,
             workers=workers,
+            corrections=corrections,
+            rounds=rounds,
         )
 
 
@@ -94,6 +111,8 @@ def _compare_predictions(
     regions: list[str],
     title: str,
     workers: int,
+    corrections: Path | None,
+    rounds: str,
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.imported import imported_predictions
@@ -109,6 +128,10 @@ def _compare_predictions(
         check_order(folder, cohort, "COHORT PREDICTIONS...")
     opened = Cohort.open(cohort)
     names = set_names(predictions)
+    if corrections is not None:
+        _numbers(rounds, corrections, len(names))  # before the work
+        if metric != "dice":
+            raise UsageError(f"--corrections shows Dice against mm redrawn; leave --metric {metric} out")
     with ExitStack() as stack:
         folders = {
             name: stack.enter_context(imported_predictions(folder, opened))
@@ -138,8 +161,52 @@ def _compare_predictions(
     if notes:
         details["regions"] = "; ".join(notes)
     files = write_comparison(comparison, output, title=title, details=details)
+    if corrections is not None:
+        files += _write_rounds(comparison, corrections, output, rounds=rounds, title=title, details=details)
     typer.echo(short_comparison(comparison))
     for key, without in comparison.not_shared.items():
         typer.secho(f"left out  {key}: no prediction in {', '.join(without)}", fg="yellow", err=True)
     typer.echo(f"wrote {', '.join(str(file) for file in files)}")
     tell_failures(comparison.failed)
+
+
+def _numbers(rounds: str, corrections: Path, count: int) -> list[int]:
+    """The round that each set learnt from."""
+    from volseg.cohort import Cohort, read_corrections
+
+    there = sorted({row.round for row in read_corrections(Cohort.open(corrections).folder)})
+    if not there:
+        raise UsageError(f"{corrections} has no corrections; take edits in with `volseg adopt`")
+    if not rounds:
+        numbers = [0, *there]
+        if count > len(numbers):
+            raise UsageError(
+                f"{corrections} has {len(there)} rounds, and {count} sets are compared; say which round each learnt "
+                "from with --rounds, such as 0,1,1"
+            )
+        return numbers[:count]
+    words = [word.strip() for word in rounds.split(",")]
+    if len(words) != count or not all(word.isdigit() and int(word) in (0, *there) for word in words):
+        told = ", ".join(map(str, there))
+        raise UsageError(f"--rounds must be {count} of the numbers 0, {told}, one per set, got {rounds!r}")
+    return [int(word) for word in words]
+
+
+def _write_rounds(
+    comparison: Comparison, corrections: Path, output: Path, *, rounds: str, title: str, details: Mapping[str, str]
+) -> list[Path]:
+    """The page over the rounds."""
+    from volseg.cohort import read_corrections
+    from volseg.report import RoundCurve, round_point, write_rounds
+
+    rows = read_corrections(corrections)
+    points = []
+    for name, number in zip(comparison.sets, _numbers(rounds, corrections, len(comparison.sets)), strict=True):
+        dice = {
+            (key, region): comparison.values.get((name, key, region))
+            for key in comparison.patients
+            for region in comparison.regions
+        }
+        points.append(round_point(name, number, rows, dice, comparison.patients))
+    details = {**details, "corrections": str(corrections)}
+    return write_rounds([RoundCurve("corrections", tuple(points))], output, title=title, details=details)

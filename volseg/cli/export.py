@@ -64,13 +64,16 @@ def safetensors(
 def slices(
     cohort: Path = typer.Argument(help="A cohort of one channel with whole-number intensities."),
     raw: Path = typer.Argument(help="New folder for slices and train.csv."),
+    ignored_as_empty: bool = typer.Option(
+        False, "--ignored-as-empty", help="Write voxels that nobody looked at as empty; else such a cohort is refused."
+    ),
 ) -> None:
     """Write a cohort back as 16-bit PNG slices with run-length masks, the layout of UW-Madison."""
     from volseg.datasets import open_cohort
     from volseg.formats import write_raw
 
     opened = open_cohort(cohort)
-    write_raw(raw, opened.cases(), opened.labels)
+    write_raw(raw, opened.cases(), opened.labels, ignored_as_empty=ignored_as_empty)
     typer.echo(f"wrote {len(opened.labelled)} scans to {raw}")
 
 

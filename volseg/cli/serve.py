@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ def register(app: typer.Typer) -> None:
 def serve(
     bundle: str = typer.Argument(help="Name in bundles/, or folder."),
     cohort: Path = typer.Option(..., help="Cohort whose cases are corrected; the labels that come home are its own."),
-    checkpoint: Path | None = typer.Option(None, help="Checkpoint of the network; that of the bundle by default."),
+    checkpoint: Path | None = typer.Option(
+        None, help="Checkpoint of the network, or the folder of its run; that of the bundle by default."
+    ),
     host: str = typer.Option("127.0.0.1", help="Address to listen at; others than this computer need --token-file."),
     port: int = typer.Option(8000, min=1, max=65535, help="Port to listen at."),
     token_file: Path | None = typer.Option(None, help="File whose text every client must give as password."),
@@ -34,27 +35,56 @@ def serve(
     try:
         import uvicorn
 
-        from volseg.deploy.serve import Service, Training, make_app
+        from volseg.deploy.serve import Rounds, Service, Training, make_app, served_note, volseg_command
     except ImportError as error:
         raise UsageError(f"volseg serve needs {error.name}; install it with: pip install 'volseg[serve]'") from error
     from volseg.bundle import find
     from volseg.deploy.demo.server import is_local
     from volseg.inference import Predictor
 
-    token = token_file.read_text(encoding="utf-8").strip() if token_file else ""
+    token = _token(token_file)
     if not is_local(host) and not token:
         raise UsageError(f"{host} can be reached by others; give a --token-file that clients must know")
     folder = find(bundle)
-    predictor = Predictor.from_bundle(folder, checkpoint=checkpoint)
+    if checkpoint is not None and checkpoint.is_dir():
+        checkpoint = checkpoint / "model.pt"
+    given = Predictor.from_bundle(folder, checkpoint=checkpoint)
+    rounds = Rounds(cohort, folder, given.checkpoint, minutes=train_minutes)
 
-    def command(_: Mapping[str, Any]) -> list[str]:
-        runs = cohort / ".volseg" / "serve" / "runs"
-        number = 1 + len(list(runs.glob("*")))
-        words = ["train", str(folder), "--dataset_dir", str(cohort), "--corrections", str(checkpoint or folder)]
-        words += ["--output_dir", str(runs / f"{number:03d}"), "--max_minutes", str(train_minutes)]
-        return [sys.executable, "-c", "from volseg.cli import main; main()", *words]
+    def newest() -> Predictor:
+        latest = rounds.latest()
+        return given if latest == rounds.given else Predictor.from_bundle(folder, checkpoint=latest)
 
-    service = Service(folder.name, cohort, predictor, Training(command))
+    def command(parameters: Mapping[str, Any]) -> list[str]:
+        return volseg_command(rounds.words(parameters))
+
+    def done() -> str:
+        if worse := rounds.worse():
+            return f"the network of before is served on: {worse}"
+        service.take_network(newest())
+        return f"{rounds.latest()} is served from now on"
+
+    training = Training(command, done=done, before=rounds.last_state(folder.name))
+    service = Service(folder.name, cohort, newest(), training)
     hosts = ("localhost", "127.0.0.1", "[::1]", host) if is_local(host) else ("*",)
     typer.echo(f"http://{host}:{port} serves {folder.name} and {cohort}; put this address into MONAI Label's plug-in")
+    if note := served_note(rounds):
+        typer.echo(note)
     uvicorn.run(make_app(service, token=token, hosts=hosts), host=host, port=port, log_level="warning")
+
+
+def _token(path: Path | None) -> str:
+    """The word of a token file; empty without one.
+
+    Raises:
+        UsageError: The file cannot be read, or holds nothing.
+    """
+    if path is None:
+        return ""
+    try:
+        word = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--token-file {path} cannot be read ({error})") from error
+    if not word:
+        raise UsageError(f"--token-file {path} is empty; put the word into it that clients must give")
+    return word

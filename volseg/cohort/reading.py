@@ -28,8 +28,13 @@ def check_values_as(role: str, voxels: NDArray[Any], labels: LabelTable) -> Labe
         raise type(error)(f"the {role}: {error.message}") from error
 
 
-def read_translated(path: Path, match: LabelMatch | None) -> Volume:
+def read_translated(path: Path, match: LabelMatch | None, *, target: str = "") -> Volume:
     """Read a prediction, in the values of the match's reference table; as it is if there is no match.
+
+    Args:
+        path: File of the label map.
+        match: Match of its table with another one.
+        target: Format that it is written in; if translating loses which voxels nobody looked at, it is refused.
 
     Raises:
         VolsegError: It is unreadable, or holds a value that its own table does not declare.
@@ -37,7 +42,10 @@ def read_translated(path: Path, match: LabelMatch | None) -> Volume:
     volume = read_volume(path)
     if match is None or match.same:
         return volume
-    return Volume(match.translate(match.prediction.check(volume.voxels)), volume.affine_ras)
+    checked = match.prediction.check(volume.voxels)
+    if target and match.reference.ignore is None:
+        match.prediction.check_seen(checked, target=target)
+    return Volume(match.translate(checked), volume.affine_ras)
 
 
 def read_label_map(

@@ -89,7 +89,8 @@ def export_objects(
     for done, path in enumerate(files, start=1):
         stem = path.name.removesuffix(FILE_ENDING)
         try:
-            label = read_translated(path, match)
+            label = read_translated(path, match, target="a DICOM object")
+            labels.check_seen(label.voxels, target="a DICOM object")
             series = there.series_of(stem, label) if asked is None else asked
             table, stack = labels, there.stack(series, label)
             if prepare is not None:

@@ -199,7 +199,8 @@ class _Answers:
             shape, affine = native_grid(self.cohort, key)
             label = read_volume(Predictions(self.predictions).path(key))
             voxels, resampled = on_grid(label, shape, affine)
-            masks = self.labels.masks(self.labels.check(voxels).T)  # [column, row, slice] to [slice, row, column]
+            self.labels.check_seen(checked := self.labels.check(voxels), target="a submission")
+            masks = self.labels.masks(checked.T)  # [column, row, slice] to [slice, row, column]
         except VolsegError as error:
             raise error.of_case(key) from error
         if resampled:

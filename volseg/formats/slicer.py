@@ -35,9 +35,10 @@ _TISSUE = "85756007"
 def write_segmentation(path: Path, label: Volume, labels: LabelTable, *, values: Sequence[int] | None = None) -> None:
     """Write a label map as a segmentation that 3D Slicer opens with names, colours and codes, whole or not at all.
 
-    Every region of the table becomes a segment, in the table's order, the empty ones too. Its LabelValue is its own
-    value in the table, if it has one that no other region shares (see `segment_values`), in every file. Equal label
-    maps give equal bytes.
+    Every region of the table becomes a segment, in the table's order, the empty ones too. Voxels that nobody looked at
+    are a segment named `ignore`, which `volseg adopt` takes back as such; without any there is none. The LabelValue of
+    a region is its own value in the table, if it has one that no other region shares (see `segment_values`), in every
+    file. Equal label maps give equal bytes.
 
     Args:
         path: `KEY.seg.nrrd`; Slicer knows a segmentation by this ending.
@@ -70,15 +71,19 @@ def write_segmentation(path: Path, label: Volume, labels: LabelTable, *, values:
     if len(labels.regions) > 255:
         raise LabelError(f"the table has {len(labels.regions)} regions; a segmentation of bytes keeps at most 255")
     label_map, present = _checked(label, labels)
+    digest = labels.digest
+    values = segment_values(labels) if values is None else values
+    if labels.ignore in present.tolist():
+        labels = labels.with_ignored_region()
+        values = _with_further(values, len(labels.regions))
     layer_of = _layers(labels.masks(present))
     # NRRD counts the first axis fastest: list, X, Y, Z. In C order that is [Z, Y, X, list].
-    values = segment_values(labels) if values is None else values
     layers = _paint(np.ascontiguousarray(label_map.T), labels, layer_of, values)
     extents = [_extent(layer) for layer in layers]
     fields = [
         *_image_fields(label.shape, len(layers), label.affine_ras),
         *_segmentation_fields(label.shape, label.affine_ras),
-        f"volseg_labels:={labels.digest}",
+        f"volseg_labels:={digest}",
     ]
     for number, (region, layer) in enumerate(zip(labels.regions, layer_of, strict=True)):
         fields += _segment_fields(number, region, layer, values[number], extents[layer])
@@ -210,7 +215,8 @@ def export_slicer(
     for done, key in enumerate(keys, start=1):
         try:
             check_key(key)
-            label, table, values = read_translated(there.path(key), match), labels, segment_values(labels)
+            table, values = labels, segment_values(labels)
+            label = read_translated(there.path(key), match, target="a table without that label")
             if prepare is not None:
                 label, table = prepare(key, label, labels)
                 values = _with_further(values, len(table.regions))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cohort import SLICE_AXES, Case
-from volseg.errors import SourceError, UsageError
+from volseg.errors import LabelError, SourceError, UsageError
 from volseg.files import PARTIAL
 from volseg.formats import rle
 from volseg.formats.png import write_grey
@@ -31,7 +31,7 @@ Row = tuple[str, str, str]
 """One line of train.csv: id, class, segmentation."""
 
 
-def write_raw(raw: str | Path, cases: Iterable[Case], labels: LabelTable) -> None:
+def write_raw(raw: str | Path, cases: Iterable[Case], labels: LabelTable, *, ignored_as_empty: bool = False) -> None:
     """Write cases as a folder that `volseg.formats.UwMadison` reads back, whole or not at all.
 
     Labelled cases go to `train`, the others to `test`. An affine that the layout cannot state (it knows a spacing of
@@ -42,11 +42,12 @@ def write_raw(raw: str | Path, cases: Iterable[Case], labels: LabelTable) -> Non
         raw: Folder to make; absent or empty.
         cases: Cases, read one at a time.
         labels: Table of the label maps; its names become the classes.
+        ignored_as_empty: Whether voxels that nobody looked at are written as free of every region.
 
     Raises:
         UsageError: `raw` is not empty.
         SourceError: There is no case, two cases have one key, or `write_scan` refuses a case.
-        LabelError: The table does not declare a label value.
+        LabelError: The table does not declare a label value, or nobody looked at a voxel.
 
     >>> import tempfile
     >>> from volseg.formats.uw_madison import LABELS, UwMadison
@@ -74,7 +75,7 @@ def write_raw(raw: str | Path, cases: Iterable[Case], labels: LabelTable) -> Non
                 key = _scan_key(case)
                 if key in written:
                     raise SourceError(f"two cases are written under the key {key}; rename one", case=case.key)
-                table.writerows(write_scan(partial, case, labels))
+                table.writerows(write_scan(partial, case, labels, ignored_as_empty=ignored_as_empty))
                 written.add(key)
                 affine = case.channels[0].affine_ras
                 if not np.array_equal(affine, _implied_affine(case)):
@@ -86,13 +87,14 @@ def write_raw(raw: str | Path, cases: Iterable[Case], labels: LabelTable) -> Non
             (partial / GEOMETRY_FILE).write_text(text, encoding="utf-8")
 
 
-def write_scan(raw: str | Path, case: Case, labels: LabelTable) -> list[Row]:
+def write_scan(raw: str | Path, case: Case, labels: LabelTable, *, ignored_as_empty: bool = False) -> list[Row]:
     """Write the slices of one case under `raw`; its folder appears whole or not at all.
 
     Args:
         raw: Folder that holds `train` and `test`.
         case: One channel of whole numbers from 0 to 65535. A case without label goes to `test`.
         labels: Table of the label map.
+        ignored_as_empty: Whether voxels that nobody looked at are written as free of every region.
 
     Returns:
         The rows (id, class, segmentation) of the case for train.csv: one per region and slice, an empty segmentation
@@ -100,14 +102,14 @@ def write_scan(raw: str | Path, case: Case, labels: LabelTable) -> list[Row]:
 
     Raises:
         SourceError: The case has several channels, or intensities beyond 16 bits, or its scan is there already.
-        LabelError: The table does not declare a label value.
+        LabelError: The table does not declare a label value, or nobody looked at a voxel.
     """
     key = _scan_key(case)
     patient, _ = split_key(key) or (key, "")
     if case.patient != patient:
         logger.warning("%s: the layout takes the patient from the key, %s becomes %s", case.key, case.patient, patient)
     cube = _grey_values(case).T  # [X, Y, Z] = [column, row, slice]  --.T-->  [slice, row, column]
-    rows = [] if case.label is None else _rows(key, labels, labels.check(case.label.voxels, case=case.key).T)
+    rows = [] if case.label is None else _rows(key, labels, _seen(case, labels, ignored_as_empty=ignored_as_empty).T)
     folder = Path(raw) / ("test" if case.label is None else "train") / patient / key
     if folder.exists():
         raise SourceError(f"{folder} is there already; remove it or write to another folder", case=case.key)
@@ -124,6 +126,19 @@ def write_scan(raw: str | Path, case: Case, labels: LabelTable) -> list[Row]:
 def _scan_key(case: Case) -> str:
     """The key of a case in this layout: its own where it ends in `_day` and a number, else with `_day0` added."""
     return case.key if split_key(case.key) else f"{case.key}_day0"
+
+
+def _seen(case: Case, labels: LabelTable, *, ignored_as_empty: bool) -> NDArray[np.uint8]:
+    """The label map; what nobody looked at cannot be said by run lengths."""
+    checked = labels.check(case.label.voxels if case.label else np.zeros(0, np.uint8), case=case.key)
+    if not ignored_as_empty:
+        try:
+            labels.check_seen(checked, target="train.csv", cure=", or write them so with --ignored-as-empty")
+        except LabelError as error:
+            raise error.of_case(case.key) from error
+    elif (ignored := labels.ignored(checked)) is not None:
+        logger.warning("%s: %d voxels that nobody looked at are written as empty", case.key, int(ignored.sum()))
+    return checked
 
 
 def _rows(key: str, labels: LabelTable, cube: NDArray[np.uint8]) -> list[Row]:

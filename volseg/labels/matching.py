@@ -91,7 +91,8 @@ class LabelMatch:
             label_map: Label map (...) with values of the prediction's table.
 
         Returns:
-            Label map (...), uint8. Regions that the reference does not have become background. A combination that the
+            Label map (...), uint8. Regions that the reference does not have become background, and so do voxels that
+            nobody looked at if the reference declares no label `ignore`. A combination that the
             reference has no value for is painted as `LabelTable.encode` does.
 
         >>> ours, theirs = LabelTable.of({"liver": 1, "spleen": 2}), LabelTable.of({"Spleen": 1, "Liver": 7})
@@ -106,7 +107,10 @@ class LabelMatch:
         masks = np.zeros((len(self.reference.regions), 256), dtype=np.bool_)
         for region in self.shared.regions:
             masks[self.reference.names.index(region.name), list(region.values)] = True
-        return self.reference.encode(masks)
+        found = self.reference.encode(masks)
+        if self.prediction.ignore is not None and self.reference.ignore is not None:
+            found[self.prediction.ignore] = self.reference.ignore
+        return found
 
 
 def match_labels(reference: LabelTable, prediction: LabelTable, *, regions: Sequence[str] = ()) -> LabelMatch:

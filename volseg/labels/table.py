@@ -238,6 +238,35 @@ class LabelTable:
         found: NDArray[np.bool_] = label_map == self.ignore
         return found if found.any() else None
 
+    def check_seen(self, label_map: LabelMap, *, target: str, cure: str = "") -> None:
+        """Refuse a label map that says that nobody looked at some voxels, for a format that cannot say so.
+
+        Args:
+            label_map: Label map (...) of the table's values.
+            target: The format, for the message.
+            cure: What else may be done.
+
+        Raises:
+            LabelError: There is such a voxel.
+        """
+        if (ignored := self.ignored(label_map)) is not None:
+            raise LabelError(
+                f"{int(ignored.sum())} voxels have the label 'ignore': nobody looked at them, and {target} cannot say "
+                f"so, they would count as free of every region; finish the label first{cure}"
+            )
+
+    def with_ignored_region(self) -> LabelTable:
+        """The table in which the voxels that nobody looked at are a last region named `ignore`.
+
+        >>> table = LabelTable.from_dataset_json({"labels": {"background": 0, "liver": 1, "ignore": 2}})
+        >>> table.with_ignored_region().names
+        ('liver', 'ignore')
+        """
+        if self.ignore is None:
+            return self
+        own = LabelTable.of({self.IGNORE: self.ignore}, {"colours": {self.IGNORE: [128, 128, 128]}}).regions
+        return replace(self, regions=(*self.regions, *own), ignore=None)
+
     def masks(self, label_map: LabelMap) -> Masks:
         """Split a label map into one mask per region.
 

@@ -71,6 +71,10 @@ def read_review_case(key: str, predictions: Path, cohort: Cohort, *, match: Labe
         prediction = read_label_map("prediction", folder.path(key), image, cohort.labels, match=match)
     except VolsegError as error:
         raise error.of_case(key) from error
+    if (ignored := cohort.labels.ignored(reference.voxels)) is not None:  # as the scores do: nobody looked there
+        reference, prediction = (
+            Volume(np.where(ignored, np.uint8(0), one.voxels), one.affine_ras) for one in (reference, prediction)
+        )
     return ReviewCase(key, image, cohort.channel_names[0], reference, prediction, cohort.labels, colours)
 
 

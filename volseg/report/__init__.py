@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from volseg.report.process import this_process
     from volseg.report.promises import short_promises
     from volseg.report.quality import short_list, write_quality
+    from volseg.report.rounds import RoundCurve, RoundPoint, round_point, write_rounds
     from volseg.report.run_summary import run_as_markdown
     from volseg.report.runs import accuracy_table, write_runs
     from volseg.report.summary import RegionSummary, Spread, Summary, summarise
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMA",
     "RegionSummary",
+    "RoundCurve",
+    "RoundPoint",
     "Spread",
     "Summary",
     "accuracy_table",
@@ -32,6 +35,7 @@ __all__ = [
     "plan_as_lines",
     "plan_as_text",
     "read_run",
+    "round_point",
     "run_as_markdown",
     "running_process",
     "short_comparison",
@@ -46,6 +50,7 @@ __all__ = [
     "write_plan_page",
     "write_quality",
     "write_report",
+    "write_rounds",
     "write_runs",
 ]
 
@@ -67,6 +72,12 @@ __getattr__ = opened_at_first_use(
         "volseg.report.quality": (
             "short_list",
             "write_quality",
+        ),
+        "volseg.report.rounds": (
+            "RoundCurve",
+            "RoundPoint",
+            "round_point",
+            "write_rounds",
         ),
         "volseg.report.run_summary": ("run_as_markdown",),
         "volseg.report.runs": (

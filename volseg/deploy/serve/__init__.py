@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from volseg.deploy.serve.app import make_app
+from volseg.deploy.serve.rounds import Rounds, served_note
 from volseg.deploy.serve.service import NotFoundError, Service
-from volseg.deploy.serve.training import BusyError, Training
+from volseg.deploy.serve.training import BusyError, Training, volseg_command
 
 __all__ = [
     "BusyError",
     "NotFoundError",
+    "Rounds",
     "Service",
     "Training",
     "make_app",
+    "served_note",
+    "volseg_command",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.background import BackgroundTask
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -91,7 +91,8 @@ def _add_cases(app: FastAPI, service: Service) -> None:
             return service.datastore()
         return service.status()["train"] if output == "train" else service.status()
 
-    @app.put("/datastore/")
+    @app.put("/datastore/", include_in_schema=False)
+    @app.put("/datastore/image")
     def add_image(file: Annotated[UploadFile, File()], image: str = "") -> dict[str, str]:
         with _received(file) as path:
             key = image or Path(file.filename or "").name.partition(".")[0]
@@ -169,6 +170,28 @@ def _add_work(app: FastAPI, service: Service) -> None:
         if output == "image":
             return _sent(found, name=image or "image")
         return _with_file(facts, found, name=image or "image")
+
+    @app.post("/batch/infer/{model}")
+    def predict_ahead(model: str, images: str = "unlabeled") -> dict[str, Any]:
+        if model != service.name:
+            raise NotFoundError(f"there is no model {model}; there is {service.name}")
+        return service.predict_ahead(images)
+
+    @app.get("/batch/infer")
+    def ahead_state(check_if_running: bool = False) -> Response:
+        state = service.ahead.state()
+        if state is None or (check_if_running and not service.ahead.running):
+            return JSONResponse({"detail": "no cases are being predicted"}, 404)
+        return JSONResponse(state)
+
+    @app.delete("/batch/infer")
+    def stop_ahead() -> dict[str, Any]:
+        return service.ahead.stop()
+
+    @app.get("/logs/")
+    def logs(lines: int = 300) -> Response:
+        text = [*list(service.log)[-lines:], *list(service.training.log)[-lines:]] if lines > 0 else []
+        return PlainTextResponse("\n".join([*text, ""]))
 
     @app.get("/train/")
     def train_state(check_if_running: bool = False) -> Response:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from volseg.cohort import (
 from volseg.deploy.corrections import adopt
 from volseg.deploy.corrections.choice import Candidate, choose
 from volseg.deploy.corrections.expected import contour_mm, expected_mm, promise
+from volseg.deploy.serve.ahead import Ahead
 from volseg.deploy.serve.training import Training
 from volseg.errors import UsageError, VolsegError
 from volseg.formats import SEGMENTATION_SUFFIX, write_segmentation
@@ -37,11 +40,12 @@ from volseg.labels import LabelTable
 from volseg.volume import Volume, image_suffix, read_image_file, read_volume, write_volume
 
 STRATEGIES = {
-    "review": "Most expected work first, in mm of contour, one region after the other",
+    "review": "Most expected work first, in mm of contour, among the cases that were predicted; else any",
     "random": "Any case without a label",
 }
 _LEASE_S = 1800.0  # for so long a case that one client was given is given to no other
 _ORIGINAL, _FINAL = "original", "final"
+logger = logging.getLogger("volseg.serve")
 
 
 class Segmenter(Protocol):
@@ -95,6 +99,8 @@ class Service:
         self.folder = cohort
         self.segmenter = segmenter
         self.training = training
+        self.ahead = Ahead(self._predict_case)
+        self.log: deque[str] = deque(maxlen=1000)
         self.place = cohort / ".volseg" / "serve"
         self.labels: LabelTable = segmenter.recipe.labels
         self._one = threading.Lock()
@@ -105,7 +111,8 @@ class Service:
         write_labels(self.place, self.labels, channel_names=segmenter.recipe.channel_names)
 
     def close(self) -> None:
-        """Stop the training and remove the images of sessions."""
+        """Stop the training and the predictions ahead, and remove the images of sessions."""
+        self.ahead.stop()
         if self.training.running:
             self.training.stop()
         self._made.cleanup()
@@ -226,16 +233,59 @@ class Service:
             key, files = session, [self.session(session).image]
         else:
             files = self._files(key)
-        with self._one:
-            prediction = self.segmenter.predict(files, key=key)
-        if not session:
-            write_prediction(self.place / f"{key}{FILE_ENDING}", prediction)
-            write_uncertainty(self.place, {key: prediction.uncertainty})
+        prediction = self._predict(key, files, kept=not session)
         names = {region.name: min(region.values) for region in self.labels.regions}
         if ending != SEGMENTATION_SUFFIX:
             names = self._names_of(prediction.label_map)
         facts = {"label_names": names, "expected_dice": dict(prediction.uncertainty), "note": prediction.note}
         return self._given_out(key, prediction.label_map, ending or FILE_ENDING), facts
+
+    def _predict(self, key: str, files: Sequence[Path], *, kept: bool) -> Prediction:
+        """Predict one case after the other; what is kept is what edits of the case are compared with."""
+        began = time.monotonic()
+        with self._one:
+            prediction = self.segmenter.predict(files, key=key)
+            if kept:
+                write_prediction(self.place / f"{key}{FILE_ENDING}", prediction)
+                write_uncertainty(self.place, {key: prediction.uncertainty})
+        self.tell(f"predicted {key if kept else 'an image of a client'} in {time.monotonic() - began:.1f} s")
+        return prediction
+
+    def _predict_case(self, key: str) -> None:
+        self._predict(key, self._files(key), kept=True)
+
+    def predict_ahead(self, images: str) -> dict[str, Any]:
+        """Predict all cases, or the unlabelled or labelled ones, in the background, those first that never were.
+
+        Args:
+            images: `unlabeled`, `labeled` or `all`, as MONAI Label has them.
+
+        Raises:
+            UsageError: It is another word.
+        """
+        cohort = self.cohort()
+        parts = {"all": set(cohort.keys), "labeled": set(cohort.labelled)}
+        parts["unlabeled"] = parts["all"] - parts["labeled"]
+        if images not in parts:
+            raise UsageError(f"images must be one of {', '.join(sorted(parts))}, got {images!r}")
+        keys = sorted(parts[images], key=lambda key: ((self.place / f"{key}{FILE_ENDING}").is_file(), key))
+        return self.ahead.start(self.name, keys)
+
+    def take_network(self, segmenter: Segmenter) -> None:
+        """Predict by another network from the next case on.
+
+        Raises:
+            UsageError: It has other regions.
+        """
+        if segmenter.recipe.labels != self.labels:
+            raise UsageError("the new network has other regions; start the server anew with it")
+        with self._one:
+            self.segmenter = segmenter
+
+    def tell(self, line: str) -> None:
+        """Put a line into the log that clients may read: keys and times, no person."""
+        self.log.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}")
+        logger.info("%s", line)
 
     def _names_of(self, label: Volume) -> dict[str, int]:
         """The name of each value that is there: Slicer gives names to the values in their order."""
@@ -291,6 +341,7 @@ class Service:
         for error in found.failed.values():
             raise error
         one = found.adopted[key]
+        self.tell(f"took the label of {key} home, {one.added_path_mm:.0f} mm drawn anew")
         return {"image": key, "label": key, "tag": _FINAL, "notes": list(one.notes), "added_path_mm": one.added_path_mm}
 
     def add_image(self, key: str, file: Path) -> str:

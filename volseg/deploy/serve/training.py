@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -10,9 +11,22 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from volseg.errors import UsageError
+from volseg.errors import UsageError, VolsegError
 
 _KEPT = 20  # finished tasks, and lines of a task's output
+_LINES = 1000  # of the log
+# `volseg` in a process that ends with the server, however that ends: its standard input is then closed.
+_VOLSEG = (
+    "import os, signal, sys, threading\n"
+    "threading.Thread(target=lambda: (sys.stdin.read(), os.kill(os.getpid(), signal.SIGTERM)), daemon=True).start()\n"
+    "from volseg.cli import main\n"
+    "main(sys.argv[1:])\n"
+)
+
+
+def volseg_command(words: Sequence[str]) -> list[str]:
+    """The process that runs `volseg WORDS`, and that is asked to end when its standard input is closed."""
+    return [sys.executable, "-c", _VOLSEG, *words]
 
 
 class BusyError(UsageError):
@@ -24,32 +38,45 @@ class Training:
 
     Args:
         command: Function from the parameters of a request to the words of the process.
+        done: Function that is called after a training that ended well; what it returns is told with its state.
+        before: State of the last training of an earlier server.
     """
 
-    def __init__(self, command: Callable[[Mapping[str, Any]], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        command: Callable[[Mapping[str, Any]], Sequence[str]],
+        *,
+        done: Callable[[], str] | None = None,
+        before: Mapping[str, Any] | None = None,
+    ) -> None:
         self._command = command
+        self._done = done
+        self.log: deque[str] = deque(maxlen=_LINES)
         self._lock = threading.Lock()
         self._tasks: deque[dict[str, Any]] = deque(maxlen=_KEPT)
-        self._waiting: deque[tuple[dict[str, Any], Sequence[str]]] = deque()
+        self._waiting: deque[tuple[dict[str, Any], Mapping[str, Any]]] = deque()
         self._process: subprocess.Popen[str] | None = None
         self._running: dict[str, Any] | None = None
+        if before is not None:
+            self._tasks.append(dict(before))
 
     def start(self, model: str, parameters: Mapping[str, Any], *, enqueue: bool = False) -> dict[str, Any]:
         """Start a training, or let it wait; returns its state in the words of MONAI Label.
 
         Raises:
             BusyError: One runs already.
+            VolsegError: It cannot begin.
         """
-        words = self._command(parameters)
         task: dict[str, Any] = {"id": str(uuid.uuid4()), "category": "train", "model": model, "status": "PENDING"}
         task |= {"timestamp": int(time.time()), "details": []}
         with self._lock:
             if self._running is not None and not enqueue:
                 raise BusyError(f"a training of {self._running['model']} runs already; stop it, or wait with enqueue")
-            self._tasks.append(task)
-            self._waiting.append((task, words))
             if self._running is None:
-                self._next()
+                self._begin(task, self._command(parameters))
+            else:
+                self._waiting.append((task, dict(parameters)))
+            self._tasks.append(task)
         return dict(task)
 
     def state(self) -> dict[str, Any] | None:
@@ -81,11 +108,16 @@ class Training:
         return {} if stopped is None else {**stopped, "details": list(stopped["details"])}
 
     def _next(self) -> None:
-        """Start the first that waits; the lock is held."""
-        if not self._waiting:
-            self._running = None
-            return
-        task, words = self._waiting.popleft()
+        """Start the first that waits and can begin; the lock is held."""
+        self._running = None
+        while self._waiting and self._running is None:
+            task, parameters = self._waiting.popleft()
+            try:  # only now: what it goes on from is what the one before has left
+                self._begin(task, self._command(parameters))
+            except VolsegError as error:
+                task |= {"status": "ERROR", "details": [str(error)]}
+
+    def _begin(self, task: dict[str, Any], words: Sequence[str]) -> None:
         self._running = task
         task |= {"status": "RUNNING", "start_ts": int(time.time())}
         threading.Thread(target=self._run, args=(task, words), daemon=True).start()
@@ -93,16 +125,24 @@ class Training:
     def _run(self, task: dict[str, Any], words: Sequence[str]) -> None:
         try:
             with subprocess.Popen(
-                list(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+                list(words),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
             ) as process:
                 self._process = process
                 if task["status"] == "REVOKED":
                     process.terminate()
                 for line in process.stdout or ():
                     task["details"] = [*task["details"], line.rstrip()][-_KEPT:]
+                    self.log.append(line.rstrip())
             code = process.returncode
-        except OSError as error:
-            task["details"] = [str(error)]
+            if code == 0 and self._done is not None and (told := self._done()):
+                task["details"] = [*task["details"], told][-_KEPT:]
+        except (OSError, RuntimeError, VolsegError) as error:
+            task["details"] = [*task["details"], str(error)][-_KEPT:]
             code = 1
         with self._lock:
             if task["status"] != "REVOKED":

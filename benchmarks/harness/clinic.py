@@ -1,0 +1,106 @@
+"""The tables and the page of the simulated clinic: Dice against mm redrawn, by strategy, over test cases and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.metrics import DRAWS, Interval, mean_interval
+from volseg.report import RoundCurve, RoundPoint, write_rounds
+
+Record = Mapping[str, Any]
+
+
+def curves(records: Sequence[Record]) -> list[RoundCurve]:
+    """A curve per strategy, from the shared start on; only rounds that every seed of the strategy has finished."""
+    starts = {record["seed"]: record for record in records if record["strategy"] == "start"}
+    found = []
+    for name in dict.fromkeys(record["strategy"] for record in records if record["strategy"] != "start"):
+        own = [record for record in records if record["strategy"] == name]
+        seeds = sorted({record["seed"] for record in own})
+        points = [_point("start", 0, [starts[seed] for seed in seeds], 0.0, 0)]
+        for number in range(1, 1 + max(record["round"] for record in own)):
+            there = [record for record in own if record["round"] == number]
+            if sorted(record["seed"] for record in there) != seeds:
+                break
+            before = [record for record in own if record["round"] <= number]
+            mm = sum(record["mm"] for record in before) / len(seeds)
+            cases = round(sum(record["cases"] for record in before) / len(seeds))
+            points.append(_point(f"round {number}", number, there, mm, cases))
+        found.append(RoundCurve(name, tuple(points)))
+    return found
+
+
+def _point(name: str, number: int, records: Sequence[Record], mm: float, cases: int) -> RoundPoint:
+    regions = list(next(iter(records[0]["dice"].values())))
+    keys = sorted(records[0]["dice"])
+    by_region = {
+        region: mean_interval([np.mean([record["dice"][key][region] for record in records]) for key in keys], keys)
+        for region in regions
+    }
+    return RoundPoint(name, number, mm, cases, None, 0, _interval(records, keys), by_region)
+
+
+def _interval(records: Sequence[Record], keys: Sequence[str]) -> Interval:
+    """Mean Dice over seeds, cases and regions; the bootstrap draws seeds and test cases, both with replacement."""
+    table = np.array([[np.nanmean(list(record["dice"][key].values())) for key in keys] for record in records])
+    lot = np.random.default_rng(0)
+    seeds = lot.integers(len(records), size=(DRAWS, len(records)))
+    cases = lot.integers(len(keys), size=(DRAWS, len(keys)))
+    means = [table[np.ix_(one, other)].mean() for one, other in zip(seeds, cases, strict=True)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(table.mean()), float(low), float(high), len(keys), 0, len(keys), DRAWS)
+
+
+def saved(curve: RoundCurve, reference: RoundCurve) -> float | None:
+    """The share of mm that a strategy saves for the last Dice that both reach, by lines between rounds.
+
+    >>> from volseg.metrics import mean_interval
+    >>> def at(mm, dice):
+    ...     return RoundPoint("", 0, mm, 0, None, 0, mean_interval([dice], ["a"]), {})
+    >>> random = RoundCurve("random", (at(0, 0.5), at(100, 0.7), at(200, 0.8)))
+    >>> round(saved(RoundCurve("review", (at(0, 0.5), at(100, 0.8))), random), 3)
+    0.5
+    """
+    aim = min(max(point.dice.mean for point in one.points) for one in (curve, reference))
+    mine, theirs = _mm_for(curve, aim), _mm_for(reference, aim)
+    return None if mine is None or theirs is None or theirs <= 0 else 1 - mine / theirs
+
+
+def _mm_for(curve: RoundCurve, dice: float) -> float | None:
+    """The mm at which a curve first reaches a Dice."""
+    for before, after in zip(curve.points, curve.points[1:], strict=False):
+        low, high = before.dice.mean, after.dice.mean
+        if high >= dice - 1e-12 and high > low:
+            share = min(max((dice - low) / (high - low), 0.0), 1.0)
+            return before.mm + share * (after.mm - before.mm)
+    return None
+
+
+def table(records: Sequence[Record]) -> list[str]:
+    """Markdown: a line per strategy and round; the last column is of the mm that random needs for the same Dice."""
+    found = curves(records)
+    reference = next((curve for curve in found if curve.name == "random"), None)
+    lines = [
+        "| Strategy | Round | Cases corrected | m redrawn | Dice | 95 % interval | mm saved against random |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for curve in found:
+        for point in curve.points:
+            share = None
+            if reference is not None and curve is not reference and point is curve.points[-1]:
+                share = saved(curve, reference)
+            told = "" if share is None else f"{100 * share:+.0f} %"
+            lines.append(
+                f"| {curve.name} | {point.round} | {point.cases} | {point.mm / 1000:.2f} | {point.dice.mean:.4f} "
+                f"| {point.dice.low:.4f} to {point.dice.high:.4f} | {told} |"
+            )
+    return lines
+
+
+def write_page(records: Sequence[Record], folder: Path, *, details: Mapping[str, str]) -> None:
+    """Write `rounds.html` and `rounds.csv`."""
+    write_rounds(curves(records), folder, title="A simulated clinic: Dice against mm redrawn", details=details)

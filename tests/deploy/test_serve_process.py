@@ -1,0 +1,240 @@
+"""`volseg serve` as the command that it is: MONAI Label's own client, two clients at once, and a kill in the middle.
+
+VOLSEG_MONAILABEL names a folder of packages with monailabel 0.8.5 (`pip install -t FOLDER --no-deps monailabel`); its
+client needs nothing else that is not here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+pytest.importorskip("multipart", reason="python-multipart is not installed")
+
+from volseg.cohort import Cohort, read_corrections
+from volseg.formats import write_segmentation
+from volseg.labels import LabelTable
+from volseg.volume import Volume, read_volume, write_volume
+
+MONAILABEL = os.environ.get("VOLSEG_MONAILABEL")
+TABLE = LabelTable.exclusive(["Anterior", "Posterior"])
+SHAPE = (32, 48, 40)
+AFFINE = np.eye(4)
+START_S = 300
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+
+class Server:
+    """The command in a process of its own."""
+
+    def __init__(self, cohort: Path, *words: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        command = "from volseg.cli import main; main()"
+        given = ["serve", "hippocampus", "--cohort", str(cohort), "--port", str(self.port), *words]
+        self.log = (cohort.parent / f"server_{self.port}.txt").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", command, *given], stdout=self.log, stderr=subprocess.STDOUT
+        )
+        self.url = f"http://127.0.0.1:{self.port}"
+        end = time.monotonic() + START_S
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.url}/auth/", timeout=5):
+                    return
+            except OSError:
+                assert self.process.poll() is None, self.told()
+                assert time.monotonic() < end, self.told()
+                time.sleep(0.3)
+
+    def ask(self, way: str, path: str, body: bytes | None = None, kind: str = "application/json"):
+        request = urllib.request.Request(f"{self.url}{path}", body, {"Content-Type": kind}, method=way)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.loads(answer.read())
+
+    def told(self) -> str:
+        self.log.flush()
+        return Path(self.log.name).read_text()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
+
+
+def state(folder: Path) -> dict[str, str]:
+    """Digests of all that readers of a cohort see."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and ".volseg" not in path.parts]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def until(true, seconds: float = 300.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def label(seed: int) -> np.ndarray:
+    found = np.zeros(SHAPE, np.uint8)
+    found[8 + seed : 20, 10:22, 10:30], found[8:20, 22:34, 10:30] = 1, 2
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    cohort = tmp_path / "cohort"
+    generator = np.random.default_rng(0)
+    keys = [f"c{number}" for number in range(7)]
+    for number, key in enumerate(keys):
+        image = label(number % 3) * 200 + generator.normal(300, 20, SHAPE)
+        part = "imagesTr" if number < 4 else "imagesTs"
+        write_volume(cohort / part / f"{key}_0000.nii.gz", Volume(image.astype(np.int16), AFFINE))
+        if number < 4:
+            write_volume(cohort / "labelsTr" / f"{key}.nii.gz", Volume(label(number % 3), AFFINE))
+    entries = {"channel_names": {"0": "MRI"}, "numTraining": 4, "file_ending": ".nii.gz", **TABLE.to_dataset_json()}
+    (cohort / "dataset.json").write_text(json.dumps(entries))
+    (cohort / "splits.json").write_text(json.dumps([{"training": keys[:3], "validation": keys[3:4]}]))
+    return cohort
+
+
+def multipart(name: str, content: bytes) -> tuple[bytes, str]:
+    head = f'--b\r\nContent-Disposition: form-data; name="label"; filename="{name}"\r\n\r\n'.encode()
+    return head + content + b"\r\n--b--\r\n", "multipart/form-data; boundary=b"
+
+
+def test_a_kill_in_the_middle_of_each_loses_nothing(folder: Path, tmp_path: Path) -> None:
+    before = state(folder)
+    server = Server(folder, "--train-minutes", "30")
+    with pytest.raises(urllib.error.HTTPError) as refused:  # at once, and not by a process that fails later
+        server.ask("POST", "/train/hippocampus", b"{}")
+    assert "no label was corrected yet" in json.loads(refused.value.read())["detail"]
+
+    # in the middle of predictions ahead
+    server.ask("POST", "/batch/infer/hippocampus")
+    place = folder / ".volseg" / "serve"
+    until(lambda: list(place.glob("*.nii.gz")))
+    server.kill()
+    assert state(folder) == before
+    for path in place.glob("*.nii.gz"):  # what is there is whole
+        assert read_volume(path).shape == SHAPE
+
+    # in the middle of the upload of a label
+    server = Server(folder, "--train-minutes", "30")
+    new = label(0).copy()
+    new[20:23, 10:22, 15:25] = 1
+    path = tmp_path / "c4.seg.nrrd"
+    write_segmentation(path, Volume(new, AFFINE), TABLE)
+    body, kind = multipart("c4.seg.nrrd", path.read_bytes())
+    with socket.create_connection(("127.0.0.1", server.port)) as half:
+        head = f"PUT /datastore/label?image=c4 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n"
+        half.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[: len(body) // 2])
+        assert server.ask("GET", "/info/")["datastore"]["completed"] == 4  # others do not wait for it
+        server.kill()
+    assert state(folder) == before
+
+    # in the middle of a training; the label is saved again first
+    server = Server(folder, "--train-minutes", "30")
+    assert server.ask("PUT", "/datastore/label?image=c4", body, kind)["label"] == "c4"
+    after = state(folder)
+    np.testing.assert_array_equal(read_volume(folder / "labelsTr" / "c4.nii.gz").voxels, new)
+    assert server.ask("POST", "/train/hippocampus", b"{}")["status"] == "RUNNING"
+    record = place / "runs" / "001" / "run.json"
+    until(record.is_file)
+    server.kill()
+    until(lambda: json.loads(record.read_text())["status"] == "interrupted")  # it does not outlive its server
+    assert state(folder) == after
+
+    # and all goes on: the state is told, the training resumed and stopped by a client
+    server = Server(folder, "--train-minutes", "30")
+    try:
+        assert server.ask("GET", "/info/")["datastore"]["completed"] == 5
+        told = server.ask("GET", "/train/")
+        assert told["status"] == "ERROR"
+        assert told["details"] == ["interrupted: the server ended; the next training resumes it"]
+        began = json.loads(record.read_text())["process"]["pid"]
+        assert server.ask("POST", "/train/hippocampus", b"{}")["status"] == "RUNNING"
+        until(lambda: json.loads(record.read_text())["process"]["pid"] != began)
+        assert server.ask("DELETE", "/train/")["status"] == "REVOKED"
+        assert sorted(path.name for path in (place / "runs").iterdir()) == ["001", "001.json"]
+    finally:
+        server.kill()
+    assert {row.key for row in read_corrections(folder)} == {"c4"}
+    assert Cohort.open(folder).labelled == {"c0", "c1", "c2", "c3", "c4"}
+
+
+@pytest.mark.skipif(MONAILABEL is None, reason="VOLSEG_MONAILABEL names no folder of packages with monailabel 0.8.5")
+def test_the_client_of_monai_label(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(MONAILABEL)])
+    from monailabel.client import MONAILabelClient
+    from monailabel.client.client import MONAILabelClientException
+
+    word = tmp_path / "word.txt"
+    word.write_text("open sesame\n".replace(" ", "-"))
+    server = Server(folder, "--token-file", str(word))
+    try:
+        places = [tmp_path / "one", tmp_path / "two"]
+        for place in places:
+            place.mkdir()
+        one, two = (MONAILabelClient(server.url, tmpdir=str(place)) for place in places)
+        assert one.auth_enabled()
+        with pytest.raises(MONAILabelClientException, match="401"):
+            one.info()
+        for client in (one, two):
+            client.update_auth(client.auth_token("reader", "open-sesame")["access_token"])
+        assert list(one.info()["models"]) == ["hippocampus"]
+        keys = [client.next_sample("review", {})["id"] for client in (one, two)]
+        assert len(set(keys)) == 2
+        answers: dict[str, tuple[str, dict[str, object]]] = {}
+
+        def infer(client, key):
+            answers[key] = client.infer("hippocampus", key, {"result_extension": ".seg.nrrd"})
+
+        threads = [threading.Thread(target=infer, args=pair) for pair in zip((one, two), keys, strict=True)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(answers) == set(keys)
+        for client, key in zip((one, two), keys, strict=True):
+            path = tmp_path / f"{key}.seg.nrrd"
+            write_segmentation(path, Volume(label(1), AFFINE), TABLE)
+            assert client.save_label(key, str(path), "final", {})["label"] == key
+        cohort = Cohort.open(folder)
+        for key in keys:
+            np.testing.assert_array_equal(read_volume(cohort.label_path(key)).voxels, label(1))
+        assert set(one.datastore()["objects"][keys[0]]["labels"]) == {"final", "original"}
+        image = str(cohort.image_paths("c0")[0])
+        fresh = MONAILabelClient(server.url, tmpdir=str(places[0]))  # 0.8.5 keeps the headers of an upload for the next
+        fresh.update_auth("open-sesame")
+        session = fresh.create_session(image)["session_id"]
+        assert one.get_session(session)["name"] == session
+        assert one.infer("hippocampus", "", {}, session_id=session)[1]["label_names"].keys() <= {
+            "Anterior",
+            "Posterior",
+        }
+        one.remove_session(session)
+        assert one.train_start("hippocampus", {})["status"] == "RUNNING"
+        assert one.train_status(check_if_running=True)
+        with pytest.raises(MONAILabelClientException, match="runs already"):
+            two.train_start("hippocampus", {})
+        one.train_stop()
+        assert one.train_status()["status"] == "REVOKED"
+    finally:
+        server.kill()
