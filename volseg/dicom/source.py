@@ -138,7 +138,8 @@ class Dicom:
             key: [told for part in item.parts if part is not None for told in matched.left_of(part)]
             for key, (item, _) in self._cases.items()
         }
-        self.warnings = tuple(dict.fromkeys(matched.lost))
+        of_none = [f"{note}; it labels nothing" for item in drawings if not item.rois for note in item.notes]
+        self.warnings = tuple(dict.fromkeys([*matched.lost, *of_none]))
         names = tuple(channel.name for channel in self._channels)
         self.channel_names: tuple[str, ...] = names or ((chosen[0].modality if chosen else "") or "image",)
 
