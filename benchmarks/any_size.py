@@ -25,7 +25,7 @@ RUN = "import sys; sys.argv[0] = 'volseg'; from volseg.cli import main; main()"
 ROI = [96, 96, 96]
 
 
-def prepare(folder: Path, regions: int, shape: tuple[int, ...]) -> None:
+def prepare(folder: Path, regions: int, shape: tuple[int, ...], *, overlap: float = 0.5) -> None:
     """A bundle with a network of one convolution, a checkpoint, and a volume of smooth noise."""
     import torch
 
@@ -42,7 +42,7 @@ def prepare(folder: Path, regions: int, shape: tuple[int, ...]) -> None:
         "out_channels": "$@labels.channels",
         "kernel_size": 1,
     }
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps({**content, "overlap": overlap}))
     labels = LabelTable.exclusive([f"region_{number}" for number in range(regions)])
     recipe = Recipe(labels, ["MR"], [1, 1, 1], ROI, {}, {"source": {}}, [{"scheme": "mr"}])
     torch.manual_seed(0)
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="a checkout of an earlier commit")
     parser.add_argument("--alone", action="store_true", help="without that of before")
     parser.add_argument("--only-memory", action="store_true", help="only the way that keeps to the memory")
+    parser.add_argument("--overlap", type=float, default=0.5, help="of windows; with 0 the sum is as large")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     machine, tables, notes = measurement.machine(), [], []
@@ -87,12 +88,13 @@ def main() -> None:
         shape = tuple(int(n) for n in sizes.split(","))
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            prepare(folder, int(regions), shape)
+            prepare(folder, int(regions), shape, overlap=given.overlap)
             all_ways = ways(given, folder, memory)
             if given.only_memory:
                 all_ways = dict(list(all_ways.items())[-1:])
             found, left_out = measurement.paired(all_ways, rounds=1 if given.quick else given.rounds)
-            title = f"{regions} regions, {' x '.join(map(str, shape))} voxels"
+            title = f"{regions} region{'s' * (regions != '1')}, {' x '.join(map(str, shape))} voxels"
+            title += f", overlap {given.overlap:g}" * (given.overlap != 0.5)
             reference = next(iter(all_ways))
             tables.append(
                 measurement.table(
@@ -112,8 +114,10 @@ def differing(folder: Path) -> str:
     made = {name: folder / name / "case.nii.gz" for name in ("before", "whole", "slabs")}
     there = {name: read_volume(path).voxels for name, path in made.items() if path.is_file()}
     first, *others = there
-    counts = [f"{int((there[first] != there[other]).sum()):,} voxels of {other}" for other in others]
-    return f"of {there[first].size:,} voxels {' and '.join(counts) or 'none'} differ from {first}"
+    if not others:
+        return "nothing to compare with"
+    counts = [f"{int((there[first] != there[other]).sum()):,} of {other}" for other in others]
+    return f"of {there[first].size:,} voxels {' and '.join(counts)} differ from {first}"
 
 
 if __name__ == "__main__":
