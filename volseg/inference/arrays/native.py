@@ -104,7 +104,7 @@ class SlabDecision:
         self._first = 0
         channels = labels.channels
         self._sums, self._inside = np.zeros(channels), np.zeros(256)
-        self._of_region = np.zeros(len(labels.names))
+        self._of_region, self._sizes = np.zeros(len(labels.names)), np.zeros(256, np.int64)
         plane = max(1, math.prod(self._view.shape[1:]))
         block = min(_BLOCK_BYTES, _BLOCKS_BYTES // channels) if labels.overlap else _BLOCK_BYTES
         self._step = max(1, block // (4 * plane))
@@ -167,14 +167,14 @@ class SlabDecision:
             label_map, winner = self._labels.decide_each(each(), channels=len(logits))
             self._inside += np.bincount(label_map.ravel(), weights=winner.ravel(), minlength=256)
         self._view[new] = label_map
+        self._sizes += np.bincount(label_map.ravel(), minlength=256)
 
     def expected_dice(self) -> dict[str, float | None]:
         """What the network expects of each region's Dice; None if the region is empty."""
-        sizes = np.bincount(self.label_map.ravel(order="K"), minlength=256)
         totals = self._sums[-len(self._labels.names) :]  # a softmax has the background before them
         found: dict[str, float | None] = {}
         for number, region in enumerate(self._labels.regions):
-            size = int(sizes[list(region.values)].sum())
+            size = int(self._sizes[list(region.values)].sum())
             inside = self._of_region[number] if self._labels.overlap else self._inside[list(region.values)].sum()
             found[region.name] = 2 * float(inside) / (size + float(totals[number])) if size else None
         return found
