@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,16 @@ def read_segments(dataset: Dataset) -> list[Roi]:
         if name and number not in (0, background):
             check_name(name)
             colour = numbers(item, "RecommendedDisplayCIELabValue", 3)
-            found.append(Roi(number, name, _rgb(colour) if colour else None, code))
+            found.append(Roi(number, name, _rgb(colour) if colour and has_highdicom() else None, code))
     return found
+
+
+def has_highdicom() -> bool:
+    """Whether highdicom is installed: where one of its dependencies has no wheel, as on Python 3.14, it may be absent.
+
+    Without it segments are read with volseg's own colours, and none are written.
+    """
+    return find_spec("highdicom") is not None
 
 
 def images_of_frames(header: Dataset) -> Iterator[tuple[int | None, frozenset[Image]]]:
