@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def read_segments(dataset: Dataset) -> list[Roi]:
         if name and number not in (0, background):
             check_name(name)
             colour = numbers(item, "RecommendedDisplayCIELabValue", 3)
-            found.append(Roi(number, name, _rgb(colour) if colour else None, code))
+            found.append(Roi(number, name, _rgb(colour) if colour and has_highdicom() else None, code))
     described = items(dataset, "SegmentSequence")
     check_numbers((whole(item, "SegmentNumber"), text(item, "SegmentLabel")) for item in described)
     return found
@@ -48,6 +49,14 @@ def undescribed(dataset: Dataset, segments: Sequence[Roi]) -> int:
     """How many frames are of a segment that is not among those that the object describes; of a label map none."""
     known = {segment.number for segment in segments}
     return sum(number is not None and number not in known for number, _ in images_of_frames(dataset))
+
+
+def has_highdicom() -> bool:
+    """Whether highdicom is installed: where one of its dependencies has no wheel, as on Python 3.14, it may be absent.
+
+    Without it segments are read with volseg's own colours, and none are written.
+    """
+    return find_spec("highdicom") is not None
 
 
 def images_of_frames(header: Dataset) -> Iterator[tuple[int | None, frozenset[Image]]]:
