@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cohort import INSTANCES, Cohort, Predictions, check_unseen, check_values_as, read_volume_as
-from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError
+from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError, telling_memory
 from volseg.evaluation.scores import STANDARD, EvaluationSettings, RegionScores
 from volseg.labels import LabelMatch
 from volseg.metrics import (
@@ -216,7 +216,8 @@ def _rows(
     """The rows of one case, or the single row with the reason why there are none."""
     patient = cohort.patient(key) if key in known else ""
     try:
-        return score_case(key, predictions, cohort, known=known, method=method, match=match)
+        with telling_memory():
+            return score_case(key, predictions, cohort, known=known, method=method, match=match)
     except VolsegError as error:
         return [RegionScores(key, patient, "", error=error.message)]
 
