@@ -46,8 +46,9 @@ def test_what_itk_writes_is_read_to_the_voxel(tmp_path, name, compressed):
 
 
 def test_itk_and_this_reader_place_one_file_at_one_point(tmp_path):
-    """The same point of the body, in the spaces that ITK turns: RAS and LAS."""
-    for space, sign in (("right-anterior-superior", (-1, -1, 1)), ("left-anterior-superior", (1, -1, 1))):
+    """The same point of the body, in the spaces that ITK turns, RAS and LAS, and by the short names of all three."""
+    turned = (("right-anterior-superior", (-1, -1, 1)), ("left-anterior-superior", (1, -1, 1)))
+    for space, sign in (*turned, ("RAS", (-1, -1, 1)), ("LAS", (1, -1, 1)), ("LPS", (1, 1, 1))):
         path = nrrd(tmp_path / "a.nrrd", space=space)
         image = itk.imread(str(path))
         point = np.array(image.TransformIndexToPhysicalPoint([3, 1, 1]))  # LPS

@@ -248,5 +248,8 @@ def _renumbered(voxels: np.ndarray[Any, Any], values: Mapping[str, int], key: st
             f"{known[-1]}; add it to `labels`, or correct the label file",
             case=key,
         )
+    if voxels.dtype == np.uint8:  # one byte per voxel, where `searchsorted` takes eight
+        table = np.searchsorted(known, np.arange(256)).astype(np.uint8)
+        return table[voxels]
     places: np.ndarray[Any, Any] = np.searchsorted(known, voxels).astype(np.uint8)
     return places
