@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         affordable_windows,
         available_bytes,
         peak_resident_bytes,
+        release_freed_memory,
         resident_bytes,
     )
     from volseg.inference.engines.openvino import OpenVinoEngine
@@ -48,6 +49,7 @@ __all__ = [
     "openvino_core",
     "peak_memory",
     "peak_resident_bytes",
+    "release_freed_memory",
     "resident_bytes",
     "runs_bf16",
     "seconds_a_window",
@@ -77,6 +79,7 @@ __getattr__ = opened_at_first_use(
             "affordable_windows",
             "available_bytes",
             "peak_resident_bytes",
+            "release_freed_memory",
             "resident_bytes",
         ),
         "volseg.inference.engines.openvino": ("OpenVinoEngine",),
