@@ -19,7 +19,7 @@ Each message says what was got, what was expected and the cure. The case key is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -160,3 +160,16 @@ def _of_memory(error: BaseException, text: str) -> VolsegError | None:
     return VolsegError(
         f"the memory ran out{f' ({first})' if first else ''}; close other programs, or take fewer --workers"
     )
+
+
+def first_names(names: Iterable[str], *, count: int = 3) -> str:
+    """The first names in their order, and how many more there are; for a message.
+
+    >>> first_names(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    >>> first_names(sorted({"b", "a"}))
+    'a, b'
+    """
+    known = list(names)
+    rest = f" and {len(known) - count} more" if len(known) > count else ""
+    return ", ".join(known[:count]) + rest

@@ -27,6 +27,7 @@ from volseg.metrics import (
     count_holes,
     dice,
     jaccard,
+    margin_to_contain,
     match_objects,
     outcome,
     precision,
@@ -105,6 +106,7 @@ def score_region(
         correction_minutes=path_mm / 1000 * method.minutes_per_metre,
         time_saved=saved.points if saved else None,
         time_saved_from_empty=saved.from_empty if saved else None,
+        margin_mm=_finite(margin_to_contain(guess, truth, spacing_mm)) if method.margins else None,
     )
     if not method.objects:
         return row
@@ -132,6 +134,11 @@ def _with_objects(
 def _number(value: float) -> float | None:
     """The number, or None if it is undefined."""
     return None if math.isnan(value) else value
+
+
+def _finite(value: float) -> float | None:
+    """The number, or None if it is infinite."""
+    return value if math.isfinite(value) else None
 
 
 def _thin(image_shape: tuple[int, int, int]) -> tuple[int, ...]:
