@@ -11,7 +11,7 @@ import pytest
 from scored_cohort import AFFINE, REFERENCE, SHAPE, TABLE, box, label_map, make_cohort, write
 
 from volseg.cli import main
-from volseg.cohort import Cohort
+from volseg.cohort import Cohort, read_volume_as
 from volseg.errors import UsageError
 from volseg.evaluation import METRICS, EvaluationSettings, RegionScores, evaluate
 from volseg.metrics import margin_to_contain
@@ -238,6 +238,23 @@ def test_one_failure_does_not_touch_the_other_cases(cohort, predictions):
         ("p1_day2", False),
         *[("p2_day1", True)] * 3,
     ]
+
+
+def test_a_case_without_memory_is_a_row_and_the_others_are_scored(cohort, predictions, monkeypatch):
+    for key in ("p1_day1", "p1_day2", "p2_day1"):
+        write(predictions / f"{key}.nii.gz", REFERENCE)
+
+    def read(role, path):
+        if path.name.startswith("p1_day2"):
+            raise MemoryError("Unable to allocate 90 GiB")
+        return read_volume_as(role, path)
+
+    monkeypatch.setattr("volseg.evaluation.case.read_volume_as", read)
+    rows = evaluate(predictions, cohort, too_large={"p2_day1": "the case has 9 x 9 x 9 voxels"})
+    errors = {row.key: row.error for row in rows}
+    assert errors["p1_day1"] is None
+    assert "the memory ran out (Unable to allocate 90 GiB)" in errors["p1_day2"]
+    assert errors["p2_day1"] == "the case has 9 x 9 x 9 voxels"
 
 
 def test_every_number_of_a_row_is_described_once():
