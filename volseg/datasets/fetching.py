@@ -15,6 +15,7 @@ from volseg.datasets.catalogue import Published
 from volseg.datasets.kaggle import download_competition
 from volseg.datasets.transfer import Progress, Resuming
 from volseg.errors import RemoteError, UsageError
+from volseg.files import read_json_object
 from volseg.remote import is_url, locked
 
 # What came, in the folder of the data set; hidden, so that no reader takes it for data.
@@ -184,11 +185,7 @@ def _check_content(published: Published, folder: Path) -> None:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_json_object(folder / RECORD) or {}
 
 
 def _digest(file: Path, kind: str) -> str:
