@@ -37,7 +37,9 @@ class NetworkOptions:
     )
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default.")
     overlap: float = typer.Option(0.5, min=0, max=0.9, help="Share of a window that its neighbour covers, 0 to 0.9.")
-    precision: str = typer.Option("auto", help="fp32, bf16, or auto: bf16 where the hardware has it.")
+    precision: str = typer.Option(
+        "auto", help="fp32, bf16, int8 (of a package that holds it), or auto: what the hardware does well."
+    )
     engine: str = typer.Option(
         "auto", help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial."
     )

@@ -20,9 +20,11 @@ from volseg.inference.arrays.grid import NetworkGrid
 from volseg.inference.arrays.intensity import normalise
 from volseg.inference.arrays.memory import Size, Way, way_of
 from volseg.inference.arrays.native import NativeGrid, Probabilities, SlabDecision
-from volseg.inference.arrays.network import PackedWindows, TorchWindows, free_bytes, packed_network, torch_network
+from volseg.inference.arrays.network import TorchWindows, free_bytes, packed_network, torch_network
+from volseg.inference.arrays.packed import need_int8, packed_windows
 from volseg.inference.arrays.settings import ArraySettings, own_settings
 from volseg.inference.arrays.windows import WindowFunction, Windows, slab_axis
+from volseg.inference.engines import PRECISIONS
 from volseg.inference.reading import read_grid, read_images
 from volseg.labels import Cleanup
 from volseg.metrics import decide_by_dice, expected_dice
@@ -105,11 +107,9 @@ class ArrayPredictor:
         With `auto` a packed OpenVINO network of these weights is taken without a trial.
         """
         window = (len(self.recipe.channel_names), *(int(n) for n in self.recipe.roi_size))
-        packed = packed_network(self.settings) if name in ("auto", "openvino") else None
+        packed = packed_windows(self.settings, window=window) if name in ("auto", "openvino") else None
         if packed is not None:
-            made: WindowFunction = PackedWindows(packed, window=window, precision=self.settings.precision)
-            logger.info("engine: openvino %s, as packed", made.precision)
-            return replace(self, windows=made)
+            return replace(self, windows=packed)
         import torch
 
         from volseg.inference.engines import EXPORTED, choose
@@ -265,14 +265,9 @@ class ArrayPredictor:
                 logger.info("%s: by slabs%s, to keep to the memory", item["key"], " in half precision" * way.half)
                 decision = SlabDecision(item["grid"], labels, axis=axis)
                 dtype = np.float16 if way.half else np.float32
-                windows.run(engine, decision, channels=labels.channels, at_once=run, dtype=dtype)
+                windows.slabs(engine, decision, channels=labels.channels, at_once=run, dtype=dtype)
                 return {**kept, "decided": (decision.label_map, decision.expected_dice())}
-            logits = np.empty((labels.channels, *image.shape[1:]), np.float32)
-
-            def give(first: int, rows: NDArray[Any]) -> None:
-                logits[:, first : first + rows.shape[1]] = rows
-
-            windows.run(engine, give, channels=labels.channels, at_once=run)
+            logits = windows.whole(engine, channels=labels.channels, at_once=run)
         return {**kept, "pred": logits}
 
     def postprocess(self, item: Mapping[str, Any]) -> Prediction:
@@ -361,8 +356,10 @@ def array_predictor(
         and not settings.save_probabilities
     ):
         return None  # they are decided channel by channel there
-    if settings.precision not in ("auto", "fp32", "bf16"):
-        raise UsageError(f"precision must be auto, fp32 or bf16, got {settings.precision!r}")
+    if settings.precision not in PRECISIONS:
+        raise UsageError(f"precision must be {', '.join(PRECISIONS[:-1])} or int8, got {settings.precision!r}")
+    if settings.precision == "int8":
+        need_int8(settings)
     return ArrayPredictor(settings, memory)
 
 

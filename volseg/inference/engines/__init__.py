@@ -19,7 +19,14 @@ if TYPE_CHECKING:
         resident_bytes,
     )
     from volseg.inference.engines.openvino import OpenVinoEngine
-    from volseg.inference.engines.openvino_runtime import ENGINES, EXPORTED, installed, openvino_core
+    from volseg.inference.engines.openvino_runtime import (
+        ENGINES,
+        EXPORTED,
+        EXPORTED_INT8,
+        PRECISIONS,
+        installed,
+        openvino_core,
+    )
     from volseg.inference.engines.parallel_windows import ParallelWindows
     from volseg.inference.engines.precision import MixedPrecision
     from volseg.inference.engines.pytorch import CompiledEngine, TorchEngine
@@ -27,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINES",
     "EXPORTED",
+    "EXPORTED_INT8",
+    "PRECISIONS",
     "WORTH_A_TRIAL_S",
     "WORTH_COMPILING_S",
     "CompiledEngine",
@@ -83,6 +92,8 @@ __getattr__ = opened_at_first_use(
         "volseg.inference.engines.openvino_runtime": (
             "ENGINES",
             "EXPORTED",
+            "EXPORTED_INT8",
+            "PRECISIONS",
             "installed",
             "openvino_core",
         ),
