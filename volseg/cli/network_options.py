@@ -49,6 +49,12 @@ class NetworkOptions:
     flips: str = typer.Option(
         "none", help="Mirror images that are predicted too: none; axes, as 0 or 0,1; trained: those of the training."
     )
+    crop_first: bool = typer.Option(
+        False,
+        "--crop-first",
+        help="Look at half the resolution first, and compute windows only where a region may be; a note tells what was "
+        "skipped.",
+    )
     skip: bool = typer.Option(True, "--skip-empty/--no-skip-empty", help="Leave out windows that hold one value only.")
     within: str | None = typer.Option(
         None,
@@ -147,7 +153,14 @@ class NetworkOptions:
             )
         memory = None if self.memory is None else parse_bytes(self.memory)
         return Predicting(
-            members, self.device, self.engine, overrides, step=step, calibrated=self.calibrated, memory=memory
+            members,
+            self.device,
+            self.engine,
+            overrides,
+            step=step,
+            calibrated=self.calibrated,
+            memory=memory,
+            crop_first=self.crop_first,
         )
 
 

@@ -43,6 +43,7 @@ WINDOWS_PER_CASE = 2
 VALIDATION_CASES = 60
 # Operations that go back at most, before INT8 is refused: each costs a pass over the validation cases.
 _MOST_REVERTED = 12
+_BEST = 100.0
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 
 
@@ -223,7 +224,7 @@ def _quantised(
 
         def validate(compiled: Any, items: Any) -> tuple[float, list[float]]:  # noqa: ANN401 - NNCF has no types
             score, each = cases.badness(_Compiled(compiled), [int(item) for item in items])
-            return -score, [-one for one in each]
+            return _BEST - score, [_BEST - one for one in each]  # NNCF divides by the metric of the original
 
         made = nncf.quantize_with_accuracy_control(
             core.read_model(folder / EXPORTED),
@@ -258,7 +259,7 @@ def _nncf() -> Iterator[Any]:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield nncf
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:  # NNCF and OpenVINO raise these
+    except (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError) as error:  # NNCF and OpenVINO raise these
         if isinstance(error, VolsegError):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
