@@ -159,8 +159,8 @@ def _figure(modes: Mapping[str, Any], name: str, axis: str) -> str:
             )
         parts.append(
             f'<line x1="{points[-1][0]}" x2="{right + 8}" y1="{y(points[-1][1]["mean"])}" y2="{place - 4}" '
-            f'stroke="{colour}" stroke-opacity="0.3"/><text x="{right + 12}" y="{place}" fill="{colour}" '
-            f'font-size="13" font-weight="600">{escape(mode)} {points[-1][1]["mean"]:.3f}</text>'
+            f'stroke="{colour}" stroke-opacity="0.3"/><text x="{right + 12}" y="{place}" '
+            f'style="fill:{colour};font-size:13px;font-weight:600">{escape(mode)} {points[-1][1]["mean"]:.3f}</text>'
         )
     return (
         f'<figure><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
