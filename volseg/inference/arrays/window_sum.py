@@ -199,7 +199,7 @@ def _widened(channel: NDArray[Any]) -> NDArray[np.float32]:
 
 @functools.lru_cache(maxsize=1)
 def _torch() -> Any:  # noqa: ANN401 - the module
-    """PyTorch, if it is there: it converts half precision by the processor's instructions, NumPy 15 times slower."""
+    """PyTorch, if it is there: it converts half precision by the processor's instructions, NumPy 17 times slower."""
     try:
         return importlib.import_module("torch")
     except ImportError:
