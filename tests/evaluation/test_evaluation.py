@@ -13,7 +13,8 @@ from scored_cohort import AFFINE, REFERENCE, SHAPE, TABLE, box, label_map, make_
 from volseg.cohort import Cohort
 from volseg.errors import UsageError
 from volseg.evaluation import METRICS, EvaluationSettings, RegionScores, evaluate
-from volseg.volume import Volume, write_volume
+from volseg.metrics import margin_to_contain
+from volseg.volume import Volume, read_volume, write_volume
 
 VOXEL_ML = 1.5 * 1.5 * 3 / 1000
 
@@ -253,6 +254,19 @@ def test_every_number_of_a_row_is_described_once():
     assert all(metric.title and metric.definition.endswith(".") for metric in METRICS)
 
 
+def test_the_margin_that_contains_the_reference_is_measured_where_asked_for(cohort, predictions):
+    write(predictions / "p1_day1.nii.gz", label_map(large_bowel=box(1, 3, 1, 5, 1, 5)))
+    truth = REFERENCE
+    assert evaluate(predictions, cohort)[0].margin_mm is None
+    rows = evaluate(predictions, cohort, method=EvaluationSettings(margins=True))
+    spacing_mm = read_volume(predictions / "p1_day1.nii.gz").spacing_mm
+    masks = TABLE.masks(truth), TABLE.masks(read_volume(predictions / "p1_day1.nii.gz").voxels)
+    for row, reference, predicted in zip(rows, *masks, strict=True):
+        whole = margin_to_contain(predicted, reference, spacing_mm)  # of the whole grid, not of a box
+        assert row.margin_mm == (whole if np.isfinite(whole) else None)
+    assert rows[0].margin_mm > 0
+
+
 def test_objects_are_counted_where_asked_for(cohort, predictions):
     predicted = label_map(large_bowel=box(1, 5, 1, 5, 1, 5), stomach=box(0, 1, 0, 1, 0, 1))
     predicted[2, 2, 2] = 0  # a hole
@@ -399,4 +413,5 @@ def test_the_command_passes_the_method_on(cohort, predictions, tmp_path):
         "minutes_per_metre": 1.5,
         "objects": True,
         "instances": False,
+        "margins": False,
     }

@@ -15,7 +15,8 @@ from volseg.errors import UsageError
 from volseg.inference import ArrayPredictor, Predictor, array_predictor, parse_bytes
 from volseg.inference.arrays.memory import GIB, Size, Way, way_of
 from volseg.inference.arrays.settings import own_settings
-from volseg.inference.arrays.windows import gaussian, starts
+from volseg.inference.arrays.window_sum import gaussian
+from volseg.inference.arrays.windows import starts
 from volseg.inference.sliding import gaussian as weights_of_monai
 from volseg.inference.sliding import positions
 from volseg.labels import LabelTable

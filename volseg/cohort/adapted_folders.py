@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from volseg.cohort.adapted import Adaptation
 from volseg.cohort.folder import Cohort
 from volseg.cohort.sessions import sessions_of
 from volseg.cohort.table import CaseRow
 from volseg.errors import UsageError
+from volseg.files import read_json_object
 
 
 def adapted_path(run: Path, patient: str, session: str) -> Path:
@@ -36,7 +35,7 @@ def adapted_networks(folder: Path) -> dict[Path, Adaptation]:
     """
     found = {}
     for path in sorted(folder.rglob("after_*.json")):
-        told, network = _read_json(path), path.with_suffix(".pt")
+        told, network = read_json_object(path), path.with_suffix(".pt")
         if told is not None and network.is_file():
             found[network] = Adaptation.from_json(told)
     if not found:
@@ -61,12 +60,3 @@ def network_for(row: CaseRow, networks: Mapping[Path, Adaptation], cohort: Cohor
         if told.patient == row.patient and set(told.keys) <= earlier
     ]
     return max(fitting)[1] if fitting else None
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None if it is absent or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

@@ -20,7 +20,7 @@ from typing import Any
 
 from volseg.cohort.corrections import Correction, label_digest, read_corrections, write_corrections
 from volseg.errors import CohortError, UsageError
-from volseg.files import PARTIAL, atomic, link_or_copy
+from volseg.files import PARTIAL, atomic, link_or_copy, read_json_object
 from volseg.labels import LabelTable
 from volseg.volume import FILE_ENDING, Volume, read_volume, write_volume
 
@@ -82,7 +82,7 @@ def undo_adoption(folder: Path, key: str, number: int) -> None:
         CohortError: The label was changed since, what was kept is gone, or a fold names a case that had no label.
     """
     finish_adoption(folder)
-    facts = _read(labels_folder(folder, key) / f"{number}.json")
+    facts = read_json_object(labels_folder(folder, key) / f"{number}.json")
     if facts is None:
         raise CohortError(f"nothing is kept of round {number}; its label cannot be put back", case=key)
     current = folder / "labelsTr" / f"{key}{FILE_ENDING}"
@@ -107,8 +107,12 @@ def finish_adoption(folder: Path) -> None:
     path = folder / _JOURNAL
     if not path.is_file():
         return
-    journal = _read(path)
-    facts = None if journal is None else _read(labels_folder(folder, journal["key"]) / f"{journal['round']}.json")
+    journal = read_json_object(path)
+    facts = (
+        None
+        if journal is None
+        else read_json_object(labels_folder(folder, journal["key"]) / f"{journal['round']}.json")
+    )
     if journal is None or facts is None:
         if not path.is_file():  # another process has just done it
             return
@@ -158,7 +162,7 @@ def _move(source: Path, target: Path) -> None:
 def _renew_dataset_json(folder: Path, ignore: int | None) -> None:
     """Write the number of labelled cases, and the value of what nobody looked at where there is a new one."""
     path = folder / "dataset.json"
-    dataset = json.loads(path.read_text())
+    dataset = json.loads(path.read_text(encoding="utf-8-sig"))
     before = json.dumps(dataset)
     dataset["numTraining"] = len(
         [file for file in (folder / "labelsTr").glob(f"*{FILE_ENDING}") if not file.name.startswith(PARTIAL)]
@@ -178,14 +182,6 @@ def _in_folds(folder: Path, key: str) -> bool:
 def _write(path: Path, content: dict[str, Any]) -> None:
     with atomic(path) as partial:
         partial.write_text(json.dumps(content))
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def rounds_of(folder: Path) -> dict[int, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +17,7 @@ from volseg.cohort.folds import ALL, Fold, read_splits
 from volseg.cohort.layouts import layout_note
 from volseg.cohort.patients import patient_of
 from volseg.cohort.table import CaseRow, is_phantom, read_table, write_table
-from volseg.errors import CohortError, UsageError, VolumeError
+from volseg.errors import CohortError, UsageError, VolumeError, first_names
 from volseg.labels import LabelTable
 from volseg.remote import local
 from volseg.volume import FILE_ENDING, read_grid, read_volume
@@ -76,16 +76,20 @@ class Cohort:
         in_both_parts = images["imagesTr"] & images["imagesTs"]
         if in_both_parts:
             raise CohortError(
-                f"{_some(in_both_parts)} stands in imagesTr and in imagesTs; a case belongs to one of them"
+                f"{first_names(sorted(in_both_parts))} stands in imagesTr and in imagesTs; "
+                "a case belongs to one of them"
             )
         labels = {path.name.removesuffix(FILE_ENDING) for path in _files(folder / "labelsTr")}
         labels_without_image = labels - images["imagesTr"]
         if labels_without_image:
-            raise CohortError(f"{_some(labels_without_image)} has a file in labelsTr and no image in imagesTr")
+            raise CohortError(
+                f"{first_names(sorted(labels_without_image))} has a file in labelsTr and no image in imagesTr"
+            )
         images_without_label = images["imagesTr"] - labels
         if images_without_label:
             raise CohortError(
-                f"{_some(images_without_label)} has an image in imagesTr and no label in labelsTr; move it to imagesTs"
+                f"{first_names(sorted(images_without_label))} has an image in imagesTr and no label in "
+                "labelsTr; move it to imagesTs"
             )
         keys = images["imagesTr"] | images["imagesTs"]
         if not keys:
@@ -181,11 +185,14 @@ class Cohort:
             unknown = ({*fold.training, *fold.validation}) - self.labelled
             if unknown:
                 raise CohortError(
-                    f"fold {number} of {path} names {_some(unknown)}, which has no label here; split again"
+                    f"fold {number} of {path} names {first_names(sorted(unknown))}, which has no label here; "
+                    "split again"
                 )
             shared = {self.patient(k) for k in fold.training} & {self.patient(k) for k in fold.validation}
             if shared:
-                raise CohortError(f"fold {number} of {path} has patient {_some(shared)} on both sides; split again")
+                raise CohortError(
+                    f"fold {number} of {path} has patient {first_names(sorted(shared))} on both sides; split again"
+                )
         return folds
 
     @property
@@ -327,7 +334,7 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise CohortError(f"there is no folder {folder}; write a cohort with `volseg convert KIND RAW {folder}`")
     try:
-        dataset = json.loads(path.read_text())
+        dataset = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows marks a text as UTF-8
     except FileNotFoundError:
         note = layout_note(folder) or f"make one with `volseg convert KIND {folder} COHORT`, or name another folder"
         raise CohortError(f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder); {note}") from None
@@ -390,8 +397,3 @@ def _row_of_headers(key: str, path: Path) -> CaseRow:
         raise VolumeError(f"{path.name} has shape {shape}, expected three axes X, Y, Z", case=key)
     patient, session = patient_of(key)
     return CaseRow(key, patient, session, shape[:3], spacing_mm(affine), orientation(affine), path.name, ())
-
-
-def _some(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

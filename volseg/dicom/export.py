@@ -17,7 +17,7 @@ from volseg.dicom.index import scan
 from volseg.dicom.instance import Series
 from volseg.dicom.record import Record, apart, read_record, record_of, volume_key
 from volseg.dicom.target import Target, place
-from volseg.errors import SourceError, UsageError, VolsegError
+from volseg.errors import SourceError, UsageError, VolsegError, first_names, telling_memory
 from volseg.labels import LabelMatch, LabelTable
 from volseg.volume import Volume, provenance_of
 
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 # A key as volseg makes it by default: it names one series of one patient (see `volseg.dicom.identify`).
 _MADE_BY_US = re.compile(r"p[0-9a-f]{10}_s[0-9a-f]{8}")
-_NAMED = 3  # series that an error names before it counts the rest
 
 
 def export_objects(
@@ -99,7 +98,8 @@ def export_objects(
             if asked is not None and (stated := there.stated_otherwise(asked, label)):
                 logger.warning("%s was written for %s as asked, and its record names %s", stem, for_series, stated)
             named = output.suffix == ".dcm" and predictions.is_file()
-            write(output if named else output / f"{check_key(stem)}{ending}", target, table)
+            with telling_memory():
+                write(output if named else output / f"{check_key(stem)}{ending}", target, table)
         except VolsegError as error:
             failures.append((stem, error.message))
         if progress is not None:
@@ -145,9 +145,11 @@ class _Archive:
         if len(found) == 1:
             return found[0]
         if found:
-            of_them = [record for item, record in zip(self._series, self._records, strict=True) if item in found]
-            raise UsageError(f"--for-series {name} is the UID of {len(found)} series; name one of {_some(of_them)}")
-        raise UsageError(f"--for-series {name} is no series of the folder; there are {_some(self._records)}")
+            pairs = zip(self._series, self._records, strict=True)
+            known = first_names(record.name for item, record in pairs if item in found)
+            raise UsageError(f"--for-series {name} is the UID of {len(found)} series; name one of {known}")
+        known = first_names(record.name for record in self._records) or "none"
+        raise UsageError(f"--for-series {name} is no series of the folder; there are {known}")
 
     def series_of(self, stem: str, label: Volume) -> Series:
         """The series that a prediction was made from.
@@ -263,9 +265,3 @@ class _Archive:
             except VolsegError:
                 continue
             yield record
-
-
-def _some(records: Sequence[Record]) -> str:
-    names = [record.name for record in records]
-    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + rest or "none"

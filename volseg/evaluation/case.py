@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cohort import INSTANCES, Cohort, Predictions, check_unseen, check_values_as, read_volume_as
-from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError
+from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError, telling_memory
 from volseg.evaluation.scores import STANDARD, EvaluationSettings, RegionScores
 from volseg.labels import LabelMatch
 from volseg.metrics import (
@@ -27,6 +27,7 @@ from volseg.metrics import (
     count_holes,
     dice,
     jaccard,
+    margin_to_contain,
     match_objects,
     outcome,
     precision,
@@ -105,6 +106,7 @@ def score_region(
         correction_minutes=path_mm / 1000 * method.minutes_per_metre,
         time_saved=saved.points if saved else None,
         time_saved_from_empty=saved.from_empty if saved else None,
+        margin_mm=_finite(margin_to_contain(guess, truth, spacing_mm)) if method.margins else None,
     )
     if not method.objects:
         return row
@@ -132,6 +134,11 @@ def _with_objects(
 def _number(value: float) -> float | None:
     """The number, or None if it is undefined."""
     return None if math.isnan(value) else value
+
+
+def _finite(value: float) -> float | None:
+    """The number, or None if it is infinite."""
+    return value if math.isfinite(value) else None
 
 
 def _thin(image_shape: tuple[int, int, int]) -> tuple[int, ...]:
@@ -209,7 +216,8 @@ def _rows(
     """The rows of one case, or the single row with the reason why there are none."""
     patient = cohort.patient(key) if key in known else ""
     try:
-        return score_case(key, predictions, cohort, known=known, method=method, match=match)
+        with telling_memory():
+            return score_case(key, predictions, cohort, known=known, method=method, match=match)
     except VolsegError as error:
         return [RegionScores(key, patient, "", error=error.message)]
 

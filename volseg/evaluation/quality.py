@@ -27,7 +27,7 @@ from volseg.cohort import (
     read_bounds,
     read_uncertainty,
 )
-from volseg.errors import GeometryError, LabelError, VolsegError
+from volseg.errors import GeometryError, LabelError, VolsegError, telling_memory
 from volseg.evaluation.outliers import CHECKS, Z_DEFINITION, Finding, Values, learn, measure, unusual
 from volseg.labels import LabelMatch, LabelTable, Masks, match_labels
 from volseg.metrics import EXPECTED_DICE_DEFINITION, dice
@@ -173,8 +173,9 @@ def rank(
     def of_prediction(key: str) -> tuple[Values, float | None] | VolsegError:
         try:
             path = Predictions(predictions).path(key)
-            values, masks, volume = _measured(path, tables.predictions, _image(images, key))
-            return values, _disagreement(masks, volume, others, key, tables.others)
+            with telling_memory():
+                values, masks, volume = _measured(path, tables.predictions, _image(images, key))
+                return values, _disagreement(masks, volume, others, key, tables.others)
         except VolsegError as error:
             return error
 

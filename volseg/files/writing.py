@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 SERIES = ".series"
 """Ending of a file that lists the images of one DICOM series, see `volseg.dicom.list_series`."""
@@ -96,3 +98,16 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """The object that a JSON file holds; None if the file is absent or damaged.
+
+    >>> read_json_object(Path("absent.json")) is None
+    True
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from volseg.cohort import Case, patient_of
-from volseg.errors import GeometryError, LabelError, SourceError, VolsegError
+from volseg.errors import GeometryError, LabelError, SourceError, VolsegError, first_names
 from volseg.formats.image_pattern import safe_key
 from volseg.labels import LabelTable
 from volseg.volume import Volume, aligned, image_suffix, read_image_file
@@ -110,7 +110,7 @@ class ClassMasks:
             raise SourceError(f"{image_path.name} holds {len(channels)} volumes, expected one", case=key)
         image = channels[0]
         lost = [name for name in self.labels.names if name not in masks]
-        warnings = [f"no mask of {_some(lost)}: taken for empty"] if lost and masks else []
+        warnings = [f"no mask of {first_names(lost)}: taken for empty"] if lost and masks else []
         label = self._label(key, image, masks) if masks else None
         patient, session = patient_of(key)
         return Case(key, patient, session, (image,), label, image_path.parent.name, tuple(warnings))
@@ -176,7 +176,3 @@ def _images(folder: Path) -> list[tuple[Path, str]]:
     """The image files of a folder with their endings."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     return [(path, suffix) for path in files if (suffix := image_suffix(path.name))]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

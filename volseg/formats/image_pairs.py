@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from volseg.errors import UsageError
+from volseg.errors import UsageError, first_names
 from volseg.formats.image_file import SUFFIXES
 from volseg.formats.image_pattern import Pattern, safe_key
 
@@ -100,7 +100,7 @@ def pair_files(raw: Path, images: Pattern, masks: Sequence[Pattern], *, missing:
             pair = replace(pair, problem=pair.problem.replace(_CORRECT, _meant(pair.image, masks, others)))
         key = safe_key(*who)
         if key in pairs:
-            clash = f"two images have the key {key}: {_some([*pairs[key].files[:1], *pair.files[:1]])}"
+            clash = f"two images have the key {key}: {first_names([*pairs[key].files[:1], *pair.files[:1]])}"
             pair = Pair(pair.patient, pair.image, pair.masks, pair.labelled, f"{clash}; rename one")
         pairs[key] = pair
     return Pairs(pairs, tuple(others))
@@ -123,10 +123,13 @@ def _pair(
     problem = None
     if not found:
         marks = [mask for of_pattern in drawn for mask in of_pattern]
-        problem = f"{_some(marks)} has no image that matches {images.text!r}; correct a pattern or take the file away"
+        problem = (
+            f"{first_names(marks)} has no image that matches {images.text!r}; correct a pattern or take the file away"
+        )
     elif len(found) > 1:
         problem = (
-            f"{len(found)} images have this key: {_some(found)}; put what tells them apart into {{key}} or {{patient}}"
+            f"{len(found)} images have this key: {first_names(found)}; "
+            "put what tells them apart into {key} or {patient}"
         )
     elif labelled and absent and missing != "empty":
         problem = (
@@ -155,7 +158,3 @@ def _paths(raw: Path) -> list[str]:
         below = PurePosixPath(Path(folder).relative_to(raw).as_posix())
         found += [str(below / name) for name in names if not name.startswith(".")]
     return sorted(found)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -79,7 +79,7 @@ class Images:
     """
 
     kind = "images"
-    source_version = 3  # raise it when the same files give another case
+    source_version = 4  # raise it when the same files give another case
 
     def __init__(
         self,

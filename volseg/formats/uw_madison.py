@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cohort import SLICE_AXES, SLICE_VERSION, Case, axes_of_raw
-from volseg.errors import SourceError, UsageError, VolsegError
+from volseg.errors import SourceError, UsageError, VolsegError, first_names
 from volseg.formats.png import read_grey
 from volseg.formats.train_csv import check_rows, label_map, read_table, split_key
 from volseg.labels import LabelTable
@@ -207,7 +207,9 @@ class UwMadison:
         try:
             return self._scans[key]
         except KeyError:
-            raise UsageError(f"{self.raw} holds no case {key!r}; name one of {_some(self._scans)}") from None
+            raise UsageError(
+                f"{self.raw} holds no case {key!r}; name one of {first_names(sorted(self._scans))}"
+            ) from None
 
     def _affine(self, key: str, stack: _Stack) -> Affine:
         if key not in self._geometry:
@@ -272,14 +274,10 @@ def _chosen(scans: Mapping[str, _Scan], cases: Sequence[str]) -> dict[str, _Scan
     known = set(scans) | {scan.patient for scan in scans.values()}
     unknown = sorted(wanted - known)
     if unknown or not wanted:
-        raise UsageError(f"there is no case {', '.join(unknown) or 'to keep'}; name some of {_some(known)}")
+        raise UsageError(
+            f"there is no case {', '.join(unknown) or 'to keep'}; name some of {first_names(sorted(known))}"
+        )
     return {key: scan for key, scan in scans.items() if key in wanted or scan.patient in wanted}
-
-
-def _some(names: Iterable[str]) -> str:
-    """The first few names, for a message."""
-    known = sorted(names)
-    return ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
 
 
 def _read_geometry(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import volseg
 from volseg.cohort import Cohort
 from volseg.errors import BundleError
-from volseg.files import atomic
+from volseg.files import atomic, read_json_object
 from volseg.plan.decision import Decision
 
 SCHEMA = "volseg.plan/1"
@@ -133,11 +133,8 @@ def is_plan(path: str | Path) -> bool:
     >>> is_plan("/nowhere/train.json")
     False
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and str(content.get("schema", "")).startswith("volseg.plan/")
+    content = read_json_object(Path(path)) or {}
+    return str(content.get("schema", "")).startswith("volseg.plan/")
 
 
 def read_plan(path: str | Path) -> Plan:

@@ -40,12 +40,21 @@ class StartingWeights:
         tensors: Tensors by name.
         labels: Label table of the network, if the file states one.
         channel_names: Image channels of the network, if the file states them.
+        widen: Whether a kernel may be smaller than that of the network, and gets zeros around it.
     """
 
     path: Path
     tensors: Mapping[str, Tensor]
     labels: LabelTable | None = None
     channel_names: tuple[str, ...] | None = None
+    widen: bool = False
+
+    def of_shape(self, name: str, shape: torch.Size) -> Tensor | None:
+        """A tensor by name, if it fits a shape."""
+        found = self.tensors.get(name)
+        if found is None or found.shape == shape:
+            return found
+        return _widened(found, shape) if self.widen and "transp_conv" not in name else None
 
 
 def is_trained_network(weights: Any) -> bool:  # noqa: ANN401 - whatever a user gives
@@ -92,11 +101,8 @@ def start_from(
     source = read_weights(weights)
     own = _once(network.state_dict())
     anew = set() if _same_regions(source, labels) else _heads(own, labels.channels)
-    taken = {
-        name: source.tensors[name]
-        for name, value in own.items()
-        if name in source.tensors and source.tensors[name].shape == value.shape and name not in anew
-    }
+    fitting = {name: source.of_shape(name, value.shape) for name, value in own.items() if name not in anew}
+    taken = {name: value for name, value in fitting.items() if value is not None}
     if not any(value.numel() > 1 for value in taken.values()):
         raise CheckpointError(
             f"nothing in {source.path} fits this {type(network).__name__}: it holds {_example(source.tensors)}, and "
@@ -118,7 +124,7 @@ def read_weights(weights: str | Path) -> StartingWeights:
     path = _file(weights)
     content: Any = read_nnunet(path) if path.suffix == ".pth" else bundles.read_checkpoint(path)
     if is_nnunet(content):
-        return StartingWeights(path, dynunet_tensors(content["network_weights"], path=path))
+        return StartingWeights(path, dynunet_tensors(content["network_weights"], path=path), widen=True)
     labels = channels = None
     if isinstance(content, Mapping) and "recipe" in content:
         recipe = bundles.Recipe.from_state(content["recipe"])
@@ -134,6 +140,18 @@ def read_weights(weights: str | Path) -> StartingWeights:
         if all(name.startswith(wrapper) for name in tensors):
             tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
     return StartingWeights(path, tensors, labels, channels)
+
+
+def _widened(kernel: Tensor, shape: torch.Size) -> Tensor | None:
+    """A kernel (out, in, ...) with zeros around it, which computes the same; None if it has no middle in the shape.
+
+    >>> _widened(torch.ones(1, 1, 1, 3), torch.Size([1, 1, 3, 3]))[0, 0].sum(dim=1)
+    tensor([0., 3., 0.])
+    """
+    more = [wide - narrow for wide, narrow in zip(shape[2:], kernel.shape[2:], strict=False)]
+    if kernel.shape[:2] != shape[:2] or kernel.ndim != len(shape) or any(extra < 0 or extra % 2 for extra in more):
+        return None
+    return nn.functional.pad(kernel, [extra // 2 for extra in reversed(more) for _ in range(2)])
 
 
 def _file(weights: str | Path) -> Path:

@@ -100,12 +100,7 @@ class CropFirst:
         factors = coarser(self.recipe.spacing_mm)
         small = coarse(image, factors)
         windows = self._windows(small, _COARSE_OVERLAP)
-        logits = np.empty((labels.channels, *small.shape[1:]), np.float32)
-
-        def give(first: int, rows: NDArray[Any]) -> None:
-            logits[:, first : first + rows.shape[1]] = rows
-
-        windows.run(engine, give, channels=labels.channels, at_once=lambda: engine.windows_at_once)
+        logits = windows.whole(engine, channels=labels.channels, at_once=lambda: engine.windows_at_once)
         spent = len(windows.boxes)
         missed = [name for name, there in zip(labels.names, _present(logits, labels), strict=True) if not there]
         if missed:

@@ -278,15 +278,9 @@ class ArrayPredictor:
             logger.info("%s: by slabs%s, to keep to the memory", key, " in half precision" * way.half)
             decision = SlabDecision(grid, labels, axis=axis)
             dtype = np.float16 if way.half else np.float32
-            windows.run(engine, decision, channels=labels.channels, at_once=run, dtype=dtype)
+            windows.slabs(engine, decision, channels=labels.channels, at_once=run, dtype=dtype)
             return {"decided": (decision.label_map, decision.expected_dice())}
-        logits = np.empty((labels.channels, *image.shape[1:]), np.float32)
-
-        def give(first: int, rows: NDArray[Any]) -> None:
-            logits[:, first : first + rows.shape[1]] = rows
-
-        windows.run(engine, give, channels=labels.channels, at_once=run)
-        return {"pred": logits}
+        return {"pred": windows.whole(engine, channels=labels.channels, at_once=run)}
 
     def postprocess(self, item: Mapping[str, Any]) -> Prediction:
         """Turn logits into a label map on the grid of the files: the last stage."""

@@ -14,7 +14,7 @@ from typing import Any
 from volseg.bundle import find
 from volseg.cohort import ADAPTED
 from volseg.errors import UsageError
-from volseg.files import atomic
+from volseg.files import atomic, read_json_object
 from volseg.training.adaptation.state import State
 from volseg.training.adaptation.windows import Slab, base_items, own_items, windows_of
 from volseg.training.adaptation.work import Adapting
@@ -49,7 +49,7 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     from volseg.inference import Predictor
 
     base = work.run / "model.pt"
-    config = _read_json(work.run / "train.json") or {}
+    config = read_json_object(work.run / "train.json") or {}
     bundle = find(work.bundle or str(config.get("bundle_root") or work.run.name))
     identity = _identity(work, base)
     target = work.target
@@ -136,7 +136,7 @@ def _identity(work: Adapting, base: Path) -> dict[str, Any]:
 
 
 def _is_done(target: Path, identity: Mapping[str, Any]) -> bool:
-    told = _read_json(target.with_suffix(".json"))
+    told = read_json_object(target.with_suffix(".json"))
     return target.is_file() and told is not None and told.get("identity") == identity
 
 
@@ -167,15 +167,6 @@ def _peak_gib(device: Any) -> float | None:  # noqa: ANN401 - a torch.device
 
     found = peak_memory(device)["resident_bytes"]
     return None if found is None else round(found / 2**30, 2)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None if it is absent or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

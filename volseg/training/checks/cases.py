@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cohort import Cohort
-from volseg.errors import CohortError, naming
+from volseg.errors import CohortError, first_names, naming
 from volseg.training.cache import file_digest
 from volseg.training.checks.images import check_images
 from volseg.volume import read_volume
@@ -100,24 +100,24 @@ def check_cases(
     if validation.asked and validation.all_read and len(validation.empty) == validation.asked:
         raise CohortError(
             f"fold {fold} validates nothing: none of its {_cases(validation.asked, 'validation')} has a labelled voxel "
-            f"({_some(validation.empty)}), so no network could be chosen; {again}"
+            f"({first_names(validation.empty)}), so no network could be chosen; {again}"
         )
     if training.all_read and len(training.empty) == training.asked:
         raise CohortError(
             f"fold {fold} teaches nothing: none of its {_cases(training.asked, 'training')} has a labelled voxel "
-            f"({_some(training.empty)}); {again}"
+            f"({first_names(training.empty)}); {again}"
         )
     told = []
     if validation.empty:
         told.append(
             f"{len(validation.empty)} of {_cases(len(validation.sizes), 'validation')}{validation.scope} have no "
-            f"labelled voxel ({_some(validation.empty)}): their Dice is undefined, and 0 where the network finds "
+            f"labelled voxel ({first_names(validation.empty)}): their Dice is undefined, and 0 where the network finds "
             "something that other cases have"
         )
     if 2 * len(training.empty) > len(training.sizes):
         told.append(
             f"{len(training.empty)} of {_cases(len(training.sizes), 'training')}{training.scope} have no labelled "
-            f"voxel ({_some(training.empty)}): more than half of the windows hold background alone"
+            f"voxel ({first_names(training.empty)}): more than half of the windows hold background alone"
         )
     names = cohort.labels.names
     for name in training.absent(names):
@@ -154,21 +154,20 @@ def check_cases(
 def _read(cohort: Cohort, keys: Sequence[str], spacing_mm: Sequence[float], *, until: float) -> _Seen:
     """Read labels, evenly spread over the side, until the time is over; at least two."""
     seen = _Seen(asked=len(keys))
-    values = {region.name: list(region.values) for region in cohort.labels.regions}
 
     def look(key: str) -> tuple[str, dict[str, int], list[str]]:
         path = cohort.label_path(key)
         if path is None:
-            return key, dict.fromkeys(values, 0), []
+            return key, dict.fromkeys(cohort.labels.names, 0), []
         with naming(key):
             label = read_volume(path)
             checked = cohort.labels.check(label.voxels)
-        sizes = _sizes(checked, values)
+        sizes = cohort.labels.voxels_of_regions(checked)
         there = [name for name, size in sizes.items() if size]
         to = _along(cohort, key, spacing_mm)
         if max(t / mm for t, mm in zip(to, label.spacing_mm, strict=True)) < _COARSER:
             return key, sizes, []
-        left = _sizes(checked[_nearest(checked.shape, label.spacing_mm, to)], values)
+        left = cohort.labels.voxels_of_regions(checked[_nearest(checked.shape, label.spacing_mm, to)])
         return key, sizes, [name for name in there if not left[name]]
 
     order = _spread(keys)
@@ -181,11 +180,6 @@ def _read(cohort: Cohort, keys: Sequence[str], spacing_mm: Sequence[float], *, u
                 if vanishing:
                     seen.vanishing[key] = vanishing
     return seen
-
-
-def _sizes(label_map: NDArray[np.uint8], values: Mapping[str, list[int]]) -> dict[str, int]:
-    counts = np.bincount(np.ascontiguousarray(label_map).reshape(-1), minlength=256)
-    return {name: int(counts[some].sum()) for name, some in values.items()}
 
 
 def _along(cohort: Cohort, key: str, spacing_mm: Sequence[float]) -> list[float]:
@@ -225,10 +219,6 @@ def _image(cohort: Cohort, key: str) -> tuple[str, ...]:
 
 def _cases(number: int, kind: str) -> str:
     return f"{number} {kind} {'case' if number == 1 else 'cases'}"
-
-
-def _some(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
 
 
 def _spread(keys: Sequence[str]) -> list[str]:

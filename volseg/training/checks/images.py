@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cohort import Cohort
-from volseg.errors import CohortError, naming
+from volseg.errors import CohortError, first_names, naming
 from volseg.volume import read_volume
 
 _VOXELS_PER_SECOND = 4e6  # of the preprocessing, on a slow core
@@ -85,9 +85,9 @@ def check_images(
     flat = {key for keys in constant.values() for key in keys}
     if set(training) <= flat:
         raise CohortError(
-            f"all {len(training)} training images are constant once they are normalised ({_some(training)}), so there "
-            "is nothing to learn from: all voxels of each have one value, or nearly all, or lie beyond the values "
-            "that images are clipped to; look at the files, crop them to where values differ, or name another "
+            f"all {len(training)} training images are constant once they are normalised ({first_names(training)}), so "
+            "there is nothing to learn from: all voxels of each have one value, or nearly all, or lie beyond the "
+            "values that images are clipped to; look at the files, crop them to where values differ, or name another "
             "--normalisation"
         )
     told = []
@@ -168,8 +168,4 @@ def _images(keys: Sequence[str]) -> str:
 
 
 def _cases(keys: Sequence[str]) -> str:
-    return f"{len(keys)} {'case' if len(keys) == 1 else 'cases'} ({_some(keys)})"
-
-
-def _some(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+    return f"{len(keys)} {'case' if len(keys) == 1 else 'cases'} ({first_names(keys)})"
