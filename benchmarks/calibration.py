@@ -15,8 +15,8 @@ bound of n patients is Beta(k, n + 1 - k), and the number of m new patients for 
 2012, arXiv:1209.2673). Whether folds are unlike is a permutation test: patients are dealt to folds at random, and all
 is done again. Random splits of the same patients cannot tell it: they hold 90 % on average whatever the network is.
 `damaged` damages the held-out images of each fold as `benchmarks/quality.py` does, predicts them by the network of that
-fold, and calibrates on the undamaged other folds. `days` draws half of the patients, and calibrates with the patient
-and, wrongly, with the day as the unit.
+fold, and calibrates on the undamaged other folds. `days` leaves out a fifth of the patients, and calibrates with the
+patient and, wrongly, with the day as the unit.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ from volseg.calibration import (
     HeldOut,
     MeasuredCase,
     choose_decisions,
+    count_probabilities,
     fit_calibration,
-    fit_temperatures,
     measure_cases,
 )
 from volseg.cohort import FILE_ENDING, Cohort, Predictions, write_uncertainty
 from volseg.crossval import CrossvalFolder
 from volseg.evaluation import rank
 from volseg.inference import Predictor
+from volseg.metrics import fit_scaling, fit_temperature
 from volseg.volume import Volume, read_volume, write_volume
 
 Told = dict[str, list[float]]
@@ -61,9 +62,11 @@ def tell(line: str) -> None:
 def measured(held_out: HeldOut) -> tuple[list[MeasuredCase], dict[str, float], dict[str, dict[str, Any]]]:
     """All cases with the decision of `auto`, the temperatures, and the facts of the decisions."""
     names = held_out.cohort.labels.names
-    temperatures = fit_temperatures(held_out)
-    decisions = choose_decisions(held_out, temperatures)
-    rules = [temperatures[name] if decisions[name]["rule"] == "dice" else None for name in names]
+    counts = count_probabilities(held_out)
+    temperatures = {name: fit_temperature(one) for name, one in counts.items()}
+    scalings = {name: fit_scaling(one) for name, one in counts.items()}
+    decisions = choose_decisions(held_out, scalings)
+    rules = [scalings[name] if decisions[name]["rule"] == "dice" else None for name in names]
     return measure_cases(held_out, rules, temperatures), temperatures, decisions
 
 
@@ -266,7 +269,7 @@ def days(given: argparse.Namespace) -> None:
         told: dict[str, Told] = {}
         whole: dict[str, list[float]] = {}
         for _ in range(given.draws):
-            left = set(draw.permutation(patients)[: len(patients) // 2].tolist())
+            left = set(draw.permutation(patients)[: max(1, len(patients) // 5)].tolist())
             known = [case for case in cases if case.patient not in left]
             known = known if unit == "patient" else [by_day[case.key] for case in known]
             calibration = fit_calibration(known, names, checked=False)

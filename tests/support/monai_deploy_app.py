@@ -14,6 +14,7 @@ import pydicom.uid  # noqa: F401 - before holoscan, which changes how libraries 
 # The SDK installs itself into the folder of `monai`, which may be another one than that which is imported.
 monai.__path__.append(str(Path(sysconfig.get_paths()["purelib"]) / "monai"))
 
+from holoscan.conditions import CountCondition  # noqa: E402
 from monai.deploy.core import AppContext, Application, Fragment, Operator, OperatorSpec  # noqa: E402
 from monai.deploy.core.domain import Image  # noqa: E402
 from monai.deploy.core.io_type import IOType  # noqa: E402
@@ -62,7 +63,8 @@ class Whole(Application):
     """DICOM folder, series, volume, package."""
 
     def compose(self) -> None:
-        loader = DICOMDataLoaderOperator(self, input_folder=Path(DICOM), name="loader")
+        once = CountCondition(self, 1)
+        loader = DICOMDataLoaderOperator(self, once, input_folder=Path(DICOM), name="loader")
         selector = DICOMSeriesSelectorOperator(self, rules="", name="selector")
         volume = DICOMSeriesToVolumeOperator(self, name="volume")
         bundle, writer = operator(self), Writer(self, name="writer")

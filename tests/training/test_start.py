@@ -22,7 +22,7 @@ from torch import nn
 
 from volseg.deploy.pack import pack
 from volseg.errors import CheckpointError
-from volseg.labels import LabelTable
+from volseg.labels import LabelTable, prior_channels
 from volseg.networks import DenseUNet
 from volseg.training import is_trained_network, start_from
 from volseg.training.nnunet_names import dynunet_tensors
@@ -286,6 +286,35 @@ def test_the_logits_are_those_of_nnunets_own_network(finest: list[int], tmp_path
         logits = made.eval()(case["image"])
     assert float((logits - case["logits"]).abs().max()) < 1e-4
     assert float(logits.abs().max()) > 1
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_a_network_with_a_prior_begins_as_the_one_without(
+    slices: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    regions = list(THREE.names)
+    names = ["MR", *prior_channels(["MR"], regions)]
+
+    def of(channels: int, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv3d(channels * slices, 4, 3, padding=1), nn.Conv3d(4, 3, 1))
+
+    write(tmp_path / "model.pt")
+    recipe = torch.load(tmp_path / "model.pt", weights_only=True)["recipe"]
+    source = of(1, 7)
+    torch.save({"model": source.state_dict(), "recipe": recipe}, tmp_path / "model.pt")
+    made = start_from(of(len(names), 1), tmp_path / "model.pt", labels=THREE, channel_names=names)
+    image = torch.rand(1, slices, 6, 6, 6)
+    with torch.no_grad():
+        assert torch.allclose(
+            made(torch.cat([image, torch.rand(1, slices * (len(names) - 1), 6, 6, 6)], 1)), source(image)
+        )
+    assert not made[0].weight[:, slices:].any()
+    assert "taken only where it fits" not in caplog.text
+    other = of(len(names), 1)
+    start_from(other, tmp_path / "model.pt", labels=THREE, channel_names=["CT", *prior_channels(["CT"], regions)])
+    assert other[0].weight[:, slices:].any(), "channels of another kind are no reason for zeros"
 
 
 TRAINED, CASE = os.environ.get("VOLSEG_NNUNET_TRAINING"), os.environ.get("VOLSEG_NNUNET_CASE")

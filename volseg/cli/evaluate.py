@@ -131,7 +131,14 @@ def evaluate(
                     if threads.note:
                         typer.secho(f"note  {threads.note}", fg="yellow", err=True)
                     rows = score(
-                        scored, opened, keys=keys, workers=threads.count, progress=progress, method=method, match=match
+                        scored,
+                        opened,
+                        keys=keys,
+                        workers=threads.count,
+                        progress=progress,
+                        method=method,
+                        match=match,
+                        too_large=threads.too_large,
                     )
             rows = [replace(row, error=failed[row.key]) if row.error and row.key in failed else row for row in rows]
             rows = with_bounds(rows, promised, pairs=match.pairs)

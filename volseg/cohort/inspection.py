@@ -49,7 +49,11 @@ class Inspection:
 
 
 def inspect_cohort(
-    cohort: Cohort, *, workers: int = 2, progress: Callable[[int, int], None] | None = None
+    cohort: Cohort,
+    *,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+    too_large: Mapping[str, str] | None = None,
 ) -> Inspection:
     """Read each image and label: same grid, finite voxels, declared values and objects, folds that keep patients apart.
 
@@ -57,13 +61,19 @@ def inspect_cohort(
         cohort: Cohort, opened, so its files already match by name.
         workers: Number of threads.
         progress: Function that is called with (done, total).
+        too_large: Reason for each key of a case that is not read, since it does not fit into the memory.
     """
+    left_out = too_large or {}
     failed: dict[str, str] = {}
     contents: list[_Content] = []
     notes: dict[str, tuple[str, ...]] = {}
     ranges: dict[str, dict[int, ChannelRange]] = {}
     with ThreadPoolExecutor(workers) as pool:
-        inspected = pool.map(lambda key: (key, _inspect(cohort, key, notes, ranges)), cohort.keys)
+
+        def look(key: str) -> tuple[str, _Content | VolsegError | None]:
+            return key, VolumeError(left_out[key]) if key in left_out else _inspect(cohort, key, notes, ranges)
+
+        inspected = pool.map(look, cohort.keys)
         for done, (key, found) in enumerate(inspected, start=1):
             if isinstance(found, VolsegError):
                 failed[key] = found.message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -160,6 +160,7 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     method: EvaluationSettings = STANDARD,
     match: LabelMatch | None = None,
+    too_large: Mapping[str, str] | None = None,
 ) -> list[RegionScores]:
     """Score the predictions of a folder against the references of a cohort, paired by key.
 
@@ -176,6 +177,7 @@ def evaluate(
         method: Settings: the reading of distances, tolerances and what is computed.
         match: Match of the predictions' regions with the cohort's, see `Predictions.match`; None (the default) matches
             by name.
+        too_large: Reason for each key of a case that is not read, since it does not fit into the memory.
 
     Returns:
         One row per case and region, in the order of the keys (sorted if `keys` is None) and of the label table. Regions
@@ -199,6 +201,8 @@ def evaluate(
     known = frozenset(cohort.keys)
 
     def rows_of(key: str) -> list[RegionScores]:
+        if too_large and key in too_large:
+            return [RegionScores(key, cohort.patient(key), "", error=too_large[key])]
         return _rows(key, there.folder, cohort, known, method, shared)
 
     rows: list[RegionScores] = []

@@ -250,6 +250,7 @@ def _renumbered(voxels: np.ndarray[Any, Any], values: Mapping[str, int], key: st
         )
     if voxels.dtype == np.uint8:  # one byte per voxel, where `searchsorted` takes eight
         table = np.searchsorted(known, np.arange(256)).astype(np.uint8)
-        return table[voxels]
+        found: np.ndarray[Any, Any] = table[voxels]
+        return found
     places: np.ndarray[Any, Any] = np.searchsorted(known, voxels).astype(np.uint8)
     return places

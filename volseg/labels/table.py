@@ -54,6 +54,10 @@ class LabelTable:
     def __post_init__(self) -> None:
         if not self.regions:
             raise LabelError("the label table has no region; declare at least one besides background")
+        if self.IGNORE in self.names:
+            raise LabelError(
+                f"a region is called {self.IGNORE!r}, nnU-Net's word for voxels that nobody looked at; rename it"
+            )
         if len(set(self.names)) < len(self.regions):
             raise LabelError(f"the regions {list(self.names)} repeat a name; each needs its own")
         for region in self.regions:

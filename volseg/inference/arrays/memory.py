@@ -15,6 +15,7 @@ GIB = 2**30
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 # What a process holds before its first case, PyTorch and a network of a few million weights among it.
 OF_PROCESS = int(0.6 * GIB)
+_BETWEEN = 1.05  # what lies unused between pieces of memory
 _FEATURES = 96  # feature maps of a window's size that a network holds at once, about
 _BLOCKS = 96 * 2**20  # blocks of rows while a slab is decided
 
@@ -87,7 +88,7 @@ class Size:
         label_map = math.prod(self.native)
         deciding = _BLOCKS + (math.prod(self.native) * 4 * (self.logits + 2) if self.whole else 0)
         computing = image + label_map + self.of_logits(itemsize, slabs=slabs) + max(deciding, self.of_window)
-        return OF_PROCESS + max(self.reading, computing)
+        return OF_PROCESS + int(max(self.reading, computing) * _BETWEEN)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from volseg.inference.arrays.network import TorchWindows, free_bytes, packed_net
 from volseg.inference.arrays.packed import need_int8, packed_windows
 from volseg.inference.arrays.settings import ArraySettings, own_settings
 from volseg.inference.arrays.windows import WindowFunction, Windows, slab_axis
-from volseg.inference.engines import PRECISIONS
+from volseg.inference.engines import PRECISIONS, release_freed_memory
 from volseg.inference.reading import read_grid, read_images
 from volseg.labels import Cleanup
 from volseg.metrics import decide_by_dice, expected_dice
@@ -275,10 +275,18 @@ class ArrayPredictor:
         engine = self.engine
         run = _at_once(engine, alone=way.slabs)
         if way.slabs:
+            release_freed_memory()  # of reading
             logger.info("%s: by slabs%s, to keep to the memory", key, " in half precision" * way.half)
             decision = SlabDecision(grid, labels, axis=axis)
             dtype = np.float16 if way.half else np.float32
-            windows.slabs(engine, decision, channels=labels.channels, at_once=run, dtype=dtype)
+            windows.slabs(
+                engine,
+                decision,
+                channels=labels.channels,
+                at_once=run,
+                dtype=dtype,
+                exclusive=not labels.overlap,
+            )
             return {"decided": (decision.label_map, decision.expected_dice())}
         return {"pred": windows.whole(engine, channels=labels.channels, at_once=run)}
 

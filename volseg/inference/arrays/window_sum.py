@@ -51,6 +51,9 @@ class WindowSum:
         channels: Number of logits per voxel.
         background: Logits of what no window covers; None if windows cover everything.
         dtype: Type of the sum.
+        exclusive: Whether a softmax follows. In half precision logits are then summed as differences from the largest
+            of their voxel in each window, which a softmax does not see: those that decide are near 0, where half
+            precision is finest.
         give: Function that takes finished rows in their order, without the padding; it may keep a view no longer than
             its call lasts. None keeps all rows, see `whole`.
     """
@@ -65,6 +68,7 @@ class WindowSum:
         channels: int,
         background: Sequence[float] | None,
         dtype: type[np.floating] = np.float32,
+        exclusive: bool = False,
         give: Rows | None = None,
     ) -> None:
         self._order = [axis, *(other for other in range(3) if other != axis)]
@@ -79,7 +83,7 @@ class WindowSum:
         self._total = np.zeros((channels, self._length if give is None else rows, *plane), dtype)
         self._weights = np.zeros((rows, *plane), np.float32)
         self._first = 0
-        self._half = dtype == np.float16
+        self._half, self._exclusive = dtype == np.float16, exclusive
         self._piece = max(1, PIECE_BYTES // max(1, self._total[:, 0].size * 4)) if self._half else rows
 
     def add(self, start: Sequence[int], logits: NDArray[np.float32]) -> None:
@@ -88,6 +92,8 @@ class WindowSum:
         Raises:
             VolsegError: The logits are too large for half precision.
         """
+        if self._half and self._exclusive:
+            logits = _minus_largest(logits if logits.flags.writeable else logits.copy())
         if self._half and not max(float(logits.max()), -float(logits.min())) <= _LARGEST_HALF:
             raise VolsegError(
                 f"logits must be at most {_LARGEST_HALF:g} for a sum in half precision, got "
@@ -159,6 +165,16 @@ def _places(row: int, count: int, capacity: int) -> Iterator[tuple[slice, slice]
     yield slice(place, place + until), slice(0, until)
     if until < count:
         yield slice(0, count - until), slice(until, count)
+
+
+def _minus_largest(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Subtract the largest logit of each voxel, in the same array."""
+    largest = logits[0].copy()
+    for channel in logits[1:]:
+        np.maximum(largest, channel, out=largest)
+    for channel in logits:
+        channel -= largest
+    return logits
 
 
 def _add(into: NDArray[Any], logits: NDArray[np.float32], weights: NDArray[np.float32]) -> None:

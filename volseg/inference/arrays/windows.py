@@ -118,6 +118,7 @@ class Windows:
         channels: int,
         at_once: Callable[[], int],
         dtype: type[np.floating] = np.float32,
+        exclusive: bool = False,
     ) -> None:
         """Compute all windows, and give away each row of the mean once no later window covers it.
 
@@ -127,12 +128,20 @@ class Windows:
             channels: Number of logits per voxel.
             at_once: Function that tells how many windows may go into one call; it is asked after the first one.
             dtype: Type of the sum.
+            exclusive: Whether a softmax follows, see `WindowSum`.
         """
-        total = self._sum(channels, dtype=dtype, give=give)
+        total = self._sum(channels, dtype=dtype, exclusive=exclusive, give=give)
         self._run(logits_of, total, channels, at_once)
         total.finish()
 
-    def _sum(self, channels: int, *, dtype: type[np.floating] = np.float32, give: Rows | None = None) -> WindowSum:
+    def _sum(
+        self,
+        channels: int,
+        *,
+        dtype: type[np.floating] = np.float32,
+        exclusive: bool = False,
+        give: Rows | None = None,
+    ) -> WindowSum:
         """The sum of this image's windows."""
         return WindowSum(
             self.roi_size,
@@ -142,6 +151,7 @@ class Windows:
             channels=channels,
             background=self._background,
             dtype=dtype,
+            exclusive=exclusive,
             give=give,
         )
 

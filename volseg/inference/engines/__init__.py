@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         affordable_windows,
         available_bytes,
         peak_resident_bytes,
+        release_freed_memory,
         resident_bytes,
     )
     from volseg.inference.engines.openvino import OpenVinoEngine
@@ -57,6 +58,7 @@ __all__ = [
     "openvino_core",
     "peak_memory",
     "peak_resident_bytes",
+    "release_freed_memory",
     "resident_bytes",
     "runs_bf16",
     "seconds_a_window",
@@ -86,6 +88,7 @@ __getattr__ = opened_at_first_use(
             "affordable_windows",
             "available_bytes",
             "peak_resident_bytes",
+            "release_freed_memory",
             "resident_bytes",
         ),
         "volseg.inference.engines.openvino": ("OpenVinoEngine",),
