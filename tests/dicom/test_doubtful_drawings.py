@@ -187,3 +187,13 @@ def test_a_dated_drawing_counts_before_one_without_a_date_and_that_is_said(tmp_p
     undated.StructureSetTime = ""
     case, _ = only(tmp_path, [*of, undated, drawn(of, "liver", low=3.5)])
     assert case.warnings == ("two objects hold liver, and the one that states a date was taken",)
+
+
+def test_a_prediction_beside_a_drawing_never_counts_before_it(tmp_path: Path) -> None:
+    of = images()
+    prediction = drawn(of, "liver", low=3.5, date="20240301")
+    prediction.Manufacturer = "volseg"
+    case, _ = only(tmp_path, [*of, prediction, drawn(of, "liver")])
+    assert case.label is not None
+    assert (case.label.voxels[2, 2, 0], case.label.voxels[7, 7, 0]) == (1, 0)
+    assert "two objects hold liver, and the one that is no prediction of volseg was taken" in case.warnings

@@ -64,8 +64,11 @@ class Drawing:
 
     @property
     def rank(self) -> int:
-        """Which of two drawings of one region counts: an approved one before others, a rejected one after them."""
-        return {APPROVED: 2, REJECTED: 0}.get(self.approval, 1)
+        """Which of two drawings of one region counts: an approved one before others, a rejected one after them.
+
+        A prediction that lies beside a drawing comes after that, if nobody has approved it.
+        """
+        return {APPROVED: 3, REJECTED: 0}.get(self.approval, 1 if self.maker == "volseg" else 2)
 
     def frames_of(self, roi: Roi) -> frozenset[str]:
         """The frames of reference that a region may lie in: its own, else those of the object; empty if unknown."""

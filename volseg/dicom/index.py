@@ -71,6 +71,8 @@ class Index:
         except re.error as error:
             raise UsageError(f"--series {description!r} is no regular expression ({error})") from error
         found = [series for series in self.series if pattern.search(series.first.description)]
+        if not found and description and self.series:
+            raise UsageError(f"--series {description!r} matches the description of no series")
         there = Counter(series.modality or "unknown" for series in found)
         told = ", ".join(f"{name} ({count})" for name, count in sorted(there.items())) or "none"
         if modality is not None:
@@ -79,8 +81,6 @@ class Index:
                 raise UsageError(f"there is no {modality} series that can be a volume; there are: {told}")
         elif len(there) > 1 and not mixed:
             raise UsageError(f"the series are of several modalities, {told}; choose one with --modality")
-        if not found and description and self.series:
-            raise UsageError(f"--series {description!r} matches the description of no series")
         return found
 
 

@@ -143,7 +143,9 @@ def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules:
 def _which(before: Drawing, after: Drawing) -> str:
     """Why the second of two drawings of a region counts."""
     if before.rank < after.rank:
-        return "approved one" if after.approval == APPROVED else "one that was not rejected"
+        if after.approval == APPROVED:
+            return "approved one"
+        return "one that was not rejected" if before.rejected else "one that is no prediction of volseg"
     return "later one" if before.drawn.strip() else "one that states a date"
 
 

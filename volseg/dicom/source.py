@@ -141,8 +141,8 @@ class Dicom:
         }
         of_none = [f"{note}; it labels nothing" for item in drawings if not item.rois for note in item.notes]
         packed = index.skipped[PACKED]
-        archives = [f"{packed} archives (.zip, .gz and others) lie in the folder and were not opened; unpack them"]
-        self.warnings = tuple(dict.fromkeys([*matched.lost, *of_none, *(archives if packed else [])]))
+        unopened = [f"{packed} archives (.zip, .gz and others) lie in the folder and were not opened; unpack them"]
+        self.warnings = tuple(dict.fromkeys([*matched.lost, *of_none, *(unopened if packed else [])]))
         names = tuple(channel.name for channel in self._channels)
         self.channel_names: tuple[str, ...] = names or ((chosen[0].modality if chosen else "") or "image",)
 
