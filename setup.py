@@ -3,6 +3,7 @@
 VOLSEG_URL        page of the project, for its metadata
 VOLSEG_FILES_URL  where the files of this version can be read, such as https://HOST/PROJECT/blob/v0.1.0: the
                   relative links of README.md are completed with it, and are plain words without it
+VOLSEG_CATALOGUE_URL  URL of networks.json, the catalogue that `volseg fetch` knows if none is named
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def description(page: str, *, files_url: str = "") -> str:
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"  # absent where only the dependencies are installed
-    url = os.environ.get("VOLSEG_URL", "")
+    addresses = {"Source": os.environ.get("VOLSEG_URL", ""), "Networks": os.environ.get("VOLSEG_CATALOGUE_URL", "")}
     setup(
         cmdclass={"build_py": BuildWithBundles},
         long_description=description(
@@ -64,5 +65,5 @@ if __name__ == "__main__":
             files_url=os.environ.get("VOLSEG_FILES_URL", ""),
         ),
         long_description_content_type="text/markdown",
-        project_urls={"Source": url} if url else {},
+        project_urls={label: address for label, address in addresses.items() if address},
     )

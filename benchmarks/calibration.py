@@ -9,10 +9,14 @@
     python benchmarks/calibration.py days data/soft32 data/phantom32
 
 `splits` calibrates on four fifths of the patients and tests on the others: each fold in turn, and random splits.
-Normalisers, quantiles and ranges are made again in each; temperatures and decisions are those of all patients.
+Normalisers, quantiles and ranges are made again in each; temperatures and decisions are those of all patients. Beside
+each coverage stands what a perfect bound would give: with k = ceil(level (n + 1)) the coverage of a split conformal
+bound of n patients is Beta(k, n + 1 - k), and the number of m new patients for whom it holds is beta-binomial (Vovk
+2012, arXiv:1209.2673). Whether folds are unlike is a permutation test: patients are dealt to folds at random, and all
+is done again. Random splits of the same patients cannot tell it: they hold 90 % on average whatever the network is.
 `damaged` damages the held-out images of each fold as `benchmarks/quality.py` does, predicts them by the network of that
-fold, and calibrates on the undamaged other folds. `days` draws half of the patients, and calibrates with the patient
-and, wrongly, with the day as the unit.
+fold, and calibrates on the undamaged other folds. `days` leaves out a fifth of the patients, and calibrates with the
+patient and, wrongly, with the day as the unit.
 """
 
 from __future__ import annotations
@@ -30,18 +34,20 @@ from quality import DAMAGES, damaged
 from scipy import stats
 
 from volseg.calibration import (
+    LEVEL,
     Calibration,
     HeldOut,
     MeasuredCase,
     choose_decisions,
+    count_probabilities,
     fit_calibration,
-    fit_temperatures,
     measure_cases,
 )
 from volseg.cohort import FILE_ENDING, Cohort, Predictions, write_uncertainty
 from volseg.crossval import CrossvalFolder
 from volseg.evaluation import rank
 from volseg.inference import Predictor
+from volseg.metrics import fit_scaling, fit_temperature
 from volseg.volume import Volume, read_volume, write_volume
 
 Told = dict[str, list[float]]
@@ -56,9 +62,11 @@ def tell(line: str) -> None:
 def measured(held_out: HeldOut) -> tuple[list[MeasuredCase], dict[str, float], dict[str, dict[str, Any]]]:
     """All cases with the decision of `auto`, the temperatures, and the facts of the decisions."""
     names = held_out.cohort.labels.names
-    temperatures = fit_temperatures(held_out)
-    decisions = choose_decisions(held_out, temperatures)
-    rules = [temperatures[name] if decisions[name]["rule"] == "dice" else None for name in names]
+    counts = count_probabilities(held_out)
+    temperatures = {name: fit_temperature(one) for name, one in counts.items()}
+    scalings = {name: fit_scaling(one) for name, one in counts.items()}
+    decisions = choose_decisions(held_out, scalings)
+    rules = [scalings[name] if decisions[name]["rule"] == "dice" else None for name in names]
     return measure_cases(held_out, rules, temperatures), temperatures, decisions
 
 
@@ -134,6 +142,62 @@ def held_out_of(folder: Path, cohort: Cohort) -> tuple[HeldOut, dict[str, int]]:
     return HeldOut(Predictions(gathered), cohort, sorted(folds)), folds
 
 
+def perfect(known: int, new: int, level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean coverage of a bound that is right, and the ends of the 95 % interval of what `new` patients show of it.
+
+    Args:
+        known: Patients behind the quantile.
+        new: Patients tested.
+        level: Probability that is promised.
+    """
+    rank_of = math.ceil(level * (known + 1) - 1e-9)
+    law = stats.betabinom(new, rank_of, known + 1 - rank_of)
+    return float(law.mean()) / new, float(law.ppf(0.025)) / new, float(law.ppf(0.975)) / new
+
+
+def left_out(
+    cases: Sequence[MeasuredCase], folds: dict[str, int], names: Sequence[str]
+) -> tuple[dict[int, dict[str, Told]], dict[int, Calibration]]:
+    """What became of the bounds of each fold, calibrated on the others."""
+    told: dict[int, dict[str, Told]] = {}
+    calibrations = {}
+    for fold in sorted(set(folds.values())):
+        calibrations[fold] = fit_calibration([case for case in cases if folds[case.key] != fold], names, checked=False)
+        try_bounds(calibrations[fold], [case for case in cases if folds[case.key] == fold], told.setdefault(fold, {}))
+    return told, calibrations
+
+
+def unlike(told: dict[int, dict[str, Told]], name: str, target: str) -> float:
+    """How unlike the folds are: the variance of their coverages, by the number of cases."""
+    shares = [(len(one[name][target]), float(np.mean(one[name][target]))) for one in told.values() if name in one]
+    weights, values = (np.array(column) for column in zip(*shares, strict=True))
+    return float((weights * (values - np.average(values, weights=weights)) ** 2).sum())
+
+
+def tell_unlike(
+    cases: Sequence[MeasuredCase],
+    folds: dict[str, int],
+    names: Sequence[str],
+    told: dict[int, dict[str, Told]],
+    draws: int,
+) -> None:
+    """The p-values of a permutation test: are the folds less alike than random fifths of the same patients?"""
+    of_patient = {case.patient: folds[case.key] for case in cases}
+    patients = sorted(of_patient)
+    draw = np.random.default_rng(1)
+    tests = [(name, target) for name in names for target in ("dice", "volume", "margin")]
+    seen = {test: unlike(told, *test) for test in tests}
+    above = dict.fromkeys(tests, 1)
+    for _ in range(draws):
+        dealt = dict(zip(patients, draw.permutation([of_patient[one] for one in patients]).tolist(), strict=True))
+        other, _ = left_out(cases, {case.key: dealt[case.patient] for case in cases}, names)
+        for test in tests:
+            above[test] += unlike(other, *test) >= seen[test] - 1e-12
+    tell(f"folds unlike each other, p of {draws} permutations of the patients:")
+    for (name, target), count in above.items():
+        tell(f"  {name}, {target}: {count / (draws + 1):.3f}")
+
+
 def splits(given: argparse.Namespace) -> None:
     """Left-out folds and random splits."""
     cohort = Cohort.open(given.cohort)
@@ -141,22 +205,27 @@ def splits(given: argparse.Namespace) -> None:
     cases, temperatures, decisions = measured(held_out)
     names = cohort.labels.names
     tell(f"{len(cases)} cases of {len({case.patient for case in cases})} patients; temperatures {temperatures}")
-    for name, facts in decisions.items():
-        tell(f"  {name}: {facts}")
+    for name, chosen_by in decisions.items():
+        tell(f"  {name}: {chosen_by}")
     tell(HEAD.format("left out"))
-    for fold in sorted(set(folds.values())):
-        told: dict[str, Told] = {}
-        known = [case for case in cases if folds[case.key] != fold]
-        calibration = fit_calibration(known, names, checked=False)
-        try_bounds(calibration, [case for case in cases if folds[case.key] == fold], told)
+    by_fold, calibrations = left_out(cases, folds, names)
+    for fold, told in by_fold.items():
         for line in lines(f"fold {fold}", told):
             tell(line)
+    counted = min(one.patients for calibration in calibrations.values() for one in calibration.regions.values())
+    size = len(cases) // len(by_fold)
+    mean, low, high = perfect(counted, size)
+    tell(f"a perfect bound of {counted} patients, in {size} others: {mean:.3f}, 95 % of folds {low:.3f} to {high:.3f}")
+    if given.permutations:
+        tell_unlike(cases, folds, names, by_fold, given.permutations)
     patients = sorted({case.patient for case in cases})
     test = max(1, len(patients) // 5)
     draw = np.random.default_rng(0)
     told = {}
     chosen: dict[str, dict[str, int]] = {}
+    shares: dict[str, list[float]] = {}
     for _ in range(given.draws):
+        one_split: dict[str, Told] = {}
         left = set(draw.permutation(patients)[:test].tolist())
         calibration = fit_calibration([case for case in cases if case.patient not in left], names, checked=False)
         for name, one in calibration.regions.items():
@@ -164,9 +233,20 @@ def splits(given: argparse.Namespace) -> None:
                 counts = chosen.setdefault(f"{name}, {target}", {})
                 label = getattr(one, target).normaliser.name
                 counts[label] = counts.get(label, 0) + 1
-        try_bounds(calibration, [case for case in cases if case.patient in left], told)
+        try_bounds(calibration, [case for case in cases if case.patient in left], one_split)
+        for name, facts in one_split.items():
+            shares.setdefault(name, []).append(float(np.mean(facts["dice"])))
+            for fact, values in facts.items():
+                told.setdefault(name, {}).setdefault(fact, []).extend(values)
     for line in lines(f"{given.draws} random splits, {len(patients) - test} and {test}", told):
         tell(line)
+    mean, low, high = perfect(counted, test)
+    for name, values in shares.items():
+        ends = np.percentile(values, (2.5, 97.5))
+        tell(
+            f"  {name}: 95 % of the splits between {100 * ends[0]:.1f} and {100 * ends[1]:.1f} %; of a perfect bound "
+            f"with new patients each time between {100 * low:.1f} and {100 * high:.1f} %"
+        )
     for target, counts in chosen.items():
         tell(f"  normaliser of {target}: {dict(sorted(counts.items(), key=lambda pair: -pair[1]))}")
 
@@ -189,7 +269,7 @@ def days(given: argparse.Namespace) -> None:
         told: dict[str, Told] = {}
         whole: dict[str, list[float]] = {}
         for _ in range(given.draws):
-            left = set(draw.permutation(patients)[: len(patients) // 2].tolist())
+            left = set(draw.permutation(patients)[: max(1, len(patients) // 5)].tolist())
             known = [case for case in cases if case.patient not in left]
             known = known if unit == "patient" else [by_day[case.key] for case in known]
             calibration = fit_calibration(known, names, checked=False)
@@ -315,6 +395,7 @@ def main() -> None:
         part.add_argument(first, type=Path)
         part.add_argument("cohort", type=Path)
         part.add_argument("--draws", type=int, default=1000)
+        part.add_argument("--permutations", type=int, default=500, help="of patients among the folds; 0 for none")
         part.add_argument("--folds", type=int, default=5)
         part.add_argument("-o", "--output", type=Path, default=Path("data/calibration_benchmark"))
         part.set_defaults(run=run)

@@ -1,6 +1,6 @@
 """What earlier days are worth on the phantom's real days: `volseg days` over several seeds, resumed after a stop.
 
-    python benchmarks/days.py data/days --patients 12 --days 4 --minutes 10 --seeds 0,1,2
+    python benchmarks/days.py data/days --patients 12 --days 4 --epochs 60 --seeds 0,1,2
 
 Each seed has a folder of its own with `days.md`, `table.csv` and `summary.json`; `seeds.json` joins the gains.
 """
@@ -38,7 +38,9 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--only-folds", default="", help="such as 0; all by default")
     parser.add_argument("--bundles", default="unet")
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--adapt-steps", type=int, default=None, help="in place of --adapt-minutes")
+    parser.add_argument("--cold", action="store_true", help="train both networks from random weights")
     parser.add_argument("--adapt-minutes", type=float, default=3.0)
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--modes", default=",".join(MODES))
@@ -54,7 +56,9 @@ def main() -> None:
             settings = DaysSettings(
                 cohort,
                 str(bundles / bundle),
-                minutes=given.minutes,
+                epochs=given.epochs,
+                adapt_steps=given.adapt_steps,
+                warm=not given.cold,
                 adapt_minutes=given.adapt_minutes,
                 folds=tuple(int(word) for word in given.only_folds.split(",") if word),
                 modes=tuple(given.modes.split(",")),

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from volseg import errors
-from volseg.errors import GeometryError, VolsegError
+from volseg.errors import GeometryError, VolsegError, naming, telling_memory
 
 CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, VolsegError)]
 
@@ -40,3 +40,24 @@ def test_a_key_is_added_once_and_the_kind_and_the_cause_stay(kind):
 def test_an_error_keeps_its_key_from_one_process_to_another():
     error = pickle.loads(pickle.dumps(GeometryError("another grid", case="case1_day2")))
     assert str(error) == "case1_day2: another grid"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 90 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("Exception from src/core: std::bad_alloc"),
+    ],
+)
+@pytest.mark.parametrize("door", [lambda: naming("case1"), telling_memory], ids=["naming", "telling"])
+def test_a_lack_of_memory_is_told_as_such(error, door):
+    with pytest.raises(VolsegError, match=r"the memory ran out .*; close other programs") as told, door():
+        raise error
+    assert told.value.__cause__ is error
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), telling_memory():
+        raise RuntimeError("shapes differ")

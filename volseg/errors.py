@@ -18,6 +18,7 @@ Each message says what was got, what was expected and the cure. The case key is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -122,12 +123,43 @@ def naming(key: str) -> Iterator[None]:
         yield
     except VolsegError as error:
         raise error.of_case(key) from error.__cause__
-    except MemoryError as error:
-        raise VolsegError(
-            f"the memory ran out ({error}); close other programs, or take fewer --workers", case=key
-        ) from error
-    except (RuntimeError, ValueError) as error:
-        raise root_error(error).of_case(key) from error
+    except (MemoryError, RuntimeError, ValueError) as error:
+        root = root_error(error)
+        raise (_of_memory(error, root.message) or root).of_case(key) from error
+
+
+@contextmanager
+def telling_memory() -> Iterator[None]:
+    """A lack of memory becomes a VolsegError, which is one case's: the others go on.
+
+    >>> with telling_memory():
+    ...     raise MemoryError("Unable to allocate 90 GiB")
+    Traceback (most recent call last):
+    volseg.errors.VolsegError: the memory ran out (Unable to allocate 90 GiB); close other programs, or take ...
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = _of_memory(error, str(error))
+        if told is None:
+            raise
+        raise told from error
+
+
+# How PyTorch's and OpenVINO's errors say that memory ran out, which are RuntimeErrors.
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|alloc_cpu\.cpp|out of memory|not enough memory|bad_alloc", re.IGNORECASE
+)
+
+
+def _of_memory(error: BaseException, text: str) -> VolsegError | None:
+    """The error to tell if memory ran out, else None."""
+    if not isinstance(error, MemoryError) and not _NO_MEMORY.search(text):
+        return None
+    first = (text.strip().splitlines() or [""])[0]
+    return VolsegError(
+        f"the memory ran out{f' ({first})' if first else ''}; close other programs, or take fewer --workers"
+    )
 
 
 def first_names(names: Iterable[str], *, count: int = 3) -> str:

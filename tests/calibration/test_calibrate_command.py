@@ -16,7 +16,7 @@ from volseg.calibration import read_calibration
 from volseg.cohort import CaseRow, read_bounds, write_splits
 from volseg.cohort.folds import Fold
 from volseg.inference import Predictor, load_predictor
-from volseg.metrics import decide_some_by_dice
+from volseg.metrics import Scaling, decide_some_by_dice
 from volseg.volume import Volume, read_probabilities, read_volume, write_volume
 
 SHAPE = (24, 20, 12)
@@ -131,7 +131,7 @@ def test_auto_decides_the_regions_that_gain_by_their_dice_and_leaves_the_others(
     place: Path, calibrated: Path, tmp_path: Path
 ) -> None:
     content = json.loads(calibrated.read_text())
-    content["regions"]["stomach"] |= {"temperature": 1.5, "decision": {"rule": "dice"}}
+    content["regions"]["stomach"] |= {"scaling": {"temperature": 1.5, "shift": -0.5}, "decision": {"rule": "dice"}}
     checkpoint = tmp_path / "model.pt"
     checkpoint.write_bytes((place / "run" / "model.pt").read_bytes())
     (tmp_path / "calibration.json").write_text(json.dumps(content))
@@ -140,7 +140,7 @@ def test_auto_decides_the_regions_that_gain_by_their_dice_and_leaves_the_others(
     got = load_predictor([(str(place / "bundle"), checkpoint)], overrides=settings).predict([image], key="p00")
     assert got.probabilities is not None
     plain = LABELS.masks(LABELS.decide(got.probabilities))
-    expected = decide_some_by_dice(got.probabilities, plain, [None, None, 1.5], exclusive=False)
+    expected = decide_some_by_dice(got.probabilities, plain, [None, None, Scaling(1.5, -0.5)], exclusive=False)
     assert np.array_equal(got.label_map.voxels, LABELS.encode(expected))
     assert not np.array_equal(expected[2], plain[2])
     assert np.array_equal(expected[:2], plain[:2])

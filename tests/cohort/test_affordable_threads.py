@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from volseg.cohort import Cohort, affordable_threads
+from volseg.cohort import Cohort, affordable_threads, inspect_cohort
 from volseg.errors import UsageError, VolsegError
 from volseg.inference import sliding_window
 
@@ -24,11 +26,25 @@ def test_threads_are_as_many_as_fit(tiny_cohort, available, wanted, count):
     assert bool(found.note) == (count != wanted)
     if found.note:
         assert f"instead of {wanted}: case" in found.note
+    assert not found.too_large
 
 
 def test_a_case_that_does_not_fit_at_all_is_refused_in_a_line(tiny_cohort):
-    with pytest.raises(UsageError, match=r"^case\d_day0 has 40 x 36 x 20 voxels, which take .* GiB are free"):
+    with pytest.raises(UsageError, match=r"^case\d_day0: the case has 40 x 36 x 20 voxels, .* GiB are free"):
         affordable_threads(Cohort.open(tiny_cohort), 2, bytes_per_voxel=10, available=CASE // 2)
+
+
+def test_a_case_that_does_not_fit_is_left_out_beside_others(tiny_cohort):
+    cohort = Cohort.open(tiny_cohort)
+    key = cohort.keys[1]
+    rows = {**cohort.rows, key: replace(cohort.rows[key], shape=(4000, 4000, 4000))}
+    larger = replace(cohort, rows=rows)
+    found = affordable_threads(larger, 2, bytes_per_voxel=10, available=10 * CASE)
+    assert (found.count, list(found.too_large)) == (2, [key])
+    assert "4000 x 4000 x 4000 voxels, which take 596.0 GiB" in found.too_large[key]
+    report = inspect_cohort(larger, too_large=found.too_large)
+    assert report.failed == dict(found.too_large)
+    assert report.facts["regions"][0]["cases"] == 4
 
 
 def test_the_largest_of_the_asked_cases_counts(tiny_cohort):

@@ -166,6 +166,7 @@ FAILURES = {
     "undeclared value": ({"p2_d1": case("p2_d1", values=9)}, {}, "the label map holds 4, 5"),
     "too many channels": ({"p2_d1": case("p2_d1", channels=2)}, {}, "2 channels were read"),
     "no label": ({"p2_d1": case("p2_d1", labelled=False)}, {}, "promised a label"),
+    "no memory": ({"p2_d1": MemoryError("Unable to allocate 9 GiB")}, {}, "the memory ran out (Unable to allocate"),
     "64 bits": ({"p2_d1": case("p2_d1", dtype="int64")}, {}, "int64 do not go into NIfTI"),
 }
 

@@ -13,7 +13,7 @@ from volseg.cli import main
 from volseg.cohort import CaseRow, Cohort, inspect_cohort, write_splits
 from volseg.cohort.folds import Fold
 from volseg.cohort.table import write_table
-from volseg.volume import Volume, write_volume
+from volseg.volume import Volume, read_volume, write_volume
 
 SHAPE = (5, 5, 4)
 AFFINE = np.diag([-2.0, -2, 5, 1])  # 0.02 ml a voxel
@@ -121,3 +121,17 @@ def test_many_different_warnings_are_counted(folder):
     lines = inspect_cohort(Cohort.open(folder)).text.splitlines()
     assert lines[-2] == "warning: odd 19: in 1 of 3 cases (a)"
     assert lines[-1] == f"warning: 3 more warnings in {folder / 'cases.csv'}"
+
+
+def test_a_lack_of_memory_is_one_case_s_and_the_others_are_read(folder, monkeypatch):
+    key = Cohort.open(folder).keys[0]
+
+    def read(path):
+        if path.name.startswith(key):
+            raise MemoryError("Unable to allocate 90 GiB")
+        return read_volume(path)
+
+    monkeypatch.setattr("volseg.cohort.inspection.read_volume", read)
+    report = inspect_cohort(Cohort.open(folder))
+    assert list(report.failed) == [key]
+    assert "the memory ran out (Unable to allocate 90 GiB)" in report.failed[key]

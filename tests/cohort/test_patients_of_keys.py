@@ -24,6 +24,20 @@ from volseg.cohort.table import CaseRow
         ("lamppost", "lamppost", ""),
         ("knee_L", "knee_L", ""),
         ("anna-20200101", "anna-20200101", ""),
+        ("10005_1000006", "10005", "1000006"),
+        ("10005_100000", "10005_100000", ""),
+        ("UPENN-GBM-00001_21", "UPENN-GBM-00001", "21"),
+        ("UCSF-PDGM-0004", "UCSF-PDGM-0004", ""),
+        ("OAS1_0001_MR2", "OAS1_0001", "MR2"),
+        ("OAS30001_MR_d0129", "OAS30001", "d0129"),
+        ("PETCT_0011f3deaf_10445", "PETCT_0011f3deaf", "10445"),
+        ("psma_95b833d65be26d2f_2018-05-01", "psma_95b833d65be26d2f", "2018-05-01"),
+        ("Patient-001_week-000-1", "Patient-001", "week-000-1"),
+        ("Patient-001_week-044", "Patient-001", "week-044"),
+        ("p7_slice012", "p7", "slice012"),
+        ("TCGA-02-0001", "TCGA-02-0001", ""),
+        ("LUNG1-001", "LUNG1-001", ""),
+        ("BraTS20_Training_001", "BraTS20_Training_001", ""),
     ],
 )
 def test_the_patient_and_the_session_of_a_key(key: str, patient: str, session: str) -> None:
@@ -43,6 +57,17 @@ def row(key: str) -> CaseRow:
         (["scan_20200101", "scan_20200102", "scan_20200103"], ""),  # dates that tell patients apart
         (["p1_L", "p2_R", "p3_L"], ""),
         (["anna-12345678", "anna-12345679", "bob-12345678", "bob-12345679"], ""),  # no dates
+        (["P001_V1", "P001_V2", "P002_V1", "P002_V2"], "4 cases look like"),
+        (["pat01_ED", "pat01_ES", "pat02_ED", "pat02_es", "pat03_ED"], "4 cases look like"),
+        (["patient0001_2CH_ED", "patient0001_2CH_ES", "patient0001_4CH_ED", "patient0001_4CH_ES"], "4 cases look like"),
+        (["0001_1", "0001_2", "0002_1", "0002_2", "0003_1"], "4 cases look like"),
+        (["p1-OD", "p1-OS", "p2-OD", "p2-OS"], "4 cases look like"),
+        (["TCGA-02-0001", "TCGA-02-0003", "TCGA-06-0119", "TCGA-06-0120"], ""),  # the middle is a hospital
+        ([f"center{c}_{n:03d}" for c in (1, 2, 3) for n in range(30)], ""),
+        ([f"{organ}_{n}" for organ in ("liver", "spleen") for n in (1, 2)], ""),
+        (["BraTS20_Training_001", "BraTS20_Training_002", "BraTS20_Validation_001"], ""),
+        (["LUNG1-001", "LUNG1-002"], ""),
+        (["P1_V1", "P1_V2", "P2_V1", "P2_V2", "phantom"], ""),  # names of several kinds
     ],
 )
 def test_keys_that_may_be_of_one_patient_are_warned_about(keys: list[str], told: str) -> None:

@@ -67,6 +67,10 @@ def test_all_rows_of_the_table_and_again_without_work(cohort, tmp_path, monkeypa
     assert {row["gap_days"] for row in table if row["key"] == "c_day10"} == {"1.0"}
     page = (tmp_path / "out" / "days.md").read_text()
     assert "| aligned |" in page
+    drawn = (tmp_path / "out" / "days.html").read_text()
+    assert drawn.count("<svg") == 2
+    assert all(f">{mode}</th>" in drawn for mode in MODES)
+    assert "http" not in drawn.replace("http://www.w3.org", "")
     monkeypatch.setattr(module, "write_prediction", lambda *_: pytest.fail("predicted again"))
     assert run_days(settings, tmp_path / "out")["modes"] == json.loads(json.dumps(content["modes"]))
     with pytest.raises(UsageError, match="begun with another seed"):

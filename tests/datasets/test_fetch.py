@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import http.server
 import importlib.util
 import io
 import json
@@ -15,15 +14,15 @@ import stat
 import struct
 import sys
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
+from web_site import Site, web_site
 
 from volseg.cli import app, main
 from volseg.datasets import PUBLISHED, Published, fetch, find
@@ -36,56 +35,11 @@ from volseg.remote import locked
 pytest.importorskip("pooch", reason="pip install 'volseg[fetch]'")
 
 
-@dataclass
-class Site:
-    """What the server has and what was asked of it; it closes the connection after `breaks_after` bytes."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    breaks_after: int | None = None
-    ranges: bool = True
-    version: str = '"1"'
-    asked: list[str | None] = field(default_factory=list)
-    port: int = 0
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{name}"
-
-
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    here = Site()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = here.files.get(self.path.lstrip("/"))
-            asked = self.headers.get("Range")
-            here.asked.append(asked)
-            if content is None:
-                self.send_error(404)
-                return
-            begin = 0
-            if asked and here.ranges and self.headers.get("If-Range") == here.version:
-                begin = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])  # type: ignore[index]
-                if begin >= len(content):
-                    self.send_error(416)
-                    return
-            self.send_response(206 if begin else 200)
-            if begin:
-                self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
-            self.send_header("ETag", here.version)
-            self.send_header("Content-Length", str(len(content) - begin))
-            self.end_headers()
-            self.wfile.write(content[begin:][: here.breaks_after])
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        here.port = server.server_port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with web_site() as here:
         yield here
-        server.shutdown()
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

@@ -12,7 +12,7 @@ from nibabel.affines import apply_affine
 
 from volseg.cohort import Case
 from volseg.datasets import LABELS, phantom_case, write_phantom
-from volseg.datasets.anatomy import Tube, hollow, smooth_field
+from volseg.datasets.anatomy import Tube, build_abdomen, hollow, smooth_field
 from volseg.datasets.phantom import SIZES, SLICES, phantom_keys
 from volseg.datasets.treatment_days import Day, Habits
 from volseg.errors import UsageError
@@ -267,6 +267,18 @@ class TestRealDays:
         assert 10 < max(apart) < 75
         ratios = np.exp(np.abs([np.log(a / b) for a, b in (ml[:2], ml[2:])]))
         assert np.median(ratios) > 1.15
+
+    def test_volumes_differ_by_a_factor_of_1_3_to_1_5(self):
+        spacing, shape = (7.0, 7.0, 6.0), (53, 41, 26)
+        ml: dict[int, list[list[int]]] = {}
+        for patient, day in phantom_keys(patients=10, days=3, kind="real"):
+            today = Day.drawn(np.random.default_rng([0, patient, day, 1]))
+            of_patient, of_day = np.random.default_rng([0, patient]), np.random.default_rng([0, patient, day])
+            masks = build_abdomen(of_patient, of_day, shape=shape, spacing=spacing, today=today).masks
+            ml.setdefault(patient, []).append(masks.sum(axis=(1, 2, 3)).tolist())
+        steps = np.concatenate([np.abs(np.diff(np.log(days), axis=0)) for days in ml.values()])
+        assert np.all((np.exp(np.median(steps, axis=0)) > 1.25) & (np.exp(np.median(steps, axis=0)) < 1.55))
+        assert np.exp(steps).max() < 3.2
 
     def test_a_masks_copy_is_poor(self, days):
         for one, other in zip(*(LABELS.masks(case.label.voxels) for case in days[2:]), strict=True):

@@ -27,10 +27,10 @@ from pydicom import Dataset
 
 from volseg.cli import main
 from volseg.cohort import Cohort
-from volseg.dicom import Dicom, place, read_stack, scan, write_dicom_seg
+from volseg.dicom import Dicom, place, read_stack, scan, segments, write_dicom_seg
 from volseg.dicom.file import Quiet, read_header
 from volseg.dicom.segments import read_segments, read_voxels
-from volseg.errors import SourceError
+from volseg.errors import SourceError, UsageError
 from volseg.labels import Code, LabelTable, Region
 from volseg.volume import Volume, ras_to_lps, write_volume
 
@@ -344,3 +344,18 @@ def test_a_secret_keys_the_words_at_both_ends(tmp_path: Path) -> None:
     assert run(*words) == 1
     assert run(*words, *secret) == 0
     assert (tmp_path / f"{key}.seg.dcm").is_file()
+
+
+def test_without_highdicom_segments_are_read_and_writing_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Python 3.14, where `pip install volseg` leaves it out."""
+    dataset = Dataset()
+    item = Dataset()
+    item.SegmentNumber, item.SegmentLabel, item.RecommendedDisplayCIELabValue = 1, "liver", [30000, 40000, 40000]
+    dataset.SegmentSequence = [item]
+    assert read_segments(dataset)[0].colour is not None
+    monkeypatch.setattr(segments, "find_spec", lambda _: None)
+    assert [(roi.name, roi.colour) for roi in read_segments(dataset)] == [("liver", None)]
+    with pytest.raises(UsageError, match=r"pip install 'volseg\[seg\]'"):
+        write_dicom_seg(tmp_path / "a.dcm", None, TABLE)  # type: ignore[arg-type]

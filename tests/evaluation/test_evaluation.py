@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from scored_cohort import AFFINE, REFERENCE, SHAPE, TABLE, box, label_map, make_cohort, write
 
-from volseg.cohort import Cohort
+from volseg.cli import main
+from volseg.cohort import Cohort, read_volume_as
 from volseg.errors import UsageError
 from volseg.evaluation import METRICS, EvaluationSettings, RegionScores, evaluate
-from volseg.volume import Volume, write_volume
+from volseg.metrics import margin_to_contain
+from volseg.volume import Volume, read_volume, write_volume
 
 VOXEL_ML = 1.5 * 1.5 * 3 / 1000
 
@@ -238,6 +240,23 @@ def test_one_failure_does_not_touch_the_other_cases(cohort, predictions):
     ]
 
 
+def test_a_case_without_memory_is_a_row_and_the_others_are_scored(cohort, predictions, monkeypatch):
+    for key in ("p1_day1", "p1_day2", "p2_day1"):
+        write(predictions / f"{key}.nii.gz", REFERENCE)
+
+    def read(role, path):
+        if path.name.startswith("p1_day2"):
+            raise MemoryError("Unable to allocate 90 GiB")
+        return read_volume_as(role, path)
+
+    monkeypatch.setattr("volseg.evaluation.case.read_volume_as", read)
+    rows = evaluate(predictions, cohort, too_large={"p2_day1": "the case has 9 x 9 x 9 voxels"})
+    errors = {row.key: row.error for row in rows}
+    assert errors["p1_day1"] is None
+    assert "the memory ran out (Unable to allocate 90 GiB)" in errors["p1_day2"]
+    assert errors["p2_day1"] == "the case has 9 x 9 x 9 voxels"
+
+
 def test_every_number_of_a_row_is_described_once():
     numeric = {field.name for field in fields(RegionScores)} - {
         "key",
@@ -251,6 +270,19 @@ def test_every_number_of_a_row_is_described_once():
     assert len(set(names)) == len(names)
     assert set(names) == numeric | {"volume_error_ml", "volume_error_percent", "dice_at_least"}
     assert all(metric.title and metric.definition.endswith(".") for metric in METRICS)
+
+
+def test_the_margin_that_contains_the_reference_is_measured_where_asked_for(cohort, predictions):
+    write(predictions / "p1_day1.nii.gz", label_map(large_bowel=box(1, 3, 1, 5, 1, 5)))
+    truth = REFERENCE
+    assert evaluate(predictions, cohort)[0].margin_mm is None
+    rows = evaluate(predictions, cohort, method=EvaluationSettings(margins=True))
+    spacing_mm = read_volume(predictions / "p1_day1.nii.gz").spacing_mm
+    masks = TABLE.masks(truth), TABLE.masks(read_volume(predictions / "p1_day1.nii.gz").voxels)
+    for row, reference, predicted in zip(rows, *masks, strict=True):
+        whole = margin_to_contain(predicted, reference, spacing_mm)  # of the whole grid, not of a box
+        assert row.margin_mm == (whole if np.isfinite(whole) else None)
+    assert rows[0].margin_mm > 0
 
 
 def test_objects_are_counted_where_asked_for(cohort, predictions):
@@ -399,4 +431,27 @@ def test_the_command_passes_the_method_on(cohort, predictions, tmp_path):
         "minutes_per_metre": 1.5,
         "objects": True,
         "instances": False,
+        "margins": False,
     }
+
+
+def test_the_command_says_what_it_takes_and_what_it_leaves(cohort, predictions, tmp_path, capsys):
+    """Label maps of another ending, and a folder that does not say what its values mean."""
+    write(predictions / "p1_day1.nii.gz", REFERENCE)
+    write(predictions / "p1_day2.nii", REFERENCE)
+    words = ["evaluate", str(predictions), str(cohort.folder), "-o", str(tmp_path / "report"), "--no-html"]
+    for stated in (False, True):
+        if stated:
+            (predictions / "p1_day2.nii").unlink()
+            (predictions / "dataset.json").write_text((cohort.folder / "dataset.json").read_text())
+        with pytest.raises(SystemExit):
+            main(words)
+        told = " ".join(capsys.readouterr().err.split())
+        assert ("files of other endings than .nii.gz are left out, 1 in all: p1_day2.nii" in told) is not stated
+        assert ("so they are taken as the cohort has them: 1/3/5/7 large_bowel, 2/3/6/7 small" in told) is not stated
+
+
+def test_a_folder_of_other_endings_is_named(cohort, predictions):
+    write(predictions / "p1_day1.nii", REFERENCE)
+    with pytest.raises(UsageError, match=r"holds no prediction KEY\.nii\.gz, but p1_day1\.nii; write them as"):
+        evaluate(predictions, cohort)

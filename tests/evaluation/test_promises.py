@@ -8,12 +8,31 @@ from volseg.cohort import RegionBounds
 from volseg.evaluation import RegionScores, check_promises, review_curve, with_bounds
 from volseg.metrics import share_interval
 from volseg.report import short_promises
+from volseg.report.promises import promises_as_json, promises_as_markdown
 
 
-def row(key: str, dice: float | None, at_least: float | None, *, ml: float = 1.0, reason: str = "") -> RegionScores:
-    bounds = RegionBounds(at_least, 0.9, 1.2, 3.0, 0.1, 0.8, reason)
+def row(
+    key: str,
+    dice: float | None,
+    at_least: float | None,
+    *,
+    ml: float = 1.0,
+    margin_mm: float | None = None,
+    predicted_ml: float = 1.0,
+    reason: str = "",
+) -> RegionScores:
+    bounds = RegionBounds(at_least, 0.9, 1.2, None if reason else 3.0, 0.1, 0.8, reason)
     outcome = "both empty" if dice is None else "both present"
-    scores = RegionScores(key, key.partition("_")[0], "liver", dice=dice, reference_ml=ml, outcome=outcome)
+    scores = RegionScores(
+        key,
+        key.partition("_")[0],
+        "liver",
+        dice=dice,
+        reference_ml=ml,
+        predicted_ml=predicted_ml,
+        outcome=outcome,
+        margin_mm=margin_mm,
+    )
     (got,) = with_bounds([scores], {key: {"leber": bounds}}, pairs={"liver": "leber"})
     return got
 
@@ -44,6 +63,28 @@ def test_a_promise_that_is_broken_by_more_than_chance_is_named() -> None:
     assert check_promises(rows)[0].broken
     assert "THE PROMISE IS BROKEN" in short_promises(rows)
     assert check_promises([RegionScores("a", "a", "liver", dice=1.0)]) == []
+
+
+def test_margins_are_checked_by_patient() -> None:
+    rows = [
+        row("a_1", 0.9, 0.8, margin_mm=3.0),  # exactly the margin
+        row("a_2", 0.9, 0.8, margin_mm=3.2),  # one of the two days of this patient
+        row("b_1", 0.9, 0.8, margin_mm=0.0),
+        row("c_1", 0.0, 0.8, margin_mm=None, predicted_ml=0.0),  # nothing predicted: no margin contains the reference
+        row("d_1", 0.9, None, margin_mm=9.0, reason="noise"),  # withheld
+    ]
+    (check,) = check_promises(rows)
+    assert (check.margin.mean, check.margin.patients, check.median_margin_mm) == (pytest.approx(0.5), 3, 3.0)
+    assert "within its margin of 3.0 mm in 50 %" in short_promises(rows)
+    # Margins that nobody measured are not counted, and are no broken promise.
+    (check,) = check_promises([row("a_1", 0.9, 0.8), row("b_1", 0.9, 0.8)])
+    assert check.margin.cases == 0
+    assert not check.broken
+    broken = [row(f"p{number}", 0.9, 0.8, margin_mm=2.0 + 2.0 * (number < 10)) for number in range(20)]
+    assert check_promises(broken)[0].broken == ("margin",)
+    assert "THE PROMISE IS BROKEN (margin)" in short_promises(broken)
+    assert promises_as_json(broken)[0]["margin"]["share"] == 0.5
+    assert "3.00" in promises_as_markdown(broken)[-1]
 
 
 def test_the_worst_first_leaves_less_risk() -> None:

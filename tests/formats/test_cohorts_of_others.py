@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from volseg.cli import main
-from volseg.cohort import Cohort, patient_of, write_cohort
+from volseg.cohort import Cohort, inspect_cohort, patient_of, write_cohort
 from volseg.cohort.layouts import layout_note
 from volseg.cohort.patients import patients_note
 from volseg.dicom import Dicom
@@ -512,6 +512,62 @@ def test_what_is_wrong_with_a_folder_of_masks(masks, tmp_path):
     assert ClassMasks(masks, image="ct").keys() == ["s0000", "s0001", "s0002"]
     with pytest.raises(SourceError, match="holds no case"):
         ClassMasks(tmp_path / "raw" / "s0000" / "segmentations")
+
+
+def scalar(path: Path, voxels: np.ndarray) -> None:
+    write_volume(path, Volume(voxels, AFFINE))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (np.float32(0.4), r"the mask liver\.nii\.gz: the label map holds 0\.4, expected whole numbers"),
+        (np.float32(np.nan), r"the mask liver\.nii\.gz: the label map holds nan"),
+        (np.int16(-1), r"the mask liver\.nii\.gz: it holds -1, expected 0 and one value above it"),
+    ],
+)
+def test_masks_that_are_none_are_refused_by_case(masks, value, told):
+    """What is not 0 would be marked: a probability of 0.001, NaN, -1 outside."""
+    scalar(masks / "s0001/segmentations/liver.nii.gz", np.full(SHAPE, value))
+    source = ClassMasks(masks)
+    with pytest.raises(LabelError, match=told):
+        source.load("s0001")
+    assert source.load("s0002").label is not None
+
+
+def test_masks_of_several_values_are_told(masks):
+    scalar(masks / "s0000/segmentations/liver.nii.gz", np.arange(120, dtype=np.uint8).reshape(SHAPE) % 3)
+    scalar(masks / "s0002/segmentations/liver.nii.gz", np.float32(0.9999) * (np.arange(120).reshape(SHAPE) < 5))
+    source = ClassMasks(masks)
+    told = "liver.nii.gz holds 1, 2, all taken for the class (a label map of several classes?)"
+    assert source.load("s0000").warnings == ("no mask of spleen: taken for empty", told)
+    assert source.load("s0002").warnings == ()
+    assert np.count_nonzero(source.load("s0002").label.voxels == 1) == 5
+
+
+def test_what_is_left_out_of_folders_of_masks_is_told(masks, tmp_path, caplog):
+    put(masks / "loose.nii.gz")
+    put(masks / "s0001/heart.nii.gz")
+    put(masks / "s0000/segmentations/background.nii.gz", 1)
+    (masks / "s0002/ct.nii.gz").unlink()
+    told = "left out: loose.nii.gz, s0001/heart.nii.gz, s0002 (which has masks and no image)"
+    with caplog.at_level(logging.WARNING):
+        assert run("convert", "class_masks", masks, tmp_path / "c") == 0
+    assert told in caplog.text
+    cohort = Cohort.open(tmp_path / "c")
+    assert (cohort.keys, cohort.labels.names) == (("s0000", "s0001"), ("liver", "spleen"))
+    warnings = inspect_cohort(cohort).warnings
+    assert any(told in warning for warning in warnings)
+    assert "masks called background are left out: the background is what belongs to no class" in warnings
+
+
+def test_names_that_differ_in_spelling_are_one_class(masks):
+    (masks / "s0001/segmentations/liver.nii.gz").rename(masks / "s0001/segmentations/Liver.nii.gz")
+    with pytest.raises(SourceError, match="the masks Liver and liver differ in spelling only"):
+        ClassMasks(masks)
+    put(masks / "s0000/segmentations/ignore.nii.gz", 1)
+    with pytest.raises(LabelError, match="a region is called 'ignore'"):
+        ClassMasks(masks, classes=["liver", "ignore"])
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,25 @@ def test_one_value_that_may_be_one_class_of_several_is_said(tmp_path):
         assert label(tmp_path, "png")[1] == ()
 
 
+def test_probabilities_are_no_mask(tmp_path):
+    """`--threshold 1` would mark none of them, and whatever is not 0 would be marked otherwise."""
+    (tmp_path / "m").mkdir()
+    tifffile.imwrite(tmp_path / "m" / "a.tif", np.where(OBJECT, 0.95, 0.05).astype(np.float32))
+    with pytest.raises(LabelError, match=r"holds fractions of 1 \(0\.05, 0\.95\), as probabilities do; decide which"):
+        label(tmp_path, "tif")
+    found, warnings = label(tmp_path, "tif", threshold=1)
+    assert not found.any()
+    assert warnings == ("masks in which nothing reaches the threshold of 1 (the largest value is 0.95)",)
+
+
+def test_a_threshold_above_all_values_is_said(tmp_path):
+    save(tmp_path / "m" / "a.png", OBJECT * np.uint8(100))
+    told = "masks in which nothing reaches the threshold of 128 (the largest value is 100)"
+    assert label(tmp_path, "png", threshold=128)[1] == (told,)
+    save(tmp_path / "m" / "a.png", OBJECT * np.uint8(0))
+    assert label(tmp_path, "png", threshold=128)[1] == ()
+
+
 @pytest.mark.parametrize("quality", [50, 75, 95])
 def test_a_jpeg_of_classes_is_refused_and_one_of_a_region_is_cut_in_the_middle(tmp_path, quality):
     large = np.kron(CLASSES, np.ones((4, 4), np.uint8))

@@ -224,6 +224,25 @@ def test_undeclared_classes_are_listed_with_their_pixels(raw):
         paired(raw, classes=["x=1"]).load("a")
 
 
+@pytest.mark.parametrize("classes", [["x=1", "ignore=255", "y=2"], ["ignore=255", "x=1", "y=2"]])
+def test_pixels_to_ignore_have_the_largest_value_and_are_no_region(raw, tmp_path, classes):
+    """As the border of PASCAL VOC; converting again finds the same labels."""
+    mask = square(1, 3, value=255) + square(5, 7, value=1) + square(9, 10, value=2)
+    for key in "abc":
+        save(raw / "masks" / f"{key}_mask.png", mask)
+    for written in (3, 0):
+        source = paired(raw, classes=classes)
+        assert len(write_cohort(source, tmp_path / "cohort").written) == written
+    cohort = Cohort.open(tmp_path / "cohort")
+    assert (cohort.labels.names, cohort.labels.ignore) == (("x", "y"), 3)
+    assert np.bincount(read_volume(cohort.label_path("a")).voxels.ravel())[1:].tolist() == [4, 1, 4]
+
+
+def test_a_region_of_its_own_files_is_not_called_ignore(raw):
+    with pytest.raises(LabelError, match="a region is called 'ignore'"):
+        paired(raw, masks=["ignore=masks/{key}_mask.png"])
+
+
 def test_class_masks_are_neither_jpeg_nor_several(raw):
     save(raw / "masks" / "a_mask.jpg", square(1, 9))
     with pytest.raises(SourceError, match="JPEG"):
@@ -242,6 +261,7 @@ def test_class_masks_are_neither_jpeg_nor_several(raw):
         (["lung=1", "heart=#ff0000"], "values and colours"),
         (["lung=1", "heart=1"], "two classes have the code 1"),
         (["background=3"], "no class besides"),
+        (["ignore=255"], "no class besides"),
         (["lung=0"], "say what is background"),
     ],
 )

@@ -238,6 +238,10 @@ def test_an_overlap_that_the_cohort_cannot_hold_is_refused_with_its_size(tmp_pat
         ((b"Name:=liver", b"Name:=spleen"), LabelError, "2 segments named 'spleen'"),
         ((b"sizes: 9 8 6", b"sizes: 9 8 7"), VolumeError, "cut short"),
         ((b"_Layer:=0", b"_Layer:=4"), LabelError, "got layer 4"),
+        ((b"_LabelValue:=2", b"_LabelValue:=1"), LabelError, "'liver' and 'spleen' have one value, 1, in one layer"),
+        ((b"_LabelValue:=", b"_Value:="), LabelError, "have one value, 1, in one layer"),
+        ((b"Segment1_", b"Segment2_"), LabelError, "numbers its segments 0 to 0, and has Segment2_ID beyond"),
+        ((b"Segment1_ID:=", b"Segment1_Id:="), LabelError, "and has Segment1_Id beyond"),
     ],
 )
 def test_what_is_no_segmentation_is_named(tmp_path, change, error, says):
@@ -248,6 +252,26 @@ def test_what_is_no_segmentation_is_named(tmp_path, change, error, says):
     path.write_bytes(content.replace(*change))
     with pytest.raises(error, match=re.escape(says)):
         read_segmentation(path)
+
+
+def test_cleared_segments_may_share_a_value(tmp_path):
+    path = tmp_path / "a.seg.nrrd"
+    write_segmentation(path, Volume(np.zeros((9, 8, 6), np.uint8), AFFINE), ABDOMEN)
+    path.write_bytes(path.read_bytes().replace(b"_LabelValue:=2", b"_LabelValue:=1"))
+    assert [segment.value for segment in read_segmentation(path).segments][:2] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("semicolons.csv", b"LabelValue;Name;Color_R\n5;spleen;1\n6;liver;2\n"),
+        ("decimals.tsv", b"index\tname\n5.0\tspleen\n6.0\tliver\n"),
+        ("sheet.csv", "LabelValue,Name\r\n5,spleen\r\n6,liver\r\n".encode("utf-16")),
+    ],
+)
+def test_tables_that_a_spreadsheet_saved_are_read(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert read_table_names(tmp_path / name) == {5: "spleen", 6: "liver"}
 
 
 def test_fractions_are_no_segmentation(tmp_path):

@@ -246,6 +246,61 @@ def test_pages_of_which_nothing_is_said_are_slices_with_a_word(tmp_path):
         read(tmp_path / "0" / "a.tif", max_pixels=5999)
 
 
+def one_by_one(path, pages):
+    with tifffile.TiffWriter(path) as file:
+        for page in pages:
+            file.write(page)
+    return path
+
+
+def test_slices_that_were_written_one_by_one_are_a_stack(tmp_path):
+    """`tifffile.imread` 2026.3.3 gives the first one alone."""
+    path = one_by_one(tmp_path / "a.tif", STACK)
+    assert tifffile.imread(path).shape == STACK.shape[1:]
+    found = read(path)
+    np.testing.assert_array_equal(found.pixels, STACK)
+    assert found.stacked
+    assert found.notes == ("5 pages taken as slices of a volume; the file does not say what they are",)
+
+
+@pytest.mark.parametrize(
+    "pages", [[STACK[0], STACK[1, :9]], [STACK[0], STACK[1] > 9], [STACK[0], STACK[1].astype(np.uint8)]]
+)
+def test_images_of_different_kinds_are_no_stack(tmp_path, pages):
+    with pytest.raises(SourceError, match="holds 2 images of different kinds"):
+        read(one_by_one(tmp_path / "a.tif", pages))
+
+
+def test_colours_that_were_written_one_by_one_are_refused(tmp_path):
+    colour = np.stack([RAMP] * 3, axis=-1)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for _ in range(2):
+            file.write(colour, photometric="rgb")
+    with pytest.raises(SourceError, match="holds 2"):
+        read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected", "told"),
+    [
+        ({"cf": 0, "c0": -32768.0, "c1": 1.0}, STACK.astype(np.int32) - 32768, "-32768 + 1 * stored"),
+        ({"cf": 0, "c0": -1024.0, "c1": 1.0, "vunit": "HU"}, STACK.astype(np.int16) - 1024, "-1024 + 1 * stored"),
+        ({"cf": 0, "c0": 0.5, "c1": 0.25}, (STACK * 0.25 + 0.5).astype(np.float32), "0.5 + 0.25 * stored"),
+        ({"cf": 0, "c0": 0.0, "c1": 1.0}, STACK, ""),
+        ({"cf": 20}, STACK, ""),
+        ({"cf": 4, "c0": 1.0, "c1": 2.0}, STACK, "calibration function 4 is not applied"),
+        ({}, STACK, ""),
+    ],
+)
+def test_values_are_those_that_imagej_shows(tmp_path, metadata, expected, told):
+    """ImageJ keeps a signed image as unsigned numbers and a line; masks go by the stored ones."""
+    found = read(written(tmp_path / "a.tif", STACK, imagej=True, metadata={"axes": "ZYX", **metadata}))
+    np.testing.assert_array_equal(found.pixels, expected)
+    np.testing.assert_array_equal(found.numbers, STACK)
+    assert told in " ".join(found.notes)
+    assert bool(found.notes) == bool(told)
+
+
 def test_a_part_of_a_set_of_files_is_refused(tmp_path):
     planes = "".join(
         f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{z}.tif">urn:uuid:{z}</UUID></TiffData>'

@@ -42,3 +42,12 @@ def test_the_table_is_read_once_for_all_cases(tmp_path):
     assert sorted(rows) == ["a_day1", "b_day1"]
     assert rows["a_day1"].slices.tolist() == [2, 1]
     assert rows["a_day1"].texts == ["1 1", ""]
+
+
+def test_words_of_pandas_for_an_empty_cell(tmp_path):
+    """`astype(str)` makes nan of what was empty; any other word is told with its row as the case is painted."""
+    path = tmp_path / "train.csv"
+    cells = ["nan", "NaN", "None", "null", "<NA>", "", "1 2", "-1"]
+    lines = [f"a_day1_slice_{n:04d},x,{cell}" for n, cell in enumerate(cells, start=1)]
+    path.write_text("\n".join(["id,class,segmentation", *lines]))
+    assert list(read_table(path)["a_day1"].texts) == ["", "", "", "", "", "", "1 2", "-1"]

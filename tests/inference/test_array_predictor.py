@@ -11,11 +11,13 @@ import torch
 from tiny_bundle import ROI, network, write_bundle
 
 from volseg.bundle import Recipe
+from volseg.cli import main
 from volseg.errors import UsageError
 from volseg.inference import ArrayPredictor, Predictor, array_predictor, parse_bytes
 from volseg.inference.arrays.memory import GIB, Size, Way, way_of
 from volseg.inference.arrays.settings import own_settings
-from volseg.inference.arrays.windows import gaussian, starts
+from volseg.inference.arrays.window_sum import gaussian
+from volseg.inference.arrays.windows import starts
 from volseg.inference.sliding import gaussian as weights_of_monai
 from volseg.inference.sliding import positions
 from volseg.labels import LabelTable
@@ -193,3 +195,14 @@ def test_the_way_follows_the_memory():
 def test_memory_must_be_an_amount(text):
     with pytest.raises(UsageError, match="--memory must be an amount"):
         parse_bytes(text)
+
+
+def test_a_prediction_that_does_not_fit_is_refused_before_anything_is_written(folder, tmp_path, monkeypatch, capsys):
+    path, file = checkpoint(folder, EXCLUSIVE, "mr"), image(folder, "straight")
+    monkeypatch.setattr(ArrayPredictor, "check_network", lambda _: pytest.fail("the network was built"))
+    words = ["predict", str(folder / "bundle"), str(file), "-o", str(tmp_path / "out"), "--checkpoint", str(path)]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--device", "cpu", "--memory", "256MiB"])
+    assert stopped.value.code
+    assert "GiB are allowed or free" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -139,10 +139,10 @@ def test_the_decathlon_writes_value_to_name():
         ({"labels": {"a": 256}}, "from 1 to 255"),
         ({"labels": {"a": []}}, "from 1 to 255"),
         ({"labels": {"a": 1.5}}, "expected a whole number"),
-        ({"labels": {"a": "12"}}, "expected a whole number"),
+        ({"labels": {"a": "1.5"}}, "expected a whole number"),
         ({"labels": {"a": True}}, "expected a whole number"),
         ({"labels": {"a": None}}, "expected a whole number"),
-        ({"labels": {"a": [1, "2"]}}, "expected a whole number"),
+        ({"labels": {"a": [1, "two"]}}, "expected a whole number"),
         ({"labels": {"1": "a", "2": "a"}}, "several values one name"),
         ({"labels": {"a": 1}, "volseg": "x"}, "must be objects"),
         ({"labels": {"a": 1}, "volseg": {"colours": ["a"]}}, "must be objects"),
@@ -256,3 +256,13 @@ def test_the_digest_tells_names_and_values_and_order_not_colours():
 def test_the_ignore_label_of_nnunet_is_no_region() -> None:
     table = LabelTable.from_dataset_json({"labels": {"background": 0, "organ": 1, "ignore": 2}})
     assert (table.names, table.values, table.ignore) == (("organ",), (0, 1), 2)
+
+
+@pytest.mark.parametrize("turn", [(0, 1, 2), (2, 0, 1)])
+def test_voxels_of_regions_are_those_of_their_masks(monkeypatch, turn):
+    monkeypatch.setattr("volseg.labels.values._SLAB_VOXELS", 50)
+    table = LabelTable.overlapping(["a", "b", "c"])
+    label_map = np.random.default_rng(0).integers(0, 8, (7, 9, 11)).astype(np.uint8).transpose(turn)[:, ::-1, ::2]
+    masks = dict(zip(table.names, table.masks(label_map), strict=True))
+    assert table.voxels_of_regions(label_map) == {name: int(mask.sum()) for name, mask in masks.items()}
+    assert set(table.voxels_of_regions(np.zeros((0, 3), np.uint8)).values()) == {0}

@@ -34,6 +34,7 @@ from volseg.pictures.layout import Entry, arrange_panels, round_length_mm
 from volseg.pictures.orientation import View
 from volseg.pictures.rendering import INVENTED, MISSED, difference_masks, grey_levels, outline, triptych
 from volseg.pictures.snapshot import read_snapshots
+from volseg.pictures.viewer import _difference, _median_place
 from volseg.volume import Volume, read_volume, write_volume
 
 LABELS = LabelTable.exclusive(["a", "b"])
@@ -373,3 +374,16 @@ def test_a_case_that_cannot_be_drawn_says_why(cohort: Path, tmp_path: Path):
     with pytest.raises(SystemExit) as left:
         main(["picture", str(cohort), "nobody", "-o", str(tmp_path / "a.png")])
     assert left.value.code == 2
+
+
+@pytest.mark.parametrize("labels", [LabelTable.overlapping(["a", "b", "c"]), LabelTable.exclusive(list("abcdefg"))])
+def test_the_difference_in_the_viewer_is_that_of_the_masks(labels):
+    reference, prediction = np.random.default_rng(0).integers(0, 8, (2, 9, 8, 7)).astype(np.uint8)
+    masks = difference_masks(labels.masks(reference), labels.masks(prediction))
+    assert np.array_equal(_difference(reference, prediction, labels), masks[0] + masks[1] * 2 + masks[2] * np.uint8(3))
+
+
+@pytest.mark.parametrize("held", [1, 2, 5, 40])
+def test_the_centre_is_the_median_of_the_places(held):
+    places = np.random.default_rng(held).integers(0, 20, held)
+    assert _median_place(np.bincount(places, minlength=20)) == np.median(places)

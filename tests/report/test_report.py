@@ -156,6 +156,7 @@ def test_the_json_has_its_schema(tmp_path):
         "minutes_per_metre": 2.0,
         "objects": False,
         "instances": False,
+        "margins": False,
     }
     assert [metric["name"] for metric in content["metrics"]] == [metric.name for metric in METRICS]
     assert content["cases"] == {"scored": 4, "failed": 1, "patients": 3}

@@ -55,7 +55,15 @@ def test_only_sessions_before_are_learnt_from(run, cohort):
         _ = Adapting(run, cohort, "x").sessions
 
 
-@pytest.mark.parametrize("wrong", [{"layers": "some"}, {"minutes": 0}, {"base_share": 1.0}])
+def test_steps_end_it_whatever_the_time(tmp_path, cohort):
+    run = make_run(tmp_path, cohort)
+    target = adapt(work(run, cohort, before="day9", minutes=1e-9, steps=3))
+    record = json.loads(target.with_suffix(".json").read_text())
+    assert record["steps"] == 3
+    assert record["processor_seconds"] > 0
+
+
+@pytest.mark.parametrize("wrong", [{"layers": "some"}, {"minutes": 0}, {"base_share": 1.0}, {"steps": 0}])
 def test_settings_are_checked(run, cohort, wrong):
     with pytest.raises(UsageError, match="must be"):
         work(run, cohort, **wrong)

@@ -216,6 +216,20 @@ def test_images_of_one_slice_are_planned_for_networks_that_take_them(tmp_path):
     assert found.advised == "unet"
 
 
+@pytest.mark.parametrize(("wide", "spacing"), [(260, 1.95), (20, 1.0)])
+def test_few_minutes_make_the_grid_of_one_slice_coarser_unless_regions_are_narrow(tmp_path, monkeypatch, wide, spacing):
+    """A small window shows as much of an image on a coarser grid, on which each region stays 16 pixels wide."""
+    cost = StepCost((65536, 131072), 2, (1.0, 2.0), None, 0.1)
+    monkeypatch.setattr("volseg.training.bundle_plan.measure_step", lambda *_, **__: cost)
+    labels = {f"case{n}": box((312, 312, 1), (20, 20, 0), (280, 20 + wide // 2, 1)) for n in range(4)}
+    unet = Path(__file__).resolve().parents[2] / "bundles" / "unet"
+    found = make_plan(cohort(tmp_path, labels), [unet], device="cpu", minutes=2).bundles["unet"]
+    window = next(one for one in found.decisions if one.name == "roi_size").value
+    assert found.settings["roi_voxels"] == 32768
+    assert found.settings["spacing_mm"] == pytest.approx([spacing, spacing, 1])
+    assert (window == [192, 160, 1]) == (spacing == 1.0)
+
+
 def test_images_of_which_only_headers_are_there(tmp_path, bundle):
     """Files cut off behind their headers: sizes are known, voxels are not."""
     made = cohort(tmp_path, {f"case{n}": box(SHAPE, (2, 2, 2), (9, 9, 9)) for n in range(3)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -21,11 +22,11 @@ from torch import nn
 
 from volseg.deploy.pack import pack
 from volseg.errors import CheckpointError
-from volseg.labels import LabelTable
+from volseg.labels import LabelTable, prior_channels
 from volseg.networks import DenseUNet
 from volseg.training import is_trained_network, start_from
 from volseg.training.nnunet_names import dynunet_tensors
-from volseg.training.start import read_weights
+from volseg.training.start import StartingWeights, read_weights
 
 OTHERS = LabelTable.exclusive(["liver", "spleen"])  # three channels, as those of the tiny bundle
 THREE = tiny_bundle.LABELS
@@ -147,12 +148,12 @@ def test_each_bundle_hands_its_weights_on(name: str, tiny_cohort: Path, tmp_path
 # --- nnU-Net
 
 
-def dynunet() -> DynUNet:
+def dynunet(kernels: list[list[int]] = [[3, 3, 3]] * 3) -> DynUNet:
     return DynUNet(
         spatial_dims=3,
         in_channels=1,
         out_channels=3,
-        kernel_size=[[3, 3, 3]] * 3,
+        kernel_size=kernels,
         strides=[[1, 1, 1], [1, 2, 2], [2, 2, 2]],
         upsample_kernel_size=[[1, 2, 2], [2, 2, 2]],
         filters=[4, 8, 16],
@@ -187,6 +188,28 @@ def nnunet_weights() -> dict[str, torch.Tensor]:
     return found
 
 
+def start_all(made: nn.Module, weights: str | Path) -> nn.Module:
+    """A network with all tensors of a file, those of its regions too."""
+    source = read_weights(weights)
+    state = {name: source.of_shape(name, value.shape) for name, value in made.state_dict().items()}
+    made.load_state_dict({name: value for name, value in state.items() if value is not None}, strict=False)
+    return made
+
+
+def test_a_smaller_kernel_of_nnunet_gets_zeros_around_it(tmp_path: Path) -> None:
+    kernel, wide = torch.randn(4, 2, 1, 3, 3), torch.Size([4, 2, 3, 3, 3])
+    source = StartingWeights(tmp_path, {"a.weight": kernel, "transp_conv.weight": kernel}, widen=True)
+    widened = source.of_shape("a.weight", wide)
+    assert widened is not None
+    image = torch.randn(1, 2, 5, 6, 7)
+    narrow = torch.nn.functional.conv3d(image, kernel, padding=(0, 1, 1))
+    assert torch.allclose(torch.nn.functional.conv3d(image, widened, padding=1), narrow, atol=1e-6)
+    assert source.of_shape("transp_conv.weight", wide) is None, "a transposed kernel has no middle"
+    for shape in ([4, 2, 2, 3, 3], [4, 2, 1, 1, 3], [4, 3, 3, 3, 3], [4, 2, 3, 3]):
+        assert source.of_shape("a.weight", torch.Size(shape)) is None
+    assert StartingWeights(tmp_path, {"a.weight": kernel}).of_shape("a.weight", wide) is None, "nnU-Net's alone"
+
+
 def test_each_tensor_of_dynunet_has_its_place_in_nnunet(tmp_path: Path) -> None:
     weights = nnunet_weights()
     content = {
@@ -217,17 +240,23 @@ def test_other_architectures_of_nnunet_are_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(NNUNET is None, reason="VOLSEG_NNUNET_PYTHON names no Python with nnunetv2")
-def test_the_logits_are_those_of_nnunets_own_network(tmp_path: Path) -> None:
-    """`VOLSEG_NNUNET_PYTHON=ENV/bin/python pytest tests/training/test_start.py`: its network builds, ours repeats."""
+@pytest.mark.parametrize("finest", [[3, 3, 3], [1, 3, 3]])
+def test_the_logits_are_those_of_nnunets_own_network(finest: list[int], tmp_path: Path) -> None:
+    """`VOLSEG_NNUNET_PYTHON=ENV/bin/python pytest tests/training/test_start.py`: its network builds, ours repeats.
+
+    DynUNet gives a stage of the decoder the kernel of the next coarser one, so that of the finest is widened there.
+    """
     script = textwrap.dedent(
         """
+        import json
         import sys
         import torch
         from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
         torch.manual_seed(0)
         arguments = {
             "n_stages": 3, "features_per_stage": [4, 8, 16], "conv_op": "torch.nn.modules.conv.Conv3d",
-            "kernel_sizes": [[3, 3, 3], [3, 3, 3], [3, 3, 3]], "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+            "kernel_sizes": [json.loads(sys.argv[3]), [3, 3, 3], [3, 3, 3]],
+            "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
             "n_conv_per_stage": [2, 2, 2], "n_conv_per_stage_decoder": [2, 2], "conv_bias": True,
             "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d", "norm_op_kwargs": {"eps": 1e-5, "affine": True},
             "dropout_op": None, "dropout_op_kwargs": None, "nonlin": "torch.nn.LeakyReLU",
@@ -248,11 +277,113 @@ def test_the_logits_are_those_of_nnunets_own_network(tmp_path: Path) -> None:
     )
     files = [str(tmp_path / name) for name in ("checkpoint_final.pth", "case.pt")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    subprocess.run([str(NNUNET), "-c", script, *files], check=True, env=environment, capture_output=True)
+    subprocess.run(
+        [str(NNUNET), "-c", script, *files, json.dumps(finest)], check=True, env=environment, capture_output=True
+    )
     case = torch.load(files[1], weights_only=True)
-    made = dynunet()
-    made.load_state_dict(dict(read_weights(files[0]).tensors), strict=False)
+    made = start_all(dynunet([finest, [3, 3, 3], [3, 3, 3]]), files[0])
     with torch.no_grad():
         logits = made.eval()(case["image"])
     assert float((logits - case["logits"]).abs().max()) < 1e-4
     assert float(logits.abs().max()) > 1
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_a_network_with_a_prior_begins_as_the_one_without(
+    slices: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    regions = list(THREE.names)
+    names = ["MR", *prior_channels(["MR"], regions)]
+
+    def of(channels: int, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv3d(channels * slices, 4, 3, padding=1), nn.Conv3d(4, 3, 1))
+
+    write(tmp_path / "model.pt")
+    recipe = torch.load(tmp_path / "model.pt", weights_only=True)["recipe"]
+    source = of(1, 7)
+    torch.save({"model": source.state_dict(), "recipe": recipe}, tmp_path / "model.pt")
+    made = start_from(of(len(names), 1), tmp_path / "model.pt", labels=THREE, channel_names=names)
+    image = torch.rand(1, slices, 6, 6, 6)
+    with torch.no_grad():
+        assert torch.allclose(
+            made(torch.cat([image, torch.rand(1, slices * (len(names) - 1), 6, 6, 6)], 1)), source(image)
+        )
+    assert not made[0].weight[:, slices:].any()
+    assert "taken only where it fits" not in caplog.text
+    other = of(len(names), 1)
+    start_from(other, tmp_path / "model.pt", labels=THREE, channel_names=["CT", *prior_channels(["CT"], regions)])
+    assert other[0].weight[:, slices:].any(), "channels of another kind are no reason for zeros"
+
+
+TRAINED, CASE = os.environ.get("VOLSEG_NNUNET_TRAINING"), os.environ.get("VOLSEG_NNUNET_CASE")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (NNUNET and TRAINED and CASE), reason="VOLSEG_NNUNET_TRAINING and _CASE name no trained nnU-Net"
+)
+def test_a_trained_nnunet_gives_the_logits_of_its_own_predictor(tmp_path: Path) -> None:
+    """Its predictor prepares a real case and runs its windows, without mirroring; the same network here repeats them.
+
+    `VOLSEG_NNUNET_PYTHON=ENV/bin/python VOLSEG_NNUNET_TRAINING=RESULTS/Dataset…/…__nnUNetPlans__3d_fullres
+    VOLSEG_NNUNET_CASE=CASE_0000.nii.gz`; the predictor adds windows up in half precision, so they are compared before.
+    """
+    script = textwrap.dedent(
+        """
+        import json
+        import sys
+        import torch
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+        from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+        folder, case, output = sys.argv[1:]
+        plans = PlansManager(f"{folder}/plans.json")
+        dataset = json.load(open(f"{folder}/dataset.json"))
+        configuration = plans.get_configuration("3d_fullres")
+        checkpoint = torch.load(f"{folder}/fold_0/checkpoint_final.pth", weights_only=False, map_location="cpu")
+        labels = plans.get_label_manager(dataset)
+        network = get_network_from_plans(
+            configuration.network_arch_class_name, configuration.network_arch_init_kwargs,
+            configuration.network_arch_init_kwargs_req_import, len(dataset["channel_names"]),
+            labels.num_segmentation_heads, deep_supervision=False)
+        predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), perform_everything_on_device=False)
+        predictor.manual_initialization(network, plans, configuration, [checkpoint["network_weights"]], dataset,
+                                        "nnUNetTrainer", None)
+        network.load_state_dict(checkpoint["network_weights"])
+        network.eval()
+        prepared = configuration.preprocessor_class(verbose=False).run_case(
+            case.split(","), None, plans, configuration, dataset)[0]
+        from acvl_utils.cropping_and_padding.padding import pad_nd_image
+        image = pad_nd_image(torch.as_tensor(prepared), configuration.patch_size, "constant", {"value": 0}, False, None)
+        windows = [image[place][None] for place in predictor._internal_get_sliding_window_slicers(image.shape[1:])]
+        windows = windows[:: max(1, len(windows) // 4)][:4]
+        with torch.no_grad():
+            logits = [predictor._internal_maybe_mirror_and_predict(window) for window in windows]
+        torch.save({"windows": windows, "logits": logits, "sizes": {
+            name: configuration.network_arch_init_kwargs[name]
+            for name in ("kernel_sizes", "strides", "features_per_stage")}}, output)
+        """
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [str(TRAINED), str(CASE), str(tmp_path / "case.pt")]
+    subprocess.run([str(NNUNET), "-c", script, *words], check=True, env=environment, capture_output=True)
+    case = torch.load(tmp_path / "case.pt", weights_only=True)
+    sizes, channels = case["sizes"], case["logits"][0].shape[1]
+    made = DynUNet(
+        spatial_dims=3,
+        in_channels=case["windows"][0].shape[1],
+        out_channels=channels,
+        kernel_size=sizes["kernel_sizes"],
+        strides=sizes["strides"],
+        upsample_kernel_size=sizes["strides"][1:],
+        filters=sizes["features_per_stage"],
+        trans_bias=True,
+    )
+    made = start_all(made, f"{TRAINED}/fold_0").eval()
+    for window, logits in zip(case["windows"], case["logits"], strict=True):
+        with torch.no_grad():
+            ours = made(window.float())
+        assert float((ours - logits).abs().max()) < 1e-4
+        assert float(logits.abs().max()) > 1

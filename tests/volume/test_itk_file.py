@@ -46,8 +46,9 @@ def test_what_itk_writes_is_read_to_the_voxel(tmp_path, name, compressed):
 
 
 def test_itk_and_this_reader_place_one_file_at_one_point(tmp_path):
-    """The same point of the body, in the spaces that ITK turns: RAS and LAS."""
-    for space, sign in (("right-anterior-superior", (-1, -1, 1)), ("left-anterior-superior", (1, -1, 1))):
+    """The same point of the body, in the spaces that ITK turns, RAS and LAS, and by the short names of all three."""
+    turned = (("right-anterior-superior", (-1, -1, 1)), ("left-anterior-superior", (1, -1, 1)))
+    for space, sign in (*turned, ("RAS", (-1, -1, 1)), ("LAS", (1, -1, 1)), ("LPS", (1, 1, 1))):
         path = nrrd(tmp_path / "a.nrrd", space=space)
         image = itk.imread(str(path))
         point = np.array(image.TransformIndexToPhysicalPoint([3, 1, 1]))  # LPS
@@ -110,6 +111,81 @@ def test_an_axis_without_direction_is_that_of_the_channels(tmp_path, sizes, dire
     volumes = read_image_file(path)
     np.testing.assert_array_equal(np.stack([v.voxels for v in volumes], axis=-1), numbers.transpose(order))
     assert volumes[0].spacing_mm == (0.5, 0.75, 2.0)
+
+
+def by_itk_too(path):
+    """The voxels of a file, which ITK reads alike and places alike."""
+    image = itk.imread(str(path))
+    (volume,) = read_image_file(path)
+    np.testing.assert_array_equal(volume.voxels, itk.array_view_from_image(image).T)
+    columns = itk.array_from_matrix(image.GetDirection()) * list(image.GetSpacing())
+    np.testing.assert_allclose(np.diag([-1, -1, 1]) @ volume.affine_ras[:3, :3], columns, atol=1e-9)
+    return volume.voxels
+
+
+@pytest.mark.parametrize(
+    ("before", "fields"),
+    [
+        (b"head", {"byteskip": "4"}),  # the format lets names be spelt with a blank or without
+        (b"head\n", {"lineskip": "1"}),
+        (b"one\ntwo\n??", {"lineskip": "2", "byteskip": "2"}),
+        (b"head", {"byteskip": "-1"}),
+        (b"", {"space directions": "(0.5,0,0)  (0,0.75,0)\t(0,0,2)"}),
+        (b"", {"space directions": "( 0.5, 0 , 0)(0,0.75,0) (0,0,2)"}),
+        (b"", {"kind": "Short"}),
+        (b"", {"space units": '"" "" ""'}),
+        (b"", {"space units": '"mm" "mm" "???"'}),
+    ],
+)
+def test_spellings_of_one_nrrd_header_are_one_volume(tmp_path, before, fields):
+    path = nrrd(tmp_path / "a.nrrd", data=before + VOXELS.tobytes("F"), **fields)
+    np.testing.assert_array_equal(by_itk_too(path), VOXELS)
+
+
+def test_hexadecimal_numbers(tmp_path):
+    path = nrrd(tmp_path / "a.nrrd", encoding="hex", data=VOXELS.tobytes("F").hex().encode())
+    np.testing.assert_array_equal(by_itk_too(path), VOXELS)
+
+
+def test_bytes_of_no_stated_order_are_refused(tmp_path):
+    with pytest.raises(VolumeError, match="must state the order of bytes"):
+        read_image_file(nrrd(tmp_path / "a.nrrd", endian=None))
+
+
+METAIMAGE = (
+    "ObjectType = Image\nNDims = 3\nComment = ElementDataFile is below\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+    "Offset = 0 0 0\nElementSpacing = 1 1 2\nDimSize = 4 3 2\n"
+)
+
+
+@pytest.mark.parametrize("source", ["LOCAL", "numbers.txt"])
+@pytest.mark.parametrize(("word", "kind"), [("MET_SHORT", "i2"), ("MET_FLOAT", "f4"), ("MET_UCHAR", "u1")])
+def test_metaimage_of_numbers_as_text(tmp_path, source, word, kind):
+    """Read as bytes, "-5 -4" would be the voxels 13613, 11552, ..."""
+    numbers = (VOXELS + 5 + (0.25 if kind == "f4" else 0)).astype(kind)
+    text = (" ".join(map(str, numbers.ravel(order="F").tolist())) + "\n").encode()
+    head = f"{METAIMAGE}BinaryData = False\nElementType = {word}\nElementDataFile = {source}\n".encode()
+    (tmp_path / "numbers.txt").write_bytes(text)
+    path = tmp_path / "a.mhd"
+    path.write_bytes(head + (text if source == "LOCAL" else b""))
+    np.testing.assert_array_equal(by_itk_too(path), numbers)
+
+
+@pytest.mark.parametrize(("text", "told"), [(b"1 2 3", "cut short"), (b"1 " * 23 + b"x", "must hold numbers as text")])
+def test_metaimage_of_text_that_is_no_image(tmp_path, text, told):
+    path = tmp_path / "a.mha"
+    path.write_bytes(
+        f"{METAIMAGE}BinaryData = False\nElementType = MET_SHORT\nElementDataFile = LOCAL\n".encode() + text
+    )
+    with pytest.raises(VolumeError, match=told):
+        read_image_file(path)
+
+
+def test_metaimage_with_colons(tmp_path):
+    path = tmp_path / "a.mha"
+    head = f"{METAIMAGE}ElementType = MET_SHORT\nElementDataFile = LOCAL\n".replace(" = ", ": ")
+    path.write_bytes(head.encode() + VOXELS.tobytes("F"))
+    np.testing.assert_array_equal(by_itk_too(path), VOXELS)
 
 
 def test_metaimage_keeps_channels_and_64_bits(tmp_path):

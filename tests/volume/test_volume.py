@@ -133,12 +133,21 @@ def test_a_fourth_axis_is_the_channel(tmp_path):
     assert read_volume(as_nibabel(tmp_path / "b.nii.gz", VOXELS[..., None])).shape == VOXELS.shape
 
 
-@pytest.mark.parametrize("more", [(2, 2), (2, 1), (1, 2, 2)])
+@pytest.mark.parametrize("more", [(2, 2), (1, 2, 2), (2, 1, 2)])
 def test_further_axes_than_that_of_channels_are_refused(tmp_path, more):
     with pytest.raises(VolumeError, match=r"a\.nii has shape"):
         read_channels(
             as_nibabel(tmp_path / "a.nii", VOXELS.reshape(*VOXELS.shape, *[1] * len(more)) * np.ones(more, "i2"))
         )
+
+
+@pytest.mark.parametrize(("more", "channels"), [((1, 1, 1), 1), ((1, 1, 1, 1), 1), ((2, 1), 2), ((2, 1, 1), 2)])
+def test_axes_of_length_1_behind_the_others_say_nothing(tmp_path, more, channels):
+    path = as_nibabel(tmp_path / "a.nii", VOXELS.reshape(*VOXELS.shape, *[1] * len(more)) * np.ones(more, "i2"))
+    found = read_channels(path)
+    assert len(found) == channels
+    np.testing.assert_array_equal(found[0].voxels, VOXELS)
+    assert read_grid(path)[0] == (*VOXELS.shape, channels)
 
 
 def test_two_axes_are_one_slice(tmp_path):

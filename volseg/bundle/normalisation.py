@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from volseg.cohort import Cohort, intensity_notes, range_of
 from volseg.errors import UsageError, naming
-from volseg.labels import LabelTable
+from volseg.labels import LabelMap, LabelTable
 from volseg.volume import SCHEMES, ChannelNormalisation, read_volume, scheme_of_channel
 
 logger = logging.getLogger(__name__)
@@ -128,14 +128,17 @@ def _is_mr(word: str) -> bool:
 class _Measured:
     """What one channel of one case tells: a range, and what stands for its foreground if that is asked for."""
 
-    def __init__(self, voxels: NDArray[Any], masks: Sequence[NDArray[np.bool_]] = ()) -> None:
+    def __init__(self, voxels: NDArray[Any], masks: Iterable[NDArray[np.bool_]] = ()) -> None:
         self.range = range_of(voxels)
         self.mean = self.square = 0.0
         # One array per mask: all regions together, then each; empty where the case has none of it.
-        self.quantiles = [_spread(voxels[mask]) for mask in masks]
-        if masks and masks[0].any():
-            inside = voxels[masks[0]].astype(np.float64)
-            self.mean, self.square = float(inside.mean()), float((inside**2).mean())
+        self.quantiles: list[NDArray[np.float64]] = []
+        for mask in masks:
+            values = voxels[mask]
+            if not self.quantiles and values.size:
+                inside = values.astype(np.float64)
+                self.mean, self.square = float(inside.mean()), float((inside**2).mean())
+            self.quantiles.append(_spread(values))
 
 
 def _spread(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -168,12 +171,16 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _of_files(
     files: tuple[tuple[str, str, tuple[int, int]], ...], label: tuple[str, tuple[int, int]] | None, labels: LabelTable
 ) -> list[_Measured]:
-    masks: list[NDArray[np.bool_]] = []
+    checked: LabelMap | None = None
     if label is not None and any(scheme == "ct" for _, scheme, _ in files):
         checked = labels.check(read_volume(label[0]).voxels)
-        regions = labels.masks(checked)
-        masks = [checked > 0, *(regions if len(regions) > 1 else ())]
-    return [_Measured(read_volume(path).voxels, masks if scheme == "ct" else ()) for path, scheme, _ in files]
+
+    def masks() -> Iterator[NDArray[np.bool_]]:
+        if checked is not None:
+            yield checked > 0
+            yield from labels.each_mask(checked) if len(labels.regions) > 1 else ()
+
+    return [_Measured(read_volume(path).voxels, masks() if scheme == "ct" else ()) for path, scheme, _ in files]
 
 
 def _constants(scheme: str, cases: Sequence[_Measured]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from volseg.calibration.features import REGION_FEATURES, region_features
 from volseg.calibration.measured import MeasuredCase, MeasuredRegion, measure_region
 from volseg.calibration.normaliser import NORMALISER_DEFINITION, Normaliser, choose_normaliser, set_apart
 from volseg.calibration.ranges import COMPARABLE_DEFINITION, learn_ranges, outside
-from volseg.calibration.reading import HeldOut, calibrate, choose_decisions, fit_temperatures, measure_cases
+from volseg.calibration.reading import HeldOut, calibrate, choose_decisions, count_probabilities, measure_cases
 from volseg.calibration.record import (
     CALIBRATION,
     CALIBRATION_SCHEMA,
@@ -43,9 +43,9 @@ __all__ = [
     "choose_decisions",
     "choose_normaliser",
     "choose_rules",
+    "count_probabilities",
     "find_calibration",
     "fit_calibration",
-    "fit_temperatures",
     "learn_ranges",
     "measure_cases",
     "measure_region",

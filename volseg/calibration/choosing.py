@@ -13,9 +13,10 @@ from volseg.metrics import holm, mean_interval, signed_rank_p
 SIGNIFICANT = 0.05
 
 AUTO_DEFINITION = (
-    "Auto = a region is decided for the largest expected Dice of its probabilities at its temperature, if the Dice of "
-    f"out-of-fold predictions gains by it: mean gain by patient above 0, p below {SIGNIFICANT} in a signed-rank test "
-    "by patient, corrected over the regions (Holm). Every other region keeps exactly the voxels of the threshold."
+    "Auto = a region is decided for the largest expected Dice of its probabilities after their scaling (a temperature "
+    "and a shift), if the Dice of out-of-fold predictions gains by it: mean gain by patient above 0, p below "
+    f"{SIGNIFICANT} in a signed-rank test by patient, corrected over the regions (Holm). Every other region keeps "
+    "exactly the voxels of the threshold."
 )
 
 DicePairs = Sequence[tuple[str, float, float]]

@@ -21,7 +21,14 @@ from volseg.calibration.scan import scan_features
 from volseg.cohort import Cohort, Predictions, read_label_map
 from volseg.errors import GeometryError, UsageError, first_names, naming
 from volseg.labels import Cleanup, Masks
-from volseg.metrics import decide_some_by_dice, dice, fit_temperature, probability_histogram
+from volseg.metrics import (
+    Scaling,
+    decide_some_by_dice,
+    dice,
+    fit_scaling,
+    fit_temperature,
+    probability_histogram,
+)
 from volseg.volume import Volume, read_probabilities, read_volume
 
 logger = logging.getLogger(__name__)
@@ -152,10 +159,10 @@ class OpenCase:
         """The volume of a voxel in ml."""
         return float(np.prod(self.image[0].spacing_mm)) / 1000
 
-    def decided(self, temperatures: Sequence[float | None]) -> Masks:
-        """The masks (R, X, Y, Z) after the clean-up; regions with a temperature are decided by their Dice."""
+    def decided(self, scalings: Sequence[Scaling | None]) -> Masks:
+        """The masks (R, X, Y, Z) after the clean-up; regions with a scaling are decided by their Dice."""
         labels = self.held_out.cohort.labels
-        masks = decide_some_by_dice(self.probabilities, self.plain, temperatures, exclusive=not labels.overlap)
+        masks = decide_some_by_dice(self.probabilities, self.plain, scalings, exclusive=not labels.overlap)
         label_map = self.held_out.cleanup.apply(labels.encode(masks), labels, voxel_ml=self.voxel_ml)
         return labels.masks(label_map)
 
@@ -169,7 +176,8 @@ def calibrate(
 ) -> Calibration:
     """Calibrate a network by predictions of cases that it has not trained on.
 
-    Temperatures and decisions are chosen on all of them; then each case is measured with the decision of `auto`.
+    Temperatures, scalings and decisions are chosen on all of them; then each case is measured with the decision of
+    `auto`.
 
     Args:
         held_out: Predictions and references.
@@ -184,15 +192,18 @@ def calibrate(
     held_out = held_out.seen()
     held_out.check()
     names = held_out.cohort.labels.names
-    temperatures = fit_temperatures(held_out, progress)
-    decisions = choose_decisions(held_out, temperatures, progress)
-    rules = [temperatures[name] if decisions[name]["rule"] == "dice" else None for name in names]
+    counts = count_probabilities(held_out, progress)
+    temperatures = {name: fit_temperature(one) for name, one in counts.items()}
+    scalings = {name: fit_scaling(one) for name, one in counts.items()}
+    decisions = choose_decisions(held_out, scalings, progress)
+    rules = [scalings[name] if decisions[name]["rule"] == "dice" else None for name in names]
     measured = measure_cases(held_out, rules, temperatures, progress)
     return fit_calibration(
         measured,
         names,
         level=level,
         temperatures=temperatures,
+        scalings=scalings,
         decisions=decisions,
         labels=held_out.cohort.labels.digest,
         cases=held_out.digest,
@@ -200,8 +211,11 @@ def calibrate(
     )
 
 
-def fit_temperatures(held_out: HeldOut, progress: Progress | None = None) -> dict[str, float]:
-    """The temperature of each region; each patient has the same weight."""
+def count_probabilities(held_out: HeldOut, progress: Progress | None = None) -> dict[str, NDArray[np.float64]]:
+    """Weights (2, 65536) of voxels outside and inside each region, by their probability; each patient has the same.
+
+    They are what `volseg.metrics.fit_temperature` and `volseg.metrics.fit_scaling` take.
+    """
     names, cohort = held_out.cohort.labels.names, held_out.cohort
     cases_of = Counter(cohort.patient(key) for key in held_out.keys)
     totals: dict[str, NDArray[np.float64]] = {name: np.zeros((2, 65536)) for name in names}
@@ -214,11 +228,11 @@ def fit_temperatures(held_out: HeldOut, progress: Progress | None = None) -> dic
         for name, one in zip(names, counts, strict=True):
             if one.any():
                 totals[name] += one / one.sum() / cases_of[cohort.patient(key)]
-    return {name: fit_temperature(total) for name, total in totals.items()}
+    return totals
 
 
 def choose_decisions(
-    held_out: HeldOut, temperatures: Mapping[str, float], progress: Progress | None = None
+    held_out: HeldOut, scalings: Mapping[str, Scaling], progress: Progress | None = None
 ) -> dict[str, dict[str, Any]]:
     """The facts of the decision of each region, see `volseg.calibration.choose_rules`.
 
@@ -228,9 +242,9 @@ def choose_decisions(
     chosen = list(labels.names)
     facts: dict[str, dict[str, Any]] = {}
     while chosen:
-        rules = [temperatures[name] if name in chosen else None for name in labels.names]
+        rules = [scalings[name] if name in chosen else None for name in labels.names]
 
-        def work(case: OpenCase, rules: Sequence[float | None] = rules) -> list[tuple[float, float]]:
+        def work(case: OpenCase, rules: Sequence[Scaling | None] = rules) -> list[tuple[float, float]]:
             plain, other = case.decided([None] * len(rules)), case.decided(rules)
             return [(dice(a, t), dice(b, t)) for a, b, t in zip(plain, other, case.truth, strict=True)]
 
@@ -250,7 +264,7 @@ def choose_decisions(
 
 def measure_cases(
     held_out: HeldOut,
-    rules: Sequence[float | None],
+    rules: Sequence[Scaling | None],
     temperatures: Mapping[str, float],
     progress: Progress | None = None,
 ) -> list[MeasuredCase]:
@@ -258,7 +272,7 @@ def measure_cases(
 
     Args:
         held_out: Predictions and references.
-        rules: Temperature of each region that is decided by its Dice, None for the others.
+        rules: Scaling of each region that is decided by its Dice, None for the others.
         temperatures: Temperature of each region, for its features.
         progress: Function that is called with the number of cases read and that of all.
     """

@@ -18,6 +18,7 @@ from volseg.calibration.region import Quantile, RegionCalibration, calibrate_reg
 from volseg.cohort import Bounds, RegionBounds
 from volseg.errors import CheckpointError
 from volseg.files import atomic
+from volseg.metrics import Scaling
 
 CALIBRATION = "calibration.json"
 CALIBRATION_SCHEMA = "volseg.calibration/1"
@@ -63,9 +64,9 @@ class Calibration:
         return {name: one.temperature for name, one in self.regions.items()}
 
     @property
-    def decision(self) -> str | dict[str, float]:
-        """The decision `auto`: `threshold`, or the temperature of each region that is decided by its Dice."""
-        chosen = {name: one.temperature for name, one in self.regions.items() if one.decision["rule"] == "dice"}
+    def decision(self) -> str | dict[str, list[float]]:
+        """The decision `auto`: `threshold`, or temperature and shift of each region that is decided by its Dice."""
+        chosen = {name: list(one.scaling) for name, one in self.regions.items() if one.decision["rule"] == "dice"}
         return chosen or "threshold"
 
     def bounds(
@@ -133,6 +134,7 @@ def fit_calibration(
     *,
     level: float = LEVEL,
     temperatures: Mapping[str, float] | None = None,
+    scalings: Mapping[str, Scaling] | None = None,
     decisions: Mapping[str, Mapping[str, Any]] | None = None,
     checked: bool = True,
     **digests: Any,  # noqa: ANN401 - the other attributes of `Calibration`
@@ -144,6 +146,7 @@ def fit_calibration(
         names: Names of the regions.
         level: Probability of the bounds, between 0 and 1.
         temperatures: Temperature of each region; 1 by default.
+        scalings: Correction of the probabilities for the decision of each region; its temperature by default.
         decisions: Facts of the choice of each region's decision.
         checked: Whether coverage is estimated by leaving out patients by turns.
         digests: Further attributes of `Calibration`.
@@ -155,6 +158,7 @@ def fit_calibration(
             calibrate_region(cases, level=level),
             decision=(decisions or {}).get(name, {"rule": "threshold"}),
             temperature=(temperatures or {}).get(name, 1.0),
+            scaling=(scalings or {}).get(name, Scaling((temperatures or {}).get(name, 1.0))),
             checked=check_region(cases, level=level) if checked else {},
         )
     return Calibration(
@@ -221,6 +225,7 @@ def _region_as_json(one: RegionCalibration) -> dict[str, Any]:
         "cases": one.cases,
         "set_apart": one.set_apart,
         "temperature": one.temperature,
+        "scaling": {"temperature": one.scaling.temperature, "shift": one.scaling.shift},
         "decision": dict(one.decision),
         "dice": one.dice.to_json(),
         "volume": one.volume.to_json(),
@@ -238,6 +243,10 @@ def _region_of_json(content: Mapping[str, Any]) -> RegionCalibration:
     level, temperature = float(content["level"]), float(content["temperature"])
     if not (0 < level < 1 and 0 < temperature < math.inf):
         raise ValueError(f"level {level:g} and temperature {temperature:g}")
+    given = content.get("scaling", {"temperature": temperature})
+    scaling = Scaling(**{name: float(value) for name, value in given.items()})
+    if not (0 < scaling.temperature < math.inf and math.isfinite(scaling.shift)):
+        raise ValueError(f"{scaling}")
     return RegionCalibration(
         level=level,
         patients=int(content["patients"]),
@@ -250,6 +259,7 @@ def _region_of_json(content: Mapping[str, Any]) -> RegionCalibration:
         missed_empty=empty,
         ranges=_ranges(content["ranges"]),
         temperature=temperature,
+        scaling=scaling,
         decision=dict(content["decision"]),
         checked=dict(content["checked"]),
     )

@@ -16,6 +16,7 @@ from volseg.calibration.measured import MeasuredRegion
 from volseg.calibration.normaliser import EXPECTED, NEARLY_NONE, NONE, Normaliser, choose_normaliser, set_apart
 from volseg.calibration.ranges import learn_ranges, outside
 from volseg.cohort import RegionBounds
+from volseg.metrics import Scaling
 
 MISSED_DEFINITION = (
     "Missed = probability that the reference has the region and the prediction no voxel of it: the share of calibrated "
@@ -76,7 +77,8 @@ class RegionCalibration:
         dice, volume, margin: Quantiles.
         missed_found, missed_empty: Missed and all patients, where something and where nothing was predicted.
         ranges: Comparable ranges of the features.
-        temperature: Temperature of the probabilities.
+        temperature: Temperature of the probabilities, for the features.
+        scaling: Correction of the probabilities for the decision.
         decision: Facts of the choice between a threshold and the largest expected Dice; `rule` is what was chosen.
         checked: Facts of a cross-validation of the bounds within the calibration.
     """
@@ -92,6 +94,7 @@ class RegionCalibration:
     missed_empty: tuple[float, int]
     ranges: Mapping[str, tuple[float, float]]
     temperature: float = 1.0
+    scaling: Scaling = field(default_factory=Scaling)
     decision: Mapping[str, Any] = field(default_factory=lambda: {"rule": "threshold"})
     checked: Mapping[str, Any] = field(default_factory=dict)
 

@@ -95,6 +95,7 @@ _COMMANDS = (
 )
 _READ_VOLUMES = {"check", "compare", "convert", "evaluate", "export", "picture", "plan", "predict", "quality"}
 _TAKE_URLS = {"check", "convert", "crossval", "evaluate", "plan", "predict", "train"}
+_TAKE_TEXT = {"--title", "--catalogue"}
 for command in _COMMANDS:
     command.register(app)
 app.add_typer(convert.app, name="convert")
@@ -159,7 +160,7 @@ def _name(info: Any) -> str:  # noqa: ANN401 - typer does not export the type
 
 
 def _check_urls(words: list[str]) -> None:
-    """Refuse URLs where a command takes folders; a title may hold one.
+    """Refuse URLs where a command takes folders; a title may hold one, and a catalogue be one.
 
     Raises:
         UsageError: There is one.
@@ -167,8 +168,8 @@ def _check_urls(words: list[str]) -> None:
     if not words or words[0] in _TAKE_URLS:
         return
     before = ["", *words]
-    found = [word for word, last in zip(words, before, strict=False) if "://" in word and last != "--title"]
-    if any(not word.startswith("--title=") for word in found):
+    found = [word for word, last in zip(words, before, strict=False) if "://" in word and last not in _TAKE_TEXT]
+    if any(word.partition("=")[0] not in _TAKE_TEXT for word in found):
         raise UsageError(f"volseg {words[0]} takes folders; `volseg check URL` makes a copy and tells where it lies")
 
 

@@ -18,6 +18,7 @@ def adapt(
     patient: str = typer.Option(..., help="Patient, as cases.csv names him."),
     before: str | None = typer.Option(None, help="Learn from sessions before this one alone; from all by default."),
     minutes: float = typer.Option(3.0, help="Minutes of training, after reading and resampling."),
+    steps: int | None = typer.Option(None, min=1, help="Number of steps, in place of minutes."),
     layers: str = typer.Option("all", help="Layers that learn: all, decoder or norms."),
     base_share: float = typer.Option(
         0.5, help="Share of the windows that come from other patients, against forgetting; 0 for none."
@@ -42,6 +43,7 @@ def adapt(
         bundle=bundle,
         before=before,
         minutes=minutes,
+        steps=steps,
         layers=layers,
         base_share=base_share,
         device=device,

@@ -46,3 +46,17 @@ def copy(
     target = room.copy(name, folder)
     known = target.name if target.resolve().parent == (Path.cwd() / "bundles") else target
     typer.echo(f"{target} is a copy of {room.find(name)}; use it as {known}, such as `volseg train {known}`")
+
+
+@app.command(epilog="Example: volseg bundles catalogue published/*.zip -o published/networks.json")
+def catalogue(
+    files: list[Path] = typer.Argument(help="Packages (.zip) and checkpoints (.pt, .safetensors)."),
+    output: Path = typer.Option(..., "-o", "--output", help="JSON file beside them."),
+    licence: str = typer.Option("", help="Licence of the weights of checkpoints; a package states its own."),
+    title: str = typer.Option("", help="Title of the catalogue."),
+) -> None:
+    """Write a catalogue of networks that you publish, with digests: `volseg fetch NAME --catalogue` reads it."""
+    from volseg.datasets import write_networks
+
+    content = write_networks(files, output, licence=licence, title=title)
+    typer.echo(f"wrote {output}: {', '.join(entry['name'] for entry in content['networks'])}")

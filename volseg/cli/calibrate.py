@@ -68,6 +68,9 @@ def calibrate(
     typer.echo(f"wrote {path}; `volseg predict` uses it where it lies beside the checkpoint")
 
 
+_LEAST_SHARE = 0.6  # of the steps of the fold that was trained longest
+
+
 @dataclass(frozen=True)
 class _Source:
     """What is calibrated, and the cases that it has not trained on."""
@@ -102,9 +105,52 @@ def _crossval(folder: Path, cohort: Cohort) -> _Source | None:
     keys = [key for fold in folds for key in cohort.fold(fold).validation]
     one = there.validation(names[0], folds[0]) if len(names) == 1 else there.oof("+".join(names))
     options = {**_options(one), "cleanup": ensemble.cleanup.to_json()}
+    steps = {(name, fold): _steps(there.network(name, fold)) for name in names for fold in folds}
     return _Source(
-        ensemble.members, there.ensemble, keys, there.oof("+".join(names)), ensemble.cleanup, options, folds[0]
+        ensemble.members,
+        there.ensemble,
+        keys,
+        there.oof("+".join(names)),
+        ensemble.cleanup,
+        options,
+        folds[0],
+        unlike_folds(steps),
     )
+
+
+def _steps(checkpoint: Path) -> int:
+    """Steps that a network was trained for, of the run.json beside it; 0 if it is not known."""
+    import json
+
+    record = checkpoint.with_name("run.json")
+    facts = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    return int(facts.get("timing", {}).get("iterations") or 0)
+
+
+def unlike_folds(steps: Mapping[tuple[str, int], int]) -> list[str]:
+    """A note per bundle whose folds were trained for very unlike numbers of steps, as minutes on a busy machine do it.
+
+    Args:
+        steps: Steps of each bundle and fold; 0 if they are not known.
+
+    >>> unlike_folds({("unet", 0): 1760, ("unet", 1): 480})  # doctest: +ELLIPSIS
+    ['fold 1 of unet was trained for 480 steps and fold 0 for 1,760: ...']
+    >>> unlike_folds({("unet", 0): 1760, ("unet", 1): 1440, ("unet", 2): 0})
+    []
+    """
+    notes = []
+    for name in dict.fromkeys(name for name, _ in steps):
+        known = {fold: count for (bundle, fold), count in steps.items() if bundle == name and count}
+        if not known:
+            continue
+        least, most = min(known, key=lambda fold: known[fold]), max(known, key=lambda fold: known[fold])
+        if known[least] < _LEAST_SHARE * known[most]:
+            notes.append(
+                f"fold {least} of {name} was trained for {known[least]:,} steps and fold {most} for {known[most]:,}: "
+                "the folds are not alike, and bounds are as wide as their mixture needs; give --max_epochs rather than "
+                "minutes where the machine is shared"
+            )
+    return notes
 
 
 def _run(folder: Path, cohort: Cohort, *, bundle: str | None) -> _Source:
@@ -218,7 +264,10 @@ def _lines(calibration: Calibration) -> list[str]:
                 f"  decision: {facts['rule']}; Dice {facts['dice_of_threshold']:.3f} by threshold, "
                 f"{facts['dice_of_dice']:.3f} for the largest expected Dice ({facts['gain']:+.4f}, {p})"
             )
-        told.append(f"  temperature {one.temperature:g}; normaliser of Dice: {one.dice.normaliser.name}")
+        told.append(
+            f"  scaling of the decision: temperature {one.scaling.temperature:g}, shift {one.scaling.shift:+g}; of the "
+            f"bounds: temperature {one.temperature:g}; normaliser of Dice: {one.dice.normaliser.name}"
+        )
         if one.checked:
             told.append(
                 "  patients left out by turns: Dice bound {dice:.1%} right, median {median_bound:.3f}, {slack:.3f} "

@@ -35,7 +35,7 @@ def check(
     if threads.note:
         typer.secho(f"note  {threads.note}", fg="yellow", err=True)
     with bar("check") as progress:
-        report = inspect_cohort(opened, workers=threads.count, progress=progress)
+        report = inspect_cohort(opened, workers=threads.count, progress=progress, too_large=threads.too_large)
     failing = bool(report.failed or report.wrong or (strict and report.warnings))
     if as_json:
         facts = {**report.facts, "warnings": list(report.warnings), "wrong": list(report.wrong)}

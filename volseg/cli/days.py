@@ -17,7 +17,12 @@ def days(
     output: Path = typer.Option(..., "-o", "--output", help="Folder of runs, predictions, table.csv and days.md."),
     bundle: str = typer.Option(..., help="Name in bundles/, or folder."),
     minutes: float = typer.Option(0.0, min=0, help="Minutes of each training; 0 for the bundle's own epochs."),
+    epochs: int | None = typer.Option(None, min=1, help="Epochs of each training, in place of minutes."),
     adapt_minutes: float = typer.Option(3.0, help="Minutes of each adaptation."),
+    adapt_steps: int | None = typer.Option(None, min=1, help="Steps of each adaptation, in place of minutes."),
+    warm: bool = typer.Option(
+        True, "--warm/--cold", help="Networks without and with a prior share the first half of their training."
+    ),
     folds: str | None = typer.Option(None, metavar="N,N", help="Folds; all by default."),
     modes: str | None = typer.Option(None, metavar="NAME,NAME", help="Rows of the table; all by default."),
     seed: int = typer.Option(0, min=0, help="Seed of the trainings."),
@@ -39,7 +44,10 @@ def days(
         Cohort.open(cohort),
         bundle,
         minutes=minutes or None,
+        epochs=epochs,
         adapt_minutes=adapt_minutes,
+        adapt_steps=adapt_steps,
+        warm=warm,
         folds=tuple(map(int, words)),
         modes=tuple(word.strip() for word in modes.split(",")) if modes else tuple(MODES),
         seed=seed,
@@ -48,4 +56,4 @@ def days(
     )
     run_days(settings, output, told=typer.echo)
     typer.echo((output / "days.md").read_text(encoding="utf-8"))
-    typer.echo(f"wrote {output / 'days.md'}, {output / 'table.csv'}, {output / 'summary.json'}")
+    typer.echo(f"wrote {output / 'days.md'}, {output / 'days.html'}, {output / 'table.csv'}, {output / 'summary.json'}")

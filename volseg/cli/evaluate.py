@@ -92,6 +92,11 @@ def evaluate(
     )
     with imported_predictions(predicted, opened, table=table) as (scored, failed):
         match = matched(scored, opened, regions)
+        promised = _bounds(scored)
+        method = replace(
+            method,
+            margins=any(one.margin_mm is not None for case in promised.values() for one in case.values()),
+        )
         keys = None if part is None else opened.part(part, fold=fold)
         if failed and keys is None:
             keys = tuple(sorted({*Predictions(scored).keys(), *failed}))
@@ -126,10 +131,17 @@ def evaluate(
                     if threads.note:
                         typer.secho(f"note  {threads.note}", fg="yellow", err=True)
                     rows = score(
-                        scored, opened, keys=keys, workers=threads.count, progress=progress, method=method, match=match
+                        scored,
+                        opened,
+                        keys=keys,
+                        workers=threads.count,
+                        progress=progress,
+                        method=method,
+                        match=match,
+                        too_large=threads.too_large,
                     )
             rows = [replace(row, error=failed[row.key]) if row.error and row.key in failed else row for row in rows]
-            rows = with_bounds(rows, _bounds(scored), pairs=match.pairs)
+            rows = with_bounds(rows, promised, pairs=match.pairs)
             files = write_report(rows, place.folder, title=title, details=details, method=method)
             if html:
                 from volseg.report import write_html
@@ -154,8 +166,8 @@ def evaluate(
         print_answer(answer("evaluate", {"files": written, "summary": summary}, failed=errors))
     else:
         typer.echo(short_table(summarise(rows)))
-        if promised := short_promises(rows):
-            typer.echo(promised)
+        if kept := short_promises(rows):
+            typer.echo(kept)
         typer.echo(f"wrote {', '.join(written)}")
     tell_failures(errors)
 

@@ -37,7 +37,9 @@ class NetworkOptions:
     )
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default.")
     overlap: float = typer.Option(0.5, min=0, max=0.9, help="Share of a window that its neighbour covers, 0 to 0.9.")
-    precision: str = typer.Option("auto", help="fp32, bf16, or auto: bf16 where the hardware has it.")
+    precision: str = typer.Option(
+        "auto", help="fp32, bf16, int8 (of a package that holds it), or auto: what the hardware does well."
+    )
     engine: str = typer.Option(
         "auto", help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial."
     )
@@ -46,6 +48,12 @@ class NetworkOptions:
     )
     flips: str = typer.Option(
         "none", help="Mirror images that are predicted too: none; axes, as 0 or 0,1; trained: those of the training."
+    )
+    crop_first: bool = typer.Option(
+        False,
+        "--crop-first",
+        help="Look at half the resolution first, and compute windows only where a region may be; a note tells what was "
+        "skipped.",
     )
     skip: bool = typer.Option(True, "--skip-empty/--no-skip-empty", help="Leave out windows that hold one value only.")
     within: str | None = typer.Option(
@@ -145,7 +153,14 @@ class NetworkOptions:
             )
         memory = None if self.memory is None else parse_bytes(self.memory)
         return Predicting(
-            members, self.device, self.engine, overrides, step=step, calibrated=self.calibrated, memory=memory
+            members,
+            self.device,
+            self.engine,
+            overrides,
+            step=step,
+            calibrated=self.calibrated,
+            memory=memory,
+            crop_first=self.crop_first,
         )
 
 

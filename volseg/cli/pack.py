@@ -24,6 +24,15 @@ def pack(
         False, "--safetensors", help="Add models/model.safetensors: the weights without any code."
     ),
     openvino: bool = typer.Option(False, "--openvino", help="Add models/model.xml and .bin: predict starts sooner."),
+    int8: bool = typer.Option(
+        False,
+        "--int8",
+        help="Add --openvino and models/model_int8.xml: 8-bit layers, calibrated on training windows; refused where "
+        "Dice falls or bfloat16 is as fast.",
+    ),
+    cohort: str | None = typer.Option(
+        None, help="Of --int8: the cohort of the training; the one that the checkpoint names by default."
+    ),
     card: Path | None = typer.Option(
         None, help="JSON file that tells of the network, its data and their licence, for the page."
     ),
@@ -38,13 +47,18 @@ def pack(
     """
     from volseg.deploy.pack import FORMATS
     from volseg.deploy.pack import pack as run
+    from volseg.errors import UsageError
 
+    if cohort is not None and not int8:
+        raise UsageError("--cohort needs --int8, which is calibrated by the windows of a cohort")
     asked = {"torchscript": torchscript, "onnx": onnx, "openvino": openvino, "safetensors": safetensors}
     written = run(
         bundle,
         checkpoint=checkpoint,
         output=output,
         formats=[name for name in FORMATS if asked[name]],
+        int8=int8,
+        cohort=cohort,
         card=card,
         crossval=crossval,
         overwrite=overwrite,

@@ -144,8 +144,9 @@ def predict(
         groups = _by_adapted_network(asked, adapted, cases, inputs, flips=options.flips)
     # Before anything is written: a network that does not fit is told only as it is loaded.
     loaded = [network or load() for _, network, _ in groups]
-    for network in loaded:
+    for (_, _, mine), network in zip(groups, loaded, strict=True):
         if isinstance(network, ArrayPredictor):
+            network.check_sizes(mine)
             network.check_network()
     done = finished_before = first = 0
     seconds = 0.0
@@ -165,8 +166,6 @@ def predict(
             write_priors(place.folder, prior_rows)
         write_labels(place.folder, recipe.labels, channel_names=recipe.image_channels, made_with=made_with)
         for (of_group, given_network, mine), network in zip(groups, loaded, strict=True):
-            if isinstance(network, ArrayPredictor):
-                network.check_sizes(mine)
             result = predict_cases(
                 of_group.of(found if given_network is None else given_network),
                 mine,

@@ -30,7 +30,7 @@ from volseg.cohort.directions import (
     told_axes,
 )
 from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
-from volseg.cohort.folds import ALL, Fold, split_by_patient, write_splits
+from volseg.cohort.folds import ALL, Fold, read_splits, split_by_patient, write_splits
 from volseg.cohort.inspection import inspect_cohort
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.layouts import raw_note
@@ -133,6 +133,7 @@ __all__ = [
     "read_dataset_json",
     "read_label_map",
     "read_labels",
+    "read_splits",
     "read_table",
     "read_translated",
     "read_uncertainty",

@@ -162,7 +162,7 @@ def _move(source: Path, target: Path) -> None:
 def _renew_dataset_json(folder: Path, ignore: int | None) -> None:
     """Write the number of labelled cases, and the value of what nobody looked at where there is a new one."""
     path = folder / "dataset.json"
-    dataset = json.loads(path.read_text())
+    dataset = json.loads(path.read_text(encoding="utf-8-sig"))
     before = json.dumps(dataset)
     dataset["numTraining"] = len(
         [file for file in (folder / "labelsTr").glob(f"*{FILE_ENDING}") if not file.name.startswith(PARTIAL)]

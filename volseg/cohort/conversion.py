@@ -20,7 +20,7 @@ from volseg.cohort.folds import Fold
 from volseg.cohort.folds_of_conversion import write_folds
 from volseg.cohort.table import CaseRow, write_table
 from volseg.cohort.units import units_note
-from volseg.errors import CohortError, SourceError, UsageError, VolsegError
+from volseg.errors import CohortError, SourceError, UsageError, VolsegError, naming
 from volseg.files import PARTIAL, atomic, is_partial
 from volseg.labels import LabelTable
 from volseg.volume import FILE_ENDING, Volume, header_of, orientation, provenance_of, with_provenance, write_volume
@@ -148,10 +148,11 @@ def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]
             write_volume(label_file, _believed(label))
         if case.instances is not None:
             write_volume(instances_file, _believed(case.instances))
-    except VolsegError as error:
+    except (VolsegError, MemoryError):
         if key not in corrected_keys(folder):
             _forget(folder, key, channels)
-        raise error.of_case(key) from error
+        with naming(key):
+            raise
     row = _row(case)
     with atomic(_record_path(folder, key)) as partial:
         record = {"digest": digest, "row": row.to_csv(), "instances": case.instances is not None}

@@ -334,7 +334,7 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise CohortError(f"there is no folder {folder}; write a cohort with `volseg convert KIND RAW {folder}`")
     try:
-        dataset = json.loads(path.read_text())
+        dataset = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows marks a text as UTF-8
     except FileNotFoundError:
         note = layout_note(folder) or f"make one with `volseg convert KIND {folder} COHORT`, or name another folder"
         raise CohortError(f"{folder} has no dataset.json, so it is no cohort (nnU-Net raw folder); {note}") from None

@@ -85,7 +85,7 @@ def read_splits(path: Path) -> list[Fold]:
         CohortError: The file is no list of folds, or an empty one.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise CohortError(f"{path} is not JSON ({error}); split again") from error
     if not isinstance(content, list) or not content:

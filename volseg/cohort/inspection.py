@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.cohort.case import Case
 from volseg.cohort.directions import cohort_note
@@ -17,11 +18,12 @@ from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
 from volseg.cohort.sessions import order_note, sessions_note
 from volseg.cohort.units import units_note
-from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError
+from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError, telling_memory
 from volseg.metrics import volume_ml
-from volseg.volume import read_volume
+from volseg.volume import Volume, read_volume
 
 _UNREAD = "no label to look at"
+_SLAB_VOXELS = 2**20
 _TOLD_WARNINGS = 20
 """Warnings of `cases.csv` that are told before the rest is only counted."""
 
@@ -47,7 +49,11 @@ class Inspection:
 
 
 def inspect_cohort(
-    cohort: Cohort, *, workers: int = 2, progress: Callable[[int, int], None] | None = None
+    cohort: Cohort,
+    *,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+    too_large: Mapping[str, str] | None = None,
 ) -> Inspection:
     """Read each image and label: same grid, finite voxels, declared values and objects, folds that keep patients apart.
 
@@ -55,13 +61,19 @@ def inspect_cohort(
         cohort: Cohort, opened, so its files already match by name.
         workers: Number of threads.
         progress: Function that is called with (done, total).
+        too_large: Reason for each key of a case that is not read, since it does not fit into the memory.
     """
+    left_out = too_large or {}
     failed: dict[str, str] = {}
     contents: list[_Content] = []
     notes: dict[str, tuple[str, ...]] = {}
     ranges: dict[str, dict[int, ChannelRange]] = {}
     with ThreadPoolExecutor(workers) as pool:
-        inspected = pool.map(lambda key: (key, _inspect(cohort, key, notes, ranges)), cohort.keys)
+
+        def look(key: str) -> tuple[str, _Content | VolsegError | None]:
+            return key, VolumeError(left_out[key]) if key in left_out else _inspect(cohort, key, notes, ranges)
+
+        inspected = pool.map(look, cohort.keys)
         for done, (key, found) in enumerate(inspected, start=1):
             if isinstance(found, VolsegError):
                 failed[key] = found.message
@@ -185,32 +197,53 @@ def _inspect(
 ) -> _Content | VolsegError | None:
     """What a case holds, None where it has no label, or what is wrong with it; its notes and ranges are written."""
     try:
-        first, *others = [read_volume(path) for path in cohort.image_paths(key)]
-        for volume in (first, *others):
-            if not np.isfinite(volume.voxels).all():
-                raise VolumeError("the image holds NaN or infinity; replace them by the background's value")
-        ranges[key] = {number: range_of(volume.voxels) for number, volume in enumerate((first, *others))}
-        label_path = cohort.label_path(key)
-        label = read_volume(label_path) if label_path else None
-        objects_path = cohort.instances_path(key)
-        objects = read_volume(objects_path) if objects_path else None
-        try:
-            case = Case(key, key, "", (first, *others), label, "", (), objects)
-        except GeometryError as error:
-            raise VolumeError(f"the files of the case lie on different grids: {error.message}") from error
-        notes[key] = case.warnings
-        label, objects = case.label, case.instances
-        if label is None:
-            return None
-        checked = cohort.labels.check(label.voxels)
-        if cohort.has_instances and objects is None:
-            raise CohortError("the case must have a map of objects as others have, got none; convert it again")
-        if objects is not None and ((objects.voxels != 0) != (checked != 0)).any():
-            raise CohortError("the map of objects marks other voxels than the label; convert the case again")
-        thickness = math.prod(mm for mm, n in zip(label.spacing_mm, label.shape, strict=True) if n == 1)
-        unit = 1000 / thickness if cohort.flat else 1.0
-        masks = zip(cohort.labels.names, cohort.labels.each_mask(checked), strict=True)
-        sizes = {name: unit * volume_ml(mask, label.spacing_mm) for name, mask in masks}
-        return _Content(sizes, 0 if objects is None else len(np.unique(objects.voxels[objects.voxels != 0])))
+        with telling_memory():
+            return _content(cohort, key, notes, ranges)
     except VolsegError as error:
         return error
+
+
+def _content(
+    cohort: Cohort, key: str, notes: dict[str, tuple[str, ...]], ranges: dict[str, dict[int, ChannelRange]]
+) -> _Content | None:
+    """As `_inspect`; one volume after the other is in memory, and of images seen only their grids stay."""
+    grids: list[Volume] = []
+    of_channels: dict[int, ChannelRange] = {}
+    for number, path in enumerate(cohort.image_paths(key)):
+        volume = read_volume(path)
+        if volume.voxels.dtype.kind == "f" and not all(np.isfinite(one).all() for one in _slabs(volume.voxels)):
+            raise VolumeError("the image holds NaN or infinity; replace them by the background's value")
+        of_channels[number] = range_of(volume.voxels)
+        grids.append(Volume(np.broadcast_to(volume.voxels.dtype.type(0), volume.shape), volume.affine_ras))
+        del volume
+    ranges[key] = of_channels
+    label_path = cohort.label_path(key)
+    label = read_volume(label_path) if label_path else None
+    objects_path = cohort.instances_path(key)
+    objects = read_volume(objects_path) if objects_path else None
+    try:
+        case = Case(key, key, "", tuple(grids), label, "", (), objects)
+    except GeometryError as error:
+        raise VolumeError(f"the files of the case lie on different grids: {error.message}") from error
+    notes[key] = case.warnings
+    label, objects = case.label, case.instances
+    if label is None:
+        return None
+    checked = cohort.labels.check(label.voxels)
+    if cohort.has_instances and objects is None:
+        raise CohortError("the case must have a map of objects as others have, got none; convert it again")
+    if objects is not None and ((objects.voxels != 0) != (checked != 0)).any():
+        raise CohortError("the map of objects marks other voxels than the label; convert the case again")
+    thickness = math.prod(mm for mm, n in zip(label.spacing_mm, label.shape, strict=True) if n == 1)
+    unit = 1000 / thickness if cohort.flat else 1.0
+    voxel_ml = unit * volume_ml(np.ones((1, 1, 1), bool), label.spacing_mm)
+    sizes = {name: voxel_ml * count for name, count in cohort.labels.voxels_of_regions(checked).items()}
+    return _Content(sizes, 0 if objects is None else len(np.unique(objects.voxels[objects.voxels != 0])))
+
+
+def _slabs(voxels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Slabs of about a million voxels along the slowest axis, so that what is computed of them stays small."""
+    axis = int(np.argmax(voxels.strides))
+    step = max(1, _SLAB_VOXELS * voxels.shape[axis] // voxels.size)
+    for first in range(0, voxels.shape[axis], step):
+        yield voxels[(slice(None),) * axis + (slice(first, first + step),)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from volseg.cohort.folder import Cohort
 from volseg.errors import UsageError
@@ -23,10 +24,12 @@ class Threads:
     Attributes:
         count: Number of threads.
         note: Sentence; empty if the number is the one that was asked for.
+        too_large: Reason for each key of a case that fits into no thread, beside others that do.
     """
 
     count: int
     note: str = ""
+    too_large: Mapping[str, str] = field(default_factory=dict)
 
 
 def affordable_threads(
@@ -42,15 +45,26 @@ def affordable_threads(
         keys: Keys of the cases; all by default.
 
     Raises:
-        UsageError: Not even one thread fits.
+        UsageError: No case fits even alone.
     """
-    voxels, key = max((math.prod(cohort.rows[key].shape), key) for key in keys or cohort.keys)
-    needed = voxels * bytes_per_voxel
-    if available is None or wanted * needed <= _SHARE * available:
+    if available is None:
         return Threads(wanted)
-    shape = " x ".join(map(str, cohort.rows[key].shape))
-    told = f"{key} has {shape} voxels, which take {needed / GIB:.1f} GiB, and {available / GIB:.1f} GiB are free"
-    if needed > available:
-        raise UsageError(f"{told}; close other programs, or use a machine with more memory")
-    count = max(1, min(wanted, int(_SHARE * available // needed)))
-    return Threads(count, "" if count == wanted else f"{count} thread{'s' * (count > 1)} instead of {wanted}: {told}")
+    sizes = {key: math.prod(cohort.rows[key].shape) * bytes_per_voxel for key in keys or cohort.keys}
+    fitting = {key: needed for key, needed in sizes.items() if needed <= available}
+
+    def told(key: str) -> str:
+        shape = " x ".join(map(str, cohort.rows[key].shape))
+        free = f"{available / GIB:.1f} GiB are free"
+        return f"the case has {shape} voxels, which take {sizes[key] / GIB:.1f} GiB, and {free}"
+
+    cure = "close other programs, or use a machine with more memory"
+    if not fitting:
+        smallest = min(sizes, key=lambda key: (sizes[key], key))
+        raise UsageError(f"{smallest}: {told(smallest)}; {cure}")
+    too_large = {key: f"{told(key)}; {cure}" for key in sizes if key not in fitting}
+    largest = max(fitting, key=lambda key: (fitting[key], key))
+    if wanted * fitting[largest] <= _SHARE * available:
+        return Threads(wanted, too_large=too_large)
+    count = max(1, min(wanted, int(_SHARE * available // fitting[largest])))
+    note = f"{count} thread{'s' * (count > 1)} instead of {wanted}: {largest}: {told(largest)}"
+    return Threads(count, "" if count == wanted else note, too_large)

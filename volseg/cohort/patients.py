@@ -12,19 +12,27 @@ from volseg.errors import SourceError, UsageError
 from volseg.labels import LabelTable
 
 _SESSION = (
-    r"(?:frame|day|ses|session|visit|tp|time|timepoint|week|wk|month|fraction|fx)[-_]?\d+|"
+    r"(?:frame|day|ses|session|visit|tp|time|timepoint|week|wk|month|fraction|fx|slice)[-_]?\d+(?:-\d+)?|"
     r"baseline|follow-?up[-_]?\d*|pre-?op|post-?op|pre|post"
 )
-# BIDS, whose subject is followed by anything; BraTS from 2021 on; or a patient, then a word for a visit.
+# BIDS, whose subject is followed by anything; BraTS from 2021 on; other public data, whose names are a patient and a
+# study; or a patient, then a word for a visit.
 _FORMS = (
     re.compile(r"(?P<patient>sub-[a-z0-9]+)(?:_(?P<session>ses-[a-z0-9]+))?(?:_.+)?", re.IGNORECASE),
     re.compile(r"(?P<patient>BraTS-[a-z]+-\d{5})-(?P<session>\d{3})", re.IGNORECASE),
+    re.compile(r"(?P<patient>\d{5})_(?P<session>\d{7})"),  # PI-CAI
+    re.compile(r"(?P<patient>UPENN-GBM-\d{5})_(?P<session>\d{2})"),
+    re.compile(r"(?P<patient>OAS[12]_\d{4})_(?P<session>MR\d+)"),  # OASIS-1 and OASIS-2
+    re.compile(r"(?P<patient>OAS3\d{4})_(?:[A-Z]+_)?(?P<session>d\d{4})(?:_.+)?"),  # OASIS-3
+    re.compile(r"(?P<patient>(?:PETCT|fdg|psma)_[0-9a-f]{10,16})_(?P<session>.+)"),  # autoPET
     re.compile(rf"(?P<patient>.*[a-z0-9])[_-](?P<session>{_SESSION})", re.IGNORECASE),
 )
 # What may stand for a visit or a side of one patient, or for patients that share the rest: a warning alone.
 _MAYBE = re.compile(r"(.*[a-z0-9])[_-](?:(?:19|20)\d\d-?[01]\d-?[0-3]\d|l|r|left|right)", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?)(\d\d)")
 _MOST_VISITS = 20
+# A name whose last part has a number, and a word behind it.
+_LAST_WORD = re.compile(r"((?:.*[_-])?[^_-]*\d[^_-]*)[_-]([^_-]+)")
 
 
 def patient_of(key: str, *, pattern: str | None = None) -> tuple[str, str]:
@@ -113,7 +121,7 @@ def patients_note(rows: Iterable[CaseRow]) -> str | None:
     for key in alone:
         groups.setdefault(patient_of(key)[0], []).append(key)
     several = {patient: keys for patient, keys in groups.items() if len(keys) > 1}
-    several = several or _visits_or_sides(alone) or _visits_by_number(alone)
+    several = several or _visits_or_sides(alone) or _visits_by_number(alone) or _visits_by_last_word(alone)
     if not several:
         return None
     patient, keys = next(iter(several.items()))
@@ -132,6 +140,22 @@ def _visits_or_sides(keys: Sequence[str]) -> dict[str, list[str]]:
         groups.setdefault(found[1] if found else key, []).append(key)
     several = {start: found for start, found in groups.items() if len(found) > 1}
     return several if len(several) > 1 and sum(map(len, several.values())) > len(keys) / 2 else {}
+
+
+def _visits_by_last_word(keys: Sequence[str]) -> dict[str, list[str]]:
+    """Keys that differ in their last word only, if few words come back behind many numbered names: p1_ED, p1_ES, p2_ED.
+
+    Names of centres have more words behind them than there are centres.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for key in keys:
+        found = _LAST_WORD.fullmatch(key)
+        if found is None:
+            return {}
+        groups.setdefault(found[1], {})[found[2].casefold()] = key
+    several = {start: list(found.values()) for start, found in groups.items() if len(found) > 1}
+    words = {word for found in groups.values() for word in found}
+    return several if len(several) > 1 and len(words) <= len(groups) else {}
 
 
 def _visits_by_number(keys: Sequence[str]) -> dict[str, list[str]]:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from volseg.cohort.bounds import Bounds
 from volseg.cohort.folder import Cohort, read_dataset_json
 from volseg.cohort.uncertainty import Uncertainty
-from volseg.errors import LabelError, UsageError
+from volseg.errors import LabelError, UsageError, first_names
 from volseg.files import atomic
 from volseg.labels import LabelMatch, LabelTable, match_labels
-from volseg.volume import FILE_ENDING, Volume, write_probabilities, write_volume
+from volseg.volume import FILE_ENDING, Volume, image_suffix, write_probabilities, write_volume
 
 PROBABILITIES = "probabilities"
 """The folder of probabilities, inside that of the predictions."""
@@ -64,6 +64,11 @@ class Predictions:
             name.removesuffix(FILE_ENDING) for name in names if name.endswith(FILE_ENDING) and not name.startswith(".")
         )
 
+    def other_files(self) -> list[str]:
+        """The names of volumes in the folder that are no label maps of the form, such as `KEY.nii`, sorted."""
+        names = (path.name for path in self.folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        return sorted(name for name in names if image_suffix(name) and not name.endswith(FILE_ENDING))
+
     def some_keys(self) -> list[str]:
         """As `keys`, of a folder that must not be empty.
 
@@ -72,6 +77,11 @@ class Predictions:
         """
         keys = self.keys()
         if not keys:
+            if others := self.other_files():
+                raise UsageError(
+                    f"{self.folder} holds no prediction KEY{FILE_ENDING}, but {first_names(others)}; write them as "
+                    f"KEY{FILE_ENDING}"
+                )
             raise UsageError(
                 f"{self.folder} holds no prediction KEY{FILE_ENDING}; name the folder that `volseg predict` wrote"
             )

@@ -114,8 +114,11 @@ def _day(row: Mapping[str, str]) -> float | None:
 def read_table(path: Path) -> list[CaseRow]:
     """Read `cases.csv`."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [CaseRow.from_csv(row) for row in csv.DictReader(file)]
+        with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet marks it, and may separate by `;`
+            header = file.readline()
+            file.seek(0)
+            delimiter = ";" if header.count(";") > header.count(",") else ","
+            rows = [CaseRow.from_csv(row) for row in csv.DictReader(file, delimiter=delimiter)]
     except (ValueError, csv.Error) as error:
         raise CohortError(f"{path} is damaged ({error}); convert again to write it anew") from error
     return rows

@@ -56,7 +56,10 @@ class DaysSettings:
         cohort: Cohort with several days per patient, and folds by patient.
         bundle: Name or folder of the bundle.
         minutes: Minutes of each training; None for the bundle's own epochs.
+        epochs: Epochs of each training, on which the load of the machine has no influence; None for `minutes`.
         adapt_minutes: Minutes of each adaptation.
+        adapt_steps: Steps of each adaptation, which then ends after them; None for `adapt_minutes`.
+        warm: Whether the networks without and with a prior go on from one network, which both share for the first half.
         folds: Folds that are done.
         modes: Rows of the table, of `MODES`.
         seed: Seed of the trainings.
@@ -67,7 +70,10 @@ class DaysSettings:
     cohort: Cohort
     bundle: str
     minutes: float | None = None
+    epochs: int | None = None
     adapt_minutes: float = 3.0
+    adapt_steps: int | None = None
+    warm: bool = True
     folds: tuple[int, ...] = ()
     modes: tuple[str, ...] = tuple(MODES)
     seed: int = 0
@@ -90,7 +96,10 @@ class DaysSettings:
         return {
             "bundle": Path(self.bundle).name,
             "minutes": self.minutes,
+            "epochs": self.epochs,
             "adapt_minutes": self.adapt_minutes,
+            "adapt_steps": self.adapt_steps,
+            "warm": self.warm,
             "seed": self.seed,
             "overrides": dict(self.overrides or {}),
             "cohort": self.cohort.digest,
@@ -141,9 +150,7 @@ def run_days(settings: DaysSettings, folder: Path, *, told: Callable[[str], None
     say = told or (lambda line: logger.info("%s", line))
     _begin(settings, folder)
     for fold in settings.folds:
-        networks = {
-            name: _trained(settings, folder, fold, prior=name == "prior", say=say) for name in _networks(settings.modes)
-        }
+        networks = {name: _trained(settings, folder, fold, name, say=say) for name in _networks(settings.modes)}
         cases = day_cases(settings.cohort, settings.cohort.fold(fold).validation)
         for mode in settings.modes:
             _Mode(settings, folder, fold, networks).predict(mode, cases)
@@ -176,14 +183,20 @@ def _begin(settings: DaysSettings, folder: Path) -> None:
         partial.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
 
 
-def _trained(settings: DaysSettings, folder: Path, fold: int, *, prior: bool, say: Callable[[str], None]) -> Path:
-    """The run of a fold, trained if it is not yet; `model.pt` is the network of the last step."""
+def _trained(settings: DaysSettings, folder: Path, fold: int, name: str, *, say: Callable[[str], None]) -> Path:
+    """The run of a fold, trained if it is not yet; `model.pt` is the network of the last step.
+
+    Of warm networks the run `start` is the first half of the schedule, without a prior; `none` and `prior` are the
+    second half, so that both have seen as much.
+    """
     from volseg.training import train, write_network
 
-    name = "prior" if prior else "none"
     run, done = folder / f"fold_{fold}" / name, folder / f"fold_{fold}" / name / "done.json"
     if done.is_file():
         return run
+    start = None
+    if settings.warm and name != "start":
+        start = _trained(settings, folder, fold, "start", say=say)
     say(f"fold {fold}: training {name}")
     overrides: dict[str, Any] = {
         **dict(settings.overrides or {}),
@@ -193,18 +206,28 @@ def _trained(settings: DaysSettings, folder: Path, fold: int, *, prior: bool, sa
         "fold": fold,
         "seed": settings.seed,
         "resume": True,
-        "prior": prior,
+        "prior": name == "prior",
+        # No validation chooses: the held-out patients are those that are scored.
+        "validate#dataset#data": [],
+        **_schedule(settings),
     }
-    if settings.minutes is not None:
-        overrides["max_minutes"] = settings.minutes
+    if start is not None:
+        overrides["weights"] = str(start / "model.pt")
     if settings.device is not None:
         overrides["device"] = settings.device
     train(settings.bundle, overrides=overrides)
-    # No validation chooses: the held-out patients are those that are scored.
     write_network(run / "last.pt", run / "model.pt")
     with atomic(done) as partial:
         partial.write_text("{}\n", encoding="utf-8")
     return run
+
+
+def _schedule(settings: DaysSettings) -> dict[str, Any]:
+    """The length of one training: half of it if two follow one another."""
+    parts = 2 if settings.warm else 1
+    if settings.epochs is not None:
+        return {"max_epochs": max(1, settings.epochs // parts)}
+    return {} if settings.minutes is None else {"max_minutes": settings.minutes / parts}
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,6 +319,7 @@ class _Mode:
             bundle=self.settings.bundle,
             before=before,
             minutes=self.settings.adapt_minutes,
+            steps=self.settings.adapt_steps,
             device=self.settings.device,
             cache_dir=self.folder / "cache",
             seed=self.settings.seed,
@@ -308,7 +332,7 @@ class _Mode:
 
 
 def conclude_days(settings: DaysSettings, folder: Path) -> dict[str, Any]:
-    """Score what is predicted, and write `table.csv`, `summary.json` and `days.md`."""
+    """Score what is predicted, and write `table.csv`, `summary.json`, `days.md` and `days.html`."""
     cohort = settings.cohort
     keys = [key for fold in settings.folds for key in cohort.fold(fold).validation]
     cases = {case.key: case for case in day_cases(cohort, keys)}
@@ -328,6 +352,9 @@ def conclude_days(settings: DaysSettings, folder: Path) -> dict[str, Any]:
         partial.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
     with atomic(folder / "days.md") as partial:
         partial.write_text(days_page(content), encoding="utf-8")
+    from volseg.report import write_days_page
+
+    write_days_page(content, folder)
     return content
 
 

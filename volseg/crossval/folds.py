@@ -70,15 +70,13 @@ def regions_of_cases(
     Raises:
         VolsegError: A label cannot be read or has a value that the table does not declare; the message names the key.
     """
-    values = {region.name: set(region.values) for region in cohort.labels.regions}
     keys = sorted({key for fold in cohort.folds() for key in (*fold.training, *fold.validation)})
 
     def look(key: str) -> tuple[str, ...]:
         path = cohort.label_path(key)
         with naming(key):
             voxels = cohort.labels.check(read_volume(path).voxels) if path else np.zeros(0, np.uint8)
-        there = set(np.flatnonzero(np.bincount(np.ravel(voxels), minlength=256)).tolist())
-        return tuple(name for name, some in values.items() if some & there)
+        return tuple(name for name, count in cohort.labels.voxels_of_regions(voxels).items() if count)
 
     found = {}
     with ThreadPoolExecutor(2) as pool:

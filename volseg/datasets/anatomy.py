@@ -21,6 +21,8 @@ from volseg.datasets.treatment_days import Day, Habits
 
 Field = NDArray[np.float64]
 _FAR_MM = 60.0
+# Share of an organ's tube that what it yields to leaves; how far the wall moves at most for a volume.
+_FREE, _MOST_MM, _HALVINGS = 0.85, 8.0, 8
 
 
 @dataclass(frozen=True)
@@ -212,16 +214,25 @@ def build_abdomen(
     vessels = np.sqrt(sum(gaussian_filter(patient.normal(size=shape), 2.7) ** 2 for _ in range(2)))
     vessels = vessels / vessels.mean()
 
-    stomach = hollow(_of_day(_stomach(patient, day), "stomach", day, today), soft, exact=True)
-    large = hollow(_of_day(_colon(patient, day), "large_bowel", day, today), soft)
-    small = hollow(_of_day(_small_bowel(patient, day), "small_bowel", day, today), soft)
+    stomach_tube, large_tube, small_tube = _stomach(patient, day), _colon(patient, day), _small_bowel(patient, day)
+    stomach = hollow(_of_day(stomach_tube, "stomach", day, today), soft, exact=True)
+    large = hollow(_of_day(large_tube, "large_bowel", day, today), soft)
+    small = hollow(_of_day(small_tube, "small_bowel", day, today), soft)
     # What yields to what, and by how much two contours may run into each other.
     hard = np.minimum.reduce([solid[name] for name in ("bone", "psoas", "vessel", "kidney")])
     ends = np.abs(axes[2])[None, None, :] - axes[2][-3]  # nothing is outlined in the last three slices at each end
     wall = np.maximum.reduce([cavity, -hard, np.broadcast_to(ends, shape)])
-    large_mm = np.maximum(large.distance, wall)
-    stomach_mm = np.maximum.reduce([stomach.distance, wall, -large_mm - 2.0])
-    small_mm = np.maximum.reduce([small.distance - 0.8, wall, -stomach_mm - 2.0, -large_mm - 2.5])
+    voxel_mm3 = math.prod(spacing) / math.prod(size)
+
+    def filled(distance: Field, yields: Field, tube: Tube, name: str) -> Field:
+        return (
+            _filled(distance, yields, tube, today.filling[name], voxel_mm3) if today else np.maximum(distance, yields)
+        )
+
+    large_mm = filled(large.distance, wall, large_tube, "large_bowel")
+    stomach_mm = filled(stomach.distance, np.maximum(wall, -large_mm - 2.0), stomach_tube, "stomach")
+    yields = np.maximum.reduce([wall, -stomach_mm - 2.0, -large_mm - 2.5])
+    small_mm = filled(small.distance - 0.8, yields, small_tube, "small_bowel")
     return Abdomen(
         body=body,
         muscle=muscle,
@@ -249,11 +260,27 @@ def _of_day(tube: Tube, name: str, day: np.random.Generator, today: Day | None) 
     small = name == "small_bowel"
     knots = max(4, int(tube.length[-1] / (30 if small else 45)))
     at = np.linspace(0, tube.length[-1], knots)
-    moved = day.normal(0, today.loops_mm if small else today.bends_mm, size=(knots, 3)) * (1.0, 0.8, 0.6)
+    motion_mm = {"small_bowel": today.loops_mm, "stomach": today.stomach_mm, "large_bowel": today.bends_mm}[name]
+    moved = day.normal(0, motion_mm, size=(knots, 3)) * (1.0, 0.8, 0.6)
     wave = 1 + day.normal(0, 0.14 if small else 0.10, size=knots)
     points = tube.points + CubicSpline(at, moved)(tube.length)
     radius = tube.radius * math.sqrt(today.filling[name]) * np.clip(CubicSpline(at, wave)(tube.length), 0.55, 1.5)
     return Tube(points, radius, tube.length)
+
+
+def _filled(distance: Field, yields: Field, tube: Tube, filling: float, voxel_mm3: float) -> Field:
+    """The wall of an organ, further out or in by some mm, so that its volume is that of its tube by the filling.
+
+    What it yields to takes a part of it away, another one each day, and bends make it longer: without this its volume
+    would vary far more than its filling.
+    """
+    wanted = filling * _FREE * math.pi * float(np.trapezoid(tube.radius**2, tube.length))
+    low, high = -_MOST_MM, _MOST_MM
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        volume = np.count_nonzero((distance < middle) & (yields < 0)) * voxel_mm3
+        low, high = (low, middle) if volume > wanted else (middle, high)
+    return np.maximum(distance - (low + high) / 2, yields)
 
 
 def _drawn(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -24,11 +24,13 @@ class Published:
         competition: Name of the competition on Kaggle.
         checksum: Checksum `md5:…` of the archive; None if none is published.
         source: Publisher of the checksum.
-        root: Folder in the archive that is the data set; empty for the archive's top.
+        root: Folder in the archive that is the data set; empty for the archive's top, `*` for the only folder there.
         folder: Name of the folder below data/.
         holds: Least number of files by pattern.
         licence: Licence that the page states.
         convert: Command that follows, in which {folder} and {cohort} are replaced.
+        catalogue: Catalogue of networks that has it; empty for a public data set.
+        packed: Whether the file is an archive, which is unpacked.
     """
 
     name: str
@@ -45,15 +47,19 @@ class Published:
     checksum: str | None = None
     source: str = ""
     root: str = ""
+    catalogue: str = ""
+    packed: bool = True
 
     def steps(self, folder: Path) -> str:
         """How to do it by hand, a step a line."""
-        inside = f"its folder {self.root}" if self.root else "its content"
+        inside = {"": "its content", "*": "the folder in it"}.get(self.root, f"its folder {self.root}")
         held = ", ".join(sorted(self.holds))
+        known = f" --catalogue {self.catalogue}" if self.catalogue else ""
+        yourself = f"unpack it yourself: {inside} becomes {folder}, which then holds {held}" if self.packed else ""
         return (
             f"  1. download {self.file} ({self.about}) from {self.page}\n"
-            f"  2. volseg fetch {self.name} {folder} --archive {self.file}\n"
-            f"     (or unpack it yourself: {inside} becomes {folder}, which then holds {held})\n"
+            f"  2. volseg fetch {self.name} {folder}{known} --archive {self.file}\n"
+            f"     (or {yourself or f'put it into {folder} yourself'})\n"
             f"  3. {self.command(folder)}"
         )
 
@@ -163,4 +169,6 @@ def find(name: str) -> Published:
         return PUBLISHED[name]
     near = difflib.get_close_matches(name, PUBLISHED, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise UsageError(f"there is no data set {name!r}; {hint}`volseg fetch --list` shows all")
+    raise UsageError(
+        f"there is no data set {name!r}; {hint}`volseg fetch --list` shows all, and a network needs --catalogue"
+    )

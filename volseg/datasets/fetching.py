@@ -16,7 +16,7 @@ from volseg.datasets.kaggle import download_competition
 from volseg.datasets.transfer import Progress, Resuming
 from volseg.errors import RemoteError, UsageError
 from volseg.files import read_json_object
-from volseg.remote import locked
+from volseg.remote import is_url, locked
 
 # What came, in the folder of the data set; hidden, so that no reader takes it for data.
 RECORD = ".fetched.json"
@@ -30,10 +30,12 @@ def fetch(
     keep: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Fetch a data set into a folder, whole or not at all; a call after a stop goes on, one after the end does nothing.
+    """Fetch a data set or a network into a folder, whole or not at all.
+
+    A call after a stop goes on, one after the end does nothing.
 
     Args:
-        published: Data set.
+        published: Data set, or network of a catalogue.
         folder: Folder that becomes the data set; absent or empty before.
         archive: Archive that was downloaded by hand; None fetches it.
         keep: Whether the archive stays beside the folder.
@@ -47,8 +49,14 @@ def fetch(
         RemoteError: The data set could not be fetched, and the steps to do it by hand are told; or it is not what it
             should be.
     """
+    if archive is None and published.url is not None and not is_url(published.url):
+        archive = Path(published.url)  # beside a catalogue on this machine
     before = _record(folder)
-    if before.get("name") == published.name:
+    if before.get("name") == published.name and before.get("catalogue", "") == published.catalogue:
+        if published.catalogue and f"sha256:{before['sha256']}" != published.checksum:
+            raise UsageError(
+                f"{folder} holds {published.name} as it was published before; move it away, or name another folder"
+            )
         try:
             _check_content(published, folder)
         except RemoteError as error:
@@ -70,9 +78,13 @@ def _put_in_place(published: Published, file: Path, folder: Path, work: Path, *,
     """Unpack an archive, look at what it holds, and make it the folder; the record of it."""
     unpacked = work / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
-    root = unpacked / published.root
     try:
-        unpack(file, unpacked)
+        if published.packed:
+            unpack(file, unpacked)
+        else:
+            unpacked.mkdir(parents=True)
+            shutil.copyfile(file, unpacked / published.file)
+        root = _root(published, unpacked)
         _check_content(published, root)
     except RemoteError:
         if not by_hand and published.checksum is None:
@@ -86,13 +98,25 @@ def _put_in_place(published: Published, file: Path, folder: Path, work: Path, *,
         "sha256": _digest(file, "sha256"),
         "compared": f"{published.checksum} of {published.source}" if published.checksum else "by what it holds",
         "licence": published.licence,
+        **({"catalogue": published.catalogue} if published.catalogue else {}),
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     (root / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
         folder.rmdir()
     root.rename(folder)
     return record
+
+
+def _root(published: Published, unpacked: Path) -> Path:
+    """The folder that becomes the data set."""
+    if published.root != "*":
+        return unpacked / published.root
+    inside = list(unpacked.iterdir())
+    if len(inside) != 1 or not inside[0].is_dir():
+        raise RemoteError(f"{published.file} must hold one folder, got {len(inside)} entries; see {published.page}")
+    return inside[0]
 
 
 def _download(published: Published, folder: Path, work: Path, progress: Progress | None) -> Path:

@@ -23,8 +23,10 @@ OTHER_SIZE = (144, 124, 3.75, 3.75)
 MAX_SHIFT_MM = 30.0
 """Distance in plane of a day from the middle; two days lie up to twice as far apart."""
 _MAX_SHIFT_Z_MM, _MAX_TURN_RAD = 8.0, np.deg2rad(3)
-# Standard deviation of the logarithm of the filling: two days differ by a factor of 1.4 at the median.
-_FILLING = {"stomach": 0.42, "large_bowel": 0.45, "small_bowel": 0.6}
+# Standard deviation of the logarithm of the filling, and its greatest: two days differ by a factor of 1.4 at the median
+# and of 2.2 at most.
+_FILLING = {"stomach": 0.36, "large_bowel": 0.36, "small_bowel": 0.36}
+_MAX_FILLING = 0.4
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,11 @@ class Day:
     Attributes:
         shift_mm: Shift of the patient in the field of view (x, y, z).
         turn_rad: Roll about the long axis.
-        filling: Factor of each organ's cross-section.
+        filling: Factor of each organ's volume.
         motion: Factor of the mild days' smooth motion of the organs.
         loops_mm: Standard deviation of the motion of the small bowel's loops.
-        bends_mm: Standard deviation of the motion of stomach and colon.
+        bends_mm: Standard deviation of the motion of the colon.
+        stomach_mm: Standard deviation of the motion of the stomach.
         gas: Factor of the differences in gas along the colon.
     """
 
@@ -47,6 +50,7 @@ class Day:
     motion: float = 3.0
     loops_mm: float = 17.0
     bends_mm: float = 12.0
+    stomach_mm: float = 8.0
     gas: float = 1.8
 
     @classmethod
@@ -58,7 +62,10 @@ class Day:
             float(radius * np.sin(angle)),
             float(rng.uniform(-_MAX_SHIFT_Z_MM, _MAX_SHIFT_Z_MM)),
         )
-        filling = {name: float(np.exp(np.clip(rng.normal(0, sd), -0.8, 0.8))) for name, sd in _FILLING.items()}
+        filling = {
+            name: float(np.exp(np.clip(rng.normal(0, sd), -_MAX_FILLING, _MAX_FILLING)))
+            for name, sd in _FILLING.items()
+        }
         return cls(shift, float(rng.uniform(-_MAX_TURN_RAD, _MAX_TURN_RAD)), filling)
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from volseg.dicom.channels import parse_channels
     from volseg.dicom.choice import EVERYTHING, Choice
     from volseg.dicom.export import export_objects
-    from volseg.dicom.file import is_dicom
+    from volseg.dicom.file import is_apple_double, is_dicom
     from volseg.dicom.identity import KEY, identify, read_secret, word
     from volseg.dicom.image import read_stack
     from volseg.dicom.index import index_files, scan, series_of
@@ -35,6 +35,7 @@ __all__ = [
     "export_objects",
     "identify",
     "index_files",
+    "is_apple_double",
     "is_dicom",
     "list_series",
     "listed_grid",
@@ -70,7 +71,7 @@ __getattr__ = opened_at_first_use(
             "Choice",
         ),
         "volseg.dicom.export": ("export_objects",),
-        "volseg.dicom.file": ("is_dicom",),
+        "volseg.dicom.file": ("is_apple_double", "is_dicom"),
         "volseg.dicom.identity": (
             "KEY",
             "identify",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.dicom.file import known_name, read_header, text, whole
 from volseg.dicom.instance import Instance, Series, known_modality, name_shape
@@ -14,6 +15,8 @@ from volseg.errors import SourceError
 
 # The UIDs of a file stand near its beginning.
 _BEGINNING_BYTES = 2**20
+# How far the gap between the halves of a stack may be from the distance of its slices, as a share of that.
+_STEP_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,67 @@ def told(series: Sequence[Series], aside: Iterable[Instance], unreadable: Mappin
     for path, reason in unreadable.items():
         for place, found in _claims(path, reason, series, sorted(in_folder.get(path.parent, ()))):
             lost.setdefault(place, []).append(found)
-    return [_judged(item, lost.get(place, [])) for place, item in enumerate(series)]
+    severed = _severed(series)
+    judged = [_judged(item, lost.get(place, [])) for place, item in enumerate(series)]
+    return [
+        replace(item, damage=severed[n]) if n in severed and not item.damage else item for n, item in enumerate(judged)
+    ]
+
+
+def leaves_out(series: Series, distance_mm: float, thickness_mm: float) -> str:
+    """What to say of thin slices far from each other whose numbers go up in larger steps, as where parts are absent."""
+    numbers = sorted(item.order for item in series.instances if item.order is not None)
+    steps = set(np.diff(numbers).tolist()) if len(numbers) == len(series.instances) > 1 else set()
+    if len(steps) != 1 or steps <= {0, 1} or not 0 < 1.5 * thickness_mm < distance_mm:
+        return ""
+    return (
+        f"its image numbers go up in steps of {steps.pop()}, and slices of {thickness_mm:g} mm lie {distance_mm:g} mm "
+        "apart; images between them may be absent"
+    )
+
+
+def _severed(series: Sequence[Series]) -> dict[int, str]:
+    """The series that continue another one of their UID, which states another patient or study: halves of one stack."""
+    by_uid: dict[str, list[int]] = {}
+    for place, item in enumerate(series):
+        if item.first.series_uid and not item.first.enhanced:
+            by_uid.setdefault(item.first.series_uid, []).append(place)
+    found: dict[int, str] = {}
+    for places in by_uid.values():
+        for one in places:
+            for other in places:
+                a, b = series[one].first, series[other].first
+                what = "patient" if a.patient != b.patient else "study" if a.study_uid != b.study_uid else ""
+                if what and _continue_each_other(series[one], series[other]):
+                    found[one] = (
+                        f"the stack is not whole: {len(series[other].instances)} more images of its series continue it "
+                        f"and state another {what}; give all of them the right one, or export the series again"
+                    )
+    return found
+
+
+def _continue_each_other(one: Series, other: Series) -> bool:
+    """Whether two stacks are one that was cut: one line of positions, one step between them, other numbers."""
+    numbers = [{item.order for item in series.instances} for series in (one, other)]
+    if numbers[0] & numbers[1] or (one.first.rows, one.first.columns) != (other.first.rows, other.first.columns):
+        return False
+    ends = [_in_line(series) for series in (one, other)]
+    if any(len(places) < 2 for places in ends):
+        return False
+    step = ends[0][1] - ends[0][0]
+    lower, upper = sorted(ends, key=lambda places: float(places[0] @ step))
+    gap = upper[0] - lower[-1]
+    return bool(np.linalg.norm(gap - step) <= _STEP_TOLERANCE * np.linalg.norm(step))
+
+
+def _in_line(series: Series) -> NDArray[np.float64]:
+    """Positions (n, 3) of a stack from one end to the other, in the direction of the largest coordinate."""
+    places = np.array([item.position_lps for item in series.instances if len(item.position_lps) == 3])
+    if len(places) < 2:
+        return places
+    axis = int(np.argmax(np.ptp(places, axis=0)))
+    ordered: NDArray[np.float64] = places[np.argsort(places[:, axis])]
+    return ordered
 
 
 def _judged(series: Series, lost: Sequence[_Lost]) -> Series:

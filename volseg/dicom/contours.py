@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +41,13 @@ class Roi:
 
 
 def read_rois(dataset: Dataset) -> list[Roi]:
-    """The regions of a structure set that have a closed outline."""
+    """The regions of a structure set that have a closed outline.
+
+    Raises:
+        SourceError: damaged, or two regions of one number.
+    """
     stated = items(dataset, "StructureSetROISequence")
+    check_numbers((whole(roi, "ROINumber"), text(roi, "ROIName")) for roi in stated)
     names = {whole(roi, "ROINumber"): text(roi, "ROIName") for roi in stated}
     frames = {whole(roi, "ROINumber"): text(roi, "ReferencedFrameOfReferenceUID") for roi in stated}
     codes = {
@@ -70,6 +75,38 @@ def check_name(name: str) -> None:
     """
     if len(name) > _MAX_NAME or not all(character.isprintable() or character in "\t\r\n" for character in name):
         raise SourceError("a region's name holds what is no text; the file is damaged")
+
+
+def check_numbers(regions: Iterable[tuple[int, str]]) -> None:
+    """Refuse two regions of one number: what is drawn for it would be of the one or of the other.
+
+    Args:
+        regions: Number and name of each region of an object.
+
+    Raises:
+        SourceError: such a number.
+    """
+    names: dict[int, str] = {}
+    for number, name in regions:
+        if number in names:
+            for one in (names[number], name):
+                check_name(one)
+            raise SourceError(
+                f"two regions of one object, {names[number]!r} and {name!r}, have the number {number}, so it is not "
+                "known which of them is drawn; export it again"
+            )
+        names[number] = name
+
+
+def nameless(dataset: Dataset) -> int:
+    """How many closed outlines are of a region that the structure set does not name."""
+    names = {whole(roi, "ROINumber"): text(roi, "ROIName") for roi in items(dataset, "StructureSetROISequence")}
+    return sum(
+        text(part, "ContourGeometricType") in _CLOSED
+        for outline in items(dataset, "ROIContourSequence")
+        if not names.get(whole(outline, "ReferencedROINumber"))
+        for part in items(outline, "ContourSequence")
+    )
 
 
 def without_voxels(dataset: Dataset) -> list[str]:
@@ -251,6 +288,11 @@ def rasterise_outlines(outlines: Outlines, shape: Sequence[int], affine_ras: Aff
         mask[:, :, z] = fill_nested(nesting, size)
         doubtful += nesting.doubtful
     return mask, doubtful
+
+
+def reaches_beyond(points: Points, shape: Sequence[int]) -> bool:
+    """Whether an outline (n, 2) in voxels leaves an image by more than half a voxel beyond its edge."""
+    return bool((points < -1).any() or (points > np.array(shape[:2])).any())
 
 
 def by_slice(contours: Sequence[Points], affine_ras: Affine) -> dict[int, list[Points]]:

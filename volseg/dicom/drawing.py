@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from volseg.dicom.charset import declares_characters
-from volseg.dicom.contours import Roi, images_of_outlines, read_rois, without_voxels
+from volseg.dicom.contours import Roi, images_of_outlines, nameless, read_rois, without_voxels
 from volseg.dicom.file import items, read_header, text
 from volseg.dicom.index import OUTLINES
 from volseg.dicom.instance import Instance, Series
-from volseg.dicom.segments import images_of_frames, read_segments
+from volseg.dicom.segments import images_of_frames, read_segments, undescribed
 
 APPROVED, REJECTED = "APPROVED", "REJECTED"
 
@@ -64,8 +64,11 @@ class Drawing:
 
     @property
     def rank(self) -> int:
-        """Which of two drawings of one region counts: an approved one before others, a rejected one after them."""
-        return {APPROVED: 2, REJECTED: 0}.get(self.approval, 1)
+        """Which of two drawings of one region counts: an approved one before others, a rejected one after them.
+
+        A prediction that lies beside a drawing comes after that, if nobody has approved it.
+        """
+        return {APPROVED: 3, REJECTED: 0}.get(self.approval, 1 if self.maker == "volseg" else 2)
 
     def frames_of(self, roi: Roi) -> frozenset[str]:
         """The frames of reference that a region may lie in: its own, else those of the object; empty if unknown."""
@@ -147,6 +150,10 @@ def _notes(header: Dataset, rois: Sequence[Roi], *, outlines: bool, own_frame: s
     """What a reader should know of an object, whatever series it belongs to."""
     for name in without_voxels(header) if outlines else ():
         yield f"{name} has no closed outline, so it has no voxels"
+    lost = nameless(header) if outlines else undescribed(header, rois)
+    if lost:
+        told = ("outlines", "RTSTRUCT", "region") if outlines else ("frames", "DICOM SEG", "segment")
+        yield f"{lost} {told[0]} of the {told[1]} are of a {told[2]} that it does not name, and were left out"
     counts = Counter(roi.name for roi in rois)
     for name, count in counts.items():
         if count > 1:

@@ -17,7 +17,7 @@ from volseg.dicom.index import scan
 from volseg.dicom.instance import Series
 from volseg.dicom.record import Record, apart, read_record, record_of, volume_key
 from volseg.dicom.target import Target, place
-from volseg.errors import SourceError, UsageError, VolsegError, first_names
+from volseg.errors import SourceError, UsageError, VolsegError, first_names, telling_memory
 from volseg.labels import LabelMatch, LabelTable
 from volseg.volume import Volume, provenance_of
 
@@ -99,7 +99,8 @@ def export_objects(
             if asked is not None and (stated := there.stated_otherwise(asked, label)):
                 logger.warning("%s was written for %s as asked, and its record names %s", stem, for_series, stated)
             named = output.suffix == ".dcm" and predictions.is_file()
-            write(output if named else output / f"{check_key(stem)}{ending}", target, table)
+            with telling_memory():
+                write(output if named else output / f"{check_key(stem)}{ending}", target, table)
         except VolsegError as error:
             failures.append((stem, error.message))
         if progress is not None:

@@ -51,6 +51,10 @@ DAMAGE = (
 )
 # Without a preamble, a file starts with an element of one of these groups.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+# Within so many the UID of the kind of object stands.
+_BEGINNING_BYTES = 1024
+# What macOS keeps beside a file on a disk of another system (RFC 1740).
+_APPLE_DOUBLE = bytes.fromhex("00051607")
 # Tag, VR and length of an element, which is what pydicom asks for first.
 _HEADER_BYTES = 8
 
@@ -96,11 +100,24 @@ def is_dicom(path: Path) -> bool:
         OSError: the file cannot be opened.
     """
     with path.open("rb") as file:
-        head = file.read(132)
-    if head[128:] == b"DICM":
+        head = file.read(_BEGINNING_BYTES)
+    if head[128:132] == b"DICM":
         return True
-    # An element of group 2 or 8 whose number is one of the first: dates and UIDs are below 0x70.
-    return len(head) == 132 and head[:2] in _FIRST_GROUPS and head[2] < 0x70 and head[3] == 0 and b"1.2.840.100" in head
+    # An element of group 2 or 8 whose number is one of the first: dates and UIDs are below 0x70. The kind of object
+    # follows the words of ImageType, which may be many.
+    return len(head) >= 132 and head[:2] in _FIRST_GROUPS and head[2] < 0x70 and head[3] == 0 and b"1.2.840.100" in head
+
+
+def is_apple_double(path: Path) -> bool:
+    """Whether a file holds what macOS notes of another one, whose name it has behind `._`: it is no image.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    if not path.name.startswith("._"):
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == _APPLE_DOUBLE
 
 
 class Watched:

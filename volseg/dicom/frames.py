@@ -16,6 +16,7 @@ _GROUPS = (
     "PixelValueTransformationSequence",
     "SegmentIdentificationSequence",
 )
+_RESCALE = ("RescaleSlope", "RescaleIntercept", "RescaleType")
 # Functional groups hold sequences of sequences, the deepest that of a diffusion gradient's direction.
 _MAX_DEPTH = 4
 
@@ -33,9 +34,14 @@ def frame_headers(header: Dataset) -> list[Dataset]:
     expected = whole(header, "NumberOfFrames", default=1)
     if len(frames) != expected or len(shared) > 1:
         raise SourceError(f"{len(frames)} frames are described, the header claims {expected}; the file is damaged")
+    common = Dataset()
+    for keyword in _RESCALE:  # which belong into the functional groups, and stand beside them in some files
+        if keyword in header:
+            common[keyword] = header[keyword]
     flat: list[Dataset] = []
     for frame in frames:
         merged = Dataset()
+        merged.update(common)
         for group in _GROUPS:
             for item in items(frame, group)[:1] or [item for part in shared for item in items(part, group)[:1]]:
                 merged.update(item)

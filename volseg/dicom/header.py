@@ -15,6 +15,7 @@ TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
     *("PatientID", "PatientName", "PatientBirthDate", "StudyDate", "StudyTime", "Modality", "SeriesNumber"),
     *("SeriesDescription", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
+    "PhotometricInterpretation",
     *("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "ImagesInAcquisition", "NumberOfSlices"),
     *("PatientSex", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "SeriesDate", "SeriesTime"),
     *("ContentDate", "ContentTime"),
@@ -61,7 +62,7 @@ def instance_of(path: Path, name: str, header: Dataset) -> Instance:
         description=text(header, "SeriesDescription"),
         image_type=image_type,
         frames=whole(header, "NumberOfFrames", default=1),
-        samples=whole(header, "SamplesPerPixel", default=1),
+        samples=3 if _is_palette(header) else whole(header, "SamplesPerPixel", default=1),
         rows=whole(header, "Rows"),
         columns=whole(header, "Columns"),
         placed=None not in (position, numbers(header, "ImageOrientationPatient", 6)),
@@ -75,6 +76,11 @@ def instance_of(path: Path, name: str, header: Dataset) -> Instance:
         units=plain(header, "Units"),
         mosaic="MOSAIC" in image_type or images_in_mosaic(header) > 1,
     )
+
+
+def _is_palette(header: Dataset) -> bool:
+    """Whether the numbers of an image stand for colours of a table."""
+    return plain(header, "PhotometricInterpretation").startswith("PALETTE")
 
 
 def _acquired(header: Dataset, image_type: str) -> str:

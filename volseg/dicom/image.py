@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from volseg.dicom.alike import rescaled_in_part, traits_of, unlike
 from volseg.dicom.choice import EVERYTHING, Choice
+from volseg.dicom.completeness import leaves_out
 from volseg.dicom.contents import Contents, is_lossy
 from volseg.dicom.file import Quiet, items, number, numbers, plain, read_header, whole
 from volseg.dicom.frames import PLACE, frame_attributes, frame_headers
 from volseg.dicom.instance import Instance, Series
 from volseg.dicom.mosaic import tiles
-from volseg.dicom.pixels import Frames, check_claims
+from volseg.dicom.pixels import Frames, check_claims, check_high_bit
 from volseg.dicom.several import several
 from volseg.dicom.stack import Plane, by_place, grid
 from volseg.errors import SourceError
@@ -68,6 +70,8 @@ class Slice:
     tile: tuple[int, int] | None = None
     units: str = ""
     low_is_bright: bool = False
+    rescaled: bool = True
+    traits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,11 +137,18 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
             f"{share} to be shown with low numbers bright (MONOCHROME1), and the numbers are taken as stored, as by "
             "pydicom and dcm2niix, while SimpleITK inverts them"
         )
+    warnings += unlike([item.traits for item in kept])
+    if told := rescaled_in_part([item.rescaled for item in kept], series.modality):
+        warnings.append(told)
+    if len(kept) == 1 and not thickness:
+        warnings.append("its one slice states no thickness, and 1 mm was taken")
     units = sorted({item.units for item in kept})
     if len(units) > 1:
         told = " and ".join(item if item in UNITS else "others" for item in units)
         raise SourceError(f"the values of its slices are in several units, {told}; keep those of one")
     stack = Stack(tuple(kept), grid([item.plane for item in kept], thickness_mm=thickness), tuple(warnings))
+    if told := leaves_out(series, float(np.linalg.norm(stack.affine_ras[:3, 2])), thickness or 0.0):
+        stack = replace(stack, warnings=(*stack.warnings, told))
     if math.prod(stack.shape) * 4 > MAX_BYTES:
         raise SourceError(f"the series claims {math.prod(stack.shape):,} voxels, which fill {MAX_BYTES >> 30} GiB")
     return stack
@@ -176,6 +187,7 @@ def _slices(instance: Instance) -> tuple[list[Slice], float | None]:
     """The slices that a file holds, and how thick they are: one, a frame each, or the tiles of a mosaic."""
     header = read_header(instance.path)
     check_claims(instance.path, header)
+    check_high_bit(instance.path, header)
     frames = frame_headers(header) if instance.enhanced else [header]
     found = [_slice(header, frame, place, instance) for place, frame in enumerate(frames)]
     if instance.mosaic:
@@ -184,7 +196,8 @@ def _slices(instance: Instance) -> tuple[list[Slice], float | None]:
             replace(whole_image, plane=tile.plane, tile=(tile.row, tile.column))
             for tile in tiles(header, whole_image.plane)
         ]
-    return found, number(frames[0], "SpacingBetweenSlices") or number(frames[0], "SliceThickness")
+    thickness = number(frames[0], "SpacingBetweenSlices") or number(frames[0], "SliceThickness")
+    return found, abs(thickness) if thickness else None  # nuclear medicine states negative ones
 
 
 def _slice(header: Dataset, frame: Dataset, number_in_file: int, instance: Instance) -> Slice:
@@ -210,6 +223,8 @@ def _slice(header: Dataset, frame: Dataset, number_in_file: int, instance: Insta
         *(plane, instance.path, number_in_file, kind, uid, slope or 1.0, intercept or 0.0, stored),
         units=units,
         low_is_bright=inverse,
+        rescaled=slope is not None or intercept is not None,
+        traits=() if instance.enhanced else traits_of(header),
     )
 
 

@@ -19,9 +19,9 @@ from pydicom.uid import (
 
 from volseg.dicom import completeness
 from volseg.dicom.copies import without_copies
-from volseg.dicom.file import Quiet, is_dicom, known_name, read_parts, syntax_of
+from volseg.dicom.file import Quiet, is_apple_double, is_dicom, known_name, read_parts, syntax_of
 from volseg.dicom.header import TAGS, instance_of, sop_class_of
-from volseg.dicom.instance import Instance, Series, name_shape
+from volseg.dicom.instance import Instance, Series, name_shape, whole_name
 from volseg.dicom.localizer import no_volume
 from volseg.dicom.scans import scans, with_days
 from volseg.dicom.syntaxes import remedy, syntax_name
@@ -31,6 +31,8 @@ OUTLINES = frozenset({RTStructureSetStorage})
 # Label Map Segmentation Storage is newer than pydicom's table.
 LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")
 SEGMENTATIONS = frozenset({SegmentationStorage, LABEL_MAP})
+PACKED = "archives, which are not opened - unpack them"
+_ARCHIVES = frozenset({".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar"})
 
 
 @dataclass
@@ -69,6 +71,8 @@ class Index:
         except re.error as error:
             raise UsageError(f"--series {description!r} is no regular expression ({error})") from error
         found = [series for series in self.series if pattern.search(series.first.description)]
+        if not found and description and self.series:
+            raise UsageError(f"--series {description!r} matches the description of no series")
         there = Counter(series.modality or "unknown" for series in found)
         told = ", ".join(f"{name} ({count})" for name, count in sorted(there.items())) or "none"
         if modality is not None:
@@ -77,8 +81,6 @@ class Index:
                 raise UsageError(f"there is no {modality} series that can be a volume; there are: {told}")
         elif len(there) > 1 and not mixed:
             raise UsageError(f"the series are of several modalities, {told}; choose one with --modality")
-        if not found and description and self.series:
-            raise UsageError(f"--series {description!r} matches the description of no series")
         return found
 
 
@@ -124,10 +126,14 @@ def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
                 else:
                     images.setdefault(_series_of(instance), []).append(instance)
     for path, name in _misnamed(others, images.values()):
-        index.unreadable[name] = damaged[path] = (
-            "a file is named as the images beside it and is no DICOM; copy it again"
-        )
+        reason = "a file is named as the images beside it and is no DICOM; copy it again"
+        if _is_packed(path):
+            reason = f"a file is named as the images beside it and is compressed ({path.suffix.lower()}); unpack it"
+        index.unreadable[name] = damaged[path] = reason
         index.skipped["other files"] -= 1
+    packed = sum(_is_packed(path) for path, name in others if name not in index.unreadable)
+    index.skipped["other files"] -= packed
+    index.skipped[PACKED] = packed
     aside: list[Instance] = []
     for instances in images.values():
         index.series += _units(instances, index.skipped, aside)
@@ -138,12 +144,23 @@ def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
 
 
 def _misnamed(others: Sequence[tuple[Path, str]], images: Iterable[list[Instance]]) -> Iterator[tuple[Path, str]]:
-    """The files that are no DICOM, and are named as the images of their folder but for the digits."""
+    """The files that are no DICOM, and are named as the images of their folder but for the digits.
+
+    So is one whose copy was not finished, or that was compressed: `003.dcm.part`, `003.dcm.gz`.
+    """
     if others:
         shapes = {(item.path.parent, name_shape(item.path)) for found in images for item in found}
         for path, name in others:
-            if not is_dicom(path) and (path.parent, name_shape(path)) in shapes:
+            whole = path.with_name(whole_name(path))
+            if whole != path and whole.exists():  # what was left of its copy
+                continue
+            if (path.parent, name_shape(path)) in shapes and not is_dicom(path) and not is_apple_double(path):
                 yield path, name
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether a file is an archive or a compressed file; volumes such as `.nii.gz` are none."""
+    return path.suffix.lower() in _ARCHIVES and Path(path.stem).suffix.lower() not in (".nii", ".nrrd", ".img")
 
 
 def series_of(path: Path, *, root: Path) -> tuple[str, ...] | None:
@@ -169,6 +186,9 @@ def series_of(path: Path, *, root: Path) -> tuple[str, ...] | None:
 def _read(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
     """What a file says of itself; None for one that is no object of a patient."""
     if not is_dicom(path):
+        if is_apple_double(path):
+            skipped["notes of macOS"] += 1
+            return None
         if path.suffix.lower() == ".dcm":
             raise SourceError("a file is called .dcm and does not begin as DICOM does; copy it again")
         skipped["other files"] += 1
@@ -200,11 +220,18 @@ def _object(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
 def _files(root: Path) -> Iterator[Path]:
     if root.is_file():
         yield root
-    for folder, folders, names in os.walk(root):
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        state = Path(folder).stat()
+        if (state.st_dev, state.st_ino) in seen:  # a link to a folder above or beside it
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
         folders.sort()
         for name in sorted(names):
             path = Path(folder, name)
-            if path.is_file():  # no pipe, no socket, which would wait for ever
+            # No pipe and no socket, which would wait for ever. A link to what is not there is told where it is opened.
+            if path.is_file() or (path.is_symlink() and not path.exists()):
                 yield path
 
 

@@ -23,6 +23,7 @@ ENHANCED = frozenset(
 )
 # Digits, and hexadecimal words with one, count as equal in the names of files.
 _COUNTED = re.compile(r"[0-9A-Fa-f]*[0-9][0-9A-Fa-f]*")
+_NOT_WHOLE = frozenset({".gz", ".bz2", ".xz", ".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp"})
 # Defined Terms of Modality (PS3.3 C.7.3.1.1.1), retired ones too.
 _MODALITIES = frozenset(
     {
@@ -47,12 +48,21 @@ def known_modality(text: str) -> str:
 
 
 def name_shape(path: Path) -> str:
-    """What the names of the files of one series share: all but the digits.
+    """What the names of the files of one series share: all but the digits, and what an unfinished copy has behind them.
 
-    >>> name_shape(Path("IM0001.dcm")) == name_shape(Path("IM0012.dcm"))
+    >>> name_shape(Path("IM0001.dcm")) == name_shape(Path("IM0012.dcm")) == name_shape(Path("IM0013.dcm.part"))
     True
     """
-    return _COUNTED.sub("#", path.name)
+    return _COUNTED.sub("#", whole_name(path))
+
+
+def whole_name(path: Path) -> str:
+    """The name of a file without what a compressed file or an unfinished copy has behind it.
+
+    >>> whole_name(Path("003.dcm.gz")), whole_name(Path("003.dcm"))
+    ('003.dcm', '003.dcm')
+    """
+    return path.stem if path.suffix.lower() in _NOT_WHOLE else path.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,7 @@ class Instance:
     that is not stated. `person` is name, birth date and sex, as they tell patients apart; `acquired` the day and time
     of acquisition, as in `20240103101500.5`, or the day alone, or empty; `begun` the time of the study, and day and
     time of the series. `units` are those of PET and of nuclear medicine. `mosaic` tells that one image holds many
-    slices side by side.
+    slices side by side. `samples` is 3 for the colours of a table too.
     """
 
     path: Path

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.dicom.contours import Image, Roi, by_slice, misplaced, rasterise_outlines, read_outlines
+from volseg.dicom.contours import Image, Roi, by_slice, misplaced, rasterise_outlines, reaches_beyond, read_outlines
 from volseg.dicom.drawing import APPROVED, Drawing
 from volseg.dicom.file import read_header
 from volseg.dicom.image import Stack
@@ -104,14 +104,19 @@ def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules:
     warnings += [f"the {drawing.kind} was rejected (ApprovalStatus)" for drawing in drawings if drawing.rejected]
     warnings += _of_writers(drawings, stack)
     owners: dict[str, list[Match]] = {}
+    twins: list[tuple[str, Match]] = []
     for item in sorted(matches, key=lambda item: (item.drawing.rank, item.drawing.drawn)):
         for region in regions_of(item.drawing, rules):
             before = owners.get(region, [])
             if before and before[0].drawing is item.drawing:  # on two series of one grid
                 before.append(item)
                 continue
+            if before and _alike(before[0].drawing, item.drawing):
+                twins.append((region, item))
+                continue
             if before:
-                why = _which(before[0].drawing, item.drawing, region)
+                twins = [(name, twin) for name, twin in twins if name != region]
+                why = _which(before[0].drawing, item.drawing)
                 warnings.append(f"two objects hold {region}, and the {why} was taken")
             owners[region] = [item]
     label_map = np.zeros(stack.shape, dtype=np.uint8)
@@ -124,6 +129,10 @@ def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules:
                 wanted[roi.number] = places[name]
         for number, voxels in _voxels(item, wanted, stack, warnings):
             _paint(label_map, voxels, wanted[number], table)
+    for region, item in ((name, twin) for name, twin in twins if name in places):
+        values = table.regions[places[region]].values
+        _check_twin(item, np.isin(label_map, values), stack, region, rules)
+        warnings.append(f"two objects hold {region} with the same voxels, and it was taken once")
     held = set(np.unique(label_map).tolist())
     empty = [region.name for region in table.regions if region.name in owners and not held & set(region.values)]
     if empty:
@@ -131,17 +140,32 @@ def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules:
     return Volume(label_map, stack.affine_ras), warnings
 
 
-def _which(before: Drawing, after: Drawing, region: str) -> str:
-    """Why the second of two drawings of a region counts.
+def _which(before: Drawing, after: Drawing) -> str:
+    """Why the second of two drawings of a region counts."""
+    if before.rank < after.rank:
+        if after.approval == APPROVED:
+            return "approved one"
+        return "one that was not rejected" if before.rejected else "one that is no prediction of volseg"
+    return "later one" if before.drawn.strip() else "one that states a date"
+
+
+def _alike(before: Drawing, after: Drawing) -> bool:
+    """Whether nothing but their voxels can tell which of two drawings of a region counts."""
+    return before.rank == after.rank and before.drawn == after.drawn
+
+
+def _check_twin(twin: Match, taken: NDArray[np.bool_], stack: Stack, region: str, rules: Rules) -> None:
+    """Refuse a second drawing of a region and a date, but for a copy that holds the same voxels.
 
     Raises:
-        SourceError: nothing tells which one does.
+        SourceError: it holds others.
     """
-    if before.rank < after.rank:
-        return "approved one" if after.approval == APPROVED else "one that was not rejected"
-    if before.drawn == after.drawn:
-        raise SourceError(f"two objects of one date hold {region!r}; leave one out of the folder")
-    return "later one"
+    wanted = {roi.number: 0 for roi in twin.drawing.rois if region_of(roi.name, rules) == region}
+    mask = np.zeros(stack.shape, dtype=bool)
+    for _, voxels in _voxels(twin, wanted, stack, []):
+        mask[voxels] = True
+    if not np.array_equal(mask, taken):
+        raise SourceError(f"two objects of one date hold {region!r} and differ; leave one out of the folder")
 
 
 def _places(stack: Stack) -> dict[Image, int]:
@@ -167,13 +191,19 @@ def _voxels(
         for number in wanted:
             left, odd = taken.elsewhere.get(number, 0), taken.misplaced.get(number, 0)
             warnings += _of_parts("frames", names[number], left=left, misplaced=0 if parts.carried else odd)
+        if taken.undescribed:
+            told = ", ".join(map(str, sorted(taken.undescribed)))
+            warnings.append(f"the DICOM SEG holds the values {told}, which it does not name, and they were left out")
         return
     header = read_header(drawing.instance.path)
     for number in wanted:
         outlines = read_outlines(header, number, takes=partial(parts.take, number))
         odd = 0 if parts.carried else misplaced(outlines, places, stack.affine_ras)
         warnings += _of_parts("outlines", names[number], left=outlines.elsewhere, misplaced=odd)
-        outlined = list(by_slice(outlines.contours, stack.affine_ras))
+        polygons = by_slice(outlines.contours, stack.affine_ras)
+        outlined = list(polygons)
+        if beyond := sum(any(reaches_beyond(points, stack.shape) for points in some) for some in polygons.values()):
+            warnings.append(f"outlines of {names[number]} reach beyond the image on {beyond} slices and were cut off")
         if any(not 0 <= z < stack.shape[2] for z in outlined):
             warnings.append(f"outlines of {names[number]} lie beyond the slices of the image and were cut off")
         span = outlined[-1] - outlined[0] + 1 if outlined else 0

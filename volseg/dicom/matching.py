@@ -6,7 +6,7 @@ import logging
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 
-from volseg.dicom.contours import by_slice, read_contours
+from volseg.dicom.contours import by_slice, reaches_beyond, read_contours
 from volseg.dicom.drawing import Drawing
 from volseg.dicom.file import read_header
 from volseg.dicom.image import read_stack
@@ -300,9 +300,8 @@ def _fits(drawing: Drawing, series: Series) -> bool:
             header = read_header(drawing.instance.path)
             for roi in drawing.rois:
                 for z, polygons in by_slice(read_contours(header, roi.number), stack.affine_ras).items():
-                    low = min(float(points.min()) for points in polygons)
-                    beyond = any((points > stack.shape[:2]).any() for points in polygons)
-                    if not 0 <= z < stack.shape[2] or low < -1 or beyond:
+                    beyond = any(reaches_beyond(points, stack.shape) for points in polygons)
+                    if beyond or not 0 <= z < stack.shape[2]:
                         return False
         else:
             for _ in read_voxels(drawing.instance.path, _numbers(drawing), stack.shape, stack.affine_ras):

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.dicom.contours import by_slice, rasterise_outlines, read_outlines
+from volseg.dicom.contours import by_slice, rasterise_outlines, reaches_beyond, read_outlines
 from volseg.dicom.drawing import Drawing, read_drawing
 from volseg.dicom.file import read_header
 from volseg.dicom.identity import word
 from volseg.dicom.index import OUTLINES, index_files
 from volseg.dicom.record import Record, read_record
-from volseg.dicom.segments import read_voxels
+from volseg.dicom.segments import FrameFilter, read_voxels
 from volseg.errors import SourceError
 from volseg.labels import Code
 from volseg.volume import Grid, provenance_of
@@ -69,14 +69,20 @@ def read_object_masks(path: Path, grid: Grid, *, secret: str = "") -> ObjectMask
     notes = list(drawing.notes)
     by_number = {roi.number: roi.name.strip() for roi in drawing.rois}
     if drawing.instance.sop_class not in OUTLINES:
-        for number, voxels in read_voxels(path, by_number, grid.shape, grid.affine_ras):
+        frames = FrameFilter(lambda *_: True, {})
+        for number, voxels in read_voxels(path, by_number, grid.shape, grid.affine_ras, frames_taken=frames):
             masks[by_number[number]][voxels] = True
+        if frames.undescribed:
+            told = ", ".join(map(str, sorted(frames.undescribed)))
+            notes.append(f"the DICOM SEG holds the values {told}, which it does not name, and they were left out")
     else:
         header = read_header(path)
         for number, name in by_number.items():
             outlines = read_outlines(header, number)
-            beyond = [z for z in by_slice(outlines.contours, grid.affine_ras) if not 0 <= z < grid.shape[2]]
-            if beyond:
+            polygons = by_slice(outlines.contours, grid.affine_ras)
+            if any(reaches_beyond(points, grid.shape) for some in polygons.values() for points in some):
+                notes.append(f"outlines of {name} reach beyond the image and were cut off")
+            if any(not 0 <= z < grid.shape[2] for z in polygons):
                 notes.append(f"outlines of {name} lie beyond the slices of the image and were cut off")
             masks[name], doubtful = rasterise_outlines(outlines, grid.shape, grid.affine_ras)
             if doubtful:

@@ -22,11 +22,13 @@ _SAME_PLACE_MM = 1e-3
 def day_of(text: str) -> date | None:
     """The day at the beginning of a DICOM date or time.
 
-    >>> day_of("20240103101500.5"), day_of("unknown")
-    (datetime.date(2024, 1, 3), None)
+    Dates of before 1993 have dots.
+
+    >>> day_of("20240103101500.5"), day_of("1991.12.24"), day_of("unknown")
+    (datetime.date(2024, 1, 3), datetime.date(1991, 12, 24), None)
     """
     try:
-        return datetime.strptime(text[:8], "%Y%m%d").date()
+        return datetime.strptime(text[:10].replace(".", "")[:8], "%Y%m%d").date()
     except ValueError:
         return None
 

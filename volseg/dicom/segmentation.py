@@ -15,8 +15,9 @@ from pydicom.datadict import keyword_dict
 
 import volseg
 from volseg.dicom.file import DAMAGE, Quiet
+from volseg.dicom.segments import has_highdicom
 from volseg.dicom.target import Target, check_names, save
-from volseg.errors import SourceError
+from volseg.errors import SourceError, UsageError
 from volseg.labels import Code, LabelTable, Region
 
 _ANATOMY = Code("123037004", "Anatomical Structure")
@@ -40,7 +41,13 @@ def write_dicom_seg(path: Path, target: Target, labels: LabelTable) -> None:
     Raises:
         LabelError: no voxel, a value that is not declared, or a name that is too long.
         SourceError: a series that no object can refer to.
+        UsageError: highdicom is not installed.
     """
+    if not has_highdicom():
+        raise UsageError(
+            "DICOM SEG needs highdicom, which is not installed: on Python 3.14 its dependency pyjpegls is compiled; "
+            "get a C++ compiler and `pip install 'volseg[seg]'`, or export RTSTRUCT"
+        )
     from highdicom import UID, AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
     from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from volseg.dicom.contours import Image, Roi, check_name, images_of, read_code
+from volseg.dicom.contours import Image, Roi, check_name, check_numbers, images_of, read_code
 from volseg.dicom.file import items, numbers, read_header, text, whole
 from volseg.dicom.frames import PLACE, frame_headers
 from volseg.dicom.index import LABEL_MAP
@@ -23,7 +24,11 @@ _TOLERANCE = 0.1
 
 
 def read_segments(dataset: Dataset) -> list[Roi]:
-    """The segments that an object describes; the background of a label map is none."""
+    """The segments that an object describes; the background of a label map is none.
+
+    Raises:
+        SourceError: damaged, or two segments of one number.
+    """
     label_map = text(dataset, "SOPClassUID") == LABEL_MAP
     background = whole(dataset, "PixelPaddingValue") if label_map else 0
     found = []
@@ -34,8 +39,24 @@ def read_segments(dataset: Dataset) -> list[Roi]:
         if name and number not in (0, background):
             check_name(name)
             colour = numbers(item, "RecommendedDisplayCIELabValue", 3)
-            found.append(Roi(number, name, _rgb(colour) if colour else None, code))
+            found.append(Roi(number, name, _rgb(colour) if colour and has_highdicom() else None, code))
+    described = items(dataset, "SegmentSequence")
+    check_numbers((whole(item, "SegmentNumber"), text(item, "SegmentLabel")) for item in described)
     return found
+
+
+def undescribed(dataset: Dataset, segments: Sequence[Roi]) -> int:
+    """How many frames are of a segment that is not among those that the object describes; of a label map none."""
+    known = {segment.number for segment in segments}
+    return sum(number is not None and number not in known for number, _ in images_of_frames(dataset))
+
+
+def has_highdicom() -> bool:
+    """Whether highdicom is installed: where one of its dependencies has no wheel, as on Python 3.14, it may be absent.
+
+    Without it segments are read with volseg's own colours, and none are written.
+    """
+    return find_spec("highdicom") is not None
 
 
 def images_of_frames(header: Dataset) -> Iterator[tuple[int | None, frozenset[Image]]]:
@@ -63,12 +84,14 @@ class FrameFilter:
         places: The slice of each image of the series, see `volseg.dicom.contours.Image`.
         elsewhere: How many frames of each segment were not taken.
         misplaced: How many frames of each segment refer to images of the series that lie on other slices.
+        undescribed: Numbers in a label map that are of no segment which the object describes.
     """
 
     takes: Callable[[int, frozenset[str]], bool]
     places: Mapping[Image, int]
     elsewhere: dict[int, int] = field(default_factory=dict)
     misplaced: dict[int, int] = field(default_factory=dict)
+    undescribed: set[int] = field(default_factory=set)
 
     def check(self, number: int, images: frozenset[Image]) -> bool:
         """Whether a frame of a segment is taken; it is counted where not."""
@@ -114,11 +137,16 @@ def read_voxels(
     fractional = text(header, "SegmentationType") == "FRACTIONAL"
     half = whole(header, "MaximumFractionalValue", default=255) / 2 if fractional else 0.5
     wanted = set(wanted)
+    known = {0, *(whole(item, "SegmentNumber") for item in items(header, "SegmentSequence"))}
+    if label_map:
+        known.add(whole(header, "PixelPaddingValue"))
     images = [images for _, images in images_of_frames(header)] if frames_taken else [frozenset[Image]()] * len(frames)
     with Frames() as reader:
         for frame, shown, pixels in zip(frames, images, reader.read(path), strict=True):
             if label_map:
                 held = [(number, pixels == number) for number in np.unique(pixels).tolist()]
+                if frames_taken is not None:
+                    frames_taken.undescribed.update(number for number, _ in held if number not in known)
             else:
                 held = [(whole(frame, "ReferencedSegmentNumber"), pixels >= half)]
             for number, mask in held:

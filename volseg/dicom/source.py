@@ -14,7 +14,7 @@ from volseg.dicom.choice import Choice
 from volseg.dicom.drawing import Drawing, read_drawing
 from volseg.dicom.identity import KEY, STUDY_KEY, Identity, identify, word
 from volseg.dicom.images import Images, Part, read_images, read_labels
-from volseg.dicom.index import scan
+from volseg.dicom.index import PACKED, scan
 from volseg.dicom.labels import label_table, regions_of, rules_of, spelled
 from volseg.dicom.matching import match
 from volseg.dicom.names import parse_rules
@@ -110,7 +110,8 @@ class Dicom:
             told = f"{name}: {reason}" if keep_ids else f"{reason} (--keep-ids tells the file)"
             self._damaged[word(name, letter="damaged_", length=12, secret=secret)] = told
         if not self._cases and not self._damaged:
-            note = "; " + note if (note := raw_note(self.raw)) else ""
+            note = raw_note(self.raw)
+            note = "" if not note or "convert dicom" in note else f"; {note}"  # which was tried here
             raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}{note}")
         if index.skipped:
             logger.info("left aside%s", _told(index.skipped))
@@ -138,7 +139,10 @@ class Dicom:
             key: [told for part in item.parts if part is not None for told in matched.left_of(part)]
             for key, (item, _) in self._cases.items()
         }
-        self.warnings = tuple(dict.fromkeys(matched.lost))
+        of_none = [f"{note}; it labels nothing" for item in drawings if not item.rois for note in item.notes]
+        packed = index.skipped[PACKED]
+        unopened = [f"{packed} archives (.zip, .gz and others) lie in the folder and were not opened; unpack them"]
+        self.warnings = tuple(dict.fromkeys([*matched.lost, *of_none, *(unopened if packed else [])]))
         names = tuple(channel.name for channel in self._channels)
         self.channel_names: tuple[str, ...] = names or ((chosen[0].modality if chosen else "") or "image",)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cohort import INSTANCES, Cohort, Predictions, check_unseen, check_values_as, read_volume_as
-from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError
+from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError, telling_memory
 from volseg.evaluation.scores import STANDARD, EvaluationSettings, RegionScores
 from volseg.labels import LabelMatch
 from volseg.metrics import (
@@ -27,6 +27,7 @@ from volseg.metrics import (
     count_holes,
     dice,
     jaccard,
+    margin_to_contain,
     match_objects,
     outcome,
     precision,
@@ -105,6 +106,7 @@ def score_region(
         correction_minutes=path_mm / 1000 * method.minutes_per_metre,
         time_saved=saved.points if saved else None,
         time_saved_from_empty=saved.from_empty if saved else None,
+        margin_mm=_finite(margin_to_contain(guess, truth, spacing_mm)) if method.margins else None,
     )
     if not method.objects:
         return row
@@ -134,6 +136,11 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
+def _finite(value: float) -> float | None:
+    """The number, or None if it is infinite."""
+    return value if math.isfinite(value) else None
+
+
 def _thin(image_shape: tuple[int, int, int]) -> tuple[int, ...]:
     """The axes of one voxel; none if all are."""
     thin = tuple(axis for axis, side in enumerate(image_shape) if side == 1)
@@ -153,6 +160,7 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     method: EvaluationSettings = STANDARD,
     match: LabelMatch | None = None,
+    too_large: Mapping[str, str] | None = None,
 ) -> list[RegionScores]:
     """Score the predictions of a folder against the references of a cohort, paired by key.
 
@@ -169,6 +177,7 @@ def evaluate(
         method: Settings: the reading of distances, tolerances and what is computed.
         match: Match of the predictions' regions with the cohort's, see `Predictions.match`; None (the default) matches
             by name.
+        too_large: Reason for each key of a case that is not read, since it does not fit into the memory.
 
     Returns:
         One row per case and region, in the order of the keys (sorted if `keys` is None) and of the label table. Regions
@@ -192,6 +201,8 @@ def evaluate(
     known = frozenset(cohort.keys)
 
     def rows_of(key: str) -> list[RegionScores]:
+        if too_large and key in too_large:
+            return [RegionScores(key, cohort.patient(key), "", error=too_large[key])]
         return _rows(key, there.folder, cohort, known, method, shared)
 
     rows: list[RegionScores] = []
@@ -209,7 +220,8 @@ def _rows(
     """The rows of one case, or the single row with the reason why there are none."""
     patient = cohort.patient(key) if key in known else ""
     try:
-        return score_case(key, predictions, cohort, known=known, method=method, match=match)
+        with telling_memory():
+            return score_case(key, predictions, cohort, known=known, method=method, match=match)
     except VolsegError as error:
         return [RegionScores(key, patient, "", error=error.message)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import UsageError
-from volseg.labels import LabelTable, Masks
+from volseg.labels import LabelTable
 from volseg.metrics import Mask, count_objects, volume_ml, widest_axis
 
 FEWEST = 5  # number of cases from which a spread is computed
@@ -119,7 +119,7 @@ class Finding:
 
 
 def measure(
-    masks: Masks,
+    masks: Iterable[Mask],
     spacing_mm: Sequence[float],
     labels: LabelTable,
     image: NDArray[Any] | None = None,
@@ -129,7 +129,7 @@ def measure(
     """Measure one case by all checks; an empty region has no value.
 
     Args:
-        masks: Masks (R, X, Y, Z).
+        masks: Masks (X, Y, Z) of the R regions.
         spacing_mm: Spacing in mm along X, Y, Z.
         labels: Label table of the R regions.
         image: Image (X, Y, Z) of any scale, or None.
@@ -144,7 +144,7 @@ def measure(
     values: dict[tuple[str, str], float] = {}
     low = middle = high = math.nan
     if image is not None:
-        finite = image[np.isfinite(image)]
+        finite = image[np.isfinite(image)] if image.dtype.kind == "f" else image
         if finite.size:
             low, middle, high = np.percentile(finite, (1, 50, 99)).tolist()
         if high > low:

@@ -18,6 +18,8 @@ PROMISE_DEFINITION = (
     "mean of the true Dice less its bound."
 )
 
+_ROUNDING_MM = 1e-4  # uncertainty.csv holds six digits
+
 
 @dataclass(frozen=True)
 class PromiseCheck:
@@ -30,7 +32,9 @@ class PromiseCheck:
         withheld: Number of cases whose bound was withheld.
         dice: Coverage of the lower bound of Dice.
         volume: Coverage of the interval of the volume.
+        margin: Coverage of the margin: shares of cases in which it contained the whole reference.
         slack: Mean of the true Dice less its bound.
+        median_margin_mm: Median of the margins given, in mm; NaN without one.
     """
 
     region: str
@@ -39,12 +43,15 @@ class PromiseCheck:
     withheld: int
     dice: Interval
     volume: Interval
+    margin: Interval
     slack: float
+    median_margin_mm: float
 
     @property
-    def broken(self) -> bool:
-        """Whether the coverage of Dice is below the promise by more than chance."""
-        return self.dice.high < self.level
+    def broken(self) -> tuple[str, ...]:
+        """What was promised and held less often, by more than chance: of `Dice`, `volume` and `margin`."""
+        found = {"Dice": self.dice, "volume": self.volume, "margin": self.margin}
+        return tuple(name for name, one in found.items() if one.cases and one.high < self.level)
 
 
 def with_bounds(
@@ -79,6 +86,8 @@ def check_promises(rows: Sequence[RegionScores]) -> list[PromiseCheck]:
         given = [row for row in own if row.bounds is not None and not row.bounds.withheld]
         scored = [row for row in given if row.dice is not None]
         gaps = [(row.dice or 0.0) - (row.dice_at_least or 0.0) for row in scored]
+        margins = [row for row in given if row.bounds is not None and row.bounds.margin_mm is not None]
+        measured = [row for row in margins if row.margin_mm is not None or not row.predicted_ml]
         levels = [row.bounds.level for row in given if row.bounds is not None and row.bounds.level is not None]
         checks.append(
             PromiseCheck(
@@ -88,7 +97,9 @@ def check_promises(rows: Sequence[RegionScores]) -> list[PromiseCheck]:
                 len(own) - len(given),
                 share_interval([gap >= 0 for gap in gaps], [row.patient for row in scored]),
                 share_interval([_holds(row) for row in given], [row.patient for row in given]),
+                share_interval([_contains(row) for row in measured], [row.patient for row in measured]),
                 float(np.mean(gaps)) if gaps else math.nan,
+                _median_margin_mm(margins),
             )
         )
     return checks
@@ -106,6 +117,21 @@ def review_curve(rows: Sequence[RegionScores]) -> list[tuple[float, float]]:
     order = sorted(scored, key=lambda row: (-1.0 if row.dice_at_least is None else row.dice_at_least, row.key))
     losses = [1 - (row.dice or 0.0) for row in order]
     return [(place / len(order), float(np.mean(losses[place:]))) for place in range(len(order))]
+
+
+def _median_margin_mm(rows: Sequence[RegionScores]) -> float:
+    """The median of the margins in mm that the rows came with; NaN without one."""
+    given = [row.bounds.margin_mm for row in rows if row.bounds is not None and row.bounds.margin_mm is not None]
+    return float(np.median(given)) if given else math.nan
+
+
+def _contains(row: RegionScores) -> bool:
+    """Whether the prediction grown by its margin contained the whole reference."""
+    if row.bounds is None or row.bounds.margin_mm is None:
+        return False
+    if row.margin_mm is None:  # nothing was predicted
+        return not row.reference_ml
+    return row.margin_mm <= row.bounds.margin_mm + _ROUNDING_MM
 
 
 def _holds(row: RegionScores) -> bool:

@@ -27,9 +27,9 @@ from volseg.cohort import (
     read_bounds,
     read_uncertainty,
 )
-from volseg.errors import GeometryError, LabelError, VolsegError
+from volseg.errors import GeometryError, LabelError, VolsegError, telling_memory
 from volseg.evaluation.outliers import CHECKS, Z_DEFINITION, Finding, Values, learn, measure, unusual
-from volseg.labels import LabelMatch, LabelTable, Masks, match_labels
+from volseg.labels import LabelMatch, LabelTable, match_labels
 from volseg.metrics import EXPECTED_DICE_DEFINITION, dice
 from volseg.volume import Volume, aligned, read_volume, slice_axis
 
@@ -173,8 +173,9 @@ def rank(
     def of_prediction(key: str) -> tuple[Values, float | None] | VolsegError:
         try:
             path = Predictions(predictions).path(key)
-            values, masks, volume = _measured(path, tables.predictions, _image(images, key))
-            return values, _disagreement(masks, volume, others, key, tables.others)
+            with telling_memory():
+                values, volume = _measured(path, tables.predictions, _image(images, key))
+                return values, _disagreement(volume, others, key, tables)
         except VolsegError as error:
             return error
 
@@ -262,7 +263,7 @@ def _image(cohort: Cohort | None, key: str) -> Path | None:
     return cohort.image_paths(key)[0] if cohort is not None and key in cohort.rows else None
 
 
-def _measured(path: Path, match: LabelMatch, image_path: Path | None) -> tuple[Values, Masks, Volume]:
+def _measured(path: Path, match: LabelMatch, image_path: Path | None) -> tuple[Values, Volume]:
     volume, image = read_volume(path), None
     if image_path is not None:
         image = read_volume(image_path)
@@ -270,18 +271,17 @@ def _measured(path: Path, match: LabelMatch, image_path: Path | None) -> tuple[V
             volume, _ = aligned(volume, image.grid)
         except GeometryError as error:
             raise GeometryError(f"the label map must be on the image's grid, got another one: {error}") from error
-    masks = match.shared.masks(match.prediction.check(volume.voxels))
+    volume = Volume(match.prediction.check(volume.voxels), volume.affine_ras)
+    masks = match.shared.each_mask(volume.voxels)
     voxels = None if image is None else image.voxels
     axis = slice_axis(volume.affine_ras, volume.shape)
-    return measure(masks, volume.spacing_mm, match.shared, voxels, slice_axis=axis), masks, volume
+    return measure(masks, volume.spacing_mm, match.shared, voxels, slice_axis=axis), volume
 
 
-def _disagreement(
-    masks: Masks, volume: Volume, others: Sequence[Path], key: str, matches: Sequence[LabelMatch]
-) -> float | None:
+def _disagreement(volume: Volume, others: Sequence[Path], key: str, tables: _Tables) -> float | None:
     """The mean over the existing further predictions; None if there is none."""
     apart = []
-    for other, match in zip(others, matches, strict=True):
+    for other, match in zip(others, tables.others, strict=True):
         path = Predictions(other).path(key)
         if not path.is_file():
             continue
@@ -289,7 +289,8 @@ def _disagreement(
             second, _ = aligned(read_volume(path), volume.grid)
         except GeometryError as error:
             raise GeometryError(f"the two predictions must be on one grid, got two: {error}") from error
-        theirs = match.shared.masks(match.prediction.check(second.voxels))
+        masks = tables.predictions.shared.each_mask(volume.voxels)
+        theirs = match.shared.each_mask(match.prediction.check(second.voxels))
         overlaps = [dice(a, b) for a, b in zip(masks, theirs, strict=True)]
         held = [overlap for overlap in overlaps if not math.isnan(overlap)]
         apart.append(1 - math.fsum(held) / len(held) if held else 0.0)

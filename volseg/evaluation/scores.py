@@ -16,6 +16,7 @@ from volseg.metrics import (
     HD95_DEFINITION,
     HOLES_DEFINITION,
     JACCARD_DEFINITION,
+    MARGIN_DEFINITION,
     MATCHED_DEFINITION,
     MEAN_SURFACE_DISTANCE_DEFINITION,
     MINUTES_PER_METRE,
@@ -71,6 +72,7 @@ class RegionScores:
         reference_ml: Volume of the reference in ml.
         predicted_ml: Volume of the prediction in ml.
         outcome: Which of the two masks holds the region.
+        margin_mm: Margin in mm that the prediction needs to contain the whole reference; None if nothing was predicted.
         error: Reason why the case has no numbers; then every other value is None.
         bounds: Bounds that a calibrated network gave; None without one.
     """
@@ -103,6 +105,7 @@ class RegionScores:
     predicted_contours: int | None = None
     reference_holes: int | None = None
     predicted_holes: int | None = None
+    margin_mm: float | None = None
     error: str | None = None
     bounds: RegionBounds | None = None
 
@@ -185,6 +188,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("reference_holes", "Reference holes", "", None, 1, HOLES_DEFINITION),
     Metric("predicted_holes", "Predicted holes", "", None, 1, "Holes of the prediction, counted likewise."),
     Metric(
+        "margin_mm",
+        "Margin needed",
+        "mm",
+        False,
+        2,
+        f"{MARGIN_DEFINITION} Undefined where the reference is there and nothing was predicted. It is computed if the "
+        "predictions came with margins (`volseg calibrate`).",
+    ),
+    Metric(
         "dice_at_least",
         "Dice at least",
         "",
@@ -207,6 +219,7 @@ class EvaluationSettings:
         minutes_per_metre: Minutes per metre of contour drawn by hand.
         objects: Whether objects and holes are counted, which takes longer.
         instances: Whether the objects of the reference are those of the cohort's maps; else they are connected parts.
+        margins: Whether the margin that contains the reference is measured, which takes longer.
 
     Raises:
         UsageError: A number is out of range, or there is no such reading.
@@ -217,6 +230,7 @@ class EvaluationSettings:
     minutes_per_metre: float = MINUTES_PER_METRE
     objects: bool = False
     instances: bool = False
+    margins: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("tolerance", self.tolerance_mm), ("minutes per metre", self.minutes_per_metre)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import numpy as np
 from volseg.cohort import Case, patient_of
 from volseg.errors import GeometryError, LabelError, SourceError, VolsegError, first_names
 from volseg.formats.image_pattern import safe_key
-from volseg.labels import LabelTable
+from volseg.labels import LabelTable, fold_name, held_values, whole_numbers
 from volseg.volume import Volume, aligned, image_suffix, read_image_file
+
+logger = logging.getLogger(__name__)
 
 _FOLDERS = ("segmentations", "masks", "labels", "seg")
 _IMAGES = ("ct", "mr", "mri", "pet", "image", "imaging", "img", "volume", "scan")
@@ -28,8 +31,10 @@ class ClassMasks:
         RAW/s0001/ct.nii.gz                     the image: one of the usual names, or `image`
         RAW/s0001/segmentations/liver.nii.gz    a mask per class; or beside the image: RAW/s0001/liver.nii.gz
 
-    A voxel belongs to a class if its mask is not 0 there. A class whose file is absent from a case counts as empty,
-    with a warning. Masks that overlap are refused, with their number of voxels, unless overlaps are kept.
+    A voxel belongs to a class if its mask is not 0 there; a mask of several values is taken with a warning, one of
+    fractions or below 0 is refused. A class whose file is absent from a case counts as empty, with a warning. Files of
+    no case, and masks of a background, are left out with one. Masks that overlap are refused, with their number of
+    voxels, unless overlaps are kept.
 
     Args:
         raw: Folder of the case folders.
@@ -52,18 +57,24 @@ class ClassMasks:
             raise SourceError(f"there is no folder {self.raw}; name the folder that holds a folder per case")
         self._image = image
         self._cases: dict[str, tuple[Path, dict[str, Path]]] = {}
+        self._left = [path.name for path, _ in _images(self.raw)]
         for folder in sorted(path for path in self.raw.iterdir() if path.is_dir() and not path.name.startswith(".")):
             if found := self._files_of(folder):
                 key = safe_key("", folder.name)
                 if key in self._cases:
                     raise SourceError(f"two folders give this key, one of them {folder.name}; rename one", case=key)
                 self._cases[key] = found
+            elif any(_images(below) for name in _FOLDERS if (below := folder / name).is_dir()):
+                self._left.append(f"{folder.name} (which has masks and no image)")
         if not self._cases:
             raise SourceError(
                 f"{self.raw} holds no case; expected folders such as s0001/ct.nii.gz with "
                 "s0001/segmentations/liver.nii.gz"
             )
         there = sorted({name for _, masks in self._cases.values() for name in masks})
+        _refuse_alike(classes or there)
+        nothing = [name for name in there if name.casefold() == "background" and name not in classes]
+        there = [name for name in there if name not in nothing]
         if unknown := [name for name in classes if name not in there]:
             raise SourceError(f"no case has a mask of {', '.join(unknown)}; there are {', '.join(there[:8])}")
         names = list(dict.fromkeys(classes)) or there
@@ -77,6 +88,11 @@ class ClassMasks:
             raise LabelError(
                 f"there are {len(names)} classes, and a label map keeps at most {_MOST_CLASSES}; choose some"
             )
+        told = [f"files that belong to no case were left out: {first_names(self._left)}"] if self._left else []
+        told += [f"masks called {name} are left out: the background is what belongs to no class" for name in nothing]
+        self.warnings = tuple(told)
+        for warning in told:
+            logger.warning("%s", warning)
         self.labels = LabelTable.overlapping(names) if keep_overlaps else LabelTable.exclusive(names)
         self.keep_overlaps = keep_overlaps
         images = sorted({path.name.removesuffix(image_suffix(path.name) or "") for path, _ in self._cases.values()})
@@ -111,18 +127,18 @@ class ClassMasks:
         image = channels[0]
         lost = [name for name in self.labels.names if name not in masks]
         warnings = [f"no mask of {first_names(lost)}: taken for empty"] if lost and masks else []
-        label = self._label(key, image, masks) if masks else None
+        label = self._label(key, image, masks, warnings) if masks else None
         patient, session = patient_of(key)
         return Case(key, patient, session, (image,), label, image_path.parent.name, tuple(warnings))
 
-    def _label(self, key: str, image: Volume, masks: dict[str, Path]) -> Volume:
-        """One class after the other, so that memory does not grow with their number."""
+    def _label(self, key: str, image: Volume, masks: dict[str, Path], warnings: list[str]) -> Volume:
+        """One class after the other, so that memory does not grow with their number; adds to the warnings."""
         bits = np.zeros(image.shape, np.uint8)
         crowded = 0
         for number, name in enumerate(self.labels.names):
             if name not in masks:
                 continue
-            mask = self._mask(key, image, masks[name])
+            mask = self._mask(key, image, masks[name], warnings)
             if self.keep_overlaps:
                 bits |= mask.view(np.uint8) << np.uint8(number)
             else:
@@ -137,19 +153,26 @@ class ClassMasks:
             )
         return Volume(self.labels.from_bits(bits) if self.keep_overlaps else bits, image.affine_ras)
 
-    def _mask(self, key: str, image: Volume, path: Path) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _mask(self, key: str, image: Volume, path: Path, warnings: list[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         try:
             stored = read_image_file(path)
             if len(stored) != 1:
                 raise SourceError(f"it holds {len(stored)} volumes, expected one mask")
             moved, _ = aligned(stored[0], image.grid)
+            numbers = whole_numbers(moved.voxels, case=None)
+            held = [value for value in held_values(numbers).tolist() if value]
+            if held and held[0] < 0:
+                raise LabelError(f"it holds {held[0]:g}, expected 0 and one value above it; mark the class with 1")
         except GeometryError as error:
             raise GeometryError(
                 f"the mask {path.name} is not on the image's grid: {error.message}", case=key
             ) from error
         except VolsegError as error:
             raise type(error)(f"the mask {path.name}: {error.message}", case=key) from error
-        found: np.ndarray[Any, np.dtype[np.bool_]] = moved.voxels != 0
+        if len(held) > 1:
+            values = first_names([f"{value:g}" for value in held])
+            warnings.append(f"{path.name} holds {values}, all taken for the class (a label map of several classes?)")
+        found: np.ndarray[Any, np.dtype[np.bool_]] = numbers != 0
         return found
 
     def _files_of(self, folder: Path) -> tuple[Path, dict[str, Path]] | None:
@@ -168,8 +191,20 @@ class ClassMasks:
             )
         image = files.pop(wanted[0])
         if below is not None:
+            self._left += [f"{folder.name}/{path.name}" for path in files.values()]
             files = {path.name.removesuffix(suffix): path for path, suffix in _images(below)}
         return image, dict(sorted(files.items()))
+
+
+def _refuse_alike(names: Sequence[str]) -> None:
+    """Refuse names that differ in spelling only: they are one class, and a case that has one lacks the other."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(fold_name(name), name)
+        if other != name:
+            raise SourceError(
+                f"the masks {other} and {name} differ in spelling only; give the files of one class one name"
+            )
 
 
 def _images(folder: Path) -> list[tuple[Path, str]]:

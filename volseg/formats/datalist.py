@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 _OF_NO_CASE = {"image", "imaging", "img", "ct", "mr", "mri", "volume", "scan", "data"}
 _BACKGROUND = {"background", "bg", "unlabelled", "unlabeled", "none", "clear label"}
 _CHANNEL = re.compile(r"_\d{4}$")
+_PATIENT = ("patient", "patient_id", "subject", "subject_id")
 _FOLD = re.compile(r"(?:fold[ _-]?)?(\d+)", re.IGNORECASE)
 
 
@@ -31,6 +32,7 @@ class ListedCase:
         label: Path of the label map; None if there is none.
         part: `training`, `validation` or `test`, the list that it stands in.
         fold: Fold that validates it, where the list says so.
+        patient: Patient, where the list says so.
     """
 
     key: str
@@ -38,6 +40,7 @@ class ListedCase:
     label: Path | None
     part: str
     fold: int | None = None
+    patient: str | None = None
 
 
 def channels_of(dataset: Mapping[str, Any], where: Path) -> tuple[str, ...]:
@@ -92,7 +95,9 @@ def listed_cases(dataset: Mapping[str, Any], raw: Path, *, channels: int) -> lis
     """
     if isinstance(dataset.get("dataset"), Mapping):
         return _of_nnunet(dataset["dataset"], raw)
-    if not isinstance(dataset.get("training"), list):
+    if "training" in dataset and not isinstance(dataset["training"], list):
+        raise SourceError(f"dataset.json must hold a list under 'training', got {type(dataset['training']).__name__}")
+    if "training" not in dataset:
         return None
     cases: list[ListedCase] = []
     for part in ("training", "validation", "test"):
@@ -161,11 +166,21 @@ def _entry(item: object, part: str, raw: Path, *, channels: int) -> ListedCase:
         raise SourceError(
             f"dataset.json lists {item!r} for {part}, with a file under {other!r} and none under 'label'; call it label"
         )
+    images = [one if (raw / one).is_file() else one.strip() for one in images]  # a blank at the end is overlooked
     paths = tuple(_path(raw, one) for one in images)
     if len(paths) == 1 and not paths[0].is_file():
         # nnU-Net version 1 lists KEY.nii.gz for KEY_0000.nii.gz, KEY_0001.nii.gz, ...
         paths = _with_numbers(paths[0], channels) or paths
-    return ListedCase(_key(images), paths, _path(raw, label) if label else None, part, _fold(fold, images[0]))
+    mask = _path(raw, label if (raw / label).is_file() else label.strip()) if label else None
+    return ListedCase(_key(images), paths, mask, part, _fold(fold, images[0]), _patient(item))
+
+
+def _patient(item: object) -> str | None:
+    """The patient that an entry names; None if it names none."""
+    if not isinstance(item, Mapping):
+        return None
+    stated = next((item[name] for name in _PATIENT if item.get(name) not in (None, "")), None)
+    return str(stated).strip() if isinstance(stated, str | int) and not isinstance(stated, bool) else None
 
 
 def _other_file(item: Mapping[Any, Any]) -> str | None:

@@ -16,6 +16,7 @@ from volseg.cohort import TEST, Case, Fold, patient_of, raw_note, read_dataset_j
 from volseg.errors import SourceError, VolumeError
 from volseg.formats.datalist import channels_of, labels_of, listed_cases
 from volseg.formats.imported_predictions import read_named
+from volseg.formats.left_out import folds_beside, left_out_note, number_note, pair_notes, tell
 from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX
 from volseg.labels import LabelTable
 from volseg.volume import IMAGE_SUFFIXES, Volume, read_image_file
@@ -32,6 +33,7 @@ class _Files:
     images: tuple[Path, ...]
     label: Path | None
     test: bool = False
+    patient: str | None = None
 
 
 class Decathlon:
@@ -77,17 +79,30 @@ class Decathlon:
                 f"{self.raw / 'dataset.json'} has the file_ending {self._ending!r}, expected one of "
                 f"{', '.join(IMAGE_SUFFIXES)}"
             )
+        beside = isinstance(dataset.get("dataset"), Mapping)  # nnU-Net: what is not listed there is none of it
         listed = listed_cases(dataset, self.raw, channels=len(self.channel_names))
         self.folds: tuple[Fold, ...] = ()
         if listed is None:
             self._files = self._found(len(self.channel_names))
         else:
-            self._files = {case.key: _Files(case.images, case.label, case.part == "test") for case in listed}
+            self._files = {
+                case.key: _Files(case.images, case.label, case.part == "test", case.patient) for case in listed
+            }
             self.folds = _given_folds([(c.key, c.part, c.fold) for c in listed if c.label is not None])
         table = self.raw / "cases.csv"
         self._rows = {row.key: row for row in read_table(table)} if table.is_file() else {}
         if not self._files:
             raise SourceError(f"{self.raw} holds no case; the decathlon keeps them in imagesTr and labelsTr")
+        self.folds = self.folds or folds_beside(self.raw, [key for key in self._files if self._in_folds(key)])
+        training = sum(not files.test for files in self._files.values())
+        used = (path for files in self._files.values() for path in (*files.images, files.label) if path)
+        self.warnings = tell(
+            [
+                None if beside else left_out_note(self.raw, used, listed=listed is not None),
+                number_note(dataset, training),
+                *pair_notes({key: files.label for key, files in self._files.items()}),
+            ]
+        )
 
     def keys(self) -> Sequence[str]:
         """The keys of all cases, sorted."""
@@ -139,6 +154,9 @@ class Decathlon:
             voxels = _renumbered(voxels, self.original_values, key)
         return Volume(self.labels.check(voxels, case=key), label.affine_ras)
 
+    def _in_folds(self, key: str) -> bool:
+        return self.labelled(key) and not self._files[key].test
+
     def _known(self, key: str) -> tuple[str, str, tuple[str, ...]]:
         """Patient, session and warnings, as a `cases.csv` in the folder states them; else as key and list tell.
 
@@ -148,7 +166,8 @@ class Decathlon:
         if row:
             return row.patient, row.session, row.warnings
         files = self._files[key]
-        return (*patient_of(key), (TEST,) if files.test and files.label else ())
+        patient, session = patient_of(key)
+        return files.patient or patient, session, (TEST,) if files.test and files.label else ()
 
     def _found(self, channels: int) -> dict[str, _Files]:
         """The cases of nnU-Net's folders: `labelsTs` counts too, if it is there."""
@@ -229,5 +248,9 @@ def _renumbered(voxels: np.ndarray[Any, Any], values: Mapping[str, int], key: st
             f"{known[-1]}; add it to `labels`, or correct the label file",
             case=key,
         )
+    if voxels.dtype == np.uint8:  # one byte per voxel, where `searchsorted` takes eight
+        table = np.searchsorted(known, np.arange(256)).astype(np.uint8)
+        found: np.ndarray[Any, Any] = table[voxels]
+        return found
     places: np.ndarray[Any, Any] = np.searchsorted(known, voxels).astype(np.uint8)
     return places

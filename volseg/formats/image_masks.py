@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import LabelError, SourceError, UsageError
 from volseg.formats.picture import Picture
-from volseg.labels import LabelMap
+from volseg.labels import LabelMap, LabelTable
 
 Mask = NDArray[np.bool_]
 
@@ -33,7 +33,8 @@ class Classes:
     """What the values or the colours of class masks mean.
 
     Attributes:
-        names: Names of the classes, in the order of their labels 1, 2, ...
+        names: Names of the classes, in the order of their labels 1, 2, ...; the last may be `ignore`, for pixels that
+            nobody looked at.
         codes: Label by value, or by colour as 0xRRGGBB; 0 is background.
         colours: Whether the codes are colours.
 
@@ -63,7 +64,8 @@ class Classes:
         if len(kinds) > 1:
             raise UsageError("values and colours were given; masks hold either the one or the other")
         names = list(dict.fromkeys(name for name, _, _ in parts if name != "background"))
-        if not names:
+        names.sort(key=lambda name: name == LabelTable.IGNORE)  # which has the largest value, as nnU-Net demands
+        if not names or names == [LabelTable.IGNORE]:
             raise UsageError("no class besides background was given; add NAME=VALUE")
         codes: dict[int, int] = {}
         for name, code, _ in parts:
@@ -103,7 +105,12 @@ def binary(mask: Picture, *, name: str, threshold: int | None = None) -> tuple[M
         threshold = LOSSY_THRESHOLD
     if threshold is not None:
         marked = np.asarray(values >= threshold)
-        return marked, note_inverted(mask, marked)
+        notes = note_inverted(mask, marked)
+        if not marked.any() and (largest := values.max()) > 0:
+            notes += (
+                f"masks in which nothing reaches the threshold of {threshold} (the largest value is {largest:g})",
+            )
+        return marked, notes
     inside = np.asarray(values != 0)
     codes = values if not mask.colour else _colours(mask, name) if mask.numbers is None else mask.numbers
     coloured = mask.colour and mask.numbers is None
@@ -112,6 +119,11 @@ def binary(mask: Picture, *, name: str, threshold: int | None = None) -> tuple[M
     listed = [_shown(value, colours=coloured) for value in held]
     if len(held) > 1:
         more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        if values.dtype.kind == "f" and held[0] > 0 and held[-1] <= 1:
+            raise LabelError(
+                f"{name} holds fractions of 1 ({', '.join(listed[:_SHOWN])}{more}), as probabilities do; decide which "
+                "pixels are marked, and save them as 0 and 1"
+            )
         objects = "" if coloured else "--objects values if they number objects, or "
         raise LabelError(
             f"{name} holds {len(held)} {'colours' if coloured else 'values'} beside the background "

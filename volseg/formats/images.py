@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -79,7 +79,7 @@ class Images:
     """
 
     kind = "images"
-    source_version = 3  # raise it when the same files give another case
+    source_version = 4  # raise it when the same files give another case
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Images:
         self.regions = tuple(region or _REGION for region, _ in named)
         names = self.classes.names if self.classes else tuple(dict.fromkeys(self.regions)) or (_REGION,)
         overlapping = self.classes is None and len(names) <= _OVERLAPPING
-        self.labels = LabelTable.overlapping(names) if overlapping else LabelTable.exclusive(names)
+        self.labels = LabelTable.overlapping(names) if overlapping else _exclusive(names)
         pairs = pair_files(self.raw, Pattern(images), [Pattern(text) for _, text in named], missing=missing)
         self._pairs = pairs.by_key
         self._check_pairs(images, pairs.others)
@@ -311,6 +311,13 @@ class Images:
                 f"{len(split)} patients have images on two sides of the split, such as {split[0]}; correct "
                 "--validation and --test"
             )
+
+
+def _exclusive(names: Sequence[str]) -> LabelTable:
+    """The table of classes that exclude each other; the last may be `ignore`."""
+    if names[-1] != LabelTable.IGNORE or len(names) < 2:
+        return LabelTable.exclusive(names)
+    return replace(LabelTable.exclusive(names[:-1]), ignore=len(names))
 
 
 def parse_spacing(text: str) -> tuple[float, ...]:

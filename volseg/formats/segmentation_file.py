@@ -7,6 +7,7 @@ gives both anew when segments are moved or deleted. SimpleITK writes the same fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from volseg.labels import Code
 from volseg.volume import Affine, Volume, read_nrrd_with_pairs
 
 SEGMENTATION_SUFFIX = ".seg.nrrd"
+_NUMBERED = re.compile(r"Segment(\d+)_")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def read_segmentation(path: str | Path) -> Segmentation:
 
     Raises:
         VolumeError: No NRRD, absent data, an encoding that is not read, cut short, or not whole numbers.
-        LabelError: No segment, a segment in a layer that is not there, or a representation other than binary labels.
+        LabelError: No segment, a segment in a layer that is not there, two of one value and layer, numbers with a gap,
+            or a representation other than binary labels.
         GeometryError: No orientation.
     """
     path = Path(path)
@@ -86,7 +89,21 @@ def read_segmentation(path: str | Path) -> Segmentation:
                 f"{path.name}: segment {segment.name!r} must be in one of {len(layers)} layers, got layer "
                 f"{segment.layer}; save the segmentation again in 3D Slicer"
             )
-    return Segmentation(tuple(layers), segments)
+    found = Segmentation(tuple(layers), segments)
+    _check_apart(found, path.name)
+    return found
+
+
+def _check_apart(found: Segmentation, name: str) -> None:
+    """Refuse segments that share their voxels, as where a program left the values out."""
+    places: dict[tuple[int, int], Segment] = {}
+    for segment in found.segments:
+        other = places.setdefault((segment.layer, segment.value), segment)
+        if other is not segment and found.mask(segment).any():
+            raise LabelError(
+                f"{name}: segments {other.name!r} and {segment.name!r} have one value, {segment.value}, in one layer, "
+                "so their voxels cannot be told apart; save the segmentation again in 3D Slicer"
+            )
 
 
 def _check_representation(pairs: Mapping[str, str], name: str) -> None:
@@ -121,6 +138,11 @@ def _segments(pairs: Mapping[str, str], name: str, *, flat: bool) -> tuple[Segme
             f"{name} names no segment: it is a plain NRRD volume, or a program that does not know segmentations "
             "saved it; "
             "export it from 3D Slicer as a segmentation"
+        )
+    if beyond := [key for key in pairs if _NUMBERED.match(key) and int(_NUMBERED.findall(key)[0]) >= len(segments)]:
+        raise LabelError(
+            f"{name} numbers its segments 0 to {len(segments) - 1}, and has {beyond[0]} beyond them, which 3D Slicer "
+            "does not see either; number them anew, each with an ID"
         )
     names = [segment.name for segment in segments]
     if twice := sorted({one for one in names if names.count(one) > 1}):

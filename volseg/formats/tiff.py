@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.formats.picture import Picture
+from volseg.formats.tiff_calibration import calibrated
 from volseg.formats.tiff_checks import (
     JPEG,
     PALETTE,
@@ -158,6 +159,9 @@ def _picture(
         notes.append(f"white is zero in the file: turned round to {largest} less the stored value, as shown")
     elif inverted:
         notes.append("white is zero in the file, whose numbers have no largest one: kept as stored")
+    elif numbers is not None and file.is_imagej and kind != PALETTE:
+        pixels, said = calibrated(pixels, file.imagej_metadata or {})
+        notes += [said] if said else []
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise SourceError(f"{name} holds NaN or infinity; replace them by the background's value")
     spacing_mm, slice_mm, told = distances(file, page)

@@ -33,6 +33,18 @@ _AXES = {"T": "time points", "C": "channels", "R": "tiles or positions", "M": "t
 _INK = {5: "CMYK", 6: "YCbCr", 8: "Lab", 9: "Lab", 10: "Lab", 32803: "raw sensor (CFA)", 34892: "raw sensor"}
 
 
+def _written_one_by_one(series: Sequence[TiffPageSeries]) -> TiffPageSeries | None:
+    """The stack of images of one kind that a program wrote with tifffile one after the other; None if they differ."""
+    from tifffile import TiffPageSeries
+
+    first = series[0]
+    kinds = {(one.kind, len(one.pages), one.shape, one.dtype, one.axes, one.keyframe.photometric) for one in series}
+    if len(kinds) > 1 or first.kind != "shaped" or len(first.pages) != 1:
+        return None
+    pages = [one.keyframe for one in series]
+    return TiffPageSeries(pages, (len(pages), *first.shape), first.dtype, f"I{first.axes}", kind="generic")
+
+
 def main_series(file: TiffFile, name: str) -> TiffPageSeries:
     """The one image or stack of a file; smaller copies of it, thumbnails and transparency masks are left aside."""
     if not file.series:
@@ -46,6 +58,8 @@ def main_series(file: TiffFile, name: str) -> TiffPageSeries:
     if file.is_svs or file.is_scn or file.is_bif or file.is_philips or file.is_ndpi:
         return first  # a slide, then its thumbnail and label
     whole = [series for series in (first, *others) if not _aside(series.keyframe)] or [first]
+    if len(whole) > 1 and (stack := _written_one_by_one(whole)):
+        return stack
     if len(whole) > 1:
         sizes = ", ".join("x".join(map(str, series.shape)) for series in whole[:4])
         raise SourceError(

@@ -16,6 +16,8 @@ from volseg.formats import rle
 from volseg.labels import LabelMap, LabelTable
 
 _KEY = r"(?P<patient>[A-Za-z0-9][A-Za-z0-9._-]*)_(?P<session>day[0-9]+)"
+# Words for an empty cell, as tables of pandas have them once they were texts.
+_NOTHING = ("nan", "NaN", "None", "null", "<NA>")
 _WHOLE_KEY = re.compile(_KEY)
 _KEY_AHEAD = re.compile(rf"{_KEY}(?![A-Za-z0-9])")
 _ID = re.compile(rf"(?P<key>{_KEY})_slice_(?P<slice>[0-9]{{4,9}})")
@@ -86,6 +88,9 @@ def read_table(path: str | Path) -> dict[str, Rows]:
         raise SourceError(f"{path} cannot be read ({error}); copy it again") from error
     if not {"id", "class", "segmentation"} <= set(table.columns) or not isinstance(table.index, pd.RangeIndex):
         raise SourceError(f"{path} has the columns {', '.join(table.columns)}; expected id, class, segmentation")
+    nothing = table["segmentation"].isin(_NOTHING)
+    if nothing.any():
+        table["segmentation"] = table["segmentation"].mask(nothing, "")
     codes, ids = pd.factorize(table["id"])  # three rows share an id
     keys: list[str] = []
     slices = np.zeros(len(ids), dtype=np.int64)

@@ -6,6 +6,7 @@ that Caret, Connectome Workbench and TotalSegmentator put into the header of a N
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -23,6 +24,7 @@ ColourRow = tuple[str, tuple[int, int, int], tuple[_Term, _Term]]
 _MAX_TABLE = 16 * 2**20
 _ITK_SNAP = re.compile(r'^\s*(\d+)\s+\d+\s+\d+\s+\d+\s+[\d.]+\s+\d+\s+\d+\s+"([^"]*)"\s*$')
 _COLOUR_ROW = re.compile(r"^\s*(\d+)\s+(\S.*?)\s+[\d.]+\s+[\d.]+\s+[\d.]+(?:\s+[\d.]+)?\s*$")
+_DECIMALS = re.compile(r"\.0*$")  # what data frames write behind whole numbers
 _SUFFIXES = (".ctbl", ".csv", ".tsv", ".txt", ".label", ".lut")
 
 
@@ -108,7 +110,9 @@ def _read(path: Path) -> dict[int, str]:
     """The names of a table; empty where a file is none."""
     if path.stat().st_size > _MAX_TABLE:
         return {}
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    content = path.read_bytes()
+    encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    text = content.decode(encoding, errors="replace")
     if path.suffix.lower() in (".csv", ".tsv"):
         return _columns(text, path)
     names: dict[int, str] = {}
@@ -124,8 +128,13 @@ def _read(path: Path) -> dict[int, str]:
 
 
 def _columns(text: str, path: Path) -> dict[int, str]:
-    """Slicer's `LabelValue,Name,...`, or BIDS' `index` and `name` between tabs; a name `NA` is text, not missing."""
-    rows = csv.DictReader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    """Slicer's `LabelValue,Name,...`, or BIDS' `index` and `name` between tabs; a name `NA` is text, not missing.
+
+    Spreadsheets put semicolons where the comma is the decimal sign, and may save as UTF-16.
+    """
+    heading = text.partition("\n")[0]
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ";" if heading.count(";") > heading.count(",") else ","
+    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
     heads = {str(head).strip().casefold(): str(head) for head in rows.fieldnames or ()}
     value = next((heads[head] for head in ("labelvalue", "index") if head in heads), None)
     name = heads.get("name")
@@ -133,7 +142,7 @@ def _columns(text: str, path: Path) -> dict[int, str]:
         return {}
     names: dict[int, str] = {}
     for row in rows:
-        number = (row.get(value) or "").strip()
+        number = _DECIMALS.sub("", (row.get(value) or "").strip())
         if number.isdigit():
             _add(names, int(number), row.get(name) or "", path.name)
     return names

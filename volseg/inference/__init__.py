@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from volseg.bundle import find_checkpoints
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
-    from volseg.inference.arrays import ArrayPredictor, array_predictor, parse_bytes
+    from volseg.inference.arrays import ArrayPredictor, PackedWindows, array_predictor, parse_bytes
     from volseg.inference.calibrated import is_calibrated
     from volseg.inference.cascade import (
         AnyPredictor,
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
         own_calibration,
         with_own_calibration,
     )
-    from volseg.inference.cores import device_name, processor, usable_cores
+    from volseg.inference.cores import device_name, instructions, processor, usable_cores
     from volseg.inference.engines import (
         ENGINES,
         EXPORTED,
+        EXPORTED_INT8,
+        PRECISIONS,
         WORTH_A_TRIAL_S,
         WORTH_COMPILING_S,
         CompiledEngine,
@@ -71,7 +73,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINES",
     "EXPORTED",
+    "EXPORTED_INT8",
     "NIFTI",
+    "PRECISIONS",
     "PRIORS",
     "PROBABILITIES",
     "WORTH_A_TRIAL_S",
@@ -84,6 +88,7 @@ __all__ = [
     "Engine",
     "MixedPrecision",
     "OpenVinoEngine",
+    "PackedWindows",
     "ParallelWindows",
     "Prediction",
     "Predictor",
@@ -117,6 +122,7 @@ __all__ = [
     "image_stem",
     "input_cohort",
     "installed",
+    "instructions",
     "is_calibrated",
     "is_open_at_first_use",
     "is_segmentation",
@@ -157,11 +163,13 @@ __getattr__ = opened_at_first_use(
         "volseg.errors": ("root_error",),
         "volseg.inference.arrays": (
             "ArrayPredictor",
+            "PackedWindows",
             "array_predictor",
             "parse_bytes",
         ),
         "volseg.inference.cores": (
             "device_name",
+            "instructions",
             "processor",
             "usable_cores",
         ),
@@ -170,7 +178,9 @@ __getattr__ = opened_at_first_use(
             "Convolutions",
             "ENGINES",
             "EXPORTED",
+            "EXPORTED_INT8",
             "Engine",
+            "PRECISIONS",
             "ParallelWindows",
             "MixedPrecision",
             "OpenVinoEngine",

@@ -29,6 +29,26 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+# Instructions that decide which number format is fast: those of x86, then of ARM.
+_TELLING = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "i8mm", "bf16", "sve")
+
+
+def instructions() -> tuple[str, ...]:
+    """Instructions of the processor that decide which number format is fast; none where the system does not tell.
+
+    >>> set(instructions()) <= set(_TELLING)
+    True
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ()
+    flags = next(
+        (line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features"))), []
+    )
+    return tuple(name for name in _TELLING if name in flags)
+
+
 def device_name(device: str) -> str:
     """Name of a GPU, or of the processor; PyTorch is asked for a GPU alone."""
     if device.startswith("cuda"):

@@ -20,8 +20,10 @@ from volseg import method_of_before
 from volseg.bundle import Recipe, check_settings, read_checkpoint, read_recipe, weights_digest
 from volseg.calibration import Calibration, region_features, scan_features
 from volseg.cohort import FILE_ENDING, Bounds, Prediction, Uncertainty, write_prediction, write_uncertainty
-from volseg.errors import BundleError, CheckpointError, VolsegError, naming, root_error
-from volseg.inference.engines import EXPORTED, Engine, TorchEngine, check_device, choose
+from volseg.errors import BundleError, CheckpointError, UsageError, VolsegError, naming, root_error
+from volseg.inference.arrays.packed import need_int8
+from volseg.inference.arrays.settings import ArraySettings
+from volseg.inference.engines import EXPORTED, Engine, OpenVinoEngine, TorchEngine, check_device, choose
 from volseg.inference.ensemble import LogitsFunction, check_members, image_order, in_order, mean_logits, region_order
 from volseg.inference.lazy_monai import name_modules
 from volseg.inference.normalisation import check_intensities, normalise_alike
@@ -109,6 +111,8 @@ class Predictor:
         parser.read_config(name_modules(ConfigParser.load_config_file(str(bundles.config(folder, "inference.json")))))
         overrides = dict(overrides or {})
         decision = overrides.pop("decision", None)
+        int8 = overrides.get("precision") == "int8"  # that of a packed network, which the bundle's steps do not know
+        overrides |= {"precision": "fp32"} if int8 else {}
         unknown = [name for name in overrides if name not in parser]
         if unknown:
             raise BundleError(f"the bundle {folder.name} has no setting {', '.join(unknown)}; pack it with this volseg")
@@ -138,9 +142,15 @@ class Predictor:
             ) from error
         check_intensities(before, recipe, checkpoint=path)
         place = torch.device(place)
-        engine = TorchEngine(network.eval(), device=place, precision=getattr(inferer, "precision", "fp32"))
+        engine: Engine = TorchEngine(network.eval(), device=place, precision=getattr(inferer, "precision", "fp32"))
         exported = folder / EXPORTED
         own = checkpoint is None and exported.is_file()
+        if int8:
+            if place.type != "cpu":
+                raise UsageError(f"--precision int8 runs on the CPU, not on {place}; add --device cpu, or use bf16")
+            exported = need_int8(ArraySettings(folder, path, checkpoint is None))
+            window = (len(recipe.channel_names), *recipe.roi_size)
+            engine = OpenVinoEngine(network, window=window, precision="int8", exported=exported)
         return cls(network, before, inferer, after, path, recipe, place, engine, exported if own else None)
 
     @property
@@ -206,14 +216,18 @@ class Predictor:
             name: `auto`, `torch`, `compiled` or `openvino`, see `volseg.inference.choose`.
             windows: Number of windows to come, if known: with few of them `auto` makes no trial.
         """
-        engine = choose(
-            self.network,
-            name=name,
-            window=(len(self.recipe.channel_names), *self.recipe.roi_size),
-            device=self.device,
-            precision=getattr(self.inferer, "precision", "fp32"),
-            windows=windows and windows * 2 ** len(self.flips),
-            exported=self.exported,
+        engine = (
+            self.engine
+            if self.engine.precision == "int8"
+            else choose(
+                self.network,
+                name=name,
+                window=(len(self.recipe.channel_names), *self.recipe.roi_size),
+                device=self.device,
+                precision=getattr(self.inferer, "precision", "fp32"),
+                windows=windows and windows * 2 ** len(self.flips),
+                exported=self.exported,
+            )
         )
         others = tuple(other.with_engine(engine.name) for other in self.others)  # all by the engine of the first
         return replace(self, engine=engine, others=others)

@@ -78,6 +78,7 @@ class Predicting:
         digest: Digest of the weights, of the bundles' settings of inference, and of the options.
         priors: Earlier day of the patient by case key, for networks that take one.
         memory: Bytes that a prediction may take; None for what is free.
+        crop_first: Whether a coarse pass tells where to look.
     """
 
     members: Sequence[Member]
@@ -94,6 +95,7 @@ class Predicting:
     digest: str = ""
     priors: Mapping[str, PriorFiles] = field(default_factory=dict)
     memory: int | None = None
+    crop_first: bool = False
 
     def of(self, predictor: AnyPredictor | StatedPredictor) -> Predicting:
         """The same work with the digests and mirror images of a predictor that was loaded with it."""
@@ -106,6 +108,8 @@ class Predicting:
             labels = self.step.labels.digest if self.step.labels is not None else None
             content.append([found_by, labels, self.step.to_json()])
         calibration, decision = predictor.calibration, predictor.decision
+        if self.crop_first:
+            content.append("crop first")
         if calibration is not None:
             content.append({"calibration": calibration.digest})
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -123,7 +127,8 @@ class Predicting:
     def options(self) -> dict[str, Any]:
         """The options, for the report."""
         flips = {"flips": list(self.flips)} if self.flips else {}
-        return {**self.overrides, **flips, **self.within, "engine": self.engine}
+        crop = {"crop_first": True} if self.crop_first else {}
+        return {**self.overrides, **flips, **self.within, **crop, "engine": self.engine}
 
     @property
     def within(self) -> dict[str, Any]:
@@ -142,6 +147,7 @@ class Predicting:
             "flips": list(self.flips),
             "probabilities": list(labels.channel_names) if self.overrides.get("save_probabilities") else [],
             **self.within,
+            "crop_first": self.crop_first,
         }
         return {name: value for name, value in made_with.items() if value}
 
@@ -152,13 +158,9 @@ class Predicting:
             device: Device, see `volseg.inference.load_predictor`.
             flips: Mirror images as text, see `volseg.inference.flip_axes`; None (the default) for the known axes.
         """
-        from volseg.inference import array_predictor
-
-        bare = self.step is None and not self._takes_prior() and (flips == "none" or (flips is None and not self.flips))
-        if bare and not (self.calibrated and self._has_calibration()):
-            plain = array_predictor(self.members, device=device, overrides=self.overrides, memory=self.memory)
-            if plain is not None:
-                return plain
+        plain = self._plain(device, flips=flips)
+        if plain is not None:
+            return plain
         from volseg.inference import flip_axes, load_predictor
 
         loaded = load_predictor(
@@ -173,6 +175,31 @@ class Predicting:
         if flips is None:
             return loaded
         return loaded.with_members(flips=flip_axes(flips, [network.recipe for network in loaded.networks]))
+
+    def _plain(self, device: str | None, *, flips: str | None) -> ArrayPredictor | None:
+        """The predictor of one network on a CPU without MONAI; None if more is asked for.
+
+        Raises:
+            UsageError: More is asked for, and a coarse pass, which is made there alone.
+        """
+        from volseg.inference import array_predictor
+
+        bare = self.step is None and not self._takes_prior() and (flips == "none" or (flips is None and not self.flips))
+        plain = None
+        if bare and not (self.calibrated and self._has_calibration()):
+            plain = array_predictor(
+                self.members,
+                device=device,
+                overrides=self.overrides,
+                memory=self.memory,
+                crop_first=self.crop_first,
+            )
+        if plain is None and self.crop_first:
+            raise UsageError(
+                "--crop-first is for one network of volseg's own steps on a CPU, without mirror images, --within and "
+                "--prior, and with a calibration beside it for --no-calibration; leave it out, or add --device cpu"
+            )
+        return plain
 
     def check(self, *, flips: str | None = None) -> StatedPredictor | None:
         """Check words, configs and headers of checkpoints, without PyTorch: in milliseconds.
@@ -191,6 +218,8 @@ class Predicting:
         from volseg.inference import check_members, check_words, flip_axes
 
         check_words(engine=self.engine, precision=str(self.overrides.get("precision", "auto")), device=self.device)
+        if self.crop_first:
+            self._plain(self.device, flips=flips)
         networks = _by_files(self.members, self.overrides)
         first = _by_files(self.step.members, {}) if self.step is not None else ()
         if networks is None or first is None or (self.calibrated and self._has_calibration()):

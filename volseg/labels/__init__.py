@@ -10,6 +10,7 @@ from volseg.labels.priors import image_channels, prior_channels, takes_prior
 from volseg.labels.regions import Region
 from volseg.labels.table import LabelMap, LabelTable, Masks
 from volseg.labels.terms import Code
+from volseg.labels.values import held_values, whole_numbers
 
 __all__ = [
     "Cleanup",
@@ -22,10 +23,12 @@ __all__ = [
     "channel_order",
     "fold_channel",
     "fold_name",
+    "held_values",
     "image_channels",
     "match_labels",
     "prior_channels",
     "takes_prior",
+    "whole_numbers",
 ]
 
 __getattr__ = names_of_before(__name__)

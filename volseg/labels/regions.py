@@ -58,6 +58,15 @@ def declared_regions(
     return tuple(regions)
 
 
+def _as_number(value: object) -> Any:  # noqa: ANN401 - what is none is told where it is used
+    """A whole number that is written as text or as 1.0, also in a list; anything else as it is."""
+    if isinstance(value, list):
+        return [_as_number(one) for one in value]
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def declared_labels(dataset: Mapping[str, Any]) -> Mapping[str, int | Sequence[int]]:
     """Read the values by name from a `dataset.json`; errors as in `volseg.labels.LabelTable.from_dataset_json`."""
     labels = dataset.get("labels")
@@ -66,5 +75,5 @@ def declared_labels(dataset: Mapping[str, Any]) -> Mapping[str, int | Sequence[i
     if labels and all(isinstance(key, str) and key.isdigit() for key in labels):
         if len(set(labels.values())) < len(labels):
             raise LabelError(f"dataset.json gives several values one name: {dict(labels)}; name each value")
-        labels = {str(name): int(value) for value, name in labels.items()}
-    return labels
+        return {str(name): int(value) for value, name in labels.items()}
+    return {name: _as_number(value) for name, value in labels.items()}

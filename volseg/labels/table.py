@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import LabelError
 from volseg.labels.regions import Region, declared_labels, declared_regions
-from volseg.labels.values import held_values, whole_numbers
+from volseg.labels.values import held_values, value_counts, whole_numbers
 
 LabelMap = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
@@ -54,6 +54,10 @@ class LabelTable:
     def __post_init__(self) -> None:
         if not self.regions:
             raise LabelError("the label table has no region; declare at least one besides background")
+        if self.IGNORE in self.names:
+            raise LabelError(
+                f"a region is called {self.IGNORE!r}, nnU-Net's word for voxels that nobody looked at; rename it"
+            )
         if len(set(self.names)) < len(self.regions):
             raise LabelError(f"the regions {list(self.names)} repeat a name; each needs its own")
         for region in self.regions:
@@ -280,6 +284,15 @@ class LabelTable:
         [[0, 1, 0, 1], [0, 0, 1, 1]]
         """
         return np.stack([self._membership[:, i][label_map] for i in range(len(self.regions))])
+
+    def voxels_of_regions(self, label_map: LabelMap) -> dict[str, int]:
+        """The number of voxels of each region in a label map (...), in the table's order.
+
+        >>> LabelTable.overlapping(["a", "b"]).voxels_of_regions(np.array([0, 1, 2, 3], np.uint8))
+        {'a': 2, 'b': 2}
+        """
+        counts = value_counts(label_map)
+        return {region.name: int(counts[list(region.values)].sum()) for region in self.regions}
 
     def each_mask(self, label_map: LabelMap) -> Iterator[NDArray[np.bool_]]:
         """As `masks`, one region after the other, so that memory does not grow with their number.

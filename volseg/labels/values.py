@@ -11,6 +11,7 @@ from volseg.errors import LabelError
 
 ROUNDING = 1e-3
 """Largest distance of a value of a label map from a whole number."""
+_SLAB_VOXELS = 2**20
 
 
 def whole_numbers(label_map: NDArray[Any], *, case: str | None) -> NDArray[Any]:
@@ -51,3 +52,20 @@ def held_values(label_map: NDArray[Any]) -> NDArray[Any]:
     held[some.view(np.uint8)] = True
     held[voxels[whole:]] = True
     return np.flatnonzero(held)
+
+
+def value_counts(label_map: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The number of voxels of each of the 256 values, slab by slab: `np.bincount` takes eight bytes per voxel.
+
+    >>> value_counts(np.array([[0, 2], [2, 255]], np.uint8))[[0, 1, 2, 255]].tolist()
+    [1, 0, 2, 1]
+    """
+    counts = np.zeros(256, np.int64)
+    if not label_map.size:
+        return counts
+    axis = max(range(label_map.ndim), key=lambda one: abs(label_map.strides[one]))
+    step = max(1, _SLAB_VOXELS * label_map.shape[axis] // label_map.size)
+    for first in range(0, label_map.shape[axis], step):
+        slab = label_map[(slice(None),) * axis + (slice(first, first + step),)]
+        counts += np.bincount(slab.ravel(order="K"), minlength=256)
+    return counts

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.labels import LabelTable
+from volseg.labels import LabelMap, LabelTable
 from volseg.pictures.case import ReviewCase
 from volseg.pictures.rendering import DIFFERENCE_COLOURS, DIFFERENCE_NAMES, difference_masks, grey_levels
 from volseg.volume import Volume, write_volume
@@ -69,13 +69,26 @@ def pack_volumes(
         "differences": _table([(0, 0, 0), *DIFFERENCE_COLOURS], ["", *DIFFERENCE_NAMES], [0, 1, 2, 3]),
     }
     if reference is not None:
-        masks = difference_masks(labels.masks(reference.voxels), labels.masks(prediction.voxels))
-        difference = np.zeros(reference.shape, np.uint8)
-        for value, mask in enumerate(masks, start=1):
-            difference[mask] = value
         content["reference"] = _packed(reference)
-        content["difference"] = _packed(Volume(difference, reference.affine_ras))
+        content["difference"] = _packed(
+            Volume(_difference(reference.voxels, prediction.voxels, labels), reference.affine_ras)
+        )
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _difference(reference: LabelMap, prediction: LabelMap, labels: LabelTable) -> NDArray[np.uint8]:
+    """The kind of disagreement in each voxel, 0 where there is none, see `difference_masks`.
+
+    It is looked up for each pair of values, so that no region needs a mask of its own.
+    """
+    of_values = labels.masks(np.arange(256, dtype=np.uint8))
+    kinds = np.zeros((256, 256), np.uint8)
+    for value, mask in enumerate(difference_masks(of_values[:, :, None], of_values[:, None, :]), start=1):
+        kinds[mask] = value
+    apart = reference != prediction
+    difference = np.zeros(reference.shape, np.uint8)
+    difference[apart] = kinds[reference[apart], prediction[apart]]
+    return difference
 
 
 def shrink(volume: Volume, *, largest: int = _LARGEST) -> Volume:
@@ -120,7 +133,7 @@ def _table(colours: list[tuple[int, int, int]], names: list[str], values: list[i
 
 
 def _percentiles(voxels: NDArray[Any]) -> tuple[float, float]:
-    finite = voxels[np.isfinite(voxels)]
+    finite = voxels[np.isfinite(voxels)] if voxels.dtype.kind == "f" else voxels
     if not finite.size:
         return 0.0, 1.0
     low, high = np.percentile(finite, (0.5, 99.5)).tolist()
@@ -133,10 +146,22 @@ def _held(volume: Volume) -> NDArray[Any]:
 
 def _centre_mm(label: Volume) -> list[float]:
     """The middle of a label map's organs, else of the grid, in RAS mm."""
-    held = np.argwhere(label.voxels)
-    middle = np.median(held, axis=0) if len(held) else (np.array(label.shape) - 1) / 2
+    middle = [_median_place(np.count_nonzero(label.voxels, axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     centre: list[float] = (label.affine_ras @ [*middle, 1.0])[:3].round(2).tolist()
     return centre
+
+
+def _median_place(counts: NDArray[np.int64]) -> float:
+    """The median place of voxels of which each place has so many; the middle if there are none.
+
+    >>> _median_place(np.array([0, 2, 2])), _median_place(np.array([0, 0, 0, 0]))
+    (1.5, 1.5)
+    """
+    until = np.cumsum(counts)
+    if not until[-1]:
+        return (len(counts) - 1) / 2
+    low, high = np.searchsorted(until, [(until[-1] - 1) // 2, until[-1] // 2], side="right").tolist()
+    return (int(low) + int(high)) / 2
 
 
 def _packed(volume: Volume) -> str:

@@ -167,7 +167,7 @@ def narrowest_px(cohort: Cohort, rows: Sequence[CaseRow]) -> float:
         label, objects = cohort.label_path(key), cohort.instances_path(key)
         if label is None:
             continue
-        masks = cohort.labels.masks(read_volume(label).voxels)
+        masks = cohort.labels.each_mask(read_volume(label).voxels)
         numbers = read_volume(objects).voxels if objects else None
         for name, mask in zip(cohort.labels.names, masks, strict=True):
             if mask.any():

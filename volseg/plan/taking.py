@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cohort import CaseRow, Cohort, Fold
-from volseg.errors import CohortError, VolsegError
+from volseg.errors import CohortError, VolsegError, telling_memory
 from volseg.plan.case_facts import CaseFacts, RegionInCase, look_at_case
 from volseg.plan.fingerprint import Fingerprint, Intensities, RegionFacts, SmallRegion
 
@@ -52,7 +52,8 @@ def take_fingerprint(
     def look(task: tuple[str, bool]) -> CaseFacts | None:
         key, images = task
         try:
-            return look_at_case(cohort, key, images=images)
+            with telling_memory():
+                return look_at_case(cohort, key, images=images)
         except VolsegError as error:
             unreadable[key] = error.message
             return None

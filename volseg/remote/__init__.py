@@ -7,13 +7,14 @@ write into and uploads the files that appear there. fsspec does the transfers; i
 from __future__ import annotations
 
 from volseg.files import locked
-from volseg.remote.address import check_apart, is_url
+from volseg.remote.address import Address, check_apart, is_url
 from volseg.remote.ledger import identity
 from volseg.remote.messages import without_secrets
 from volseg.remote.mirror import local, mirror
 from volseg.remote.staging import Staging, writing
 
 __all__ = [
+    "Address",
     "Staging",
     "check_apart",
     "identity",

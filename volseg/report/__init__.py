@@ -8,6 +8,7 @@ from volseg import opened_at_first_use
 
 if TYPE_CHECKING:
     from volseg.report.comparison import short_comparison, write_comparison
+    from volseg.report.days_page import write_days_page
     from volseg.report.html import write_html
     from volseg.report.plan import plan_as_lines, plan_as_text
     from volseg.report.plan_page import write_plan_page
@@ -46,6 +47,7 @@ __all__ = [
     "summarise",
     "this_process",
     "write_comparison",
+    "write_days_page",
     "write_html",
     "write_plan_page",
     "write_quality",
@@ -61,6 +63,7 @@ __getattr__ = opened_at_first_use(
             "short_comparison",
             "write_comparison",
         ),
+        "volseg.report.days_page": ("write_days_page",),
         "volseg.report.html": ("write_html",),
         "volseg.report.plan": (
             "plan_as_lines",

@@ -13,7 +13,7 @@ from string import Template
 
 from volseg import __version__
 from volseg.cohort import Cohort
-from volseg.errors import VolsegError
+from volseg.errors import VolsegError, telling_memory
 from volseg.evaluation import RegionScores
 from volseg.files import atomic
 from volseg.labels import LabelMatch
@@ -82,12 +82,13 @@ def write_html(
     for number, key in enumerate(keys, start=1):
         picture, source, problem = None, "", ""
         try:
-            review_case = read_review_case(key, predictions, cohort, match=match)
-            picture = draw_case(review_case)
-            source = pictures.place(picture, number)
-            if number <= viewers and 1 not in review_case.image.shape:  # a single slice has nothing to rotate
-                volumes[number] = viewer_data(review_case)
-            del review_case
+            with telling_memory():
+                review_case = read_review_case(key, predictions, cohort, match=match)
+                picture = draw_case(review_case)
+                source = pictures.place(picture, number)
+                if number <= viewers and 1 not in review_case.image.shape:  # a single slice has nothing to rotate
+                    volumes[number] = viewer_data(review_case)
+                del review_case
         except VolsegError as error:
             problem = error.message
         sections.append(

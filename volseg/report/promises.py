@@ -15,6 +15,16 @@ from volseg.report.figures import colour, spoken, ticks
 
 _SIDE = 320
 _LEFT, _TOP, _FOOT = 58, 10, 44
+_HEADS = (
+    "Region",
+    "Promised",
+    "Dice at least its bound",
+    "Slack",
+    "Volume within its interval",
+    "Whole region within its margin",
+    "Median margin, mm",
+    "Withheld",
+)
 
 
 def short_promises(rows: Sequence[RegionScores]) -> str:
@@ -26,7 +36,9 @@ def short_promises(rows: Sequence[RegionScores]) -> str:
     return "\n".join(
         f"promise  {one.region}: Dice at least its bound in {_covered(one.dice)}, promised {_percent(one.level)}; "
         f"volume within its interval in {_covered(one.volume)}; "
-        f"{one.withheld} of {one.answered + one.withheld} withheld" + ("  THE PROMISE IS BROKEN" if one.broken else "")
+        f"the whole region within its margin{_median(one)} in {_covered(one.margin)}; "
+        f"{one.withheld} of {one.answered + one.withheld} withheld"
+        + (f"  THE PROMISE IS BROKEN ({', '.join(one.broken)})" if one.broken else "")
         for one in check_promises(rows)
     )
 
@@ -41,6 +53,8 @@ def promises_as_json(rows: Sequence[RegionScores]) -> list[dict[str, Any]]:
             "withheld": one.withheld,
             "dice": _interval(one.dice),
             "volume": _interval(one.volume),
+            "margin": _interval(one.margin),
+            "median_margin_mm": _defined(one.median_margin_mm),
             "slack": _defined(one.slack),
         }
         for one in check_promises(rows)
@@ -59,11 +73,13 @@ def promises_as_markdown(rows: Sequence[RegionScores]) -> list[str]:
             _covered(one.dice),
             f"{one.slack:.3f}" if math.isfinite(one.slack) else NONE,
             _covered(one.volume),
+            _covered(one.margin),
+            f"{one.median_margin_mm:.2f}" if math.isfinite(one.median_margin_mm) else NONE,
             str(one.withheld),
         ]
         for one in checks
     ]
-    head = ["Region", "Promised", "Dice at least its bound", "Slack", "Volume within its interval", "Withheld"]
+    head = list(_HEADS)
     return ["", "## Promises", "", *grid(head, lines)]
 
 
@@ -81,11 +97,11 @@ def promise_section(rows: Sequence[RegionScores], cohort: Cohort, links: Mapping
     cells = "".join(
         f'<tr><th scope="row">{escape(spoken(one.region))}</th><td class="num">{_percent(one.level)}</td>'
         f'<td class="num">{escape(_covered(one.dice))}</td><td class="num">{_plain(one.slack)}</td>'
-        f'<td class="num">{escape(_covered(one.volume))}</td><td class="num">{one.withheld}</td></tr>'
+        f'<td class="num">{escape(_covered(one.volume))}</td><td class="num">{escape(_covered(one.margin))}</td>'
+        f'<td class="num">{_plain(one.median_margin_mm, 2)}</td><td class="num">{one.withheld}</td></tr>'
         for one in checks
     )
-    heads = ("Region", "Promised", "Dice at least its bound", "Slack", "Volume within its interval", "Withheld")
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    head = "".join(f'<th scope="col">{text}</th>' for text in _HEADS)
     drawn = [_calibration_plot(rows, checks, cohort, links), _review_plot(rows)]
     figures = "".join(f"<figure>{one}</figure>" for one in drawn if one)
     return (
@@ -184,8 +200,13 @@ def _percent(value: float) -> str:
     return f"{100 * value:.0f} %" if math.isfinite(value) else NONE
 
 
-def _plain(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else NONE
+def _median(one: PromiseCheck) -> str:
+    """The median margin in words; empty without margins."""
+    return f" of {one.median_margin_mm:.1f} mm" if math.isfinite(one.median_margin_mm) else ""
+
+
+def _plain(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else NONE
 
 
 def _defined(value: float) -> float | None:

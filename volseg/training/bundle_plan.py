@@ -19,6 +19,7 @@ from volseg.plan import (
     Planned,
     StepCost,
     fit_roi,
+    fit_spacing,
     plan_batch,
     plan_roi_voxels,
     plan_schedule,
@@ -101,6 +102,9 @@ def _decided(
     cost = _measured(value, parser_of, cohort, spacing_mm, usual) if measure else None
     voxels = plan_roi_voxels(facts, usual=usual, spacing_mm=spacing_mm, cost=cost, minutes=minutes, memory_bytes=memory)
     found["roi_voxels"] = voxels.value
+    if cohort.flat and voxels.value < usual:  # a smaller window shows as much of an image on a coarser grid
+        found["spacing_mm"] = spacing_mm = fit_spacing(cohort, voxels=voxels.value)
+        shape = facts.shape_on(spacing_mm)
     final = parser_of().get_parsed_content
     roi = [int(n) for n in final("roi_size")]
     per_epoch = max(1, math.ceil(training / batch.value))

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from volseg import bundle as bundles
 from volseg.bundle import SAFETENSORS
 from volseg.errors import BundleError, CheckpointError, VolsegError
-from volseg.labels import LabelTable
+from volseg.labels import LabelTable, image_channels, takes_prior
 from volseg.training.nnunet_names import dynunet_tensors, is_nnunet, read_nnunet
 
 logger = logging.getLogger("volseg.training")
@@ -28,6 +28,7 @@ _HEAD = re.compile(
     r"(^|\.)(heads?|out|output_block|deep_supervision_heads|super_head|classifier|decode_head|segmentation_head|"
     r"seg_layers|final|final_conv|conv_final)\."
 )
+_LEAST_KERNEL = 4  # dimensions of the kernel of a convolution in a plane
 _WRAPPERS = ("module.", "network.", "_orig_mod.")
 
 
@@ -40,12 +41,21 @@ class StartingWeights:
         tensors: Tensors by name.
         labels: Label table of the network, if the file states one.
         channel_names: Image channels of the network, if the file states them.
+        widen: Whether a kernel may be smaller than that of the network, and gets zeros around it.
     """
 
     path: Path
     tensors: Mapping[str, Tensor]
     labels: LabelTable | None = None
     channel_names: tuple[str, ...] | None = None
+    widen: bool = False
+
+    def of_shape(self, name: str, shape: torch.Size) -> Tensor | None:
+        """A tensor by name, if it fits a shape."""
+        found = self.tensors.get(name)
+        if found is None or found.shape == shape:
+            return found
+        return _widened(found, shape) if self.widen and "transp_conv" not in name else None
 
 
 def is_trained_network(weights: Any) -> bool:  # noqa: ANN401 - whatever a user gives
@@ -74,14 +84,15 @@ def start_from(
     """Copy the weights of another network into a network by name and shape; returns the network.
 
     The layers that give a channel per region start anew if the regions are others. All that does not fit keeps its
-    random weights. The log tells what was taken, part by part.
+    random weights. If this network takes a prior and the other one does not, the weights of the prior's channels are 0,
+    so that the first prediction is that of the other one. The log tells what was taken, part by part.
 
     Args:
         network: Network, which is changed; its attribute `initialisation` then names the file.
         weights: Folder of a run, name or folder of a package, a checkpoint (`.pt`), nnU-Net's (`.pth`), or
             `.safetensors`; None or `auto` to leave the network as it is.
         labels: Label table of the training.
-        channel_names: Image channels of the training.
+        channel_names: Input channels of the network, with those of a prior.
         tell: Whether the log tells what was taken.
 
     Raises:
@@ -92,11 +103,9 @@ def start_from(
     source = read_weights(weights)
     own = _once(network.state_dict())
     anew = set() if _same_regions(source, labels) else _heads(own, labels.channels)
-    taken = {
-        name: source.tensors[name]
-        for name, value in own.items()
-        if name in source.tensors and source.tensors[name].shape == value.shape and name not in anew
-    }
+    source = _with_prior(source, own, tuple(channel_names))
+    fitting = {name: source.of_shape(name, value.shape) for name, value in own.items() if name not in anew}
+    taken = {name: value for name, value in fitting.items() if value is not None}
     if not any(value.numel() > 1 for value in taken.values()):
         raise CheckpointError(
             f"nothing in {source.path} fits this {type(network).__name__}: it holds {_example(source.tensors)}, and "
@@ -118,7 +127,7 @@ def read_weights(weights: str | Path) -> StartingWeights:
     path = _file(weights)
     content: Any = read_nnunet(path) if path.suffix == ".pth" else bundles.read_checkpoint(path)
     if is_nnunet(content):
-        return StartingWeights(path, dynunet_tensors(content["network_weights"], path=path))
+        return StartingWeights(path, dynunet_tensors(content["network_weights"], path=path), widen=True)
     labels = channels = None
     if isinstance(content, Mapping) and "recipe" in content:
         recipe = bundles.Recipe.from_state(content["recipe"])
@@ -134,6 +143,18 @@ def read_weights(weights: str | Path) -> StartingWeights:
         if all(name.startswith(wrapper) for name in tensors):
             tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
     return StartingWeights(path, tensors, labels, channels)
+
+
+def _widened(kernel: Tensor, shape: torch.Size) -> Tensor | None:
+    """A kernel (out, in, ...) with zeros around it, which computes the same; None if it has no middle in the shape.
+
+    >>> _widened(torch.ones(1, 1, 1, 3), torch.Size([1, 1, 3, 3]))[0, 0].sum(dim=1)
+    tensor([0., 3., 0.])
+    """
+    more = [wide - narrow for wide, narrow in zip(shape[2:], kernel.shape[2:], strict=False)]
+    if kernel.shape[:2] != shape[:2] or kernel.ndim != len(shape) or any(extra < 0 or extra % 2 for extra in more):
+        return None
+    return nn.functional.pad(kernel, [extra // 2 for extra in reversed(more) for _ in range(2)])
 
 
 def _file(weights: str | Path) -> Path:
@@ -172,6 +193,26 @@ def _once(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _same_regions(source: StartingWeights, labels: LabelTable) -> bool:
     return source.labels is not None and list(source.labels.channel_names) == list(labels.channel_names)
+
+
+def _with_prior(source: StartingWeights, own: Mapping[str, Tensor], channel_names: tuple[str, ...]) -> StartingWeights:
+    """The weights of a network without a prior for one with it: zeros for the further channels, which come last.
+
+    A kernel is (features, channels * slices, ...), and slices vary fastest, so that the new inputs are the last ones.
+    """
+    if not takes_prior(channel_names) or source.channel_names != image_channels(channel_names):
+        return source
+    before, now = len(source.channel_names), len(channel_names)
+    wider = dict(source.tensors)
+    for name, value in own.items():
+        old = source.tensors.get(name)
+        if old is None or old.ndim < _LEAST_KERNEL or old.ndim != value.ndim or old.shape == value.shape:
+            continue
+        others_fit = old.shape[0] == value.shape[0] and old.shape[2:] == value.shape[2:]
+        if others_fit and old.shape[1] * now == value.shape[1] * before:
+            more = old.new_zeros((old.shape[0], value.shape[1] - old.shape[1], *old.shape[2:]))
+            wider[name] = torch.cat([old, more], dim=1)
+    return replace(source, tensors=wider, channel_names=channel_names)
 
 
 def _heads(own: Mapping[str, Tensor], channels: int) -> set[str]:

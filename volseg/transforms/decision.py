@@ -19,12 +19,12 @@ from volseg.errors import UsageError
 from volseg.labels import Cleanup, LabelTable
 from volseg.metrics import (
     Mask,
+    Scaling,
     decide_by_dice,
     decide_some_by_dice,
     dice_threshold,
     expected_dice,
     share_voxels,
-    temper,
 )
 from volseg.transforms.file_header import affine_of_file
 from volseg.transforms.native_grid import NativeChannels
@@ -107,11 +107,19 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             return self.labels.decide(probabilities)
         of_regions = probabilities[-len(self.labels.names) :]  # a softmax has the background before them
         if not isinstance(self.decision, str):
-            plain = self.labels.masks(self.labels.decide(probabilities))
-            temperatures = [self.decision.get(name) for name in self.labels.names]
+            scalings = [self._scaling(name) for name in self.labels.names]
             exclusive = not self.labels.overlap
-            return self.labels.encode(decide_some_by_dice(of_regions, plain, temperatures, exclusive=exclusive))
+            given = [one for one in scalings if one is not None]
+            if len(given) == len(scalings):
+                return self.labels.encode(decide_by_dice(of_regions, exclusive=exclusive, scalings=given))
+            plain = self.labels.masks(self.labels.decide(probabilities))
+            return self.labels.encode(decide_some_by_dice(of_regions, plain, scalings, exclusive=exclusive))
         return self.labels.encode(decide_by_dice(of_regions, exclusive=not self.labels.overlap))
+
+    def _scaling(self, name: str) -> Scaling | None:
+        """The correction of a region that is decided by its Dice; None for others."""
+        given = None if isinstance(self.decision, str) else self.decision.get(name)
+        return None if given is None else Scaling(*given)
 
     def _decide_each(self, key: Hashable, item: dict[Hashable, Any]) -> None:
         """Do the same for the channels of a softmax one after the other; no probabilities are kept."""
@@ -163,14 +171,14 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     ) -> None:
         """Let the regions that are decided by their Dice share out what the others leave, in place."""
         names = self.labels.names
-        temperatures = dict(self.decision) if not isinstance(self.decision, str) else {}
-        chosen = [number for number, name in enumerate(names, start=1) if name in temperatures]
+        scalings = {number: found for number, name in enumerate(names, start=1) if (found := self._scaling(name))}
+        chosen = list(scalings)
         values = self.labels.from_numbers(np.arange(len(names) + 1, dtype=np.uint16))
         free = np.isin(label_map, values[[0, *chosen]])
 
         def each() -> Iterator[NDArray[np.float32]]:
             for number in chosen:
-                yield np.where(free, temper(channel(number), temperatures[names[number - 1]]), np.float32(0))
+                yield np.where(free, scalings[number].apply(channel(number)), np.float32(0))
 
         numbers, _ = share_voxels(each(), [dice_threshold(one) for one in each()])
         label_map[free] = values[np.array([0, *chosen])][numbers[free]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from volseg.errors import UsageError
 
@@ -10,8 +10,8 @@ DECISIONS = {
     "threshold": "each voxel for itself: above 0.5, or the largest channel",
     "dice": "the set of voxels whose expected Dice is largest, region by region",
 }
-Decision = str | Mapping[str, float]
-"""A key of `DECISIONS`; or the temperature of each region that is decided by its Dice, others by the threshold."""
+Decision = str | Mapping[str, Sequence[float]]
+"""A key of `DECISIONS`; or temperature and shift of each region decided by its Dice, others by the threshold."""
 
 
 def check_decision(decision: Decision) -> Decision:

@@ -5,8 +5,10 @@ Format: https://itk.org/Wiki/ITK/MetaIO/Documentation; where it leaves a choice,
 
 from __future__ import annotations
 
+import re
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +37,8 @@ _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def read_metaimage(path: Path, *, oriented: bool = True) -> list[Volume]:
     """Read a `.mha` or `.mhd` file as one volume per channel; errors as in `read_image_file`."""
     header, content = split_header(path, last="ElementDataFile")
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in header.splitlines())}
+    lines = (re.split("[=:]", line, maxsplit=1) for line in header.splitlines())
+    fields = {line[0].strip(): line[1].strip() for line in lines if len(line) == 2}
     try:
         axes = int(fields["NDims"])
         sizes = [int(word) for word in fields["DimSize"].split()]
@@ -60,6 +63,8 @@ def read_metaimage(path: Path, *, oriented: bool = True) -> list[Volume]:
             raise VolumeError(f"{path.name} cannot be decompressed ({error}); copy it again") from error
     else:
         content = content[-size:] if skip == -1 else content[skip:]
+    if fields.get("BinaryData", "True").lower() in ("false", "0", "f"):  # numbers as text, with blanks between
+        content = _numbers_of_text(content, dtype, size, path)
     if len(content) < size:
         raise VolumeError(
             f"{path.name} ends after {len(content)} bytes of voxels of {size}; it is cut short, copy it again"
@@ -67,6 +72,15 @@ def read_metaimage(path: Path, *, oriented: bool = True) -> list[Volume]:
     # MetaImage counts the first axis fastest, channels before X: Fortran order. Channels are moved to the end.
     voxels = np.frombuffer(content, dtype, count=size // dtype.itemsize).reshape(shape, order="F")
     return voxels_of(np.moveaxis(voxels, 0, -1) if channels != 1 else voxels, min(axes, 3), affine, path)
+
+
+def _numbers_of_text(content: bytes, dtype: np.dtype[Any], size: int, path: Path) -> bytes:
+    """The bytes of numbers that are written as text, no more of them than the image has."""
+    words = content.split(None, size // dtype.itemsize)[: size // dtype.itemsize]
+    try:
+        return np.array(words, np.float64 if dtype.kind == "f" else np.int64).astype(dtype).tobytes()
+    except ValueError as error:
+        raise VolumeError(f"{path.name} must hold numbers as text (BinaryData is False): {error}") from error
 
 
 def _affine(fields: dict[str, str], axes: int, path: Path, *, oriented: bool) -> Affine:

@@ -77,7 +77,7 @@ def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
         with np.errstate(all="ignore"):  # for numbers in a damaged header, which are checked here and below
             header = _parsed(content, path)
             _check_size(header, len(content), path)
-            shape = header.get_data_shape()
+            shape = _shape_of(header)
             if len(shape) not in (2, 3, 4) and not (len(shape) == 5 and shape[3] == 1):
                 raise VolumeError(f"{path.name} has shape {shape}, expected X, Y, Z and at most one axis of channels")
             voxels = np.asanyarray(ArrayProxy(io.BytesIO(content), header))
@@ -121,7 +121,7 @@ def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
     path = Path(path)
     with _telling(path), np.errstate(all="ignore"):
         header = _parsed(_head(path), path)
-        shape = tuple(int(n) for n in header.get_data_shape())
+        shape = _shape_of(header)
     try:
         return (*shape, *(1,) * (3 - len(shape))), _affine(header, NiftiHeader.of(header))
     except GeometryError as error:
@@ -184,6 +184,14 @@ def _affine(header: Any, stated: NiftiHeader) -> FileAffine:  # noqa: ANN401 - n
     """The affine of a file, with its header and the record of the series that it was made from."""
     told = bytes(header["descrip"].item()).split(b"\0")[0].decode("ascii", "replace").rstrip()
     return FileAffine(stated.affine_ras, stated, told if told.startswith(PROVENANCE) else "")
+
+
+def _shape_of(header: Any) -> tuple[int, ...]:  # noqa: ANN401 - nibabel's header has no type
+    """The number of voxels along each axis, without further axes of length 1 behind the fourth one."""
+    shape = [int(n) for n in header.get_data_shape()]
+    while len(shape) > 4 and shape[-1] == 1:
+        shape.pop()
+    return tuple(shape)
 
 
 def _real(voxels: NDArray[Any]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ Format: Teem's definition of NRRD0001 to NRRD0005, https://teem.sourceforge.net/
 from __future__ import annotations
 
 import bz2
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ _LPS_FROM = {
     "las": (1, -1, 1),
 }
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Names of fields that the format lets a writer spell in two ways.
+_SPELLINGS = {
+    "datafile": "data file",
+    "lineskip": "line skip",
+    "byteskip": "byte skip",
+    "centering": "centerings",
+    "centers": "centerings",
+}
+_TEXT = ("ascii", "txt", "text")
+# Words that stand for an absent unit.
+_NO_UNIT = ("", "???")
 
 
 def read_nrrd(path: Path, *, oriented: bool = True) -> list[Volume]:
@@ -68,10 +80,13 @@ def read_nrrd_with_pairs(path: Path, *, oriented: bool = True) -> tuple[list[Vol
     shape = _numbers(fields, "sizes", path, int)
     if len(shape) != _numbers(fields, "dimension", path, int)[0] or not shape:
         raise VolumeError(f"{path.name} states the sizes {shape}, which are not as many as its dimension")
-    word = fields.get("type", "")
+    word = " ".join(fields.get("type", "").lower().split())
     if word not in _CODES:
         raise VolumeError(f"{path.name} holds voxels of type {word!r}, expected numbers")
-    dtype = np.dtype(("<" if fields.get("endian", "little") == "little" else ">") + _CODES[word])
+    order = fields.get("endian", "").lower()
+    dtype = np.dtype((">" if order == "big" else "<") + _CODES[word])
+    if order not in ("little", "big") and dtype.itemsize > 1 and fields.get("encoding", "").lower() not in _TEXT:
+        raise VolumeError(f"{path.name} must state the order of bytes (endian: little or big), got {order!r}; add it")
     size = number_of_voxels(shape, path) * dtype.itemsize
     try:
         flat = _data(fields, content, size, path, dtype)
@@ -101,7 +116,7 @@ def _fields(header: str) -> dict[str, str]:
         name, colon, value = line.partition(": ")
         if colon and not line.startswith("#") and ":=" not in name:
             name = name.strip().lower()
-            found[{"datafile": "data file", "centering": "centerings"}.get(name, name)] = value.strip()
+            found[_SPELLINGS.get(name, name)] = value.strip()
     return found
 
 
@@ -126,12 +141,14 @@ def _data(fields: dict[str, str], content: bytes, size: int, path: Path, dtype: 
         data = decompressed(content, size + max(skip, 0), path)[max(skip, 0) :]
     elif encoding in ("bzip2", "bz2"):
         data = bz2.BZ2Decompressor().decompress(content, size + max(skip, 0))[max(skip, 0) :]
+    elif encoding == "hex":
+        data = bytes.fromhex(content.decode("ascii", "replace"))
     elif encoding == "raw":
         data = content[-size:] if skip == -1 else content[skip:]
-    elif encoding in ("ascii", "txt", "text"):
+    elif encoding in _TEXT:
         return np.array(content.split(), np.float64 if dtype.kind == "f" else np.int64).astype(dtype)
     else:
-        raise VolumeError(f"{path.name} has the encoding {encoding!r}, expected raw, gzip, bzip2 or ascii")
+        raise VolumeError(f"{path.name} has the encoding {encoding!r}, expected raw, gzip, bzip2, ascii or hex")
     if len(data) < size:
         raise VolumeError(
             f"{path.name} ends after {len(data)} bytes of voxels of {size}; it is cut short, copy it again"
@@ -154,12 +171,14 @@ def _grid(fields: dict[str, str], axes: int, path: Path, *, oriented: bool) -> t
         words = fields.get("spacings", "").split() or ["1"] * axes
         domain = [axis for axis, word in enumerate(words) if word.lower() != "nan"][:3]
         return affine_lps_axes([abs(float(words[a])) for a in domain] + [1.0] * (3 - len(domain))), domain
-    words = fields["space directions"].replace(") (", ")|(").replace("none", "|none|").split("|")
-    vectors = [_vector(word, path) for word in words if word.strip()]
+    words = re.findall(r"\([^()]*\)|[^\s()]+", fields["space directions"])
+    vectors = [_vector(word, path) for word in words]
     domain = [axis for axis, vector in enumerate(vectors) if vector is not None]
     if len(vectors) != axes or len(domain) not in (2, 3):
         raise GeometryError(f"{path.name} states {len(domain)} directions in space for {axes} axes, expected 2 or 3")
-    units = [unit.strip('"').lower() for unit in fields.get("space units", "").split()] or ["mm"] * 3
+    stated = re.findall(r'"([^"]*)"|(\S+)', fields.get("space units", ""))
+    units = [(quoted or bare).strip().lower() for quoted, bare in stated] or ["mm"] * 3
+    units = ["mm" if unit in _NO_UNIT else unit for unit in units]
     units += units[-1:] * (len(units) == 2)
     if len(units) != 3 or any(unit not in MILLIMETRES for unit in units):
         raise GeometryError(f"{path.name} states the units {fields['space units']!r}, expected mm, um, cm or m")

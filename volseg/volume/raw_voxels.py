@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -49,10 +50,10 @@ def split_header(path: Path, *, end: bytes = b"", last: str = "") -> tuple[str, 
         ends = [(at, len(mark)) for mark in (end, end.replace(b"\n", b"\r\n")) if (at := head.find(mark)) >= 0]
         at, length = min(ends, default=(len(head), 0))
         return head[:at].decode("utf-8", "replace"), content[at + length :]
-    begin = head.find(last.encode())
-    stop = head.find(b"\n", begin)
-    if begin < 0:
+    found = re.search(rb"^[ \t]*" + last.encode() + rb"[ \t]*[=:]", head, re.MULTILINE)
+    if found is None:
         raise VolumeError(f"{path.name} has no {last}; it is damaged or of another format")
+    stop = head.find(b"\n", found.end())
     stop = len(head) if stop < 0 else stop
     return head[:stop].decode("utf-8", "replace"), content[stop + 1 :]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ from volseg import bundle as bundles
 from volseg.deploy.pack import exports
 from volseg.deploy.pack.card import licence_text, read_card
 from volseg.deploy.pack.configs import packed_configs
+from volseg.deploy.pack.file_digest import sha256
 from volseg.deploy.pack.held_out import held_out_scores
+from volseg.deploy.pack.int8 import pack_int8
 from volseg.deploy.pack.metadata import filled, without_folders
 from volseg.deploy.pack.package_zip import write_zip
 from volseg.deploy.pack.page import page
@@ -38,6 +39,8 @@ def pack(
     checkpoint: str | Path | None = None,
     output: str | Path | None = None,
     formats: Collection[str] = (),
+    int8: bool = False,
+    cohort: str | Path | None = None,
     card: str | Path | None = None,
     crossval: str | Path | None = None,
     overwrite: bool = False,
@@ -45,14 +48,17 @@ def pack(
     """Write a bundle with a trained network in the model zoo's layout: configs/, docs/, models/, LICENSE.
 
     The checkpoint keeps its weights and its recipe; of a path in the recipe's facts only the last part is kept, since
-    a package is made to be given away. The same input gives the same bytes. A `calibration.json` beside the checkpoint
-    comes along. Card and scores of a package that is packed again stay, unless its checkpoint is another one.
+    a package is made to be given away. The same input gives the same bytes, but for the seconds that `int8` measures. A
+    `calibration.json` beside the checkpoint comes along. Card and scores of a package that is packed again stay, unless
+    its checkpoint is another one.
 
     Args:
         bundle: Name or folder of the bundle.
         checkpoint: File of the weights; the bundle's default otherwise.
         output: Path of a `.zip`, or a folder; `NAME.zip` in the working directory otherwise.
         formats: Formats of `FORMATS` to add.
+        int8: Whether a network for OpenVINO in INT8 is added (and `openvino` with it), see `pack_int8`.
+        cohort: Cohort of the training, whose windows calibrate INT8; None for the one that the checkpoint names.
         card: JSON file with what its author tells of network and data, see `volseg.deploy.pack.read_card`.
         crossval: Folder of a finished `volseg crossval`, whose out-of-fold Dice the page shows.
         overwrite: Whether an earlier package is replaced.
@@ -63,7 +69,7 @@ def pack(
     Raises:
         BundleError: There is no such bundle, or it lacks a file that a package needs.
         CheckpointError: The checkpoint is absent, damaged, or of another network.
-        UsageError: The output exists already, or holds something else.
+        UsageError: The output exists already, or holds something else; or INT8 is no gain, or costs Dice.
         VolsegError: The network cannot be written in a format.
     """
     source = bundles.find(bundle)
@@ -76,7 +82,12 @@ def pack(
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as place:
         folder = Path(place) / name
         told = _told(source, predictor, card=card, crossval=crossval, own=checkpoint is None)
-        _fill(folder, source, predictor, name=name, formats=formats, told=told)
+
+        def quantise() -> dict[str, Any]:
+            return pack_int8(source, checkpoint, folder, cohort=cohort)
+
+        wanted = {*formats, "openvino"} if int8 else set(formats)
+        _fill(folder, source, predictor, name=name, formats=wanted, told=told, quantise=quantise if int8 else None)
         if zipped:
             with atomic(target) as partial:
                 write_zip(folder, partial, name=name)
@@ -118,7 +129,7 @@ def refresh(bundle_root: str | Path, *, output_dir: str | Path) -> None:
         return
     content = dict(bundles.read_checkpoint(checkpoint))
     recipe = bundles.read_recipe(checkpoint)
-    metadata = filled(_read(place), recipe, checkpoint_sha256=_sha256(checkpoint))
+    metadata = filled(_read(place), recipe, checkpoint_sha256=sha256(checkpoint))
     configs = {path.name: _read(path) for path in sorted(place.parent.glob("*.json")) if path != place}
     texts = {**packed_configs(configs, recipe), "metadata.json": metadata}
     readme = folder / "docs" / "README.md"
@@ -157,7 +168,14 @@ def _told(
 
 
 def _fill(
-    folder: Path, source: Path, predictor: Predictor, *, name: str, formats: Collection[str], told: dict[str, Any]
+    folder: Path,
+    source: Path,
+    predictor: Predictor,
+    *,
+    name: str,
+    formats: Collection[str],
+    told: dict[str, Any],
+    quantise: Callable[[], dict[str, Any]] | None,
 ) -> None:
     """Write all files of the package."""
     for inside in ("configs", "docs", "models"):
@@ -173,7 +191,7 @@ def _fill(
     configs = {path.name: _read(path) for path in sorted(bundles.config(source, "train.json").parent.glob("*.json"))}
     if "metadata.json" not in configs:
         raise BundleError(f"the bundle {source} has no metadata.json, which a package needs")
-    metadata = filled(configs.pop("metadata.json"), recipe, checkpoint_sha256=_sha256(predictor.checkpoint), **told)
+    metadata = filled(configs.pop("metadata.json"), recipe, checkpoint_sha256=sha256(predictor.checkpoint), **told)
     packed = packed_configs(configs, recipe)
 
     network, window = predictor.network, (len(recipe.channel_names), *recipe.roi_size)
@@ -190,9 +208,11 @@ def _fill(
         written.append(exports.openvino(network, window, folder))
     if written:
         metadata["volseg"]["exports"] = [asdict(export) for export in written]
+    if quantise is not None:
+        metadata["volseg"]["int8"] = quantise()
     # By these `volseg predict` knows that a network for OpenVINO is that of the weights, without PyTorch.
     metadata["volseg"]["digests"] = {
-        f"models/{path.name}": _sha256(path) for path in sorted((folder / "models").iterdir())
+        f"models/{path.name}": sha256(path) for path in sorted((folder / "models").iterdir())
     }
     for file, settings in {**packed, "metadata.json": metadata}.items():
         (folder / "configs" / file).write_text(json.dumps(settings, indent=4) + "\n")
@@ -224,11 +244,3 @@ def _pack_calibration(predictor: Predictor, models: Path) -> None:
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - JSON
     return json.loads(path.read_text())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

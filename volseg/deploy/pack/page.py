@@ -38,6 +38,7 @@ def page(
         _commands(name),
         _again(name),
         _exports(exports) if exports else "",
+        _int8(metadata["volseg"]["int8"]) if "int8" in metadata["volseg"] else "",
         _limits(card),
         _licence(card),
     ]
@@ -151,6 +152,23 @@ def _exports(exports: Sequence[Export]) -> str:
         "| file | what | largest difference of logits | largest logit |",
         "|---|---|---|---|",
         *(f"| `{e.file}` | {e.note} | {e.difference:.1e} | {e.largest_logit:.3g} |" for e in exports),
+    ]
+    return "\n".join(lines)
+
+
+def _int8(facts: Mapping[str, Any]) -> str:
+    layers, change, calibration = facts["layers"], facts["validation"], facts["calibration"]
+    seconds = ", ".join(f"{name} {1000 * one:.1f} ms" for name, one in facts["seconds_per_window"].items())
+    lines = [
+        "## INT8",
+        "",
+        f"`models/model_int8.xml` holds {layers['int8']} of {layers['all']} layers in 8 bits, the others in "
+        f"{layers['rest']}. {calibration['windows']} windows of {len(calibration['images_sha256'])} training images "
+        "calibrated it; their digests are in `configs/metadata.json`.",
+        "",
+        f"On {change['cases']} cases ({change['part']}) the mean Dice is {change['dice']:.4f} in single precision and "
+        f"changes by {change['mean_change']:+.4f}; the case that falls most changes by {change['worst_change']:+.4f}, "
+        f"and {change['regions_lost']} regions are lost. Processor time per window on {facts['processor']}: {seconds}.",
     ]
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.dicom import is_dicom, series_of
+from volseg.dicom import is_apple_double, is_dicom, series_of
 from volseg.errors import SourceError, UsageError
 from volseg.inference import NIFTI as NIFTI
 from volseg.inference import channel_number, image_stem, lone_key
@@ -243,6 +243,8 @@ def _may_become_dicom(path: str) -> bool:
     Some programs give a file its full size first, filled with zeros; others write it from its beginning.
     """
     try:
+        if is_apple_double(Path(path)):
+            return False
         with open(path, "rb") as file:  # noqa: PTH123 - of very many strings
             head = file.read(132)
         return _claims_dicom(path) or len(head) < 132 or not any(head[128:])
@@ -253,7 +255,7 @@ def _may_become_dicom(path: str) -> bool:
 def _claims_dicom(path: str) -> bool:
     """Whether a file that could not be read as DICOM is meant to be."""
     try:
-        return path.lower().endswith(".dcm") or is_dicom(Path(path))
+        return (path.lower().endswith(".dcm") and not is_apple_double(Path(path))) or is_dicom(Path(path))
     except OSError:
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from volseg.inference.arrays.memory import parse_bytes
+from volseg.inference.arrays.network import PackedWindows
 from volseg.inference.arrays.predictor import ArrayPredictor, array_predictor
 
-__all__ = ["ArrayPredictor", "array_predictor", "parse_bytes"]
+__all__ = ["ArrayPredictor", "PackedWindows", "array_predictor", "parse_bytes"]

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from volseg.errors import UsageError
+from volseg.inference.arrays.window_sum import PIECE_BYTES
 from volseg.inference.arrays.windows import slab_axis
 
 GIB = 2**30
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-# What a process holds before its first case, and a window's activations of a small network.
+# What a process holds before its first case, PyTorch and a network of a few million weights among it.
 OF_PROCESS = int(0.6 * GIB)
+_BETWEEN = 1.05  # what lies unused between pieces of memory
+_FEATURES = 96  # feature maps of a window's size that a network holds at once, about
 _BLOCKS = 96 * 2**20  # blocks of rows while a slab is decided
 
 
@@ -60,23 +63,32 @@ class Size:
         copied = self.channels > 1 or tuple(self.native) != tuple(self.seen)
         return math.prod(self.native) * (4 * self.channels + 4) + math.prod(self.seen) * 4 * self.channels * copied
 
+    @property
+    def of_window(self) -> int:
+        """Bytes while the network computes a window: the input of its last layer, its logits, and a copy of both."""
+        return math.prod(self.roi_size) * 4 * (_FEATURES + 2 * self.logits)
+
     def of_logits(self, itemsize: int, *, slabs: bool) -> int:
-        """Bytes of the sum of logits: of the whole grid, or of a slab as thick as a window."""
+        """Bytes of the sum of logits and of its weights: of the whole grid, or of a slab as thick as a window."""
         full = [max(n, roi) for n, roi in zip(self.seen, self.roi_size, strict=True)]
+        axis = slab_axis(full, self.roi_size) if slabs else 0
+        row = math.prod(full) // full[axis]
+        weights = row * self.roi_size[axis] * 4
         if not slabs:
-            return math.prod(full) * self.logits * 4
-        axis = slab_axis(full, self.roi_size)
-        rows = math.prod(full) // full[axis]
-        # A slab, the rows that it has just given away, and one channel that is moved.
-        return rows * self.roi_size[axis] * (self.logits * itemsize + 8) + rows * self.logits * 4 * 2
+            return math.prod(full) * self.logits * 4 + weights
+        # In half precision some rows are widened before they are decided; the last one is kept for the next.
+        of_row = row * self.logits * 4
+        widened = max(of_row, min(PIECE_BYTES, of_row * self.roi_size[axis])) if itemsize == 2 else 0
+        kept = 0 if tuple(self.native) == tuple(self.seen) else 3 * of_row
+        return row * self.roi_size[axis] * self.logits * itemsize + weights + widened + kept
 
     def total(self, itemsize: int, *, slabs: bool) -> int:
         """Bytes of the process at its peak."""
         image = math.prod(self.seen) * 4 * self.channels
         label_map = math.prod(self.native)
         deciding = _BLOCKS + (math.prod(self.native) * 4 * (self.logits + 2) if self.whole else 0)
-        computing = image + label_map + self.of_logits(itemsize, slabs=slabs) + deciding
-        return OF_PROCESS + max(self.reading, computing)
+        computing = image + label_map + self.of_logits(itemsize, slabs=slabs) + max(deciding, self.of_window)
+        return OF_PROCESS + int(max(self.reading, computing) * _BETWEEN)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,8 @@ from volseg.labels import LabelTable
 
 # Bytes of one channel's block of rows, about: small enough for a processor's cache to hold several.
 _BLOCK_BYTES = 2**22
+# The same of all channels, where they are needed at once.
+_BLOCKS_BYTES = 2**26
 
 
 class NativeGrid:
@@ -52,21 +53,21 @@ class NativeGrid:
 class Probabilities:
     """Probabilities of logits (channels, ...): of a softmax or a sigmoid, channel by channel."""
 
-    def __init__(self, logits: NDArray[Any], *, sigmoid: bool) -> None:
+    def __init__(self, logits: NDArray[np.float32], *, sigmoid: bool) -> None:
         self._logits = logits
         self._total: NDArray[np.float32] | None = None
         if not sigmoid:
-            highest = logits[0].astype(np.float32)
+            highest = logits[0].copy()
             for channel in logits[1:]:
                 np.maximum(highest, channel, out=highest)
             total = np.zeros_like(highest)
             for channel in logits:
-                total += np.exp(channel.astype(np.float32, copy=False) - highest)
+                total += np.exp(channel - highest)
             self._total = np.log(total, out=total)
             self._total += highest
 
     def __getitem__(self, number: int) -> NDArray[np.float32]:
-        channel = self._logits[number].astype(np.float32, copy=False)
+        channel = self._logits[number]
         found: NDArray[np.float32]
         if self._total is not None:
             found = np.exp(channel - self._total)
@@ -97,39 +98,50 @@ class SlabDecision:
         ascending = self._along.lower[0] <= self._along.lower[-1]
         self._rows = np.arange(len(self._along.lower))[:: 1 if ascending else -1]
         self._row, self._length = 0, grid.seen[axis]
-        self._kept: NDArray[Any] | None = None
+        # A row that lies on one of the network's needs none behind it.
+        self._last = self._along.lower if self._along.share is None else self._along.upper
+        self._kept: NDArray[np.float32] | None = None
         self._first = 0
         channels = labels.channels
         self._sums, self._inside = np.zeros(channels), np.zeros(256)
-        self._of_region = np.zeros(len(labels.names))
+        self._of_region, self._sizes = np.zeros(len(labels.names)), np.zeros(256, np.int64)
         plane = max(1, math.prod(self._view.shape[1:]))
-        self._step = max(1, _BLOCK_BYTES // (4 * plane))
+        block = min(_BLOCK_BYTES, _BLOCKS_BYTES // channels) if labels.overlap else _BLOCK_BYTES
+        self._step = max(1, block // (4 * plane))
 
-    def __call__(self, first: int, rows: NDArray[Any]) -> None:
+    def __call__(self, first: int, rows: NDArray[np.float32]) -> None:
         """Take the next logits (channels, rows, ...), the first of which is row `first`."""
-        if self._kept is not None:
-            rows = np.concatenate([self._kept, rows], axis=1)
-            first = self._first
         end = first + rows.shape[1]
-        for block in self._ready(end):
-            low = int(self._along.lower[block].min()) - first
-            high = int(self._along.upper[block].max()) - first
-            self._decide(block, rows[:, low : high + 1], first + low)
+        for block in self._ready(first, end):
+            low, high = int(self._along.lower[block].min()), int(self._last[block].max())
+            self._decide(block, self._between(low, high, first, rows), low)
         if self._row < len(self._rows):
             keep = int(self._along.lower[self._rows[self._row]])
-            self._kept, self._first = rows[:, keep - first :].copy(), keep
+            self._kept, self._first = self._between(keep, end - 1, first, rows).copy(), keep
 
-    def _ready(self, end: int) -> Iterator[NDArray[np.int64]]:
-        """Blocks of rows of the file that need no rows of the network from `end` on."""
+    def _between(self, low: int, high: int, first: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows `low` to `high`, of those of now and of those kept before."""
+        of_now = rows[:, max(0, low - first) : high + 1 - first]
+        if low >= first or self._kept is None:
+            return of_now
+        return np.concatenate([self._kept[:, low - self._first :], of_now], axis=1)
+
+    def _ready(self, first: int, end: int) -> Iterator[NDArray[np.int64]]:
+        """Blocks of rows of the file that need no rows of the network from `end` on.
+
+        Those that need rows from before `first` are blocks of their own, since these rows are copied.
+        """
         while self._row < len(self._rows):
             block = self._rows[self._row : self._row + self._step]
-            block = block[self._along.upper[block] < end] if end < self._length else block
+            block = block[self._last[block] < end] if end < self._length else block
+            earlier = block[self._along.lower[block] < first]
+            block = earlier if len(earlier) else block
             if not len(block):
                 return
             self._row += len(block)
             yield np.sort(block)
 
-    def _decide(self, block: NDArray[np.int64], logits: NDArray[Any], first: int) -> None:
+    def _decide(self, block: NDArray[np.int64], logits: NDArray[np.float32], first: int) -> None:
         """Decide rows of the file."""
         new = slice(int(block[0]), int(block[-1]) + 1)
         along = self._along.part(new, first)
@@ -155,14 +167,14 @@ class SlabDecision:
             label_map, winner = self._labels.decide_each(each(), channels=len(logits))
             self._inside += np.bincount(label_map.ravel(), weights=winner.ravel(), minlength=256)
         self._view[new] = label_map
+        self._sizes += np.bincount(label_map.ravel(), minlength=256)
 
     def expected_dice(self) -> dict[str, float | None]:
         """What the network expects of each region's Dice; None if the region is empty."""
-        sizes = np.bincount(self.label_map.ravel(order="K"), minlength=256)
         totals = self._sums[-len(self._labels.names) :]  # a softmax has the background before them
         found: dict[str, float | None] = {}
         for number, region in enumerate(self._labels.regions):
-            size = int(sizes[list(region.values)].sum())
+            size = int(self._sizes[list(region.values)].sum())
             inside = self._of_region[number] if self._labels.overlap else self._inside[list(region.values)].sum()
             found[region.name] = 2 * float(inside) / (size + float(totals[number])) if size else None
         return found

@@ -57,7 +57,8 @@ class PackedWindows:
     Args:
         path: `.xml` of the network.
         window: Shape (C, X, Y, Z) of a window.
-        precision: `auto`, `fp32` or `bf16`.
+        precision: `auto`, `fp32`, `bf16`, or `int8` if the file's layers are in 8 bits; what is not 8 bits is computed
+            in bfloat16 then, if the CPU has it.
     """
 
     name = "openvino"
@@ -67,6 +68,9 @@ class PackedWindows:
         core = openvino_core()
         self._model = core.read_model(path)
         capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "int8":
+            self._compiled, self.precision = self._compile("bf16" if capable else "fp32"), "int8"
+            return
         wanted = "bf16" if precision == "bf16" or (precision == "auto" and capable) else "fp32"
         self._compiled = self._compile(wanted)
         self.precision = wanted if capable else "fp32"

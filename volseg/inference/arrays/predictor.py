@@ -16,17 +16,20 @@ from numpy.typing import NDArray
 from volseg.bundle import Member, Recipe, check_settings
 from volseg.cohort import Prediction
 from volseg.errors import UsageError, VolsegError, VolumeError, naming
+from volseg.inference.arrays.crop_first import CropFirst, calibrated_margin_mm
 from volseg.inference.arrays.grid import NetworkGrid
 from volseg.inference.arrays.intensity import normalise
 from volseg.inference.arrays.memory import Size, Way, way_of
 from volseg.inference.arrays.native import NativeGrid, Probabilities, SlabDecision
-from volseg.inference.arrays.network import PackedWindows, TorchWindows, free_bytes, packed_network, torch_network
+from volseg.inference.arrays.network import TorchWindows, free_bytes, packed_network, torch_network
+from volseg.inference.arrays.packed import need_int8, packed_windows
 from volseg.inference.arrays.settings import ArraySettings, own_settings
 from volseg.inference.arrays.windows import WindowFunction, Windows, slab_axis
+from volseg.inference.engines import PRECISIONS, release_freed_memory
 from volseg.inference.reading import read_grid, read_images
 from volseg.labels import Cleanup
 from volseg.metrics import decide_by_dice, expected_dice
-from volseg.volume import Volume, check_normalisation
+from volseg.volume import Crop, Volume, check_normalisation
 
 if TYPE_CHECKING:
     from volseg.inference.predictor import Predictor
@@ -46,11 +49,13 @@ class ArrayPredictor:
         settings: Settings of the bundle.
         memory: Bytes that the process may take; None for what is free.
         windows: Function that computes logits; chosen by `with_engine`.
+        crop_first: Settings of a coarse pass that tells where to look; None to look everywhere.
     """
 
     settings: ArraySettings
     memory: int | None = None
     windows: WindowFunction | None = None
+    crop_first: CropFirst | None = None
 
     device = "cpu"
     flips: tuple[int, ...] = ()
@@ -105,11 +110,9 @@ class ArrayPredictor:
         With `auto` a packed OpenVINO network of these weights is taken without a trial.
         """
         window = (len(self.recipe.channel_names), *(int(n) for n in self.recipe.roi_size))
-        packed = packed_network(self.settings) if name in ("auto", "openvino") else None
+        packed = packed_windows(self.settings, window=window) if name in ("auto", "openvino") else None
         if packed is not None:
-            made: WindowFunction = PackedWindows(packed, window=window, precision=self.settings.precision)
-            logger.info("engine: openvino %s, as packed", made.precision)
-            return replace(self, windows=made)
+            return replace(self, windows=packed)
         import torch
 
         from volseg.inference.engines import EXPORTED, choose
@@ -241,39 +244,51 @@ class ArrayPredictor:
 
     def infer(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Compute the logits: the second stage. With little memory each slab of them is decided at once."""
-        labels, image, way = self.recipe.labels, item["image"], item["way"]
         kept = {name: value for name, value in item.items() if name != "image"}
         with naming(item["key"]):
-            axis = (
-                slab_axis(
-                    [max(n, int(r)) for n, r in zip(image.shape[1:], self.recipe.roi_size, strict=True)],
-                    self.recipe.roi_size,
-                )
-                if way.slabs
-                else 0
-            )
-            windows = Windows(
-                image,
+
+            def compute(image: NDArray[np.float32], grid: NativeGrid) -> dict[str, Any]:
+                return self._compute(image, grid, item["way"], key=item["key"])
+
+            if self.crop_first is not None:
+                return {**kept, **self.crop_first.run(item, self.engine, compute)}
+            return {**kept, **compute(item["image"], item["grid"])}
+
+    def _compute(self, image: NDArray[np.float32], grid: NativeGrid, way: Way, *, key: str) -> dict[str, Any]:
+        """The logits of an image, `pred`, or the label map if it is decided slab by slab, `decided`."""
+        labels = self.recipe.labels
+        axis = (
+            slab_axis(
+                [max(n, int(r)) for n, r in zip(image.shape[1:], self.recipe.roi_size, strict=True)],
                 self.recipe.roi_size,
-                overlap=self.settings.overlap,
-                background=labels.background_logits if self.settings.skip_empty else None,
-                axis=axis,
             )
-            engine = self.engine
-            run = _at_once(engine, alone=way.slabs)
-            if way.slabs:
-                logger.info("%s: by slabs%s, to keep to the memory", item["key"], " in half precision" * way.half)
-                decision = SlabDecision(item["grid"], labels, axis=axis)
-                dtype = np.float16 if way.half else np.float32
-                windows.run(engine, decision, channels=labels.channels, at_once=run, dtype=dtype)
-                return {**kept, "decided": (decision.label_map, decision.expected_dice())}
-            logits = np.empty((labels.channels, *image.shape[1:]), np.float32)
-
-            def give(first: int, rows: NDArray[Any]) -> None:
-                logits[:, first : first + rows.shape[1]] = rows
-
-            windows.run(engine, give, channels=labels.channels, at_once=run)
-        return {**kept, "pred": logits}
+            if way.slabs
+            else 0
+        )
+        windows = Windows(
+            image,
+            self.recipe.roi_size,
+            overlap=self.settings.overlap,
+            background=labels.background_logits if self.settings.skip_empty else None,
+            axis=axis,
+        )
+        engine = self.engine
+        run = _at_once(engine, alone=way.slabs)
+        if way.slabs:
+            release_freed_memory()  # of reading
+            logger.info("%s: by slabs%s, to keep to the memory", key, " in half precision" * way.half)
+            decision = SlabDecision(grid, labels, axis=axis)
+            dtype = np.float16 if way.half else np.float32
+            windows.slabs(
+                engine,
+                decision,
+                channels=labels.channels,
+                at_once=run,
+                dtype=dtype,
+                exclusive=not labels.overlap,
+            )
+            return {"decided": (decision.label_map, decision.expected_dice())}
+        return {"pred": windows.whole(engine, channels=labels.channels, at_once=run)}
 
     def postprocess(self, item: Mapping[str, Any]) -> Prediction:
         """Turn logits into a label map on the grid of the files: the last stage."""
@@ -287,8 +302,14 @@ class ArrayPredictor:
                 decision = SlabDecision(item["grid"], self.recipe.labels, axis=0)
                 decision(0, item["pred"])
                 label_map, expected = decision.label_map, decision.expected_dice()
+            crop: Crop | None = item.get("crop")
+            if crop is not None:
+                label_map = crop.paste(label_map)
+                if probabilities is not None:
+                    probabilities = crop.paste(probabilities, outside=self.recipe.labels.background_probabilities)
         volume = Volume(label_map, item["affine_ras"])
-        note = "; ".join([*self._constant(item["constant"]), *volume.notes])
+        told = [item["told"]] if "told" in item else []
+        note = "; ".join([*self._constant(item["constant"]), *volume.notes, *told])
         return Prediction(volume, expected, probabilities, note)
 
     @property
@@ -331,6 +352,7 @@ def array_predictor(
     device: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     memory: int | None = None,
+    crop_first: bool = False,
 ) -> ArrayPredictor | None:
     """The predictor of one network of volseg's own bundles on a CPU; None if MONAI's steps or a GPU are needed.
 
@@ -339,6 +361,7 @@ def array_predictor(
         device: Device that was asked for; None for the best.
         overrides: Settings of the bundle and their values.
         memory: Bytes that the process may take; None for what is free.
+        crop_first: Whether a coarse pass tells where to look.
 
     Raises:
         BundleError: There is no such bundle.
@@ -361,9 +384,14 @@ def array_predictor(
         and not settings.save_probabilities
     ):
         return None  # they are decided channel by channel there
-    if settings.precision not in ("auto", "fp32", "bf16"):
-        raise UsageError(f"precision must be auto, fp32 or bf16, got {settings.precision!r}")
-    return ArrayPredictor(settings, memory)
+    if settings.precision not in PRECISIONS:
+        raise UsageError(f"precision must be {', '.join(PRECISIONS[:-1])} or int8, got {settings.precision!r}")
+    if settings.precision == "int8":
+        need_int8(settings)
+    if not crop_first:
+        return ArrayPredictor(settings, memory)
+    found = CropFirst(recipe, calibrated_margin_mm(settings.checkpoint), settings.overlap, settings.skip_empty)
+    return ArrayPredictor(settings, memory, crop_first=found)
 
 
 def gpu_may_be_there() -> bool:

@@ -16,10 +16,18 @@ if TYPE_CHECKING:
         affordable_windows,
         available_bytes,
         peak_resident_bytes,
+        release_freed_memory,
         resident_bytes,
     )
     from volseg.inference.engines.openvino import OpenVinoEngine
-    from volseg.inference.engines.openvino_runtime import ENGINES, EXPORTED, installed, openvino_core
+    from volseg.inference.engines.openvino_runtime import (
+        ENGINES,
+        EXPORTED,
+        EXPORTED_INT8,
+        PRECISIONS,
+        installed,
+        openvino_core,
+    )
     from volseg.inference.engines.parallel_windows import ParallelWindows
     from volseg.inference.engines.precision import MixedPrecision
     from volseg.inference.engines.pytorch import CompiledEngine, TorchEngine
@@ -27,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINES",
     "EXPORTED",
+    "EXPORTED_INT8",
+    "PRECISIONS",
     "WORTH_A_TRIAL_S",
     "WORTH_COMPILING_S",
     "CompiledEngine",
@@ -48,6 +58,7 @@ __all__ = [
     "openvino_core",
     "peak_memory",
     "peak_resident_bytes",
+    "release_freed_memory",
     "resident_bytes",
     "runs_bf16",
     "seconds_a_window",
@@ -77,12 +88,15 @@ __getattr__ = opened_at_first_use(
             "affordable_windows",
             "available_bytes",
             "peak_resident_bytes",
+            "release_freed_memory",
             "resident_bytes",
         ),
         "volseg.inference.engines.openvino": ("OpenVinoEngine",),
         "volseg.inference.engines.openvino_runtime": (
             "ENGINES",
             "EXPORTED",
+            "EXPORTED_INT8",
+            "PRECISIONS",
             "installed",
             "openvino_core",
         ),

@@ -26,9 +26,9 @@ class OpenVinoEngine:
     Args:
         network: Network in evaluation mode, on the CPU.
         window: Shape (C, X, Y, Z) of a window; windows of other shapes are refused.
-        precision: `auto`, `fp32` or `bf16`. `auto` takes bf16 if the CPU computes it; OpenVINO answers bf16 with fp32
-            elsewhere.
-        exported: `.xml` that `save` wrote, taken instead of a conversion.
+        precision: `auto`, `fp32`, `bf16`, or `int8` if `exported` has layers in 8 bits. `auto` takes bf16 if the CPU
+            computes it; OpenVINO answers bf16 with fp32 elsewhere.
+        exported: `.xml` that `save` or `volseg pack` wrote, taken instead of a conversion.
 
     Raises:
         UsageError: The package openvino is not installed.
@@ -45,11 +45,13 @@ class OpenVinoEngine:
             raise UsageError(
                 "--engine openvino needs the package: pip install 'volseg[openvino]', or use --engine torch"
             )
-        check_precision(precision)
+        int8 = precision == "int8" and exported is not None
+        if not int8:
+            check_precision(precision)
         core = openvino_core()
         self._window = tuple(window)
         self._model = core.read_model(exported) if exported else _converted(network, self._window)
-        if precision == "auto":
+        if precision == "auto" or int8:  # of which what is not 8 bits is bf16, if the CPU has it
             capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             precision = "bf16" if capable else "fp32"
         self._compiled = core.compile_model(
@@ -60,6 +62,9 @@ class OpenVinoEngine:
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             },
         )
+        if int8:
+            self.precision = "int8"
+            return
         got = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.precision = "bf16" if got == "bf16" else "fp32"
         if self.precision != precision:

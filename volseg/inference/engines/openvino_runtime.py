@@ -9,6 +9,8 @@ from typing import Any
 
 ENGINES = ("auto", "torch", "compiled", "openvino")
 EXPORTED = Path("models", "model.xml")  # the network for OpenVINO, in a packed bundle
+EXPORTED_INT8 = Path("models", "model_int8.xml")  # the same with 8-bit layers
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 
 
 @functools.cache

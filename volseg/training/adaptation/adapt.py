@@ -74,9 +74,9 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
         state.note(slab.dice(predictor, network))
         if told:
             told(f"before: Dice {state.best_score:.4f} on the held-out slab of {slab.key}")
-    began = time.monotonic() - state.seconds
+    began, processor_began = time.monotonic() - state.seconds, time.process_time()
     for step, (image, label) in enumerate(windows, start=state.steps + 1):
-        share = (time.monotonic() - began) / (60 * work.minutes)
+        share = (time.monotonic() - began) / (60 * work.minutes) if work.steps is None else (step - 1) / work.steps
         if share >= 1:
             break
         for group in optimizer.param_groups:
@@ -109,6 +109,7 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
             "identity": identity,
             "steps": state.steps,
             "seconds": round(state.seconds, 1),
+            "processor_seconds": round(time.process_time() - processor_began, 1),
             "slab_before": state.first_score,
             "slab_after": state.best_score,
             "peak_memory_gib": _peak_gib(device),
@@ -131,7 +132,7 @@ def _identity(work: Adapting, base: Path) -> dict[str, Any]:
         "base": hashlib.sha256(base.read_bytes()).hexdigest(),
         "keys": list(work.adaptation.keys),
         "files": hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16],
-        "settings": [work.minutes, work.layers, work.base_share, work.seed],
+        "settings": [work.minutes if work.steps is None else None, work.steps, work.layers, work.base_share, work.seed],
     }
 
 

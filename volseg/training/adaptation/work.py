@@ -23,6 +23,7 @@ class Adapting:
         patient: Patient.
         before: Session of the patient that no day on or after is learnt from; None for all days.
         minutes: Minutes of training; reading and resampling come before.
+        steps: Number of steps after which it ends, whatever the time; None for `minutes`.
         layers: Layers that learn: `all`, `decoder` (the later half) or `norms`.
         base_share: Share of the windows that come from other patients, against forgetting, 0 to below 1.
         seed: Seed of the windows.
@@ -36,6 +37,7 @@ class Adapting:
     bundle: str | Path | None = None
     before: str | None = None
     minutes: float = 3.0
+    steps: int | None = None
     layers: str = "all"
     base_share: float = 0.5
     seed: int = 0
@@ -47,6 +49,8 @@ class Adapting:
             raise UsageError(f"--layers must be one of {', '.join(LAYERS)}, got {self.layers!r}")
         if not 0 < self.minutes < math.inf:
             raise UsageError(f"--minutes must be a number above 0, got {self.minutes!r}")
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"--steps must be a number from 1 on, got {self.steps!r}")
         if not 0 <= self.base_share < 1:
             raise UsageError(f"--base-share must be from 0 to below 1, got {self.base_share!r}")
 

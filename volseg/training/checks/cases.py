@@ -154,21 +154,20 @@ def check_cases(
 def _read(cohort: Cohort, keys: Sequence[str], spacing_mm: Sequence[float], *, until: float) -> _Seen:
     """Read labels, evenly spread over the side, until the time is over; at least two."""
     seen = _Seen(asked=len(keys))
-    values = {region.name: list(region.values) for region in cohort.labels.regions}
 
     def look(key: str) -> tuple[str, dict[str, int], list[str]]:
         path = cohort.label_path(key)
         if path is None:
-            return key, dict.fromkeys(values, 0), []
+            return key, dict.fromkeys(cohort.labels.names, 0), []
         with naming(key):
             label = read_volume(path)
             checked = cohort.labels.check(label.voxels)
-        sizes = _sizes(checked, values)
+        sizes = cohort.labels.voxels_of_regions(checked)
         there = [name for name, size in sizes.items() if size]
         to = _along(cohort, key, spacing_mm)
         if max(t / mm for t, mm in zip(to, label.spacing_mm, strict=True)) < _COARSER:
             return key, sizes, []
-        left = _sizes(checked[_nearest(checked.shape, label.spacing_mm, to)], values)
+        left = cohort.labels.voxels_of_regions(checked[_nearest(checked.shape, label.spacing_mm, to)])
         return key, sizes, [name for name in there if not left[name]]
 
     order = _spread(keys)
@@ -181,11 +180,6 @@ def _read(cohort: Cohort, keys: Sequence[str], spacing_mm: Sequence[float], *, u
                 if vanishing:
                     seen.vanishing[key] = vanishing
     return seen
-
-
-def _sizes(label_map: NDArray[np.uint8], values: Mapping[str, list[int]]) -> dict[str, int]:
-    counts = np.bincount(np.ascontiguousarray(label_map).reshape(-1), minlength=256)
-    return {name: int(counts[some].sum()) for name, some in values.items()}
 
 
 def _along(cohort: Cohort, key: str, spacing_mm: Sequence[float]) -> list[float]:

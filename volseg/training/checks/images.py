@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -154,8 +154,8 @@ def _varies(cohort: Cohort, key: str, name: str) -> bool:
     path = cohort.label_path(key)
     if path is None:
         return False
-    masks = cohort.labels.masks(cohort.labels.check(read_volume(path).voxels))
-    mask = masks[cohort.labels.names.index(name)]
+    masks = cohort.labels.each_mask(cohort.labels.check(read_volume(path).voxels))
+    mask = next(islice(masks, cohort.labels.names.index(name), None))
     for image in cohort.image_paths(key):
         inside = read_volume(image).voxels[mask]
         if inside.size and inside.min() != inside.max():
