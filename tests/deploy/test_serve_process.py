@@ -170,7 +170,7 @@ def test_a_kill_in_the_middle_of_each_loses_nothing(folder: Path, tmp_path: Path
         assert told["details"] == ["interrupted: the server ended; the next training resumes it"]
         began = json.loads(record.read_text())["process"]["pid"]
         assert server.ask("POST", "/train/hippocampus", b"{}")["status"] == "RUNNING"
-        until(lambda: json.loads(record.read_text())["process"]["pid"] != began)
+        until(lambda: record.is_file() and json.loads(record.read_text())["process"]["pid"] != began)
         assert server.ask("DELETE", "/train/")["status"] == "REVOKED"
         assert sorted(path.name for path in (place / "runs").iterdir()) == ["001", "001.json"]
     finally:

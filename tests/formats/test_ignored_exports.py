@@ -47,7 +47,7 @@ def run(*words):
 
 def test_slices_refuse_what_run_lengths_cannot_say(tmp_path, capsys):
     cohort = cohort_of(tmp_path / "cohort", TABLES[0])
-    assert run("export", "slices", cohort.folder, tmp_path / "raw") == 1
+    assert run("export", "slices", cohort.folder, tmp_path / "raw") == 2
     told = capsys.readouterr().err
     assert "case2_day0: 144 voxels have the label 'ignore': nobody looked at them, and train.csv cannot say so" in told
     assert "--ignored-as-empty" in told

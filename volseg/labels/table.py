@@ -54,10 +54,6 @@ class LabelTable:
     def __post_init__(self) -> None:
         if not self.regions:
             raise LabelError("the label table has no region; declare at least one besides background")
-        if self.IGNORE in self.names:
-            raise LabelError(
-                f"a region is called {self.IGNORE!r}, nnU-Net's word for voxels that nobody looked at; rename it"
-            )
         if len(set(self.names)) < len(self.regions):
             raise LabelError(f"the regions {list(self.names)} repeat a name; each needs its own")
         for region in self.regions:
@@ -86,6 +82,10 @@ class LabelTable:
         >>> LabelTable.of({"background": 0, "tumour": [1, 2], "core": 2}).activation
         'sigmoid'
         """
+        if cls.IGNORE in values:
+            raise LabelError(
+                f"a region is called {cls.IGNORE!r}, nnU-Net's word for voxels that nobody looked at; rename it"
+            )
         return cls(declared_regions(values, details))
 
     @classmethod
@@ -268,7 +268,7 @@ class LabelTable:
         """
         if self.ignore is None:
             return self
-        own = LabelTable.of({self.IGNORE: self.ignore}, {"colours": {self.IGNORE: [128, 128, 128]}}).regions
+        own = declared_regions({self.IGNORE: self.ignore}, {"colours": {self.IGNORE: [128, 128, 128]}})
         return replace(self, regions=(*self.regions, *own), ignore=None)
 
     def masks(self, label_map: LabelMap) -> Masks:
