@@ -27,6 +27,9 @@ settings.load_profile("volseg")
 # absl's handler (of tensorboard) closes its stream, pytest's capture of stderr, when MONAI configures logging anew.
 absl.logging.get_absl_handler().python_handler.close = lambda: None
 
+# Run by the Python of another program, with packages that are not here.
+collect_ignore = ["support/monai_deploy_app.py"]
+
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -36,7 +36,7 @@ def test_the_table_of_nnunet_is_read_and_written():
         table.of_predictions.check(np.array([0, 3]))
 
 
-@pytest.mark.parametrize("value", [2, 0, 256, [3, 4], "3", True])
+@pytest.mark.parametrize("value", [2, 0, 256, [3, 4], "2", "three", True])
 def test_a_value_that_is_not_the_largest_is_refused(value):
     with pytest.raises(LabelError, match="'ignore' has the value"):
         LabelTable.from_dataset_json({"labels": {"background": 0, "a": 1, "b": 2, "ignore": value}})
