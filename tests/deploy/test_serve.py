@@ -188,6 +188,17 @@ def test_a_training_runs_waits_and_is_stopped(served):
     assert client.get("/train/").json()["status"] == "DONE"
 
 
+def test_clients_without_a_name_get_two_cases_and_then_the_oldest_again(served):
+    """MONAI Label's client 0.8.5 sends no client_id unless it is given one."""
+    client, _ = served
+    assert client.post("/batch/infer/unet").status_code == 200
+    until(lambda: client.get("/batch/infer").json()["status"] == "DONE")
+    keys = [client.post("/activelearning/review", json={}).json()["id"] for _ in range(4)]
+    assert sorted(keys[:3]) == ["c1", "c2", "c3"]
+    assert keys[3] == keys[0]
+    assert client.post("/activelearning/review", json={"client_id": "named"}).json() == {}
+
+
 def until(true):
     for _ in range(400):
         if true():

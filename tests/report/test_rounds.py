@@ -55,7 +55,8 @@ def test_the_page_opens_alone_and_names_are_text(tmp_path):
     text = page.read_text()
     assert "<b>one" not in text
     assert "&lt;b&gt;one" in text
-    assert "http:" not in text and "https:" not in text
+    assert "http:" not in text
+    assert "https:" not in text
     assert text.count("<polyline") == 2
     with (tmp_path / "rounds.csv").open() as file:
         rows = list(csv.DictReader(file))

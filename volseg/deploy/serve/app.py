@@ -141,7 +141,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
     @app.post("/activelearning/{strategy}")
     async def next_case(strategy: str, request: Request) -> dict[str, Any]:
         given = _object((await request.body()).decode() or "{}")
-        return service.next_case(strategy, str(given.get("client_id") or "unknown"))
+        return service.next_case(strategy, str(given.get("client_id") or ""))
 
     @app.post("/infer/{model}")
     def infer(

@@ -170,6 +170,10 @@ class Service:
     def next_case(self, strategy: str, client: str) -> dict[str, Any]:
         """The case that a client is to look at; empty if there is none. Two clients are never given the same one.
 
+        Args:
+            strategy: One of `STRATEGIES`.
+            client: Name of the client; empty if it gave none.
+
         Raises:
             NotFoundError: There is no such strategy.
         """
@@ -178,9 +182,14 @@ class Service:
         cohort = self.cohort()
         with self._home:
             now = time.monotonic()
-            taken = {key for key, (who, at) in self._given.items() if who != client and now - at < _LEASE_S}
+            fresh = {key: (who, at) for key, (who, at) in self._given.items() if now - at < _LEASE_S}
+            # Clients without a name are not told apart: each question of theirs counts as another client's.
+            taken = {key for key, (who, _) in fresh.items() if not client or who != client}
             done = cohort.labelled | set(corrected_keys(cohort.folder))
             keys = [key for key in cohort.keys if key not in done and key not in taken]
+            if not keys and not client:  # rather the case of the oldest nameless question than none
+                nameless = [key for key, (who, _) in fresh.items() if not who and key not in done]
+                keys = sorted(nameless, key=lambda key: fresh[key][1])[:1]
             if not keys:
                 return {}
             seed = int(now * 1000) % 2**32
