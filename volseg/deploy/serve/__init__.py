@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from volseg.deploy.serve.app import make_app
 from volseg.deploy.serve.rounds import Rounds, served_note
-from volseg.deploy.serve.service import NotFoundError, Service
+from volseg.deploy.serve.service import Service
+from volseg.deploy.serve.sessions import NotFoundError
 from volseg.deploy.serve.training import BusyError, Training, volseg_command
 
 __all__ = [

@@ -16,7 +16,8 @@ from starlette.background import BackgroundTask
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import volseg
-from volseg.deploy.serve.service import NotFoundError, Service
+from volseg.deploy.serve.service import Service
+from volseg.deploy.serve.sessions import NotFoundError
 from volseg.deploy.serve.training import BusyError
 from volseg.errors import VolsegError
 
@@ -157,11 +158,11 @@ def _add_work(app: FastAPI, service: Service) -> None:
         ending = str(_object(params).get("result_extension", ""))
         if file is not None and not session_id:
             with _received(file) as path:
-                session_id = service.add_session(path).name
+                session_id = service.sessions.add(path).name
                 try:
                     found, facts = service.infer("", session=session_id, ending=ending)
                 finally:
-                    service.remove_session(session_id)
+                    service.sessions.remove(session_id)
         else:
             found, facts = service.infer(image, session=session_id, ending=ending)
         if output == "json":
@@ -220,16 +221,16 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
         if len(files) != 1:
             raise VolsegError("a session takes one image file")
         with _received(files[0]) as path:
-            made = service.add_session(path)
+            made = service.sessions.add(path)
         return {"session_id": made.name, "session_info": made.to_json()}
 
     @app.get("/session/{session_id}")
     def session(session_id: str) -> dict[str, Any]:
-        return service.session(session_id).to_json()
+        return service.sessions.get(session_id).to_json()
 
     @app.delete("/session/{session_id}")
     def remove(session_id: str) -> dict[str, Any]:
-        return service.remove_session(session_id).to_json()
+        return service.sessions.remove(session_id).to_json()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,8 +32,9 @@ from volseg.deploy.corrections import adopt
 from volseg.deploy.corrections.choice import Candidate, choose
 from volseg.deploy.corrections.expected import contour_mm, expected_mm, promise
 from volseg.deploy.serve.ahead import Ahead
+from volseg.deploy.serve.sessions import NotFoundError, Sessions, suffix_of
 from volseg.deploy.serve.training import Training
-from volseg.errors import UsageError, VolsegError
+from volseg.errors import UsageError
 from volseg.formats import SEGMENTATION_SUFFIX, write_segmentation
 from volseg.labels import LabelTable
 from volseg.volume import Volume, image_suffix, read_image_file, read_volume, write_volume
@@ -61,29 +61,6 @@ class Segmenter(Protocol):
         ...
 
 
-class NotFoundError(UsageError):
-    """A case, label or session that is not there."""
-
-
-@dataclass
-class Session:
-    """An image that a client sent for one prediction.
-
-    Attributes:
-        name: Word that the client knows it by.
-        image: The file.
-        made: Time at which it came, in seconds.
-    """
-
-    name: str
-    image: Path
-    made: float
-
-    def to_json(self) -> dict[str, Any]:
-        """In the words of MONAI Label."""
-        return {"name": self.name, "image": self.image.name, "meta": {}, "create_ts": int(self.made), "expiry": 0}
-
-
 class Service:
     """The cohort, the network and the training behind the server.
 
@@ -106,8 +83,7 @@ class Service:
         self._one = threading.Lock()
         self._home = threading.Lock()
         self._given: dict[str, tuple[str, float]] = {}
-        self._sessions: dict[str, Session] = {}
-        self._made = tempfile.TemporaryDirectory(prefix="volseg-serve-")
+        self.sessions = Sessions()
         write_labels(self.place, self.labels, channel_names=segmenter.recipe.channel_names)
 
     def close(self) -> None:
@@ -115,7 +91,7 @@ class Service:
         self.ahead.stop()
         if self.training.running:
             self.training.stop()
-        self._made.cleanup()
+        self.sessions.close()
 
     def cohort(self) -> Cohort:
         """The cohort as it is now."""
@@ -239,7 +215,7 @@ class Service:
                 named, a combination after all its regions.
         """
         if session:
-            key, files = session, [self.session(session).image]
+            key, files = session, [self.sessions.get(session).image]
         else:
             files = self._files(key)
         prediction = self._predict(key, files, kept=not session)
@@ -305,7 +281,7 @@ class Service:
         }
 
     def _given_out(self, key: str, label: Volume, ending: str) -> Path:
-        path = Path(self._made.name) / f"{uuid.uuid4().hex}{ending}"
+        path = self.sessions.folder / f"{uuid.uuid4().hex}{ending}"
         if ending == SEGMENTATION_SUFFIX:
             write_segmentation(path, label, self.labels)
         elif image_suffix(f"{key}{ending}") == FILE_ENDING:
@@ -340,7 +316,7 @@ class Service:
         """
         self._files(key)
         with self._home, tempfile.TemporaryDirectory(prefix="volseg-label-") as made:
-            place = Path(made) / "labels" / _FINAL / f"{key}{_suffix(file.name)}"
+            place = Path(made) / "labels" / _FINAL / f"{key}{suffix_of(file.name)}"
             place.parent.mkdir(parents=True)
             shutil.move(file, place)
             objects = {key: {"labels": {_FINAL: {"info": dict(parameters)}}}}
@@ -368,42 +344,3 @@ class Service:
         volume = read_image_file(file)[0]
         write_volume(cohort.folder / "imagesTs" / f"{key}_0000{FILE_ENDING}", volume)
         return key
-
-    def add_session(self, file: Path) -> Session:
-        """Keep an image for one client."""
-        name = uuid.uuid4().hex
-        kept = Path(self._made.name) / f"{name}{_suffix(file.name)}"
-        shutil.move(file, kept)
-        self._sessions[name] = Session(name, kept, time.time())
-        return self._sessions[name]
-
-    def session(self, name: str) -> Session:
-        """An image that was sent before.
-
-        Raises:
-            NotFoundError: It is not there, or no longer.
-        """
-        if name not in self._sessions:
-            raise NotFoundError("there is no such session; send the image again")
-        return self._sessions[name]
-
-    def remove_session(self, name: str) -> Session:
-        """Forget an image."""
-        found = self.session(name)
-        found.image.unlink(missing_ok=True)
-        del self._sessions[name]
-        return found
-
-
-def _suffix(name: str) -> str:
-    """The ending of a file that a client sent.
-
-    Raises:
-        VolsegError: It is none that is read.
-    """
-    if name.lower().endswith(SEGMENTATION_SUFFIX):
-        return SEGMENTATION_SUFFIX
-    found = image_suffix(f"x{Path(name).name}")
-    if found is None:
-        raise VolsegError(f"a file must end in {SEGMENTATION_SUFFIX}, {FILE_ENDING} or another image format")
-    return found.lower()
