@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import grid, noise, save, series
+from pydicom.uid import generate_uid
 
 from volseg.deploy.watch.inbox import Inbox
 from volseg.deploy.watch.item import items_of
@@ -47,7 +48,8 @@ SLICES = 6
 
 def _write(folder: Path, **elements: str) -> tuple[np.ndarray, list[Path]]:
     voxels = noise((8, 7, SLICES))
-    images = series(voxels, grid((8, 7, SLICES)))
+    # The usual UID of a study in tests starts that of other objects.
+    images = series(voxels, grid((8, 7, SLICES)), study=f"{generate_uid()[:58]}.7")
     for image in images:
         for name, value in {**PLANTED, **elements}.items():
             setattr(image, name, value)
@@ -159,6 +161,33 @@ def _check(folder: Path, seeds: range, caplog: pytest.LogCaptureFixture, tmp_pat
                 assert any(_names_place(text, victim) for text in told[way] if "absent" in text), (seed, way, told[way])
         caplog.clear()
         paths[victim].write_bytes(whole[victim])
+
+
+def test_a_writer_does_not_quote_what_a_reference_holds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = series(noise((8, 7, SLICES)), grid((8, 7, SLICES)))
+    paths = save(tmp_path / "in", images)
+    uid = images[2].SOPInstanceUID
+    paths[2].write_bytes(paths[2].read_bytes().replace(uid.encode(), f"{uid[:30]}<{uid[31:]}".encode()))
+    (item,) = scan(tmp_path / "in").series
+    stack = read_stack(item)
+    target = place(Volume(np.ones(stack.shape, np.uint8), stack.affine_ras), stack)
+    for write in (write_rtstruct, write_dicom_seg):
+        write(tmp_path / "out.dcm", target, LabelTable.exclusive(["liver"]))  # a warning would be an error
+        assert pydicom.dcmread(tmp_path / "out.dcm").Modality in ("RTSTRUCT", "SEG")
+    assert caplog.text + "".join(capfd.readouterr()) == ""
+
+
+@pytest.mark.parametrize("high", [16, 40, 65535])
+def test_a_high_bit_outside_of_the_values_is_not_heeded(tmp_path: Path, high: int) -> None:
+    voxels = noise((8, 7, SLICES))
+    images = series(voxels, grid((8, 7, SLICES)))
+    for image in images:
+        image.HighBit = high
+    save(tmp_path / "in", images)
+    (path,) = list_series(tmp_path / "in")
+    np.testing.assert_array_equal(read_listed(path).voxels, voxels)
 
 
 def test_a_damaged_series_is_whole_or_refused_and_nothing_of_it_is_told(

@@ -9,7 +9,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ContextDecorator, ExitStack
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -59,11 +59,11 @@ _APPLE_DOUBLE = bytes.fromhex("00051607")
 _HEADER_BYTES = 8
 
 
-class Quiet:
+class Quiet(ContextDecorator):
     """While any thread is inside, pydicom and highdicom neither warn nor log: their texts quote values of patients.
 
     What matters in a file is checked here and told without the value. The settings come back when the last thread
-    leaves.
+    leaves. Also a decorator, for functions that are quiet as a whole.
 
     >>> with Quiet():
     ...     logging.getLogger("pydicom").isEnabledFor(logging.ERROR)

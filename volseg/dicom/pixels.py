@@ -62,7 +62,8 @@ def check_claims(path: Path, header: Dataset) -> None:
 def check_high_bit(path: Path, header: Dataset) -> None:
     """Refuse values that stand in the upper bits, as in files of before 1993; readers take them in several ways.
 
-    A file that states it, and whose lowest bits are in use all the same, is read as it is.
+    A file that states it, and whose lowest bits are in use all the same, is read as it is; so is one whose HighBit
+    lies outside of its values, which no reader heeds.
 
     Raises:
         SourceError: such values.
@@ -70,7 +71,7 @@ def check_high_bit(path: Path, header: Dataset) -> None:
     stored, high = whole(header, "BitsStored"), whole(header, "HighBit", default=-1)
     unused = high + 1 - stored
     allocated = whole(header, "BitsAllocated")
-    if high < 0 or unused <= 0 or allocated not in (8, 16, 32) or compressed(header):
+    if unused <= 0 or allocated not in (8, 16, 32) or not 0 <= high < allocated or compressed(header):
         return
     content = getattr(read_whole(path), "PixelData", b"")
     values = np.frombuffer(content[: len(content) // (allocated // 8) * (allocated // 8)], f"<u{allocated // 8}")

@@ -35,6 +35,7 @@ _FROM_SERIES = (
 )
 
 
+@Quiet()
 def write_rtstruct(path: Path, target: Target, labels: LabelTable) -> None:
     """Write a label map as outlines (CLOSED_PLANAR), one region of interest a region, on every slice that it reaches.
 

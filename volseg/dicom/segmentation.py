@@ -26,6 +26,7 @@ _SERIES_NUMBER = 300
 _LONGEST_DESCRIPTION = 1024  # letters that the VR ST holds
 
 
+@Quiet()
 def write_dicom_seg(path: Path, target: Target, labels: LabelTable) -> None:
     """Write a label map as a BINARY segmentation: one segment a region, frames only where it has a voxel.
 
