@@ -28,7 +28,7 @@ from volseg.inference.arrays.windows import WindowFunction, Windows, slab_axis
 from volseg.inference.engines import PRECISIONS, release_freed_memory
 from volseg.inference.reading import read_grid, read_images
 from volseg.labels import Cleanup
-from volseg.metrics import decide_by_dice, expected_dice
+from volseg.metrics import decide_by_dice, expected_dice, regions_by_dice
 from volseg.volume import Crop, Volume, check_normalisation
 
 if TYPE_CHECKING:
@@ -330,8 +330,10 @@ class ArrayPredictor:
         of_regions = native[-len(labels.names) :]  # a softmax has the background before them
         if self.settings.decision == "threshold":
             label_map = labels.decide(native)
+        elif labels.overlap:
+            label_map = labels.encode(decide_by_dice(of_regions, exclusive=False))
         else:
-            label_map = labels.encode(decide_by_dice(of_regions, exclusive=not labels.overlap))
+            label_map = labels.from_numbers(regions_by_dice(of_regions))
         voxel_ml = abs(float(np.linalg.det(np.asarray(item["affine_ras"])[:3, :3]))) / 1000
         label_map = Cleanup(**self.settings.cleanup).apply(label_map, labels, voxel_ml=voxel_ml)
         expected: dict[str, float | None] = {}
