@@ -113,6 +113,9 @@ class Record:
     def _start(self, engine: Engine, *, done: int) -> None:
         """Open the record once, after `done` earlier epochs, which a resumed trainer knows only now."""
         if self._content:
+            if self._content["status"] != "running":  # the trainer runs again, as in each round of a federation
+                self._content |= {"status": "running", "error": None}
+                self._signals.enter()
             return
         self._signals.enter()
         self._began = time.monotonic()
