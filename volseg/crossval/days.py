@@ -40,11 +40,14 @@ MODES: dict[str, str] = {
     "copied": "the contours of the last earlier day, voxel by voxel in the scanner's frame",
     "aligned": "the same after the rigid alignment of the images",
     "prior": "a network with a prior, given the last earlier day",
-    "prior_empty": "the same network without the earlier day",
-    "prior_wrong": "the same network given another patient's day: it must not be worse than without one",
+    "prior_empty": "the same file without the earlier day: it holds the network without a prior for such cases",
+    "prior_shifted": "the network with a prior, given the last earlier day 15 mm away from where it belongs",
+    "prior_wrong": "the same, given another patient's day: it must not be worse than without one",
     "adapted": "the network without a prior, adapted to the earlier days of the patient",
     "both": "the network with a prior, adapted to the earlier days, given the last of them",
 }
+# Along each axis in turn, by the key of the case.
+_SHIFT_MM = ((15.0, 0.0, 0.0), (0.0, 15.0, 0.0), (0.0, 0.0, 15.0))
 _METRICS = ("dice", "hd95_mm", "surface_dice", "added_path_length_mm", "correction_minutes")
 
 
@@ -160,9 +163,10 @@ def run_days(settings: DaysSettings, folder: Path, *, told: Callable[[str], None
 
 def _networks(modes: Sequence[str]) -> list[str]:
     wanted = []
-    if {"none", "adapted"} & set(modes):
+    with_prior = {"prior", "prior_empty", "prior_shifted", "prior_wrong", "both"} & set(modes)
+    if with_prior or {"none", "adapted"} & set(modes):
         wanted.append("none")
-    if {"prior", "prior_empty", "prior_wrong", "both"} & set(modes):
+    if with_prior:  # after the other one, which its file holds too
         wanted.append("prior")
     return wanted
 
@@ -187,7 +191,8 @@ def _trained(settings: DaysSettings, folder: Path, fold: int, name: str, *, say:
     """The run of a fold, trained if it is not yet; `model.pt` is the network of the last step.
 
     Of warm networks the run `start` is the first half of the schedule, without a prior; `none` and `prior` are the
-    second half, so that both have seen as much.
+    second half, so that both have seen as much. The file of `prior` holds `none` for cases without a prior, which are
+    thus predicted by it and by no other.
     """
     from volseg.training import train, write_network
 
@@ -216,7 +221,8 @@ def _trained(settings: DaysSettings, folder: Path, fold: int, name: str, *, say:
     if settings.device is not None:
         overrides["device"] = settings.device
     train(settings.bundle, overrides=overrides)
-    write_network(run / "last.pt", run / "model.pt")
+    plain = folder / f"fold_{fold}" / "none" / "model.pt" if name == "prior" else None
+    write_network(run / "last.pt", run / "model.pt", without_prior=plain)
     with atomic(done) as partial:
         partial.write_text("{}\n", encoding="utf-8")
     return run
@@ -285,18 +291,18 @@ class _Mode:
                 bundles.find(self.settings.bundle), checkpoint=checkpoint, device=self.settings.device
             ).with_engine("torch")
         predictor = predictors[checkpoint]
-        if mode in ("prior", "both", "prior_wrong"):
-            prior = self._prior(case, wrong=mode == "prior_wrong")
+        if mode in ("prior", "both", "prior_shifted", "prior_wrong"):
+            prior = self._prior(case, mode)
             predictor = replace(predictor, priors={} if prior is None else {case.key: prior})
         found: Prediction = predictor.predict(self.settings.cohort.image_paths(case.key), key=case.key)
         return found
 
-    def _prior(self, case: DayCase, *, wrong: bool) -> Any:  # noqa: ANN401 - PriorFiles or None
+    def _prior(self, case: DayCase, mode: str) -> Any:  # noqa: ANN401 - PriorFiles or None
         from volseg.inference import PriorFiles
 
         cohort = self.settings.cohort
         key = case.earlier[0].keys[0]
-        if wrong:
+        if mode == "prior_wrong":
             others = [one for one in cohort.fold(self.fold).validation if cohort.patient(one) != case.patient]
             others = others or list(cohort.fold(self.fold).training)
             key = others[sum(case.key.encode()) % len(others)]
@@ -304,6 +310,8 @@ class _Mode:
         found = self.alignments.of(cohort.image_paths(case.key)[0], images[0])
         if found.failure:
             return None
+        if mode == "prior_shifted":
+            found = found.shifted(_SHIFT_MM[sum(case.key.encode()) % 3])
         label = str(cohort.label_path(key))
         return PriorFiles(key, tuple(map(str, images)), label, cohort.labels.to_dataset_json(), found)
 

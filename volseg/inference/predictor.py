@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from volseg import bundle as bundles
 from volseg import method_of_before
-from volseg.bundle import Recipe, check_settings, read_checkpoint, read_recipe, weights_digest
+from volseg.bundle import WITHOUT_PRIOR, Recipe, check_settings, read_checkpoint, read_recipe, weights_digest
 from volseg.calibration import Calibration, region_features, scan_features
 from volseg.cohort import FILE_ENDING, Bounds, Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import BundleError, CheckpointError, UsageError, VolsegError, naming, root_error
@@ -63,6 +64,7 @@ class Predictor:
         calibration: Calibration, by which predictions get bounds; see `with_calibration`.
         decision: Decision that a calibration made; None for that of the bundle or of the overrides.
         apart: Reason why predictions are made otherwise than the calibrated ones; empty if they are not.
+        without_prior: Network for cases without a prior, if the checkpoint of a network with a prior holds one.
     """
 
     network: nn.Module
@@ -80,6 +82,7 @@ class Predictor:
     calibration: Calibration | None = None
     decision: Decision | None = None
     apart: str = ""
+    without_prior: Predictor | None = None
 
     @classmethod
     def from_bundle(
@@ -123,6 +126,7 @@ class Predictor:
             parser.update({"checkpoint": stated, "recipe": "$volseg.bundle.read_recipe(@checkpoint)"})
         if device is not None:
             parser.update({"device": str(check_device(device))})
+        config = deepcopy(parser.get())
         path = Path(parser.get_parsed_content("checkpoint"))
         recipe = read_recipe(path)
         check_settings(folder, recipe, checkpoint=path)
@@ -145,13 +149,51 @@ class Predictor:
         engine: Engine = TorchEngine(network.eval(), device=place, precision=getattr(inferer, "precision", "fp32"))
         exported = folder / EXPORTED
         own = checkpoint is None and exported.is_file()
+        plain = cls._of_no_prior(config, path, state, folder, decision) if recipe.takes_prior else None
         if int8:
             if place.type != "cpu":
                 raise UsageError(f"--precision int8 runs on the CPU, not on {place}; add --device cpu, or use bf16")
             exported = need_int8(ArraySettings(folder, path, checkpoint is None))
             window = (len(recipe.channel_names), *recipe.roi_size)
             engine = OpenVinoEngine(network, window=window, precision="int8", exported=exported)
-        return cls(network, before, inferer, after, path, recipe, place, engine, exported if own else None)
+        return cls(
+            network,
+            before,
+            inferer,
+            after,
+            path,
+            recipe,
+            place,
+            engine,
+            exported if own else None,
+            without_prior=plain,
+        )
+
+    @classmethod
+    def _of_no_prior(
+        cls, config: dict[str, Any], path: Path, state: Mapping[str, Any], folder: Path, decision: object
+    ) -> Predictor | None:
+        """The network for cases without a prior that a checkpoint holds beside the one with a prior, if it does."""
+        from monai.bundle import ConfigParser
+
+        if WITHOUT_PRIOR not in state:
+            return None
+        parser = ConfigParser(config)
+        recipe = f"$volseg.bundle.read_recipe(@checkpoint, part='{WITHOUT_PRIOR}')"
+        parser.update({"checkpoint": bundles.literal(str(path)), "recipe": recipe})
+        parts = ("network", "preprocessing", "inferer", "postprocessing", "device")
+        try:
+            network, before, inferer, after, place = (parser.get_parsed_content(part) for part in parts)
+            network.load_state_dict(state[WITHOUT_PRIOR]["model"])
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(
+                f"{path} holds a network for cases without a prior that is none of {folder.name} "
+                f"({str(root_error(error)).splitlines()[0]}); train again with --prior true"
+            ) from error
+        after = after if decision in (None, "threshold") else with_decision(after, str(decision))
+        place = torch.device(place)
+        engine = TorchEngine(network.eval(), device=place, precision=getattr(inferer, "precision", "fp32"))
+        return cls(network, before, inferer, after, path, read_recipe(path, part=WITHOUT_PRIOR), place, engine)
 
     @property
     def networks(self) -> tuple[Predictor, ...]:
@@ -177,7 +219,11 @@ class Predictor:
         check_members([(member.checkpoint, member.recipe) for member in joined.networks])
         for members in joined.grids if len(joined.grids) > 1 else ():
             to_native(members[0])
-        return joined
+        plain = [network.without_prior for network in joined.networks if network.without_prior is not None]
+        if len(plain) < len(joined.networks):  # of some networks alone it would be another ensemble
+            return replace(joined, without_prior=None)
+        first = replace(plain[0], others=(), flips=())
+        return replace(joined, without_prior=first.with_members(plain[1:], flips=flips))
 
     def with_calibration(
         self, calibration: Calibration, *, path: Path, decision: Decision | None = None, apart: str = ""
@@ -199,6 +245,13 @@ class Predictor:
             labels=self.recipe.labels.digest,
             path=path,
         )
+        calibrated = self._calibrated(calibration, decision, apart)
+        if self.without_prior is None:
+            return calibrated
+        told = "predicted without a prior, by another network than the calibrated one"
+        return replace(calibrated, without_prior=self.without_prior._calibrated(calibration, decision, apart or told))
+
+    def _calibrated(self, calibration: Calibration, decision: Decision | None, apart: str) -> Predictor:
         temperatures = calibration.temperatures
         after = with_measure(
             self.postprocessing,
@@ -230,7 +283,8 @@ class Predictor:
             )
         )
         others = tuple(other.with_engine(engine.name) for other in self.others)  # all by the engine of the first
-        return replace(self, engine=engine, others=others)
+        plain = None if self.without_prior is None else self.without_prior.with_engine(engine.name)
+        return replace(self, engine=engine, others=others, without_prior=plain)
 
     def predict(self, images: Sequence[str | Path | Volume], *, key: str) -> Prediction:
         """Predict the label map of one case and its uncertainty.
@@ -246,6 +300,8 @@ class Predictor:
 
     def preprocess(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
         """Read files into the input of the network: the first of three stages of `predict`, on the CPU."""
+        if self.without_prior is not None and key not in self.priors:
+            return {**self.without_prior.preprocess(images, key=key), WITHOUT_PRIOR: True}
         with naming(key):
             grids = self.grids
             names = self.recipe.image_channels
@@ -270,6 +326,8 @@ class Predictor:
 
     def infer(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Add the logits, `pred`, to the item: the second stage, on the network's device; the logits are on the CPU."""
+        if self.without_prior is not None and item.get(WITHOUT_PRIOR):
+            return self.without_prior.infer(item)
         with naming(item["key"]), torch.inference_mode():
             logits = self._mean_logits(item, self.grids[0])
             # Each further grid is resampled to that of the files and added to one sum: their number costs no memory.
@@ -283,6 +341,8 @@ class Predictor:
 
     def postprocess(self, item: Mapping[str, Any]) -> Prediction:
         """Turn logits into a label map on the grid of the files: the last stage, on the CPU."""
+        if self.without_prior is not None and item.get(WITHOUT_PRIOR):
+            return self.without_prior.postprocess(item)
         with naming(item["key"]), torch.inference_mode():
             done = self.postprocessing(dict(item)) if "total" not in item else self._postprocess_sum(item)
         # The inverse transforms restore the affine but for rounding; the file's own is exact.
