@@ -148,7 +148,7 @@ def test_other_regions_channels_or_networks_are_not_kept(files, cohort, tmp_path
 
 
 def test_a_network_with_a_prior_is_none_for_cases_without(files, tmp_path):
-    with pytest.raises(CheckpointError, match="alone.pt takes a prior; name a network without one"):
+    with pytest.raises(CheckpointError, match=r"alone\.pt takes a prior; name a network without one"):
         write_network(files / "both.pt", tmp_path / "x.pt", without_prior=files / "alone.pt")
     again = write_network(files / "both.pt", tmp_path / "again.pt")
     assert "without_prior" in read_checkpoint(again)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from volseg import bundle as bundles
+from volseg.bundle import read_recipe
 from volseg.cohort import (
     Alignments,
     Cohort,
@@ -42,7 +43,8 @@ MODES: dict[str, str] = {
     "prior": "a network with a prior, given the last earlier day",
     "prior_empty": "the same file without the earlier day: it holds the network without a prior for such cases",
     "prior_shifted": "the network with a prior, given the last earlier day 15 mm away from where it belongs",
-    "prior_wrong": "the same, given another patient's day: it must not be worse than without one",
+    "prior_wrong": "the same, given another patient's day: it must be no worse than without one, and no better",
+    "prior_forced": "the same although the aligned images differ too much for one patient",
     "adapted": "the network without a prior, adapted to the earlier days of the patient",
     "both": "the network with a prior, adapted to the earlier days, given the last of them",
 }
@@ -163,7 +165,7 @@ def run_days(settings: DaysSettings, folder: Path, *, told: Callable[[str], None
 
 def _networks(modes: Sequence[str]) -> list[str]:
     wanted = []
-    with_prior = {"prior", "prior_empty", "prior_shifted", "prior_wrong", "both"} & set(modes)
+    with_prior = {"prior", "prior_empty", "prior_shifted", "prior_wrong", "prior_forced", "both"} & set(modes)
     if with_prior or {"none", "adapted"} & set(modes):
         wanted.append("none")
     if with_prior:  # after the other one, which its file holds too
@@ -291,29 +293,32 @@ class _Mode:
                 bundles.find(self.settings.bundle), checkpoint=checkpoint, device=self.settings.device
             ).with_engine("torch")
         predictor = predictors[checkpoint]
-        if mode in ("prior", "both", "prior_shifted", "prior_wrong"):
+        if mode in ("prior", "both", "prior_shifted", "prior_wrong", "prior_forced"):
             prior = self._prior(case, mode)
             predictor = replace(predictor, priors={} if prior is None else {case.key: prior})
         found: Prediction = predictor.predict(self.settings.cohort.image_paths(case.key), key=case.key)
         return found
 
     def _prior(self, case: DayCase, mode: str) -> Any:  # noqa: ANN401 - PriorFiles or None
-        from volseg.inference import PriorFiles
+        from volseg.inference import PriorFiles, unlike_own_days
 
         cohort = self.settings.cohort
         key = case.earlier[0].keys[0]
-        if mode == "prior_wrong":
+        if mode in ("prior_wrong", "prior_forced"):
             others = [one for one in cohort.fold(self.fold).validation if cohort.patient(one) != case.patient]
             others = others or list(cohort.fold(self.fold).training)
             key = others[sum(case.key.encode()) % len(others)]
+        measured = read_recipe(self.runs["prior"] / "model.pt").facts.get("prior") or {}
         images = cohort.image_paths(key)
         found = self.alignments.of(cohort.image_paths(case.key)[0], images[0])
-        if found.failure:
+        if found.failure or (mode != "prior_forced" and unlike_own_days(found, measured)):
             return None
         if mode == "prior_shifted":
             found = found.shifted(_SHIFT_MM[sum(case.key.encode()) % 3])
         label = str(cohort.label_path(key))
-        return PriorFiles(key, tuple(map(str, images)), label, cohort.labels.to_dataset_json(), found)
+        widths = dict(measured.get("widths_mm", {}))
+        files = PriorFiles(key, tuple(map(str, images)), label, cohort.labels.to_dataset_json(), found)
+        return replace(files, widths_mm=widths)
 
     def _adapted(self, run: Path, case: DayCase) -> Path:
         from volseg.training import Adapting, adapt

@@ -17,7 +17,7 @@ _STEP_MM = 4.0
 _NEAR_MM = 60.0  # voxels further from an earlier contour tell nothing about its width
 _FEWEST_VOXELS = 200
 _WIDTHS = np.geomspace(LEAST_WIDTH_MM, MOST_WIDTH_MM, 60)
-_ABOVE_OWN = 1.1
+_APART, _FEWEST_PAIRS = 1.2, 4
 _BEST_STRANGERS = 10.0  # per cent
 
 
@@ -75,28 +75,26 @@ def largest_misalignment_mm(own: Sequence[float], strangers: Sequence[float]) ->
         strangers: What is left between patients, mm.
 
     Returns:
-        The geometric middle between the worst own pair and the best tenth of the strangers; a tenth above the worst own
-        pair if these are not apart; None if nothing was measured.
+        The geometric middle between the worst own pair and the best tenth of the strangers; None if these are not well
+        apart, or of fewer than four each: then what is left does not tell whose day it is.
 
-    >>> largest_misalignment_mm([1.5, 2.0], [8.0] * 5)
+    >>> largest_misalignment_mm([1.5, 2.0, 1.0, 1.5], [8.0] * 5)
     4.0
-    >>> round(largest_misalignment_mm([1.5, 2.0], []), 3)
-    2.2
+    >>> largest_misalignment_mm([1.5, 2.0, 1.0, 1.5], [2.1] * 5) is None
+    True
     """
-    known = [mm for mm in own if math.isfinite(mm)]
-    if not known:
+    known, others = ([mm for mm in some if math.isfinite(mm)] for some in (own, strangers))
+    if min(len(known), len(others)) < _FEWEST_PAIRS:
         return None
-    worst = max(known)
-    others = [mm for mm in strangers if math.isfinite(mm)]
-    low = float(np.percentile(others, _BEST_STRANGERS)) if others else 0.0
-    return round(max(math.sqrt(worst * low), _ABOVE_OWN * worst), 3)
+    worst, low = max(known), float(np.percentile(others, _BEST_STRANGERS))
+    return round(math.sqrt(worst * low), 3) if low > _APART * worst else None
 
 
 def told(content: Mapping[str, object]) -> str:
     """One line for the log."""
     widths = content["widths_mm"]
     words = ", ".join(f"{name} {mm:g}" for name, mm in widths.items()) if isinstance(widths, Mapping) else ""
-    return (
-        f"measured on {content['pairs']} pairs of days: contours move within {words or 'an unknown width'} mm; an "
-        f"alignment that leaves more than {content['misalignment_mm']} mm gives no prior"
+    limit = content["misalignment_mm"]
+    return f"measured on {content['pairs']} pairs of days: contours move within {words or 'an unknown width'} mm" + (
+        f"; an alignment that leaves more than {limit} mm gives no prior" if limit is not None else ""
     )
