@@ -48,6 +48,19 @@ MODES: dict[str, str] = {
     "adapted": "the network without a prior, adapted to the earlier days of the patient",
     "both": "the network with a prior, adapted to the earlier days, given the last of them",
 }
+TITLES: dict[str, str] = {
+    "none": "no prior",
+    "copied": "contours copied",
+    "aligned": "contours copied, aligned",
+    "prior": "prior",
+    "prior_empty": "prior, none given",
+    "prior_shifted": "prior, shifted 15 mm",
+    "prior_wrong": "prior, another patient's",
+    "prior_forced": "another patient's, forced",
+    "adapted": "adapted",
+    "both": "adapted, with prior",
+}
+"""What each way is called in tables and figures for readers."""
 # Along each axis in turn, by the key of the case.
 _SHIFT_MM = ((15.0, 0.0, 0.0), (0.0, 15.0, 0.0), (0.0, 0.0, 15.0))
 _METRICS = ("dice", "hd95_mm", "surface_dice", "added_path_length_mm", "correction_minutes")
@@ -359,6 +372,7 @@ def conclude_days(settings: DaysSettings, folder: Path) -> dict[str, Any]:
         **settings.facts,
         "modes": {mode: _mode_summary(rows[mode], rows.get("none", []), cases) for mode in settings.modes},
         "definitions": {mode: MODES[mode] for mode in settings.modes},
+        "titles": {mode: TITLES[mode] for mode in settings.modes},
     }
     _write_table(folder / "table.csv", rows, cases)
     with atomic(folder / "summary.json") as partial:
@@ -439,6 +453,7 @@ def _write_table(path: Path, rows: Mapping[str, Sequence[RegionScores]], cases: 
 
 def days_page(content: Mapping[str, Any]) -> str:
     """The table as Markdown."""
+    titles = content["titles"]
     lines = [
         "# Day after day",
         "",
@@ -450,19 +465,25 @@ def days_page(content: Mapping[str, Any]) -> str:
     ]
     for mode, found in content["modes"].items():
         cells = [_cell(found[name]) for name in ("dice", "gain_dice", "minutes", "gain_minutes")]
-        lines.append(f"| {mode} | {' | '.join(cells)} | {found['cases']} |")
+        lines.append(f"| {titles[mode]} | {' | '.join(cells)} | {found['cases']} |")
     lines += ["", "| row | region | Dice | HD95 mm | surface Dice | added path mm |", "|---|---|---|---|---|---|"]
     for mode, found in content["modes"].items():
         for region, metrics in found["regions"].items():
             cells = [_cell(metrics[name]) for name in ("dice", "hd95_mm", "surface_dice", "added_path_length_mm")]
-            lines.append(f"| {mode} | {region} | {' | '.join(cells)} |")
+            lines.append(f"| {titles[mode]} | {region.replace('_', ' ')} | {' | '.join(cells)} |")
     for name, title in (("by_day", "number of the day"), ("by_gap", "gap to the day before")):
         heads = list(dict.fromkeys(head for found in content["modes"].values() for head in found[name]))
         lines += ["", f"Dice by {title}:", "", f"| row | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
         for mode, found in content["modes"].items():
             cells = [_cell(found[name].get(head, {"mean": None})) for head in heads]
-            lines.append(f"| {mode} | {' | '.join(cells)} |")
-    lines += ["", *(f"- **{mode}**: {text}." for mode, text in content["definitions"].items())]
+            lines.append(f"| {titles[mode]} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "The minutes are the added path length, in which a pixel of contour counts as drawn only if the prediction's "
+        "contour runs through that very pixel, times an assumed 2 minutes per metre.",
+        "",
+        *(f"- **{titles[mode]}** (`{mode}`): {text}." for mode, text in content["definitions"].items()),
+    ]
     return "\n".join(lines) + "\n"
 
 
