@@ -93,7 +93,7 @@ def _of_layer(
     if _right.get(key) is False:
         return exact()
     half = _gradients(gradient, inputs, weight.to(torch.bfloat16), form, (False, True, False))[1]
-    found = half.float()  # type: ignore[union-attr] - it was asked for
+    found = half.float()  # type: ignore[union-attr]  # it was asked for
     of_bias = gradient.sum((0, *range(2, gradient.ndim)), dtype=torch.float32) if needed[1] else None
     if key not in _right:
         expected = exact()
@@ -211,8 +211,8 @@ def _form(
     """The arguments of a convolution, and its form if it is known here."""
     if isinstance(padding, str) or input.ndim != axes + 2:
         return input, weight, bias, None
-    form = (_each(value, axes) for value in (stride, padding, dilation))
-    return input, weight, bias, _Form(*form, False, [0] * axes, groups)
+    strides, pads, dilations = (_each(value, axes) for value in (stride, padding, dilation))
+    return input, weight, bias, _Form(strides, pads, dilations, False, [0] * axes, groups)
 
 
 def _form_back(
@@ -229,8 +229,8 @@ def _form_back(
     """The arguments of a transposed convolution, and its form if it is known here."""
     if input.ndim != axes + 2:
         return input, weight, bias, None
-    form = (_each(value, axes) for value in (stride, padding, dilation))
-    return input, weight, bias, _Form(*form, True, _each(output_padding, axes), groups)
+    strides, pads, dilations = (_each(value, axes) for value in (stride, padding, dilation))
+    return input, weight, bias, _Form(strides, pads, dilations, True, _each(output_padding, axes), groups)
 
 
 def _each(value: Any, axes: int) -> list[int]:  # noqa: ANN401
