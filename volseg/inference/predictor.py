@@ -29,6 +29,7 @@ from volseg.inference.lazy_monai import name_modules
 from volseg.inference.normalisation import check_intensities, normalise_alike
 from volseg.inference.outputs import check_apart
 from volseg.inference.reading import check_there, is_foreign, read_images
+from volseg.inference.sizes import notes_on
 from volseg.transforms import (
     CONSTANT,
     Decision,
@@ -287,7 +288,7 @@ class Predictor:
             done = self.postprocessing(dict(item)) if "total" not in item else self._postprocess_sum(item)
         # The inverse transforms restore the affine but for rounding; the file's own is exact.
         label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
-        note = "; ".join([*self._constant(item["image"]), *label_map.notes])
+        note = "; ".join([*self._constant(item["image"]), *notes_on(label_map, self.recipe.spacing_mm)])
         bounds: Bounds = {}
         if self.calibration is not None:
             apart = self.apart or self._apart(self.calibration)

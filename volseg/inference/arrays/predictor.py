@@ -27,6 +27,7 @@ from volseg.inference.arrays.settings import ArraySettings, own_settings
 from volseg.inference.arrays.windows import WindowFunction, Windows, slab_axis
 from volseg.inference.engines import PRECISIONS, release_freed_memory
 from volseg.inference.reading import read_grid, read_images
+from volseg.inference.sizes import notes_on
 from volseg.labels import Cleanup
 from volseg.metrics import decide_by_dice, expected_dice
 from volseg.volume import Crop, Volume, check_normalisation
@@ -309,7 +310,7 @@ class ArrayPredictor:
                     probabilities = crop.paste(probabilities, outside=self.recipe.labels.background_probabilities)
         volume = Volume(label_map, item["affine_ras"])
         told = [item["told"]] if "told" in item else []
-        note = "; ".join([*self._constant(item["constant"]), *volume.notes, *told])
+        note = "; ".join([*self._constant(item["constant"]), *notes_on(volume, self.recipe.spacing_mm), *told])
         return Prediction(volume, expected, probabilities, note)
 
     @property
