@@ -58,8 +58,8 @@ def read_volume(path: str | Path, *, oriented: bool = True) -> Volume:
     channels = read_channels(path, oriented=oriented)
     if len(channels) != 1:
         raise VolumeError(
-            f"{Path(path).name} must hold one 3D volume, got {len(channels)} channels; write the one that is meant, or "
-            "give the .seg.nrrd itself if they are the layers of a segmentation"
+            f"{Path(path).name} must hold one 3D volume, got {len(channels)} channels; write the one that is meant, of "
+            "one-hot masks or probabilities the number of the largest, or give the .seg.nrrd itself if they are layers"
         )
     return channels[0]
 
