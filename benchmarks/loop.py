@@ -12,7 +12,8 @@ network of the round before. Strategies:
 - review: `volseg review`, with its one case in five by lot;
 - random: any cases;
 - foreground: by lot, a case as likely as the number of voxels that are predicted as a region;
-- entropy: the cases of the largest mean entropy per voxel.
+- entropy: the cases of the largest mean entropy per voxel;
+- none: no case is corrected, and the training goes on with the first labels: what the steps alone bring.
 
 What is finished is not done again, so the command can be repeated, with more seeds or rounds too. Rounds come before
 strategies, so that a run that is cut off compares what it has. `loop.json` in the folder has a record for each
@@ -47,6 +48,7 @@ from volseg.volume import read_volume
 
 ROOT = Path(__file__).resolve().parents[1]
 STRATEGIES = ("random", "review", "foreground", "entropy")
+CONTROL = "none"
 NEVER = 100_000  # epochs between validations: there is none, the network of the last step is taken
 
 
@@ -125,10 +127,12 @@ def train_on(plan: Plan, seed: int, cohort: Path, run: Path, before: Path | None
     settings: dict[str, Any] = {"dataset_dir": str(cohort), "output_dir": str(run), "device": "cpu", "fold": "all"}
     settings |= {"batch_size": plan.batch, "crops_per_case": 1, "seed": seed, "val_interval": NEVER}
     count = plan.start
+    corrected = {row.key for row in read_corrections(cohort)}
     if before is not None:
-        data = f"$volseg.training.corrected_datalist(@cohort, fold=@fold, times={plan.times})"
-        settings |= {"weights": str(before), "train#dataset#data": data}
-        count += plan.times * len({row.key for row in read_corrections(cohort)})
+        settings["weights"] = str(before)
+    if corrected:
+        settings["train#dataset#data"] = f"$volseg.training.corrected_datalist(@cohort, fold=@fold, times={plan.times})"
+        count += plan.times * len(corrected)
     steps = plan.steps if before is not None else plan.first_steps
     if steps:
         settings["max_epochs"] = max(1, round(steps * plan.batch / count))
@@ -228,13 +232,15 @@ def step(plan: Plan, seed: int, strategy: str, number: int) -> dict[str, Any]:
         )
         cohort = clinic(plan, seed, strategy)
         told = place / "chosen.json"
-        if told.is_file():
+        if strategy == CONTROL:
+            chosen = []
+        elif told.is_file():
             chosen = json.loads(told.read_text())
         else:
             shutil.rmtree(place, ignore_errors=True)
             chosen = choose(plan, strategy, seed, Cohort.open(cohort), former, place)
             told.write_text(json.dumps(chosen))
-        mm = correct(plan, cohort, chosen, place)
+        mm = correct(plan, cohort, chosen, place) if chosen else 0.0
         facts = train_on(plan, seed, cohort, run, former)
     whole = Cohort.open(plan.cohort)
     _, _, test = cases_of(plan, seed)
@@ -288,8 +294,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a setting of train.json")
     given = parser.parse_args()
     strategies = given.strategies.split(",")
-    if unknown := [name for name in strategies if name not in STRATEGIES]:
-        parser.error(f"there is no strategy {', '.join(unknown)}; there are {', '.join(STRATEGIES)}")
+    if unknown := [name for name in strategies if name not in (*STRATEGIES, CONTROL)]:
+        parser.error(f"there is no strategy {', '.join(unknown)}; there are {', '.join((*STRATEGIES, CONTROL))}")
     settings = {name: json.loads(value) for name, _, value in (text.partition("=") for text in given.set)}
     logging.getLogger().setLevel(logging.WARNING)
     plan = Plan(

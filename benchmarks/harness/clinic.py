@@ -91,7 +91,7 @@ def table(records: Sequence[Record]) -> list[str]:
     for curve in found:
         for point in curve.points:
             share = None
-            if reference is not None and curve is not reference and point is curve.points[-1]:
+            if reference is not None and curve is not reference and point.mm and point is curve.points[-1]:
                 share = saved(curve, reference)
             told = "" if share is None else f"{100 * share:+.0f} %"
             lines.append(

@@ -2,63 +2,74 @@
 
 from __future__ import annotations
 
-from volseg import names_of_before
-from volseg.cohort.adapted import ADAPTED, Adaptation, adaptations_of, check_unseen
-from volseg.cohort.adapted_folders import adapted_networks, adapted_path, network_for
-from volseg.cohort.adoption import finish_adoption, last_round, next_round, replace_label, rounds_of, undo_adoption
-from volseg.cohort.alignments import Alignments
-from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bounds_as_text, order_of_bounds
-from volseg.cohort.bounds_of_export import exported_bounds
-from volseg.cohort.case import Case, Source, check_key
-from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort
-from volseg.cohort.corrections import (
-    CORRECTIONS,
-    Correction,
-    corrected_keys,
-    label_digest,
-    read_corrections,
-    write_corrections,
-)
-from volseg.cohort.directions import (
-    ASSUMED,
-    PHANTOM_FILE,
-    SLICE_AXES,
-    SLICE_VERSION,
-    axes_of_raw,
-    cohort_note,
-    slice_direction,
-    told_axes,
-)
-from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
-from volseg.cohort.folds import ALL, Fold, read_splits, split_by_patient, write_splits
-from volseg.cohort.inspection import inspect_cohort
-from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
-from volseg.cohort.layouts import raw_note
-from volseg.cohort.margins import Prepare, margin_name, preparing, with_descriptions, with_margins
-from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
-from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
-from volseg.cohort.predictions import (
-    PROBABILITIES,
-    Prediction,
-    Predictions,
-    check_labels,
-    predicted_keys,
-    read_labels,
-    write_labels,
-    write_prediction,
-)
-from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
-from volseg.cohort.sessions import (
-    Session,
-    day_of_session,
-    earlier_sessions,
-    other_sessions,
-    session_order,
-    sessions_of,
-)
-from volseg.cohort.table import TEST, CaseRow, read_table
-from volseg.cohort.uncertainty import Uncertainty, mean_expected_dice, read_bounds, read_uncertainty, write_uncertainty
-from volseg.volume import FILE_ENDING
+from typing import TYPE_CHECKING, Any
+
+from volseg import names_of_before, opened_at_first_use
+
+if TYPE_CHECKING:
+    from volseg.cohort.adapted import ADAPTED, Adaptation, adaptations_of, check_unseen
+    from volseg.cohort.adapted_folders import adapted_networks, adapted_path, network_for
+    from volseg.cohort.adoption import finish_adoption, last_round, next_round, replace_label, rounds_of, undo_adoption
+    from volseg.cohort.alignments import Alignments
+    from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bounds_as_text, order_of_bounds
+    from volseg.cohort.bounds_of_export import exported_bounds
+    from volseg.cohort.case import Case, Source, check_key
+    from volseg.cohort.conversion import Conversion, Outcomes, convert_case, write_cohort
+    from volseg.cohort.corrections import (
+        CORRECTIONS,
+        Correction,
+        corrected_keys,
+        label_digest,
+        read_corrections,
+        write_corrections,
+    )
+    from volseg.cohort.directions import (
+        ASSUMED,
+        PHANTOM_FILE,
+        SLICE_AXES,
+        SLICE_VERSION,
+        axes_of_raw,
+        cohort_note,
+        slice_direction,
+        told_axes,
+    )
+    from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
+    from volseg.cohort.folds import ALL, Fold, read_splits, split_by_patient, write_splits
+    from volseg.cohort.inspection import inspect_cohort
+    from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
+    from volseg.cohort.layouts import raw_note
+    from volseg.cohort.margins import Prepare, margin_name, preparing, with_descriptions, with_margins
+    from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
+    from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
+    from volseg.cohort.predictions import (
+        PROBABILITIES,
+        Prediction,
+        Predictions,
+        check_labels,
+        predicted_keys,
+        read_labels,
+        write_labels,
+        write_prediction,
+    )
+    from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
+    from volseg.cohort.sessions import (
+        Session,
+        day_of_session,
+        earlier_sessions,
+        other_sessions,
+        session_order,
+        sessions_of,
+    )
+    from volseg.cohort.sizes import size_warnings
+    from volseg.cohort.table import TEST, CaseRow, read_table
+    from volseg.cohort.uncertainty import (
+        Uncertainty,
+        mean_expected_dice,
+        read_bounds,
+        read_uncertainty,
+        write_uncertainty,
+    )
+    from volseg.volume import FILE_ENDING
 
 __all__ = [
     "ADAPTED",
@@ -142,6 +153,7 @@ __all__ = [
     "rounds_of",
     "session_order",
     "sessions_of",
+    "size_warnings",
     "slice_direction",
     "split_by_patient",
     "told_axes",
@@ -157,4 +169,146 @@ __all__ = [
     "write_uncertainty",
 ]
 
-__getattr__ = names_of_before(__name__)
+# A command that converts need not load what reports, corrects and compares.
+_open = opened_at_first_use(
+    {
+        "volseg.cohort.adapted": (
+            "ADAPTED",
+            "Adaptation",
+            "adaptations_of",
+            "check_unseen",
+        ),
+        "volseg.cohort.adapted_folders": (
+            "adapted_networks",
+            "adapted_path",
+            "network_for",
+        ),
+        "volseg.cohort.adoption": (
+            "finish_adoption",
+            "last_round",
+            "next_round",
+            "replace_label",
+            "rounds_of",
+            "undo_adoption",
+        ),
+        "volseg.cohort.alignments": ("Alignments",),
+        "volseg.cohort.bounds": (
+            "BOUND_COLUMNS",
+            "Bounds",
+            "RegionBounds",
+            "bounds_as_text",
+            "order_of_bounds",
+        ),
+        "volseg.cohort.bounds_of_export": ("exported_bounds",),
+        "volseg.cohort.case": (
+            "Case",
+            "Source",
+            "check_key",
+        ),
+        "volseg.cohort.conversion": (
+            "Conversion",
+            "Outcomes",
+            "convert_case",
+            "write_cohort",
+        ),
+        "volseg.cohort.corrections": (
+            "CORRECTIONS",
+            "Correction",
+            "corrected_keys",
+            "label_digest",
+            "read_corrections",
+            "write_corrections",
+        ),
+        "volseg.cohort.directions": (
+            "ASSUMED",
+            "PHANTOM_FILE",
+            "SLICE_AXES",
+            "SLICE_VERSION",
+            "axes_of_raw",
+            "cohort_note",
+            "slice_direction",
+            "told_axes",
+        ),
+        "volseg.cohort.folder": (
+            "INSTANCES",
+            "Cohort",
+            "read_dataset_json",
+            "write_patients",
+        ),
+        "volseg.cohort.folds": (
+            "ALL",
+            "Fold",
+            "read_splits",
+            "split_by_patient",
+            "write_splits",
+        ),
+        "volseg.cohort.inspection": ("inspect_cohort",),
+        "volseg.cohort.intensities": (
+            "ChannelRange",
+            "intensity_notes",
+            "range_of",
+        ),
+        "volseg.cohort.layouts": ("raw_note",),
+        "volseg.cohort.margins": (
+            "Prepare",
+            "margin_name",
+            "preparing",
+            "with_descriptions",
+            "with_margins",
+        ),
+        "volseg.cohort.memory": (
+            "CHECK_BYTES",
+            "EVALUATE_BYTES",
+            "Threads",
+            "affordable_threads",
+        ),
+        "volseg.cohort.patients": (
+            "PatientsByPattern",
+            "patient_of",
+            "patients_note",
+        ),
+        "volseg.cohort.predictions": (
+            "PROBABILITIES",
+            "Prediction",
+            "Predictions",
+            "check_labels",
+            "predicted_keys",
+            "read_labels",
+            "write_labels",
+            "write_prediction",
+        ),
+        "volseg.cohort.reading": (
+            "check_values_as",
+            "read_label_map",
+            "read_translated",
+            "read_volume_as",
+        ),
+        "volseg.cohort.sizes": ("size_warnings",),
+        "volseg.cohort.sessions": (
+            "Session",
+            "day_of_session",
+            "earlier_sessions",
+            "other_sessions",
+            "session_order",
+            "sessions_of",
+        ),
+        "volseg.cohort.table": (
+            "TEST",
+            "CaseRow",
+            "read_table",
+        ),
+        "volseg.cohort.uncertainty": (
+            "Uncertainty",
+            "mean_expected_dice",
+            "read_bounds",
+            "read_uncertainty",
+            "write_uncertainty",
+        ),
+        "volseg.volume": ("FILE_ENDING",),
+    }
+)
+_before = names_of_before(__name__)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any name of the room
+    return _open(name) if name in __all__ else _before(name)

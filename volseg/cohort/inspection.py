@@ -17,6 +17,7 @@ from volseg.cohort.folder import Cohort, read_dataset_json
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
 from volseg.cohort.sessions import order_note, sessions_note
+from volseg.cohort.sizes import size_warnings
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError, telling_memory
 from volseg.metrics import volume_ml
@@ -139,6 +140,7 @@ def _warnings(cohort: Cohort) -> tuple[str, ...]:
         *_of_table(cohort),
         *_of_source(cohort),
         *filter(None, [cohort_note(cohort), patients_note(rows), _order_note(cohort), units_note(rows)]),
+        *size_warnings(rows, alone=True),  # what is doubtful by itself is told by the headers
     )
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from volseg.bundle import Recipe
 from volseg.cohort import (
     Alignments,
     CaseRow,
@@ -22,7 +25,7 @@ from volseg.cohort import (
 from volseg.errors import UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelTable
-from volseg.volume import FILE_ENDING, orientation, read_grid, spacing_mm
+from volseg.volume import FILE_ENDING, Grid, Volume, orientation, read_grid, spacing_mm
 
 if TYPE_CHECKING:
     from volseg.transforms import PriorFiles
@@ -241,6 +244,18 @@ def _prior_of(
     from volseg.transforms import PriorFiles
 
     return told, PriorFiles(key, tuple(map(str, source.images[key])), str(source.label[key]), table, registration)
+
+
+def prior_volumes(grid: Grid, prior: PriorFiles | None, recipe: Recipe) -> list[Volume]:
+    """The channels of a prior on the grid of today's image: empty ones if there is none."""
+    from volseg.transforms import prior_arrays
+
+    if prior is None:
+        voxels = np.zeros((len(recipe.channel_names) - len(recipe.image_channels), *grid.shape), np.float32)
+    else:
+        arrays = prior_arrays(prior, grid, recipe.labels)
+        voxels = np.concatenate([arrays, np.ones((1, *grid.shape), np.float32)])
+    return [Volume(channel, grid.affine_ras) for channel in voxels]
 
 
 def is_after(row: CaseRow, other: CaseRow) -> bool:

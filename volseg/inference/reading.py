@@ -77,6 +77,17 @@ def check_there(images: Sequence[str | Path | Volume], *, names: Sequence[str] |
         raise VolumeError(f"{' and '.join(absent)} is not there{told}")
 
 
+def constant_notes(channel_names: Sequence[str], numbers: Iterable[int]) -> list[str]:
+    """The note of a prediction on channels in which nothing is to be seen; none if there is no such channel.
+
+    Args:
+        channel_names: Names of all channels.
+        numbers: Numbers of those that have one value everywhere.
+    """
+    names = [channel_names[number] for number in numbers]
+    return [f"{' and '.join(names)} has one value everywhere, so the network saw nothing in it"] if names else []
+
+
 def is_foreign(image: str | Path | Volume) -> bool:
     """Whether the transforms, which take volumes and read NIfTI, cannot read a file by themselves."""
     return not isinstance(image, Volume) and not str(image).lower().endswith(NIFTI)

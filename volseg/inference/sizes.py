@@ -12,14 +12,10 @@ from numpy.typing import ArrayLike
 from volseg.errors import VolsegError
 from volseg.files import SERIES
 from volseg.inference.reading import read_grid
-from volseg.volume import Volume, size_notes, spacing_mm
+from volseg.volume import Volume, size_notes, spacing_mm, times_off
 
 logger = logging.getLogger(__name__)
 
-# Along one axis: slices of 10 mm are 20 times as thick as the pixels of 0.5 mm of a network of cubes.
-_FAR_ALONG_ONE = 20.0
-# Along all axes: centimetres taken for millimetres are 10 times as small, and images are no more than twice as fine.
-_FAR_ALONG_ALL = 8.0
 _SHOWN = 3
 
 
@@ -39,15 +35,10 @@ look whether its lengths are right
     """
     sizes = spacing_mm(affine_ras)
     along = np.abs(np.asarray(affine_ras, float)[:3, :3]).argmax(axis=0)  # voxel axis -> axis of the body
-    finer = [grid_mm[axis] / mm for n, mm, axis in zip(shape, sizes, along.tolist(), strict=False) if n > 1]
-    if not finer:
+    off = times_off(shape, sizes, [grid_mm[axis] for axis in along.tolist()])
+    if off is None:
         return ""
-    most, word = max(finer), "finer"
-    if max(1 / factor for factor in finer) > most:
-        most, word = max(1 / factor for factor in finer), "coarser"
-    all_alike = min(finer) if word == "finer" else min(1 / factor for factor in finer)
-    if most <= _FAR_ALONG_ONE and all_alike <= _FAR_ALONG_ALL:
-        return ""
+    most, word = off
     own, network = (" x ".join(f"{mm:.3g}" for mm in values) for values in (sizes, grid_mm))
     return (
         f"its voxels of {own} mm are up to {most:.3g} times {word} than the {network} mm that the network works on: "

@@ -5,78 +5,85 @@ An undefined metric is NaN, never a number that looks like a result: `outcome` s
 
 from __future__ import annotations
 
-from volseg.metrics.confidence import EXPECTED_DICE_DEFINITION, expected_dice
-from volseg.metrics.dice_decision import (
-    DICE_DECISION_DEFINITION,
-    DiceThreshold,
-    decide_by_dice,
-    decide_some_by_dice,
-    dice_threshold,
-    share_voxels,
-)
-from volseg.metrics.effort import (
-    ADDED_PATH_LENGTH_DEFINITION,
-    CORRECTION_DEFINITION,
-    MINUTES_PER_METRE,
-    POINT_RULES,
-    SLICES_TO_CORRECT_DEFINITION,
-    TIME_SAVED_DEFINITION,
-    added_path_length_mm,
-    slices_to_correct,
-    time_saved,
-)
-from volseg.metrics.interval import DRAWS, LEVEL, SEED, Interval, mean_interval, share_interval
-from volseg.metrics.margin import MARGIN_DEFINITION, grown, margin_to_contain
-from volseg.metrics.objects import (
-    CONTOURS_DEFINITION,
-    HOLES_DEFINITION,
-    MATCHED_DEFINITION,
-    OBJECT_F1_DEFINITION,
-    OBJECTS_DEFINITION,
-    count_contours,
-    count_holes,
-    count_objects,
-    match_objects,
-)
-from volseg.metrics.overlap import (
-    DICE_DEFINITION,
-    JACCARD_DEFINITION,
-    OUTCOMES,
-    PRECISION_DEFINITION,
-    RECALL_DEFINITION,
-    Mask,
-    Outcome,
-    dice,
-    jaccard,
-    outcome,
-    precision,
-    recall,
-    volume_ml,
-    widest_axis,
-)
-from volseg.metrics.paired import FEWEST, HOLM_DEFINITION, SIGNED_RANK_DEFINITION, holm, signed_rank_p
-from volseg.metrics.surface import (
-    HAUSDORFF_DEFINITION,
-    HD95_DEFINITION,
-    MEAN_SURFACE_DISTANCE_DEFINITION,
-    READING_NOTES,
-    READINGS,
-    SURFACE_DICE_DEFINITION,
-    TOLERANCE_MM,
-    Reading,
-    bounding_box,
-    surface_distances,
-)
-from volseg.metrics.temperature import (
-    SCALING_DEFINITION,
-    TEMPERATURE_DEFINITION,
-    Scaling,
-    fit_scaling,
-    fit_temperature,
-    probability_histogram,
-    temper,
-)
-from volseg.metrics.uw_madison import UW_MADISON_DEFINITION, uw_madison_score
+from typing import TYPE_CHECKING
+
+from volseg import opened_at_first_use
+
+if TYPE_CHECKING:
+    from volseg.metrics.confidence import EXPECTED_DICE_DEFINITION, expected_dice
+    from volseg.metrics.dice_decision import (
+        DICE_DECISION_DEFINITION,
+        DiceThreshold,
+        decide_by_dice,
+        decide_some_by_dice,
+        dice_threshold,
+        regions_by_dice,
+        share_voxels,
+    )
+    from volseg.metrics.effort import (
+        ADDED_PATH_LENGTH_DEFINITION,
+        CORRECTION_DEFINITION,
+        MINUTES_PER_METRE,
+        POINT_RULES,
+        SLICES_TO_CORRECT_DEFINITION,
+        TIME_SAVED_DEFINITION,
+        added_path_length_mm,
+        slices_to_correct,
+        time_saved,
+    )
+    from volseg.metrics.interval import DRAWS, LEVEL, SEED, Interval, mean_interval, share_interval
+    from volseg.metrics.margin import MARGIN_DEFINITION, grown, margin_to_contain
+    from volseg.metrics.objects import (
+        CONTOURS_DEFINITION,
+        HOLES_DEFINITION,
+        MATCHED_DEFINITION,
+        OBJECT_F1_DEFINITION,
+        OBJECTS_DEFINITION,
+        count_contours,
+        count_holes,
+        count_objects,
+        match_objects,
+    )
+    from volseg.metrics.overlap import (
+        DICE_DEFINITION,
+        JACCARD_DEFINITION,
+        OUTCOMES,
+        PRECISION_DEFINITION,
+        RECALL_DEFINITION,
+        Mask,
+        Outcome,
+        dice,
+        jaccard,
+        outcome,
+        precision,
+        recall,
+        volume_ml,
+        widest_axis,
+    )
+    from volseg.metrics.paired import FEWEST, HOLM_DEFINITION, SIGNED_RANK_DEFINITION, holm, signed_rank_p
+    from volseg.metrics.surface import (
+        HAUSDORFF_DEFINITION,
+        HD95_DEFINITION,
+        MEAN_SURFACE_DISTANCE_DEFINITION,
+        READING_NOTES,
+        READINGS,
+        SURFACE_DICE_DEFINITION,
+        TOLERANCE_MM,
+        Reading,
+        bounding_box,
+        surface_distances,
+    )
+    from volseg.metrics.temperature import (
+        SCALING_DEFINITION,
+        TEMPERATURE_DEFINITION,
+        Scaling,
+        fit_scaling,
+        fit_temperature,
+        probability_histogram,
+        temper,
+    )
+    from volseg.metrics.uw_madison import UW_MADISON_DEFINITION, uw_madison_score
+
 
 __all__ = [
     "ADDED_PATH_LENGTH_DEFINITION",
@@ -142,6 +149,7 @@ __all__ = [
     "precision",
     "probability_histogram",
     "recall",
+    "regions_by_dice",
     "share_interval",
     "share_voxels",
     "signed_rank_p",
@@ -153,3 +161,105 @@ __all__ = [
     "volume_ml",
     "widest_axis",
 ]
+
+# A command that needs one metric need not load all.
+__getattr__ = opened_at_first_use(
+    {
+        "volseg.metrics.confidence": (
+            "EXPECTED_DICE_DEFINITION",
+            "expected_dice",
+        ),
+        "volseg.metrics.dice_decision": (
+            "DICE_DECISION_DEFINITION",
+            "DiceThreshold",
+            "decide_by_dice",
+            "decide_some_by_dice",
+            "dice_threshold",
+            "regions_by_dice",
+            "share_voxels",
+        ),
+        "volseg.metrics.effort": (
+            "ADDED_PATH_LENGTH_DEFINITION",
+            "CORRECTION_DEFINITION",
+            "MINUTES_PER_METRE",
+            "POINT_RULES",
+            "SLICES_TO_CORRECT_DEFINITION",
+            "TIME_SAVED_DEFINITION",
+            "added_path_length_mm",
+            "slices_to_correct",
+            "time_saved",
+        ),
+        "volseg.metrics.interval": (
+            "DRAWS",
+            "LEVEL",
+            "SEED",
+            "Interval",
+            "mean_interval",
+            "share_interval",
+        ),
+        "volseg.metrics.margin": (
+            "MARGIN_DEFINITION",
+            "grown",
+            "margin_to_contain",
+        ),
+        "volseg.metrics.objects": (
+            "CONTOURS_DEFINITION",
+            "HOLES_DEFINITION",
+            "MATCHED_DEFINITION",
+            "OBJECT_F1_DEFINITION",
+            "OBJECTS_DEFINITION",
+            "count_contours",
+            "count_holes",
+            "count_objects",
+            "match_objects",
+        ),
+        "volseg.metrics.overlap": (
+            "DICE_DEFINITION",
+            "JACCARD_DEFINITION",
+            "OUTCOMES",
+            "PRECISION_DEFINITION",
+            "RECALL_DEFINITION",
+            "Mask",
+            "Outcome",
+            "dice",
+            "jaccard",
+            "outcome",
+            "precision",
+            "recall",
+            "volume_ml",
+            "widest_axis",
+        ),
+        "volseg.metrics.paired": (
+            "FEWEST",
+            "HOLM_DEFINITION",
+            "SIGNED_RANK_DEFINITION",
+            "holm",
+            "signed_rank_p",
+        ),
+        "volseg.metrics.surface": (
+            "HAUSDORFF_DEFINITION",
+            "HD95_DEFINITION",
+            "MEAN_SURFACE_DISTANCE_DEFINITION",
+            "READING_NOTES",
+            "READINGS",
+            "SURFACE_DICE_DEFINITION",
+            "TOLERANCE_MM",
+            "Reading",
+            "bounding_box",
+            "surface_distances",
+        ),
+        "volseg.metrics.temperature": (
+            "SCALING_DEFINITION",
+            "TEMPERATURE_DEFINITION",
+            "Scaling",
+            "fit_scaling",
+            "fit_temperature",
+            "probability_histogram",
+            "temper",
+        ),
+        "volseg.metrics.uw_madison": (
+            "UW_MADISON_DEFINITION",
+            "uw_madison_score",
+        ),
+    }
+)

@@ -14,6 +14,30 @@ SMALLEST_VOXEL_MM = 0.01
 LARGEST_VOXEL_MM = 50.0
 # Two whole bodies one after the other.
 LONGEST_IMAGE_MM = 5000.0
+# Along one axis: slices of 10 mm are 20 times as thick as the pixels of 0.5 mm of a network of cubes.
+_FAR_ALONG_ONE = 20.0
+# Along all axes: centimetres taken for millimetres are 10 times as small, and images are no more than twice as fine.
+_FAR_ALONG_ALL = 8.0
+
+
+def times_off(shape: Sequence[int], sizes_mm: Sequence[float], usual_mm: Sequence[float]) -> tuple[float, str] | None:
+    """How many times finer or coarser than usual voxels are, if that is far: 20 times along an axis, 8 along all.
+
+    Args:
+        shape: Number of voxels along each axis; axes of one voxel are left out.
+        sizes_mm: Their size along the same axes.
+        usual_mm: Usual size along the same axes.
+
+    >>> times_off((64, 64, 30), (0.07, 0.07, 0.3), (0.7, 0.7, 3.0))
+    (10.0, 'finer')
+    >>> times_off((64, 64, 30), (0.7, 0.7, 3.0), (1.5, 1.5, 1.5)) is None
+    True
+    """
+    finer = [usual / mm for n, mm, usual in zip(shape, sizes_mm, usual_mm, strict=False) if n > 1]
+    for word, factors in (("finer", finer), ("coarser", [1 / factor for factor in finer])):
+        if factors and (max(factors) > _FAR_ALONG_ONE or min(factors) > _FAR_ALONG_ALL):
+            return max(factors), word
+    return None
 
 
 def size_notes(shape: Sequence[int], affine_ras: ArrayLike) -> tuple[str, ...]:
