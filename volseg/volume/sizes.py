@@ -20,7 +20,7 @@ _FAR_ALONG_ONE = 20.0
 _FAR_ALONG_ALL = 8.0
 
 
-def times_off(shape: Sequence[int], sizes_mm: Sequence[float], usual_mm: Sequence[float]) -> tuple[float, str] | None:
+def times_off(shape: Sequence[float], sizes_mm: Sequence[float], usual_mm: Sequence[float]) -> tuple[float, str] | None:
     """How many times finer or coarser than usual voxels are, if that is far: 20 times along an axis, 8 along all.
 
     Args:
