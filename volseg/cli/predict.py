@@ -90,6 +90,7 @@ def predict(
         check_output,
         find_inputs,
         input_cohort,
+        tell_sizes,
         write_priors,
     )
     from volseg.jobs import WorkerOptions, predict_cases, remove_unproven
@@ -131,6 +132,7 @@ def predict(
         choice={name: value for name, value in chosen.items() if value is not None},
         resample_channels=resample_channels,
     )
+    tell_sizes(cases, recipe.spacing_mm)
 
     prior_rows: list[PriorRow] = []
     if prior is not None:

@@ -31,6 +31,7 @@ from volseg.inference.network_grids import (
 from volseg.inference.outputs import check_apart
 from volseg.inference.priors import prior_volumes
 from volseg.inference.reading import check_there, constant_notes, is_foreign, read_images
+from volseg.inference.sizes import notes_on
 from volseg.transforms import CONSTANT, Decision, PriorFiles, affine_of_file, with_decision, with_measure
 from volseg.volume import Volume, read_volume
 
@@ -273,7 +274,9 @@ class Predictor:
         # The inverse transforms restore the affine but for rounding; the file's own is exact.
         label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
         constant = [int(number) for number in item["image"].meta.get(CONSTANT, "").split(",") if number]
-        note = "; ".join([*constant_notes(self.recipe.channel_names, constant), *label_map.notes])
+        note = "; ".join(
+            [*constant_notes(self.recipe.channel_names, constant), *notes_on(label_map, self.recipe.spacing_mm)]
+        )
         bounds: Bounds = {}
         if self.calibration is not None:
             apart = self.apart or self._apart(self.calibration)

@@ -26,6 +26,7 @@ from volseg.inference.arrays.settings import ArraySettings
 from volseg.inference.arrays.windows import WindowFunction, Windows, slab_axis, windows_that_fit
 from volseg.inference.engines import release_freed_memory
 from volseg.inference.reading import constant_notes, read_grid
+from volseg.inference.sizes import notes_on
 from volseg.volume import Crop, Volume
 
 if TYPE_CHECKING:
@@ -253,7 +254,13 @@ class ArrayPredictor:
                     probabilities = crop.paste(probabilities, outside=self.recipe.labels.background_probabilities)
         volume = Volume(label_map, item["affine_ras"])
         told = [item["told"]] if "told" in item else []
-        note = "; ".join([*constant_notes(self.recipe.channel_names, item["constant"]), *volume.notes, *told])
+        note = "; ".join(
+            [
+                *constant_notes(self.recipe.channel_names, item["constant"]),
+                *notes_on(volume, self.recipe.spacing_mm),
+                *told,
+            ]
+        )
         return Prediction(volume, expected, probabilities, note)
 
 
