@@ -103,8 +103,10 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < _RATE:
         raise UsageError(f"--learning_rate must be a number above 0 and below {_RATE}, such as 0.001, got {rate!r}")
     inferer = value("train#inferer")  # knows the precisions
+    half = False
     if isinstance(inferer, MixedPrecision):
         inferer.check_training(torch.device(value("device")))
+        half = inferer.bf16(torch.device(value("device")))
     if "clip_norm" in parser.get():
         GradientClipping(clip_norm=value("clip_norm"))  # knows what it takes
     if "ema_decay" in parser.get():
@@ -126,7 +128,7 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
         "preprocessed %.2f GiB (%s); device %s",
         *(cohort.folder, len(fold.training), len(fold.validation), ", ".join(cohort.labels.names)),
         *("x".join(f"{mm:g}" for mm in value("spacing_mm")), "x".join(map(str, roi)), needed / GIB, kept),
-        value("device"),
+        f"{value('device')}{', bfloat16' if half else ''}",
     )
     if cohort.flat:
         _tell_coarser(cohort, value("spacing_mm"), roi)
