@@ -322,6 +322,7 @@ def _with_priors(
             cohort=cohort,
             alignments=Alignments(folder, read=lambda path: read_images([path])[0]),
             labels=recipe.labels,
+            measured=recipe.facts.get("prior"),
             any_patient=any_patient,
             progress=progress,
         )

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from volseg.inference.modality import other_modality
     from volseg.inference.outputs import check_apart, check_output
     from volseg.inference.predictor import Predictor
-    from volseg.inference.priors import PRIORS, PriorRow, PriorSource, find_priors, write_priors
+    from volseg.inference.priors import PRIORS, PriorRow, PriorSource, find_priors, unlike_own_days, write_priors
     from volseg.inference.reading import count_windows, read_grid, read_image, read_images
     from volseg.inference.region_of_interest import RegionOfInterest
     from volseg.inference.sizes import tell_sizes
@@ -145,6 +145,7 @@ __all__ = [
     "seconds_a_window",
     "sliding_window",
     "tell_sizes",
+    "unlike_own_days",
     "usable_cores",
     "with_own_calibration",
     "worker_device",
@@ -244,6 +245,7 @@ __getattr__ = opened_at_first_use(
             "PriorRow",
             "PriorSource",
             "find_priors",
+            "unlike_own_days",
             "write_priors",
         ),
         "volseg.inference.sizes": ("tell_sizes",),

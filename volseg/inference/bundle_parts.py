@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from monai.transforms import Compose
 from torch import nn
 
 from volseg import bundle as bundles
-from volseg.bundle import Recipe, check_settings, read_checkpoint, read_recipe
+from volseg.bundle import WITHOUT_PRIOR, Recipe, check_settings, read_checkpoint, read_recipe
 from volseg.errors import BundleError, CheckpointError, UsageError, root_error
 from volseg.inference.arrays.packed import need_int8
 from volseg.inference.arrays.settings import ArraySettings
@@ -36,6 +37,7 @@ class BundleParts:
     device: torch.device
     engine: Engine
     exported: Path | None
+    without_prior: BundleParts | None = None
 
 
 def read_parts(
@@ -56,6 +58,7 @@ def read_parts(
     int8 = overrides.get("precision") == "int8"  # that of a packed network, which the bundle's steps do not know
     overrides |= {"precision": "fp32"} if int8 else {}
     _set(parser, folder, overrides, checkpoint=checkpoint, device=device)
+    config = deepcopy(parser.get())
     path = Path(parser.get_parsed_content("checkpoint"))
     recipe = read_recipe(path)
     check_settings(folder, recipe, checkpoint=path)
@@ -65,6 +68,7 @@ def read_parts(
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise root_error(error) from error
     after = after if decision in (None, "threshold") else with_decision(after, decision)
+    plain = _of_no_prior(config, path, folder, decision) if recipe.takes_prior else None
     _load_weights(network, path, folder)
     check_intensities(before, recipe, checkpoint=path)
     place = torch.device(place)
@@ -77,7 +81,35 @@ def read_parts(
         exported = need_int8(ArraySettings(folder, path, checkpoint is None))
         window = (len(recipe.channel_names), *recipe.roi_size)
         engine = OpenVinoEngine(network, window=window, precision="int8", exported=exported)
-    return BundleParts(network, before, inferer, after, path, recipe, place, engine, exported if own else None)
+    return BundleParts(network, before, inferer, after, path, recipe, place, engine, exported if own else None, plain)
+
+
+def _of_no_prior(
+    config: dict[str, Any], path: Path, folder: Path, decision: str | Mapping[str, Any] | None
+) -> BundleParts | None:
+    """The network for cases without a prior that a checkpoint holds beside the one with a prior, if it does."""
+    from monai.bundle import ConfigParser
+
+    state = read_checkpoint(path)
+    if WITHOUT_PRIOR not in state:
+        return None
+    parser = ConfigParser(config)
+    stated = f"$volseg.bundle.read_recipe(@checkpoint, part='{WITHOUT_PRIOR}')"
+    parser.update({"checkpoint": bundles.literal(str(path)), "recipe": stated})
+    names = ("network", "preprocessing", "inferer", "postprocessing", "device")
+    try:
+        recipe = read_recipe(path, part=WITHOUT_PRIOR)
+        network, before, inferer, after, place = (parser.get_parsed_content(name) for name in names)
+        network.load_state_dict(state[WITHOUT_PRIOR]["model"])
+    except (RuntimeError, ValueError, TypeError, KeyError, CheckpointError) as error:
+        raise CheckpointError(
+            f"{path} holds a network for cases without a prior that is none of {folder.name} "
+            f"({str(root_error(error)).splitlines()[0]}); train again with --prior true"
+        ) from error
+    after = after if decision in (None, "threshold") else with_decision(after, decision)
+    place = torch.device(place)
+    engine = TorchEngine(network.eval(), device=place, precision=getattr(inferer, "precision", "fp32"))
+    return BundleParts(network, before, inferer, after, path, recipe, place, engine, None)
 
 
 def _set(

@@ -14,11 +14,11 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from volseg import method_of_before
-from volseg.bundle import Recipe, weights_digest
+from volseg.bundle import WITHOUT_PRIOR, Recipe, weights_digest
 from volseg.calibration import Calibration, region_features, scan_features
 from volseg.cohort import FILE_ENDING, Bounds, Prediction, Uncertainty, write_prediction, write_uncertainty
 from volseg.errors import VolsegError, naming
-from volseg.inference.bundle_parts import read_parts
+from volseg.inference.bundle_parts import BundleParts, read_parts
 from volseg.inference.engines import Engine, choose
 from volseg.inference.ensemble import check_members, in_order
 from volseg.inference.network_grids import (
@@ -56,6 +56,7 @@ class Predictor:
         calibration: Calibration, by which predictions get bounds; see `with_calibration`.
         decision: Decision that a calibration made; None for that of the bundle or of the overrides.
         apart: Reason why predictions are made otherwise than the calibrated ones; empty if they are not.
+        without_prior: Network for cases without a prior, if the checkpoint of a network with a prior holds one.
     """
 
     network: nn.Module
@@ -73,6 +74,7 @@ class Predictor:
     calibration: Calibration | None = None
     decision: Decision | None = None
     apart: str = ""
+    without_prior: Predictor | None = None
 
     @classmethod
     def from_bundle(
@@ -97,7 +99,10 @@ class Predictor:
             UsageError: There is no such device.
             CheckpointError: The checkpoint is absent, damaged, or of another network.
         """
-        parts = read_parts(bundle, checkpoint=checkpoint, device=device, overrides=overrides)
+        return cls._of_parts(read_parts(bundle, checkpoint=checkpoint, device=device, overrides=overrides))
+
+    @classmethod
+    def _of_parts(cls, parts: BundleParts) -> Predictor:
         return cls(
             parts.network,
             parts.preprocessing,
@@ -108,6 +113,7 @@ class Predictor:
             parts.device,
             parts.engine,
             parts.exported,
+            without_prior=None if parts.without_prior is None else cls._of_parts(parts.without_prior),
         )
 
     @property
@@ -134,7 +140,11 @@ class Predictor:
         check_members([(member.checkpoint, member.recipe) for member in joined.networks])
         for members in joined.grids if len(joined.grids) > 1 else ():
             to_native(members[0])
-        return joined
+        plain = [network.without_prior for network in joined.networks if network.without_prior is not None]
+        if len(plain) < len(joined.networks):  # of some networks alone it would be another ensemble
+            return replace(joined, without_prior=None)
+        first = replace(plain[0], others=(), flips=())
+        return replace(joined, without_prior=first.with_members(plain[1:], flips=flips))
 
     def with_calibration(
         self, calibration: Calibration, *, path: Path, decision: Decision | None = None, apart: str = ""
@@ -156,6 +166,13 @@ class Predictor:
             labels=self.recipe.labels.digest,
             path=path,
         )
+        calibrated = self._calibrated(calibration, decision, apart)
+        if self.without_prior is None:
+            return calibrated
+        told = "predicted without a prior, by another network than the calibrated one"
+        return replace(calibrated, without_prior=self.without_prior._calibrated(calibration, decision, apart or told))
+
+    def _calibrated(self, calibration: Calibration, decision: Decision | None, apart: str) -> Predictor:
         temperatures = calibration.temperatures
         after = with_measure(
             self.postprocessing,
@@ -187,7 +204,8 @@ class Predictor:
             )
         )
         others = tuple(other.with_engine(engine.name) for other in self.others)  # all by the engine of the first
-        return replace(self, engine=engine, others=others)
+        plain = None if self.without_prior is None else self.without_prior.with_engine(engine.name)
+        return replace(self, engine=engine, others=others, without_prior=plain)
 
     def predict(self, images: Sequence[str | Path | Volume], *, key: str) -> Prediction:
         """Predict the label map of one case and its uncertainty.
@@ -203,6 +221,8 @@ class Predictor:
 
     def preprocess(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
         """Read files into the input of the network: the first of three stages of `predict`, on the CPU."""
+        if self.without_prior is not None and key not in self.priors:
+            return {**self.without_prior.preprocess(images, key=key), WITHOUT_PRIOR: True}
         with naming(key):
             grids = self.grids
             names = self.recipe.image_channels
@@ -225,6 +245,8 @@ class Predictor:
 
     def infer(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Add the logits, `pred`, to the item: the second stage, on the network's device; the logits are on the CPU."""
+        if self.without_prior is not None and item.get(WITHOUT_PRIOR):
+            return self.without_prior.infer(item)
         with naming(item["key"]), torch.inference_mode():
             logits = logits_of_grid(item, self.grids[0], like=self)
             # Each further grid is resampled to that of the files and added to one sum: their number costs no memory.
@@ -238,6 +260,8 @@ class Predictor:
 
     def postprocess(self, item: Mapping[str, Any]) -> Prediction:
         """Turn logits into a label map on the grid of the files: the last stage, on the CPU."""
+        if self.without_prior is not None and item.get(WITHOUT_PRIOR):
+            return self.without_prior.postprocess(item)
         with naming(item["key"]), torch.inference_mode():
             done = self.postprocessing(dict(item)) if "total" not in item else postprocess_sum(self, item)
         # The inverse transforms restore the affine but for rounding; the file's own is exact.
