@@ -45,11 +45,13 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--roi-voxels", type=int, default=0)
+    parser.add_argument("--width", type=int, default=0, help="of the U-Net; 0 for the bundle's own")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     cohort = cohort_of(given.folder, patients=given.patients, days=given.days, folds=given.folds, workers=given.workers)
     bundles = Path(__file__).resolve().parents[1] / "bundles"
+    sizes = {"roi_voxels": given.roi_voxels, "width": given.width}
     joined = {}
     for bundle in given.bundles.split(","):
         for seed in map(int, given.seeds.split(",")):
@@ -63,7 +65,7 @@ def main() -> None:
                 folds=tuple(int(word) for word in given.only_folds.split(",") if word),
                 modes=tuple(given.modes.split(",")),
                 seed=seed,
-                overrides={"roi_voxels": given.roi_voxels} if given.roi_voxels else {},
+                overrides={name: value for name, value in sizes.items() if value},
             )
             found = run_days(settings, given.folder / f"{bundle}_seed_{seed}", told=print)
             joined[f"{bundle} seed {seed}"] = {
