@@ -22,6 +22,7 @@ from volseg.volume import read_volume
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundles" / "swinunetr"
 TINY = ("--max_epochs", "2", "--val_interval", "1", "--roi_size", "[64,32,32]", "--crops_per_case", "1")
+TINY += ("--spacing_mm", "[5.5,5.5,4.5]")  # a window shows a large part of a scan
 
 
 class Run(Protocol):
