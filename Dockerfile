@@ -2,7 +2,7 @@
 #
 #     docker build -t volseg .
 #
-# PyTorch comes with CUDA unless TORCH_INDEX names the package index of another build. The hippocampus network is inside.
+# PyTorch comes with CUDA unless TORCH_INDEX names the package index of another build. The networks of hippocampus and phantom are inside.
 # How to run it: docs/how-to/container.md
 
 FROM python:3.11-slim-bookworm AS base

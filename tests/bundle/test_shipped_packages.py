@@ -21,7 +21,7 @@ def test_all_together_are_small() -> None:
 
 @pytest.mark.parametrize("folder", PACKAGES, ids=lambda path: path.name)
 def test_a_package_is_packed_with_the_bundle_of_now(folder: Path, tmp_path: Path) -> None:
-    """After a change of bundles/_base: `sh scripts/pack_hippocampus.sh`."""
+    """After a change of bundles/_base: the scripts `pack_hippocampus.sh` and `pack_phantom.sh`."""
     assert is_trained(find(folder))
     again = pack("dense_unet", checkpoint=folder / "models" / "model.pt", output=tmp_path / folder.name)
     for name in ("train.json", "inference.json", "evaluate.json"):

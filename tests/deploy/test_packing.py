@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tiny_bundle
 import torch
-from monai.bundle import ConfigParser, ckpt_export, verify_net_in_out
+from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
 from monai.transforms import Compose
 from shipped_bundles import BUNDLES, NAMES, TINY
 from warm_process import WarmCommands
@@ -249,6 +249,46 @@ def test_monai_verifies_and_exports_it(
     )
     network = torch.jit.load(str(tmp_path / "model.ts"))
     assert difference(network, tiny_bundle.network(), window=WINDOW)[0] <= 1e-4
+
+
+def test_monai_verifies_the_metadata_by_default_call(package: Path, tmp_path: Path) -> None:
+    """By the rules of the schema of 2024-07-25 that it names, which lie here where MONAI would download it to."""
+    of_tensor = {
+        **{name: {"type": "string"} for name in ("type", "format", "dtype")},
+        "num_channels": {"type": "integer"},
+        "spatial_shape": {"type": "array", "items": {"type": ["string", "integer"]}},
+        "value_range": {"type": "array", "items": {"type": "number"}},
+    }
+    tensor = {"type": "object", "properties": of_tensor, "required": list(of_tensor)}
+    tensors = {"type": "object", "additionalProperties": tensor}
+    texts = ("schema", "version", "task", "description", "authors", "copyright", "data_source", "data_type")
+    texts += tuple(f"{name}_version" for name in ("monai", "pytorch", "numpy"))
+    texts += tuple(f"{name}_classes" for name in ("image", "label", "pred"))
+    mappings = ("required_packages_version", "changelog", "eval_metrics", "supported_apps")
+    schema = {
+        "type": "object",
+        "properties": {
+            **{name: {"type": "string"} for name in texts},
+            **{name: {"type": "object"} for name in mappings},
+            "references": {"type": "array", "items": {"type": "string"}},
+            "intended_use": {"type": "string"},
+            "network_data_format": {"properties": {"inputs": tensors, "outputs": tensors}},
+        },
+        "required": [*texts[:6], *texts[8:11], "required_packages_version", "network_data_format"],
+    }
+    place = tmp_path / "schema.json"
+    place.write_text(json.dumps(schema))
+    digest = hashlib.sha256(place.read_bytes()).hexdigest()
+    where: dict[str, str] = {"filepath": str(place), "hash_val": digest, "hash_type": "sha256"}
+    for folder in (package, BUNDLES / "hippocampus"):
+        file = folder / "configs" / "metadata.json"
+        assert read(file)["schema"].endswith("meta_schema_20240725.json")
+        verify_metadata(meta_file=str(file), **where)
+    broken = read(package / "configs" / "metadata.json")
+    del broken["network_data_format"]["inputs"]["image"]["dtype"]
+    (tmp_path / "broken.json").write_text(json.dumps(broken))
+    with pytest.raises(ValueError, match="'dtype' is a required property"):
+        verify_metadata(meta_file=str(tmp_path / "broken.json"), **where)
 
 
 @pytest.mark.slow

@@ -101,7 +101,8 @@ def test_the_context_holds_the_package_and_the_bundles_and_nothing_else() -> Non
         *("bundles/unet/models/model.pt", "bundles/unet/model.pt", "anything.nii.gz", "docs/tour.ipynb"),
     ):
         assert ignored(name, PATTERNS), name
-    assert not ignored("bundles/hippocampus/models/model.pt", PATTERNS), "which comes with volseg"
+    for name in ("hippocampus", "phantom"):
+        assert not ignored(f"bundles/{name}/models/model.pt", PATTERNS), "which comes with volseg"
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,24 @@ def test_digest_of_a_broken_scan_is_no_error(make):
 # --- bad input: nothing opens
 
 
+@pytest.mark.parametrize(
+    ("files", "cure"),
+    [
+        (("dataset.json", "cases.csv"), "it is a cohort already: run `volseg check"),
+        (("dataset.json", "imagesTr/a.nii.gz"), "it has a dataset.json: run `volseg convert decathlon"),
+        (("scan/1.dcm",), "it holds DICOM files: run `volseg convert dicom"),
+        (("a/1.png",), "it holds pictures such as a/1.png: run `volseg convert images"),
+    ],
+)
+def test_a_folder_of_another_kind_is_told_with_its_command(files: tuple[str, ...], cure: str, tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match="holds no folder `train`") as refused:
+        UwMadison(tmp_path)
+    assert cure in str(refused.value)
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(SourceError, match=r"no folder `train`; name the folder that holds"):
         UwMadison(tmp_path)

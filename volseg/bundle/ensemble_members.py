@@ -52,7 +52,10 @@ def find_checkpoints(paths: Iterable[Path]) -> list[Path]:
         own = path / "model.pt"
         inside = [own] if own.is_file() else sorted(path.glob("*/model.pt"))
         if not inside:
-            raise CheckpointError(f"{path} holds neither model.pt nor folders that do, such as fold0/model.pt")
+            raise CheckpointError(
+                f"{path} holds neither model.pt nor folders that do, such as fold0/model.pt; name the folder of a "
+                "training or a cross-validation, or a model.pt"
+            )
         found += inside
     return found
 

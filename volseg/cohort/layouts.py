@@ -19,6 +19,8 @@ def raw_note(folder: Path) -> str:
     """
     if not folder.is_dir():
         return ""
+    if (folder / "dataset.json").is_file() and (folder / "cases.csv").is_file():
+        return f"it is a cohort already: run `volseg check {folder}`"
     if (folder / "dataset.json").is_file():
         return f"it has a dataset.json: run `volseg convert decathlon {folder} COHORT`"
     if note := layout_note(folder):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import SLICE_AXES, SLICE_VERSION, Case, axes_of_raw
+from volseg.cohort import SLICE_AXES, SLICE_VERSION, Case, axes_of_raw, raw_note
 from volseg.errors import SourceError, UsageError, VolsegError, first_names
 from volseg.formats.png import read_grey
 from volseg.formats.train_csv import check_rows, label_map, read_table, split_key
@@ -253,7 +253,8 @@ def _find_raw(raw: Path) -> Path:
         inner = [folder for folder in raw.iterdir() if (folder / "train").is_dir() and (folder / "train.csv").is_file()]
         if len(inner) == 1:
             return inner[0]
-        above = f": {raw.parent}" if (raw.parent / "train.csv").is_file() else ""
+        note = raw_note(raw)
+        above = f": {raw.parent}" if (raw.parent / "train.csv").is_file() else f"; {note}" if note else ""
         raise SourceError(f"{raw} holds no folder `train`; name the folder that holds `train` and `train.csv`{above}")
     return raw
 
