@@ -10,7 +10,7 @@ all others load that one file, while volseg's engines take the same weights in t
 a training, whose decisions are sure of themselves as random ones are not: for the agreement.
 
 - volseg: `Predictor` as `volseg predict` uses it, by engine; every window is looked at. Compiling and converting are
-  not counted, as they are done once for a cohort: "ready" is what they took.
+  not counted, as they are done once for a cohort: "ready" is what they took. In single precision unless named.
 - monai: LoadImage to SaveImage with MONAI's transforms for the same steps, and SlidingWindowInferer as it comes but for
   window, overlap and mode="gaussian"; "batch 4" shows the network four windows at a time, as MONAI's tutorials do.
 - nnunet: nnunetv2's own nnUNetPredictor.predict_sliding_window_return_logits with its defaults (Gaussian, no mirror
@@ -36,6 +36,7 @@ from harness.measurement import CPU, PEAK, WALL, Measure, Values
 
 WAYS = (
     "volseg torch",
+    "volseg torch bf16",
     "volseg compiled",
     "volseg openvino fp32",
     "volseg openvino bf16",
@@ -113,7 +114,9 @@ def with_volseg(settings: dict[str, Any], way: str, out: Path) -> dict[str, Any]
     _, engine_name, *precision = way.split()
     started = time.perf_counter()
     if engine_name == "torch":
-        engine: Any = TorchEngine(network, device=device, precision="fp32")
+        if precision and not torch.cpu._is_avx512_bf16_supported():
+            return {"skipped": "this CPU has no bfloat16, which PyTorch imitates"}
+        engine: Any = TorchEngine(network, device=device, precision=precision[0] if precision else "fp32")
     elif engine_name == "compiled":
         engine = CompiledEngine(network, window=(1, *window), precision="fp32")
     else:

@@ -62,7 +62,13 @@ def test_what_cannot_work_is_refused(tiny_cohort: Path, tmp_path: Path, override
     [(True, "gradients of small layers can be wrong there"), (False, "imitates there, many times slower")],
 )
 def test_bf16_is_refused_on_a_cpu_without_amx(
-    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, avx512: bool, told: str
+    tiny_cohort: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    avx512: bool,
+    told: str,
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
@@ -71,7 +77,11 @@ def test_bf16_is_refused_on_a_cpu_without_amx(
     with pytest.raises(VolsegError, match=told):
         check(tiny_cohort, tmp_path, precision="bf16", train__inferer=inferer)
     if avx512:
-        check(tiny_cohort, tmp_path, precision="bf16")
+        with caplog.at_level("INFO"):
+            check(tiny_cohort, tmp_path, precision="fp32")
+            assert "device cpu\n" in caplog.text
+            check(tiny_cohort, tmp_path, precision="auto")
+            assert "device cpu, bfloat16\n" in caplog.text
 
 
 def test_a_network_of_a_fixed_window_takes_that_window_only(tiny_cohort: Path, tmp_path: Path) -> None:

@@ -52,6 +52,12 @@ def check_slices(cohort: Cohort, *, divisor: int | Sequence[int]) -> None:
         BundleError: Each case is one voxel along an axis that the network halves.
     """
     shapes = [row.along_ras(row.shape) for row in cohort.rows.values()]
+    thin = [name for name, along in zip("XYZ", zip(*shapes, strict=True), strict=True) if all(n == 1 for n in along)]
+    if len(thin) > 1:
+        raise BundleError(
+            f"the cases of {cohort.folder} are one voxel along {' and '.join(thin)}: lines, and networks here take "
+            "slices and volumes; look whether the axes of the files are right"
+        )
     for name, step, along in zip("XYZ", axis_divisors(divisor), zip(*shapes, strict=True), strict=True):
         if step > 1 and all(n == 1 for n in along):
             raise BundleError(
@@ -103,8 +109,10 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < _RATE:
         raise UsageError(f"--learning_rate must be a number above 0 and below {_RATE}, such as 0.001, got {rate!r}")
     inferer = value("train#inferer")  # knows the precisions
+    half = False
     if isinstance(inferer, MixedPrecision):
         inferer.check_training(torch.device(value("device")))
+        half = inferer.bf16(torch.device(value("device")))
     if "clip_norm" in parser.get():
         GradientClipping(clip_norm=value("clip_norm"))  # knows what it takes
     if "ema_decay" in parser.get():
@@ -126,7 +134,7 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
         "preprocessed %.2f GiB (%s); device %s",
         *(cohort.folder, len(fold.training), len(fold.validation), ", ".join(cohort.labels.names)),
         *("x".join(f"{mm:g}" for mm in value("spacing_mm")), "x".join(map(str, roi)), needed / GIB, kept),
-        value("device"),
+        f"{value('device')}{', bfloat16' if half else ''}",
     )
     if cohort.flat:
         _tell_coarser(cohort, value("spacing_mm"), roi)
