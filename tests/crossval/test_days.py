@@ -16,8 +16,8 @@ from treatment_days import write_days
 from volseg.bundle import Recipe
 from volseg.cohort import Cohort, Fold, write_splits
 from volseg.crossval import MODES, DaysSettings, conclude_days, day_cases, run_days
-from volseg.crossval import days as module
-from volseg.crossval.days import TITLES
+from volseg.crossval import days_predictions as module
+from volseg.crossval.days_settings import TITLES
 from volseg.errors import UsageError
 from volseg.labels import prior_channels
 from volseg.volume import read_volume
@@ -93,7 +93,7 @@ def test_no_row_reads_the_label_of_the_day_itself_or_of_a_later_one(tmp_path):
         cohort.label_path(key).write_bytes(b"planted")  # whoever reads it fails
     runs = {name: tmp_path / "out" / "fold_0" / name for name in ("none", "prior")}
     for mode in MODES:
-        module._Mode(settings, tmp_path / "out", 0, runs).predict(mode, [case])
+        module.DaysPredictions(settings, tmp_path / "out", 0, runs).predict(mode, [case])
         assert (tmp_path / "out" / "oof" / mode / "b_day9.nii.gz").is_file()
 
 
@@ -178,7 +178,7 @@ def test_a_patient_of_one_day_is_predicted_and_takes_no_part_in_gains(tmp_path):
 def test_a_shifted_alignment_is_15_mm_off_along_one_axis(cohort, tmp_path):
     settings = settings_of(cohort, tmp_path)
     runs = {name: tmp_path / "out" / "fold_0" / name for name in ("none", "prior")}
-    mode = module._Mode(settings, tmp_path / "out", 0, runs)
+    mode = module.DaysPredictions(settings, tmp_path / "out", 0, runs)
     for case in day_cases(cohort, cohort.fold(0).validation)[1:]:
         right, shifted = (mode._prior(case, name).registration.matrix for name in ("prior", "prior_shifted"))
         assert sorted(np.abs(shifted - right)[:3, 3].round(6)) == [0, 0, 15]

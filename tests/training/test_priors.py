@@ -14,7 +14,7 @@ from volseg.training import Priors
 from volseg.training.cache.dataset import CachedDataset
 from volseg.training.prior_measure import _most_likely, largest_misalignment_mm
 from volseg.transforms import PriorFiles, augmentation, preprocessing, prior_arrays
-from volseg.transforms.prior import RandPriord
+from volseg.transforms.prior_steps import RandPriord
 from volseg.volume import Registration, Volume, read_volume, write_volume
 
 SPACING = (4.0, 4.0, 4.0)

@@ -107,10 +107,10 @@ def test_a_slab_far_away_shares_too_little(body):
 
 
 def test_more_misalignment_is_more_residual(body):
-    from volseg.volume.registration import _Level, _residual_mm
+    from volseg.volume.registration_steps import Level, residual_mm
 
-    levels = _Level.of(body, 4.0), _Level.of(body, 4.0)
-    left = [_residual_mm(motion(0, (mm, 0, 0), np.zeros(3)), *levels) for mm in (0, 3, 8)]
+    levels = Level.of(body, 4.0), Level.of(body, 4.0)
+    left = [residual_mm(motion(0, (mm, 0, 0), np.zeros(3)), *levels) for mm in (0, 3, 8)]
     assert left[0] < 0.01 < left[1] < left[2]
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from volseg.crossval.choice import Choice, Standing, choose
 from volseg.crossval.cleanup import RegionCleanup, choose_cleanup
 from volseg.crossval.cost import Forecast, duration, forecast, time_left
-from volseg.crossval.days import MODES, DayCase, DaysSettings, conclude_days, day_cases, run_days
+from volseg.crossval.days import run_days
+from volseg.crossval.days_settings import MODES, DayCase, DaysSettings, day_cases
+from volseg.crossval.days_table import conclude_days
 from volseg.crossval.fold import FoldTraining, job_key, parts_of
 from volseg.crossval.folder import CrossvalFolder
 from volseg.crossval.folds import check_folds, fold_notes, regions_of_cases

@@ -18,7 +18,7 @@ from volseg.transforms.decision import MANY, Decided, SaveImageLabelMapd
 from volseg.transforms.intensity import NormaliseIntensityd, TellConstantd, before_schemes
 from volseg.transforms.label_grid import OnGridOfd
 from volseg.transforms.native_grid import NativeProbabilitiesd
-from volseg.transforms.prior import LastPriord, NoPriord, NormaliseWithPriorsd, OnImaged, PriorBlocksd, RandPriord
+from volseg.transforms.prior_steps import LastPriord, NoPriord, NormaliseWithPriorsd, OnImaged, PriorBlocksd, RandPriord
 from volseg.transforms.reading import ImageSpacingd, ReadVolumesd, SmoothSliced
 from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
 from volseg.volume import InputSpacing, check_normalisation

@@ -1,0 +1,125 @@
+"""What is measured day after day: the ways of predicting a day, the settings, and the days of a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg.cohort import (
+    Cohort,
+    Session,
+    sessions_of,
+)
+from volseg.errors import UsageError
+
+MODES: dict[str, str] = {
+    "none": "a network without a prior",
+    "copied": "the contours of the last earlier day, voxel by voxel in the scanner's frame",
+    "aligned": "the same after the rigid alignment of the images",
+    "prior": "a network with a prior, given the last earlier day",
+    "prior_empty": "the same file without the earlier day: it holds the network without a prior for such cases",
+    "prior_shifted": "the network with a prior, given the last earlier day 15 mm away from where it belongs",
+    "prior_wrong": "the same, given another patient's day: it must be no worse than without one, and no better",
+    "prior_forced": "the same although the aligned images differ too much for one patient",
+    "adapted": "the network without a prior, adapted to the earlier days of the patient",
+    "both": "the network with a prior, adapted to the earlier days, given the last of them",
+}
+TITLES: dict[str, str] = {
+    "none": "no prior",
+    "copied": "contours copied",
+    "aligned": "contours copied, aligned",
+    "prior": "prior",
+    "prior_empty": "prior, none given",
+    "prior_shifted": "prior, shifted 15 mm",
+    "prior_wrong": "prior, another patient's",
+    "prior_forced": "another patient's, forced",
+    "adapted": "adapted",
+    "both": "adapted, with prior",
+}
+"""What each way is called in tables and figures for readers."""
+
+
+@dataclass(frozen=True)
+class DaysSettings:
+    """What the benchmark trains and predicts.
+
+    Attributes:
+        cohort: Cohort with several days per patient, and folds by patient.
+        bundle: Name or folder of the bundle.
+        minutes: Minutes of each training; None for the bundle's own epochs.
+        epochs: Epochs of each training, on which the load of the machine has no influence; None for `minutes`.
+        adapt_minutes: Minutes of each adaptation.
+        adapt_steps: Steps of each adaptation, which then ends after them; None for `adapt_minutes`.
+        warm: Whether the networks without and with a prior go on from one network, which both share for the first half.
+        folds: Folds that are done.
+        modes: Rows of the table, of `MODES`.
+        seed: Seed of the trainings.
+        overrides: Further settings of train.json.
+        device: Device; None for the best.
+    """
+
+    cohort: Cohort
+    bundle: str
+    minutes: float | None = None
+    epochs: int | None = None
+    adapt_minutes: float = 3.0
+    adapt_steps: int | None = None
+    warm: bool = True
+    folds: tuple[int, ...] = ()
+    modes: tuple[str, ...] = tuple(MODES)
+    seed: int = 0
+    overrides: Mapping[str, Any] | None = None
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.modes if name not in MODES]
+        if unknown or not self.modes:
+            raise UsageError(f"--modes must be of {', '.join(MODES)}, got {', '.join(unknown) or 'nothing'}")
+        if not self.folds:
+            object.__setattr__(self, "folds", tuple(range(len(self.cohort.folds()))))
+        several = [one for one in sessions_of(self.cohort.rows.values()).values() if len(one) > 1]
+        if not several:
+            raise UsageError(f"{self.cohort.folder} has no patient with two sessions; `volseg check` counts them")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a later call on the same folder must have the same."""
+        return {
+            "bundle": Path(self.bundle).name,
+            "minutes": self.minutes,
+            "epochs": self.epochs,
+            "adapt_minutes": self.adapt_minutes,
+            "adapt_steps": self.adapt_steps,
+            "warm": self.warm,
+            "seed": self.seed,
+            "overrides": dict(self.overrides or {}),
+            "cohort": self.cohort.digest,
+        }
+
+
+@dataclass(frozen=True)
+class DayCase:
+    """A case to predict: its day counts from 0, and `earlier` are the days before it, the last one first."""
+
+    key: str
+    patient: str
+    number: int
+    gap_days: float | None
+    earlier: tuple[Session, ...]
+
+
+def day_cases(cohort: Cohort, keys: Sequence[str]) -> list[DayCase]:
+    """The cases of some patients in the order of their days, with what may be seen of each."""
+    wanted = set(keys)
+    found = []
+    for patient, sessions in sessions_of(cohort.rows[key] for key in sorted(cohort.labelled)).items():
+        for number, session in enumerate(sessions):
+            last = sessions[number - 1] if number else None
+            gap = None
+            if last is not None and session.day is not None and last.day is not None:
+                gap = session.day - last.day
+            earlier = tuple(sessions[:number][::-1])
+            found += [DayCase(key, patient, number, gap, earlier) for key in session.keys if key in wanted]
+    return found
