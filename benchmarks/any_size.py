@@ -13,17 +13,15 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import measurement
+from harness import measurement, volseg_command
 from harness.measurement import CPU, PEAK, WALL, Values
+from harness.volseg_command import HERE
 
-HERE = Path(__file__).resolve().parents[1]
-RUN = "import sys; sys.argv[0] = 'volseg'; from volseg.cli import main; main()"
 ROI = [96, 96, 96]
 
 
@@ -73,7 +71,7 @@ def ways(given: Any, folder: Path, memory: str) -> dict[str, Callable[[], Values
             stated = ["--checkpoint", folder / "model.pt", "--engine", "torch", "--precision", "fp32"]
             stated += ["--no-skip-empty", "--device", "cpu"]
             command = ["predict", folder / "bundle", folder / "case.nii.gz", "-o", folder / name, *stated, *words]
-            return measurement.run([sys.executable, "-c", RUN, *command], env={"PYTHONPATH": str(tree)}, cwd=tree)
+            return volseg_command.run(*command, tree=tree)
 
         return run
 
@@ -114,8 +112,7 @@ def file_ways(given: Any, folder: Path) -> dict[str, Callable[[], Values]]:  # n
     def command(tree: Path, *words: str | Path) -> Callable[[], Values]:
         def run() -> Values:
             shutil.rmtree(folder / "report", ignore_errors=True)
-            env = {"PYTHONPATH": str(tree)}
-            return measurement.run([sys.executable, "-c", RUN, *words], env=env, cwd=tree)
+            return volseg_command.run(*words, tree=tree)
 
         return run
 

@@ -9,38 +9,26 @@ the kernel's peak of it. `--before` is a checkout of an earlier commit, which th
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import measurement
-from harness.measurement import CPU, PEAK, WALL, Values
-
-HERE = Path(__file__).resolve().parents[1]
-RUN = "import sys; sys.argv[0] = 'volseg'; from volseg.cli import main; main()"
-REFUSED = (
-    "import sys\nsys.argv[0] = 'volseg'\nfrom volseg.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
-)
-
-
-def program(tree: Path, *words: str | Path, code: str = RUN) -> Values:
-    """Run volseg of a checkout."""
-    return measurement.run([sys.executable, "-c", code, *words], env={"PYTHONPATH": str(tree)}, cwd=tree)
+from harness import measurement, volseg_command
+from harness.measurement import Values
+from harness.volseg_command import HERE
 
 
 def ways(given: Any, bundle: str, checkpoint: Path, place: Path) -> dict[str, Callable[[], Values]]:  # noqa: ANN401
     """The programs."""
     package = place / "package"
     if not package.exists():
-        program(HERE, "pack", bundle, "--checkpoint", checkpoint, "-o", package, "--openvino")
+        volseg_command.run("pack", bundle, "--checkpoint", checkpoint, "-o", package, "--openvino")
 
     def predict(tree: Path, *words: str | Path) -> Callable[[], Values]:
         def run() -> Values:
             shutil.rmtree(place / "out", ignore_errors=True)
-            return program(tree, "predict", *words, "-o", place / "out")
+            return volseg_command.run("predict", *words, "-o", place / "out", tree=tree)
 
         return run
 
@@ -50,13 +38,15 @@ def ways(given: Any, bundle: str, checkpoint: Path, place: Path) -> dict[str, Ca
     found = {
         "this commit, torch": predict(HERE, *plain),
         "this commit, packed OpenVINO": predict(HERE, *packed),
-        "this commit, a checkpoint that is not there": lambda: program(HERE, "predict", *absent, code=REFUSED),
+        "this commit, a checkpoint that is not there": lambda: volseg_command.run("predict", *absent, refused=True),
     }
     if given.before is None:
         return found
     return {
         "before, torch": predict(given.before, *plain),
-        "before, a checkpoint that is not there": lambda: program(given.before, "predict", *absent, code=REFUSED),
+        "before, a checkpoint that is not there": lambda: volseg_command.run(
+            "predict", *absent, tree=given.before, refused=True
+        ),
         **found,
     }
 
@@ -85,7 +75,7 @@ def main() -> None:
             tables.append(
                 measurement.table(
                     f"One volume of {bundle}",
-                    [CPU, WALL, replace(PEAK, compared=True)],
+                    volseg_command.MEASURES,
                     found,
                     way="Program",
                     reference=next(iter(all_ways)),

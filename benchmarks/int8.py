@@ -10,17 +10,13 @@ is told by `volseg evaluate` on the predictions that are left in `--keep`.
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from harness import measurement
-from harness.measurement import CPU, PEAK, WALL, Values
+from harness import measurement, volseg_command
+from harness.measurement import Values
 
-HERE = Path(__file__).resolve().parents[1]
-RUN = "import sys; sys.argv[0] = 'volseg'; from volseg.cli import main; main()"
 WAYS = {
     "PyTorch, fp32": ("--engine", "torch", "--precision", "fp32"),
     "PyTorch, bf16": ("--engine", "torch", "--precision", "bf16"),
@@ -35,8 +31,7 @@ def way(package: Path, images: Path, out: Path, words: tuple[str, ...]) -> Calla
 
     def run() -> Values:
         shutil.rmtree(out, ignore_errors=True)
-        given = ("predict", package, images, *words, "-o", out)
-        return measurement.run([sys.executable, "-c", RUN, *given], env={"PYTHONPATH": str(HERE)}, cwd=HERE)
+        return volseg_command.run("predict", package, images, *words, "-o", out)
 
     return run
 
@@ -65,7 +60,7 @@ def main() -> None:
             tables.append(
                 measurement.table(
                     f"{given.cases} volumes by {package.resolve().name}",
-                    [CPU, WALL, replace(PEAK, compared=True)],
+                    volseg_command.MEASURES,
                     found,
                     way="Engine",
                     reference=next(iter(ways)),

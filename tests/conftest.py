@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import absl.logging
@@ -66,6 +68,24 @@ def warm_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmComm
     commands = WarmCommands(tmp_path_factory.mktemp("warm"))
     yield commands
     commands.close()
+
+
+@pytest.fixture(scope="session")
+def help_of_script(
+    warm_commands: WarmCommands, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str | Path], str]:
+    """A function that tells what `python SCRIPT --help` prints, from a folder of its own; each script is asked once."""
+    folder = tmp_path_factory.mktemp("help")
+
+    @functools.cache
+    def ask(script: str | Path) -> str:
+        words = [warm_commands.python, script, "--help"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert not list(folder.iterdir())
+        return done.stdout
+
+    return ask
 
 
 @pytest.fixture(scope="session")

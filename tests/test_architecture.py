@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import house
+import walks
 
 import volseg
 
@@ -200,8 +201,15 @@ def test_the_rooms_stand_on_nine_floors_at_most_and_no_arrow_leads_upward():
     floor = house.floors(arrows)
     assert max(floor.values()) <= 9
     assert len(arrows) <= 24
-    assert sum(map(len, arrows.values())) <= 145
+    assert sum(map(len, arrows.values())) <= 140
     assert all(floor[other] < floor[room] for room, others in arrows.items() for other in others)
+
+
+def test_few_rooms_are_opened_to_read_how_a_case_is_scored(tmp_path):
+    """The demo's walk is printed by `python tests/support/walks.py`: 10 moves of its own."""
+    of = walks.walks(tmp_path, network=False)
+    assert len(walks.own(walks.moves(of["evaluate (cohort)"]))) <= 6
+    assert len(walks.own(walks.moves(of["score_case (key)"]))) <= 5
 
 
 def test_a_room_imports_from_the_face_of_another():

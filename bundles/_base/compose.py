@@ -34,6 +34,8 @@ def composed(name: str) -> dict[str, str]:
             text = _json(text, own.pop(file, {}))
         if path.suffix == ".md":
             text = _page(text, _parts(name))
+        if file == "metadata.json" and (absent := _absent(json.loads(text))):
+            raise SystemExit(f"networks/{name}.json must give {', '.join(absent)} of metadata.json")
         if left := re.search("BUNDLE_[A-Z_]+", text):
             raise SystemExit(f"{path} asks for {left.group()}, which networks/{name} does not give")
         files[file] = text
@@ -60,6 +62,17 @@ def _json(text: str, values: dict[str, Any]) -> str:
     if "settings" in content:
         content["settings"]["values"] = {name: f"@{name}" for name in _settings(content)}
     return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
+
+
+def _absent(content: dict[str, Any], above: str = "") -> list[str]:
+    """The ids of which the template says that each network gives its own, and this one does not."""
+    found = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            found += _absent(value, f"{above}{key}#")
+        elif value is None:
+            found.append(f"{above}{key}")
+    return found
 
 
 def _settings(content: dict[str, Any]) -> list[str]:

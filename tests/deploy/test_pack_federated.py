@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_bundle
 import torch
+from monai.bundle import ConfigParser
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType
 from monai.fl.utils.exchange_object import ExchangeObject
@@ -17,25 +18,32 @@ from monai.utils import set_determinism
 
 from volseg.bundle import read_recipe
 from volseg.cohort import Cohort
+from volseg.datasets import PackageCohort
 from volseg.deploy.pack import pack
+from volseg.errors import CohortError
 from volseg.inference import Predictor
+from volseg.labels import LabelTable
 
-SMALL = {"crops_per_case": 1, "roi_size": [16, 16, 8], "precision": "fp32", "device": "cpu", "loader_workers": 0}
+SMALL = {"crops_per_case": 1, "precision": "fp32", "device": "cpu", "loader_workers": 0}
 
 
 @pytest.mark.filterwarnings("ignore")  # MONAI's own: that a federation's config is run
 def test_rounds_of_a_federation(tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = Cohort.open(tiny_cohort).labels
     bundle = tiny_bundle.write_bundle(tmp_path / "of" / "tiny")
-    checkpoint = tiny_bundle.write_checkpoint(tmp_path / "of" / "model.pt", labels, spacing_mm=(1.5, 1.5, 3.0))
+    checkpoint = tiny_bundle.write_checkpoint(tmp_path / "of" / "model.pt", labels)
     package = pack(bundle, checkpoint=checkpoint, output=tmp_path / "app" / "mine")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    given: dict[str, Any] = {**SMALL, "dataset_dir": str(tiny_cohort)}
+    server = ConfigParser()  # of the server, which knows no cohort
+    server.read_config(package / "configs" / "train.json")
+    network = server.get_parsed_content("network_def")
+    given: dict[str, Any] = {**SMALL, "cases_dir": str(tiny_cohort)}
     client = MonaiAlgo(bundle_root="mine", local_epochs=2, train_kwargs=given, eval_kwargs=dict(given))
     try:
         client.initialize(extra={ExtraItems.CLIENT_NAME: "a", ExtraItems.APP_ROOT: str(tmp_path / "app")})
-        weights = {name: tensor.clone() for name, tensor in client.trainer.network.state_dict().items()}
+        weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        assert weights.keys() == client.trainer.network.state_dict().keys()
         scores = []
         for number in range(2):
             scores.append(client.evaluate(ExchangeObject(weights=dict(weights))).metrics)
@@ -54,7 +62,19 @@ def test_rounds_of_a_federation(tiny_cohort: Path, tmp_path: Path, monkeypatch: 
     stored = torch.load(model, weights_only=True)["model"]
     assert best.weights.keys() == stored.keys() == weights.keys()
     assert read_recipe(model).labels.names == labels.names
-    assert json.loads((package / "models" / "run.json").read_text())["status"] == "finished"
+    run = json.loads((package / "models" / "run.json").read_text())
+    assert (run["status"], run["cohort"]["folder"]) == ("finished", str(tiny_cohort.resolve()))
+    assert run["settings"]["values"]["spacing_mm"] == [2.0, 2.0, 3.0], "that of the package, not of the client's cohort"
     found = Predictor.from_bundle(package).predict(Cohort.open(tiny_cohort).image_paths("case0_day0"), key="a")
     assert set(np.unique(found.label_map.voxels)) <= set(labels.values)
     assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_client_whose_labels_mean_something_else_is_refused(tiny_cohort: Path, tmp_path: Path) -> None:
+    other: dict[str, Any] = {"roi_size": [16, 16, 8], "embedded": tmp_path / "phantom", "cases": tiny_cohort}
+    for labels in (LabelTable.exclusive(["large", "small"]), LabelTable.overlapping(["small", "large"])):
+        with pytest.raises(CohortError, match=r"has labels .* --dataset_dir for a network of its own"):
+            PackageCohort(labels, ["MR"], **other)
+    with pytest.raises(CohortError, match=r"and 1 channels, the package .* and 2"):
+        PackageCohort(Cohort.open(tiny_cohort).labels, ["MR", "CT"], **other)
+    assert PackageCohort(Cohort.open(tiny_cohort).labels, ["MR"], **other).fold(0).training

@@ -26,6 +26,8 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("multipart", reason="python-multipart is not installed")
 
+from warm_process import WarmCommands
+
 from volseg.cohort import Cohort, read_corrections
 from volseg.formats import write_segmentation
 from volseg.labels import LabelTable
@@ -42,16 +44,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 class Server:
     """The command in a process of its own."""
 
-    def __init__(self, cohort: Path, *words: str) -> None:
+    def __init__(self, python: Path, cohort: Path, *words: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         command = "from volseg.cli import main; main()"
         given = ["serve", "hippocampus", "--cohort", str(cohort), "--port", str(self.port), *words]
         self.log = (cohort.parent / f"server_{self.port}.txt").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", command, *given], stdout=self.log, stderr=subprocess.STDOUT
-        )
+        self.process = subprocess.Popen([python, "-c", command, *given], stdout=self.log, stderr=subprocess.STDOUT)
         self.url = f"http://127.0.0.1:{self.port}"
         end = time.monotonic() + START_S
         while True:
@@ -75,7 +75,12 @@ class Server:
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        until(self.is_gone)
         self.log.close()
+
+    def is_gone(self) -> bool:
+        with socket.socket() as asked:
+            return asked.connect_ex(("127.0.0.1", self.port)) != 0
 
 
 def state(folder: Path) -> dict[str, str]:
@@ -119,9 +124,10 @@ def multipart(name: str, content: bytes) -> tuple[bytes, str]:
     return head + content + b"\r\n--b--\r\n", "multipart/form-data; boundary=b"
 
 
-def test_a_kill_in_the_middle_of_each_loses_nothing(folder: Path, tmp_path: Path) -> None:
+def test_a_kill_in_the_middle_of_each_loses_nothing(folder: Path, tmp_path: Path, warm_commands: WarmCommands) -> None:
     before = state(folder)
-    server = Server(folder, "--train-minutes", "30")
+    python = warm_commands.python
+    server = Server(python, folder, "--train-minutes", "30")
     with pytest.raises(urllib.error.HTTPError) as refused:  # at once, and not by a process that fails later
         server.ask("POST", "/train/hippocampus", b"{}")
     assert "no label was corrected yet" in json.loads(refused.value.read())["detail"]
@@ -136,7 +142,7 @@ def test_a_kill_in_the_middle_of_each_loses_nothing(folder: Path, tmp_path: Path
         assert read_volume(path).shape == SHAPE
 
     # in the middle of the upload of a label
-    server = Server(folder, "--train-minutes", "30")
+    server = Server(python, folder, "--train-minutes", "30")
     new = label(0).copy()
     new[20:23, 10:22, 15:25] = 1
     path = tmp_path / "c4.seg.nrrd"
@@ -150,7 +156,7 @@ def test_a_kill_in_the_middle_of_each_loses_nothing(folder: Path, tmp_path: Path
     assert state(folder) == before
 
     # in the middle of a training; the label is saved again first
-    server = Server(folder, "--train-minutes", "30")
+    server = Server(python, folder, "--train-minutes", "30")
     assert server.ask("PUT", "/datastore/label?image=c4", body, kind)["label"] == "c4"
     after = state(folder)
     np.testing.assert_array_equal(read_volume(folder / "labelsTr" / "c4.nii.gz").voxels, new)
@@ -162,7 +168,7 @@ def test_a_kill_in_the_middle_of_each_loses_nothing(folder: Path, tmp_path: Path
     assert state(folder) == after
 
     # and all goes on: the state is told, the training resumed and stopped by a client
-    server = Server(folder, "--train-minutes", "30")
+    server = Server(python, folder, "--train-minutes", "30")
     try:
         assert server.ask("GET", "/info/")["datastore"]["completed"] == 5
         told = server.ask("GET", "/train/")
@@ -182,14 +188,16 @@ def test_a_kill_in_the_middle_of_each_loses_nothing(folder: Path, tmp_path: Path
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the client leaves its sockets to the collector
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(MONAILABEL is None, reason="VOLSEG_MONAILABEL names no folder of packages with monailabel 0.8.5")
-def test_the_client_of_monai_label(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_of_monai_label(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_commands: WarmCommands
+) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, str(MONAILABEL)])
     from monailabel.client import MONAILabelClient
     from monailabel.client.client import MONAILabelClientException
 
     word = tmp_path / "word.txt"
     word.write_text("open sesame\n".replace(" ", "-"))
-    server = Server(folder, "--token-file", str(word))
+    server = Server(warm_commands.python, folder, "--token-file", str(word))
     try:
         places = [tmp_path / "one", tmp_path / "two"]
         for place in places:

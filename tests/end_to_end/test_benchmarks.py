@@ -486,58 +486,20 @@ def test_a_subset_is_a_cohort(tmp_path):
 # --- the scripts
 
 
-def heavy(path: Path) -> bool:
-    """Whether torch or monai is imported at the top."""
-    return bool(re.search(r"^(import|from) (torch|monai)\b", path.read_text(), re.M))
-
-
 SCRIPTS = [
     path
     for path in sorted([*HERE.glob("*.py"), *HERE.glob("peers/*.py")])
     if "argparse" in path.read_text() or "measurement.options" in path.read_text()
     if path.name not in OF_PEERS | {"measurement.py"}
 ]
-# The help of several scripts from one process, which loads torch and MONAI once.
-ASK = """
-import contextlib, importlib, io, json, sys
-sys.path.insert(0, sys.argv[1])
-for name in sys.argv[2:]:
-    said, sys.argv = io.StringIO(), [name.rpartition(".")[2] + ".py", "--help"]
-    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        importlib.import_module(name).main()
-    print(json.dumps([name.rpartition(".")[2], said.getvalue()]))
-"""
 
 
-@pytest.mark.parametrize("path", [path for path in SCRIPTS if not heavy(path)], ids=lambda path: path.name)
-def test_a_script_explains_itself(path, tmp_path):
-    done = subprocess.run(
-        [sys.executable, path, "--help"], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("usage: ")
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_explains_itself(path, help_of_script):
+    told = help_of_script(path)
+    assert told.startswith(f"usage: {path.name}")
     if path.stem in NAMES:
-        assert "--quick" in done.stdout
-
-
-@pytest.mark.slow
-def test_scripts_that_load_torch_explain_themselves(tmp_path):
-    names = [path.stem for path in SCRIPTS if heavy(path)]
-    modules = [("peers." if path.parent != HERE else "") + path.stem for path in SCRIPTS if heavy(path)]
-    done = subprocess.run(
-        [sys.executable, "-c", ASK, HERE, *modules],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    found = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith('["'))
-    assert list(found) == names
-    for name, said in found.items():
-        assert said.startswith(f"usage: {name}.py"), name
-        assert "--quick" in said or name not in NAMES
+        assert "--quick" in told
 
 
 def test_there_is_a_script_for_each_name():

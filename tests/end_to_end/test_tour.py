@@ -23,7 +23,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOUR = ROOT / "docs" / "tour.ipynb"
-SHORTER = "--max_epochs 4 --val_interval 2"
+SHORTER = "--max_epochs 2 --val_interval 1"
 
 
 @pytest.fixture(scope="module")

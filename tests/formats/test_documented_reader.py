@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from volseg.cohort import Cohort
 
@@ -42,8 +43,6 @@ def test_the_files_of_a_network_make_a_bundle(tmp_path, monkeypatch):
     spec.loader.exec_module(compose)
     (tmp_path / "networks").mkdir()
     (tmp_path / "template").symlink_to(base / "template")
-    shipped = json.loads((base / "networks" / "dense_unet.json").read_text(encoding="utf-8"))
-    own["metadata.json"] = shipped["metadata.json"]
     (tmp_path / "networks" / "segresnet.json").write_text(json.dumps(own))
     (tmp_path / "networks" / "segresnet.md").write_bytes((base / "networks" / "dense_unet.md").read_bytes())
     monkeypatch.setattr(compose, "HERE", tmp_path)
@@ -52,3 +51,8 @@ def test_the_files_of_a_network_make_a_bundle(tmp_path, monkeypatch):
     assert train["network_def"]["_target_"] == "SegResNet"
     assert train["settings"]["values"]["init_filters"] == "@init_filters"
     assert json.loads(files["inference.json"])["network_def"]["init_filters"] == "$@recipe.network['init_filters']"
+    assert json.loads(files["metadata.json"])["name"] == "SegResNet for abdominal MR"
+    del own["metadata.json"]["name"], own["metadata.json"]["network_data_format#inputs#image#spatial_shape"]
+    (tmp_path / "networks" / "segresnet.json").write_text(json.dumps(own))
+    with pytest.raises(SystemExit, match="must give name, network_data_format#inputs#image#spatial_shape of metadata"):
+        compose.composed("segresnet")

@@ -25,6 +25,7 @@ SHAPE = (12, 11, 9)
 C, S = np.cos(0.1), np.sin(0.1)
 TURNED = np.array([[0, -1.4 * C, 3 * S, 20], [-1.5, 0, 0, 30], [0, 1.4 * S, 3 * C, -40], [0, 0, 0, 1]])
 LAYERS = LabelTable.overlapping(["large_bowel", "small_bowel", "stomach"])
+BARE = LabelTable.exclusive(["lesion", "cyst"])  # without codes of their own
 LAYER = LabelTable.of({"stomach": 2, "large_bowel": 1})
 EDITS = ("untouched", "renamed", "reordered", "cropped", "grown", "empty")
 PYTHON = os.environ.get("VOLSEG_SIMPLEITK_PYTHON", "")
@@ -92,8 +93,11 @@ def label(table: LabelTable, seed: int, *, empty: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("save", [by_slicerio, pytest.param(by_simpleitk, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("edit", EDITS)
-@pytest.mark.parametrize("table", [LAYER, LAYERS], ids=["one layer", "layers"])
+@pytest.mark.parametrize(
+    ("table", "edit"),
+    [(table, edit) for table in (LAYER, LAYERS) for edit in EDITS] + [(BARE, "renamed"), (BARE, "reordered")],
+    ids=lambda part: part if isinstance(part, str) else ", ".join(part.names),
+)
 def test_a_file_that_a_program_edited_is_known_by_name_code_and_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], table: LabelTable, edit: str, save: object
 ) -> None:

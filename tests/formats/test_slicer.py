@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from volseg.errors import LabelError, UsageError
 from volseg.formats import export_slicer, write_segmentation
+from volseg.formats.segmentation_file import segment_id
 from volseg.formats.slicer import _layers, write_colour_table
 from volseg.labels import LabelTable
 from volseg.volume import Volume, ras_to_lps, read_volume, write_volume
@@ -67,7 +68,7 @@ def test_slicerio_reads_every_region_and_the_grid(tmp_path: Path, name: str) -> 
 
 def test_names_colours_terms_and_global_fields(tmp_path: Path) -> None:
     read = _slicerio(_written(tmp_path, _random([0, 3, 4]), BOWELS))
-    assert [segment["id"] for segment in read["segments"]] == ["Segment_1", "Segment_2", "Segment_3"]
+    assert [segment["id"] for segment in read["segments"]] == [segment_id(name) for name in BOWELS.names]
     assert [segment["name"] for segment in read["segments"]] == list(BOWELS.names)
     assert [segment["labelValue"] for segment in read["segments"]] == [1, 2, 4]
     for segment, region in zip(read["segments"], BOWELS.regions, strict=True):

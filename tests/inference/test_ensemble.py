@@ -279,12 +279,3 @@ def test_a_bundle_of_before_says_which_setting_it_lacks(
     code, text = told(capsys, "predict", tmp_path / "bundle", place / "images", *words, "--keep-largest", "stomach")
     assert code == 2
     assert "no setting cleanup" in text
-
-
-@pytest.mark.slow
-def test_workers_make_what_one_process_makes(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path) -> None:
-    words = ("--checkpoint", place / "runs", "--flips", "0", "--save-probabilities", "--fill-holes", "small_bowel")
-    for name, more in (("one", ()), ("two", ("--workers", "2"))):
-        assert run(capsys, place, tmp_path / name, *words, *more)[0] == 0
-    for file in ("case0.nii.gz", "case1.nii.gz", "probabilities/case0.nii.gz", "uncertainty.csv"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()

@@ -308,8 +308,11 @@ def test_wrong_words_are_told_before_anything_is_written(
 
 @pytest.mark.slow
 def test_workers_make_what_one_process_makes(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path) -> None:
-    for within in (f"{place / 'lungs'}={place / 'lungs/model.pt'}", place / "maps"):
-        words = ("--within", within, "--absent", "empty", "--save-probabilities")
+    """Within a region that a network finds, and within label maps by an ensemble with mirror images and clean-up."""
+    write_checkpoint(tmp_path / "finer.pt", spacing_mm=(1.5, 2, 3), flip_axes=[0])
+    several = ("--checkpoint", tmp_path / "finer.pt", "--flips", "0", "--fill-holes", "small_bowel")
+    for within, more_words in ((f"{place / 'lungs'}={place / 'lungs/model.pt'}", ()), (place / "maps", several)):
+        words = ("--within", within, "--absent", "empty", "--save-probabilities", *more_words)
         for name, more in (("one", ()), ("two", ("--workers", "2"))):
             code, text = run(capsys, place, tmp_path / name, *words, *more)
             assert (code, "note  other" in text) == (0, True)

@@ -17,6 +17,7 @@ from volseg.errors import CheckpointError
 from volseg.inference import Predictor, PriorSource, find_priors
 from volseg.labels import LabelTable, prior_channels
 from volseg.training import NetworkWithoutPrior, write_network
+from volseg.volume import Volume, read_volume, write_volume
 
 NAMES = ("MR", *prior_channels(["MR"], ["ball"]))
 LABELS = LabelTable.exclusive(["ball"])
@@ -71,6 +72,18 @@ def test_a_case_without_a_prior_is_that_of_the_network_without_one_and_others_ar
     first = cohort.image_paths("b_day0")
     assert same(shown.predict(first, key="b_day0"), plain.predict(first, key="b_day0"))
     assert not same(alone.predict(images, key=key), plain.predict(images, key=key))
+
+
+def test_a_prior_that_nobody_looked_at_is_none(files, cohort, tmp_path, caplog):
+    key = "b_day10"
+    images, (prior,) = cohort.image_paths(key), priors_of(cohort, tmp_path, key).values()
+    before = read_volume(prior.label)
+    write_volume(tmp_path / "ignored.nii.gz", Volume(np.full(before.shape, 2, np.uint8), before.affine_ras))
+    table = {"labels": {"background": 0, "ball": 1, "ignore": 2}}
+    nothing = replace(prior, label=str(tmp_path / "ignored.nii.gz"), labels=table)
+    shown = replace(predictor(files, "both.pt"), priors={key: nothing})
+    assert same(shown.predict(images, key=key), predictor(files, "plain.pt").predict(images, key=key))
+    assert "the prior b_day9 tells nothing of what the image shows" in caplog.text
 
 
 def test_ensembles_average_the_networks_without_a_prior_too(files, cohort):

@@ -21,7 +21,6 @@ import socket
 import subprocess
 import sys
 import threading
-import traceback
 import types
 from pathlib import Path
 
@@ -174,7 +173,7 @@ def end(error: BaseException | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     if error is not None and not isinstance(error, SystemExit):
-        traceback.print_exception(error)
+        sys.excepthook(type(error), error, error.__traceback__)
     elif isinstance(code, str):
         sys.stderr.write(f"{code}\n")
     threading._shutdown()

@@ -13,7 +13,8 @@ from volseg.bundle import Recipe, read_recipe
 from volseg.cohort import Adaptation, adapted_networks, check_unseen, network_for, write_labels
 from volseg.errors import UsageError
 from volseg.labels import prior_channels
-from volseg.training import Adapting, adapt
+from volseg.training import Adapting, adapt, write_network
+from volseg.training.adaptation.adapt import _learning
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +113,47 @@ def test_a_killed_adaptation_goes_on(tmp_path, cohort):
     assert not any(line.startswith("before") for line in lines), "it began where it was stopped"
 
 
-def test_a_network_with_a_prior_adapts_too(tmp_path, cohort):
+@pytest.mark.parametrize("layers", ["norms", "norms+head"])
+def test_a_network_with_a_prior_adapts_too_and_keeps_the_one_without(tmp_path, cohort, layers):
     run = make_run(tmp_path, cohort, prior=True)
-    target = adapt(work(run, cohort, before="day10", cache_dir=tmp_path, layers="norms"))
+    (tmp_path / "plain").mkdir()
+    plain = make_run(tmp_path / "plain", cohort) / "model.pt"
+    write_network(run / "model.pt", run / "model.pt", without_prior=plain)
+    target = adapt(work(run, cohort, before="day9", steps=2, cache_dir=tmp_path, layers=layers))
     assert read_recipe(target).takes_prior
+    kept = torch.load(target, weights_only=True)["without_prior"]["model"]
+    assert all(torch.equal(kept[name], value) for name, value in network(cohort.labels).state_dict().items())
+
+
+def test_layers_that_learn(cohort):
+    made = network(cohort.labels)
+    names = {id(value): name for name, value in made.named_parameters()}
+
+    def learning(layers):
+        return {names[id(value)] for value in _learning(made, layers, channels=cohort.labels.channels)}
+
+    everything = set(names.values())
+    assert learning("all") == everything
+    assert learning("decoder") < everything
+    head = Head()
+    found = [
+        name
+        for name, value in head.named_parameters()
+        for one in _learning(head, "norms+head", channels=2)
+        if one is value
+    ]
+    assert found == ["norm.weight", "norm.bias", "heads.0.weight", "heads.0.bias"]
+    assert len(_learning(head, "norms", channels=2)) == 2
+
+
+class Head(torch.nn.Module):
+    """A layer, its normalisation, and a layer with a channel per region."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv3d(1, 4, 3)
+        self.norm = torch.nn.GroupNorm(2, 4)
+        self.heads = torch.nn.ModuleList([torch.nn.Conv3d(4, 2, 1)])
 
 
 def test_no_label_of_the_day_itself_or_later_can_be_read(tmp_path):

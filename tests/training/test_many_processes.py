@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -107,9 +106,10 @@ assert not [name for name in left if "gloo" in name], left
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the threads of a process are listed by Linux alone")
-def test_no_thread_of_gloo_ends_a_training_that_is_over(tmp_path):
+def test_no_thread_of_gloo_ends_a_training_that_is_over(tmp_path, warm_commands):
     (tmp_path / "parts.py").write_text(PARTS_IN_A_HURRY)
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    # torchrun begins with its imports done; the two processes, whose end is looked at, are real ones.
+    words = [warm_commands.python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [*words, str(tmp_path / "parts.py")],

@@ -82,7 +82,7 @@ def test_a_network_learns_one_window_by_heart(network, tiny_cohort):
     parser = ConfigParser()
     parser.read_config(str(BUNDLES / bundle / "train.json"))
     parser.update({"dataset_dir": str(tiny_cohort), "bundle_root": str(BUNDLES / bundle), "device": "cpu"})
-    parser.update({"roi_size": [48, 32, 16], **settings})
+    parser.update({"roi_size": [32, 32, 16], **settings})
     torch.manual_seed(0)
     model = parser.get_parsed_content("network_def").train()
     image, target = window(parser.get_parsed_content("roi_size"))

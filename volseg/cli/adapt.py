@@ -19,7 +19,7 @@ def adapt(
     before: str | None = typer.Option(None, help="Learn from sessions before this one alone; from all by default."),
     minutes: float = typer.Option(3.0, help="Minutes of training, after reading and resampling."),
     steps: int | None = typer.Option(None, min=1, help="Number of steps, in place of minutes."),
-    layers: str = typer.Option("all", help="Layers that learn: all, decoder or norms."),
+    layers: str = typer.Option("all", help="Layers that learn: all, decoder, norms or norms+head."),
     base_share: float = typer.Option(
         0.5, help="Share of the windows that come from other patients, against forgetting; 0 for none."
     ),

@@ -46,25 +46,34 @@ class PackageCohort:
     """What a package knows of its cohort while none is named: enough to build its network, without any file.
 
     The cases may be handed over by another program, as MONAI Label does; then nothing else is asked for, and folder and
-    digest are not stated. Where a case is asked for, the embedded phantom answers from then on, which is written for
-    that as for a bundle. So `monai.bundle.load` of a package gives its own network and leaves nothing behind.
+    digest are not stated. Or `cases` names a cohort of the same regions, which is trained on with the package's own
+    network, window and spacing. Else, where a case is asked for, the embedded phantom answers from then on, which is
+    written for that as for a bundle. So `monai.bundle.load` gives the package's own network and leaves nothing behind.
 
     Args:
         labels: Label table of the package.
         channel_names: Name per image channel.
         roi_size: Window in voxels.
         embedded: Folder of the phantom cohort, which may be absent.
+        cases: Folder of a cohort to train on; None for none.
 
     Raises:
-        CohortError: A case is needed, and the package has other regions or channels than the phantom.
+        CohortError: A case is needed, and the package has other regions or channels than the phantom; or the cohort
+            has other regions, values or channels than the package.
     """
 
     def __init__(
-        self, labels: LabelTable, channel_names: Sequence[str], roi_size: Sequence[int], *, embedded: str | Path
+        self,
+        labels: LabelTable,
+        channel_names: Sequence[str],
+        roi_size: Sequence[int],
+        *,
+        embedded: str | Path,
+        cases: str | Path | None = None,
     ) -> None:
         self.labels, self.channel_names = labels, tuple(channel_names)
         self._roi_size, self._embedded = [int(n) for n in roi_size], embedded
-        self._phantom: Cohort | None = None
+        self._opened = None if cases is None else self._checked(open_cohort(cases))
 
     @property
     def channels(self) -> int:
@@ -74,17 +83,17 @@ class PackageCohort:
     @property
     def folder(self) -> Path:
         """The folder of the cases."""
-        return Path("not stated") if self._phantom is None else self._phantom.folder
+        return Path("not stated") if self._opened is None else self._opened.folder
 
     @property
     def digest(self) -> str:
         """The digest of the cases; empty while they are not known."""
-        return "" if self._phantom is None else self._phantom.digest
+        return "" if self._opened is None else self._opened.digest
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What is known of the source of the cases."""
-        return {} if self._phantom is None else self._phantom.provenance
+        return {} if self._opened is None else self._opened.provenance
 
     @property
     def flat(self) -> bool:
@@ -98,6 +107,22 @@ class PackageCohort:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what a cohort has
         if name.startswith("_"):
             raise AttributeError(name)
+        if self._opened is None:
+            self._opened = self._phantom()
+        return getattr(self._opened, name)
+
+    def _checked(self, cohort: Cohort) -> Cohort:
+        """The cohort, if its labels and channels mean what the package's do."""
+        own, other = (table.to_dataset_json()["labels"] for table in (self.labels, cohort.labels))
+        if own != other or len(cohort.channel_names) != len(self.channel_names):
+            raise CohortError(
+                f"{cohort.folder} has labels {other} and {len(cohort.channel_names)} channels, the package {own} and "
+                f"{len(self.channel_names)}; convert it so, or name it with --dataset_dir for a network of its own"
+            )
+        return cohort
+
+    def _phantom(self) -> Cohort:
+        """The embedded phantom, if the package is of its regions."""
         from volseg.datasets.phantom import LABELS
 
         if self.labels.names != LABELS.names or len(self.channel_names) != 1:
@@ -105,6 +130,4 @@ class PackageCohort:
                 f"this package segments {', '.join(self.labels.names)} and brings no cohort to train on; name yours "
                 "with --dataset_dir"
             )
-        if self._phantom is None:
-            self._phantom = open_cohort(self._embedded, embedded=self._embedded)
-        return getattr(self._phantom, name)
+        return open_cohort(self._embedded, embedded=self._embedded)

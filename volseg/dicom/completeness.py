@@ -194,9 +194,10 @@ def _continues(instance: Instance, series: Series) -> bool:
                 return False
         except OSError:
             return False
-    if not instance.series_uid and not instance.placed:  # a block of it is gone; every image has a UID of its series
+    if not instance.series_uid:  # a block of it is gone; every image has a UID of its series
         named = any(name_shape(other.path) == name_shape(instance.path) for other in series.instances)
-        return bool(first.series_uid) and named and instance.sop_class == first.sop_class
+        if first.series_uid and named and instance.sop_class == first.sop_class:
+            return True
     alike = (instance.number, instance.description) == (first.number, first.description)
     owner = instance.patient == first.patient or instance.study_uid == first.study_uid
     if instance.series_uid != first.series_uid and not (alike and owner):

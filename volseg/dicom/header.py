@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import Dataset
 
 from volseg.dicom.file import numbers, plain, text, whole
-from volseg.dicom.instance import Instance, known_modality
+from volseg.dicom.instance import ENHANCED, Instance, known_modality
 from volseg.dicom.mosaic import IMAGES_IN_MOSAIC, SIEMENS, images_in_mosaic
 from volseg.errors import SourceError
 
@@ -76,9 +76,9 @@ def instance_of(path: Path, name: str, header: Dataset) -> Instance:
         protocol=text(header, "ProtocolName") if "ProtocolName" in header else "",
         units=plain(header, "Units"),
         mosaic="MOSAIC" in image_type or images_in_mosaic(header) > 1,
-        concatenation=plain(header, "ConcatenationUID"),
-        part_number=whole(header, "InConcatenationNumber"),
-        parts=whole(header, "InConcatenationTotalNumber"),
+        concatenation=plain(header, "ConcatenationUID") if sop_class in ENHANCED else "",
+        part_number=whole(header, "InConcatenationNumber") if sop_class in ENHANCED else 0,
+        parts=whole(header, "InConcatenationTotalNumber") if sop_class in ENHANCED else 0,
     )
 
 

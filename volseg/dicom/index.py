@@ -217,6 +217,8 @@ def _object(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
     if cut or (not pixels_follow and "Image Storage" in known_name(kind)):
         raise SourceError("the file ends within its header; it is cut short, copy it again")
     instance = instance_of(path, name, header)
+    if not (instance.rows or instance.series_uid or known_name(kind)):
+        raise SourceError("its header says neither what it is nor of which series; it is damaged, copy it again")
     if "Image Storage" in known_name(kind) and not instance.rows:
         raise SourceError("an image states no Rows; its header is damaged, copy it again")
     return instance

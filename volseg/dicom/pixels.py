@@ -36,6 +36,7 @@ _DECODER_BYTES = 3 * 2**30
 # A blank frame may shrink this much in JPEG 2000; below the floor nothing is refused.
 _MAX_COMPRESSION = 2000
 _FLOOR_BYTES = 2**26
+_ITEM = b"\xfe\xff\x00\xe0"  # which the pixels of a file begin with that are compressed
 
 
 def check_claims(path: Path, header: Dataset) -> None:
@@ -222,6 +223,8 @@ def _plain(dataset: Dataset) -> Iterator[NDArray[Any]]:
         with Quiet():
             if compressed(dataset):
                 yield from _own_frames(dataset)
+            elif dataset.PixelData[:4] == _ITEM and dataset["PixelData"].is_undefined_length:
+                raise SourceError("its pixels are compressed, and its header does not say how; copy the file again")
             else:
                 yield from _bits(dataset) if whole(dataset, "BitsAllocated") == 1 else iter_pixels(dataset, raw=True)
     except DAMAGE as error:

@@ -21,6 +21,7 @@ from volseg.volume import Affine, ras_to_lps
 
 # A pixel of the object may lie this far from a voxel of the image, as a share of a voxel.
 _TOLERANCE = 0.1
+_BACKGROUND = ("DCM", "125040")  # as which a label map may describe the number of what is no segment
 
 
 def read_segments(dataset: Dataset) -> list[Roi]:
@@ -31,12 +32,14 @@ def read_segments(dataset: Dataset) -> list[Roi]:
     """
     label_map = text(dataset, "SOPClassUID") == LABEL_MAP
     background = whole(dataset, "PixelPaddingValue") if label_map else 0
-    found = []
+    found: list[Roi] = []
     for item in items(dataset, "SegmentSequence"):
         code = read_code(item, "SegmentedPropertyTypeCodeSequence")
         name = text(item, "SegmentLabel") or text(item, "SegmentDescription") or (code.meaning if code else "")
-        number = whole(item, "SegmentNumber")
-        if name and number not in (0, background):
+        number = whole(item, "SegmentNumber", default=-1)
+        if code is not None and (code.scheme, code.value) == _BACKGROUND:
+            continue
+        if name and number != background and number >= 0:
             check_name(name)
             colour = numbers(item, "RecommendedDisplayCIELabValue", 3)
             found.append(Roi(number, name, _rgb(colour) if colour and has_highdicom() else None, code))

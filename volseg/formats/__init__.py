@@ -21,7 +21,14 @@ if TYPE_CHECKING:
         pair_names,
     )
     from volseg.formats.kaggle import check_submission, write_submission
-    from volseg.formats.named_masks import NamedMasks, names_in_header, place_mask, read_named_masks, slices_as_mask
+    from volseg.formats.named_masks import (
+        NamedMasks,
+        names_in_header,
+        place_mask,
+        read_named_masks,
+        slices_as_mask,
+        under_old_names,
+    )
     from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, Segmentation, read_segmentation
     from volseg.formats.slicer import export_slicer, write_segmentation
     from volseg.formats.uw_madison import UwMadison, is_slice, read_scan
@@ -59,6 +66,7 @@ __all__ = [
     "read_table_names",
     "safe_key",
     "slices_as_mask",
+    "under_old_names",
     "write_raw",
     "write_scan",
     "write_segmentation",
@@ -74,6 +82,7 @@ __getattr__ = opened_at_first_use(
             "place_mask",
             "read_named_masks",
             "slices_as_mask",
+            "under_old_names",
         ),
         "volseg.formats.class_masks": ("ClassMasks",),
         "volseg.formats.decathlon": ("Decathlon",),

@@ -10,7 +10,7 @@ import numpy as np
 
 from volseg.cohort import FILE_ENDING, Cohort, Predictions, write_labels
 from volseg.errors import LabelError, UsageError, VolsegError
-from volseg.formats.named_masks import NamedMasks, names_in_header, place_mask, read_named_masks
+from volseg.formats.named_masks import NamedMasks, names_in_header, place_mask, read_named_masks, under_old_names
 from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX
 from volseg.formats.value_names import find_table, read_table_names
 from volseg.labels import Code, LabelMap, LabelTable, Masks, Region, match_labels
@@ -89,7 +89,7 @@ def import_predictions(
     told: dict[str, Code | None] = {}
     for key, path in files.items():
         try:
-            named[key] = read_named_masks(path, values)
+            named[key] = under_old_names(read_named_masks(path, values), cohort.labels)
             told.update({name: named[key].codes.get(name) for name in named[key].masks if not told.get(name)})
         except VolsegError as error:
             found.failed[key] = error.message
@@ -170,7 +170,7 @@ def read_named(path: Path, labels: LabelTable, image: Volume) -> tuple[Volume, l
         LabelError: A region that is not among the segments, or an overlap that the table cannot hold.
         GeometryError: Voxels that do not coincide with those of the image.
     """
-    one = read_named_masks(path)
+    one = under_old_names(read_named_masks(path), labels)
     pairs = pair_names(labels, {name: one.codes.get(name) for name in one.masks})
     if lost := [name for name in labels.names if name not in pairs]:
         raise LabelError(f"{path.name} has no segment of {', '.join(lost)}; there are {', '.join(one.masks)}")

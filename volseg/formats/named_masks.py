@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError, LabelError
-from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, read_segmentation
+from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, read_segmentation, segment_id
 from volseg.formats.value_names import header_names
 from volseg.labels import Code, LabelTable, fold_name
 from volseg.volume import Affine, Grid, nearest_voxels, read_image_file, slice_axis
@@ -30,6 +30,7 @@ class NamedMasks:
         affine_ras: Affine (4, 4) of the masks, RAS mm.
         notes: What a reader must know of the file.
         layered: Whether the form of the file can hold a voxel that belongs to two names.
+        ids: What the file knows each name by, where it has such a word.
     """
 
     masks: Mapping[str, NDArray[np.bool_]]
@@ -37,6 +38,7 @@ class NamedMasks:
     affine_ras: Affine
     notes: tuple[str, ...] = ()
     layered: bool = True
+    ids: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def grid(self) -> Grid:
@@ -69,7 +71,8 @@ def read_named_masks(
         file = read_segmentation(path)
         codes = {segment.name: segment.code for segment in file.segments if segment.code}
         masks = {segment.name: file.mask(segment) for segment in file.segments}
-        return NamedMasks(masks, codes, file.affine_ras, tuple(_unfinished(file.segments)))
+        ids = {segment.name: segment.own_id for segment in file.segments}
+        return NamedMasks(masks, codes, file.affine_ras, tuple(_unfinished(file.segments)), ids=ids)
     volumes = read_image_file(path)
     if len(volumes) > 1:
         raise LabelError(
@@ -100,6 +103,40 @@ def read_named_masks(
             masks[part.strip()] = masks.get(part.strip(), False) | (volume.voxels == value)
     layered = any("+" in name for name in names.values())
     return NamedMasks(masks, {}, volume.affine_ras, layered=layered)
+
+
+def under_old_names(one: NamedMasks, labels: LabelTable, *, answered: Collection[str] = ()) -> NamedMasks:
+    """The masks of a file, those of segments that a user renamed by the names that they were exported under.
+
+    A name of the table counts as it stands. Any other is taken for the region whose ID its segment bears, if its code
+    is still that region's and no segment bears the region's name: whoever makes another organ of a segment gives it
+    another code, or the name of a region.
+
+    Args:
+        one: Masks of a file.
+        labels: Regions.
+        answered: Names of which a person has said what they are.
+    """
+    theirs = {fold_name(name) for name in one.masks}
+    known = {fold_name(name) for name in (*labels.names, *answered, LabelTable.IGNORE)}
+    regions = {segment_id(region.name): region for region in labels.regions if fold_name(region.name) not in theirs}
+    renamed = {
+        name: region.name
+        for name in one.masks
+        if fold_name(name) not in known
+        and (region := regions.get(one.ids.get(name, ""))) is not None
+        and one.codes.get(name, region.code).value == region.code.value
+    }
+    if not renamed or len(set(renamed.values())) < len(renamed):
+        return one
+    notes = [f"the segment {name} was taken for {own}, as which it was exported" for name, own in renamed.items()]
+    return replace(
+        one,
+        masks={renamed.get(name, name): mask for name, mask in one.masks.items()},
+        codes={renamed.get(name, name): code for name, code in one.codes.items()},
+        ids={renamed.get(name, name): own for name, own in one.ids.items()},
+        notes=(*one.notes, *notes),
+    )
 
 
 def names_in_header(path: Path) -> dict[int, str]:

@@ -7,6 +7,7 @@ gives both anew when segments are moved or deleted. SimpleITK writes the same fi
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from volseg.labels import Code
 from volseg.volume import Affine, Volume, read_nrrd_with_pairs
 
 SEGMENTATION_SUFFIX = ".seg.nrrd"
+_FACTS = ("ID", "Name", "LabelValue", "Layer", "Tags")
 _NUMBERED = re.compile(r"Segment(\d+)_")
 
 
@@ -33,6 +35,7 @@ class Segment:
         layer: Number of the layer that holds it, from 0.
         value: Its value in that layer.
         status: `inprogress`, `completed` or `flagged` as Slicer's user set it; empty if not.
+        own_id: What the file knows the segment by, which stays when a user renames it.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Segment:
     layer: int
     value: int
     status: str = ""
+    own_id: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +67,15 @@ class Segmentation:
         """(X, Y, Z), where a segment is."""
         found: NDArray[np.bool_] = self.layers[segment.layer].voxels == segment.value
         return found
+
+
+def segment_id(region: str) -> str:
+    """The ID of the segment of a region: Slicer, slicerio and SimpleITK keep it when the segment is renamed.
+
+    >>> segment_id("liver")
+    'volseg_ebaf48a97257'
+    """
+    return f"volseg_{hashlib.sha256(region.encode()).hexdigest()[:12]}"
 
 
 def read_segmentation(path: str | Path) -> Segmentation:
@@ -120,7 +133,7 @@ def _segments(pairs: Mapping[str, str], name: str, *, flat: bool) -> tuple[Segme
     segments: list[Segment] = []
     while f"Segment{len(segments)}_ID" in pairs:
         number = len(segments)
-        facts = {fact: pairs.get(f"Segment{number}_{fact}", "") for fact in ("Name", "LabelValue", "Layer", "Tags")}
+        facts = {fact: pairs.get(f"Segment{number}_{fact}", "") for fact in _FACTS}
         try:
             value = int(facts["LabelValue"] or 1)
             layer = int(facts["Layer"] or (0 if flat else number))
@@ -132,7 +145,8 @@ def _segments(pairs: Mapping[str, str], name: str, *, flat: bool) -> tuple[Segme
             raise LabelError(f"{name}: segment {facts['Name']!r} has the value 0, which is background; save it again")
         tags = dict(tag.split(":", 1) for tag in facts["Tags"].split("|") if ":" in tag)
         status = tags.get("Segmentation.Status", "")
-        segments.append(Segment(facts["Name"].strip(), _code(tags.get("TerminologyEntry", "")), layer, value, status))
+        code = _code(tags.get("TerminologyEntry", ""))
+        segments.append(Segment(facts["Name"].strip(), code, layer, value, status, facts["ID"]))
     if not segments:
         raise LabelError(
             f"{name} names no segment: it is a plain NRRD volume, or a program that does not know segmentations "

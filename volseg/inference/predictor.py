@@ -232,7 +232,14 @@ class Predictor:
             if len(grids) > 1 or len(given) != len(names) or any(map(is_foreign, given)) or prior is not None:
                 given = read_images(given, names=names)  # of which the transforms read NIfTI by themselves
             if self.recipe.takes_prior and (prior is not None or len(grids) > 1):
-                given += prior_volumes(given[0].grid, prior, self.recipe)
+                channels = prior_volumes(given[0].grid, prior, self.recipe)
+                if prior is not None and self.without_prior is not None and not channels[-1].voxels.any():
+                    logger.warning(
+                        "%s: the prior %s tells nothing of what the image shows, so it is predicted without one",
+                        *(key, prior.key),
+                    )
+                    return {**self.without_prior.preprocess(given, key=key), WITHOUT_PRIOR: True}
+                given += channels
             item, *others = [
                 steps_to_image(members)({"key": key, "image": in_order(given, members[0].recipe, like=self.recipe)})
                 for members in grids

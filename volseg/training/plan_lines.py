@@ -78,7 +78,10 @@ def _window(value: Callable[[str], Any], planned: Planned, given: Mapping[str, A
     if "roi_size" in given:
         return Decision("roi_size", roi, f"given with --roi_size; {seen}", "")
     whole = fit_roi(shape, divisor=value("roi_divisor"), voxels=2**62, spacing_mm=value("spacing_mm"))
-    limit = "as large as the image" if math.prod(whole) == math.prod(roi) else f"at most {value('roi_voxels'):,} voxels"
+    limit = f"at most {value('roi_voxels'):,} voxels"
+    if math.prod(whole) == math.prod(roi):
+        rounded = any(a < b for a, b in zip(roi, shape, strict=True))
+        limit = "as large as the image, to the nearest multiple" if rounded else "as large as the image"
     return Decision("roi_size", roi, f"{limit}; {seen}", "")
 
 

@@ -102,7 +102,7 @@ def start_from(
         return network
     source = read_weights(weights)
     own = _once(network.state_dict())
-    anew = set() if _same_regions(source, labels) else _heads(own, labels.channels)
+    anew = set() if _same_regions(source, labels) else heads_of(own, labels.channels)
     source = _with_prior(source, own, tuple(channel_names))
     fitting = {name: source.of_shape(name, value.shape) for name, value in own.items() if name not in anew}
     taken = {name: value for name, value in fitting.items() if value is not None}
@@ -219,7 +219,7 @@ def _with_prior(source: StartingWeights, own: Mapping[str, Tensor], channel_name
     return replace(source, tensors=wider, channel_names=channel_names)
 
 
-def _heads(own: Mapping[str, Tensor], channels: int) -> set[str]:
+def heads_of(own: Mapping[str, Tensor], channels: int) -> set[str]:
     """The tensors of the layers that give a channel per region."""
     return {name for name, value in own.items() if _HEAD.search(name) and value.ndim and value.shape[0] == channels}
 

@@ -25,6 +25,7 @@ from volseg.formats import (
     read_named_masks,
     read_table_names,
     slices_as_mask,
+    under_old_names,
 )
 from volseg.labels import Code, LabelTable, fold_name
 from volseg.volume import Grid, Volume, aligned, read_grid
@@ -109,6 +110,8 @@ def edited_label(
     named: NamedMasks, labels: LabelTable, image: Volume, before: Volume | None, answers: Answers
 ) -> tuple[Volume, list[str]]:
     """The edited label map without what is to be ignored, and what is to be known of it."""
+    read = named
+    named = under_old_names(named, labels, answered=(*answers.take, *answers.drop))
     masks = _renamed(named.masks, answers)
     if not any(mask.any() for mask in masks.values()) and not answers.empty:
         raise LabelError(
@@ -124,6 +127,7 @@ def edited_label(
     label, notes = encode_named(kept, labels, pairs, image, resample=answers.resample)
     if not label.voxels.any() and any(mask.any() for mask in masks.values()):
         raise GeometryError("all of it lies outside the image; it was drawn on another one, or saved under a transform")
+    notes += named.notes[len(read.notes) :]
     notes += [
         f"the segment {own} was taken for {name}, which has the same code"
         for name, own in pairs.items()

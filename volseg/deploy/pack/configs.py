@@ -89,12 +89,13 @@ def _of_package(
         ),
     }
     return {
+        "cases_dir": None,
         "package": recipe,
         "package_network": _arguments(network),
         "of_package": "$@dataset_dir == @embedded_dir",
         "cohort": _or_of_package(
             "volseg.datasets.PackageCohort(@package.labels, @package.channel_names, @package.roi_size, "
-            "embedded=@embedded_dir)",
+            "embedded=@embedded_dir, cases=@cases_dir)",
             training["cohort"],
         ),
         **{name: _or_of_package(value, training[name]) for name, value in own.items() if name in training},

@@ -20,6 +20,7 @@ from volseg.training.adaptation.windows import Slab, base_items, own_items, wind
 from volseg.training.adaptation.work import Adapting
 from volseg.training.handlers.checkpoints import save
 from volseg.training.losses import DeepSupervision, dice_ce
+from volseg.training.start import heads_of
 
 logger = logging.getLogger("volseg.training")
 
@@ -65,7 +66,7 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     own, others = own_items(work, recipe, slab), base_items(work, recipe)
     windows = windows_of(work, recipe, own, others)
     rate = float(config.get("learning_rate") or 1e-3) * _RATE if _is_number(config.get("learning_rate")) else 1e-4
-    parameters = _learning(network, work.layers)
+    parameters = _learning(network, work.layers, channels=recipe.labels.channels)
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
     loss_of = DeepSupervision(dice_ce(recipe.labels))
     state = State(network, optimizer, target.with_suffix(".state"), identity)
@@ -146,7 +147,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _learning(network: Any, layers: str) -> list[Any]:  # noqa: ANN401 - a network
+def _learning(network: Any, layers: str, *, channels: int) -> list[Any]:  # noqa: ANN401 - a network
     """The parameters that learn; the others keep their gradients off."""
     from torch import nn
 
@@ -154,10 +155,12 @@ def _learning(network: Any, layers: str) -> list[Any]:  # noqa: ANN401 - a netwo
     chosen = {name for name, _ in named}
     if layers == "decoder":
         chosen = {name for name, _ in named[len(named) // 2 :]}
-    if layers == "norms":
+    if layers.startswith("norms"):
         kinds = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
         modules = [name for name, module in network.named_modules() if isinstance(module, kinds)]
         chosen = {name for name, _ in named if name.rpartition(".")[0] in modules}
+        if layers == "norms+head":
+            chosen |= heads_of(dict(named), channels)
         chosen = chosen or {name for name, _ in named}
     for name, parameter in named:
         parameter.requires_grad_(name in chosen)

@@ -9,7 +9,7 @@ from pathlib import Path
 from volseg.cohort import Adaptation, Cohort, Session, adapted_path, sessions_of
 from volseg.errors import UsageError
 
-LAYERS = ("all", "decoder", "norms")
+LAYERS = ("all", "decoder", "norms", "norms+head")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Adapting:
         before: Session of the patient that no day on or after is learnt from; None for all days.
         minutes: Minutes of training; reading and resampling come before.
         steps: Number of steps after which it ends, whatever the time; None for `minutes`.
-        layers: Layers that learn: `all`, `decoder` (the later half) or `norms`.
+        layers: Layers that learn: `all`, `decoder` (the later half), `norms` or `norms+head`, the layers that give a
+            channel per region too.
         base_share: Share of the windows that come from other patients, against forgetting, 0 to below 1.
         seed: Seed of the windows.
         device: Device; None for the best.

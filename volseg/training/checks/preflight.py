@@ -52,6 +52,12 @@ def check_slices(cohort: Cohort, *, divisor: int | Sequence[int]) -> None:
         BundleError: Each case is one voxel along an axis that the network halves.
     """
     shapes = [row.along_ras(row.shape) for row in cohort.rows.values()]
+    thin = [name for name, along in zip("XYZ", zip(*shapes, strict=True), strict=True) if all(n == 1 for n in along)]
+    if len(thin) > 1:
+        raise BundleError(
+            f"the cases of {cohort.folder} are one voxel along {' and '.join(thin)}: lines, and networks here take "
+            "slices and volumes; look whether the axes of the files are right"
+        )
     for name, step, along in zip("XYZ", axis_divisors(divisor), zip(*shapes, strict=True), strict=True):
         if step > 1 and all(n == 1 for n in along):
             raise BundleError(
