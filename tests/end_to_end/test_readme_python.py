@@ -19,7 +19,7 @@ def test_the_lines_of_python_in_the_readme_run(tmp_path, monkeypatch):
     write_phantom(place / "raw", patients=2, days=1)
     write_cohort(UwMadison(place / "raw"), place / "cohort", folds=2)
     (tmp_path / "bundles").mkdir()
-    write_bundle(tmp_path / "bundles" / "swinunetr")
+    write_bundle(tmp_path / "bundles" / "unet")
     write_checkpoint(place / "run" / "model.pt", spacing_mm=(4, 4, 3))
     monkeypatch.chdir(tmp_path)
     (lines,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
