@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from volseg.formats.kaggle import check_submission, write_submission
     from volseg.formats.named_masks import NamedMasks, names_in_header, place_mask, read_named_masks, slices_as_mask
     from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, Segmentation, read_segmentation
-    from volseg.formats.slicer import export_slicer, write_segmentation
+    from volseg.formats.slicer import export_slicer, segment_values, write_segmentation
     from volseg.formats.uw_madison import UwMadison, is_slice, read_scan
     from volseg.formats.uw_madison_writer import Row, write_raw, write_scan
     from volseg.formats.value_names import find_table, read_table_names
@@ -58,6 +58,7 @@ __all__ = [
     "read_segmentation",
     "read_table_names",
     "safe_key",
+    "segment_values",
     "slices_as_mask",
     "write_raw",
     "write_scan",
@@ -106,6 +107,7 @@ __getattr__ = opened_at_first_use(
         ),
         "volseg.formats.slicer": (
             "export_slicer",
+            "segment_values",
             "write_segmentation",
         ),
         "volseg.formats.uw_madison": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class NamedMasks:
         affine_ras: Affine (4, 4) of the masks, RAS mm.
         notes: What a reader must know of the file.
         layered: Whether the form of the file can hold a voxel that belongs to two names.
+        images: Digest of the image that a segment was written out for, by name, where the file states one.
     """
 
     masks: Mapping[str, NDArray[np.bool_]]
@@ -37,6 +38,7 @@ class NamedMasks:
     affine_ras: Affine
     notes: tuple[str, ...] = ()
     layered: bool = True
+    images: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def grid(self) -> Grid:
@@ -69,7 +71,8 @@ def read_named_masks(
         file = read_segmentation(path)
         codes = {segment.name: segment.code for segment in file.segments if segment.code}
         masks = {segment.name: file.mask(segment) for segment in file.segments}
-        return NamedMasks(masks, codes, file.affine_ras, tuple(_unfinished(file.segments)))
+        images = {segment.name: segment.image for segment in file.segments if segment.image}
+        return NamedMasks(masks, codes, file.affine_ras, tuple(_unfinished(file.segments)), images=images)
     volumes = read_image_file(path)
     if len(volumes) > 1:
         raise LabelError(
@@ -92,6 +95,13 @@ def read_named_masks(
     if unknown := [value for value in held if value not in names]:
         raise LabelError(
             f"{path.name} holds the value {unknown[0]}, which no table names; the table names {sorted(names)[:8]}"
+        )
+    given = [name for value, name in names.items() if value in held]
+    if twice := next((name for name in given if given.count(name) > 1), None):
+        shared = [value for value in held if names[value] == twice]
+        raise LabelError(
+            f"{path.name} holds {len(shared)} values named {twice!r} ({', '.join(map(str, shared))}); give each a name "
+            "of its own, or merge them"
         )
     masks = {}
     for value, name in names.items():

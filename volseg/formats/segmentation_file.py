@@ -20,6 +20,8 @@ from volseg.labels import Code
 from volseg.volume import Affine, Volume, read_nrrd_with_pairs
 
 SEGMENTATION_SUFFIX = ".seg.nrrd"
+IMAGE_TAG = "volseg.image"
+"""Tag of a segment that states the image it was written out for; programs that edit segments keep their tags."""
 _NUMBERED = re.compile(r"Segment(\d+)_")
 
 
@@ -33,6 +35,7 @@ class Segment:
         layer: Number of the layer that holds it, from 0.
         value: Its value in that layer.
         status: `inprogress`, `completed` or `flagged` as Slicer's user set it; empty if not.
+        image: Digest of the image that it was written out for, see `IMAGE_TAG`; empty where none is stated.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Segment:
     layer: int
     value: int
     status: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +135,9 @@ def _segments(pairs: Mapping[str, str], name: str, *, flat: bool) -> tuple[Segme
         if value == 0:
             raise LabelError(f"{name}: segment {facts['Name']!r} has the value 0, which is background; save it again")
         tags = dict(tag.split(":", 1) for tag in facts["Tags"].split("|") if ":" in tag)
-        status = tags.get("Segmentation.Status", "")
-        segments.append(Segment(facts["Name"].strip(), _code(tags.get("TerminologyEntry", "")), layer, value, status))
+        status, image = tags.get("Segmentation.Status", ""), tags.get(IMAGE_TAG, "")
+        code = _code(tags.get("TerminologyEntry", ""))
+        segments.append(Segment(facts["Name"].strip(), code, layer, value, status, image))
     if not segments:
         raise LabelError(
             f"{name} names no segment: it is a plain NRRD volume, or a program that does not know segmentations "
