@@ -1,9 +1,10 @@
-"""A training step of a network on one core, with torch's own 3D convolutions and with volseg's.
+"""A training step of a network on one core, with torch's own 3D convolutions and with volseg's, and in bfloat16.
 
     sh benchmarks/run.sh convolutions
 
 Networks as the bundles build them on a CPU for the hippocampus cohort, and that of zoo.py; windows are noise. A step is
-the pass forward and the one backward to all weights, in processor time of one thread, a window; the two ways alternate.
+the pass forward and the one backward to all weights, in processor time of one thread, a window; the ways alternate.
+bfloat16 is left out where the CPU does not multiply it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from harness.measurement import Measure, Values
 from monai.networks.nets import UNETR, DynUNet, SwinUNETR, UNet
 from torch import nn
 
-from volseg.inference import Convolutions
+from volseg.inference import Convolutions, runs_bf16
 from volseg.networks import DenseUNet
 
 STEP = Measure("step_ms", "A step, a window", "ms", 0)
 FORWARD = Measure("forward_ms", "of it forward", "ms", 0, compared=False)
 WINDOWS = (1, 2, 4)
 STRIDES = [[1] * 3, *[[2] * 3] * 3]
-OWN = ", torch's own"
+OWN, HALF = ", torch's own", ", bfloat16"
 
 
 def unet() -> nn.Module:
@@ -49,15 +50,15 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
 }
 
 
-def step(network: nn.Module, inputs: torch.Tensor, *, own: bool) -> Values:
+def step(network: nn.Module, inputs: torch.Tensor, *, own: bool = False, half: bool = False) -> Values:
     """One pass forward and backward."""
     parameters = list(network.parameters())
     began = time.process_time()
-    with contextlib.nullcontext() if own else Convolutions():
+    with torch.autocast("cpu", torch.bfloat16, enabled=half), contextlib.nullcontext() if own else Convolutions():
         outputs = network(inputs)
     middle = time.process_time()
     outputs = outputs if isinstance(outputs, torch.Tensor) else torch.cat([one.flatten() for one in outputs])
-    torch.autograd.grad(outputs.square().mean(), parameters, allow_unused=True)
+    torch.autograd.grad(outputs.float().square().mean(), parameters, allow_unused=True)
     ended = time.process_time()
     return {
         "step_ms": 1000 * (ended - began) / len(inputs),
@@ -70,6 +71,7 @@ def main() -> None:
     parser = measurement.options("convolutions", __doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--windows", nargs="+", type=int, default=WINDOWS)
     given = parser.parse_args()
     machine, rounds = measurement.machine(), 1 if given.quick else given.rounds
     torch.set_num_threads(1)
@@ -79,14 +81,16 @@ def main() -> None:
         make, window = NETWORKS[name]
         torch.manual_seed(0)
         network = make().train()
-        for count in WINDOWS:
+        for count in given.windows:
             inputs = torch.randn(count, 1, *window)
             row = f"{name}, {count} window{'s' if count > 1 else ''}"
-            ways = {row: partial(step, network, inputs, own=False), row + OWN: partial(step, network, inputs, own=True)}
+            ways = {row: partial(step, network, inputs), row + OWN: partial(step, network, inputs, own=True)}
+            if runs_bf16(torch.device("cpu"), precision="auto", training=True):
+                ways[row + HALF] = partial(step, network, inputs, half=True)
             for way in ways.values():
                 way()  # the first one takes longer
             found |= measurement.paired(ways, rounds=rounds)[0]
-            reference[row + OWN] = row
+            reference |= {other: row for other in ways if other != row}
     table = measurement.table("A training step on one core", [STEP, FORWARD], found, way="", reference=reference)
     notes = [f"torch sees a CPU with {torch.backends.cpu.get_cpu_capability()}."]
     versions = measurement.versions("volseg", "torch", "monai")

@@ -38,6 +38,7 @@ from volseg.metrics import (
     dice,
     fit_scaling,
     mean_interval,
+    regions_by_dice,
     signed_rank_p,
 )
 
@@ -152,8 +153,10 @@ def ways_of(labels: LabelTable, scaling: Scaling) -> dict[str, Callable[[Any], A
     count, exclusive = len(labels.names), not labels.overlap
 
     def by_dice(scalings: Sequence[Scaling] | None) -> Callable[[Any], Any]:
+        if exclusive:
+            return lambda given: labels.masks(labels.from_numbers(regions_by_dice(given[-count:], scalings)))
         return lambda given: labels.masks(
-            labels.encode(decide_by_dice(given[-count:], exclusive=exclusive, scalings=scalings))
+            labels.encode(decide_by_dice(given[-count:], exclusive=False, scalings=scalings))
         )
 
     return {

@@ -6,9 +6,11 @@ usage="usage: sh scripts/release.sh [--dry] VERSION
   VERSION    such as 0.2.0: that of volseg/__init__.py, with a section of its own in CHANGELOG.md
   --dry      make and check the files, also of a tree with changes; write no tag
   PYTHON=/path/to/python    use this Python (3.10 to 3.14); by default .venv/bin/python
+  NETWORKS=FOLDER           publish the packages (.zip of \`volseg pack\`) in it too
 
 The wheel is built from that distribution. VOLSEG_URL and VOLSEG_FILES_URL are the address of the project and of the
-files of this version, for the links of the package's page; see setup.py."
+files of this version, for the links of the package's page; VOLSEG_CATALOGUE_URL is where dist/networks.json, the
+catalogue of the trained networks, will be read by \`volseg fetch\`; see setup.py."
 
 dry=
 case ${1-} in
@@ -48,6 +50,8 @@ if [ -z "$dry" ]; then
 fi
 [ ! -e "dist/volseg-$version.tar.gz" ] || [ -n "$dry" ] || stop "dist/ holds this version already; move it away"
 
+[ -z "${NETWORKS-}" ] || ls "$NETWORKS"/*.zip >/dev/null 2>&1 || stop "NETWORKS=$NETWORKS holds no .zip of volseg pack"
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/tools"
@@ -67,6 +71,13 @@ export SOURCE_DATE_EPOCH
     "$work/clean/bin/volseg" --version
     "$work/clean/bin/volseg" bundles >/dev/null
 )
+# The trained networks of the wheel, and those of NETWORKS, as packages with a catalogue for `volseg fetch`.
+for package in bundles/*/configs; do
+    name=$(basename "$(dirname "$package")")
+    (cd "$work" && "$work/clean/bin/volseg" pack "$name" -o "dist/$name.zip")
+done
+[ -z "${NETWORKS-}" ] || cp "$NETWORKS"/*.zip "$work/dist/"
+(cd "$work/dist" && "$work/clean/bin/volseg" bundles catalogue ./*.zip -o networks.json --title "Networks of volseg $version")
 "$work/tools/bin/cyclonedx-py" environment --output-format JSON --output-file "$work/dist/volseg-$version.cdx.json" \
     "$work/clean/bin/python"
 printf '%s\n' "$notes" >"$work/dist/volseg-$version.md"
@@ -78,5 +89,6 @@ if [ -n "$dry" ]; then
     echo "dist/ is complete; no tag was written (--dry)"
 else
     git tag -a "v$version" -F "dist/volseg-$version.md"
-    echo "dist/ is complete and v$version is the tag; push it, and upload dist/*.whl and dist/*.tar.gz with twine"
+    echo "dist/ is complete and v$version is the tag; push it, upload dist/*.whl and dist/*.tar.gz with twine, and"
+    echo "put networks.json and dist/*.zip beside each other where VOLSEG_CATALOGUE_URL says"
 fi

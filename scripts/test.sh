@@ -26,6 +26,8 @@ export OMP_WAIT_POLICY=passive
 # glibc hands the memory of each freed tensor back to the system and asks for it anew: a fifth of the time of training;
 # with an arena a thread in any case: half of the time of Swin UNETR.
 export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_ARENA_MAX=1
+# Containers often forbid byte code: each of a hundred processes would compile the same sources anew.
+unset PYTHONDONTWRITEBYTECODE
 PATH=$(pwd -P)/.venv/bin:$PATH
 export PATH
 

@@ -94,6 +94,7 @@ def run(
     with tempfile.TemporaryFile() as log:
         began = time.perf_counter()
         everything = {**(environment_of_peers() if peer else os.environ), **(env or {})}
+        everything.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its byte code, and need not compile
         process = subprocess.Popen([str(word) for word in words], stdout=log, stderr=log, env=everything, cwd=cwd)
         _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - began

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from html import escape
 
+import numpy as np
 import pytest
 import torch
 from tiny_bundle import ROI, network, write_bundle
 from treatment_days import write_days
 
 from volseg.bundle import Recipe
+from volseg.cohort import Cohort, Fold, write_splits
 from volseg.crossval import MODES, DaysSettings, conclude_days, day_cases, run_days
 from volseg.crossval import days as module
+from volseg.crossval.days import TITLES
 from volseg.errors import UsageError
 from volseg.labels import prior_channels
+from volseg.volume import read_volume
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +72,12 @@ def test_all_rows_of_the_table_and_again_without_work(cohort, tmp_path, monkeypa
     assert {row["mode"] for row in table} == set(MODES)
     assert {row["gap_days"] for row in table if row["key"] == "c_day10"} == {"1.0"}
     page = (tmp_path / "out" / "days.md").read_text()
-    assert "| aligned |" in page
+    assert "| contours copied, aligned |" in page
+    assert "prior_" not in page.replace("(`prior_", ""), "words of the code stand in brackets alone"
     drawn = (tmp_path / "out" / "days.html").read_text()
     assert drawn.count("<svg") == 2
-    assert all(f">{mode}</th>" in drawn for mode in MODES)
+    assert all(f">{escape(title)}</th>" in drawn for title in TITLES.values())
+    assert "prior_" not in drawn
     assert "http" not in drawn.replace("http://www.w3.org", "")
     monkeypatch.setattr(module, "write_prediction", lambda *_: pytest.fail("predicted again"))
     assert run_days(settings, tmp_path / "out")["modes"] == json.loads(json.dumps(content["modes"]))
@@ -95,6 +103,86 @@ def test_a_first_day_is_predicted_where_no_earlier_one_is_needed(cohort, tmp_pat
     assert (tmp_path / "out" / "oof" / "none" / "c_day0.nii.gz").is_file()
     assert not (tmp_path / "out" / "oof" / "copied" / "c_day0.nii.gz").exists()
     assert conclude_days(settings, tmp_path / "out")["modes"]["copied"]["cases"] == 2
+
+
+def test_a_stop_among_the_predictions_loses_none_and_leaves_no_half_file(cohort, tmp_path, monkeypatch):
+    settings = settings_of(cohort, tmp_path, modes=("none", "aligned", "prior"))
+    written: list[str] = []
+    write = module.write_prediction
+
+    def killed(path, found):
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(f"{path.parent.name}/{path.name}")
+        write(path, found)
+
+    monkeypatch.setattr(module, "write_prediction", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_days(settings, tmp_path / "out")
+    assert not (tmp_path / "out" / "summary.json").exists(), "nothing is scored of a part"
+    stamps = {name: (tmp_path / "out" / "oof" / name).stat().st_mtime_ns for name in written}
+    monkeypatch.setattr(module, "write_prediction", write)
+    content = run_days(settings, tmp_path / "out")
+    assert {name: (tmp_path / "out" / "oof" / name).stat().st_mtime_ns for name in written} == stamps
+    assert content["modes"]["prior"]["cases"] == 2
+    assert not list((tmp_path / "out").rglob(".*partial*"))
+
+
+def test_a_stop_among_the_trainings_goes_on_with_the_next(cohort, tmp_path, monkeypatch):
+    bundle = write_bundle(tmp_path / "bundle")
+    asked: list[str] = []
+
+    def train(_, *, overrides):
+        run, name = module.Path(overrides["output_dir"]), module.Path(overrides["output_dir"]).name
+        asked.append(name)
+        assert overrides["resume"] is True
+        if asked == ["start", "none"]:
+            raise KeyboardInterrupt
+        write_run(tmp_path / "made" / str(len(asked)), bundle, cohort, prior=name == "prior")
+        shutil.copytree(tmp_path / "made" / str(len(asked)), run, dirs_exist_ok=True)
+        (run / "done.json").unlink()
+        (run / "model.pt").replace(run / "last.pt")
+
+    monkeypatch.setattr("volseg.training.train", train)
+    settings = DaysSettings(cohort, str(bundle), epochs=4, device="cpu", modes=("none", "prior_empty"))
+    with pytest.raises(KeyboardInterrupt):
+        run_days(settings, tmp_path / "out")
+    content = run_days(settings, tmp_path / "out")
+    assert asked == ["start", "none", "none", "prior"]
+    assert content["modes"]["prior_empty"]["gain_dice"] == content["modes"]["none"]["gain_dice"]
+    for key in ("c_day0", "c_day9", "c_day10"):
+        one, other = (tmp_path / "out" / "oof" / mode / f"{key}.nii.gz" for mode in ("none", "prior_empty"))
+        assert np.array_equal(read_volume(one).voxels, read_volume(other).voxels), "never below no prior"
+
+
+def test_a_patient_of_one_day_is_predicted_and_takes_no_part_in_gains(tmp_path):
+    days = write_days(tmp_path / "days", patients=("a", "b", "c"))
+    for key in ("c_day9", "c_day10"):
+        days.label_path(key).unlink()
+        days.image_paths(key)[0].unlink()
+    table = days.folder / "cases.csv"
+    rows = [row for row in table.read_text().splitlines() if not row.startswith(("c_day9", "c_day10"))]
+    table.write_text("\n".join(rows) + "\n")
+    write_splits(days.folder, [Fold(("a_day0", "a_day9", "a_day10"), ("b_day0", "b_day9", "b_day10", "c_day0"))])
+    opened = Cohort.open(days.folder)
+    settings = settings_of(opened, tmp_path, modes=("none", "copied", "prior", "prior_wrong"))
+    content = run_days(settings, tmp_path / "out")
+    assert content["modes"]["none"]["by_day"]["0"]["values"] == 2
+    assert {mode: found["cases"] for mode, found in content["modes"].items()} == dict.fromkeys(settings.modes, 2)
+    assert not (tmp_path / "out" / "oof" / "prior" / "c_day0.nii.gz").exists()
+    alone = write_days(tmp_path / "alone", patients=("a", "b"), days=("day0", "day9"))
+    only = day_cases(alone, ["b_day0"])
+    assert only[0].earlier == ()
+
+
+def test_a_shifted_alignment_is_15_mm_off_along_one_axis(cohort, tmp_path):
+    settings = settings_of(cohort, tmp_path)
+    runs = {name: tmp_path / "out" / "fold_0" / name for name in ("none", "prior")}
+    mode = module._Mode(settings, tmp_path / "out", 0, runs)
+    for case in day_cases(cohort, cohort.fold(0).validation)[1:]:
+        right, shifted = (mode._prior(case, name).registration.matrix for name in ("prior", "prior_shifted"))
+        assert sorted(np.abs(shifted - right)[:3, 3].round(6)) == [0, 0, 15]
+        assert mode._prior(case, "prior_wrong").key.startswith(("a_", "b_"))
 
 
 def test_wrong_use_is_told(cohort, tmp_path):

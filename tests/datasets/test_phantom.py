@@ -12,9 +12,10 @@ from nibabel.affines import apply_affine
 
 from volseg.cohort import Case
 from volseg.datasets import LABELS, phantom_case, write_phantom
-from volseg.datasets.anatomy import Tube, build_abdomen, hollow, smooth_field
+from volseg.datasets.anatomy import build_abdomen, smooth_field
 from volseg.datasets.phantom import SIZES, SLICES, phantom_keys
 from volseg.datasets.treatment_days import Day, Habits
+from volseg.datasets.tube import Tube, hollow
 from volseg.errors import UsageError
 from volseg.volume import orientation
 

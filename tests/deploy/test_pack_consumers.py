@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import tiny_bundle
 import torch
-from monai.bundle import ConfigParser, load
+from monai.bundle import ConfigParser, load, run
 from monai.data import MetaTensor
 from monai.transforms import Compose, SaveImaged
+from monai.utils import set_determinism
 from shipped_bundles import BUNDLES, NAMES, TINY
 
+from volseg.bundle import read_recipe
 from volseg.cohort import Cohort
 from volseg.datasets import LABELS, PackageCohort, embedded
 from volseg.deploy.pack import pack
@@ -160,6 +162,68 @@ def test_values_that_are_never_written_have_no_name() -> None:
 
 
 # --- both: who reads and who writes
+
+
+def studies(folder: Path) -> list[dict[str, str]]:
+    """Cases of two regions as MONAI Label hands them over: image and label, and no more."""
+    items, random = [], np.random.default_rng(0)
+    for number in range(3):
+        label = np.zeros((40, 36, 20), np.uint8)
+        label[4:20, 4:20, 4:12], label[22:34, 20:32, 6:16] = 2, 5
+        voxels = (1000 + 100 * random.normal(size=label.shape) + 100 * label).astype(np.float32)
+        item = {name: str(folder / name / f"case{number}.nii.gz") for name in ("image", "label")}
+        for name, array in (("image", voxels), ("label", label)):
+            write_volume(Path(item[name]), Volume(array, np.diag([-2.0, -2.0, 3.0, 1.0])))
+        items.append(item)
+    return items
+
+
+@quiet
+@pytest.mark.parametrize(("labels", "validated"), [(OTHERS, 1), (LABELS, 0)], ids=["others", "those of the phantom"])
+def test_monai_label_trains_on_its_own_cases_and_nothing_else(
+    labels: LabelTable, validated: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call of its BundleTrainTask, taken from 0.8.5; the server itself is in test_monai_label_server.py."""
+    package = packed(tmp_path, labels)
+    items = studies(tmp_path / "studies")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    model = package / "models" / "model.pt"
+    weights = torch.load(model, weights_only=True)["model"]
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    handlers = read(package, "train")["train"]["handlers"]
+    loader = {"_target_": "CheckpointLoader", "load_path": str(model), "load_dict": {"model": "$@network"}}
+    try:
+        run(
+            run_id="run",
+            init_id=None,
+            final_id=None,
+            meta_file=str(package / "configs" / "metadata.json"),
+            config_file=str(package / "configs" / "train.json"),
+            **{
+                "bundle_root": str(package),
+                "train#trainer#max_epochs": 1,
+                "train#dataset#data": items[: 3 - validated],
+                "device": torch.device("cpu"),
+                "train#handlers": [{**loader, "strict": False}, *handlers],
+                "validate#dataset#data": items[3 - validated :] if validated else [],
+            },
+        )
+    finally:
+        set_determinism(None)
+    recorded = json.loads((package / "models" / "run.json").read_text())
+    assert recorded["cohort"]["folder"] == "not stated"
+    assert (recorded["cohort"]["training_cases"], recorded["cohort"]["validation_cases"]) == (3 - validated, validated)
+    values = recorded["settings"]["values"]
+    assert (values["spacing_mm"], values["roi_size"]) == ([2.0, 2.0, 3.0], list(tiny_bundle.ROI))
+    assert (values["background_share"], values["flip_axes"]) == (1 / 3, [])
+    written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert all(path.is_relative_to(package / "models") for path in written), written
+    after = torch.load(model, weights_only=True)["model"]
+    assert any(not torch.equal(after[name], weights[name]) for name in weights), "it learnt"
+    assert read_recipe(model).labels.names == labels.names
+    found = Predictor.from_bundle(package).predict([items[0]["image"]], key="a").label_map.voxels
+    assert set(np.unique(found)) <= set(labels.values)
 
 
 def parser_of(package: Path) -> ConfigParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import warnings
 from pathlib import Path
 
@@ -11,11 +12,29 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import grid, noise, save, series
-from pydicom.uid import generate_uid
+from pydicom import Dataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    generate_uid,
+)
 
 from volseg.deploy.watch.inbox import Inbox
 from volseg.deploy.watch.item import items_of
-from volseg.dicom import Dicom, list_series, place, read_listed, read_stack, scan, write_dicom_seg, write_rtstruct
+from volseg.dicom import (
+    Dicom,
+    list_series,
+    place,
+    read_listed,
+    read_stack,
+    scan,
+    write_dicom_seg,
+    write_list,
+    write_rtstruct,
+)
 from volseg.errors import VolsegError
 from volseg.labels import LabelTable
 from volseg.volume import Volume
@@ -46,24 +65,47 @@ PLANTED = {
 SLICES = 6
 
 
-def _write(folder: Path, **elements: str) -> tuple[np.ndarray, list[Path]]:
+# How the files are called, their transfer syntax, and how long the UID of their study is.
+LAYOUTS = [
+    ("{:03d}.dcm", ExplicitVRLittleEndian, 60),
+    ("IM{:04d}", ImplicitVRLittleEndian, 24),
+    ("I{:d}.IMA", ExplicitVRBigEndian, 41),
+    ("{:08X}", DeflatedExplicitVRLittleEndian, 33),
+]
+
+
+def _write(folder: Path, layout: tuple[str, UID, int] = LAYOUTS[0]) -> tuple[np.ndarray, list[Path]]:
+    name, syntax, length = layout
     voxels = noise((8, 7, SLICES))
     # The usual UID of a study in tests starts that of other objects.
-    images = series(voxels, grid((8, 7, SLICES)), study=f"{generate_uid()[:58]}.7")
+    images = series(voxels, grid((8, 7, SLICES)), study=f"{generate_uid()[: length - 3]}1.7")
     for image in images:
-        for name, value in {**PLANTED, **elements}.items():
-            setattr(image, name, value)
-    return voxels, save(folder, images)
+        for keyword, value in PLANTED.items():
+            setattr(image, keyword, value)
+        person = Dataset()
+        person.PatientID, person.ReferringPhysicianName = PLANTED["PatientID"], PLANTED["OtherPatientNames"]
+        image.RequestAttributesSequence = image.OtherPatientIDsSequence = [person]
+        image.add_new(0x00290010, "LO", "SIEMENS CSA HEADER")
+        image.add_new(0x00291001, "UN", PLANTED["StudyDescription"].encode() + bytes(range(40)))
+        image.file_meta.TransferSyntaxUID = syntax
+        if syntax == ExplicitVRBigEndian:
+            image.PixelData = np.frombuffer(image.PixelData, "<i2").astype(">i2").tobytes()
+    return voxels, save(folder, images, name.format)
 
 
 def _damage(content: bytes, chance: random.Random) -> tuple[bytes, bool]:
-    """One fault somewhere in the header: cut, zeroed, flipped, inserted, or a length that takes in what follows.
+    """One fault somewhere in the header: cut, zeroed, flipped, inserted, a sector lost, or a length that takes in more.
 
-    Also whether the file was cut, so that it is no slice any more.
+    Also whether the file was cut, so that it is no slice any more. Of a deflated file all of it counts as the header.
     """
-    end = content.rindex(b"\xe0\x7f\x10\x00")
+    end = max(content.rfind(tag) for tag in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"))
+    end = len(content) - 8 if end < 0 else end
     at = chance.randrange(end)
-    kind = chance.randrange(6)
+    kind = chance.randrange(7)
+    if kind == 6:
+        start = at // 512 * 512
+        size = min(512, end - start)
+        return content[:start] + bytes(size) + content[start + size :], False
     if kind in (0, 1):
         return content[:at], True
     if kind == 2:
@@ -113,7 +155,8 @@ def _messages(folder: Path, out: Path) -> tuple[dict[str, list[str]], dict[str, 
             for item in items_of(delivery, root=folder):
                 told.extend([item.key, item.error or "", item.aside or ""])
                 if item.series is not None and item.error is None:
-                    attempt(lambda item=item: volumes.append(np.empty(read_stack(item.series).shape)))
+                    listed = write_list(out.parent, "watched", item.files)
+                    attempt(lambda listed=listed: volumes.append(read_listed(listed).voxels))
 
     def export() -> None:
         for item in scan(folder).series:
@@ -131,12 +174,19 @@ def _messages(folder: Path, out: Path) -> tuple[dict[str, list[str]], dict[str, 
 
 
 def _names_place(text: str, victim: int) -> bool:
-    """Whether a message names the number and the position of a slice of the series."""
-    return f"image {victim + 1} " in text and f", {-100 + 2.5 * victim:g} mm (LPS)" in text
+    """Whether a message names the number and the position of a slice of the series, and that it is not there."""
+    named = re.search(rf"image {victim + 1}\b", text) and f", {-100 + 2.5 * victim:g} mm (LPS)" in text
+    return bool(named) and ("absent" in text or "cut short" in text)
 
 
-def _check(folder: Path, seeds: range, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    voxels, paths = _write(folder)
+def _check(
+    folder: Path,
+    seeds: range,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    layout: tuple[str, UID, int] = LAYOUTS[0],
+) -> None:
+    voxels, paths = _write(folder, layout)
     whole = [path.read_bytes() for path in paths]
     assert len(PLANTED) == 20
     needles = [part for value in PLANTED.values() for part in value.replace("^", " ").split()]
@@ -158,7 +208,7 @@ def _check(folder: Path, seeds: range, caplog: pytest.LogCaptureFixture, tmp_pat
             if way != "export":  # whoever gets no volume is told why; of a shortened stack, where its slice is absent
                 assert volumes[way] or any(len(text) > 20 for text in told[way]), (seed, way)
             if cut:
-                assert any(_names_place(text, victim) for text in told[way] if "absent" in text), (seed, way, told[way])
+                assert any(_names_place(text, victim) for text in told[way]), (seed, way, told[way])
         caplog.clear()
         paths[victim].write_bytes(whole[victim])
 
@@ -190,12 +240,27 @@ def test_a_high_bit_outside_of_the_values_is_not_heeded(tmp_path: Path, high: in
     np.testing.assert_array_equal(read_listed(path).voxels, voxels)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout[1].name)
 def test_a_damaged_series_is_whole_or_refused_and_nothing_of_it_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, layout: tuple[str, UID, int]
 ) -> None:
-    _check(tmp_path / "in", range(20), caplog, tmp_path)
+    _check(tmp_path / "in", range(6), caplog, tmp_path, layout)
 
 
 @pytest.mark.slow
-def test_two_hundred_damaged_series(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    _check(tmp_path / "in", range(1000, 1200), caplog, tmp_path)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout[1].name)
+def test_two_hundred_damaged_series(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, layout: tuple[str, UID, int]
+) -> None:
+    _check(tmp_path / "in", range(1000, 1050), caplog, tmp_path, layout)
+
+
+def test_a_sector_without_uid_and_place_is_a_lost_slice(tmp_path: Path) -> None:
+    _, paths = _write(tmp_path / "in")
+    header = pydicom.dcmread(paths[-1])
+    for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "ImagePositionPatient", "SeriesNumber", "InstanceNumber"):
+        delattr(header, keyword)
+    header.save_as(paths[-1])
+    (path,) = list_series(tmp_path / "in")
+    with pytest.raises(VolsegError, match=r"the stack is not whole: .* -87\.5 mm"):
+        read_listed(path)

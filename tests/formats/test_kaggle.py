@@ -173,9 +173,27 @@ def test_a_prediction_of_another_place_or_part_is_refused(place: Path) -> None:
     with pytest.raises(GeometryError, match=r"^case2_day20: the prediction does not cover the scan"):
         written(place)
     change(place, "case2_day20", lambda volume: Volume(volume.voxels[:, :, :1], PLAIN))
-    with pytest.raises(GeometryError, match="slice 3 reaches 2 of its voxels beyond"):
+    with pytest.raises(GeometryError, match="slice 2 reaches 1 of its voxels beyond"):
         written(place)
     assert not (place / "submission.csv").exists()
+
+
+def test_a_prediction_that_lacks_a_slice_a_row_or_a_column_is_refused() -> None:
+    """Not filled with its neighbour; what rounding leaves out at the end of a coarser grid is."""
+    whole, affine = (6, 5, 4), np.diag([1.5, 1.5, 3, 1])
+    voxels = np.ones(whole, np.uint8)
+    for axis in range(3):
+        for first in (0, 1):
+            part = voxels.take(range(first, whole[axis] - 1 + first), axis)
+            place = affine.copy()
+            place[axis, 3] = first * affine[axis, axis]
+            with pytest.raises(GeometryError, match="reaches 1 of its voxels beyond"):
+                on_grid(Volume(part, place), whole, affine)
+    # 54 mm at 8 mm are 6.75 voxels: 7, of which the last centre lies 4.5 mm before that of the case.
+    coarse = Volume(np.ones((7, 5, 4), np.uint8), np.diag([8, 1.5, 3, 1]))
+    assert on_grid(coarse, (36, 5, 4), affine)[0].all()
+    with pytest.raises(GeometryError, match="does not cover"):
+        on_grid(Volume(np.ones((6, 5, 4), np.uint8), coarse.affine_ras), (36, 5, 4), affine)
 
 
 def test_cases_without_prediction_are_listed_or_left_empty(place: Path) -> None:

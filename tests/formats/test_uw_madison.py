@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -278,6 +279,17 @@ def test_absent_rows_are_taken_as_empty_and_said(make):
     case = UwMadison(raw).load("case1_day2")
     assert case.label.voxels.sum() == 8
     assert case.warnings == ("8 rows are absent from train.csv and were taken as empty masks",)
+
+
+@pytest.mark.parametrize("absent", ["case3_day0", "case1_day20"])
+def test_rows_of_scans_that_are_not_there_are_said(make, absent, caplog):
+    raw = make({"case1_day2": 2, absent: 2})
+    shutil.rmtree(slice_file(raw, 1, key=absent).parent.parent)
+    source = UwMadison(raw)
+    assert source.warnings == [f"train.csv has rows of 1 scans that are not there: {absent}"]
+    assert source.warnings[0] in caplog.text
+    assert not UwMadison(raw, cases=["case1_day2"]).warnings, "the others were left out on purpose"
+    assert list(source.keys()) == ["case1_day2"]
 
 
 # --- digest

@@ -206,3 +206,32 @@ def test_a_prediction_that_does_not_fit_is_refused_before_anything_is_written(fo
     assert stopped.value.code
     assert "GiB are allowed or free" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_image_far_from_the_network_s_grid_is_told_before_the_work_and_beside_the_result(
+    folder, tmp_path, monkeypatch, caplog
+):
+    """Lengths in metres, in micrometres and in centimetres; slices of 12 mm are nothing to tell."""
+    path, voxels = checkpoint(folder, EXCLUSIVE, "mr"), np.zeros((16, 16, 8), np.int16)
+    voxels[4:9] = 100
+    spacings = {"metres": (0.002, 0.002, 0.003), "um": (2e3, 2e3, 3e3), "cm": (0.2, 0.2, 0.3), "thick": (1, 1, 12)}
+    told = {"metres": "none of a patient", "um": "none of a patient", "cm": "up to 10 times finer than the 2 x 2 x 3"}
+    for name, spacing in spacings.items():
+        write_volume(tmp_path / "in" / f"{name}.nii.gz", Volume(voxels, np.diag([*spacing, 1.0])))
+    (tmp_path / "in" / "detached.mha").write_bytes(
+        b"NDims = 3\nDimSize = 16 16 8\nElementType = MET_UCHAR\nElementSpacing = 0.001 0.001 0.003\n"
+        b"TransformMatrix = 1 0 0 0 1 0 0 0 1\nElementDataFile = LOCAL\n" + bytes(16 * 16 * 8)
+    )
+    monkeypatch.setattr(ArrayPredictor, "check_sizes", lambda *_: pytest.fail("here the work begins"))
+    words = ["predict", str(folder / "bundle"), str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    with pytest.raises(pytest.fail.Exception):
+        main([*words, "--checkpoint", str(path)])
+    lines = [record.getMessage() for record in caplog.records]
+    for name, words_of in {**told, "detached": "none of a patient"}.items():
+        assert any(name in line and words_of in line for line in lines), (name, lines)
+    assert not any("thick" in line for line in lines)
+    for predictor in both(folder, path):
+        for name in ("metres", "cm", "thick"):
+            note = predictor.predict([tmp_path / "in" / f"{name}.nii.gz"], key=name).note
+            assert told.get(name, "") in note
+            assert bool(note) == (name != "thick")

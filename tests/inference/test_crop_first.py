@@ -11,7 +11,7 @@ from tiny_bundle import LABELS, write_bundle, write_checkpoint
 
 from volseg.errors import UsageError
 from volseg.inference import array_predictor
-from volseg.inference.arrays import crop_first, predictor
+from volseg.inference.arrays import crop_first, reading
 from volseg.inference.arrays.crop_first import MARGIN_MM, calibrated_margin_mm, coarse, within
 from volseg.inference.arrays.memory import Way
 from volseg.inference.arrays.native import NativeGrid
@@ -65,7 +65,7 @@ class ByIntensity:
 @pytest.fixture(autouse=True)
 def plain_intensities(monkeypatch):
     """Intensities as in the file, in hundreds, so that the logits are known."""
-    monkeypatch.setattr(predictor, "normalise", lambda channel, _: np.divide(channel, 100, out=channel))
+    monkeypatch.setattr(reading, "normalise", lambda channel, _: np.divide(channel, 100, out=channel))
 
 
 def predictors(folder, **overrides):

@@ -28,6 +28,7 @@ from volseg.inference import (
     find_inputs,
     installed,
     openvino_core,
+    runs_bf16,
 )
 from volseg.inference.engines import choice
 from volseg.volume import Volume, read_volume, write_volume
@@ -136,14 +137,17 @@ print("alive")
     assert done.stdout == "alive\n", f"{done.returncode}: {done.stderr}"
 
 
-@pytest.mark.parametrize("amx", [True, False])
-def test_training_in_bf16_is_refused_on_a_cpu_without_amx(monkeypatch: pytest.MonkeyPatch, *, amx: bool) -> None:
+@pytest.mark.parametrize(("amx", "avx512"), [(True, True), (False, True), (False, False)])
+def test_bf16_in_training_by_cpu_and_inferer(monkeypatch: pytest.MonkeyPatch, *, amx: bool, avx512: bool) -> None:
     """Its gradients held what stood in memory before: a training of Swin UNETR ended in inf, now and then."""
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    for precision in ("auto", "fp32", "bf16"):
-        refused = precision == "bf16" and not amx
-        with pytest.raises(UsageError, match="take --precision auto or fp32") if refused else nullcontext():
-            check_training(CPU, precision=precision)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    for careful in (False, True):
+        for precision in ("auto", "fp32", "bf16"):
+            refused = precision == "bf16" and not (amx or (avx512 and careful))
+            with pytest.raises(UsageError, match="take --precision auto or fp32") if refused else nullcontext():
+                check_training(CPU, precision=precision, careful=careful)
+        assert runs_bf16(CPU, precision="auto", training=careful) == (amx or (avx512 and careful))
 
 
 def test_pytorch_in_bf16_gives_float32() -> None:

@@ -87,6 +87,21 @@ def test_another_patients_prior_is_refused_by_its_key_and_allowed_by_a_flag(coho
     assert set(priors) <= {"b_day9"}
 
 
+def test_an_alignment_that_leaves_more_than_days_of_one_patient_gives_no_prior(cohort, alignments):
+    source = PriorSource.open(cohort.folder, channels=1)
+    measured = {"misalignment_mm": 0.001, "widths_mm": {"ball": 20.0}}
+    priors, rows = found(cohort, source, alignments, ["a_day10"], measured=measured)
+    assert priors == {}
+    assert "days of one patient by at most 0.0 mm where the network was trained; is it the same" in rows[0].reason
+    assert rows[0].misalignment_mm > 0
+    forced, _ = found(cohort, source, alignments, ["a_day10"], measured=measured, any_patient=True)
+    assert forced["a_day10"].widths_mm == {"ball": 20.0}
+    known, _ = found(cohort, source, alignments, ["a_day10"], measured={**measured, "misalignment_mm": 5.0})
+    assert set(known) == {"a_day10"}
+    before, _ = found(cohort, source, alignments, ["a_day10"])
+    assert before["a_day10"].widths_mm == {}, "networks of before have the width that they were trained with"
+
+
 def test_a_table_without_the_regions_is_refused(cohort, alignments):
     source = PriorSource.open(cohort.folder, channels=1)
     with pytest.raises(UsageError, match="lacks bowel of the network"):
@@ -151,8 +166,9 @@ def test_training_and_inference_show_the_network_the_same(cohort, tmp_path):
     assert predictor.recipe.image_channels == ("MR",)
     kept = Alignments(tmp_path / "cache" / "alignments")
     files = cohort.image_paths("b_day10")
-    priors, _ = found(cohort, PriorSource.open(cohort.folder, channels=1), kept, ["b_day10"])
     told = Priors(cohort, on=True, cache_dir=str(tmp_path / "cache"))
+    source = PriorSource.open(cohort.folder, channels=1)
+    priors, _ = found(cohort, source, kept, ["b_day10"], measured=told.measured)
     steps = preprocessing(cohort.labels, channels=1, spacing_mm=(4, 4, 4), normalisation=[{"scheme": "mr"}], prior=True)
     trained = {item["key"]: np.asarray(steps(item)["image"]) for item in told.datalist("validation")}
     alone = predictor.preprocess(files, key="b_day10")["image"]

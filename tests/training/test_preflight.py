@@ -57,11 +57,20 @@ def test_what_cannot_work_is_refused(tiny_cohort: Path, tmp_path: Path, override
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("avx512", "told"),
+    [(True, "gradients of small layers can be wrong there"), (False, "imitates there, many times slower")],
+)
 def test_bf16_is_refused_on_a_cpu_without_amx(
-    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, avx512: bool, told: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    with pytest.raises(VolsegError, match="gradients of small layers can be wrong there"):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    simple = {"_target_": "SimpleInferer"}
+    inferer = {"_target_": "volseg.inference.MixedPrecision", "inferer": simple, "precision": "@precision"}
+    with pytest.raises(VolsegError, match=told):
+        check(tiny_cohort, tmp_path, precision="bf16", train__inferer=inferer)
+    if avx512:
         check(tiny_cohort, tmp_path, precision="bf16")
 
 

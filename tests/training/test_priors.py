@@ -12,9 +12,10 @@ from volseg.errors import UsageError, VolumeError
 from volseg.labels import image_channels, prior_channels, takes_prior
 from volseg.training import Priors
 from volseg.training.cache.dataset import CachedDataset
+from volseg.training.prior_measure import _most_likely, largest_misalignment_mm
 from volseg.transforms import PriorFiles, augmentation, preprocessing, prior_arrays
 from volseg.transforms.prior import RandPriord
-from volseg.volume import Registration, read_volume, write_volume
+from volseg.volume import Registration, Volume, read_volume, write_volume
 
 SPACING = (4.0, 4.0, 4.0)
 MR = [{"scheme": "mr"}]
@@ -89,13 +90,13 @@ def test_the_label_of_the_day_itself_changes_nothing_that_is_shown(tmp_path):
 
     def shown():
         priors = Priors(cohort, on=True, cache_dir=str(tmp_path / "cache"))
-        item = next(item for item in priors.datalist("training") if item["key"] == "a_day9")
+        item = next(item for item in priors.datalist("validation") if item["key"] == "b_day9")
         del item["label"]
         steps = preprocessing(cohort.labels, channels=1, spacing_mm=SPACING, label=False, normalisation=MR, prior=True)
         return np.asarray(steps(item)["image"])
 
     before = shown()
-    path = cohort.label_path("a_day9")
+    path = cohort.label_path("b_day9")
     planted = read_volume(path)
     voxels = planted.voxels.copy()
     voxels[:10] = 1
@@ -109,7 +110,9 @@ def test_the_label_of_the_day_itself_changes_nothing_that_is_shown(tmp_path):
 def test_the_prior_lies_where_the_organ_is_today(training, cohort):
     entry = next(one for one in training["a_day0"]["prior"] if one["key"] == "a_day10")
     today = read_volume(cohort.image_paths("a_day0")[0])
-    image, ball = prior_arrays(PriorFiles.from_json(entry), today.grid, cohort.labels)
+    image, ball, known = prior_arrays(PriorFiles.from_json(entry), today.grid, cohort.labels)
+    assert known.max() == 1
+    assert not ball[known == 0].any(), "beyond the earlier field of view nothing is told"
     truth = read_volume(cohort.label_path("a_day0")).voxels > 0
     assert 2 * ((ball > 0.5) & truth).sum() / ((ball > 0.5).sum() + truth.sum()) > 0.8
     assert np.corrcoef(image.ravel(), today.voxels.ravel())[0, 1] > 0.9
@@ -166,30 +169,32 @@ def test_windows_for_training_and_whole_volumes_for_validation(priors, cohort, t
         for window in data[0]:
             assert tuple(window["image"].shape) == (4, 16, 16, 16)
             given.add(float(window["image"][-1].mean()))
-            if not window["image"][-1].any():
-                assert not window["image"][1:].any()
-    assert given == {0.0, 1.0}
+            assert not window["image"][2, window["image"][-1] == 0].any()
+    assert {0.0, 1.0} <= given
     check = preprocessing(cohort.labels, channels=1, spacing_mm=SPACING, normalisation=MR, prior=True)
     for item in priors.datalist("validation")[:2]:
         image = check(item)["image"]
         assert image.shape[0] == 4
-        assert float(image[-1].mean()) == float(bool(item["prior"]))
+        assert bool(image[-1].any()) == bool(item["prior"])
 
 
 def test_draws_and_damages():
-    image = torch.zeros(1 + 2 * 3, 8, 8, 8)
+    image = torch.zeros(1 + 2 * 4, 8, 8, 8)
     image[1:4] = torch.rand(3, 8, 8, 8) + 1
-    image[4:7] = -1
+    image[5:8] = -1
+    image[[4, 8]] = 1
     step = RandPriord("image", image_channels=1, regions=2, spacing_mm=SPACING, dropout=0.4).set_random_state(seed=0)
     before = image.clone()
     shown = [step({"image": image, "prior_kinds": ["corrected", "foreign"]})["image"] for _ in range(400)]
     assert torch.equal(image, before)
-    none = sum(not one[-1].any() for one in shown) / 400
+    none = sum(not one[1:].any() for one in shown) / 400
+    hidden = sum(bool(one[1].any()) and not one[-1].all() and not one[2:, one[-1] == 0].any() for one in shown) / 400
+    assert 0.02 < hidden < 0.3, "unknown in a part, by a slab or by a shift"
     foreign = sum(bool((one[1:4] < 0).any()) for one in shown) / 400
     assert 0.32 < none < 0.48
     assert 0.01 < foreign < 0.07
     removed = sum(bool(one[-1].any()) and any(not one[n].any() for n in (2, 3)) for one in shown) / 400
-    assert 0.02 < removed < 0.12
+    assert 0.02 < removed < 0.14
     assert all(one.shape == (5, 8, 8, 8) for one in shown)
     alone = step({"image": image[:1], "prior_kinds": []})["image"]
     assert alone.shape == (5, 8, 8, 8)
@@ -198,9 +203,13 @@ def test_draws_and_damages():
 
 def test_shifts_move_by_whole_voxels_and_bends_are_bounded():
     step = RandPriord("image", image_channels=1, regions=1, spacing_mm=SPACING, dropout=0.0)
-    block = torch.zeros(2, 12, 12, 12)
+    block = torch.zeros(3, 12, 12, 12)
     block[1, 6, 6, 6] = 1
-    assert torch.nonzero(step._shifted(block, np.array([8.0, -4.0, 1.0]))[1]).tolist() == [[8, 5, 6]]
+    block[2] = 1
+    shifted = step._shifted(block, np.array([8.0, -4.0, 1.0]))
+    assert torch.nonzero(shifted[1]).tolist() == [[8, 5, 6]]
+    assert not shifted[2, :2].any(), "what comes in is not known"
+    assert shifted[2].sum() == 10 * 11 * 12
     bent = step._bent(block, torch.full((1, 3, 4, 4, 3), 4.0))
     assert torch.nonzero(bent[1] > 0.5).tolist() == [[5, 5, 5]]
     assert torch.allclose(step._bent(block, torch.zeros(1, 3, 4, 4, 3)), block, atol=1e-5)
@@ -218,3 +227,92 @@ def test_a_failed_registration_cannot_be_placed(cohort):
     prior = PriorFiles("k", (str(image),), str(cohort.label_path("a_day0")), cohort.labels.to_dataset_json(), failed)
     with pytest.raises(ValueError, match="failed: no"):
         prior_arrays(prior, read_volume(image).grid, cohort.labels)
+
+
+def prior_with(tmp_path, cohort, voxels, labels):
+    """The last day as a prior of the first, with other contours and another table."""
+    image = cohort.image_paths("a_day10")[0]
+    path = tmp_path / "a_day10.nii.gz"
+    write_volume(path, Volume(voxels.astype(np.uint8), read_volume(image).affine_ras))
+    found = Alignments(tmp_path / "alignments").of(cohort.image_paths("a_day0")[0], image)
+    return PriorFiles("a_day10", (str(image),), str(path), {"labels": labels}, found)
+
+
+def test_ignored_voxels_of_a_prior_are_unknown_and_their_edge_is_no_contour(tmp_path, cohort):
+    grid = read_volume(cohort.image_paths("a_day0")[0]).grid
+    voxels = np.asarray(read_volume(cohort.label_path("a_day10")).voxels)
+    whole = prior_arrays(prior_with(tmp_path, cohort, voxels, {"background": 0, "ball": 1}), grid, cohort.labels)
+    looked_at = voxels.copy()
+    middle = int(np.flatnonzero(voxels.any(axis=(0, 1))).mean())
+    looked_at[:, :, middle + 1 :] = 2
+    part = prior_with(tmp_path, cohort, looked_at, {"background": 0, "ball": 1, "ignore": 2})
+    image, ball, known = prior_arrays(part, grid, cohort.labels)
+    assert np.array_equal(image, whole[0])
+    assert not ball[known == 0].any()
+    hidden = (known == 0) & (whole[2] == 1)
+    assert 0.3 < hidden.sum() / (whole[2] == 1).sum() < 0.7
+    seen = known == 1
+    assert np.abs(ball - whole[1])[seen].max() < 0.5
+    assert ball[seen].max() > 0.8, "within the ball beside the edge is inside still"
+    nowhere = prior_with(tmp_path, cohort, np.full_like(voxels, 2), {"background": 0, "ball": 1, "ignore": 2})
+    assert not prior_arrays(nowhere, grid, cohort.labels)[1:].any()
+
+
+@pytest.mark.parametrize(
+    ("labels", "value"),
+    [
+        ({"background": 0, "liver": 1, "ball": 7}, 7),
+        ({"background": 0, "ball": [2, 3], "core": 3}, 3),
+        ({"background": 0, "ball": 4, "ignore": 9}, 4),
+    ],
+)
+def test_a_table_of_other_values_and_more_regions_is_read_by_name(tmp_path, cohort, labels, value):
+    grid = read_volume(cohort.image_paths("a_day0")[0]).grid
+    voxels = np.asarray(read_volume(cohort.label_path("a_day10")).voxels)
+    same = prior_arrays(prior_with(tmp_path, cohort, voxels, {"background": 0, "ball": 1}), grid, cohort.labels)
+    other = prior_arrays(prior_with(tmp_path, cohort, voxels * value, labels), grid, cohort.labels)
+    assert np.array_equal(same, other)
+
+
+def test_a_smaller_field_of_view_tells_nothing_beyond_it(tmp_path, cohort):
+    today = read_volume(cohort.image_paths("a_day0")[0])
+    image = read_volume(cohort.image_paths("a_day10")[0])
+    write_volume(tmp_path / "cut_0000.nii.gz", Volume(image.voxels[:, :, :12], image.affine_ras))
+    label = read_volume(cohort.label_path("a_day10"))
+    write_volume(tmp_path / "cut.nii.gz", Volume(label.voxels[:, :, :12], label.affine_ras))
+    found = Alignments(tmp_path / "alignments").of(cohort.image_paths("a_day0")[0], cohort.image_paths("a_day10")[0])
+    files = (str(tmp_path / "cut_0000.nii.gz"),)
+    prior = PriorFiles("cut", files, str(tmp_path / "cut.nii.gz"), cohort.labels.to_dataset_json(), found)
+    _, ball, known = prior_arrays(prior, today.grid, cohort.labels)
+    assert not known[:, :, -6:].any()
+    assert not ball[:, :, -6:].any()
+    assert known[20, 16, 4]
+
+
+def test_widths_and_misalignment_are_measured_on_training_patients_alone(cohort, priors, tmp_path):
+    found = priors.measured
+    assert found["pairs"] >= 4
+    assert 2 <= found["widths_mm"]["ball"] < 8, "a ball of 24 mm that shrinks by 1.6 mm a day"
+    assert set(found) == {"widths_mm", "misalignment_mm", "pairs"}
+    assert Priors(cohort).measured is None
+    assert all(item["prior"][0]["widths_mm"] == found["widths_mm"] for item in priors.datalist("training"))
+    own = write_days(tmp_path / "days", patients=("a", "b", "c"), twins=("day9",))
+    for key in own.fold(0).validation:
+        own.label_path(key).write_bytes(b"planted")
+    assert Priors(own, on=True, cache_dir=str(tmp_path)).measured == found
+
+
+def test_the_width_of_known_shifts_comes_back():
+    rng = np.random.default_rng(0)
+    distance = rng.uniform(-40, 40, 20000)
+    for width in (5.0, 20.0):
+        inside = rng.uniform(size=len(distance)) < 1 / (1 + np.exp(4 * distance / width))
+        assert abs(_most_likely(distance, inside) / width - 1) < 0.1
+
+
+def test_a_limit_lies_between_own_days_and_strangers():
+    own = [1.0, 2.0, 1.5, 1.2, float("nan")]
+    assert largest_misalignment_mm(own, [8.0, 9.0, 10.0, 11.0]) == pytest.approx(4.07, abs=0.01)
+    assert largest_misalignment_mm(own, [2.2, 4.0, 9.0, 10.0, 11.0] * 3) is None, "not apart"
+    assert largest_misalignment_mm(own[:3], [8.0] * 9) is None, "too few"
+    assert largest_misalignment_mm(own, [float("nan")] * 9) is None

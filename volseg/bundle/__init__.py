@@ -27,6 +27,7 @@ from volseg.bundle.normalisation import asked_schemes, fit_normalisation
 from volseg.bundle.overrides import children, lay_overrides, nearest_word
 from volseg.bundle.recipe import (
     SAFETENSORS,
+    WITHOUT_PRIOR,
     Recipe,
     packed_recipe,
     read_checkpoint,
@@ -41,6 +42,7 @@ __all__ = [
     "ENSEMBLE",
     "ENSEMBLE_SCHEMA",
     "SAFETENSORS",
+    "WITHOUT_PRIOR",
     "Ensemble",
     "Member",
     "Recipe",

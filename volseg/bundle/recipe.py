@@ -19,6 +19,8 @@ from volseg.labels import LabelTable, channel_order, image_channels, takes_prior
 from volseg.volume import InputSpacing, check_normalisation
 
 SAFETENSORS = ".safetensors"
+WITHOUT_PRIOR = "without_prior"
+"""Entry of a checkpoint of a network with a prior: weights and recipe of the network for cases that have none."""
 _SCHEMA = 2
 _BEFORE_SCHEMES = 1
 """Schema of a recipe without a normalisation, which earlier versions read too."""
@@ -130,8 +132,12 @@ class Recipe:
             raise CheckpointError(f"the checkpoint's recipe cannot be read ({error})") from error
 
 
-def read_recipe(checkpoint: str | Path) -> Recipe:
+def read_recipe(checkpoint: str | Path, *, part: str | None = None) -> Recipe:
     """Read the recipe inside a checkpoint file, with `weights_only=True`.
+
+    Args:
+        checkpoint: File.
+        part: Name of a further network in the file, `WITHOUT_PRIOR`; None for its own.
 
     Raises:
         CheckpointError: The file is absent, damaged, a pickle that would run code, or not written by volseg.
@@ -140,6 +146,8 @@ def read_recipe(checkpoint: str | Path) -> Recipe:
     content = _without_tensors(path)
     if content is None:
         content = read_checkpoint(path)
+    if part is not None and isinstance(content, dict):
+        content = content.get(part)
     if isinstance(content, dict) and "recipe" not in content and {"network", "optimizer", "epoch"} <= set(content):
         beside = path.with_name("model.pt")
         cure = f"name {beside}" if beside.is_file() else "go on with --resume, which writes model.pt"
@@ -208,13 +216,31 @@ def read_checkpoint(checkpoint: str | Path) -> Any:  # noqa: ANN401 - whatever t
 
             with safe_open(path, framework="pt") as file:
                 told = file.metadata() or {}
-                found: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
-            return {**found, "recipe": {"json": told["volseg.recipe"]}} if "volseg.recipe" in told else found
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return _of_safetensors(tensors, told.get("volseg.recipe"))
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged file raises errors of any kind
         if path.suffix == SAFETENSORS:
             raise CheckpointError(f"{path} is cut short or no file of safetensors ({error}); copy it again") from error
         raise CheckpointError(f"{path} cannot be loaded: {checkpoint_damage(path, error)}") from error
+
+
+def _of_safetensors(tensors: Mapping[str, Any], recipe: str | None) -> dict[str, Any]:
+    """The content of a checkpoint from the tensors of a file and the recipe in its header, if there is one."""
+    if recipe is None:
+        return {"model": dict(tensors)}
+    told = json.loads(recipe)
+    other = told.pop(WITHOUT_PRIOR, None) if isinstance(told, dict) else None
+    if other is None:
+        return {"model": dict(tensors), "recipe": {"json": recipe}}
+    prefix = f"{WITHOUT_PRIOR}."
+    own = {name: value for name, value in tensors.items() if not name.startswith(prefix)}
+    further = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        "model": own,
+        "recipe": {"json": json.dumps(told)},
+        WITHOUT_PRIOR: {"model": further, "recipe": {"json": other}},
+    }
 
 
 def write_safetensors(checkpoint: str | Path, target: str | Path) -> Path:
@@ -238,9 +264,15 @@ def write_safetensors(checkpoint: str | Path, target: str | Path) -> Path:
     read_recipe(checkpoint)  # which says what is wrong with it
     content = read_checkpoint(checkpoint)
     # One entry: safetensors 0.8.0 writes several in an order of chance, and the same input must give the same bytes.
-    told = {"volseg.recipe": content["recipe"]["json"]}
+    recipe, tensors = content["recipe"]["json"], dict(content["model"])
+    if WITHOUT_PRIOR in content:
+        other = content[WITHOUT_PRIOR]
+        recipe = json.dumps({**json.loads(recipe), WITHOUT_PRIOR: other["recipe"]["json"]})
+        tensors |= {f"{WITHOUT_PRIOR}.{name}": tensor for name, tensor in other["model"].items()}
     # Two names of one tensor are written as two.
-    text = save({name: tensor.clone().contiguous() for name, tensor in content["model"].items()}, metadata=told)
+    text = save(
+        {name: tensor.clone().contiguous() for name, tensor in tensors.items()}, metadata={"volseg.recipe": recipe}
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as partial:
         partial.write_bytes(text)

@@ -116,7 +116,7 @@ def _compare_predictions(
 ) -> None:
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.imported import imported_predictions
-    from volseg.cli.matching import matched
+    from volseg.cli.matching import matched, tell_absent
     from volseg.cli.place import check_order
     from volseg.cohort import Cohort, Predictions
     from volseg.errors import LabelError
@@ -143,6 +143,8 @@ def _compare_predictions(
             raise LabelError(
                 f"{', '.join(names)} have no region of the cohort in common; compare sets of the same regions"
             )
+        there = {key for folder, failed in folders.values() for key in {*Predictions(folder).keys(), *failed}}
+        tell_absent(there, opened)
         rows = {}
         for name, (folder, failed) in folders.items():
             with bar(name) as progress:

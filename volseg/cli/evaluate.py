@@ -68,7 +68,7 @@ def evaluate(
     from volseg.cli.answer import answer, print_answer
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.imported import imported_predictions
-    from volseg.cli.matching import matched
+    from volseg.cli.matching import matched, tell_absent
     from volseg.cli.place import check_order, fetched
     from volseg.cohort import EVALUATE_BYTES, Cohort, Predictions, affordable_threads
     from volseg.evaluation import EvaluationSettings, with_bounds
@@ -100,6 +100,8 @@ def evaluate(
         keys = None if part is None else opened.part(part, fold=fold)
         if failed and keys is None:
             keys = tuple(sorted({*Predictions(scored).keys(), *failed}))
+        if part is None:
+            tell_absent(keys or Predictions(scored).keys(), opened)
         details = {"predictions": predictions, "cohort": cohort}
         if match.notes:
             details["regions"] = "; ".join(match.notes)

@@ -90,6 +90,7 @@ def predict(
         check_output,
         find_inputs,
         input_cohort,
+        tell_sizes,
         write_priors,
     )
     from volseg.jobs import WorkerOptions, predict_cases, remove_unproven
@@ -131,6 +132,7 @@ def predict(
         choice={name: value for name, value in chosen.items() if value is not None},
         resample_channels=resample_channels,
     )
+    tell_sizes(cases, recipe.spacing_mm)
 
     prior_rows: list[PriorRow] = []
     if prior is not None:
@@ -320,6 +322,7 @@ def _with_priors(
             cohort=cohort,
             alignments=Alignments(folder, read=lambda path: read_images([path])[0]),
             labels=recipe.labels,
+            measured=recipe.facts.get("prior"),
             any_patient=any_patient,
             progress=progress,
         )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from volseg.errors import first_names
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -27,8 +29,8 @@ def quality(
 ) -> None:
     """Rank predictions without a reference: alarms first, then by the Dice that the network expects of itself."""
     from volseg.cli.bar import bar, tell_failures
-    from volseg.cli.matching import matched
-    from volseg.cohort import Cohort, read_labels
+    from volseg.cli.matching import matched, tell_others
+    from volseg.cohort import Cohort, Predictions, read_labels
     from volseg.evaluation import rank
     from volseg.report import short_list, write_quality
 
@@ -36,6 +38,16 @@ def quality(
     match = None if learnt is None else matched(predictions, learnt)
     labels = read_labels(predictions, option="--cohort") if match is None else match.scored
     pictures = None if images is None else Cohort.open(images)
+    tell_others(predictions, other, labels)
+    if pictures is not None:
+        keys = Predictions.open(predictions).keys()
+        if absent := sorted(set(keys).difference(pictures.rows)):
+            typer.secho(
+                f"note  {images}: {len(absent)} of {len(keys)} cases have no image there, so their intensities are not "
+                f"looked at: {first_names(absent)}",
+                fg="yellow",
+                err=True,
+            )
     with bar("quality") as progress:
         ranked = rank(
             predictions, labels, cohort=learnt, images=pictures, others=other, workers=workers, progress=progress

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         session_order,
         sessions_of,
     )
+    from volseg.cohort.sizes import size_warnings
     from volseg.cohort.table import TEST, CaseRow, read_table
     from volseg.cohort.uncertainty import (
         Uncertainty,
@@ -152,6 +153,7 @@ __all__ = [
     "rounds_of",
     "session_order",
     "sessions_of",
+    "size_warnings",
     "slice_direction",
     "split_by_patient",
     "told_axes",
@@ -281,6 +283,7 @@ _open = opened_at_first_use(
             "read_translated",
             "read_volume_as",
         ),
+        "volseg.cohort.sizes": ("size_warnings",),
         "volseg.cohort.sessions": (
             "Session",
             "day_of_session",

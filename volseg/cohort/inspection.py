@@ -17,6 +17,7 @@ from volseg.cohort.folder import Cohort, read_dataset_json
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
 from volseg.cohort.sessions import order_note, sessions_note
+from volseg.cohort.sizes import size_warnings
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError, telling_memory
 from volseg.metrics import volume_ml
@@ -92,7 +93,7 @@ def inspect_cohort(
     unit = "mm2" if cohort.flat else "ml"
     for name in cohort.labels.names:
         sizes = [found.sizes[name] for found in contents if found.sizes[name] > 0]
-        there = f"median {np.median(sizes):.1f} {unit}" if sizes else "in no case"
+        there = f"median {_few_digits(float(np.median(sizes)))} {unit}" if sizes else "in no case"
         median = round(float(np.median(sizes)), 3) if sizes else None
         regions.append({"name": name, "cases": len(sizes), f"median_{unit}": median})
         lines.append(f"  {name}: " + (f"in {len(sizes)} of {len(contents)} labels, {there}" if contents else _UNREAD))
@@ -139,6 +140,7 @@ def _warnings(cohort: Cohort) -> tuple[str, ...]:
         *_of_table(cohort),
         *_of_source(cohort),
         *filter(None, [cohort_note(cohort), patients_note(rows), _order_note(cohort), units_note(rows)]),
+        *size_warnings(rows, alone=True),  # what is doubtful by itself is told by the headers
     )
 
 
@@ -239,6 +241,11 @@ def _content(
     voxel_ml = unit * volume_ml(np.ones((1, 1, 1), bool), label.spacing_mm)
     sizes = {name: voxel_ml * count for name, count in cohort.labels.voxels_of_regions(checked).items()}
     return _Content(sizes, 0 if objects is None else len(np.unique(objects.voxels[objects.voxels != 0])))
+
+
+def _few_digits(size: float) -> str:
+    """A volume or an area with one decimal, a small one with two digits, so that it does not read as none."""
+    return f"{size:.1f}" if size >= 0.1 else f"{size:.2g}"
 
 
 def _slabs(voxels: NDArray[Any]) -> Iterator[NDArray[Any]]:

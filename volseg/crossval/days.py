@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from volseg import bundle as bundles
+from volseg.bundle import read_recipe
 from volseg.cohort import (
     Alignments,
     Cohort,
@@ -40,11 +41,28 @@ MODES: dict[str, str] = {
     "copied": "the contours of the last earlier day, voxel by voxel in the scanner's frame",
     "aligned": "the same after the rigid alignment of the images",
     "prior": "a network with a prior, given the last earlier day",
-    "prior_empty": "the same network without the earlier day",
-    "prior_wrong": "the same network given another patient's day: it must not be worse than without one",
+    "prior_empty": "the same file without the earlier day: it holds the network without a prior for such cases",
+    "prior_shifted": "the network with a prior, given the last earlier day 15 mm away from where it belongs",
+    "prior_wrong": "the same, given another patient's day: it must be no worse than without one, and no better",
+    "prior_forced": "the same although the aligned images differ too much for one patient",
     "adapted": "the network without a prior, adapted to the earlier days of the patient",
     "both": "the network with a prior, adapted to the earlier days, given the last of them",
 }
+TITLES: dict[str, str] = {
+    "none": "no prior",
+    "copied": "contours copied",
+    "aligned": "contours copied, aligned",
+    "prior": "prior",
+    "prior_empty": "prior, none given",
+    "prior_shifted": "prior, shifted 15 mm",
+    "prior_wrong": "prior, another patient's",
+    "prior_forced": "another patient's, forced",
+    "adapted": "adapted",
+    "both": "adapted, with prior",
+}
+"""What each way is called in tables and figures for readers."""
+# Along each axis in turn, by the key of the case.
+_SHIFT_MM = ((15.0, 0.0, 0.0), (0.0, 15.0, 0.0), (0.0, 0.0, 15.0))
 _METRICS = ("dice", "hd95_mm", "surface_dice", "added_path_length_mm", "correction_minutes")
 
 
@@ -160,9 +178,10 @@ def run_days(settings: DaysSettings, folder: Path, *, told: Callable[[str], None
 
 def _networks(modes: Sequence[str]) -> list[str]:
     wanted = []
-    if {"none", "adapted"} & set(modes):
+    with_prior = {"prior", "prior_empty", "prior_shifted", "prior_wrong", "prior_forced", "both"} & set(modes)
+    if with_prior or {"none", "adapted"} & set(modes):
         wanted.append("none")
-    if {"prior", "prior_empty", "prior_wrong", "both"} & set(modes):
+    if with_prior:  # after the other one, which its file holds too
         wanted.append("prior")
     return wanted
 
@@ -187,7 +206,8 @@ def _trained(settings: DaysSettings, folder: Path, fold: int, name: str, *, say:
     """The run of a fold, trained if it is not yet; `model.pt` is the network of the last step.
 
     Of warm networks the run `start` is the first half of the schedule, without a prior; `none` and `prior` are the
-    second half, so that both have seen as much.
+    second half, so that both have seen as much. The file of `prior` holds `none` for cases without a prior, which are
+    thus predicted by it and by no other.
     """
     from volseg.training import train, write_network
 
@@ -216,7 +236,8 @@ def _trained(settings: DaysSettings, folder: Path, fold: int, name: str, *, say:
     if settings.device is not None:
         overrides["device"] = settings.device
     train(settings.bundle, overrides=overrides)
-    write_network(run / "last.pt", run / "model.pt")
+    plain = folder / f"fold_{fold}" / "none" / "model.pt" if name == "prior" else None
+    write_network(run / "last.pt", run / "model.pt", without_prior=plain)
     with atomic(done) as partial:
         partial.write_text("{}\n", encoding="utf-8")
     return run
@@ -285,27 +306,32 @@ class _Mode:
                 bundles.find(self.settings.bundle), checkpoint=checkpoint, device=self.settings.device
             ).with_engine("torch")
         predictor = predictors[checkpoint]
-        if mode in ("prior", "both", "prior_wrong"):
-            prior = self._prior(case, wrong=mode == "prior_wrong")
+        if mode in ("prior", "both", "prior_shifted", "prior_wrong", "prior_forced"):
+            prior = self._prior(case, mode)
             predictor = replace(predictor, priors={} if prior is None else {case.key: prior})
         found: Prediction = predictor.predict(self.settings.cohort.image_paths(case.key), key=case.key)
         return found
 
-    def _prior(self, case: DayCase, *, wrong: bool) -> Any:  # noqa: ANN401 - PriorFiles or None
-        from volseg.inference import PriorFiles
+    def _prior(self, case: DayCase, mode: str) -> Any:  # noqa: ANN401 - PriorFiles or None
+        from volseg.inference import PriorFiles, unlike_own_days
 
         cohort = self.settings.cohort
         key = case.earlier[0].keys[0]
-        if wrong:
+        if mode in ("prior_wrong", "prior_forced"):
             others = [one for one in cohort.fold(self.fold).validation if cohort.patient(one) != case.patient]
             others = others or list(cohort.fold(self.fold).training)
             key = others[sum(case.key.encode()) % len(others)]
+        measured = read_recipe(self.runs["prior"] / "model.pt").facts.get("prior") or {}
         images = cohort.image_paths(key)
         found = self.alignments.of(cohort.image_paths(case.key)[0], images[0])
-        if found.failure:
+        if found.failure or (mode != "prior_forced" and unlike_own_days(found, measured)):
             return None
+        if mode == "prior_shifted":
+            found = found.shifted(_SHIFT_MM[sum(case.key.encode()) % 3])
         label = str(cohort.label_path(key))
-        return PriorFiles(key, tuple(map(str, images)), label, cohort.labels.to_dataset_json(), found)
+        widths = dict(measured.get("widths_mm", {}))
+        files = PriorFiles(key, tuple(map(str, images)), label, cohort.labels.to_dataset_json(), found)
+        return replace(files, widths_mm=widths)
 
     def _adapted(self, run: Path, case: DayCase) -> Path:
         from volseg.training import Adapting, adapt
@@ -346,6 +372,7 @@ def conclude_days(settings: DaysSettings, folder: Path) -> dict[str, Any]:
         **settings.facts,
         "modes": {mode: _mode_summary(rows[mode], rows.get("none", []), cases) for mode in settings.modes},
         "definitions": {mode: MODES[mode] for mode in settings.modes},
+        "titles": {mode: TITLES[mode] for mode in settings.modes},
     }
     _write_table(folder / "table.csv", rows, cases)
     with atomic(folder / "summary.json") as partial:
@@ -426,6 +453,7 @@ def _write_table(path: Path, rows: Mapping[str, Sequence[RegionScores]], cases: 
 
 def days_page(content: Mapping[str, Any]) -> str:
     """The table as Markdown."""
+    titles = content["titles"]
     lines = [
         "# Day after day",
         "",
@@ -437,19 +465,25 @@ def days_page(content: Mapping[str, Any]) -> str:
     ]
     for mode, found in content["modes"].items():
         cells = [_cell(found[name]) for name in ("dice", "gain_dice", "minutes", "gain_minutes")]
-        lines.append(f"| {mode} | {' | '.join(cells)} | {found['cases']} |")
+        lines.append(f"| {titles[mode]} | {' | '.join(cells)} | {found['cases']} |")
     lines += ["", "| row | region | Dice | HD95 mm | surface Dice | added path mm |", "|---|---|---|---|---|---|"]
     for mode, found in content["modes"].items():
         for region, metrics in found["regions"].items():
             cells = [_cell(metrics[name]) for name in ("dice", "hd95_mm", "surface_dice", "added_path_length_mm")]
-            lines.append(f"| {mode} | {region} | {' | '.join(cells)} |")
+            lines.append(f"| {titles[mode]} | {region.replace('_', ' ')} | {' | '.join(cells)} |")
     for name, title in (("by_day", "number of the day"), ("by_gap", "gap to the day before")):
         heads = list(dict.fromkeys(head for found in content["modes"].values() for head in found[name]))
         lines += ["", f"Dice by {title}:", "", f"| row | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
         for mode, found in content["modes"].items():
             cells = [_cell(found[name].get(head, {"mean": None})) for head in heads]
-            lines.append(f"| {mode} | {' | '.join(cells)} |")
-    lines += ["", *(f"- **{mode}**: {text}." for mode, text in content["definitions"].items())]
+            lines.append(f"| {titles[mode]} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "The minutes are the added path length, in which a pixel of contour counts as drawn only if the prediction's "
+        "contour runs through that very pixel, times an assumed 2 minutes per metre.",
+        "",
+        *(f"- **{titles[mode]}** (`{mode}`): {text}." for mode, text in content["definitions"].items()),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -15,118 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_closing, binary_opening, gaussian_filter, generate_binary_structure, label
-from scipy.spatial import KDTree
 
+from volseg.datasets.bowel import draw_colon, draw_small_bowel, draw_stomach
 from volseg.datasets.treatment_days import Day, Habits
+from volseg.datasets.tube import Field, Hollow, Tube, hollow
 
-Field = NDArray[np.float64]
-_FAR_MM = 60.0
+# Centre line (x, y, z, radius in mm) of an average patient.
+_PANCREAS = ((-32, -4, -4, 11), (-8, -14, 4, 9), (24, -2, 12, 9), (56, 22, 18, 8), (84, 34, 22, 6))
 # Share of an organ's tube that what it yields to leaves; how far the wall moves at most for a volume.
 _FREE, _MOST_MM, _HALVINGS = 0.85, 8.0, 8
-
-
-@dataclass(frozen=True)
-class Tube:
-    """A curved tube: centre points (N, 3), radius (N,) and length from its start (N,), all in mm."""
-
-    points: Field
-    radius: Field
-    length: Field
-
-    @classmethod
-    def through(cls, knots: Field, *, step_mm: float) -> Tube:
-        """The smooth tube through knots (K, 4): x, y, z, radius."""
-        at = np.concatenate([[0.0], np.cumsum(np.sqrt((np.diff(knots[:, :3], axis=0) ** 2).sum(axis=1)))])
-        dense = CubicSpline(at, knots)(np.linspace(0, at[-1], max(int(at[-1] / step_mm) + 1, 2)))
-        length = np.concatenate([[0.0], np.cumsum(np.sqrt((np.diff(dense[:, :3], axis=0) ** 2).sum(axis=1)))])
-        return cls(dense[:, :3], dense[:, 3], length)
-
-
-@dataclass(frozen=True)
-class Hollow:
-    """A hollow organ on the grid.
-
-    Attributes:
-        distance: (X, Y, Z), signed distance to its outer wall.
-        along: (X, Y, Z), length along the centre line at the nearest centre point.
-        height: (X, Y, Z), how far in front of the centre line (up, in a patient on the back), as part of the radius.
-    """
-
-    distance: Field
-    along: Field
-    height: Field
-
-
-def hollow(tube: Tube, at: Sequence[Field], *, exact: bool = False) -> Hollow:
-    """The tube on the grid.
-
-    Args:
-        tube: Tube in the coordinates of `at`.
-        at: Coordinates x, y and z in mm of every voxel, each (X, Y, Z).
-        exact: take the nearest wall, not the wall at the nearest centre point: slower, for a strong taper.
-
-    >>> line = Tube.through(np.array([[0.0, 0, 0, 5], [10, 0, 0, 5], [20, 0, 0, 5]]), step_mm=1)
-    >>> x, y, z = np.meshgrid([10.0], [0.0, 5.0, 9.0], [0.0], indexing="ij")
-    >>> hollow(line, [x, y, z]).distance.round(1).ravel().tolist()
-    [-5.0, 0.0, 4.0]
-    """
-    shape = at[0].shape
-    reach = tube.radius.max() + 6
-    near = np.ones(shape, dtype=bool)
-    for axis in range(3):
-        near &= (at[axis] > tube.points[:, axis].min() - reach) & (at[axis] < tube.points[:, axis].max() + reach)
-    x, y, z = (p[near] for p in at)
-    if exact:
-        nearest: NDArray[np.intp] = np.zeros(x.size, dtype=np.intp)
-        best: Field = np.full(x.size, np.inf)
-        for i, ((px, py, pz), radius) in enumerate(zip(tube.points, tube.radius, strict=True)):
-            gap = np.sqrt((x - px) ** 2 + (y - py) ** 2 + (z - pz) ** 2) - radius
-            closer = gap < best
-            best[closer], nearest[closer] = gap[closer], i
-    else:
-        gap, found = KDTree(tube.points).query(np.stack([x, y, z], axis=1), distance_upper_bound=reach)
-        inside = found < len(tube.points)
-        nearest = np.where(inside, found, 0)
-        best = np.where(inside, gap - tube.radius[nearest], _FAR_MM)
-    distance, along, height = np.full(shape, _FAR_MM), np.zeros(shape), np.zeros(shape)
-    distance[near] = best
-    along[near] = tube.length[nearest]
-    height[near] = (tube.points[nearest, 1] - y) / tube.radius[nearest]
-    return Hollow(distance, along, height)
-
-
-# Centre lines (x, y, z, radius in mm) of an average patient.
-_STOMACH = (
-    (56, 22, 37, 18),
-    (67, 10, 31, 28),
-    (70, -9, 20, 30),
-    (60, -32, 5, 27),
-    (38, -48, -6, 22),
-    (10, -51, -7, 18),
-    (-12, -44, -1, 13),
-    (-24, -36, 3, 9),
-)
-_COLON = (
-    (-84, -12, -45, 16),
-    (-95, -2, -38, 22),
-    (-99, 10, -20, 21),
-    (-98, 4, -9, 20),
-    (-85, -26, -5, 19),
-    (-61, -51, -14, 18),
-    (-28, -64, -27, 18),
-    (12, -66, -33, 17),
-    (52, -62, -22, 17),
-    (86, -38, 2, 17),
-    (103, 0, 20, 17),
-    (108, 26, 8, 16),
-    (109, 33, -16, 15),
-    (104, 26, -38, 14),
-    (88, 10, -50, 13),
-)
-_DUODENUM = ((-30, -32, 3, 10), (-46, -14, -2, 11), (-44, 6, -14, 11), (-24, 14, -20, 10), (10, 2, -18, 10))
-_PANCREAS = ((-32, -4, -4, 11), (-8, -14, 4, 9), (24, -2, 12, 9), (56, 22, 18, 8), (84, 34, 22, 6))
-# The small bowel visits each node of this lattice once: nodes along x, y, z; first node and step in mm.
-_LATTICE, _FIRST_MM, _STEP_MM = (6, 4, 3), (-66.0, -46.0, -52.0), (26.5, 22.5, 20.5)
 
 
 @dataclass(frozen=True)
@@ -214,7 +111,11 @@ def build_abdomen(
     vessels = np.sqrt(sum(gaussian_filter(patient.normal(size=shape), 2.7) ** 2 for _ in range(2)))
     vessels = vessels / vessels.mean()
 
-    stomach_tube, large_tube, small_tube = _stomach(patient, day), _colon(patient, day), _small_bowel(patient, day)
+    stomach_tube, large_tube, small_tube = (
+        draw_stomach(patient, day),
+        draw_colon(patient, day),
+        draw_small_bowel(patient, day),
+    )
     stomach = hollow(_of_day(stomach_tube, "stomach", day, today), soft, exact=True)
     large = hollow(_of_day(large_tube, "large_bowel", day, today), soft)
     small = hollow(_of_day(small_tube, "small_bowel", day, today), soft)
@@ -382,63 +283,3 @@ def _solid_organs(patient: np.random.Generator, at: Sequence[Field]) -> dict[str
         "pancreas": pancreas,
         "gall_bladder": _ellipsoid([x, y, z + 0.3 * (y + 40)], (-50, -46, 8), (12, 22, 12)),
     }
-
-
-def _stomach(patient: np.random.Generator, day: np.random.Generator) -> Tube:
-    knots = np.array(_STOMACH, dtype=np.float64)
-    knots[:, :3] += (
-        patient.normal(0, (6, 5, 4))
-        + patient.normal(0, 3, size=(len(knots), 3))
-        + day.normal(0, 1.5, size=(len(knots), 3))
-    )
-    knots[:, 3] *= patient.uniform(0.84, 1.08) * day.uniform(0.86, 1.06)
-    return Tube.through(knots, step_mm=4)
-
-
-def _colon(patient: np.random.Generator, day: np.random.Generator) -> Tube:
-    knots = np.array(_COLON, dtype=np.float64)
-    knots[:, :3] += patient.normal(0, (5.5, 5.5, 4), size=(len(knots), 3)) + day.normal(0, 2, size=(len(knots), 3))
-    knots[:, 3] *= patient.uniform(0.9, 1.05) * (1 + day.normal(0, 0.08, size=len(knots)))
-    tube = Tube.through(knots, step_mm=2)
-    pouch = 2 * np.pi * tube.length / patient.uniform(26, 32) + day.uniform(0, 2 * np.pi)
-    haustra = 1 + 0.05 - 0.16 * np.abs(np.cos(pouch / 2)) ** 6 + 0.03 * np.cos(pouch * 0.37)
-    return Tube(tube.points, tube.radius * haustra, tube.length)
-
-
-def _small_bowel(patient: np.random.Generator, day: np.random.Generator) -> Tube:
-    nodes = np.array(_walk(patient), dtype=np.float64) * _STEP_MM + _FIRST_MM
-    nodes += patient.normal(0, 4.5, size=nodes.shape) + day.normal(0, 2.0, size=nodes.shape)
-    # The square cross section of the lattice becomes rounder; the whole lies and spreads otherwise in each patient.
-    u, v = nodes[:, 0] / 66, (nodes[:, 1] + 12) / 34
-    nodes[:, 0] *= patient.uniform(0.84, 1.08) * (1 - 0.18 * np.clip(v**2, 0, 1.5))
-    nodes[:, 1] = -12 + (nodes[:, 1] + 12) * (1 - 0.18 * np.clip(u**2, 0, 1.5))
-    nodes += patient.normal(0, (7, 3, 3))
-    radius = 11.6 * (1 + patient.normal(0, 0.04)) * (1 + day.normal(0, 0.09, size=len(nodes)))
-    jejunum = np.column_stack([nodes, radius])
-    start = np.array(_DUODENUM, dtype=np.float64)
-    start[:, :3] += patient.normal(0, 2, size=(len(start), 3))
-    return Tube.through(np.concatenate([start, jejunum]), step_mm=2)
-
-
-def _walk(rng: np.random.Generator) -> list[tuple[int, int, int]]:
-    """A random path that visits each node of the lattice once: a serpentine, shuffled by backbite moves.
-
-    Source: Mansfield, J. Chem. Phys. 77 (1982), doi:10.1063/1.443937.
-    """
-    nx, ny, nz = _LATTICE
-    path = []
-    for k in range(nz):
-        for j in range(ny)[:: 1 if k % 2 == 0 else -1]:
-            path += [(i, j, k) for i in range(nx)[:: 1 if (j + k * (ny - 1)) % 2 == 0 else -1]]
-    place = {node: i for i, node in enumerate(path)}
-    for end, axis, sign in rng.integers(6, size=(400, 3)) % (2, 3, 2):
-        if end:
-            path.reverse()
-            place = {node: i for i, node in enumerate(path)}
-        head = list(path[0])
-        head[axis] += 2 * int(sign) - 1
-        cut = place.get((head[0], head[1], head[2]), 0)
-        if cut > 1:  # join the head to this neighbour: all before it turns round
-            path[:cut] = path[:cut][::-1]
-            place.update({node: i for i, node in enumerate(path[:cut])})
-    return path

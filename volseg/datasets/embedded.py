@@ -45,8 +45,9 @@ def open_cohort(folder: str | Path, *, embedded: str | Path | None = None) -> Co
 class PackageCohort:
     """What a package knows of its cohort while none is named: enough to build its network, without any file.
 
-    All else is asked of the embedded phantom, which is written then, as for a bundle. So `monai.bundle.load` of a
-    package gives its own network and leaves nothing behind.
+    The cases may be handed over by another program, as MONAI Label does; then nothing else is asked for, and folder and
+    digest are not stated. Where a case is asked for, the embedded phantom answers from then on, which is written for
+    that as for a bundle. So `monai.bundle.load` of a package gives its own network and leaves nothing behind.
 
     Args:
         labels: Label table of the package.
@@ -63,6 +64,27 @@ class PackageCohort:
     ) -> None:
         self.labels, self.channel_names = labels, tuple(channel_names)
         self._roi_size, self._embedded = [int(n) for n in roi_size], embedded
+        self._phantom: Cohort | None = None
+
+    @property
+    def channels(self) -> int:
+        """The number of image channels."""
+        return len(self.channel_names)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the cases."""
+        return Path("not stated") if self._phantom is None else self._phantom.folder
+
+    @property
+    def digest(self) -> str:
+        """The digest of the cases; empty while they are not known."""
+        return "" if self._phantom is None else self._phantom.digest
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is known of the source of the cases."""
+        return {} if self._phantom is None else self._phantom.provenance
 
     @property
     def flat(self) -> bool:
@@ -83,4 +105,6 @@ class PackageCohort:
                 f"this package segments {', '.join(self.labels.names)} and brings no cohort to train on; name yours "
                 "with --dataset_dir"
             )
-        return getattr(open_cohort(self._embedded, embedded=self._embedded), name)
+        if self._phantom is None:
+            self._phantom = open_cohort(self._embedded, embedded=self._embedded)
+        return getattr(self._phantom, name)

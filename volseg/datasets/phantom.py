@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from volseg.cohort import PHANTOM_FILE, SLICE_AXES, Case
-from volseg.datasets.anatomy import Abdomen, Field, Hollow, build_abdomen, smooth_field
+from volseg.datasets.anatomy import Abdomen, build_abdomen, smooth_field
 from volseg.datasets.treatment_days import DAYS, MILD, OTHER_SIZE, REAL, REAL_SIZES, Day, Habits, grid_of
+from volseg.datasets.tube import Field, Hollow
 from volseg.errors import UsageError
 from volseg.files import PARTIAL
 from volseg.labels import LabelTable

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from volseg.dicom.export import export_objects
     from volseg.dicom.file import is_apple_double, is_dicom
     from volseg.dicom.identity import KEY, identify, read_secret, word
-    from volseg.dicom.image import read_stack
-    from volseg.dicom.index import index_files, scan, series_of
-    from volseg.dicom.instance import Series
+    from volseg.dicom.image import Stack, read_stack
+    from volseg.dicom.index import Index, index_files, scan, series_of
+    from volseg.dicom.instance import Series, name_shape
     from volseg.dicom.object_masks import ObjectMasks, read_object_masks, record_fits
     from volseg.dicom.record import Record, read_record, record_of
     from volseg.dicom.rtstruct import write_rtstruct
@@ -28,9 +28,11 @@ __all__ = [
     "KEY",
     "Choice",
     "Dicom",
+    "Index",
     "ObjectMasks",
     "Record",
     "Series",
+    "Stack",
     "Target",
     "export_objects",
     "identify",
@@ -40,6 +42,7 @@ __all__ = [
     "list_series",
     "listed_grid",
     "listed_modality",
+    "name_shape",
     "parse_channels",
     "place",
     "read_listed",
@@ -78,13 +81,14 @@ __getattr__ = opened_at_first_use(
             "read_secret",
             "word",
         ),
-        "volseg.dicom.image": ("read_stack",),
+        "volseg.dicom.image": ("Stack", "read_stack"),
         "volseg.dicom.index": (
+            "Index",
             "index_files",
             "scan",
             "series_of",
         ),
-        "volseg.dicom.instance": ("Series",),
+        "volseg.dicom.instance": ("Series", "name_shape"),
         "volseg.dicom.record": (
             "Record",
             "read_record",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from volseg.dicom.file import known_name, read_header, text, whole
 from volseg.dicom.instance import Instance, Series, known_modality, name_shape
-from volseg.errors import SourceError
+from volseg.errors import SourceError, first_names
 
 # The UIDs of a file stand near its beginning.
 _BEGINNING_BYTES = 2**20
@@ -57,9 +57,33 @@ def told(series: Sequence[Series], aside: Iterable[Instance], unreadable: Mappin
             lost.setdefault(place, []).append(found)
     severed = _severed(series)
     judged = [_judged(item, lost.get(place, [])) for place, item in enumerate(series)]
-    return [
+    judged = [
         replace(item, damage=severed[n]) if n in severed and not item.damage else item for n, item in enumerate(judged)
     ]
+    continued = _continued(judged)
+    return [replace(item, warnings=(*item.warnings, *continued.get(n, ()))) for n, item in enumerate(judged)]
+
+
+def of_all_parts(series: Series) -> Series:
+    """The same series, refused (`damage`) where it is a multi-frame object in parts, and one of them is absent."""
+    stated = [item for item in series.instances if item.concatenation or item.part_number or item.parts > 1]
+    if not stated:
+        return series
+    numbers = {item.part_number for item in stated}
+    total = max(*(item.parts for item in stated), *numbers)
+    absent = sorted(set(range(1, total + 1)) - numbers)
+    if 0 in numbers or len(stated) < len(series.instances):
+        reason = "a part of its concatenation does not state its number (InConcatenationNumber); join the parts first"
+        return replace(series, damage=reason)
+    if absent:
+        reason = (
+            f"part {first_names(map(str, absent))} of {total} of its concatenation is absent; copy the series again"
+        )
+        return replace(series, damage=reason)
+    if not max(item.parts for item in stated):
+        told = f"it is a concatenation that does not state how many parts it has, and {total} are there"
+        return replace(series, warnings=(*series.warnings, told))
+    return series
 
 
 def leaves_out(series: Series, distance_mm: float, thickness_mm: float) -> str:
@@ -91,6 +115,25 @@ def _severed(series: Sequence[Series]) -> dict[int, str]:
                         f"the stack is not whole: {len(series[other].instances)} more images of its series continue it "
                         f"and state another {what}; give all of them the right one, or export the series again"
                     )
+    return found
+
+
+def _continued(series: Sequence[Series]) -> dict[int, list[str]]:
+    """What to say of series that continue another one of their study, number and description under another UID."""
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for place, item in enumerate(series):
+        first = item.first
+        if first.series_uid and not first.enhanced:
+            facts = first.patient, first.study_uid, first.frame_uid, first.number, first.description, item.modality
+            alike.setdefault(facts, []).append(place)
+    found: dict[int, list[str]] = {}
+    for places in alike.values():
+        for one in places:
+            for other in places:
+                a, b = series[one], series[other]
+                if a.first.series_uid != b.first.series_uid and _continue_each_other(a, b):
+                    told = f"{len(b.instances)} images of its study continue its places and numbers as another series"
+                    found.setdefault(one, []).append(f"{told}; it may be a part of one stack")
     return found
 
 
@@ -141,6 +184,8 @@ def _continues(instance: Instance, series: Series) -> bool:
         return False
     if "LOCALIZER" in instance.image_type:
         return False
+    if not instance.placed and instance.sop_class != first.sop_class and known_name(instance.sop_class):
+        return False  # a secondary capture: no single fault changes the kind into another one and takes the place away
     if (
         instance.samples * instance.frames > 1
     ):  # colour and several frames are what they are, where the file can hold them
@@ -149,6 +194,9 @@ def _continues(instance: Instance, series: Series) -> bool:
                 return False
         except OSError:
             return False
+    if not instance.series_uid and not instance.placed:  # a block of it is gone; every image has a UID of its series
+        named = any(name_shape(other.path) == name_shape(instance.path) for other in series.instances)
+        return bool(first.series_uid) and named and instance.sop_class == first.sop_class
     alike = (instance.number, instance.description) == (first.number, first.description)
     owner = instance.patient == first.patient or instance.study_uid == first.study_uid
     if instance.series_uid != first.series_uid and not (alike and owner):
@@ -258,7 +306,7 @@ def _position(series: Series, number: int) -> str:
         return "at an unknown position"
     near = sorted(placed, key=lambda pair: abs(pair[0] - number))[:2]
     (a, start), (b, end) = near
-    return _millimetres(np.array(start) + (number - a) / (b - a) * (np.array(end) - np.array(start)))
+    return millimetres(np.array(start) + (number - a) / (b - a) * (np.array(end) - np.array(start)))
 
 
 def _ends(series: Series) -> tuple[str, str]:
@@ -268,8 +316,13 @@ def _ends(series: Series) -> tuple[str, str]:
         return "at an unknown position", "at an unknown position"
     far = places[np.argmax(np.linalg.norm(places - places[0], axis=1))] - places[0]
     places = places[np.argsort(places @ far)]
-    return _millimetres(2 * places[0] - places[1]), _millimetres(2 * places[-1] - places[-2])
+    return millimetres(2 * places[0] - places[1]), millimetres(2 * places[-1] - places[-2])
 
 
-def _millimetres(position: Iterable[float]) -> str:
+def millimetres(position: Iterable[float]) -> str:
+    """A position in a message.
+
+    >>> millimetres([-31.5, 12.25, -100])
+    'at -31.5, 12.25, -100 mm (LPS)'
+    """
     return "at " + ", ".join(f"{value:.6g}" for value in position) + " mm (LPS)"

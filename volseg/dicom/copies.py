@@ -46,10 +46,20 @@ def without_copies(series: Sequence[Series]) -> list[Series]:
 def _facts(series: Series) -> Hashable:
     """What a copy shares with its original."""
     first = series.first
-    images = sorted((item.position_lps, item.order or 0, item.acquired, item.study_date) for item in series.instances)
+    images = sorted(
+        (item.position_lps, item.part_number, item.order or 0, item.acquired, item.study_date)
+        for item in series.instances
+    )
     return (
         *(first.patient, first.study_uid, first.frame_uid, first.sop_class, series.modality, first.description),
-        *(first.rows, first.columns, first.frames, first.image_type, series.part, tuple(images)),
+        *(
+            first.rows,
+            first.columns,
+            sum(item.frames for item in series.instances),
+            first.image_type,
+            series.part,
+            tuple(images),
+        ),
     )
 
 
@@ -62,5 +72,7 @@ def _same(one: Series, other: Series, contents: Contents) -> bool:
 
 
 def _in_order(series: Series) -> list[Path]:
-    ordered = sorted(series.instances, key=lambda item: (item.position_lps, item.order or 0, item.acquired))
+    ordered = sorted(
+        series.instances, key=lambda item: (item.position_lps, item.part_number, item.order or 0, item.acquired)
+    )
     return [item.path for item in ordered]

@@ -25,10 +25,8 @@ def frame_headers(header: Dataset) -> list[Dataset]:
     """What a multi-frame object says of each frame, in the keywords of a single image (PS3.3 C.7.6.16).
 
     Raises:
-        SourceError: not as many descriptions as frames, or a part of a concatenation.
+        SourceError: not as many descriptions as frames.
     """
-    if whole(header, "InConcatenationTotalNumber", default=1) > 1:
-        raise SourceError("it is a part of a concatenation, which is not read; join the parts first")
     shared = items(header, "SharedFunctionalGroupsSequence")
     frames = items(header, "PerFrameFunctionalGroupsSequence")
     expected = whole(header, "NumberOfFrames", default=1)

@@ -20,6 +20,7 @@ TAGS = (
     *("PatientSex", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "SeriesDate", "SeriesTime"),
     *("ContentDate", "ContentTime"),
     *("ProtocolName", "Units", SIEMENS, IMAGES_IN_MOSAIC),
+    *("ConcatenationUID", "InConcatenationNumber", "InConcatenationTotalNumber"),
 )
 
 """Elements that are read of each file; the others follow where a series is read."""
@@ -75,6 +76,9 @@ def instance_of(path: Path, name: str, header: Dataset) -> Instance:
         protocol=text(header, "ProtocolName") if "ProtocolName" in header else "",
         units=plain(header, "Units"),
         mosaic="MOSAIC" in image_type or images_in_mosaic(header) > 1,
+        concatenation=plain(header, "ConcatenationUID"),
+        part_number=whole(header, "InConcatenationNumber"),
+        parts=whole(header, "InConcatenationTotalNumber"),
     )
 
 

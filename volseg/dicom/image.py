@@ -14,7 +14,7 @@ from pydicom import Dataset
 
 from volseg.dicom.alike import rescaled_in_part, traits_of, unlike
 from volseg.dicom.choice import EVERYTHING, Choice
-from volseg.dicom.completeness import leaves_out
+from volseg.dicom.completeness import leaves_out, millimetres
 from volseg.dicom.contents import Contents, is_lossy
 from volseg.dicom.file import Quiet, items, number, numbers, plain, read_header, whole
 from volseg.dicom.frames import PLACE, frame_attributes, frame_headers
@@ -111,7 +111,7 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
     copies = 0
     with Quiet(), Frames() as frames:  # held open: to enter it anew for each value takes half of the time
         contents = Contents(frames)
-        for count, instance in enumerate(series.instances, start=1):
+        for instance in series.instances:
             try:
                 if instance.sop_uid and instance.sop_uid in files:
                     _check_copy(files[instance.sop_uid], instance.path, contents)
@@ -121,10 +121,9 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
                 found, thickness = _slices(instance)
                 slices += found
             except OSError as error:
-                reason = f"cannot be opened ({error.strerror})"
-                raise SourceError(f"image {count} of {len(series.instances)} {reason}") from error
+                raise SourceError(f"{_named(instance, series)}: cannot be opened ({error.strerror})") from error
             except SourceError as error:
-                raise SourceError(f"image {count} of {len(series.instances)}: {error.message}") from error
+                raise SourceError(f"{_named(instance, series)}: {error.message}") from error
         warnings = [*series.warnings, *([f"{copies} files are copies of others"] if copies else [])]
         if choice:
             slices = _chosen(slices, choice)
@@ -176,8 +175,9 @@ def read_image(stack: Stack) -> Volume:
                         item = stack.slices[z]
                         voxels[:, :, z] = _values(_tile(pixels, item), item, dtype).T  # [row, column] to [X, Y]
             except SourceError as error:
-                first = min(map(min, places.values())) + 1
-                raise SourceError(f"slice {first} of {len(stack.slices)}: {error.message}") from error
+                first = min(map(min, places.values()))
+                where = millimetres(stack.slices[first].plane.position_lps)
+                raise SourceError(f"slice {first + 1} of {len(stack.slices)}, {where}: {error.message}") from error
     if voxels.dtype == np.int32 and np.iinfo(np.int16).min <= voxels.min() and voxels.max() <= np.iinfo(np.int16).max:
         voxels = voxels.astype(np.int16)  # CT that declares 16 bits and uses 12
     return Volume(voxels, stack.affine_ras)
@@ -198,6 +198,12 @@ def _slices(instance: Instance) -> tuple[list[Slice], float | None]:
         ]
     thickness = number(frames[0], "SpacingBetweenSlices") or number(frames[0], "SliceThickness")
     return found, abs(thickness) if thickness else None  # nuclear medicine states negative ones
+
+
+def _named(instance: Instance, series: Series) -> str:
+    """An image in a message: its number and where it lies, as far as its header says so."""
+    number = f"one of {len(series.instances)} images" if instance.order is None else f"image {instance.order}"
+    return f"{number}, {millimetres(instance.position_lps)}" if len(instance.position_lps) == 3 else number
 
 
 def _slice(header: Dataset, frame: Dataset, number_in_file: int, instance: Instance) -> Slice:

@@ -82,8 +82,7 @@ def read_images(parts: Sequence[Part], *, resample: bool = False) -> Images:
             if not part.name or error.message.startswith(f"{part.name} "):
                 raise
             raise type(error)(f"{part.name}: {error.message}") from error
-        if share is not None and share < _WHOLE:
-            told.append(f"{1 - share:.0%} of the voxels of {parts[0].name} lie outside and have its least value")
+        told += outside(parts[0].name, share)
         volumes.append(volume)
         stacks.append(stack)
         moved.append(share is not None)
@@ -104,6 +103,13 @@ def check_frame(first: Part, other: Part) -> list[str]:
             "space; register them first and convert the NIfTI files"
         )
     return [] if all(frames) else [f"no frame of reference tells that it lies where {first.name} does"]
+
+
+def outside(first: str, share: float | None) -> list[str]:
+    """What to say of a channel that was resampled and covers a share of the first one; nothing if it covers it."""
+    if share is None or share >= _WHOLE:
+        return []
+    return [f"{1 - share:.0%} of the voxels of {first} lie outside and have its least value"]
 
 
 def on_grid(first: str, name: str, stack: Stack, reference: Stack, *, resample: bool) -> tuple[Volume, float | None]:

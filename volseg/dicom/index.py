@@ -131,6 +131,11 @@ def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
             reason = f"a file is named as the images beside it and is compressed ({path.suffix.lower()}); unpack it"
         index.unreadable[name] = damaged[path] = reason
         index.skipped["other files"] -= 1
+    there = {item.path for found in images.values() for item in found}
+    for path in [path for path in damaged if path.with_name(whole_name(path)) in there]:
+        del damaged[path]  # what was left of a copy that was made again
+        del index.unreadable[path.relative_to(root).as_posix() if root else path.as_posix()]
+        index.skipped["unfinished copies of files that are there"] += 1
     packed = sum(_is_packed(path) for path, name in others if name not in index.unreadable)
     index.skipped["other files"] -= packed
     index.skipped[PACKED] = packed
@@ -259,13 +264,13 @@ def _units(instances: Sequence[Instance], skipped: Counter[str], aside: list[Ins
             aside.append(instance)
         else:
             slices.append(instance)
-    for uid in sorted({instance.sop_uid for instance in objects}):
-        copies = tuple(instance for instance in objects if instance.sop_uid == uid)
+    for uid in sorted({instance.concatenation or instance.sop_uid for instance in objects}):
+        copies = tuple(item for item in objects if uid == (item.concatenation or item.sop_uid))
         reason = no_volume(copies[0])
         if reason:
             skipped[f"{reason} ({copies[0].modality or 'unknown modality'})"] += 1
         else:
-            yield from scans(copies, uid, least=1)
+            yield from map(completeness.of_all_parts, scans(copies, uid, least=1))
     if not slices:
         return
     uid = slices[0].series_uid or slices[0].sop_uid or _name_uid(slices[0])

@@ -74,7 +74,8 @@ class Instance:
     that is not stated. `person` is name, birth date and sex, as they tell patients apart; `acquired` the day and time
     of acquisition, as in `20240103101500.5`, or the day alone, or empty; `begun` the time of the study, and day and
     time of the series. `units` are those of PET and of nuclear medicine. `mosaic` tells that one image holds many
-    slices side by side. `samples` is 3 for the colours of a table too.
+    slices side by side. `samples` is 3 for the colours of a table too. `concatenation` is the UID that the parts of one
+    multi-frame object share which was stored in several, `part_number` which of the `parts` this is; 0 if not stated.
     """
 
     path: Path
@@ -104,6 +105,9 @@ class Instance:
     protocol: str = ""
     units: str = ""
     mosaic: bool = False
+    concatenation: str = ""
+    part_number: int = 0
+    parts: int = 0
 
     @property
     def enhanced(self) -> bool:

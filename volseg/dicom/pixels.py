@@ -131,6 +131,8 @@ class Frames:
             SourceError: damaged, cut short, too large for its file, or compressed in a way that nothing here decodes.
         """
         dataset = read_whole(path)
+        if "PixelData" not in dataset and not whole(dataset, "Rows"):  # pydicom gives up what it has read by then
+            raise SourceError("the file ends within its pixels; it is cut short, copy it again")
         if compressed(dataset) and (cure := remedy(syntax := str(dataset.file_meta.TransferSyntaxUID))):
             raise SourceError(f"the pixels cannot be decoded ({syntax_name(syntax)}): {cure}")
         check_claims(path, dataset)

@@ -138,7 +138,7 @@ def _contours(target: Target, region: Region) -> Iterator[Dataset]:
     """The outlines of one region, slice after slice."""
     to_lps = ras_to_lps(target.stack.affine_ras)
     mask = np.isin(target.label_map, region.values)
-    multi = len(target.headers) == 1
+    multi = len(target.headers) == 1 or len(target.headers) < len(target.stack.slices)
     for z in np.flatnonzero(mask.any(axis=(0, 1))).tolist():
         image = _image(target.stack.slices[z])
         if multi:

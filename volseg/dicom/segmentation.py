@@ -58,6 +58,11 @@ def write_dicom_seg(path: Path, target: Target, labels: LabelTable) -> None:
     regions = target.present(labels)
     check_names(regions, target.headers[0])
     headers = target.headers
+    if len(headers) > 1 and any("PerFrameFunctionalGroupsSequence" in header for header in headers):
+        raise SourceError(
+            f"the series is one image in {len(headers)} objects (a concatenation), to which a segmentation cannot "
+            "refer; join the parts first, or export RTSTRUCT"
+        )
     algorithm = AlgorithmIdentificationSequence(
         name="volseg", version=volseg.__version__, family=codes.DCM.ArtificialIntelligence
     )

@@ -132,6 +132,8 @@ def read_voxels(
     header = read_header(path)
     check_claims(path, header)
     to_index = np.linalg.inv(ras_to_lps(affine_ras)).astype(np.float64)
+    if whole(header, "InConcatenationNumber") or whole(header, "InConcatenationTotalNumber", default=1) > 1:
+        raise SourceError("it is a part of a concatenation, which is read of images alone; join the parts first")
     frames = frame_headers(header)
     label_map = text(header, "SOPClassUID") == LABEL_MAP
     fractional = text(header, "SegmentationType") == "FRACTIONAL"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +19,14 @@ from volseg.dicom.channels import Combined, combine, parse_channels
 from volseg.dicom.choice import EVERYTHING, Choice
 from volseg.dicom.identity import KEY, STUDY_KEY, identify, word
 from volseg.dicom.image import Stack, read_image, read_stack
-from volseg.dicom.images import Part, check_frame, on_grid
+from volseg.dicom.images import Part, check_frame, on_grid, outside
 from volseg.dicom.index import index_files, scan
 from volseg.dicom.record import read_record, record_of, volume_key
 from volseg.errors import SourceError, UsageError, VolumeError
 from volseg.files import SERIES
 from volseg.volume import Affine, Volume, with_provenance
+
+logger = logging.getLogger(__name__)
 
 
 def list_series(
@@ -58,7 +61,11 @@ def list_series(
         raise UsageError("with --channels, what is chosen of a series stands in it, as DWI=*dwi*@b-value=800")
     series = index.chosen(modality=modality, mixed=bool(asked))
     if not series and not index.unreadable:
-        raise UsageError(f"{folder} holds no .nii or .nii.gz file and no DICOM series that can be a volume")
+        there = ", ".join(f"{count} {what}" for what, count in sorted(index.skipped.items()))
+        raise UsageError(
+            f"{folder} holds no .nii or .nii.gz file and no DICOM series that can be a volume"
+            f"{f': {there}' if there else ''}"
+        )
     combined = combine(series, asked) if asked else [Combined((item,)) for item in series]
     place = Path(tempfile.mkdtemp(prefix="volseg-dicom-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
@@ -70,13 +77,15 @@ def list_series(
         if problem:
             _write_error(place, identity.key, problem, count)
             continue
-        record = str(record_of(item.first, secret=secret)) if secret or asked else ""
+        # Read by itself, a scan of a series that holds several is not told from the others.
+        record = str(record_of(item.first, secret=secret)) if secret or asked or item.first.part else ""
         parts = [
             {
                 "name": asked[number].name if asked else "",
                 "files": [str(instance.path.resolve()) for instance in part.instances],
                 "choice": chosen.to_json() if (chosen := asked[number].choice if asked else choice) else {},
                 "modality": part.modality,
+                "warnings": list(part.warnings),  # of which some are seen in the whole folder alone
             }
             for number, part in enumerate(item.parts)
             if part is not None
@@ -127,7 +136,7 @@ def write_list(
 
 
 def read_listed(path: Path) -> Volume:
-    """The volume of a list.
+    """The volume of a list; what a reader should know of the series is logged.
 
     Raises:
         VolumeError: no such list, or a damaged one.
@@ -139,10 +148,15 @@ def read_listed(path: Path) -> Volume:
     onto = told.get("onto")
     if not isinstance(onto, dict):
         volume = read_image(stack)
+        warnings = list(stack.warnings)
     else:
         first, reference = _part(onto)
-        check_frame(first, part)
-        volume, _ = on_grid(first.name, part.name, stack, reference, resample=bool(told.get("resample")))
+        warnings = [*stack.warnings, *check_frame(first, part)]
+        volume, share = on_grid(first.name, part.name, stack, reference, resample=bool(told.get("resample")))
+        warnings += outside(first.name, share)
+    of_folder = told.get("warnings")
+    for warning in dict.fromkeys([*map(str, of_folder if isinstance(of_folder, list) else []), *warnings]):
+        logger.warning("%s: %s", path.name.removesuffix(SERIES).rpartition("_")[0], warning)
     record = read_record(str(told.get("record") or "")) or record_of(first.series)
     if first.choice:
         record = record.of_volume(reference, key=str(told.get("volume_key") or ""))

@@ -62,6 +62,12 @@ class Target:
                     setattr(header, name, "")
             to_unicode(header)
             headers.append(header)
+        frames = len({text(header, "FrameOfReferenceUID") for header in headers})
+        if frames > 1:
+            raise SourceError(
+                f"the slices of the series state {frames} frames of reference, so no object can refer to them; correct "
+                "the series, or choose its slices with --where FrameOfReferenceUID=VALUE"
+            )
         return headers
 
     def present(self, labels: LabelTable) -> list[Region]:

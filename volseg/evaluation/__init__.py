@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from volseg import names_of_before
-from volseg.evaluation.case import evaluate, score_case
+from volseg.evaluation.case import evaluate, score_case, tell_notes
 from volseg.evaluation.comparison import TEST_DEFINITIONS, Comparison, Difference, compare, set_names
 from volseg.evaluation.promises import (
     PROMISE_DEFINITION,
@@ -35,6 +35,7 @@ __all__ = [
     "review_curve",
     "score_case",
     "set_names",
+    "tell_notes",
     "with_bounds",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cohort import INSTANCES, Cohort, Predictions, check_unseen, check_values_as, read_volume_as
-from volseg.errors import CohortError, GeometryError, SourceError, UsageError, VolsegError, telling_memory
+from volseg.errors import (
+    CohortError,
+    GeometryError,
+    SourceError,
+    UsageError,
+    VolsegError,
+    first_names,
+    telling_memory,
+)
 from volseg.evaluation.scores import STANDARD, EvaluationSettings, RegionScores
 from volseg.labels import LabelMatch
 from volseg.metrics import (
@@ -39,6 +48,8 @@ from volseg.metrics import (
     volume_ml,
 )
 from volseg.volume import Affine, Grid, Volume, aligned, read_grid, slice_axis
+
+logger = logging.getLogger(__name__)
 
 Instances = NDArray[np.integer[Any]]
 
@@ -199,11 +210,12 @@ def evaluate(
         raise UsageError(f"each key must be given once, got {repeated} more than once; a case counts once")
     check_unseen(predictions, cohort, keys)
     known = frozenset(cohort.keys)
+    notes: dict[str, tuple[str, ...]] = {}
 
     def rows_of(key: str) -> list[RegionScores]:
         if too_large and key in too_large:
             return [RegionScores(key, cohort.patient(key), "", error=too_large[key])]
-        return _rows(key, there.folder, cohort, known, method, shared)
+        return _rows(key, there.folder, cohort, known, method, shared, notes)
 
     rows: list[RegionScores] = []
     with ThreadPoolExecutor(workers) as pool:
@@ -211,17 +223,41 @@ def evaluate(
             rows += of_case
             if progress is not None:
                 progress(done, len(keys))
+    tell_notes(notes, cases=len(keys))
     return rows
 
 
+def tell_notes(notes: Mapping[str, Sequence[str]], *, cases: int) -> None:
+    """Warn of what was decided about the grids of predictions, each note once, with the cases that it concerns.
+
+    Args:
+        notes: Notes by case key.
+        cases: Number of all cases.
+    """
+    keys: dict[str, list[str]] = {}
+    for key in sorted(notes):
+        for note in notes[key]:
+            keys.setdefault(note, []).append(key)
+    for note, found in keys.items():
+        logger.warning(
+            "warning: the prediction: %s: in %d of %d cases (%s)", note, len(found), cases, first_names(found)
+        )
+
+
 def _rows(
-    key: str, predictions: Path, cohort: Cohort, known: frozenset[str], method: EvaluationSettings, match: LabelMatch
+    key: str,
+    predictions: Path,
+    cohort: Cohort,
+    known: frozenset[str],
+    method: EvaluationSettings,
+    match: LabelMatch,
+    notes: dict[str, tuple[str, ...]],
 ) -> list[RegionScores]:
-    """The rows of one case, or the single row with the reason why there are none."""
+    """The rows of one case, or the single row with the reason why there are none; its notes are written."""
     patient = cohort.patient(key) if key in known else ""
     try:
         with telling_memory():
-            return score_case(key, predictions, cohort, known=known, method=method, match=match)
+            return score_case(key, predictions, cohort, known=known, method=method, match=match, notes=notes)
     except VolsegError as error:
         return [RegionScores(key, patient, "", error=error.message)]
 
@@ -234,6 +270,7 @@ def score_case(
     known: frozenset[str],
     method: EvaluationSettings,
     match: LabelMatch | None = None,
+    notes: dict[str, tuple[str, ...]] | None = None,
 ) -> list[RegionScores]:
     """Score one case; returns one row per region.
 
@@ -244,6 +281,7 @@ def score_case(
         known: Keys of the cohort.
         method: Settings of the evaluation.
         match: Match of regions, see `evaluate`.
+        notes: Dictionary that gets what was decided about the prediction's grid, if anything was.
 
     Raises:
         VolsegError: The case cannot be scored; the message says why.
@@ -266,12 +304,14 @@ def score_case(
     _check_right_angles(reference.affine_ras)
     reference = _on_image(reference, cohort.image_paths(key)[0])
     try:
-        predicted, _ = aligned(predicted, reference.grid)
+        predicted, note = aligned(predicted, reference.grid)
     except GeometryError as error:
         raise GeometryError(
             f"the prediction must be on the reference's grid, got another one: {error}; write it on the grid of the "
             "case's image"
         ) from error
+    if note and notes is not None:
+        notes[key] = (note,)
     _check_right_angles(reference.affine_ras)
     # Outside the box both masks are 0, so results inside it hold for the whole grid.
     box = bounding_box(reference.voxels != 0, predicted.voxels != 0)

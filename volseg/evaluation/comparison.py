@@ -158,10 +158,11 @@ def compare(
         if row.key in patients
     }
     if not patients:
-        raise UsageError(
-            f"the sets {', '.join(rows)} must share a case that could be scored, got none; predict the same cases "
-            "with each"
-        )
+        told = f"the sets {', '.join(rows)} must share a case that could be scored, got none; "
+        if failed:  # the cause of all others is most likely that of the first
+            key, error = next(iter(failed.items()))
+            raise UsageError(f"{told}{len(failed)} cases failed, such as {key}, {error}")
+        raise UsageError(f"{told}predict the same cases with each")
     if all(value is None for value in values.values()):
         raise UsageError(f"the evaluation must hold {metric} of a shared case, got none; compare another metric")
     differences = [

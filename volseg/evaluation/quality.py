@@ -27,7 +27,7 @@ from volseg.cohort import (
     read_bounds,
     read_uncertainty,
 )
-from volseg.errors import GeometryError, LabelError, VolsegError, telling_memory
+from volseg.errors import GeometryError, LabelError, UsageError, VolsegError, telling_memory
 from volseg.evaluation.outliers import CHECKS, Z_DEFINITION, Finding, Values, learn, measure, unusual
 from volseg.labels import LabelMatch, LabelTable, match_labels
 from volseg.metrics import EXPECTED_DICE_DEFINITION, dice
@@ -189,7 +189,15 @@ def rank(
             count()
     readable = {key: found for key, found in measured.items() if not isinstance(found, VolsegError)}
     among = cohort is None
-    norms = learn([values for values, _ in readable.values()] if among else learnt)
+    unread = next((f"{key}: {found.message}" for key, found in measured.items() if isinstance(found, VolsegError)), "")
+    try:
+        norms = learn([values for values, _ in readable.values()] if among else learnt)
+    except UsageError as error:
+        if among and unread:
+            raise UsageError(
+                f"{error.message}; {len(measured) - len(readable)} predictions cannot be used, such as {unread}"
+            ) from error
+        raise
     apart = [apart for _, apart in readable.values() if apart is not None]
     usual_apart = float(np.median(apart)) if apart else 0.0
     result = []

@@ -7,12 +7,13 @@ import numpy as np
 from volseg.cohort import Cohort, read_dataset_json
 from volseg.errors import CohortError, GeometryError
 from volseg.labels import LabelMap
-from volseg.volume import Affine, Grid, Volume, aligned, nearest_voxels, read_grid
+from volseg.volume import Affine, Grid, Volume, aligned, nearest_voxels, read_grid, spacing_mm
 
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
-# A voxel of the case may lie this far outside the centres of a resampled prediction, in its voxels: resampling rounds
-# the number of voxels.
-_MARGIN = 1.0
+# How far a voxel of the case may lie outside the centres of a prediction, in its voxels. Half a voxel is its own; of a
+# coarser one, whose number of voxels was rounded, more may be absent. A whole slice of the case never is.
+_MARGIN, _MARGIN_OF_COARSER = 0.5, 1.0
+_ROUNDING = 0.01
 
 
 def native_grid(cohort: Cohort, key: str) -> tuple[tuple[int, int, int], Affine]:
@@ -81,12 +82,16 @@ def _check_covered(
     """Raise where a voxel of the target lies too far outside; the corners of each slice decide."""
     to_index = np.linalg.inv(affine_ras) @ target_ras
     last = np.array(shape)[:, None] - 1
+    # A prediction that begins at the first centre of the case, with a rounded number of voxels, may have its last one
+    # so far before that of the case.
+    finer = np.array(spacing_mm(target_ras)) / np.array(spacing_mm(affine_ras))
+    margin = np.clip(1.5 - finer, _MARGIN, _MARGIN_OF_COARSER)[:, None] + _ROUNDING
     i, j = (np.array(ends) for ends in ([0, target_shape[0] - 1] * 2, [0] * 2 + [target_shape[1] - 1] * 2))
     for z in range(target_shape[2]):
         index = (to_index @ np.stack([i, j, np.full_like(i, z), np.ones_like(i)]))[:3]
-        outside = np.maximum(-index, index - last).max()
-        if outside > _MARGIN:
+        outside = np.maximum(-index, index - last)
+        if (outside > margin).any():
             raise GeometryError(
-                f"the prediction does not cover the scan: slice {z + 1} reaches {outside:.3g} of its voxels beyond it; "
-                "name predictions of whole scans, on any grid"
+                f"the prediction does not cover the scan: slice {z + 1} reaches {outside.max():.3g} of its voxels "
+                "beyond it; name predictions of whole scans, on any grid"
             )

@@ -134,9 +134,16 @@ class UwMadison:
         self.labels = labels or LABELS
         self.axes = axes_of_raw(self.raw) if axes is None else check_axes(axes)
         self._scans = _find_scans(self.raw)
+        found = frozenset(self._scans)
         if cases is not None:
             self._scans = _chosen(self._scans, cases)
         self._rows = read_table(self.raw / "train.csv")
+        absent = sorted(self._rows.keys() - found) if cases is None else []
+        self.warnings = (
+            [f"train.csv has rows of {len(absent)} scans that are not there: {first_names(absent)}"] if absent else []
+        )
+        for warning in self.warnings:
+            logger.warning("%s", warning)
         self._geometry = _read_geometry(self.raw / GEOMETRY_FILE)
         stated = self._geometry.keys() & self._scans.keys()
         if axes is not None and stated:

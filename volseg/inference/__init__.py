@@ -62,9 +62,10 @@ if TYPE_CHECKING:
     from volseg.inference.modality import other_modality
     from volseg.inference.outputs import check_apart, check_output
     from volseg.inference.predictor import Predictor
-    from volseg.inference.priors import PRIORS, PriorRow, PriorSource, find_priors, write_priors
+    from volseg.inference.priors import PRIORS, PriorRow, PriorSource, find_priors, unlike_own_days, write_priors
     from volseg.inference.reading import count_windows, read_grid, read_image, read_images
     from volseg.inference.region_of_interest import RegionOfInterest
+    from volseg.inference.sizes import tell_sizes
     from volseg.inference.sliding import SlidingWindow, sliding_window
     from volseg.inference.words import check_words
     from volseg.labels import channel_order, fold_channel
@@ -143,6 +144,8 @@ __all__ = [
     "runs_bf16",
     "seconds_a_window",
     "sliding_window",
+    "tell_sizes",
+    "unlike_own_days",
     "usable_cores",
     "with_own_calibration",
     "worker_device",
@@ -242,8 +245,10 @@ __getattr__ = opened_at_first_use(
             "PriorRow",
             "PriorSource",
             "find_priors",
+            "unlike_own_days",
             "write_priors",
         ),
+        "volseg.inference.sizes": ("tell_sizes",),
         "volseg.inference.sliding": (
             "SlidingWindow",
             "sliding_window",

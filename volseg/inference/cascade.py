@@ -21,6 +21,7 @@ from volseg.inference.engines import Engine
 from volseg.inference.predictor import Predictor
 from volseg.inference.reading import read_images
 from volseg.inference.region_of_interest import RegionOfInterest
+from volseg.inference.sizes import notes_on
 from volseg.labels import LabelTable, fold_channel
 from volseg.transforms import Decision
 from volseg.volume import Affine, Crop, Volume, aligned, read_volume
@@ -178,7 +179,7 @@ class CascadePredictor:
             ) from error
         found = self.step.crop(region, self.region_labels)
         whole: dict[str, Any] = {"key": key, "shape": image.shape, "affine_ras": image.affine_ras}
-        whole["notes"] = "; ".join(image.notes)
+        whole["notes"] = "; ".join(notes_on(image, self.recipe.spacing_mm))
         if found is None:
             if self.step.absent == "fail":
                 raise VolumeError(

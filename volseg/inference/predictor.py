@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import Tensor, nn
 
-from volseg import bundle as bundles
 from volseg import method_of_before
-from volseg.bundle import Recipe, check_settings, read_checkpoint, read_recipe, weights_digest
+from volseg.bundle import WITHOUT_PRIOR, Recipe, weights_digest
 from volseg.calibration import Calibration, region_features, scan_features
 from volseg.cohort import FILE_ENDING, Bounds, Prediction, Uncertainty, write_prediction, write_uncertainty
-from volseg.errors import BundleError, CheckpointError, UsageError, VolsegError, naming, root_error
-from volseg.inference.arrays.packed import need_int8
-from volseg.inference.arrays.settings import ArraySettings
-from volseg.inference.engines import EXPORTED, Engine, OpenVinoEngine, TorchEngine, check_device, choose
-from volseg.inference.ensemble import LogitsFunction, check_members, image_order, in_order, mean_logits, region_order
-from volseg.inference.lazy_monai import name_modules
-from volseg.inference.normalisation import check_intensities, normalise_alike
-from volseg.inference.outputs import check_apart
-from volseg.inference.reading import check_there, is_foreign, read_images
-from volseg.transforms import (
-    CONSTANT,
-    Decision,
-    NativeProbabilitiesd,
-    PriorFiles,
-    affine_of_file,
-    prior_arrays,
-    split_at_normalisation,
-    with_decision,
-    with_measure,
+from volseg.errors import VolsegError, naming
+from volseg.inference.bundle_parts import BundleParts, read_parts
+from volseg.inference.engines import Engine, choose
+from volseg.inference.ensemble import check_members, in_order
+from volseg.inference.network_grids import (
+    group_by_spacing,
+    logits_of_grid,
+    postprocess_sum,
+    steps_to_image,
+    to_native,
 )
-from volseg.volume import Grid, Volume, read_volume
+from volseg.inference.outputs import check_apart
+from volseg.inference.priors import prior_volumes
+from volseg.inference.reading import check_there, constant_notes, is_foreign, read_images
+from volseg.inference.sizes import notes_on
+from volseg.transforms import CONSTANT, Decision, PriorFiles, affine_of_file, with_decision, with_measure
+from volseg.volume import Volume, read_volume
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +56,7 @@ class Predictor:
         calibration: Calibration, by which predictions get bounds; see `with_calibration`.
         decision: Decision that a calibration made; None for that of the bundle or of the overrides.
         apart: Reason why predictions are made otherwise than the calibrated ones; empty if they are not.
+        without_prior: Network for cases without a prior, if the checkpoint of a network with a prior holds one.
     """
 
     network: nn.Module
@@ -80,6 +74,7 @@ class Predictor:
     calibration: Calibration | None = None
     decision: Decision | None = None
     apart: str = ""
+    without_prior: Predictor | None = None
 
     @classmethod
     def from_bundle(
@@ -104,54 +99,22 @@ class Predictor:
             UsageError: There is no such device.
             CheckpointError: The checkpoint is absent, damaged, or of another network.
         """
-        from monai.bundle import ConfigParser
+        return cls._of_parts(read_parts(bundle, checkpoint=checkpoint, device=device, overrides=overrides))
 
-        folder = bundles.find(bundle)
-        parser = ConfigParser()
-        parser.read_config(name_modules(ConfigParser.load_config_file(str(bundles.config(folder, "inference.json")))))
-        overrides = dict(overrides or {})
-        decision = overrides.pop("decision", None)
-        int8 = overrides.get("precision") == "int8"  # that of a packed network, which the bundle's steps do not know
-        overrides |= {"precision": "fp32"} if int8 else {}
-        unknown = [name for name in overrides if name not in parser]
-        if unknown:
-            raise BundleError(f"the bundle {folder.name} has no setting {', '.join(unknown)}; pack it with this volseg")
-        settings = {"bundle_root": str(folder), "output_dir": None, **overrides}
-        parser.update(bundles.path_values(settings, ids=list(parser.get())))
-        if checkpoint is not None:  # a packed bundle states the recipe of its own one in words
-            stated = bundles.literal(str(checkpoint))
-            parser.update({"checkpoint": stated, "recipe": "$volseg.bundle.read_recipe(@checkpoint)"})
-        if device is not None:
-            parser.update({"device": str(check_device(device))})
-        path = Path(parser.get_parsed_content("checkpoint"))
-        recipe = read_recipe(path)
-        check_settings(folder, recipe, checkpoint=path)
-        parts = ("network", "preprocessing", "inferer", "postprocessing", "device")
-        try:
-            network, before, inferer, after, place = (parser.get_parsed_content(part) for part in parts)
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
-            raise root_error(error) from error
-        after = after if decision in (None, "threshold") else with_decision(after, decision)
-        state = read_checkpoint(path)
-        try:
-            network.load_state_dict(state["model"])
-        except (KeyError, RuntimeError) as error:
-            raise CheckpointError(
-                f"the weights must be those of the network of {folder.name}, got {path} of another one; name its own "
-                "bundle"
-            ) from error
-        check_intensities(before, recipe, checkpoint=path)
-        place = torch.device(place)
-        engine: Engine = TorchEngine(network.eval(), device=place, precision=getattr(inferer, "precision", "fp32"))
-        exported = folder / EXPORTED
-        own = checkpoint is None and exported.is_file()
-        if int8:
-            if place.type != "cpu":
-                raise UsageError(f"--precision int8 runs on the CPU, not on {place}; add --device cpu, or use bf16")
-            exported = need_int8(ArraySettings(folder, path, checkpoint is None))
-            window = (len(recipe.channel_names), *recipe.roi_size)
-            engine = OpenVinoEngine(network, window=window, precision="int8", exported=exported)
-        return cls(network, before, inferer, after, path, recipe, place, engine, exported if own else None)
+    @classmethod
+    def _of_parts(cls, parts: BundleParts) -> Predictor:
+        return cls(
+            parts.network,
+            parts.preprocessing,
+            parts.inferer,
+            parts.postprocessing,
+            parts.checkpoint,
+            parts.recipe,
+            parts.device,
+            parts.engine,
+            parts.exported,
+            without_prior=None if parts.without_prior is None else cls._of_parts(parts.without_prior),
+        )
 
     @property
     def networks(self) -> tuple[Predictor, ...]:
@@ -177,7 +140,11 @@ class Predictor:
         check_members([(member.checkpoint, member.recipe) for member in joined.networks])
         for members in joined.grids if len(joined.grids) > 1 else ():
             to_native(members[0])
-        return joined
+        plain = [network.without_prior for network in joined.networks if network.without_prior is not None]
+        if len(plain) < len(joined.networks):  # of some networks alone it would be another ensemble
+            return replace(joined, without_prior=None)
+        first = replace(plain[0], others=(), flips=())
+        return replace(joined, without_prior=first.with_members(plain[1:], flips=flips))
 
     def with_calibration(
         self, calibration: Calibration, *, path: Path, decision: Decision | None = None, apart: str = ""
@@ -199,6 +166,13 @@ class Predictor:
             labels=self.recipe.labels.digest,
             path=path,
         )
+        calibrated = self._calibrated(calibration, decision, apart)
+        if self.without_prior is None:
+            return calibrated
+        told = "predicted without a prior, by another network than the calibrated one"
+        return replace(calibrated, without_prior=self.without_prior._calibrated(calibration, decision, apart or told))
+
+    def _calibrated(self, calibration: Calibration, decision: Decision | None, apart: str) -> Predictor:
         temperatures = calibration.temperatures
         after = with_measure(
             self.postprocessing,
@@ -230,7 +204,8 @@ class Predictor:
             )
         )
         others = tuple(other.with_engine(engine.name) for other in self.others)  # all by the engine of the first
-        return replace(self, engine=engine, others=others)
+        plain = None if self.without_prior is None else self.without_prior.with_engine(engine.name)
+        return replace(self, engine=engine, others=others, without_prior=plain)
 
     def predict(self, images: Sequence[str | Path | Volume], *, key: str) -> Prediction:
         """Predict the label map of one case and its uncertainty.
@@ -246,6 +221,8 @@ class Predictor:
 
     def preprocess(self, images: Sequence[str | Path | Volume], *, key: str) -> dict[str, Any]:
         """Read files into the input of the network: the first of three stages of `predict`, on the CPU."""
+        if self.without_prior is not None and key not in self.priors:
+            return {**self.without_prior.preprocess(images, key=key), WITHOUT_PRIOR: True}
         with naming(key):
             grids = self.grids
             names = self.recipe.image_channels
@@ -257,10 +234,8 @@ class Predictor:
             if self.recipe.takes_prior and (prior is not None or len(grids) > 1):
                 given += prior_volumes(given[0].grid, prior, self.recipe)
             item, *others = [
-                before({"key": key, "image": in_order(given, members[0].recipe, like=self.recipe)})
+                steps_to_image(members)({"key": key, "image": in_order(given, members[0].recipe, like=self.recipe)})
                 for members in grids
-                # Networks of one grid and several normalisations share the resampled image, and normalise it each.
-                for before in [members[0].preprocessing if _alike(members) else members[0]._grid_and_intensities[0]]
             ]
             scan = {}
             if self.calibration is not None:
@@ -270,12 +245,14 @@ class Predictor:
 
     def infer(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Add the logits, `pred`, to the item: the second stage, on the network's device; the logits are on the CPU."""
+        if self.without_prior is not None and item.get(WITHOUT_PRIOR):
+            return self.without_prior.infer(item)
         with naming(item["key"]), torch.inference_mode():
-            logits = self._mean_logits(item, self.grids[0])
+            logits = logits_of_grid(item, self.grids[0], like=self)
             # Each further grid is resampled to that of the files and added to one sum: their number costs no memory.
             total: Tensor | None = None
             for members, other in zip(self.grids[1:], item.get("others", ()), strict=True):
-                seen = {"image": other["image"], "pred": self._mean_logits(other, members)}
+                seen = {"image": other["image"], "pred": logits_of_grid(other, members, like=self)}
                 share = to_native(members[0])(seen)["pred"].as_tensor().mul_(len(members))
                 total = share if total is None else total.add_(share)
             kept = {name: value for name, value in item.items() if name != "others"}
@@ -283,11 +260,16 @@ class Predictor:
 
     def postprocess(self, item: Mapping[str, Any]) -> Prediction:
         """Turn logits into a label map on the grid of the files: the last stage, on the CPU."""
+        if self.without_prior is not None and item.get(WITHOUT_PRIOR):
+            return self.without_prior.postprocess(item)
         with naming(item["key"]), torch.inference_mode():
-            done = self.postprocessing(dict(item)) if "total" not in item else self._postprocess_sum(item)
+            done = self.postprocessing(dict(item)) if "total" not in item else postprocess_sum(self, item)
         # The inverse transforms restore the affine but for rounding; the file's own is exact.
         label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
-        note = "; ".join([*self._constant(item["image"]), *label_map.notes])
+        constant = [int(number) for number in item["image"].meta.get(CONSTANT, "").split(",") if number]
+        note = "; ".join(
+            [*constant_notes(self.recipe.channel_names, constant), *notes_on(label_map, self.recipe.spacing_mm)]
+        )
         bounds: Bounds = {}
         if self.calibration is not None:
             apart = self.apart or self._apart(self.calibration)
@@ -297,64 +279,7 @@ class Predictor:
     @property
     def grids(self) -> list[list[Predictor]]:
         """Group the networks by the spacing of their input; the group of this predictor is the first."""
-        found: dict[tuple[float, ...], list[Predictor]] = {}
-        for network in self.networks:
-            found.setdefault(tuple(round(float(mm), 3) for mm in network.recipe.spacing_mm), []).append(network)
-        return list(found.values())
-
-    def _mean_logits(self, item: Mapping[str, Any], members: Sequence[Predictor]) -> Tensor:
-        """Compute the mean logits of some networks on the grid of an item."""
-        image = item["image"].as_tensor()[None]
-        alike = _alike(members)
-        image = image.to(self.device) if alike else image
-        logits_of = [member._logits_like(self.recipe, given=members[0].recipe, normalised=alike) for member in members]
-        return mean_logits(image, logits_of, self.recipe.labels, flips=self.flips)
-
-    def _postprocess_sum(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the postprocessing, and add the sum of the other grids' probabilities after its first step."""
-        native = to_native(self)(dict(item))
-        total, share = native.pop("total"), native["pred"]
-        mean = share.as_tensor().mul_(len(self.grids[0])).add_(total).div_(len(self.networks))
-        done: dict[str, Any] = Compose(self.postprocessing.transforms[1:])(
-            {**native, "pred": MetaTensor(mean, affine=share.affine)}
-        )
-        return done
-
-    def _logits_like(self, first: Recipe, *, given: Recipe, normalised: bool = True) -> LogitsFunction:
-        """A function that computes logits of an image with regions in the order of another network.
-
-        Args:
-            first: Recipe of the network whose order of regions is taken.
-            given: Recipe of the network whose channels the image has, in its order.
-            normalised: Whether the image is ready; if not, it is on the CPU and is normalised as this network has it.
-        """
-        regions = region_order(self.recipe.labels, like=first.labels)
-        channels = image_order(self.recipe.channel_names, among=given.channel_names)
-        ordered = regions in (None, sorted(regions or ())) and channels in (None, sorted(channels or ()))
-        if not normalised:
-            return lambda image: self._logits(self._normalised(image if ordered else image[:, channels]))[
-                slice(None) if ordered else regions
-            ]
-        if ordered:
-            return self._logits
-        return lambda image: self._logits(image[:, channels])[regions]
-
-    def _normalised(self, image: Tensor) -> Tensor:
-        """An image (1, C, X, Y, Z) of this network's channels in its normalisation, on its device."""
-        item = {"image": MetaTensor(image[0].clone())}
-        normalised: Tensor = self._grid_and_intensities[1](item)["image"].as_tensor()
-        return normalised[None].to(self.device)
-
-    @property
-    def _grid_and_intensities(self) -> tuple[Compose, Compose]:
-        """The two parts of the preprocessing: up to the image's grid, and from there on."""
-        return split_at_normalisation(self.preprocessing)
-
-    def _constant(self, image: MetaTensor) -> list[str]:
-        """The note on channels in which nothing is to be seen."""
-        numbers = image.meta.get(CONSTANT, "")
-        names = [self.recipe.channel_names[int(number)] for number in numbers.split(",")] if numbers else []
-        return [f"{' and '.join(names)} has one value everywhere, so the network saw nothing in it"] if names else []
+        return group_by_spacing(self.networks)
 
     def _apart(self, calibration: Calibration) -> str:
         """The reason why networks or mirror images are others than those of the calibration, if they are."""
@@ -364,11 +289,6 @@ class Predictor:
         if list(self.flips) != known:
             return f"predicted with mirror images along {list(self.flips)}, calibrated with those along {known}"
         return ""
-
-    def _logits(self, image: Tensor) -> Tensor:
-        """Compute the logits of an image (1, C, X, Y, Z), without the batch axis."""
-        logits: Tensor = self.inferer(image, self.engine)
-        return logits[0]
 
     def predict_to(
         self,
@@ -417,32 +337,3 @@ class Predictor:
     read = method_of_before("preprocess")
     look = method_of_before("infer")
     decide = method_of_before("postprocess")
-
-
-def _alike(members: Sequence[Predictor]) -> bool:
-    return normalise_alike([member.recipe for member in members])
-
-
-def to_native(predictor: Predictor) -> Callable[..., dict[Hashable, Any]]:
-    """The step of a bundle that resamples logits to the grid of the files, as probabilities, for several grids.
-
-    Raises:
-        CheckpointError: The postprocessing of the bundle begins with another step.
-    """
-    steps = predictor.postprocessing.transforms
-    if not steps or not isinstance(steps[0], NativeProbabilitiesd):
-        raise CheckpointError(
-            f"{predictor.checkpoint} makes an ensemble of several spacings, and its bundle's postprocessing does not "
-            "begin with the way back to the grid of the files; pack it with this volseg, or predict with it alone"
-        )
-    return steps[0]
-
-
-def prior_volumes(grid: Grid, prior: PriorFiles | None, recipe: Recipe) -> list[Volume]:
-    """The channels of a prior on the grid of today's image: empty ones if there is none."""
-    if prior is None:
-        voxels = np.zeros((len(recipe.channel_names) - len(recipe.image_channels), *grid.shape), np.float32)
-    else:
-        arrays = prior_arrays(prior, grid, recipe.labels)
-        voxels = np.concatenate([arrays, np.ones((1, *grid.shape), np.float32)])
-    return [Volume(channel, grid.affine_ras) for channel in voxels]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from volseg.bundle import Recipe
 from volseg.cohort import (
     Alignments,
     CaseRow,
@@ -22,7 +25,7 @@ from volseg.cohort import (
 from volseg.errors import UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import LabelTable
-from volseg.volume import FILE_ENDING, orientation, read_grid, spacing_mm
+from volseg.volume import FILE_ENDING, Grid, Registration, Volume, orientation, read_grid, spacing_mm
 
 if TYPE_CHECKING:
     from volseg.transforms import PriorFiles
@@ -164,6 +167,7 @@ def find_priors(
     cohort: Cohort | None,
     alignments: Alignments,
     labels: LabelTable,
+    measured: Mapping[str, Any] | None = None,
     any_patient: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, PriorFiles], list[PriorRow]]:
@@ -175,6 +179,8 @@ def find_priors(
         cohort: Cohort of the cases if they are one: its table tells patients and sessions. Else the keys do.
         alignments: Alignments that are kept.
         labels: Label table of the network.
+        measured: What the training measured on pairs of days, the fact `prior` of the recipe: how far contours move,
+            and what an alignment may leave. If it leaves more, the prior is not used, unless `any_patient`.
         any_patient: Whether another patient's contours may serve, see `PriorSource.of`.
         progress: Function that is called with the number of finished cases and of all.
 
@@ -195,7 +201,9 @@ def find_priors(
     for number, (key, images) in enumerate(cases, start=1):
         row = cohort.rows[key] if cohort is not None and key in cohort.rows else source.rows.get(key)
         row = row or CaseRow(key, *patient_of(key), (1, 1, 1), (1.0, 1.0, 1.0), "RAS", "", ())
-        told, prior = _prior_of(row, Path(images[0]), source, alignments, any_patient=any_patient)
+        told, prior = _prior_of(
+            row, Path(images[0]), source, alignments, measured=measured or {}, any_patient=any_patient
+        )
         rows.append(told)
         if prior is not None:
             found[key] = prior
@@ -205,7 +213,13 @@ def find_priors(
 
 
 def _prior_of(
-    row: CaseRow, image: Path, source: PriorSource, alignments: Alignments, *, any_patient: bool
+    row: CaseRow,
+    image: Path,
+    source: PriorSource,
+    alignments: Alignments,
+    *,
+    measured: Mapping[str, Any],
+    any_patient: bool,
 ) -> tuple[PriorRow, PriorFiles | None]:
     try:
         key = source.of(row, any_patient=any_patient)
@@ -225,13 +239,15 @@ def _prior_of(
     gap = None if days[0] is None or days[1] is None or row.patient != earlier.patient else days[0] - days[1]
     registration = alignments.of(image, source.images[key][0])
     failure = registration.failure and f"the alignment failed: {registration.failure}"
+    if not failure and not any_patient:
+        failure = unlike_own_days(registration, measured)
     told = PriorRow(
         row.key,
         key,
         earlier.patient,
         gap,
-        None if failure else round(registration.residual_mm, 2),
-        None if failure else round(registration.ncc, 3),
+        None if registration.failure else round(registration.residual_mm, 2),
+        None if registration.failure else round(registration.ncc, 3),
         not failure,
         failure,
     )
@@ -240,7 +256,35 @@ def _prior_of(
     table = source.labels.to_dataset_json()
     from volseg.transforms import PriorFiles
 
-    return told, PriorFiles(key, tuple(map(str, source.images[key])), str(source.label[key]), table, registration)
+    files = PriorFiles(key, tuple(map(str, source.images[key])), str(source.label[key]), table, registration)
+    return told, replace(files, widths_mm=dict(measured.get("widths_mm", {})))
+
+
+def unlike_own_days(registration: Registration, measured: Mapping[str, Any]) -> str:
+    """The reason why an alignment leaves too much for two days of one patient; empty if it does not.
+
+    Args:
+        registration: Alignment that has not failed.
+        measured: What the training measured, see `find_priors`.
+    """
+    limit = measured.get("misalignment_mm")
+    if limit is None or not registration.residual_mm > limit:
+        return ""
+    return (
+        f"the aligned images differ by {registration.residual_mm:.1f} mm, and days of one patient by at most "
+        f"{limit:.1f} mm where the network was trained; is it the same patient?"
+    )
+
+
+def prior_volumes(grid: Grid, prior: PriorFiles | None, recipe: Recipe) -> list[Volume]:
+    """The channels of a prior on the grid of today's image: empty ones if there is none."""
+    from volseg.transforms import prior_arrays
+
+    if prior is None:
+        voxels = np.zeros((len(recipe.channel_names) - len(recipe.image_channels), *grid.shape), np.float32)
+    else:
+        voxels = prior_arrays(prior, grid, recipe.labels)
+    return [Volume(channel, grid.affine_ras) for channel in voxels]
 
 
 def is_after(row: CaseRow, other: CaseRow) -> bool:

@@ -12,7 +12,15 @@ from volseg import volume
 from volseg.errors import VolsegError, VolumeError
 from volseg.files import SERIES
 from volseg.inference.file_names import NIFTI
-from volseg.volume import Affine, Volume, check_channels, read_case_channels, read_image_file, spacing_mm
+from volseg.volume import (
+    Affine,
+    Volume,
+    check_channels,
+    read_case_channels,
+    read_image_file,
+    read_image_grid,
+    spacing_mm,
+)
 
 
 def read_image(path: str | Path) -> Volume:
@@ -69,21 +77,29 @@ def check_there(images: Sequence[str | Path | Volume], *, names: Sequence[str] |
         raise VolumeError(f"{' and '.join(absent)} is not there{told}")
 
 
+def constant_notes(channel_names: Sequence[str], numbers: Iterable[int]) -> list[str]:
+    """The note of a prediction on channels in which nothing is to be seen; none if there is no such channel.
+
+    Args:
+        channel_names: Names of all channels.
+        numbers: Numbers of those that have one value everywhere.
+    """
+    names = [channel_names[number] for number in numbers]
+    return [f"{' and '.join(names)} has one value everywhere, so the network saw nothing in it"] if names else []
+
+
 def is_foreign(image: str | Path | Volume) -> bool:
     """Whether the transforms, which take volumes and read NIfTI, cannot read a file by themselves."""
     return not isinstance(image, Volume) and not str(image).lower().endswith(NIFTI)
 
 
 def read_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
-    """Read shape and affine (RAS mm) of an image, of NIfTI and DICOM from headers alone; errors as in `read_image`."""
+    """Read shape and affine (RAS mm) of an image from its headers alone; errors as in `read_image`."""
     if Path(path).suffix == SERIES:
         from volseg.dicom import listed_grid
 
         return listed_grid(Path(path))
-    if is_foreign(path):
-        volumes = read_image_file(path)
-        return (*volumes[0].shape, *([len(volumes)] if len(volumes) > 1 else [])), volumes[0].affine_ras
-    return volume.read_grid(path)
+    return read_image_grid(path) if is_foreign(path) else volume.read_grid(path)
 
 
 def count_windows(
@@ -104,15 +120,11 @@ def count_windows(
         enough: Number at which counting stops.
     """
     count = 0
-    foreign: tuple[tuple[int, ...], Affine] | None = None  # whole files are read for it, so one stands for all
     for _, files in cases:
-        whole = is_foreign(files[0]) and files[0].suffix != SERIES
         try:
-            shape, affine = foreign if foreign and whole else read_grid(files[0])
+            shape, affine = read_grid(files[0])
         except VolsegError:
             continue
-        if whole:
-            foreign = shape, affine
         world = np.abs(affine[:3, :3]).argmax(axis=0)  # voxel axis -> the axis of the body it runs along
         sizes = [1.0] * 3
         for n, mm, axis in zip(shape, spacing_mm(affine), world, strict=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from volseg.errors import UsageError
-from volseg.inference.arrays.predictor import gpu_may_be_there
+from volseg.inference.arrays.choice import gpu_may_be_there
 from volseg.inference.engines import ENGINES, PRECISIONS, installed
 
 _ON_CPU = ("compiled", "openvino")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from volseg import keywords_of_before
 from volseg.cohort import Cohort, Predictions, check_unseen
-from volseg.evaluation import EvaluationSettings, RegionScores, score_case
+from volseg.evaluation import EvaluationSettings, RegionScores, score_case, tell_notes
 from volseg.jobs.command import run_command
 from volseg.jobs.job import Do, Facts, Job, WorkerSlot
 from volseg.jobs.journal import History, siblings
@@ -51,9 +51,13 @@ class Evaluating:
         known = frozenset(cohort.keys)
 
         def do(job: Job) -> Facts:
-            rows = score_case(job.key, self.predictions, cohort, known=known, method=self.method, match=self.match)
+            notes: dict[str, tuple[str, ...]] = {}
+            rows = score_case(
+                *(job.key, self.predictions, cohort), known=known, method=self.method, match=self.match, notes=notes
+            )
+            told = {"notes": notes[job.key]} if notes else {}
             # NumPy's whole numbers become Python's.
-            facts: Facts = json.loads(json.dumps({"rows": [asdict(row) for row in rows]}, default=int))
+            facts: Facts = json.loads(json.dumps({"rows": [asdict(row) for row in rows], **told}, default=int))
             return facts
 
         return do
@@ -103,6 +107,7 @@ def evaluate_cases(
     )
     history = History(siblings(worker_options.journal_path(output_dir, "evaluate")))
     rows: list[RegionScores] = []
+    notes: dict[str, Sequence[str]] = {}
     for key in mine:
         entry = history.get(key)
         if key in result.failed or entry is None:
@@ -110,4 +115,6 @@ def evaluate_cases(
             rows.append(RegionScores(key, patient, "", error=result.failed.get(key, "the journal has lost its line")))
         else:
             rows += [RegionScores(**row) for row in entry.facts["rows"]]
+            notes[key] = entry.facts.get("notes", ())
+    tell_notes(notes, cases=len(mine))
     return rows

@@ -5,10 +5,11 @@ from __future__ import annotations
 from volseg import names_of_before
 from volseg.labels.channels import channel_order, fold_channel
 from volseg.labels.cleanup import Cleanup
+from volseg.labels.encoding import LabelMap, Masks, RegionEncoding
 from volseg.labels.matching import LabelMatch, fold_name, match_labels
 from volseg.labels.priors import image_channels, prior_channels, takes_prior
 from volseg.labels.regions import Region
-from volseg.labels.table import LabelMap, LabelTable, Masks
+from volseg.labels.table import LabelTable
 from volseg.labels.terms import Code
 from volseg.labels.values import held_values, whole_numbers
 
@@ -20,6 +21,7 @@ __all__ = [
     "LabelTable",
     "Masks",
     "Region",
+    "RegionEncoding",
     "channel_order",
     "fold_channel",
     "fold_name",

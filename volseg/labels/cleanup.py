@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import UsageError
-from volseg.labels.table import LabelMap, LabelTable
+from volseg.labels.encoding import LabelMap
+from volseg.labels.table import LabelTable
 
 # A part that is too small by this fraction still counts: files keep spacings, and so the volume of a voxel, in 32 bits.
 _ROUNDING = 1e-6

@@ -11,8 +11,9 @@ from functools import cached_property
 import numpy as np
 
 from volseg.errors import LabelError
+from volseg.labels.encoding import LabelMap
 from volseg.labels.regions import Region
-from volseg.labels.table import LabelMap, LabelTable
+from volseg.labels.table import LabelTable
 from volseg.labels.terms import _TISSUE
 
 # Codes that any structure may have: tissue, body structure, anatomical structure.

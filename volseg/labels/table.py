@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import LabelError
-from volseg.labels.regions import Region, declared_labels, declared_regions
-from volseg.labels.values import held_values, value_counts, whole_numbers
-
-LabelMap = NDArray[np.uint8]
-Masks = NDArray[np.bool_]
+from volseg.labels.encoding import LabelMap, RegionEncoding
+from volseg.labels.regions import declared_labels, declared_regions
+from volseg.labels.values import held_values, whole_numbers
 
 
 @dataclass(frozen=True)
-class LabelTable:
+class LabelTable(RegionEncoding):
     """The regions of a cohort, in the order of the network's channels.
 
     Attributes:
-        regions: Regions.
+        regions: Regions; `RegionEncoding`, of which this is a kind, has what concerns their masks and label maps.
         image_channels: Names of the image channels of the network that a checkpoint's table is of, see
             `volseg.bundle.Recipe`; empty in other tables.
         ignore: Value of voxels that nobody looked at, nnU-Net's label `ignore`: they belong to no region and not to the
@@ -45,7 +42,6 @@ class LabelTable:
     ('background', 'anterior', 'posterior')
     """
 
-    regions: tuple[Region, ...]
     image_channels: tuple[str, ...] = field(default=(), compare=False, repr=False)
     ignore: int | None = field(default=None, compare=False, repr=False)
 
@@ -141,36 +137,6 @@ class LabelTable:
         return entries
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The regions' names, in channel order, without background."""
-        return tuple(region.name for region in self.regions)
-
-    @cached_property
-    def values(self) -> tuple[int, ...]:
-        """Every value a label map may hold, 0 included, ascending."""
-        return tuple(sorted({0, *(value for region in self.regions for value in region.values)}))
-
-    @cached_property
-    def overlap(self) -> bool:
-        """Whether some value belongs to two regions."""
-        return sum(len(region.values) for region in self.regions) > len(self.values) - 1
-
-    @property
-    def activation(self) -> str:
-        """`sigmoid` if regions overlap, else `softmax`."""
-        return "sigmoid" if self.overlap else "softmax"
-
-    @property
-    def channel_names(self) -> tuple[str, ...]:
-        """The name of each output channel of a network."""
-        return self.names if self.overlap else ("background", *self.names)
-
-    @property
-    def channels(self) -> int:
-        """The number of output channels of a network."""
-        return len(self.channel_names)
-
-    @property
     def background_logits(self) -> tuple[float, ...]:
         """One logit per channel for certain background: the probability of a region is 2e-9.
 
@@ -189,20 +155,6 @@ class LabelTable:
         """Twelve hexadecimal digits that differ between tables: of names and values, not colours."""
         facts = json.dumps([[region.name, list(region.values)] for region in self.regions])
         return hashlib.sha256(facts.encode()).hexdigest()[:12]
-
-    @cached_property
-    def _membership(self) -> Masks:
-        """Whether a value belongs to a region, (256, R)."""
-        table = np.zeros((256, len(self.regions)), dtype=bool)
-        for i, region in enumerate(self.regions):
-            table[list(region.values), i] = True
-        return table
-
-    @cached_property
-    def _paint(self) -> tuple[int, ...]:
-        """The value each region is painted with: the one that belongs to the fewest regions, itself included."""
-        crowd = self._membership.sum(axis=1)
-        return tuple(min(region.values, key=lambda value: (crowd[value], value)) for region in self.regions)
 
     def check(self, label_map: NDArray[Any], *, case: str | None = None) -> LabelMap:
         """Return the label map as uint8, or raise if it holds a value that the table does not declare.
@@ -270,150 +222,3 @@ class LabelTable:
             return self
         own = declared_regions({self.IGNORE: self.ignore}, {"colours": {self.IGNORE: [128, 128, 128]}})
         return replace(self, regions=(*self.regions, *own), ignore=None)
-
-    def masks(self, label_map: LabelMap) -> Masks:
-        """Split a label map into one mask per region.
-
-        Args:
-            label_map: Label map (...) with declared values.
-
-        Returns:
-            Masks (R, ...), True if the voxel belongs to the region.
-
-        >>> LabelTable.overlapping(["a", "b"]).masks(np.array([0, 1, 2, 3], np.uint8)).astype(int).tolist()
-        [[0, 1, 0, 1], [0, 0, 1, 1]]
-        """
-        return np.stack([self._membership[:, i][label_map] for i in range(len(self.regions))])
-
-    def voxels_of_regions(self, label_map: LabelMap) -> dict[str, int]:
-        """The number of voxels of each region in a label map (...), in the table's order.
-
-        >>> LabelTable.overlapping(["a", "b"]).voxels_of_regions(np.array([0, 1, 2, 3], np.uint8))
-        {'a': 2, 'b': 2}
-        """
-        counts = value_counts(label_map)
-        return {region.name: int(counts[list(region.values)].sum()) for region in self.regions}
-
-    def each_mask(self, label_map: LabelMap) -> Iterator[NDArray[np.bool_]]:
-        """As `masks`, one region after the other, so that memory does not grow with their number.
-
-        >>> [int(mask.sum()) for mask in LabelTable.overlapping(["a", "b"]).each_mask(np.array([0, 1, 2, 3], np.uint8))]
-        [2, 2]
-        """
-        for i in range(len(self.regions)):
-            yield self._membership[:, i][label_map]
-
-    def encode(self, masks: Masks) -> LabelMap:
-        """Join one mask per region into a label map: the inverse of `masks`.
-
-        A combination without a value is painted region after region; the last one wins, as in nnU-Net.
-
-        Args:
-            masks: Masks (R, ...).
-
-        Returns:
-            Label map (...), uint8.
-
-        >>> LabelTable.overlapping(["a", "b"]).encode(np.array([[True, False], [True, True]])).tolist()
-        [3, 2]
-        """
-        if masks.shape[0] != len(self.regions):
-            raise LabelError(f"{masks.shape[0]} masks were given for the {len(self.regions)} regions {self.names}")
-        if len(self.regions) > 8:
-            return self._paint_each(masks)
-        bits = np.zeros(masks.shape[1:], dtype=np.uint8)
-        for i, mask in enumerate(masks):
-            bits |= mask.astype(bool, copy=False).view(np.uint8) << np.uint8(i)
-        return self.from_bits(bits)
-
-    def from_bits(self, bits: NDArray[np.uint8]) -> LabelMap:
-        """Do the same as `encode` for masks of at most eight regions in one array, with region i as bit i.
-
-        Args:
-            bits: Array (...), uint8; returned as it is if each value of the table is the sum of its regions' bits.
-
-        >>> LabelTable.overlapping(["a", "b"]).from_bits(np.array([0, 1, 2, 3], np.uint8)).tolist()
-        [0, 1, 2, 3]
-        """
-        values = self._of_bits
-        if (values == np.arange(len(values))).all():
-            return bits
-        return values[bits]
-
-    @cached_property
-    def _of_bits(self) -> LabelMap:
-        """The value of each combination of regions, (2 ** R,)."""
-        places = np.arange(len(self.regions))[:, None]
-        return self._paint_each(((np.arange(2 ** len(self.regions)) >> places) & 1).astype(bool))
-
-    def _paint_each(self, masks: Masks) -> LabelMap:
-        """Do the work of `encode` region after region."""
-        label_map = np.zeros(masks.shape[1:], dtype=np.uint8)
-        for mask, value in zip(masks, self._paint, strict=True):
-            label_map[mask] = value
-        if self.overlap:
-            # A voxel in two or more regions takes the value of exactly this combination, if there is one.
-            crowded = masks.sum(axis=0, dtype=np.uint8) > 1
-            combination = masks[:, crowded]  # (R, voxels)
-            painted = label_map[crowded]
-            for value in self.values[1:]:
-                painted[(combination == self._membership[value][:, None]).all(axis=0)] = value
-            label_map[crowded] = painted
-        return label_map
-
-    def decide(self, probabilities: NDArray[np.floating[Any]]) -> LabelMap:
-        """Decide the label map from a network's probabilities: regions above 0.5 (sigmoid), or the largest channel.
-
-        Args:
-            probabilities: Probabilities (channels, X, Y, Z), after the activation.
-
-        Returns:
-            Label map (X, Y, Z), uint8.
-        """
-        if probabilities.shape[0] != self.channels:
-            raise LabelError(
-                f"the network gave {probabilities.shape[0]} channels, the table has {self.channels}: "
-                f"{', '.join(self.channel_names)}"
-            )
-        if self.overlap:
-            return self.encode(probabilities > 0.5)
-        return self.decide_each(iter(probabilities), channels=len(probabilities))[0]
-
-    def decide_each(
-        self, probabilities: Iterator[NDArray[np.floating[Any]]], *, channels: int
-    ) -> tuple[LabelMap, NDArray[np.floating[Any]]]:
-        """As `decide`, for regions that exclude each other, with one channel in memory after the other.
-
-        Args:
-            probabilities: Probabilities (X, Y, Z) of each channel, the background first.
-            channels: Their number.
-
-        Returns:
-            The label map, and the probability (X, Y, Z) of the channel that each voxel was given to.
-
-        Raises:
-            LabelError: The number of channels is not that of the table, or its regions overlap.
-
-        >>> channels = np.array([[0.5, 0.1], [0.3, 0.2], [0.2, 0.7]])
-        >>> label_map, winner = LabelTable.exclusive(["a", "b"]).decide_each(iter(channels), channels=3)
-        >>> label_map.tolist(), winner.tolist()
-        ([0, 2], [0.5, 0.7])
-        """
-        if channels != self.channels or self.overlap:
-            raise LabelError(f"{channels} channels that exclude each other were given for {self.channel_names}")
-        winner = next(probabilities).copy()
-        label_map = np.zeros(winner.shape, dtype=np.uint8)
-        for channel, value in zip(probabilities, self._paint, strict=True):
-            better = channel > winner
-            np.copyto(winner, channel, where=better)
-            np.copyto(label_map, np.uint8(value), where=better)
-        return label_map, winner
-
-    def from_numbers(self, numbers: NDArray[np.unsignedinteger[Any]]) -> LabelMap:
-        """The label map (X, Y, Z) of the number of each voxel's region, counted from 1 in the order of the table.
-
-        >>> LabelTable.of({"a": 3, "b": 7}).from_numbers(np.array([0, 2, 1], np.uint16)).tolist()
-        [0, 7, 3]
-        """
-        label_map: LabelMap = np.array([0, *self._paint], dtype=np.uint8)[numbers]
-        return label_map

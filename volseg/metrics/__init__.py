@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         decide_by_dice,
         decide_some_by_dice,
         dice_threshold,
+        regions_by_dice,
         share_voxels,
     )
     from volseg.metrics.effort import (
@@ -148,6 +149,7 @@ __all__ = [
     "precision",
     "probability_histogram",
     "recall",
+    "regions_by_dice",
     "share_interval",
     "share_voxels",
     "signed_rank_p",
@@ -173,6 +175,7 @@ __getattr__ = opened_at_first_use(
             "decide_by_dice",
             "decide_some_by_dice",
             "dice_threshold",
+            "regions_by_dice",
             "share_voxels",
         ),
         "volseg.metrics.effort": (

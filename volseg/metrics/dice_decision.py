@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError
+from volseg.metrics.probability_rows import ProbabilityRows
 from volseg.metrics.temperature import Scaling
 
 DICE_DECISION_DEFINITION = (
@@ -62,26 +63,39 @@ def dice_threshold(probability: NDArray[np.floating[Any]], scaling: Scaling = _P
     >>> round(found.expected_dice, 4), round(found.threshold, 4), found.voxels
     (0.7216, 0.3608, 3)
     """
-    flat = probability.reshape(-1)
-    total = scaling.total(flat)
+    rows = ProbabilityRows(probability)
+    total = scaling.total(rows)
 
     def above(threshold: float) -> NDArray[np.floating[Any]]:
         """The corrected probabilities above a corrected threshold."""
-        # Indices are three times as fast as a mask.
-        return scaling.apply(flat[np.flatnonzero(flat > scaling.threshold(threshold))])
+        return scaling.apply(rows.above(scaling.threshold(threshold)))
 
-    highest = float(scaling.apply(flat.max(initial=0.0, keepdims=True))[0])
-    if not highest > 0:
-        return DiceThreshold(0.5, 0.0, 0, total)
-    inside = above(min(0.5, highest / 2))
-    ratio = 2 * float(inside.sum(dtype=np.float64)) / (inside.size + total)
+    inside = above(0.5)
+    if not inside.size:
+        highest = float(scaling.apply(np.array([rows.highest]))[0])
+        if not highest > 0:
+            return DiceThreshold(0.5, 0.0, 0, total)
+        inside = above(highest / 2)
+    size, total_inside = inside.size, float(inside.sum(dtype=np.float64))
+    ratio = 2 * total_inside / (size + total)
     inside = above(ratio / 2)
+    size, total_inside = inside.size, float(inside.sum(dtype=np.float64))
     while True:
-        now = 2 * float(inside.sum(dtype=np.float64)) / (inside.size + total)
+        now = 2 * total_inside / (size + total)
         if not now > ratio:
-            return DiceThreshold(scaling.threshold(ratio / 2), max(now, ratio), inside.size, total)
+            return DiceThreshold(scaling.threshold(ratio / 2), max(now, ratio), size, total)
         ratio = now
-        inside = inside[inside > ratio / 2]
+        size, total_inside = _above(inside, ratio / 2)
+        if 2 * size < inside.size:
+            inside = inside[inside > ratio / 2]
+
+
+def _above(probability: NDArray[np.floating[Any]], threshold: float) -> tuple[int, float]:
+    """Number and sum of the probabilities (n,) above a threshold, which need not be picked out for it."""
+    size = int(np.count_nonzero(probability > threshold))
+    bound = probability.dtype.type(threshold)
+    raised = float(np.maximum(probability, bound).sum(dtype=np.float64))
+    return size, raised - float(bound) * (probability.size - size)
 
 
 def decide_by_dice(
@@ -114,10 +128,32 @@ def decide_by_dice(
         for mask, one, scaling in zip(masks, probabilities, given, strict=True):
             np.greater(one, dice_threshold(one, scaling).threshold, out=mask)
         return masks
-    places, region = _share_out(probabilities.reshape(len(probabilities), -1), given)
+    numbers = regions_by_dice(probabilities, given)
     for number, mask in enumerate(masks, start=1):
-        mask.reshape(-1)[places[region == number]] = True
+        np.equal(numbers, number, out=mask)
     return masks
+
+
+def regions_by_dice(
+    probabilities: NDArray[np.floating[Any]], scalings: Sequence[Scaling] | None = None
+) -> NDArray[np.uint16]:
+    """As `decide_by_dice`, for regions that exclude each other, in one array.
+
+    Args:
+        probabilities: Probabilities (R, ...) of the regions, without a channel of background.
+        scalings: Correction of the probabilities of each region; None (the default) for none.
+
+    Returns:
+        Number (...) of the region of each voxel, from 1; 0 is background.
+
+    >>> regions_by_dice(np.array([[0.9, 0.45, 0.1], [0.0, 0.5, 0.2]])).tolist()
+    [1, 2, 0]
+    """
+    given = [_PLAIN] * len(probabilities) if scalings is None else scalings
+    places, region = _share_out(probabilities.reshape(len(probabilities), -1), given)
+    numbers = np.zeros(probabilities.shape[1:], np.uint16)
+    numbers.reshape(-1)[places] = region
+    return numbers
 
 
 def decide_some_by_dice(
@@ -179,14 +215,13 @@ def _share_out(
     places = np.flatnonzero(possible)
     near = np.stack([scaling.apply(one[places]) for one, scaling in zip(probabilities, scalings, strict=True)])
     totals = np.array([one.total for one in found])
-    chosen, winner = _largest(near)
-    _, ratios = _expected(chosen, winner, totals)
-    best = float(ratios.sum())
+    chosen = _largest(near)
+    best = float(_expected(near, chosen, totals)[1].sum())
     sizes = np.array([one.voxels for one in found], dtype=np.float64)
     ratios = np.array([one.expected_dice for one in found])
     for _ in range(_MAX_ROUNDS):
-        region, winner = _by_gain(near, ratios, sizes + totals)
-        sizes, ratios = _expected(region, winner, totals)
+        region = _by_gain(near, ratios, sizes + totals)
+        sizes, ratios = _expected(near, region, totals)
         if ratios.sum() <= best:
             break
         best, chosen = float(ratios.sum()), region
@@ -213,49 +248,57 @@ def share_voxels(
     [1, 2, 0]
     """
     ratios = np.array([one.expected_dice for one in found])
-    return _by_gain(channels, ratios, np.array([one.voxels + one.total for one in found]))
-
-
-def _by_gain(
-    channels: Iterable[NDArray[np.floating[Any]]], ratios: NDArray[np.float64], denominators: NDArray[np.float64]
-) -> tuple[NDArray[np.uint16], NDArray[np.floating[Any]]]:
-    """The region whose expected Dice each voxel raises most, and its probability there; 0 if it raises none."""
-    region, gain, winner = None, None, None
-    for number, probability in enumerate(channels):
-        if region is None or gain is None or winner is None:
-            region, gain = np.zeros(probability.shape, np.uint16), np.zeros(probability.shape, np.float32)
-            winner = np.zeros_like(probability)
-        # What the voxel adds to 2 S / (n + total): its share of the numerator less that of the denominator.
-        rise = (probability - ratios[number] / 2) * np.float32(2 / max(denominators[number], 1e-12))
-        better = rise > gain
-        np.copyto(gain, rise, where=better)
-        np.copyto(region, np.uint16(number + 1), where=better)
+    region, winner = None, None
+    for number, probability, better in _claims(channels, ratios, np.array([one.voxels + one.total for one in found])):
+        if region is None or winner is None:
+            region, winner = np.zeros(probability.shape, np.uint16), np.zeros_like(probability)
+        np.copyto(region, np.uint16(number), where=better)
         np.copyto(winner, probability, where=better)
     if region is None or winner is None:
         raise GeometryError("voxels must be shared out among regions, got none")
     return region, winner
 
 
-def _largest(
-    probabilities: NDArray[np.floating[Any]],
-) -> tuple[NDArray[np.uint16], NDArray[np.floating[Any]]]:
-    """The region of the largest probability, background included, and that probability."""
-    highest = 1 - probabilities.sum(axis=0)
-    region = np.zeros(probabilities.shape[1:], dtype=np.uint16)
-    for number, probability in enumerate(probabilities, start=1):
-        better = probability > highest
-        np.copyto(highest, probability, where=better)
-        np.copyto(region, np.uint16(number), where=better)
-    return region, highest
+def _claims(
+    channels: Iterable[NDArray[np.floating[Any]]], ratios: NDArray[np.float64], denominators: NDArray[np.float64]
+) -> Iterator[tuple[int, NDArray[np.floating[Any]], NDArray[np.bool_]]]:
+    """Each region's number, its probabilities, and where it raises its expected Dice more than all before it do."""
+    gain = None
+    for number, (probability, ratio, denominator) in enumerate(zip(channels, ratios, denominators, strict=True), 1):
+        # What the voxel adds to 2 S / (n + total): its share of the numerator less that of the denominator.
+        rise = (probability - probability.dtype.type(ratio / 2)) * np.float32(2 / max(denominator, 1e-12))
+        if gain is None:
+            gain = np.zeros_like(rise)
+        yield number, probability, rise > gain
+        np.maximum(gain, rise, out=gain)
+
+
+def _by_gain(
+    near: NDArray[np.floating[Any]], ratios: NDArray[np.float64], denominators: NDArray[np.float64]
+) -> NDArray[np.uint16]:
+    """The region (n,) whose expected Dice each voxel raises most, from 1; 0 if it raises none."""
+    region = np.zeros(near.shape[1], np.uint16)
+    for number, _, better in _claims(near, ratios, denominators):
+        # A later region has a larger number, and this takes a tenth of the time of a mask.
+        np.maximum(region, better * np.uint16(number), out=region)
+    return region
+
+
+def _largest(near: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
+    """The region (n,) of the largest probability, background included."""
+    highest = 1 - near.sum(axis=0)
+    region = np.zeros(near.shape[1], dtype=np.uint16)
+    for number, probability in enumerate(near, start=1):
+        np.maximum(region, (probability > highest) * np.uint16(number), out=region)
+        np.maximum(highest, probability, out=highest)
+    return region
 
 
 def _expected(
-    region: NDArray[np.uint16], winner: NDArray[np.floating[Any]], totals: NDArray[np.float64]
+    near: NDArray[np.floating[Any]], region: NDArray[np.uint16], totals: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Number of voxels and expected Dice of each region of a decision, from its voxels' own probabilities."""
-    places = region.astype(np.intp)
-    sizes = np.bincount(places, minlength=len(totals) + 1)[1:].astype(np.float64)
-    sums = np.bincount(places, weights=winner, minlength=len(totals) + 1)[1:].astype(
-        np.float64
-    )  # whole numbers if there is no voxel
+    own = [region == number for number in range(1, len(near) + 1)]
+    sizes = np.array([np.count_nonzero(mask) for mask in own], np.float64)
+    sums = np.array([float((probability * mask).sum()) for probability, mask in zip(near, own, strict=True)])
     return sizes, np.divide(2 * sums, sizes + totals, out=np.zeros_like(sums), where=sizes + totals > 0)

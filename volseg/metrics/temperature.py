@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.metrics.probability_rows import ProbabilityRows
+
 TEMPERATURE_DEFINITION = (
     "A temperature T divides the log odds of a region's probabilities: above 1 the network was too sure. It is fitted "
     "by the likelihood (Guo et al. 2017, arXiv:1706.04599) in the voxels whose probability lies between 0.001 and "
@@ -26,7 +28,7 @@ DOUBTFUL = 1e-3
 _STEPS = 65535  # of the range 0 to 1, as in the files of probabilities
 _COOLEST, _HOTTEST = 0.2, 5.0
 _COOLEST_SHIFTED, _LARGEST_SHIFT = 0.1, 20.0
-_PART = 2**15  # voxels corrected at once
+_PART = 2**15  # voxels corrected at once, which stay in the processor's cache
 
 
 class Scaling(NamedTuple):
@@ -66,37 +68,47 @@ class Scaling(NamedTuple):
         """
         if not self.changes:
             return probability
-        low, high = self.factors
-        with np.errstate(divide="ignore", over="ignore"):  # of 0 and 1, which are certain
-            odds = np.log(1 / probability - 1)
-            result = 1 / (1 + np.exp(odds / self.temperature - self.shift))
-        result = np.where(probability <= DOUBTFUL, low * probability, result)
-        return np.where(probability >= 1 - DOUBTFUL, 1 - high * (1 - probability), result)
-
-    def total(self, probability: NDArray[np.floating[Any]]) -> float:
-        """The sum of the corrected probabilities, with a part of the array (...) in memory after the other."""
         flat = probability.reshape(-1)
-        if not self.changes:
-            return float(flat.sum(dtype=np.float64))
-        parts, (low, high) = [], self.factors
+        result = np.empty_like(flat)
         for start in range(0, flat.size, _PART):
-            part = flat[start : start + _PART]
-            # Indices are three times as fast as a mask.
+            self._apply(flat[start : start + _PART], result[start : start + _PART])
+        return result.reshape(probability.shape)
+
+    def _apply(self, probability: NDArray[np.floating[Any]], result: NDArray[np.floating[Any]]) -> None:
+        """Write the corrected probabilities (n,) into another array."""
+        low, high = self.factors
+        result[...] = probability
+        np.clip(result, DOUBTFUL, 1 - DOUBTFUL, out=result)
+        self._correct(result)
+        np.copyto(result, low * probability, where=probability <= DOUBTFUL)
+        np.copyto(result, 1 - high * (1 - probability), where=probability >= 1 - DOUBTFUL)
+
+    def total(self, rows: ProbabilityRows) -> float:
+        """The sum of the corrected probabilities of a region."""
+        if not self.changes:
+            return rows.total
+        low, high = self.factors
+        sums = [low * rows.total_below(DOUBTFUL)]
+        for part in rows.parts(DOUBTFUL):
             some = part[np.flatnonzero(part > DOUBTFUL)]
-            sure = some[np.flatnonzero(some >= 1 - DOUBTFUL)]
-            certain = float(part.sum(dtype=np.float64)) - float(some.sum(dtype=np.float64))
-            of_sure = sure.size - high * float((1 - sure).sum(dtype=np.float64))
-            odds = some[np.flatnonzero(some < 1 - DOUBTFUL)] if sure.size else some
-            np.divide(1, odds, out=odds)
-            odds -= 1
+            sure = np.flatnonzero(some >= 1 - DOUBTFUL)
+            doubts = 1 - some[sure]
+            sums += [low * max(0.0, _sum(part) - _sum(some)), sure.size - high * _sum(doubts)]
+            self._correct(some)
+            sums.append(_sum(some) - _sum(some[sure]))
+        return math.fsum(sums)
+
+    def _correct(self, odds: NDArray[np.floating[Any]]) -> None:
+        """Write the corrected probabilities over doubtful ones (n,)."""
+        np.divide(1, odds, out=odds)
+        odds -= 1
+        with np.errstate(divide="ignore"):  # of 1
             np.log(odds, out=odds)
-            odds /= odds.dtype.type(self.temperature)
-            odds -= odds.dtype.type(self.shift)
-            np.exp(odds, out=odds)
-            odds += 1
-            np.divide(1, odds, out=odds)
-            parts += [low * max(0.0, certain), of_sure, float(odds.sum(dtype=np.float64))]
-        return math.fsum(parts)
+        odds /= odds.dtype.type(self.temperature)
+        odds -= odds.dtype.type(self.shift)
+        np.exp(odds, out=odds)
+        odds += 1
+        np.divide(1, odds, out=odds)
 
     def threshold(self, corrected: float) -> float:
         """The probability before the correction that a voxel must exceed to exceed a corrected one after it.
@@ -116,6 +128,11 @@ class Scaling(NamedTuple):
     def _of(self, p: float) -> float:
         odds = (math.log(p) - math.log1p(-p)) / self.temperature + self.shift
         return 1 / (1 + math.exp(-odds)) if odds > 0 else math.exp(odds) / (1 + math.exp(odds))
+
+
+def _sum(values: NDArray[np.floating[Any]]) -> float:
+    """The sum of (n,); numpy adds in pairs, so that single precision keeps six digits."""
+    return float(values.sum(dtype=np.promote_types(values.dtype, np.float32)))
 
 
 def temper(probability: NDArray[np.floating[Any]], temperature: float) -> NDArray[np.floating[Any]]:

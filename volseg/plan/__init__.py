@@ -13,7 +13,7 @@ from volseg.plan.pyramid import Pyramid, fit_divisor, fit_pyramid
 from volseg.plan.schedule import plan_schedule, window_count
 from volseg.plan.setting_values import Planned, planned
 from volseg.plan.spacing import fit_spacing, plan_spacing
-from volseg.plan.step import StepCost, plan_background_share, plan_batch, plan_roi_voxels
+from volseg.plan.step import StepCost, plan_background_share, plan_batch, plan_roi_voxels, usual_background_share
 from volseg.plan.taking import PLAN_VOXELS, QUICK_VOXELS, take_fingerprint
 from volseg.plan.window import axis_divisors, check_roi, divisors_in_plane, fit_axis, fit_roi, grow_roi
 
@@ -58,5 +58,6 @@ __all__ = [
     "read_plan",
     "shown",
     "take_fingerprint",
+    "usual_background_share",
     "window_count",
 ]

@@ -136,7 +136,7 @@ class Fingerprint:
         folds: Number of training and validation cases of each fold.
         region_cases: Number of training and validation cases that hold a region, by name, per fold; of the cases read.
         small: Smallest regions.
-        unlike: Sentences on folds whose validation cases are unlike the others.
+        unlike: Sentences on folds and cases that are unlike the others, and on images that make no sense.
     """
 
     cases: int

@@ -143,6 +143,18 @@ def plan_batch(facts: Fingerprint, *, usual: int, crops: int, training_cases: in
     )
 
 
+def usual_background_share(*, regions: int) -> float:
+    """The fraction of windows outside all regions, by the number of regions alone.
+
+    Args:
+        regions: Number of regions that any case holds.
+
+    >>> usual_background_share(regions=104)
+    0.2
+    """
+    return 0.2 if regions > _MANY_REGIONS else 1 / 3
+
+
 def plan_background_share(facts: Fingerprint) -> Decision:
     """The fraction of windows that are centred on a voxel outside all regions; the others show each region equally.
 
@@ -151,10 +163,11 @@ def plan_background_share(facts: Fingerprint) -> Decision:
     """
     held = [region for region in facts.regions if region.cases]
     tiny = [region for region in held if region.share < _TINY]
+    share = usual_background_share(regions=len(held))
     if len(held) > _MANY_REGIONS:
         return Decision(
             "background_share",
-            0.2,
+            share,
             f"there are {len(held)} regions, and a window on one of them mostly holds background too",
             f"at most {_MANY_REGIONS} regions give a third",
         )
@@ -162,14 +175,14 @@ def plan_background_share(facts: Fingerprint) -> Decision:
         least = min(tiny, key=lambda region: region.share)
         return Decision(
             "background_share",
-            1 / 3,
+            share,
             f"a third, so that the network learns what is no region; the other windows are shared out equally, so "
             f"{least.name}, with {100 * least.share:.2g} % of the voxels, is in one of {len(held)} of them",
             f"more than {_MANY_REGIONS} regions",
         )
     return Decision(
         "background_share",
-        1 / 3,
+        share,
         "a third: a network that only sees windows full of regions finds them everywhere",
         f"more than {_MANY_REGIONS} regions",
     )

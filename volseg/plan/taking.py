@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import CaseRow, Cohort, Fold
-from volseg.errors import CohortError, VolsegError, telling_memory
+from volseg.cohort import CaseRow, Cohort, Fold, size_warnings
+from volseg.errors import CohortError, VolsegError, first_names, telling_memory
 from volseg.plan.case_facts import CaseFacts, RegionInCase, look_at_case
 from volseg.plan.fingerprint import Fingerprint, Intensities, RegionFacts, SmallRegion
 
@@ -107,6 +107,7 @@ class _Gathered:
         self.background: list[list[NDArray[np.float32]]] = [[] for _ in cohort.channel_names]
         self.foreground: list[list[NDArray[np.float32]]] = [[] for _ in cohort.channel_names]
         self.constant: dict[str, list[str]] = {name: [] for name in cohort.channel_names}
+        self.broken: dict[str, list[str]] = {name: [] for name in cohort.channel_names}
         self.levels: dict[str, list[float]] = {}
         self.keys: set[str] = set()
         self.images = 0
@@ -128,7 +129,9 @@ class _Gathered:
             self.background[number].append(facts.background[number])
             self.foreground[number].append(facts.foreground[number])
             low, high = facts.limits[number]
-            if not high > low:
+            if facts.broken[number]:
+                self.broken[name].append(facts.key)
+            elif not high > low:
                 self.constant[name].append(facts.key)
         inside = [region.intensities for region in facts.regions.values()]
         levels = [np.concatenate([one[number] for one in inside]) for number in range(len(facts.limits)) if inside]
@@ -168,8 +171,17 @@ class _Gathered:
             folds=tuple((len(fold.training), len(fold.validation)) for fold in folds),
             region_cases=region_cases,
             small=tuple(one for name in self.cohort.labels.names for one in self.small[name]),
-            unlike=tuple(self._unlike(folds)),
+            unlike=(*self._unlike(folds), *self._broken(), *size_warnings(rows)),
         )
+
+    def _broken(self) -> list[str]:
+        """Sentences on images that hold numbers which are none."""
+        return [
+            f"channel {name} holds NaN or infinity in {len(keys)} of {self.images} images that were read "
+            f"({first_names(sorted(keys))}): no training takes them, replace them by the background's value"
+            for name, keys in self.broken.items()
+            if keys
+        ]
 
     def _region(self, name: str) -> RegionFacts:
         found = self.found[name]

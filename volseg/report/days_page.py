@@ -14,11 +14,22 @@ from volseg.report.cells import NONE
 from volseg.report.figures import spoken, ticks
 
 PAGE = "days.html"
-_WIDTH, _HEIGHT = 860, 380  # pixels
-_LEFT, _RIGHT, _TOP, _FOOT = 56, 170, 14, 50
+_WIDTH, _HEIGHT = 960, 380  # pixels
+_LEFT, _RIGHT, _TOP, _FOOT = 56, 260, 14, 50
 _LINE = 17  # pixels between two names
 # Okabe and Ito 2008, distinct for every kind of colour vision.
-_COLOURS = ("#7a7a85", "#b59f00", "#e69f00", "#0072b2", "#56b4e9", "#cc79a7", "#009e73", "#d55e00")
+_COLOURS = (
+    "#7a7a85",
+    "#b59f00",
+    "#e69f00",
+    "#0072b2",
+    "#56b4e9",
+    "#cc79a7",
+    "#8c564b",
+    "#4b4b52",
+    "#009e73",
+    "#d55e00",
+)
 _HEADS = ("Way", "Dice", "gain over no prior", "minutes to correct", "gain, minutes", "cases")
 _REGION_HEADS = ("Way", "Region", "Dice", "HD95, mm", "surface Dice", "added path, mm")
 
@@ -43,7 +54,8 @@ def days_as_html(content: Mapping[str, Any]) -> str:
     """The page."""
     css = (files("volseg.report") / "page" / "report.css").read_text("utf-8")
     title = f"Day after day: {content['bundle']}"
-    modes = content["modes"]
+    titles = content.get("titles", {})
+    modes = {titles.get(mode, mode): found for mode, found in content["modes"].items()}
     rows = [
         [mode, *(_cell(found[name]) for name in ("dice", "gain_dice", "minutes", "gain_minutes")), str(found["cases"])]
         for mode, found in modes.items()
@@ -64,7 +76,8 @@ def days_as_html(content: Mapping[str, Any]) -> str:
     told = {"Bundle": content["bundle"], "Training": length, "Seed": content.get("seed", 0)}
     details = "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in told.items())
     defined = "".join(
-        f"<dt>{escape(mode)}</dt><dd>{escape(text)}.</dd>" for mode, text in content["definitions"].items()
+        f"<dt>{escape(titles.get(mode, mode))}</dt><dd>{escape(text)}.</dd>"
+        for mode, text in content["definitions"].items()
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
@@ -75,7 +88,8 @@ def days_as_html(content: Mapping[str, Any]) -> str:
         "<main><section><h2>From the second day on</h2>"
         f"{_table(_HEADS, rows, words=1)}"
         '<p class="note">Patients are held out, and day k is predicted from days before k alone. In brackets the 95 % '
-        "interval by patient.</p></section>"
+        "interval by patient. Minutes are the added path length, in which a pixel of contour counts as drawn only if "
+        "the prediction's contour runs through that very pixel, times an assumed 2 minutes per metre.</p></section>"
         f"<section><h2>Over the treatment</h2>{_figure(modes, 'by_day', 'number of the day, from 0')}</section>"
         f"<section><h2>By the gap to the day before</h2>{_figure(modes, 'by_gap', 'gap to the day before')}</section>"
         f"<section><h2>By region</h2>{_table(_REGION_HEADS, regions, words=2)}</section>"

@@ -37,6 +37,7 @@ from volseg.training.sampling import BatchOrder, EpochSeeds
 from volseg.training.schedules import constant_schedule, multi_step, one_cycle, polynomial, warmup_cosine
 from volseg.training.settings import Settings
 from volseg.training.start import is_trained_network, start_from
+from volseg.training.without_prior import NetworkWithoutPrior
 
 __all__ = [
     "LAYERS",
@@ -49,6 +50,7 @@ __all__ = [
     "EpochSeeds",
     "GradientClipping",
     "Handlers",
+    "NetworkWithoutPrior",
     "Patience",
     "Priors",
     "Progress",

@@ -9,20 +9,23 @@ from typing import Any
 import torch
 
 from volseg import bundle as bundles
-from volseg.bundle import checkpoint_damage
+from volseg.bundle import WITHOUT_PRIOR, checkpoint_damage
 from volseg.errors import CheckpointError, root_error
 from volseg.training.checks import check_overrides
 from volseg.training.handlers.checkpoints import save
+from volseg.training.without_prior import entry_of
 
 _STATES = 4  # last.pt holds weights, averaged weights and two moments, and exists twice while it is written
 
 
-def write_network(checkpoint: str | Path, target: str | Path) -> Path:
+def write_network(checkpoint: str | Path, target: str | Path, *, without_prior: str | Path | None = None) -> Path:
     """Copy the network and its recipe out of a checkpoint such as `last.pt`, whole or not at all.
 
     Args:
         checkpoint: File of a training.
         target: File to write; `volseg predict` takes it.
+        without_prior: Checkpoint of a network for cases without a prior, which the file then holds too; None for the
+            one that the checkpoint has, if it has one.
 
     Raises:
         CheckpointError: The checkpoint is absent, damaged, or holds no network with a recipe.
@@ -31,10 +34,16 @@ def write_network(checkpoint: str | Path, target: str | Path) -> Path:
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         kept = {"model": content["model"], "recipe": content["recipe"]}
+        plain = content.get(WITHOUT_PRIOR) if without_prior is None else None
     except Exception as error:  # a damaged file raises errors of any kind
         raise CheckpointError(f"{checkpoint} holds no network: {checkpoint_damage(checkpoint, error)}") from error
     # Tensors of a mapped file are copied, so that the file may be removed.
-    save({**kept, "model": {name: tensor.clone() for name, tensor in kept["model"].items()}}, Path(target))
+    kept["model"] = {name: tensor.clone() for name, tensor in kept["model"].items()}
+    if without_prior is not None:
+        plain = entry_of(without_prior)
+    elif plain:
+        plain = {**plain, "model": {name: tensor.clone() for name, tensor in plain["model"].items()}}
+    save({**kept, **({WITHOUT_PRIOR: plain} if plain else {})}, Path(target))
     return Path(target)
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from volseg.cohort import Alignments, Cohort, Predictions, earlier_sessions, other_sessions, sessions_of
 from volseg.errors import UsageError
 from volseg.labels import prior_channels
+from volseg.training.prior_measure import largest_misalignment_mm, measured_widths, told
 from volseg.transforms import CORRECTED, FOREIGN, PREDICTED, PriorFiles
-from volseg.volume import FILE_ENDING
+from volseg.volume import FILE_ENDING, Registration
 
 logger = logging.getLogger("volseg.training")
 
+_MEASURED_PAIRS = 24
 MOST_DAYS = 3
 """Other days of a patient that a case is trained with; of more, those nearest in the order of sessions."""
 _SECONDS_BETWEEN_LINES = 10.0
@@ -61,7 +64,37 @@ class Priors:
         """Channels of a preprocessed training case at most."""
         images, regions = self.cohort.channels, len(self.cohort.labels.names)
         days = MOST_DAYS * (2 if self.predictions else 1) + 1
-        return images + days * (images + regions) if self.on else images
+        return images + days * (images + regions + 1) if self.on else images
+
+    @cached_property
+    def measured(self) -> dict[str, Any] | None:
+        """What pairs of days of training patients tell, for the recipe; None without a prior or without such pairs.
+
+        `widths_mm` is how far each region's contours move, see `measured_widths`; `misalignment_mm` is what an
+        alignment may leave between two days of one patient, see `largest_misalignment_mm`; `pairs` is their number.
+        """
+        if not self.on:
+            return None
+        own, strangers = [], []
+        for key in self.cohort.fold(self.fold).training:
+            wanted = self._wanted(key, training=True)
+            days = [(key, other) for other, kind in wanted if kind == CORRECTED]
+            own += [(one, self._files(one, other, CORRECTED)) for one, other in days[:1]]
+            strangers += [self._aligned(key, other, CORRECTED) for other, kind in wanted if kind == FOREIGN]
+            if len(own) >= _MEASURED_PAIRS:
+                break
+        own = [(key, files) for key, files in own if not files.registration.failure]
+        if not own:
+            return None
+        limit = largest_misalignment_mm(
+            [files.registration.residual_mm for _, files in own],
+            [one.residual_mm for one in strangers if not one.failure],
+        )
+        pairs = [(str(self.cohort.label_path(key)), files) for key, files in own]
+        widths = measured_widths(pairs, self.cohort.labels)
+        found = {"widths_mm": widths, "misalignment_mm": limit, "pairs": len(own)}
+        logger.info("%s", told(found))
+        return found
 
     def augmentation(self, spacing_mm: Sequence[float]) -> dict[str, Any] | None:
         """The arguments of the step that draws a prior, see `volseg.transforms.augmentation`."""
@@ -94,7 +127,7 @@ class Priors:
         items = self.cohort.datalist(part, fold=self.fold)
         if not self.on:
             return items
-        began = told = time.monotonic()
+        began = last = time.monotonic()
         counted = failed = 0
         for number, item in enumerate(items, start=1):
             wanted = self._wanted(item["key"], training=part == "training")
@@ -111,8 +144,8 @@ class Priors:
                     )
             counted += len(item["prior"])
             now = time.monotonic()
-            if now - told > _SECONDS_BETWEEN_LINES and number < len(items):
-                told = now
+            if now - last > _SECONDS_BETWEEN_LINES and number < len(items):
+                last = now
                 left = (now - began) / number * (len(items) - number)
                 logger.info("aligned the days of %d of %d %s cases, %.0f s left", number, len(items), part, left)
         logger.info("%d %s cases have %d priors, %d could not be aligned", len(items), part, counted, failed)
@@ -139,17 +172,26 @@ class Priors:
             found.append((strangers[sum(key.encode()) % len(strangers)], FOREIGN))
         return found
 
-    def files(self, key: str, other: str, kind: str) -> PriorFiles:
+    def files(self, key: str, other: str, kind: str, *, widths_mm: Mapping[str, float] | None = None) -> PriorFiles:
         """The files of another case as a prior of a case, aligned.
 
         Args:
             key: Case.
             other: Other case of the cohort.
             kind: `corrected`, `predicted` or `foreign`.
+            widths_mm: Width of each region's blur in mm; None for those that are measured.
         """
+        widths = (self.measured or {}).get("widths_mm", {}) if widths_mm is None else widths_mm
+        return replace(self._files(key, other, kind), widths_mm=dict(widths))
+
+    def _aligned(self, key: str, other: str, kind: str) -> Registration:
         alignments = Alignments(Path(str(self.cache_dir or self.cohort.folder / ".volseg")) / "alignments")
+        today, earlier = self.cohort.image_paths(key)[0], self.cohort.image_paths(other)[0]
+        return alignments.of(today, earlier, rough=kind == FOREIGN)
+
+    def _files(self, key: str, other: str, kind: str) -> PriorFiles:
         images = self.cohort.image_paths(other)
-        found = alignments.of(self.cohort.image_paths(key)[0], images[0], rough=kind == FOREIGN)
+        found = self._aligned(key, other, kind)
         label = self.cohort.label_path(other)
         labels = self.cohort.labels
         if kind == PREDICTED and self.predictions is not None:

@@ -151,6 +151,16 @@ class Schedule(LRScheduler):
         """Let the rest of the course take this many iterations from here on, at least 1."""
         self._pace = max(0.0, self.iterations - self._at) / max(1, left)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the course is at its end, where the rate may be 0."""
+        return self._at >= self.iterations
+
+    def restart(self) -> None:
+        """Begin the course again, for a further run of the same trainer, such as a round of a federation."""
+        self._pace = 1.0
+        self._move(0.0)
+
     def go_to(self, share: float) -> None:
         """Take the rate of this fraction of the course, 0 to 1."""
         self._move(share * self.iterations)

@@ -67,7 +67,7 @@ def is_trained_network(weights: Any) -> bool:  # noqa: ANN401 - whatever a user 
     if not isinstance(weights, (str, Path)) or weights in ("", "auto"):
         return False
     try:
-        _file(weights)
+        weights_file(weights)
     except VolsegError:
         return False
     return True
@@ -124,7 +124,7 @@ def read_weights(weights: str | Path) -> StartingWeights:
     Raises:
         CheckpointError: There is no such file, or it holds no tensors by name.
     """
-    path = _file(weights)
+    path = weights_file(weights)
     content: Any = read_nnunet(path) if path.suffix == ".pth" else bundles.read_checkpoint(path)
     if is_nnunet(content):
         return StartingWeights(path, dynunet_tensors(content["network_weights"], path=path), widen=True)
@@ -157,8 +157,12 @@ def _widened(kernel: Tensor, shape: torch.Size) -> Tensor | None:
     return nn.functional.pad(kernel, [extra // 2 for extra in reversed(more) for _ in range(2)])
 
 
-def _file(weights: str | Path) -> Path:
-    """The file that a user means by a run, a package, its name, or a file."""
+def weights_file(weights: str | Path) -> Path:
+    """The file that a user means by a run, a package, its name, or a file.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
     path = Path(weights).expanduser()
     if path.is_file():
         if path.suffix not in _ENDINGS:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from volseg.transforms.native_grid import NativeProbabilitiesd
     from volseg.transforms.noise import noise_case
     from volseg.transforms.pipelines import augmentation, grid_patches, postprocessing, preprocessing, region_masks
-    from volseg.transforms.prior import CORRECTED, FOREIGN, PREDICTED, PriorFiles, prior_arrays
+    from volseg.transforms.prior import CORRECTED, FOREIGN, PREDICTED, PriorFiles, prior_arrays, prior_distances
     from volseg.transforms.rules import DECISIONS, Decision, check_decision
     from volseg.transforms.targets import IGNORED, positions_of
 
@@ -48,6 +48,7 @@ __all__ = [
     "postprocessing",
     "preprocessing",
     "prior_arrays",
+    "prior_distances",
     "region_masks",
     "split_at_normalisation",
     "with_decision",
@@ -86,6 +87,7 @@ _open = opened_at_first_use(
             "PREDICTED",
             "PriorFiles",
             "prior_arrays",
+            "prior_distances",
         ),
         "volseg.transforms.targets": ("IGNORED", "positions_of"),
         "volseg.transforms.rules": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from volseg.metrics import (
     decide_some_by_dice,
     dice_threshold,
     expected_dice,
+    regions_by_dice,
     share_voxels,
 )
 from volseg.transforms.file_header import affine_of_file
@@ -111,10 +112,16 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             exclusive = not self.labels.overlap
             given = [one for one in scalings if one is not None]
             if len(given) == len(scalings):
-                return self.labels.encode(decide_by_dice(of_regions, exclusive=exclusive, scalings=given))
+                return self._by_dice(of_regions, given)
             plain = self.labels.masks(self.labels.decide(probabilities))
             return self.labels.encode(decide_some_by_dice(of_regions, plain, scalings, exclusive=exclusive))
-        return self.labels.encode(decide_by_dice(of_regions, exclusive=not self.labels.overlap))
+        return self._by_dice(of_regions, None)
+
+    def _by_dice(self, of_regions: NDArray[np.floating[Any]], scalings: Sequence[Scaling] | None) -> NDArray[np.uint8]:
+        """The label map (X, Y, Z) with the largest expected Dice of all regions."""
+        if self.labels.overlap:
+            return self.labels.encode(decide_by_dice(of_regions, exclusive=False, scalings=scalings))
+        return self.labels.from_numbers(regions_by_dice(of_regions, scalings))
 
     def _scaling(self, name: str) -> Scaling | None:
         """The correction of a region that is decided by its Dice; None for others."""

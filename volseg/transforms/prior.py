@@ -1,14 +1,15 @@
 """An earlier day of the same patient as further channels of a network's input: a hint, and never the truth.
 
 The earlier image is put where the alignment says, each region of the earlier contours becomes a blurred probability
-(its signed distance through a sigmoid), and one more channel is 1 everywhere if there is a prior. Without one all of
-them are 0, as a network with a prior sees it in a share of its training.
+(its signed distance through a sigmoid), and one more channel is 1 where the earlier contours tell something: within the
+earlier field of view, where somebody looked. Elsewhere that channel and the probabilities are 0. Without a prior all of
+them are 0 everywhere, as a network with a prior sees it in a share of its training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from volseg.volume import (
     Registration,
     Volume,
     covered,
+    nearest_voxels,
     placed,
     read_case_channels,
     read_volume,
@@ -37,10 +39,11 @@ from volseg.volume import (
 )
 
 WIDTH_MM = 8.0
-"""Width over which the probability rises from 12 to 88 %: an assumption of how far contours of two days lie apart."""
+"""Width over which the probability rises from 12 to 88 % where none was measured: an assumption of how far contours of
+two days lie apart."""
 CORRECTED, PREDICTED, FOREIGN = "corrected", "predicted", "foreign"
 _DISTANCE_GRID_MM = 3.0
-_FAR_WIDTHS = 6.0
+_FAR_MM = 96.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class PriorFiles:
         labels: Label table of that map, which may have other values than the network's; as `dataset.json` states it.
         registration: Alignment from today's image to the earlier one.
         kind: `corrected` contours, `predicted` ones, or those of another patient, `foreign`.
+        widths_mm: Width of each region's blur, see `prior_arrays`; `WIDTH_MM` for those that are not named.
     """
 
     key: str
@@ -62,6 +66,7 @@ class PriorFiles:
     labels: Mapping[str, Any]
     registration: Registration
     kind: str = CORRECTED
+    widths_mm: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The entry of a datalist; the paths come first, so that a cache sees when a file changes."""
@@ -71,6 +76,7 @@ class PriorFiles:
             "labels": dict(self.labels),
             "matrix_ras": [list(row) for row in self.registration.matrix_ras],
             "kind": self.kind,
+            "widths_mm": dict(self.widths_mm),
         }
 
     @classmethod
@@ -79,22 +85,48 @@ class PriorFiles:
         matrix = tuple(tuple(float(value) for value in row) for row in entry["matrix_ras"])
         files = [str(file) for file in entry["files"]]
         found = Registration(matrix, 1.0, 1.0, 0.0, 0.0)
-        return cls(str(entry["key"]), tuple(files[:-1]), files[-1], entry["labels"], found, str(entry["kind"]))
+        kind, widths = str(entry["kind"]), entry.get("widths_mm", {})
+        return cls(str(entry["key"]), tuple(files[:-1]), files[-1], entry["labels"], found, kind, widths)
 
 
-def prior_arrays(
-    prior: PriorFiles, grid: Grid, labels: LabelTable, *, width_mm: float = WIDTH_MM
-) -> NDArray[np.float32]:
-    """The earlier image and its blurred contours on today's grid.
+def prior_arrays(prior: PriorFiles, grid: Grid, labels: LabelTable) -> NDArray[np.float32]:
+    """The earlier image, its blurred contours and where they are known, on today's grid.
 
     Args:
         prior: Earlier day, whose alignment has not failed.
         grid: Grid of today's image.
         labels: Label table of the network, whose regions the earlier table must have by name.
-        width_mm: Width over which the probability rises from 12 to 88 %.
 
     Returns:
-        Array (channels + regions, X, Y, Z).
+        Array (channels + regions + 1, X, Y, Z). A region's probability rises from 12 to 88 % over its width. The last
+        channel is 1 within the earlier field of view, without voxels of the label `ignore`; elsewhere it and the
+        probabilities are 0.
+
+    Raises:
+        VolumeError: The earlier table lacks a region, or its label map is on another grid than its image.
+    """
+    images = read_case_channels(list(prior.images), names=len(prior.images))
+    found = [resampled(placed(image, prior.registration), grid)[0].voxels for image in images]
+    distances, known = prior_distances(prior, grid, labels, image_grid=images[0].grid)
+    for name, distance in distances.items():
+        width = float(prior.widths_mm.get(name, WIDTH_MM))
+        found.append(np.where(known, 1 / (1 + np.exp(np.clip(distance / width, -30, 30) * 4)), 0))
+    return np.stack([*found, known]).astype(np.float32)
+
+
+def prior_distances(
+    prior: PriorFiles, grid: Grid, labels: LabelTable, *, image_grid: Grid | None = None
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
+    """The signed distance of each voxel of today's grid to the earlier contours, and where these tell something.
+
+    Args:
+        prior: Earlier day, whose alignment has not failed.
+        grid: Grid.
+        labels: Label table of the network, whose regions the earlier table must have by name.
+        image_grid: Grid that the earlier label map must have; None to trust it.
+
+    Returns:
+        Distances (X, Y, Z) in mm by region, negative inside; and the mask (X, Y, Z) of what is known.
 
     Raises:
         VolumeError: The earlier table lacks a region, or its label map is on another grid than its image.
@@ -106,38 +138,47 @@ def prior_arrays(
             f"the prior {prior.key} has no region {', '.join(missing)}, only {', '.join(table.names)}; name a prior "
             "with the regions of the network"
         )
-    images = read_case_channels(list(prior.images), names=len(prior.images))
-    found = [resampled(placed(image, prior.registration), grid)[0].voxels for image in images]
     label = read_volume(prior.label)
-    if difference := images[0].grid.difference(label.grid):
+    if image_grid is not None and (difference := image_grid.difference(label.grid)):
         raise VolumeError(f"the label map of the prior {prior.key} is not on the grid of its image: {difference}")
     values = table.check(label.voxels)
+    ignored = table.ignored(values)
+    there = placed(label, prior.registration)
+    known = covered(there.grid, grid)
+    if ignored is not None:
+        affines = np.asarray(there.affine_ras), np.asarray(grid.affine_ras)
+        known &= nearest_voxels(ignored.astype(np.uint8), affines[0], grid.shape, affines[1]) == 0
     masks = dict(zip(table.names, table.masks(values), strict=True))
-    there = covered(placed(label, prior.registration).grid, grid)
+    found = {}
     for name in labels.names:
-        distance = placed(_signed_distance(masks[name], label), prior.registration)
-        inside = resampled(distance, grid)[0].voxels
-        found.append(np.where(there, 1 / (1 + np.exp(np.clip(inside / width_mm, -30, 30) * 4)), 0))
-    return np.stack(found).astype(np.float32)
+        distance = placed(_signed_distance(masks[name], label, ignored), prior.registration)
+        found[name] = resampled(distance, grid)[0].voxels
+    return found, known
 
 
-def _signed_distance(mask: NDArray[np.bool_], label: Volume) -> Volume:
-    """The distance in mm to a region's border, negative inside, on a grid of about 3 mm; far away if it is absent."""
+def _signed_distance(mask: NDArray[np.bool_], label: Volume, ignored: NDArray[np.bool_] | None) -> Volume:
+    """The distance in mm to a region's border, negative inside, on a grid of about 3 mm; far away if it is absent.
+
+    The edge of what was ignored is no border.
+    """
     from scipy.ndimage import distance_transform_edt
 
     factors = [
         max(1, min(n, round(_DISTANCE_GRID_MM / mm))) for n, mm in zip(mask.shape, label.spacing_mm, strict=True)
     ]
     first = [f // 2 for f in factors]
-    coarse = mask[tuple(slice(a, None, f) for a, f in zip(first, factors, strict=True))]
+    every = tuple(slice(a, None, f) for a, f in zip(first, factors, strict=True))
+    coarse = mask[every]
+    beyond = ~coarse if ignored is None else ~(coarse | ignored[every])
     affine = np.array(label.affine_ras, dtype=np.float64)
     affine[:3, 3] += affine[:3, :3] @ np.array(first, dtype=np.float64)
     affine[:3, :3] *= factors
     spacing = [f * mm for f, mm in zip(factors, label.spacing_mm, strict=True)]
-    far = _FAR_WIDTHS * WIDTH_MM
+    far = _FAR_MM
     if not coarse.any():
         return Volume(np.full(coarse.shape, far, np.float32), affine)
-    outside, inside = distance_transform_edt(~coarse, spacing), distance_transform_edt(coarse, spacing)
+    outside = distance_transform_edt(~coarse, spacing)
+    inside = distance_transform_edt(~beyond, spacing) if beyond.any() else np.full(coarse.shape, far)
     half = 0.5 * min(spacing)  # the border lies between the voxels
     distance = np.where(coarse, -(inside - half), outside - half)
     return Volume(np.clip(distance, -far, far).astype(np.float32), affine)
@@ -151,13 +192,11 @@ class PriorBlocksd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     Args:
         keys: Keys of images (C, X, Y, Z) that have been read.
         labels: Label table of the network.
-        width_mm: Width over which the probability rises from 12 to 88 %.
     """
 
-    def __init__(self, keys: KeysCollection, *, labels: LabelTable, width_mm: float = WIDTH_MM) -> None:
+    def __init__(self, keys: KeysCollection, *, labels: LabelTable) -> None:
         super().__init__(keys)
         self.labels = labels
-        self.width_mm = width_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Read the priors of the item."""
@@ -167,7 +206,7 @@ class PriorBlocksd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
         for key in self.keys:
             image = item[key]
             grid = Grid(tuple(image.shape[1:]), with_header(image.affine, image.meta))
-            blocks = [prior_arrays(prior, grid, self.labels, width_mm=self.width_mm) for prior in priors]
+            blocks = [prior_arrays(prior, grid, self.labels) for prior in priors]
             joined = torch.cat([image.as_tensor(), *map(torch.from_numpy, blocks)])
             item[key] = MetaTensor(joined, meta=image.meta, applied_operations=image.applied_operations)
             item["image_channels"] = len(image)
@@ -198,7 +237,7 @@ class NormaliseWithPriorsd(mt.MapTransform):  # type: ignore[misc]  # MONAI has 
             count = len(self.normalisation)
             schemes = [*self.normalisation]
             while len(schemes) < len(plain):
-                schemes += [*self.normalisation, *[ChannelNormalisation("none")] * self.regions]
+                schemes += [*self.normalisation, *[ChannelNormalisation("none")] * (self.regions + 1)]
             for channel, scheme in zip(plain, schemes[: max(count, len(plain))], strict=True):
                 normalise_(channel, scheme)
         return item
@@ -208,7 +247,7 @@ class NoPriord(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     """At inference: without a prior its channels are 0 whatever the normalisation made of them.
 
     Args:
-        keys: Keys of images whose last channel is 1 where there is a prior.
+        keys: Keys of images whose last channel is 1 where a prior tells something.
         image_channels: Number of channels of today's image.
     """
 
@@ -228,10 +267,9 @@ class NoPriord(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
 def joined_prior(image: Tensor, block: Tensor | None, *, image_channels: int, regions: int) -> Tensor:
     """The input of a network (2 C + R + 1, X, Y, Z) of today's channels and those of one prior or none."""
     today = image[:image_channels]
-    shape = tuple(image.shape[1:])
     if block is None:
-        return torch.cat([today, today.new_zeros((image_channels + regions + 1, *shape))])
-    return torch.cat([today, block, today.new_ones((1, *shape))])
+        block = today.new_zeros((image_channels + regions + 1, *image.shape[1:]))
+    return torch.cat([today, block])
 
 
 class LastPriord(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
@@ -251,7 +289,7 @@ class LastPriord(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Join the channels."""
         item = {name: value for name, value in data.items() if name != "prior_kinds"}
-        count = self.image_channels + self.regions
+        count = self.image_channels + self.regions + 1
         for key in self.keys:
             image = item[key]
             plain = image.as_tensor() if isinstance(image, MetaTensor) else image
@@ -271,7 +309,8 @@ class RandPriord(mt.RandomizableTransform, mt.MapTransform):  # type: ignore[mis
 
     Contours of another patient come with 5 %, predicted contours with 20 % where there are some, else one of the
     corrected days. With 30 % a prior that is shown is shifted by up to 15 mm along each axis, with 20 % it is bent by a
-    smooth field of up to 12 mm, and with 10 % one region of it is absent.
+    smooth field of up to 12 mm, with 10 % one region of it is absent, and with 10 % its contours are unknown in a part
+    of the volume, as they are beyond an earlier field of view or where nobody looked.
 
     Args:
         keys: Keys of images, see `PriorBlocksd`.
@@ -282,7 +321,7 @@ class RandPriord(mt.RandomizableTransform, mt.MapTransform):  # type: ignore[mis
     """
 
     SHIFT_MM, BEND_MM = 15.0, 12.0
-    FOREIGN_PROB, PREDICTED_PROB, SHIFT_PROB, BEND_PROB, REMOVE_PROB = 0.05, 0.2, 0.3, 0.2, 0.1
+    FOREIGN_PROB, PREDICTED_PROB, SHIFT_PROB, BEND_PROB, REMOVE_PROB, HIDE_PROB = 0.05, 0.2, 0.3, 0.2, 0.1, 0.1
 
     def __init__(
         self, keys: KeysCollection, *, image_channels: int, regions: int, spacing_mm: Sequence[float], dropout: float
@@ -299,7 +338,7 @@ class RandPriord(mt.RandomizableTransform, mt.MapTransform):  # type: ignore[mis
         item = {name: value for name, value in data.items() if name != "prior_kinds"}
         kinds = [str(kind) for kind in data.get("prior_kinds", ())]
         number = self._chosen(kinds)
-        count = self.image_channels + self.regions
+        count = self.image_channels + self.regions + 1
         for key in self.keys:
             image = item[key]
             plain = image.as_tensor() if isinstance(image, MetaTensor) else image
@@ -322,7 +361,8 @@ class RandPriord(mt.RandomizableTransform, mt.MapTransform):  # type: ignore[mis
         return found[int(which * len(found))] if found else None
 
     def _damaged(self, block: Tensor) -> Tensor:
-        shift, bend, remove, which = self.R.uniform(size=4)
+        shift, bend, remove, which, hide, low, high = self.R.uniform(size=7)
+        along = int(self.R.randint(3))
         moves = self.R.uniform(-self.SHIFT_MM, self.SHIFT_MM, size=3)
         if bend < self.BEND_PROB:
             field = torch.from_numpy(self.R.uniform(-1, 1, size=(1, 3, 4, 4, 3)).astype(np.float32)) * self.BEND_MM
@@ -332,12 +372,19 @@ class RandPriord(mt.RandomizableTransform, mt.MapTransform):  # type: ignore[mis
         if remove < self.REMOVE_PROB and self.regions > 1:
             block = block.clone()
             block[self.image_channels + int(which * self.regions)] = 0
+        if hide < self.HIDE_PROB:
+            n = block.shape[1 + along]
+            hidden: list[slice] = [slice(self.image_channels, None), *[slice(None)] * 3]
+            hidden[1 + along] = slice(int(min(low, high) * n), int(np.ceil(max(low, high) * n)))
+            block = block.clone()
+            block[tuple(hidden)] = 0
         return block
 
     def _shifted(self, block: Tensor, mm: NDArray[np.float64]) -> Tensor:
-        """Shifted by whole voxels; what comes in is the channel's least value."""
+        """Shifted by whole voxels; what comes in is the channel's least value, and not known."""
         low = block.flatten(1).amin(1).view(-1, 1, 1, 1)
         moved = low.expand_as(block).clone()
+        moved[-1] = 0
         to: list[slice] = [slice(None)]
         source: list[slice] = [slice(None)]
         for axis, (distance, spacing) in enumerate(zip(mm, self.spacing_mm, strict=True), start=1):

@@ -32,7 +32,7 @@ from volseg.volume.intensity import (
     check_normalisation,
     scheme_of_channel,
 )
-from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file
+from volseg.volume.itk_file import IMAGE_SUFFIXES, image_suffix, read_image_file, read_image_grid
 from volseg.volume.nearest import nearest_index, nearest_voxels
 from volseg.volume.nifti import (
     FILE_ENDING,
@@ -48,6 +48,7 @@ from volseg.volume.nrrd import read_nrrd_with_pairs
 from volseg.volume.probabilities import read_probabilities, write_probabilities
 from volseg.volume.registration import Registration, placed, register, register_roughly
 from volseg.volume.resampling import covered, resampled
+from volseg.volume.sizes import size_notes, times_off
 from volseg.volume.slices import slice_axis
 from volseg.volume.volume import Grid, Volume
 
@@ -93,6 +94,7 @@ __all__ = [
     "read_channels",
     "read_grid",
     "read_image_file",
+    "read_image_grid",
     "read_nrrd_with_pairs",
     "read_probabilities",
     "read_volume",
@@ -100,9 +102,11 @@ __all__ = [
     "register_roughly",
     "resampled",
     "scheme_of_channel",
+    "size_notes",
     "slice_axis",
     "space_difference",
     "spacing_mm",
+    "times_off",
     "to_raster",
     "to_volume",
     "with_provenance",

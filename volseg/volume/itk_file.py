@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import GeometryError, VolumeError
-from volseg.volume.metaimage import read_metaimage
-from volseg.volume.nifti import MAX_BYTES, read_channels
-from volseg.volume.nrrd import read_nrrd
+from volseg.volume.geometry import Affine, check_affine
+from volseg.volume.metaimage import metaimage_grid, read_metaimage
+from volseg.volume.nifti import MAX_BYTES, read_channels, read_grid
+from volseg.volume.nrrd import nrrd_grid, read_nrrd
 from volseg.volume.raw_voxels import decompressed, voxels_of
 from volseg.volume.volume import Volume
 
@@ -69,6 +70,25 @@ def read_image_file(path: str | Path, *, oriented: bool = True) -> list[Volume]:
         if packed
         else f"{path.name} is of no format that is read; expected one of {', '.join(IMAGE_SUFFIXES)}"
     )
+
+
+def read_image_grid(path: str | Path) -> tuple[tuple[int, ...], Affine]:
+    """Read shape and affine (RAS mm) of a file that `read_image_file` reads, from its header alone.
+
+    A file of several channels has their number behind X, Y, Z. Errors as in `read_image_file`.
+    """
+    path = Path(path)
+    suffix = (image_suffix(path.name) or "").lower()
+    if suffix in (".nii.gz", ".nii"):
+        return read_grid(path)
+    if suffix in (".nrrd", ".nhdr", ".mha", ".mhd"):
+        shape, affine = nrrd_grid(path) if suffix in (".nrrd", ".nhdr") else metaimage_grid(path)
+        try:
+            return shape, check_affine(affine)
+        except GeometryError as error:
+            raise GeometryError(f"{path.name}: {error}") from error
+    volumes = read_image_file(path)  # FreeSurfer's files are a few megabytes
+    return (*volumes[0].shape, *((len(volumes),) if len(volumes) > 1 else ())), volumes[0].affine_ras
 
 
 def _read_mgh(path: Path, *, oriented: bool) -> list[Volume]:

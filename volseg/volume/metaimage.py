@@ -37,8 +37,7 @@ _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def read_metaimage(path: Path, *, oriented: bool = True) -> list[Volume]:
     """Read a `.mha` or `.mhd` file as one volume per channel; errors as in `read_image_file`."""
     header, content = split_header(path, last="ElementDataFile")
-    lines = (re.split("[=:]", line, maxsplit=1) for line in header.splitlines())
-    fields = {line[0].strip(): line[1].strip() for line in lines if len(line) == 2}
+    fields = _fields(header)
     try:
         axes = int(fields["NDims"])
         sizes = [int(word) for word in fields["DimSize"].split()]
@@ -72,6 +71,24 @@ def read_metaimage(path: Path, *, oriented: bool = True) -> list[Volume]:
     # MetaImage counts the first axis fastest, channels before X: Fortran order. Channels are moved to the end.
     voxels = np.frombuffer(content, dtype, count=size // dtype.itemsize).reshape(shape, order="F")
     return voxels_of(np.moveaxis(voxels, 0, -1) if channels != 1 else voxels, min(axes, 3), affine, path)
+
+
+def metaimage_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
+    """Read the shape, with channels behind X, Y, Z, and the affine (RAS mm) of a MetaImage from its header alone."""
+    fields = _fields(split_header(path, last="ElementDataFile", alone=True)[0])
+    try:
+        sizes = [int(word) for word in fields["DimSize"].split()]
+        channels = int(fields.get("ElementNumberOfChannels", 1))
+        affine = _affine(fields, len(sizes), path, oriented=True)
+    except (KeyError, ValueError, IndexError) as error:
+        raise VolumeError(f"{path.name} cannot be read as MetaImage ({error}); copy it again") from error
+    return (*sizes, *(1,) * (3 - len(sizes)), *((channels,) if channels > 1 else ())), affine
+
+
+def _fields(header: str) -> dict[str, str]:
+    """The fields of a header by name."""
+    lines = (re.split("[=:]", line, maxsplit=1) for line in header.splitlines())
+    return {line[0].strip(): line[1].strip() for line in lines if len(line) == 2}
 
 
 def _numbers_of_text(content: bytes, dtype: np.dtype[Any], size: int, path: Path) -> bytes:

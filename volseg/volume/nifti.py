@@ -20,6 +20,7 @@ from volseg.errors import GeometryError, VolumeError
 from volseg.files import atomic
 from volseg.volume.alignment import aligned
 from volseg.volume.geometry import PROVENANCE, Affine, FileAffine, header_of, provenance_of
+from volseg.volume.gzip_members import inflate_file
 from volseg.volume.header import NiftiHeader
 from volseg.volume.volume import Volume
 
@@ -57,8 +58,8 @@ def read_volume(path: str | Path, *, oriented: bool = True) -> Volume:
     channels = read_channels(path, oriented=oriented)
     if len(channels) != 1:
         raise VolumeError(
-            f"{Path(path).name} must hold one 3D volume, got {len(channels)} channels; write the one that is meant, or "
-            "give the .seg.nrrd itself if they are the layers of a segmentation"
+            f"{Path(path).name} must hold one 3D volume, got {len(channels)} channels; write the one that is meant, of "
+            "one-hot masks or probabilities the number of the largest, or give the .seg.nrrd itself if they are layers"
         )
     return channels[0]
 
@@ -224,11 +225,6 @@ def _telling(path: Path) -> Iterator[None]:
     except EOFError as error:
         raise VolumeError(f"{path.name} cannot be read as NIfTI ({error}); it is cut short, copy it again") from error
     except squeezed as error:
-        if str(error).startswith("Not a gzipped file"):  # its beginning was one
-            raise VolumeError(
-                f"{path.name} has bytes behind its compressed data that are none ({error}); decompress it and compress "
-                "it again"
-            ) from error
         raise VolumeError(
             f"{path.name} cannot be read as NIfTI: its compressed data are damaged ({error}); copy it again"
         ) from error
@@ -296,7 +292,10 @@ def _head(path: Path) -> bytes:
         if len(head) == 540:
             return head
     with igzip.open(path, "rb") as stream:  # which inflates much more at once
-        return bytes(stream.read(540))
+        try:
+            return bytes(stream.read(540))
+        except (EOFError, gzip.BadGzipFile):
+            return inflate_file(path, 540)
 
 
 def _inflate(path: Path) -> bytes:
@@ -310,14 +309,20 @@ def _inflate(path: Path) -> bytes:
             raise VolumeError(f"{path.name} holds more than {MAX_BYTES >> 30} GiB")
         return path.read_bytes()
     with igzip.open(path, "rb") as stream:
-        head = stream.read(540)
+        try:
+            head = stream.read(540)
+        except (EOFError, gzip.BadGzipFile):
+            head = inflate_file(path, 540)
         claimed = _claimed_bytes(head)
         if claimed > MAX_BYTES:
             raise _too_large(path, claimed)
         limit = min(claimed + 2**20, _MAX_INFLATION * path.stat().st_size)  # 1 MiB for header and extensions
-        content: bytes = head + stream.read(limit)
-        if stream.read(1):
-            raise VolumeError(f"{path.name} inflates to more than its header claims; it is damaged or not NIfTI")
+        try:
+            content: bytes = head + stream.read(limit) + stream.read(1)
+        except (EOFError, gzip.BadGzipFile):  # cut short, or with other bytes behind its data
+            content = inflate_file(path, len(head) + limit + 1)
+    if len(content) > len(head) + limit:
+        raise VolumeError(f"{path.name} inflates to more than its header claims; it is damaged or not NIfTI")
     return content
 
 

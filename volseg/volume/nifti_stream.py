@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import VolumeError
 from volseg.volume.geometry import Affine
+from volseg.volume.gzip_members import MemberStream
 from volseg.volume.header import NiftiHeader
 from volseg.volume.nifti import MAX_BYTES, _parsed, _telling
 
@@ -84,7 +85,7 @@ class SliceStream:
                 yield first, voxels
 
 
-def _exactly(file: IO[bytes], size: int) -> bytes:
+def _exactly(file: IO[bytes] | MemberStream, size: int) -> bytes:
     """As many bytes as that, or all that are left: a decompressor may give fewer at once."""
     parts, got = [], 0
     while got < size:
@@ -96,16 +97,15 @@ def _exactly(file: IO[bytes], size: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> IO[bytes] | MemberStream:
     from isal import igzip
 
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    opened: IO[bytes] = igzip.open(path, "rb") if zipped else path.open("rb")
-    return opened
+    return MemberStream(path, igzip.open(path, "rb"), MAX_BYTES) if zipped else path.open("rb")
 
 
-def _header(file: IO[bytes], path: Path) -> Any:  # noqa: ANN401 - nibabel's header has no type
+def _header(file: IO[bytes] | MemberStream, path: Path) -> Any:  # noqa: ANN401 - nibabel's header has no type
     return _parsed(_exactly(file, 540), path)
 
 

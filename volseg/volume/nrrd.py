@@ -66,6 +66,15 @@ def read_nrrd(path: Path, *, oriented: bool = True) -> list[Volume]:
     return read_nrrd_with_pairs(path, oriented=oriented)[0]
 
 
+def nrrd_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
+    """Read the shape, with channels behind X, Y, Z, and the affine (RAS mm) of a NRRD file from its header alone."""
+    fields = _fields(split_header(path, end=b"\n\n", alone=True)[0])
+    shape = _numbers(fields, "sizes", path, int)
+    affine, domain = _grid(fields, len(shape), path, oriented=True)
+    channels = [n for axis, n in enumerate(shape) if axis not in domain]
+    return (*(shape[axis] for axis in domain), *(1,) * (3 - len(domain)), *channels), affine
+
+
 def read_nrrd_with_pairs(path: Path, *, oriented: bool = True) -> tuple[list[Volume], dict[str, str]]:
     """As `read_nrrd`, with the key/value pairs of the header, in which 3D Slicer keeps what a segmentation is.
 

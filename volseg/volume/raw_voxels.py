@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import math
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import GeometryError, VolumeError
 from volseg.volume.geometry import Affine
+from volseg.volume.gzip_members import inflate_members
 from volseg.volume.nifti import MAX_BYTES
 from volseg.volume.volume import Volume
 
@@ -28,18 +31,20 @@ _MAX_HEADER = 2**24
 _MAX_VOXELS = MAX_BYTES // 1  # of one byte; the bytes of larger ones are checked as they are read
 
 
-def split_header(path: Path, *, end: bytes = b"", last: str = "") -> tuple[str, bytes]:
+def split_header(path: Path, *, end: bytes = b"", last: str = "", alone: bool = False) -> tuple[str, bytes]:
     """Split a file into the text before the voxels, and the bytes after it.
 
     Args:
         path: File to read.
         end: Bytes with which the header ends (a blank line), if any.
         last: Name of the field that ends it.
+        alone: Whether the header alone is wanted: then the bytes after it are not all read.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise VolumeError(f"{path.name} holds more than {MAX_BYTES >> 30} GiB")
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_MAX_HEADER if alone else -1)
     except FileNotFoundError as error:
         raise VolumeError(f"{path} is not there") from error
     except OSError as error:
@@ -91,10 +96,13 @@ def decompressed(content: bytes, size: int, path: Path) -> bytes:
     from isal import igzip
     from isal.igzip_lib import IsalError
 
-    wrong = (OSError, EOFError, ValueError, cast(type[Exception], IsalError))  # isal's stub is wrong
+    wrong = (OSError, EOFError, ValueError, zlib.error, cast(type[Exception], IsalError))  # isal's stub is wrong
     try:
         with igzip.open(io.BytesIO(content), "rb") as stream:
-            found: bytes = stream.read(size)
+            try:
+                found: bytes = stream.read(size)
+            except (EOFError, gzip.BadGzipFile):  # cut short, or with other bytes behind its data
+                found = inflate_members(content, size, name=path.name)
             return found
     except wrong as error:
         raise VolumeError(f"{path.name} cannot be decompressed ({error}); copy it again") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -75,6 +75,16 @@ class Registration:
     def inverse(self) -> Registration:
         """The alignment of the two images in the other direction."""
         return replace(self, matrix_ras=_rows(np.linalg.inv(self.matrix)))
+
+    def shifted(self, mm: Sequence[float]) -> Registration:
+        """The alignment with the moving image further away by some mm along x, y and z: what an error would do.
+
+        >>> Registration(tuple(map(tuple, np.eye(4).tolist())), 1, 1, 0, 0).shifted((0, 15, 0)).matrix[:3, 3].tolist()
+        [0.0, 15.0, 0.0]
+        """
+        moved = self.matrix
+        moved[:3, 3] += np.asarray(mm, dtype=np.float64)
+        return replace(self, matrix_ras=_rows(moved))
 
     def to_json(self) -> dict[str, Any]:
         """The content for a file."""

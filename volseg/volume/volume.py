@@ -18,6 +18,7 @@ from volseg.volume.geometry import (
     space_difference,
     spacing_mm,
 )
+from volseg.volume.sizes import size_notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +109,9 @@ class Volume:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Decisions of the rule for headers that another program may take otherwise, see `NiftiHeader.notes`."""
+        """What is doubtful about the position of the voxels: see `NiftiHeader.notes` and `volseg.volume.size_notes`."""
         header = header_of(self.affine_ras)
-        return header.notes if header else ()
+        return (*(header.notes if header else ()), *size_notes(self.shape, self.affine_ras))
 
     @property
     def grid(self) -> Grid:

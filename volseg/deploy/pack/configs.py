@@ -54,17 +54,18 @@ def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> 
     if "of_package" in training:
         training |= {"package": own, "package_network": _arguments(network)}
     elif {"cohort", "dataset_dir", "embedded_dir"} <= training.keys() and isinstance(training.get("network_def"), dict):
-        training |= _of_package(training, network=network, recipe=own)
+        training |= _of_package(training, network=network, recipe=own, flip_axes=recipe.facts.get("flip_axes"))
     return packed
 
 
 def _of_package(
-    training: Mapping[str, Any], *, network: Mapping[str, Any], recipe: Mapping[str, Any]
+    training: Mapping[str, Any], *, network: Mapping[str, Any], recipe: Mapping[str, Any], flip_axes: object
 ) -> dict[str, Any]:
-    """The changes in train.json that make its network the package's own until a cohort is named.
+    """The changes in train.json that make network and data handling the package's own until a cohort is named.
 
     `monai.bundle.load` builds `network_def` of train.json and copies weights by name and shape. MONAI resolves every
-    reference of an expression, so the cohort itself must cost nothing: see `volseg.datasets.PackageCohort`.
+    reference of an expression, so the cohort itself must cost nothing: see `volseg.datasets.PackageCohort`. MONAI Label
+    replaces the two lists of cases; what else would be measured on a cohort is stated by the recipe then.
     """
     stated = training["network_def"]
     arguments: dict[str, Any] = dict(stated)
@@ -76,6 +77,17 @@ def _of_package(
                 arguments[name] = _or_of_package(f"@package_network[{name!r}]", before)
             elif name in defaults:  # such as published weights to start from
                 arguments[name] = _or_of_package(repr(defaults[name]), stated[name])
+    own = {
+        "spacing_mm": "list(@package.spacing_mm)",
+        "roi_size": "list(@package.roi_size)",
+        "normalisation": "@package.normalisation",
+        "flip_axes": repr([int(axis) for axis in flip_axes] if isinstance(flip_axes, list) else []),
+        "background_share": "volseg.plan.usual_background_share(regions=len(@package.labels.names))",
+        "cached_in": (
+            "volseg.training.choose_cache(@cache, @cohort, fold=@fold, spacing_mm=@spacing_mm, roi_size=@roi_size, "
+            "channels=@priors.cached_channels, cases=[@train#dataset#data, @validate#dataset#data])"
+        ),
+    }
     return {
         "package": recipe,
         "package_network": _arguments(network),
@@ -85,11 +97,7 @@ def _of_package(
             "embedded=@embedded_dir)",
             training["cohort"],
         ),
-        **{
-            name: _or_of_package(f"list(@package.{name})", training[name])
-            for name in ("spacing_mm", "roi_size")
-            if name in training
-        },
+        **{name: _or_of_package(value, training[name]) for name, value in own.items() if name in training},
         "network_def": arguments,
     }
 

@@ -154,6 +154,13 @@ def _named(content: dict[str, Any]) -> dict[str, Any]:
     return content | {name: tensor for name, tensor in content["model"].items() if name not in content}
 
 
+def _shared(part: dict[str, Any]) -> dict[str, Any]:
+    """A network of the checkpoint with its recipe, without the folders of the one who trained it."""
+    told = json.loads(part["recipe"]["json"])
+    told["facts"] = dict(without_folders(told.get("facts", {})))
+    return {"model": part["model"], "recipe": {"json": json.dumps(told)}}
+
+
 def _told(
     source: Path, predictor: Predictor, *, card: str | Path | None, crossval: str | Path | None, own: bool
 ) -> dict[str, Any]:
@@ -185,7 +192,10 @@ def _fill(
     stored = json.loads(content["recipe"]["json"])  # as it is, since it also tells which volseg trained it
     stored["facts"] = dict(recipe.facts)
     model = folder / "models" / "model.pt"
-    torch.save(_named({"model": content["model"], "recipe": {"json": json.dumps(stored)}}), model)
+    held: dict[str, Any] = {"model": content["model"], "recipe": {"json": json.dumps(stored)}}
+    if bundles.WITHOUT_PRIOR in content:
+        held[bundles.WITHOUT_PRIOR] = _shared(content[bundles.WITHOUT_PRIOR])
+    torch.save(_named(held), model)
     _pack_calibration(predictor, folder / "models")
 
     configs = {path.name: _read(path) for path in sorted(bundles.config(source, "train.json").parent.glob("*.json"))}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.dicom import is_apple_double, is_dicom, series_of
+from volseg.dicom import is_apple_double, is_dicom, name_shape, series_of
 from volseg.errors import SourceError, UsageError
 from volseg.inference import NIFTI as NIFTI
 from volseg.inference import channel_number, image_stem, lone_key
@@ -21,8 +22,13 @@ logger = logging.getLogger(__name__)
 _BEGINNINGS = (".", "~")
 _ENDINGS = (".tmp", ".temp", ".part", ".partial", ".filepart", ".download", ".crdownload", "~")
 
+_ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+_UNPACK = "an archive in the inbox is not opened; put the files there that it holds"
+
 _ASIDE = "aside"  # complete, and no image
 _IMAGE = "image"  # what belongs to it depends on the files beside it
+_OTHER = "other"  # no DICOM and no image; only its name may say that it was one
+_PACKED = "packed"  # an archive
 _UNKNOWN = ""  # not yet complete, damaged, or no medical image
 
 
@@ -46,7 +52,8 @@ class Delivery:
         kind: `dicom`, `nifti` or `damaged`.
         files: Files, sorted.
         signature: Text that changes with the path, size or time of change of any of them.
-        beside: Files of their folders that are damaged or alone of their series, which may be slices of this one.
+        beside: Files of their folders that may be slices of this one: damaged, alone of their series, unfinished
+            copies of it, of its UID and another patient or study, or called as its files are without being DICOM.
     """
 
     group: str
@@ -87,7 +94,7 @@ class Inbox:
         self._clock = clock
         self._files: dict[str, _File] = {}
         self._done: dict[str, str] = {}
-        self._closed: set[str] = set()
+        self._told: set[str] = set()
 
     def look(self) -> list[Delivery]:
         """List the groups that are at rest and not done, the one that rests longest first.
@@ -97,19 +104,21 @@ class Inbox:
         """
         now = self._clock()
         seen: dict[str, _File] = {}
-        closed: dict[str, str] = {}
-        for path, size, changed_ns in _walk(self.folder, closed):
+        told: dict[str, str] = {}
+        for path, size, changed_ns in _walk(self.folder, told):
             known = self._files.get(path)
             if known is None or (known.size, known.changed_ns) != (size, changed_ns):
-                known = _File(size, changed_ns, now, self._group(path), _is_partial(path))
+                known = _File(size, changed_ns, now, self._group(path), is_partial(path))
             seen[path] = known
         self._files = seen
-        for path in closed.keys() - self._closed:  # whose name may be a patient's
-            logger.warning("a folder in the inbox cannot be read (%s); its series are not seen", closed[path])
-        self._closed = set(closed)
+        told |= dict.fromkeys((path for path, file in seen.items() if file.group == _PACKED), _UNPACK)
+        for path in sorted(told.keys() - self._told):  # whose name may be a patient's
+            logger.warning("%s", told[path])
+        self._told = set(told)
         groups: dict[str, list[str]] = {}
         firsts = {_channels_of(path) for path, file in seen.items() if file.group == _IMAGE and _is_first(path)}
         unreadable: list[str] = []
+        others: dict[str, list[str]] = {}  # by folder
         unsettled: set[str] = set()  # folders with a file that might belong to anything
         for path, file in seen.items():
             if file.group == _IMAGE:
@@ -117,17 +126,21 @@ class Inbox:
                 shared = channels if channels in firsts else path
                 key = lone_key(os.path.basename(shared.partition("\n")[0]))  # noqa: PTH119
                 groups.setdefault(f"nifti:{_short(key)}{_short(shared)}", []).append(path)
-            elif file.group not in (_ASIDE, _UNKNOWN):
+            elif file.group not in (_ASIDE, _OTHER, _PACKED, _UNKNOWN):
                 groups.setdefault(file.group, []).append(path)
-            elif file.group == _UNKNOWN:
-                if now - file.since < self.settle_s:
-                    unsettled.add(os.path.dirname(path))  # noqa: PTH120 - of very many strings
-                elif not file.partial and _claims_dicom(path):
-                    unreadable.append(path)
+            elif file.group == _UNKNOWN and now - file.since < self.settle_s:
+                unsettled.add(os.path.dirname(path))  # noqa: PTH120 - of very many strings
+            elif file.group == _UNKNOWN and not file.partial and _claims_dicom(path):
+                unreadable.append(path)
+            elif file.group in (_OTHER, _UNKNOWN):
+                others.setdefault(os.path.dirname(path), []).append(path)  # noqa: PTH120
         self.waiting = len(unsettled)
         stray: dict[str, list[str]] = {}
         for path in (*unreadable, *(paths[0] for group, paths in groups.items() if len(paths) == 1)):
             stray.setdefault(os.path.dirname(path), []).append(path)  # noqa: PTH120
+        sharing: dict[str, list[str]] = {}  # groups by the UID of their series
+        for group in groups:
+            sharing.setdefault(group.rpartition(":")[2], []).append(group)
         resting: list[tuple[float, Delivery]] = []
         for group, paths in groups.items():
             since = max(seen[path].since for path in paths)
@@ -137,8 +150,12 @@ class Inbox:
             elif whole:
                 kind = group.partition(":")[0]
                 folders = {os.path.dirname(path) for path in whole} if kind == "dicom" else set()  # noqa: PTH120
-                beside = sorted({path for folder in folders for path in stray.get(folder, ())} - set(whole))
-                resting.append((since, self._delivery(group, kind, whole, beside)))
+                beside = {path for folder in folders for path in stray.get(folder, ())} - set(whole)
+                beside |= set(_alike(whole, [path for folder in folders for path in others.get(folder, ())]))
+                if kind == "dicom":  # unfinished copies, and slices that state another patient or study
+                    beside |= set(paths) - set(whole)
+                    beside.update(*(groups[other] for other in sharing[group.rpartition(":")[2]] if other != group))
+                resting.append((since, self._delivery(group, kind, whole, sorted(beside))))
         for path in unreadable:
             group = f"damaged:{_short(path)}"
             groups[group] = [path]
@@ -154,11 +171,12 @@ class Inbox:
     def unchanged(self, delivery: Delivery) -> bool:
         """Whether the files are unchanged since the delivery was given."""
         try:
-            states = [path.stat() for path in (*delivery.files, *delivery.beside)]
+            states = [path.stat() if path.exists() else path.lstat() for path in (*delivery.files, *delivery.beside)]
         except OSError:
             return False
         files = (*delivery.files, *delivery.beside)
-        facts = [(str(path), s.st_size, s.st_mtime_ns) for path, s in zip(files, states, strict=True)]
+        sizes = [s.st_size if not stat.S_ISLNK(s.st_mode) else 0 for s in states]
+        facts = [(str(path), size, s.st_mtime_ns) for path, size, s in zip(files, sizes, states, strict=True)]
         return _signature(facts) == delivery.signature
 
     def _delivery(self, group: str, kind: str, paths: list[str], beside: Sequence[str] = ()) -> Delivery:
@@ -170,11 +188,13 @@ class Inbox:
         name = os.path.basename(path)  # noqa: PTH119
         if image_stem(name) is not None:
             return _IMAGE
+        if name.lower().endswith(_ARCHIVES):
+            return _PACKED
         try:
             shared = series_of(Path(path), root=self.folder)
         except (SourceError, OSError):
-            return _UNKNOWN if _may_become_dicom(path) else _ASIDE
-        return _ASIDE if shared is None else f"dicom:{_short(repr(shared))}"
+            return _UNKNOWN if _may_become_dicom(path) else _OTHER
+        return _ASIDE if shared is None else f"dicom:{_short(repr(shared))}:{_short(shared[2])}"
 
 
 def nifti_key(name: str) -> str:
@@ -198,12 +218,12 @@ def _is_first(path: str) -> bool:
     return found is not None and found[1] == 0
 
 
-def _walk(folder: Path, closed: dict[str, str]) -> Iterator[tuple[str, int, int]]:
-    """Path, size and time of change of every file; a file that vanishes meanwhile is left out.
+def _walk(folder: Path, told: dict[str, str]) -> Iterator[tuple[str, int, int]]:
+    """Path, size and time of change of every file, and of links to none; one that vanishes meanwhile is left out.
 
     Args:
         folder: Folder to list.
-        closed: Dictionary that gets the folders that cannot be read, and the reasons.
+        told: Dictionary that gets the folders that are not seen, and what to say of them.
     """
     stack = [str(folder)]
     while stack:
@@ -218,21 +238,39 @@ def _walk(folder: Path, closed: dict[str, str]) -> Iterator[tuple[str, int, int]
         except OSError as error:
             if path == str(folder):
                 raise
-            closed[path] = error.strerror or type(error).__name__
+            reason = error.strerror or type(error).__name__
+            told[path] = f"a folder in the inbox cannot be read ({reason}); its series are not seen"
             continue
         for entry in found:
             try:
                 if entry.is_dir(follow_symlinks=False):
                     if not entry.name.startswith("."):
                         stack.append(entry.path)
+                elif entry.is_symlink() and entry.is_dir():
+                    told.setdefault(entry.path, "a link to a folder in the inbox is not followed; put the folder there")
                 elif entry.is_file():
                     state = entry.stat()
                     yield entry.path, state.st_size, state.st_mtime_ns
+                elif entry.is_symlink() and not Path(entry.path).exists():
+                    yield entry.path, 0, entry.stat(follow_symlinks=False).st_mtime_ns
             except OSError:
                 continue
 
 
-def _is_partial(path: str) -> bool:
+def _alike(images: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The files that are called as images of their folder are, but for the digits."""
+    if not others:
+        return []
+    shapes = {(os.path.dirname(path), name_shape(Path(path))) for path in images}  # noqa: PTH120
+    return [path for path in others if (os.path.dirname(path), name_shape(Path(path))) in shapes]  # noqa: PTH120
+
+
+def is_partial(path: str) -> bool:
+    """Whether a file has the name of an unfinished one.
+
+    >>> is_partial("in/003.dcm.part"), is_partial("in/003.dcm")
+    (True, False)
+    """
     name = os.path.basename(path).lower()  # noqa: PTH119
     return name.startswith(_BEGINNINGS) or name.endswith(_ENDINGS)
 

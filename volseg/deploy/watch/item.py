@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from volseg.cohort import check_key
-from volseg.deploy.watch.inbox import Delivery, nifti_key
-from volseg.dicom import EVERYTHING, Choice, Series, identify, index_files, record_of, word
+from volseg.deploy.watch.inbox import Delivery, is_partial, nifti_key
+from volseg.dicom import EVERYTHING, Choice, Index, Series, identify, index_files, record_of, word
 from volseg.errors import SourceError
 from volseg.inference import is_segmentation
 
 # Number of hexadecimal digits that distinguish the files of one series.
 _DIGITS = 12
 _BLOCK = 1 << 20
+_UNFINISHED = (
+    "the stack is not whole: a file of it still has the name of an unfinished copy, such as .part; finish the copy, or "
+    "take the file away"
+)
 _IN_TWO_FILES = (".mhd", ".nhdr", ".hdr")
 
 
@@ -71,7 +75,7 @@ def items_of(
         key = _safe_key(nifti_key(first.name), secret)
         source = word(first.relative_to(root).as_posix(), letter="f", length=12, secret=secret)
         return [Item(key, delivery.files, aside=aside, source=source)]
-    index = index_files([*delivery.files, *delivery.beside], root=root)
+    index, unfinished = _indexed(delivery, root)
     files_of = set(delivery.files)
     items = []
     for identity, series in zip(identify(index.series, among=index.series, secret=secret), index.series, strict=True):
@@ -81,7 +85,9 @@ def items_of(
         other = modality is not None and series.modality.upper() != modality.upper()
         aside = f"a series of the modality {series.modality or 'unknown'}" if other else None
         record = str(record_of(series, secret=secret))
-        error = series.damage or None
+        error = series.damage or (_UNFINISHED if unfinished & set(files) else None)
+        if error:  # which the files beside it are a part of: without them it is another delivery
+            files = tuple(sorted({*files, *delivery.beside}))
         item = Item(identity.key, files, series, error=error, aside=aside, record=record, choice=choice, secret=secret)
         items.append(item)
     for name, reason in sorted(index.unreadable.items()):
@@ -92,6 +98,19 @@ def items_of(
         told = ", ".join(f"{count} {what}" for what, count in sorted(index.skipped.items()))
         items.append(Item("", delivery.files, aside=told or "no image that can be a slice"))
     return items
+
+
+def _indexed(delivery: Delivery, root: Path) -> tuple[Index, set[Path]]:
+    """What a delivery of DICOM holds, and which of its images are in unfinished files alone."""
+    index = index_files([*delivery.files, *delivery.beside], root=root)
+    partial = {path for path in delivery.beside if is_partial(str(path))}
+    images = [instance for series in index.series for instance in series.instances]
+    found = {image.path for image in images if image.path in partial}
+    whole = {image.sop_uid for image in images if image.path not in partial}
+    lost = {image.path for image in images if image.path in found and image.sop_uid not in whole}
+    if found and not lost:  # what was left of copies that are there
+        index = index_files([*delivery.files, *(path for path in delivery.beside if path not in found)], root=root)
+    return index, lost
 
 
 def fingerprints(files: Sequence[Path], *, choice: str = "") -> tuple[str, ...]:
@@ -111,9 +130,9 @@ def fingerprints(files: Sequence[Path], *, choice: str = "") -> tuple[str, ...]:
             with path.open("rb") as file:
                 while block := file.read(_BLOCK):
                     digest.update(block)
-        except FileNotFoundError:
-            raise
-        except OSError:
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not path.is_symlink():
+                raise
             digest.update(f"unreadable {path}".encode(errors="surrogateescape"))
         found.add(digest.hexdigest()[:_DIGITS])
     return tuple(sorted(found))

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volseg.bundle import tell_networks
 from volseg.cohort import FILE_ENDING, RegionBounds, read_labels, with_descriptions
@@ -16,6 +16,9 @@ from volseg.inference import group_files, other_modality
 from volseg.jobs import Do, Facts, Job, Predicting
 from volseg.labels import LabelTable
 from volseg.volume import read_volume
+
+if TYPE_CHECKING:
+    from volseg.dicom import Stack
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,10 @@ class Segmenting:
                 files = self._in_order(files)
             facts: dict[str, Any] = dict(self.predict(Job(item.key, files, self.work.outputs(folder, name))))
         notes = [facts.get("note", ""), self._other_modality(item)]
+        stack = self._stack(item)
+        notes += [] if stack is None else stack.warnings
         if self.dicom_seg or self.rtstruct:
-            notes.append(self._write_objects(item, path, facts.get("bounds") or {}))
+            notes.append(self._write_objects(stack, path, facts.get("bounds") or {}))
         if any(notes):
             facts["note"] = "; ".join(note for note in notes if note)
         return facts
@@ -88,16 +93,22 @@ class Segmenting:
             )
         return found
 
-    def _write_objects(self, item: Item, path: Path, bounds: Mapping[str, Mapping[str, Any]]) -> str:
-        """Write the DICOM objects of a label map; returns the reason if there are none."""
-        from volseg.dicom import place, read_stack, write_dicom_seg, write_rtstruct
+    def _stack(self, item: Item) -> Stack | None:
+        """The slices of a series, with what a reader should know of them."""
+        from volseg.dicom import read_stack
 
-        if item.series is None:
+        return None if item.series is None else read_stack(item.series, choice=item.choice)
+
+    def _write_objects(self, stack: Stack | None, path: Path, bounds: Mapping[str, Mapping[str, Any]]) -> str:
+        """Write the DICOM objects of a label map; returns the reason if there are none."""
+        from volseg.dicom import place, write_dicom_seg, write_rtstruct
+
+        if stack is None:
             return "no DICOM series, so no DICOM object"
         label = read_volume(path)
         if not label.voxels.any():
             return "no region was found, so no DICOM object"
-        target = place(label, read_stack(item.series, choice=item.choice))
+        target = place(label, stack)
         labels = with_descriptions(self.labels, {name: RegionBounds(**one) for name, one in bounds.items()})
         stem = path.name.removesuffix(FILE_ENDING)
         if self.dicom_seg:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from volseg.inference.arrays.choice import array_predictor
 from volseg.inference.arrays.memory import parse_bytes
 from volseg.inference.arrays.network import PackedWindows
-from volseg.inference.arrays.predictor import ArrayPredictor, array_predictor
+from volseg.inference.arrays.predictor import ArrayPredictor
 
 __all__ = ["ArrayPredictor", "PackedWindows", "array_predictor", "parse_bytes"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,31 +11,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.bundle import Member, Recipe, check_settings
+from volseg.bundle import Recipe
 from volseg.cohort import Prediction
-from volseg.errors import UsageError, VolsegError, VolumeError, naming
-from volseg.inference.arrays.crop_first import CropFirst, calibrated_margin_mm
+from volseg.errors import UsageError, VolsegError, naming
+from volseg.inference.arrays.crop_first import CropFirst
+from volseg.inference.arrays.decision import decide_all, needs_all
 from volseg.inference.arrays.grid import NetworkGrid
-from volseg.inference.arrays.intensity import normalise
 from volseg.inference.arrays.memory import Size, Way, way_of
-from volseg.inference.arrays.native import NativeGrid, Probabilities, SlabDecision
+from volseg.inference.arrays.native import NativeGrid, SlabDecision
 from volseg.inference.arrays.network import TorchWindows, free_bytes, packed_network, torch_network
-from volseg.inference.arrays.packed import need_int8, packed_windows
-from volseg.inference.arrays.settings import ArraySettings, own_settings
-from volseg.inference.arrays.windows import WindowFunction, Windows, slab_axis
-from volseg.inference.engines import PRECISIONS, release_freed_memory
-from volseg.inference.reading import read_grid, read_images
-from volseg.labels import Cleanup
-from volseg.metrics import decide_by_dice, expected_dice
-from volseg.volume import Crop, Volume, check_normalisation
+from volseg.inference.arrays.packed import packed_windows
+from volseg.inference.arrays.reading import read_input
+from volseg.inference.arrays.settings import ArraySettings
+from volseg.inference.arrays.windows import WindowFunction, Windows, slab_axis, windows_that_fit
+from volseg.inference.engines import release_freed_memory
+from volseg.inference.reading import constant_notes, read_grid
+from volseg.inference.sizes import notes_on
+from volseg.volume import Crop, Volume
 
 if TYPE_CHECKING:
     from volseg.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
-_MANY = 8  # as volseg.transforms: channels of a softmax above which they are decided one by one
-_COARSER = 1.05  # as volseg.transforms: a grid is coarser from this factor on
 _ROOM = 0.9  # share of the free memory that a prediction may take
 
 
@@ -154,7 +150,7 @@ class ArrayPredictor:
             len(self.recipe.channel_names),
             self.recipe.labels.channels,
             self.recipe.roi_size,
-            whole=self._needs_all or native.axes is None,
+            whole=needs_all(self.settings) or native.axes is None,
         )
         free = free_bytes(self.memory)
         return way_of(size, free if self.memory is not None or free is None else int(_ROOM * free), key=key)
@@ -186,61 +182,8 @@ class ArrayPredictor:
         """Read files into the input of the network: the first stage."""
         with naming(key):
             way = self.check_size(images, key=key) if all(_is_there(image) for image in images) else Way()
-            volumes = read_images(images, names=self.recipe.channel_names)
-            shape, affine_ras = volumes[0].shape, volumes[0].affine_ras
-            schemes = check_normalisation(self.recipe.normalisation, channels=len(volumes))
-            grid = NetworkGrid.of(shape, affine_ras, self.recipe.spacing_mm)
-            parts: list[NDArray[np.float32]] = []
-            constant = []
-            volumes.reverse()
-            while volumes:  # of each file only its normalised channel stays in memory
-                part = self._channel(volumes.pop(), grid, name=_name_of(images, len(parts), key))
-                normalise(part, None if schemes is None else schemes[len(parts)])
-                if part.min() == part.max():
-                    constant.append(len(parts))
-                parts.append(part)
-            image = parts[0][None] if len(parts) == 1 else np.stack(parts)
-        if constant:
-            told = " and ".join(map(str, constant))
-            logger.warning("%s: channel %s has one value everywhere, so the network sees nothing in it", key, told)
-        return {
-            "key": key,
-            "image": image,
-            "grid": NativeGrid(np.linalg.inv(grid.affine_ras) @ affine_ras, shape, grid.shape),
-            "affine_ras": affine_ras,
-            "constant": constant,
-            "way": way,
-        }
-
-    def _channel(self, volume: Volume, grid: NetworkGrid, *, name: str) -> NDArray[np.float32]:
-        """One channel on the network's grid, in an array of its own, not normalised.
-
-        An image of one slice is smoothed if that grid is coarser, as `volseg.transforms` does.
-        """
-        voxels = volume.voxels
-        if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-            raise VolumeError(f"{name} holds NaN or infinity; replace them by the background's value")
-        turned = grid.turned(voxels).astype(np.float32, order="C")
-        spacing = [volume.spacing_mm[axis] for axis in grid.axes]
-        del voxels, volume
-        if 1 in turned.shape:
-            turned = self._smooth(turned, spacing)
-        return grid.resampled(turned)
-
-    def _smooth(self, turned: NDArray[np.float32], spacing_mm: Sequence[float]) -> NDArray[np.float32]:
-        """An image of one slice, smoothed if the network's grid is coarser."""
-        factors = [
-            to / mm if n > 1 else 1.0
-            for n, mm, to in zip(turned.shape, spacing_mm, self.recipe.spacing_mm, strict=True)
-        ]
-        if max(factors) < _COARSER:
-            return turned
-        from scipy.ndimage import gaussian_filter
-
-        smooth: NDArray[np.float32] = gaussian_filter(
-            turned, [max(0.0, (factor - 1) / 2) for factor in factors], mode="nearest"
-        )
-        return smooth
+            seen = read_input(images, self.recipe, key=key)
+            return {"key": key, "way": way, **seen}
 
     def infer(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Compute the logits: the second stage. With little memory each slab of them is decided at once."""
@@ -273,7 +216,7 @@ class ArrayPredictor:
             axis=axis,
         )
         engine = self.engine
-        run = _at_once(engine, alone=way.slabs)
+        run = windows_that_fit(engine, alone=way.slabs)
         if way.slabs:
             release_freed_memory()  # of reading
             logger.info("%s: by slabs%s, to keep to the memory", key, " in half precision" * way.half)
@@ -296,8 +239,10 @@ class ArrayPredictor:
             probabilities = None
             if "decided" in item:
                 label_map, expected = item["decided"]
-            elif self._needs_all or item["grid"].axes is None:
-                label_map, expected, probabilities = self._decide_all(item)
+            elif needs_all(self.settings) or item["grid"].axes is None:
+                label_map, expected, probabilities = decide_all(
+                    item["pred"], item["grid"], self.settings, affine_ras=item["affine_ras"]
+                )
             else:
                 decision = SlabDecision(item["grid"], self.recipe.labels, axis=0)
                 decision(0, item["pred"])
@@ -309,122 +254,15 @@ class ArrayPredictor:
                     probabilities = crop.paste(probabilities, outside=self.recipe.labels.background_probabilities)
         volume = Volume(label_map, item["affine_ras"])
         told = [item["told"]] if "told" in item else []
-        note = "; ".join([*self._constant(item["constant"]), *volume.notes, *told])
+        note = "; ".join(
+            [
+                *constant_notes(self.recipe.channel_names, item["constant"]),
+                *notes_on(volume, self.recipe.spacing_mm),
+                *told,
+            ]
+        )
         return Prediction(volume, expected, probabilities, note)
-
-    @property
-    def _needs_all(self) -> bool:
-        """Whether a step needs all probabilities at once on the file's grid."""
-        one = self.settings
-        return bool(one.cleanup) or one.save_probabilities or one.decision != "threshold"
-
-    def _decide_all(
-        self, item: Mapping[str, Any]
-    ) -> tuple[NDArray[np.uint8], dict[str, float | None], NDArray[np.float32] | None]:
-        """Decide from the probabilities of all channels, as `volseg.transforms` does."""
-        labels, grid = self.recipe.labels, item["grid"]
-        of_logits = Probabilities(item["pred"], sigmoid=labels.overlap)
-        native = np.empty((labels.channels, *grid.shape), np.float32)
-        for number in range(labels.channels):
-            native[number] = grid.whole(of_logits[number])
-        of_regions = native[-len(labels.names) :]  # a softmax has the background before them
-        if self.settings.decision == "threshold":
-            label_map = labels.decide(native)
-        else:
-            label_map = labels.encode(decide_by_dice(of_regions, exclusive=not labels.overlap))
-        voxel_ml = abs(float(np.linalg.det(np.asarray(item["affine_ras"])[:3, :3]))) / 1000
-        label_map = Cleanup(**self.settings.cleanup).apply(label_map, labels, voxel_ml=voxel_ml)
-        expected: dict[str, float | None] = {}
-        for name, channel, mask in zip(labels.names, of_regions, labels.each_mask(label_map), strict=True):
-            value = expected_dice(channel, mask)
-            expected[name] = None if np.isnan(value) else value
-        return label_map, expected, native if self.settings.save_probabilities else None
-
-    def _constant(self, numbers: Sequence[int]) -> list[str]:
-        """The note on channels in which nothing is to be seen."""
-        names = [self.recipe.channel_names[number] for number in numbers]
-        return [f"{' and '.join(names)} has one value everywhere, so the network saw nothing in it"] if names else []
-
-
-def array_predictor(
-    members: Sequence[Member],
-    *,
-    device: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    memory: int | None = None,
-    crop_first: bool = False,
-) -> ArrayPredictor | None:
-    """The predictor of one network of volseg's own bundles on a CPU; None if MONAI's steps or a GPU are needed.
-
-    Args:
-        members: Networks.
-        device: Device that was asked for; None for the best.
-        overrides: Settings of the bundle and their values.
-        memory: Bytes that the process may take; None for what is free.
-        crop_first: Whether a coarse pass tells where to look.
-
-    Raises:
-        BundleError: There is no such bundle.
-        CheckpointError: The checkpoint is absent, damaged, or of another network.
-        UsageError: A setting is wrong.
-    """
-    if len(members) != 1 or not (device == "cpu" or (device is None and not gpu_may_be_there())):
-        return None
-    bundle, checkpoint = members[0]
-    settings = own_settings(bundle, checkpoint=checkpoint, overrides=overrides)
-    if settings is None:
-        return None
-    recipe = settings.recipe
-    check_settings(settings.folder, recipe, checkpoint=settings.checkpoint)
-    Cleanup(**settings.cleanup).check(recipe.labels)
-    if (
-        recipe.labels.activation == "softmax"
-        and recipe.labels.channels > _MANY
-        and (settings.cleanup or settings.decision != "threshold")
-        and not settings.save_probabilities
-    ):
-        return None  # they are decided channel by channel there
-    if settings.precision not in PRECISIONS:
-        raise UsageError(f"precision must be {', '.join(PRECISIONS[:-1])} or int8, got {settings.precision!r}")
-    if settings.precision == "int8":
-        need_int8(settings)
-    if not crop_first:
-        return ArrayPredictor(settings, memory)
-    found = CropFirst(recipe, calibrated_margin_mm(settings.checkpoint), settings.overlap, settings.skip_empty)
-    return ArrayPredictor(settings, memory, crop_first=found)
-
-
-def gpu_may_be_there() -> bool:
-    """Whether PyTorch may find a GPU, without asking it."""
-    if "torch" in sys.modules:
-        return bool(sys.modules["torch"].cuda.is_available())
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
-        return False
-    return any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")) or sys.platform == "win32"
-
-
-def _name_of(images: Sequence[str | Path | Volume], number: int, key: str) -> str:
-    """The name of a channel's file, else the key."""
-    image = images[min(number, len(images) - 1)]
-    return key if isinstance(image, Volume) else Path(image).name
 
 
 def _is_there(image: str | Path | Volume) -> bool:
     return isinstance(image, Volume) or Path(image).exists()
-
-
-def _at_once(engine: WindowFunction, *, alone: bool) -> Any:  # noqa: ANN401 - a function without arguments
-    """Tells how many windows go into one call: as many as fit beside the first, by what that took."""
-    from volseg.inference.engines import affordable_windows, resident_bytes
-
-    held = resident_bytes()
-    if alone:
-        return lambda: 1
-    counts: list[int] = []
-
-    def told() -> int:
-        if not counts:
-            counts.append(affordable_windows(engine.windows_at_once, held))
-        return counts[0]
-
-    return told

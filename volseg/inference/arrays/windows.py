@@ -49,6 +49,28 @@ def slab_axis(shape: Sequence[int], window: Sequence[int]) -> int:
     return min(range(3), key=lambda axis: (math.prod(shape) // shape[axis] * min(window[axis], shape[axis]), axis))
 
 
+def windows_that_fit(engine: WindowFunction, *, alone: bool) -> Callable[[], int]:
+    """A function that tells how many windows go into one call: as many as fit beside the first, by what that took.
+
+    Args:
+        engine: What computes the logits; the function is first called after its first window.
+        alone: Whether one at a time is asked for.
+    """
+    from volseg.inference.engines import affordable_windows, resident_bytes
+
+    held = resident_bytes()
+    if alone:
+        return lambda: 1
+    counts: list[int] = []
+
+    def number() -> int:
+        if not counts:
+            counts.append(affordable_windows(engine.windows_at_once, held))
+        return counts[0]
+
+    return number
+
+
 class Windows:
     """The windows of one image, and the mean of their logits.
 

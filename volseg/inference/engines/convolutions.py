@@ -11,6 +11,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from volseg.inference.engines.bf16_convolutions import rounded, takes_care
+
 # For a single window torch takes oneDNN only above this many numbers (`use_mkldnn` in ATen's Convolution.cpp).
 _SLICE = 20_480
 # Fewer input channels than oneDNN puts into one register: there its gradient of the weights is not slow.
@@ -28,10 +30,13 @@ class Convolutions(TorchFunctionMode):
       first axis (97 instead of 34 ms for 16 channels of 32 x 48 x 40 and a batch of two windows). Here the zeros are
       written beforehand.
 
+    - **Gradients of weights in bfloat16** on a CPU without AMX, which torch computes wrongly there: here they are
+      computed in single precision, see `volseg.inference.engines.bf16_convolutions`.
+
     A training step of the bundle unet on one core takes 0.6 of the time with one window, and 0.75 with two. The
-    backward pass keeps no more memory. These are left as they are: 1 x 1 x 1 kernels, groups, double and half
-    precision, autocast, padding by name, other devices, and compiled networks. Gradients of gradients are not
-    supported.
+    backward pass keeps no more memory. In single precision these are left as they are: 1 x 1 x 1 kernels, groups, and
+    padding by name; and altogether double and half precision, other devices, compiled networks, and autocast but for
+    the gradients of weights. Gradients of gradients are not supported.
 
     >>> network = torch.nn.Conv3d(4, 4, 3, padding=1)
     >>> with torch.inference_mode():
@@ -51,6 +56,9 @@ class Convolutions(TorchFunctionMode):
         """Replace one function by a faster one."""
         if torch.compiler.is_compiling():  # TorchInductor has convolutions of its own
             return func(*args, **(kwargs or {}))
+        if takes_care():
+            output = rounded(func, args, kwargs or {})
+            return func(*args, **(kwargs or {})) if output is None else output
         if func is torch.conv3d and not kwargs and len(args) == 7 and _suits(*args):
             inputs, weight, bias, *form = args
             layer = _Layer(*map(tuple, form[:3]))

@@ -26,6 +26,7 @@ from volseg.inference.engines.batch_norm import (
     can_meet,
     has_batch_norm,
 )
+from volseg.inference.engines.bf16_convolutions import check_covered, takes_care
 from volseg.inference.engines.convolutions import Convolutions
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class ParallelWindows:
         most = self._most()
         plain = inputs.device.type == "cpu" and not inputs.requires_grad and not args and not kwargs
         if not plain or not isinstance(network, nn.Module):
-            return network(inputs, *args, **kwargs)
+            return _call(network, inputs, *args, **kwargs) if takes_care() else network(inputs, *args, **kwargs)
         if most > 1 and not torch.is_grad_enabled() and network.training not in self._together.get(network, {}):
             return self._first(inputs, network)
         count = min(len(inputs), most)
@@ -214,10 +215,13 @@ class _Group:
         return RunningStatistics(self.networks[0], self._norms[0]) if self._norms else contextlib.nullcontext()
 
 
-def _call(network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network gives
+def _call(network: Callable[..., Any], inputs: Tensor, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as above
     """Call the network; on a CPU, with its convolutions in their fast form."""
     with Convolutions():
-        return network(inputs)
+        output = network(inputs, *args, **kwargs)
+    if takes_care():
+        check_covered(output)
+    return output
 
 
 def _indivisible(network: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from volseg.inference.engines.bfloat16 import check_precision, check_training, runs_bf16
+from volseg.inference.engines.parallel_windows import ParallelWindows
 
 
 class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
@@ -21,7 +22,7 @@ class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
     Args:
         inferer: Inferer that calls the network.
         precision: `fp32`, `bf16`, or `auto` (the default): bf16 if the hardware multiplies it (CUDA 8.0 and later, CPUs
-            with AMX), else fp32.
+            with AMX, and in training by `ParallelWindows` CPUs with AVX-512 BF16), else fp32.
 
     >>> from monai.inferers import SimpleInferer
     >>> MixedPrecision(SimpleInferer(), precision="fp32").bf16(torch.device("cpu"))
@@ -35,7 +36,7 @@ class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
 
     def bf16(self, device: torch.device) -> bool:
         """Whether the network runs in bfloat16 on the device."""
-        return runs_bf16(device, precision=self.precision)
+        return runs_bf16(device, precision=self.precision, training=self._careful)
 
     def check_training(self, device: torch.device) -> None:
         """Refuse to train on a device whose gradients are wrong in bfloat16.
@@ -43,7 +44,12 @@ class MixedPrecision(Inferer):  # type: ignore[misc]  # MONAI has no types
         Raises:
             UsageError: It is such a device, and bfloat16 is asked for.
         """
-        check_training(device, precision=self.precision)
+        check_training(device, precision=self.precision, careful=self._careful)
+
+    @property
+    def _careful(self) -> bool:
+        """Whether it is an inferer for training, and one that computes the gradients of weights in single precision."""
+        return isinstance(self.inferer, ParallelWindows)
 
     def __call__(
         self,

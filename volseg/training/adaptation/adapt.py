@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from volseg.bundle import find
+from volseg.bundle import WITHOUT_PRIOR, find, read_checkpoint
 from volseg.cohort import ADAPTED
 from volseg.errors import UsageError
 from volseg.files import atomic, read_json_object
@@ -101,7 +101,8 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     facts = {**recipe.facts, ADAPTED: work.adaptation.to_json(), "adapted_from": identity["base"]}
     final = replace(recipe, facts=facts)
     target.parent.mkdir(parents=True, exist_ok=True)
-    save({"model": state.best, "recipe": final.state_dict()}, target)
+    plain = read_checkpoint(base).get(WITHOUT_PRIOR)  # other days of his may have no prior
+    save({"model": state.best, "recipe": final.state_dict(), **({WITHOUT_PRIOR: plain} if plain else {})}, target)
     _write_json(
         target.with_suffix(".json"),
         {

@@ -6,12 +6,16 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from volseg.cohort import Cohort
 from volseg.errors import UsageError
 from volseg.inference import available_bytes, usable_cores
+from volseg.volume import read_grid
 
 logger = logging.getLogger("volseg.training")
 
@@ -28,6 +32,7 @@ def cache_bytes(
     spacing_mm: Sequence[float],
     roi_size: Sequence[int],
     channels: int | None = None,
+    cases: Sequence[Sequence[Mapping[str, Any]]] | None = None,
 ) -> int:
     """Compute the bytes of the preprocessed cases of both sides of a fold, from the sizes in cases.csv alone.
 
@@ -37,17 +42,36 @@ def cache_bytes(
         spacing_mm: Spacing in mm that the cases are resampled to.
         roi_size: Window size in voxels, to which training cases are padded at least.
         channels: Number of channels that are kept of a case; those of the cohort by default.
+        cases: Cases of training and of validation that another program hands over, with their files; None for the fold.
     """
-    sides = cohort.fold(fold)
     a_voxel = 4 * (channels or cohort.channels) + (len(cohort.labels.names) if cohort.labels.overlap else 1)
+    sizes_mm = _sizes_mm(cohort, fold) if cases is None else [_sizes_of_files(items) for items in cases]
     voxels = 0
-    for keys, least in ((sides.training, roi_size), (sides.validation, (1, 1, 1))):
-        for key in keys:
-            row = cohort.rows[key]
-            sizes_mm = row.along_ras([n * mm for n, mm in zip(row.shape, row.spacing_mm, strict=True)])
-            shape = (max(round(mm / to), n) for mm, to, n in zip(sizes_mm, spacing_mm, least, strict=True))
+    for side, least in zip(sizes_mm, (roi_size, (1, 1, 1)), strict=True):
+        for size_mm in side:
+            shape = (max(round(mm / to), n) for mm, to, n in zip(size_mm, spacing_mm, least, strict=True))
             voxels += math.prod(shape)
-    return voxels * a_voxel + len(sides.training) * cohort.labels.channels * _BYTES_A_POSITION
+    return voxels * a_voxel + len(sizes_mm[0]) * cohort.labels.channels * _BYTES_A_POSITION
+
+
+def _sizes_mm(cohort: Cohort, fold: int | str) -> list[list[Sequence[float]]]:
+    """The size in mm along X, Y, Z of each case, by side of the fold."""
+    sides = cohort.fold(fold)
+    rows = [[cohort.rows[key] for key in keys] for keys in (sides.training, sides.validation)]
+    return [
+        [row.along_ras([n * mm for n, mm in zip(row.shape, row.spacing_mm, strict=True)]) for row in side]
+        for side in rows
+    ]
+
+
+def _sizes_of_files(items: Sequence[Mapping[str, Any]]) -> list[Sequence[float]]:
+    """The same of cases with their files, from the header of the first."""
+    sizes: list[Sequence[float]] = []
+    for item in items:
+        given = item["image"]
+        shape, affine_ras = read_grid(given if isinstance(given, (str, Path)) else given[0])
+        sizes.append([float(mm) for mm in np.abs(affine_ras[:3, :3]) @ np.asarray(shape)])
+    return sizes
 
 
 def choose_cache(
@@ -58,6 +82,7 @@ def choose_cache(
     spacing_mm: Sequence[float],
     roi_size: Sequence[int],
     channels: int | None = None,
+    cases: Sequence[Sequence[Mapping[str, Any]]] | None = None,
     tell: bool = True,
 ) -> str:
     """Choose `memory` or `disk`; `auto` takes memory if both sides of the fold fit into 70 % of what is free.
@@ -71,6 +96,7 @@ def choose_cache(
         spacing_mm: Spacing in mm of the network's grid.
         roi_size: Window size in voxels.
         channels: Number of channels that are kept of a case; those of the cohort by default.
+        cases: Cases of both sides with their files, see `cache_bytes`.
         tell: Whether the choice of `auto` and its reason are logged.
 
     Raises:
@@ -79,7 +105,8 @@ def choose_cache(
     check_cache(cache)
     if cache != "auto":
         return cache
-    grid_bytes = cache_bytes(cohort, fold=fold, spacing_mm=spacing_mm, roi_size=roi_size, channels=channels)
+    sizes: dict[str, Any] = {"spacing_mm": spacing_mm, "roi_size": roi_size, "channels": channels, "cases": cases}
+    grid_bytes = cache_bytes(cohort, fold=fold, **sizes)
     needed = grid_bytes * processes_here()
     available = available_bytes()
     chosen = "memory" if available is None or needed <= _CACHE_SHARE * available else "disk"

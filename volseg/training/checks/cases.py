@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import Cohort
+from volseg.cohort import Cohort, size_warnings
 from volseg.errors import CohortError, first_names, naming
 from volseg.training.cache import file_digest
 from volseg.training.checks.images import check_images
@@ -107,7 +107,7 @@ def check_cases(
             f"fold {fold} teaches nothing: none of its {_cases(training.asked, 'training')} has a labelled voxel "
             f"({first_names(training.empty)}); {again}"
         )
-    told = []
+    told = size_warnings(cohort.rows[key] for key in dict.fromkeys((*sides.training, *sides.validation)))
     if validation.empty:
         told.append(
             f"{len(validation.empty)} of {_cases(len(validation.sizes), 'validation')}{validation.scope} have no "

@@ -97,7 +97,8 @@ class Checkpoints:
         rank = sum(kept.score >= score if score > 0 else kept.score > 0 for kept in others)
         if rank >= self.keep:
             return
-        content = {part: state_of(thing) for part, thing in self.contents.items()}
+        states = {part: state_of(thing) for part, thing in self.contents.items()}
+        content = {part: state for part, state in states.items() if state}
         content["validation"] = {"epoch": epoch, **metrics}
         new = _Kept(score, epoch, self.output_dir / f"{PARTIAL}model.pt")
         save(content, new.path)

@@ -113,6 +113,9 @@ class Record:
     def _start(self, engine: Engine, *, done: int) -> None:
         """Open the record once, after `done` earlier epochs, which a resumed trainer knows only now."""
         if self._content:
+            if self._content["status"] != "running":  # the trainer runs again, as in each round of a federation
+                self._content |= {"status": "running", "error": None}
+                self._signals.enter()
             return
         self._signals.enter()
         self._began = time.monotonic()
@@ -128,6 +131,7 @@ class Record:
             device=_device(engine),
             max_epochs=engine.state.max_epochs,
             first_epoch=done + 1,
+            cases=(_cases_of(engine), _cases_of(self.evaluator)),
         )
         if earlier is not None:
             if status_of(earlier) == "killed":
@@ -245,7 +249,7 @@ class Record:
 
     def _cases(self) -> list[dict[str, Any]]:
         """The Dice of each case of the cohort in the last validation."""
-        if self.scores is None:
+        if self.scores is None or not self.cohort.digest:  # cases of another program have no key
             return []
         return [
             {
@@ -256,6 +260,11 @@ class Record:
             for key, regions in self.scores.by_case().items()
             if key in self.cohort.rows
         ]
+
+
+def _cases_of(engine: Engine) -> int:
+    """Number of cases of the data loader that MONAI's engine was built with."""
+    return len(getattr(getattr(engine, "data_loader", None), "dataset", ()))
 
 
 def _best(history: list[dict[str, Any]]) -> dict[str, Any] | None:

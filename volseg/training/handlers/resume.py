@@ -165,6 +165,8 @@ class Resume:
             self._forward(engine, epoch * engine.state.epoch_length)
         for name, part in self._parts(engine).items():
             part = part.module if isinstance(part, DistributedDataParallel) else part
+            if name not in stored and not state_of(part):  # a part of later versions that keeps nothing
+                continue
             try:
                 part.load_state_dict(stored[name])
             except (KeyError, RuntimeError, ValueError) as error:

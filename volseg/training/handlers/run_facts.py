@@ -81,6 +81,7 @@ def run_facts(
     device: torch.device,
     max_epochs: int | None,
     first_epoch: int,
+    cases: tuple[int, int] = (0, 0),
 ) -> dict[str, Any]:
     """The content of `run.json` before the first epoch, see `volseg/report/run.schema.json`.
 
@@ -93,11 +94,14 @@ def run_facts(
         device: Device of the training.
         max_epochs: Epoch that ends the training.
         first_epoch: First epoch of this session, from 1.
+        cases: Number of cases to train on and to validate, for a package whose cases another program hands over.
     """
     values = settings.values() if settings is not None else {}
     stated = recipe.facts.get("fold", 0)
     fold_number = stated if stated == ALL else int(stated)
-    fold = cohort.fold(fold_number)
+    if cohort.digest:
+        fold = cohort.fold(fold_number)
+        cases = (len(fold.training), len(fold.validation))
     now = now_utc()
     return {
         "schema": SCHEMA,
@@ -115,11 +119,11 @@ def run_facts(
         "git": commit(),
         "machine": machine(device),
         "cohort": {
-            "folder": str(cohort.folder.resolve()),
+            "folder": str(cohort.folder.resolve() if cohort.digest else cohort.folder),
             "digest": cohort.digest,
             "fold": fold_number,
-            "training_cases": len(fold.training),
-            "validation_cases": len(fold.validation),
+            "training_cases": cases[0],
+            "validation_cases": cases[1],
             "regions": list(cohort.labels.names),
         },
         "network": _network_facts(network, recipe),

@@ -28,6 +28,9 @@ class TimeLimit:
     The time of a resumed run before its interruption counts. The number of steps depends on the machine, so two runs
     are not the same to the bit. Place it before the handler that validates, which needs to know the last epoch.
 
+    With and without a limit, a trainer that runs again after its end takes the schedule from its beginning: a client of
+    a federation runs once a round, and at the end of the schedule it would learn nothing.
+
     Args:
         minutes: Limit in minutes for the whole training; 0 for no limit.
         schedule: Schedule of the learning rate; one of torch's own is not adapted.
@@ -80,6 +83,8 @@ class TimeLimit:
 
     def _start(self) -> None:
         self._began = self.now()
+        if isinstance(self.schedule, Schedule) and self.schedule.ended:
+            self.schedule.restart()
 
     def _seconds(self) -> float:
         return self._before_s + self.now() - self._began

@@ -1,0 +1,124 @@
+"""Folders as clinics have them: what is one stack, what lies beside it, and which object may be written for it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_series import grid, image, noise, save, series, set_pixels
+from pydicom import Dataset
+
+from volseg.dicom import Dicom, export_objects, list_series, read_listed, write_dicom_seg, write_rtstruct
+from volseg.errors import VolsegError
+from volseg.labels import LabelTable
+from volseg.volume import Volume, write_volume
+
+SHAPE = (7, 6, 6)
+TABLE = LabelTable.exclusive(["liver"])
+
+
+def warnings_of(folder: Path) -> list[str]:
+    """The warnings of each case of a folder."""
+    source = Dicom(folder)
+    return ["; ".join(source.load(key).warnings) for key in source.keys()]  # noqa: SIM118
+
+
+def written(folder: Path, out: Path) -> list[tuple[str, str]]:
+    """Predict each series of a folder as one block, and write objects for them; what failed."""
+    for path in list_series(folder):
+        label = read_listed(path)
+        voxels = np.zeros(label.shape, np.uint8)
+        voxels[2:4, 2:4] = 1
+        key = path.name.removesuffix("_0000.series")
+        write_volume(out / f"predictions/{key}.nii.gz", Volume(voxels, label.affine_ras))
+    found = []
+    for write, ending in ((write_rtstruct, ".rt.dcm"), (write_dicom_seg, ".seg.dcm")):
+        found += export_objects(out / "predictions", folder, out / "objects", TABLE, write, ending=ending)
+    return found
+
+
+@pytest.mark.parametrize("cut", [2, 3, 4])
+def test_a_stack_under_two_series_uids_is_told(tmp_path: Path, cut: int) -> None:
+    images = series(noise(SHAPE), grid(SHAPE))
+    for one in images[cut:]:
+        one.SeriesInstanceUID += ".5"
+    save(tmp_path, images)
+    told = sorted(text.partition(" ")[0] for text in warnings_of(tmp_path) if "continue its places and numbers" in text)
+    assert told == sorted([str(cut), str(6 - cut)])
+
+
+@pytest.mark.parametrize("elements", [{"SeriesNumber": 4}, {"SeriesDescription": "Pelvis"}, {"InstanceNumber": 1}])
+def test_series_that_abut_are_not_told(tmp_path: Path, elements: dict[str, object]) -> None:
+    images = series(noise(SHAPE), grid(SHAPE))
+    for number, one in enumerate(images[3:]):
+        one.SeriesInstanceUID += ".5"
+        for name, value in elements.items():
+            setattr(one, name, value + number if name == "InstanceNumber" else value)
+    save(tmp_path, images)
+    assert warnings_of(tmp_path) == ["", ""]
+
+
+def secondary_capture(number: int) -> Dataset:
+    """A page of doses, as scanners put them at the end of a series."""
+    page = image("CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.7", InstanceNumber=number)
+    page.file_meta.MediaStorageSOPClassUID = page.SOPClassUID
+    page.ImageType = ["DERIVED", "SECONDARY", "SCREEN SAVE"]
+    set_pixels(page, np.zeros((6, 7), np.int16))
+    return page
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_a_page_of_doses_in_a_series_is_no_lost_slice(tmp_path: Path, number: int) -> None:
+    save(tmp_path, [*series(noise(SHAPE), grid(SHAPE)), secondary_capture(number)])
+    assert warnings_of(tmp_path) == [""]
+
+
+def test_a_slice_that_lost_its_place_is_a_lost_slice_beside_a_page_of_doses(tmp_path: Path) -> None:
+    images = [*series(noise(SHAPE), grid(SHAPE)), secondary_capture(7)]
+    del images[5].ImagePositionPatient
+    save(tmp_path, images)
+    source = Dicom(tmp_path)
+    with pytest.raises(VolsegError, match=r"image 6 is absent, at -31\.5, 12\.25, -87\.5 mm"):
+        source.load(source.keys()[0])
+
+
+def test_no_object_is_written_for_two_frames_of_reference(tmp_path: Path) -> None:
+    images = series(noise(SHAPE), grid(SHAPE))
+    for one in images[3:]:
+        one.FrameOfReferenceUID += ".5"
+    save(tmp_path / "in", images)
+    told = written(tmp_path / "in", tmp_path)
+    assert ["state 2 frames of reference" in reason for _, reason in told] == [True, True]
+    assert not list(tmp_path.rglob("*.rt.dcm"))
+
+
+def test_two_days_under_the_same_uids_each_get_their_own_objects(tmp_path: Path) -> None:
+    for day, (date, z) in enumerate((("20240103", -100), ("20240110", -98.75))):
+        save(tmp_path / f"in/{day}", series(noise(SHAPE), grid(SHAPE, origin=(-31.5, 12.25, z)), StudyDate=date))
+    assert written(tmp_path / "in", tmp_path) == []
+    dates = sorted(pydicom.dcmread(path).StudyDate for path in tmp_path.rglob("*.seg.dcm"))
+    assert dates == ["20240103", "20240110"]
+
+
+@pytest.mark.parametrize(
+    ("elements", "told"),
+    [
+        ({"ImagesInAcquisition": 9}, "its headers state 9 images, and 6 are there"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "low numbers bright"),
+    ],
+)
+def test_a_prediction_tells_what_a_conversion_tells(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, elements: dict[str, object], told: str
+) -> None:
+    save(tmp_path, series(noise(SHAPE), grid(SHAPE), **elements))
+    (warned,) = warnings_of(tmp_path)
+    assert told in warned
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        (path,) = list_series(tmp_path)
+        read_listed(path)
+    (record,) = caplog.records
+    assert record.getMessage() == f"{path.name.removesuffix('_0000.series')}: {warned}"

@@ -1,0 +1,162 @@
+"""One file for days with and without a prior: the second network in it, whatever form the file has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_bundle import ROI, network, write_bundle
+from treatment_days import write_days
+
+from volseg.bundle import SAFETENSORS, Recipe, read_checkpoint, read_recipe, write_safetensors
+from volseg.cohort import Alignments
+from volseg.deploy.pack import pack
+from volseg.errors import CheckpointError
+from volseg.inference import Predictor, PriorSource, find_priors
+from volseg.labels import LabelTable, prior_channels
+from volseg.training import NetworkWithoutPrior, write_network
+
+NAMES = ("MR", *prior_channels(["MR"], ["ball"]))
+LABELS = LabelTable.exclusive(["ball"])
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_days(tmp_path_factory.mktemp("days"))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, cohort):
+    """Checkpoints of a network without a prior, of one with, and of both in one file."""
+    folder = tmp_path_factory.mktemp("files")
+    write_bundle(folder / "bundle")
+    for name, channels in (("plain", 1), ("alone", 4)):
+        torch.save(content(cohort, channels), folder / f"{name}.pt")
+    write_network(folder / "alone.pt", folder / "both.pt", without_prior=folder / "plain.pt")
+    return folder
+
+
+def content(cohort, channels, *, labels=LABELS, names=None):
+    schemes = [{"scheme": name} for name in ("mr", "mr", "none", "none")[:channels]]
+    facts = {"cohort": str(cohort.folder), "fold": 0}
+    recipe = Recipe(
+        labels, names or NAMES[:channels], [4, 4, 4], list(ROI), {"feature_size": 12, "window_size": 4}, facts, schemes
+    )
+    return {"model": network(labels, channels=channels).state_dict(), "recipe": recipe.state_dict()}
+
+
+def predictor(files, name, **given):
+    return Predictor.from_bundle(files / "bundle", checkpoint=files / name, device="cpu", **given)
+
+
+def priors_of(cohort, folder, key):
+    source = PriorSource.open(cohort.folder, channels=1)
+    cases = [(key, cohort.image_paths(key))]
+    return find_priors(cases, source, cohort=cohort, alignments=Alignments(folder), labels=cohort.labels)[0]
+
+
+def same(a, b):
+    return np.array_equal(a.label_map.voxels, b.label_map.voxels) and a.uncertainty == b.uncertainty
+
+
+def test_a_case_without_a_prior_is_that_of_the_network_without_one_and_others_are_not(files, cohort, tmp_path):
+    key = "b_day10"
+    images, priors = cohort.image_paths(key), priors_of(cohort, tmp_path, key)
+    plain, alone, both = (predictor(files, f"{name}.pt") for name in ("plain", "alone", "both"))
+    assert same(both.predict(images, key=key), plain.predict(images, key=key))
+    shown = replace(both, priors=priors)
+    assert same(shown.predict(images, key=key), replace(alone, priors=priors).predict(images, key=key))
+    first = cohort.image_paths("b_day0")
+    assert same(shown.predict(first, key="b_day0"), plain.predict(first, key="b_day0"))
+    assert not same(alone.predict(images, key=key), plain.predict(images, key=key))
+
+
+def test_ensembles_average_the_networks_without_a_prior_too(files, cohort):
+    images = cohort.image_paths("b_day0")
+    plain, both = (predictor(files, f"{name}.pt") for name in ("plain", "both"))
+    alike = both.with_members([predictor(files, "both.pt")], flips=(0,)).predict(images, key="b_day0")
+    assert same(alike, plain.with_members([predictor(files, "plain.pt")], flips=(0,)).predict(images, key="b_day0"))
+    mixed = both.with_members([predictor(files, "alone.pt")])
+    assert mixed.without_prior is None, "one of two would be another ensemble than the one that was asked for"
+    assert both.with_engine("torch").without_prior.engine.name == "torch"
+
+
+def test_settings_of_the_bundle_reach_both(files, cohort):
+    with_map = predictor(files, "both.pt", overrides={"save_probabilities": True}).predict(
+        cohort.image_paths("b_day0"), key="b_day0"
+    )
+    assert with_map.probabilities is not None
+
+
+def test_safetensors_hold_both(files, cohort):
+    path = write_safetensors(files / "both.pt", files / f"both{SAFETENSORS}")
+    images = cohort.image_paths("b_day0")
+    assert same(
+        predictor(files, path.name).predict(images, key="b_day0"),
+        predictor(files, "both.pt").predict(images, key="b_day0"),
+    )
+    assert read_recipe(path).takes_prior
+    assert not read_recipe(path, part="without_prior").takes_prior
+    alone = write_safetensors(files / "alone.pt", files / f"alone{SAFETENSORS}")
+    assert set(read_checkpoint(alone)) == {"model", "recipe"}
+
+
+def test_a_package_holds_both_and_takes_priors(files, cohort, tmp_path):
+    key = "b_day10"
+    made = pack(files / "bundle", checkpoint=files / "both.pt", output=tmp_path / "package")
+    images, priors = cohort.image_paths(key), priors_of(cohort, tmp_path, key)
+    packed, both = Predictor.from_bundle(made, device="cpu"), predictor(files, "both.pt")
+    assert same(packed.predict(images, key=key), both.predict(images, key=key))
+    assert same(
+        replace(packed, priors=priors).predict(images, key=key), replace(both, priors=priors).predict(images, key=key)
+    )
+    inside = read_recipe(made / "models" / "model.pt", part="without_prior")
+    assert "/" not in str(inside.facts["cohort"])
+
+
+def kept(weights, cohort, *, labels=None, names=NAMES):
+    labels = labels or cohort.labels
+    own = network(labels, channels=len(names))
+    return NetworkWithoutPrior(weights, network=own, labels=labels, channel_names=names).state_dict()
+
+
+def test_a_training_keeps_the_network_that_it_starts_from(files, cohort, caplog):
+    found = kept(files / "plain.pt", cohort)
+    assert Recipe.from_state(found["recipe"]).image_channels == ("MR",)
+    assert torch.equal(found["model"]["model.0.conv.weight"], network(LABELS).state_dict()["model.0.conv.weight"])
+    assert set(kept(files / "both.pt", cohort)["model"]) == set(found["model"]), "a training that goes on keeps it"
+    assert kept(files / "plain.pt", cohort, names=("MR",)) == {}
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("weights", [None, "auto", "alone.pt"])
+def test_a_training_that_starts_otherwise_says_what_first_days_lose(files, cohort, caplog, weights):
+    assert kept(files / weights if weights == "alone.pt" else weights, cohort) == {}
+    assert "will be predicted by the same weights" in caplog.text
+
+
+def test_other_regions_channels_or_networks_are_not_kept(files, cohort, tmp_path, caplog):
+    assert kept(files / "plain.pt", cohort, labels=LabelTable.exclusive(["bowel"])) == {}
+    assert kept(files / "plain.pt", cohort, names=("CT", *prior_channels(["CT"], ["ball"]))) == {}
+    other = content(cohort, 1)
+    other["model"]["further"] = torch.zeros(1)
+    torch.save(other, tmp_path / "other.pt")
+    assert kept(tmp_path / "other.pt", cohort) == {}
+    assert "of another kind of network" in caplog.text
+
+
+def test_a_network_with_a_prior_is_none_for_cases_without(files, tmp_path):
+    with pytest.raises(CheckpointError, match=r"alone\.pt takes a prior; name a network without one"):
+        write_network(files / "both.pt", tmp_path / "x.pt", without_prior=files / "alone.pt")
+    again = write_network(files / "both.pt", tmp_path / "again.pt")
+    assert "without_prior" in read_checkpoint(again)
+
+
+def test_a_damaged_entry_is_one_line(files, cohort):
+    broken = read_checkpoint(files / "both.pt")
+    broken["without_prior"] = {**broken["without_prior"], "model": {}}
+    torch.save(broken, files / "broken.pt")
+    with pytest.raises(CheckpointError, match="holds a network for cases without a prior that is none of bundle"):
+        predictor(files, "broken.pt")
