@@ -165,7 +165,7 @@ def test_two_values_of_one_name_are_refused(tmp_path, table):
         ({"case": "c9"}, "c0.seg.nrrd names no case of the cohort; say which it is with --case KEY"),
         ({"ignore_slices": [7]}, "the image has the slices 1 to 6, got 7"),
         ({"answers": Answers(take={"stomach": "colon"})}, "the cohort has no region colon"),
-        ({"predictions": Path("/nowhere")}, "/nowhere"),
+        ({"predictions": Path("/dev/null/predictions")}, "there is no folder /dev/null/predictions"),
         ({"naming": Naming(Path("/nowhere.csv")), "path": "nifti"}, "nowhere.csv"),
     ],
 )
