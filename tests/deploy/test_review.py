@@ -13,7 +13,7 @@ from volseg.cli import main
 from volseg.cohort import Cohort, read_corrections, write_labels, write_uncertainty
 from volseg.deploy.corrections import adopt, read_todo, review
 from volseg.deploy.corrections.choice import Candidate, choose
-from volseg.errors import CohortError, UsageError
+from volseg.errors import CohortError, LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
 from volseg.volume import Volume, read_volume, write_volume
@@ -145,3 +145,28 @@ def test_the_command(made, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "mm expected, Dice reckoned with" in told
     assert "volseg adopt" in told
+
+
+def test_odd_predictions_are_told_in_a_line(made, tmp_path):
+    cohort, predictions = made
+    todo, failed = review(predictions, cohort, tmp_path / "many", budget=99)
+    assert (len(todo.rows), failed) == (3, {})  # one day of each patient
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UsageError):
+        review(tmp_path / "none", cohort, tmp_path / "out")
+    other = tmp_path / "other"
+    write_volume(other / "case7_day0.nii.gz", Volume(label(1), AFFINE))
+    write_labels(other, LabelTable.exclusive(["colon"]), channel_names=["CT"])
+    with pytest.raises(LabelError, match="no region is the same"):
+        review(other, cohort, tmp_path / "out")
+    write_volume(other / "case7_day0.nii.gz", Volume(label(1), AFFINE @ np.diag([2.0, 2, 1, 1])))
+    write_labels(other, LabelTable.of({"Spleen": 1, "Liver": 2}), channel_names=["CT"])  # the other way round
+    with pytest.raises(UsageError, match=r"no prediction of .* could be read"):
+        review(other, cohort, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    write_volume(other / "case7_day0.nii.gz", Volume(label(1), AFFINE))
+    todo, _ = review(other, cohort, tmp_path / "out")  # one case of another network
+    (row,) = todo.rows
+    file = read_segmentation(todo.place(row.key) / f"{row.key}.seg.nrrd")
+    spleen = next(one for one in file.segments if one.name == "spleen")
+    np.testing.assert_array_equal(file.mask(spleen), label(1) == 1)

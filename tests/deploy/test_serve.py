@@ -21,8 +21,9 @@ from starlette.testclient import TestClient
 
 from volseg.cli import main
 from volseg.cohort import Cohort, Correction, Prediction, read_corrections
+from volseg.deploy.corrections import image_digest
 from volseg.deploy.serve import Rounds, Service, Training, make_app, rounds, volseg_command
-from volseg.errors import UsageError
+from volseg.errors import LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
 from volseg.volume import Volume, read_volume, write_volume
@@ -137,6 +138,88 @@ def test_what_cannot_be_taken_is_told_in_a_line_and_the_cohort_stays(served, tmp
     assert client.post("/infer/other?image=c1").status_code == 404
     assert client.put("/datastore/label?image=c1", files={"label": ("x.exe", b"1")}).status_code == 400
     assert client.post("/activelearning/entropy").status_code == 404
+
+
+def _empty(path):
+    write_segmentation(path, Volume(np.zeros_like(LABEL), AFFINE), TABLE)
+
+
+def _two_of_one_name(path):
+    write_segmentation(path, Volume(LABEL, AFFINE), TABLE)
+    path.write_bytes(path.read_bytes().replace(b"Name:=small_bowel", b"Name:=stomach"))
+
+
+def _half(path):
+    write_segmentation(path, Volume(LABEL, AFFINE), TABLE)
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def _another_image(path):
+    image = image_digest(Volume(LABEL.astype(np.int16) + 2, AFFINE))
+    write_segmentation(path, Volume(LABEL, AFFINE), TABLE, image=image)
+
+
+def _another_grid(path):
+    write_segmentation(path, Volume(LABEL, AFFINE @ np.diag([0.7, 0.7, 1, 1])), TABLE)
+
+
+def _without_stomach(path):
+    write_segmentation(path, Volume(LABEL & 3, AFFINE), LabelTable.overlapping(["large_bowel", "small_bowel"]))
+
+
+def _another_name(path):
+    write_segmentation(path, Volume(LABEL, AFFINE), TABLE)
+    named = path.read_bytes().replace(b"Name:=stomach", b"Name:=colon2").replace(b"69695003", b"71854001")
+    path.write_bytes(named)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (_empty, "all its segments are empty"),
+        (_two_of_one_name, "2 segments named 'stomach'"),
+        (_half, "seg.nrrd"),
+        (_another_image, "it was written out for the image of c2, not for that of c1"),
+        (_another_grid, "another spacing"),
+        (_without_stomach, "there is no segment of stomach; add an empty segment of that name if there is none, then"),
+        (_another_name, "and colon2 is no region of the cohort; rename or remove it, then submit again"),
+    ],
+)
+def test_labels_that_do_not_come_home_by_the_server(served, tmp_path, make, told):
+    client, folder = served
+    path = tmp_path / "c1.seg.nrrd"
+    make(path)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    with path.open("rb") as sent:
+        answer = client.put("/datastore/label?image=c1", files={"label": (path.name, sent)}, data={"params": "{}"})
+    assert answer.status_code == 400
+    assert told in answer.json()["detail"]
+    after = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != "lock"}
+    assert after == before
+
+
+def test_a_final_label_has_the_names_of_the_cohort(tmp_path):
+    """Whatever the values of the network are: {liver: 2, spleen: 1} of the cohort is no {liver: 1, spleen: 2}."""
+    folder = tmp_path / "cohort"
+    table = LabelTable.of({"liver": 2, "spleen": 1})
+    label = np.zeros(SHAPE, np.uint8)
+    label[1:4], label[4:7] = 2, 1
+    write_volume(folder / "imagesTr" / "c0_0000.nii.gz", Volume(label.astype(np.int16), AFFINE))
+    write_volume(folder / "labelsTr" / "c0.nii.gz", Volume(label, AFFINE))
+    entries = {"channel_names": {"0": "MR"}, "numTraining": 1, "file_ending": ".nii.gz", **table.to_dataset_json()}
+    (folder / "dataset.json").write_text(json.dumps(entries))
+    network = Network()
+    network.recipe = SimpleNamespace(labels=LabelTable.exclusive(["liver", "spleen"]), channel_names=["MR"])
+    with TestClient(make_app(Service("unet", folder, network, Training(lambda _: []))), base_url="http://x") as client:
+        client.base_url = "http://localhost"
+        info = client.get("/datastore/label/info?label=c0").json()["params"]["label_names"]
+        assert info == {"liver": 2, "spleen": 1}
+        path = tmp_path / "x.nii.gz"
+        path.write_bytes(client.get("/datastore/label?label=c0").content)
+        np.testing.assert_array_equal(read_volume(path).voxels, label)
+    network.recipe.labels = TABLE
+    with pytest.raises(LabelError, match="no region is the same"):
+        Service("unet", folder, network, Training(lambda _: []))
 
 
 def test_two_clients_at_once_wait_for_one_another(served):

@@ -159,7 +159,11 @@ def config(folder: Path, name: str) -> Path:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a folder holds the configs of a bundle, directly or in `configs/`."""
+    """Whether a folder holds the configs of a bundle, directly or in `configs/`.
+
+    >>> is_bundle(Path("/nowhere"))
+    False
+    """
     return any(all((place / name).is_file() for name in _CONFIGS) for place in (folder, folder / "configs"))
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from volseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from volseg.inference import AnyPredictor
 
 
 def register(app: typer.Typer) -> None:
@@ -17,10 +20,12 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    bundle: str = typer.Argument(help="Name in bundles/, or folder."),
+    bundle: str | None = typer.Argument(
+        None, help="Name in bundles/, folder, or zip of `volseg pack`; not needed where --checkpoint tells it."
+    ),
     cohort: Path = typer.Option(..., help="Cohort whose cases are corrected; the labels that come home are its own."),
     checkpoint: Path | None = typer.Option(
-        None, help="Checkpoint of the network, or the folder of its run; that of the bundle by default."
+        None, help="Checkpoint, folder of a run, ensemble folder, or zip of `volseg pack`; the bundle's by default."
     ),
     host: str = typer.Option("127.0.0.1", help="Address to listen at; others than this computer need --token-file."),
     port: int = typer.Option(8000, min=1, max=65535, help="Port to listen at."),
@@ -35,27 +40,40 @@ def serve(
     try:
         import uvicorn
 
-        from volseg.deploy.serve import Rounds, Service, Training, make_app, served_note, volseg_command
+        from volseg.deploy.serve import (
+            Rounds,
+            Service,
+            Training,
+            given_networks,
+            make_app,
+            served_note,
+            volseg_command,
+        )
     except ImportError as error:
         raise UsageError(f"volseg serve needs {error.name}; install it with: pip install 'volseg[serve]'") from error
-    from volseg.bundle import find
+    from volseg.cohort import Cohort
     from volseg.deploy.demo.server import is_local
-    from volseg.inference import Predictor
+    from volseg.inference import load_predictor
 
     token = _token(token_file)
     if not is_local(host) and not token:
         raise UsageError(f"{host} can be reached by others; give a --token-file that clients must know")
-    folder = find(bundle)
-    if checkpoint is not None and checkpoint.is_dir():
-        checkpoint = checkpoint / "model.pt"
-    given = Predictor.from_bundle(folder, checkpoint=checkpoint)
-    rounds = Rounds(cohort, folder, given.checkpoint, minutes=train_minutes)
+    found = given_networks(bundle, checkpoint, unpacked=Cohort.open(cohort).folder / ".volseg" / "serve" / "packages")
+    folder = found.bundle
+    cleanup = {"cleanup": found.cleanup.to_json()} if found.cleanup else {}
+    given = load_predictor(found.members, overrides=cleanup)
+    alone = len(given.networks) == 1
+    rounds = Rounds(cohort, folder, given.networks[0].checkpoint, minutes=train_minutes)
 
-    def newest() -> Predictor:
+    def newest() -> AnyPredictor:
         latest = rounds.latest()
-        return given if latest == rounds.given else Predictor.from_bundle(folder, checkpoint=latest)
+        if not alone or latest == rounds.given:
+            return given
+        return load_predictor([(str(folder), latest)], overrides=cleanup)
 
     def command(parameters: Mapping[str, Any]) -> list[str]:
+        if not alone:
+            raise UsageError(f"{len(given.networks)} networks are served, and a training goes on from one; serve one")
         return volseg_command(rounds.words(parameters))
 
     def done() -> str:
@@ -64,12 +82,13 @@ def serve(
         service.take_network(newest())
         return f"{rounds.latest()} is served from now on"
 
-    training = Training(command, done=done, before=rounds.last_state(folder.name))
-    service = Service(folder.name, cohort, newest(), training)
+    training = Training(command, done=done, before=rounds.last_state(found.name) if alone else None, possible=alone)
+    service = Service(found.name, cohort, newest(), training)
     hosts = ("localhost", "127.0.0.1", "[::1]", host) if is_local(host) else ("*",)
-    typer.echo(f"http://{host}:{port} serves {folder.name} and {cohort}; put this address into MONAI Label's plug-in")
-    if note := served_note(rounds):
-        typer.echo(note)
+    typer.echo(f"http://{host}:{port} serves {found.name} and {cohort}; put this address into MONAI Label's plug-in")
+    for note in (*service.notes, *([served_note(rounds)] if alone else [])):
+        if note:
+            typer.echo(note)
     uvicorn.run(make_app(service, token=token, hosts=hosts), host=host, port=port, log_level="warning")
 
 

@@ -64,6 +64,7 @@ def replace_label(
         "labelled": current.is_file(),
         "ignore": ignore,
         "digest_after": label_digest(label),
+        "labels": _labels_digest(folder),
     }
     _write(kept / f"{number}.json", facts)
     _write(folder / _JOURNAL, {"key": key, "round": number, "undo": False})
@@ -90,6 +91,12 @@ def undo_adoption(folder: Path, key: str, number: int) -> None:
         raise CohortError("its label was changed after it was adopted; undo what was done later first", case=key)
     if facts["labelled"] and not (labels_folder(folder, key) / f"{number}.before{FILE_ENDING}").is_file():
         raise CohortError(f"the label before round {number} is no longer kept; it cannot be put back", case=key)
+    if facts.get("labels", _labels_digest(folder)) != _labels_digest(folder):
+        raise CohortError(
+            "the label table has changed since, so that the values of its former label mean something else; put the "
+            "former table back into dataset.json, then undo",
+            case=key,
+        )
     if not facts["labelled"] and _in_folds(folder, key):
         raise CohortError(
             "it had no label before, and the folds name it; write the folds anew without it, then undo", case=key
@@ -172,6 +179,11 @@ def _renew_dataset_json(folder: Path, ignore: int | None) -> None:
     if json.dumps(dataset) != before:
         with atomic(path) as partial:
             partial.write_text(json.dumps(dataset, indent=1) + "\n")
+
+
+def _labels_digest(folder: Path) -> str:
+    """Digest of the cohort's label table; the value of what nobody looked at is no part of it."""
+    return LabelTable.from_dataset_json(json.loads((folder / "dataset.json").read_text(encoding="utf-8-sig"))).digest
 
 
 def _in_folds(folder: Path, key: str) -> bool:

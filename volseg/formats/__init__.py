@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         under_old_names,
     )
     from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, Segmentation, read_segmentation
-    from volseg.formats.slicer import export_slicer, write_segmentation
+    from volseg.formats.slicer import export_slicer, segment_values, write_segmentation
     from volseg.formats.uw_madison import UwMadison, is_slice, read_scan
     from volseg.formats.uw_madison_writer import Row, write_raw, write_scan
     from volseg.formats.value_names import find_table, read_table_names
@@ -65,6 +65,7 @@ __all__ = [
     "read_segmentation",
     "read_table_names",
     "safe_key",
+    "segment_values",
     "slices_as_mask",
     "under_old_names",
     "write_raw",
@@ -115,6 +116,7 @@ __getattr__ = opened_at_first_use(
         ),
         "volseg.formats.slicer": (
             "export_slicer",
+            "segment_values",
             "write_segmentation",
         ),
         "volseg.formats.uw_madison": (

@@ -31,6 +31,7 @@ class NamedMasks:
         notes: What a reader must know of the file.
         layered: Whether the form of the file can hold a voxel that belongs to two names.
         ids: What the file knows each name by, where it has such a word.
+        images: Digest of the image that a segment was written out for, by name, where the file states one.
     """
 
     masks: Mapping[str, NDArray[np.bool_]]
@@ -39,6 +40,7 @@ class NamedMasks:
     notes: tuple[str, ...] = ()
     layered: bool = True
     ids: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def grid(self) -> Grid:
@@ -72,7 +74,8 @@ def read_named_masks(
         codes = {segment.name: segment.code for segment in file.segments if segment.code}
         masks = {segment.name: file.mask(segment) for segment in file.segments}
         ids = {segment.name: segment.own_id for segment in file.segments}
-        return NamedMasks(masks, codes, file.affine_ras, tuple(_unfinished(file.segments)), ids=ids)
+        images = {segment.name: segment.image for segment in file.segments if segment.image}
+        return NamedMasks(masks, codes, file.affine_ras, tuple(_unfinished(file.segments)), ids=ids, images=images)
     volumes = read_image_file(path)
     if len(volumes) > 1:
         raise LabelError(
@@ -95,6 +98,13 @@ def read_named_masks(
     if unknown := [value for value in held if value not in names]:
         raise LabelError(
             f"{path.name} holds the value {unknown[0]}, which no table names; the table names {sorted(names)[:8]}"
+        )
+    given = [name for value, name in names.items() if value in held]
+    if twice := next((name for name in given if given.count(name) > 1), None):
+        shared = [value for value in held if names[value] == twice]
+        raise LabelError(
+            f"{path.name} holds {len(shared)} values named {twice!r} ({', '.join(map(str, shared))}); give each a name "
+            "of its own, or merge them"
         )
     masks = {}
     for value, name in names.items():
@@ -135,6 +145,7 @@ def under_old_names(one: NamedMasks, labels: LabelTable, *, answered: Collection
         masks={renamed.get(name, name): mask for name, mask in one.masks.items()},
         codes={renamed.get(name, name): code for name, code in one.codes.items()},
         ids={renamed.get(name, name): own for name, own in one.ids.items()},
+        images={renamed.get(name, name): digest for name, digest in one.images.items()},
         notes=(*one.notes, *notes),
     )
 

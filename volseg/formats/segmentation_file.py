@@ -22,6 +22,8 @@ from volseg.volume import Affine, Volume, read_nrrd_with_pairs
 
 SEGMENTATION_SUFFIX = ".seg.nrrd"
 _FACTS = ("ID", "Name", "LabelValue", "Layer", "Tags")
+IMAGE_TAG = "volseg.image"
+"""Tag of a segment that states the image it was written out for; programs that edit segments keep their tags."""
 _NUMBERED = re.compile(r"Segment(\d+)_")
 
 
@@ -36,6 +38,7 @@ class Segment:
         value: Its value in that layer.
         status: `inprogress`, `completed` or `flagged` as Slicer's user set it; empty if not.
         own_id: What the file knows the segment by, which stays when a user renames it.
+        image: Digest of the image that it was written out for, see `IMAGE_TAG`; empty where none is stated.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Segment:
     value: int
     status: str = ""
     own_id: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +148,9 @@ def _segments(pairs: Mapping[str, str], name: str, *, flat: bool) -> tuple[Segme
         if value == 0:
             raise LabelError(f"{name}: segment {facts['Name']!r} has the value 0, which is background; save it again")
         tags = dict(tag.split(":", 1) for tag in facts["Tags"].split("|") if ":" in tag)
-        status = tags.get("Segmentation.Status", "")
+        status, image = tags.get("Segmentation.Status", ""), tags.get(IMAGE_TAG, "")
         code = _code(tags.get("TerminologyEntry", ""))
-        segments.append(Segment(facts["Name"].strip(), code, layer, value, status, facts["ID"]))
+        segments.append(Segment(facts["Name"].strip(), code, layer, value, status, facts["ID"], image))
     if not segments:
         raise LabelError(
             f"{name} names no segment: it is a plain NRRD volume, or a program that does not know segmentations "

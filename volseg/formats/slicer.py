@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from volseg.cohort import Predictions, Prepare, check_key, read_translated
 from volseg.errors import LabelError, UsageError, VolsegError
 from volseg.files import FULL, atomic
-from volseg.formats.segmentation_file import segment_id
+from volseg.formats.segmentation_file import IMAGE_TAG, segment_id
 from volseg.formats.value_names import ColourRow, colour_csv
 from volseg.labels import Code, LabelMap, LabelMatch, LabelTable, Masks, Region
 from volseg.volume import Affine, Volume, ras_to_lps
@@ -33,7 +33,14 @@ _ANATOMY = Code("123037004", "Anatomical Structure")
 _TISSUE = "85756007"
 
 
-def write_segmentation(path: Path, label: Volume, labels: LabelTable, *, values: Sequence[int] | None = None) -> None:
+def write_segmentation(
+    path: Path,
+    label: Volume,
+    labels: LabelTable,
+    *,
+    values: Sequence[int] | None = None,
+    image: str = "",
+) -> None:
     """Write a label map as a segmentation that 3D Slicer opens with names, colours and codes, whole or not at all.
 
     Every region of the table becomes a segment, in the table's order, the empty ones too. Voxels that nobody looked at
@@ -46,6 +53,8 @@ def write_segmentation(path: Path, label: Volume, labels: LabelTable, *, values:
         label: (X, Y, Z) values that the table declares; the file keeps its grid.
         labels: Regions.
         values: LabelValue of each region; those of `segment_values` by default.
+        image: Digest of the image, which each segment then bears as a tag, so that an edit can be told from one of
+            another image; none by default.
 
     Raises:
         UsageError: The file has another ending.
@@ -87,7 +96,7 @@ def write_segmentation(path: Path, label: Volume, labels: LabelTable, *, values:
         f"volseg_labels:={digest}",
     ]
     for number, (region, layer) in enumerate(zip(labels.regions, layer_of, strict=True)):
-        fields += _segment_fields(number, region, layer, values[number], extents[layer])
+        fields += _segment_fields(number, region, layer, values[number], extents[layer], image)
     header = "\n".join(["NRRD0004", *fields, "", ""]).encode()
     data = np.stack(layers, axis=-1) if len(layers) > 1 else layers[0]
     with atomic(path) as partial:
@@ -316,7 +325,10 @@ def _segmentation_fields(shape: Sequence[int], affine_ras: Affine) -> Iterator[s
     yield "Segmentation_ReferenceImageExtentOffset:=0 0 0"
 
 
-def _segment_fields(number: int, region: Region, layer: int, value: int, extent: Sequence[int]) -> Iterator[str]:
+def _segment_fields(
+    number: int, region: Region, layer: int, value: int, extent: Sequence[int], image: str
+) -> Iterator[str]:
+    drawn_on = f"{IMAGE_TAG}:{image}|" if image else ""
     facts = {
         "ID": segment_id(region.name),
         "Name": _text(region.name, region),
@@ -326,7 +338,7 @@ def _segment_fields(number: int, region: Region, layer: int, value: int, extent:
         "LabelValue": str(value),
         "Layer": str(layer),
         "Extent": _words(extent),
-        "Tags": f"TerminologyEntry:{_terminology(region)}|",
+        "Tags": f"TerminologyEntry:{_terminology(region)}|{drawn_on}",
     }
     return (f"Segment{number}_{fact}:={value}" for fact, value in facts.items())
 

@@ -68,7 +68,10 @@ def read_table_names(path: Path) -> dict[int, str]:
     ...     read_table_names(path)
     {2: 'large_bowel'}
     """
-    names = _read(path)
+    try:
+        names = _read(path)
+    except OSError as error:
+        raise LabelError(f"the table {path} cannot be read ({error.strerror or error}); name another one") from error
     if not names:
         raise LabelError(
             f"{path.name} must be a colour table of 3D Slicer, a label description of ITK-SNAP or a dseg.tsv, and "

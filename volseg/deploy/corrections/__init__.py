@@ -7,7 +7,7 @@ from volseg.deploy.corrections.answers import Answers, OpenQuestionError
 from volseg.deploy.corrections.edited_label import Naming
 from volseg.deploy.corrections.edits import Edit, find_edits
 from volseg.deploy.corrections.review import review
-from volseg.deploy.corrections.todo import Todo, TodoRow, file_digest, read_todo, write_todo
+from volseg.deploy.corrections.todo import Todo, TodoRow, file_digest, image_digest, read_todo, write_todo
 
 __all__ = [
     "Adopted",
@@ -22,6 +22,7 @@ __all__ = [
     "adopt_file",
     "file_digest",
     "find_edits",
+    "image_digest",
     "read_todo",
     "review",
     "undo",

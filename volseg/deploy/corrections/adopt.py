@@ -21,8 +21,15 @@ from volseg.cohort import (
     undo_adoption,
 )
 from volseg.deploy.corrections.answers import Answers
-from volseg.deploy.corrections.counting import correction_rows, emptied
-from volseg.deploy.corrections.edited_label import Naming, check_place, edited_label, read_edit, with_ignored
+from volseg.deploy.corrections.counting import correction_rows, emptied, unseen_notes
+from volseg.deploy.corrections.edited_label import (
+    Naming,
+    check_image,
+    check_place,
+    edited_label,
+    read_edit,
+    with_ignored,
+)
 from volseg.deploy.corrections.edits import Edit, Edits, find_edits
 from volseg.deploy.corrections.todo import Todo, file_digest
 from volseg.errors import CohortError, LabelError, UsageError, VolsegError
@@ -112,6 +119,8 @@ def adopt(
     if (minutes is not None or ignore_slices) and place.is_dir():
         raise UsageError("--minutes and --ignore-slices are of one case; name its file instead of the folder")
     _check_table(edits, cohort)
+    if predictions is not None and not predictions.is_dir():
+        raise UsageError(f"there is no folder {predictions}; name the predictions that the edits began from")
     found = Adoption(failed={name: LabelError(reason) for name, reason in edits.failed.items()})
     wanted = {**edits.found, **(edits.unchanged if unchanged else {})}
     found.unchanged = tuple(sorted(set(edits.unchanged) - set(wanted)))
@@ -202,15 +211,18 @@ def adopt_file(
     image = read_volume(image_path)
     named = read_edit(edit, image, naming)
     check_place(named, key, cohort, image)
-    label, notes = edited_label(named, cohort.labels, image, before[1], answers)
-    notes = [*named.notes, *notes]
-    label, ignore = with_ignored(label, named, cohort.labels, image, ignore_slices, answers)
+    notes = [*named.notes, *check_image(named, key, cohort, image)]
+    seen, told = edited_label(named, cohort.labels, image, before[1], answers)
+    notes += told
+    label, ignore = with_ignored(seen, named, cohort.labels, image, ignore_slices, answers)
     labels = cohort.labels if ignore is None else replace(cohort.labels, ignore=ignore)
     current = cohort.label_path(key)
-    if current is not None:
-        there = read_volume(current)
-        if there.shape == label.shape and np.array_equal(there.voxels, label.voxels):
-            return Adopted(key, (), ("its label is that already",))
+    there = None if current is None else read_volume(current)
+    if there is not None and there.shape == label.shape and np.array_equal(there.voxels, label.voxels):
+        return Adopted(key, (), ("its label is that already",))
+    notes += unseen_notes(label, labels, seen=seen, began=before[1], there=there)
+    if cohort.rows[key].test:
+        notes.append("it is kept for a test, whose scores of before and of after are now of two references")
     rows = correction_rows(label, labels, before, key=key, number=round_number, minutes=edit.minutes)
     notes += emptied(rows, label, labels, before[1])
     replace_label(

@@ -65,3 +65,30 @@ def emptied(rows: Sequence[Correction], label: Volume, labels: LabelTable, forme
         for row, mask in zip(rows, old, strict=True)
         if row.ml == 0 and mask.any()
     ]
+
+
+def unseen_notes(
+    label: Volume, labels: LabelTable, *, seen: Volume, began: Volume | None, there: Volume | None
+) -> list[str]:
+    """What is to be known of voxels that nobody looked at: drawn on all the same, or looked at from now on.
+
+    Args:
+        label: Label map that is adopted, with the voxels to be ignored.
+        labels: Its label table.
+        seen: The same with what was drawn there.
+        began: Label map that the person began from.
+        there: Label map of the cohort so far.
+    """
+    notes = []
+    ignored = labels.ignored(label.voxels)
+    if ignored is not None:
+        old = np.uint8(0) if began is None else labels.check(aligned(began, label.grid)[0].voxels)
+        drawn = ignored & (seen.voxels != np.where(old == labels.ignore, np.uint8(0), old))
+        if count := int(drawn.sum()):
+            notes.append(f"{count} voxels were drawn anew where it is marked to be ignored; they do not count")
+    former = None if there is None else labels.ignored(aligned(there, label.grid)[0].voxels)
+    if former is not None:
+        shown = former if ignored is None else former & ~ignored
+        if count := int(shown.sum()):
+            notes.append(f"{count} voxels that were to be ignored count as looked at from now on")
+    return notes

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from volseg.cohort import Cohort, read_dataset_json
 from volseg.deploy.corrections.answers import Answers, question
 from volseg.deploy.corrections.edits import Edit
+from volseg.deploy.corrections.todo import image_digest
 from volseg.dicom import is_dicom, read_object_masks
 from volseg.errors import GeometryError, LabelError
 from volseg.formats import (
@@ -28,7 +29,7 @@ from volseg.formats import (
     under_old_names,
 )
 from volseg.labels import Code, LabelTable, fold_name
-from volseg.volume import Grid, Volume, aligned, read_grid
+from volseg.volume import Grid, Volume, aligned, read_grid, read_volume
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,32 @@ def check_place(named: NamedMasks, key: str, cohort: Cohort, image: Volume) -> N
             )
 
 
+def check_image(named: NamedMasks, key: str, cohort: Cohort, image: Volume) -> list[str]:
+    """Refuse a segmentation that was written out for another case's image; what is to be known if the image is none.
+
+    Segments bear the digest of the image that they were written out for, and keep it where programs edit them.
+
+    Raises:
+        GeometryError: It is.
+    """
+    stated = set(named.images.values())
+    own = image_digest(image) if stated else ""
+    if not stated - {own}:
+        return []
+    if own in stated:
+        copied = [name for name, digest in named.images.items() if digest != own]
+        return [f"{', '.join(copied)} was copied from the segmentation of another image; look whether it lies right"]
+    for other, row in cohort.rows.items():
+        if other == key or row.shape != image.shape:
+            continue
+        if image_digest(read_volume(cohort.image_paths(other)[0])) in stated:
+            raise GeometryError(
+                f"it was written out for the image of {other}, not for that of {key}; save it under the name of its "
+                "own case"
+            )
+    return ["it was written out for an image that is no longer in the cohort; look whether it lies right"]
+
+
 def edited_label(
     named: NamedMasks, labels: LabelTable, image: Volume, before: Volume | None, answers: Answers
 ) -> tuple[Volume, list[str]]:
@@ -124,10 +151,12 @@ def edited_label(
     if (missing and answers.missing == "ask") or extra:
         raise question(missing if answers.missing == "ask" else (), extra)
     kept = replace(named, masks=masks)
+    contradictions = _contradictions(labels, pairs, codes)
     label, notes = encode_named(kept, labels, pairs, image, resample=answers.resample)
     if not label.voxels.any() and any(mask.any() for mask in masks.values()):
         raise GeometryError("all of it lies outside the image; it was drawn on another one, or saved under a transform")
     notes += named.notes[len(read.notes) :]
+    notes += contradictions
     notes += [
         f"the segment {own} was taken for {name}, which has the same code"
         for name, own in pairs.items()
@@ -182,6 +211,20 @@ def _pairs(labels: LabelTable, codes: Mapping[str, Code | None]) -> dict[str, st
         if any(fold_name(name) in ours for name in codes) or not all(codes):
             raise
         return {}
+
+
+def _contradictions(labels: LabelTable, pairs: Mapping[str, str], codes: Mapping[str, Code | None]) -> list[str]:
+    """Segments that have the name of one region and the code of another one alone."""
+    owners: dict[tuple[str, str], list[str]] = {}
+    for region in labels.regions:
+        owners.setdefault((region.code.scheme, region.code.value), []).append(region.name)
+    notes = []
+    for name, own in pairs.items():
+        code = codes.get(own)
+        others = [] if code is None else owners.get((code.scheme, code.value), [])
+        if fold_name(own) == fold_name(name) and len(others) == 1 and others[0] != name:
+            notes.append(f"the segment {own} bears the code of {others[0]}; its name decided, look whether it is right")
+    return notes
 
 
 def with_ignored(

@@ -80,7 +80,7 @@ def find_edits(place: Path, cohort: Cohort, *, case: str | None = None, secret: 
         raise UsageError("--case goes with one file; name the file instead of its folder")
     edits.todo = read_todo(place)
     if edits.todo is not None:
-        _of_todo(edits, edits.todo)
+        _of_todo(edits, edits.todo, cohort, secret)
         return edits
     root = _monai_label(place) or place
     several: dict[str, list[Path]] = {}
@@ -102,10 +102,31 @@ def find_edits(place: Path, cohort: Cohort, *, case: str | None = None, secret: 
     return edits
 
 
-def _of_todo(edits: Edits, todo: Todo) -> None:
+def _of_todo(edits: Edits, todo: Todo, cohort: Cohort, secret: str) -> None:
+    """The edits of a list: in the folder of their case, or elsewhere below the list under the name of the case."""
+    places = {todo.place(row.key): row.key for row in todo.rows}
+    strays: dict[str, list[Path]] = {}
+    for file in _files(todo.folder):
+        if any(one in places for one in file.parents):
+            continue
+        key = _key_of(file, cohort, secret)
+        if key is not None and key in places.values():
+            strays.setdefault(key, []).append(file)
+        else:
+            edits.failed[file.name] = (
+                f"it is the edit of {key}, which is not in the list; name the file alone to adopt it"
+                if key is not None
+                else "its name is that of no case of the list; name it after the key of its case"
+            )
     for row in todo.rows:
         own = todo.place(row.key) / f"{row.key}{SEGMENTATION_SUFFIX}"
         files = [path for path in _files(todo.place(row.key)) if not _is_image(path, row.key)]
+        foreign = {file: _key_of(file, cohort, secret) for file in files if _stem(file) != row.key}
+        if other := next((key for key in foreign.values() if key not in (None, row.key)), None):
+            stray = next(file for file, key in foreign.items() if key == other)
+            edits.failed[row.key] = f"{stray.name} in its folder is named after {other}; move it to where it belongs"
+            continue
+        files += strays.get(row.key, [])
         changed = [path for path in files if path != own or file_digest(path) != row.segmentation_digest]
         path = _one(changed)
         if path is not None:

@@ -20,7 +20,7 @@ from volseg.cohort import (
 from volseg.deploy.corrections.choice import Candidate, Chosen, choose
 from volseg.deploy.corrections.expected import Promise, contour_mm, expected_mm, promise
 from volseg.deploy.corrections.scene import write_scene
-from volseg.deploy.corrections.todo import FILE, Todo, TodoRow, file_digest, write_todo
+from volseg.deploy.corrections.todo import FILE, Todo, TodoRow, file_digest, image_digest, write_todo
 from volseg.deploy.corrections.worksheet import write_worksheet
 from volseg.errors import UsageError, VolsegError
 from volseg.evaluation import Quality, rank
@@ -164,7 +164,7 @@ def _write_case(
     image = read_volume(cohort.image_paths(key)[0])
     label = read_label_map("prediction", there.path(key), image, cohort.labels, match=match)
     segmentation = place / f"{key}{SEGMENTATION_SUFFIX}"
-    write_segmentation(segmentation, label, cohort.labels)
+    write_segmentation(segmentation, label, cohort.labels, image=image_digest(image))
     write_volume(out / ".volseg" / "predictions" / f"{key}{FILE_ENDING}", label)
     write_scene(place / f"{key}.mrml", name=key, images=names, segmentation=segmentation.name)
     total = math.fsum(candidate.mm.values())

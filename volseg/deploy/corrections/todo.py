@@ -10,8 +10,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from volseg.errors import UsageError
 from volseg.files import atomic
+from volseg.volume import Volume
 
 FILE = "todo.csv"
 _FACTS = "todo.json"
@@ -82,6 +85,17 @@ def file_digest(path: Path) -> str:
     """Sixteen hexadecimal digits of the content of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def image_digest(image: Volume) -> str:
+    """Sixteen hexadecimal digits of the voxels of an image, however its file is written.
+
+    >>> image_digest(Volume(np.zeros((2, 1, 1), np.int16), np.eye(4)))
+    '59b0643b7434900c'
+    """
+    voxels = np.ascontiguousarray(image.voxels)
+    head = repr((voxels.shape, voxels.dtype.str)).encode()
+    return hashlib.sha256(head + voxels.tobytes()).hexdigest()[:16]
 
 
 def write_todo(folder: Path, rows: Sequence[TodoRow], *, labels: str, facts: dict[str, Any]) -> None:

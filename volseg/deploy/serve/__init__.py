@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from volseg.deploy.serve.app import make_app
+from volseg.deploy.serve.networks import GivenNetworks, given_networks
 from volseg.deploy.serve.rounds import Rounds, served_note
 from volseg.deploy.serve.service import Service
 from volseg.deploy.serve.sessions import NotFoundError
@@ -10,10 +11,12 @@ from volseg.deploy.serve.training import BusyError, Training, volseg_command
 
 __all__ = [
     "BusyError",
+    "GivenNetworks",
     "NotFoundError",
     "Rounds",
     "Service",
     "Training",
+    "given_networks",
     "make_app",
     "served_note",
     "volseg_command",

@@ -28,15 +28,15 @@ from volseg.cohort import (
     write_prediction,
     write_uncertainty,
 )
-from volseg.deploy.corrections import adopt
+from volseg.deploy.corrections import OpenQuestionError, adopt, image_digest
 from volseg.deploy.corrections.choice import Candidate, choose
 from volseg.deploy.corrections.expected import contour_mm, expected_mm, promise
 from volseg.deploy.serve.ahead import Ahead
 from volseg.deploy.serve.sessions import NotFoundError, Sessions, suffix_of
 from volseg.deploy.serve.training import Training
-from volseg.errors import UsageError
-from volseg.formats import SEGMENTATION_SUFFIX, write_segmentation
-from volseg.labels import LabelTable
+from volseg.errors import LabelError, UsageError
+from volseg.formats import SEGMENTATION_SUFFIX, segment_values, write_segmentation
+from volseg.labels import LabelTable, match_labels
 from volseg.volume import Volume, image_suffix, read_image_file, read_volume, write_volume
 
 STRATEGIES = {
@@ -45,6 +45,7 @@ STRATEGIES = {
 }
 _LEASE_S = 1800.0  # for so long a case that one client was given is given to no other
 _ORIGINAL, _FINAL = "original", "final"
+_TRAINER: dict[str, Any] = {"description": "Goes on from the network with the corrected cases", "config": {}}
 logger = logging.getLogger("volseg.serve")
 
 
@@ -69,6 +70,9 @@ class Service:
         cohort: Folder of the cohort.
         segmenter: The network; predictions are made one after the other.
         training: The training task.
+
+    Raises:
+        LabelError: The network has no region of the cohort.
     """
 
     def __init__(self, name: str, cohort: Path, segmenter: Segmenter, training: Training) -> None:
@@ -83,6 +87,8 @@ class Service:
         self._one = threading.Lock()
         self._home = threading.Lock()
         self._given: dict[str, tuple[str, float]] = {}
+        # A network of quite other regions is refused before anything is served.
+        self.notes = match_labels(self.cohort().labels, self.labels).notes
         self.sessions = Sessions()
         write_labels(self.place, self.labels, channel_names=segmenter.recipe.channel_names)
 
@@ -108,7 +114,7 @@ class Service:
             "version": volseg.__version__,
             "labels": names,
             "models": {self.name: model},
-            "trainers": {self.name: {"description": "Goes on from the network with the corrected cases", "config": {}}},
+            "trainers": {self.name: dict(_TRAINER)} if self.training.possible else {},
             "strategies": {name: {"description": text} for name, text in STRATEGIES.items()},
             "scoring": {},
             "train_stats": {self.name: {}},
@@ -131,17 +137,12 @@ class Service:
             labels = {}
             for tag in (_FINAL, _ORIGINAL):
                 if self._label_file(cohort, key, tag).is_file():
-                    labels[tag] = {"ext": self._ending, "info": {"params": {"label_names": self._numbers()}}}
+                    table = self.labels if tag == _ORIGINAL else cohort.labels
+                    names = dict(zip(table.names, segment_values(table), strict=True))
+                    ending = SEGMENTATION_SUFFIX if table.overlap else FILE_ENDING
+                    labels[tag] = {"ext": ending, "info": {"params": {"label_names": names}}}
             objects[key] = {"image": {"ext": FILE_ENDING, "info": {"name": f"{key}{FILE_ENDING}"}}, "labels": labels}
         return {"name": cohort.folder.name, "description": "a cohort of volseg", "objects": objects}
-
-    @property
-    def _ending(self) -> str:
-        """Form of the labels that are given out: layers where regions may overlap."""
-        return SEGMENTATION_SUFFIX if self.labels.overlap else FILE_ENDING
-
-    def _numbers(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self.labels.names, start=1)}
 
     def next_case(self, strategy: str, client: str) -> dict[str, Any]:
         """The case that a client is to look at; empty if there is none. Two clients are never given the same one.
@@ -223,7 +224,9 @@ class Service:
         if ending != SEGMENTATION_SUFFIX:
             names = self._names_of(prediction.label_map)
         facts = {"label_names": names, "expected_dice": dict(prediction.uncertainty), "note": prediction.note}
-        return self._given_out(key, prediction.label_map, ending or FILE_ENDING), facts
+        # Only an edit of a case of the cohort comes home, and is then told from one of another image.
+        image = "" if session or ending != SEGMENTATION_SUFFIX else image_digest(read_volume(files[0]))
+        return self._given_out(key, prediction.label_map, ending or FILE_ENDING, table=self.labels, image=image), facts
 
     def _predict(self, key: str, files: Sequence[Path], *, kept: bool) -> Prediction:
         """Predict one case after the other; what is kept is what edits of the case are compared with."""
@@ -280,10 +283,10 @@ class Service:
             if (label.voxels == value).any()
         }
 
-    def _given_out(self, key: str, label: Volume, ending: str) -> Path:
+    def _given_out(self, key: str, label: Volume, ending: str, *, table: LabelTable, image: str = "") -> Path:
         path = self.sessions.folder / f"{uuid.uuid4().hex}{ending}"
         if ending == SEGMENTATION_SUFFIX:
-            write_segmentation(path, label, self.labels)
+            write_segmentation(path, label, table, image=image)
         elif image_suffix(f"{key}{ending}") == FILE_ENDING:
             write_volume(path, label)
         else:
@@ -300,7 +303,9 @@ class Service:
         path = self._label_file(self.cohort(), key, tag)
         if not path.is_file():
             raise NotFoundError(f"there is no label {tag or _FINAL} of {key}")
-        return self._given_out(key, read_volume(path), self._ending)
+        table = self.labels if tag == _ORIGINAL else self.cohort().labels
+        ending = SEGMENTATION_SUFFIX if table.overlap else FILE_ENDING
+        return self._given_out(key, read_volume(path), ending, table=table)
 
     def _label_file(self, cohort: Cohort, key: str, tag: str) -> Path:
         if tag == _ORIGINAL:
@@ -324,7 +329,7 @@ class Service:
             found = adopt(place, self.cohort(), case=key, predictions=self.place)
             self._given.pop(key, None)
         for error in found.failed.values():
-            raise error
+            raise LabelError(_in_slicer(error)) if isinstance(error, OpenQuestionError) else error
         one = found.adopted[key]
         self.tell(f"took the label of {key} home, {one.added_path_mm:.0f} mm drawn anew")
         return {"image": key, "label": key, "tag": _FINAL, "notes": list(one.notes), "added_path_mm": one.added_path_mm}
@@ -344,3 +349,15 @@ class Service:
         volume = read_image_file(file)[0]
         write_volume(cohort.folder / "imagesTs" / f"{key}_0000{FILE_ENDING}", volume)
         return key
+
+
+def _in_slicer(error: OpenQuestionError) -> str:
+    """What a segmentation leaves open, and what a person does about it in 3D Slicer."""
+    told = []
+    if error.missing:
+        told.append(
+            f"there is no segment of {', '.join(error.missing)}; add an empty segment of that name if there is none"
+        )
+    if error.extra:
+        told.append(f"{', '.join(error.extra)} is no region of the cohort; rename or remove it")
+    return f"{', and '.join(told)}, then submit again"

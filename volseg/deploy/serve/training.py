@@ -40,6 +40,7 @@ class Training:
         command: Function from the parameters of a request to the words of the process.
         done: Function that is called after a training that ended well; what it returns is told with its state.
         before: State of the last training of an earlier server.
+        possible: Whether the command can train what is served, so that clients are offered it.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Training:
         *,
         done: Callable[[], str] | None = None,
         before: Mapping[str, Any] | None = None,
+        possible: bool = True,
     ) -> None:
+        self.possible = possible
         self._command = command
         self._done = done
         self.log: deque[str] = deque(maxlen=_LINES)
