@@ -11,7 +11,7 @@ from volseg.pictures.layout import arrange_panels
 from volseg.pictures.orientation import PLANES, Plane, plane_of_slices
 from volseg.pictures.rendering import Pixels, panel, panel_size
 from volseg.pictures.snapshot import Snapshot, snapshot_path, write_snapshot
-from volseg.pictures.viewer import pack_volumes, viewer_data
+from volseg.pictures.viewer import pack_volumes, viewer_data, write_volumes
 
 __all__ = [
     "PLANES",
@@ -36,6 +36,7 @@ __all__ = [
     "viewer_data",
     "window_of",
     "write_snapshot",
+    "write_volumes",
 ]
 
 __getattr__ = names_of_before(__name__)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.files import atomic
 from volseg.labels import LabelMap, LabelTable
 from volseg.pictures.case import ReviewCase
 from volseg.pictures.rendering import DIFFERENCE_COLOURS, DIFFERENCE_NAMES, difference_masks, grey_levels
@@ -74,6 +75,30 @@ def pack_volumes(
             Volume(_difference(reference.voxels, prediction.voxels, labels), reference.affine_ras)
         )
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def write_volumes(
+    path: Path,
+    image: Volume,
+    labels: LabelTable,
+    *,
+    prediction: Volume,
+    reference: Volume | None = None,
+    window: tuple[float, float] | None = None,
+) -> None:
+    """Write what the viewer shows, see `pack_volumes`: whole or not at all.
+
+    Args:
+        path: Ends in `.json`.
+        image: Image of any scale.
+        labels: Label table of the values.
+        prediction: Label map of the prediction, uint8.
+        reference: Label map of the reference, uint8, or None.
+        window: Values shown black and white; None for the 0.5th and 99.5th percentile.
+    """
+    packed = pack_volumes(image, labels, prediction=prediction, reference=reference, window=window)
+    with atomic(path) as partial:
+        partial.write_text(packed)
 
 
 def _difference(reference: LabelMap, prediction: LabelMap, labels: LabelTable) -> NDArray[np.uint8]:

@@ -14,12 +14,11 @@ from volseg.cohort import FILE_ENDING, Cohort, RegionBounds, read_label_map, wri
 from volseg.deploy.demo.abandon import check_there, until_left
 from volseg.errors import LabelError
 from volseg.evaluation import STANDARD, RegionScores, score_case
-from volseg.files import atomic
 from volseg.formats import write_segmentation
 from volseg.inference import Predictor, channel_order, read_image
 from volseg.labels import LabelTable
 from volseg.metrics import added_path_length_mm, volume_ml
-from volseg.pictures import CaseView, Plane, pack_volumes, window_of
+from volseg.pictures import CaseView, Plane, window_of, write_volumes
 from volseg.volume import RGB, UNMEASURED, Volume, check_axes, slice_axis
 
 VOLUMES = "volumes.json"
@@ -253,7 +252,5 @@ class Segmenter:
         )
         if not done.flat:
             window = window_of(done.channel_names[0])
-            packed = pack_volumes(image[0], labels, prediction=label_map, reference=reference, window=window)
-            with atomic(folder / VOLUMES) as partial:
-                partial.write_text(packed)
+            write_volumes(folder / VOLUMES, image[0], labels, prediction=label_map, reference=reference, window=window)
         return done
