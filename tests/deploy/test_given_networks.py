@@ -30,12 +30,13 @@ def test_a_run_tells_its_bundle(run, tmp_path):
         found = given_networks(*words, unpacked=tmp_path)
         assert (found.name, found.bundle, found.members) == ("unet", unet, ((str(unet), run / "model.pt"),))
     (run / "run.json").unlink()
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="beside it that says which bundle"):
         given_networks(None, run, unpacked=tmp_path)
     with pytest.raises(UsageError, match="name a bundle, or a run, an ensemble folder"):
         given_networks(None, None, unpacked=tmp_path)
     with pytest.raises(CheckpointError, match="holds neither"):
-        given_networks("unet", tmp_path / "..", unpacked=tmp_path)
+        given_networks("unet", tmp_path / "empty", unpacked=tmp_path)
 
 
 def test_an_ensemble_folder(run, tmp_path):

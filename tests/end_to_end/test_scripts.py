@@ -284,7 +284,9 @@ def parse_volseg(words: list[str]) -> None:
         command = command.commands[name]
     context = command.make_context(name, [word for word in words if word != "$@"])
     if context.args:
-        check_overrides(config(f"bundles/{context.params['bundle']}/train.json"), _overrides(context.args))
+        bundle = ROOT / "bundles" / context.params["bundle"]
+        (file,) = [*bundle.glob("train.json"), *bundle.glob("configs/train.json")]  # a package has a folder for them
+        check_overrides(config(str(file.relative_to(ROOT))), _overrides(context.args))
 
 
 def parse_bundle(words: list[str]) -> None:
