@@ -198,9 +198,7 @@ class Dicom:
             if self._keep_ids:
                 raise type(error)(f"{error.message} ({first.first.name})", case=key) from error
             raise error.of_case(key) from error
-        record = self._records[key]
-        if self._parts(combined)[0].choice:
-            record = record.of_volume(images.stacks[0], key=self._volume_key)
+        record = self._records[key].of_values(images.volumes[0], key=self._volume_key)
         return Case(
             key,
             identity.patient,
