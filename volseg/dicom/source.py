@@ -118,7 +118,8 @@ class Dicom:
         empty = sum(not drawing.rois for drawing in drawings)
         if empty:
             logger.warning(
-                "%d RTSTRUCT or DICOM SEG objects hold no closed outline and no segment; they label nothing", empty
+                "%d RTSTRUCT or DICOM SEG objects hold no closed outline or segment with a name; they label nothing",
+                empty,
             )
         of_cases = [[part for part in item.parts if part is not None] for item in combined if not item.problem]
         taken = [part for parts in of_cases for part in parts]
