@@ -137,7 +137,10 @@ def _compare_predictions(
             name: stack.enter_context(imported_predictions(folder, opened))
             for name, folder in zip(names, predictions, strict=True)
         }
-        matches = {name: matched(folder, opened, regions) for name, (folder, _) in folders.items()}
+        matches = {
+            name: matched(folders[name][0], opened, regions, named=folder)
+            for name, folder in zip(names, predictions, strict=True)
+        }
         shared = [region for region in opened.labels.names if all(region in match.names for match in matches.values())]
         if not shared:
             raise LabelError(

@@ -91,7 +91,7 @@ def evaluate(
         instances=opened.has_instances,
     )
     with imported_predictions(predicted, opened, table=table) as (scored, failed):
-        match = matched(scored, opened, regions)
+        match = matched(scored, opened, regions, named=predictions)
         promised = _bounds(scored)
         method = replace(
             method,
