@@ -27,6 +27,11 @@ def days(
     modes: str | None = typer.Option(None, metavar="NAME,NAME", help="Rows of the table; all by default."),
     seed: int = typer.Option(0, min=0, help="Seed of the trainings."),
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default."),
+    apl_tolerance: float | None = typer.Option(
+        None,
+        min=0,
+        help="Tolerance in mm of the added path length with tolerance; 3 by default, and a pixel where that is larger.",
+    ),
     roi_voxels: int | None = typer.Option(None, min=1, help="Of the trainings: budget of voxels of a window."),
 ) -> None:
     """Measure what earlier days are worth: no prior, copied, aligned, prior, wrong prior, adapted, both.
@@ -53,6 +58,7 @@ def days(
         seed=seed,
         overrides={} if roi_voxels is None else {"roi_voxels": roi_voxels},
         device=device,
+        apl_tolerance_mm=apl_tolerance,
     )
     run_days(settings, output, told=typer.echo)
     typer.echo((output / "days.md").read_text(encoding="utf-8"))

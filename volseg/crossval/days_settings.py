@@ -58,6 +58,8 @@ class DaysSettings:
         seed: Seed of the trainings.
         overrides: Further settings of train.json.
         device: Device; None for the best.
+        apl_tolerance_mm: Tolerance of the added path length with tolerance, see `EvaluationSettings`; it concerns the
+            scores alone, and another call may have another.
     """
 
     cohort: Cohort
@@ -72,6 +74,7 @@ class DaysSettings:
     seed: int = 0
     overrides: Mapping[str, Any] | None = None
     device: str | None = None
+    apl_tolerance_mm: float | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.modes if name not in MODES]
