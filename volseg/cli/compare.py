@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from volseg.cli.shared_options import folder_to_write
 from volseg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def compare(
         metavar="COHORT PREDICTIONS... | RUN...",
         help="The cohort with the references and two or more folders of KEY.nii.gz; or folders of training runs.",
     ),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for comparison.csv, .json, .md and .svg."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", help="Folder for comparison.csv, .json, .md and .svg.", callback=folder_to_write
+    ),
     metric: str = typer.Option("dice", help="Metric that is compared, as a column of cases.csv: dice, hd95_mm, ..."),
     tolerance: float | None = typer.Option(
         None, min=0, help="Differences that are ties; 0.005 of Dice and 0.5 mm of HD95 by default."
