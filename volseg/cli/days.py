@@ -38,17 +38,19 @@ def days(
     ),
     roi_voxels: int | None = typer.Option(None, min=1, help="Of the trainings: budget of voxels of a window."),
 ) -> None:
-    """Measure what earlier days are worth: no prior, copied, aligned, prior, wrong prior, adapted, both.
+    """Measure what earlier days are worth: no prior, copied, aligned, deformed, prior, wrong prior, adapted, both.
 
     Patients are held out by fold, and day k is predicted from days before k alone. Run again to go on after a stop.
     """
     from volseg.cohort import Cohort
-    from volseg.crossval import MODES, DaysSettings, run_days
+    from volseg.crossval import DaysSettings, default_modes, run_days
     from volseg.errors import UsageError
 
     words = [word.strip() for word in (folds or "").split(",") if word.strip()]
     if not all(word.isdigit() for word in words):
         raise UsageError(f"--folds must be numbers from 0, such as 0,1,2, got {folds}")
+    if not modes and "deformed" not in default_modes():
+        typer.echo("the row `deformed` is left out: it needs itk-elastix, pip install 'volseg[elastix]'")
     settings = DaysSettings(
         Cohort.open(cohort),
         bundle,
@@ -58,7 +60,7 @@ def days(
         adapt_steps=adapt_steps,
         warm=warm,
         folds=tuple(map(int, words)),
-        modes=tuple(word.strip() for word in modes.split(",")) if modes else tuple(MODES),
+        modes=tuple(word.strip() for word in modes.split(",")) if modes else default_modes(),
         seed=seed,
         overrides={} if roi_voxels is None else {"roi_voxels": roi_voxels},
         device=device,
