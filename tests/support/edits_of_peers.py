@@ -1,4 +1,4 @@
-"""Edits of one segmentation by slicerio, SimpleITK, nibabel, highdicom, rt-utils, plastimatch: by a Python that has them.
+"""Edits of a segmentation by slicerio, SimpleITK, nibabel, highdicom, rt-utils, plastimatch: by a Python with them.
 
     python edits_of_peers.py SEGMENTATION SERIES OUT
 
