@@ -59,6 +59,11 @@ def evaluate(
         "directed", help="Definition of HD95: directed (as MONAI), pooled (as medpy) or surfel (as surface-distance)."
     ),
     minutes_per_metre: float = typer.Option(2.0, min=0, help="Minutes to draw a metre of contour by hand."),
+    apl_tolerance: float | None = typer.Option(
+        None,
+        min=0,
+        help="Tolerance in mm of the added path length with tolerance; 3 by default, and a pixel where that is larger.",
+    ),
     objects: bool | None = typer.Option(
         None, help="Count and match objects and holes: cells, lesions. By default where the cohort tells objects apart."
     ),
@@ -91,6 +96,7 @@ def evaluate(
         tolerance_mm=tolerance_mm,
         reading=cast("Any", hd_reading),
         minutes_per_metre=minutes_per_metre,
+        apl_tolerance_mm=apl_tolerance,
         objects=opened.has_instances if objects is None else objects,
         instances=opened.has_instances,
     )
