@@ -25,14 +25,15 @@ from volseg.training.start import heads_of
 logger = logging.getLogger("volseg.training")
 
 _RATE = 0.1  # of the run's learning rate
+_VERSION = 2  # of the way of adapting; a network of another one is adapted anew
 _CHECKS = 6  # looks at the held-out slab
 
 
 def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     """Adapt the network of a run to a patient; go on where an earlier call was stopped.
 
-    The base run is not touched. A slab of slices of the last session is held out of the training, and the weights that
-    do best on it are kept: those of the run themselves if nothing is gained.
+    The base run is not touched. A slab of the last session is held out of the training; the last weights are kept, or
+    earlier ones, such as those of the run themselves, that do clearly better on it.
 
     Args:
         work: What to adapt, and how.
@@ -110,6 +111,7 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
             **work.adaptation.to_json(),
             "identity": identity,
             "steps": state.steps,
+            "kept_after_steps": state.kept_step,
             "seconds": round(state.seconds, 1),
             "processor_seconds": round(time.process_time() - processor_began, 1),
             "slab_before": state.first_score,
@@ -131,6 +133,7 @@ def _identity(work: Adapting, base: Path) -> dict[str, Any]:
         for path in [*work.cohort.image_paths(key), *([label] if label else [])]:
             files.append([path.name, path.stat().st_size, path.stat().st_mtime_ns])
     return {
+        "version": _VERSION,
         "base": hashlib.sha256(base.read_bytes()).hexdigest(),
         "keys": list(work.adaptation.keys),
         "files": hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16],
