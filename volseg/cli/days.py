@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from volseg.cli.shared_options import folder_to_write
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -14,7 +16,9 @@ def register(app: typer.Typer) -> None:
 
 def days(
     cohort: Path = typer.Argument(help="Cohort with several sessions per patient, and folds by patient."),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder of runs, predictions, table.csv and days.md."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", help="Folder of runs, predictions, table.csv and days.md.", callback=folder_to_write
+    ),
     bundle: str = typer.Option(..., help="Name in bundles/, or folder."),
     minutes: float = typer.Option(0.0, min=0, help="Minutes of each training; 0 for the bundle's own epochs."),
     epochs: int | None = typer.Option(None, min=1, help="Epochs of each training, in place of minutes."),

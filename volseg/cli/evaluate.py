@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from volseg.cli.answer import AsJson
-from volseg.cli.shared_options import RayAddress, ShardOfCases
+from volseg.cli.shared_options import RayAddress, ShardOfCases, folder_to_write
 
 if TYPE_CHECKING:
     from volseg.cohort import Bounds
@@ -27,7 +27,11 @@ def evaluate(
     predictions: str = typer.Argument(help="Folder of KEY.nii.gz or KEY.seg.nrrd, or its URL."),
     cohort: str = typer.Argument(help="The cohort with the references, or its URL."),
     output: str = typer.Option(
-        ..., "-o", "--output", help="Folder or URL of the report: cases.csv, summary.json, report.md and .html."
+        ...,
+        "-o",
+        "--output",
+        help="Folder or URL of the report: cases.csv, summary.json, report.md and .html.",
+        callback=folder_to_write,
     ),
     part: str | None = typer.Option(
         None, help="Part of the cohort whose cases must all have a prediction: labelled, training, validation or test."
@@ -97,7 +101,7 @@ def evaluate(
         instances=opened.has_instances,
     )
     with imported_predictions(predicted, opened, table=table) as (scored, failed):
-        match = matched(scored, opened, regions)
+        match = matched(scored, opened, regions, named=predictions)
         promised = _bounds(scored)
         method = replace(
             method,
