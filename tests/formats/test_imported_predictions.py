@@ -231,6 +231,23 @@ def test_segments_of_no_region_are_told_under_the_folder_that_was_named(tmp_path
         assert f"{home}: the references hold spleen too, which the predictions do not" in said
 
 
+def test_values_that_no_segment_has_are_told(tmp_path, capsys):
+    """A program that numbers anew and forgets LabelValue would give an empty region, without a word."""
+    cohort_of(tmp_path / "cohort", ABDOMEN)
+    home = tmp_path / "home"
+    for key in ("c0", "c1"):
+        label = read_volume(tmp_path / "cohort" / "labelsTr" / f"{key}.nii.gz")
+        write_segmentation(home / f"{key}.seg.nrrd", label, ABDOMEN)
+    path = home / "c0.seg.nrrd"
+    fields, pairs, array = parsed(path)
+    saved(path, fields, pairs, np.where(array == 1, 7, array).astype(np.uint8))
+    count = int((array == 1).sum())
+    assert run("evaluate", home, tmp_path / "cohort", "-o", tmp_path / "report", "--no-html") == 0
+    said = capsys.readouterr().err
+    assert f"c0: {count} voxels hold values that no segment has (7), and were left out, while spleen has none" in said
+    assert "c1: " not in said
+
+
 def test_an_overlap_that_the_cohort_cannot_hold_is_refused_with_its_size(tmp_path):
     cohort = cohort_of(tmp_path / "cohort", ABDOMEN)
     both = LabelTable.overlapping(["spleen", "liver"])
