@@ -24,7 +24,7 @@ from volseg.training.start import heads_of
 
 logger = logging.getLogger("volseg.training")
 
-_RATE = 0.1  # of the run's learning rate
+_RATE = 0.5  # of the run's learning rate; a tenth, as for a long training, gains half as much in three minutes
 _VERSION = 2  # of the way of adapting; a network of another one is adapted anew
 _CHECKS = 6  # looks at the held-out slab
 
@@ -66,7 +66,8 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     slab = Slab.of(work, recipe)
     own, others = own_items(work, recipe, slab), base_items(work, recipe)
     windows = windows_of(work, recipe, own, others)
-    rate = float(config.get("learning_rate") or 1e-3) * _RATE if _is_number(config.get("learning_rate")) else 1e-4
+    given = config.get("learning_rate")
+    rate = _RATE * (float(given) if _is_number(given) else 1e-3)
     parameters = _learning(network, work.layers, channels=recipe.labels.channels)
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
     loss_of = DeepSupervision(dice_ce(recipe.labels))
