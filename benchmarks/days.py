@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from volseg.cohort import Cohort, split_by_patient, write_cohort, write_splits
-from volseg.crossval import MODES, DaysSettings, run_days
+from volseg.crossval import DaysSettings, default_modes, run_days
 from volseg.datasets import write_phantom
 from volseg.formats import UwMadison
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true", help="train both networks from random weights")
     parser.add_argument("--adapt-minutes", type=float, default=3.0)
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--modes", default=",".join(default_modes()))
     parser.add_argument("--roi-voxels", type=int, default=0)
     parser.add_argument("--width", type=int, default=0, help="of the U-Net; 0 for the bundle's own")
     parser.add_argument("--workers", type=int, default=1)

@@ -25,7 +25,7 @@ def test_channels_and_label_on_one_grid_are_a_case():
 @pytest.mark.parametrize(
     ("volumes", "label", "message"),
     [
-        ((ONE, ONE, SHORTER), ONE, "^case1_day2: channel 2 .* grid: shape 4 x 5 x 6 against 4 x 5 x 5$"),
+        ((ONE, ONE, SHORTER), ONE, "^case1_day2: channel 2 .* grid: shape 4 x 5 x 6 against 4 x 5 x 5;"),
         ((ONE, MOVED), None, "^case1_day2: channel 1 is not on the image's grid: a corner of the grid is 9 mm away"),
         ((ONE,), MOVED, "^case1_day2: the label is not on the image's grid"),
     ],

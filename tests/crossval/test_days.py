@@ -15,12 +15,12 @@ from treatment_days import write_days
 
 from volseg.bundle import Recipe
 from volseg.cohort import Cohort, Fold, write_splits
-from volseg.crossval import MODES, DaysSettings, conclude_days, day_cases, run_days
+from volseg.crossval import DaysSettings, conclude_days, day_cases, default_modes, run_days
 from volseg.crossval import days_predictions as module
 from volseg.crossval.days_settings import TITLES
 from volseg.errors import UsageError
 from volseg.labels import prior_channels
-from volseg.volume import read_volume
+from volseg.volume import Deformation, read_volume
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +63,23 @@ def test_all_rows_of_the_table_and_again_without_work(cohort, tmp_path, monkeypa
     settings = settings_of(cohort, tmp_path)
     lines: list[str] = []
     content = run_days(settings, tmp_path / "out", told=lines.append)
-    assert list(content["modes"]) == list(MODES)
+    assert list(content["modes"]) == list(default_modes())
     assert content["modes"]["aligned"]["dice"]["mean"] > content["modes"]["copied"]["dice"]["mean"]
     assert content["modes"]["none"]["gain_dice"]["mean"] == 0
     assert content["modes"]["copied"]["cases"] == 2
     assert set(content["modes"]["none"]["by_day"]) == {"0", "1", "2"}
     table = list(csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines()))
-    assert {row["mode"] for row in table} == set(MODES)
+    assert {row["mode"] for row in table} == set(default_modes())
+    assert all(float(row["tolerant_minutes"]) <= float(row["correction_minutes"]) for row in table)
     assert {row["gap_days"] for row in table if row["key"] == "c_day10"} == {"1.0"}
     page = (tmp_path / "out" / "days.md").read_text()
     assert "| contours copied, aligned |" in page
     assert "prior_" not in page.replace("(`prior_", ""), "words of the code stand in brackets alone"
     drawn = (tmp_path / "out" / "days.html").read_text()
     assert drawn.count("<svg") == 2
-    assert all(f">{escape(title)}</th>" in drawn for title in TITLES.values())
+    assert all(f">{escape(TITLES[mode])}</th>" in drawn for mode in default_modes())
+    assert "within 3 mm, or a pixel where that is larger" in drawn
+    assert "within 3 mm, or a pixel where that is larger" in page
     assert "prior_" not in drawn
     assert "http" not in drawn.replace("http://www.w3.org", "")
     monkeypatch.setattr(module, "write_prediction", lambda *_: pytest.fail("predicted again"))
@@ -92,7 +95,7 @@ def test_no_row_reads_the_label_of_the_day_itself_or_of_a_later_one(tmp_path):
     for key in ("b_day9", "b_day10"):
         cohort.label_path(key).write_bytes(b"planted")  # whoever reads it fails
     runs = {name: tmp_path / "out" / "fold_0" / name for name in ("none", "prior")}
-    for mode in MODES:
+    for mode in default_modes():
         module.DaysPredictions(settings, tmp_path / "out", 0, runs).predict(mode, [case])
         assert (tmp_path / "out" / "oof" / mode / "b_day9.nii.gz").is_file()
 
@@ -191,3 +194,46 @@ def test_wrong_use_is_told(cohort, tmp_path):
     single = write_days(tmp_path / "single", days=("day0",))
     with pytest.raises(UsageError, match="no patient with two sessions"):
         DaysSettings(single, "unet")
+
+
+def bending(mm, failure=""):
+    """A stand-in for elastix that moves everything along the first axis."""
+
+    def deform(fixed, moving, registration):
+        motion = np.zeros((3, *fixed.shape), np.float32)
+        motion[0] = mm
+        return Deformation(registration, fixed.grid, motion, (0.5, 0.6), (3.0, 2.0), 0.1, failure)
+
+    return deform
+
+
+def test_deformed_contours_are_the_aligned_ones_bent_and_these_where_it_fails(cohort, tmp_path, monkeypatch):
+    import volseg.cohort.alignments as alignments
+    import volseg.volume.deformation as deformation
+
+    monkeypatch.setattr(deformation, "elastix_is_installed", lambda: True)
+    settings = settings_of(cohort, tmp_path, modes=("aligned", "deformed"))
+    cases = [case for case in day_cases(cohort, ["c_day9"]) if case.earlier]
+    for name, mm, failure in (("bent", 8.0, ""), ("failed", 0.0, "it folds")):
+        monkeypatch.setattr(alignments, "deform", bending(mm, failure))
+        out = tmp_path / name
+        for mode in settings.modes:
+            module.DaysPredictions(settings, out, 0, {}).predict(mode, cases)
+        aligned, bent = (
+            np.asarray(read_volume(out / "oof" / mode / "c_day9.nii.gz").voxels) for mode in settings.modes
+        )
+        moved = np.roll(aligned, -round(mm / 4), axis=0)
+        assert (moved != bent).mean() < 0.004, "but for rounding at the edge"
+        assert (aligned != bent).any() == bool(mm)
+        assert len(list((out / "cache" / "alignments").glob("*.npz"))) == 1
+
+
+def test_deformed_without_elastix_is_refused_by_name_and_left_out_by_default(cohort, monkeypatch):
+    import volseg.crossval.days_settings as days_settings
+    import volseg.volume.deformation as deformation
+
+    for place in (deformation, days_settings):
+        monkeypatch.setattr(place, "elastix_is_installed", lambda: False)
+    assert "deformed" not in DaysSettings(cohort, "unet").modes
+    with pytest.raises(UsageError, match=r"--modes deformed needs itk-elastix: pip install 'volseg\[elastix\]'"):
+        DaysSettings(cohort, "unet", modes=("none", "deformed"))

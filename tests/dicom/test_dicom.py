@@ -283,6 +283,13 @@ def test_meanings_of_numbers_that_cannot_be_kept_are_refused(tmp_path: Path) -> 
         setattr(files[2], name, value)
         save(tmp_path, files)
         assert reason in refusal(tmp_path)
+    files = series(noise())
+    for file in files:  # as parametric maps have
+        file.FloatPixelData = noise((7, 6), np.int16).astype(np.float32).tobytes()
+        file.BitsAllocated = file.BitsStored = 32
+        del file.PixelData
+    save(tmp_path, files)
+    assert "floating-point numbers (Float Pixel Data), which are not read" in refusal(tmp_path)
     files = series(noise(dtype=np.uint16))
     for file in files:
         file.BitsStored, file.HighBit = 6, 5

@@ -27,7 +27,7 @@ from pydicom import Dataset
 
 from volseg.cli import main
 from volseg.cohort import Cohort
-from volseg.dicom import Dicom, place, read_stack, scan, segments, write_dicom_seg
+from volseg.dicom import Dicom, place, read_object_masks, read_stack, scan, segments, write_dicom_seg
 from volseg.dicom.file import Quiet, read_header
 from volseg.dicom.segments import read_segments, read_voxels
 from volseg.errors import SourceError, UsageError
@@ -232,6 +232,11 @@ def test_a_smaller_frame_lies_where_it_says(tmp_path: Path) -> None:
     set_pixels(seg, np.stack([picture * 127] * seg.NumberOfFrames))
     seg.save_as(path)
     assert not masks_of(path, read_stack(scan(tmp_path).series[0]))["large_bowel"].any(), "127 of 255 is less than half"
+    source = Dicom(tmp_path)
+    told = "large_bowel is drawn in fractions (FRACTIONAL), of which those from half of the maximum on were taken"
+    case = source.load(source.keys()[0])
+    assert told in case.warnings
+    assert told in read_object_masks(path, case.channels[0].grid).notes
 
 
 # --- the whole walk, and what it tells of the patient

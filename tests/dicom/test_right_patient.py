@@ -211,7 +211,7 @@ def test_a_record_that_contradicts_the_name_or_is_damaged_is_refused(tmp_path: P
     label = read_volume(path)
     damaged = with_provenance(label.affine_ras, provenance_of(label.affine_ras)[:-3])
     write_volume(path, Volume(label.voxels, damaged))
-    assert "is damaged (62 letters)" in exported(path, tmp_path / "archive", out)
+    assert "is damaged (70 letters)" in exported(path, tmp_path / "archive", out)
 
 
 def test_a_record_that_was_made_with_a_secret_needs_it(tmp_path: Path) -> None:

@@ -251,6 +251,9 @@ def test_what_an_annotator_should_look_at_is_a_warning(tmp_path: Path) -> None:
         "gaps": [square(affine, 0.6, 5.4, z) for z in (0, 2, 4, 6, 8)],
         "beyond": [square(affine, 0.6, 5.4, z) for z in (7, 8, 9)],
         "tiny": [square(affine, 1.3, 1.7, 3)],
+        "one": [square(affine, 0.6, 3.4, z) for z in (0, 1, 3, 4, 5)],
+        "two": [square(affine, 0.6, 3.4, z) for z in (0, 1, 2, 5, 6, 7, 8)],
+        "apart": [square(affine, *((0.6, 1.4) if z < 3 else (3.6, 4.4)), z) for z in (0, 1, 2, 4, 5)],
     }
     save(tmp_path, [*images, structure_set(images, rois)])
     source = Dicom(tmp_path)
@@ -258,6 +261,8 @@ def test_what_an_annotator_should_look_at_is_a_warning(tmp_path: Path) -> None:
         "gaps is outlined on 5 of 9 slices, and none was filled in",
         "outlines of beyond lie beyond the slices of the image and were cut off",
         "no voxel of tiny lies in the image",
+        "one is outlined above and below 1 slices and not on them, and none was filled in",
+        "two is outlined above and below 2 slices and not on them, and none was filled in",
     }
 
 

@@ -65,6 +65,7 @@ def test_a_case_by_hand(cohort, predictions):
         **{"hd95_mm": 0, "hausdorff_mm": 0, "mean_surface_distance_mm": 0},
         **{"reference_ml": ml, "predicted_ml": ml, "volume_error_ml": 0, "volume_error_percent": 0},
         **{"added_path_length_mm": 0, "slices_to_correct": 0, "correction_minutes": 0},
+        **{"tolerant_path_length_mm": 0, "tolerant_minutes": 0},
         **{"time_saved": 5, "time_saved_from_empty": 2.5},
     }
     diagonal = math.hypot(*SHAPE)
@@ -74,6 +75,7 @@ def test_a_case_by_hand(cohort, predictions):
         **{"hd95_mm": 1.5, "hausdorff_mm": 1.5, "mean_surface_distance_mm": small.mean_surface_distance_mm},
         **{"reference_ml": ml, "predicted_ml": ml, "volume_error_ml": 0, "volume_error_percent": 0},
         **{"added_path_length_mm": 36, "slices_to_correct": 0, "correction_minutes": pytest.approx(0.036 * 2)},
+        **{"tolerant_path_length_mm": 0, "tolerant_minutes": 0},
         **{"time_saved": 3, "time_saved_from_empty": 1.5},
     }
     assert 0 < small.mean_surface_distance_mm < 1.5
@@ -81,6 +83,7 @@ def test_a_case_by_hand(cohort, predictions):
         **{"dice": 0, "surface_dice": 0, "jaccard": 0, "precision": 0},
         **{"reference_ml": 0, "predicted_ml": pytest.approx(VOXEL_ML), "volume_error_ml": pytest.approx(VOXEL_ML)},
         **{"added_path_length_mm": 0, "slices_to_correct": 1, "correction_minutes": 0},
+        **{"tolerant_path_length_mm": 0, "tolerant_minutes": 0},
         **{"time_saved": (7 * 2 - 4) / 8, "time_saved_from_empty": 7 * 2 / 8},
     }
     assert [row.outcome for row in (large, small, stomach)] == ["both present", "both present", "invented"]
@@ -316,9 +319,16 @@ def test_the_method_changes_what_it_names(cohort, predictions):
     assert rows["minutes_per_metre"].correction_minutes == pytest.approx(2 * standard.correction_minutes)
     surfel = evaluate(predictions, cohort, method=EvaluationSettings(reading="surfel"))[1]
     assert surfel.hd95_mm > 0
-    for wrong in ({"reading": "nearest"}, {"tolerance_mm": -1.0}, {"minutes_per_metre": math.nan}):
+    for wrong in (
+        {"reading": "nearest"},
+        {"tolerance_mm": -1.0},
+        {"minutes_per_metre": math.nan},
+        {"apl_tolerance_mm": -1.0},
+    ):
         with pytest.raises(UsageError):
             EvaluationSettings(**wrong)
+    with pytest.raises(UsageError, match="tolerance of the added path length"):
+        EvaluationSettings(apl_tolerance_mm=-1.0)
 
 
 def test_no_more_cases_than_workers_are_held(tmp_path, predictions):
@@ -411,6 +421,7 @@ def test_the_command_has_the_defaults_of_the_method():
     assert defaults["tolerance_mm"].default == standard.tolerance_mm
     assert defaults["hd_reading"].default == standard.reading
     assert defaults["minutes_per_metre"].default == standard.minutes_per_metre
+    assert defaults["apl_tolerance"].default == standard.apl_tolerance_mm
     assert defaults["objects"].default is None  # the cohort decides
     assert not standard.objects
 
@@ -421,6 +432,7 @@ def test_the_command_passes_the_method_on(cohort, predictions, tmp_path):
     write(predictions / "p1_day1.nii.gz", REFERENCE)
     words = ["evaluate", str(predictions), str(cohort.folder), "-o", str(tmp_path / "report"), "--no-html"]
     words += ["--tolerance-mm", "2", "--hd-reading", "surfel", "--minutes-per-metre", "1.5", "--objects"]
+    words += ["--apl-tolerance", "2.5"]
     with pytest.raises(SystemExit) as stopped:
         main(words)
     assert not stopped.value.code
@@ -429,6 +441,7 @@ def test_the_command_passes_the_method_on(cohort, predictions, tmp_path):
         "tolerance_mm": 2.0,
         "reading": "surfel",
         "minutes_per_metre": 1.5,
+        "apl_tolerance_mm": 2.5,
         "objects": True,
         "instances": False,
         "margins": False,

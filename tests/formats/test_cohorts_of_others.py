@@ -545,6 +545,47 @@ def test_masks_of_several_values_are_told(masks):
     assert np.count_nonzero(source.load("s0002").label.voxels == 1) == 5
 
 
+def test_two_files_of_one_class_or_image_are_refused(masks):
+    """Which of liver.nii and liver.nii.gz counts would be a matter of the alphabet."""
+    for name in ("segmentations/liver.nii", "ct.nrrd"):
+        (masks / "s0001" / name).write_bytes(b"whatever")
+        with pytest.raises(SourceError, match=r"holds \w+\.\w+(\.gz)? and \w+\.\w+(\.gz)? for one; keep the one"):
+            ClassMasks(masks)
+        (masks / "s0001" / name).unlink()
+    put(masks / "s0001/masks/liver.nii.gz", 1)
+    assert ClassMasks(masks).warnings == ("files that belong to no case were left out: s0001/masks/",)
+
+
+def test_masks_whose_axes_run_otherwise_are_turned_and_told(masks):
+    before = ClassMasks(masks).load("s0001").label.voxels
+    path = masks / "s0001/segmentations/liver.nii.gz"
+    stored = read_volume(path)
+    flip = np.diag([-1.0, 1, 1, 1])
+    flip[0, 3] = stored.shape[0] - 1
+    write_volume(path, Volume(np.ascontiguousarray(stored.voxels[::-1]), np.asarray(stored.affine_ras) @ flip))
+    case = ClassMasks(masks).load("s0001")
+    np.testing.assert_array_equal(case.label.voxels, before)
+    assert "liver.nii.gz: its axes run otherwise than those of the image and were turned" in case.warnings
+
+
+def test_folders_and_lists_without_cases_are_told_what_lacks(masks, tmp_path):
+    for path in masks.rglob("segmentations/*"):
+        path.unlink()
+    with pytest.raises(SourceError, match=r"holds images and no mask; expected files such as s0001/segmentations"):
+        ClassMasks(masks)
+    entries = [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}]
+    for lists, told in (
+        ({"train": entries}, "has lists under train; the cases are looked for under 'training'"),
+        ({"training": []}, "its dataset.json lists none; name image and label of each case under 'training'"),
+        ({}, "the decathlon keeps them in imagesTr and labelsTr"),
+    ):
+        (tmp_path / "dataset.json").write_text(
+            json.dumps({"labels": {"0": "background", "1": "liver"}, "modality": {"0": "CT"}, **lists})
+        )
+        with pytest.raises(SourceError, match=told):
+            Decathlon(tmp_path)
+
+
 def test_what_is_left_out_of_folders_of_masks_is_told(masks, tmp_path, caplog):
     put(masks / "loose.nii.gz")
     put(masks / "s0001/heart.nii.gz")

@@ -478,3 +478,27 @@ def test_true_nuclei_are_as_many_as_mask_files(shared_data):
         assert case.instances.voxels.max() == len(list((raw / key / "masks").glob("*.png")))
         assert len(np.unique(case.instances.voxels)) == case.instances.voxels.max() + 1
         assert np.array_equal(case.instances.voxels > 0, case.label.voxels > 0)
+
+
+def test_masks_that_no_pattern_names_are_told(raw, caplog):
+    """Without --masks each file is an image: those that are called as masks are told, in the log and in their cases."""
+    source = Images(raw)
+    assert "3 of 6 images are called as masks are, such as masks/a_mask.png" in caplog.text
+    assert "'masks/{key}_mask.*' names them" in caplog.text
+    noted = {key: any("called as a mask is" in note for note in source.load(key).warnings) for key in source.keys()}  # noqa: SIM118
+    assert noted == {key: key.endswith("_mask") for key in noted}
+    for name in "abc":
+        (raw / "masks" / f"{name}_mask.png").rename(raw / "masks" / f"{name}.png")
+    with pytest.raises(SourceError, match=r"2 images have this key: .*name the masks with --masks 'masks/\{key\}\.\*'"):
+        Images(raw)
+    assert Images(raw, images="images/{key}.png", masks=["masks/{key}.*"]).load("a").label is not None
+
+
+@pytest.mark.parametrize("ending", [".npy", ".svg", ".tif.gz"])
+def test_images_of_a_kind_that_is_not_read_are_named(raw, ending):
+    """The cure never is the command that was just given."""
+    for path in (raw / "images").iterdir():
+        path.rename(path.with_suffix(ending))
+    with pytest.raises(SourceError, match=f"images/a{ending} is of a kind that is not read: save it as PNG") as refused:
+        Images(raw, images=f"images/{{key}}{ending}", masks=["masks/{key}_mask.png"])
+    assert "volseg convert images" not in str(refused.value)

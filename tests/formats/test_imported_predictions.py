@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import re
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -212,6 +213,39 @@ def test_a_renamed_segment_is_known_by_its_code_and_a_strange_one_is_told(tmp_pa
         path.write_bytes(path.read_bytes().replace(b"Name:=stomach", b"Name:=Magen"))
     assert run("evaluate", home, tmp_path / "cohort", "-o", tmp_path / "report", "--no-html") == 0
     assert set(dice(tmp_path / "report")) == {1.0}
+
+
+def test_segments_of_no_region_are_told_under_the_folder_that_was_named(tmp_path, capsys):
+    """One that is spelt almost as a region, beside that region itself, would be lost in silence."""
+    cohort_of(tmp_path / "cohort", ABDOMEN)
+    home = tmp_path / "home"
+    more = LabelTable.of({"liver": 2, "Liver": 1, "Segment_1": 3})
+    for key in ("c0", "c1"):
+        label = read_volume(tmp_path / "cohort" / "labelsTr" / f"{key}.nii.gz")
+        write_segmentation(home / f"{key}.seg.nrrd", label, more)
+    shutil.copytree(home, tmp_path / "again")
+    for words in (("evaluate", home, tmp_path / "cohort"), ("compare", tmp_path / "cohort", home, tmp_path / "again")):
+        run(*words, "-o", tmp_path / f"report_{words[0]}")
+        said = capsys.readouterr().err
+        assert f"{home}: its files hold Liver, Segment_1 too, of which the cohort has no region; left out" in said
+        assert f"{home}: the references hold spleen too, which the predictions do not" in said
+
+
+def test_values_that_no_segment_has_are_told(tmp_path, capsys):
+    """A program that numbers anew and forgets LabelValue would give an empty region, without a word."""
+    cohort_of(tmp_path / "cohort", ABDOMEN)
+    home = tmp_path / "home"
+    for key in ("c0", "c1"):
+        label = read_volume(tmp_path / "cohort" / "labelsTr" / f"{key}.nii.gz")
+        write_segmentation(home / f"{key}.seg.nrrd", label, ABDOMEN)
+    path = home / "c0.seg.nrrd"
+    fields, pairs, array = parsed(path)
+    saved(path, fields, pairs, np.where(array == 1, 7, array).astype(np.uint8))
+    count = int((array == 1).sum())
+    assert run("evaluate", home, tmp_path / "cohort", "-o", tmp_path / "report", "--no-html") == 0
+    said = capsys.readouterr().err
+    assert f"c0: {count} voxels hold values that no segment has (7), and were left out, while spleen has none" in said
+    assert "c1: " not in said
 
 
 def test_an_overlap_that_the_cohort_cannot_hold_is_refused_with_its_size(tmp_path):

@@ -386,6 +386,53 @@ def test_a_table_that_is_none_is_refused_at_opening(make, content, message):
         UwMadison(raw)
 
 
+@pytest.mark.parametrize(
+    ("separator", "encoding", "header"),
+    [
+        (",", "utf-8-sig", ["id", "class", "segmentation"]),
+        (";", "utf-8", ["id", "class", "segmentation"]),
+        ("\t", "utf-16", ["id", "class", "segmentation"]),
+        (";", "utf-16-be", ["ID", " Class", "Segmentation "]),
+        (", ", "utf-8", ["id", "class", "segmentation"]),
+    ],
+)
+def test_a_table_that_a_spreadsheet_saved_is_read(make, separator, encoding, header):
+    raw = make(masks={("case1_day2", 2, "stomach"): "1 2"})
+    lines = [header, *table_of(raw)]
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    text = mark + "\r\n".join(separator.join(line) for line in lines)
+    (raw / "train.csv").write_bytes(text.encode(encoding))
+    assert UwMadison(raw).load("case1_day2").label.voxels.sum() == 8
+
+
+def test_texts_in_another_encoding_and_two_columns_of_one_name_are_refused(make):
+    raw = make()
+    (raw / "train.csv").write_bytes("id,class,segmentation\ncase1_day2_slice_0001,m\xe9,\n".encode("latin-1"))
+    with pytest.raises(SourceError, match=r"no text in UTF-8.*save it"):
+        UwMadison(raw)
+    (raw / "train.csv").write_text("id,ID,class,segmentation\ncase1_day2_slice_0001,x,stomach,\n")
+    with pytest.raises(SourceError, match="has the columns id, id, class"):
+        UwMadison(raw)
+
+
+def test_endings_in_capitals_count(make):
+    """Copies by way of old file systems and cameras' programs write .PNG: the last one must not be lost in silence."""
+    raw = make()
+    last = slice_file(raw, 3)
+    last.rename(last.with_suffix(".PNG"))
+    write_table(raw, [line for line in table_of(raw) if "_0003" not in line[0]])
+    assert UwMadison(raw).load("case1_day2").channels[0].shape == (6, 4, 3)
+
+
+def test_a_day_in_no_folder_of_its_patient_is_told(make, caplog):
+    raw = make({"case1_day2": 1, "case2_day0": 1})
+    (raw / "train/case2/case2_day0").rename(raw / "train/case2_day0")
+    assert list(UwMadison(raw).keys()) == ["case1_day2"]
+    assert "train/case2_day0 is left out, since it lies in no folder of its patient; move it into train/case2" in (
+        caplog.text
+    )
+
+
 def test_a_thickness_must_be_positive(make):
     with pytest.raises(UsageError, match="above 0 mm"):
         UwMadison(make(), thickness_mm=0)

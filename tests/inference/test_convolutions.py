@@ -43,6 +43,43 @@ class Gradients(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(
+    ("layer", "replaced"),
+    [
+        (nn.InstanceNorm3d(4), True),
+        (nn.InstanceNorm3d(4, affine=True, eps=1e-3), True),
+        (nn.InstanceNorm3d(4, affine=True, track_running_stats=True).eval(), False),
+        (nn.InstanceNorm3d(4, track_running_stats=True), False),
+        (nn.BatchNorm3d(4).eval(), False),
+    ],
+)
+def test_instances_are_normalised_as_torch_does(layer: nn.Module, batch: int, *, replaced: bool) -> None:
+    twin = copy.deepcopy(layer)
+    with torch.no_grad():
+        for parameter in (*layer.parameters(), *twin.parameters()):
+            parameter.copy_(torch.linspace(-1, 2, 4))
+        drawn = 50 + 3 * torch.randn(batch, 4, 5, 6, 7)
+        for inputs in (drawn, drawn.double(), drawn.transpose(2, 4)):
+            if inputs.dtype == torch.float64:
+                layer.double(), twin.double()
+            with profile() as seen, Convolutions():
+                found = layer(inputs)
+            assert torch.allclose(found, twin(inputs), atol=1e-5)
+            by_groups = any(event.name == "aten::native_group_norm" for event in seen.events())
+            assert by_groups == (replaced and inputs.dtype == torch.float32)
+            layer.float(), twin.float()
+    assert all(map(torch.equal, layer.buffers(), twin.buffers()))
+
+
+def test_instances_of_one_voxel_are_refused_as_by_torch_and_gradients_are_torchs() -> None:
+    layer = nn.InstanceNorm3d(4, affine=True)
+    with Convolutions():
+        with torch.no_grad(), pytest.raises(ValueError, match="more than 1 spatial element"):
+            layer(torch.ones(1, 4, 1, 1, 1))
+        assert "NativeBatchNorm" in str(layer(torch.randn(1, 4, 3, 3, 3)).grad_fn.next_functions[0][0])
+
+
 @pytest.mark.parametrize(
     ("layer", "window"),
     [

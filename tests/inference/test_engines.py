@@ -257,10 +257,28 @@ def test_where_bf16_is_too_rough_auto_takes_fp32(caplog: pytest.LogCaptureFixtur
     for name in ("openvino", "auto"):
         engine = choose(network, name=name, window=WINDOW, device=CPU)
         assert engine.precision == "fp32" or engine.name == "torch"
-    assert caplog.text.count("fp32 is taken") == 2 * capable
+    assert caplog.text.count("OpenVINO's logits in bf16") == 2 * capable
     if capable:
         with pytest.raises(VolsegError, match="logits must be those of PyTorch"):
             choose(network, name="openvino", window=WINDOW, device=CPU, precision="bf16")
+    for wide, taken in ((Cancelling().eval(), "fp32"), (tiny_bundle.network(), "bf16")):
+        engine = choose(wide, name="torch", window=WINDOW, device=CPU)
+        assert engine.precision == (taken if torch.cpu._is_avx512_bf16_supported() else "fp32")
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_pytorch_takes_bf16_by_itself_only_where_the_cpu_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, *, capable: bool
+) -> None:
+    """The rule does not ask how many windows come: workers and resumed runs choose alike."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: capable)
+    monkeypatch.setattr(choice, "installed", lambda: False)
+    for name, windows in (("torch", None), ("auto", 1), ("auto", 8)):
+        engine = choose(tiny_bundle.network(), name=name, window=WINDOW, device=CPU, windows=windows)
+        assert engine.precision == ("bf16" if capable else "fp32")
+        exact = choose(tiny_bundle.network(), name=name, window=WINDOW, device=CPU, windows=windows, precision="fp32")
+        assert exact.precision == "fp32"
 
 
 def test_what_is_not_installed_or_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -551,3 +551,13 @@ def test_a_folder_without_an_image_says_what_it_holds(tmp_path: Path, name: str,
         touch(tmp_path, name)
     with pytest.raises(UsageError, match=told):
         find_inputs(tmp_path)
+
+
+def test_a_series_in_time_beside_its_frames_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """ACDC keeps `patient001_4d` beside the frames that were outlined; a network of volumes takes the frames."""
+    touch(tmp_path, "patient001_4d.nii.gz", "patient001_frame01.nii.gz", "patient001_frame12.nii.gz")
+    touch(tmp_path, "patient002_4d.nii.gz", "scan_4d.nii.gz", "scan_frame.nii.gz")
+    kept = ["patient001_frame01", "patient001_frame12", "patient002_4d", "scan_4d", "scan_frame"]
+    assert [key for key, _ in found(tmp_path)] == kept
+    assert "left out as series in time, whose frames lie beside them: patient001_4d.nii.gz" in caplog.text
+    assert [key for key, _ in found(tmp_path / "patient001_4d.nii.gz")] == ["patient001_4d"]

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
 from volseg.errors import GeometryError, LabelError, UsageError
-from volseg.metrics import POINT_RULES, added_path_length_mm, slices_to_correct, time_saved
+from volseg.metrics import POINT_RULES, added_path_length_mm, correction_effort, slices_to_correct, time_saved
 from volseg.metrics.effort import PointRule
 
 PAIRS = array_shapes(min_dims=3, max_dims=3, max_side=7).flatmap(
@@ -123,3 +123,30 @@ def test_what_cannot_be_is_refused():
             function(mask, mask.astype(np.uint8), (1, 1, 1))
         with pytest.raises(UsageError, match="tolerance"):
             function(mask, mask, (1, 1, 1), tolerance_mm=-1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(PAIRS, TOLERANCES, st.sampled_from([None, 0.0, 1.3, 5.0]))
+def test_effort_at_once_is_each_measure_alone(pair, tolerance_mm, path_tolerance_mm):
+    spacing = (1.2, 0.8, 3.0)
+    found = correction_effort(*pair, spacing, tolerance_mm=tolerance_mm, path_tolerance_mm=path_tolerance_mm)
+    taken = 3.0 if path_tolerance_mm is None else path_tolerance_mm
+    assert found.path_tolerance_mm == taken
+    assert found.added_path_mm == added_path_length_mm(*pair, spacing)
+    assert found.tolerant_path_mm == added_path_length_mm(*pair, spacing, tolerance_mm=taken) <= found.added_path_mm
+    assert found.slices == slices_to_correct(*pair, spacing, tolerance_mm=tolerance_mm)
+
+
+def test_the_tolerance_is_a_pixel_where_pixels_are_larger_whatever_the_slices_are():
+    truth = np.zeros((12, 12, 4), bool)
+    truth[2:8, 2:8] = True
+    for axis, spacing in ((2, (4.0, 4.0, 9.0)), (2, (4.0, 4.0, 1.0)), (0, (9.0, 4.0, 4.0))):
+        mask = np.moveaxis(truth, 2, axis)
+        moved = np.roll(mask, 1, axis=1)
+        found = correction_effort(moved, mask, spacing, tolerance_mm=3, slice_axis=axis)
+        assert found.path_tolerance_mm == 4
+        assert found.tolerant_path_mm == 0 < found.added_path_mm
+    strict = correction_effort(np.roll(truth, 1, axis=1), truth, (4, 4, 9), tolerance_mm=3, path_tolerance_mm=3)
+    assert strict.tolerant_path_mm == strict.added_path_mm
+    with pytest.raises(UsageError, match="tolerance must be 0 mm or more, got -1"):
+        correction_effort(truth, truth, (4, 4, 9), tolerance_mm=3, path_tolerance_mm=-1)

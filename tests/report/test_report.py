@@ -154,6 +154,7 @@ def test_the_json_has_its_schema(tmp_path):
         "tolerance_mm": 3.0,
         "reading": "directed",
         "minutes_per_metre": 2.0,
+        "apl_tolerance_mm": None,
         "objects": False,
         "instances": False,
         "margins": False,
@@ -199,7 +200,7 @@ def test_the_json_keeps_to_its_published_schema(tmp_path, rows, method):
 
 
 def test_every_report_names_its_reading_and_tolerance(tmp_path):
-    method = EvaluationSettings(tolerance_mm=1.5, reading="pooled", minutes_per_metre=3)
+    method = EvaluationSettings(tolerance_mm=1.5, reading="pooled", minutes_per_metre=3, apl_tolerance_mm=2.5)
     _, summary, page = write_report(ROWS, tmp_path, title="T", details=DETAILS, method=method)
     text = page.read_text(encoding="utf-8")
     assert "- HD95 reading: pooled: one percentile" in text

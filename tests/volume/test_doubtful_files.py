@@ -3,6 +3,7 @@
 import gzip
 import logging
 import re
+import struct
 from pathlib import Path
 
 import nibabel
@@ -126,3 +127,34 @@ def test_volumes_of_any_file_have_the_note(tmp_path: Path) -> None:
     nrrd = tmp_path / "a.nrrd"
     nrrd.write_bytes(NRRD.replace(b"(0,0,2)", b"(0,0,200)") + gzip.compress(VOXELS.tobytes(order="F")))
     assert "1 x 1 x 200 mm" in " ".join(read_image_file(nrrd)[0].notes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "code"), [(nibabel.Nifti1Image, 108, "<f"), (nibabel.Nifti2Image, 168, "<q")]
+)
+def test_voxels_that_begin_within_the_header_are_refused(kind: type, place: int, code: str, tmp_path: Path) -> None:
+    """Of offset 0 nibabel 5.4.2 gives the header as voxels, SimpleITK 2.5.7 begins four bytes too early."""
+    path = tmp_path / "a.nii"
+    for offset in (0, 348, 544 if place == 168 else 352):
+        nibabel.save(kind(VOXELS, AFFINE), path)
+        content = bytearray(path.read_bytes())
+        struct.pack_into(code, content, place, offset)
+        path.write_bytes(content)
+        if offset > 348:
+            np.testing.assert_array_equal(read_image_file(path)[0].voxels, VOXELS)
+            continue
+        for read in (read_image_file, SliceStream.open, read_grid):
+            with pytest.raises(VolumeError, match=r"write it again"):
+                read(path)
+
+
+def test_a_large_extension_before_the_voxels_is_read(tmp_path: Path) -> None:
+    """As dcmstack keeps what DICOM stated of a whole series; it may be larger than the voxels."""
+    image = nibabel.Nifti1Image(VOXELS, AFFINE)
+    words = np.random.default_rng(0).integers(32, 127, 3 << 20).astype(np.uint8).tobytes()
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", words))
+    path = tmp_path / "a.nii.gz"
+    nibabel.save(image, path)
+    np.testing.assert_array_equal(read_image_file(path)[0].voxels, VOXELS)
+    ((_, voxels),) = SliceStream.open(path).chunks(9)
+    np.testing.assert_array_equal(voxels, VOXELS)

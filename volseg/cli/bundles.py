@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from volseg.cli.shared_options import folder_to_write
+
 app = typer.Typer(
     help="The networks by name: list them, print the folder of one, copy one to edit it.",
     epilog="Example: volseg bundles copy unet bundles/mine, then volseg train mine",
@@ -38,7 +40,7 @@ def path(name: str = typer.Argument(help="Name of a bundle, or its folder.")) ->
 @app.command(epilog="Example: volseg bundles copy unet bundles/mine")
 def copy(
     name: str = typer.Argument(help="Name of a bundle, or its folder."),
-    folder: Path = typer.Argument(help="New folder."),
+    folder: Path = typer.Argument(help="New folder.", callback=folder_to_write),
 ) -> None:
     """Copy a bundle to a folder of your own, to edit its settings there."""
     from volseg import bundle as room

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from volseg.cli.shared_options import folder_to_write
 from volseg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def compare(
         metavar="COHORT PREDICTIONS... | RUN...",
         help="The cohort with the references and two or more folders of KEY.nii.gz; or folders of training runs.",
     ),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for comparison.csv, .json, .md and .svg."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", help="Folder for comparison.csv, .json, .md and .svg.", callback=folder_to_write
+    ),
     metric: str = typer.Option("dice", help="Metric that is compared, as a column of cases.csv: dice, hd95_mm, ..."),
     tolerance: float | None = typer.Option(
         None, min=0, help="Differences that are ties; 0.005 of Dice and 0.5 mm of HD95 by default."
@@ -137,7 +140,10 @@ def _compare_predictions(
             name: stack.enter_context(imported_predictions(folder, opened))
             for name, folder in zip(names, predictions, strict=True)
         }
-        matches = {name: matched(folder, opened, regions) for name, (folder, _) in folders.items()}
+        matches = {
+            name: matched(folders[name][0], opened, regions, named=folder)
+            for name, folder in zip(names, predictions, strict=True)
+        }
         shared = [region for region in opened.labels.names if all(region in match.names for match in matches.values())]
         if not shared:
             raise LabelError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from volseg.cli.shared_options import folder_to_write
 from volseg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ def crossval(
         metavar="BUNDLE... COHORT [--SETTING VALUE]...",
         help="Names in bundles/, or folders; the cohort; then settings of train.json, as `volseg train` takes them.",
     ),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for runs, predictions, report and ensemble."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", help="Folder for runs, predictions, report and ensemble.", callback=folder_to_write
+    ),
     minutes: float | None = typer.Option(
         None, min=0, help="Minutes of training per fold; the epochs of the bundle by default."
     ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from volseg.cli.answer import AsJson
-from volseg.cli.shared_options import RayAddress, ShardOfCases
+from volseg.cli.shared_options import RayAddress, ShardOfCases, folder_to_write
 
 if TYPE_CHECKING:
     from volseg.cohort import Bounds
@@ -27,7 +27,11 @@ def evaluate(
     predictions: str = typer.Argument(help="Folder of KEY.nii.gz or KEY.seg.nrrd, or its URL."),
     cohort: str = typer.Argument(help="The cohort with the references, or its URL."),
     output: str = typer.Option(
-        ..., "-o", "--output", help="Folder or URL of the report: cases.csv, summary.json, report.md and .html."
+        ...,
+        "-o",
+        "--output",
+        help="Folder or URL of the report: cases.csv, summary.json, report.md and .html.",
+        callback=folder_to_write,
     ),
     part: str | None = typer.Option(
         None, help="Part of the cohort whose cases must all have a prediction: labelled, training, validation or test."
@@ -55,6 +59,11 @@ def evaluate(
         "directed", help="Definition of HD95: directed (as MONAI), pooled (as medpy) or surfel (as surface-distance)."
     ),
     minutes_per_metre: float = typer.Option(2.0, min=0, help="Minutes to draw a metre of contour by hand."),
+    apl_tolerance: float | None = typer.Option(
+        None,
+        min=0,
+        help="Tolerance in mm of the added path length with tolerance; 3 by default, and a pixel where that is larger.",
+    ),
     objects: bool | None = typer.Option(
         None, help="Count and match objects and holes: cells, lesions. By default where the cohort tells objects apart."
     ),
@@ -87,11 +96,12 @@ def evaluate(
         tolerance_mm=tolerance_mm,
         reading=cast("Any", hd_reading),
         minutes_per_metre=minutes_per_metre,
+        apl_tolerance_mm=apl_tolerance,
         objects=opened.has_instances if objects is None else objects,
         instances=opened.has_instances,
     )
     with imported_predictions(predicted, opened, table=table) as (scored, failed):
-        match = matched(scored, opened, regions)
+        match = matched(scored, opened, regions, named=predictions)
         promised = _bounds(scored)
         method = replace(
             method,

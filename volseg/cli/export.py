@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where, folder_to_write
+from volseg.errors import UsageError
 
 if TYPE_CHECKING:
     from volseg.dicom import Choice, Target
@@ -23,7 +24,9 @@ app = typer.Typer(no_args_is_help=True, help="Write predictions or a cohort in t
 @app.command(epilog="Example: volseg export slicer data/predictions -o data/slicer")
 def slicer(
     predictions: Path = typer.Argument(help="Folder of KEY.nii.gz, as `volseg predict` writes it."),
-    output: Path | None = typer.Option(None, "-o", "--output", help="Folder for KEY.seg.nrrd; PREDICTIONS by default."),
+    output: Path | None = typer.Option(
+        None, "-o", "--output", help="Folder for KEY.seg.nrrd; PREDICTIONS by default.", callback=folder_to_write
+    ),
     labels: Path | None = typer.Option(
         None, help="Cohort whose dataset.json names the labels; the one in PREDICTIONS by default."
     ),
@@ -63,7 +66,7 @@ def safetensors(
 @app.command(epilog="Example: volseg export slices data/cohort data/raw")
 def slices(
     cohort: Path = typer.Argument(help="A cohort of one channel with whole-number intensities."),
-    raw: Path = typer.Argument(help="New folder for slices and train.csv."),
+    raw: Path = typer.Argument(help="New folder for slices and train.csv.", callback=folder_to_write),
     ignored_as_empty: bool = typer.Option(
         False, "--ignored-as-empty", help="Write voxels that nobody looked at as empty; else such a cohort is refused."
     ),
@@ -222,6 +225,8 @@ def _objects(
     from volseg.cohort import exported_bounds
     from volseg.dicom import export_objects, read_secret
 
+    if output.suffix.lower() == ".dcm" and not predictions.is_file() and not output.is_dir():
+        raise UsageError(f"-o {output.name} is one file, and {predictions} may hold several predictions; name a folder")
     beside = predictions.parent if predictions.is_file() else predictions
     table, match = _table(predictions, labels, beside=beside)
     secret = read_secret(secret_file)

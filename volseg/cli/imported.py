@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from volseg.errors import first_names
+
 if TYPE_CHECKING:
     from volseg.cohort import Cohort
 
@@ -41,6 +43,9 @@ def imported_predictions(
         for key, notes in done.notes.items():
             for note in notes:
                 typer.secho(f"note  {key}: {note}", fg="yellow", err=True)
+        if done.unknown:
+            told = f"its files hold {first_names(done.unknown)} too, of which the cohort has no region; left out"
+            typer.secho(f"note  {predictions}: {told}", fg="yellow", err=True)
         yield done.folder, done.failed
 
 

@@ -82,13 +82,16 @@ def _parts(cohort: Cohort) -> list[set[str]]:
     return parts
 
 
-def matched(predictions: Path, cohort: Cohort, regions: Sequence[str] = ()) -> LabelMatch:
+def matched(
+    predictions: Path, cohort: Cohort, regions: Sequence[str] = (), *, named: str | Path | None = None
+) -> LabelMatch:
     """Pair the regions of a folder of predictions with those of a cohort, and tell what is left out.
 
     Args:
         predictions: Folder of the label maps.
         cohort: Cohort with the references.
         regions: Regions that the user named, each `NAME` or `NAME=OTHER`, also several with commas.
+        named: Folder that the user named; `predictions` by default.
 
     Raises:
         UsageError: There is no such folder.
@@ -99,5 +102,5 @@ def matched(predictions: Path, cohort: Cohort, regions: Sequence[str] = ()) -> L
     words = [word.strip() for text in regions for word in text.split(",") if word.strip()]
     match = Predictions.open(predictions).match(cohort, regions=words)
     for note in (*_of_folder(predictions, match), *match.notes):
-        typer.secho(f"note  {predictions}: {note}", fg="yellow", err=True)
+        typer.secho(f"note  {named or predictions}: {note}", fg="yellow", err=True)
     return match

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from volseg.cli.shared_options import folder_to_write
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -13,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 
 def phantom(
-    raw: Path = typer.Argument(help="New folder for slices and train.csv."),
+    raw: Path = typer.Argument(help="New folder for slices and train.csv.", callback=folder_to_write),
     patients: int = typer.Option(14, min=1, help="Number of patients."),
     days: int = typer.Option(3, min=1, help="Number of treatment days per patient."),
     seed: int = typer.Option(0, help="Seed of the patients: another seed, other patients."),

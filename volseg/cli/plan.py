@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from volseg.cli.shared_options import folder_to_write
 from volseg.errors import UsageError
 
 
@@ -27,7 +28,11 @@ def plan(
     ),
     fold: int = typer.Option(0, min=0, help="Fold whose cases are counted."),
     output: Path | None = typer.Option(
-        None, "-o", "--output", help="Folder for plan.json and plan.html; by default the cohort's."
+        None,
+        "-o",
+        "--output",
+        help="Folder for plan.json and plan.html; by default the cohort's.",
+        callback=folder_to_write,
     ),
     all_cases: bool = typer.Option(False, "--all", help="Read the voxels of all cases, whatever their size."),
     measure: bool = typer.Option(True, help="Make two steps of training per network and measure them."),

@@ -12,7 +12,7 @@ import typer
 
 from volseg.cli.answer import AsJson
 from volseg.cli.network_options import NetworkOptions, with_network_options
-from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, RayAddress, ShardOfCases, Where
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, RayAddress, ShardOfCases, Where, folder_to_write
 
 if TYPE_CHECKING:
     from volseg.bundle import Recipe
@@ -32,7 +32,9 @@ def register(app: typer.Typer) -> None:
 def predict(
     bundle: str = typer.Argument(help="Name in bundles/, or folder."),
     images: str = typer.Argument(help="NIfTI file, folder of them, cohort, DICOM; or its URL.", metavar="INPUT"),
-    output: str = typer.Option(..., "-o", "--output", help="Folder or URL for KEY.nii.gz and uncertainty.csv."),
+    output: str = typer.Option(
+        ..., "-o", "--output", help="Folder or URL for KEY.nii.gz and uncertainty.csv.", callback=folder_to_write
+    ),
     *,
     options: NetworkOptions,
     channels: str | None = typer.Option(

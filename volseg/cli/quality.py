@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from volseg.cli.shared_options import folder_to_write
 from volseg.errors import first_names
 
 
@@ -16,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 def quality(
     predictions: Path = typer.Argument(help="Folder of KEY.nii.gz."),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for quality.csv, quality.json and quality.md."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", help="Folder for quality.csv, quality.json and quality.md.", callback=folder_to_write
+    ),
     cohort: Path | None = typer.Option(
         None, help="Labelled cohort that says what is usual; the predictions themselves by default."
     ),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from volseg.cli.shared_options import folder_to_write
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -15,7 +17,9 @@ def register(app: typer.Typer) -> None:
 def review(
     predictions: Path = typer.Argument(help="Folder of KEY.nii.gz, as `volseg predict` writes it."),
     cohort: Path = typer.Argument(help="Cohort of the cases; its labelled ones say what is usual."),
-    output: Path = typer.Option(..., "-o", "--output", help="New folder for the cases, todo.csv and worksheet.html."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", help="New folder for the cases, todo.csv and worksheet.html.", callback=folder_to_write
+    ),
     budget: int = typer.Option(10, min=1, help="Number of cases; one in five of them is drawn by lot."),
     seed: int = typer.Option(0, help="Seed of the lot."),
     labelled: bool = typer.Option(False, "--labelled", help="Look at labelled cases too."),

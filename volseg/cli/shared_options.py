@@ -4,9 +4,34 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from volseg.errors import UsageError
+
+# Names that end like these are those of files.
+_FILE_ENDINGS = (
+    *(
+        ".nii",
+        ".gz",
+        ".nrrd",
+        ".nhdr",
+        ".mha",
+        ".mhd",
+        ".mgz",
+        ".dcm",
+        ".tif",
+        ".tiff",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".gif",
+    ),
+    *(".webp", ".svg", ".pdf", ".json", ".jsonl", ".csv", ".tsv", ".xlsx", ".txt", ".md", ".html", ".htm", ".xml"),
+    *(".yaml", ".yml", ".zip", ".tar", ".tgz", ".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".npy", ".npz"),
+)
 
 PatientPattern = Annotated[
     str | None,
@@ -71,3 +96,20 @@ def with_parameters(command: Callable[..., None], parameters: Sequence[inspect.P
     told.__signature__ = inspect.Signature(list(parameters))
     told.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def folder_to_write(parameter: typer.CallbackParam, value: Any) -> Any:  # noqa: ANN401 - a path or a URL
+    """Refuse the name of a file where a command writes a folder; a callback of options and arguments.
+
+    Raises:
+        UsageError: The name ends as that of a file does, and no folder has it.
+    """
+    name = str(value).rstrip("/") if value is not None else ""
+    if name.lower().endswith(_FILE_ENDINGS) and ("://" in name or not Path(name).is_dir()):
+        place = parameter.metavar or (parameter.name or "").upper()
+        option = next((word for word in parameter.opts if word.startswith("-")), place)
+        raise UsageError(
+            f"{option} must be a folder, got {name.rpartition('/')[2]}, the name of a file; name a folder, into which "
+            "the files are written"
+        )
+    return value

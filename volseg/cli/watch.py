@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from volseg.cli.network_options import NetworkOptions, with_network_options
-from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where, folder_to_write
 
 if TYPE_CHECKING:
     from volseg.deploy.watch import Segmenting
@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 def watch(
     inbox: Path = typer.Argument(help="Folder that DICOM series or NIfTI files are dropped into.", metavar="IN"),
-    output: Path = typer.Argument(help="Folder for KEY/KEY.nii.gz, series.csv and the journal.", metavar="OUT"),
+    output: Path = typer.Argument(
+        help="Folder for KEY/KEY.nii.gz, series.csv and the journal.", metavar="OUT", callback=folder_to_write
+    ),
     bundle: str = typer.Argument(help="Name in bundles/, or folder."),
     *,
     options: NetworkOptions,

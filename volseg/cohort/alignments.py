@@ -10,7 +10,7 @@ from pathlib import Path
 
 from volseg.errors import VolsegError
 from volseg.files import atomic
-from volseg.volume import Registration, Volume, read_volume, register, register_roughly
+from volseg.volume import Deformation, Registration, Volume, deform, read_volume, register, register_roughly
 
 _VERSION = 1
 
@@ -55,12 +55,34 @@ class Alignments:
             partial.write_text(json.dumps(found.to_json()) + "\n", encoding="utf-8")
         return found
 
-    def _path(self, fixed: Path, moving: Path, *, rough: bool) -> Path:
-        facts: list[object] = [_VERSION, rough]
+    def deformed(self, fixed: Path, moving: Path) -> Deformation | None:
+        """The deformable alignment after the rigid one, from fixed to moving; None where the rigid one has failed.
+
+        Args:
+            fixed: File of the image that stays.
+            moving: File of the image that is bent to it.
+
+        Raises:
+            UsageError: It is not known yet, and `itk-elastix` is not installed.
+        """
+        rigid = self.of(fixed, moving)
+        if rigid.failure:
+            return None
+        path = self._path(fixed, moving, rough=False, bent=True)
+        try:
+            return Deformation.read(path)
+        except (OSError, ValueError, KeyError, TypeError):
+            found = deform(self._reader(fixed), self._reader(moving), rigid)
+            found.write(path)
+            return found
+
+    def _path(self, fixed: Path, moving: Path, *, rough: bool, bent: bool = False) -> Path:
+        facts: list[object] = [_VERSION, rough, *(["bent", 1] if bent else [])]
         for file in (fixed, moving):
             there = file.stat() if file.is_file() else None
             facts += [str(file.resolve()), there and there.st_size, there and there.st_mtime_ns]
-        return self.folder / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.json"
+        ending = ".npz" if bent else ".json"
+        return self.folder / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}{ending}"
 
     @staticmethod
     def _read(path: Path) -> Registration | None:

@@ -67,7 +67,11 @@ class Case:
         try:
             moved, note = aligned(volume, first.grid)
         except GeometryError as error:
-            raise GeometryError(f"{name} is not on the image's grid: {error}", case=self.key) from error
+            raise GeometryError(
+                f"{name} is not on the image's grid: {error}; resample it to that (labels by the nearest voxel), or "
+                "take the one of this image",
+                case=self.key,
+            ) from error
         told = (*volume.notes, note) if volume.notes != first.notes else (note,)
         notes += [f"{name}: {one}" for one in told if one]
         return moved

@@ -102,6 +102,12 @@ def _fold(number: int, entry: object, path: Path) -> Fold:
             sides = [entry[train], entry[val]]
             if all(isinstance(keys, list) and all(isinstance(key, str) for key in keys) for keys in sides):
                 return Fold(tuple(sides[0]), tuple(sides[1]))
+            flat = all(isinstance(keys, list) and all(isinstance(key, str | int) for key in keys) for keys in sides)
+            if flat:
+                odd = next(key for keys in sides for key in keys if not isinstance(key, str))
+                raise CohortError(
+                    f"fold {number} of {path} must name cases by their keys, got {odd!r}; write each key as a text"
+                )
     raise CohortError(
         f"fold {number} of {path} must hold two lists of keys, train and val, got {_told(entry)}; split again"
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from volseg.cohort.case import Case
 from volseg.cohort.directions import cohort_note
+from volseg.cohort.duplicates import doubtful_folds, same_voxels, voxels_digest
 from volseg.cohort.folder import Cohort, read_dataset_json
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
@@ -69,10 +70,11 @@ def inspect_cohort(
     contents: list[_Content] = []
     notes: dict[str, tuple[str, ...]] = {}
     ranges: dict[str, dict[int, ChannelRange]] = {}
+    digests: dict[str, list[object]] = {}
     with ThreadPoolExecutor(workers) as pool:
 
         def look(key: str) -> tuple[str, _Content | VolsegError | None]:
-            return key, VolumeError(left_out[key]) if key in left_out else _inspect(cohort, key, notes, ranges)
+            return key, VolumeError(left_out[key]) if key in left_out else _inspect(cohort, key, notes, ranges, digests)
 
         inspected = pool.map(look, cohort.keys)
         for done, (key, found) in enumerate(inspected, start=1):
@@ -107,8 +109,11 @@ def inspect_cohort(
     if tests := sum(row.test for row in cohort.rows.values()):
         lines.append(f"kept for a test: {tests}")
     folds: list[list[int]] = []
+    doubtful: list[str] = []
     try:
-        folds = [[len(fold.training), len(fold.validation)] for fold in cohort.folds()]
+        stated = cohort.folds()
+        doubtful = doubtful_folds(stated)
+        folds = [[len(fold.training), len(fold.validation)] for fold in stated]
         lines.append(f"folds: {', '.join(f'{training}/{validation}' for training, validation in folds)}")
     except CohortError as error:
         if cohort.has_folds:
@@ -117,7 +122,8 @@ def inspect_cohort(
             lines.append(f"folds: {error}")
     measured = {key: ranges[key] for key in cohort.keys if key in ranges}
     intensities = intensity_notes(cohort.channel_names, measured)
-    warnings = (*_of_headers(cohort, notes), *_warnings(cohort), *intensities)
+    twice = same_voxels({key: digests[key] for key in cohort.keys if key in digests})
+    warnings = (*_of_headers(cohort, notes), *_warnings(cohort), *intensities, *twice, *doubtful)
     lines += [f"warning: {warning}" for warning in warnings]
     facts = {
         "folder": str(cohort.folder),
@@ -195,30 +201,40 @@ class _Content:
 
 
 def _inspect(
-    cohort: Cohort, key: str, notes: dict[str, tuple[str, ...]], ranges: dict[str, dict[int, ChannelRange]]
+    cohort: Cohort,
+    key: str,
+    notes: dict[str, tuple[str, ...]],
+    ranges: dict[str, dict[int, ChannelRange]],
+    digests: dict[str, list[object]],
 ) -> _Content | VolsegError | None:
-    """What a case holds, None where it has no label, or what is wrong with it; its notes and ranges are written."""
+    """What a case holds, None where it has no label, or what is wrong with it; notes, ranges, digests are written."""
     try:
         with telling_memory():
-            return _content(cohort, key, notes, ranges)
+            return _content(cohort, key, notes, ranges, digests)
     except VolsegError as error:
         return error
 
 
 def _content(
-    cohort: Cohort, key: str, notes: dict[str, tuple[str, ...]], ranges: dict[str, dict[int, ChannelRange]]
+    cohort: Cohort,
+    key: str,
+    notes: dict[str, tuple[str, ...]],
+    ranges: dict[str, dict[int, ChannelRange]],
+    digests: dict[str, list[object]],
 ) -> _Content | None:
     """As `_inspect`; one volume after the other is in memory, and of images seen only their grids stay."""
     grids: list[Volume] = []
     of_channels: dict[int, ChannelRange] = {}
+    facts: list[object] = []
     for number, path in enumerate(cohort.image_paths(key)):
         volume = read_volume(path)
         if volume.voxels.dtype.kind == "f" and not all(np.isfinite(one).all() for one in _slabs(volume.voxels)):
             raise VolumeError("the image holds NaN or infinity; replace them by the background's value")
         of_channels[number] = range_of(volume.voxels)
+        facts += [volume.shape, voxels_digest(volume.voxels)]
         grids.append(Volume(np.broadcast_to(volume.voxels.dtype.type(0), volume.shape), volume.affine_ras))
         del volume
-    ranges[key] = of_channels
+    ranges[key], digests[key] = of_channels, facts
     label_path = cohort.label_path(key)
     label = read_volume(label_path) if label_path else None
     objects_path = cohort.instances_path(key)

@@ -11,7 +11,7 @@ from volseg.crossval.choice import Choice, Standing, choose
 from volseg.crossval.cleanup import RegionCleanup, choose_cleanup
 from volseg.crossval.cost import Forecast, duration, forecast, time_left
 from volseg.crossval.days import run_days
-from volseg.crossval.days_settings import MODES, DayCase, DaysSettings, day_cases
+from volseg.crossval.days_settings import MODES, DayCase, DaysSettings, day_cases, default_modes
 from volseg.crossval.days_table import conclude_days
 from volseg.crossval.fold import FoldTraining, job_key, parts_of
 from volseg.crossval.folder import CrossvalFolder
@@ -43,6 +43,7 @@ __all__ = [
     "conclude_days",
     "data_of",
     "day_cases",
+    "default_modes",
     "duration",
     "fold_notes",
     "forecast",

@@ -52,19 +52,25 @@ class DaysPredictions:
             path = Predictions(output).path(case.key)
             if path.is_file() or (not case.earlier and mode not in ("none", "prior_empty")):
                 continue
-            if mode in ("copied", "aligned"):
-                found = self._copied(case, aligned=mode == "aligned")
+            if mode in ("copied", "aligned", "deformed"):
+                found = self._copied(case, mode)
             else:
                 found = self._by_network(mode, case, predictors)
             write_prediction(path, found)
 
-    def _copied(self, case: DayCase, *, aligned: bool) -> Prediction:
+    def _copied(self, case: DayCase, mode: str) -> Prediction:
+        """The earlier contours; where an alignment has failed, the simpler one before it counts."""
         cohort = self.settings.cohort
         earlier = case.earlier[0].keys[0]
         today = read_volume(cohort.image_paths(case.key)[0])
         label = read_volume(str(cohort.label_path(earlier)))
-        if aligned:
-            registration = self.alignments.of(cohort.image_paths(case.key)[0], cohort.image_paths(earlier)[0])
+        pair = cohort.image_paths(case.key)[0], cohort.image_paths(earlier)[0]
+        deformation = self.alignments.deformed(*pair) if mode == "deformed" else None
+        if deformation is not None:
+            bent = deformation.bent(label, today.grid, labels=True)
+            return Prediction(Volume(bent.astype(np.uint8), today.affine_ras), {})
+        if mode != "copied":
+            registration = self.alignments.of(*pair)
             if not registration.failure:
                 label = placed(label, registration)
         voxels = nearest_voxels(label.voxels, np.asarray(label.affine_ras), today.shape, np.asarray(today.affine_ras))

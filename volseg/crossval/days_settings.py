@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from volseg.cohort import (
     sessions_of,
 )
 from volseg.errors import UsageError
+from volseg.volume import check_elastix, elastix_is_installed
 
 MODES: dict[str, str] = {
     "none": "a network without a prior",
     "copied": "the contours of the last earlier day, voxel by voxel in the scanner's frame",
     "aligned": "the same after the rigid alignment of the images",
+    "deformed": "the same after a deformable alignment too, a B-spline by elastix",
     "prior": "a network with a prior, given the last earlier day",
     "prior_empty": "the same file without the earlier day: it holds the network without a prior for such cases",
     "prior_shifted": "the network with a prior, given the last earlier day 15 mm away from where it belongs",
@@ -30,6 +32,7 @@ TITLES: dict[str, str] = {
     "none": "no prior",
     "copied": "contours copied",
     "aligned": "contours copied, aligned",
+    "deformed": "contours copied, deformed",
     "prior": "prior",
     "prior_empty": "prior, none given",
     "prior_shifted": "prior, shifted 15 mm",
@@ -39,6 +42,11 @@ TITLES: dict[str, str] = {
     "both": "adapted, with prior",
 }
 """What each way is called in tables and figures for readers."""
+
+
+def default_modes() -> tuple[str, ...]:
+    """All ways, without `deformed` where `itk-elastix` is not installed."""
+    return tuple(mode for mode in MODES if mode != "deformed" or elastix_is_installed())
 
 
 @dataclass(frozen=True)
@@ -54,10 +62,12 @@ class DaysSettings:
         adapt_steps: Steps of each adaptation, which then ends after them; None for `adapt_minutes`.
         warm: Whether the networks without and with a prior go on from one network, which both share for the first half.
         folds: Folds that are done.
-        modes: Rows of the table, of `MODES`.
+        modes: Rows of the table, of `MODES`; by default `default_modes`.
         seed: Seed of the trainings.
         overrides: Further settings of train.json.
         device: Device; None for the best.
+        apl_tolerance_mm: Tolerance of the added path length with tolerance, see `EvaluationSettings`; it concerns the
+            scores alone, and another call may have another.
     """
 
     cohort: Cohort
@@ -68,15 +78,18 @@ class DaysSettings:
     adapt_steps: int | None = None
     warm: bool = True
     folds: tuple[int, ...] = ()
-    modes: tuple[str, ...] = tuple(MODES)
+    modes: tuple[str, ...] = field(default_factory=default_modes)
     seed: int = 0
     overrides: Mapping[str, Any] | None = None
     device: str | None = None
+    apl_tolerance_mm: float | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.modes if name not in MODES]
         if unknown or not self.modes:
             raise UsageError(f"--modes must be of {', '.join(MODES)}, got {', '.join(unknown) or 'nothing'}")
+        if "deformed" in self.modes:
+            check_elastix("--modes deformed")
         if not self.folds:
             object.__setattr__(self, "folds", tuple(range(len(self.cohort.folds()))))
         several = [one for one in sessions_of(self.cohort.rows.values()).values() if len(one) > 1]

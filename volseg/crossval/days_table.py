@@ -18,7 +18,17 @@ from volseg.evaluation import EvaluationSettings, RegionScores, evaluate
 from volseg.files import atomic
 from volseg.metrics import mean_interval
 
-_METRICS = ("dice", "hd95_mm", "surface_dice", "added_path_length_mm", "correction_minutes")
+_METRICS = (
+    "dice",
+    "hd95_mm",
+    "surface_dice",
+    "added_path_length_mm",
+    "correction_minutes",
+    "tolerant_path_length_mm",
+    "tolerant_minutes",
+)
+_SUMMARISED = (("dice", "dice"), ("minutes", "correction_minutes"), ("tolerant_minutes", "tolerant_minutes"))
+_COLUMNS = ("dice", "gain_dice", "minutes", "gain_minutes", "tolerant_minutes", "gain_tolerant_minutes")
 
 
 def conclude_days(settings: DaysSettings, folder: Path) -> dict[str, Any]:
@@ -26,14 +36,16 @@ def conclude_days(settings: DaysSettings, folder: Path) -> dict[str, Any]:
     cohort = settings.cohort
     keys = [key for fold in settings.folds for key in cohort.fold(fold).validation]
     cases = {case.key: case for case in day_cases(cohort, keys)}
+    method = EvaluationSettings(apl_tolerance_mm=settings.apl_tolerance_mm)
     rows: dict[str, list[RegionScores]] = {}
     for mode in settings.modes:
         there = Predictions(folder / "oof" / mode)
         mine = [key for key in cases if there.path(key).is_file()]
-        rows[mode] = evaluate(there.folder, cohort, keys=mine, method=EvaluationSettings()) if mine else []
+        rows[mode] = evaluate(there.folder, cohort, keys=mine, method=method) if mine else []
     content = {
         "schema": "volseg.days/1",
         **settings.facts,
+        "path_tolerance": method.path_tolerance,
         "modes": {mode: _mode_summary(rows[mode], rows.get("none", []), cases) for mode in settings.modes},
         "definitions": {mode: MODES[mode] for mode in settings.modes},
         "titles": {mode: TITLES[mode] for mode in settings.modes},
@@ -60,11 +72,9 @@ def _mode_summary(
         mine = [row for row in later if row.region == region]
         found["regions"][region] = {name: _interval(mine, name) for name in _METRICS}
     pairs = [(row, of_base[row.key, row.region]) for row in later if (row.key, row.region) in of_base]
-    found["dice"] = _interval(later, "dice")
-    found["minutes"] = _interval(later, "correction_minutes")
-    for name, metric in (("gain_dice", "dice"), ("gain_minutes", "correction_minutes")):
-        values = [(_value(a, metric) - _value(b, metric), a.patient) for a, b in pairs]
-        found[name] = _of_values(values)
+    for name, metric in _SUMMARISED:
+        found[name] = _interval(later, metric)
+        found[f"gain_{name}"] = _of_values([(_value(a, metric) - _value(b, metric), a.patient) for a, b in pairs])
     numbers = sorted({cases[row.key].number for row in rows if row.error is None})
     found["by_day"] = {
         str(n): _interval([row for row in rows if row.error is None and cases[row.key].number == n], "dice")
@@ -124,11 +134,12 @@ def days_page(content: Mapping[str, Any]) -> str:
         f"{content['bundle']}, patients held out by fold; day k is predicted from days before k alone. Means from the "
         "second day on, with 95 % intervals by patient.",
         "",
-        "| row | Dice | gain over no prior | minutes to correct | gain, minutes | cases |",
-        "|---|---|---|---|---|---|",
+        "| row | Dice | gain over no prior | minutes to correct | gain, minutes | with tolerance, minutes | gain, "
+        "minutes | cases |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for mode, found in content["modes"].items():
-        cells = [_cell(found[name]) for name in ("dice", "gain_dice", "minutes", "gain_minutes")]
+        cells = [_cell(found[name]) for name in _COLUMNS]
         lines.append(f"| {titles[mode]} | {' | '.join(cells)} | {found['cases']} |")
     lines += ["", "| row | region | Dice | HD95 mm | surface Dice | added path mm |", "|---|---|---|---|---|---|"]
     for mode, found in content["modes"].items():
@@ -144,7 +155,8 @@ def days_page(content: Mapping[str, Any]) -> str:
     lines += [
         "",
         "The minutes are the added path length, in which a pixel of contour counts as drawn only if the prediction's "
-        "contour runs through that very pixel, times an assumed 2 minutes per metre.",
+        "contour runs through that very pixel, times an assumed 2 minutes per metre. With tolerance, contour counts as "
+        f"drawn if the prediction's lies within {content['path_tolerance']}.",
         "",
         *(f"- **{titles[mode]}** (`{mode}`): {text}." for mode, text in content["definitions"].items()),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from pydicom import Dataset
@@ -293,6 +294,26 @@ def rasterise_outlines(outlines: Outlines, shape: Sequence[int], affine_ras: Aff
 def reaches_beyond(points: Points, shape: Sequence[int]) -> bool:
     """Whether an outline (n, 2) in voxels leaves an image by more than half a voxel beyond its edge."""
     return bool((points < -1).any() or (points > np.array(shape[:2])).any())
+
+
+def skipped_slices(polygons: Mapping[int, Sequence[Points]]) -> int:
+    """How many slices without outline lie between two that have one at the same place: one or two slices in a row.
+
+    Args:
+        polygons: The outlines on each slice, in order, as `by_slice` gives them.
+
+    >>> square = np.array([(0, 0), (0, 5), (5, 5), (5, 0)])
+    >>> skipped_slices({1: [square], 3: [square]}), skipped_slices({1: [square], 3: [square + 9], 9: [square]})
+    (1, 0)
+    """
+    count = 0
+    for below, above in pairwise(polygons):
+        if 2 <= above - below <= 3:
+            boxes = [(points.min(axis=0), points.max(axis=0)) for z in (below, above) for points in polygons[z]]
+            first, others = boxes[: len(polygons[below])], boxes[len(polygons[below]) :]
+            near = any((low <= b).all() and (a <= high).all() for low, high in first for a, b in others)
+            count += (above - below - 1) * near
+    return count
 
 
 def by_slice(contours: Sequence[Points], affine_ras: Affine) -> dict[int, list[Points]]:

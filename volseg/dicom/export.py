@@ -12,7 +12,7 @@ from pathlib import Path
 from volseg.cohort import FILE_ENDING, Prepare, check_key, read_translated
 from volseg.dicom.choice import EVERYTHING, Choice
 from volseg.dicom.identity import KEY, identify
-from volseg.dicom.image import Stack, read_stack
+from volseg.dicom.image import Stack, read_image, read_stack
 from volseg.dicom.index import scan
 from volseg.dicom.instance import Series
 from volseg.dicom.record import Record, apart, read_record, record_of, volume_key
@@ -92,7 +92,7 @@ def export_objects(
             label = read_translated(path, match, target="a DICOM object")
             labels.check_seen(label.voxels, target="a DICOM object")
             series = there.series_of(stem, label) if asked is None else asked
-            table, stack = labels, there.stack(series, label)
+            table, stack = labels, there.stack(series, label, asked=asked is not None)
             if prepare is not None:
                 label, table = prepare(stem, label, labels)
             target = place(label, stack)
@@ -181,24 +181,48 @@ class _Archive:
                 return series
         raise SourceError(self._refusal(record, label))
 
-    def stack(self, series: Series, label: Volume) -> Stack:
+    def stack(self, series: Series, label: Volume, *, asked: bool = False) -> Stack:
         """The slices of a series, of the volume that is meant where it holds several.
 
+        Args:
+            series: The series.
+            label: Label map of the prediction.
+            asked: Whether the user has named the series, so that other pixels are warned about alone.
+
         Raises:
-            SourceError: It holds several and none is chosen, or the prediction was made from another than the chosen.
+            SourceError: It holds several and none is chosen, the prediction was made from another than the chosen, or
+                its pixels are others now.
             GeometryError: No even, square grid.
         """
         stack = read_stack(series, choice=self._choice)
         record = read_record(provenance_of(label.affine_ras))
-        if record is not None and record.volume and record.of_series in (self._record(series), record_of(series)):
-            keys = {"", volume_key(self._secret)}
-            if record not in [record.of_volume(stack, key=key) for key in keys]:
-                chosen = f", {self._choice.told}" if self._choice else ""
-                raise SourceError(
-                    f"the prediction was made from another volume of the series than this{chosen}; choose the volume "
-                    "as at the conversion or the prediction, with --echo, --phase, --b-value, --image-type or --where"
-                )
+        if record is None or not record.volume:
+            return stack
+        if record.of_series not in (self._record(series), record_of(series)) or self._made_from(record, stack):
+            return stack
+        if self._choice or record.volume.startswith("v"):
+            chosen = f", {self._choice.told}" if self._choice else ""
+            raise SourceError(
+                f"the prediction was made from another volume of the series than this{chosen}; choose the volume as at "
+                "the conversion or the prediction, with --echo, --phase, --b-value, --image-type or --where, and "
+                "predict again if the series was sent again with other pixels"
+            )
+        told = "the prediction was made from other pixels than the series has now, under the same UIDs"
+        if not asked:
+            raise SourceError(
+                f"{told}; the series was sent again, so convert and predict again, or ask for it all the same with "
+                f"--for-series {self._record(series).name}"
+            )
+        logger.warning("%s; it was written as asked", told)
         return stack
+
+    def _made_from(self, record: Record, stack: Stack) -> bool:
+        """Whether the word of a record for its volume is that of a stack."""
+        keys = {"", volume_key(self._secret)}
+        if record.volume.startswith("v"):
+            return record in [record.of_images(stack, key=key) for key in keys]
+        volume = read_image(stack)
+        return record in [record.of_values(volume, key=key) for key in keys]
 
     def _record(self, series: Series) -> Record:
         return record_of(series, secret=self._secret)

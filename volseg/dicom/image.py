@@ -210,7 +210,8 @@ def _slice(header: Dataset, frame: Dataset, number_in_file: int, instance: Insta
     place = [numbers(frame, name, size) for name, size in PLACE.items()]
     absent = [name for name, values in zip(PLACE, place, strict=True) if values is None]
     if absent:
-        raise SourceError(f"{' and '.join(absent)} are absent; without them it has no place in the patient")
+        are, them = ("are", "them") if len(absent) > 1 else ("is", "it")
+        raise SourceError(f"{' and '.join(absent)} {are} absent; without {them} it has no place in the patient")
     position, directions, spacing = (values or () for values in place)
     if items(header, "ModalityLUTSequence"):
         raise SourceError("its values stand in a table (modality LUT), which is not read; export it with a slope")

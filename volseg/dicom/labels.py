@@ -10,14 +10,23 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.dicom.contours import Image, Roi, by_slice, misplaced, rasterise_outlines, reaches_beyond, read_outlines
+from volseg.dicom.contours import (
+    Image,
+    Roi,
+    by_slice,
+    misplaced,
+    rasterise_outlines,
+    reaches_beyond,
+    read_outlines,
+    skipped_slices,
+)
 from volseg.dicom.drawing import APPROVED, Drawing
 from volseg.dicom.file import read_header
 from volseg.dicom.image import Stack
 from volseg.dicom.index import OUTLINES
 from volseg.dicom.matches import Match
 from volseg.dicom.names import Rules, clash, escaped, fold, region_of, spellings
-from volseg.dicom.segments import FrameFilter, read_voxels
+from volseg.dicom.segments import FRACTIONS, FrameFilter, read_voxels
 from volseg.errors import LabelError, SourceError, UsageError
 from volseg.labels import LabelTable
 from volseg.volume import Volume
@@ -191,6 +200,8 @@ def _voxels(
         for number in wanted:
             left, odd = taken.elsewhere.get(number, 0), taken.misplaced.get(number, 0)
             warnings += _of_parts("frames", names[number], left=left, misplaced=0 if parts.carried else odd)
+            if number in taken.fractions:
+                warnings.append(f"{names[number]} {FRACTIONS}")
         if taken.undescribed:
             told = ", ".join(map(str, sorted(taken.undescribed)))
             warnings.append(f"the DICOM SEG holds the values {told}, which it does not name, and they were left out")
@@ -209,6 +220,10 @@ def _voxels(
         span = outlined[-1] - outlined[0] + 1 if outlined else 0
         if 3 * len(outlined) < 2 * span:
             warnings.append(f"{names[number]} is outlined on {len(outlined)} of {span} slices, and none was filled in")
+        elif drawing.maker != "volseg" and (left := skipped_slices(polygons)):  # whose outlines are those of voxels
+            warnings.append(
+                f"{names[number]} is outlined above and below {left} slices and not on them, and none was filled in"
+            )
         for kind, count in sorted(outlines.skipped.items()):
             warnings.append(
                 f"{count} outlines of {names[number]} are of the kind {kind}, hold no voxel and were left out"

@@ -15,7 +15,7 @@ from volseg.dicom.file import read_header
 from volseg.dicom.identity import word
 from volseg.dicom.index import OUTLINES, index_files
 from volseg.dicom.record import Record, read_record
-from volseg.dicom.segments import FrameFilter, read_voxels
+from volseg.dicom.segments import FRACTIONS, FrameFilter, read_voxels
 from volseg.errors import SourceError
 from volseg.labels import Code
 from volseg.volume import Grid, provenance_of
@@ -72,6 +72,7 @@ def read_object_masks(path: Path, grid: Grid, *, secret: str = "") -> ObjectMask
         frames = FrameFilter(lambda *_: True, {})
         for number, voxels in read_voxels(path, by_number, grid.shape, grid.affine_ras, frames_taken=frames):
             masks[by_number[number]][voxels] = True
+        notes += [f"{by_number[number]} {FRACTIONS}" for number in sorted(frames.fractions & by_number.keys())]
         if frames.undescribed:
             told = ", ".join(map(str, sorted(frames.undescribed)))
             notes.append(f"the DICOM SEG holds the values {told}, which it does not name, and they were left out")

@@ -36,6 +36,7 @@ _DECODER_BYTES = 3 * 2**30
 # A blank frame may shrink this much in JPEG 2000; below the floor nothing is refused.
 _MAX_COMPRESSION = 2000
 _FLOOR_BYTES = 2**26
+_OTHER_PIXELS = ("FloatPixelData", "DoubleFloatPixelData")
 _ITEM = b"\xfe\xff\x00\xe0"  # which the pixels of a file begin with that are compressed
 
 
@@ -134,6 +135,11 @@ class Frames:
         dataset = read_whole(path)
         if "PixelData" not in dataset and not whole(dataset, "Rows"):  # pydicom gives up what it has read by then
             raise SourceError("the file ends within its pixels; it is cut short, copy it again")
+        if "PixelData" not in dataset and any(name in dataset for name in _OTHER_PIXELS):
+            raise SourceError(
+                "its pixels are floating-point numbers (Float Pixel Data), which are not read; write them as whole "
+                "numbers with a rescale slope"
+            )
         if compressed(dataset) and (cure := remedy(syntax := str(dataset.file_meta.TransferSyntaxUID))):
             raise SourceError(f"the pixels cannot be decoded ({syntax_name(syntax)}): {cure}")
         check_claims(path, dataset)

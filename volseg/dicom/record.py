@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
+
 from volseg.dicom.identity import word
 from volseg.dicom.image import Stack
 from volseg.dicom.instance import Instance, Series
 from volseg.dicom.persons import owner_of
-from volseg.volume import PROVENANCE
+from volseg.volume import PROVENANCE, Volume
 
 _WORDS = re.compile(
     rf"{PROVENANCE}(?P<keyed>keyed )?(?P<patient>p[0-9a-f]{{10}}) (?P<study>t[0-9a-f]{{8}}) "
-    r"(?P<series>s[0-9a-f]{8}) (?P<frame>f[0-9a-f]{8}|f-) (?P<images>i[0-9a-f]{8})(?: (?P<volume>v[0-9a-f]{6}))?"
+    r"(?P<series>s[0-9a-f]{8}) (?P<frame>f[0-9a-f]{8}|f-) (?P<images>i[0-9a-f]{8})(?: (?P<volume>[vx][0-9a-f]{6}))?"
 )
 
 
@@ -29,8 +31,9 @@ class Record:
         images: Word for all its images and the dates of study and acquisition, which tells the days of a series whose
             UIDs were used twice.
         keyed: Whether the words were made with a secret.
-        volume: Word for the images that were chosen of a series that holds several volumes, see `of_volume`; empty if
-            none were.
+        volume: Word for the values of the voxels, `x`, which tells a series that was sent again with other pixels, and
+            the volumes of a series that holds several; see `of_values`. Earlier versions wrote `v` for the images that
+            were chosen of several volumes, see `of_images`, else nothing.
     """
 
     patient: str
@@ -56,7 +59,18 @@ class Record:
         """The record without its volume, as `record_of` makes it."""
         return replace(self, volume="")
 
-    def of_volume(self, stack: Stack, *, key: str = "") -> Record:
+    def of_values(self, volume: Volume, *, key: str = "") -> Record:
+        """The record with a word for the values of the voxels.
+
+        It is the same however the values are compressed, and however many bits the file has for whole numbers.
+
+        Args:
+            volume: Volume of the series, as `read_image` gives it.
+            key: What `volume_key` gives for the secret of the words.
+        """
+        return replace(self, volume=word(_values(volume), letter="x", length=6, secret=key))
+
+    def of_images(self, stack: Stack, *, key: str = "") -> Record:
         """The record with a word for the images of one volume of the series, whose order does not matter.
 
         Args:
@@ -105,6 +119,19 @@ def record_of(series: Series, *, secret: str = "") -> Record:
         short("\n".join([*days, *images]), "i"),
         keyed=bool(secret),
     )
+
+
+def _values(volume: Volume) -> str:
+    """The shape of a volume and a checksum of its values, in words."""
+    from isal import isal_zlib
+
+    voxels = volume.voxels
+    if voxels.dtype.kind != "f":  # of the smallest type that a converted file may have
+        low, high = np.iinfo(np.int16).min, np.iinfo(np.int16).max
+        fits = low <= voxels.min() and voxels.max() <= high
+        voxels = voxels.astype(np.int16 if fits else np.int32, copy=False)
+    content = np.ascontiguousarray(voxels.T)  # without a copy where X is the first axis in memory
+    return f"{volume.voxels.shape} {content.dtype.kind} {isal_zlib.crc32(content.data.cast('B'))}"
 
 
 def volume_key(secret: str) -> str:

@@ -21,6 +21,7 @@ from volseg.volume import Affine, ras_to_lps
 
 # A pixel of the object may lie this far from a voxel of the image, as a share of a voxel.
 _TOLERANCE = 0.1
+FRACTIONS = "is drawn in fractions (FRACTIONAL), of which those from half of the maximum on were taken"
 _BACKGROUND = ("DCM", "125040")  # as which a label map may describe the number of what is no segment
 
 
@@ -88,6 +89,7 @@ class FrameFilter:
         elsewhere: How many frames of each segment were not taken.
         misplaced: How many frames of each segment refer to images of the series that lie on other slices.
         undescribed: Numbers in a label map that are of no segment which the object describes.
+        fractions: Numbers of the segments that hold fractions, and not 0 and 1 alone.
     """
 
     takes: Callable[[int, frozenset[str]], bool]
@@ -95,6 +97,7 @@ class FrameFilter:
     elsewhere: dict[int, int] = field(default_factory=dict)
     misplaced: dict[int, int] = field(default_factory=dict)
     undescribed: set[int] = field(default_factory=set)
+    fractions: set[int] = field(default_factory=set)
 
     def check(self, number: int, images: frozenset[Image]) -> bool:
         """Whether a frame of a segment is taken; it is counted where not."""
@@ -140,7 +143,7 @@ def read_voxels(
     frames = frame_headers(header)
     label_map = text(header, "SOPClassUID") == LABEL_MAP
     fractional = text(header, "SegmentationType") == "FRACTIONAL"
-    half = whole(header, "MaximumFractionalValue", default=255) / 2 if fractional else 0.5
+    most = whole(header, "MaximumFractionalValue", default=255) if fractional else 1
     wanted = set(wanted)
     known = {0, *(whole(item, "SegmentNumber") for item in items(header, "SegmentSequence"))}
     if label_map:
@@ -153,7 +156,9 @@ def read_voxels(
                 if frames_taken is not None:
                     frames_taken.undescribed.update(number for number, _ in held if number not in known)
             else:
-                held = [(whole(frame, "ReferencedSegmentNumber"), pixels >= half)]
+                held = [(whole(frame, "ReferencedSegmentNumber"), pixels >= most / 2)]
+                if fractional and frames_taken is not None and ((pixels > 0) & (pixels < most)).any():
+                    frames_taken.fractions.add(held[0][0])
             for number, mask in held:
                 if number not in wanted or not mask.any():
                     continue

@@ -93,7 +93,7 @@ def list_series(
         for number, told in enumerate(parts):
             onto = {"onto": parts[0], "resample": resample_channels} if number else {}
             content = {**told, "record": record, **onto}
-            if chosen and secret:
+            if secret:
                 content["volume_key"] = volume_key(secret)
             (place / f"{identity.key}_{number:04d}{SERIES}").write_text(json.dumps(content), encoding="utf-8")
     for name, reason in index.unreadable.items():
@@ -130,7 +130,9 @@ def write_list(
     paths = [str(file.resolve()) for file in files]
     told: dict[str, object] = {"files": paths, **({"record": record} if record else {})}
     if choice:
-        told |= {"choice": choice.to_json(), "volume_key": volume_key(secret)}
+        told["choice"] = choice.to_json()
+    if secret:
+        told["volume_key"] = volume_key(secret)
     path.write_text(json.dumps(told if len(told) > 1 else paths), encoding="utf-8")
     return path
 
@@ -158,8 +160,11 @@ def read_listed(path: Path) -> Volume:
     for warning in dict.fromkeys([*map(str, of_folder if isinstance(of_folder, list) else []), *warnings]):
         logger.warning("%s: %s", path.name.removesuffix(SERIES).rpartition("_")[0], warning)
     record = read_record(str(told.get("record") or "")) or record_of(first.series)
-    if first.choice:
-        record = record.of_volume(reference, key=str(told.get("volume_key") or ""))
+    key = str(told.get("volume_key") or "")
+    if first is part:
+        record = record.of_values(volume, key=key)
+    elif first.choice:  # whose voxels are read with its own list
+        record = record.of_images(reference, key=key)
     return Volume(volume.voxels, with_provenance(volume.affine_ras, str(record)))
 
 

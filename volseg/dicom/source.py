@@ -118,7 +118,8 @@ class Dicom:
         empty = sum(not drawing.rois for drawing in drawings)
         if empty:
             logger.warning(
-                "%d RTSTRUCT or DICOM SEG objects hold no closed outline and no segment; they label nothing", empty
+                "%d RTSTRUCT or DICOM SEG objects hold no closed outline or segment with a name; they label nothing",
+                empty,
             )
         of_cases = [[part for part in item.parts if part is not None] for item in combined if not item.problem]
         taken = [part for parts in of_cases for part in parts]
@@ -198,9 +199,7 @@ class Dicom:
             if self._keep_ids:
                 raise type(error)(f"{error.message} ({first.first.name})", case=key) from error
             raise error.of_case(key) from error
-        record = self._records[key]
-        if self._parts(combined)[0].choice:
-            record = record.of_volume(images.stacks[0], key=self._volume_key)
+        record = self._records[key].of_values(images.volumes[0], key=self._volume_key)
         return Case(
             key,
             identity.patient,

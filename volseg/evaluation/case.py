@@ -30,8 +30,8 @@ from volseg.labels import LabelMatch
 from volseg.metrics import (
     POINT_RULES,
     Mask,
-    added_path_length_mm,
     bounding_box,
+    correction_effort,
     count_contours,
     count_holes,
     dice,
@@ -41,7 +41,6 @@ from volseg.metrics import (
     outcome,
     precision,
     recall,
-    slices_to_correct,
     surface_distances,
     time_saved,
     uw_madison_score,
@@ -93,7 +92,15 @@ def score_region(
     surfaces = surface_distances(flat_guess, flat_truth, wide, reading=method.reading)
     rule = POINT_RULES.get(region)
     saved = time_saved(guess, truth, rule, slices=image_shape[slices_along], slice_axis=slices_along) if rule else None
-    path_mm = added_path_length_mm(guess, truth, spacing_mm, slice_axis=slices_along)
+    effort = correction_effort(
+        guess,
+        truth,
+        spacing_mm,
+        tolerance_mm=method.tolerance_mm,
+        path_tolerance_mm=method.apl_tolerance_mm,
+        slice_axis=slices_along,
+    )
+    minutes_per_mm = method.minutes_per_metre / 1000
     row = RegionScores(
         key,
         patient,
@@ -110,11 +117,11 @@ def score_region(
         precision=_number(precision(guess, truth)),
         recall=_number(recall(guess, truth)),
         uw_madison_score=_number(uw_madison_score(guess, truth, image_shape=image_shape)),
-        added_path_length_mm=path_mm,
-        slices_to_correct=slices_to_correct(
-            guess, truth, spacing_mm, tolerance_mm=method.tolerance_mm, slice_axis=slices_along
-        ),
-        correction_minutes=path_mm / 1000 * method.minutes_per_metre,
+        added_path_length_mm=effort.added_path_mm,
+        slices_to_correct=effort.slices,
+        correction_minutes=effort.added_path_mm * minutes_per_mm,
+        tolerant_path_length_mm=effort.tolerant_path_mm,
+        tolerant_minutes=effort.tolerant_path_mm * minutes_per_mm,
         time_saved=saved.points if saved else None,
         time_saved_from_empty=saved.from_empty if saved else None,
         margin_mm=_finite(margin_to_contain(guess, truth, spacing_mm)) if method.margins else None,

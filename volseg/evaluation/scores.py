@@ -30,6 +30,8 @@ from volseg.metrics import (
     SURFACE_DICE_DEFINITION,
     TIME_SAVED_DEFINITION,
     TOLERANCE_MM,
+    TOLERANT_MINUTES_DEFINITION,
+    TOLERANT_PATH_DEFINITION,
     UW_MADISON_DEFINITION,
     Outcome,
     Reading,
@@ -95,6 +97,8 @@ class RegionScores:
     added_path_length_mm: float | None = None
     slices_to_correct: int | None = None
     correction_minutes: float | None = None
+    tolerant_path_length_mm: float | None = None
+    tolerant_minutes: float | None = None
     time_saved: float | None = None
     time_saved_from_empty: float | None = None
     reference_objects: int | None = None
@@ -170,6 +174,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("added_path_length_mm", "Added path length", "mm", False, 0, ADDED_PATH_LENGTH_DEFINITION),
     Metric("slices_to_correct", "Slices to correct", "", False, 1, SLICES_TO_CORRECT_DEFINITION),
     Metric("correction_minutes", "Time to correct", "min", False, 1, CORRECTION_DEFINITION),
+    Metric("tolerant_path_length_mm", "Added path length with tolerance", "mm", False, 0, TOLERANT_PATH_DEFINITION),
+    Metric("tolerant_minutes", "Time to correct with tolerance", "min", False, 1, TOLERANT_MINUTES_DEFINITION),
     Metric("time_saved", "Time saved", "points a slice", True, 2, TIME_SAVED_DEFINITION),
     Metric(
         "time_saved_from_empty",
@@ -217,6 +223,8 @@ class EvaluationSettings:
         tolerance_mm: Tolerance in mm of surface Dice and of the slices to correct.
         reading: Definition of HD95, surface Dice and the mean surface distance that is followed.
         minutes_per_metre: Minutes per metre of contour drawn by hand.
+        apl_tolerance_mm: Tolerance in mm of the added path length with tolerance; None for 3 mm, and for the side of a
+            pixel where that is larger.
         objects: Whether objects and holes are counted, which takes longer.
         instances: Whether the objects of the reference are those of the cohort's maps; else they are connected parts.
         margins: Whether the margin that contains the reference is measured, which takes longer.
@@ -228,16 +236,27 @@ class EvaluationSettings:
     tolerance_mm: float = TOLERANCE_MM
     reading: Reading = "directed"
     minutes_per_metre: float = MINUTES_PER_METRE
+    apl_tolerance_mm: float | None = None
     objects: bool = False
     instances: bool = False
     margins: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in (("tolerance", self.tolerance_mm), ("minutes per metre", self.minutes_per_metre)):
+        for name, value in (
+            ("tolerance", self.tolerance_mm),
+            ("minutes per metre", self.minutes_per_metre),
+            ("tolerance of the added path length", self.apl_tolerance_mm or 0.0),
+        ):
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"the {name} must be a number of 0 or more, got {value}")
         if self.reading not in READINGS:
             raise UsageError(f"the reading of HD95 must be one of {', '.join(READINGS)}, got {self.reading!r}")
+
+    @property
+    def path_tolerance(self) -> str:
+        """The tolerance of the added path length with tolerance, in words."""
+        given = self.apl_tolerance_mm
+        return "3 mm, or a pixel where that is larger" if given is None else f"{given:g} mm"
 
     @property
     def details(self) -> dict[str, str]:
@@ -251,6 +270,7 @@ class EvaluationSettings:
             "HD95 reading": READING_NOTES[self.reading],
             "Tolerance": f"{self.tolerance_mm:g} mm, of surface Dice and slices to correct",
             "Time to correct": f"{self.minutes_per_metre:g} minutes a metre of added path length (an assumption)",
+            "Tolerance of the path": self.path_tolerance,
             **({"Objects": f"connected parts of the prediction, against {objects}"} if self.objects else {}),
         }
 

@@ -78,6 +78,10 @@ class ClassMasks:
         if unknown := [name for name in classes if name not in there]:
             raise SourceError(f"no case has a mask of {', '.join(unknown)}; there are {', '.join(there[:8])}")
         names = list(dict.fromkeys(classes)) or there
+        if not names:
+            raise SourceError(
+                f"{self.raw} holds images and no mask; expected files such as s0001/segmentations/liver.nii.gz"
+            )
         if keep_overlaps and len(names) > _KEPT_OVERLAPS:
             raise LabelError(
                 f"overlaps of {len(names)} classes must be kept, and a label map has values for at most "
@@ -158,17 +162,21 @@ class ClassMasks:
             stored = read_image_file(path)
             if len(stored) != 1:
                 raise SourceError(f"it holds {len(stored)} volumes, expected one mask")
-            moved, _ = aligned(stored[0], image.grid)
+            moved, note = aligned(stored[0], image.grid)
             numbers = whole_numbers(moved.voxels, case=None)
             held = [value for value in held_values(numbers).tolist() if value]
             if held and held[0] < 0:
                 raise LabelError(f"it holds {held[0]:g}, expected 0 and one value above it; mark the class with 1")
         except GeometryError as error:
             raise GeometryError(
-                f"the mask {path.name} is not on the image's grid: {error.message}", case=key
+                f"the mask {path.name} is not on the image's grid: {error.message}; resample it to that by the nearest "
+                "voxel, or take the mask of this image",
+                case=key,
             ) from error
         except VolsegError as error:
             raise type(error)(f"the mask {path.name}: {error.message}", case=key) from error
+        told = (*stored[0].notes, note) if stored[0].notes != image.notes else (note,)
+        warnings += [f"{path.name}: {one}" for one in told if one]
         if len(held) > 1:
             values = first_names([f"{value:g}" for value in held])
             warnings.append(f"{path.name} holds {values}, all taken for the class (a label map of several classes?)")
@@ -177,10 +185,12 @@ class ClassMasks:
 
     def _files_of(self, folder: Path) -> tuple[Path, dict[str, Path]] | None:
         """Image and masks of a case folder; None for a folder that holds no image file."""
-        files = {path.name.removesuffix(suffix): path for path, suffix in _images(folder)}
+        files = _by_name(folder)
         if not files:
             return None
-        below = next((folder / name for name in _FOLDERS if (folder / name).is_dir()), None)
+        places = [folder / name for name in _FOLDERS if (folder / name).is_dir()]
+        below = places[0] if places else None
+        self._left += [f"{folder.name}/{other.name}/" for other in places[1:]]
         wanted = [self._image] if self._image else [name for name in files if name.casefold() in _IMAGES]
         if not self._image and below is not None and len(files) == 1:
             wanted = list(files)
@@ -192,7 +202,7 @@ class ClassMasks:
         image = files.pop(wanted[0])
         if below is not None:
             self._left += [f"{folder.name}/{path.name}" for path in files.values()]
-            files = {path.name.removesuffix(suffix): path for path, suffix in _images(below)}
+            files = _by_name(below)
         return image, dict(sorted(files.items()))
 
 
@@ -205,6 +215,20 @@ def _refuse_alike(names: Sequence[str]) -> None:
             raise SourceError(
                 f"the masks {other} and {name} differ in spelling only; give the files of one class one name"
             )
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The image files of a folder by their names without endings.
+
+    Raises:
+        SourceError: Two files have one name and other endings, so that it is not known which is meant.
+    """
+    found: dict[str, Path] = {}
+    for path, suffix in _images(folder):
+        other = found.setdefault(path.name.removesuffix(suffix), path)
+        if other is not path:
+            raise SourceError(f"{folder} holds {other.name} and {path.name} for one; keep the one that is meant")
+    return found
 
 
 def _images(folder: Path) -> list[tuple[Path, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from volseg.cohort import TEST, Case, Fold, patient_of, raw_note, read_dataset_json, read_table
-from volseg.errors import SourceError, VolumeError
+from volseg.errors import SourceError, VolumeError, first_names
 from volseg.formats.datalist import channels_of, labels_of, listed_cases
 from volseg.formats.imported_predictions import read_named
 from volseg.formats.left_out import folds_beside, left_out_note, number_note, pair_notes, tell
@@ -92,7 +92,7 @@ class Decathlon:
         table = self.raw / "cases.csv"
         self._rows = {row.key: row for row in read_table(table)} if table.is_file() else {}
         if not self._files:
-            raise SourceError(f"{self.raw} holds no case; the decathlon keeps them in imagesTr and labelsTr")
+            raise SourceError(f"{self.raw} holds no case; {_where_cases_stand(dataset, listed is not None)}")
         self.folds = self.folds or folds_beside(self.raw, [key for key in self._files if self._in_folds(key)])
         training = sum(not files.test for files in self._files.values())
         used = (path for files in self._files.values() for path in (*files.images, files.label) if path)
@@ -133,7 +133,7 @@ class Decathlon:
         if len(channels) != len(self.channel_names):
             raise VolumeError(
                 f"the image has {len(channels)} channels, dataset.json names {len(self.channel_names)}: "
-                f"{', '.join(self.channel_names)}",
+                f"{', '.join(self.channel_names)}; correct one of the two (a file per channel, or the fourth axis)",
                 case=key,
             )
         label: Volume | None = None
@@ -143,7 +143,11 @@ class Decathlon:
         elif files.label is not None:
             stored = read_image_file(files.label)
             if len(stored) != 1:
-                raise VolumeError(f"{files.label.name} has {len(stored)} channels, expected one label map", case=key)
+                raise VolumeError(
+                    f"{files.label.name} has {len(stored)} channels, expected one label map; write one-hot masks as "
+                    "the number of each class",
+                    case=key,
+                )
             label = self._checked(stored[0], key)
         patient, session, warnings = self._known(key)
         return Case(key, patient, session, channels, label, files.images[0].name, (*warnings, *notes))
@@ -192,6 +196,16 @@ class Decathlon:
                     there = part == "imagesTr" or label.is_file()
                     files[key] = _Files(images, label if there else None, test=part == "imagesTs")
         return files
+
+
+def _where_cases_stand(dataset: Mapping[str, Any], listed: bool) -> str:
+    """The cure for a folder without any case."""
+    if listed:
+        return "its dataset.json lists none; name image and label of each case under 'training'"
+    lists = [str(name) for name, value in dataset.items() if isinstance(value, list) and value]
+    if any(isinstance(value, Mapping) and "image" in value for name in lists for value in dataset[name]):
+        return f"its dataset.json has lists under {first_names(lists)}; the cases are looked for under 'training'"
+    return "the decathlon keeps them in imagesTr and labelsTr"
 
 
 def _given_folds(cases: Sequence[tuple[str, str, int | None]]) -> tuple[Fold, ...]:

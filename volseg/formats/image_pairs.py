@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,13 @@ MISSING: tuple[Missing, ...] = get_args(Missing)
 
 # What images are called too: kin of TIFF, which are read, and what is refused with a reason. Others are none of ours.
 _LIKE_IMAGES = (*SUFFIXES, ".btf", ".lsm", ".stk", ".svs", ".ndpi", ".scn", ".jp2", ".j2k", ".jxl", ".heic", ".avif")
+
+
+# The last word of the name of a mask, or of its folder.
+_MASK = re.compile(
+    r"(?:^|[ _.-])(masks?|labels?|gt|ground[ _-]?truth|seg|segmentations?|annotations?|(\d(st|nd)[ _-])?manual\d?)$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,30 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What a folder holds: the pairs by key, and image files that no pattern matches."""
+    """What a folder holds: the pairs by key, and files that are of none.
+
+    Attributes:
+        by_key: Pairs by key.
+        others: Image files that no pattern matches.
+        unread: Files that match the pattern of images, and whose ending is not that of an image.
+    """
 
     by_key: dict[str, Pair]
     others: tuple[str, ...]
+    unread: tuple[str, ...]
+
+
+def mask_pattern(path: str) -> str | None:
+    """A pattern for a file that is called as masks are, or lies in a folder of masks; None for any other.
+
+    >>> [mask_pattern(name) for name in ("masks/a.png", "a_mask.png", "train/GT/7.tif", "images/a.png")]
+    ['masks/{key}.*', '{key}_mask.*', 'train/GT/{key}.*', None]
+    """
+    file = PurePosixPath(path)
+    word = _MASK.search(file.stem)
+    if word is not None and word.start() > 0:
+        return str(file.parent / f"{{key}}{file.stem[word.start() :]}.*")
+    return str(file.parent / "{key}.*") if any(map(_MASK.search, file.parent.parts)) else None
 
 
 def pair_files(raw: Path, images: Pattern, masks: Sequence[Pattern], *, missing: Missing = "refuse") -> Pairs:
@@ -79,11 +107,14 @@ def pair_files(raw: Path, images: Pattern, masks: Sequence[Pattern], *, missing:
         raise UsageError(f"missing masks are {missing!r}, expected {', '.join(MISSING)}")
     pictures: dict[tuple[str, str], list[str]] = {}
     marked: list[tuple[int, str, list[tuple[str, str]]]] = []
-    others = []
+    others, unread = [], []
     for path in _paths(raw):
         of_path = [(number, path, found) for number, mask in enumerate(masks) if (found := mask.identify(path))]
         marked += of_path
-        if of_path or not path.lower().endswith(_LIKE_IMAGES):
+        if of_path:
+            continue
+        if not path.lower().endswith(_LIKE_IMAGES):
+            unread += [path] if images.identify(path) else []
             continue
         if found := images.identify(path):
             pictures.setdefault(found[0], []).append(path)
@@ -103,7 +134,7 @@ def pair_files(raw: Path, images: Pattern, masks: Sequence[Pattern], *, missing:
             clash = f"two images have the key {key}: {first_names([*pairs[key].files[:1], *pair.files[:1]])}"
             pair = Pair(pair.patient, pair.image, pair.masks, pair.labelled, f"{clash}; rename one")
         pairs[key] = pair
-    return Pairs(pairs, tuple(others))
+    return Pairs(pairs, tuple(others), tuple(unread))
 
 
 _CORRECT = "correct the pattern"
@@ -127,10 +158,9 @@ def _pair(
             f"{first_names(marks)} has no image that matches {images.text!r}; correct a pattern or take the file away"
         )
     elif len(found) > 1:
-        problem = (
-            f"{len(found)} images have this key: {first_names(found)}; "
-            "put what tells them apart into {key} or {patient}"
-        )
+        mask = None if masks else next(filter(None, map(mask_pattern, found)), None)
+        cure = f"name the masks with --masks {mask!r}" if mask else "put what tells them apart into {key} or {patient}"
+        problem = f"{len(found)} images have this key: {first_names(found)}; {cure}"
     elif labelled and absent and missing != "empty":
         problem = (
             f"{found[0]} has no mask that matches {' and '.join(map(repr, absent))}; {_CORRECT}, or say with "

@@ -19,7 +19,7 @@ from volseg.cohort import ASSUMED, TEST, Case, raw_note, told_axes
 from volseg.errors import SourceError, UsageError
 from volseg.formats.image_file import MAX_PIXELS, is_colour, read_picture
 from volseg.formats.image_masks import Classes, binary, class_map, note_inverted, numbered, stack_objects
-from volseg.formats.image_pairs import Missing, Pair, pair_files
+from volseg.formats.image_pairs import Missing, Pair, Pairs, mask_pattern, pair_files
 from volseg.formats.image_pattern import Pattern
 from volseg.formats.picture import Picture, fit_orientation, luminance
 from volseg.labels import LabelMap, LabelTable
@@ -112,7 +112,8 @@ class Images:
         self.labels = LabelTable.overlapping(names) if overlapping else _exclusive(names)
         pairs = pair_files(self.raw, Pattern(images), [Pattern(text) for _, text in named], missing=missing)
         self._pairs = pairs.by_key
-        self._check_pairs(images, pairs.others)
+        self._called_masks = {} if masks else _called_masks(pairs)
+        self._check_pairs(images, pairs)
         self._test = self._matching(test, "--test")
         self.validation = self._matching(validation, "--validation") - self._test
         self._check_groups()
@@ -160,6 +161,8 @@ class Images:
             if found.objects is not None:
                 small = int(found.objects.max()) <= np.iinfo(np.uint16).max
                 instances = self._volume(found.objects.astype(np.uint16 if small else np.int32), spacing_mm)
+        if pair.image in self._called_masks:
+            notes = (*notes, "called as a mask is, and taken for an image (--masks names masks)")
         if key in self._test:
             notes = (f"{TEST}: kept out of the folds", *notes)
         channels = tuple(self._volume(channel, spacing_mm) for channel in pixels)
@@ -270,16 +273,27 @@ class Images:
         if max_pixels < 1:
             raise UsageError(f"--max-pixels must be at least 1, got {max_pixels}; give another number")
 
-    def _check_pairs(self, images: str, others: Sequence[str]) -> None:
+    def _check_pairs(self, images: str, pairs: Pairs) -> None:
+        others = pairs.others
         if others:
             shown = ", ".join(others[:_SHOWN]) + (" ..." if len(others) > _SHOWN else "")
             logger.warning("%d image files match no pattern and are left out: %s", len(others), shown)
         if not any(pair.image for pair in self._pairs.values()):
             note = "" if others else raw_note(self.raw)
-            raise SourceError(f"no image in {self.raw} matches {images!r}; {note or 'correct --images'}")
+            if not note or "convert images" in note:  # which was tried here
+                note = "correct --images"
+                if pairs.unread:
+                    note = f"{pairs.unread[0]} is of a kind that is not read: save it as PNG or TIFF, or {note}"
+            raise SourceError(f"no image in {self.raw} matches {images!r}; {note}")
         problems = [pair.problem for pair in self._pairs.values() if pair.problem]
         if len(problems) == len(self._pairs):
             raise SourceError(f"none of {len(problems)} images is fit to be read; the first: {problems[0]}")
+        if self._called_masks:
+            file, pattern = next(iter(self._called_masks.items()))
+            logger.warning(
+                "%d of %d images are called as masks are, such as %s, and are taken for images; --masks %r names them",
+                *(len(self._called_masks), len(self._pairs), file, pattern),
+            )
         if self.classes:
             for key, pair in self._pairs.items():
                 if not pair.problem and len(pair.masks[0]) > 1:
@@ -311,6 +325,12 @@ class Images:
                 f"{len(split)} patients have images on two sides of the split, such as {split[0]}; correct "
                 "--validation and --test"
             )
+
+
+def _called_masks(pairs: Pairs) -> dict[str, str]:
+    """The images that are called as masks are, and the pattern that would name each."""
+    found = {pair.image: mask_pattern(pair.image) for pair in pairs.by_key.values() if pair.image and not pair.problem}
+    return {image: pattern for image, pattern in found.items() if pattern}
 
 
 def _exclusive(names: Sequence[str]) -> LabelTable:

@@ -27,11 +27,13 @@ class ImportedPredictions:
         folder: Predictions in the cohort's values, on its grids.
         notes: What a reader of the numbers must know, by key.
         failed: Error per case that could not be imported.
+        unknown: Names in the files that are of no region of the cohort, and whose voxels are left out.
     """
 
     folder: Path
     notes: dict[str, list[str]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
 
 def needs_import(folder: Path) -> bool:
@@ -96,6 +98,7 @@ def import_predictions(
     if not named:
         return found
     pairs = pair_names(cohort.labels, told)
+    found.unknown = tuple(name for name in told if name not in pairs.values())
     kept = LabelTable(tuple(region for region in cohort.labels.regions if region.name in pairs))
     for done, (key, one) in enumerate(named.items(), start=1):
         try:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import GeometryError, LabelError
-from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, read_segmentation, segment_id
+from volseg.errors import GeometryError, LabelError, first_names
+from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, Segmentation, read_segmentation, segment_id
 from volseg.formats.value_names import header_names
-from volseg.labels import Code, LabelTable, fold_name
+from volseg.labels import Code, LabelTable, fold_name, held_values
 from volseg.volume import Affine, Grid, nearest_voxels, read_image_file, slice_axis
 
 # How far the corner of a voxel may be off, as a share of a voxel.
@@ -75,7 +75,8 @@ def read_named_masks(
         masks = {segment.name: file.mask(segment) for segment in file.segments}
         ids = {segment.name: segment.own_id for segment in file.segments}
         images = {segment.name: segment.image for segment in file.segments if segment.image}
-        return NamedMasks(masks, codes, file.affine_ras, tuple(_unfinished(file.segments)), ids=ids, images=images)
+        told = (*_unfinished(file.segments), *_of_no_segment(file))
+        return NamedMasks(masks, codes, file.affine_ras, told, ids=ids, images=images)
     volumes = read_image_file(path)
     if len(volumes) > 1:
         raise LabelError(
@@ -160,6 +161,21 @@ def names_in_header(path: Path) -> dict[int, str]:
     except Exception:  # noqa: BLE001 - a damaged file is told where it is read as a label map
         return {}
     return header_names(extensions)
+
+
+def _of_no_segment(file: Segmentation) -> list[str]:
+    """What to say of voxels whose value no segment of their layer has; Slicer does not show them."""
+    told = []
+    for number, layer in enumerate(file.layers):
+        known = {0, *(segment.value for segment in file.segments if segment.layer == number)}
+        left = [value for value in held_values(layer.voxels).tolist() if value not in known]
+        if left:
+            count = int(np.isin(layer.voxels, left).sum())
+            empty = [one.name for one in file.segments if one.layer == number and not file.mask(one).any()]
+            doubt = f", while {first_names(empty)} has none" if empty else ""
+            values = first_names(map(str, left))
+            told.append(f"{count} voxels hold values that no segment has ({values}), and were left out{doubt}")
+    return told
 
 
 def _unfinished(segments: Sequence[Segment]) -> list[str]:

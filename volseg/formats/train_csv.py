@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,15 +80,25 @@ def read_table(path: str | Path) -> dict[str, Rows]:
 
     path = Path(path)
     try:
-        table = pd.read_csv(path, dtype=str, na_filter=False)
+        encoding, separator = _spelling(path)
+        table = pd.read_csv(
+            path, dtype=str, na_filter=False, encoding=encoding, sep=separator, skipinitialspace=True
+        ).rename(columns=lambda name: str(name).strip().lower())
     except FileNotFoundError:
         raise SourceError(
             f"{path} is not there; it belongs beside `train` (scans without labels belong into `test`)"
         ) from None
+    except UnicodeError as error:
+        raise SourceError(f"{path} is no text in UTF-8 ({error}); save it as that, or copy it again") from error
     except (OSError, ValueError) as error:  # the parser's errors are ValueErrors
         raise SourceError(f"{path} cannot be read ({error}); copy it again") from error
-    if not {"id", "class", "segmentation"} <= set(table.columns) or not isinstance(table.index, pd.RangeIndex):
-        raise SourceError(f"{path} has the columns {', '.join(table.columns)}; expected id, class, segmentation")
+    needed = ["id", "class", "segmentation"]
+    whole = isinstance(table.index, pd.RangeIndex)
+    if not whole or not {*needed} <= {*table.columns} or table.columns[table.columns.isin(needed)].duplicated().any():
+        raise SourceError(
+            f"{path} has the columns {', '.join(table.columns)}; expected id, class, segmentation, so take the "
+            "train.csv of the competition"
+        )
     nothing = table["segmentation"].isin(_NOTHING)
     if nothing.any():
         table["segmentation"] = table["segmentation"].mask(nothing, "")
@@ -113,6 +124,15 @@ def read_table(path: str | Path) -> dict[str, Rows]:
         str(key): Rows(slice_of_row[at], classes[at].tolist(), texts[at].tolist(), malformed.get(str(key)))
         for key, at in groups.items()
     }
+
+
+def _spelling(path: Path) -> tuple[str, str]:
+    """Encoding and separator of a table, as spreadsheets may have changed them, by its first line."""
+    with path.open("rb") as file:
+        begin = file.readline(4096)
+    encoding = "utf-16" if begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
+    line = begin.replace(b"\0", b"")
+    return encoding, next((mark for mark in (",", ";", "\t") if mark.encode() in line), ",")
 
 
 def check_rows(rows: Rows, key: str, *, count: int, names: Sequence[str]) -> None:

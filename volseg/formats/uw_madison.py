@@ -53,7 +53,7 @@ SUSPECT = frozenset(
 )
 _SUSPECT_WARNING = "suspect: listed by the organisers as badly labelled"
 
-_SLICE = re.compile(r"slice_([0-9]{4,9})_([0-9]+)_([0-9]+)_([0-9]+(?:\.[0-9]+)?)_([0-9]+(?:\.[0-9]+)?)\.png")
+_SLICE = re.compile(r"slice_([0-9]{4,9})_([0-9]+)_([0-9]+)_([0-9]+(?:\.[0-9]+)?)_([0-9]+(?:\.[0-9]+)?)\.(?:png|PNG)")
 
 
 @dataclass(frozen=True)
@@ -265,9 +265,17 @@ def _find_scans(raw: Path) -> dict[str, _Scan]:
         for folder in sorted(path for path in (raw / part).glob("[!.]*/[!.]*") if path.is_dir()):
             names = split_key(folder.name)
             if names is None or names[0] != folder.parent.name:
-                logger.warning(
-                    "%s is left out: its name is not %s_day and a number", folder.relative_to(raw), folder.parent.name
-                )
+                above = split_key(folder.parent.name) if folder.name == "scans" else None
+                if above is not None:
+                    logger.warning(
+                        "%s is left out, since it lies in no folder of its patient; move it into %s",
+                        *(folder.parent.relative_to(raw), f"{part}/{above[0]}"),
+                    )
+                else:
+                    logger.warning(
+                        *("%s is left out: its name is not %s_day and a number", folder.relative_to(raw)),
+                        folder.parent.name,
+                    )
                 continue
             if folder.name in scans:
                 raise SourceError("the scan lies in both `train` and `test`; remove one", case=folder.name)
@@ -302,7 +310,11 @@ def _read_geometry(path: Path) -> dict[str, Any]:
 
 def _pngs(folder: Path) -> list[Path]:
     """The PNG files of a folder in the order of their names; empty where there is no folder."""
-    return sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
+    try:
+        found = list(folder.iterdir())
+    except OSError:
+        return []
+    return sorted(path for path in found if path.name[-4:].lower() == ".png" and not path.name.startswith("."))
 
 
 def _trace(path: Path) -> list[str | int]:

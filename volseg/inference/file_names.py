@@ -22,6 +22,8 @@ _MASK = re.compile(
     r"([_\- ]?\d+)?$"
 )
 
+_FRAME = re.compile(r"(.+)_frame\d+")
+
 
 def image_stem(name: str) -> str | None:
     """The name of an image file without its ending; None if it is no volume.
@@ -49,6 +51,17 @@ def is_segmentation(name: str) -> bool:
     if name.lower().endswith(_SEGMENTATIONS):
         return True
     return _MASK.search((image_stem(name) or name).casefold()) is not None
+
+
+def series_in_time(names: Sequence[str]) -> list[str]:
+    """The files that are whole series in time beside their own frames, as ACDC's `patient001_4d` beside `_frame01`.
+
+    >>> series_in_time(["patient001_4d.nii.gz", "patient001_frame01.nii.gz", "patient002_4d.nii.gz"])
+    ['patient001_4d.nii.gz']
+    """
+    stems = {name: (image_stem(name) or name).casefold() for name in names}
+    framed = {found[1] for stem in stems.values() if (found := _FRAME.fullmatch(stem))}
+    return [name for name, stem in stems.items() if stem.endswith("_4d") and stem.removesuffix("_4d") in framed]
 
 
 def lone_key(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from volseg.cohort import Cohort, cohort_note, read_dataset_json
 from volseg.errors import UsageError
-from volseg.inference.file_names import group_files, image_stem, is_segmentation, lone_key, some_names
+from volseg.inference.file_names import group_files, image_stem, is_segmentation, lone_key, series_in_time, some_names
 from volseg.inference.modality import tell_modalities
 from volseg.inference.reading import read_grid
 from volseg.labels import channel_order
@@ -89,6 +89,9 @@ def find_inputs(
                 "name the folder of the images, or a file itself if it is an image"
             )
         logger.warning("%s: left out as segmentations, by their names: %s", path, some_names(aside))
+    if whole := series_in_time([file.name for file in files]):
+        logger.warning("%s: left out as series in time, whose frames lie beside them: %s", path, some_names(whole))
+        files = [file for file in files if file.name not in whole]
     if not files:
         return group_files(_series(path, modality, channels))
     _no_modality(modality, path)

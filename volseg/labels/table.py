@@ -172,7 +172,7 @@ class LabelTable(RegionEncoding):
             shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             raise LabelError(
                 f"the label map holds {shown}; dataset.json declares {list(declared)}. "
-                "Add the value to `labels` or correct the label file",
+                f"{'Correct' if min(unknown) < 0 else 'Add the value to `labels` or correct'} the label file",
                 case=case,
             )
         return label_map.astype(np.uint8, copy=False)

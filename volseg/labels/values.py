@@ -28,11 +28,13 @@ def whole_numbers(label_map: NDArray[Any], *, case: str | None) -> NDArray[Any]:
     if off.any():
         odd = np.unique(label_map[off])
         shown = ", ".join(f"{value:.6g}" for value in odd[:3].tolist()) + (", ..." if len(odd) > 3 else "")
-        raise LabelError(
-            f"the label map holds {shown}, expected whole numbers; it was resampled with interpolation, or holds "
-            "probabilities: resample it with nearest neighbour, or decide which voxels belong to the label",
-            case=case,
+        cure = (
+            "it was resampled with interpolation, or holds probabilities: resample it with nearest neighbour, or "
+            "decide which voxels belong to the label"
         )
+        if not np.isfinite(odd).any():
+            cure = "write 0 there, or the value that is meant"
+        raise LabelError(f"the label map holds {shown}, expected whole numbers; {cure}", case=case)
     return rounded
 
 

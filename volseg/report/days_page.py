@@ -30,7 +30,11 @@ _COLOURS = (
     "#009e73",
     "#d55e00",
 )
-_HEADS = ("Way", "Dice", "gain over no prior", "minutes to correct", "gain, minutes", "cases")
+_HEADS = (
+    *("Way", "Dice", "gain over no prior", "minutes to correct", "gain, minutes"),
+    *("with tolerance, minutes", "gain, minutes", "cases"),
+)
+_COLUMNS = ("dice", "gain_dice", "minutes", "gain_minutes", "tolerant_minutes", "gain_tolerant_minutes")
 _REGION_HEADS = ("Way", "Region", "Dice", "HD95, mm", "surface Dice", "added path, mm")
 
 
@@ -57,7 +61,7 @@ def days_as_html(content: Mapping[str, Any]) -> str:
     titles = content.get("titles", {})
     modes = {titles.get(mode, mode): found for mode, found in content["modes"].items()}
     rows = [
-        [mode, *(_cell(found[name]) for name in ("dice", "gain_dice", "minutes", "gain_minutes")), str(found["cases"])]
+        [mode, *(_cell(found.get(name, {"mean": None})) for name in _COLUMNS), str(found["cases"])]
         for mode, found in modes.items()
     ]
     names = ("dice", "hd95_mm", "surface_dice", "added_path_length_mm")
@@ -89,7 +93,8 @@ def days_as_html(content: Mapping[str, Any]) -> str:
         f"{_table(_HEADS, rows, words=1)}"
         '<p class="note">Patients are held out, and day k is predicted from days before k alone. In brackets the 95 % '
         "interval by patient. Minutes are the added path length, in which a pixel of contour counts as drawn only if "
-        "the prediction's contour runs through that very pixel, times an assumed 2 minutes per metre.</p></section>"
+        "the prediction's contour runs through that very pixel, times an assumed 2 minutes per metre; with tolerance, "
+        f"if it lies within {escape(str(content.get('path_tolerance', 'one')))}.</p></section>"
         f"<section><h2>Over the treatment</h2>{_figure(modes, 'by_day', 'number of the day, from 0')}</section>"
         f"<section><h2>By the gap to the day before</h2>{_figure(modes, 'by_gap', 'gap to the day before')}</section>"
         f"<section><h2>By region</h2>{_table(_REGION_HEADS, regions, words=2)}</section>"

@@ -21,6 +21,7 @@ from volseg.transforms.native_grid import NativeProbabilitiesd
 from volseg.transforms.prior_steps import LastPriord, NoPriord, NormaliseWithPriorsd, OnImaged, PriorBlocksd, RandPriord
 from volseg.transforms.reading import ImageSpacingd, ReadVolumesd, SmoothSliced
 from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
+from volseg.transforms.window_affine import RandAffineWindowd
 from volseg.volume import InputSpacing, check_normalisation
 
 # Largest rotation of windows in radians, 20 degrees, and largest change of their scale.
@@ -174,7 +175,7 @@ def augmentation(
             mt.DeleteItemsd("label_positions"),
             mt.Lambdad(keys, func=torch.clone, track_meta=False),
             *[mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in flip_axes],
-            mt.RandAffined(
+            RandAffineWindowd(
                 keys,
                 prob=affine_prob,
                 rotate_range=[_TURN * one for one in turned],

@@ -99,7 +99,10 @@ class ReadVolumesd(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             try:
                 first, _ = aligned(first, Grid(tuple(image.shape[1:]), with_header(image.affine, image.meta)))
             except GeometryError as error:
-                raise VolumeError(f"the label is not on the image's grid: {error}") from error
+                raise VolumeError(
+                    f"the label is not on the image's grid: {error}; resample it to that by the nearest voxel, or take "
+                    "the one of this image"
+                ) from error
         if self.labels is not None:
             voxels = self.labels.check(first.voxels)[None]
         else:

@@ -6,6 +6,7 @@ from volseg import names_of_before
 from volseg.volume.alignment import aligned
 from volseg.volume.channels import check_channels, read_case_channels
 from volseg.volume.crop import Crop, grown
+from volseg.volume.deformation import Deformation, check_elastix, deform, elastix_is_installed
 from volseg.volume.geometry import (
     PROVENANCE,
     TOLERANCE,
@@ -65,6 +66,7 @@ __all__ = [
     "Affine",
     "ChannelNormalisation",
     "Crop",
+    "Deformation",
     "FileAffine",
     "Grid",
     "InputSpacing",
@@ -78,8 +80,11 @@ __all__ = [
     "check_affine",
     "check_axes",
     "check_channels",
+    "check_elastix",
     "check_normalisation",
     "covered",
+    "deform",
+    "elastix_is_installed",
     "grown",
     "header_of",
     "image_suffix",

@@ -276,6 +276,11 @@ def _parsed(content: bytes, path: Path) -> Any:  # noqa: ANN401 - nibabel's head
         )
     if code not in nibabel.nifti1.data_type_codes.code:
         raise VolumeError(f"{path.name} states the data type {code}, which NIfTI does not know; write it again")
+    if not header["vox_offset"] >= size + 4:  # nibabel lets 0 pass and reads the header as voxels
+        raise VolumeError(
+            f"{path.name} states that its voxels begin at byte {float(header['vox_offset']):g}, within its header of "
+            f"{size} bytes; programs read such a file in several ways, so write it again (vox_offset {size + 4})"
+        )
     return header
 
 
@@ -316,7 +321,8 @@ def _inflate(path: Path) -> bytes:
         claimed = _claimed_bytes(head)
         if claimed > MAX_BYTES:
             raise _too_large(path, claimed)
-        limit = min(claimed + 2**20, _MAX_INFLATION * path.stat().st_size)  # 1 MiB for header and extensions
+        before = _bytes_before(head) + 2**20  # header and extensions, some of which hold all that DICOM stated
+        limit = min(claimed + before, _MAX_INFLATION * path.stat().st_size)
         try:
             content: bytes = head + stream.read(limit) + stream.read(1)
         except (EOFError, gzip.BadGzipFile):  # cut short, or with other bytes behind its data
@@ -338,6 +344,16 @@ def _claimed_bytes(head: bytes) -> int:
         rank = min(max(dims[0], 0), 7)
         size: int = math.prod(max(n, 1) for n in dims[1 : rank + 1]) * max(bits, 8) // 8
         return size
+    return 0
+
+
+def _bytes_before(head: bytes) -> int:
+    """Bytes that a NIfTI-1 or NIfTI-2 header claims before its voxels; 0 if it is no such header, or makes no sense."""
+    for order in "<>":
+        for size, kind, place in ((348, "f", 108), (540, "q", 168)):
+            if len(head) >= size and struct.unpack_from(order + "i", head)[0] == size:
+                offset = struct.unpack_from(order + kind, head, place)[0]
+                return int(offset) if 0 <= offset <= MAX_BYTES else 0
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from volseg.cli.shared_options import PatientPattern, RayAddress, ShardOfCases, with_parameters
+from volseg.cli.shared_options import PatientPattern, RayAddress, ShardOfCases, folder_to_write, with_parameters
 
 if TYPE_CHECKING:
     from volseg.cohort import Fold, Source
@@ -60,7 +60,11 @@ def converting(kind: Kind) -> Callable[..., None]:
         raw: Annotated[str, typer.Argument(help="The raw folder, or its URL; it is only read.", metavar="RAW")],
         cohort: Annotated[
             str,
-            typer.Argument(help="The cohort folder to write, or to go on with; or its URL.", metavar="COHORT"),
+            typer.Argument(
+                help="The cohort folder to write, or to go on with; or its URL.",
+                metavar="COHORT",
+                callback=folder_to_write,
+            ),
         ],
         *,
         patient_pattern: PatientPattern = None,

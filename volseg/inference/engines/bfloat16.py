@@ -24,7 +24,8 @@ def runs_bf16(device: torch.device, *, precision: str, training: bool = False) -
     """Whether PyTorch runs in bfloat16; `auto` means so if the hardware multiplies it.
 
     That is CUDA 8.0 and CPUs with AMX; and in training by `ParallelWindows` CPUs with AVX-512 BF16, where a step takes
-    0.6 to 0.7 of the time. Predictions are in single precision there unless bf16 is asked for.
+    0.6 to 0.7 of the time. An inferer by itself predicts in single precision there; `volseg.inference.choose`
+    compares the logits first and takes bf16.
 
     Args:
         device: Device of the network.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from volseg.errors import UsageError, VolsegError
-from volseg.inference.engines.engine import Engine, difference, seconds_a_window
+from volseg.inference.engines.engine import Engine, difference, seconds_a_window, seconds_of_first
 from volseg.inference.engines.openvino import OpenVinoEngine
 from volseg.inference.engines.openvino_runtime import ENGINES, installed
 from volseg.inference.engines.pytorch import CompiledEngine, TorchEngine
@@ -61,10 +61,12 @@ def choose(
         if name == "compiled":
             return _compiled(network, window=window, precision=precision)
         return _converted(network, window=window, precision=precision, exported=exported)
-    plain = TorchEngine(network, device=device, precision=precision)
-    if device.type == "cpu" and plain.precision == "bf16" and not torch.cpu._is_avx512_bf16_supported():
-        logger.warning("this CPU has no bfloat16: PyTorch imitates it, many times slower than --precision fp32")
+    plain = _plain(network, window=window, device=device, precision=precision)
     if name == "torch" or device.type != "cpu":
+        return plain
+    rough = seconds_of_first(plain, window)  # at least what a window takes later
+    if windows is not None and windows * rough < WORTH_A_TRIAL_S:
+        logger.info("engine: torch %s (%d windows of %.2f s: no trial)", plain.precision, windows, rough)
         return plain
     seconds: dict[Engine, float] = {plain: seconds_a_window(plain, window, device=device)}
     if windows is not None and windows * seconds[plain] < WORTH_A_TRIAL_S:
@@ -87,6 +89,24 @@ def choose(
     told = ", ".join(f"{engine.name} {engine.precision} {s:.2f} s" for engine, s in seconds.items())
     logger.info("engine: %s %s (a window: %s)", best.name, best.precision, told)
     return best
+
+
+def _plain(network: nn.Module, *, window: Sequence[int], device: torch.device, precision: str) -> TorchEngine:
+    """The engine of PyTorch; on a CPU `auto` means bfloat16 if that multiplies it and the logits stay close."""
+    if device.type != "cpu" or precision != "auto":
+        plain = TorchEngine(network, device=device, precision=precision)
+        if device.type == "cpu" and plain.precision == "bf16" and not torch.cpu._is_avx512_bf16_supported():
+            logger.warning("this CPU has no bfloat16: PyTorch imitates it, many times slower than --precision fp32")
+        return plain
+    exact = TorchEngine(network, device=device, precision="fp32")
+    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return exact
+    engine = TorchEngine(network, device=device, precision="bf16")
+    apart, scale = difference(engine, exact, window=window)
+    if apart <= _TOLERANCE["bf16"] * scale:
+        return engine
+    logger.info("PyTorch's logits in bf16 differ by %.3g where the largest is %.3g: fp32 is taken", apart, scale)
+    return exact
 
 
 def _compiled(network: nn.Module, *, window: Sequence[int], precision: str) -> CompiledEngine:

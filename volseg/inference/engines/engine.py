@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class Engine(Protocol):
@@ -33,13 +33,13 @@ class Engine(Protocol):
 
 
 def difference(
-    engine: Callable[[Tensor], Tensor], network: nn.Module, *, window: Sequence[int], draws: int = 1
+    engine: Callable[[Tensor], Tensor], network: Callable[[Tensor], Tensor], *, window: Sequence[int], draws: int = 1
 ) -> tuple[float, float]:
     """Measure how far an engine's logits are from those of the eager network in fp32, on random windows.
 
     Args:
         engine: Engine that is measured.
-        network: Network in evaluation mode, on the CPU.
+        network: Network in evaluation mode, on the CPU, or another engine in fp32.
         window: Shape (C, X, Y, Z) of a window.
         draws: Number of windows of normal noise, from a fixed seed.
 
@@ -55,6 +55,15 @@ def difference(
             apart = max(apart, float((engine(drawn) - expected).abs().max()))
             scale = max(scale, float(expected.abs().max()))
     return apart, scale
+
+
+def seconds_of_first(engine: Engine, window: Sequence[int]) -> float:
+    """Seconds of one pass of one window on the CPU, preparations of a first pass included."""
+    drawn = torch.zeros(1, *window)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        engine(drawn)
+    return time.perf_counter() - start
 
 
 def seconds_a_window(engine: Engine, window: Sequence[int], *, device: torch.device) -> float:
