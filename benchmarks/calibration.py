@@ -15,8 +15,9 @@ bound of n patients is Beta(k, n + 1 - k), and the number of m new patients for 
 2012, arXiv:1209.2673). Whether folds are unlike is a permutation test: patients are dealt to folds at random, and all
 is done again. Random splits of the same patients cannot tell it: they hold 90 % on average whatever the network is.
 `damaged` damages the held-out images of each fold as `benchmarks/quality.py` does, predicts them by the network of that
-fold, and calibrates on the undamaged other folds. `days` leaves out a fifth of the patients, and calibrates with the
-patient and, wrongly, with the day as the unit.
+fold, and calibrates on the undamaged other folds; what it has predicted is not predicted again. A turned image is
+scored against the reference as it was, and against one that was turned with it. `days` leaves out a fifth of the
+patients, and calibrates with the patient and, wrongly, with the day as the unit.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 from quality import DAMAGES, damaged
-from scipy import stats
+from scipy import ndimage, stats
 
 from volseg.calibration import (
     LEVEL,
@@ -47,7 +48,7 @@ from volseg.cohort import FILE_ENDING, Cohort, Predictions, write_uncertainty
 from volseg.crossval import CrossvalFolder
 from volseg.evaluation import rank
 from volseg.inference import Predictor
-from volseg.metrics import fit_scaling, fit_temperature
+from volseg.metrics import dice, fit_scaling, fit_temperature
 from volseg.volume import Volume, read_volume, write_volume
 
 Told = dict[str, list[float]]
@@ -309,8 +310,12 @@ def damage(given: argparse.Namespace) -> None:
         )
         try_bounds(calibration, new, told)
         for case in new:
-            kind = DAMAGES[sorted(keys).index(case.key) % len(DAMAGES)]
+            number = sorted(keys).index(case.key)
+            kind = DAMAGES[number % len(DAMAGES)]
             try_bounds(calibration, [case], by_kind.setdefault(kind, {}))
+            if kind == "rotation":
+                other = turned(case, cohort, given.output / f"fold_{fold}", 1000 + number)
+                try_bounds(calibration, [other], by_kind.setdefault(f"{kind}, its reference turned too", {}))
         tell(order(cohort, given.output / f"fold_{fold}", new, fold))
     tell(HEAD.format("damaged"))
     for line in lines("all", told):
@@ -323,6 +328,19 @@ def damage(given: argparse.Namespace) -> None:
                 f"| {kind} | {name} | holds {held} | withheld {len(answered) - sum(answered):.0f} of {len(answered)} "
                 f"| mean Dice {np.mean(dices):.3f} |"
             )
+
+
+def turned(case: MeasuredCase, cohort: Cohort, folder: Path, seed: int) -> MeasuredCase:
+    """A case whose Dice is that with a reference which was turned as its image was; the other numbers stay."""
+    path = cohort.label_path(case.key)
+    if path is None:
+        sys.exit(f"{case.key} has no reference")
+    angle = 90 * np.random.default_rng(seed).random()  # the first number that `damaged` draws
+    reference = ndimage.rotate(read_volume(path).voxels, angle, axes=(1, 2), reshape=False, order=0, mode="constant")
+    guess = read_volume(folder / "predictions" / f"{case.key}{FILE_ENDING}").voxels
+    pairs = zip(cohort.labels.names, cohort.labels.masks(guess), cohort.labels.masks(reference), strict=True)
+    dices = {name: dice(one, other) for name, one, other in pairs}
+    return replace(case, regions={name: replace(one, dice=dices[name]) for name, one in case.regions.items()})
 
 
 def predict_damaged(
@@ -340,7 +358,10 @@ def predict_damaged(
         kind = DAMAGES[number % len(DAMAGES)]
         write_volume(paths[key], Volume(damaged(volume.voxels, kind, 1000 + number), volume.affine_ras))
     predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, overrides={"save_probabilities": True})
-    failed = predictor.predict_to([(key, [path]) for key, path in paths.items()], out)
+    there = {path.name for path in out.glob(f"*{FILE_ENDING}")}
+    failed = predictor.predict_to(
+        [(key, [path]) for key, path in paths.items() if f"{key}{FILE_ENDING}" not in there], out
+    )
     if failed:
         sys.exit(f"not predicted: {failed}")
     held = HeldOut(Predictions(out), _Damaged(cohort, paths), keys)  # type: ignore[arg-type]

@@ -1,22 +1,17 @@
 """`volseg serve` as the command that it is: MONAI Label's own client, two clients at once, and a kill in the middle.
 
 VOLSEG_MONAILABEL names a folder of packages with monailabel 0.8.5 (`pip install -t FOLDER --no-deps monailabel`); its
-client needs nothing else that is not here.
+client needs nothing else that is not here. VOLSEG_MONAI_LABEL_PYTHON names the Python of an environment that has it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
-import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +21,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("multipart", reason="python-multipart is not installed")
 
+from serve_process import Server, state, until
 from warm_process import WarmCommands
 
 from volseg.cohort import Cohort, read_corrections
@@ -33,67 +29,13 @@ from volseg.formats import write_segmentation
 from volseg.labels import LabelTable
 from volseg.volume import Volume, read_volume, write_volume
 
-MONAILABEL = os.environ.get("VOLSEG_MONAILABEL")
+_PYTHON = Path(os.environ.get("VOLSEG_MONAI_LABEL_PYTHON", ""))
+_BESIDE = next(map(str, _PYTHON.parents[1].glob("lib/python*/site-packages")), None) if len(_PYTHON.parts) > 2 else None
+MONAILABEL = os.environ.get("VOLSEG_MONAILABEL", _BESIDE)
 TABLE = LabelTable.exclusive(["Anterior", "Posterior"])
 SHAPE = (32, 48, 40)
 AFFINE = np.eye(4)
-START_S = 300
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-
-
-class Server:
-    """The command in a process of its own."""
-
-    def __init__(self, python: Path, cohort: Path, *words: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        command = "from volseg.cli import main; main()"
-        given = ["serve", "hippocampus", "--cohort", str(cohort), "--port", str(self.port), *words]
-        self.log = (cohort.parent / f"server_{self.port}.txt").open("w+")
-        self.process = subprocess.Popen([python, "-c", command, *given], stdout=self.log, stderr=subprocess.STDOUT)
-        self.url = f"http://127.0.0.1:{self.port}"
-        end = time.monotonic() + START_S
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.url}/auth/", timeout=5):
-                    return
-            except OSError:
-                assert self.process.poll() is None, self.told()
-                assert time.monotonic() < end, self.told()
-                time.sleep(0.3)
-
-    def ask(self, way: str, path: str, body: bytes | None = None, kind: str = "application/json"):
-        request = urllib.request.Request(f"{self.url}{path}", body, {"Content-Type": kind}, method=way)
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.loads(answer.read())
-
-    def told(self) -> str:
-        self.log.flush()
-        return Path(self.log.name).read_text()
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        until(self.is_gone)
-        self.log.close()
-
-    def is_gone(self) -> bool:
-        with socket.socket() as asked:
-            return asked.connect_ex(("127.0.0.1", self.port)) != 0
-
-
-def state(folder: Path) -> dict[str, str]:
-    """Digests of all that readers of a cohort see."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and ".volseg" not in path.parts]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def until(true, seconds: float = 300.0):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 def label(seed: int) -> np.ndarray:
@@ -187,7 +129,9 @@ def test_a_kill_in_the_middle_of_each_loses_nothing(folder: Path, tmp_path: Path
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the client leaves its sockets to the collector
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.skipif(MONAILABEL is None, reason="VOLSEG_MONAILABEL names no folder of packages with monailabel 0.8.5")
+@pytest.mark.skipif(
+    MONAILABEL is None, reason="neither VOLSEG_MONAILABEL nor VOLSEG_MONAI_LABEL_PYTHON tells of monailabel"
+)
 def test_the_client_of_monai_label(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_commands: WarmCommands
 ) -> None:

@@ -116,7 +116,11 @@ def _add_cases(app: FastAPI, service: Service) -> None:
         return {"name": f"{image}.nii.gz"}
 
     @app.put("/datastore/label")
-    def save_label(image: str, label: Annotated[UploadFile, File()], params: str = Form("{}")) -> dict[str, Any]:
+    def save_label(
+        image: str, label: Annotated[UploadFile, File()], params: str = Form("{}"), tag: str = "final"
+    ) -> dict[str, Any]:
+        if tag not in ("", "final"):
+            raise VolsegError(f"a label comes home as final, got the tag {tag!r}; leave the tag out")
         with _received(label) as path:
             return service.save_label(image, path, _object(params))
 
@@ -202,9 +206,10 @@ def _add_work(app: FastAPI, service: Service) -> None:
             return JSONResponse({"detail": "no training is running"}, 404)
         return JSONResponse(state)
 
+    @app.post("/train/", include_in_schema=False)  # all models, of which there is one
     @app.post("/train/{model}")
-    async def train(model: str, request: Request, enqueue: bool = False) -> dict[str, Any]:
-        if model != service.name:
+    async def train(request: Request, model: str = "", enqueue: bool = False) -> dict[str, Any]:
+        if (model := model or service.name) != service.name:
             raise NotFoundError(f"there is no model {model}; there is {service.name}")
         given = _object((await request.body()).decode() or "{}")
         return service.training.start(model, given, enqueue=enqueue)
