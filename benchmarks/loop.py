@@ -23,6 +23,7 @@ seed, strategy and round, with the Dice of each test case; `table.md` has the ta
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import logging
 import shutil
@@ -66,6 +67,7 @@ class Plan:
         batch: Windows of a step.
         times: Number of times that an epoch takes a corrected case.
         settings: Further settings of train.json.
+        first_kind: Kind of the cases that are labelled at first, by `kinds.csv` of the cohort; empty for all kinds.
     """
 
     cohort: Path
@@ -80,6 +82,7 @@ class Plan:
     batch: int
     times: int
     settings: Mapping[str, Any]
+    first_kind: str = ""
 
 
 def tell(line: str) -> None:
@@ -92,7 +95,20 @@ def cases_of(plan: Plan, seed: int) -> tuple[list[str], list[str], list[str]]:
     """Keys that are labelled at first, keys of the pool, and keys of the fixed test."""
     fold = Cohort.open(plan.cohort).fold(0)
     keys = np.random.default_rng(seed).permutation(sorted(fold.training)).tolist()
+    if plan.first_kind:
+        kinds = kinds_of(plan.cohort)
+        usual = [key for key in keys if kinds[key] == plan.first_kind]
+        keys = [*usual[: plan.start], *(key for key in keys if key not in usual[: plan.start])]
     return keys[: plan.start], keys[plan.start : plan.start + plan.pool], sorted(fold.validation)
+
+
+def kinds_of(cohort: Path) -> dict[str, str]:
+    """The kind of each case, where the cohort tells it."""
+    path = cohort / "kinds.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["key"]: row["kind"] for row in csv.DictReader(file)}
 
 
 def clinic(plan: Plan, seed: int, strategy: str) -> Path:
@@ -109,7 +125,8 @@ def clinic(plan: Plan, seed: int, strategy: str) -> Path:
             link_or_copy(path, folder / part / path.name)
     for key in labelled:
         link_or_copy(_reference(whole, key), folder / "labelsTr" / f"{key}{FILE_ENDING}")
-    shutil.copyfile(plan.cohort / "cases.csv", folder / "cases.csv")
+    if (plan.cohort / "cases.csv").is_file():
+        shutil.copyfile(plan.cohort / "cases.csv", folder / "cases.csv")
     shutil.copyfile(plan.cohort / "dataset.json", folder / "dataset.json")  # last: it says that the folder is whole
     return folder
 
@@ -281,6 +298,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bundle", default="dense_unet")
     parser.add_argument("--start", type=int, default=20, help="cases labelled at first")
+    parser.add_argument("--first-kind", default="", help="kind of these cases, by kinds.csv of the cohort")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--budget", type=int, default=10, help="cases corrected in a round")
     parser.add_argument("--pool", type=int, default=10_000, help="cases that may be corrected; all others by default")
@@ -311,6 +329,7 @@ def main() -> None:
         given.batch,
         given.times,
         settings,
+        given.first_kind,
     )
     plan.folder.mkdir(parents=True, exist_ok=True)
     told = {**{name: value for name, value in asdict(plan).items() if name not in ("cohort", "folder")}}

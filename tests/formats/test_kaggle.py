@@ -210,6 +210,44 @@ def test_cases_without_prediction_are_listed_or_left_empty(place: Path) -> None:
         written(place, empty_missing=True)
 
 
+def ignoring(folder: Path) -> None:
+    """Let the label table of a folder know the label `ignore` of nnU-Net."""
+    path = folder / "dataset.json"
+    entries = json.loads(path.read_text())
+    entries["labels"]["ignore"] = 8
+    path.write_text(json.dumps(entries))
+
+
+@pytest.mark.parametrize("own_table", [False, True])
+@pytest.mark.parametrize("work", ["write", "check"])
+def test_slices_that_nobody_looked_at_are_refused_and_not_written_as_empty(
+    capsys: pytest.CaptureFixture[str], place: Path, own_table: bool, work: str
+) -> None:
+    """Run lengths cannot say it; voxels of no case that the test.csv wants do not matter."""
+    written(place)
+    before = (place / "submission.csv").read_bytes()
+    ignoring(place / "cohort")
+    if own_table:
+        shutil.copyfile(place / "cohort" / "dataset.json", place / "predictions" / "dataset.json")
+    assert len(written(place)) == len(before.splitlines()), "a table that knows the label alone changes nothing"
+
+    def unseen(volume: Volume) -> Volume:
+        voxels = volume.voxels.copy()
+        voxels[:, :, 2] = 8
+        return Volume(voxels, volume.affine_ras)
+
+    change(place, "case2_day20", unseen)
+    words = [place / "predictions", place / "cohort", "--test-csv", place / "test.csv", "-o", place / "submission.csv"]
+    code, text = told(capsys, "export", "kaggle", *words, *(["--check"] if work == "check" else []))
+    assert code != 0
+    assert "case2_day20" in text
+    assert "voxels have the label 'ignore'" in text
+    assert (place / "submission.csv").read_bytes() == before
+    wanted = [line for line in lines_of(place / "test.csv") if not line[0].startswith("case2_day20")]
+    write_lines(place / "test.csv", wanted)
+    assert len(written(place)) == len(wanted)
+
+
 def test_a_cohort_that_does_not_know_its_slices_is_refused(place: Path) -> None:
     dataset = place / "cohort/dataset.json"
     content = json.loads(dataset.read_text())

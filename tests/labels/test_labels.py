@@ -267,3 +267,35 @@ def test_voxels_of_regions_are_those_of_their_masks(monkeypatch, turn):
     masks = dict(zip(table.names, table.masks(label_map), strict=True))
     assert table.voxels_of_regions(label_map) == {name: int(mask.sum()) for name, mask in masks.items()}
     assert set(table.voxels_of_regions(np.zeros((0, 3), np.uint8)).values()) == {0}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        LabelTable.exclusive(["a", "b", "c"]),
+        LabelTable.of({"a": 3, "b": 7}),
+        LabelTable.of({"whole": [1, 2], "core": 2}),
+        LabelTable.overlapping(["a", "b"]),
+    ],
+)
+def test_masks_hold_the_values_of_their_regions_alone(table):
+    """Also of a region of one value, and where a voxel bears another value than the table's, such as `ignore`."""
+    label_map = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
+    expected = [np.isin(label_map, region.values) for region in table.regions]
+    np.testing.assert_array_equal(table.masks(label_map), expected)
+    for mask, one in zip(table.each_mask(label_map[:, ::-1]), expected, strict=True):
+        np.testing.assert_array_equal(mask, one[:, ::-1])
+        assert mask.dtype == bool
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_numbers_become_values_in_an_array_of_its_own(kind):
+    numbers = np.array([[0, 1], [2, 1]], kind)
+    for table, expected in (
+        (LabelTable.exclusive(["a", "b"]), [0, 1, 2]),
+        (LabelTable.of({"a": 9, "b": 4}), [0, 9, 4]),
+    ):
+        found = table.from_numbers(numbers)
+        assert found.dtype == np.uint8
+        assert not np.shares_memory(found, numbers)
+        np.testing.assert_array_equal(found, np.array(expected)[numbers])

@@ -1,4 +1,4 @@
-"""Edits of one segmentation by slicerio, SimpleITK, nibabel, highdicom and rt-utils: run by a Python that has them.
+"""Edits of a segmentation by slicerio, SimpleITK, nibabel, highdicom, rt-utils, plastimatch: by a Python with them.
 
     python edits_of_peers.py SEGMENTATION SERIES OUT
 
@@ -9,7 +9,10 @@ edit. In each a block of voxels is added to the second region; `block` says whic
 from __future__ import annotations
 
 import copy
+import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -269,6 +272,29 @@ def dicom(path: Path, series: Path, out: Path) -> None:
     drawn.save(str(place / "edit.dcm"))
 
 
+def by_plastimatch(path: Path, series: Path, out: Path) -> None:
+    """RTSTRUCT by plastimatch, which draws around a mask image of each structure; the image's name is the name."""
+    import SimpleITK as sitk  # noqa: N813 - as its own documents do
+
+    files, masks, _ = series_of(path, series)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(files)
+    target = reader.Execute()
+    with tempfile.TemporaryDirectory() as made:
+        Path(made, "masks").mkdir()
+        for name, mask in masks.items():
+            image = sitk.GetImageFromArray(mask.astype(np.uint8))
+            image.CopyInformation(target)
+            sitk.WriteImage(image, f"{made}/masks/{name}.nrrd")
+        program = Path(sys.executable).parent / "plastimatch"
+        words = ["--input-prefix", f"{made}/masks", "--referenced-ct", str(series), "--output-dicom", f"{made}/dicom"]
+        subprocess.run([program, "convert", *words], check=True, capture_output=True)
+        (drawn,) = (one for one in Path(made, "dicom").iterdir() if "rtss" in one.name.lower())
+        place = out / "rtstruct-plastimatch"
+        place.mkdir(parents=True)
+        shutil.copyfile(drawn, place / "edit.dcm")
+
+
 def main() -> None:
     """Write all edits."""
     path, series, out = map(Path, sys.argv[1:])
@@ -276,6 +302,7 @@ def main() -> None:
     by_simpleitk(path, out)
     nifti(path, out)
     dicom(path, series, out)
+    by_plastimatch(path, series, out)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from starlette.background import BackgroundTask
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import volseg
+from volseg.deploy.serve.received import received_image
 from volseg.deploy.serve.service import Service
 from volseg.deploy.serve.sessions import NotFoundError
 from volseg.deploy.serve.training import BusyError
@@ -97,7 +98,7 @@ def _add_cases(app: FastAPI, service: Service) -> None:
     def add_image(file: Annotated[UploadFile, File()], image: str = "") -> dict[str, str]:
         with _received(file) as path:
             key = image or Path(file.filename or "").name.partition(".")[0]
-            return {"image": service.add_image(key, path)}
+            return {"image": service.add_image(key, received_image([path]))}
 
     @app.get("/datastore/image")
     def image(image: str) -> Response:
@@ -158,7 +159,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
         ending = str(_object(params).get("result_extension", ""))
         if file is not None and not session_id:
             with _received(file) as path:
-                session_id = service.sessions.add(path).name
+                session_id = service.sessions.add(received_image([path])).name
                 try:
                     found, facts = service.infer("", session=session_id, ending=ending)
                 finally:
@@ -218,10 +219,8 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
 
     @app.put("/session/")
     def create(files: Annotated[list[UploadFile], File()]) -> dict[str, Any]:
-        if len(files) != 1:
-            raise VolsegError("a session takes one image file")
-        with _received(files[0]) as path:
-            made = service.sessions.add(path)
+        with _received(*files) as path:
+            made = service.sessions.add(received_image(sorted(path.parent.iterdir())))
         return {"session_id": made.name, "session_info": made.to_json()}
 
     @app.get("/session/{session_id}")
@@ -234,15 +233,15 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
 
 
 @contextlib.contextmanager
-def _received(file: UploadFile) -> Iterator[Path]:
-    """What a client sent, in a file that lasts as long as the block; only the ending of its name is kept."""
-    name = Path(file.filename or "").name
-    suffix = ".seg.nrrd" if name.lower().endswith(".seg.nrrd") else "".join(Path(name).suffixes[-2:])
+def _received(*files: UploadFile) -> Iterator[Path]:
+    """What a client sent, in a folder that lasts as long as the block; only the endings of the names are kept."""
     with tempfile.TemporaryDirectory(prefix="volseg-received-") as place:
-        path = Path(place) / f"file{suffix}"
-        with path.open("wb") as out:
-            shutil.copyfileobj(file.file, out)
-        yield path
+        for number, file in enumerate(files):
+            name = Path(file.filename or "").name
+            suffix = ".seg.nrrd" if name.lower().endswith(".seg.nrrd") else "".join(Path(name).suffixes[-2:])
+            with (Path(place) / f"file{number or ''}{suffix}").open("wb") as out:
+                shutil.copyfileobj(file.file, out)
+        yield next(path for path in Path(place).iterdir() if path.name.partition(".")[0] == "file")
 
 
 def _sent(path: Path, *, name: str) -> Response:

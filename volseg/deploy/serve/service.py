@@ -34,7 +34,9 @@ from volseg.deploy.corrections.expected import contour_mm, expected_mm, promise
 from volseg.deploy.serve.ahead import Ahead
 from volseg.deploy.serve.sessions import NotFoundError, Sessions, suffix_of
 from volseg.deploy.serve.training import Training
+from volseg.dicom import is_dicom
 from volseg.errors import LabelError, UsageError
+from volseg.files import locked
 from volseg.formats import SEGMENTATION_SUFFIX, segment_values, write_segmentation
 from volseg.labels import LabelTable, match_labels
 from volseg.volume import Volume, image_suffix, read_image_file, read_volume, write_volume
@@ -321,7 +323,7 @@ class Service:
         """
         self._files(key)
         with self._home, tempfile.TemporaryDirectory(prefix="volseg-label-") as made:
-            place = Path(made) / "labels" / _FINAL / f"{key}{suffix_of(file.name)}"
+            place = Path(made) / "labels" / _FINAL / f"{key}{'.dcm' if is_dicom(file) else suffix_of(file.name)}"
             place.parent.mkdir(parents=True)
             shutil.move(file, place)
             objects = {key: {"labels": {_FINAL: {"info": dict(parameters)}}}}
@@ -340,15 +342,30 @@ class Service:
         Raises:
             UsageError: The case is there already, or the cohort has several channels.
         """
-        cohort = self.cohort()
         check_key(key)
-        if key in cohort.rows:
+        self._check_new(self.cohort(), key)
+        volumes = read_image_file(file)
+        if len(volumes) != 1:
+            raise UsageError(
+                f"the image has {len(volumes)} channels, and a case of this cohort has one; send one of them"
+            )
+        # One door for whatever adds to the cohort, of this server and of other processes: of two clients who send one
+        # key at once the second is told, and the image of the first stays.
+        with self._home, locked(self.folder / ".volseg" / "adopting"):
+            self._check_new(self.cohort(), key)
+            write_volume(self._place_of(key), volumes[0])
+        self.tell(f"took the image of {key} into the cohort")
+        return key
+
+    def _place_of(self, key: str) -> Path:
+        return self.folder / "imagesTs" / f"{key}_0000{FILE_ENDING}"
+
+    def _check_new(self, cohort: Cohort, key: str) -> None:
+        # The file is asked for too: some file systems take two keys that differ by large letters for one.
+        if key in cohort.rows or self._place_of(key).exists():
             raise UsageError(f"the cohort has a case {key} already")
         if cohort.channels != 1:
             raise UsageError(f"a case of this cohort has {cohort.channels} channels; add it with `volseg convert`")
-        volume = read_image_file(file)[0]
-        write_volume(cohort.folder / "imagesTs" / f"{key}_0000{FILE_ENDING}", volume)
-        return key
 
 
 def _in_slicer(error: OpenQuestionError) -> str:
