@@ -54,11 +54,13 @@ def test_the_wheel_holds_each_file_of_each_bundle_and_not_what_writes_them(built
     assert {path for path in package if not (built / path).is_file()} == set(), "see package_data in setup.cfg"
 
 
-def test_a_folder_of_ones_own_comes_before_the_installed_bundle(site: Path) -> None:
+def test_a_folder_of_ones_own_comes_before_the_installed_bundle(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert find("unet") == site / "bundles" / "unet"
     assert [folder.name for folder in find_all() if not is_trained(folder)] == NAMES
     own = Path("bundles") / "unet"
+    capsys.readouterr()
     main_of("bundles", "copy", "unet", str(own))
+    assert f"is a copy of {site / 'bundles' / 'unet'}; use it as unet" in capsys.readouterr().out
     assert find("unet") == own.resolve()
     assert find("unetr") == site / "bundles" / "unetr"
     assert own.resolve() in find_all()

@@ -45,9 +45,10 @@ def copy(
     """Copy a bundle to a folder of your own, to edit its settings there."""
     from volseg import bundle as room
 
+    source = room.find(name)  # before there is a copy of that name in bundles/
     target = room.copy(name, folder)
     known = target.name if target.resolve().parent == (Path.cwd() / "bundles") else target
-    typer.echo(f"{target} is a copy of {room.find(name)}; use it as {known}, such as `volseg train {known}`")
+    typer.echo(f"{target} is a copy of {source}; use it as {known}, such as `volseg train {known}`")
 
 
 @app.command(epilog="Example: volseg bundles catalogue published/*.zip -o published/networks.json")

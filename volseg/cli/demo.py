@@ -49,7 +49,7 @@ def demo(
         from volseg.deploy.demo.space import write_space as write
 
         write(write_space, bundle, checkpoint=checkpoint, max_mb=max_mb)
-        typer.echo(f"wrote {write_space}: what to do with it stands in docs/how-to/demo.md")
+        typer.echo(f"wrote {write_space}: push it to a Hugging Face Space, or run `python app.py` in it")
         return
     if find_spec("gradio") is None:
         raise UsageError('the demo needs Gradio, which is not installed: pip install "volseg[demo]"')
