@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py --cohort COHORT [--rounds 1] [--networks unet,unetr]
 
-Part of the hippocampus cohort on a grid of 2 mm, windows of 32 x 32 x 32, one window a step, one thread. Each way is a
+Part of the hippocampus cohort on a grid of 2 mm, windows of 32 x 32 x 32 (swinunetr: twice as long), one a step, one thread. Each way is a
 program of its own, `volseg train --precision`; they alternate, and a round has another seed. The first and the last
 epoch do not count for the time.
 """
@@ -31,7 +31,8 @@ def training(network: str, precision: str, cohort: Path, folder: Path, *, seed: 
     """Train once: milliseconds of a step, the last Dice, the most memory held."""
     shutil.rmtree(folder, ignore_errors=True)
     settings = {"device": "cpu", "precision": precision, "seed": seed, "max_epochs": epochs, "val_interval": epochs}
-    settings |= {"spacing_mm": "[2,2,2]", "roi_size": "[32,32,32]", "batch_size": 1, "crops_per_case": 1}
+    window = "[64,32,32]" if network == "swinunetr" else "[32,32,32]"  # the smallest that it takes
+    settings |= {"spacing_mm": "[2,2,2]", "roi_size": window, "batch_size": 1, "crops_per_case": 1}
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     program, bundle = Path(sys.executable).with_name("volseg"), measurement.ROOT / "bundles" / network
     places = ["--dataset_dir", cohort, "--output_dir", folder]

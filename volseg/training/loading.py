@@ -27,7 +27,7 @@ class LoaderAhead(DataLoader):  # type: ignore[misc]  # MONAI has no types
     [1.0, 2.0, 3.0]
     """
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:
         """Iterate over the batches of an epoch."""
         batches = super().__iter__()
         return batches if self.num_workers or torch.get_num_threads() == 1 else _ahead(batches)
