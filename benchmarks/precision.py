@@ -2,9 +2,9 @@
 
     python benchmarks/precision.py --cohort COHORT [--rounds 1] [--networks unet,unetr]
 
-Part of the hippocampus cohort on a grid of 2 mm, windows of 32 x 32 x 32 (swinunetr: twice as long), one a step, one thread. Each way is a
-program of its own, `volseg train --precision`; they alternate, and a round has another seed. The first and the last
-epoch do not count for the time.
+Part of the hippocampus cohort on a grid of 2 mm, one window per step, 32 x 32 x 32 (swinunetr: twice as long), one
+thread. Each way is a program of its own, `volseg train --precision`; they alternate, and a round has another seed. The
+first and the last epoch do not count for the time.
 """
 
 from __future__ import annotations
