@@ -20,6 +20,7 @@ from volseg.training.handlers.sequence import Handlers, RaiseErrors
 from volseg.training.handlers.stopping import Patience, TimeLimit
 from volseg.training.handlers.tracking import Tracking
 from volseg.training.handlers.validation import Validation, VolumetricDice, nan_safe_greater
+from volseg.training.loading import LoaderAhead
 from volseg.training.losses import DeepSupervision, bce, dice_bce, dice_ce, dice_focal, tversky
 from volseg.training.optimizers import optimizer_groups
 from volseg.training.planning import make_plan
@@ -50,6 +51,7 @@ __all__ = [
     "EpochSeeds",
     "GradientClipping",
     "Handlers",
+    "LoaderAhead",
     "NetworkWithoutPrior",
     "Patience",
     "Priors",
