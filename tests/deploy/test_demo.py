@@ -24,7 +24,7 @@ from tiny_bundle import write_bundle, write_checkpoint
 from warm_process import WarmCommands
 
 from volseg.cohort import Cohort
-from volseg.deploy.demo import answer
+from volseg.deploy.demo import answer, server
 from volseg.deploy.demo.abandon import LeftError
 from volseg.deploy.demo.segmentation import VOLUMES, Segmenter
 from volseg.deploy.demo.server import Door, address, is_local, listen
@@ -255,3 +255,11 @@ def test_the_folder_of_a_hosted_demo_serves_the_network(place: Path, tmp_path: P
         process.terminate()
         process.wait(60)
     assert list(tmp_path.glob("volseg-demo-*")) == []
+
+
+def test_the_files_that_the_page_names_are_in_the_packages_that_hold_them() -> None:
+    """A browser shows the page without them, so nothing else would tell."""
+    named = {word.partition('"')[0] for word in server._HEAD.split('"viewer/')[1:]}
+    assert named == {"viewer.js", "viewer.css", "demo.js", "demo.css"} <= server._ASSETS.keys()
+    assert all(len(server.asset_bytes(name)) > 500 for name in server._ASSETS)
+    assert all(Path(name).suffix in server._KINDS for name in server._ASSETS)

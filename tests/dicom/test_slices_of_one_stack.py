@@ -15,7 +15,7 @@ from pydicom import Dataset
 from pydicom.config import disable_value_validation
 
 from volseg.cohort import Case
-from volseg.dicom import Dicom
+from volseg.dicom import Dicom, read_stack, scan
 from volseg.errors import SourceError, VolsegError
 
 SHAPE = (7, 6, 6)
@@ -276,3 +276,33 @@ def test_a_folder_of_images_without_a_place_is_not_sent_to_the_command_that_was_
         Dicom(tmp_path)
     assert "6 images without a place" in str(caught.value)
     assert "volseg convert dicom" not in str(caught.value)
+
+
+def test_two_acquisitions_among_each_other_are_told(tmp_path: Path) -> None:
+    """Half a slice apart they make an even stack; parts of a scan, one above the other, are no two scans."""
+    one = grid()
+    other = grid()
+    other[2, 3] += 1.25
+    for name, second, told in (("among", other, True), ("above", None, False)):
+        if second is None:
+            second = grid()
+            second[2, 3] += 12.5
+        files = [*series(noise(), one, AcquisitionNumber="1"), *series(noise(seed=1), second, AcquisitionNumber="2")]
+        for number, file in enumerate(files, start=1):
+            file.InstanceNumber = number
+            file.RescaleSlope, file.RescaleIntercept = 1, 0
+        save(tmp_path / name, files)
+        stack = read_stack(scan(tmp_path / name).series[0])
+        assert stack.shape == (7, 6, 10)
+        assert any("differ from the others in AcquisitionNumber" in line for line in stack.warnings) == told
+
+
+def test_padding_that_is_brighter_than_bone_is_told(tmp_path: Path) -> None:
+    """-2000 in 16 bits without a sign is 63536; as -2000 it is air, and usual."""
+    for name, dtype, padding, told in (("unsigned", np.uint16, 63536, True), ("signed", np.int16, -2000, False)):
+        files = series(noise().astype(dtype), RescaleSlope=1, RescaleIntercept=-1024)
+        for file in files:
+            file.add_new("PixelPaddingValue", "US" if dtype is np.uint16 else "SS", padding)
+        save(tmp_path / name, files)
+        warnings = read_stack(scan(tmp_path / name).series[0]).warnings
+        assert any("(PixelPaddingValue) has the value 62512, above all tissue" in line for line in warnings) == told

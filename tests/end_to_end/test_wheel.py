@@ -49,8 +49,9 @@ def test_the_wheel_holds_each_file_of_each_bundle_and_not_what_writes_them(built
 
     committed = {name: text for name, text in files(BUNDLES).items() if name.split("/")[0] != "_base"}
     assert files(built / "bundles") == {name: text for name, text in committed.items() if "/data/" not in name}
-    package = {path.relative_to(ROOT / "volseg") for path in (ROOT / "volseg").rglob("*.json")}
-    assert {path for path in package if not (built / path).is_file()} == set()
+    package = {path.relative_to(ROOT / "volseg") for path in (ROOT / "volseg").rglob("*") if path.is_file()}
+    package = {path for path in package if "__pycache__" not in path.parts}
+    assert {path for path in package if not (built / path).is_file()} == set(), "see package_data in setup.cfg"
 
 
 def test_a_folder_of_ones_own_comes_before_the_installed_bundle(site: Path) -> None:

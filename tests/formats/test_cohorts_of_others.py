@@ -402,7 +402,7 @@ def test_a_pattern_of_the_user(tmp_path):
 def genius(folder: Path) -> None:
     for patient in range(8, 12):
         for day in range(3):
-            voxels = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.uint8)
+            voxels = (np.arange(np.prod(SHAPE)).reshape(SHAPE) + 3 * patient + day).astype(np.uint8)
             put(folder / f"imagesTr/genius_{patient:02d}{day:02d}_0000.nii.gz", voxels)
             put(folder / f"labelsTr/genius_{patient:02d}{day:02d}.nii.gz", 1)
     describe(folder, channel_names={"0": "MR"}, labels={"background": 0, "organ": 1}, file_ending=".nii.gz")

@@ -138,6 +138,22 @@ def test_rows_come_in_the_order_of_the_test_csv_and_other_columns_do_not_matter(
     assert written(place)[1:] == [[*row, expected[row]] for row in rows]
 
 
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16")])
+def test_a_test_csv_that_a_spreadsheet_saved_gives_the_same_submission(
+    place: Path, separator: str, encoding: str
+) -> None:
+    before = written(place)
+    lines = lines_of(place / "test.csv")
+    lines[0] = [name.upper() for name in lines[0]]
+    (place / "test.csv").write_text("\r\n".join(map(separator.join, lines)), encoding=encoding)
+    assert written(place) == before
+    path = place / "other.csv"
+    path.write_text((place / "submission.csv").read_text().replace(",", ";"))
+    cohort = Cohort.open(place / "cohort")
+    with pytest.raises(SourceError, match="id;class;predicted"):
+        check_submission(path, place / "predictions", cohort, place / "test.csv", labels=cohort.labels)
+
+
 def test_a_finer_prediction_comes_back_exactly_and_a_coarser_one_by_the_nearest_voxel(place: Path) -> None:
     expected = written(place)
 

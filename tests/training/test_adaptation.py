@@ -15,6 +15,8 @@ from volseg.errors import UsageError
 from volseg.labels import prior_channels
 from volseg.training import Adapting, adapt, write_network
 from volseg.training.adaptation.adapt import _learning
+from volseg.training.adaptation.state import CLEARLY, State
+from volseg.training.adaptation.windows import Slab, own_items
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_adapts_records_what_it_saw_and_leaves_the_run_alone(run, cohort):
     facts = read_recipe(target).facts["adapted"]
     assert facts == {"patient": "c", "sessions": ["day0", "day9"], "keys": ["c_day0", "c_day9"]}
     record = json.loads(target.with_suffix(".json").read_text())
-    assert record["slab_after"] >= record["slab_before"]
+    assert record["slab_after"] >= record["slab_before"] - CLEARLY
     assert record["steps"] > 0
     assert told
     assert not target.with_suffix(".state").exists()
@@ -123,6 +125,44 @@ def test_a_network_with_a_prior_adapts_too_and_keeps_the_one_without(tmp_path, c
     assert read_recipe(target).takes_prior
     kept = torch.load(target, weights_only=True)["without_prior"]["model"]
     assert all(torch.equal(kept[name], value) for name, value in network(cohort.labels).state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ((0.6, 0.58 + 1e-9, 0.61), 2),  # a little worse, then better
+        ((0.6, 0.595, 0.59), 2),  # within what so few voxels may differ by: the last one saw most
+        ((0.6, 0.5, 0.55), 0),  # clearly worse than the run's own
+        ((0.6, 0.7, 0.69, 0.66), 2),  # clearly worse than the best, not than the one before
+        ((0.6, 0.59, 0.575), 1),  # the best counts, so small steps down do not add up
+    ],
+)
+def test_the_last_weights_are_kept_unless_earlier_ones_are_clearly_better(tmp_path, scores, kept):
+    layer = torch.nn.Linear(1, 1)
+    state = State(layer, torch.optim.AdamW(layer.parameters()), tmp_path / "state", {})
+    for step, score in enumerate(scores):
+        state.steps = step
+        state.mean = {name: torch.full_like(value, step) for name, value in state.mean.items()}
+        state.note(score)
+    assert state.kept_step == kept
+    assert all((value == kept).all() for value in state.best.values())
+
+
+def test_no_window_holds_the_slab_and_it_goes_across_the_axis_with_most_room(run, cohort):
+    asked = work(run, cohort, before="day10")
+    recipe = read_recipe(run / "model.pt")
+    slab = Slab.of(asked, recipe)
+    assert slab.key == "c_day9"
+    shape = slab.label.shape[1:]
+    room = [(shape[n] - 1) / 2 / ROI[n] for n in range(3)]
+    assert room[slab.axis] == max(room)
+    held = slab.label.narrow(1 + slab.axis, slab.first, slab.last - slab.first)
+    assert held.any()
+    items = own_items(asked, recipe, slab)
+    assert [item["key"] for item in items] == ["c_day0", "c_day9", "c_day9"]
+    voxels = sum(int((item["label"] > 0).sum()) for item in items[1:])
+    assert voxels == int((slab.label > 0).sum()) - int((held > 0).sum())
+    assert all(tuple(item["image"].shape[1:]) >= tuple(ROI) for item in items)
 
 
 def test_layers_that_learn(cohort):

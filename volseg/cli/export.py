@@ -63,6 +63,24 @@ def safetensors(
     typer.echo(f"wrote {write_safetensors(checkpoint, output)}")
 
 
+@app.command(epilog="Example: volseg export auto3dseg unet -o templates")
+def auto3dseg(
+    bundle: str = typer.Argument(help="Name in bundles/, or folder."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder of templates; it may hold others."),
+) -> None:
+    """Write a bundle as an algorithm template of MONAI's Auto3DSeg, for BundleGen and AutoRunner.
+
+    Its trainings are those of `volseg train` with Auto3DSeg's data list and folds, and its ensembles get probabilities.
+    """
+    from volseg.deploy.auto3dseg import write_template
+
+    target = write_template(bundle, output)
+    typer.echo(
+        f"wrote {target}; give AutoRunner or BundleGen templates_path_or_url={output} and, of several, "
+        f"algos={target.name}"
+    )
+
+
 @app.command(epilog="Example: volseg export slices data/cohort data/raw")
 def slices(
     cohort: Path = typer.Argument(help="A cohort of one channel with whole-number intensities."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 
 from pydicom import Dataset
 
@@ -12,8 +13,10 @@ from volseg.errors import SourceError
 
 _KEYWORDS = (
     *("FrameOfReferenceUID", "SOPClassUID", "ImageType", "PatientPosition", "EchoTime", "InversionTime"),
-    *("DiffusionBValue", "ConvolutionKernel"),
+    *("DiffusionBValue", "ConvolutionKernel", "AcquisitionNumber"),
 )
+# A scan may be acquired part by part, one above the other; two acquisitions among each other may be two scans.
+_OF_PARTS = frozenset({"AcquisitionNumber"})
 # Times are rounded; in their unit, ms.
 _NUMBERS = frozenset({"EchoTime", "InversionTime", "DiffusionBValue"})
 _SAME_NUMBER = 0.1
@@ -28,13 +31,14 @@ def unlike(traits: Sequence[tuple[str, ...]]) -> list[str]:
     """A warning where slices of a stack differ in what they ought to share; it names keywords and no value.
 
     Args:
-        traits: What `traits_of` gives for each slice; empty for frames of a multi-frame object.
+        traits: What `traits_of` gives for each slice, in order; empty for frames of a multi-frame object.
     """
     if not all(traits):
         return []
     differing: dict[str, int] = {}
     for keyword, values in zip(_KEYWORDS, zip(*traits, strict=True), strict=True):
-        if len(set(values)) > 1 and not (keyword in _NUMBERS and _are_near(values)):
+        in_parts = keyword in _OF_PARTS and len(list(groupby(values))) == len(set(values))
+        if len(set(values)) > 1 and not in_parts and not (keyword in _NUMBERS and _are_near(values)):
             differing[keyword] = len(values) - max(Counter(values).values())
     if not differing:
         return []

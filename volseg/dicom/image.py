@@ -49,6 +49,8 @@ UNITS = frozenset(
     }
 )
 
+_BRIGHTEST_HU = 3071  # which 12 bits hold
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -56,7 +58,8 @@ class Slice:
 
     `stored` is the least and the greatest number that the file can hold. `tile` is the first row and column of the
     slice within a Siemens mosaic. `units` are those of CT, PET and nuclear medicine as DICOM writes them, such as BQML.
-    `low_is_bright` says that the file is to be shown with its lowest number white (MONOCHROME1).
+    `low_is_bright` says that the file is to be shown with its lowest number white (MONOCHROME1). `padding` is the value
+    of what lies outside the field of view, where the file states one.
     """
 
     plane: Plane
@@ -72,6 +75,7 @@ class Slice:
     low_is_bright: bool = False
     rescaled: bool = True
     traits: tuple[str, ...] = ()
+    padding: float | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,12 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
             "pydicom and dcm2niix, while SimpleITK inverts them"
         )
     warnings += unlike([item.traits for item in kept])
+    brightest = max((item.padding for item in kept if item.padding is not None), default=0.0)
+    if series.modality == "CT" and brightest > _BRIGHTEST_HU:
+        warnings.append(
+            f"what lies outside the field of view (PixelPaddingValue) has the value {brightest:g}, above all tissue; "
+            "replace it by that of air"
+        )
     if told := rescaled_in_part([item.rescaled for item in kept], series.modality):
         warnings.append(told)
     if len(kept) == 1 and not thickness:
@@ -225,6 +235,7 @@ def _slice(header: Dataset, frame: Dataset, number_in_file: int, instance: Insta
     stored = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     kind, uid = instance.sop_class, instance.sop_uid
     units = _units(frame, instance)
+    padding = number(header, "PixelPaddingValue")
     inverse = plain(header, "PhotometricInterpretation") == "MONOCHROME1"
     return Slice(
         *(plane, instance.path, number_in_file, kind, uid, slope or 1.0, intercept or 0.0, stored),
@@ -232,6 +243,7 @@ def _slice(header: Dataset, frame: Dataset, number_in_file: int, instance: Insta
         low_is_bright=inverse,
         rescaled=slope is not None or intercept is not None,
         traits=() if instance.enhanced else traits_of(header),
+        padding=None if padding is None else padding * (slope or 1.0) + (intercept or 0.0),
     )
 
 

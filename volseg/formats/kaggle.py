@@ -19,7 +19,7 @@ from volseg.errors import RleError, SourceError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.formats import rle
 from volseg.formats.slice_grid import native_grid, on_grid
-from volseg.formats.train_csv import split_id
+from volseg.formats.train_csv import read_texts, split_id
 from volseg.labels import LabelTable, Masks
 from volseg.volume import read_volume
 
@@ -241,7 +241,7 @@ def _compare(text: str, mask: Masks, row: tuple[str, str]) -> None:
 
 def _texts(path: Path, wanted: Wanted) -> list[str]:
     """The run-length strings of a submission whose ids and classes are those wanted, in their order."""
-    columns, lines = _read(path)
+    columns, lines = _read(path, exact=True)
     if tuple(columns) != HEADER:
         raise SourceError(f"{path} has the columns {', '.join(columns)}; expected {', '.join(HEADER)}")
     rows = [(id_, name) for id_, name, _ in lines]
@@ -267,12 +267,12 @@ def _once(rows: Sequence[tuple[str, str]], path: Path) -> None:
         seen.add(row)
 
 
-def _read(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of a CSV, each line as long as the head."""
-    import pandas as pd  # the csv module's cells end at 128 kB, which the runs of a noisy mask pass
+def _read(path: Path, *, exact: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of a CSV, each line as long as the head; `exact` takes no other spelling than Kaggle does."""
+    import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype=str, na_filter=False)
+        table = pd.read_csv(path, dtype=str, na_filter=False) if exact else read_texts(path)
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}; name test.csv or sample_submission.csv") from None
     except (OSError, ValueError) as error:  # the parser's errors are ValueErrors

@@ -75,8 +75,8 @@ def read_named_masks(
         masks = {segment.name: file.mask(segment) for segment in file.segments}
         ids = {segment.name: segment.own_id for segment in file.segments}
         images = {segment.name: segment.image for segment in file.segments if segment.image}
-        told = (*_unfinished(file.segments), *_of_no_segment(file))
-        return NamedMasks(masks, codes, file.affine_ras, told, ids=ids, images=images)
+        notes = (*_unfinished(file.segments), *_of_no_segment(file))
+        return NamedMasks(masks, codes, file.affine_ras, notes, ids=ids, images=images)
     volumes = read_image_file(path)
     if len(volumes) > 1:
         raise LabelError(

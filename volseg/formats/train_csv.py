@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from volseg.errors import RleError, SourceError
 from volseg.formats import rle
 from volseg.labels import LabelMap, LabelTable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _KEY = r"(?P<patient>[A-Za-z0-9][A-Za-z0-9._-]*)_(?P<session>day[0-9]+)"
 # Words for an empty cell, as tables of pandas have them once they were texts.
@@ -80,10 +84,7 @@ def read_table(path: str | Path) -> dict[str, Rows]:
 
     path = Path(path)
     try:
-        encoding, separator = _spelling(path)
-        table = pd.read_csv(
-            path, dtype=str, na_filter=False, encoding=encoding, sep=separator, skipinitialspace=True
-        ).rename(columns=lambda name: str(name).strip().lower())
+        table = read_texts(path)
     except FileNotFoundError:
         raise SourceError(
             f"{path} is not there; it belongs beside `train` (scans without labels belong into `test`)"
@@ -126,13 +127,21 @@ def read_table(path: str | Path) -> dict[str, Rows]:
     }
 
 
-def _spelling(path: Path) -> tuple[str, str]:
-    """Encoding and separator of a table, as spreadsheets may have changed them, by its first line."""
+def read_texts(path: Path) -> pd.DataFrame:
+    """A table of texts as it is, or as a spreadsheet saved it: in UTF-16, with semicolons or tabs, names in capitals.
+
+    Raises:
+        OSError, ValueError: It cannot be read; errors of the parser are ValueErrors.
+    """
+    import pandas as pd  # the csv module's cells end at 128 kB, which the runs of a noisy mask pass
+
     with path.open("rb") as file:
         begin = file.readline(4096)
     encoding = "utf-16" if begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
     line = begin.replace(b"\0", b"")
-    return encoding, next((mark for mark in (",", ";", "\t") if mark.encode() in line), ",")
+    separator = next((mark for mark in (",", ";", "\t") if mark.encode() in line), ",")
+    table = pd.read_csv(path, dtype=str, na_filter=False, encoding=encoding, sep=separator, skipinitialspace=True)
+    return table.rename(columns=lambda name: str(name).strip().lower())
 
 
 def check_rows(rows: Rows, key: str, *, count: int, names: Sequence[str]) -> None:

@@ -40,8 +40,8 @@ _ASSETS = {
     "viewer.css": "volseg.pictures/page",
     "niivue.umd.js": "volseg.pictures/page",
     "niivue.LICENSE.txt": "volseg.pictures/page",
-    "demo.js": "volseg.app/assets",
-    "demo.css": "volseg.app/assets",
+    "demo.js": "volseg.deploy.demo/assets",
+    "demo.css": "volseg.deploy.demo/assets",
 }
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain"}
 _HEAD = """
@@ -55,6 +55,16 @@ _POLICY = (
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors "
 )
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def asset_bytes(name: str) -> bytes:
+    """Read a file that the page asks for, from the package that holds it.
+
+    >>> asset_bytes("demo.css").startswith(b":root")
+    True
+    """
+    package, _, folder = _ASSETS[name].partition("/")
+    return (files(package) / folder / name).read_bytes()
 
 
 def is_local(host: str) -> bool:
@@ -108,9 +118,7 @@ def make_app(
     def asset(name: str) -> Response:
         if name not in _ASSETS:
             return PlainTextResponse("not found", 404)
-        package, _, folder = _ASSETS[name].partition("/")
-        content = files(package).joinpath(folder, name).read_bytes()
-        return Response(content, media_type=_KINDS[Path(name).suffix], headers={"Cache-Control": "no-cache"})
+        return Response(asset_bytes(name), media_type=_KINDS[Path(name).suffix], headers={"Cache-Control": "no-cache"})
 
     def fetch(token: str, name: str) -> Response:
         visit = visits.find(token)

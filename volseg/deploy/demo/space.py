@@ -21,7 +21,7 @@ _APP = '''"""The hosted demo: the bundle beside this file, served by the copy of
 import os
 from pathlib import Path
 
-from volseg.app.run import run
+from volseg.deploy.demo.run import run
 
 if __name__ == "__main__":
     run(

@@ -14,6 +14,8 @@ from volseg.training.handlers.checkpoints import save
 logger = logging.getLogger("volseg.training")
 
 _DECAY = 0.95  # of the moving average
+CLEARLY = 0.02
+"""Dice on the slab by which an earlier network must be better to be kept in place of a later one."""
 
 
 class State:
@@ -25,8 +27,8 @@ class State:
         self.best = {name: value.clone() for name, value in self.mean.items()}
         self.best_score: float | None = None
         self.first_score: float | None = None
-        self.last_score = 0.0
-        self.steps = self.checks = 0
+        self.last_score = self.top_score = 0.0
+        self.steps = self.checks = self.kept_step = 0
         self.seconds = 0.0
 
     def average(self) -> None:
@@ -40,11 +42,12 @@ class State:
                 kept.copy_(value)
 
     def note(self, score: float) -> None:
-        """Keep the average if it is the best so far."""
+        """Keep the average unless an earlier one was clearly better: the slab is small, and a later one saw more."""
         self.last_score = score
         self.first_score = score if self.first_score is None else self.first_score
-        if self.best_score is None or score > self.best_score:
-            self.best_score = score
+        self.top_score = max(score, self.top_score)
+        if self.best_score is None or score >= self.top_score - CLEARLY:
+            self.best_score, self.kept_step = score, self.steps
             self.best = {name: value.clone() for name, value in self.mean.items()}
 
     def look(self, slab: Slab, predictor: Any) -> None:  # noqa: ANN401
@@ -55,7 +58,8 @@ class State:
         self.network.load_state_dict(weights)
         self.checks += 1
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        numbers = [self.best_score, self.first_score, self.last_score, self.steps, self.checks, self.seconds]
+        scores = [self.best_score, self.first_score, self.last_score, self.top_score]
+        numbers = [*scores, self.kept_step, self.steps, self.checks, self.seconds]
         told = json.dumps({"identity": self.identity, "numbers": numbers})
         content = {"network": weights, "mean": self.mean, "best": self.best, "optimizer": self.optimizer.state_dict()}
         save({**content, "told": told}, self.path)
@@ -76,5 +80,6 @@ class State:
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.mean, self.best = content["mean"], content["best"]
-        self.best_score, self.first_score, self.last_score, self.steps, self.checks, self.seconds = told["numbers"]
+        self.best_score, self.first_score, self.last_score, self.top_score, *rest = told["numbers"]
+        self.kept_step, self.steps, self.checks, self.seconds = rest
         logger.info("%s: goes on after %d steps", self.path, self.steps)

@@ -1,4 +1,4 @@
-"""The windows that an adapted network learns from, and the slab of slices that is held out of them."""
+"""The windows that an adapted network learns from, and the slab that is held out of them."""
 
 from __future__ import annotations
 
@@ -14,54 +14,73 @@ from volseg.training.adaptation.work import Adapting
 
 logger = logging.getLogger("volseg.training")
 
-_SLAB = 0.2  # share of the slices of the last session
+_SLAB = 0.2  # share of the extent of the regions in the last session
 _BASE_CASES = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Slab:
-    """The slices of the last session that are held out: image and masks of the whole case, and the slices."""
+    """The slab of the last session that is held out: image and masks of the whole case, and where the slab lies.
+
+    It goes through the middle of the regions, across the axis along which what is left on either side is largest beside
+    a window, so that windows of the two parts need the least padding.
+    """
 
     key: str
     image: Any
     label: Any
+    axis: int
     first: int
     last: int
     roi: tuple[int, ...]
 
     @classmethod
     def of(cls, work: Adapting, recipe: Recipe) -> Slab:
-        """The middle slices of the regions in the last session of the patient."""
+        """The slab of the last session of the patient."""
         key = work.sessions[-1].keys[0]
         item = _preprocessed(work, recipe, key, roi=False)
-        image, label = item["image"], item["label"]
-        there = (label > 0).any(dim=0).flatten(0, 1).any(dim=0).nonzero().flatten().tolist() or [label.shape[-1] // 2]
-        middle, half = (there[0] + there[-1]) // 2, max(1, round(_SLAB / 2 * (there[-1] - there[0] + 1)))
-        first, last = max(0, middle - half), min(label.shape[-1], middle + half)
-        return cls(key, image, label, first, last, tuple(int(n) for n in recipe.roi_size))
+        image, label, roi = item["image"], item["label"], tuple(int(n) for n in recipe.roi_size)
+        there = (label > 0).any(dim=0)
+        axes = []
+        for axis in range(3):
+            first, last = _middle(there, axis)
+            parts = [part / roi[axis] for part in (first, there.shape[axis] - last)]
+            axes.append((sum(min(1.0, part) for part in parts), sum(parts), axis, first, last))
+        *_, axis, first, last = max(axes)
+        return cls(key, image, label, axis, first, last, roi)
 
     def dice(self, predictor: Any, network: Any) -> float:  # noqa: ANN401
-        """The mean Dice of the regions on the slab, which the network sees with its surroundings."""
+        """The Dice of all regions together on the slab, which the network sees with its surroundings.
+
+        Together, since a slab may hold a few voxels of a region, whose own Dice would be chance.
+        """
         import torch
 
         network.eval()
-        around = self.roi[2] // 2
-        low, high = max(0, self.first - around), min(self.image.shape[-1], self.last + around)
+        around = self.roi[self.axis] // 2
+        low, high = max(0, self.first - around), min(self.image.shape[1 + self.axis], self.last + around)
         with torch.inference_mode():
-            logits = predictor.inferer(self.image[None, ..., low:high].to(predictor.device), network)
-        logits = logits[0, ..., self.first - low : self.last - low].cpu()
-        label = self.label[..., self.first : self.last]
+            seen = self.image.narrow(1 + self.axis, low, high - low)[None]
+            logits = predictor.inferer(seen.to(predictor.device), network)
+        length = self.last - self.first
+        logits = logits[0].narrow(1 + self.axis, self.first - low, length).cpu()
+        label = self.label.narrow(1 + self.axis, self.first, length)
         if label.shape[0] == 1 and logits.shape[0] > 1:
             label = torch.stack([label[0] == n for n in range(1, logits.shape[0])])
             guess = torch.stack([logits.argmax(dim=0) == n for n in range(1, logits.shape[0])])
         else:
             label, guess = label > 0, logits > 0
-        found = []
-        for one, truth in zip(guess, label, strict=True):
-            both = float(one.sum() + truth.sum())
-            if both:
-                found.append(2 * float((one & truth).sum()) / both)
-        return sum(found) / len(found) if found else 1.0
+        both = float(guess.sum() + label.sum())
+        return 2 * float((guess & label).sum()) / both if both else 1.0
+
+
+def _middle(there: Any, axis: int) -> tuple[int, int]:  # noqa: ANN401
+    """The middle fifth of what is True along an axis; of the whole axis if nothing is."""
+    others = [one for one in range(3) if one != axis]
+    size = there.shape[axis]
+    places = there.amax(dim=others).nonzero().flatten().tolist() or [0, size - 1]
+    middle, half = (places[0] + places[-1]) // 2, max(1, round(_SLAB / 2 * (places[-1] - places[0] + 1)))
+    return max(0, middle - half), min(size, middle + half)
 
 
 def _preprocessed(work: Adapting, recipe: Recipe, key: str, *, roi: bool, seen: Sequence[str] = ()) -> dict[str, Any]:
@@ -114,19 +133,21 @@ def own_items(work: Adapting, recipe: Recipe, slab: Slab) -> list[dict[str, Any]
 
 
 def _without_slab(item: Mapping[str, Any], slab: Slab, recipe: Recipe) -> list[dict[str, Any]]:
-    """The two parts of a case above and below the slab, padded to a window, with positions of their own."""
+    """The two parts of a case on either side of the slab, padded to a window, with positions of their own."""
     from monai.transforms import SpatialPad
 
     from volseg.transforms import positions_of
 
-    pad = (item["image"].shape[-1] - slab.label.shape[-1]) // 2  # padding of the preprocessing, half on either side
-    parts = [slice(0, slab.first + pad), slice(slab.last + pad, item["image"].shape[-1])]
+    along = 1 + slab.axis
+    size = item["image"].shape[along]
+    pad = (size - slab.label.shape[along]) // 2  # padding of the preprocessing, half on either side
     found = []
-    for part in parts:
-        if part.stop - part.start < 2:
+    for low, high in ((0, slab.first + pad), (slab.last + pad, size)):
+        if high - low < 2:
             continue
         padded = {
-            name: SpatialPad(tuple(recipe.roi_size))(item[name][..., part].clone()) for name in ("image", "label")
+            name: SpatialPad(tuple(recipe.roi_size))(item[name].narrow(along, low, high - low).clone())
+            for name in ("image", "label")
         }
         padded = {name: value.as_tensor() if hasattr(value, "as_tensor") else value for name, value in padded.items()}
         found.append({**item, **padded, "label_positions": positions_of(padded["label"], recipe.labels)})
