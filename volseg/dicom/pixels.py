@@ -198,8 +198,11 @@ class Frames:
         finally:
             late.cancel()
         self._stop()
-        late_by = f"took more than {self._seconds:g} s" if expired.is_set() else "stopped the decoder"
-        return {"error": f"a damaged frame {late_by}"}
+        if expired.is_set():
+            return {
+                "error": f"it took more than {self._seconds:g} s; the frame is damaged, or the machine is too busy now"
+            }
+        return {"error": "a damaged frame stopped the decoder"}
 
     def _stop(self) -> None:
         process, self._decoder, self._busy = self._decoder, None, False
