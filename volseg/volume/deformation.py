@@ -79,10 +79,9 @@ class Deformation:
         points = np.asarray(grid.affine_ras)[:3, :3] @ index + np.asarray(grid.affine_ras)[:3, 3:]
         points += np.asarray(self.grid.affine_ras)[:3, :3] / np.array(self.grid.spacing_mm) @ along
         inverse = np.linalg.inv(np.asarray(moved.affine_ras))
-        order, values = (0, np.asarray(volume.voxels)) if labels else (1, np.asarray(volume.voxels, np.float32))
-        found: NDArray[Any] = map_coordinates(
-            values, inverse[:3, :3] @ points + inverse[:3, 3:], order=order, mode="nearest"
-        )
+        values: NDArray[Any] = np.asarray(volume.voxels, None if labels else np.float32)
+        there = inverse[:3, :3] @ points + inverse[:3, 3:]
+        found: NDArray[Any] = map_coordinates(values, there, order=0 if labels else 1, mode="nearest")
         return found.reshape(grid.shape)
 
     def write(self, path: Path) -> None:
@@ -115,9 +114,9 @@ class Deformation:
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
         grid = Grid(motion.shape[1:], affine)
-        pairs = [(float(told[name][0]), float(told[name][1])) for name in ("ncc", "residual_mm")]
+        ncc, residual_mm = ((float(told[name][0]), float(told[name][1])) for name in ("ncc", "residual_mm"))
         found = Registration.from_json(told["registration"])
-        return cls(found, grid, motion, *pairs, float(told["seconds"]), str(told["failure"]))
+        return cls(found, grid, motion, ncc, residual_mm, float(told["seconds"]), str(told["failure"]))
 
 
 def elastix_is_installed() -> bool:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from volseg.bundle import WITHOUT_PRIOR, find, read_checkpoint
 from volseg.cohort import ADAPTED
@@ -67,7 +67,7 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     own, others = own_items(work, recipe, slab), base_items(work, recipe)
     windows = windows_of(work, recipe, own, others)
     given = config.get("learning_rate")
-    rate = _RATE * (float(given) if _is_number(given) else 1e-3)
+    rate = _RATE * (given if _is_number(given) else 1e-3)
     parameters = _learning(network, work.layers, channels=recipe.labels.channels)
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
     loss_of = DeepSupervision(dice_ce(recipe.labels))
@@ -147,7 +147,7 @@ def _is_done(target: Path, identity: Mapping[str, Any]) -> bool:
     return target.is_file() and told is not None and told.get("identity") == identity
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
