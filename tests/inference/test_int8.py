@@ -58,6 +58,35 @@ def test_int8_is_taken_where_it_was_measured_on_such_a_processor(with_int8):
         assert predictor(with_int8, precision).with_engine("auto").engine.precision != "int8"
 
 
+@pytest.mark.parametrize(
+    ("stated", "like_this", "compared", "taken"),
+    [
+        ("fp32", True, False, "fp32"),
+        ("bf16", True, False, "bf16 or fp32"),
+        ("fp32", False, True, "bf16 or fp32"),
+        (None, True, True, "bf16 or fp32"),
+    ],
+)
+def test_auto_is_what_the_packing_found_on_such_a_processor(
+    package, tmp_path, monkeypatch, stated, like_this, compared, taken
+):
+    folder = shutil.copytree(package, tmp_path / "package")
+    path = folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    assert metadata["volseg"]["auto_precision"]["instructions"] == list(instructions())
+    metadata["volseg"]["auto_precision"]["precision"] = stated
+    if stated is None:  # a package of before
+        del metadata["volseg"]["auto_precision"]
+    path.write_text(json.dumps(metadata))
+    if not like_this:
+        monkeypatch.setattr(packed, "instructions", lambda: ("another",))
+    asked = []
+    made = packed.PackedWindows
+    monkeypatch.setattr(packed, "PackedWindows", lambda *a, **k: asked.append(k["precision"]) or made(*a, **k))
+    assert predictor(folder, "auto").with_engine("auto").engine.precision in taken.split(" or ")
+    assert asked == ["auto" if compared else stated]
+
+
 @pytest.mark.parametrize(("seconds", "taken"), [((1.0, 0.5), "int8"), ((0.5, 1.0), "bf16 or fp32")])
 def test_on_another_processor_a_trial_decides(with_int8, monkeypatch, seconds, taken):
     monkeypatch.setattr(packed, "instructions", lambda: ("another",))

@@ -106,3 +106,18 @@ def test_what_is_wrong_is_told_before_pytorch_is_loaded(package, tmp_path, words
     loaded, said = volseg("predict", *given, "-o", tmp_path / "out", code=2)
     assert told in said
     assert not loaded & {"torch", "monai"}
+
+
+def test_openvino_is_imported_without_its_conversion_tools_and_keeps_them():
+    code = """
+import sys
+from volseg.inference.engines import openvino_core
+openvino_core()
+import openvino
+assert "openvino.tools.ovc" not in sys.modules and "torch" not in sys.modules
+assert callable(openvino.convert_model)
+import openvino.tools.ovc
+assert callable(openvino.tools.ovc.convert_model)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)

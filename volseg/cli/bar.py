@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,11 +12,16 @@ from contextlib import contextmanager
 import typer
 
 _EVERY_S = 60.0
+_TERMINAL = ("FORCE_COLOR", "TTY_COMPATIBLE")  # variables by which rich takes for a terminal what is none
 
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function (done, total) that moves a bar on a terminal; elsewhere a line per minute says how far it is."""
+    if not any((sys.stderr.isatty(), *map(os.environ.get, _TERMINAL))):  # so that rich need not be imported to say so
+        with _lines(what) as told:
+            yield told
+        return
     from rich.console import Console
 
     console = Console(stderr=True)

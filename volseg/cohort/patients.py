@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -15,24 +16,31 @@ _SESSION = (
     r"(?:frame|day|ses|session|visit|tp|time|timepoint|week|wk|month|fraction|fx|slice)[-_]?\d+(?:-\d+)?|"
     r"baseline|follow-?up[-_]?\d*|pre-?op|post-?op|pre|post"
 )
-# BIDS, whose subject is followed by anything; BraTS from 2021 on; other public data, whose names are a patient and a
-# study; or a patient, then a word for a visit.
-_FORMS = (
-    re.compile(r"(?P<patient>sub-[a-z0-9]+)(?:_(?P<session>ses-[a-z0-9]+))?(?:_.+)?", re.IGNORECASE),
-    re.compile(r"(?P<patient>BraTS-[a-z]+-\d{5})-(?P<session>\d{3})", re.IGNORECASE),
-    re.compile(r"(?P<patient>\d{5})_(?P<session>\d{7})"),  # PI-CAI
-    re.compile(r"(?P<patient>UPENN-GBM-\d{5})_(?P<session>\d{2})"),
-    re.compile(r"(?P<patient>OAS[12]_\d{4})_(?P<session>MR\d+)"),  # OASIS-1 and OASIS-2
-    re.compile(r"(?P<patient>OAS3\d{4})_(?:[A-Z]+_)?(?P<session>d\d{4})(?:_.+)?"),  # OASIS-3
-    re.compile(r"(?P<patient>(?:PETCT|fdg|psma)_[0-9a-f]{10,16})_(?P<session>.+)"),  # autoPET
-    re.compile(rf"(?P<patient>.*[a-z0-9])[_-](?P<session>{_SESSION})", re.IGNORECASE),
-)
+
+
+@functools.cache
+def _forms() -> tuple[re.Pattern[str], ...]:
+    """The forms; compiled at the first key, since most commands ask for none."""
+    # BIDS, whose subject is followed by anything; BraTS from 2021 on; other public data, whose names are a patient and
+    # a study; or a patient, then a word for a visit.
+    return (
+        re.compile(r"(?P<patient>sub-[a-z0-9]+)(?:_(?P<session>ses-[a-z0-9]+))?(?:_.+)?", re.IGNORECASE),
+        re.compile(r"(?P<patient>BraTS-[a-z]+-\d{5})-(?P<session>\d{3})", re.IGNORECASE),
+        re.compile(r"(?P<patient>\d{5})_(?P<session>\d{7})"),  # PI-CAI
+        re.compile(r"(?P<patient>UPENN-GBM-\d{5})_(?P<session>\d{2})"),
+        re.compile(r"(?P<patient>OAS[12]_\d{4})_(?P<session>MR\d+)"),  # OASIS-1 and OASIS-2
+        re.compile(r"(?P<patient>OAS3\d{4})_(?:[A-Z]+_)?(?P<session>d\d{4})(?:_.+)?"),  # OASIS-3
+        re.compile(r"(?P<patient>(?:PETCT|fdg|psma)_[0-9a-f]{10,16})_(?P<session>.+)"),  # autoPET
+        re.compile(rf"(?P<patient>.*[a-z0-9])[_-](?P<session>{_SESSION})", re.IGNORECASE),
+    )
+
+
 # What may stand for a visit or a side of one patient, or for patients that share the rest: a warning alone.
-_MAYBE = re.compile(r"(.*[a-z0-9])[_-](?:(?:19|20)\d\d-?[01]\d-?[0-3]\d|l|r|left|right)", re.IGNORECASE)
-_NUMBERED = re.compile(r"(.*?)(\d\d)")
+_MAYBE = r"(?i)(.*[a-z0-9])[_-](?:(?:19|20)\d\d-?[01]\d-?[0-3]\d|l|r|left|right)"
+_NUMBERED = r"(.*?)(\d\d)"
 _MOST_VISITS = 20
 # A name whose last part has a number, and a word behind it.
-_LAST_WORD = re.compile(r"((?:.*[_-])?[^_-]*\d[^_-]*)[_-]([^_-]+)")
+_LAST_WORD = r"((?:.*[_-])?[^_-]*\d[^_-]*)[_-]([^_-]+)"
 
 
 def patient_of(key: str, *, pattern: str | None = None) -> tuple[str, str]:
@@ -53,10 +61,10 @@ def patient_of(key: str, *, pattern: str | None = None) -> tuple[str, str]:
     ('08', '')
     """
     if pattern is None:
-        for form in _FORMS:
+        for form in _forms():
             if found := form.fullmatch(key):
                 patient, session = found["patient"], found["session"] or ""
-                while within := _FORMS[-1].fullmatch(patient):  # a frame of a visit
+                while within := _forms()[-1].fullmatch(patient):  # a frame of a visit
                     patient, session = within["patient"], f"{within['session']}_{session}"
                 return patient, session
         return key, ""
@@ -136,7 +144,7 @@ def _visits_or_sides(keys: Sequence[str]) -> dict[str, list[str]]:
     """Keys that differ in a date or a side at their end only, if that is so of most keys, for two patients at least."""
     groups: dict[str, list[str]] = {}
     for key in keys:
-        found = _MAYBE.fullmatch(key)
+        found = re.fullmatch(_MAYBE, key)
         groups.setdefault(found[1] if found else key, []).append(key)
     several = {start: found for start, found in groups.items() if len(found) > 1}
     return several if len(several) > 1 and sum(map(len, several.values())) > len(keys) / 2 else {}
@@ -149,7 +157,7 @@ def _visits_by_last_word(keys: Sequence[str]) -> dict[str, list[str]]:
     """
     groups: dict[str, dict[str, str]] = {}
     for key in keys:
-        found = _LAST_WORD.fullmatch(key)
+        found = re.fullmatch(_LAST_WORD, key)
         if found is None:
             return {}
         groups.setdefault(found[1], {})[found[2].casefold()] = key
@@ -162,7 +170,7 @@ def _visits_by_number(keys: Sequence[str]) -> dict[str, list[str]]:
     """Keys that differ in their last two digits only, if these count up from 0 or 1 for every patient anew."""
     groups: dict[str, list[str]] = {}
     for key in keys:
-        found = _NUMBERED.fullmatch(key)
+        found = re.fullmatch(_NUMBERED, key)
         if found is None or not found[1][-2:].isdigit():
             return {}
         groups.setdefault(found[1], []).append(key)

@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     from volseg.bundle import find_checkpoints
     from volseg.cohort import PROBABILITIES, Prediction, write_labels, write_prediction
     from volseg.errors import root_error
-    from volseg.inference.arrays import ArrayPredictor, PackedWindows, array_predictor, parse_bytes
+    from volseg.inference.arrays import (
+        AUTO_PRECISION,
+        ArrayPredictor,
+        PackedWindows,
+        array_predictor,
+        compared_precision,
+        parse_bytes,
+    )
     from volseg.inference.calibrated import is_calibrated
     from volseg.inference.cascade import (
         AnyPredictor,
@@ -72,6 +79,7 @@ if TYPE_CHECKING:
     from volseg.transforms import PriorFiles
 
 __all__ = [
+    "AUTO_PRECISION",
     "ENGINES",
     "EXPORTED",
     "EXPORTED_INT8",
@@ -111,6 +119,7 @@ __all__ = [
     "check_training",
     "check_words",
     "choose",
+    "compared_precision",
     "count_windows",
     "device_name",
     "difference",
@@ -165,9 +174,11 @@ __getattr__ = opened_at_first_use(
         ),
         "volseg.errors": ("root_error",),
         "volseg.inference.arrays": (
+            "AUTO_PRECISION",
             "ArrayPredictor",
             "PackedWindows",
             "array_predictor",
+            "compared_precision",
             "parse_bytes",
         ),
         "volseg.inference.cores": (

@@ -26,7 +26,7 @@ from volseg.deploy.pack.package_zip import write_zip
 from volseg.deploy.pack.page import page
 from volseg.errors import BundleError, UsageError
 from volseg.files import PARTIAL, atomic
-from volseg.inference import Predictor, own_calibration
+from volseg.inference import AUTO_PRECISION, Predictor, compared_precision, own_calibration
 
 logger = logging.getLogger(__name__)
 
@@ -216,6 +216,7 @@ def _fill(
         written.append(exports.onnx(network, window, folder))
     if "openvino" in formats:
         written.append(exports.openvino(network, window, folder))
+        metadata["volseg"][AUTO_PRECISION] = compared_precision(folder, window=window)
     if written:
         metadata["volseg"]["exports"] = [asdict(export) for export in written]
     if quantise is not None:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.bundle import Recipe
-from volseg.calibration import find_calibration, read_calibration
 from volseg.inference.arrays.native import NativeGrid, Probabilities
 from volseg.inference.arrays.windows import WindowFunction, Windows
 from volseg.labels import LabelTable
@@ -156,6 +155,8 @@ def calibrated_margin_mm(checkpoint: Path) -> float:
 
     Of the calibration the largest margin of its regions counts, for the least certain prediction that it knows.
     """
+    from volseg.calibration import find_calibration, read_calibration
+
     path = find_calibration([checkpoint])
     if path is None:
         return MARGIN_MM

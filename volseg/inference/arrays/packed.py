@@ -16,9 +16,12 @@ from volseg.errors import UsageError
 from volseg.inference.arrays.network import PackedWindows, packed_network, sha256, weights_of
 from volseg.inference.arrays.settings import ArraySettings
 from volseg.inference.cores import instructions
-from volseg.inference.engines import EXPORTED_INT8, installed
+from volseg.inference.engines import EXPORTED, EXPORTED_INT8, installed
 
 logger = logging.getLogger(__name__)
+
+AUTO_PRECISION = "auto_precision"
+"""Entry of `volseg` in a package's metadata: what `compared_precision` found."""
 
 _ROUNDS = 3  # windows by which two precisions are compared on a processor of another kind
 
@@ -44,9 +47,12 @@ def packed_windows(settings: ArraySettings, *, window: Sequence[int]) -> PackedW
         return None
     quantised = int8_network(settings) if settings.precision == "auto" else None
     if quantised is None:
-        return _told(PackedWindows(packed, window=window, precision=settings.precision), "as packed")
-    stated = int8_facts(settings).get("instructions")
-    if stated and tuple(stated) == instructions():  # it would not have been packed if it were not the faster one
+        precision = settings.precision
+        if precision == "auto":  # as the packing found on such a processor; on another one it is found out here
+            compared = _of_volseg(settings).get(AUTO_PRECISION, {})
+            precision = compared["precision"] if _is_like_this(compared) else "auto"
+        return _told(PackedWindows(packed, window=window, precision=precision), "as packed")
+    if _is_like_this(int8_facts(settings)):  # it would not have been packed if it were not the faster one
         return _told(PackedWindows(quantised, window=window, precision="int8"), "as packed for such a processor")
     ways = [
         PackedWindows(packed, window=window, precision="auto"),
@@ -100,6 +106,27 @@ def int8_facts(settings: ArraySettings) -> Mapping[str, Any]:
     """What `volseg pack --int8` measured: calibration, layers, Dice and seconds; empty if the package holds no INT8."""
     found: Mapping[str, Any] = _of_volseg(settings).get("int8", {})
     return found
+
+
+def compared_precision(folder: Path, *, window: Sequence[int]) -> dict[str, Any]:
+    """Find out what the precision `auto` means on this processor, for a package with an OpenVINO network.
+
+    Args:
+        folder: Folder of the package.
+        window: Shape (C, X, Y, Z) of a window.
+
+    Returns:
+        `precision`, which is bf16 if the processor has it and the logits stay close to those in fp32, and the
+        `instructions` of the processor.
+    """
+    made = PackedWindows(folder / EXPORTED, window=window, precision="auto")
+    return {"precision": made.precision, "instructions": list(instructions())}
+
+
+def _is_like_this(facts: Mapping[str, Any]) -> bool:
+    """Whether they are of a processor with the instructions of this one."""
+    stated = facts.get("instructions")
+    return bool(stated) and tuple(stated or ()) == instructions()
 
 
 def _of_volseg(settings: ArraySettings) -> Mapping[str, Any]:
