@@ -70,7 +70,7 @@ def write_series(folder, key, affine, number):
     """A series of which the label is the bright part, in a study of its own."""
     shape = tuple(int(n) for n in number[0])
     images = series(
-        label_of(shape).astype(np.int16) * 1000,
+        label_of(shape).astype(np.int16) * (1000 + int(number[1])),
         LPS @ affine,
         PatientID=key,
         study=f"1.2.826.0.1.3680043.8.498.2.{number[1]}",

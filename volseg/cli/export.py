@@ -66,7 +66,9 @@ def safetensors(
 @app.command(epilog="Example: volseg export auto3dseg unet -o templates")
 def auto3dseg(
     bundle: str = typer.Argument(help="Name in bundles/, or folder."),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder of templates; it may hold others."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", help="Folder of templates; it may hold others.", callback=folder_to_write
+    ),
 ) -> None:
     """Write a bundle as an algorithm template of MONAI's Auto3DSeg, for BundleGen and AutoRunner.
 
