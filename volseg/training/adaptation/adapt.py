@@ -24,7 +24,7 @@ from volseg.training.start import heads_of
 
 logger = logging.getLogger("volseg.training")
 
-_RATE = 0.5  # of the run's learning rate; a tenth, as for a long training, gains half as much in three minutes
+_RATE = 0.5  # of the run's learning rate; a tenth gained less in 120 steps, see docs/benchmarks/days.md
 _VERSION = 2  # of the way of adapting; a network of another one is adapted anew
 _CHECKS = 6  # looks at the held-out slab
 
