@@ -55,9 +55,20 @@ def description(page: str, *, files_url: str = "") -> str:
     return re.sub(rf"\[([^\]]*)\]\({RELATIVE}[^)]*\)", r"\1", page)
 
 
+def project_urls(*, url: str = "", files_url: str = "", catalogue_url: str = "") -> dict[str, str]:
+    """The links beside the package's page: those whose addresses are known."""
+    files = files_url.rstrip("/")
+    addresses = {
+        "Source": url,
+        "Documentation": files and f"{files}/docs/index.md",
+        "Changelog": files and f"{files}/CHANGELOG.md",
+        "Networks": catalogue_url,
+    }
+    return {label: address for label, address in addresses.items() if address}
+
+
 if __name__ == "__main__":
     readme = ROOT / "README.md"  # absent where only the dependencies are installed
-    addresses = {"Source": os.environ.get("VOLSEG_URL", ""), "Networks": os.environ.get("VOLSEG_CATALOGUE_URL", "")}
     setup(
         cmdclass={"build_py": BuildWithBundles},
         long_description=description(
@@ -65,5 +76,9 @@ if __name__ == "__main__":
             files_url=os.environ.get("VOLSEG_FILES_URL", ""),
         ),
         long_description_content_type="text/markdown",
-        project_urls={label: address for label, address in addresses.items() if address},
+        project_urls=project_urls(
+            url=os.environ.get("VOLSEG_URL", ""),
+            files_url=os.environ.get("VOLSEG_FILES_URL", ""),
+            catalogue_url=os.environ.get("VOLSEG_CATALOGUE_URL", ""),
+        ),
     )

@@ -42,8 +42,8 @@ run volseg convert uw_madison "$out/raw" "$out/cohort"
 run volseg check "$out/cohort"
 if ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     # On a CPU a coarser grid, on which a window shows most of a scan, and a window for each of two cores.
-    set -- --spacing_mm '[5,5,4]' --roi_size '[48,48,32]' --batch_size 2 --learning_rate 0.003 --max_epochs 34 \
-        --val_interval 17 "$@"
+    set -- --spacing_mm '[5,5,4]' --roi_size '[48,48,32]' --batch_size 2 --learning_rate 0.003 --max_epochs 32 \
+        --val_interval 16 "$@"
 fi
 # One window a case and step: of the same minutes on a CPU that makes twice the steps, and a better network.
 run volseg train unet --dataset_dir "$out/cohort" --output_dir "$out/run" --crops_per_case 1 --val_interval 7 "$@"

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shipped_bundles import BUNDLES, NAMES
@@ -133,6 +134,26 @@ def test_the_page_of_the_package_has_no_link_that_leads_nowhere() -> None:
     assert "![" not in without
     assert "A held-out scan" not in without
     assert "swinunetr | Swin UNETR of MONAI" in without
+
+
+def test_the_page_of_the_package_links_to_what_has_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: dict[str, Any] = {}
+    monkeypatch.setattr("setuptools.setup", handed.update)
+    for name in ("VOLSEG_URL", "VOLSEG_FILES_URL", "VOLSEG_CATALOGUE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    runpy.run_path(str(ROOT / "setup.py"), run_name="__main__")
+    assert handed["project_urls"] == {}
+    monkeypatch.setenv("VOLSEG_URL", "https://example.org/volseg")
+    monkeypatch.setenv("VOLSEG_FILES_URL", "https://example.org/volseg/blob/v1/")
+    runpy.run_path(str(ROOT / "setup.py"), run_name="__main__")
+    links = handed["project_urls"]
+    assert links == {
+        "Source": "https://example.org/volseg",
+        "Documentation": "https://example.org/volseg/blob/v1/docs/index.md",
+        "Changelog": "https://example.org/volseg/blob/v1/CHANGELOG.md",
+    }
+    for link in list(links.values())[1:]:
+        assert (ROOT / link.partition("/blob/v1/")[2]).is_file()
 
 
 @pytest.mark.slow
