@@ -157,7 +157,7 @@ def test_the_margin_of_a_calibration_counts_where_it_is_larger(tmp_path, monkeyp
 
     for bounds, expected in (((4.0, 17.5), 17.5), ((4.0, 5.0), MARGIN_MM), ((float("inf"),), MARGIN_MM)):
         regions = {str(number): region(bound) for number, bound in enumerate(bounds)}
-        monkeypatch.setattr(crop_first, "read_calibration", lambda _, r=regions: SimpleNamespace(regions=r))
+        monkeypatch.setattr("volseg.calibration.read_calibration", lambda _, r=regions: SimpleNamespace(regions=r))
         assert calibrated_margin_mm(tmp_path / "model.pt") == expected
 
 
