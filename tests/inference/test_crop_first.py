@@ -11,7 +11,7 @@ from tiny_bundle import LABELS, write_bundle, write_checkpoint
 
 from volseg.errors import UsageError
 from volseg.inference import array_predictor
-from volseg.inference.arrays import crop_first, reading
+from volseg.inference.arrays import reading
 from volseg.inference.arrays.crop_first import MARGIN_MM, calibrated_margin_mm, coarse, within
 from volseg.inference.arrays.memory import Way
 from volseg.inference.arrays.native import NativeGrid
