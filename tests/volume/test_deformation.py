@@ -6,7 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import zoom
+from textured_body import textured_body
 
 import volseg.volume.deformation as module
 from volseg.errors import UsageError
@@ -22,11 +23,7 @@ AFFINES = {
 
 @pytest.fixture(scope="module")
 def body():
-    rng = np.random.default_rng(1)
-    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (44, 36, 26)), indexing="ij")
-    inside = (x / 0.8) ** 2 + (y / 0.75) ** 2 < 1 + 0.05 * z
-    texture = gaussian_filter(rng.normal(size=inside.shape), 2.0)
-    return np.where(inside, 0.6 + texture / texture.std() * 0.15, 0.0).astype(np.float32)
+    return textured_body().astype(np.float32)
 
 
 def smooth_motion(shape, mm, seed=0):
@@ -112,13 +109,15 @@ def test_without_elastix_it_says_what_to_install(body, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not elastix_is_installed(), reason="itk-elastix is not installed")
 @pytest.mark.parametrize("name", AFFINES)
-def test_elastix_finds_a_known_motion(body, name):
-    """Of 6 mm and more; on the grid of the fixed image, whichever way its axes run."""
+def test_elastix_finds_a_known_motion(body, name, tmp_path, monkeypatch):
+    """Of 6 mm and more; on the grid of the fixed image, whichever way its axes run; and nothing is left behind."""
+    monkeypatch.chdir(tmp_path)
     affine = AFFINES[name]
     image = Volume(body, affine)
     true = Deformation(SAME, image.grid, smooth_motion(body.shape, 10), (0, 1), (0, 0), 0.0)
     fixed = Volume(true.bent(image, image.grid), affine)
     found = deform(fixed, image, SAME)
+    assert not list(tmp_path.iterdir())
     assert not found.failure
     assert found.ncc[1] > 0.9 > found.ncc[0]
     assert found.residual_mm[1] < found.residual_mm[0]

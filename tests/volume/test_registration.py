@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
+from textured_body import textured_body
 
 from volseg.volume import Grid, Registration, Volume, nearest_voxels, placed, read_volume, register, resampled
 
@@ -40,11 +40,7 @@ def errors(found, true, volume):
 
 @pytest.fixture(scope="module")
 def body():
-    rng = np.random.default_rng(1)
-    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (44, 36, 26)), indexing="ij")
-    inside = (x / 0.8) ** 2 + (y / 0.75) ** 2 < 1 + 0.05 * z
-    texture = gaussian_filter(rng.normal(size=inside.shape), 2.0)
-    return Volume(np.where(inside, 0.6 + texture / texture.std() * 0.15, 0.0) * 900, np.diag([-4.0, -4, -5, 1]))
+    return Volume(textured_body() * 900, np.diag([-4.0, -4, -5, 1]))
 
 
 @pytest.mark.parametrize(("degrees", "mm"), [(0, (0, 0, 0)), (4, (55, -12, 10)), (-6, (-30, 25, -12))])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tempfile
 import time
 import zipfile
 import zlib
@@ -236,5 +237,7 @@ def _elastix(
     _, found = itk.elastix_registration_method(
         *images, parameter_object=settings, log_to_console=False, number_of_threads=1
     )
-    field = itk.array_from_image(itk.transformix_deformation_field(images[1], found))  # (Z, Y, X, 3)
+    with tempfile.TemporaryDirectory() as folder:  # it writes the field into the working directory otherwise
+        moved = itk.transformix_deformation_field(images[1], found, output_directory=folder)
+        field = itk.array_from_image(moved)  # (Z, Y, X, 3)
     return np.ascontiguousarray(field.transpose(3, 2, 1, 0), dtype=np.float32)

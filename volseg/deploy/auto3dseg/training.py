@@ -72,8 +72,8 @@ def train(config_file: str | Sequence[str], **overrides: object) -> None:
 def algorithm_folder(config_file: str | Sequence[str]) -> Path:
     """The folder of the algorithm whose configuration is named.
 
-    >>> algorithm_folder("'/work/volsegunet_0/configs/hyper_parameters.yaml'").as_posix()
-    '/work/volsegunet_0'
+    >>> algorithm_folder("'/data/auto/volsegunet_0/configs/hyper_parameters.yaml'").as_posix()
+    '/data/auto/volsegunet_0'
     """
     files = config_file.strip("'\"").split(",") if isinstance(config_file, str) else list(config_file)
     return Path(str(files[0]).strip("'\" ")).absolute().parent.parent
