@@ -103,7 +103,13 @@ cohort() { # data/hippocampus, from the decathlon's folder
 one() { # the benchmark $1 with the options that follow
     script=$1
     shift
-    VOLSEG_BENCHMARK="sh $here/run.sh $script${*:+ $*}"
+    VOLSEG_BENCHMARK="sh $here/run.sh $script"
+    for word; do
+        case $word in
+            *[!A-Za-z0-9_./=:,+@%-]* | '') VOLSEG_BENCHMARK="$VOLSEG_BENCHMARK '$word'" ;;
+            *) VOLSEG_BENCHMARK="$VOLSEG_BENCHMARK $word" ;;
+        esac
+    done
     export VOLSEG_BENCHMARK
     case $* in
         *--help*) ;;

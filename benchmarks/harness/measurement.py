@@ -15,6 +15,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import platform
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -319,7 +320,7 @@ def result(
         "quick": quick,
         "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
-        "command": os.environ.get("VOLSEG_BENCHMARK") or " ".join(["python", *sys.argv]),
+        "command": os.environ.get("VOLSEG_BENCHMARK") or shlex.join(["python", *sys.argv]),
         "machine": dict(machine),
         "versions": dict(versions),
         "tables": list(tables),
