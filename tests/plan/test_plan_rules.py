@@ -183,7 +183,7 @@ def test_the_memory_sets_the_window_by_the_line_through_two_steps():
     found = voxels(memory=1.5 * GIB)  # 80 % of it are 1.2 GiB
     assert found.value == pytest.approx(60_000, abs=1)
     assert "a step with 100,000 voxels takes 2 GiB by two trial steps, and 1.2 GiB are for it" in found.reason
-    assert found.change == "--memory 2.5, or a smaller network"
+    assert found.change == "--memory 2.5GiB, or a smaller network"
     assert voxels(memory=0.01 * GIB).value == 2_000, "a refusal is left to the network"
 
 

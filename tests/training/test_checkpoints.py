@@ -8,6 +8,7 @@ import math
 import os
 import random
 import resource
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from small_training import trainer_of
 from volseg.errors import UsageError
 from volseg.training import Checkpoints
 from volseg.training.handlers.checkpoints import save, set_aside
+from volseg.training.handlers.signals import Stopped
 
 
 class Part:
@@ -174,6 +176,47 @@ def test_a_full_disk_leaves_the_checkpoint_that_is_there(tmp_path, room):
     assert caught.value.filename == str(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("stop", [Stopped(signal.SIGTERM), KeyboardInterrupt()])
+def test_a_signal_while_a_checkpoint_is_saved_stays_a_signal(tmp_path, monkeypatch, stop):
+    path = tmp_path / "model.pt"
+    save({"model": torch.zeros(3)}, path)
+    before = path.read_bytes()
+    opened = Path.open
+
+    def open_for(self, mode="r", *more, **named):
+        file = opened(self, mode, *more, **named)
+        return Interrupted(file, stop) if mode == "wb" else file
+
+    monkeypatch.setattr(Path, "open", open_for)
+    with pytest.raises(type(stop)) as caught:
+        save({"model": torch.zeros(100_000), "other": torch.zeros(3)}, path)
+    assert caught.value is stop
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class Interrupted:
+    """A file at whose third write a signal arrives."""
+
+    def __init__(self, file, stop):
+        self.file, self.stop, self.writes = file, stop, 0
+
+    def write(self, content):
+        self.writes += 1
+        if self.writes == 3:
+            raise self.stop
+        return self.file.write(content)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
 
 
 def test_a_training_on_a_full_disk_stops_with_its_last_checkpoints(tmp_path):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import typer
 
 from volseg.cli.shared_options import folder_to_write
 from volseg.errors import UsageError
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def register(app: typer.Typer) -> None:
@@ -19,8 +22,11 @@ def register(app: typer.Typer) -> None:
 def plan(
     cohort: str = typer.Argument(help="A cohort folder, of volseg or of nnU-Net; or its URL."),
     minutes: float = typer.Option(0.0, min=0, help="Minutes of the training; 0 counts epochs."),
-    memory: float | None = typer.Option(
-        None, min=0.01, help="GiB for a step; by default what the GPU has free, or half of this machine's."
+    memory: str | None = typer.Option(
+        None,
+        metavar="AMOUNT",
+        help="Memory of a step, as 8GiB; a number alone counts GiB; by default what the GPU has free, or half of this "
+        "machine's.",
     ),
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1; by default a GPU if there is one."),
     bundle: list[str] = typer.Option(
@@ -47,9 +53,8 @@ def plan(
     from volseg.cohort import Cohort
     from volseg.report import plan_as_text, write_plan_page
 
+    memory_gib = None if memory is None else _gib(memory)
     opened = Cohort.open(fetched(cohort))
-    if memory is not None and not math.isfinite(memory):
-        raise UsageError(f"--memory is {memory}, expected GiB such as 8")
     folders = [bundles.find(name) for name in bundle]
     folders = folders or [folder for folder in bundles.find_all() if not bundles.is_trained(folder)]
     if not folders:
@@ -65,7 +70,7 @@ def plan(
             opened,
             folders,
             minutes=minutes,
-            memory_gib=memory,
+            memory_gib=memory_gib,
             device=device,
             fold=fold,
             voxels=math.inf if all_cases else None,
@@ -81,3 +86,17 @@ def plan(
     typer.echo(f"\n{folder / 'plan.json'} and {page.name} are written")
     if name is not None and not made.bundles[name].refusal:
         typer.echo(f"train by it: volseg train {name} --dataset_dir {opened.folder} --plan_file {folder / 'plan.json'}")
+
+
+def _gib(text: str) -> float:
+    """An amount of memory in GiB, which a number without a unit counts.
+
+    >>> _gib("8"), _gib("8GiB"), _gib("512MB")
+    (8.0, 8.0, 0.5)
+    >>> _gib("-1")
+    Traceback (most recent call last):
+    volseg.errors.UsageError: --memory must be an amount of at least 256 MiB, such as 8GiB or 500MB, got -1
+    """
+    from volseg.inference import parse_bytes
+
+    return parse_bytes(f"{text}GiB" if _NUMBER.fullmatch(text.strip()) else text) / 2**30

@@ -111,7 +111,7 @@ def plan_roi_voxels(
                 f"a step with {chosen:,.0f} voxels takes {needed / GIB:.2g} GiB by two trial steps, and "
                 f"{_MEMORY_SHARE * memory_bytes / GIB:.2g} GiB are for it"
             )
-            change = f"--memory {math.ceil(needed / _MEMORY_SHARE / GIB * 10) / 10:g}, or a smaller network"
+            change = f"--memory {math.ceil(needed / _MEMORY_SHARE / GIB * 10) / 10:g}GiB, or a smaller network"
             chosen = max(most, 0.02 * usual)
         elif cost.step_bytes is not None:
             reason += f"; a step takes {(cost.bytes_of(min(chosen, image)) or 0) / GIB:.2g} GiB, measured"

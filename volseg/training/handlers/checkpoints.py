@@ -149,8 +149,10 @@ def save(content: Mapping[str, Any], path: Path) -> None:
         with atomic(path) as partial, partial.open("wb") as file:
             torch.save(dict(content), file)
     except (OSError, RuntimeError) as error:
-        # torch puts an error of its own before that of the file.
+        # torch puts an error of its own before that of the file, and before a signal that ends the training.
         cause = error if isinstance(error, OSError) else error.__context__
+        if cause is not None and not isinstance(cause, Exception):
+            raise cause from None
         if not isinstance(cause, OSError):
             cause = OSError(errno.EIO, str(error).splitlines()[0])
         raise OSError(cause.errno, f"{cause.strerror}, while a checkpoint was saved", str(path)) from error
