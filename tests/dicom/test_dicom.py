@@ -210,7 +210,7 @@ def test_what_was_never_a_volume_is_left_aside_and_counted(tmp_path: Path, caplo
     np.testing.assert_array_equal(source.load(source.keys()[0]).channels[0].voxels, voxels)
     assert len(source.keys()) == 1
     told = " ".join(caplog.messages)
-    for reason in ("5 localizers (CT)", "1 colour images (CT)", "1 images without a place in the patient (DX)"):
+    for reason in ("5 localizers (CT)", "1 colour images (CT)", "1 X-ray images (DX), which --modality DX takes"):
         assert reason in told
     assert "1 series of one image (CT)" in told
     assert "1 objects without an image (Basic Text SR Storage)" in told

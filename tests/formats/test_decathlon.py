@@ -199,6 +199,22 @@ def test_an_undeclared_value_fails_its_case_only(listed, tmp_path):
     assert "the label map holds 3, 4" in failed(source, tmp_path)["a"]
 
 
+def test_numbers_that_float32_does_not_tell_apart_are_structures_of_their_own(tmp_path):
+    """Of the Allen mouse brain's atlas: MONAI 1.6.1 and antspyx 0.6.3 read them as float32, and as one structure."""
+    numbers = {"16777217": "C", "312782546": "A", "312782550": "B"}
+    image(tmp_path / "imagesTr" / "a.nii.gz")
+    stored = np.random.default_rng(0).choice([0, *map(int, numbers)], SHAPE).astype(np.uint32)
+    (tmp_path / "labelsTr").mkdir()
+    nibabel.save(nibabel.Nifti1Image(stored, AFFINE), tmp_path / "labelsTr" / "a.nii.gz")
+    case = {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}
+    describe(tmp_path, modality={"0": "MR"}, labels={"0": "background", **numbers}, training=[case], test=[])
+    source = Decathlon(tmp_path)
+    table, label_map = source.labels, source.load("a").label
+    for number, name in numbers.items():
+        (region,) = [region for region in table.regions if region.name == name]
+        np.testing.assert_array_equal(np.isin(label_map.voxels, list(region.values)), stored == int(number))
+
+
 def test_another_number_of_channels_fails_its_case_only(listed, tmp_path):
     image(listed / "imagesTr" / "a.nii.gz", channels=3)
     source = Decathlon(listed)

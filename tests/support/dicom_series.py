@@ -10,7 +10,10 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
+    ComputedRadiographyImageStorage,
     CTImageStorage,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForPresentation,
     EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
     MRImageStorage,
@@ -19,7 +22,14 @@ from pydicom.uid import (
     generate_uid,
 )
 
-KINDS = {"CT": CTImageStorage, "MR": MRImageStorage, "PT": PositronEmissionTomographyImageStorage}
+KINDS = {
+    "CT": CTImageStorage,
+    "MR": MRImageStorage,
+    "PT": PositronEmissionTomographyImageStorage,
+    "CR": ComputedRadiographyImageStorage,
+    "DX": DigitalXRayImageStorageForPresentation,
+    "MG": DigitalMammographyXRayImageStorageForPresentation,
+}
 PATIENT = {"PatientName": "Lovelace^Ada", "PatientID": "MRN-4711", "PatientBirthDate": "18151210", "PatientSex": "F"}
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 

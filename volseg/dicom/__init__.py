@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from volseg.dicom.file import is_apple_double, is_dicom
     from volseg.dicom.identity import KEY, identify, read_secret, word
     from volseg.dicom.image import Stack, read_stack
-    from volseg.dicom.index import Index, index_files, scan, series_of
+    from volseg.dicom.index import Index, index_files, scan, series_of, volumes_among
     from volseg.dicom.instance import Series, name_shape
     from volseg.dicom.object_masks import ObjectMasks, read_object_masks, record_fits
     from volseg.dicom.record import Record, read_record, record_of
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from volseg.dicom.series_list import list_series, listed_grid, listed_modality, read_listed, write_list
     from volseg.dicom.source import Dicom
     from volseg.dicom.target import Target, place
+    from volseg.dicom.x_ray import read_x_ray
 
 __all__ = [
     "EVERYTHING",
@@ -50,10 +51,12 @@ __all__ = [
     "read_record",
     "read_secret",
     "read_stack",
+    "read_x_ray",
     "record_fits",
     "record_of",
     "scan",
     "series_of",
+    "volumes_among",
     "word",
     "write_dicom_seg",
     "write_list",
@@ -87,6 +90,7 @@ __getattr__ = opened_at_first_use(
             "index_files",
             "scan",
             "series_of",
+            "volumes_among",
         ),
         "volseg.dicom.instance": ("Series", "name_shape"),
         "volseg.dicom.record": (
@@ -108,5 +112,6 @@ __getattr__ = opened_at_first_use(
             "Target",
             "place",
         ),
+        "volseg.dicom.x_ray": ("read_x_ray",),
     }
 )

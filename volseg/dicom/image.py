@@ -21,6 +21,7 @@ from volseg.dicom.frames import PLACE, frame_attributes, frame_headers
 from volseg.dicom.instance import Instance, Series
 from volseg.dicom.mosaic import tiles
 from volseg.dicom.pixels import Frames, check_claims, check_high_bit
+from volseg.dicom.projection import THICKNESS_MM, plane_on_screen, told_of_projection
 from volseg.dicom.several import several
 from volseg.dicom.stack import Plane, by_place, grid
 from volseg.errors import SourceError
@@ -80,11 +81,15 @@ class Slice:
 
 @dataclass(frozen=True)
 class Stack:
-    """The slices of a series in the order of the third axis, and the grid [column, row, slice] they make (RAS mm)."""
+    """The slices of a series in the order of the third axis, and the grid [column, row, slice] they make (RAS mm).
+
+    `flat` says that it is an X-ray image, which has no place in the patient.
+    """
 
     slices: tuple[Slice, ...]
     affine_ras: Affine
     warnings: tuple[str, ...]
+    flat: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -134,7 +139,9 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
         kept, twice = _one_a_place(slices, contents)
     if twice:
         warnings.append(f"{twice} slices are stored twice with the same content, and each was taken once")
-    if inverse := sum(item.low_is_bright for item in kept):
+    if series.first.projection:
+        warnings += told_of_projection(read_header(kept[0].path))
+    elif inverse := sum(item.low_is_bright for item in kept):
         share = "its slices are" if inverse == len(kept) else f"{inverse} of {len(kept)} slices are"
         warnings.append(
             f"{share} to be shown with low numbers bright (MONOCHROME1), and the numbers are taken as stored, as by "
@@ -155,7 +162,8 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
     if len(units) > 1:
         told = " and ".join(item if item in UNITS else "others" for item in units)
         raise SourceError(f"the values of its slices are in several units, {told}; keep those of one")
-    stack = Stack(tuple(kept), grid([item.plane for item in kept], thickness_mm=thickness), tuple(warnings))
+    affine = grid([item.plane for item in kept], thickness_mm=thickness)
+    stack = Stack(tuple(kept), affine, tuple(warnings), flat=series.first.projection)
     if told := leaves_out(series, float(np.linalg.norm(stack.affine_ras[:3, 2])), thickness or 0.0):
         stack = replace(stack, warnings=(*stack.warnings, told))
     if math.prod(stack.shape) * 4 > MAX_BYTES:
@@ -207,6 +215,7 @@ def _slices(instance: Instance) -> tuple[list[Slice], float | None]:
             for tile in tiles(header, whole_image.plane)
         ]
     thickness = number(frames[0], "SpacingBetweenSlices") or number(frames[0], "SliceThickness")
+    thickness = THICKNESS_MM if instance.projection else thickness
     return found, abs(thickness) if thickness else None  # nuclear medicine states negative ones
 
 
@@ -217,12 +226,20 @@ def _named(instance: Instance, series: Series) -> str:
 
 
 def _slice(header: Dataset, frame: Dataset, number_in_file: int, instance: Instance) -> Slice:
+    if instance.projection:
+        return _values_of(header, frame, plane_on_screen(header), number_in_file, instance)
     place = [numbers(frame, name, size) for name, size in PLACE.items()]
     absent = [name for name, values in zip(PLACE, place, strict=True) if values is None]
     if absent:
         are, them = ("are", "them") if len(absent) > 1 else ("is", "it")
         raise SourceError(f"{' and '.join(absent)} {are} absent; without {them} it has no place in the patient")
     position, directions, spacing = (values or () for values in place)
+    plane = Plane(position, directions, spacing, whole(header, "Rows"), whole(header, "Columns"))
+    return _values_of(header, frame, plane, number_in_file, instance)
+
+
+def _values_of(header: Dataset, frame: Dataset, plane: Plane, number_in_file: int, instance: Instance) -> Slice:
+    """A slice on its plane, with what its numbers mean."""
     if items(header, "ModalityLUTSequence"):
         raise SourceError("its values stand in a table (modality LUT), which is not read; export it with a slope")
     slope, intercept = number(frame, "RescaleSlope"), number(frame, "RescaleIntercept")
@@ -231,19 +248,21 @@ def _slice(header: Dataset, frame: Dataset, number_in_file: int, instance: Insta
     bits, signed = whole(header, "BitsStored"), whole(header, "PixelRepresentation")
     if not 1 <= bits <= whole(header, "BitsAllocated") or signed not in (0, 1):
         raise SourceError(f"the header claims {bits} bits stored of {whole(header, 'BitsAllocated')}; it is damaged")
-    plane = Plane(position, directions, spacing, whole(header, "Rows"), whole(header, "Columns"))
     stored = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     kind, uid = instance.sop_class, instance.sop_uid
     units = _units(frame, instance)
     padding = number(header, "PixelPaddingValue")
     inverse = plain(header, "PhotometricInterpretation") == "MONOCHROME1"
+    factor, offset = slope or 1.0, intercept or 0.0
+    if inverse and instance.projection:  # bones are bright in all of them then
+        factor, offset = -factor, factor * sum(stored) + offset
     return Slice(
-        *(plane, instance.path, number_in_file, kind, uid, slope or 1.0, intercept or 0.0, stored),
+        *(plane, instance.path, number_in_file, kind, uid, factor, offset, stored),
         units=units,
         low_is_bright=inverse,
         rescaled=slope is not None or intercept is not None,
         traits=() if instance.enhanced else traits_of(header),
-        padding=None if padding is None else padding * (slope or 1.0) + (intercept or 0.0),
+        padding=None if padding is None else padding * factor + offset,
     )
 
 
@@ -306,14 +325,16 @@ def _values(pixels: NDArray[Any], item: Slice, dtype: np.dtype[Any]) -> NDArray[
         raise SourceError(f"values run from {pixels.min()} to {pixels.max()}, its header allows {low} to {high}")
     if dtype.kind == "f":
         return (pixels * item.slope + item.intercept).astype(dtype)
-    return (pixels.astype(np.int64) + int(item.intercept)).astype(dtype) if item.intercept else pixels.astype(dtype)
+    if item.slope == 1 and not item.intercept:
+        return pixels.astype(dtype)
+    return (pixels.astype(np.int64) * int(item.slope) + int(item.intercept)).astype(dtype)
 
 
 def _dtype(slices: Sequence[Slice]) -> np.dtype[Any]:
     """The smallest type that NIfTI readers know and that holds every possible value."""
-    if all(item.slope == 1 and item.intercept.is_integer() for item in slices):
-        low = min(item.stored[0] + int(item.intercept) for item in slices)
-        high = max(item.stored[1] + int(item.intercept) for item in slices)
+    if all(abs(item.slope) == 1 and item.intercept.is_integer() for item in slices):
+        ends = [int(item.slope) * end + int(item.intercept) for item in slices for end in item.stored]
+        low, high = min(ends), max(ends)
         for name in ("uint8", "int16", "uint16", "int32"):
             if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
                 return np.dtype(name)

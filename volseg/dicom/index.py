@@ -21,7 +21,7 @@ from volseg.dicom import completeness
 from volseg.dicom.copies import without_copies
 from volseg.dicom.file import Quiet, is_apple_double, is_dicom, known_name, read_parts, syntax_of
 from volseg.dicom.header import TAGS, instance_of, sop_class_of
-from volseg.dicom.instance import Instance, Series, name_shape, whole_name
+from volseg.dicom.instance import RADIOGRAPHS, Instance, Series, name_shape, whole_name
 from volseg.dicom.localizer import no_volume
 from volseg.dicom.scans import scans, with_days
 from volseg.dicom.syntaxes import remedy, syntax_name
@@ -40,7 +40,7 @@ class Index:
     """A folder tree, read once.
 
     Attributes:
-        series: the image series that can be volumes, sorted by UID.
+        series: the image series that can be volumes, and X-ray images, each by itself; sorted by UID.
         outlines: RTSTRUCT objects.
         segmentations: DICOM SEG objects.
         unreadable: name and reason of each damaged DICOM file.
@@ -58,6 +58,9 @@ class Index:
     ) -> list[Series]:
         """The series of one modality, whose description matches a regular expression (case does not count).
 
+        X-ray images beside volumes are taken only where they are asked for; without volumes those of CR, DX and RG
+        count as one modality.
+
         Args:
             modality: which; needed where there are several.
             description: the regular expression.
@@ -73,15 +76,26 @@ class Index:
         found = [series for series in self.series if pattern.search(series.first.description)]
         if not found and description and self.series:
             raise UsageError(f"--series {description!r} matches the description of no series")
+        if modality is None and not mixed:
+            volumes = volumes_among(found)
+            for item in found if len(volumes) < len(found) else ():
+                if item.first.projection:
+                    self.skipped[f"X-ray images ({item.modality}), which --modality {item.modality} takes"] += 1
+            found = volumes
         there = Counter(series.modality or "unknown" for series in found)
         told = ", ".join(f"{name} ({count})" for name, count in sorted(there.items())) or "none"
         if modality is not None:
             found = [series for series in found if series.modality.upper() == modality.upper()]
             if not found:
                 raise UsageError(f"there is no {modality} series that can be a volume; there are: {told}")
-        elif len(there) > 1 and not mixed:
+        elif len(there) > 1 and not mixed and not set(there) <= RADIOGRAPHS:
             raise UsageError(f"the series are of several modalities, {told}; choose one with --modality")
         return found
+
+
+def volumes_among(series: Sequence[Series]) -> list[Series]:
+    """Some series without the X-ray images among them; all of them if there is nothing else."""
+    return [item for item in series if not item.first.projection] or list(series)
 
 
 def scan(folder: str | Path) -> Index:
@@ -143,7 +157,11 @@ def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
     for instances in images.values():
         index.series += _units(instances, index.skipped, aside)
     index.series = with_days(without_copies(sorted(index.series, key=lambda series: (series.uid, series.part))))
-    index.series = completeness.told(index.series, aside, damaged)
+    flat = [series for series in index.series if series.first.projection]
+    volumes = [series for series in index.series if not series.first.projection]
+    index.series = sorted(
+        [*completeness.told(volumes, aside, damaged), *flat], key=lambda series: (series.uid, series.part)
+    )
     index.skipped = +index.skipped
     return index
 
@@ -251,13 +269,19 @@ def _series_of(instance: Instance) -> tuple[str, ...]:
 
 
 def _units(instances: Sequence[Instance], skipped: Counter[str], aside: list[Instance]) -> Iterator[Series]:
-    """The volumes of one series: each multi-frame object is one, all single images together are one.
+    """The volumes of one series: each multi-frame object and each X-ray image is one, all slices together are one.
 
     Images that are no slice are counted in `skipped` and added to `aside`.
     """
     ordered = sorted(instances, key=lambda instance: (instance.sop_uid, instance.name))
     objects = [instance for instance in ordered if instance.enhanced]
-    flat = [instance for instance in ordered if not instance.enhanced]
+    flat = [instance for instance in ordered if not instance.whole]
+    by_image: dict[str, list[Instance]] = {}
+    for instance in ordered:
+        if instance.projection:
+            by_image.setdefault(instance.sop_uid or _name_uid(instance), []).append(instance)
+    for uid, images in by_image.items():
+        yield Series(uid, tuple(images))
     slices: list[Instance] = []
     for instance in flat:
         reason = _no_slice(instance)

@@ -21,6 +21,10 @@ ENHANCED = frozenset(
     | {LegacyConvertedEnhancedCTImageStorage, LegacyConvertedEnhancedMRImageStorage}
     | {LegacyConvertedEnhancedPETImageStorage}
 )
+# X-ray images, of which each is a case by itself: computed and digital radiography, mammography, teeth, fluoroscopy.
+PROJECTIONS = frozenset({"CR", "DX", "RG", "MG", "IO", "PX", "RF", "XA"})
+RADIOGRAPHS = frozenset({"CR", "DX", "RG"})
+"""Modalities of plain X-ray images, which differ by the detector alone."""
 # Digits, and hexadecimal words with one, count as equal in the names of files.
 _COUNTED = re.compile(r"[0-9A-Fa-f]*[0-9][0-9A-Fa-f]*")
 _NOT_WHOLE = frozenset({".gz", ".bz2", ".xz", ".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp"})
@@ -114,14 +118,24 @@ class Instance:
         """Whether it is a multi-frame object that states the place of each frame."""
         return self.sop_class in ENHANCED
 
+    @property
+    def projection(self) -> bool:
+        """Whether it is an X-ray image, which has no place in the patient and is a case by itself."""
+        return self.modality in PROJECTIONS and not self.placed and self.frames == 1 and self.samples == 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a case by itself, not a slice of one."""
+        return self.enhanced or self.projection
+
 
 @dataclass(frozen=True)
 class Series:
     """The images that make one volume, or ought to.
 
-    `uid` is that of the series, of a multi-frame object its own, and without either the least of the images'. `damage`
-    says why it lacks a slice, where that is known; `warnings` what a reader should know. `day` is the day of the scan
-    (YYYYMMDD) where the study's is not it, and `part` tells it from other scans under its UIDs.
+    `uid` is that of the series, of a multi-frame object or an X-ray image its own, and without either the least of the
+    images'. `damage` says why it lacks a slice, where that is known; `warnings` what a reader should know. `day` is the
+    day of the scan (YYYYMMDD) where the study's is not it, and `part` tells it from other scans under its UIDs.
     """
 
     uid: str

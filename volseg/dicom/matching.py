@@ -278,7 +278,7 @@ def _left_by_images(drawing: Drawing, own: Drawing) -> str:
 def _without_frame(drawing: Drawing, series: Series) -> str:
     """What to say where it cannot be checked that a drawing lies in the frame of reference of its series."""
     stated = all(drawing.frames_of(roi) for roi in drawing.rois)
-    if stated and series.first.frame_uid:
+    if (stated and series.first.frame_uid) or series.first.projection:
         return ""
     which = "the image" if stated else f"the {drawing.kind}"
     return f"{which} states no frame of reference, so it is not known that they lie in one"

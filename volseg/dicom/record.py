@@ -143,7 +143,7 @@ def apart(series: Series) -> list[Series]:
     """A series, and by themselves the copies under other UIDs that were added to it, see `copies.without_copies`."""
     found: dict[str, list[Instance]] = {}
     for instance in series.instances:
-        own = (instance.concatenation or instance.sop_uid) if instance.enhanced else instance.series_uid
+        own = (instance.concatenation or instance.sop_uid) if instance.whole else instance.series_uid
         found.setdefault(own, []).append(instance)
     if len(found) < 2:
         return [series]

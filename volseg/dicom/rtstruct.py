@@ -20,6 +20,7 @@ from volseg.dicom.file import Quiet
 from volseg.dicom.image import Slice
 from volseg.dicom.outlines import outlines
 from volseg.dicom.target import Target, check_names, save
+from volseg.errors import SourceError
 from volseg.labels import Code, LabelTable, Region
 from volseg.volume import ras_to_lps
 
@@ -52,6 +53,8 @@ def write_rtstruct(path: Path, target: Target, labels: LabelTable) -> None:
         LabelError: no voxel, a value that is not declared, or a name that is too long.
         SourceError: a series that no object can refer to.
     """
+    if target.stack.flat:
+        raise SourceError("an X-ray image has no place in the patient for outlines to lie in; export dicom-seg instead")
     regions = target.present(labels)
     check_names(regions, target.headers[0])
     now = datetime.now()

@@ -164,10 +164,21 @@ def read_voxels(
                     continue
                 if frames_taken is not None and not frames_taken.check(number, shown):
                     continue
-                indices = _indices(frame, mask, to_index, shape)
+                indices = _on_image(frame, mask, shape) if shown else None
+                indices = indices or _indices(frame, mask, to_index, shape)
                 if frames_taken is not None:
                     frames_taken.compare(number, shown, indices[2])
                 yield number, indices
+
+
+def _on_image(frame: Dataset, mask: NDArray[np.bool_], shape: Sequence[int]) -> tuple[NDArray[np.int64], ...] | None:
+    """Where the pixels of a frame lie that was drawn on an X-ray image: it states no place, and has its size."""
+    if any(numbers(frame, name, PLACE[name]) for name in PLACE if name != "PixelSpacing"):
+        return None
+    if (shape[1], shape[0], 1) != (*mask.shape, shape[2]):
+        return None
+    rows, columns = np.nonzero(mask)
+    return columns, rows, np.zeros_like(rows)
 
 
 def _indices(

@@ -226,8 +226,9 @@ class Dicom:
         """Where a case came from, in words."""
         told = []
         for part, moved in zip(self._parts(combined), images.moved, strict=True):
+            count, modality = len(part.series.instances), part.series.modality or "DICOM"
             words = [
-                f"{part.series.modality or 'DICOM'} series of {len(part.series.instances)} files",
+                f"{modality} image" if part.series.first.projection else f"{modality} series of {count} files",
                 part.choice.told,
             ]
             words += ["resampled"] if moved else []

@@ -24,6 +24,7 @@ _AT_LEAST_EMPTY = (
     *("AccessionNumber", "ReferringPhysicianName"),
 )
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "SOPClassUID")
+_FRAME = "FrameOfReferenceUID"  # which an X-ray image has no place in
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class Target:
         headers = []
         for path in dict.fromkeys(item.path for item in self.stack.slices):
             header = read_header(path)
-            absent = [name for name in _NEEDED if not text(header, name)]
+            absent = [name for name in _NEEDED if not text(header, name) and not (name == _FRAME and self.stack.flat)]
             if absent:
                 raise SourceError(
                     f"the series has no {' and no '.join(absent)}, so no object can refer to it; name the original one"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from volseg.formats.tiff import TIFF_HEADS, is_colour_tiff, read_tiff
 
 # Pillow's own limit, beyond which it warns: a header may claim any size.
 MAX_PIXELS = 2**30 // 12
+DICOM_SUFFIXES = (".dcm", ".dicom")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pbm", ".pgm", ".ppm", ".pnm")
 
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "F")
@@ -48,13 +50,36 @@ _NAMED = (
 )
 
 
-def read_picture(path: Path, *, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
+class DicomImage(Protocol):
+    """One image of a DICOM file, as `volseg.dicom.read_x_ray` gives it."""
+
+    @property
+    def pixels(self) -> NDArray[Any]:
+        """(rows, columns)."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float] | None:
+        """Distance in mm between columns and between rows; None if the file does not state it."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know."""
+
+
+ReadDicom = Callable[[Path, int], DicomImage]
+"""A reader of DICOM files of one image: the file, and the largest number of pixels that is decoded."""
+
+
+def read_picture(
+    path: Path, *, name: str, max_pixels: int = MAX_PIXELS, read_dicom: ReadDicom | None = None
+) -> Picture:
     """Read an image file; its orientation tag, if it has one, is obeyed.
 
     Args:
         path: Path of the file.
         name: Name of the file in messages.
         max_pixels: Largest number of pixels that is decoded.
+        read_dicom: Reader of X-ray images in DICOM, which are refused without one.
 
     Raises:
         SourceError: Absent, empty, cut short, damaged, of another format, of several frames or channels, too many
@@ -68,6 +93,8 @@ def read_picture(path: Path, *, name: str, max_pixels: int = MAX_PIXELS) -> Pict
         raise SourceError(f"{name} cannot be opened ({error.strerror}); copy it again") from error
     if head[:4] in TIFF_HEADS:
         return read_tiff(path, name=name, max_pixels=max_pixels)
+    if content[128:132] == b"DICM":
+        return _dicom(path, name, max_pixels, read_dicom)
     if is_netpbm(head):
         return _netpbm(content, name, max_pixels)
     bits = check_chunks(content, name)[2] if content[:4] == b"\x89PNG" else 8
@@ -142,8 +169,6 @@ def _open(file: BinaryIO, name: str) -> ImageFile.ImageFile:
     known = next((told for first, told in _NAMED if head.startswith(first)), None)
     if head[4:8] == b"ftyp":
         known = "HEIC or AVIF"
-    elif head[128:132] == b"DICM":
-        raise SourceError(f"{name} is a DICOM file; use volseg convert dicom")
     if known:
         raise SourceError(f"{name} is a {known} file, which is not read; save the image as PNG")
     raise SourceError(
@@ -208,6 +233,17 @@ def _netpbm(content: bytes, name: str, max_pixels: int) -> Picture:
     pixels = numbers * np.uint8(255) if bits == 1 else numbers
     colour = numbers.ndim == 3
     return Picture(pixels, None if colour else numbers, None, lossy=False, clear=0, notes=(), colour=colour)
+
+
+def _dicom(path: Path, name: str, max_pixels: int, read: ReadDicom | None) -> Picture:
+    """An X-ray image in DICOM."""
+    if read is None:
+        raise SourceError(f"{name} is a DICOM file; use volseg convert dicom")
+    try:
+        found = read(path, max_pixels)
+    except SourceError as error:
+        raise SourceError(f"{name}: {error.message}") from error
+    return Picture(found.pixels, found.pixels, found.spacing_mm, lossy=False, clear=0, notes=found.notes)
 
 
 def _is_lossy_webp(content: bytes) -> bool:

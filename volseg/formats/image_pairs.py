@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from volseg.errors import UsageError, first_names
-from volseg.formats.image_file import SUFFIXES
+from volseg.formats.image_file import DICOM_SUFFIXES, SUFFIXES
 from volseg.formats.image_pattern import Pattern, safe_key
 
 Missing = Literal["refuse", "unlabelled", "empty"]
@@ -108,12 +108,14 @@ def pair_files(raw: Path, images: Pattern, masks: Sequence[Pattern], *, missing:
     pictures: dict[tuple[str, str], list[str]] = {}
     marked: list[tuple[int, str, list[tuple[str, str]]]] = []
     others, unread = [], []
+    # Folders of DICOM hold slices of volumes mostly: a pattern that names the ending says that they hold images.
+    endings = (*_LIKE_IMAGES, *(end for end in DICOM_SUFFIXES if images.text.lower().endswith(end)))
     for path in _paths(raw):
         of_path = [(number, path, found) for number, mask in enumerate(masks) if (found := mask.identify(path))]
         marked += of_path
         if of_path:
             continue
-        if not path.lower().endswith(_LIKE_IMAGES):
+        if not path.lower().endswith(endings):
             unread += [path] if images.identify(path) else []
             continue
         if found := images.identify(path):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from volseg.cohort import ASSUMED, TEST, Case, raw_note, told_axes
 from volseg.errors import SourceError, UsageError
-from volseg.formats.image_file import MAX_PIXELS, is_colour, read_picture
+from volseg.formats.image_file import MAX_PIXELS, ReadDicom, is_colour, read_picture
 from volseg.formats.image_masks import Classes, binary, class_map, note_inverted, numbered, stack_objects
 from volseg.formats.image_pairs import Missing, Pair, Pairs, mask_pattern, pair_files
 from volseg.formats.image_pattern import Pattern
@@ -72,6 +72,7 @@ class Images:
         test: Patterns of the images that stay out of all folds.
         max_pixels: Largest number of pixels of an image; larger ones are refused.
         axes: Directions of columns, rows and the third axis, as three letters; None for LPS, with a warning.
+        read_dicom: Reader of X-ray images in DICOM, such as `volseg.dicom.read_x_ray`; None to refuse them.
 
     Raises:
         UsageError: Options do not go together, or patterns match nothing.
@@ -97,7 +98,9 @@ class Images:
         test: Sequence[str] = (),
         max_pixels: int = MAX_PIXELS,
         axes: str | None = None,
+        read_dicom: ReadDicom | None = None,
     ) -> None:
+        self._read_dicom = read_dicom
         self.raw = Path(raw)
         named = [(m[1], m[2]) if (m := _NAMED.fullmatch(text)) else ("", text) for text in masks]
         self.classes = Classes.parse(classes) if classes else None
@@ -169,7 +172,7 @@ class Images:
         return Case(key, pair.patient, "", channels, label, pair.image, (*notes, *self._notes), instances)
 
     def _read(self, file: str) -> Picture:
-        return read_picture(self.raw / file, name=file, max_pixels=self.max_pixels)
+        return read_picture(self.raw / file, name=file, max_pixels=self.max_pixels, read_dicom=self._read_dicom)
 
     def _distances(self, picture: Picture) -> tuple[tuple[float, float, float], tuple[str, ...]]:
         """Distances in mm between columns, rows and slices, and what is to be said of them."""

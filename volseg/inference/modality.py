@@ -14,7 +14,10 @@ _NAMES = {
     "CT": "ct cta ctp cbct ncct cect ldct hdct hrct hu",
     "MR": "mr mri t1 t2 t1w t2w t1c t1ce t1gd flair pd dwi swi bold",
     "PT": "pet pt suv suvbw suvlbm fdg psma dotatate dotatoc",
+    "DX": "dx cr rg cxr xray radiograph radiography",
+    "MG": "mg mammography mammogram ffdm",
 }
+_ALIKE = {"CR": "DX", "RG": "DX"}  # radiographs, by another detector
 _WORDS = {word: modality for modality, words in _NAMES.items() for word in words.split()}
 _SHOWN = 3
 
@@ -25,7 +28,7 @@ def modality_of_channel(name: str) -> str:
     >>> [modality_of_channel(name) for name in ("MR", "T1w", "ct_portal", "PET", "image", "ADC")]
     ['MR', 'MR', 'CT', 'PT', '', '']
     """
-    words = re.findall(r"[a-z]+\d*[a-z]*", name.casefold())
+    words = re.findall(r"[a-z]+\d*[a-z]*", name.casefold().replace("x-ray", "xray"))
     return next((_WORDS[word] for word in words if word in _WORDS), "")
 
 
@@ -34,11 +37,11 @@ def other_modality(modality: str, channel: str) -> str:
 
     >>> other_modality("PT", "MR")
     'a PT series, and the network was trained with MR'
-    >>> other_modality("MR", "T1w"), other_modality("", "CT"), other_modality("NM", "image")
-    ('', '', '')
+    >>> other_modality("MR", "T1w"), other_modality("", "CT"), other_modality("NM", "image"), other_modality("CR", "DX")
+    ('', '', '', '')
     """
     expected = modality_of_channel(channel)
-    if not expected or not modality or modality.upper() == expected:
+    if not expected or not modality or _ALIKE.get(modality.upper(), modality.upper()) == expected:
         return ""
     return f"a {modality.upper()} series, and the network was trained with {channel}"
 

@@ -99,11 +99,12 @@ def read(
         ),
     ] = None,
 ) -> RawData:
-    """Images with masks (PNG, JPEG, TIFF and others): X-rays, microscopy, stacks of slices.
+    """Images with masks (PNG, JPEG, TIFF, X-rays in DICOM and others): X-rays, microscopy, stacks of slices.
 
     Patterns are of paths below RAW: {key} pairs an image with its masks, {patient} names what must not be split, *
     and ? stand for letters, ** for any folders.
     """
+    from volseg.dicom import read_x_ray
     from volseg.formats import MAX_PIXELS, Images, parse_spacing
 
     source = Images(
@@ -120,6 +121,7 @@ def read(
         test=test or (),
         max_pixels=max_pixels or MAX_PIXELS,
         axes=axes,
+        read_dicom=read_x_ray,
     )
     return RawData(source, validation=source.validation)
 

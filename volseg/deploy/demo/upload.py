@@ -11,7 +11,7 @@ from volseg.bundle import Recipe
 from volseg.cohort import FILE_ENDING, SLICE_AXES, told_axes
 from volseg.deploy.demo.image_check import check_grid, check_voxels
 from volseg.deploy.demo.uploaded_zip import unpack
-from volseg.dicom import KEY, Series, identify, is_dicom, scan, write_list
+from volseg.dicom import KEY, Series, identify, is_dicom, scan, volumes_among, write_list
 from volseg.errors import SourceError, VolsegError
 from volseg.formats import SUFFIXES, Images, is_slice, read_scan, safe_key
 from volseg.inference import find_inputs, read_grid, read_image
@@ -116,7 +116,7 @@ def _of_files(files: Sequence[Path], folder: Path, *, name: str, recipe: Recipe,
         reason = next(iter(index.unreadable.values()))
         raise SourceError(f"{name} holds a damaged DICOM file: {reason}")
     if index.series:
-        return _of_series(index.series, folder, name=name, channels=channels)
+        return _of_series(volumes_among(index.series), folder, name=name, channels=channels)
     images = [file for file in files if file.suffix.lower() in SUFFIXES]
     if not images:
         aside = ", ".join(f"{count} {what}" for what, count in sorted(index.skipped.items()))

@@ -84,6 +84,8 @@ def items_of(
             continue
         other = modality is not None and series.modality.upper() != modality.upper()
         aside = f"a series of the modality {series.modality or 'unknown'}" if other else None
+        if modality is None and series.first.projection:
+            aside = f"an X-ray image; --modality {series.modality} takes those"
         record = str(record_of(series, secret=secret))
         error = series.damage or (_UNFINISHED if unfinished & set(files) else None)
         if error:  # which the files beside it are a part of: without them it is another delivery
