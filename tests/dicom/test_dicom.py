@@ -122,6 +122,29 @@ def test_a_multi_frame_object_is_the_volume_of_its_single_images(tmp_path: Path)
     np.testing.assert_allclose(ras_to_lps(got.affine_ras), affine, atol=1e-6)
 
 
+def test_frames_may_be_stored_in_any_order(tmp_path: Path) -> None:
+    """SimpleITK 2.5.7 and TorchIO 1.2.1 keep the order of the file, and take 1 mm."""
+    voxels, affine = noise(), grid()
+    order = [3, 0, 4, 1, 2]
+    shuffled = multi_frame(voxels[:, :, order], affine)
+    frames = multi_frame(voxels, affine).PerFrameFunctionalGroupsSequence
+    shuffled.PerFrameFunctionalGroupsSequence = [frames[place] for place in order]
+    save(tmp_path, [shuffled])
+    got = only(tmp_path).channels[0]
+    np.testing.assert_array_equal(got.voxels, voxels - 1024)
+    np.testing.assert_allclose(ras_to_lps(got.affine_ras), affine, atol=1e-6)
+
+
+def test_each_slice_has_its_own_slope_whatever_that_of_the_first(tmp_path: Path) -> None:
+    """SimpleITK 2.5.7 makes whole numbers of all slices where the first slope is one."""
+    slices = series(np.full((7, 6, 3), 101, np.uint16), modality="PT", Units="BQML")
+    for slice_, slope in zip(slices, (1, 0.37, 1000), strict=True):
+        slice_.RescaleSlope, slice_.RescaleIntercept = slope, 0
+    save(tmp_path, slices)
+    got = only(tmp_path).channels[0].voxels
+    np.testing.assert_allclose(got[0, 0], [101, 37.37, 101_000], rtol=1e-6)
+
+
 def test_a_multi_frame_object_that_describes_other_frames_is_refused(tmp_path: Path) -> None:
     broken = multi_frame(noise())
     del broken.PerFrameFunctionalGroupsSequence[0]
