@@ -125,11 +125,11 @@ def test_a_multi_frame_object_is_the_volume_of_its_single_images(tmp_path: Path)
 def test_frames_may_be_stored_in_any_order(tmp_path: Path) -> None:
     """SimpleITK 2.5.7 and TorchIO 1.2.1 keep the order of the file, and take 1 mm."""
     voxels, affine = noise(), grid()
-    order = [3, 0, 4, 1, 2]
-    shuffled = multi_frame(voxels[:, :, order], affine)
-    frames = multi_frame(voxels, affine).PerFrameFunctionalGroupsSequence
-    shuffled.PerFrameFunctionalGroupsSequence = [frames[place] for place in order]
-    save(tmp_path, [shuffled])
+    made, order = multi_frame(voxels, affine), [3, 0, 4, 1, 2]
+    pixels = np.frombuffer(made.PixelData, np.int16).reshape(5, 6, 7)
+    made.PixelData = pixels[order].tobytes()
+    made.PerFrameFunctionalGroupsSequence = [made.PerFrameFunctionalGroupsSequence[place] for place in order]
+    save(tmp_path, [made])
     got = only(tmp_path).channels[0]
     np.testing.assert_array_equal(got.voxels, voxels - 1024)
     np.testing.assert_allclose(ras_to_lps(got.affine_ras), affine, atol=1e-6)
