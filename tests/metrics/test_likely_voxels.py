@@ -1,4 +1,4 @@
-"""The voxels above a bound and the sum of all, beside the plain array; regions decided with and without a background."""
+"""Likely voxels and sums beside the plain array; regions decided with and without a background."""
 
 from __future__ import annotations
 

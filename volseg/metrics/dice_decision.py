@@ -67,7 +67,7 @@ def regions_by_dice(
     Args:
         probabilities: Probabilities (R, ...) of the regions, without a channel of background.
         scalings: Correction of the probabilities of each region; None (the default) for none.
-        background: Probability (...) of the background, 1 less the sum of the regions; it saves a pass over each of them.
+        background: Probability (...) of the background, 1 less the sum of the regions; it saves time.
 
     Returns:
         Number (...) of the region of each voxel, from 1; 0 is background. It is uint8 for up to 255 regions.

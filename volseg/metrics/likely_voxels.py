@@ -1,4 +1,4 @@
-"""The voxels that are likely to belong to a region, and the sum over all voxels: one pass, a part of the volume at a time."""
+"""The voxels that are likely to belong to a region, and the sum over all: one pass, a part of the volume at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Voxels that several regions claim which exclude each other: each goes to the region whose expected Dice it raises most."""
+"""Regions that exclude each other: each voxel goes to the one whose expected Dice it raises most."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def share_voxels(
 ) -> tuple[NDArray[np.uint16], NDArray[np.floating[Any]]]:
     """Share out voxels among regions that exclude each other, with one channel in memory after the other.
 
-    It is the first round of `volseg.metrics.decide_by_dice`: each voxel above the threshold of some regions goes to the one whose
-    expected Dice it raises most.
+    It is the first round of `volseg.metrics.decide_by_dice`: each voxel above the threshold of some regions goes to the
+    one whose expected Dice it raises most.
 
     Args:
         channels: Probabilities (X, Y, Z) of each region.
