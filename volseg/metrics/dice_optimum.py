@@ -59,7 +59,7 @@ def dice_threshold(probability: NDArray[np.floating[Any]], scaling: Scaling = PL
     (0.7216, 0.3608, 3)
     """
     flat = probability.ravel(order="K")
-    bound = FIRST_BOUND
+    bound = FIRST_BOUND / 4 if scaling.changes else FIRST_BOUND  # to keep a value costs less than to correct it again
     while True:
         values, total = likely_voxels(flat, bound, scaling)
         if values.size:

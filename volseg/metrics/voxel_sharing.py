@@ -26,6 +26,7 @@ from volseg.metrics.temperature import Scaling
 # Rounds after which the regions that exclude each other no longer change worth mentioning; most need two or three.
 _MAX_ROUNDS = 8
 _ENOUGH = 5e-5  # expected Dice per region that no further round could add
+_HARDLY = 5e-6  # expected Dice per region: a round that adds less is the last
 _LITTLE = 0.05  # expected Dice below which a region is gone through as a whole
 _MOST_DOUBTFUL = 0.25  # share of the volume above which the background tells too little
 _PART = 2**18  # voxels gone through together, which stay in the processor's cache
@@ -58,11 +59,14 @@ def share_out(
     for _ in range(_MAX_ROUNDS):
         region = _by_gain(near, ratios, sizes + totals)
         sizes, ratios = _expected(near, region, totals)
-        if ratios.sum() <= best:
+        added = float(ratios.sum()) - best
+        if added <= 0:
             break
-        best, chosen = float(ratios.sum()), region
+        best, chosen = best + added, region
         if best >= enough:
             return places, chosen
+        if added < _HARDLY * len(near):
+            break
     largest = _largest(near)
     return places, largest if _expected(near, largest, totals)[1].sum() > best else chosen
 
@@ -84,19 +88,21 @@ def _near(
     if possible is None or soft or any(scaling.changes for scaling in scalings):
         return _near_each(probabilities, scalings)
     places, near, totals = _gathered(probabilities, possible)
-    found = []
-    for number, (one, total) in enumerate(zip(probabilities, totals, strict=True)):
-        likely = near[number][np.flatnonzero(near[number] > 2 * first)]
-        ratio = expected_ratio(likely, total)
+    ratios, low = [], []
+    for one, values, total in zip(probabilities, near, totals, strict=True):
+        ratio = expected_ratio(values[np.flatnonzero(values > 2 * first)], total)
         if ratio < 4 * first:
             # A region that expects so little of itself may have voxels where the background is almost sure.
             ratio = ratio if ratio > _LITTLE else dice_threshold(one).expected_dice
-            added = np.flatnonzero((one > min(ratio / 4, first)) & ~possible)
-            possible[added] = True
-            places = np.concatenate([places, added])
-            more = [single(of_region[added]) for of_region in probabilities]
-            near = [np.concatenate(pair) for pair in zip(near, more, strict=True)]
-            likely = near[number][np.flatnonzero(near[number] > ratio / 2 * (1 - ROUNDING))]
+            low.append(one > min(ratio / 4, first))
+        ratios.append(min(ratio, 4 * first))
+    if low:
+        added = np.flatnonzero(np.greater(np.logical_or.reduce(low), possible))
+        places = np.concatenate([places, added])
+        near = [np.concatenate([own, single(one[added])]) for own, one in zip(near, probabilities, strict=True)]
+    found = []
+    for values, total, ratio in zip(near, totals, ratios, strict=True):
+        likely = values[np.flatnonzero(values > ratio / 2 * (1 - ROUNDING))]
         found.append(best_threshold(likely, total, PLAIN))
     return places, near, found
 
