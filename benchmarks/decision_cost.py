@@ -61,7 +61,8 @@ def cases(folder: Path | None, most: int) -> Iterator[tuple[str, LabelTable, NDA
         return
     there = Predictions.open(folder)
     labels = there.labels(option="predictions")
-    for key in [key for key in there.keys() if there.probabilities_path(key).is_file()][:most]:
+    keys = there.keys()
+    for key in [key for key in keys if there.probabilities_path(key).is_file()][:most]:
         yield key, labels, read_probabilities(there.probabilities_path(key))
 
 
@@ -81,10 +82,11 @@ def cost(labels: LabelTable, given: Any, rounds: int) -> list[str]:  # noqa: ANN
         decide(given)
         peaks[way] = given.nbytes + tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    return [f"{best['threshold']:.4f}"] + [
-        f"{best[way]:.4f}, {best[way] / best['threshold']:.2f} times, memory {peaks[way] / peaks['threshold']:.2f} times"
-        for way in ("dice", "scaled")
-    ]
+    told = [f"{best['threshold']:.4f}"]
+    for way in ("dice", "scaled"):
+        times, memory = best[way] / best["threshold"], peaks[way] / peaks["threshold"]
+        told.append(f"{best[way]:.4f}, {times:.2f} times, memory {memory:.2f} times")
+    return told
 
 
 def main() -> None:
