@@ -233,6 +233,6 @@ class RegionEncoding:
         [0, 7, 3]
         """
         if self._paint == tuple(range(1, len(self._paint) + 1)):
-            return numbers.astype(np.uint8, copy=False)
+            return numbers.astype(np.uint8)
         label_map: LabelMap = np.array([0, *self._paint], dtype=np.uint8)[numbers]
         return label_map
