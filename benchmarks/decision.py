@@ -154,7 +154,9 @@ def ways_of(labels: LabelTable, scaling: Scaling) -> dict[str, Callable[[Any], A
 
     def by_dice(scalings: Sequence[Scaling] | None) -> Callable[[Any], Any]:
         if exclusive:
-            return lambda given: labels.masks(labels.from_numbers(regions_by_dice(given[-count:], scalings)))
+            return lambda given: labels.masks(
+                labels.from_numbers(regions_by_dice(given[1:], scalings, background=given[0]))
+            )
         return lambda given: labels.masks(
             labels.encode(decide_by_dice(given[-count:], exclusive=False, scalings=scalings))
         )

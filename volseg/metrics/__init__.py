@@ -13,13 +13,11 @@ if TYPE_CHECKING:
     from volseg.metrics.confidence import EXPECTED_DICE_DEFINITION, expected_dice
     from volseg.metrics.dice_decision import (
         DICE_DECISION_DEFINITION,
-        DiceThreshold,
         decide_by_dice,
         decide_some_by_dice,
-        dice_threshold,
         regions_by_dice,
-        share_voxels,
     )
+    from volseg.metrics.dice_optimum import DiceThreshold, dice_threshold
     from volseg.metrics.effort import (
         ADDED_PATH_LENGTH_DEFINITION,
         CORRECTION_DEFINITION,
@@ -87,6 +85,7 @@ if TYPE_CHECKING:
         temper,
     )
     from volseg.metrics.uw_madison import UW_MADISON_DEFINITION, uw_madison_score
+    from volseg.metrics.voxel_sharing import share_voxels
 
 
 __all__ = [
@@ -179,12 +178,13 @@ __getattr__ = opened_at_first_use(
         ),
         "volseg.metrics.dice_decision": (
             "DICE_DECISION_DEFINITION",
-            "DiceThreshold",
             "decide_by_dice",
             "decide_some_by_dice",
-            "dice_threshold",
             "regions_by_dice",
-            "share_voxels",
+        ),
+        "volseg.metrics.dice_optimum": (
+            "DiceThreshold",
+            "dice_threshold",
         ),
         "volseg.metrics.effort": (
             "ADDED_PATH_LENGTH_DEFINITION",
@@ -273,5 +273,6 @@ __getattr__ = opened_at_first_use(
             "UW_MADISON_DEFINITION",
             "uw_madison_score",
         ),
+        "volseg.metrics.voxel_sharing": ("share_voxels",),
     }
 )

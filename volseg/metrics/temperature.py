@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.metrics.probability_rows import ProbabilityRows
-
 TEMPERATURE_DEFINITION = (
     "A temperature T divides the log odds of a region's probabilities: above 1 the network was too sure. It is fitted "
     "by the likelihood (Guo et al. 2017, arXiv:1706.04599) in the voxels whose probability lies between 0.001 and "
@@ -83,21 +81,6 @@ class Scaling(NamedTuple):
         np.copyto(result, low * probability, where=probability <= DOUBTFUL)
         np.copyto(result, 1 - high * (1 - probability), where=probability >= 1 - DOUBTFUL)
 
-    def total(self, rows: ProbabilityRows) -> float:
-        """The sum of the corrected probabilities of a region."""
-        if not self.changes:
-            return rows.total
-        low, high = self.factors
-        sums = [low * rows.total_below(DOUBTFUL)]
-        for part in rows.parts(DOUBTFUL):
-            some = part[np.flatnonzero(part > DOUBTFUL)]
-            sure = np.flatnonzero(some >= 1 - DOUBTFUL)
-            doubts = 1 - some[sure]
-            sums += [low * max(0.0, _sum(part) - _sum(some)), sure.size - high * _sum(doubts)]
-            self._correct(some)
-            sums.append(_sum(some) - _sum(some[sure]))
-        return math.fsum(sums)
-
     def _correct(self, odds: NDArray[np.floating[Any]]) -> None:
         """Write the corrected probabilities over doubtful ones (n,)."""
         np.divide(1, odds, out=odds)
@@ -128,11 +111,6 @@ class Scaling(NamedTuple):
     def _of(self, p: float) -> float:
         odds = (math.log(p) - math.log1p(-p)) / self.temperature + self.shift
         return 1 / (1 + math.exp(-odds)) if odds > 0 else math.exp(odds) / (1 + math.exp(odds))
-
-
-def _sum(values: NDArray[np.floating[Any]]) -> float:
-    """The sum of (n,); numpy adds in pairs, so that single precision keeps six digits."""
-    return float(values.sum(dtype=np.promote_types(values.dtype, np.float32)))
 
 
 def temper(probability: NDArray[np.floating[Any]], temperature: float) -> NDArray[np.floating[Any]]:

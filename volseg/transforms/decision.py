@@ -112,16 +112,19 @@ class Decided(mt.MapTransform):  # type: ignore[misc]  # MONAI has no types
             exclusive = not self.labels.overlap
             given = [one for one in scalings if one is not None]
             if len(given) == len(scalings):
-                return self._by_dice(of_regions, given)
+                return self._by_dice(probabilities, given)
             plain = self.labels.masks(self.labels.decide(probabilities))
             return self.labels.encode(decide_some_by_dice(of_regions, plain, scalings, exclusive=exclusive))
-        return self._by_dice(of_regions, None)
+        return self._by_dice(probabilities, None)
 
-    def _by_dice(self, of_regions: NDArray[np.floating[Any]], scalings: Sequence[Scaling] | None) -> NDArray[np.uint8]:
-        """The label map (X, Y, Z) with the largest expected Dice of all regions."""
+    def _by_dice(
+        self, probabilities: NDArray[np.floating[Any]], scalings: Sequence[Scaling] | None
+    ) -> NDArray[np.uint8]:
+        """The label map (X, Y, Z) with the largest expected Dice of all regions, from all channels."""
         if self.labels.overlap:
-            return self.labels.encode(decide_by_dice(of_regions, exclusive=False, scalings=scalings))
-        return self.labels.from_numbers(regions_by_dice(of_regions, scalings))
+            return self.labels.encode(decide_by_dice(probabilities, exclusive=False, scalings=scalings))
+        background, of_regions = probabilities[0], probabilities[1:]
+        return self.labels.from_numbers(regions_by_dice(of_regions, scalings, background=background))
 
     def _scaling(self, name: str) -> Scaling | None:
         """The correction of a region that is decided by its Dice; None for others."""

@@ -42,7 +42,7 @@ def decide_all(
     elif labels.overlap:
         label_map = labels.encode(decide_by_dice(of_regions, exclusive=False))
     else:
-        label_map = labels.from_numbers(regions_by_dice(of_regions))
+        label_map = labels.from_numbers(regions_by_dice(of_regions, background=native[0]))
     voxel_ml = abs(float(np.linalg.det(np.asarray(affine_ras)[:3, :3]))) / 1000
     label_map = Cleanup(**settings.cleanup).apply(label_map, labels, voxel_ml=voxel_ml)
     expected: dict[str, float | None] = {}
