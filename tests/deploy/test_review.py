@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from volseg.cli import main
 from volseg.cohort import Cohort, read_corrections, write_labels, write_uncertainty
 from volseg.deploy.corrections import adopt, read_todo, review
-from volseg.deploy.corrections.choice import Candidate, choose
+from volseg.deploy.corrections.choice import ALIKE, Candidate, choose
+from volseg.deploy.corrections.likeness import Likeness, describe
 from volseg.errors import CohortError, LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
@@ -54,8 +59,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cohort, Path]:
     return Cohort.open(cohort), predictions
 
 
-def test_one_in_five_is_drawn_by_lot_and_a_patient_comes_once():
-    cases = [Candidate(f"p{n}_day{day}", f"p{n}", {"a": float(n), "b": 1.0}) for n in range(30) for day in range(3)]
+def case(key: str, patient: str, lacking: dict[str, float], **more: Any) -> Candidate:
+    return Candidate(key, patient, {name: 100 * value for name, value in lacking.items()}, lacking, **more)
+
+
+def test_one_in_five_is_drawn_at_random_and_a_patient_comes_once():
+    cases = [case(f"p{n}_day{day}", f"p{n}", {"a": n / 30, "b": 0.1}) for n in range(30) for day in range(3)]
     chosen = choose(cases, budget=10, seed=3)
     assert [one.how for one in chosen] == ["order"] * 8 + ["random"] * 2
     assert len({one.candidate.patient for one in chosen}) == 10
@@ -68,14 +77,132 @@ def test_one_in_five_is_drawn_by_lot_and_a_patient_comes_once():
     assert len(choose(cases[:6], budget=10)) == 2
 
 
-def test_unlikeness_and_work_decide_together_and_no_region_is_forgotten():
+def test_gain_and_work_decide_together_and_no_region_is_forgotten():
     cases = [
-        Candidate("usual", "1", {"a": 100.0, "b": 0.0}),
-        Candidate("strange", "2", {"a": 60.0, "b": 0.0}, unlikeness=3.0),
-        Candidate("b alone", "3", {"a": 0.0, "b": 5.0}),
+        Candidate("dear", "1", {"a": 300.0, "b": 0.0}, {"a": 0.5, "b": 0.0}),
+        Candidate("cheap", "2", {"a": 60.0, "b": 0.0}, {"a": 0.4, "b": 0.0}),
+        Candidate("b alone", "3", {"a": 0.0, "b": 5.0}, {"a": 0.0, "b": 0.1}),
     ]
-    assert [one.candidate.key for one in choose(cases, budget=2)] == ["strange", "b alone"]
-    assert [one.candidate.key for one in choose(cases, budget=3)] == ["strange", "b alone", "usual"]
+    assert [one.candidate.key for one in choose(cases, budget=2)] == ["cheap", "b alone"]
+    assert [one.candidate.key for one in choose(cases, budget=3)] == ["cheap", "b alone", "dear"]
+
+
+def kinds() -> tuple[list[Candidate], Likeness, list[str]]:
+    """Twelve usual cases, four dark and three with gas of which nothing is right, and five usual labelled ones."""
+    cases, numbers = [], {}
+    for n in range(12):
+        cases.append(replace(case(f"usual{n:02d}", f"u{n}", {"a": 0.05}), mm={"a": 50.0}))
+        numbers[f"usual{n:02d}"] = {"a/grey": 1 + 0.02 * n, "a/size": 3 - 0.1 * (n % 4)}
+    for n in range(4):
+        cases.append(case(f"dark{n}", f"d{n}", {"a": 1.0}))
+        numbers[f"dark{n}"] = {"a/grey": -5 + 0.1 * n, "a/size": 3 + 0.1 * n}
+    for n in range(3):
+        cases.append(case(f"gas{n}", f"g{n}", {"a": 0.6}))
+        numbers[f"gas{n}"] = {"a/grey": 1 + 0.02 * n, "a/size": 0.2 + 0.1 * n}
+    for n in range(5):
+        numbers[f"labelled{n}"] = {"a/grey": 1 + 0.05 * n, "a/size": 2.7 + 0.05 * n}
+    return cases, Likeness(numbers), [f"labelled{n}" for n in range(5)]
+
+
+def test_one_case_of_each_kind_comes_before_a_second_one():
+    cases, likeness, known = kinds()
+    chosen = choose(cases, budget=4, likeness=likeness, known=known)
+    assert {one.candidate.key[:-1] for one in chosen[:2]} == {"dark", "gas"}
+    assert chosen[0].likeness < ALIKE
+    assert {chosen[0].alike, chosen[1].alike} == {3, 2}
+    of_no_kind = choose(cases, budget=4)
+    assert [one.candidate.key[:-1] for one in of_no_kind] == ["dark"] * 4
+    known_dark = choose(cases[:12] + cases[13:], budget=1, likeness=likeness, known=[*known, "dark0"])
+    assert known_dark[0].candidate.key.startswith("gas")
+
+
+def test_the_choice_does_not_depend_on_the_order_of_cases():
+    cases, likeness, known = kinds()
+    chosen = choose(cases, budget=10, seed=2, likeness=likeness, known=known)
+    for seed in range(5):
+        order = np.random.default_rng(seed)
+        others = [cases[n] for n in order.permutation(len(cases))]
+        mixed = Likeness({key: likeness.cases[key] for key in order.permutation(sorted(likeness.cases)).tolist()})
+        assert choose(others, budget=10, seed=2, likeness=mixed, known=order.permutation(known).tolist()) == chosen
+
+
+def test_likeness_leaves_the_random_part_alone():
+    cases, likeness, known = kinds()
+    for seed in range(10):
+        drawn = [
+            [one.candidate.key for one in choose(cases, budget=10, seed=seed, **more) if one.how == "random"]
+            for more in ({}, {"likeness": likeness, "known": known})
+        ]
+        assert drawn[0] == drawn[1]
+
+
+def test_a_duplicate_of_a_chosen_or_labelled_case_comes_last():
+    cases, likeness, known = kinds()
+    (first, *_) = choose(cases, budget=1, likeness=likeness, known=known)
+    twin = replace(first.candidate, key="twin", patient="twin")
+    copies = Likeness({**likeness.cases, "twin": likeness.cases[first.candidate.key]})
+    chosen = choose([*cases, twin], budget=4, likeness=copies, known=known)
+    assert not {"twin", first.candidate.key} <= {one.candidate.key for one in chosen}
+    chosen = choose([*cases, twin], budget=20, likeness=copies, known=known)
+    order = [one.candidate.key for one in chosen if one.how == "order"]
+    drawn = {one.candidate.key for one in chosen if one.how == "random"}
+    assert {"twin", first.candidate.key} & drawn or order[-1] in {"twin", first.candidate.key}
+    last = next(one for one in chosen if one.candidate.key == order[-1])
+    assert last.likeness == 1.0
+    seen = choose([*cases, twin], budget=16, likeness=copies, known=[*known, "labelled twin"], seed=1)
+    assert len(seen) == 16
+
+
+def test_without_numbers_with_one_case_and_with_equal_cases_there_is_still_a_choice():
+    cases, likeness, known = kinds()
+    for empty in (Likeness({}), Likeness({one.key: {} for one in cases})):
+        assert len(choose(cases, budget=19, likeness=empty, known=known)) == 19
+    (only,) = choose(cases[:1], budget=5, likeness=likeness, known=known)
+    assert only.candidate.key == "usual00"
+    (alone,) = choose(cases[:1], budget=1, likeness=Likeness({"usual00": {"a/x": 1.0}}))
+    assert (alone.nearest, alone.alike) == ("", 0)
+    equal = [case(f"c{n}", f"p{n}", {"a": 0.5}) for n in range(6)]
+    same = Likeness({one.key: {"a/x": 1.0} for one in equal})
+    assert [one.candidate.key for one in choose(equal, budget=4, likeness=same)] == ["c0", "c1", "c2", "c3"]
+    nothing = [case(f"c{n}", f"p{n}", {"a": 0.0}) for n in range(6)]
+    assert len(choose(nothing, budget=4, likeness=same)) == 4
+    assert len(choose([Candidate("c", "p", {}, {})], budget=1)) == 1
+
+
+@given(st.integers(0, 10_000))
+def test_likeness_is_symmetric_and_does_not_depend_on_units(seed):
+    order = np.random.default_rng(seed)
+    names = ["x", "a/y", "b/z"]
+    cases = {
+        f"c{n}": {name: float(order.normal()) for name in names if order.random() < 0.8}
+        for n in range(order.integers(2, 9))
+    }
+    keys = sorted(cases)
+    found = Likeness(cases).of(keys, keys, region="a")
+    np.testing.assert_allclose(found, found.T)
+    np.testing.assert_array_equal(np.diag(found), 1.0)
+    assert ((found >= 0) & (found <= 1)).all()
+    scaled = {key: {name: 7 * value - 3 for name, value in one.items()} for key, one in cases.items()}
+    np.testing.assert_allclose(Likeness(scaled).of(keys, keys, region="a"), found, atol=1e-6)
+    without = {key: {name: value for name, value in one.items() if name != "b/z"} for key, one in cases.items()}
+    np.testing.assert_array_equal(Likeness(without).of(keys, keys, region="a"), found)
+
+
+def test_a_description_does_not_depend_on_the_units_of_the_scanner_and_sees_a_dark_organ():
+    order = np.random.default_rng(0)
+    mask = np.zeros((12, 12, 8), np.uint8)
+    mask[3:9, 3:9, 2:6] = 1
+    image = np.where(mask > 0, 145.0, 100.0) + order.normal(0, 5, mask.shape)
+    one = describe([Volume(image, AFFINE)], Volume(mask, AFFINE), TABLE, TABLE.names)
+    other = describe([Volume(image * 3 + 50, AFFINE)], Volume(mask, AFFINE), TABLE, TABLE.names)
+    assert {name.split("/")[0] for name in one if "/" in name} == {"liver"}
+    for name in one:
+        assert other[name] == pytest.approx(one[name] + (np.log(3) if name == "range 0" else 0), abs=1e-4)
+    dark = describe([Volume(2 * 100 - image, AFFINE)], Volume(mask, AFFINE), TABLE, TABLE.names)
+    assert dark["liver/inside 0 middle"] < dark["liver/outside 0 middle"]
+    assert one["liver/inside 0 middle"] > one["liver/outside 0 middle"]
+    flat = describe([Volume(np.zeros(SHAPE), AFFINE)], Volume(label(1), AFFINE), TABLE, TABLE.names)
+    assert all(np.isfinite(list(flat.values())))
 
 
 def test_the_folder_opens_in_slicer_and_comes_home(made, tmp_path):
