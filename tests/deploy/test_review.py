@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -88,31 +89,36 @@ def test_gain_and_work_decide_together_and_no_region_is_forgotten():
 
 
 def kinds() -> tuple[list[Candidate], Likeness, list[str]]:
-    """Twelve usual cases, four dark and three with gas of which nothing is right, and five usual labelled ones."""
+    """30 usual cases, four dark and three with gas of which little is right, and six usual labelled ones."""
+    order = np.random.default_rng(0)
     cases, numbers = [], {}
-    for n in range(12):
-        cases.append(replace(case(f"usual{n:02d}", f"u{n}", {"a": 0.05}), mm={"a": 50.0}))
-        numbers[f"usual{n:02d}"] = {"a/grey": 1 + 0.02 * n, "a/size": 3 - 0.1 * (n % 4)}
+
+    def add(key: str, *, grey: float = 0.0, edge: float = 0.0, size: float = 0.0) -> str:
+        found = {"a/grey": grey, "a/edge": edge, "a/size": size}
+        numbers[key] = {f"{name} {n}": float(value + order.normal()) for name, value in found.items() for n in range(4)}
+        return key
+
+    for n in range(30):
+        cases.append(Candidate(add(f"usual{n}"), f"u{n}", {"a": 50.0}, {"a": 0.05}))
     for n in range(4):
-        cases.append(case(f"dark{n}", f"d{n}", {"a": 1.0}))
-        numbers[f"dark{n}"] = {"a/grey": -5 + 0.1 * n, "a/size": 3 + 0.1 * n}
+        cases.append(case(add(f"dark{n}", grey=-20, edge=-20), f"d{n}", {"a": 1.0}))
     for n in range(3):
-        cases.append(case(f"gas{n}", f"g{n}", {"a": 0.6}))
-        numbers[f"gas{n}"] = {"a/grey": 1 + 0.02 * n, "a/size": 0.2 + 0.1 * n}
-    for n in range(5):
-        numbers[f"labelled{n}"] = {"a/grey": 1 + 0.05 * n, "a/size": 2.7 + 0.05 * n}
-    return cases, Likeness(numbers), [f"labelled{n}" for n in range(5)]
+        cases.append(case(add(f"gas{n}", edge=20, size=-20), f"g{n}", {"a": 0.6}))
+    return cases, Likeness(numbers), [add(f"labelled{n}") for n in range(6)]
 
 
 def test_one_case_of_each_kind_comes_before_a_second_one():
     cases, likeness, known = kinds()
     chosen = choose(cases, budget=4, likeness=likeness, known=known)
     assert {one.candidate.key[:-1] for one in chosen[:2]} == {"dark", "gas"}
+    assert {one.candidate.key.rstrip("0123456789") for one in chosen[2:]} == {"usual"}
     assert chosen[0].likeness < ALIKE
     assert {chosen[0].alike, chosen[1].alike} == {3, 2}
     of_no_kind = choose(cases, budget=4)
     assert [one.candidate.key[:-1] for one in of_no_kind] == ["dark"] * 4
-    known_dark = choose(cases[:12] + cases[13:], budget=1, likeness=likeness, known=[*known, "dark0"])
+    known_dark = choose(
+        [one for one in cases if one.key != "dark0"], budget=1, likeness=likeness, known=[*known, "dark0"]
+    )
     assert known_dark[0].candidate.key.startswith("gas")
 
 
@@ -143,23 +149,25 @@ def test_a_duplicate_of_a_chosen_or_labelled_case_comes_last():
     copies = Likeness({**likeness.cases, "twin": likeness.cases[first.candidate.key]})
     chosen = choose([*cases, twin], budget=4, likeness=copies, known=known)
     assert not {"twin", first.candidate.key} <= {one.candidate.key for one in chosen}
-    chosen = choose([*cases, twin], budget=20, likeness=copies, known=known)
+    chosen = choose([*cases, twin], budget=38, likeness=copies, known=known)
     order = [one.candidate.key for one in chosen if one.how == "order"]
     drawn = {one.candidate.key for one in chosen if one.how == "random"}
     assert {"twin", first.candidate.key} & drawn or order[-1] in {"twin", first.candidate.key}
     last = next(one for one in chosen if one.candidate.key == order[-1])
     assert last.likeness == 1.0
-    seen = choose([*cases, twin], budget=16, likeness=copies, known=[*known, "labelled twin"], seed=1)
-    assert len(seen) == 16
+    labelled = [*known, first.candidate.key]
+    others = [one for one in cases if one is not first.candidate]
+    seen = choose([*others, twin], budget=37, likeness=copies, known=labelled)
+    assert [one.candidate.key for one in seen if one.how == "order"][-1] == "twin"
 
 
 def test_without_numbers_with_one_case_and_with_equal_cases_there_is_still_a_choice():
     cases, likeness, known = kinds()
     for empty in (Likeness({}), Likeness({one.key: {} for one in cases})):
-        assert len(choose(cases, budget=19, likeness=empty, known=known)) == 19
+        assert len(choose(cases, budget=30, likeness=empty, known=known)) == 30
     (only,) = choose(cases[:1], budget=5, likeness=likeness, known=known)
-    assert only.candidate.key == "usual00"
-    (alone,) = choose(cases[:1], budget=1, likeness=Likeness({"usual00": {"a/x": 1.0}}))
+    assert only.candidate.key == "usual0"
+    (alone,) = choose(cases[:1], budget=1, likeness=Likeness({"usual0": {"a/x": 1.0}}))
     assert (alone.nearest, alone.alike) == ("", 0)
     equal = [case(f"c{n}", f"p{n}", {"a": 0.5}) for n in range(6)]
     same = Likeness({one.key: {"a/x": 1.0} for one in equal})
@@ -262,6 +270,26 @@ def test_the_folder_opens_in_slicer_and_comes_home(made, tmp_path):
     (changed / "dataset.json").write_text(json.dumps(dataset))
     with pytest.raises(CohortError, match=r"label table of .* has changed"):
         adopt(tmp_path / "todo", Cohort.open(changed))
+
+
+def test_each_line_says_why_and_earlier_lists_are_read(made, tmp_path):
+    cohort, predictions = made
+    todo, _ = review(predictions, cohort, tmp_path / "todo", budget=3, labelled=False)
+    page = (tmp_path / "todo" / "worksheet.html").read_text()
+    for row in todo.rows:
+        assert row.reason.startswith(("unlike anything labelled", f"like {row.nearest}, and", "drawn at random"))
+        assert row.reason in page
+        assert row.nearest == "" or row.nearest in cohort.rows
+        assert 0 <= row.likeness <= 1
+    again = read_todo(tmp_path / "todo")
+    assert [row.nearest for row in again.rows] == [row.nearest for row in todo.rows]
+    kept = ["rank", "key", "patient", "chosen", "expected_mm", "unlikeness", "region", "reason"]
+    with (tmp_path / "todo" / "todo.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*kept, "image_digest", "segmentation_digest", "minutes"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in again.rows)
+    earlier = read_todo(tmp_path / "todo")
+    assert [(row.key, row.nearest, row.likeness) for row in earlier.rows] == [(row.key, "", None) for row in again.rows]
 
 
 def test_the_command(made, tmp_path, capsys):

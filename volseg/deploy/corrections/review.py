@@ -57,7 +57,7 @@ def review(
         cohort: Cohort of the cases; its labelled ones say what is usual.
         out: Folder that is made; a list that is there already is refused.
         budget: Number of cases.
-        seed: Seed of the cases that are drawn by lot.
+        seed: Seed of the cases that are drawn at random.
         labelled: Whether labelled cases are looked at too.
         workers: Number of cases measured at once.
         progress: Function that is called with (finished, total).
