@@ -84,9 +84,11 @@ def choose(
     more of its like is labelled or in the list. This sum is submodular, and the largest gain per cost is taken at each
     step (Leskovec 2007, doi:10.1145/1281192.1281239). The cost is the mm of the case in all regions, and no less
     than the median of all cases, for each has to be opened and looked through. A case that cannot be told from one that
-    is labelled or in the list comes last. Half of these places at most go to cases that are unlike any labelled one,
-    while there are others: what is predicted of such cases tells little of how they differ, and a training on hardly
-    anything else forgets the usual cases.
+    is labelled or in the list comes last.
+
+    What is predicted of cases that are unlike any labelled one tells little of how they differ. Their gain counts by 1
+    less their likeness to a case in the list, so that one of each kind comes first, and they take half of these places
+    at most while there are others: a training on hardly anything else forgets the usual cases.
 
     Args:
         candidates: Cases to choose from.
@@ -143,6 +145,7 @@ class _Greedy:
         nearest: Likeness (candidates,) to the known case that is most alike, by region.
         lacking: Dice (candidates,) that each lacks, by region; of a patient's days each counts its share.
         cost_mm: Cost (candidates,).
+        listed: Likeness (candidates,) to the case in the list that is most alike, by region.
         foreign: Whether each (candidates,) is unlike any labelled case, by region.
         places: Number of cases that may still be chosen among these.
         taken: Patients in the list.
@@ -159,6 +162,7 @@ class _Greedy:
     nearest: dict[str, Values]
     lacking: dict[str, Values]
     cost_mm: Values
+    listed: dict[str, Values]
     foreign: dict[str, NDArray[np.bool_]]
     places: int
     taken: set[str] = field(default_factory=set)
@@ -181,7 +185,22 @@ class _Greedy:
         cost_mm = np.maximum(own, median(own) if own else 0.0)
         cost_mm[cost_mm <= 0] = 1.0
         foreign = {name: nearest[name] < ALIKE for name in regions}
-        return cls(cases, keys, before, regions, likeness, alike, counts, nearest, lacking, cost_mm, foreign, places)
+        listed = {name: np.zeros(len(cases)) for name in regions}
+        return cls(
+            cases,
+            keys,
+            before,
+            regions,
+            likeness,
+            alike,
+            counts,
+            nearest,
+            lacking,
+            cost_mm,
+            listed,
+            foreign,
+            places,
+        )
 
     def take(self, one: Chosen) -> Chosen:
         """Count a case as known; it is told which known one is most like it."""
@@ -195,6 +214,7 @@ class _Greedy:
         for name in self.regions:
             self.counts[name] = self.counts[name] + self.alike[name][row]
             self.nearest[name] = np.maximum(self.nearest[name], self.alike[name][row])
+            self.listed[name] = np.maximum(self.listed[name], self.alike[name][row])
         self.known.append(one.candidate.key)
         self.taken.add(one.candidate.patient)
         return told
@@ -222,7 +242,7 @@ class _Greedy:
         """The Dice that all candidates gain from the label of each of some."""
         more = _RATE * self.alike[region][rows]
         gains: Values = (more / (1 + _RATE * self.counts[region] + more)) @ self.lacking[region]
-        return gains
+        return gains * np.where(self.foreign[region][rows], 1 - self.listed[region][rows], 1.0)
 
     def _best(self, rows: NDArray[np.intp], gains: Values) -> int:
         scores = gains / self.cost_mm[rows]
