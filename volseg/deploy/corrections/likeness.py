@@ -131,9 +131,9 @@ class Likeness:
             others: Keys of others, or of the same.
             region: Region that they are compared by; all of them if empty.
 
-        >>> cases = {"a": {"x": 0.0}, "b": {"x": 1.0}, "c": {"x": 1.1}, "d": {"x": 9.0}, "e": {"x": 9.0}}
-        >>> Likeness(cases).of(["d"], ["a", "c", "d", "e", "f"]).round(2).tolist()
-        [[0.0, 0.0, 1.0, 1.0, 0.0]]
+        >>> cases = {f"usual{n}": {"x": n / 10} for n in range(9)} | {"dark": {"x": -5.0}, "dark too": {"x": -5.0}}
+        >>> Likeness(cases).of(["dark"], ["usual0", "dark too", "of no numbers"]).round(2).tolist()
+        [[0.0, 1.0, 0.0]]
         """
         known = sorted(self.cases)
         table, usual = self._table(known, region)
