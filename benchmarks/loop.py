@@ -9,7 +9,7 @@ chooses `--budget` cases of the pool. Their correction is the reference: `volseg
 added path in mm between the network's contour and the reference's. `volseg train --corrections` goes on from the
 network of the round before. Strategies:
 
-- review: `volseg review`, with its one case in five by lot;
+- review: `volseg review`, with its one case in five at random;
 - random: any cases;
 - foreground: by lot, a case as likely as the number of voxels that are predicted as a region;
 - entropy: the cases of the largest mean entropy per voxel;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +66,75 @@ def saved(curve: RoundCurve, reference: RoundCurve) -> float | None:
     >>> round(saved(RoundCurve("review", (at(0, 0.5), at(100, 0.8))), random), 3)
     0.5
     """
-    aim = min(max(point.dice.mean for point in one.points) for one in (curve, reference))
-    mine, theirs = _mm_for(curve, aim), _mm_for(reference, aim)
+    mine, theirs = (
+        _Line(tuple(point.mm for point in one.points), tuple(point.dice.mean for point in one.points))
+        for one in (curve, reference)
+    )
+    return _saved(mine, theirs)
+
+
+def saved_interval(records: Sequence[Record], name: str, reference: str = "random") -> tuple[float, float] | None:
+    """The 95 % interval of `saved`; the bootstrap draws seeds and test cases, the same for both strategies.
+
+    None where either strategy lacks a seed or a round of the other, or where it is undefined in more than one draw of
+    twenty.
+    """
+    starts = {record["seed"]: record for record in records if record["strategy"] == "start"}
+    found = {
+        one: {(record["seed"], record["round"]): record for record in records if record["strategy"] == one}
+        for one in (name, reference)
+    }
+    if not found[name] or found[name].keys() != found[reference].keys():
+        return None
+    seeds = sorted({seed for seed, _ in found[name]})
+    rounds = sorted({number for _, number in found[name]})
+    keys = sorted(starts[seeds[0]]["dice"])
+
+    def means(record: Record) -> list[float]:
+        return [float(np.nanmean(list(record["dice"][key].values()))) for key in keys]
+
+    tables = {}
+    for one, by_place in found.items():
+        dice = [[means(starts[seed]) for seed in seeds]]
+        dice += [[means(by_place[seed, number]) for seed in seeds] for number in rounds]
+        mm = [[0.0] * len(seeds)] + [[by_place[seed, number]["mm"] for seed in seeds] for number in rounds]
+        tables[one] = np.array(dice), np.cumsum(mm, axis=0)  # (points, seeds, cases), (points, seeds)
+    lot, shares = np.random.default_rng(0), []
+    for _ in range(DRAWS):
+        some, cases = lot.integers(len(seeds), size=len(seeds)), lot.integers(len(keys), size=len(keys))
+        lines = [
+            _Line(tuple(mm[:, some].mean(axis=1)), tuple(dice[:, some][:, :, cases].mean(axis=(1, 2))))
+            for dice, mm in (tables[name], tables[reference])
+        ]
+        shares.append(_saved(*lines))
+    held = [share for share in shares if share is not None]
+    if len(held) < 0.95 * DRAWS:
+        return None
+    low, high = np.quantile(held, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The mm and the Dice of the points of a curve."""
+
+    mm: tuple[float, ...]
+    dice: tuple[float, ...]
+
+    def mm_for(self, dice: float) -> float | None:
+        """The mm at which it first reaches a Dice."""
+        for n in range(1, len(self.mm)):
+            low, high = self.dice[n - 1], self.dice[n]
+            if high >= dice - 1e-12 and high > low:
+                share = min(max((dice - low) / (high - low), 0.0), 1.0)
+                return self.mm[n - 1] + share * (self.mm[n] - self.mm[n - 1])
+        return None
+
+
+def _saved(curve: _Line, reference: _Line) -> float | None:
+    aim = min(max(curve.dice), max(reference.dice))
+    mine, theirs = curve.mm_for(aim), reference.mm_for(aim)
     return None if mine is None or theirs is None or theirs <= 0 else 1 - mine / theirs
-
-
-def _mm_for(curve: RoundCurve, dice: float) -> float | None:
-    """The mm at which a curve first reaches a Dice."""
-    for before, after in zip(curve.points, curve.points[1:], strict=False):
-        low, high = before.dice.mean, after.dice.mean
-        if high >= dice - 1e-12 and high > low:
-            share = min(max((dice - low) / (high - low), 0.0), 1.0)
-            return before.mm + share * (after.mm - before.mm)
-    return None
 
 
 def table(records: Sequence[Record]) -> list[str]:
@@ -93,12 +150,16 @@ def table(records: Sequence[Record]) -> list[str]:
             share = None
             if reference is not None and curve is not reference and point.mm and point is curve.points[-1]:
                 share = saved(curve, reference)
-            told = "" if share is None else f"{100 * share:+.0f} %"
+            told = "" if share is None else f"{100 * share:+.0f} %{_within(saved_interval(records, curve.name))}"
             lines.append(
                 f"| {curve.name} | {point.round} | {point.cases} | {point.mm / 1000:.2f} | {point.dice.mean:.4f} "
                 f"| {point.dice.low:.4f} to {point.dice.high:.4f} | {told} |"
             )
     return lines
+
+
+def _within(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" ({100 * interval[0]:+.0f} to {100 * interval[1]:+.0f})"
 
 
 def write_page(records: Sequence[Record], folder: Path, *, details: Mapping[str, str]) -> None:

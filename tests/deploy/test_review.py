@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from volseg.cli import main
 from volseg.cohort import Cohort, read_corrections, write_labels, write_uncertainty
 from volseg.deploy.corrections import adopt, read_todo, review
-from volseg.deploy.corrections.choice import Candidate, choose
+from volseg.deploy.corrections.choice import ALIKE, Candidate, choose
+from volseg.deploy.corrections.likeness import Likeness, describe
 from volseg.errors import CohortError, LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
@@ -54,8 +60,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cohort, Path]:
     return Cohort.open(cohort), predictions
 
 
-def test_one_in_five_is_drawn_by_lot_and_a_patient_comes_once():
-    cases = [Candidate(f"p{n}_day{day}", f"p{n}", {"a": float(n), "b": 1.0}) for n in range(30) for day in range(3)]
+def case(key: str, patient: str, lacking: dict[str, float], **more: Any) -> Candidate:
+    return Candidate(key, patient, {name: 100 * value for name, value in lacking.items()}, lacking, **more)
+
+
+def test_one_in_five_is_drawn_at_random_and_a_patient_comes_once():
+    cases = [case(f"p{n}_day{day}", f"p{n}", {"a": n / 30, "b": 0.1}) for n in range(30) for day in range(3)]
     chosen = choose(cases, budget=10, seed=3)
     assert [one.how for one in chosen] == ["order"] * 8 + ["random"] * 2
     assert len({one.candidate.patient for one in chosen}) == 10
@@ -68,14 +78,139 @@ def test_one_in_five_is_drawn_by_lot_and_a_patient_comes_once():
     assert len(choose(cases[:6], budget=10)) == 2
 
 
-def test_unlikeness_and_work_decide_together_and_no_region_is_forgotten():
+def test_gain_and_work_decide_together_and_no_region_is_forgotten():
     cases = [
-        Candidate("usual", "1", {"a": 100.0, "b": 0.0}),
-        Candidate("strange", "2", {"a": 60.0, "b": 0.0}, unlikeness=3.0),
-        Candidate("b alone", "3", {"a": 0.0, "b": 5.0}),
+        Candidate("dear", "1", {"a": 300.0, "b": 0.0}, {"a": 0.5, "b": 0.0}),
+        Candidate("cheap", "2", {"a": 60.0, "b": 0.0}, {"a": 0.4, "b": 0.0}),
+        Candidate("b alone", "3", {"a": 0.0, "b": 5.0}, {"a": 0.0, "b": 0.1}),
     ]
-    assert [one.candidate.key for one in choose(cases, budget=2)] == ["strange", "b alone"]
-    assert [one.candidate.key for one in choose(cases, budget=3)] == ["strange", "b alone", "usual"]
+    assert [one.candidate.key for one in choose(cases, budget=2)] == ["cheap", "b alone"]
+    assert [one.candidate.key for one in choose(cases, budget=3)] == ["cheap", "b alone", "dear"]
+
+
+def kinds() -> tuple[list[Candidate], Likeness, list[str]]:
+    """30 usual cases, four dark and three with gas of which little is right, and six usual labelled ones."""
+    order = np.random.default_rng(0)
+    cases, numbers = [], {}
+
+    def add(key: str, *, grey: float = 0.0, edge: float = 0.0, size: float = 0.0) -> str:
+        found = {"a/grey": grey, "a/edge": edge, "a/size": size}
+        numbers[key] = {f"{name} {n}": float(value + order.normal()) for name, value in found.items() for n in range(4)}
+        return key
+
+    for n in range(30):
+        cases.append(Candidate(add(f"usual{n}"), f"u{n}", {"a": 50.0}, {"a": 0.05}))
+    for n in range(4):
+        cases.append(case(add(f"dark{n}", grey=-20, edge=-20), f"d{n}", {"a": 1.0}))
+    for n in range(3):
+        cases.append(case(add(f"gas{n}", edge=20, size=-20), f"g{n}", {"a": 0.6}))
+    return cases, Likeness(numbers), [add(f"labelled{n}") for n in range(6)]
+
+
+def test_one_case_of_each_kind_comes_before_a_second_one():
+    cases, likeness, known = kinds()
+    chosen = choose(cases, budget=4, likeness=likeness, known=known)
+    assert {one.candidate.key[:-1] for one in chosen[:2]} == {"dark", "gas"}
+    assert {one.candidate.key.rstrip("0123456789") for one in chosen[2:]} == {"usual"}
+    assert chosen[0].likeness < ALIKE
+    assert {chosen[0].alike, chosen[1].alike} == {3, 2}
+    of_no_kind = choose(cases, budget=4)
+    assert [one.candidate.key[:-1] for one in of_no_kind] == ["dark"] * 4
+    known_dark = choose(
+        [one for one in cases if one.key != "dark0"], budget=1, likeness=likeness, known=[*known, "dark0"]
+    )
+    assert known_dark[0].candidate.key.startswith("gas")
+
+
+def test_the_choice_does_not_depend_on_the_order_of_cases():
+    cases, likeness, known = kinds()
+    chosen = choose(cases, budget=10, seed=2, likeness=likeness, known=known)
+    for seed in range(5):
+        order = np.random.default_rng(seed)
+        others = [cases[n] for n in order.permutation(len(cases))]
+        mixed = Likeness({key: likeness.cases[key] for key in order.permutation(sorted(likeness.cases)).tolist()})
+        assert choose(others, budget=10, seed=2, likeness=mixed, known=order.permutation(known).tolist()) == chosen
+
+
+def test_likeness_leaves_the_random_part_alone():
+    cases, likeness, known = kinds()
+    for seed in range(10):
+        drawn = [
+            [one.candidate.key for one in choose(cases, budget=10, seed=seed, **more) if one.how == "random"]
+            for more in ({}, {"likeness": likeness, "known": known})
+        ]
+        assert drawn[0] == drawn[1]
+
+
+def test_a_duplicate_of_a_chosen_or_labelled_case_comes_last():
+    cases, likeness, known = kinds()
+    (first, *_) = choose(cases, budget=1, likeness=likeness, known=known)
+    twin = replace(first.candidate, key="twin", patient="twin")
+    copies = Likeness({**likeness.cases, "twin": likeness.cases[first.candidate.key]})
+    chosen = choose([*cases, twin], budget=4, likeness=copies, known=known)
+    assert not {"twin", first.candidate.key} <= {one.candidate.key for one in chosen}
+    chosen = choose([*cases, twin], budget=38, likeness=copies, known=known)
+    order = [one.candidate.key for one in chosen if one.how == "order"]
+    drawn = {one.candidate.key for one in chosen if one.how == "random"}
+    assert {"twin", first.candidate.key} & drawn or order[-1] in {"twin", first.candidate.key}
+    last = next(one for one in chosen if one.candidate.key == order[-1])
+    assert last.likeness == 1.0
+    labelled = [*known, first.candidate.key]
+    others = [one for one in cases if one is not first.candidate]
+    seen = choose([*others, twin], budget=37, likeness=copies, known=labelled)
+    assert [one.candidate.key for one in seen if one.how == "order"][-1] == "twin"
+
+
+def test_without_numbers_with_one_case_and_with_equal_cases_there_is_still_a_choice():
+    cases, likeness, known = kinds()
+    for empty in (Likeness({}), Likeness({one.key: {} for one in cases})):
+        assert len(choose(cases, budget=30, likeness=empty, known=known)) == 30
+    (only,) = choose(cases[:1], budget=5, likeness=likeness, known=known)
+    assert only.candidate.key == "usual0"
+    (alone,) = choose(cases[:1], budget=1, likeness=Likeness({"usual0": {"a/x": 1.0}}))
+    assert (alone.nearest, alone.alike) == ("", 0)
+    equal = [case(f"c{n}", f"p{n}", {"a": 0.5}) for n in range(6)]
+    same = Likeness({one.key: {"a/x": 1.0} for one in equal})
+    assert [one.candidate.key for one in choose(equal, budget=4, likeness=same)] == ["c0", "c1", "c2", "c3"]
+    nothing = [case(f"c{n}", f"p{n}", {"a": 0.0}) for n in range(6)]
+    assert len(choose(nothing, budget=4, likeness=same)) == 4
+    assert len(choose([Candidate("c", "p", {}, {})], budget=1)) == 1
+
+
+@given(st.integers(0, 10_000))
+def test_likeness_is_symmetric_and_does_not_depend_on_units(seed):
+    order = np.random.default_rng(seed)
+    names = ["x", "a/y", "b/z"]
+    cases = {
+        f"c{n}": {name: float(order.normal()) for name in names if order.random() < 0.8}
+        for n in range(order.integers(2, 9))
+    }
+    keys = sorted(cases)
+    found = Likeness(cases).of(keys, keys, region="a")
+    np.testing.assert_allclose(found, found.T)
+    np.testing.assert_array_equal(np.diag(found), 1.0)
+    assert ((found >= 0) & (found <= 1)).all()
+    scaled = {key: {name: 7 * value - 3 for name, value in one.items()} for key, one in cases.items()}
+    np.testing.assert_allclose(Likeness(scaled).of(keys, keys, region="a"), found, atol=1e-6)
+    without = {key: {name: value for name, value in one.items() if name != "b/z"} for key, one in cases.items()}
+    np.testing.assert_array_equal(Likeness(without).of(keys, keys, region="a"), found)
+
+
+def test_a_description_does_not_depend_on_the_units_of_the_scanner_and_sees_a_dark_organ():
+    order = np.random.default_rng(0)
+    mask = np.zeros((12, 12, 8), np.uint8)
+    mask[3:9, 3:9, 2:6] = 1
+    image = np.where(mask > 0, 145.0, 100.0) + order.normal(0, 5, mask.shape)
+    one = describe([Volume(image, AFFINE)], Volume(mask, AFFINE), TABLE, TABLE.names)
+    other = describe([Volume(image * 3 + 50, AFFINE)], Volume(mask, AFFINE), TABLE, TABLE.names)
+    assert {name.split("/")[0] for name in one if "/" in name} == {"liver"}
+    for name in one:
+        assert other[name] == pytest.approx(one[name] + (np.log(3) if name == "range 0" else 0), abs=1e-4)
+    dark = describe([Volume(2 * 100 - image, AFFINE)], Volume(mask, AFFINE), TABLE, TABLE.names)
+    assert dark["liver/inside 0 middle"] < dark["liver/outside 0 middle"]
+    assert one["liver/inside 0 middle"] > one["liver/outside 0 middle"]
+    flat = describe([Volume(np.zeros(SHAPE), AFFINE)], Volume(label(1), AFFINE), TABLE, TABLE.names)
+    assert all(np.isfinite(list(flat.values())))
 
 
 def test_the_folder_opens_in_slicer_and_comes_home(made, tmp_path):
@@ -135,6 +270,26 @@ def test_the_folder_opens_in_slicer_and_comes_home(made, tmp_path):
     (changed / "dataset.json").write_text(json.dumps(dataset))
     with pytest.raises(CohortError, match=r"label table of .* has changed"):
         adopt(tmp_path / "todo", Cohort.open(changed))
+
+
+def test_each_line_says_why_and_earlier_lists_are_read(made, tmp_path):
+    cohort, predictions = made
+    todo, _ = review(predictions, cohort, tmp_path / "todo", budget=3, labelled=False)
+    page = (tmp_path / "todo" / "worksheet.html").read_text()
+    for row in todo.rows:
+        assert row.reason.startswith(("unlike anything labelled", f"like {row.nearest}, and", "drawn at random"))
+        assert row.reason in page
+        assert row.nearest == "" or row.nearest in cohort.rows
+        assert 0 <= row.likeness <= 1
+    again = read_todo(tmp_path / "todo")
+    assert [row.nearest for row in again.rows] == [row.nearest for row in todo.rows]
+    kept = ["rank", "key", "patient", "chosen", "expected_mm", "unlikeness", "region", "reason"]
+    with (tmp_path / "todo" / "todo.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*kept, "image_digest", "segmentation_digest", "minutes"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in again.rows)
+    earlier = read_todo(tmp_path / "todo")
+    assert [(row.key, row.nearest, row.likeness) for row in earlier.rows] == [(row.key, "", None) for row in again.rows]
 
 
 def test_the_command(made, tmp_path, capsys):

@@ -20,15 +20,16 @@ def review(
     output: Path = typer.Option(
         ..., "-o", "--output", help="New folder for the cases, todo.csv and worksheet.html.", callback=folder_to_write
     ),
-    budget: int = typer.Option(10, min=1, help="Number of cases; one in five of them is drawn by lot."),
-    seed: int = typer.Option(0, help="Seed of the lot."),
+    budget: int = typer.Option(10, min=1, help="Number of cases; one in five of them is drawn at random."),
+    seed: int = typer.Option(0, help="Seed of the draw."),
     labelled: bool = typer.Option(False, "--labelled", help="Look at labelled cases too."),
     workers: int = typer.Option(2, min=1, help="Number of threads."),
 ) -> None:
     """Choose which cases to correct first, and write them out for 3D Slicer with a list and a page.
 
-    First comes what takes most work, in mm of contour, times how unlike the labelled cases it is; each region in turn,
-    one day per patient. `volseg adopt` takes the folder back.
+    First comes what teaches most for a mm of contour: a case whose prediction lacks much Dice and that many cases are
+    like. It counts less the more of its like is labelled or in the list. Each region in turn, one day per patient.
+    `volseg adopt` takes the folder back.
     """
     from volseg.cli.bar import bar, tell_failures
     from volseg.cohort import Cohort

@@ -1,16 +1,28 @@
-"""Which cases to look at first: by work and unlikeness, region by region in turn, one day per patient, some by lot."""
+"""Which cases to look at first: the most Dice to be won for a mm of contour, region by region, some at random."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
+from volseg.deploy.corrections.likeness import Likeness
 from volseg.errors import UsageError
 
+Values = NDArray[np.float64]
 RANDOM_SHARE = 5
-"""One in so many cases is drawn by lot, so that its quality is that of all cases."""
+"""One in so many cases is drawn at random, so that its quality is that of all cases."""
+SAVED = 0.9
+"""Share of the lacking Dice that the first label of a kind wins; after n labels 1 / (1 + 9 n) of it is left."""
+ALIKE = 0.5
+"""Likeness from which two cases are told to be alike; that of a usual pair is 0.84."""
+_RATE = SAVED / (1 - SAVED)
+_SAME = 1 - 1e-9  # likeness from which two cases cannot be told apart
 
 
 @dataclass(frozen=True)
@@ -21,40 +33,74 @@ class Candidate:
         key: Key of the case.
         patient: Patient.
         mm: Expected mm of contour by region.
+        lacking: Dice that is expected to be lacking by region, from 0 to 1.
         unlikeness: How unlike the usual cases it is; 1 is usual.
     """
 
     key: str
     patient: str
     mm: Mapping[str, float]
+    lacking: Mapping[str, float]
     unlikeness: float = 1.0
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A case of the list: the candidate, how it was chosen (`order` or `random`), and its region."""
+    """A case of the list, and why it is in it.
+
+    Attributes:
+        candidate: The case.
+        how: `order` or `random`.
+        region: Region for which it was chosen.
+        alike: Number of other candidates that are like it.
+        nearest: Key of the case most like it that is labelled or in the list already; empty if there is none.
+        likeness: Likeness to that case, from 0 to 1.
+    """
 
     candidate: Candidate
     how: str
     region: str
+    alike: int = 0
+    nearest: str = ""
+    likeness: float = 0.0
 
 
-def choose(candidates: list[Candidate], *, budget: int, seed: int = 0) -> list[Chosen]:
+def choose(
+    candidates: Sequence[Candidate],
+    *,
+    budget: int,
+    seed: int = 0,
+    likeness: Likeness | None = None,
+    known: Sequence[str] = (),
+) -> list[Chosen]:
     """Choose cases.
 
-    First one in five is drawn by lot among all patients, and one of the patient's days; these tell the quality of all.
-    The others are chosen region by region in turn, the region with most expected work first: each takes the case with
-    the largest expected mm times unlikeness whose patient is not in the list.
+    First one in five is drawn at random among all patients, and one of the patient's days; these tell the quality of
+    all. The others are chosen region by region in turn, the region with most expected work first. Each takes the case
+    with the largest gain per mm, whose patient is not in the list.
+
+    The gain of a case is the Dice that all candidates are expected to win by its label. Where labels that are n times
+    like a case left a lack of e, one more of likeness s leaves e (1 + 9 n) / (1 + 9 (n + s)): a case counts less the
+    more of its like is labelled or in the list. This sum is submodular, and the largest gain per cost is taken at each
+    step (Leskovec 2007, doi:10.1145/1281192.1281239). The cost is the mm of the case in all regions, and no less
+    than the median of all cases, for each has to be opened and looked through. A case that cannot be told from one that
+    is labelled or in the list comes last.
+
+    What is predicted of cases that are unlike any labelled one tells little of how they differ. Their gain counts by 1
+    less their likeness to a case in the list, so that one of each kind comes first, and they take half of these places
+    at most while there are others: a training on hardly anything else forgets the usual cases.
 
     Args:
         candidates: Cases to choose from.
         budget: Number of cases.
-        seed: Seed of the lot.
+        seed: Seed of the draw.
+        likeness: Likeness of the candidates and of the known cases; without it each is like itself alone.
+        known: Keys of the labelled cases.
 
     Raises:
         UsageError: The budget is below 1.
 
-    >>> cases = [Candidate(f"c{n}", f"p{n}", {"liver": float(n)}) for n in range(10)]
+    >>> cases = [Candidate(f"c{n}", f"p{n}", {"liver": 9.0}, {"liver": n / 10}) for n in range(10)]
     >>> [(one.candidate.key, one.how) for one in choose(cases, budget=5)]
     [('c9', 'order'), ('c8', 'order'), ('c7', 'order'), ('c6', 'order'), ('c4', 'random')]
     """
@@ -71,22 +117,134 @@ def choose(candidates: list[Candidate], *, budget: int, seed: int = 0) -> list[C
         days = by_patient[patients[number]]
         day = days[int(generator.integers(len(days)))]
         drawn.append(Chosen(day, "random", _most(day)))
-    taken = {one.candidate.patient for one in drawn}
+    cases = [one for patient in patients for one in by_patient[patient]]
+    greedy = _Greedy.of(cases, likeness or Likeness({}), known, places=max(1, (budget - count) // 2))
+    drawn = [greedy.take(one) for one in drawn]
     ordered: list[Chosen] = []
-    regions = list(dict.fromkeys(name for one in candidates for name in one.mm))
-    regions.sort(key=lambda name: -sum(one.mm.get(name, 0.0) for one in candidates))
-    turn = 0
     while len(ordered) + len(drawn) < min(budget, len(patients)):
-        region = regions[turn % len(regions)] if regions else ""
-        turn += 1
-        left = [one for one in candidates if one.patient not in taken]
-        best = max(left, key=lambda one: (one.mm.get(region, 0.0) * one.unlikeness, one.unlikeness, one.key))
-        if best.mm.get(region, 0.0) <= 0 and any(one.mm.get(name, 0) > 0 for one in left for name in regions):
-            continue  # this region has no work left, another has
-        ordered.append(Chosen(best, "order", region))
-        taken.add(best.patient)
+        ordered.append(greedy.next())
     return [*ordered, *drawn]
 
 
 def _most(candidate: Candidate) -> str:
     return max(candidate.mm, key=lambda name: candidate.mm[name], default="")
+
+
+@dataclass(eq=False)
+class _Greedy:
+    """What is known so far, and the case that adds most for its cost.
+
+    Attributes:
+        cases: Candidates, sorted by patient and key.
+        keys: Their keys.
+        known: Keys of the labelled cases, and of those that were taken.
+        regions: Regions in the order of their turns.
+        likeness: Likeness of all cases.
+        alike: Likeness (candidates, candidates) by region.
+        counts: Number (candidates,) of known cases, each times its likeness, by region.
+        nearest: Likeness (candidates,) to the known case that is most alike, by region.
+        lacking: Dice (candidates,) that each lacks, by region; of a patient's days each counts its share.
+        cost_mm: Cost (candidates,).
+        listed: Likeness (candidates,) to the case in the list that is most alike, by region.
+        foreign: Whether each (candidates,) is unlike any labelled case, by region.
+        places: Number of cases that may still be chosen among these.
+        taken: Patients in the list.
+        turn: Number of turns.
+    """
+
+    cases: list[Candidate]
+    keys: list[str]
+    known: list[str]
+    regions: list[str]
+    likeness: Likeness
+    alike: dict[str, Values]
+    counts: dict[str, Values]
+    nearest: dict[str, Values]
+    lacking: dict[str, Values]
+    cost_mm: Values
+    listed: dict[str, Values]
+    foreign: dict[str, NDArray[np.bool_]]
+    places: int
+    taken: set[str] = field(default_factory=set)
+    turn: int = 0
+
+    @classmethod
+    def of(cls, cases: list[Candidate], likeness: Likeness, known: Sequence[str], *, places: int) -> _Greedy:
+        keys = [one.key for one in cases]
+        before = sorted(set(known) - set(keys))
+        regions = sorted({name for one in cases for name in one.mm})
+        regions.sort(key=lambda name: -math.fsum(one.mm.get(name, 0.0) for one in cases))
+        days = Counter(one.patient for one in cases)
+        alike, counts, nearest, lacking = {}, {}, {}, {}
+        for name in regions:
+            alike[name] = likeness.of(keys, keys, region=name)
+            there = likeness.of(before, keys, region=name)
+            counts[name], nearest[name] = there.sum(axis=0), there.max(axis=0, initial=0.0)
+            lacking[name] = np.array([one.lacking.get(name, 0.0) / days[one.patient] for one in cases])
+        own = [math.fsum(one.mm.values()) for one in cases]
+        cost_mm = np.maximum(own, median(own) if own else 0.0)
+        cost_mm[cost_mm <= 0] = 1.0
+        foreign = {name: nearest[name] < ALIKE for name in regions}
+        listed = {name: np.zeros(len(cases)) for name in regions}
+        return cls(
+            cases,
+            keys,
+            before,
+            regions,
+            likeness,
+            alike,
+            counts,
+            nearest,
+            lacking,
+            cost_mm,
+            listed,
+            foreign,
+            places,
+        )
+
+    def take(self, one: Chosen) -> Chosen:
+        """Count a case as known; it is told which known one is most like it."""
+        row = self.keys.index(one.candidate.key)
+        told = replace(one, alike=int((self._alike_to(row, one.region) >= ALIKE).sum()) - 1)
+        if self.known and one.region:
+            found = self.likeness.of([one.candidate.key], self.known, region=one.region)[0]
+            place = int(found.argmax())
+            if found[place] > 0:
+                told = replace(told, nearest=self.known[place], likeness=float(found[place]))
+        for name in self.regions:
+            self.counts[name] = self.counts[name] + self.alike[name][row]
+            self.nearest[name] = np.maximum(self.nearest[name], self.alike[name][row])
+            self.listed[name] = np.maximum(self.listed[name], self.alike[name][row])
+        self.known.append(one.candidate.key)
+        self.taken.add(one.candidate.patient)
+        return told
+
+    def _alike_to(self, row: int, region: str) -> Values:
+        return self.alike[region][row] if region else np.ones(1)
+
+    def next(self) -> Chosen:
+        """The case that the next region in turn takes; a region that has nothing to gain is passed over."""
+        left = np.array([row for row, one in enumerate(self.cases) if one.patient not in self.taken])
+        for name in [self.regions[(self.turn + n) % len(self.regions)] for n in range(len(self.regions))]:
+            self.turn += 1
+            fresh = left[self.nearest[name][left] < _SAME]
+            if self.places < 1 and not self.foreign[name][fresh].all():
+                fresh = fresh[~self.foreign[name][fresh]]
+            if fresh.size and (gains := self._gains(name, fresh)).max() > 0:
+                best = self._best(fresh, gains)
+                self.places -= int(self.foreign[name][best])
+                return self.take(Chosen(self.cases[best], "order", name))
+        # All that lacks anything is there already: what lacks most for its cost comes next.
+        best = self._best(left, np.sum([values[left] for values in self.lacking.values()], axis=0))
+        return self.take(Chosen(self.cases[best], "order", _most(self.cases[best])))
+
+    def _gains(self, region: str, rows: NDArray[np.intp]) -> Values:
+        """The Dice that all candidates gain from the label of each of some."""
+        more = _RATE * self.alike[region][rows]
+        gains: Values = (more / (1 + _RATE * self.counts[region] + more)) @ self.lacking[region]
+        return gains * np.where(self.foreign[region][rows], 1 - self.listed[region][rows], 1.0)
+
+    def _best(self, rows: NDArray[np.intp], gains: Values) -> int:
+        scores = gains / self.cost_mm[rows]
+        place = max(range(len(rows)), key=lambda n: (scores[n], self.cases[rows[n]].unlikeness, -n))
+        return int(rows[place])

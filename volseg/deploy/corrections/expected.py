@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -43,37 +44,71 @@ def promise(bounds: RegionBounds | None, expected_dice: float | None) -> Promise
     return Promise(_UNKNOWN, "nothing")
 
 
-def contour_mm(label: Volume, labels: LabelTable) -> dict[str, float]:
-    """The length of the contour of each region in mm, summed over slices."""
+@dataclass(frozen=True)
+class Extent:
+    """How much of a region there is to draw.
+
+    Attributes:
+        contour_mm: Length of its contour in mm, summed over slices.
+        pixels_mm: Length in mm if each pixel of it was contour.
+    """
+
+    contour_mm: float
+    pixels_mm: float
+
+
+def extents(label: Volume, labels: LabelTable) -> dict[str, Extent]:
+    """The extent of each region of a label map."""
     axis = slice_axis(label.affine_ras, label.shape)
+    pixel_mm = math.sqrt(math.prod(mm for other, mm in enumerate(label.spacing_mm) if other != axis))
     empty = np.zeros(label.shape, dtype=np.bool_)
     return {
-        name: added_path_length_mm(empty, mask, label.spacing_mm, slice_axis=axis)
+        name: Extent(added_path_length_mm(empty, mask, label.spacing_mm, slice_axis=axis), int(mask.sum()) * pixel_mm)
         for name, mask in zip(labels.names, labels.each_mask(label.voxels), strict=True)
     }
 
 
-def expected_mm(
-    contours: Mapping[str, Mapping[str, float]], promises: Mapping[str, Mapping[str, Promise]]
-) -> dict[str, dict[str, float]]:
-    """The mm of contour that each case is expected to need, by region: the share that is not right times its length.
+def lacking_dice(promises: Mapping[str, Promise], unlikeness: float) -> dict[str, float]:
+    """The Dice that a case is expected to lack by region: what is promised, times its unlikeness, at most 1.
 
-    A region of which nothing was predicted is reckoned with the median length of the other cases that have it.
+    A network promises too much of what it has never seen, and too little of what it sees often.
+
+    >>> lacking_dice({"liver": Promise(0.75, "network")}, 2.0), lacking_dice({"liver": Promise(0.5, "nothing")}, 9.0)
+    ({'liver': 0.5}, {'liver': 1.0})
+    """
+    return {name: min(1.0, (1 - one.dice) * unlikeness) for name, one in promises.items()}
+
+
+def expected_mm(
+    found: Mapping[str, Mapping[str, Extent]], lacking: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """The mm of contour that each case is expected to need, by region.
+
+    Of n pixels 2 n (1 - Dice) are expected to be wrong, and each is a pixel of contour to draw anew, until all of the
+    contour is. A region of which nothing was predicted is reckoned with the median of the other cases that have it.
 
     Args:
-        contours: Length of the predicted contour in mm, by case and region.
-        promises: Dice that is reckoned with, by case and region.
+        found: Extent by case and region.
+        lacking: Expected lack of Dice, by case and region.
 
-    >>> contours = {"a": {"liver": 100.0}, "b": {"liver": 0.0}}
-    >>> expected_mm(contours, {key: {"liver": Promise(0.75, "network")} for key in contours})
-    {'a': {'liver': 25.0}, 'b': {'liver': 25.0}}
+    >>> found = {"a": {"liver": Extent(100.0, 500.0)}, "b": {"liver": Extent(0.0, 0.0)}}
+    >>> expected_mm(found, {"a": {"liver": 0.05}, "b": {"liver": 0.5}})
+    {'a': {'liver': 50.0}, 'b': {'liver': 100.0}}
     """
-    regions = list(dict.fromkeys(name for case in contours.values() for name in case))
+    regions = list(dict.fromkeys(name for case in found.values() for name in case))
     usual = {}
     for name in regions:
-        held = [case[name] for case in contours.values() if case.get(name)]
-        usual[name] = median(held) if held else 0.0
+        held = [case[name] for case in found.values() if name in case and case[name].pixels_mm > 0]
+        usual[name] = Extent(
+            median(one.contour_mm for one in held) if held else 0.0,
+            median(one.pixels_mm for one in held) if held else 0.0,
+        )
     return {
-        key: {name: (1 - promises[key][name].dice) * (mm or usual[name]) for name, mm in case.items()}
-        for key, case in contours.items()
+        key: {name: _mm(one, usual[name], lacking[key][name]) for name, one in case.items()}
+        for key, case in found.items()
     }
+
+
+def _mm(extent: Extent, usual: Extent, lacking: float) -> float:
+    one = extent if extent.pixels_mm > 0 else usual
+    return min(one.contour_mm, 2 * lacking * one.pixels_mm)

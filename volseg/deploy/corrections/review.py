@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from volseg.cohort import (
     read_label_map,
     read_uncertainty,
 )
-from volseg.deploy.corrections.choice import Candidate, Chosen, choose
-from volseg.deploy.corrections.expected import Promise, contour_mm, expected_mm, promise
+from volseg.deploy.corrections.choice import ALIKE, Candidate, Chosen, choose
+from volseg.deploy.corrections.expected import Extent, Promise, expected_mm, extents, lacking_dice, promise
+from volseg.deploy.corrections.likeness import Description, Likeness, describe
 from volseg.deploy.corrections.scene import write_scene
 from volseg.deploy.corrections.todo import FILE, Todo, TodoRow, file_digest, image_digest, write_todo
 from volseg.deploy.corrections.worksheet import write_worksheet
@@ -27,7 +29,7 @@ from volseg.evaluation import Quality, rank
 from volseg.files import atomic
 from volseg.formats import SEGMENTATION_SUFFIX, write_segmentation
 from volseg.labels import LabelMatch
-from volseg.volume import read_volume, write_volume
+from volseg.volume import Volume, read_volume, write_volume
 
 Progress = Callable[[int, int], None]
 # Score of a usual case, see `volseg.evaluation.quality`, and how much its unlikeness may weigh.
@@ -55,7 +57,7 @@ def review(
         cohort: Cohort of the cases; its labelled ones say what is usual.
         out: Folder that is made; a list that is there already is refused.
         budget: Number of cases.
-        seed: Seed of the cases that are drawn by lot.
+        seed: Seed of the cases that are drawn at random.
         labelled: Whether labelled cases are looked at too.
         workers: Number of cases measured at once.
         progress: Function that is called with (finished, total).
@@ -72,13 +74,14 @@ def review(
     match = there.match(cohort)
     keys = _keys(there.some_keys(), cohort, labelled=labelled)
     unlike = _unlikeness(predictions, cohort, match, workers=workers, progress=progress)
-    candidates, promises, failed = _candidates(keys, there, cohort, match, unlike)
-    chosen = choose(candidates, budget=budget, seed=seed)
+    candidates, promises, cases, failed = _candidates(keys, there, cohort, match, unlike, workers=workers)
+    known = _labelled(cohort, match, without=keys, workers=workers)
+    chosen = choose(candidates, budget=budget, seed=seed, likeness=Likeness({**known, **cases}), known=sorted(known))
     if not chosen:
         raise UsageError(f"no prediction of {predictions} could be read: {next(iter(failed.values()))}")
     rows = []
     for number, one in enumerate(chosen, start=1):
-        rows.append(_write_case(number, one, there, cohort, match, out, promises[one.candidate.key]))
+        rows.append(_write_case(number, one, there, cohort, match, out))
         if progress is not None:
             progress(number, len(chosen))
     facts: dict[str, Any] = {
@@ -118,30 +121,72 @@ def _unlikeness(
 
 
 def _candidates(
-    keys: Sequence[str], there: Predictions, cohort: Cohort, match: LabelMatch, unlike: dict[str, Quality]
-) -> tuple[list[Candidate], dict[str, dict[str, Promise]], dict[str, str]]:
+    keys: Sequence[str],
+    there: Predictions,
+    cohort: Cohort,
+    match: LabelMatch,
+    unlike: dict[str, Quality],
+    *,
+    workers: int,
+) -> tuple[list[Candidate], dict[str, dict[str, Promise]], dict[str, Description], dict[str, str]]:
+    """The candidates, the promise and the description of each, and the error of each that could not be read."""
     bounds, expected = read_bounds(there.folder), read_uncertainty(there.folder)
-    contours, promises, failed = {}, {}, {}
-    for key in keys:
+
+    def measured(key: str) -> tuple[dict[str, Extent], Description] | str:
         try:
-            image = read_volume(cohort.image_paths(key)[0])
-            label = read_label_map("prediction", there.path(key), image, cohort.labels, match=match)
+            images = _images(cohort, key)
+            label = read_label_map("prediction", there.path(key), images[0], cohort.labels, match=match)
         except VolsegError as error:
-            failed[key] = error.message
-            continue
-        lengths = contour_mm(label, cohort.labels)
-        contours[key] = {name: lengths[name] for name in match.names}
-        promises[key] = {
-            name: promise(bounds.get(key, {}).get(own), expected.get(key, {}).get(own))
-            for name, own in match.pairs.items()
-        }
-    mm = expected_mm(contours, promises)
-    candidates = []
-    for key in contours:
-        score = unlike[key].score if key in unlike else _USUAL_SCORE
-        weight = min(max(score / _USUAL_SCORE, _LEAST), _MOST) if math.isfinite(score) else _MOST
-        candidates.append(Candidate(key, cohort.patient(key), mm[key], weight))
-    return candidates, promises, failed
+            return error.message
+        return extents(label, cohort.labels), describe(images, label, cohort.labels, match.names)
+
+    found: dict[str, dict[str, Extent]] = {}
+    cases: dict[str, Description] = {}
+    failed, promises, lacking, weights = {}, {}, {}, {}
+    with ThreadPoolExecutor(workers) as pool:
+        for key, one in zip(keys, pool.map(measured, keys), strict=True):
+            if isinstance(one, str):
+                failed[key] = one
+                continue
+            found[key] = {name: one[0][name] for name in match.names}
+            cases[key] = one[1]
+            promises[key] = {
+                name: promise(bounds.get(key, {}).get(own), expected.get(key, {}).get(own))
+                for name, own in match.pairs.items()
+            }
+            score = unlike[key].score if key in unlike else _USUAL_SCORE
+            weights[key] = min(max(score / _USUAL_SCORE, _LEAST), _MOST) if math.isfinite(score) else _MOST
+            lacking[key] = lacking_dice(promises[key], weights[key])
+    mm = expected_mm(found, lacking)
+    candidates = [Candidate(key, cohort.patient(key), mm[key], lacking[key], weights[key]) for key in found]
+    return candidates, promises, cases, failed
+
+
+def _labelled(cohort: Cohort, match: LabelMatch, *, without: Sequence[str], workers: int) -> dict[str, Description]:
+    """The description of each labelled case by its label; not of those for a test, or of which a part is unlabelled."""
+
+    def described(key: str) -> Description | None:
+        path = cohort.label_path(key)
+        if path is None:
+            return None
+        try:
+            images = _images(cohort, key)
+            label = read_label_map("reference", path, images[0], cohort.labels)
+        except VolsegError as error:
+            raise error.of_case(key) from error
+        if cohort.labels.ignore is not None and cohort.labels.ignored(label.voxels) is not None:
+            return None
+        return describe(images, label, cohort.labels, match.names)
+
+    keys = sorted(key for key in cohort.labelled - set(without) if not cohort.rows[key].test)
+    with ThreadPoolExecutor(workers) as pool:
+        return {key: found for key, found in zip(keys, pool.map(described, keys), strict=True) if found is not None}
+
+
+def _images(cohort: Cohort, key: str) -> list[Volume]:
+    """The channels of a case that have the grid of the first."""
+    first, *others = [read_volume(path) for path in cohort.image_paths(key)]
+    return [first, *(one for one in others if one.shape == first.shape)]
 
 
 def _write_case(
@@ -151,7 +196,6 @@ def _write_case(
     cohort: Cohort,
     match: LabelMatch,
     out: Path,
-    promises: dict[str, Promise],
 ) -> TodoRow:
     """Image, segmentation and scene of a case; its line of the list."""
     candidate, key = one.candidate, one.candidate.key
@@ -167,23 +211,33 @@ def _write_case(
     write_segmentation(segmentation, label, cohort.labels, image=image_digest(image))
     write_volume(out / ".volseg" / "predictions" / f"{key}{FILE_ENDING}", label)
     write_scene(place / f"{key}.mrml", name=key, images=names, segmentation=segmentation.name)
-    total = math.fsum(candidate.mm.values())
-    if one.how == "random":
-        reason = "drawn by lot, so that the estimate of quality stays honest"
-    else:
-        reason = (
-            f"{one.region}: {candidate.mm.get(one.region, 0.0):.0f} mm expected, Dice reckoned with "
-            f"{promises[one.region].dice:.2f}" + (f", {candidate.unlikeness:.1f} times as unusual as a usual case")
-        )
     return TodoRow(
         rank=number,
         key=key,
         patient=candidate.patient,
         chosen=one.how,
-        expected_mm=total,
+        expected_mm=math.fsum(candidate.mm.values()),
         unlikeness=candidate.unlikeness,
         region=one.region,
-        reason=reason,
+        nearest=one.nearest,
+        likeness=one.likeness,
+        reason=_reason(one),
         image_digest=file_digest(cohort.image_paths(key)[0]),
         segmentation_digest=file_digest(segmentation),
+    )
+
+
+def _reason(one: Chosen) -> str:
+    """Why a case is in the list, in words."""
+    if one.how == "random":
+        return "drawn at random, so that the estimate of quality stays honest"
+    if one.nearest and one.likeness >= ALIKE:
+        first = f"like {one.nearest}, and still the most to learn per mm"
+    else:
+        first = "unlike anything labelled or in this list"
+    others = f"; {one.alike} more predicted cases are like it" if one.alike > 1 else ""
+    candidate = one.candidate
+    return (
+        f"{first}{others}; {one.region}: {candidate.mm.get(one.region, 0.0):.0f} mm expected, "
+        f"Dice reckoned with {1 - candidate.lacking.get(one.region, 0.0):.2f}"
     )

@@ -29,10 +29,12 @@ class TodoRow:
         rank: Place in the list, from 1.
         key: Key of the case.
         patient: Patient, whose other days are left out.
-        chosen: `order` for a case that its expected work chose, `random` for one that was drawn.
+        chosen: `order` for a case that most can be learnt from per mm, `random` for one that was drawn.
         expected_mm: Added path length in mm that the correction is expected to take; None if nothing tells.
         unlikeness: How unlike the labelled cases it is; 1 is usual.
-        region: Region that takes most of the expected length.
+        region: Region for which it was chosen; of one that was drawn, that of most mm.
+        nearest: Key of the case most like it that is labelled or in the list already; empty if there is none.
+        likeness: Likeness to that case, from 0 to 1; None in a list of an earlier version.
         reason: Why it is in the list, in words.
         image_digest: Digest of the file of its first image.
         segmentation_digest: Digest of the segmentation that was written for it.
@@ -49,6 +51,8 @@ class TodoRow:
     reason: str
     image_digest: str
     segmentation_digest: str
+    nearest: str = ""
+    likeness: float | None = None
     minutes: float | None = None
 
 
@@ -105,7 +109,7 @@ def write_todo(folder: Path, rows: Sequence[TodoRow], *, labels: str, facts: dic
         writer.writeheader()
         for row in rows:
             cells = asdict(row)
-            for name in ("expected_mm", "unlikeness", "minutes"):
+            for name in ("expected_mm", "unlikeness", "likeness", "minutes"):
                 cells[name] = "" if cells[name] is None else f"{cells[name]:.4g}"
             writer.writerow(cells)
     with atomic(folder / _FACTS) as partial:
@@ -139,6 +143,8 @@ def read_todo(folder: Path) -> Todo | None:
                 reason=line["reason"],
                 image_digest=line["image_digest"],
                 segmentation_digest=line["segmentation_digest"],
+                nearest=line.get("nearest") or "",
+                likeness=_number(line.get("likeness") or ""),
                 minutes=_number(line["minutes"]),
             )
             for line in lines

@@ -47,7 +47,7 @@ def write_worksheet(todo: Todo, cohort: Cohort) -> Path:
         f"<li><b>{number}</b>{name}</li>"
         for number, name in (
             (len(todo.rows), "case to look at" if len(todo.rows) == 1 else "cases to look at"),
-            (lot, "of them by lot"),
+            (lot, "of them at random"),
             (f"{total / 1000:,.1f} m", "of contour expected"),
         )
     )

@@ -30,7 +30,7 @@ from volseg.cohort import (
 )
 from volseg.deploy.corrections import OpenQuestionError, adopt, image_digest
 from volseg.deploy.corrections.choice import Candidate, choose
-from volseg.deploy.corrections.expected import contour_mm, expected_mm, promise
+from volseg.deploy.corrections.expected import expected_mm, extents, lacking_dice, promise
 from volseg.deploy.serve.ahead import Ahead
 from volseg.deploy.serve.sessions import NotFoundError, Sessions, suffix_of
 from volseg.deploy.serve.training import Training
@@ -42,7 +42,7 @@ from volseg.labels import LabelTable, match_labels
 from volseg.volume import Volume, image_suffix, read_image_file, read_volume, write_volume
 
 STRATEGIES = {
-    "review": "Most expected work first, in mm of contour, among the cases that were predicted; else any",
+    "review": "Most lacking Dice per mm of contour first, among the cases that were predicted; else any",
     "random": "Any case without a label",
 }
 _LEASE_S = 1800.0  # for so long a case that one client was given is given to no other
@@ -179,17 +179,18 @@ class Service:
         return {"id": key, "name": f"{key}{FILE_ENDING}", "ts": int(time.time()), "strategy": strategy}
 
     def _first(self, cohort: Cohort, keys: Sequence[str]) -> str | None:
-        """The case of most expected work among those that were predicted; None if none was."""
-        contours, promises = {}, {}
+        """The case of most lacking Dice per mm among those that were predicted; None if none was."""
+        found, lacking = {}, {}
         for key in keys:
             path = self.place / f"{key}{FILE_ENDING}"
             if path.is_file():
-                contours[key] = contour_mm(read_volume(path), self.labels)
+                found[key] = extents(read_volume(path), self.labels)
                 expected = self._expected().get(key, {})
-                promises[key] = {name: promise(None, expected.get(name)) for name in self.labels.names}
-        mm = expected_mm(contours, promises)
-        found = [Candidate(key, cohort.patient(key), mm[key]) for key in contours]
-        return choose(found, budget=1)[0].candidate.key if found else None
+                promises = {name: promise(None, expected.get(name)) for name in self.labels.names}
+                lacking[key] = lacking_dice(promises, 1.0)
+        mm = expected_mm(found, lacking)
+        cases = [Candidate(key, cohort.patient(key), mm[key], lacking[key]) for key in found]
+        return choose(cases, budget=1)[0].candidate.key if cases else None
 
     def _expected(self) -> dict[str, dict[str, float | None]]:
         return read_uncertainty(self.place)
