@@ -41,8 +41,14 @@ stated=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' volseg/__init__.py)
 for file in bundles/*/metadata.json; do
     grep -q "\"version\": \"$version\"" "$file" || stop "$file has another version; run python bundles/_base/compose.py"
 done
-notes=$(awk -v head="## [$version]" '/^## / { on = index($0, head) > 0 } on' CHANGELOG.md)
-[ -n "$notes" ] || [ -n "$dry" ] || stop "CHANGELOG.md has no section '## [$version]'; give the Unreleased one that name and the date"
+section() {
+    awk -v head="## [$1]" '/^## / { on = index($0, head) > 0 } on' CHANGELOG.md
+}
+notes=$(section "$version")
+if [ -z "$notes" ] && [ -n "$dry" ]; then
+    notes=$(section Unreleased)
+fi
+[ -n "$notes" ] || stop "CHANGELOG.md has no section '## [$version]'; give the Unreleased one that name and the date"
 "$python" bundles/_base/compose.py --check || stop "the bundles are not those of bundles/_base"
 if [ -z "$dry" ]; then
     [ -z "$(git status --porcelain)" ] || stop "files differ from the last commit; commit them"

@@ -53,3 +53,33 @@ def test_no_help_loads_what_takes_long():
     for words, said, packages in json.loads(done.stdout):
         assert "Usage:" in said, words
         assert not set(packages) & SLOW, words
+
+
+FAIL = """
+import contextlib, json, sys
+from volseg.cli import main
+found = []
+for words in json.load(sys.stdin):
+    try:
+        main(words)
+    except SystemExit as end:
+        found.append([words, end.code, "torch" in sys.modules])
+print(json.dumps(found))
+"""
+
+
+def test_a_path_that_is_not_there_is_told_before_pytorch_is_loaded(tmp_path):
+    asked = [
+        ["train", "unet", "--dataset_dir", "nowhere"],
+        ["crossval", "unet", "nowhere", "-o", "out"],
+        ["adapt", "nowhere", "nowhere", "--patient", "case1"],
+        ["calibrate", "nowhere", "nowhere"],
+        ["predict", "unet", "nowhere", "-o", "out"],
+        ["evaluate", "nowhere", "nowhere", "-o", "out"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", FAIL], input=json.dumps(asked), capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    for words, code, loaded in json.loads(done.stdout.splitlines()[-1]):
+        assert (code, loaded) == (2, False), words
+    assert done.stderr.count("nowhere") >= len(asked)

@@ -98,7 +98,7 @@ def test_the_datalist_carries_key_images_and_label(folder):
     ]
     with pytest.raises(UsageError, match="is kept for a test"):
         cohort.datalist("test")
-    with pytest.raises(UsageError, match="the part 'tests' was asked for"):
+    with pytest.raises(UsageError, match=r"must be all, .* got 'tests'"):
         cohort.datalist("tests")
 
 
@@ -256,7 +256,7 @@ def test_two_days_of_one_patient_on_both_sides_are_told(folder):
 def test_a_fold_out_of_range_is_told(folder, number):
     write_splits(folder, [Fold(("a_1",), ("b",))])
     assert Cohort.open(folder).fold(0) == Fold(("a_1",), ("b",))
-    with pytest.raises(UsageError, match=f"fold {number} was asked for; .* has the folds 0 to 0"):
+    with pytest.raises(UsageError, match=f"the fold must be 0 or all in .*, got {number}; name one"):
         Cohort.open(folder).fold(number)
 
 

@@ -48,7 +48,7 @@ def test_a_series_gets_the_label_map_of_predict(
     voxels = dicom_series.noise((40, 36, 20)) + 40 * np.arange(20, dtype=np.int16)
     affine = dicom_series.grid(voxels.shape, spacing=(2, 2, 3))
     dicom_series.save(tmp_path / "dicom", dicom_series.series(voxels, affine))
-    code, printed = told(capsys, "predict", package, tmp_path / "dicom", "-o", tmp_path / "out")
+    code, printed = told(capsys, "predict", package, tmp_path / "dicom", "--precision", "fp32", "-o", tmp_path / "out")
     assert code == 0, printed
     (file,) = (tmp_path / "out").glob("*.nii.gz")
     expected = read_volume(file).voxels

@@ -91,7 +91,7 @@ def server(folder: Path, studies: Path) -> Iterator[str]:
         process = subprocess.Popen(command, cwd=folder / "here", env=environment, stdout=log, stderr=log)
         address = f"http://127.0.0.1:{port}"
         try:
-            for _ in range(240):
+            for _ in range(900):  # a start takes seconds, and minutes on a busy machine
                 assert process.poll() is None, (folder / "server.log").read_text()[-3000:]
                 with suppress(URLError, ConnectionError), urlopen(f"{address}/info/", timeout=60):
                     break

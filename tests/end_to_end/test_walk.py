@@ -141,7 +141,7 @@ MISTAKES = [
     (("--learning_rate", "0"), "must be a number above 0"),
     (("--dataset_dir", "cohrt"), "there is no folder cohrt"),
     (("--roi_size", "[50,50,50]"), "try --roi_size [64,64,64]"),
-    (("--fold", "9"), "has the folds 0 to 1"),
+    (("--fold", "9"), "the fold must be 0 to 1 or all in"),
     (("--network_def#out_channels", "2"), "the network has 2 output channels"),
     (("--batch_size",), "has no value"),
     (("--device", "gpu"), "--device must be a device such as cpu, cuda or cuda:1, got gpu"),

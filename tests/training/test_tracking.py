@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
-from recorded_run import trainer_of
+from recorded_run import read, trainer_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from volseg.cohort import Cohort
@@ -126,5 +128,55 @@ def test_mlflow_gets_the_run_by_the_handlers_of_monai(
     made(tiny_cohort, tmp_path / "run", tracker="mlflow", max_epochs=4, resume=True).run()
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.run_id, run.info.status) == (first.info.run_id, "FINISHED")
-    assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 4
+    losses = [one.value for one in client.get_metric_history(run.info.run_id, "train_loss")]
+    assert losses == pytest.approx([entry["loss"] for entry in read(tmp_path / "run")["history"]], rel=1e-6)
     assert [one.step for one in client.get_metric_history(run.info.run_id, "val_mean_dice")] == [2, 4]
+
+
+def records_of(path: Path) -> list[Any]:
+    """The records of an offline run: LevelDB's log format behind a header of seven bytes, protobuf in it."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, place, parts, found = path.read_bytes(), 7, b"", []
+    while place + 7 <= len(content):
+        left = 32768 - place % 32768
+        if left < 7:  # too short for a head: zeros up to the next block
+            place += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, place)
+        parts += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            found.append(Record.FromString(parts))
+            parts = b""
+    return found
+
+
+def test_an_offline_run_of_wandb_holds_the_values_of_the_run(
+    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its own package writes for `wandb sync` is read back and compared with run.json."""
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    for name, value in {"MODE": "offline", "SILENT": "true", "PROJECT": "bowel"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    made(tiny_cohort, tmp_path / "run", tracker="wandb", max_epochs=4).run()
+    (path,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    records = records_of(path)
+    (run,) = [record.run for record in records if record.HasField("run")]
+    assert (run.project, run.display_name) == ("bowel", "run")
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert (config["learning_rate"], config["roi_size"]) == (0.1, "[16, 16, 8]")
+    assert "output_dir" not in config
+    assert [record.exit.exit_code for record in records if record.HasField("exit")] == [0]
+    rows: dict[str, dict[int, float]] = {}
+    for record in records:
+        if record.HasField("history"):
+            row = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            for name, value in row.items():
+                rows.setdefault(name, {})[row["_step"]] = value
+    history = read(tmp_path / "run")["history"]
+    for name, field in {"learning_rate": "learning_rate", "train_loss": "loss", "val_mean_dice": "dice"}.items():
+        told = {entry["epoch"]: entry[field] for entry in history if entry[field] is not None}
+        assert rows[name] == pytest.approx(told, rel=1e-6), name
+    assert sorted(rows["train_loss"]) == [1, 2, 3, 4]
+    assert sorted(rows["val_mean_dice"]) == [2, 4]

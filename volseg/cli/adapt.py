@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from volseg.errors import UsageError
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -32,6 +34,8 @@ def adapt(
     RUN/adapted/PATIENT/after_SESSION.pt records the sessions that it has seen. volseg predict --adapted picks it for
     later days of that patient, and volseg evaluate refuses to score days that it has seen or that lie before them.
     """
+    if not run.exists():
+        raise UsageError(f"there is no {run}; name the folder of a training, which holds model.pt")
     from volseg.cohort import Cohort
     from volseg.training import Adapting
     from volseg.training import adapt as adapted

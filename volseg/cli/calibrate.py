@@ -166,6 +166,8 @@ def _run(folder: Path, cohort: Cohort, *, bundle: str | None) -> _Source:
     from volseg.labels import Cleanup
 
     checkpoint = folder if folder.is_file() else folder / "model.pt"
+    if not folder.exists():
+        raise UsageError(f"there is no {folder}; name the folder of a training or a cross-validation")
     if not checkpoint.is_file():
         raise UsageError(
             f"{folder} holds neither crossval.json nor model.pt; name the folder of a training or a cross-validation"

@@ -95,6 +95,7 @@ def train(
 
         fetched(str(overrides["dataset_dir"]))  # with a bar; the bundle opens it again
     _check_words(bundle, overrides, config_file)
+    _check_cohort(bundle, overrides)
     import warnings
 
     with warnings.catch_warnings():
@@ -154,6 +155,19 @@ def _check_words(bundle: str, overrides: dict[str, object], more: list[Path]) ->
     roi, divisor = overrides.get("roi_size"), whole.get("roi_divisor")
     if isinstance(roi, (list, tuple)) and isinstance(divisor, (int, list)):
         check_roi(roi, divisor=divisor)
+
+
+def _check_cohort(bundle: str, overrides: dict[str, object]) -> None:
+    """Tell that a cohort is not there, or is none, before PyTorch is loaded; the phantom is written where it is not."""
+    from volseg.bundle import data_dir, find
+    from volseg.cohort import read_dataset_json
+    from volseg.remote import is_url
+
+    named = overrides.get("dataset_dir")
+    if not isinstance(named, str) or named.startswith(("$", "@")) or is_url(named):
+        return
+    if Path(named).resolve() != (Path(data_dir(find(bundle))) / "phantom").resolve():
+        read_dataset_json(Path(named))
 
 
 def _overrides(words: list[str]) -> dict[str, object]:

@@ -186,12 +186,13 @@ class Cohort:
             if unknown:
                 raise CohortError(
                     f"fold {number} of {path} names {first_names(sorted(unknown))}, which has no label here; "
-                    "split again"
+                    f"split again with `volseg split {self.folder}`"
                 )
             shared = {self.patient(k) for k in fold.training} & {self.patient(k) for k in fold.validation}
             if shared:
                 raise CohortError(
-                    f"fold {number} of {path} has patient {first_names(sorted(shared))} on both sides; split again"
+                    f"fold {number} of {path} has patient {first_names(sorted(shared))} on both sides; split again "
+                    f"with `volseg split {self.folder}`"
                 )
         return folds
 
@@ -215,8 +216,10 @@ class Cohort:
             raise UsageError(f"a fold must be a whole number from 0, or {ALL}, got {number!r}")
         folds = self.folds()
         if not 0 <= number < len(folds):
+            stated = "0" if len(folds) == 1 else f"0 to {len(folds) - 1}"
             raise UsageError(
-                f"fold {number} was asked for; {self.folder} has the folds 0 to {len(folds) - 1}, and {ALL}"
+                f"the fold must be {stated} or {ALL} in {self.folder}, got {number}; name one of these, or draw more "
+                f"folds with `volseg split {self.folder} --folds N`"
             )
         return folds[number]
 
@@ -263,7 +266,9 @@ class Cohort:
             return self.fold(fold).training
         if name == "validation":
             return self.fold(fold).validation
-        raise UsageError(f"the part {name!r} was asked for, expected all, labelled, training, validation or test")
+        raise UsageError(
+            f"the part must be all, labelled, training, validation or test, got {name!r}; name one of these"
+        )
 
     def median_spacing_mm(self) -> list[float]:
         """Median spacing over the labelled cases (all cases where none is), to 0.01 mm, in the order of RAS axes.

@@ -87,10 +87,10 @@ def read_splits(path: Path) -> list[Fold]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise CohortError(f"{path} is not JSON ({error}); split again") from error
+        raise CohortError(f"{path} is not JSON ({error}); {_again(path)}") from error
     if not isinstance(content, list) or not content:
         raise CohortError(
-            f"{path} must be a list of folds, each with train and val keys, got {_told(content)}; split again"
+            f"{path} must be a list of folds, each with train and val keys, got {_told(content)}; {_again(path)}"
         )
     return [_fold(number, entry, path) for number, entry in enumerate(content)]
 
@@ -109,8 +109,13 @@ def _fold(number: int, entry: object, path: Path) -> Fold:
                     f"fold {number} of {path} must name cases by their keys, got {odd!r}; write each key as a text"
                 )
     raise CohortError(
-        f"fold {number} of {path} must hold two lists of keys, train and val, got {_told(entry)}; split again"
+        f"fold {number} of {path} must hold two lists of keys, train and val, got {_told(entry)}; {_again(path)}"
     )
+
+
+def _again(path: Path) -> str:
+    """The cure of a file that holds no folds."""
+    return f"split again with `volseg split {path.parent}`"
 
 
 def _told(content: object) -> str:

@@ -60,7 +60,7 @@ class Address:
         if "@" in host or (":" in host and (scheme in _BUCKETS or not port.isdigit())) or "?" in rest:
             raise UsageError(
                 f"the {scheme}:// URL holds a credential, or something that could be one (@, : or ? in it); give the "
-                "URL without it, and the credential in the environment, see docs/how-to/data.md"
+                "URL without it, and the credential in the environment, for S3 as AWS_PROFILE or AWS_ACCESS_KEY_ID"
             )
         if ".." in rest.split("/"):
             raise UsageError(f"{text!r} holds '..'; give the URL of the folder itself")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,13 @@ def train(
     if plans:
         settings.setdefault("plan_file", str(plans[-1]))
     logging_file = folder / "logging.conf"
-    workflow = ConfigWorkflow(
-        config_file=files,
-        meta_file=str(bundles.config(folder, "metadata.json")),
-        logging_file=str(logging_file) if logging_file.is_file() else False,
-        run_id="training",
-    )
+    with _without_notices("monai.bundle.workflows"):  # it writes the path of logging.conf to the standard output
+        workflow = ConfigWorkflow(
+            config_file=files,
+            meta_file=str(bundles.config(folder, "metadata.json")),
+            logging_file=str(logging_file) if logging_file.is_file() else False,
+            run_id="training",
+        )
     check_overrides(workflow.parser.get(), settings)
     stated = {name: value for name, value in workflow.parser.get().items() if bundles.is_path_setting(name)}
     workflow.parser.update(pairs=bundles.path_values({**stated, **settings}, ids=list(workflow.parser.get())))
@@ -84,6 +86,18 @@ def train(
     if not checkpoint.is_file():
         raise CheckpointError(f"training ended without a checkpoint in {output_dir}; was any validation run?")
     return checkpoint
+
+
+@contextmanager
+def _without_notices(name: str) -> Iterator[None]:
+    """Have a logger tell warnings and errors alone."""
+    other = logging.getLogger(name)
+    level = other.level
+    other.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        other.setLevel(level)
 
 
 def _disk_error(error: BaseException | None, output_dir: Path) -> OSError | None:

@@ -164,7 +164,9 @@ def torch_network(folder: Path, checkpoint: Path) -> nn.Module:
     try:
         network.load_state_dict(state["model"])
     except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{checkpoint} does not fit the network of {folder.name}; name its own bundle") from error
+        raise CheckpointError(
+            f"{checkpoint} does not fit the network of {folder.name}; name the bundle that it was trained with"
+        ) from error
     return network.eval()
 
 

@@ -6,12 +6,14 @@ import importlib.util
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from ignite.engine import Engine, Events
-from monai.handlers import MLFlowHandler, from_engine
+from monai.handlers import MLFlowHandler
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -91,10 +93,13 @@ class Tracking:
         self.settings = settings
         self._writer: SummaryWriter | None = None
         self._backend: _Backend | None = None
+        self._losses: list[Tensor] = []
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler to a trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._losses.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         engine.add_event_handler(Events.COMPLETED, self._end, failed=False)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
@@ -107,7 +112,7 @@ class Tracking:
             self._file_writer.add_summary(summary)
         if self.tracker is not None:
             kind: Any = {"mlflow": _MLflow, "wandb": _Wandb}[self.tracker]
-            self._backend = kind(self.output_dir, told, self.evaluator, engine)
+            self._backend = kind(self.output_dir, told, self.evaluator, engine, self._loss)
             self._backend.start(engine)
 
     @property
@@ -118,6 +123,16 @@ class Tracking:
     def _metric(self) -> str:
         return str(self.evaluator.state.key_metric_name or "val_mean_dice")
 
+    def _iteration(self, engine: Engine) -> None:
+        output = engine.state.output
+        output = output[0] if isinstance(output, list) else output
+        if self._backend is not None and isinstance(output, Mapping) and "loss" in output:
+            self._losses.append(torch.as_tensor(output["loss"]).detach())  # no value is asked for: a GPU need not wait
+
+    def _loss(self) -> float | None:
+        """The mean loss of the epoch so far, which `run.json` has too."""
+        return float(torch.stack(self._losses).float().mean()) if self._losses else None
+
     def _epoch(self, engine: Engine) -> None:
         number, rate = engine.state.epoch, max(float(group["lr"]) for group in engine.optimizer.param_groups)
         if self._writer is not None:
@@ -125,7 +140,7 @@ class Tracking:
         if self._backend is not None:
             state = self.evaluator.state
             validated = state.metrics if state.epoch == number else {}
-            found = {"learning_rate": rate, "train_loss": _loss(engine), **validated}
+            found = {"learning_rate": rate, "train_loss": self._loss(), **validated}
             numbers = {name: float(value) for name, value in found.items() if value is not None}
             numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
             self._backend.epoch(numbers, number=number)
@@ -159,17 +174,17 @@ def told_settings(values: Mapping[str, Any]) -> dict[str, bool | int | float | s
     }
 
 
-def _loss(engine: Engine) -> float | None:
-    """The loss of the last iteration."""
-    output = engine.state.output
-    output = output[0] if isinstance(output, list) else output
-    return float(output["loss"]) if isinstance(output, Mapping) and "loss" in output else None
-
-
 class _MLflow:
     """MONAI's handlers of the two engines on one run of MLflow, its settings, and how it ended."""
 
-    def __init__(self, output_dir: Path, settings: Mapping[str, Any], evaluator: Engine, trainer: Engine) -> None:
+    def __init__(
+        self,
+        output_dir: Path,
+        settings: Mapping[str, Any],
+        evaluator: Engine,
+        trainer: Engine,
+        loss: Callable[[], float | None],
+    ) -> None:
         self._settings = settings
         run = {
             "experiment_name": _EXPERIMENT,
@@ -179,8 +194,7 @@ class _MLflow:
             **run,
             iteration_log=lambda engine, number: number % engine.state.epoch_length == 0,
             epoch_log=False,
-            output_transform=from_engine(["loss"], first=True),
-            tag_name="train_loss",
+            output_transform=lambda _: {"train_loss": loss()},
         )
         self._validated = MLFlowHandler(
             **run, iteration_log=False, global_epoch_transform=lambda _: trainer.state.epoch
@@ -209,8 +223,15 @@ class _MLflow:
 class _Wandb:
     """A run of Weights & Biases; MONAI has no handler of it."""
 
-    def __init__(self, output_dir: Path, settings: Mapping[str, Any], evaluator: Engine, trainer: Engine) -> None:
-        del evaluator, trainer
+    def __init__(
+        self,
+        output_dir: Path,
+        settings: Mapping[str, Any],
+        evaluator: Engine,
+        trainer: Engine,
+        loss: Callable[[], float | None],
+    ) -> None:
+        del evaluator, trainer, loss  # `epoch` is told it
         self._folder, self._settings = output_dir, dict(settings)
         self._run: Any = None
 
