@@ -3,7 +3,8 @@
     sh benchmarks/run.sh first_second --before TREE --image hippocampus_001.nii.gz dense_unet=runs/model.pt
 
 Each program is a process of its own; processor seconds are user and system time with those of its children, memory is
-the kernel's peak of it. `--before` is a checkout of an earlier commit, which the same interpreter runs.
+the kernel's peak of it. `--before` is a checkout of an earlier commit, which the same interpreter runs. OpenVINO
+computes in single precision as the first program does, and then in the precision that a user gets who names none.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def ways(given: Any, bundle: str, checkpoint: Path, place: Path) -> dict[str, Ca
     found = {
         "this commit, torch": predict(HERE, *plain),
         "this commit, packed OpenVINO": predict(HERE, *packed),
+        "this commit, packed OpenVINO, precision auto": predict(HERE, package, given.image),
         "this commit, a checkpoint that is not there": lambda: volseg_command.run("predict", *absent, refused=True),
     }
     if given.before is None:

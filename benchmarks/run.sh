@@ -25,7 +25,7 @@ usage="usage: sh benchmarks/run.sh NAME|all [--quick] [options of the benchmark]
   --options    the options of one benchmark
   RAW=FOLDER   in the environment: where Task04_Hippocampus lies; data/Task04_Hippocampus by default
   PEERS=no     in the environment: install no peers; what needs one is left out
-Other benchmarks, each with its own --help: hippocampus.sh, networks.sh, images.sh, quality.py, step.py, precision.py in the same folder.
+Other benchmarks, each with its own --help: hippocampus.sh, networks.sh, images.sh, quality.py, step.py, precision.py, crop_first.py in the same folder.
 The peers get environments of their own, data/peers/NAME; they are no dependencies of volseg. OpenVINO goes into .venv."
 
 case ${1-} in

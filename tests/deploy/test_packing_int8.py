@@ -133,12 +133,29 @@ def test_without_nncf_the_extra_is_named(cohort, tmp_path):
 
 
 @pytest.mark.skipif(not NNCF, reason="needs NNCF: run it in an environment with volseg[int8]")
-def test_a_rough_int8_is_refused_with_the_figures(cohort, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("limit_s", "told"),
+    [
+        (600.0, r"falls by .* on 2 validation cases: mean Dice .* regions lost; pack without --int8$"),
+        (0.0, r"falls by .* has not found which operations must go back to bfloat16 \(\d+ trials, limit 0 s\)"),
+    ],
+)
+def test_a_rough_int8_is_refused_with_the_figures(cohort, tmp_path, monkeypatch, limit_s, told):
     """Of random weights the label map is noise, which 8 bits change."""
     monkeypatch.setattr(int8, "_MOST_REVERTED", 1)
-    with pytest.raises(UsageError, match=r"INT8 is not packed: .* falls by .* on 2 validation cases: mean Dice"):
+    monkeypatch.setattr(int8, "MAX_REVERTING_S", limit_s)
+    monkeypatch.setattr(int8, "window_seconds", lambda *_: {"fp32": 3.0, "bf16": 2.0, "int8": 1.0})
+    with pytest.raises(UsageError, match=rf"INT8 is not packed: .*{told}"):
         pack(cohort.parent / "bundle", checkpoint=cohort.parent / "model.pt", output=tmp_path / "p", int8=True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not NNCF, reason="needs NNCF: run it in an environment with volseg[int8]")
+def test_no_operation_goes_back_where_int8_is_no_faster(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr(int8, "window_seconds", lambda *_: {"fp32": 3.0, "bf16": 2.0, "int8": 2.5})
+    monkeypatch.setattr(int8, "_in_part", lambda *_: pytest.fail("operations went back"))
+    with pytest.raises(UsageError, match=r"INT8 is not packed: it takes 2500.0 ms .* and bf16 2000.0"):
+        pack(cohort.parent / "bundle", checkpoint=cohort.parent / "model.pt", output=tmp_path / "p", int8=True)
 
 
 @pytest.mark.slow

@@ -12,10 +12,11 @@ from tiny_bundle import LABELS, write_bundle, write_checkpoint
 from volseg.errors import UsageError
 from volseg.inference import array_predictor
 from volseg.inference.arrays import reading
-from volseg.inference.arrays.crop_first import MARGIN_MM, calibrated_margin_mm, coarse, within
+from volseg.inference.arrays.crop_first import MARGIN_MM, _possible, absent, calibrated_margin_mm, coarse, within
 from volseg.inference.arrays.memory import Way
 from volseg.inference.arrays.native import NativeGrid
 from volseg.jobs import Predicting
+from volseg.labels import LabelTable
 from volseg.volume import Crop, Volume
 
 PERMUTED = np.array([[0, -2.0, 0, 3], [2.0, 0, 0, -40], [0, 0, -3.0, 5], [0, 0, 0, 1]])
@@ -126,6 +127,23 @@ def test_the_whole_grid_where_the_coarse_pass_may_err(folder, made, told):
     assert told in cropped.note
     assert "the whole grid was predicted" in cropped.note
     assert np.array_equal(cropped.label_map.voxels, whole.label_map.voxels)
+
+
+def test_regions_that_may_be_there_and_that_are():
+    """By hand: p = e^x / (e^0 + e^x + e^-9) of a softmax, 1 / (1 + e^-x) of a sigmoid; 0.3 is at x = -0.85."""
+    for table, channels in ((LabelTable.exclusive(["a", "b"]), (0.0, -0.8, -9.0)), (LABELS, (-0.8, -0.9, 0.1))):
+        logits = np.full((len(channels), 2, 2, 2), -9, np.float32)
+        logits[:, 0, 0, 0] = channels
+        if not table.overlap:
+            logits[0] = 0
+        assert _possible(logits, table) == ([True, False, True] if table.overlap else [True, False])
+        held = ["large_bowel", "small_bowel"] if table.overlap else ["a", "b"]
+        assert absent({"pred": logits}, table) == held
+        decided = np.zeros((2, 2, 2), np.uint8)
+        decided[0] = table.regions[0].values[0]
+        missed = absent({"decided": (decided, None)}, table)
+        assert table.names[0] not in missed
+        assert table.names[1] in missed or table.regions[0].values[0] in table.regions[1].values
 
 
 def test_a_part_of_the_file_has_the_positions_of_the_whole():

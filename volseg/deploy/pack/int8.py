@@ -8,6 +8,7 @@ import importlib.util
 import io
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -43,6 +44,8 @@ WINDOWS_PER_CASE = 2
 VALIDATION_CASES = 60
 # Operations that go back at most, before INT8 is refused: each costs a pass over the validation cases.
 _MOST_REVERTED = 12
+MAX_REVERTING_S = 600.0  # of processor time, while operations go back
+_TELL_S = 20.0  # of processor time between two lines of progress
 _BEST = 100.0
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 
@@ -54,7 +57,8 @@ def pack_int8(
 
     NNCF quantises weights per channel and activations symmetrically, by windows of training cases. The label maps of
     validation cases are compared with those in single precision: where the mean Dice falls by more than 0.001, that of
-    a case by more than 0.01, or a region is lost, operations go back to bfloat16 one by one.
+    a case by more than 0.01, or a region is lost, operations go back to bfloat16 one by one, for at most
+    `MAX_REVERTING_S`. Each makes the network slower, so that none goes back where INT8 is no faster to begin with.
 
     Args:
         bundle: Folder of the bundle.
@@ -87,16 +91,27 @@ def pack_int8(
     cases = PairedCases(
         predictor, [(key, inputs[key], opened.label_path(key)) for key in validation], opened.labels, exact=exact
     )
-    change, path = _quantised(folder, windows, cases, window)
+    rest = half.precision  # of what is not in 8 bits; fp32 where the CPU has no bfloat16
+
+    def timed(path: Path) -> dict[str, float]:
+        seconds = window_seconds({"fp32": exact, "bf16": half, "int8": _int8(path, window)}, windows)
+        if not seconds["int8"] < min(seconds[rest], seconds["fp32"]):
+            raise UsageError(
+                f"INT8 is not packed: it takes {1000 * seconds['int8']:.1f} ms per window on this CPU and {rest} "
+                f"{1000 * seconds[rest]:.1f}; pack without --int8"
+            )
+        return seconds
+
+    with _nncf() as nncf:
+        path = _saved(_quantised(nncf, folder, windows), folder)
+    seconds, change = timed(path), cases.change(_int8(path, window))
+    if change.reason:
+        with _nncf() as nncf:
+            path = _saved(_in_part(nncf, folder, windows, cases, change), folder)
+        change = cases.change(_int8(path, window))
+        seconds = seconds if change.reason else timed(path)
     if change.reason:
         raise UsageError(f"INT8 is not packed: {change.reason}, on {change.told}; pack without --int8")
-    seconds = window_seconds({"fp32": exact, "bf16": half, "int8": _int8(path, window)}, windows)
-    rest = half.precision  # of what is not in 8 bits; fp32 where the CPU has no bfloat16
-    if not seconds["int8"] < min(seconds[rest], seconds["fp32"]):
-        raise UsageError(
-            f"INT8 is not packed: it takes {1000 * seconds['int8']:.1f} ms per window on this CPU and {rest} "
-            f"{1000 * seconds[rest]:.1f}; pack without --int8"
-        )
     left, layers = _layers(path)
     logger.info(
         "INT8: %s; %d of %d layers in 8 bits; ms per window: %s",
@@ -200,46 +215,69 @@ def _middle(label: Path | None, matrix: NDArray[np.float64]) -> NDArray[np.float
     return middle
 
 
-def _quantised(
-    folder: Path, windows: Sequence[NDArray[np.float32]], cases: PairedCases, window: Sequence[int]
-) -> tuple[Change, Path]:
-    """The change of Dice by INT8, and the file; operations have gone back until it was small, if that sufficed."""
-    with _nncf() as nncf:
-        core = openvino_core()  # the first one lives on, see there
-        model = core.read_model(folder / EXPORTED)
-        attention = any(op.get_type_name() in ("Softmax", "ScaledDotProductAttention") for op in model.get_ops())
-        common: dict[str, Any] = {
-            "preset": nncf.QuantizationPreset.PERFORMANCE,
-            "target_device": nncf.TargetDevice.CPU,
-            "subset_size": len(windows),
-            "fast_bias_correction": True,
-            "model_type": nncf.ModelType.TRANSFORMER if attention else None,
-        }
-        made = nncf.quantize(model, nncf.Dataset(list(windows)), **common)
-        path = _saved(made, folder)
-        change = cases.change(_int8(path, window))
-        if not change.reason:
-            return change, path
-        logger.info("INT8: %s, on %s: operations go back to bfloat16", change.reason, change.told)
+def _options(nncf: Any, model: Any, windows: Sequence[NDArray[np.float32]]) -> dict[str, Any]:  # noqa: ANN401
+    """What NNCF is told of a model, whether or not operations go back."""
+    attention = any(op.get_type_name() in ("Softmax", "ScaledDotProductAttention") for op in model.get_ops())
+    return {
+        "preset": nncf.QuantizationPreset.PERFORMANCE,
+        "target_device": nncf.TargetDevice.CPU,
+        "subset_size": len(windows),
+        "fast_bias_correction": True,
+        "model_type": nncf.ModelType.TRANSFORMER if attention else None,
+    }
 
-        def validate(compiled: Any, items: Any) -> tuple[float, list[float]]:  # noqa: ANN401 - NNCF has no types
-            score, each = cases.badness(_Compiled(compiled), [int(item) for item in items])
-            return _BEST - score, [_BEST - one for one in each]  # NNCF divides by the metric of the original
 
-        made = nncf.quantize_with_accuracy_control(
-            core.read_model(folder / EXPORTED),
-            nncf.Dataset(list(windows)),
-            nncf.Dataset(list(range(len(cases)))),
-            validate,
-            max_drop=1.0,  # a score of 1 is what is allowed, see `PairedCases.badness`
-            drop_type=nncf.DropType.ABSOLUTE,
-            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
-                max_num_iterations=_MOST_REVERTED, ranking_subset_size=max(1, min(4, len(cases))), num_ranking_workers=1
-            ),
-            **common,
-        )
-        path = _saved(made, folder)
-        return cases.change(_int8(path, window)), path
+def _quantised(nncf: Any, folder: Path, windows: Sequence[NDArray[np.float32]]) -> Any:  # noqa: ANN401
+    """The network in 8 bits: a model of OpenVINO."""
+    model = openvino_core().read_model(folder / EXPORTED)  # the first core lives on, see there
+    return nncf.quantize(model, nncf.Dataset(list(windows)), **_options(nncf, model, windows))
+
+
+def _in_part(
+    nncf: Any,  # noqa: ANN401 - NNCF has no types
+    folder: Path,
+    windows: Sequence[NDArray[np.float32]],
+    cases: PairedCases,
+    change: Change,
+) -> Any:  # noqa: ANN401 - openvino.Model
+    """The network in 8 bits but for operations that went back until the change of Dice was small, if that sufficed.
+
+    Raises:
+        UsageError: It took more than `MAX_REVERTING_S` of processor time.
+    """
+    logger.info("INT8: %s, on %s: operations go back to bfloat16", change.reason, change.told)
+    start = told = time.process_time()
+    tried = 0
+
+    def validate(compiled: Any, items: Any) -> tuple[float, list[float]]:  # noqa: ANN401 - NNCF has no types
+        nonlocal told, tried
+        now = time.process_time()
+        if now - start > MAX_REVERTING_S:
+            raise UsageError(
+                f"INT8 is not packed: {change.reason}, on {change.told}, and after {now - start:.0f} s of processor "
+                f"time NNCF has not found which operations must go back to bfloat16 ({tried} trials, limit "
+                f"{MAX_REVERTING_S:.0f} s); pack without --int8"
+            )
+        tried += 1
+        if now - told > _TELL_S:
+            told = now
+            logger.info("INT8: %d trials of operations, %.0f of at most %.0f s", tried, now - start, MAX_REVERTING_S)
+        score, each = cases.badness(_Compiled(compiled), [int(item) for item in items])
+        return _BEST - score, [_BEST - one for one in each]  # NNCF divides by the metric of the original
+
+    model = openvino_core().read_model(folder / EXPORTED)
+    return nncf.quantize_with_accuracy_control(
+        model,
+        nncf.Dataset(list(windows)),
+        nncf.Dataset(list(range(len(cases)))),
+        validate,
+        max_drop=1.0,  # a score of 1 is what is allowed, see `PairedCases.badness`
+        drop_type=nncf.DropType.ABSOLUTE,
+        advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+            max_num_iterations=_MOST_REVERTED, ranking_subset_size=max(1, min(4, len(cases))), num_ranking_workers=1
+        ),
+        **_options(nncf, model, windows),
+    )
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ MARGIN_MM = 10.0
 COARSER = 2  # voxels of the network's grid in one of the coarse grid, along the finer axes
 _COARSE_OVERLAP = 0.25  # of the coarse pass, whose seams do not matter
 _DOUBT = 0.2  # probability of being no background from which a coarse voxel counts
+_SEEN = 0.3  # probability that a region must reach in a coarse voxel, or the whole grid is computed
 _ROUNDS = 3  # boxes that are tried before the whole grid is
 _FEWEST = 8  # windows of the whole grid up to which nothing is to be won
 _FAR = 10**6
@@ -54,7 +55,7 @@ class CropFirst:
         """Compute the logits of the box only: `pred` or `decided`, `grid` and `crop` of the box, and a `note`.
 
         Where the label map reaches a side of the box, the box grows and is computed again. The whole grid is computed
-        where the coarse pass misses a region, or the box would save nothing.
+        where the coarse pass or the box misses a region, or the box would save nothing.
 
         Args:
             item: Item with `image`, `grid` and `key`.
@@ -77,6 +78,8 @@ class CropFirst:
             done = compute(part, of_box)
             spent += mine
             touched = sides(done, found, native, self.recipe.labels)
+            if not touched and (missed := absent(done, self.recipe.labels)):
+                return self._whole(item, compute, f"the box does not hold {' and '.join(missed)}")
             if not touched:
                 lengths = " x ".join(str(end - start) for start, end in zip(found.starts, found.stops, strict=True))
                 shape = " x ".join(map(str, image.shape[1:]))
@@ -101,7 +104,7 @@ class CropFirst:
         windows = self._windows(small, _COARSE_OVERLAP)
         logits = windows.whole(engine, channels=labels.channels, at_once=lambda: engine.windows_at_once)
         spent = len(windows.boxes)
-        missed = [name for name, there in zip(labels.names, _present(logits, labels), strict=True) if not there]
+        missed = [name for name, there in zip(labels.names, _possible(logits, labels), strict=True) if not there]
         if missed:
             return f"the coarse pass does not find {' and '.join(missed)}", spent
         mask = _doubtful(logits, labels)
@@ -249,12 +252,23 @@ def _decided(logits: NDArray[Any], labels: LabelTable) -> NDArray[np.bool_]:
     return np.asarray(logits[1:].max(axis=0) > logits[0], dtype=bool)
 
 
-def _present(logits: NDArray[np.float32], labels: LabelTable) -> list[bool]:
-    """Whether each region is found."""
+def absent(done: Mapping[str, Any], labels: LabelTable) -> list[str]:
+    """The names of the regions that a box does not hold; arguments as in `sides`."""
+    if "pred" not in done:
+        inside = set(np.unique(done["decided"][0]).tolist())
+        return [region.name for region in labels.regions if inside.isdisjoint(region.values)]
+    logits = done["pred"]
     if labels.overlap:
-        return [bool((channel > 0).any()) for channel in logits]
-    winner = logits.argmax(axis=0)
-    return [bool((winner == number).any()) for number in range(1, len(labels.names) + 1)]
+        return [name for name, channel in zip(labels.names, logits, strict=True) if not (channel > 0).any()]
+    inside = set(np.unique(logits.argmax(axis=0)).tolist())
+    return [name for number, name in enumerate(labels.names, 1) if number not in inside]
+
+
+def _possible(logits: NDArray[np.float32], labels: LabelTable) -> list[bool]:
+    """Whether each region may be there: its probability is above `_SEEN` in a voxel."""
+    probabilities = Probabilities(logits, sigmoid=labels.overlap)
+    first = 0 if labels.overlap else 1  # a softmax has the background before the regions
+    return [bool((probabilities[number] > _SEEN).any()) for number in range(first, len(logits))]
 
 
 def _doubtful(logits: NDArray[np.float32], labels: LabelTable) -> NDArray[np.bool_]:
