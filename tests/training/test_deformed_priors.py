@@ -116,7 +116,7 @@ def test_a_deformation_that_is_gone_is_one_line_with_the_cure(cohort, tmp_path, 
     prior = entry(cohort, tmp_path, alignment="deformable")
     for path in tmp_path.rglob("*.npz"):
         path.write_bytes(b"half")
-    with pytest.raises(VolumeError, match="of the prior a_day10 must be a readable file, got .*run the command again"):
+    with pytest.raises(VolumeError, match=r"of the prior a_day10 must be a readable file, got .*run the command again"):
         prior_arrays(prior, read_volume(cohort.image_paths("a_day0")[0]).grid, cohort.labels)
 
 

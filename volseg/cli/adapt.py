@@ -32,7 +32,17 @@ def adapt(
     RUN/adapted/PATIENT/after_SESSION.pt records the sessions that it has seen. volseg predict --adapted picks it for
     later days of that patient, and volseg evaluate refuses to score days that it has seen or that lie before them.
     """
-    from volseg.cohort import Cohort
+    from volseg.bundle import read_recipe
+    from volseg.cohort import Cohort, check_prior_alignment
+
+    if (run / "model.pt").is_file():  # before PyTorch is loaded
+        recipe = read_recipe(run / "model.pt")
+        if recipe.takes_prior:
+            check_prior_alignment(
+                recipe.prior_alignment,
+                asked=f"{run}, a network of prior_alignment",
+                otherwise="adapt a run with rigid priors or without any",
+            )
     from volseg.training import Adapting
     from volseg.training import adapt as adapted
 
