@@ -157,7 +157,7 @@ def prior_arrays(prior: PriorFiles, grid: Grid, labels: LabelTable) -> NDArray[n
     distances, known = _distances(prior, today, labels, image_grid=images[0].grid)
     for name, distance in distances.items():
         width = float(prior.widths_mm.get(name, WIDTH_MM))
-        found.append(np.where(known, 1 / (1 + np.exp(np.clip(distance / width, -30, 30) * 4)), 0))
+        found.append(np.where(known, 1 / (1 + np.exp(np.clip(distance / width, -20, 20) * 4)), 0))
     return np.stack([*found, known]).astype(np.float32)
 
 
