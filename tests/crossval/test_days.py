@@ -10,6 +10,7 @@ from html import escape
 import numpy as np
 import pytest
 import torch
+from bent_days import bend_all, bending
 from tiny_bundle import ROI, network, write_bundle
 from treatment_days import write_days
 
@@ -20,7 +21,7 @@ from volseg.crossval import days_predictions as module
 from volseg.crossval.days_settings import TITLES
 from volseg.errors import UsageError
 from volseg.labels import prior_channels
-from volseg.volume import Deformation, read_volume
+from volseg.volume import read_volume
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +29,10 @@ def cohort(tmp_path_factory):
     return write_days(tmp_path_factory.mktemp("days"), patients=("a", "b", "c"))
 
 
-def write_run(folder, bundle, cohort, *, prior):
+def write_run(folder, bundle, cohort, *, prior, facts=None):
     names = ["MR", *(prior_channels(["MR"], ["ball"]) if prior else ())]
     schemes = [{"scheme": name} for name in ("mr", "mr", "none", "none")[: len(names)]]
-    facts = {"cohort": str(cohort.folder), "fold": 0}
+    facts = {"cohort": str(cohort.folder), "fold": 0, **(facts or {})}
     recipe = Recipe(cohort.labels, names, [4, 4, 4], list(ROI), {"feature_size": 12, "window_size": 4}, facts, schemes)
     weights = network(cohort.labels, channels=len(names)).state_dict()
     folder.mkdir(parents=True)
@@ -44,8 +45,9 @@ def settings_of(cohort, tmp_path, **given):
     bundle = tmp_path / "bundle"
     if not bundle.is_dir():
         write_bundle(bundle)
-        for name in ("none", "prior"):
-            write_run(tmp_path / "out" / "fold_0" / name, bundle, cohort, prior=name == "prior")
+        for name in ("none", "prior", "prior_deformed"):
+            way = {"prior_alignment": "deformable"} if name == "prior_deformed" else {}
+            write_run(tmp_path / "out" / "fold_0" / name, bundle, cohort, prior=name != "none", facts=way)
     return DaysSettings(cohort, str(bundle), adapt_minutes=0.005, device="cpu", **given)
 
 
@@ -94,7 +96,7 @@ def test_no_row_reads_the_label_of_the_day_itself_or_of_a_later_one(tmp_path):
     case = day_cases(cohort, ["b_day9"])[0]
     for key in ("b_day9", "b_day10"):
         cohort.label_path(key).write_bytes(b"planted")  # whoever reads it fails
-    runs = {name: tmp_path / "out" / "fold_0" / name for name in ("none", "prior")}
+    runs = {name: tmp_path / "out" / "fold_0" / name for name in ("none", "prior", "prior_deformed")}
     for mode in default_modes():
         module.DaysPredictions(settings, tmp_path / "out", 0, runs).predict(mode, [case])
         assert (tmp_path / "out" / "oof" / mode / "b_day9.nii.gz").is_file()
@@ -196,17 +198,6 @@ def test_wrong_use_is_told(cohort, tmp_path):
         DaysSettings(single, "unet")
 
 
-def bending(mm, failure=""):
-    """A stand-in for elastix that moves everything along the first axis."""
-
-    def deform(fixed, moving, registration):
-        motion = np.zeros((3, *fixed.shape), np.float32)
-        motion[0] = mm
-        return Deformation(registration, fixed.grid, motion, (0.5, 0.6), (3.0, 2.0), 0.1, failure)
-
-    return deform
-
-
 def test_deformed_contours_are_the_aligned_ones_bent_and_these_where_it_fails(cohort, tmp_path, monkeypatch):
     import volseg.cohort.alignments as alignments
     import volseg.volume.deformation as deformation
@@ -234,6 +225,40 @@ def test_deformed_without_elastix_is_refused_by_name_and_left_out_by_default(coh
 
     for place in (deformation, days_settings):
         monkeypatch.setattr(place, "elastix_is_installed", lambda: False)
-    assert "deformed" not in DaysSettings(cohort, "unet").modes
-    with pytest.raises(UsageError, match=r"--modes deformed needs itk-elastix: pip install 'volseg\[elastix\]'"):
-        DaysSettings(cohort, "unet", modes=("none", "deformed"))
+    for mode in ("deformed", "prior_deformed"):
+        assert mode not in DaysSettings(cohort, "unet").modes
+        with pytest.raises(UsageError, match=rf"--modes {mode} needs itk-elastix: pip install 'volseg\[elastix\]'"):
+            DaysSettings(cohort, "unet", modes=("none", mode))
+
+
+def test_a_network_with_deformed_priors_is_trained_and_predicts_with_them(cohort, tmp_path, monkeypatch):
+    bend_all(monkeypatch, 8.0)
+    settings = settings_of(cohort, tmp_path, modes=("none", "prior", "prior_deformed"))
+    content = run_days(settings, tmp_path / "out")
+    assert content["titles"]["prior_deformed"] == "prior, deformed"
+    assert content["modes"]["prior_deformed"]["cases"] == 2
+    days = module.DaysPredictions(
+        settings, tmp_path / "out", 0, {name: tmp_path / "out" / "fold_0" / name for name in settings.modes}
+    )
+    case = day_cases(cohort, ["c_day9"])[0]
+    rigid, bent = (days._prior(case, mode) for mode in ("prior", "prior_deformed"))
+    assert rigid.deformation is None
+    assert bent.deformation.endswith(".npz")
+    assert bent.registration == rigid.registration
+
+    asked = {}
+
+    def train(_, *, overrides):
+        name = module.Path(overrides["output_dir"]).name
+        asked[name] = {entry: overrides.get(entry) for entry in ("prior", "prior_alignment", "max_epochs", "weights")}
+        write_run(tmp_path / "made" / name, tmp_path / "bundle", cohort, prior=overrides["prior"])
+        shutil.copytree(tmp_path / "made" / name, overrides["output_dir"], dirs_exist_ok=True)
+        (module.Path(overrides["output_dir"]) / "model.pt").replace(module.Path(overrides["output_dir"]) / "last.pt")
+
+    monkeypatch.setattr("volseg.training.train", train)
+    other = DaysSettings(cohort, str(tmp_path / "bundle"), epochs=4, device="cpu", modes=("prior_deformed",))
+    run_days(other, tmp_path / "other")
+    assert list(asked) == ["start", "none", "prior_deformed"]
+    assert asked["prior_deformed"] == {**asked["none"], "prior": True, "prior_alignment": "deformable"}
+    held = torch.load(tmp_path / "other" / "fold_0" / "prior_deformed" / "model.pt", weights_only=True)
+    assert "without_prior" in held

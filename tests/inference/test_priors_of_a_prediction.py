@@ -9,13 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from bent_days import bend_all, without_elastix
 from tiny_bundle import ROI, network, write_bundle
 from treatment_days import write_days
 
 from volseg.bundle import Recipe
 from volseg.cohort import Alignments
-from volseg.errors import UsageError
+from volseg.errors import CheckpointError, UsageError
 from volseg.inference import Predictor, PriorSource, find_priors, write_priors
+from volseg.inference.ensemble import check_members
 from volseg.labels import LabelTable, prior_channels
 from volseg.training import Priors
 from volseg.transforms import preprocessing
@@ -154,11 +156,15 @@ def test_an_alignment_is_computed_once_and_its_inverse_serves_the_other_directio
     assert np.allclose(Alignments(tmp_path).of(first, last).matrix, there.matrix)
 
 
-def test_training_and_inference_show_the_network_the_same(cohort, tmp_path):
+@pytest.mark.parametrize("alignment", [None, "deformable"])
+def test_training_and_inference_show_the_network_the_same(cohort, tmp_path, monkeypatch, alignment):
+    bend_all(monkeypatch, 8.0)
     bundle = write_bundle(tmp_path / "bundle")
     names = ["MR", *prior_channels(["MR"], ["ball"])]
     schemes = [{"scheme": name} for name in ("mr", "mr", "none", "none")]
-    recipe = Recipe(cohort.labels, names, [4, 4, 4], list(ROI), {"feature_size": 12, "window_size": 4}, {}, schemes)
+    facts = {} if alignment is None else {"prior_alignment": alignment}  # networks of before do not say it
+    recipe = Recipe(cohort.labels, names, [4, 4, 4], list(ROI), {"feature_size": 12, "window_size": 4}, facts, schemes)
+    assert recipe.prior_alignment == (alignment or "rigid")
     checkpoint = tmp_path / "model.pt"
     weights = network(cohort.labels, channels=4).state_dict()
     torch.save({"model": weights, "recipe": recipe.state_dict()}, checkpoint)
@@ -166,9 +172,11 @@ def test_training_and_inference_show_the_network_the_same(cohort, tmp_path):
     assert predictor.recipe.image_channels == ("MR",)
     kept = Alignments(tmp_path / "cache" / "alignments")
     files = cohort.image_paths("b_day10")
-    told = Priors(cohort, on=True, cache_dir=str(tmp_path / "cache"))
+    way = predictor.recipe.prior_alignment
+    told = Priors(cohort, on=True, cache_dir=str(tmp_path / "cache"), alignment=way)
     source = PriorSource.open(cohort.folder, channels=1)
-    priors, _ = found(cohort, source, kept, ["b_day10"], measured=told.measured)
+    priors, _ = found(cohort, source, kept, ["b_day10"], measured=told.measured, alignment=way)
+    assert (priors["b_day10"].deformation is None) == (alignment is None)
     steps = preprocessing(cohort.labels, channels=1, spacing_mm=(4, 4, 4), normalisation=[{"scheme": "mr"}], prior=True)
     trained = {item["key"]: np.asarray(steps(item)["image"]) for item in told.datalist("validation")}
     alone = predictor.preprocess(files, key="b_day10")["image"]
@@ -185,3 +193,46 @@ def test_training_and_inference_show_the_network_the_same(cohort, tmp_path):
 def test_absent_folders_are_named(tmp_path):
     with pytest.raises(UsageError, match="must be a cohort or a folder of label maps"):
         PriorSource.open(tmp_path / "nowhere", channels=1)
+
+
+def test_the_table_says_how_each_prior_was_aligned_and_why_not_otherwise(cohort, tmp_path, monkeypatch):
+    source = PriorSource.open(cohort.folder, channels=1)
+    for name, failure, way in (("bent", "", "deformable"), ("failed", "the motion folds", "rigid")):
+        bend_all(monkeypatch, 4.0, failure)
+        kept = Alignments(tmp_path / name)
+        priors, rows = found(cohort, source, kept, ["a_day0", "a_day10"], alignment="deformable")
+        path = write_priors(tmp_path, rows)
+        first, second = csv.DictReader(path.read_text().splitlines())
+        assert (first["used"], first["alignment"], first["not_deformed"]) == ("no", "", "")
+        assert (second["used"], second["alignment"], second["not_deformed"]) == ("yes", way, failure)
+        assert (priors["a_day10"].deformation is None) == bool(failure)
+    _, rows = found(cohort, source, Alignments(tmp_path / "rigid"), ["a_day10"])
+    assert (rows[0].alignment, rows[0].not_deformed) == ("rigid", "")
+
+
+def test_a_table_of_before_gets_the_new_columns(cohort, alignments, tmp_path):
+    (tmp_path / "priors.csv").write_text(
+        "key,prior,patient,gap_days,misalignment_mm,correlation,used,reason\nz,,,,,,no,x\n"
+    )
+    _, rows = found(cohort, PriorSource.open(cohort.folder, channels=1), alignments, ["a_day10"])
+    table = list(csv.DictReader(write_priors(tmp_path, rows).read_text().splitlines()))
+    assert [(row["key"], row["alignment"]) for row in table] == [("a_day10", "rigid"), ("z", "")]
+
+
+def test_without_elastix_a_network_of_deformed_priors_is_one_line_with_the_cure(cohort, alignments, monkeypatch):
+    without_elastix(monkeypatch)
+    source = PriorSource.open(cohort.folder, channels=1)
+    with pytest.raises(UsageError, match=r"needs itk-elastix: pip install 'volseg\[elastix\]', or leave --prior out"):
+        found(cohort, source, alignments, ["a_day10"], alignment="deformable")
+
+
+def test_networks_of_an_ensemble_have_priors_of_one_alignment(cohort, tmp_path):
+    names = ["MR", *prior_channels(["MR"], ["ball"])]
+    rigid, bent, plain = (
+        Recipe(cohort.labels, channels, [4, 4, 4], list(ROI), {}, facts)
+        for channels, facts in ((names, {}), (names, {"prior_alignment": "deformable"}), (["MR"], {}))
+    )
+    with pytest.raises(CheckpointError, match="prior_alignment of an ensemble's networks must be the same, got rigid"):
+        check_members([(tmp_path / "a.pt", rigid), (tmp_path / "b.pt", bent)])
+    check_members([(tmp_path / "a.pt", rigid), (tmp_path / "b.pt", rigid)])
+    assert plain.prior_alignment == "rigid"

@@ -42,6 +42,8 @@ def files(tmp_path_factory, cohort):
 def content(cohort, channels, *, labels=LABELS, names=None):
     schemes = [{"scheme": name} for name in ("mr", "mr", "none", "none")[:channels]]
     facts = {"cohort": str(cohort.folder), "fold": 0}
+    if channels > 1:
+        facts["prior_alignment"] = "deformable"
     recipe = Recipe(
         labels, names or NAMES[:channels], [4, 4, 4], list(ROI), {"feature_size": 12, "window_size": 4}, facts, schemes
     )
@@ -111,6 +113,7 @@ def test_safetensors_hold_both(files, cohort):
         predictor(files, "both.pt").predict(images, key="b_day0"),
     )
     assert read_recipe(path).takes_prior
+    assert read_recipe(path).prior_alignment == "deformable"
     assert not read_recipe(path, part="without_prior").takes_prior
     alone = write_safetensors(files / "alone.pt", files / f"alone{SAFETENSORS}")
     assert set(read_checkpoint(alone)) == {"model", "recipe"}
@@ -125,6 +128,7 @@ def test_a_package_holds_both_and_takes_priors(files, cohort, tmp_path):
     assert same(
         replace(packed, priors=priors).predict(images, key=key), replace(both, priors=priors).predict(images, key=key)
     )
+    assert read_recipe(made / "models" / "model.pt").prior_alignment == "deformable"
     inside = read_recipe(made / "models" / "model.pt", part="without_prior")
     assert "/" not in str(inside.facts["cohort"])
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from bent_days import bend_all
 from tiny_bundle import ROI, network, write_bundle
 from treatment_days import write_days
 
@@ -29,11 +30,11 @@ def run(tmp_path_factory, cohort):
     return make_run(tmp_path_factory.mktemp("run"), cohort)
 
 
-def make_run(folder, cohort, *, prior=False):
+def make_run(folder, cohort, *, prior=False, **more):
     bundle = write_bundle(folder / "bundle")
     names = ["MR", *(prior_channels(["MR"], ["ball"]) if prior else ())]
     schemes = [{"scheme": name} for name in ("mr", "mr", "none", "none")[: len(names)]]
-    facts = {"cohort": str(cohort.folder), "fold": 0}
+    facts = {"cohort": str(cohort.folder), "fold": 0, **more}
     recipe = Recipe(cohort.labels, names, [4, 4, 4], list(ROI), {"feature_size": 12, "window_size": 4}, facts, schemes)
     weights = network(cohort.labels, channels=len(names)).state_dict()
     (folder / "run").mkdir()
@@ -113,6 +114,15 @@ def test_a_killed_adaptation_goes_on(tmp_path, cohort):
     target = adapt(asked, told=lines.append)
     assert target.is_file()
     assert not any(line.startswith("before") for line in lines), "it began where it was stopped"
+
+
+def test_a_network_of_deformed_priors_adapts_with_these_and_says_so_again(tmp_path, cohort, monkeypatch):
+    run = make_run(tmp_path, cohort, prior=True, prior_alignment="deformable")
+    assert read_recipe(run / "model.pt").prior_alignment == "deformable"
+    bend_all(monkeypatch, 4.0)
+    target = adapt(work(run, cohort, before="day10", steps=1, cache_dir=tmp_path))
+    assert read_recipe(target).prior_alignment == "deformable"
+    assert list((tmp_path / "alignments").glob("*.npz"))
 
 
 @pytest.mark.parametrize("layers", ["norms", "norms+head"])

@@ -15,7 +15,7 @@ from volseg.bundle.checkpoint_file import read_without_tensors
 from volseg.bundle.damage import checkpoint_damage
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.files import atomic
-from volseg.labels import LabelTable, channel_order, image_channels, takes_prior
+from volseg.labels import RIGID, LabelTable, channel_order, image_channels, takes_prior
 from volseg.volume import InputSpacing, check_normalisation
 
 SAFETENSORS = ".safetensors"
@@ -70,6 +70,14 @@ class Recipe:
     def takes_prior(self) -> bool:
         """Whether the network was trained to see an earlier day of the patient."""
         return takes_prior(self.channel_names)
+
+    @property
+    def prior_alignment(self) -> str:
+        """How earlier days were aligned in the training, and are in inference: `rigid`, or `deformable` after it.
+
+        Networks of before do not say it, and are `rigid`.
+        """
+        return str(self.facts.get("prior_alignment") or RIGID)
 
     def state_dict(self) -> dict[str, str]:
         """The recipe as one JSON string, which `torch.load(weights_only=True)` accepts."""

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from volseg.bundle.folder import config, data_dir, find
 from volseg.bundle.overrides import lay_overrides
-from volseg.cohort import Cohort
+from volseg.cohort import Cohort, check_prior_alignment
 from volseg.errors import BundleError
 
 _LEAST_FREE = 2**20  # bytes that a disk must have for the smallest of files
@@ -33,7 +33,7 @@ def check_training_words(
 
     Raises:
         BundleError: There is no such bundle, or a config is no JSON.
-        UsageError: There is no such setting.
+        UsageError: There is no such setting, or the way of aligning priors is none or needs a package that is absent.
         CohortError: The cohort is absent or damaged.
         OSError: The output folder cannot be written.
     """
@@ -47,6 +47,8 @@ def check_training_words(
     stated = overrides.get("dataset_dir")
     if _is_path(stated) and Path(stated).resolve().parent != Path(data_dir(folder)).resolve():
         Cohort.open(stated)
+    if whole.get("prior") is True and isinstance(whole.get("prior_alignment"), str):
+        check_prior_alignment(whole["prior_alignment"], asked="--prior_alignment")
     output = overrides.get("output_dir")
     if _is_path(output):
         check_writable(Path(output))

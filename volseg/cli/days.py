@@ -50,7 +50,10 @@ def days(
     if not all(word.isdigit() for word in words):
         raise UsageError(f"--folds must be numbers from 0, such as 0,1,2, got {folds}")
     if not modes and "deformed" not in default_modes():
-        typer.echo("the row `deformed` is left out: it needs itk-elastix, pip install 'volseg[elastix]'")
+        typer.echo(
+            "the rows `deformed` and `prior_deformed` are left out: they need itk-elastix, "
+            "pip install 'volseg[elastix]'"
+        )
     settings = DaysSettings(
         Cohort.open(cohort),
         bundle,

@@ -326,10 +326,14 @@ def _with_priors(
             labels=recipe.labels,
             measured=recipe.facts.get("prior"),
             any_patient=any_patient,
+            alignment=recipe.prior_alignment,
             progress=progress,
         )
     for row in rows:
         if not row.used and row.reason and row.prior:
             typer.secho(f"note  {row.key}: {row.reason}; it is predicted without a prior", fg="yellow", err=True)
+        if row.not_deformed:
+            told = f"note  {row.key}: the deformable alignment failed: {row.not_deformed}; the rigid one is used"
+            typer.secho(told, fg="yellow", err=True)
     typer.echo(f"{len(found)} of {len(cases)} cases have a prior; the others are predicted without one", err=True)
     return replace(asked, priors=found), rows

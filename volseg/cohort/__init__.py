@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from volseg.cohort.adapted import ADAPTED, Adaptation, adaptations_of, check_unseen
     from volseg.cohort.adapted_folders import adapted_networks, adapted_path, network_for
     from volseg.cohort.adoption import finish_adoption, last_round, next_round, replace_label, rounds_of, undo_adoption
-    from volseg.cohort.alignments import Alignments
+    from volseg.cohort.alignments import Alignments, PairAlignment, check_prior_alignment
     from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bounds_as_text, order_of_bounds
     from volseg.cohort.bounds_of_export import exported_bounds
     from volseg.cohort.case import Case, Source, check_key
@@ -97,6 +97,7 @@ __all__ = [
     "Correction",
     "Fold",
     "Outcomes",
+    "PairAlignment",
     "PatientsByPattern",
     "Prediction",
     "Predictions",
@@ -114,6 +115,7 @@ __all__ = [
     "bounds_as_text",
     "check_key",
     "check_labels",
+    "check_prior_alignment",
     "check_unseen",
     "check_values_as",
     "cohort_note",
@@ -191,7 +193,7 @@ _open = opened_at_first_use(
             "rounds_of",
             "undo_adoption",
         ),
-        "volseg.cohort.alignments": ("Alignments",),
+        "volseg.cohort.alignments": ("Alignments", "PairAlignment", "check_prior_alignment"),
         "volseg.cohort.bounds": (
             "BOUND_COLUMNS",
             "Bounds",

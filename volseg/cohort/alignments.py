@@ -5,14 +5,56 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from volseg.errors import VolsegError
+from volseg.errors import UsageError, VolsegError
 from volseg.files import atomic
-from volseg.volume import Deformation, Registration, Volume, deform, read_volume, register, register_roughly
+from volseg.labels import DEFORMABLE, RIGID
+from volseg.volume import (
+    Deformation,
+    Registration,
+    Volume,
+    check_elastix,
+    deform,
+    read_volume,
+    register,
+    register_roughly,
+)
 
 _VERSION = 1
+
+
+@dataclass(frozen=True)
+class PairAlignment:
+    """The alignment of two images in files.
+
+    Attributes:
+        registration: Rigid alignment.
+        deformation: File of the deformable alignment after it, which `Deformation.read` reads; None for none.
+        deformation_failure: Reason why a deformable alignment that was asked for is not used; empty if it is.
+    """
+
+    registration: Registration
+    deformation: Path | None = None
+    deformation_failure: str = ""
+
+
+def check_prior_alignment(alignment: object, *, asked: str, otherwise: str | None = None) -> None:
+    """Refuse a way of aligning priors that is none, or that needs a package which is absent.
+
+    Args:
+        alignment: The way: `rigid` or `deformable`.
+        asked: What asks for it, for the message.
+        otherwise: What to do without the package, see `volseg.volume.check_elastix`.
+
+    Raises:
+        UsageError: It is so.
+    """
+    if alignment not in (RIGID, DEFORMABLE):
+        raise UsageError(f"{asked} must be {RIGID} or {DEFORMABLE}, got {alignment!r}")
+    if alignment == DEFORMABLE:
+        check_elastix(f"{asked} {DEFORMABLE}", otherwise=otherwise)
 
 
 class Alignments:
@@ -54,6 +96,25 @@ class Alignments:
         with atomic(path) as partial:
             partial.write_text(json.dumps(found.to_json()) + "\n", encoding="utf-8")
         return found
+
+    def pair(self, fixed: Path, moving: Path, *, alignment: str = RIGID) -> PairAlignment:
+        """The alignment of a pair in the way that a network with a prior was trained with.
+
+        A deformable alignment that fails or gains nothing leaves the rigid one.
+
+        Args:
+            fixed: File of the image that stays.
+            moving: File of the image that is aligned to it.
+            alignment: The way: `rigid` or `deformable`.
+
+        Raises:
+            UsageError: It is deformable and not known yet, and `itk-elastix` is not installed.
+        """
+        rigid = self.of(fixed, moving)
+        bent = None if alignment == RIGID or rigid.failure else self.deformed(fixed, moving)
+        if bent is None or bent.failure:
+            return PairAlignment(rigid, None, bent.failure if bent else "")
+        return PairAlignment(rigid, self._path(fixed, moving, rough=False, bent=True))
 
     def deformed(self, fixed: Path, moving: Path) -> Deformation | None:
         """The deformable alignment after the rigid one, from fixed to moving; None where the rigid one has failed.

@@ -17,8 +17,11 @@ from volseg.crossval.days_settings import DaysSettings, day_cases
 from volseg.crossval.days_table import conclude_days
 from volseg.errors import UsageError
 from volseg.files import atomic
+from volseg.labels import DEFORMABLE
 
 logger = logging.getLogger("volseg.days")
+
+_WITH_PRIOR = ("prior", "prior_deformed")  # runs of networks with a prior
 
 
 def run_days(settings: DaysSettings, folder: Path, *, told: Callable[[str], None] | None = None) -> dict[str, Any]:
@@ -50,10 +53,12 @@ def run_days(settings: DaysSettings, folder: Path, *, told: Callable[[str], None
 def _networks(modes: Sequence[str]) -> list[str]:
     wanted = []
     with_prior = {"prior", "prior_empty", "prior_shifted", "prior_wrong", "prior_forced", "both"} & set(modes)
-    if with_prior or {"none", "adapted"} & set(modes):
+    if with_prior or {"none", "adapted", "prior_deformed"} & set(modes):
         wanted.append("none")
     if with_prior:  # after the other one, which its file holds too
         wanted.append("prior")
+    if "prior_deformed" in modes:
+        wanted.append("prior_deformed")
     return wanted
 
 
@@ -76,9 +81,9 @@ def _begin(settings: DaysSettings, folder: Path) -> None:
 def _trained(settings: DaysSettings, folder: Path, fold: int, name: str, *, say: Callable[[str], None]) -> Path:
     """The run of a fold, trained if it is not yet; `model.pt` is the network of the last step.
 
-    Of warm networks the run `start` is the first half of the schedule, without a prior; `none` and `prior` are the
-    second half, so that both have seen as much. The file of `prior` holds `none` for cases without a prior, which are
-    thus predicted by it and by no other.
+    Of warm networks the run `start` is the first half of the schedule, without a prior; `none`, `prior` and
+    `prior_deformed` are the second half, so that all have seen as much. The files of those with a prior hold `none` for
+    cases without one, which are thus predicted by it and by no other.
     """
     from volseg.training import train, write_network
 
@@ -97,17 +102,19 @@ def _trained(settings: DaysSettings, folder: Path, fold: int, name: str, *, say:
         "fold": fold,
         "seed": settings.seed,
         "resume": True,
-        "prior": name == "prior",
+        "prior": name in _WITH_PRIOR,
         # No validation chooses: the held-out patients are those that are scored.
         "validate#dataset#data": [],
         **_schedule(settings),
     }
+    if name == "prior_deformed":
+        overrides["prior_alignment"] = DEFORMABLE
     if start is not None:
         overrides["weights"] = str(start / "model.pt")
     if settings.device is not None:
         overrides["device"] = settings.device
     train(settings.bundle, overrides=overrides)
-    plain = folder / f"fold_{fold}" / "none" / "model.pt" if name == "prior" else None
+    plain = folder / f"fold_{fold}" / "none" / "model.pt" if name in _WITH_PRIOR else None
     write_network(run / "last.pt", run / "model.pt", without_prior=plain)
     with atomic(done) as partial:
         partial.write_text("{}\n", encoding="utf-8")

@@ -77,7 +77,7 @@ class DaysPredictions:
         return Prediction(Volume(voxels.astype(np.uint8), today.affine_ras), {})
 
     def _by_network(self, mode: str, case: DayCase, predictors: dict[Path, Any]) -> Prediction:
-        run = self.runs["none" if mode in ("none", "adapted") else "prior"]
+        run = self._run(mode)
         checkpoint = run / "model.pt"
         if mode in ("adapted", "both"):
             checkpoint = self._adapted(run, case)
@@ -89,11 +89,16 @@ class DaysPredictions:
                 bundles.find(self.settings.bundle), checkpoint=checkpoint, device=self.settings.device
             ).with_engine("torch")
         predictor = predictors[checkpoint]
-        if mode in ("prior", "both", "prior_shifted", "prior_wrong", "prior_forced"):
+        if mode in ("prior", "prior_deformed", "both", "prior_shifted", "prior_wrong", "prior_forced"):
             prior = self._prior(case, mode)
             predictor = replace(predictor, priors={} if prior is None else {case.key: prior})
         found: Prediction = predictor.predict(self.settings.cohort.image_paths(case.key), key=case.key)
         return found
+
+    def _run(self, mode: str) -> Path:
+        if mode in ("none", "adapted"):
+            return self.runs["none"]
+        return self.runs["prior_deformed" if mode == "prior_deformed" else "prior"]
 
     def _prior(self, case: DayCase, mode: str) -> Any:  # noqa: ANN401 - PriorFiles or None
         from volseg.inference import PriorFiles, unlike_own_days
@@ -104,17 +109,25 @@ class DaysPredictions:
             others = [one for one in cohort.fold(self.fold).validation if cohort.patient(one) != case.patient]
             others = others or list(cohort.fold(self.fold).training)
             key = others[sum(case.key.encode()) % len(others)]
-        measured = read_recipe(self.runs["prior"] / "model.pt").facts.get("prior") or {}
+        recipe = read_recipe(self._run(mode) / "model.pt")
+        measured = recipe.facts.get("prior") or {}
         images = cohort.image_paths(key)
-        found = self.alignments.of(cohort.image_paths(case.key)[0], images[0])
+        pair = self.alignments.pair(cohort.image_paths(case.key)[0], images[0], alignment=recipe.prior_alignment)
+        found = pair.registration
         if found.failure or (mode != "prior_forced" and unlike_own_days(found, measured)):
             return None
         if mode == "prior_shifted":
             found = found.shifted(_SHIFT_MM[sum(case.key.encode()) % 3])
         label = str(cohort.label_path(key))
-        widths = dict(measured.get("widths_mm", {}))
-        files = PriorFiles(key, tuple(map(str, images)), label, cohort.labels.to_dataset_json(), found)
-        return replace(files, widths_mm=widths)
+        return PriorFiles(
+            key,
+            tuple(map(str, images)),
+            label,
+            cohort.labels.to_dataset_json(),
+            found,
+            widths_mm=dict(measured.get("widths_mm", {})),
+            deformation=None if pair.deformation is None else str(pair.deformation),
+        )
 
     def _adapted(self, run: Path, case: DayCase) -> Path:
         from volseg.training import Adapting, adapt

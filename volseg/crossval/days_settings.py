@@ -21,7 +21,8 @@ MODES: dict[str, str] = {
     "aligned": "the same after the rigid alignment of the images",
     "deformed": "the same after a deformable alignment too, a B-spline by elastix",
     "prior": "a network with a prior, given the last earlier day",
-    "prior_empty": "the same file without the earlier day: it holds the network without a prior for such cases",
+    "prior_deformed": "a network with a prior, trained with and given deformable alignments of the earlier days",
+    "prior_empty": "the file of `prior` without the earlier day: it holds the network without a prior for such cases",
     "prior_shifted": "the network with a prior, given the last earlier day 15 mm away from where it belongs",
     "prior_wrong": "the same, given another patient's day: it must be no worse than without one, and no better",
     "prior_forced": "the same although the aligned images differ too much for one patient",
@@ -34,6 +35,7 @@ TITLES: dict[str, str] = {
     "aligned": "contours copied, aligned",
     "deformed": "contours copied, deformed",
     "prior": "prior",
+    "prior_deformed": "prior, deformed",
     "prior_empty": "prior, none given",
     "prior_shifted": "prior, shifted 15 mm",
     "prior_wrong": "prior, another patient's",
@@ -42,11 +44,13 @@ TITLES: dict[str, str] = {
     "both": "adapted, with prior",
 }
 """What each way is called in tables and figures for readers."""
+OF_ELASTIX = ("deformed", "prior_deformed")
+"""Ways that need `itk-elastix`."""
 
 
 def default_modes() -> tuple[str, ...]:
-    """All ways, without `deformed` where `itk-elastix` is not installed."""
-    return tuple(mode for mode in MODES if mode != "deformed" or elastix_is_installed())
+    """All ways, without those of `OF_ELASTIX` where `itk-elastix` is not installed."""
+    return tuple(mode for mode in MODES if mode not in OF_ELASTIX or elastix_is_installed())
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,9 @@ class DaysSettings:
         unknown = [name for name in self.modes if name not in MODES]
         if unknown or not self.modes:
             raise UsageError(f"--modes must be of {', '.join(MODES)}, got {', '.join(unknown) or 'nothing'}")
-        if "deformed" in self.modes:
-            check_elastix("--modes deformed")
+        for mode in OF_ELASTIX:
+            if mode in self.modes:
+                check_elastix(f"--modes {mode}")
         if not self.folds:
             object.__setattr__(self, "folds", tuple(range(len(self.cohort.folds()))))
         several = [one for one in sessions_of(self.cohort.rows.values()).values() if len(one) > 1]

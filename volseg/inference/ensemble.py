@@ -74,6 +74,11 @@ def check_members(recipes: Sequence[tuple[Path, Recipe]]) -> None:
     """
     (first, one), *others = recipes
     for path, other in others:
+        if one.takes_prior and other.takes_prior and one.prior_alignment != other.prior_alignment:
+            raise CheckpointError(
+                f"the prior_alignment of an ensemble's networks must be the same, got {one.prior_alignment} of {first} "
+                f"and {other.prior_alignment} of {path}; train them with the same"
+            )
         for what, ours, theirs, alike in (
             ("regions", _regions(one), _regions(other), region_order(other.labels, like=one.labels)),
             (

@@ -16,6 +16,7 @@ from volseg.cohort import (
     CaseRow,
     Cohort,
     Predictions,
+    check_prior_alignment,
     day_of_session,
     patient_of,
     read_dataset_json,
@@ -24,7 +25,7 @@ from volseg.cohort import (
 )
 from volseg.errors import UsageError, VolsegError
 from volseg.files import atomic
-from volseg.labels import LabelTable
+from volseg.labels import DEFORMABLE, RIGID, LabelTable
 from volseg.volume import FILE_ENDING, Grid, Registration, Volume, orientation, read_grid, spacing_mm
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 
 PRIORS = "priors.csv"
 """Name of the table beside predictions that were made with priors."""
-_COLUMNS = ("key", "prior", "patient", "gap_days", "misalignment_mm", "correlation", "used", "reason")
+_COLUMNS = (
+    *("key", "prior", "patient", "gap_days", "misalignment_mm", "correlation"),
+    *("used", "reason", "alignment", "not_deformed"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,12 @@ class PriorRow:
         prior: Key of the earlier case; empty if there is none.
         patient: Patient of the earlier case.
         gap_days: Days between the two, if both sessions tell their day.
-        misalignment_mm: What the alignment left, see `volseg.volume.Registration.residual_mm`.
+        misalignment_mm: What the rigid alignment left, see `volseg.volume.Registration.residual_mm`.
         correlation: Correlation of the two images after it.
         used: Whether the network sees it.
         reason: Reason why it does not; empty if it does.
+        alignment: How the prior that it sees is aligned: `rigid` or `deformable`; empty if it sees none.
+        not_deformed: Reason why it is aligned rigidly though the network was trained with deformable alignments.
     """
 
     key: str
@@ -58,6 +64,8 @@ class PriorRow:
     correlation: float | None = None
     used: bool = False
     reason: str = ""
+    alignment: str = ""
+    not_deformed: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +177,7 @@ def find_priors(
     labels: LabelTable,
     measured: Mapping[str, Any] | None = None,
     any_patient: bool = False,
+    alignment: str = RIGID,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, PriorFiles], list[PriorRow]]:
     """Find and align the prior of each case.
@@ -182,14 +191,22 @@ def find_priors(
         measured: What the training measured on pairs of days, the fact `prior` of the recipe: how far contours move,
             and what an alignment may leave. If it leaves more, the prior is not used, unless `any_patient`.
         any_patient: Whether another patient's contours may serve, see `PriorSource.of`.
+        alignment: How the network's priors were aligned in its training, `Recipe.prior_alignment`; where a deformable
+            alignment fails, the rigid one counts, and the row says so.
         progress: Function that is called with the number of finished cases and of all.
 
     Returns:
         The prior of each case that has one that can be used, by key, and a row for each case.
 
     Raises:
-        UsageError: The earlier table lacks a region of the network; or there is one prior alone, of another patient.
+        UsageError: The earlier table lacks a region of the network; there is one prior alone, of another patient; or
+            a deformable alignment is asked for and `itk-elastix` is not installed.
     """
+    check_prior_alignment(
+        alignment,
+        asked="--prior with a network of prior_alignment",
+        otherwise="leave --prior out, which predicts without earlier days",
+    )
     missing = [name for name in labels.names if name not in source.labels.names]
     if missing:
         raise UsageError(
@@ -202,7 +219,13 @@ def find_priors(
         row = cohort.rows[key] if cohort is not None and key in cohort.rows else source.rows.get(key)
         row = row or CaseRow(key, *patient_of(key), (1, 1, 1), (1.0, 1.0, 1.0), "RAS", "", ())
         told, prior = _prior_of(
-            row, Path(images[0]), source, alignments, measured=measured or {}, any_patient=any_patient
+            row,
+            Path(images[0]),
+            source,
+            alignments,
+            measured=measured or {},
+            any_patient=any_patient,
+            alignment=alignment,
         )
         rows.append(told)
         if prior is not None:
@@ -220,6 +243,7 @@ def _prior_of(
     *,
     measured: Mapping[str, Any],
     any_patient: bool,
+    alignment: str,
 ) -> tuple[PriorRow, PriorFiles | None]:
     try:
         key = source.of(row, any_patient=any_patient)
@@ -253,11 +277,20 @@ def _prior_of(
     )
     if failure:
         return told, None
-    table = source.labels.to_dataset_json()
+    pair = alignments.pair(image, source.images[key][0], alignment=alignment)
+    way = RIGID if pair.deformation is None else DEFORMABLE
+    told = replace(told, alignment=way, not_deformed=pair.deformation_failure)
     from volseg.transforms import PriorFiles
 
-    files = PriorFiles(key, tuple(map(str, source.images[key])), str(source.label[key]), table, registration)
-    return told, replace(files, widths_mm=dict(measured.get("widths_mm", {})))
+    return told, PriorFiles(
+        key,
+        tuple(map(str, source.images[key])),
+        str(source.label[key]),
+        source.labels.to_dataset_json(),
+        registration,
+        widths_mm=dict(measured.get("widths_mm", {})),
+        deformation=None if pair.deformation is None else str(pair.deformation),
+    )
 
 
 def unlike_own_days(registration: Registration, measured: Mapping[str, Any]) -> str:

@@ -250,7 +250,7 @@ class Predicting:
         region = self.step.path(key) if self.step is not None else None
         prior = self.priors.get(key)
         if prior is not None:  # so that a case is predicted anew if its prior changes
-            return (*images, *map(Path, prior.images), Path(prior.label))
+            return (*images, *map(Path, prior.files))
         return (*images, region) if region is not None else tuple(images)
 
     def outputs(self, folder: Path, name: str) -> tuple[Path, ...]:
@@ -276,7 +276,7 @@ class _Doing:
     def read(self, job: Job) -> dict[str, Any]:
         """Read the files into the input of the network."""
         prior = getattr(self._predictor, "priors", {}).get(job.key)
-        images = job.inputs if prior is None else job.inputs[: -(len(prior.images) + 1)]
+        images = job.inputs if prior is None else job.inputs[: -len(prior.files)]
         return self._predictor.preprocess(images, key=job.key)
 
     def compute(self, _: Job, read: dict[str, Any]) -> dict[str, Any]:

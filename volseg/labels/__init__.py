@@ -7,13 +7,15 @@ from volseg.labels.channels import channel_order, fold_channel
 from volseg.labels.cleanup import Cleanup
 from volseg.labels.encoding import LabelMap, Masks, RegionEncoding
 from volseg.labels.matching import LabelMatch, fold_name, match_labels
-from volseg.labels.priors import image_channels, prior_channels, takes_prior
+from volseg.labels.priors import DEFORMABLE, RIGID, image_channels, prior_channels, takes_prior
 from volseg.labels.regions import Region
 from volseg.labels.table import LabelTable
 from volseg.labels.terms import Code
 from volseg.labels.values import held_values, whole_numbers
 
 __all__ = [
+    "DEFORMABLE",
+    "RIGID",
     "Cleanup",
     "Code",
     "LabelMap",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+RIGID, DEFORMABLE = "rigid", "deformable"
+"""How an earlier day is brought to today's: by a rigid motion, or bent by a deformable one after it."""
 _PREFIX = "prior: "
 _GIVEN = f"{_PREFIX}given"
 

@@ -10,9 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from volseg.cohort import Alignments, Cohort, Predictions, earlier_sessions, other_sessions, sessions_of
+from volseg.cohort import (
+    Alignments,
+    Cohort,
+    PairAlignment,
+    Predictions,
+    check_prior_alignment,
+    earlier_sessions,
+    other_sessions,
+    sessions_of,
+)
 from volseg.errors import UsageError
-from volseg.labels import prior_channels
+from volseg.labels import RIGID, prior_channels
 from volseg.training.prior_measure import largest_misalignment_mm, measured_widths, told
 from volseg.transforms import CORRECTED, FOREIGN, PREDICTED, PriorFiles
 from volseg.volume import FILE_ENDING, Registration
@@ -36,6 +45,7 @@ class Priors:
         dropout: Share of the training cases that are shown without a prior.
         predictions: Folder of out-of-fold predictions, which serve as contours of other days too; None for none.
         cache_dir: Folder whose `alignments` are kept.
+        alignment: How other days of the patient are aligned: `rigid`, or `deformable` after it, where that succeeds.
     """
 
     cohort: Cohort
@@ -44,6 +54,7 @@ class Priors:
     dropout: float = 0.4
     predictions: str | None = None
     cache_dir: str | None = None
+    alignment: str = RIGID
 
     def __post_init__(self) -> None:
         if not isinstance(self.on, bool):
@@ -52,6 +63,13 @@ class Priors:
             raise UsageError(f"--prior_dropout must be a number from 0 to 1, got {self.dropout!r}")
         if self.on and self.cohort.flat:
             raise UsageError("--prior must be false for images of one slice, which cannot be aligned; leave it out")
+        if self.on or self.alignment == RIGID:
+            check_prior_alignment(self.alignment, asked="--prior_alignment")
+
+    @property
+    def recorded_alignment(self) -> str | None:
+        """How the priors are aligned, for the recipe; None without a prior."""
+        return self.alignment if self.on else None
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -72,6 +90,8 @@ class Priors:
 
         `widths_mm` is how far each region's contours move, see `measured_widths`; `misalignment_mm` is what an
         alignment may leave between two days of one patient, see `largest_misalignment_mm`; `pairs` is their number.
+        The widths are of days aligned as the network sees them, what is left is that of the rigid alignment, since a
+        deformable one makes strangers alike.
         """
         if not self.on:
             return None
@@ -80,7 +100,7 @@ class Priors:
             wanted = self._wanted(key, training=True)
             days = [(key, other) for other, kind in wanted if kind == CORRECTED]
             own += [(one, self._files(one, other, CORRECTED)) for one, other in days[:1]]
-            strangers += [self._aligned(key, other, CORRECTED) for other, kind in wanted if kind == FOREIGN]
+            strangers += [self._registered(key, other) for other, kind in wanted if kind == FOREIGN]
             if len(own) >= _MEASURED_PAIRS:
                 break
         own = [(key, files) for key, files in own if not files.registration.failure]
@@ -134,7 +154,7 @@ class Priors:
             found = [self.files(item["key"], *one) for one in wanted]
             item["prior"] = [one.to_json() for one in found if not one.registration.failure]
             # Flat, so that a cache on disk sees when one of them changes.
-            item["prior_files"] = [file for entry in item["prior"] for file in entry["files"]]
+            item["prior_files"] = [file for one in found if not one.registration.failure for file in one.files]
             for one in found:
                 if one.registration.failure:
                     failed += 1
@@ -184,10 +204,27 @@ class Priors:
         widths = (self.measured or {}).get("widths_mm", {}) if widths_mm is None else widths_mm
         return replace(self._files(key, other, kind), widths_mm=dict(widths))
 
-    def _aligned(self, key: str, other: str, kind: str) -> Registration:
-        alignments = Alignments(Path(str(self.cache_dir or self.cohort.folder / ".volseg")) / "alignments")
+    @property
+    def _alignments(self) -> Alignments:
+        return Alignments(Path(str(self.cache_dir or self.cohort.folder / ".volseg")) / "alignments")
+
+    def _registered(self, key: str, other: str, *, rough: bool = False) -> Registration:
         today, earlier = self.cohort.image_paths(key)[0], self.cohort.image_paths(other)[0]
-        return alignments.of(today, earlier, rough=kind == FOREIGN)
+        return self._alignments.of(today, earlier, rough=rough)
+
+    def _aligned(self, key: str, other: str, kind: str) -> PairAlignment:
+        """Another patient's day is aligned roughly alone: what a wrong prior looks like."""
+        if kind == FOREIGN:
+            return PairAlignment(self._registered(key, other, rough=True))
+        found = self._alignments.pair(
+            self.cohort.image_paths(key)[0], self.cohort.image_paths(other)[0], alignment=self.alignment
+        )
+        if found.deformation_failure:
+            logger.info(
+                "%s is aligned rigidly to %s, since the deformable alignment failed: %s",
+                *(other, key, found.deformation_failure),
+            )
+        return found
 
     def _files(self, key: str, other: str, kind: str) -> PriorFiles:
         images = self.cohort.image_paths(other)
@@ -197,4 +234,13 @@ class Priors:
         if kind == PREDICTED and self.predictions is not None:
             there = Predictions(Path(self.predictions))
             label, labels = there.folder / f"{other}{FILE_ENDING}", there.labels(option="--prior_predictions")
-        return PriorFiles(other, tuple(map(str, images)), str(label), labels.to_dataset_json(), found, kind)
+        bent = None if found.deformation is None else str(found.deformation)
+        return PriorFiles(
+            other,
+            tuple(map(str, images)),
+            str(label),
+            labels.to_dataset_json(),
+            found.registration,
+            kind,
+            deformation=bent,
+        )

@@ -1,15 +1,16 @@
 """An earlier day of the same patient as further channels of a network's input: a hint, and never the truth.
 
-The earlier image is put where the alignment says, each region of the earlier contours becomes a blurred probability
-(its signed distance through a sigmoid), and one more channel is 1 where the earlier contours tell something: within the
-earlier field of view, where somebody looked. Elsewhere that channel and the probabilities are 0. Without a prior all of
-them are 0 everywhere, as a network with a prior sees it in a share of its training.
+The earlier image is put where the alignment says, rigid or deformable, each region of the earlier contours becomes a
+blurred probability (its signed distance through a sigmoid), and one more channel is 1 where the earlier contours tell
+something: within the earlier field of view, where somebody looked. Elsewhere that channel and the probabilities are 0.
+Without a prior all of them are 0 everywhere, as a network with a prior sees it in a share of its training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from volseg.errors import VolumeError
 from volseg.labels import LabelTable
 from volseg.volume import (
+    Deformation,
     Grid,
     Registration,
     Volume,
@@ -27,6 +29,7 @@ from volseg.volume import (
     read_case_channels,
     read_volume,
     resampled,
+    sampled,
 )
 
 WIDTH_MM = 8.0
@@ -49,6 +52,7 @@ class PriorFiles:
         registration: Alignment from today's image to the earlier one.
         kind: `corrected` contours, `predicted` ones, or those of another patient, `foreign`.
         widths_mm: Width of each region's blur, see `prior_arrays`; `WIDTH_MM` for those that are not named.
+        deformation: File of the deformable alignment that follows the rigid one; None for none.
     """
 
     key: str
@@ -58,9 +62,16 @@ class PriorFiles:
     registration: Registration
     kind: str = CORRECTED
     widths_mm: Mapping[str, float] = field(default_factory=dict)
+    deformation: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files: if one of them changes, so does the prior."""
+        return (*self.images, self.label, *([] if self.deformation is None else [self.deformation]))
 
     def to_json(self) -> dict[str, Any]:
         """The entry of a datalist; the paths come first, so that a cache sees when a file changes."""
+        bent = {} if self.deformation is None else {"deformation": self.deformation}
         return {
             "files": [*self.images, self.label],
             "key": self.key,
@@ -68,6 +79,7 @@ class PriorFiles:
             "matrix_ras": [list(row) for row in self.registration.matrix_ras],
             "kind": self.kind,
             "widths_mm": dict(self.widths_mm),
+            **bent,
         }
 
     @classmethod
@@ -77,7 +89,49 @@ class PriorFiles:
         files = [str(file) for file in entry["files"]]
         found = Registration(matrix, 1.0, 1.0, 0.0, 0.0)
         kind, widths = str(entry["kind"]), entry.get("widths_mm", {})
-        return cls(str(entry["key"]), tuple(files[:-1]), files[-1], entry["labels"], found, kind, widths)
+        bent = entry.get("deformation")
+        return cls(str(entry["key"]), tuple(files[:-1]), files[-1], entry["labels"], found, kind, widths, bent)
+
+
+class _OnToday:
+    """Volumes of the earlier day on today's grid, by the rigid alignment and the deformable one if there is one."""
+
+    def __init__(self, prior: PriorFiles, grid: Grid) -> None:
+        self.registration = prior.registration
+        self.grid = grid
+        self.points: NDArray[np.float32] | None = None
+        if prior.deformation is not None:
+            try:
+                bent = Deformation.read(Path(prior.deformation))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise VolumeError(
+                    f"the deformable alignment of the prior {prior.key} must be a readable file, got "
+                    f"{prior.deformation} ({error}); run the command again, which aligns anew"
+                ) from error
+            self.points = replace(bent, registration=prior.registration).points(grid)
+
+    def linear(self, volume: Volume) -> NDArray[np.float32]:
+        """An image, linear between voxels; beyond its field of view the least value of it."""
+        moved = placed(volume, self.registration)
+        if self.points is None:
+            return resampled(moved, self.grid)[0].voxels
+        values, within = sampled(moved, self.points)
+        values[~within] = np.asarray(volume.voxels).min()
+        return values
+
+    def covered(self, volume: Volume) -> NDArray[np.bool_]:
+        """Which voxels of today lie within the earlier field of view."""
+        moved = placed(volume, self.registration)
+        return covered(moved.grid, self.grid) if self.points is None else sampled(moved, self.points, nearest=True)[1]
+
+    def nearest(self, volume: Volume) -> NDArray[Any]:
+        """A label map, the nearest value of each voxel."""
+        moved = placed(volume, self.registration)
+        if self.points is not None:
+            return sampled(moved, self.points, nearest=True)[0]
+        return nearest_voxels(
+            moved.voxels, np.asarray(moved.affine_ras), self.grid.shape, np.asarray(self.grid.affine_ras)
+        )
 
 
 def prior_arrays(prior: PriorFiles, grid: Grid, labels: LabelTable) -> NDArray[np.float32]:
@@ -94,19 +148,21 @@ def prior_arrays(prior: PriorFiles, grid: Grid, labels: LabelTable) -> NDArray[n
         probabilities are 0.
 
     Raises:
-        VolumeError: The earlier table lacks a region, or its label map is on another grid than its image.
+        VolumeError: The earlier table lacks a region, its label map is on another grid than its image, or the file of
+            the deformable alignment is absent or damaged.
     """
     images = read_case_channels(list(prior.images), names=len(prior.images))
-    found = [resampled(placed(image, prior.registration), grid)[0].voxels for image in images]
-    distances, known = prior_distances(prior, grid, labels, image_grid=images[0].grid)
+    today = _OnToday(prior, grid)
+    found = [today.linear(image) for image in images]
+    distances, known = _distances(prior, today, labels, image_grid=images[0].grid)
     for name, distance in distances.items():
         width = float(prior.widths_mm.get(name, WIDTH_MM))
-        found.append(np.where(known, 1 / (1 + np.exp(np.clip(distance / width, -30, 30) * 4)), 0))
+        found.append(np.where(known, 1 / (1 + np.exp(np.clip(distance / width, -20, 20) * 4)), 0))
     return np.stack([*found, known]).astype(np.float32)
 
 
 def prior_distances(
-    prior: PriorFiles, grid: Grid, labels: LabelTable, *, image_grid: Grid | None = None
+    prior: PriorFiles, grid: Grid, labels: LabelTable
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
     """The signed distance of each voxel of today's grid to the earlier contours, and where these tell something.
 
@@ -114,14 +170,21 @@ def prior_distances(
         prior: Earlier day, whose alignment has not failed.
         grid: Grid.
         labels: Label table of the network, whose regions the earlier table must have by name.
-        image_grid: Grid that the earlier label map must have; None to trust it.
 
     Returns:
-        Distances (X, Y, Z) in mm by region, negative inside; and the mask (X, Y, Z) of what is known.
+        Distances (X, Y, Z) in mm by region, negative inside, as they were on the earlier day; and the mask (X, Y, Z) of
+        what is known.
 
     Raises:
-        VolumeError: The earlier table lacks a region, or its label map is on another grid than its image.
+        VolumeError: The earlier table lacks a region, or the file of the deformable alignment is absent or damaged.
     """
+    return _distances(prior, _OnToday(prior, grid), labels)
+
+
+def _distances(
+    prior: PriorFiles, today: _OnToday, labels: LabelTable, *, image_grid: Grid | None = None
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
+    """What `prior_distances` gives, of a label map that must be on the grid of its image if that is given."""
     table = LabelTable.from_dataset_json(dict(prior.labels))
     missing = [name for name in labels.names if name not in table.names]
     if missing:
@@ -134,16 +197,13 @@ def prior_distances(
         raise VolumeError(f"the label map of the prior {prior.key} is not on the grid of its image: {difference}")
     values = table.check(label.voxels)
     ignored = table.ignored(values)
-    there = placed(label, prior.registration)
-    known = covered(there.grid, grid)
+    known = today.covered(label)
     if ignored is not None:
-        affines = np.asarray(there.affine_ras), np.asarray(grid.affine_ras)
-        known &= nearest_voxels(ignored.astype(np.uint8), affines[0], grid.shape, affines[1]) == 0
+        known &= today.nearest(Volume(ignored.astype(np.uint8), label.affine_ras)) == 0
     masks = dict(zip(table.names, table.masks(values), strict=True))
     found = {}
     for name in labels.names:
-        distance = placed(_signed_distance(masks[name], label, ignored), prior.registration)
-        found[name] = resampled(distance, grid)[0].voxels
+        found[name] = today.linear(_signed_distance(masks[name], label, ignored))
     return found, known
 
 

@@ -48,7 +48,7 @@ from volseg.volume.nifti_stream import SliceStream
 from volseg.volume.nrrd import read_nrrd_with_pairs
 from volseg.volume.probabilities import read_probabilities, write_probabilities
 from volseg.volume.registration import Registration, placed, register, register_roughly
-from volseg.volume.resampling import covered, resampled
+from volseg.volume.resampling import covered, resampled, sampled
 from volseg.volume.sizes import size_notes, times_off
 from volseg.volume.slices import slice_axis
 from volseg.volume.volume import Grid, Volume
@@ -106,6 +106,7 @@ __all__ = [
     "register",
     "register_roughly",
     "resampled",
+    "sampled",
     "scheme_of_channel",
     "size_notes",
     "slice_axis",

@@ -26,7 +26,7 @@ from volseg.errors import UsageError
 from volseg.files import atomic
 from volseg.volume.registration import GRID_MM, Registration, placed
 from volseg.volume.registration_steps import Level, agreement, residual_mm
-from volseg.volume.resampling import resampled
+from volseg.volume.resampling import resampled, sampled
 from volseg.volume.volume import Grid, Volume
 
 CONTROL_MM = 40.0
@@ -70,20 +70,31 @@ class Deformation:
         Returns:
             Array of the grid's shape; beyond the moving image the values of its edge are continued.
         """
+        return sampled(placed(volume, self.registration), self.points(grid), nearest=labels)[0]
+
+    def points(self, grid: Grid) -> NDArray[np.float32]:
+        """The points of the rigidly aligned image that are wanted at the voxels of a grid.
+
+        Args:
+            grid: Grid of the fixed image's space.
+
+        Returns:
+            Points (3, X, Y, Z) in RAS mm; beyond the motion's own grid the motion at its edge is continued.
+        """
         from scipy.ndimage import map_coordinates
 
-        moved = placed(volume, self.registration)
-        to_motion = np.linalg.inv(np.asarray(self.grid.affine_ras)) @ np.asarray(grid.affine_ras)
-        index = np.indices(grid.shape).reshape(3, -1).astype(np.float64)
-        there = to_motion[:3, :3] @ index + to_motion[:3, 3:]
-        along = np.stack([map_coordinates(one, there, order=1, mode="nearest") for one in self.motion_mm])
-        points = np.asarray(grid.affine_ras)[:3, :3] @ index + np.asarray(grid.affine_ras)[:3, 3:]
-        points += np.asarray(self.grid.affine_ras)[:3, :3] / np.array(self.grid.spacing_mm) @ along
-        inverse = np.linalg.inv(np.asarray(moved.affine_ras))
-        values: NDArray[Any] = np.asarray(volume.voxels, None if labels else np.float32)
-        there = inverse[:3, :3] @ points + inverse[:3, 3:]
-        found: NDArray[Any] = map_coordinates(values, there, order=0 if labels else 1, mode="nearest")
-        return found.reshape(grid.shape)
+        affine, own = (np.asarray(one.affine_ras, dtype=np.float64) for one in (grid, self.grid))
+        to_motion = np.linalg.inv(own) @ affine
+        directions = own[:3, :3] / np.array(self.grid.spacing_mm)  # (3 of RAS, 3 axes)
+        points = np.empty((3, *grid.shape), np.float32)
+        index = np.stack(np.broadcast_arrays(0, *np.indices(grid.shape[1:]))).astype(np.float64)  # (3, Y, Z)
+        for x in range(grid.shape[0]):
+            index[0] = x
+            there = np.tensordot(to_motion[:3, :3], index, 1) + to_motion[:3, 3][:, None, None]
+            along = np.stack([map_coordinates(one, there, order=1, mode="nearest") for one in self.motion_mm])
+            points[:, x] = np.tensordot(affine[:3, :3], index, 1) + affine[:3, 3][:, None, None]
+            points[:, x] += np.tensordot(directions, along, 1)
+        return points
 
     def write(self, path: Path) -> None:
         """Write all of it to a `.npz` file, whole or not at all; the motion in steps of a hundredth of a mm."""
@@ -128,17 +139,19 @@ def elastix_is_installed() -> bool:
         return False
 
 
-def check_elastix(asked: str) -> None:
+def check_elastix(asked: str, *, otherwise: str | None = None) -> None:
     """Refuse what needs `itk-elastix` where it is absent.
 
     Args:
         asked: What needs it, as the user named it.
+        otherwise: What to do without it; by default, to leave out what was asked.
 
     Raises:
         UsageError: It is absent.
     """
     if not elastix_is_installed():
-        raise UsageError(f"{asked} needs itk-elastix: pip install 'volseg[elastix]', or leave {asked} out")
+        cure = otherwise or f"leave {asked} out"
+        raise UsageError(f"{asked} needs itk-elastix: pip install 'volseg[elastix]', or {cure}")
 
 
 def deform(fixed: Volume, moving: Volume, registration: Registration) -> Deformation:

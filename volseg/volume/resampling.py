@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +38,39 @@ def resampled(volume: Volume, grid: Grid) -> tuple[Volume, float]:
     within = covered(volume.grid, grid)
     found[~within] = values.min()
     return Volume(np.asarray(found, dtype=np.float32), grid.affine_ras), float(within.mean())
+
+
+def sampled(
+    volume: Volume, points_ras: NDArray[np.float32], *, nearest: bool = False
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The values of a volume at points anywhere.
+
+    Args:
+        volume: Image or label map.
+        points_ras: Points (3, X, Y, Z) in RAS mm.
+        nearest: Whether each point takes the nearest value, of the volume's own type; else it is linear (float32).
+
+    Returns:
+        Values (X, Y, Z), beyond the volume those of its edge; and the mask (X, Y, Z) of the points that lie within it,
+        whose outermost voxels reach half a voxel beyond their centres.
+
+    >>> volume = Volume(np.array([0.0, 1.0, 2.0], np.float32).reshape(3, 1, 1), np.diag([2.0, 1, 1, 1]))
+    >>> values, within = sampled(volume, np.array([[1.0, 4.5, 9.0], [0, 0, 0], [0, 0, 0]]).reshape(3, 3, 1, 1))
+    >>> values.ravel().tolist(), within.ravel().tolist()
+    ([0.5, 2.0, 2.0], [True, True, False])
+    """
+    from scipy.ndimage import map_coordinates
+
+    inverse = np.linalg.inv(np.asarray(volume.affine_ras))
+    voxels = np.ascontiguousarray(volume.voxels, dtype=None if nearest else np.float32)
+    values = np.empty(points_ras.shape[1:], voxels.dtype)
+    within = np.empty(points_ras.shape[1:], dtype=bool)
+    ends = np.array(volume.shape, dtype=np.float64)[:, None, None] - 0.5 + _ROUNDING
+    for x in range(points_ras.shape[1]):  # (3, Y, Z) at a time, so that little memory is needed
+        index = np.tensordot(inverse[:3, :3], points_ras[:, x].astype(np.float64), 1) + inverse[:3, 3][:, None, None]
+        values[x] = map_coordinates(voxels, index, order=0 if nearest else 1, mode="nearest")
+        within[x] = ((index >= -0.5 - _ROUNDING) & (index <= ends)).all(axis=0)
+    return values, within
 
 
 def covered(old: Grid, grid: Grid) -> NDArray[np.bool_]:

@@ -99,7 +99,8 @@ def _preprocessed(work: Adapting, recipe: Recipe, key: str, *, roi: bool, seen: 
     count = len(recipe.image_channels)
     schemes = None if recipe.normalisation is None else recipe.normalisation[:count]
     if recipe.takes_prior:
-        priors = Priors(work.cohort, on=True, cache_dir=None if work.cache_dir is None else str(work.cache_dir))
+        cache = None if work.cache_dir is None else str(work.cache_dir)
+        priors = Priors(work.cohort, on=True, cache_dir=cache, alignment=recipe.prior_alignment)
         widths = dict((recipe.facts.get("prior") or {}).get("widths_mm", {}))
         found = [priors.files(key, other, CORRECTED, widths_mm=widths) for other in seen]
         item["prior"] = [one.to_json() for one in found if not one.registration.failure]
