@@ -87,7 +87,9 @@ class Service:
         self.place = cohort / ".volseg" / "serve"
         self.labels: LabelTable = segmenter.recipe.labels
         self._one = threading.Lock()
-        self._home = threading.Lock()
+        self._home = (
+            threading.RLock()
+        )  # held by whoever changes the cohort, and while it is read: files move at an edit
         self._given: dict[str, tuple[str, float]] = {}
         # A network of quite other regions is refused before anything is served.
         self.notes = match_labels(self.cohort().labels, self.labels).notes
@@ -102,8 +104,9 @@ class Service:
         self.sessions.close()
 
     def cohort(self) -> Cohort:
-        """The cohort as it is now."""
-        return Cohort.open(self.folder)
+        """The cohort as it is now, never in the middle of a change by this server."""
+        with self._home:
+            return Cohort.open(self.folder)
 
     def info(self) -> dict[str, Any]:
         """What the server offers, as the plug-ins read it."""
@@ -181,19 +184,16 @@ class Service:
     def _first(self, cohort: Cohort, keys: Sequence[str]) -> str | None:
         """The case of most lacking Dice per mm among those that were predicted; None if none was."""
         found, lacking = {}, {}
+        expected = read_uncertainty(self.place)
         for key in keys:
             path = self.place / f"{key}{FILE_ENDING}"
             if path.is_file():
                 found[key] = extents(read_volume(path), self.labels)
-                expected = self._expected().get(key, {})
-                promises = {name: promise(None, expected.get(name)) for name in self.labels.names}
+                promises = {name: promise(None, expected.get(key, {}).get(name)) for name in self.labels.names}
                 lacking[key] = lacking_dice(promises, 1.0)
         mm = expected_mm(found, lacking)
         cases = [Candidate(key, cohort.patient(key), mm[key], lacking[key]) for key in found]
         return choose(cases, budget=1)[0].candidate.key if cases else None
-
-    def _expected(self) -> dict[str, dict[str, float | None]]:
-        return read_uncertainty(self.place)
 
     def image(self, key: str) -> Path:
         """The image of a case.
