@@ -237,6 +237,38 @@ def test_two_clients_at_once_wait_for_one_another(served):
     assert codes == [200] * 4
 
 
+def test_the_cohort_is_not_read_while_a_label_comes_home(served, tmp_path, monkeypatch):
+    """The image of a case that gets a label moves, and a client who asks for another one must not miss it."""
+    service = Service("unet", served[1], Network(), Training(lambda _: []))
+    seen, moving, go_on = [], threading.Event(), threading.Event()
+
+    def slowly(*_given, **_named):
+        moving.set()
+        assert go_on.wait(60)
+        raise UsageError("not taken")
+
+    monkeypatch.setattr("volseg.deploy.serve.service.adopt", slowly)
+    label = tmp_path / "label.nii.gz"
+    keys = sorted(service.cohort().keys)
+    write_volume(label, read_volume(service.image(keys[0])))
+    saving = threading.Thread(target=lambda: _told(service.save_label, keys[0], label, {}))
+    asking = threading.Thread(target=lambda: seen.append(service.image(keys[1])))
+    saving.start()
+    assert moving.wait(60)
+    asking.start()
+    asking.join(0.3)
+    assert not seen
+    go_on.set()
+    saving.join(60)
+    asking.join(60)
+    assert seen
+
+
+def _told(work, *given):
+    with pytest.raises(UsageError, match="not taken"):
+        work(*given)
+
+
 def test_an_image_of_the_clients_own(served, tmp_path):
     client, folder = served
     path = tmp_path / "own.nii.gz"
