@@ -261,6 +261,7 @@ def test_the_cohort_is_not_read_while_a_label_comes_home(served, tmp_path, monke
     go_on.set()
     saving.join(60)
     asking.join(60)
+    service.close()
     assert seen
 
 
