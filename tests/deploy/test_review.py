@@ -298,7 +298,7 @@ def test_the_command(made, tmp_path, capsys):
         main(["review", str(predictions), str(cohort.folder), "-o", str(tmp_path / "todo"), "--budget", "2"])
     assert not left.value.code
     told = capsys.readouterr().out
-    assert "mm expected, Dice reckoned with" in told
+    assert " mm and a Dice of " in told
     assert "volseg adopt" in told
 
 

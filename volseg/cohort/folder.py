@@ -13,7 +13,7 @@ from typing import Any
 
 from volseg.cohort.adoption import finish_adoption
 from volseg.cohort.case import Case
-from volseg.cohort.folds import ALL, Fold, read_splits
+from volseg.cohort.folds import ALL, Fold, check_folds, read_splits
 from volseg.cohort.layouts import layout_note
 from volseg.cohort.patients import patient_of
 from volseg.cohort.table import CaseRow, is_phantom, read_table, write_table
@@ -181,19 +181,7 @@ class Cohort:
         if not path.is_file():
             raise CohortError(f"{self.folder} has no splits.json; write it with `volseg split {self.folder}`")
         folds = read_splits(path)
-        for number, fold in enumerate(folds):
-            unknown = ({*fold.training, *fold.validation}) - self.labelled
-            if unknown:
-                raise CohortError(
-                    f"fold {number} of {path} names {first_names(sorted(unknown))}, which has no label here; "
-                    f"split again with `volseg split {self.folder}`"
-                )
-            shared = {self.patient(k) for k in fold.training} & {self.patient(k) for k in fold.validation}
-            if shared:
-                raise CohortError(
-                    f"fold {number} of {path} has patient {first_names(sorted(shared))} on both sides; split again "
-                    f"with `volseg split {self.folder}`"
-                )
+        check_folds(folds, path, labelled=self.labelled, patient_of=self.patient)
         return folds
 
     @property

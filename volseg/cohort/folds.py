@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.cohort.table import CaseRow
-from volseg.errors import CohortError, UsageError
+from volseg.errors import CohortError, UsageError, first_names
 from volseg.files import atomic
 
 ALL = "all"
@@ -93,6 +93,32 @@ def read_splits(path: Path) -> list[Fold]:
             f"{path} must be a list of folds, each with train and val keys, got {_told(content)}; {_again(path)}"
         )
     return [_fold(number, entry, path) for number, entry in enumerate(content)]
+
+
+def check_folds(
+    folds: Sequence[Fold], path: Path, *, labelled: Container[str], patient_of: Callable[[str], str]
+) -> None:
+    """Refuse folds that name a case without a label, or that have a patient on both sides.
+
+    Args:
+        folds: The folds.
+        path: File that they were read from, for messages.
+        labelled: Keys of the labelled cases.
+        patient_of: Function that gives the patient of a key.
+
+    Raises:
+        CohortError: They do.
+    """
+    cure = _again(path)
+    for number, fold in enumerate(folds):
+        unknown = {key for key in (*fold.training, *fold.validation) if key not in labelled}
+        if unknown:
+            told = f"names {first_names(sorted(unknown))}, which has no label here"
+            raise CohortError(f"fold {number} of {path} {told}; {cure}")
+        shared = set(map(patient_of, fold.training)) & set(map(patient_of, fold.validation))
+        if shared:
+            told = f"has patient {first_names(sorted(shared))} on both sides"
+            raise CohortError(f"fold {number} of {path} {told}; {cure}")
 
 
 def _fold(number: int, entry: object, path: Path) -> Fold:

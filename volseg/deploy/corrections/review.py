@@ -238,6 +238,6 @@ def _reason(one: Chosen) -> str:
     others = f"; {one.alike} more predicted cases are like it" if one.alike > 1 else ""
     candidate = one.candidate
     return (
-        f"{first}{others}; {one.region}: {candidate.mm.get(one.region, 0.0):.0f} mm expected, "
-        f"Dice reckoned with {1 - candidate.lacking.get(one.region, 0.0):.2f}"
+        f"{first}{others}; {one.region}: {candidate.mm.get(one.region, 0.0):.0f} mm "
+        f"and a Dice of {1 - candidate.lacking.get(one.region, 0.0):.2f} expected"
     )

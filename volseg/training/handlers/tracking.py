@@ -111,8 +111,11 @@ class Tracking:
         for summary in (experiment, session):  # the third says that the session has ended
             self._file_writer.add_summary(summary)
         if self.tracker is not None:
-            kind: Any = {"mlflow": _MLflow, "wandb": _Wandb}[self.tracker]
-            self._backend = kind(self.output_dir, told, self.evaluator, engine, self._loss)
+            self._backend = (
+                _MLflow(self.output_dir, told, self.evaluator, engine, self._loss)
+                if self.tracker == "mlflow"
+                else _Wandb(self.output_dir, told)
+            )
             self._backend.start(engine)
 
     @property
@@ -223,15 +226,7 @@ class _MLflow:
 class _Wandb:
     """A run of Weights & Biases; MONAI has no handler of it."""
 
-    def __init__(
-        self,
-        output_dir: Path,
-        settings: Mapping[str, Any],
-        evaluator: Engine,
-        trainer: Engine,
-        loss: Callable[[], float | None],
-    ) -> None:
-        del evaluator, trainer, loss  # `epoch` is told it
+    def __init__(self, output_dir: Path, settings: Mapping[str, Any]) -> None:
         self._folder, self._settings = output_dir, dict(settings)
         self._run: Any = None
 
