@@ -37,7 +37,8 @@ from pathlib import Path
 from typing import Any
 
 import networks
-from harness import measurement, rendering
+from harness import measurement, rendering, volseg_command
+from harness.matrix_product import gigaflops
 from harness.measurement import Measure, tell
 from peers.nnunet import NnUNet, schedule
 
@@ -54,25 +55,10 @@ TOLERANCE_MM = 1.0  # of surface Dice: a voxel
 ONCE = 100_000  # epochs between validations, so that only the last epoch has one
 MINUTES = Measure("minutes", "Minutes of training", "", 1, compared=False)
 MILLIONS = Measure("million_parameters", "Million weights", "", 1, compared=False)
-MATRIX_PRODUCT = """
-import sys, time, torch
-a, b = (torch.randn(2048, 2048, device=sys.argv[1]) for _ in range(2))
-seconds = []
-for _ in range(11):
-    began = time.perf_counter()
-    (a @ b).sum().item()
-    seconds.append(time.perf_counter() - began)
-print(2 * 2048**3 / min(seconds[1:]) / 1e9)
-"""
 DICE = Measure("dice", "Dice", "", 3, compared=False)
 SURFACE = Measure("surface_dice", f"Surface Dice at {TOLERANCE_MM:g} mm", "", 3, compared=False)
 
 Facts = dict[str, Any]
-
-
-def volseg(*words: str | Path) -> None:
-    """A command of volseg, shown as it runs."""
-    subprocess.run([Path(sys.executable).with_name("volseg"), *map(str, words)], check=True)
 
 
 # --- the competitors: train for the minutes, write predictions, say how it went
@@ -88,11 +74,12 @@ def with_volseg(name: str, cohort: Path, place: Path, *, minutes: float, device:
     run = networks.run(job, cohort, runs, minutes=minutes)
     content = networks.read(run)
     final = place / "final" / f"{folder_of(name)}.pt"
-    write_final(run, final)
+    volseg_command.write_final(run, final)
     folder = measurement.ROOT / "bundles" / bundle
     target = place / "predictions" / folder_of(name)
     shutil.rmtree(target, ignore_errors=True)
-    volseg("predict", folder, cohort, "--part", "validation", "--checkpoint", final, "--device", device, "-o", target)
+    words = ["--part", "validation", "--checkpoint", final, "--device", device, "-o", target]
+    volseg_command.show("predict", folder, cohort, *words)
     return {
         "minutes": content["history"][-1]["elapsed_s"] / 60,
         "million_parameters": content["network"]["parameters"] / 1e6,
@@ -108,16 +95,6 @@ def trained_before(runs: Path, name: str, *, minutes: float, cohort: Path) -> bo
         return False
     same = Path(content["cohort"]["folder"]).resolve() == cohort
     return same and json.loads(plan.read_text())["minutes"] == minutes
-
-
-def write_final(run: Path, path: Path) -> None:
-    """The weights of the last step as a checkpoint, from what a training leaves to go on from."""
-    import torch
-
-    last = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
-    recipe = torch.load(run / "model.pt", map_location="cpu", weights_only=True)["recipe"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": last["network"], "recipe": recipe}, path)
 
 
 def with_nnunet(name: str, cohort: Path, place: Path, *, minutes: float, device: str) -> Facts:
@@ -201,7 +178,7 @@ def scored(name: str, cohort: Path, place: Path) -> Facts:
     """Dice and surface Dice of the predictions with intervals, those of each region, and the Dice of each case."""
     report = place / "reports" / folder_of(name)
     words = ["--part", "validation", "-o", report, "--no-html", "--title", name, "--tolerance-mm", str(TOLERANCE_MM)]
-    volseg("evaluate", place / "predictions" / folder_of(name), cohort, *words)
+    volseg_command.show("evaluate", place / "predictions" / folder_of(name), cohort, *words)
     content = json.loads((report / "summary.json").read_text())
     if content["cases"]["failed"]:
         raise RuntimeError(f"{content['cases']['failed']} predictions could not be scored; see {report}")
@@ -269,12 +246,6 @@ def compete(
     facts |= scored(name, cohort, place)
     record_of(name, place).write_text(json.dumps(facts, indent=1) + "\n")
     return facts
-
-
-def gigaflops(device: str) -> float:
-    """Speed of the machine: the fastest of ten products of 2048 x 2048 matrices of float32, by a process of its own."""
-    words = [sys.executable, "-c", MATRIX_PRODUCT, device]
-    return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
 def against(best: str, found: Mapping[str, Facts], patients: Mapping[str, str]) -> dict[str, str]:

@@ -24,15 +24,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quality import DAMAGES, damaged
-from scipy import ndimage, stats
+from harness.damage import DAMAGES, predict_damaged, turned
+from harness.measurement import tell
+from scipy import stats
 
 from volseg.calibration import (
     LEVEL,
@@ -44,20 +44,12 @@ from volseg.calibration import (
     fit_calibration,
     measure_cases,
 )
-from volseg.cohort import FILE_ENDING, Cohort, Predictions, write_uncertainty
+from volseg.cohort import Cohort, Predictions
 from volseg.crossval import CrossvalFolder
 from volseg.evaluation import rank
-from volseg.inference import Predictor
-from volseg.metrics import dice, fit_scaling, fit_temperature
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.metrics import fit_scaling, fit_temperature
 
 Told = dict[str, list[float]]
-
-
-def tell(line: str) -> None:
-    """Write one line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def measured(held_out: HeldOut) -> tuple[list[MeasuredCase], dict[str, float], dict[str, dict[str, Any]]]:
@@ -328,66 +320,6 @@ def damage(given: argparse.Namespace) -> None:
                 f"| {kind} | {name} | holds {held} | withheld {len(answered) - sum(answered):.0f} of {len(answered)} "
                 f"| mean Dice {np.mean(dices):.3f} |"
             )
-
-
-def turned(case: MeasuredCase, cohort: Cohort, folder: Path, seed: int) -> MeasuredCase:
-    """A case whose Dice is that with a reference which was turned as its image was; the other numbers stay."""
-    path = cohort.label_path(case.key)
-    if path is None:
-        sys.exit(f"{case.key} has no reference")
-    angle = 90 * np.random.default_rng(seed).random()  # the first number that `damaged` draws
-    reference = ndimage.rotate(read_volume(path).voxels, angle, axes=(1, 2), reshape=False, order=0, mode="constant")
-    guess = read_volume(folder / "predictions" / f"{case.key}{FILE_ENDING}").voxels
-    pairs = zip(cohort.labels.names, cohort.labels.masks(guess), cohort.labels.masks(reference), strict=True)
-    dices = {name: dice(one, other) for name, one, other in pairs}
-    return replace(case, regions={name: replace(one, dice=dices[name]) for name, one in case.regions.items()})
-
-
-def predict_damaged(
-    cohort: Cohort, keys: Sequence[str], checkpoint: Path, bundle: str, folder: Path, calibration: Calibration
-) -> list[MeasuredCase]:
-    """Damage the images, predict them with their probabilities, and measure them; bounds go beside the predictions."""
-    keys = sorted(keys)
-    images, out = folder / "images", folder / "predictions"
-    (images / "imagesTs").mkdir(parents=True, exist_ok=True)
-    (images / "dataset.json").write_text((cohort.folder / "dataset.json").read_text())
-    paths = {}
-    for number, key in enumerate(keys):
-        paths[key] = images / "imagesTs" / f"{key}_0000{FILE_ENDING}"
-        volume = read_volume(cohort.image_paths(key)[0])
-        kind = DAMAGES[number % len(DAMAGES)]
-        write_volume(paths[key], Volume(damaged(volume.voxels, kind, 1000 + number), volume.affine_ras))
-    predictor = Predictor.from_bundle(bundle, checkpoint=checkpoint, overrides={"save_probabilities": True})
-    there = {path.name for path in out.glob(f"*{FILE_ENDING}")}
-    failed = predictor.predict_to(
-        [(key, [path]) for key, path in paths.items() if f"{key}{FILE_ENDING}" not in there], out
-    )
-    if failed:
-        sys.exit(f"not predicted: {failed}")
-    held = HeldOut(Predictions(out), _Damaged(cohort, paths), keys)  # type: ignore[arg-type]
-    cases = measure_cases(held, [None] * len(cohort.labels.names), calibration.temperatures)
-    bounds = {
-        case.key: calibration.bounds({name: one.features for name, one in case.regions.items()}, case.scan)
-        for case in cases
-    }
-    from volseg.cohort import read_uncertainty
-
-    write_uncertainty(out, read_uncertainty(out), bounds=bounds)
-    return cases
-
-
-class _Damaged:
-    """A cohort whose images are those of other files."""
-
-    def __init__(self, cohort: Cohort, paths: dict[str, Path]) -> None:
-        self._cohort, self._paths = cohort, paths
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a cohort has
-        return getattr(self._cohort, name)
-
-    def image_paths(self, key: str) -> list[Path]:
-        """The damaged image."""
-        return [self._paths[key]]
 
 
 def order(cohort: Cohort, folder: Path, cases: Sequence[MeasuredCase], fold: int) -> str:

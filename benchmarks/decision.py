@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 import time
 import tracemalloc
 from collections import Counter, defaultdict
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness.measurement import tell
 
 from volseg.calibration import HeldOut, choose_decisions, count_probabilities
 from volseg.cohort import Cohort, Predictions
@@ -46,12 +46,6 @@ WAYS = ("threshold", "dice", "scaled", "auto")
 COLUMNS = ("case", "patient", "region", "reference_voxels", *WAYS)
 
 Row = tuple[str, str, str, int, float, float, float, float]
-
-
-def tell(line: str) -> None:
-    """Write one line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 class Kept(HeldOut):

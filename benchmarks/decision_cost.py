@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from decision import tell, ways_of
+from decision import ways_of
+from harness.measurement import tell
 from numpy.typing import NDArray
 from scipy import ndimage
 

@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from networks import ROOT, Job, read, run, tell
+from harness.measurement import tell
+from networks import ROOT, Job, read, run
 
 from volseg.cohort import Cohort
 from volseg.pictures import illustrate, read_screen

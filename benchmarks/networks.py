@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.measurement import tell
+
 ROOT = Path(__file__).resolve().parents[1]
 # Left and right hippocampi are mirror images of each other, so flips along the first axis are fair.
 RECIPE = {"device": "cpu", "batch_size": 4, "crops_per_case": 1, "flip_axes": "[0]", "seed": 0}
@@ -51,12 +53,6 @@ def read(folder: Path) -> dict[str, Any]:
     """run.json of a folder; nothing where there is none."""
     path = folder / "run.json"
     return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def tell(line: str) -> None:
-    """Write a line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def run(job: Job, cohort: Path, place: Path, *, minutes: float) -> Path:

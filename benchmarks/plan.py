@@ -32,7 +32,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from harness import measurement
+from harness import measurement, volseg_command
 from harness.made_cohorts import MADE, write_made_cohort
 from harness.measurement import tell
 from peers.nnunet import NnUNet, schedule
@@ -113,16 +113,16 @@ def cohort_of(name: str, place: Path, *, data: Path, cases: int | None) -> Path:
     if name in MADE:
         write_made_cohort(name, folder, **({} if cases is None else {"cases": cases}))
     elif name == "phantom":
-        volseg("phantom", raw)
-        volseg("convert", "uw_madison", raw, folder)
+        volseg_command.show("phantom", raw)
+        volseg_command.show("convert", "uw_madison", raw, folder)
     else:
         source = data / {"hippocampus": "Task04_Hippocampus", "lungs": "lungs_xray", "nuclei": "tissue_nuclei"}[name]
         if not source.is_dir():
             raise measurement.LeftOut(f"{source} is not there; name its folder with --data")
         kind, *options = _CONVERT[name]
-        volseg("convert", kind, source, folder, *options)
+        volseg_command.show("convert", kind, source, folder, *options)
     if not (folder / "splits.json").is_file():
-        volseg("split", folder)
+        volseg_command.show("split", folder)
     return folder
 
 
@@ -182,7 +182,7 @@ class Job:
         words = ["--dataset_dir", self.cohort, "--output_dir", run, "--device", given.device, "--seed", self.seed]
         self._run(["train", bundle, *words, *settings, "--resume"], checkout=checkout)
         final = self.place / "final.pt"
-        write_final(run, final)
+        volseg_command.write_final(run, final)
         shutil.rmtree(self._predictions, ignore_errors=True)
         words = ["--checkpoint", final, "--device", given.device, "--part", "validation", "-o", self._predictions]
         self._run(["predict", bundle, self.cohort, *words], checkout=checkout)
@@ -234,13 +234,6 @@ class Job:
             raise RuntimeError(f"volseg {words[0]} ended with {done.returncode}: {last}")
 
 
-def volseg(*words: object) -> None:
-    """A command of volseg of this checkout, shown as it runs."""
-    code = "import sys; from volseg.cli import main; main(sys.argv[1:])"
-    environment = {**os.environ, "PYTHONPATH": str(measurement.ROOT)}
-    subprocess.run([sys.executable, "-c", code, *map(str, words)], env=environment, check=True)
-
-
 def checkout_of(commit: str, folder: Path) -> Path:
     """The files of a commit in a folder, unpacked once."""
     if not (folder / "bundles").is_dir():
@@ -254,15 +247,6 @@ def checkout_of(commit: str, folder: Path) -> Path:
             archive.extractall(partial, filter="data")
         partial.rename(folder)
     return folder
-
-
-def write_final(run: Path, path: Path) -> None:
-    """The weights of the last step as a checkpoint, from what a training leaves to go on from."""
-    import torch
-
-    last = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
-    recipe = torch.load(run / "model.pt", map_location="cpu", weights_only=True)["recipe"]
-    torch.save({"model": last["network"], "recipe": recipe}, path)
 
 
 def write_tables(place: Path) -> None:

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness.damage import DAMAGES, damaged
+from harness.measurement import tell
 from numpy.typing import NDArray
 from scipy import ndimage, special, stats
 
@@ -33,7 +35,6 @@ from volseg.labels import LabelTable
 from volseg.metrics import dice, expected_dice
 from volseg.volume import Volume, read_volume, write_volume
 
-DAMAGES = ("none", "noise", "blur", "bias field", "rotation", "empty slab")
 DRAWS, SEED = 2000, 0
 SHIFT = 2  # voxels
 
@@ -43,34 +44,7 @@ Masks = NDArray[np.bool_]
 Measure = Callable[[Probabilities, Masks, Mapping[str, tuple[Probabilities, Masks]]], float]
 
 
-def tell(line: str) -> None:
-    """Write one line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 # --- images
-
-
-def damaged(voxels: NDArray[Any], kind: str, seed: int) -> NDArray[np.float32]:
-    """The image with one damage of a strength drawn from the seed."""
-    generator = np.random.default_rng(seed)
-    strength = generator.random()
-    low, high = np.percentile(voxels, (0.5, 99.5))
-    image = np.clip((voxels - low) / max(float(high - low), 1e-6), 0, 1)
-    if kind == "noise":
-        image = image + generator.normal(0, 0.5 * strength, image.shape)
-    elif kind == "blur":
-        image = ndimage.gaussian_filter(image, 3 * strength)
-    elif kind == "bias field":
-        image = image * np.exp(3 * strength * np.linspace(-1, 1, image.shape[1])[None, :, None])
-    elif kind == "rotation":
-        image = ndimage.rotate(image, 90 * strength, axes=(1, 2), reshape=False, order=1, mode="nearest")
-    elif kind == "empty slab":
-        width = int(0.6 * strength * image.shape[1])
-        first = (image.shape[1] - width) // 2
-        image[:, first : first + width] = 0
-    return (low + image * (high - low)).astype(np.float32)
 
 
 def perturbed(image: torch.Tensor) -> dict[str, tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]]:
