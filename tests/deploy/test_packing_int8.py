@@ -14,7 +14,7 @@ from volseg.bundle import read_recipe
 from volseg.cohort import Cohort
 from volseg.deploy.pack import int8, pack
 from volseg.deploy.pack.file_digest import sha256
-from volseg.deploy.pack.int8 import _cohort, _middle, _parts, _some
+from volseg.deploy.pack.int8 import EXPORTED, _cohort, _layers, _middle, _parts, _single_precision, _some
 from volseg.deploy.pack.paired import Change, PairedCases, _changes, _lost
 from volseg.deploy.pack.window_seconds import window_seconds
 from volseg.errors import UsageError
@@ -123,6 +123,31 @@ def test_a_change_is_paired_with_single_precision(cohort):
     assert blind.regions_lost > 0
     assert "are lost" in blind.reason
     assert cases.badness(Blind(), [1])[0] > 1
+
+
+@pytest.mark.skipif(not installed(), reason="needs openvino")
+@pytest.mark.parametrize("rounded", [2, 1, 0])
+def test_layers_of_images_have_weights_that_are_constants_and_are_counted(tmp_path, rounded):
+    """A layer of a network for images takes a slice of its weights; a layer of the decoder takes two joined inputs."""
+    import openvino
+    from openvino import opset13
+
+    def in_8_bits(node):
+        return opset13.fake_quantize(node, *map(np.float32, (-1, 1, -1, 1)), 256)
+
+    image = opset13.parameter([1, 2, 8, 8, 1], np.float32)
+    inputs = [in_8_bits(image) if number < rounded else image for number in range(2)]
+    flat = opset13.squeeze(opset13.concat(inputs, 1), np.array([4]))
+    drawn = np.random.default_rng(0).normal(size=(3, 4, 3, 3, 3)).astype(np.float32)
+    weights = opset13.gather(opset13.constant(drawn), np.array(1), np.array(4))
+    layer = opset13.convolution(flat, weights, [1, 1], [1, 1], [1, 1], [1, 1])
+    path = tmp_path / EXPORTED
+    path.parent.mkdir()
+    openvino.save_model(openvino.Model([layer], [image]), path, compress_to_fp16=False)
+    read = [op for op in _single_precision(tmp_path).get_ops() if op.get_type_name() == "Convolution"]
+    assert [op.input(1).get_source_output().get_node().get_type_name() for op in read] == ["Constant"]
+    left, every = _layers(path)
+    assert (len(left), every) == (int(rounded < 2), 1)
 
 
 @pytest.mark.skipif(NNCF, reason="NNCF is installed")

@@ -48,6 +48,7 @@ MAX_REVERTING_S = 600.0  # of processor time, while operations go back
 _TELL_S = 20.0  # of processor time between two lines of progress
 _BEST = 100.0
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
+_MOVES = ("Concat", "Gather", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
 
 
 def pack_int8(
@@ -227,9 +228,20 @@ def _options(nncf: Any, model: Any, windows: Sequence[NDArray[np.float32]]) -> d
     }
 
 
+def _single_precision(folder: Path) -> Any:  # noqa: ANN401 - a model of OpenVINO
+    """The packed network, with weights that are constants: NNCF 3.4 fails on a slice of weights, as images have it."""
+    from openvino.passes import ConstantFolding, Manager
+
+    model = openvino_core().read_model(folder / EXPORTED)  # the first core lives on, see there
+    steps = Manager()
+    steps.register_pass(ConstantFolding())
+    steps.run_passes(model)
+    return model
+
+
 def _quantised(nncf: Any, folder: Path, windows: Sequence[NDArray[np.float32]]) -> Any:  # noqa: ANN401
     """The network in 8 bits: a model of OpenVINO."""
-    model = openvino_core().read_model(folder / EXPORTED)  # the first core lives on, see there
+    model = _single_precision(folder)
     return nncf.quantize(model, nncf.Dataset(list(windows)), **_options(nncf, model, windows))
 
 
@@ -265,7 +277,7 @@ def _in_part(
         score, each = cases.badness(_Compiled(compiled), [int(item) for item in items])
         return _BEST - score, [_BEST - one for one in each]  # NNCF divides by the metric of the original
 
-    model = openvino_core().read_model(folder / EXPORTED)
+    model = _single_precision(folder)
     return nncf.quantize_with_accuracy_control(
         model,
         nncf.Dataset(list(windows)),
@@ -334,9 +346,18 @@ def _saved(model: Any, folder: Path) -> Path:  # noqa: ANN401 - openvino.Model
 def _layers(path: Path) -> tuple[list[str], int]:
     """The names of the layers with weights or attention that are not in 8 bits, and the number of all."""
     found = [op for op in openvino_core().read_model(path).get_ordered_ops() if op.get_type_name() in _LAYERS]
-    left = [
-        op.get_friendly_name()
-        for op in found
-        if op.input(0).get_source_output().get_node().get_type_name() != "FakeQuantize"
-    ]
-    return left, len(found)
+    return [op.get_friendly_name() for op in found if not _takes_8_bits(op)], len(found)
+
+
+def _takes_8_bits(layer: Any) -> bool:  # noqa: ANN401 - a node of OpenVINO
+    """Whether all that a layer is given was rounded to 8 bits, joined or given another shape in between or not."""
+    given = [layer.input(0).get_source_output().get_node()]
+    while given:
+        node = given.pop()
+        kind = node.get_type_name()
+        if kind in _MOVES:
+            joined = node.get_input_size() if kind == "Concat" else 1
+            given += [node.input(number).get_source_output().get_node() for number in range(joined)]
+        elif kind != "FakeQuantize":
+            return False
+    return True
