@@ -44,8 +44,8 @@ def _in_steps(values: NDArray[np.float64]) -> bool:
     """Whether values, ascending, are whole numbers that were stored in equal steps of their range.
 
     nibabel stores an array of floats so under a header of 8 or 16 bits (`findings/labels_under_a_header.sh`): of the
-    labels 0, 1, 2 in 8 bits the file holds 0, 127 and 255 steps of 2 / 255, so 1 is 0.99608. The ends are whole then, and
-    each value is the step that is nearest to a whole number. Probabilities and interpolated values are not.
+    labels 0, 1, 2 in 8 bits the file holds 0, 127 and 255 steps of 2 / 255, so 1 is 0.99608. The ends are whole then,
+    and each value is the step that is nearest to a whole number. Probabilities and interpolated values are not.
     """
     ends = values[[0, -1]]
     if not np.isfinite(values).all() or (np.abs(ends - np.rint(ends)) > ROUNDING).any():
