@@ -98,7 +98,7 @@ def score(held: Kept, repeats: int) -> tuple[list[Row], dict[str, int]]:
     for key, case in held.each(lambda case: case):
         for name, truth in zip(labels.names, case.truth, strict=True):
             means = [float(np.mean(values[key, name, way])) for way in WAYS]
-            rows.append((key, cohort.patient(key), name, int(truth.sum()), *means))  # type: ignore[arg-type]
+            rows.append((key, cohort.patient(key), name, int(truth.sum()), *means))
     return rows, dict(chosen)
 
 
@@ -178,8 +178,9 @@ def summarise(rows: list[Row], chosen: dict[str, int], halves: int) -> list[str]
         for row in own:
             gains[row[1]].append(row[7] - row[4])
         by_patient = [float(np.mean(values)) for values in gains.values()]
-        means = [f"{np.mean([row[place] for row in own]):.4f}" for place in (4, 5, 6, 7)]
-        told = [_told(mean_interval([row[place] - row[4] for row in own], patients)) for place in (6, 7)]
+        dice = np.array([row[4:] for row in own])  # (cases, ways)
+        means = [f"{mean:.4f}" for mean in dice.mean(axis=0)]
+        told = [_told(mean_interval((dice[:, way] - dice[:, 0]).tolist(), patients)) for way in (2, 3)]
         lines.append(
             f"| {region} | {len(own)}, {len(gains)} | {' | '.join([*means, *told])} "
             f"| {sum(gain > 0 for gain in by_patient)}, {sum(gain < 0 for gain in by_patient)} "

@@ -19,7 +19,7 @@ from volseg.cohort import Cohort, Fold, write_splits
 from volseg.crossval import DaysSettings, conclude_days, day_cases, default_modes, run_days
 from volseg.crossval import days_predictions as module
 from volseg.crossval.days_settings import TITLES
-from volseg.errors import UsageError
+from volseg.errors import BundleError, UsageError
 from volseg.labels import prior_channels
 from volseg.volume import read_volume
 
@@ -193,6 +193,10 @@ def test_a_shifted_alignment_is_15_mm_off_along_one_axis(cohort, tmp_path):
 def test_wrong_use_is_told(cohort, tmp_path):
     with pytest.raises(UsageError, match="--modes must be of none, copied"):
         DaysSettings(cohort, "unet", modes=("magic",))
+    with pytest.raises(BundleError, match="unett is no bundle"):
+        DaysSettings(cohort, "unett")
+    with pytest.raises(UsageError, match="the fold must be 0 or all"):
+        DaysSettings(cohort, "unet", folds=(0, 7))
     single = write_days(tmp_path / "single", days=("day0",))
     with pytest.raises(UsageError, match="no patient with two sessions"):
         DaysSettings(single, "unet")
@@ -229,6 +233,23 @@ def test_deformed_without_elastix_is_refused_by_name_and_left_out_by_default(coh
         assert mode not in DaysSettings(cohort, "unet").modes
         with pytest.raises(UsageError, match=rf"--modes {mode} needs itk-elastix: pip install 'volseg\[elastix\]'"):
             DaysSettings(cohort, "unet", modes=("none", mode))
+
+
+def test_the_rows_that_need_elastix_are_told_after_errors_of_the_folder(cohort, tmp_path, monkeypatch):
+    import volseg.crossval.days as days
+    import volseg.crossval.days_settings as days_settings
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(days_settings, "elastix_is_installed", lambda: False)
+    monkeypatch.setattr(days, "_trained", stopped)
+    note = "the rows `deformed` and `prior_deformed` are left out: they need itk-elastix, pip install 'volseg[elastix]'"
+    for given, told in (({}, [note]), ({"seed": 1}, []), ({"modes": ("none", "prior")}, [])):
+        lines: list[str] = []
+        with pytest.raises((KeyboardInterrupt, UsageError)):
+            run_days(settings_of(cohort, tmp_path, **given), tmp_path / "out", told=lines.append)
+        assert lines == told
 
 
 def test_a_network_with_deformed_priors_is_trained_and_predicts_with_them(cohort, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from volseg.cohort import Cohort, read_corrections, write_labels, write_uncertai
 from volseg.deploy.corrections import adopt, read_todo, review
 from volseg.deploy.corrections.choice import ALIKE, Candidate, choose
 from volseg.deploy.corrections.likeness import Likeness, describe
+from volseg.deploy.corrections.review import _compared
 from volseg.errors import CohortError, LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
@@ -290,6 +291,24 @@ def test_each_line_says_why_and_earlier_lists_are_read(made, tmp_path):
         writer.writerows(asdict(row) for row in again.rows)
     earlier = read_todo(tmp_path / "todo")
     assert [(row.key, row.nearest, row.likeness) for row in earlier.rows] == [(row.key, "", None) for row in again.rows]
+
+
+def test_a_case_that_has_a_label_itself_is_not_told_to_be_unlike_what_is_labelled(made, tmp_path):
+    cohort, _ = made
+    every = tmp_path / "every"
+    write_labels(every, TABLE, channel_names=["CT"])
+    for seed, key in enumerate(cohort.keys):
+        write_volume(every / f"{key}.nii.gz", Volume(label(seed), AFFINE))
+    for budget, out in ((2, "two"), (4, "four")):
+        todo, _ = review(every, cohort, tmp_path / out, budget=budget, labelled=True)
+        assert todo.rows[0].reason.startswith("unlike anything in this list; "), todo.rows[0].reason
+        assert not any("labelled" in row.reason for row in todo.rows)
+    assert _compared(True, False) == "labelled or in this list"
+    assert _compared(True, True) == "in this list, or labelled and not predicted"
+    for key in ("case0_day0", "case1_day0", "case2_day0"):  # three are left that are labelled and not predicted
+        (every / f"{key}.nii.gz").unlink()
+    todo, _ = review(every, cohort, tmp_path / "some", budget=4, labelled=True)
+    assert not any(row.reason.startswith("unlike anything labelled") for row in todo.rows)
 
 
 def test_the_command(made, tmp_path, capsys):

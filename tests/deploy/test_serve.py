@@ -339,6 +339,54 @@ def test_cases_are_predicted_ahead_so_that_review_can_compare_them(served):
     assert "predicted c" in told[0]
 
 
+def test_review_gives_one_case_of_a_kind_before_a_second_one(tmp_path):
+    """Cases of bright organs lack most Dice; once one of them is looked at, one of dark organs wins more."""
+    folder = tmp_path / "cohort"
+    kinds = {"b_bright": 40, "c_bright": 40, "d_dark": -40, "labelled0": 1, "labelled1": 1, "labelled2": 1}
+    noise = np.random.default_rng(0).integers(0, 20, SHAPE)
+    for seed, (key, contrast) in enumerate(kinds.items()):
+        part = "imagesTr" if key.startswith("labelled") else "imagesTs"
+        image = (noise + contrast * (LABEL > 0) + (noise * seed) % 3).astype(np.int16)
+        write_volume(folder / part / f"{key}_0000.nii.gz", Volume(image, AFFINE))
+        if part == "imagesTr":
+            write_volume(folder / "labelsTr" / f"{key}.nii.gz", Volume(LABEL, AFFINE))
+    entries = {"channel_names": {"0": "CT"}, "numTraining": 3, "file_ending": ".nii.gz", **TABLE.to_dataset_json()}
+    (folder / "dataset.json").write_text(json.dumps(entries))
+
+    class Unsure(Network):
+        def predict(self, images, *, key):
+            found = super().predict(images, key=key)
+            dice = 0.28 if "bright" in key else 0.3
+            return dataclasses.replace(found, uncertainty=dict.fromkeys(TABLE.names, dice))
+
+    def served():
+        return Service("unet", folder, Unsure(), Training(lambda _: [sys.executable, "-c", "pass"]))
+
+    service = served()
+    for key in ("b_bright", "c_bright", "d_dark"):
+        service.infer(key)
+    first = service.next_case("review", "one")["id"]
+    second = service.next_case("review", "two")["id"]
+    assert first.endswith("bright")
+    assert second == "d_dark", "the other bright one is known soon"
+    service.close()
+    content = json.loads((folder / ".volseg" / "serve" / "described.json").read_text())
+    assert set(content["cases"]) == set(kinds)
+    assert content["cases"]["labelled0"]["labelled"]
+
+    again = served()  # what is described is not described again
+    again.described._described = None  # type: ignore[method-assign,assignment]
+    assert again.next_case("review", "one")["id"] == first
+    again.close()
+    (folder / ".volseg" / "serve" / "described.json").write_text("[]")
+    damaged = served()
+    assert damaged.next_case("review", "one")["id"] == first
+    write_volume(folder / ".volseg" / "serve" / "d_dark.nii.gz", Volume(LABEL[:4], AFFINE))  # of another grid
+    assert damaged.next_case("review", "one")["id"].endswith("bright")
+    assert "d_dark" not in damaged.described.of(damaged.cohort())
+    damaged.close()
+
+
 def test_an_image_is_added_by_the_way_of_today_too(served, tmp_path):
     client, folder = served
     path = tmp_path / "own.nii.gz"

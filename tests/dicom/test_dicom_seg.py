@@ -82,6 +82,19 @@ def test_a_prediction_is_written_and_read_back_to_the_voxel(tmp_path: Path, mult
     ]
 
 
+def test_segments_of_other_slices_stay_apart(tmp_path: Path) -> None:
+    """Frames lie where they say: MONAI lays both on the same slices (`findings/segments_of_other_slices.sh`)."""
+    label = np.zeros((7, 6, 5), np.uint8)
+    label[1:4, 1:4, :2], label[1:4, 1:4, 3:] = 1, 2
+    save(tmp_path, series(noise()))
+    stack = read_stack(scan(tmp_path).series[0])
+    write_dicom_seg(tmp_path / "out.dcm", place(Volume(label, stack.affine_ras), stack), TABLE)
+    assert pydicom.dcmread(tmp_path / "out.dcm").NumberOfFrames == 2 + 2, "empty slices are left out"
+    found = masks_of(tmp_path / "out.dcm", stack)
+    for name, mask in zip(TABLE.names[:2], TABLE.masks(label), strict=False):
+        np.testing.assert_array_equal(found[name], mask)
+
+
 def test_highdicom_and_pydicom_read_the_same_voxels(tmp_path: Path) -> None:
     """Frames only where there is something, each at the place of its slice."""
     highdicom = pytest.importorskip("highdicom")

@@ -153,7 +153,9 @@ def test_slope_and_intercept_beside_the_functional_groups_count(tmp_path: Path) 
 def test_numbers_of_colours_are_no_values(tmp_path: Path) -> None:
     files = images(PhotometricInterpretation="PALETTE COLOR")
     save(tmp_path, files)
-    with pytest.raises(SourceError, match="6 colour images"):
+    with pytest.raises(
+        SourceError, match=r"6 colour images .*; save colour images as PNG or TIFF, and run `volseg convert images`"
+    ):
         Dicom(tmp_path)
     save(tmp_path, images(series="2"), "b{:03d}.dcm".format)
     np.testing.assert_array_equal(only(tmp_path).channels[0].voxels, VOXELS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from volseg.errors import LabelError
 from volseg.labels import Code, LabelTable, Region
+from volseg.volume import read_volume
 
 NAMES = [f"organ{i}" for i in range(8)]
 NESTED = LabelTable.of({"whole": [1, 2, 3], "core": [2, 3], "enhancing": 3})
@@ -217,6 +219,31 @@ def test_a_value_that_was_rounded_on_its_way_is_the_whole_number(dtype):
     assert checked.tolist() == [0, 0, 1, 2, 7]
     with pytest.raises(LabelError, match=r"holds 9; dataset\.json declares"):
         BOWELS.check(np.array([8.99999], dtype))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int16, np.uint16, np.int32])
+@pytest.mark.parametrize(
+    "labels", [(0, 1, 2), (0, 1, 2, 3, 4), (0, 1, 4, 14), (1, 5, 104), tuple(range(118)), (0, 7, 127)]
+)
+def test_labels_that_nibabel_stored_as_floats_under_the_header_of_an_image_are_whole(tmp_path, kind, labels):
+    """`Nifti1Image(mask.astype(float), image.affine, image.header)`: 1 of 0, 1, 2 comes back as 0.996."""
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(kind)
+    stored = np.resize(np.array(labels, float), (8, 8, 8))
+    nibabel.save(nibabel.Nifti1Image(stored, np.eye(4), header), tmp_path / "a.nii")
+    table = LabelTable.of({f"r{value}": value for value in labels if value})
+    read = read_volume(tmp_path / "a.nii").voxels
+    np.testing.assert_array_equal(table.check(read), stored)
+
+
+@pytest.mark.parametrize("steps", [255, 65535])
+def test_probabilities_in_steps_are_no_labels(steps):
+    """A soft mask of 8 bits holds the same steps, and values between them."""
+    for most in (1, 2):
+        soft = np.linspace(0, 1, 12)[:, None, None] ** 2 * most
+        soft = np.rint(soft * steps / most) * most / steps
+        with pytest.raises(LabelError, match="expected whole numbers"):
+            BOWELS.check(soft.astype(np.float32))
 
 
 def test_the_check_changes_nothing():

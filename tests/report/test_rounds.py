@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from volseg.cli import main
-from volseg.cohort import Correction
-from volseg.cohort.corrections import write_corrections
-from volseg.errors import UsageError
+from volseg.cohort import Correction, read_corrections, write_corrections
+from volseg.errors import CohortError, UsageError
 from volseg.labels import LabelTable
 from volseg.report import RoundCurve, round_point, write_rounds
 from volseg.volume import Volume, write_volume
@@ -106,3 +107,19 @@ def test_compare_writes_it_for_a_corrected_cohort(tmp_path, capsys):
         ("before", "0", "0.8000"),
         ("after", "186", "1.0000"),
     ]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path: Path, mark: str) -> None:
+    """Semicolons and decimal commas; moving the file away, as the error had it, would lose its history."""
+    rows = [replace(ROWS[0], ml=456.722, case_minutes=2.5), *ROWS[1:]]
+    write_corrections(tmp_path, rows)
+    path = tmp_path / "corrections.csv"
+    before = read_corrections(tmp_path)
+    text = path.read_text().replace(",", ";").replace(".", ",")
+    path.write_bytes((mark + text).replace("\n", "\r\n").encode())
+    assert read_corrections(tmp_path) == before
+    assert before[0].case_minutes == 2.5
+    path.write_bytes("öde".encode("latin-1"))
+    with pytest.raises(CohortError, match="no table of corrections"):
+        read_corrections(tmp_path)

@@ -108,6 +108,23 @@ def test_a_tracker_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch,
         tracking.check_tracker(name)
 
 
+def test_a_tracker_that_cannot_begin_leaves_the_earlier_run_alone(
+    tiny_cohort: Path, tmp_path: Path, wandb: StubWandb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one whose server is not reached, or where nobody has logged in."""
+    made(tiny_cohort, tmp_path, tracker="wandb", max_epochs=2).run()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert tmp_path / "last.pt" in before
+
+    def refused(**_: Any) -> None:
+        raise OSError("api_key not configured (no-tty).\nCall wandb.login")
+
+    monkeypatch.setattr(wandb, "init", refused)
+    with pytest.raises(UsageError, match=r"--tracker wandb cannot begin \(api_key not configured \(no-tty\)\.\); see"):
+        made(tiny_cohort, tmp_path, tracker="wandb", max_epochs=2).run()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_mlflow_gets_the_run_by_the_handlers_of_monai(
     tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from volseg.errors import GeometryError, VolumeError
 from volseg.files import atomic
-from volseg.volume import MAX_BYTES, Volume, read_channels, read_grid, read_volume, write_volume
+from volseg.volume import MAX_BYTES, Grid, Volume, read_channels, read_grid, read_volume, resampled, write_volume
 
 # Rotated, anisotropic and shifted; float32, as NIfTI-1 stores it.
 AFFINE = np.array([[-1.4, 0.2, 0, 7], [0.2, 1.4, 0, -8], [0, 0, 3, 9], [0, 0, 0, 1]], np.float32).astype(float)
@@ -360,3 +360,14 @@ def test_an_intercept_counts_for_nothing_where_the_slope_is_0(tmp_path):
     content[112:120] = np.array([0.0, 5.0], "<f4").tobytes()  # scl_slope, scl_inter
     (tmp_path / "a.nii").write_bytes(content)
     assert read_volume(tmp_path / "a.nii").voxels.max() == 7
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_whole_numbers_are_resampled_without_being_cut(tmp_path, dtype):
+    """SimpleITK cuts what lies between two of them towards zero; see findings/resampled_whole_numbers.sh."""
+    voxels = np.array([0, 3, 10, 7], dtype).reshape(4, 1, 1)
+    write_volume(tmp_path / "a.nii", Volume(voxels, np.eye(4)))
+    aside = np.eye(4)
+    aside[0, 3] = 0.37
+    found, _ = resampled(read_volume(tmp_path / "a.nii"), Grid((3, 1, 1), aside))
+    np.testing.assert_allclose(found.voxels.ravel(), [1.11, 5.59, 8.89], rtol=1e-6)

@@ -49,11 +49,6 @@ def days(
     words = [word.strip() for word in (folds or "").split(",") if word.strip()]
     if not all(word.isdigit() for word in words):
         raise UsageError(f"--folds must be numbers from 0, such as 0,1,2, got {folds}")
-    if not modes and "deformed" not in default_modes():
-        typer.echo(
-            "the rows `deformed` and `prior_deformed` are left out: they need itk-elastix, "
-            "pip install 'volseg[elastix]'"
-        )
     settings = DaysSettings(
         Cohort.open(cohort),
         bundle,

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         sessions_of,
     )
     from volseg.cohort.sizes import size_warnings
+    from volseg.cohort.spreadsheet import decimal, read_rows
     from volseg.cohort.table import TEST, CaseRow, read_table
     from volseg.cohort.uncertainty import (
         Uncertainty,
@@ -122,6 +123,7 @@ __all__ = [
     "convert_case",
     "corrected_keys",
     "day_of_session",
+    "decimal",
     "earlier_sessions",
     "exported_bounds",
     "finish_adoption",
@@ -146,6 +148,7 @@ __all__ = [
     "read_dataset_json",
     "read_label_map",
     "read_labels",
+    "read_rows",
     "read_splits",
     "read_table",
     "read_translated",
@@ -293,6 +296,10 @@ _open = opened_at_first_use(
             "other_sessions",
             "session_order",
             "sessions_of",
+        ),
+        "volseg.cohort.spreadsheet": (
+            "decimal",
+            "read_rows",
         ),
         "volseg.cohort.table": (
             "TEST",

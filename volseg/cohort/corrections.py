@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from volseg.cohort.spreadsheet import decimal, read_rows
 from volseg.errors import CohortError
 from volseg.files import atomic
 from volseg.volume import Volume
@@ -71,25 +72,24 @@ def read_corrections(folder: Path) -> list[Correction]:
     if not path.is_file():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                Correction(
-                    round=int(row["round"]),
-                    key=row["key"],
-                    region=row["region"],
-                    ml=float(row["ml"]),
-                    changed_ml=float(row["changed_ml"]),
-                    added_path_mm=float(row["added_path_mm"]),
-                    voxels=int(row["voxels"]),
-                    slices=int(row["slices"]),
-                    case_minutes=float(row["case_minutes"]) if row["case_minutes"] else None,
-                    before=row["before"],
-                    digest_before=row["digest_before"],
-                    digest_after=row["digest_after"],
-                )
-                for row in csv.DictReader(file)
-            ]
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        return [
+            Correction(
+                round=int(row["round"]),
+                key=row["key"],
+                region=row["region"],
+                ml=decimal(row["ml"]),
+                changed_ml=decimal(row["changed_ml"]),
+                added_path_mm=decimal(row["added_path_mm"]),
+                voxels=int(row["voxels"]),
+                slices=int(row["slices"]),
+                case_minutes=decimal(row["case_minutes"]) if row["case_minutes"] else None,
+                before=row["before"],
+                digest_before=row["digest_before"],
+                digest_after=row["digest_after"],
+            )
+            for row in read_rows(path)
+        ]
+    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise CohortError(
             f"{path} is no table of corrections as `volseg adopt` writes it ({error}); move it away"
         ) from error

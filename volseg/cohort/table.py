@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from volseg.cohort.spreadsheet import decimal, read_rows
 from volseg.errors import CohortError
 from volseg.files import atomic
 
@@ -103,7 +104,7 @@ def _day(row: Mapping[str, str]) -> float | None:
     if not stated:
         return None
     try:
-        day = float(stated)
+        day = decimal(stated)
     except ValueError:
         day = math.nan
     if not math.isfinite(day):
@@ -114,11 +115,7 @@ def _day(row: Mapping[str, str]) -> float | None:
 def read_table(path: Path) -> list[CaseRow]:
     """Read `cases.csv`."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet marks it, and may separate by `;`
-            header = file.readline()
-            file.seek(0)
-            delimiter = ";" if header.count(";") > header.count(",") else ","
-            rows = [CaseRow.from_csv(row) for row in csv.DictReader(file, delimiter=delimiter)]
+        rows = [CaseRow.from_csv(row) for row in read_rows(path)]
     except (ValueError, csv.Error) as error:
         raise CohortError(f"{path} is damaged ({error}); convert again to write it anew") from error
     return rows

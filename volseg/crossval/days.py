@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.crossval.days_predictions import DaysPredictions
-from volseg.crossval.days_settings import DaysSettings, day_cases
+from volseg.crossval.days_settings import OF_ELASTIX, DaysSettings, day_cases, default_modes
 from volseg.crossval.days_table import conclude_days
 from volseg.errors import UsageError
 from volseg.files import atomic
@@ -41,6 +41,11 @@ def run_days(settings: DaysSettings, folder: Path, *, told: Callable[[str], None
     """
     say = told or (lambda line: logger.info("%s", line))
     _begin(settings, folder)
+    if settings.modes == default_modes() and (left_out := [mode for mode in OF_ELASTIX if mode not in settings.modes]):
+        say(
+            f"the rows {' and '.join(f'`{mode}`' for mode in left_out)} are left out: they need itk-elastix, "
+            "pip install 'volseg[elastix]'"
+        )
     for fold in settings.folds:
         networks = {name: _trained(settings, folder, fold, name, say=say) for name in _networks(settings.modes)}
         cases = day_cases(settings.cohort, settings.cohort.fold(fold).validation)

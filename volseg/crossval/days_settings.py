@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from volseg.cohort import (
-    Cohort,
-    Session,
-    sessions_of,
-)
+from volseg.bundle import find
+from volseg.cohort import Cohort, Session, sessions_of
 from volseg.errors import UsageError
 from volseg.volume import check_elastix, elastix_is_installed
 
@@ -72,6 +69,10 @@ class DaysSettings:
         device: Device; None for the best.
         apl_tolerance_mm: Tolerance of the added path length with tolerance, see `EvaluationSettings`; it concerns the
             scores alone, and another call may have another.
+
+    Raises:
+        BundleError: There is no such bundle.
+        UsageError: There is no such way or fold, or no patient has two sessions.
     """
 
     cohort: Cohort
@@ -95,6 +96,9 @@ class DaysSettings:
         for mode in OF_ELASTIX:
             if mode in self.modes:
                 check_elastix(f"--modes {mode}")
+        find(self.bundle)  # before anything is written: a folder that was begun keeps to its bundle
+        for number in self.folds:
+            self.cohort.fold(number)
         if not self.folds:
             object.__setattr__(self, "folds", tuple(range(len(self.cohort.folds()))))
         several = [one for one in sessions_of(self.cohort.rows.values()).values() if len(one) > 1]

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,7 @@ OUTLINES = frozenset({RTStructureSetStorage})
 LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")
 SEGMENTATIONS = frozenset({SegmentationStorage, LABEL_MAP})
 PACKED = "archives, which are not opened - unpack them"
+_COLOURS = "colour images"
 _ARCHIVES = frozenset({".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar"})
 
 
@@ -308,11 +309,17 @@ def _units(instances: Sequence[Instance], skipped: Counter[str], aside: list[Ins
             yield series
 
 
+def colour_note(skipped: Mapping[str, int]) -> str:
+    """What to do with colour images, if these are what was left aside."""
+    colours = any(what.startswith(_COLOURS) for what in skipped)
+    return "; save colour images as PNG or TIFF, and run `volseg convert images`" if colours else ""
+
+
 def _no_slice(instance: Instance) -> str | None:
     """Why an image is no slice of a volume, or None."""
     kind = instance.modality or "unknown modality"
     if instance.samples > 1:
-        return f"colour images ({kind})"
+        return f"{_COLOURS} ({kind})"
     if "LOCALIZER" in instance.image_type:
         return f"localizers ({kind})"
     if instance.frames > 1:

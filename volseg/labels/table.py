@@ -160,7 +160,7 @@ class LabelTable(RegionEncoding):
         """Return the label map as uint8, or raise if it holds a value that the table does not declare.
 
         Numbers within `volseg.labels.values.ROUNDING` of a whole number are rounded to it: programs that resample
-        save 0.99999994 for 1.
+        save 0.99999994 for 1. So are whole numbers that a writer of floats stored in steps of 8 or 16 bits.
 
         Raises:
             LabelError: A value is not declared, a fraction, or NaN.

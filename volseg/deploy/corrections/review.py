@@ -76,12 +76,13 @@ def review(
     unlike = _unlikeness(predictions, cohort, match, workers=workers, progress=progress)
     candidates, promises, cases, failed = _candidates(keys, there, cohort, match, unlike, workers=workers)
     known = _labelled(cohort, match, without=keys, workers=workers)
+    compared = _compared(bool(known), bool(cohort.labelled & set(keys)))
     chosen = choose(candidates, budget=budget, seed=seed, likeness=Likeness({**known, **cases}), known=sorted(known))
     if not chosen:
         raise UsageError(f"no prediction of {predictions} could be read: {next(iter(failed.values()))}")
     rows = []
     for number, one in enumerate(chosen, start=1):
-        rows.append(_write_case(number, one, there, cohort, match, out))
+        rows.append(_write_case(number, one, there, cohort, match, out, compared=compared))
         if progress is not None:
             progress(number, len(chosen))
     facts: dict[str, Any] = {
@@ -96,6 +97,36 @@ def review(
     todo = Todo(out, tuple(rows), cohort.labels.digest, facts)
     write_worksheet(todo, cohort)
     return todo, failed
+
+
+def describe_labelled(cohort: Cohort, key: str, names: Sequence[str]) -> Description | None:
+    """Describe a case by its label.
+
+    Args:
+        cohort: Cohort.
+        key: Key of the case.
+        names: Regions to describe.
+
+    Returns:
+        Its numbers; None if it has no label, or one of which a part is unlabelled.
+
+    Raises:
+        VolsegError: A file is unreadable, or the label has another grid or an undeclared value.
+    """
+    path = cohort.label_path(key)
+    if path is None:
+        return None
+    images = image_channels(cohort, key)
+    label = read_label_map("reference", path, images[0], cohort.labels)
+    if cohort.labels.ignore is not None and cohort.labels.ignored(label.voxels) is not None:
+        return None
+    return describe(images, label, cohort.labels, names)
+
+
+def image_channels(cohort: Cohort, key: str) -> list[Volume]:
+    """The channels of a case that have the grid of the first."""
+    first, *others = [read_volume(path) for path in cohort.image_paths(key)]
+    return [first, *(one for one in others if one.shape == first.shape)]
 
 
 def _keys(predicted: Sequence[str], cohort: Cohort, *, labelled: bool) -> list[str]:
@@ -134,7 +165,7 @@ def _candidates(
 
     def measured(key: str) -> tuple[dict[str, Extent], Description] | str:
         try:
-            images = _images(cohort, key)
+            images = image_channels(cohort, key)
             label = read_label_map("prediction", there.path(key), images[0], cohort.labels, match=match)
         except VolsegError as error:
             return error.message
@@ -166,27 +197,14 @@ def _labelled(cohort: Cohort, match: LabelMatch, *, without: Sequence[str], work
     """The description of each labelled case by its label; not of those for a test, or of which a part is unlabelled."""
 
     def described(key: str) -> Description | None:
-        path = cohort.label_path(key)
-        if path is None:
-            return None
         try:
-            images = _images(cohort, key)
-            label = read_label_map("reference", path, images[0], cohort.labels)
+            return describe_labelled(cohort, key, match.names)
         except VolsegError as error:
             raise error.of_case(key) from error
-        if cohort.labels.ignore is not None and cohort.labels.ignored(label.voxels) is not None:
-            return None
-        return describe(images, label, cohort.labels, match.names)
 
     keys = sorted(key for key in cohort.labelled - set(without) if not cohort.rows[key].test)
     with ThreadPoolExecutor(workers) as pool:
         return {key: found for key, found in zip(keys, pool.map(described, keys), strict=True) if found is not None}
-
-
-def _images(cohort: Cohort, key: str) -> list[Volume]:
-    """The channels of a case that have the grid of the first."""
-    first, *others = [read_volume(path) for path in cohort.image_paths(key)]
-    return [first, *(one for one in others if one.shape == first.shape)]
 
 
 def _write_case(
@@ -196,6 +214,8 @@ def _write_case(
     cohort: Cohort,
     match: LabelMatch,
     out: Path,
+    *,
+    compared: str,
 ) -> TodoRow:
     """Image, segmentation and scene of a case; its line of the list."""
     candidate, key = one.candidate, one.candidate.key
@@ -221,20 +241,27 @@ def _write_case(
         region=one.region,
         nearest=one.nearest,
         likeness=one.likeness,
-        reason=_reason(one),
+        reason=_reason(one, compared=compared),
         image_digest=file_digest(cohort.image_paths(key)[0]),
         segmentation_digest=file_digest(segmentation),
     )
 
 
-def _reason(one: Chosen) -> str:
+def _compared(labelled: bool, candidates_labelled: bool) -> str:
+    """What a case was compared with, in words: a label of one that may be looked at tells nothing of the others."""
+    if not labelled:
+        return "in this list"
+    return "in this list, or labelled and not predicted" if candidates_labelled else "labelled or in this list"
+
+
+def _reason(one: Chosen, *, compared: str) -> str:
     """Why a case is in the list, in words."""
     if one.how == "random":
         return "drawn at random, so that the estimate of quality stays honest"
     if one.nearest and one.likeness >= ALIKE:
         first = f"like {one.nearest}, and still the most to learn per mm"
     else:
-        first = "unlike anything labelled or in this list"
+        first = f"unlike anything {compared}"
     others = f"; {one.alike} more predicted cases are like it" if one.alike > 1 else ""
     candidate = one.candidate
     return (

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from volseg.cohort import decimal, read_rows
 from volseg.errors import UsageError
 from volseg.files import atomic
 from volseg.volume import Volume
@@ -128,9 +129,6 @@ def read_todo(folder: Path) -> Todo | None:
     if not path.is_file():
         return None
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        head = text.partition("\n")[0]
-        lines = list(csv.DictReader(text.splitlines(), delimiter=";" if head.count(";") > head.count(",") else ","))
         rows = tuple(
             TodoRow(
                 rank=int(line["rank"]),
@@ -147,7 +145,7 @@ def read_todo(folder: Path) -> Todo | None:
                 likeness=_number(line.get("likeness") or ""),
                 minutes=_number(line["minutes"]),
             )
-            for line in lines
+            for line in read_rows(path)
         )
         facts = json.loads((folder / _FACTS).read_text())
         return Todo(
@@ -158,4 +156,4 @@ def read_todo(folder: Path) -> Todo | None:
 
 
 def _number(text: str) -> float | None:
-    return float(text.replace(",", ".")) if text and text.strip() else None
+    return decimal(text) if text and text.strip() else None

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import volseg
@@ -147,7 +148,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
     @app.post("/activelearning/{strategy}")
     async def next_case(strategy: str, request: Request) -> dict[str, Any]:
         given = _object((await request.body()).decode() or "{}")
-        return service.next_case(strategy, str(given.get("client_id") or ""))
+        return await run_in_threadpool(service.next_case, strategy, str(given.get("client_id") or ""))
 
     @app.post("/infer/{model}")
     def infer(

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,8 +30,10 @@ from volseg.cohort import (
 )
 from volseg.deploy.corrections import OpenQuestionError, adopt, image_digest
 from volseg.deploy.corrections.choice import Candidate, choose
-from volseg.deploy.corrections.expected import expected_mm, extents, lacking_dice, promise
+from volseg.deploy.corrections.expected import expected_mm, lacking_dice, promise
+from volseg.deploy.corrections.likeness import Likeness
 from volseg.deploy.serve.ahead import Ahead
+from volseg.deploy.serve.described import Described, DescribedCases
 from volseg.deploy.serve.sessions import NotFoundError, Sessions, suffix_of
 from volseg.deploy.serve.training import Training
 from volseg.dicom import is_dicom
@@ -42,7 +44,7 @@ from volseg.labels import LabelTable, match_labels
 from volseg.volume import Volume, image_suffix, read_image_file, read_volume, write_volume
 
 STRATEGIES = {
-    "review": "Most lacking Dice per mm of contour first, among the cases that were predicted; else any",
+    "review": "Most Dice to be won per mm of contour first, among the cases that were predicted; else any",
     "random": "Any case without a label",
 }
 _LEASE_S = 1800.0  # for so long a case that one client was given is given to no other
@@ -92,13 +94,16 @@ class Service:
         )  # held by whoever changes the cohort, and while it is read: files move at an edit
         self._given: dict[str, tuple[str, float]] = {}
         # A network of quite other regions is refused before anything is served.
-        self.notes = match_labels(self.cohort().labels, self.labels).notes
+        self.match = match_labels(self.cohort().labels, self.labels)
+        self.notes = self.match.notes
+        self.described = DescribedCases(self.place, self.match)
         self.sessions = Sessions()
         write_labels(self.place, self.labels, channel_names=segmenter.recipe.channel_names)
 
     def close(self) -> None:
-        """Stop the training and the predictions ahead, and remove the images of sessions."""
+        """Stop the training and what is done ahead, and remove the images of sessions."""
         self.ahead.stop()
+        self.described.close()
         if self.training.running:
             self.training.stop()
         self.sessions.close()
@@ -162,6 +167,7 @@ class Service:
         if strategy not in STRATEGIES:
             raise NotFoundError(f"there is no strategy {strategy}; there are {', '.join(STRATEGIES)}")
         cohort = self.cohort()
+        described = self.described.of(cohort) if strategy == "review" else {}
         with self._home:
             now = time.monotonic()
             fresh = {key: (who, at) for key, (who, at) in self._given.items() if now - at < _LEASE_S}
@@ -176,24 +182,31 @@ class Service:
                 return {}
             seed = int(now * 1000) % 2**32
             key = keys[int(np.random.default_rng(seed).integers(len(keys)))]
-            if strategy == "review":
-                key = self._first(cohort, keys) or key
+            if described:
+                key = self._first(cohort, keys, described, taken) or key
             self._given[key] = (client, now)
         return {"id": key, "name": f"{key}{FILE_ENDING}", "ts": int(time.time()), "strategy": strategy}
 
-    def _first(self, cohort: Cohort, keys: Sequence[str]) -> str | None:
-        """The case of most lacking Dice per mm among those that were predicted; None if none was."""
-        found, lacking = {}, {}
+    def _first(
+        self, cohort: Cohort, keys: Sequence[str], described: Mapping[str, Described], taken: Collection[str]
+    ) -> str | None:
+        """The case of most Dice to be won per mm among those that were predicted; None if none was.
+
+        A case counts less the more of its like is labelled, or taken by another client: that is known soon.
+        """
         expected = read_uncertainty(self.place)
-        for key in keys:
-            path = self.place / f"{key}{FILE_ENDING}"
-            if path.is_file():
-                found[key] = extents(read_volume(path), self.labels)
-                promises = {name: promise(None, expected.get(key, {}).get(name)) for name in self.labels.names}
-                lacking[key] = lacking_dice(promises, 1.0)
+        known = [key for key, one in described.items() if one.numbers and (one.labelled or key in taken)]
+        found = {key: described[key].extents for key in keys if key in described and not described[key].labelled}
+        lacking = {
+            key: lacking_dice(
+                {name: promise(None, expected.get(key, {}).get(own)) for name, own in self.match.pairs.items()}, 1.0
+            )
+            for key in found
+        }
         mm = expected_mm(found, lacking)
         cases = [Candidate(key, cohort.patient(key), mm[key], lacking[key]) for key in found]
-        return choose(cases, budget=1)[0].candidate.key if cases else None
+        likeness = Likeness({key: one.numbers for key, one in described.items() if one.numbers})
+        return choose(cases, budget=1, likeness=likeness, known=known)[0].candidate.key if cases else None
 
     def image(self, key: str) -> Path:
         """The image of a case.

@@ -36,8 +36,9 @@ class Resume:
     Args:
         output_dir: Folder of the run.
         resume: Whether to resume the run in that folder; if there is none, a new one begins, so that a command can
-            simply be repeated. If false, an existing `last.pt` is moved aside. (On MONAI's command line `true` is a
-            word.) `anyway` resumes with a warning although images, labels or cases have changed since.
+            simply be repeated. If false, an existing `last.pt` is moved aside once every handler has started, so that
+            a training which cannot begin leaves it alone. (On MONAI's command line `true` is a word.) `anyway` resumes
+            with a warning although images, labels or cases have changed since.
         evaluator: Evaluator, whose best and last metrics are saved too.
         recipe: Recipe, which must be the stored one, apart from its facts.
         schedule: Schedule of the learning rate.
@@ -79,6 +80,7 @@ class Resume:
         self.share = share
         self._max_epochs = 0  # as the settings say; a limit of time may change that of the trainer
         self._saved_epoch = 0
+        self._replaces = False  # whether a file of an earlier run is still to be moved aside
         self._saved_at = 0.0
         self._cost_s = 0.0
         self._data: Digests = {}
@@ -86,6 +88,7 @@ class Resume:
     def attach(self, engine: Engine) -> None:
         """Attach the handler to a trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         engine.add_event_handler(Events.COMPLETED, self._complete)
 
@@ -99,9 +102,13 @@ class Resume:
             self._load(engine)
         elif self.resume:
             logger.info("there is no %s to go on from: the training begins", self.path)
-        else:
-            set_aside(self.path)
+        self._replaces = not self.resume
         self._saved_epoch = engine.state.epoch
+
+    def _begin(self, _: Engine) -> None:
+        if self._replaces:
+            set_aside(self.path)
+            self._replaces = False
 
     def _epoch(self, engine: Engine) -> None:
         if self._cost_s <= self.share * (time.monotonic() - self._saved_at):

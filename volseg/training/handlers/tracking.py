@@ -31,7 +31,7 @@ _EXPERIMENT = "volseg"  # the experiment of MLflow, and the project of Weights &
 class _Backend(Protocol):
     """A tracker that is told of a run."""
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Engine, /) -> None:
         """Begin, or go on with the run of the same folder."""
 
     def epoch(self, metrics: Mapping[str, float], *, number: int) -> None:
@@ -75,7 +75,8 @@ class Tracking:
         settings: Settings of the run; without a bundle there are none to tell.
 
     Raises:
-        UsageError: The tracker is unknown or not installed.
+        UsageError: The tracker is unknown or not installed; in training, it cannot begin: it is not reached, say, or
+            nobody has logged in.
     """
 
     def __init__(
@@ -106,17 +107,30 @@ class Tracking:
 
     def _start(self, engine: Engine) -> None:
         told = told_settings(self.settings.values() if self.settings is not None else {})
+        if self.tracker is not None:  # before anything is written: it may refuse
+            self._backend = self._started(self.tracker, told, engine)
         self._writer = SummaryWriter(log_dir=str(self.output_dir))
         experiment, session, _ = hparams(told, {f"best_{self._metric}": 0.0})  # type: ignore[no-untyped-call]
         for summary in (experiment, session):  # the third says that the session has ended
             self._file_writer.add_summary(summary)
-        if self.tracker is not None:
-            self._backend = (
-                _MLflow(self.output_dir, told, self.evaluator, engine, self._loss)
-                if self.tracker == "mlflow"
-                else _Wandb(self.output_dir, told)
+
+    def _started(self, tracker: str, told: Mapping[str, Any], engine: Engine) -> _Backend:
+        name = _run_id(self.output_dir, tracker, resumed=engine.state.epoch > 0)
+        try:
+            backend: _Backend = (
+                _MLflow(name, told, self.evaluator, engine, self._loss)
+                if tracker == "mlflow"
+                else _Wandb(name, self.output_dir, told)
             )
-            self._backend.start(engine)
+            backend.start(engine)
+        except Exception as error:  # each of the two has errors of its own, which nothing else has
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UsageError(
+                f"--tracker {tracker} cannot begin ({first}); see to its server and login, or leave --tracker out"
+            ) from error
+        with atomic(_run_file(self.output_dir, tracker)) as partial:
+            partial.write_text(name + "\n", encoding="utf-8")
+        return backend
 
     @property
     def _file_writer(self) -> Any:  # noqa: ANN401 - of TensorBoard, without types
@@ -182,17 +196,14 @@ class _MLflow:
 
     def __init__(
         self,
-        output_dir: Path,
+        name: str,
         settings: Mapping[str, Any],
         evaluator: Engine,
         trainer: Engine,
         loss: Callable[[], float | None],
     ) -> None:
         self._settings = settings
-        run = {
-            "experiment_name": _EXPERIMENT,
-            "run_name": _run_id(output_dir, "mlflow", resumed=trainer.state.epoch > 0),
-        }
+        run = {"experiment_name": _EXPERIMENT, "run_name": name}
         self._handler = MLFlowHandler(
             **run,
             iteration_log=lambda engine, number: number % engine.state.epoch_length == 0,
@@ -226,17 +237,17 @@ class _MLflow:
 class _Wandb:
     """A run of Weights & Biases; MONAI has no handler of it."""
 
-    def __init__(self, output_dir: Path, settings: Mapping[str, Any]) -> None:
-        self._folder, self._settings = output_dir, dict(settings)
+    def __init__(self, name: str, output_dir: Path, settings: Mapping[str, Any]) -> None:
+        self._name, self._folder, self._settings = name, output_dir, dict(settings)
         self._run: Any = None
 
-    def start(self, engine: Engine) -> None:
+    def start(self, _: Engine) -> None:
         import wandb
 
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _EXPERIMENT),
             name=self._folder.name,
-            id=_run_id(self._folder, "wandb", resumed=engine.state.epoch > 0),
+            id=self._name,
             resume="allow",
             dir=str(self._folder),
             config=self._settings,
@@ -249,12 +260,13 @@ class _Wandb:
         self._run.finish(exit_code=int(failed))
 
 
+def _run_file(output_dir: Path, tracker: str) -> Path:
+    return output_dir / ".volseg" / f"{tracker}.txt"
+
+
 def _run_id(output_dir: Path, tracker: str, *, resumed: bool) -> str:
     """The word for a run at a tracker: that of the earlier session if the training was resumed, else a new one."""
-    path = output_dir / ".volseg" / f"{tracker}.txt"
+    path = _run_file(output_dir, tracker)
     if resumed and path.is_file():
         return path.read_text(encoding="utf-8").strip()
-    name = f"{output_dir.resolve().name}-{secrets.token_hex(4)}"
-    with atomic(path) as partial:
-        partial.write_text(name + "\n", encoding="utf-8")
-    return name
+    return f"{output_dir.resolve().name}-{secrets.token_hex(4)}"
