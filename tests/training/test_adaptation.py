@@ -194,6 +194,15 @@ def test_no_window_holds_the_slab_and_it_goes_across_the_axis_with_most_room(run
     assert all(tuple(item["image"].shape[1:]) >= tuple(ROI) for item in items)
 
 
+def test_the_slab_of_a_network_with_a_prior_is_shown_the_session_before(tmp_path, cohort):
+    recipe = read_recipe(make_run(tmp_path, cohort, prior=True) / "model.pt")
+    slab = Slab.of(work(tmp_path / "run", cohort, before="day10", cache_dir=tmp_path), recipe)
+    assert (slab.key, slab.image.shape[0]) == ("c_day9", 4)
+    assert slab.image[1:].flatten(1).any(dim=1).all(), "image, contours and where they are known"
+    alone = Slab.of(work(tmp_path / "run", cohort, before="day9", cache_dir=tmp_path), recipe)
+    assert (alone.key, bool(alone.image[1:].any())) == ("c_day0", False)
+
+
 def test_layers_that_learn(cohort):
     made = network(cohort.labels)
     names = {id(value): name for name, value in made.named_parameters()}
