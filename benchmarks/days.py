@@ -2,20 +2,24 @@
 
     python benchmarks/days.py data/days --patients 12 --days 4 --epochs 60 --seeds 0,1,2
 
-Each seed has a folder of its own with `days.md`, `table.csv` and `summary.json`; `seeds.json` joins the gains.
+Each seed has a folder of its own with `days.md`, `table.csv` and `summary.json`; `seeds.json` has the gains of each,
+and `BUNDLE_seeds.md` a table over all seeds that are there, with intervals by patient.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from volseg.cohort import Cohort, split_by_patient, write_cohort, write_splits
 from volseg.crossval import DaysSettings, default_modes, run_days
 from volseg.datasets import write_phantom
 from volseg.formats import UwMadison
+from volseg.metrics import mean_interval
 
 
 def cohort_of(folder: Path, *, patients: int, days: int, folds: int, workers: int) -> Cohort:
@@ -27,6 +31,43 @@ def cohort_of(folder: Path, *, patients: int, days: int, folds: int, workers: in
     opened = Cohort.open(cohort)
     write_splits(cohort, split_by_patient(opened.rows.values(), folds=folds))
     return Cohort.open(cohort)
+
+
+def seeds_table(folders: Sequence[Path]) -> str:
+    """The means over several seeds and the gains over no prior of the same seed, day and region, as Markdown.
+
+    A patient's days of all seeds are resampled together, so the intervals say what other patients would change, and not
+    what other seeds would; the last column has the gain in Dice of each seed by itself.
+    """
+    metrics = ("dice", "correction_minutes", "tolerant_minutes")
+    values: dict[str, dict[str, dict[tuple[str, str, str], float]]] = {}
+    patients: dict[str, str] = {}
+    for folder in folders:
+        with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                patients[row["key"]] = row["patient"]
+                if int(row["day_number"]) > 0:
+                    of_mode = values.setdefault(row["mode"], {name: {} for name in metrics})
+                    for name in metrics:
+                        if row[name]:
+                            of_mode[name][folder.name, row["key"], row["region"]] = float(row[name])
+    lines = [
+        "| row | Dice | gain | minutes | gain | with tolerance | gain | gain in Dice by seed |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for mode, found in values.items():
+        cells = []
+        for name in metrics:
+            base = values["none"][name]
+            gains = {one: value - base[one] for one, value in found[name].items() if one in base}
+            for column in (found[name], gains):
+                told = mean_interval(list(column.values()), [patients[one[1]] for one in column])
+                cells.append(f"{told.mean:.3f} [{told.low:.3f}, {told.high:.3f}]")
+            if name == "dice":
+                by_seed = [[gain for one, gain in gains.items() if one[0] == folder.name] for folder in folders]
+                seeds = ", ".join(f"{sum(gain) / len(gain):.3f}" if gain else "–" for gain in by_seed)
+        lines.append(f"| {mode} | {' | '.join(cells)} | {seeds} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -73,6 +114,8 @@ def main() -> None:
                 for mode, one in found["modes"].items()
             }
             (given.folder / "seeds.json").write_text(json.dumps(joined, indent=1) + "\n", encoding="utf-8")
+        there = sorted(path.parent for path in given.folder.glob(f"{bundle}_seed_*/table.csv"))
+        (given.folder / f"{bundle}_seeds.md").write_text(seeds_table(there), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from bent_days import bend_all
 from tiny_bundle import ROI, network, write_bundle
 from treatment_days import write_days
 
+import volseg.inference
 from volseg.bundle import Recipe, read_recipe
 from volseg.cohort import Adaptation, adapted_networks, check_unseen, network_for, write_labels
 from volseg.errors import UsageError
+from volseg.inference import MixedPrecision, ParallelWindows
 from volseg.labels import prior_channels
 from volseg.training import Adapting, adapt, write_network
 from volseg.training.adaptation.adapt import _learning
@@ -65,6 +67,23 @@ def test_steps_end_it_whatever_the_time(tmp_path, cohort):
     record = json.loads(target.with_suffix(".json").read_text())
     assert record["steps"] == 3
     assert record["processor_seconds"] > 0
+
+
+@pytest.mark.parametrize(("of_run", "taken"), [("fp32", "fp32"), ("bf16", "auto"), (None, "auto")])
+def test_steps_are_as_exact_as_those_of_the_run(tmp_path, cohort, monkeypatch, of_run, taken):
+    run = make_run(tmp_path, cohort)
+    config = json.loads((run / "train.json").read_text())
+    (run / "train.json").write_text(json.dumps({**config, **({} if of_run is None else {"precision": of_run})}))
+    made = []
+
+    class Noted(MixedPrecision):
+        def __call__(self, inputs, network, *args, **kwargs):
+            made.append((self.precision, type(self.inferer), len(inputs), network.training))
+            return super().__call__(inputs, network, *args, **kwargs)
+
+    monkeypatch.setattr(volseg.inference, "MixedPrecision", Noted)
+    adapt(work(run, cohort, before="day9", steps=2))
+    assert made == [(taken, ParallelWindows, 2, True)] * 2
 
 
 @pytest.mark.parametrize("wrong", [{"layers": "some"}, {"minutes": 0}, {"base_share": 1.0}, {"steps": 0}])
@@ -173,6 +192,15 @@ def test_no_window_holds_the_slab_and_it_goes_across_the_axis_with_most_room(run
     voxels = sum(int((item["label"] > 0).sum()) for item in items[1:])
     assert voxels == int((slab.label > 0).sum()) - int((held > 0).sum())
     assert all(tuple(item["image"].shape[1:]) >= tuple(ROI) for item in items)
+
+
+def test_the_slab_of_a_network_with_a_prior_is_shown_the_session_before(tmp_path, cohort):
+    recipe = read_recipe(make_run(tmp_path, cohort, prior=True) / "model.pt")
+    slab = Slab.of(work(tmp_path / "run", cohort, before="day10", cache_dir=tmp_path), recipe)
+    assert (slab.key, slab.image.shape[0]) == ("c_day9", 4)
+    assert slab.image[1:].flatten(1).any(dim=1).all(), "image, contours and where they are known"
+    alone = Slab.of(work(tmp_path / "run", cohort, before="day9", cache_dir=tmp_path), recipe)
+    assert (alone.key, bool(alone.image[1:].any())) == ("c_day0", False)
 
 
 def test_layers_that_learn(cohort):

@@ -25,7 +25,7 @@ from volseg.training.start import heads_of
 logger = logging.getLogger("volseg.training")
 
 _RATE = 0.5  # of the run's learning rate; a tenth gained less in 120 steps, see docs/benchmarks/days.md
-_VERSION = 2  # of the way of adapting; a network of another one is adapted anew
+_VERSION = 3  # of the way of adapting; a network of another one is adapted anew
 _CHECKS = 6  # looks at the held-out slab
 
 
@@ -48,7 +48,7 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     """
     import torch
 
-    from volseg.inference import Predictor
+    from volseg.inference import MixedPrecision, ParallelWindows, Predictor
 
     base = work.run / "model.pt"
     config = read_json_object(work.run / "train.json") or {}
@@ -71,6 +71,8 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     parameters = _learning(network, work.layers, channels=recipe.labels.channels)
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
     loss_of = DeepSupervision(dice_ce(recipe.labels))
+    # As bundles train: a step in bfloat16 where the hardware has it, the windows side by side on the cores.
+    forward = MixedPrecision(ParallelWindows(), precision="fp32" if config.get("precision") == "fp32" else "auto")
     state = State(network, optimizer, target.with_suffix(".state"), identity)
     state.resume()
     if state.best_score is None:
@@ -85,7 +87,7 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, step / 10) * (1 - 0.9 * share)
         network.train()
-        loss = loss_of(network(image.to(device)), label.to(device))
+        loss = loss_of(forward(image.to(device), network), label.to(device))
         if not bool(torch.isfinite(loss)):
             logger.warning("%s: the loss is not finite at step %d; the weights before it are kept", target, step)
             break

@@ -36,9 +36,10 @@ class Slab:
 
     @classmethod
     def of(cls, work: Adapting, recipe: Recipe) -> Slab:
-        """The slab of the last session of the patient."""
-        key = work.sessions[-1].keys[0]
-        item = _preprocessed(work, recipe, key, roi=False)
+        """The slab of the last session of the patient, shown as a day of his is: with the session before it."""
+        *before, last_session = work.sessions
+        key = last_session.keys[0]
+        item = _preprocessed(work, recipe, key, roi=False, seen=[one.keys[0] for one in before[-1:]])
         image, label, roi = item["image"], item["label"], tuple(int(n) for n in recipe.roi_size)
         there = (label > 0).any(dim=0)
         axes = []
