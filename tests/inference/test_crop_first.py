@@ -16,7 +16,7 @@ from volseg.inference.arrays.coarse import Doubts, coarse, coarser, finer, withi
 from volseg.inference.arrays.crop_first import MARGIN_MM, calibrated_margin_mm
 from volseg.inference.arrays.memory import Size, Way
 from volseg.inference.arrays.native import NativeGrid
-from volseg.inference.arrays.needed import NeededWindows, OpenSum, held_in, in_regions, widened
+from volseg.inference.arrays.needed import COUNTS, NeededWindows, OpenSum, held_in, in_regions, widened
 from volseg.inference.arrays.windows import Windows
 from volseg.jobs import Predicting
 from volseg.labels import LabelTable
@@ -83,7 +83,9 @@ class ByIntensity:
     def __call__(self, windows):
         self.asked += [window.tobytes() for window in windows]
         apart = [np.min([np.abs(windows - np.float32(value / 100)) for value in seen], axis=0) for seen in SEEN]
-        channels = [20 - 30 * one + np.float32(self.context) * windows.std(axis=(1, 2, 3, 4), keepdims=True) for one in apart]
+        channels = [
+            20 - 30 * one + np.float32(self.context) * windows.std(axis=(1, 2, 3, 4), keepdims=True) for one in apart
+        ]
         background = [] if self.labels.overlap else [np.zeros_like(channels[0])]
         return np.concatenate([*background, *channels], axis=1).astype(np.float32)
 
@@ -168,9 +170,9 @@ def test_windows_that_count_little_are_left_out_and_change_logits_little(folder)
     known, crop = items[1]["known"], items[1]["crop"]
     of_whole = items[0]["pred"][(slice(None), *crop.box)]
     # What a window adds to all logits is 3 times the deviation of its intensities; up to 7 windows of a voxel are left
-    # out, each with less than 5 % of the weight of one that is not.
+    # out, each with less than a tenth of the weight of one that is not.
     added = [3 * np.frombuffer(window, np.float32).std() for window in whole.windows.asked]
-    most = 0.35 / 1.35 * (max(added) - min(added))
+    most = 7 * COUNTS / (1 + 7 * COUNTS) * (max(added) - min(added))
     assert 0 < np.abs(items[1]["pred"] - of_whole)[:, known].max() < most
 
 
@@ -268,7 +270,7 @@ def test_known_voxels_have_all_windows_that_decide_about_them(shape):
     asked = np.zeros(windows.full, bool)
     asked[20:24, 18:30, 9] = True
     counts = []
-    for share in (0.0, 0.05, 0.5, 1.0):
+    for share in (0.0, COUNTS, 0.5, 1.0):
         needed = NeededWindows(windows, counts=share)
         taken = needed.take(asked)
         counts.append(len(taken))
@@ -334,7 +336,7 @@ def test_the_margin_of_a_calibration_counts_where_it_is_larger(tmp_path, monkeyp
     def region(bound):
         return SimpleNamespace(margin=SimpleNamespace(bound=lambda _: bound), ranges={"doubt": (0.0, 0.1)})
 
-    for bounds, expected in (((4.0, 17.5), 17.5), ((4.0, 5.0), MARGIN_MM), ((float("inf"),), MARGIN_MM)):
+    for bounds, expected in (((4.0, 17.5), 17.5), ((4.0, 0.5), 4.0), ((float("inf"),), MARGIN_MM)):
         regions = {str(number): region(bound) for number, bound in enumerate(bounds)}
         monkeypatch.setattr("volseg.calibration.read_calibration", lambda _, r=regions: SimpleNamespace(regions=r))
         assert calibrated_margin_mm(tmp_path / "model.pt") == expected

@@ -13,7 +13,7 @@ from volseg.labels import LabelTable
 
 Mask = NDArray[np.bool_]
 
-COUNTS = 0.05
+COUNTS = 0.1
 """Share of the largest weight at a voxel from which the weight of another window counts there."""
 
 
