@@ -1,11 +1,11 @@
 """`volseg predict --crop-first` beside every window, where organs fill a small part of a scan.
 
-    python benchmarks/crop_first.py hippocampus_wide pet_body hippocampus phantom --checkpoint pet_body=RUN/model.pt
+    python benchmarks/crop_first.py hippocampus_wide pet_body hippocampus phantom lungs --checkpoint lungs=RUN/model.pt
 
 - hippocampus_wide: the scans lie in a wider field of view (harness/wide_cohort.py), and the packaged network is trained
   on for some epochs with the first fold of these; the held-out cases come first.
-- pet_body: made scans from the head to the thighs (harness/made_cohorts.py), from number 100 on; `--checkpoint` names a
-  network that was trained on `pet` of benchmarks/plan.py.
+- pet_body: made scans from the head to the thighs (harness/made_cohorts.py), from number 100 on, by a U-Net that is
+  trained for 5 minutes on the first 20.
 - hippocampus: every fifth volume; phantom: three days of three patients that nobody was trained on. Both by the
   packaged networks. lungs: the held-out X-rays, by a network that `--checkpoint` names. They are predicted as they are.
 
@@ -46,7 +46,8 @@ from volseg.volume import read_volume, write_volume
 WINDOWS = Measure("windows", "Windows", "", 0)
 EVERY, CROPPED = "every window", "crop first"
 COHORTS = ("hippocampus_wide", "pet_body", "hippocampus", "phantom", "lungs")
-FIRST = 100  # number of the first made case, beyond those that networks are trained on
+TRAINED = 20  # made cases that the network is trained on
+FIRST = 100  # number of the first made case that is predicted
 EQUAL = 0.001  # Dice
 
 
@@ -98,35 +99,41 @@ def subject(name: str, given: argparse.Namespace) -> Subject:
         keys = [*source.part("validation"), *source.part("training")]
         wide = place / "cohort"
         write_wide_cohort(source, wide, keys=keys, shape=given.shape, validated=4)
-        return Subject(Cohort.open(wide), keys, packed(given.bundle, trained(given, wide, place / "run"), place))
+        settings = {"roi_size": given.window, "max_epochs": given.epochs, "val_interval": given.epochs}
+        start = ["--weights", str((bundles / "hippocampus").resolve())]
+        run = trained(given.bundle, wide, place / "run", spacing_mm=1, settings=settings, start=start)
+        return Subject(Cohort.open(wide), keys, packed(given.bundle, run, place))
+    if name == "pet_body":
+        folders = [(place / "trained_on", TRAINED, 0), (place / f"cohort_{given.cases}", given.cases, FIRST)]
+        for folder, cases, first in folders:
+            if not (folder / "splits.json").is_file():
+                write_made_cohort(name, folder, cases=cases, first=first)
+        settings = {"roi_size": "[24,24,24]", "max_minutes": 5, "val_interval": 1000, "batch_size": 2}
+        settings |= {"normalisation": json.dumps([{"scheme": "pet"}])}
+        run = trained(str(bundles / BUNDLE), folders[0][0], place / "run", spacing_mm=4, settings=settings)
+        cohort = Cohort.open(folders[1][0])
+        return Subject(cohort, cohort.keys, packed(bundles / BUNDLE, run, place))
     if name == "phantom":
         folder = place / "cohort"
         write_phantom_cohort(folder)
         return Subject(Cohort.open(folder), Cohort.open(folder).keys, packed(bundles / "phantom", None, place))
     if name != "hippocampus" and checkpoint is None:
         raise measurement.LeftOut(f"--checkpoint {name}=FILE is not given")
-    if name == "pet_body":
-        folder = place / f"cohort_{given.cases}"
-        if not (folder / "splits.json").is_file():
-            write_made_cohort(name, folder, cases=given.cases, first=FIRST)
-        cohort = Cohort.open(folder)
-        return Subject(cohort, cohort.keys, packed(bundles / BUNDLE, checkpoint, place))
     cohort = Cohort.open(cohort_of(name, given.output / "cohorts", data=given.data, cases=None))
     if name == "hippocampus":
         return Subject(cohort, cohort.keys[::5], packed(bundles / "hippocampus", None, place))
     return Subject(cohort, cohort.part("validation"), packed(bundles / BUNDLE, checkpoint, place))
 
 
-def trained(given: argparse.Namespace, wide: Path, run: Path) -> Path:
-    """The checkpoint of a network that knows the wider field of view."""
+def trained(
+    bundle: str, cohort: Path, run: Path, *, spacing_mm: int, settings: dict[str, Any], start: Sequence[str] = ()
+) -> Path:
+    """The checkpoint of a network that is trained on a cohort, once."""
     if not (run / "model.pt").exists():
-        recipe = {"spacing_mm": [1, 1, 1], "roi_size": given.window, "seed": 0, "device": "cpu"}
-        settings = recipe | {"max_epochs": given.epochs, "val_interval": given.epochs}
-        words: list[str | Path] = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-        start: list[str | Path] = ["--weights", (measurement.ROOT / "bundles" / "hippocampus").resolve()]
-        volseg_command.run(
-            "train", given.bundle, "--dataset_dir", wide.resolve(), "--output_dir", run.resolve(), *words, *start
-        )
+        recipe = {"spacing_mm": [spacing_mm] * 3, "seed": 0, "device": "cpu"} | settings
+        words = [word for name, value in recipe.items() for word in (f"--{name}", str(value))]
+        folders = ["--dataset_dir", str(cohort.resolve()), "--output_dir", str(run.resolve())]
+        volseg_command.run("train", bundle, *folders, *words, *start)
     return run / "model.pt"
 
 

@@ -4,7 +4,7 @@
   one or two slices thick and 50 units darker, where air is -1000 and bone 700.
 - `pet`: 4 mm, uptake values: a bladder at 7 and a lesion at 21 that takes 0.2 % of the volume.
 - `mr4`: four channels, of which only the third shows the lesion; the others show the head.
-- `pet_body`: what `pet` shows, from the head to the thighs: 352 x 288 x 768 mm, with up to three lesions.
+- `pet_body`: what `pet` shows, from the head to the thighs: 288 x 256 x 640 mm, with up to three lesions.
 """
 
 from __future__ import annotations
@@ -122,9 +122,9 @@ def _pet(generator: np.random.Generator) -> tuple[Channels, NDArray[np.uint8]]:
 
 
 def _pet_body(generator: np.random.Generator) -> tuple[Channels, NDArray[np.uint8]]:
-    shape, spacing = (88, 72, 192), (4.0, 4.0, 4.0)
+    shape, spacing = (72, 64, 160), (4.0, 4.0, 4.0)
     grid = _grid(shape, spacing)
-    body = _ellipsoid(grid, (0, 0, 0), (150, 105, 460), generator)
+    body = _ellipsoid(grid, (0, 0, 0), (125, 92, 390), generator)
     image = np.where(body, generator.uniform(0.8, 1.2), 0.0)
 
     def blob(centre: NDArray[np.float64], radii: Sequence[float]) -> tuple[tuple[slice, ...], NDArray[np.bool_]]:
@@ -135,13 +135,13 @@ def _pet_body(generator: np.random.Generator) -> tuple[Channels, NDArray[np.uint
         return box, _ellipsoid(grid[(slice(None), *box)], centre, radii, generator) & body[box]
 
     for _ in range(30):
-        box, inside = blob(generator.uniform((-110, -75, -360), (110, 75, 360)), generator.uniform(8, 24, 3))
+        box, inside = blob(generator.uniform((-90, -65, -300), (90, 65, 300)), generator.uniform(8, 24, 3))
         image[box][inside] = generator.uniform(1.5, 3.5)
     label = np.zeros(shape, np.uint8)
-    box, inside = blob(np.add(generator.uniform(-8, 8, 3), (0, 0, -250)), (22, 20, 20))
+    box, inside = blob(np.add(generator.uniform(-8, 8, 3), (0, 0, -210)), (22, 20, 20))
     image[box][inside], label[box][inside] = 7, 1
     for _ in range(int(generator.integers(1, 4))):
-        box, inside = blob(generator.uniform((-95, -60, -180), (95, 60, 320)), [generator.uniform(14, 18)] * 3)
+        box, inside = blob(generator.uniform((-75, -55, -150), (75, 55, 260)), [generator.uniform(14, 18)] * 3)
         image[box][inside], label[box][inside] = 21, 2
     image = ndimage.gaussian_filter(image, 0.6)
     return [
