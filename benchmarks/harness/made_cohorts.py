@@ -4,6 +4,7 @@
   one or two slices thick and 50 units darker, where air is -1000 and bone 700.
 - `pet`: 4 mm, uptake values: a bladder at 7 and a lesion at 21 that takes 0.2 % of the volume.
 - `mr4`: four channels, of which only the third shows the lesion; the others show the head.
+- `pet_body`: what `pet` shows, from the head to the thighs: 288 x 256 x 640 mm, with up to three lesions.
 """
 
 from __future__ import annotations
@@ -25,18 +26,19 @@ CASES = 30  # five folds: 24 to train on, 6 held out
 Channels = list[NDArray[np.float32]]
 
 
-def write_made_cohort(name: str, folder: Path, *, cases: int = CASES) -> None:
+def write_made_cohort(name: str, folder: Path, *, cases: int = CASES, first: int = 0) -> None:
     """Write a cohort with folds; the same cases at each call.
 
     Args:
-        name: `ct`, `pet` or `mr4`.
+        name: `ct`, `pet`, `mr4` or `pet_body`.
         folder: Folder of the cohort.
         cases: Number of cases, each of a patient of its own.
+        first: Number of the first case.
     """
-    make, channels, regions, spacing_mm = MADE[name]
+    make, channels, regions, spacing_mm = (MADE | WIDER)[name]
     affine = np.diag([*spacing_mm, 1.0])
     rows = []
-    for number in range(cases):
+    for number in range(first, first + cases):
         key = f"{name}{number:03d}"
         images, label = make(np.random.default_rng([number, len(name)]))
         for channel, image in enumerate(images):
@@ -119,6 +121,34 @@ def _pet(generator: np.random.Generator) -> tuple[Channels, NDArray[np.uint8]]:
     ], label
 
 
+def _pet_body(generator: np.random.Generator) -> tuple[Channels, NDArray[np.uint8]]:
+    shape, spacing = (72, 64, 160), (4.0, 4.0, 4.0)
+    grid = _grid(shape, spacing)
+    body = _ellipsoid(grid, (0, 0, 0), (125, 92, 390), generator)
+    image = np.where(body, generator.uniform(0.8, 1.2), 0.0)
+
+    def blob(centre: NDArray[np.float64], radii: Sequence[float]) -> tuple[tuple[slice, ...], NDArray[np.bool_]]:
+        """An ellipsoid of the body: a box, and its voxels."""
+        middle = [c / mm + (n - 1) / 2 for c, mm, n in zip(centre, spacing, shape, strict=True)]
+        reach = [1.1 * radius / mm + 1 for radius, mm in zip(radii, spacing, strict=True)]
+        box = tuple(slice(max(0, int(m - r)), int(m + r) + 2) for m, r in zip(middle, reach, strict=True))
+        return box, _ellipsoid(grid[(slice(None), *box)], centre, radii, generator) & body[box]
+
+    for _ in range(30):
+        box, inside = blob(generator.uniform((-90, -65, -300), (90, 65, 300)), generator.uniform(8, 24, 3))
+        image[box][inside] = generator.uniform(1.5, 3.5)
+    label = np.zeros(shape, np.uint8)
+    box, inside = blob(np.add(generator.uniform(-8, 8, 3), (0, 0, -210)), (22, 20, 20))
+    image[box][inside], label[box][inside] = 7, 1
+    for _ in range(int(generator.integers(1, 4))):
+        box, inside = blob(generator.uniform((-75, -55, -150), (75, 55, 260)), [generator.uniform(14, 18)] * 3)
+        image[box][inside], label[box][inside] = 21, 2
+    image = ndimage.gaussian_filter(image, 0.6)
+    return [
+        np.maximum(image + 0.15 * np.sqrt(image + 0.1) * generator.standard_normal(shape), 0).astype(np.float32)
+    ], label
+
+
 def _mr4(generator: np.random.Generator) -> tuple[Channels, NDArray[np.uint8]]:
     shape, spacing = (56, 56, 48), (2.0, 2.0, 2.0)
     grid = _grid(shape, spacing)
@@ -140,16 +170,16 @@ def _mr4(generator: np.random.Generator) -> tuple[Channels, NDArray[np.uint8]]:
     return images, label
 
 
-MADE: dict[
-    str,
-    tuple[
-        Callable[[np.random.Generator], tuple[Channels, NDArray[np.uint8]]],
-        tuple[str, ...],
-        tuple[str, ...],
-        tuple[float, float, float],
-    ],
-] = {
+_Made = tuple[
+    Callable[[np.random.Generator], tuple[Channels, NDArray[np.uint8]]],
+    tuple[str, ...],
+    tuple[str, ...],
+    tuple[float, float, float],
+]
+MADE: dict[str, _Made] = {
     "ct": (_ct, ("CT",), ("liver", "kidney", "lesion"), (0.8, 0.8, 5.0)),
     "pet": (_pet, ("PET",), ("bladder", "lesion"), (4.0, 4.0, 4.0)),
     "mr4": (_mr4, ("T1", "T2", "FLAIR", "PD"), ("core", "lesion"), (2.0, 2.0, 2.0)),
 }
+# Of the same kind as one of these, for its networks.
+WIDER: dict[str, _Made] = {"pet_body": (_pet_body, ("PET",), ("bladder", "lesion"), (4.0, 4.0, 4.0))}

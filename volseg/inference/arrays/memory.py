@@ -47,6 +47,7 @@ class Size:
         logits: Number of the network's channels.
         roi_size: Window size in voxels.
         whole: Whether something needs all probabilities at once on the file's grid.
+        crop_first: Whether a coarse pass tells where to look.
     """
 
     native: Sequence[int]
@@ -55,6 +56,7 @@ class Size:
     logits: int
     roi_size: Sequence[int]
     whole: bool = False
+    crop_first: bool = False
 
     @property
     def reading(self) -> int:
@@ -88,7 +90,13 @@ class Size:
         label_map = math.prod(self.native)
         deciding = _BLOCKS + (math.prod(self.native) * 4 * (self.logits + 2) if self.whole else 0)
         computing = image + label_map + self.of_logits(itemsize, slabs=slabs) + max(deciding, self.of_window)
-        return OF_PROCESS + int(max(self.reading, computing) * _BETWEEN)
+        if not self.crop_first:
+            return OF_PROCESS + int(max(self.reading, computing) * _BETWEEN)
+        # The coarse image is made of one of its size; its logits come by slabs.
+        looking = 2 * image + self.of_logits(4, slabs=True) + max(_BLOCKS, self.of_window)
+        # The largest weight and the sum of weights of each voxel, and four masks.
+        choosing = math.prod(self.seen) * (8 + 4)
+        return OF_PROCESS + int(max(self.reading, looking, computing + choosing) * _BETWEEN)
 
 
 @dataclass(frozen=True)

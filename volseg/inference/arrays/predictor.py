@@ -23,8 +23,8 @@ from volseg.inference.arrays.network import TorchWindows, free_bytes, packed_net
 from volseg.inference.arrays.packed import packed_windows
 from volseg.inference.arrays.reading import read_input
 from volseg.inference.arrays.settings import ArraySettings
-from volseg.inference.arrays.windows import WindowFunction, Windows, slab_axis, windows_that_fit
-from volseg.inference.engines import release_freed_memory
+from volseg.inference.arrays.slabs import axis_of_slabs, by_slabs
+from volseg.inference.arrays.windows import WindowFunction, Windows, windows_that_fit
 from volseg.inference.reading import constant_notes, read_grid
 from volseg.inference.sizes import notes_on
 from volseg.volume import Crop, Volume
@@ -151,6 +151,7 @@ class ArrayPredictor:
             self.recipe.labels.channels,
             self.recipe.roi_size,
             whole=needs_all(self.settings) or native.axes is None,
+            crop_first=self.crop_first is not None,
         )
         free = free_bytes(self.memory)
         return way_of(size, free if self.memory is not None or free is None else int(_ROOM * free), key=key)
@@ -199,38 +200,18 @@ class ArrayPredictor:
 
     def _compute(self, image: NDArray[np.float32], grid: NativeGrid, way: Way, *, key: str) -> dict[str, Any]:
         """The logits of an image, `pred`, or the label map if it is decided slab by slab, `decided`."""
-        labels = self.recipe.labels
-        axis = (
-            slab_axis(
-                [max(n, int(r)) for n, r in zip(image.shape[1:], self.recipe.roi_size, strict=True)],
-                self.recipe.roi_size,
-            )
-            if way.slabs
-            else 0
-        )
+        labels, roi_size, engine = self.recipe.labels, self.recipe.roi_size, self.engine
+        axis = axis_of_slabs(image, roi_size) if way.slabs else 0
         windows = Windows(
             image,
-            self.recipe.roi_size,
+            roi_size,
             overlap=self.settings.overlap,
             background=labels.background_logits if self.settings.skip_empty else None,
             axis=axis,
         )
-        engine = self.engine
-        run = windows_that_fit(engine, alone=way.slabs)
         if way.slabs:
-            release_freed_memory()  # of reading
-            logger.info("%s: by slabs%s, to keep to the memory", key, " in half precision" * way.half)
-            decision = SlabDecision(grid, labels, axis=axis)
-            dtype = np.float16 if way.half else np.float32
-            windows.slabs(
-                engine,
-                decision,
-                channels=labels.channels,
-                at_once=run,
-                dtype=dtype,
-                exclusive=not labels.overlap,
-            )
-            return {"decided": (decision.label_map, decision.expected_dice())}
+            return {"decided": by_slabs(windows, engine, grid, labels, way=way, axis=axis, key=key)}
+        run = windows_that_fit(engine, alone=False)
         return {"pred": windows.whole(engine, channels=labels.channels, at_once=run)}
 
     def postprocess(self, item: Mapping[str, Any]) -> Prediction:

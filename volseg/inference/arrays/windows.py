@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import VolsegError
 from volseg.inference.arrays.window_sum import Rows, WindowSum
+from volseg.volume import Crop
 
 Box = tuple[slice, ...]
 
@@ -71,8 +72,21 @@ def windows_that_fit(engine: WindowFunction, *, alone: bool) -> Callable[[], int
     return number
 
 
+class Adding(Protocol):
+    """What takes the logits of windows."""
+
+    def add(self, start: Sequence[int], logits: NDArray[np.float32]) -> None:
+        """Take the logits (channels, *roi) of the window that begins at a voxel of the image with its padding."""
+        ...
+
+
 class Windows:
     """The windows of one image, and the mean of their logits.
+
+    Attributes:
+        boxes: Windows to compute, as boxes of the image with its padding.
+        full: Shape (X, Y, Z) of the image with its padding.
+        inner: Box of the image within that.
 
     Args:
         image: Image (C, X, Y, Z), float32.
@@ -80,6 +94,7 @@ class Windows:
         overlap: Fraction of a window that its neighbour covers, 0 to below 1.
         background: Logits of what empty windows alone cover; None to compute every window.
         axis: Axis along which finished rows are given away.
+        boxes: Windows to compute; by default all that hold more than air.
     """
 
     def __init__(
@@ -90,6 +105,7 @@ class Windows:
         overlap: float,
         background: Sequence[float] | None,
         axis: int = 0,
+        boxes: Sequence[Box] | None = None,
     ) -> None:
         self.roi_size = tuple(int(n) for n in roi_size)
         self.shape = image.shape[1:]
@@ -97,15 +113,35 @@ class Windows:
         missing = [max(0, roi - n) for roi, n in zip(self.roi_size, self.shape, strict=True)]
         self._pads = [(short // 2, short - short // 2) for short in missing]
         self._image = np.pad(image, [(0, 0), *self._pads]) if any(missing) else image
-        self._full = self._image.shape[1:]
+        self.full = self._image.shape[1:]
+        self.inner = tuple(slice(a, a + n) for (a, _), n in zip(self._pads, self.shape, strict=True))
+        if boxes is not None:
+            self.boxes = sorted(boxes, key=lambda box: int(box[axis].start))
+            return
         self.boxes = list(self._boxes(overlap))
         if background is not None:
             self.boxes = self._held() or self.boxes[:1]
 
+    def part(self, crop: Crop, boxes: Sequence[Box], *, background: Sequence[float], axis: int) -> Windows:
+        """Windows of this image, which all lie in a box of it, as windows of that box.
+
+        Args:
+            crop: Box of the image.
+            boxes: Windows.
+            background: Logits of what no window covers.
+            axis: Axis along which finished rows are given away.
+        """
+        moved = [
+            tuple(slice(one.start - start, one.stop - start) for one, start in zip(box, crop.starts, strict=True))
+            for box in boxes
+        ]
+        image = self._image[(slice(None), *self.inner)][(slice(None), *crop.box)]
+        return Windows(image, self.roi_size, overlap=0, background=background, axis=axis, boxes=moved)
+
     def _boxes(self, overlap: float) -> Iterator[Box]:
         """All windows, the axis of the slabs slowest, then the others in their order."""
         along = [
-            starts(n, roi, overlap=overlap if n > roi else 0) for n, roi in zip(self._full, self.roi_size, strict=True)
+            starts(n, roi, overlap=overlap if n > roi else 0) for n, roi in zip(self.full, self.roi_size, strict=True)
         ]
         order = [self._axis, *(axis for axis in range(3) if axis != self._axis)]
         for places in itertools.product(*(along[axis] for axis in order)):
@@ -115,10 +151,9 @@ class Windows:
     def _held(self) -> list[Box]:
         """The windows that hold more than air."""
         # The padding of short axes is zeros, and counts as what it is beside the image's own values: nothing.
-        something = np.zeros(self._full, bool)
-        cut = tuple(slice(a, a + n) for (a, _), n in zip(self._pads, self.shape, strict=True))
-        inner = something[cut]
-        for channel in self._image[(slice(None), *cut)]:
+        something = np.zeros(self.full, bool)
+        inner = something[self.inner]
+        for channel in self._image[(slice(None), *self.inner)]:
             low, high = channel.min(), channel.max()
             threshold = low + np.float32(_SOMETHING) * (high - low)
             for into, plane in zip(inner, channel, strict=True):
@@ -128,7 +163,7 @@ class Windows:
     def whole(self, logits_of: WindowFunction, *, channels: int, at_once: Callable[[], int]) -> NDArray[np.float32]:
         """Compute all windows, and the mean (channels, X, Y, Z) of the whole image; arguments as in `slabs`."""
         total = self._sum(channels)
-        self._run(logits_of, total, channels, at_once)
+        self.add(self.boxes, logits_of, total, channels=channels, at_once=at_once)
         found: NDArray[np.float32] = total.whole()
         return found
 
@@ -153,7 +188,7 @@ class Windows:
             exclusive: Whether a softmax follows, see `WindowSum`.
         """
         total = self._sum(channels, dtype=dtype, exclusive=exclusive, give=give)
-        self._run(logits_of, total, channels, at_once)
+        self.add(self.boxes, logits_of, total, channels=channels, at_once=at_once)
         total.finish()
 
     def _sum(
@@ -177,16 +212,24 @@ class Windows:
             give=give,
         )
 
-    def _run(self, logits_of: WindowFunction, total: WindowSum, channels: int, at_once: Callable[[], int]) -> None:
-        """Add all windows."""
+    def add(
+        self,
+        boxes: Sequence[Box],
+        logits_of: WindowFunction,
+        total: Adding,
+        *,
+        channels: int,
+        at_once: Callable[[], int],
+    ) -> None:
+        """Compute windows, and add them to a sum; other arguments as in `slabs`."""
         done, count = 0, 1
-        while done < len(self.boxes):
-            batch = self.boxes[done : done + count]
+        while done < len(boxes):
+            batch = boxes[done : done + count]
             done += len(batch)
             self._add(batch, logits_of, total, channels)
             count = max(1, at_once())
 
-    def _add(self, batch: Sequence[Box], logits_of: WindowFunction, total: WindowSum, channels: int) -> None:
+    def _add(self, batch: Sequence[Box], logits_of: WindowFunction, total: Adding, channels: int) -> None:
         """Add some windows; their logits are gone before those of the next ones are computed."""
         logits = logits_of(np.stack([self._image[(slice(None), *box)] for box in batch]))
         if logits.shape[1:] != (channels, *self.roi_size):
