@@ -218,7 +218,7 @@ def test_the_results_that_are_there_follow_the_schema(path):
     if path.parent == rendering.PUBLISHED or content.get("schema") == measurement.SCHEMA:
         check(content)
         assert content["name"] == path.stem
-    if path.parent == rendering.PUBLISHED:  # any_size and others that need to be told with what are in pages written by hand
+    if path.parent == rendering.PUBLISHED:  # others, such as any_size, have pages that are written by hand
         assert content["name"] in NAMES
         assert not content["quick"]
 
