@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from volseg.cohort import CaseRow, Cohort, earlier_sessions, inspect_cohort, other_sessions, read_table, sessions_of
@@ -87,3 +88,14 @@ def test_check_counts_patients_by_their_sessions(tmp_path):
         '{"channel_names": {"0": "MR"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}'
     )
     assert "sessions: 1 patient with 1, 1 patient with 3" in inspect_cohort(Cohort.open(tmp_path)).text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_days_are_read_as_a_spreadsheet_with_decimal_commas_saves_them(tmp_path, encoding):
+    rows = [row("a", "p", "day0", 0), row("b", "p", "later", 12.5)]
+    path = tmp_path / "cases.csv"
+    write_table(path, rows)
+    table = pd.read_csv(path, dtype={"session": str}, keep_default_na=False)
+    table.to_csv(path, sep=";", decimal=",", encoding=encoding, index=False)
+    assert "12,5" in path.read_text(encoding=encoding)
+    assert read_table(path) == rows
