@@ -20,7 +20,7 @@ pytest.importorskip("multipart", reason="python-multipart is not installed")
 from starlette.testclient import TestClient
 
 from volseg.cli import main
-from volseg.cohort import Cohort, Correction, Prediction, read_corrections
+from volseg.cohort import Cohort, Correction, Prediction, RegionBounds, read_bounds, read_corrections
 from volseg.deploy.corrections import image_digest
 from volseg.deploy.serve import Rounds, Service, Training, make_app, rounds, volseg_command
 from volseg.errors import LabelError, UsageError
@@ -385,6 +385,30 @@ def test_review_gives_one_case_of_a_kind_before_a_second_one(tmp_path):
     assert damaged.next_case("review", "one")["id"].endswith("bright")
     assert "d_dark" not in damaged.described.of(damaged.cohort())
     damaged.close()
+
+
+def test_the_bounds_of_a_calibrated_network_are_told_kept_and_come_before_what_it_expects(served):
+    _, folder = served
+    sure = {"c1": 0.9, "c2": 0.2, "c3": 0.9}
+
+    class Calibrated(Network):
+        def predict(self, images, *, key):
+            bounds = {name: RegionBounds(dice_at_least=sure[key]) for name in TABLE.names}
+            found = super().predict(images, key=key)  # expects the least of c1 and c3
+            return dataclasses.replace(
+                found, uncertainty=dict.fromkeys(TABLE.names, 0.95 if key == "c2" else 0.3), bounds=bounds
+            )
+
+    service = Service("unet", folder, Calibrated(), Training(lambda _: []))
+    for key in sure:
+        _, facts = service.infer(key)
+        assert {name: one["dice_at_least"] for name, one in facts["bounds"].items()} == dict.fromkeys(
+            TABLE.names, sure[key]
+        )
+        json.dumps(facts)
+    assert read_bounds(service.place)["c2"]["stomach"].dice_at_least == 0.2
+    assert service.next_case("review", "one")["id"] == "c2"
+    service.close()
 
 
 def test_an_image_is_added_by_the_way_of_today_too(served, tmp_path):

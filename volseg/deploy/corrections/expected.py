@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from volseg.cohort import RegionBounds
+from volseg.cohort import RegionBounds, read_bounds, read_uncertainty
 from volseg.labels import LabelTable
 from volseg.metrics import added_path_length_mm
 from volseg.volume import Volume, slice_axis
@@ -42,6 +43,26 @@ def promise(bounds: RegionBounds | None, expected_dice: float | None) -> Promise
     if expected_dice is not None:
         return Promise(expected_dice, "network")
     return Promise(_UNKNOWN, "nothing")
+
+
+def read_promises(predictions: Path, keys: Iterable[str], pairs: Mapping[str, str]) -> dict[str, dict[str, Promise]]:
+    """The Dice that is reckoned with in each region of each case, from the `uncertainty.csv` of a folder.
+
+    Args:
+        predictions: Folder of predictions.
+        keys: Cases.
+        pairs: Name of each region among the predictions' own, by the name that is wanted.
+
+    Raises:
+        UsageError: The file is something else.
+    """
+    bounds, expected = read_bounds(predictions), read_uncertainty(predictions)
+    return {
+        key: {
+            name: promise(bounds.get(key, {}).get(own), expected.get(key, {}).get(own)) for name, own in pairs.items()
+        }
+        for key in keys
+    }
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,10 @@ from volseg.cohort import (
     Cohort,
     Predictions,
     corrected_keys,
-    read_bounds,
     read_label_map,
-    read_uncertainty,
 )
 from volseg.deploy.corrections.choice import ALIKE, Candidate, Chosen, choose
-from volseg.deploy.corrections.expected import Extent, Promise, expected_mm, extents, lacking_dice, promise
+from volseg.deploy.corrections.expected import Extent, Promise, expected_mm, extents, lacking_dice, read_promises
 from volseg.deploy.corrections.likeness import Description, Likeness, describe
 from volseg.deploy.corrections.scene import write_scene
 from volseg.deploy.corrections.todo import FILE, Todo, TodoRow, file_digest, image_digest, write_todo
@@ -161,7 +159,7 @@ def _candidates(
     workers: int,
 ) -> tuple[list[Candidate], dict[str, dict[str, Promise]], dict[str, Description], dict[str, str]]:
     """The candidates, the promise and the description of each, and the error of each that could not be read."""
-    bounds, expected = read_bounds(there.folder), read_uncertainty(there.folder)
+    promised = read_promises(there.folder, keys, match.pairs)
 
     def measured(key: str) -> tuple[dict[str, Extent], Description] | str:
         try:
@@ -181,10 +179,7 @@ def _candidates(
                 continue
             found[key] = {name: one[0][name] for name in match.names}
             cases[key] = one[1]
-            promises[key] = {
-                name: promise(bounds.get(key, {}).get(own), expected.get(key, {}).get(own))
-                for name, own in match.pairs.items()
-            }
+            promises[key] = promised[key]
             score = unlike[key].score if key in unlike else _USUAL_SCORE
             weights[key] = min(max(score / _USUAL_SCORE, _LEAST), _MOST) if math.isfinite(score) else _MOST
             lacking[key] = lacking_dice(promises[key], weights[key])

@@ -23,14 +23,13 @@ from volseg.cohort import (
     Prediction,
     check_key,
     corrected_keys,
-    read_uncertainty,
     write_labels,
     write_prediction,
     write_uncertainty,
 )
 from volseg.deploy.corrections import OpenQuestionError, adopt, image_digest
 from volseg.deploy.corrections.choice import Candidate, choose
-from volseg.deploy.corrections.expected import expected_mm, lacking_dice, promise
+from volseg.deploy.corrections.expected import expected_mm, lacking_dice, read_promises
 from volseg.deploy.corrections.likeness import Likeness
 from volseg.deploy.serve.ahead import Ahead
 from volseg.deploy.serve.described import Described, DescribedCases
@@ -194,15 +193,10 @@ class Service:
 
         A case counts less the more of its like is labelled, or taken by another client: that is known soon.
         """
-        expected = read_uncertainty(self.place)
         known = [key for key, one in described.items() if one.numbers and (one.labelled or key in taken)]
         found = {key: described[key].extents for key in keys if key in described and not described[key].labelled}
-        lacking = {
-            key: lacking_dice(
-                {name: promise(None, expected.get(key, {}).get(own)) for name, own in self.match.pairs.items()}, 1.0
-            )
-            for key in found
-        }
+        promised = read_promises(self.place, found, self.match.pairs)
+        lacking = {key: lacking_dice(promises, 1.0) for key, promises in promised.items()}
         mm = expected_mm(found, lacking)
         cases = [Candidate(key, cohort.patient(key), mm[key], lacking[key]) for key in found]
         likeness = Likeness({key: one.numbers for key, one in described.items() if one.numbers})
@@ -240,6 +234,8 @@ class Service:
         if ending != SEGMENTATION_SUFFIX:
             names = self._names_of(prediction.label_map)
         facts = {"label_names": names, "expected_dice": dict(prediction.uncertainty), "note": prediction.note}
+        if prediction.bounds:  # of a calibrated network
+            facts["bounds"] = {name: one.to_json() for name, one in prediction.bounds.items()}
         # Only an edit of a case of the cohort comes home, and is then told from one of another image.
         image = "" if session or ending != SEGMENTATION_SUFFIX else image_digest(read_volume(files[0]))
         return self._given_out(key, prediction.label_map, ending or FILE_ENDING, table=self.labels, image=image), facts
@@ -251,7 +247,7 @@ class Service:
             prediction = self.segmenter.predict(files, key=key)
             if kept:
                 write_prediction(self.place / f"{key}{FILE_ENDING}", prediction)
-                write_uncertainty(self.place, {key: prediction.uncertainty})
+                write_uncertainty(self.place, {key: prediction.uncertainty}, bounds={key: prediction.bounds})
         self.tell(f"predicted {key if kept else 'an image of a client'} in {time.monotonic() - began:.1f} s")
         return prediction
 
