@@ -163,6 +163,21 @@ def dynunet(kernels: list[list[int]] = [[3, 3, 3]] * 3) -> DynUNet:
     )
 
 
+def test_a_tensor_under_two_names_is_no_rest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """DynUNet has most tensors under two names: none is left over by weights of the same network."""
+    caplog.set_level(logging.INFO)
+    state = dynunet().state_dict()
+    assert len(state) > len({value.data_ptr() for value in state.values()})
+    recipe = torch.load(write(tmp_path / "other.pt"), weights_only=True)["recipe"]
+    torch.save({"model": state, "recipe": recipe}, tmp_path / "model.pt")
+    start(dynunet(), tmp_path / "model.pt")
+    assert "100.0 % of the weights" in caplog.text
+    assert "of no use here" not in caplog.text
+    torch.save({"model": {**state, "other.weight": torch.zeros(1)}, "recipe": recipe}, tmp_path / "model.pt")
+    start(dynunet(), tmp_path / "model.pt")
+    assert "1 of its tensors are of no use here, such as other.weight" in caplog.text
+
+
 def nnunet_weights() -> dict[str, torch.Tensor]:
     """The names and shapes of PlainConvUNet of dynamic_network_architectures 0.4, written out by hand."""
     found: dict[str, torch.Tensor] = {}

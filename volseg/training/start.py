@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,8 @@ def start_from(
     if weights is None or not (is_trained_network(weights) or _asked_for(network, weights)):
         return network
     source = read_weights(weights)
-    own = _once(network.state_dict())
+    state = network.state_dict()
+    own = _once(state)
     anew = set() if _same_regions(source, labels) else heads_of(own, labels.channels)
     source = _with_prior(source, own, tuple(channel_names))
     fitting = {name: source.of_shape(name, value.shape) for name, value in own.items() if name not in anew}
@@ -114,7 +115,15 @@ def start_from(
     network.load_state_dict(taken, strict=False)
     network.initialisation = f"weights of {source.path}"  # type: ignore[assignment]  # no part of the network
     if tell:
-        _tell(source, own, taken, anew, labels=labels, channel_names=tuple(channel_names))
+        _tell(
+            source,
+            own,
+            taken,
+            anew,
+            other_names=state.keys() - own.keys(),
+            labels=labels,
+            channel_names=tuple(channel_names),
+        )
     return network
 
 
@@ -230,10 +239,11 @@ def _tell(
     taken: Mapping[str, Tensor],
     anew: set[str],
     *,
+    other_names: Collection[str],
     labels: LabelTable,
     channel_names: tuple[str, ...],
 ) -> None:
-    """Log what was taken, part by part."""
+    """Log what was taken, part by part; `other_names` are further names of tensors in `own`."""
     share = sum(own[name].numel() for name in taken) / max(1, sum(value.numel() for value in own.values()))
     logger.info(
         "%d of %d tensors, %.1f %% of the weights, are those of %s", len(taken), len(own), 100 * share, source.path
@@ -260,7 +270,7 @@ def _tell(
             "warning: its image channels are %s and these are %s; the first layer is taken only where it fits",
             *(", ".join(source.channel_names), ", ".join(channel_names)),
         )
-    if unused := [name for name in source.tensors if name not in own]:
+    if unused := [name for name in source.tensors if name not in own and name not in other_names]:
         logger.info("%d of its tensors are of no use here, such as %s", len(unused), unused[0])
 
 
