@@ -59,10 +59,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-def checkpoint(folder, labels, scheme):
+def checkpoint(folder, labels, scheme, **facts):
     path = folder / f"{labels.activation}_{scheme}.pt"
     settings = {"feature_size": 12, "window_size": 4}
-    recipe = Recipe(labels, ["MR"], [2, 2, 3], list(ROI), settings, {"source": {}}, SCHEMES[scheme])
+    recipe = Recipe(labels, ["MR"], [2, 2, 3], list(ROI), settings, {"source": {}, **facts}, SCHEMES[scheme])
     torch.save({"model": network(labels).state_dict(), "recipe": recipe.state_dict()}, path)
     return path
 
@@ -206,6 +206,33 @@ def test_a_prediction_that_does_not_fit_is_refused_before_anything_is_written(fo
     assert stopped.value.code
     assert "GiB are allowed or free" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_image_much_longer_than_those_of_the_training_is_told(folder, tmp_path, monkeypatch, caplog):
+    """Along the body's axes, whatever the order of the voxels is; a network of before does not know it."""
+    path = checkpoint(folder, EXCLUSIVE, "mr", longest_image_mm=[60.0, 52.0, 66.0])
+    turned = np.diag([1.0, 1.0, 1.0, 1.0])[[1, 2, 0, 3]] * 3.0  # the first axis of voxels runs from feet to head
+    turned[3, 3] = 1.0
+    draw = np.random.default_rng(0)
+    shapes = {"usual": (30, 17, 20), "long": (34, 17, 20)}
+    for name, shape in shapes.items():
+        voxels = draw.integers(0, 100, shape).astype(np.int16)
+        write_volume(tmp_path / "in" / f"{name}.nii.gz", Volume(voxels, turned))
+    told = "102 mm long from head to feet, and the longest image of the training 66 mm"
+    for predictor in both(folder, path):
+        assert told in predictor.predict([tmp_path / "in" / "long.nii.gz"], key="long").note
+        assert not predictor.predict([tmp_path / "in" / "usual.nii.gz"], key="usual").note
+
+    monkeypatch.setattr(ArrayPredictor, "check_sizes", lambda *_: pytest.fail("here the work begins"))
+    words = ["predict", str(folder / "bundle"), str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    with pytest.raises(pytest.fail.Exception):
+        main([*words, "--checkpoint", str(path)])
+    lines = [record.getMessage() for record in caplog.records if "longest image" in record.getMessage()]
+    assert len(lines) == 1
+    assert "long" in lines[0].partition(":")[2]
+    assert "usual" not in lines[0]
+    before, _ = both(folder, checkpoint(folder, EXCLUSIVE, "mr"))
+    assert not before.predict([tmp_path / "in" / "long.nii.gz"], key="long").note
 
 
 def test_an_image_far_from_the_network_s_grid_is_told_before_the_work_and_beside_the_result(

@@ -22,6 +22,7 @@ from volseg.bundle.folder import (
     root,
     stated_checkpoint,
 )
+from volseg.bundle.longest_image import LONGEST_IMAGE, longest_image_mm
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.normalisation import asked_schemes, fit_normalisation
 from volseg.bundle.overrides import children, lay_overrides, nearest_word
@@ -41,6 +42,7 @@ from volseg.bundle.training_words import check_training_words, check_writable
 __all__ = [
     "ENSEMBLE",
     "ENSEMBLE_SCHEMA",
+    "LONGEST_IMAGE",
     "SAFETENSORS",
     "WITHOUT_PRIOR",
     "Ensemble",
@@ -69,6 +71,7 @@ __all__ = [
     "lay_overrides",
     "literal",
     "literal_text",
+    "longest_image_mm",
     "members_of",
     "models_dir",
     "named_ensemble",

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import volseg
 from volseg.bundle.checkpoint_file import read_without_tensors
 from volseg.bundle.damage import checkpoint_damage
+from volseg.bundle.longest_image import LONGEST_IMAGE
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import RIGID, LabelTable, channel_order, image_channels, takes_prior
@@ -78,6 +79,15 @@ class Recipe:
         Networks of before do not say it, and are `rigid`.
         """
         return str(self.facts.get("prior_alignment") or RIGID)
+
+    @property
+    def longest_image_mm(self) -> tuple[float, ...] | None:
+        """The largest length in mm of the training images along right-left, anterior-posterior, superior-inferior.
+
+        None for networks of before, which do not say it.
+        """
+        stated = self.facts.get(LONGEST_IMAGE)
+        return tuple(float(mm) for mm in stated) if stated else None
 
     def state_dict(self) -> dict[str, str]:
         """The recipe as one JSON string, which `torch.load(weights_only=True)` accepts."""

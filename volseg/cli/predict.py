@@ -134,7 +134,8 @@ def predict(
         choice={name: value for name, value in chosen.items() if value is not None},
         resample_channels=resample_channels,
     )
-    tell_sizes(cases, recipe.spacing_mm)
+    # Within a region that a first step finds, how much the whole image shows does not matter.
+    tell_sizes(cases, recipe.spacing_mm, recipe.longest_image_mm if asked.step is None else None)
 
     prior_rows: list[PriorRow] = []
     if prior is not None:

@@ -275,7 +275,10 @@ class Predictor:
         label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
         constant = [int(number) for number in item["image"].meta.get(CONSTANT, "").split(",") if number]
         note = "; ".join(
-            [*constant_notes(self.recipe.channel_names, constant), *notes_on(label_map, self.recipe.spacing_mm)]
+            [
+                *constant_notes(self.recipe.channel_names, constant),
+                *notes_on(label_map, self.recipe.spacing_mm, self.recipe.longest_image_mm),
+            ]
         )
         bounds: Bounds = {}
         if self.calibration is not None:

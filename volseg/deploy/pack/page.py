@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from volseg.bundle import Recipe
+from volseg.bundle import LONGEST_IMAGE, Recipe
 from volseg.deploy.pack.exports import Export
 from volseg.deploy.pack.metadata import data_source
 
@@ -48,7 +48,8 @@ def page(
 def _facts(recipe: Recipe) -> str:
     labels = recipe.labels
     channels = "; ".join(f"{i} {channel}" for i, channel in enumerate(labels.channel_names))
-    facts = [f"{key} {_told(fact)}" for key, fact in recipe.facts.items()]
+    facts = [f"{key} {_told(fact)}" for key, fact in recipe.facts.items() if key != LONGEST_IMAGE]
+    longest = " x ".join(f"{mm:g}" for mm in recipe.longest_image_mm or ())
     lines = [
         "## This package",
         "",
@@ -62,6 +63,7 @@ def _facts(recipe: Recipe) -> str:
         f"| grid | {' x '.join(f'{mm:g}' for mm in recipe.spacing_mm)} mm |",
         f"| window | {' x '.join(map(str, recipe.roi_size))} voxels |",
         f"| intensities | {'; '.join(_normalisations(recipe))} |",
+        *([f"| longest training image | {longest} mm |"] if longest else []),
         *([f"| training | {', '.join(facts)} |"] if facts else []),
     ]
     return "\n".join(lines)

@@ -238,7 +238,7 @@ class ArrayPredictor:
         note = "; ".join(
             [
                 *constant_notes(self.recipe.channel_names, item["constant"]),
-                *notes_on(volume, self.recipe.spacing_mm),
+                *notes_on(volume, self.recipe.spacing_mm, self.recipe.longest_image_mm),
                 *told,
             ]
         )
