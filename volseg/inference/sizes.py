@@ -89,7 +89,7 @@ def notes_on(volume: Volume, grid_mm: Sequence[float], longest_mm: Sequence[floa
     Args:
         volume: Volume on the grid of the file.
         grid_mm: Spacing in mm of the network's grid.
-        longest_mm: See `longer_than_trained`.
+        longest_mm: Lengths of `longer_than_trained`.
     """
     doubt = doubtful_size(volume.shape, volume.affine_ras, grid_mm, longest_mm)
     return [*volume.notes, *([doubt] if doubt and doubt not in volume.notes else [])]
@@ -111,7 +111,7 @@ def tell_sizes(
     Args:
         cases: Pairs of a key and one file per channel. Series of DICOM, which states millimetres, are left out.
         grid_mm: Spacing in mm of the network's grid.
-        longest_mm: See `longer_than_trained`.
+        longest_mm: Lengths of `longer_than_trained`.
     """
     found: dict[str, list[str]] = {}
     for key, files in cases:
