@@ -254,7 +254,8 @@ def test_a_failure_is_tried_once_more_and_no_more(inbox: Path, out: Path, caplog
     assert "damaged" in " ".join(told.failed)
     assert told.failed["bad"] == "a file of it is no image"
     assert caplog.text.count("bad: a file of it is no image; it is tried once more") == 1
-    assert caplog.text.count("bad: failed: a file of it is no image") == 1
+    assert caplog.text.count("a file of it is no image") == 1, "the second attempt failed in the same way"
+    assert caplog.text.count("bad: failed again in the same way") == 1
     assert sorted((row["status"], bool(row["error"])) for row in table(out)) == [
         ("done", False),
         ("failed", True),
