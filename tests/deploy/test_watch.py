@@ -511,7 +511,7 @@ def test_ten_kills_lose_and_double_nothing(inbox: Path, out: Path) -> None:
         began = sum(state == "started" for state in states(out)) if (out / ".volseg/watch.jsonl").exists() else 0
         while run.poll() is None:  # until it works, whatever the machine does besides
             lines = (out / ".volseg/watch.jsonl").read_bytes() if (out / ".volseg/watch.jsonl").exists() else b""
-            if lines.count(b'"started"') > began:
+            if lines.count(b'"started"') > began + kills % 2:  # a case that is killed five times is given up
                 break
             time.sleep(0.005)
         time.sleep(draw.uniform(0, 0.1))
