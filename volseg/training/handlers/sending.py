@@ -97,8 +97,6 @@ class Sender:
             self._given_up = True
             left = len(self._calls)
             self._changed.notify_all()
-        if not self._thread.is_alive():  # one that hangs may still say something
-            self._client_log.removeFilter(self._is_of_others)
         if left:
             logger.warning(
                 "%s does not answer, and the training ends without it: it lacks the last numbers and the end of the "
@@ -111,6 +109,12 @@ class Sender:
         return record.thread != self._thread.ident
 
     def _work(self) -> None:
+        try:
+            self._send_all()
+        finally:  # until then a call that hangs may still say something
+            self._client_log.removeFilter(self._is_of_others)
+
+    def _send_all(self) -> None:
         while (call := self._next()) is not None:
             try:
                 call()
