@@ -15,13 +15,13 @@ from treatment_days import write_days
 
 from volseg.bundle import Recipe
 from volseg.cohort import Alignments
-from volseg.errors import CheckpointError, UsageError
+from volseg.errors import CheckpointError, UsageError, VolumeError
 from volseg.inference import Predictor, PriorSource, find_priors, write_priors
 from volseg.inference.ensemble import check_members
 from volseg.labels import LabelTable, prior_channels
 from volseg.training import Priors
-from volseg.transforms import preprocessing
-from volseg.volume import read_volume, write_volume
+from volseg.transforms import preprocessing, prior_arrays
+from volseg.volume import Volume, read_volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +188,61 @@ def test_training_and_inference_show_the_network_the_same(cohort, tmp_path, monk
     prediction = replace(predictor, priors=priors).predict(files, key="b_day10")
     assert prediction.label_map.shape == read_volume(files[0]).shape
     assert prediction.note == predictor.predict(files, key="b_day10").note == ""
+
+
+def test_sessions_without_an_order_of_time_are_no_priors_of_each_other(tmp_path, alignments):
+    """By the alphabet `post` was the earlier session of `pre`."""
+    unordered = write_days(tmp_path, patients=("a", "b"), days=("post", "pre"))
+    source = PriorSource.open(unordered.folder, channels=1)
+    priors, rows = found(unordered, source, alignments, ["a_pre", "a_post"])
+    assert not priors
+    for row in rows:
+        assert row.reason.startswith("the sessions of a, post, pre, tell no order of time, so none is known to be")
+        assert row.doubtful
+
+
+def test_a_key_without_a_session_does_not_say_which_day_it_is(cohort, alignments):
+    source = PriorSource.open(cohort.folder, channels=1)
+    cases = [("a", cohort.image_paths("a_day10"))]
+    priors, (row,) = find_priors(cases, source, cohort=None, alignments=alignments, labels=cohort.labels)
+    assert not priors
+    assert "the sessions of a, one without a name, day0, day9, day10, tell no order of time" in row.reason
+    assert row.doubtful
+
+
+def test_first_days_are_not_doubtful_and_priors_that_are_not_used_are(cohort, alignments):
+    source = PriorSource.open(cohort.folder, channels=1)
+    measured = {"misalignment_mm": 1e-9}
+    _, (first, later) = found(cohort, source, alignments, ["a_day0", "a_day9"], measured=measured)
+    assert (first.doubtful, first.used) == (False, False)
+    assert (later.doubtful, later.used) == (True, False)
+
+
+def test_an_empty_prior_is_told(tmp_path, alignments, caplog):
+    cohort = write_days(tmp_path)
+    label = read_volume(cohort.label_path("a_day0"))
+    write_volume(cohort.label_path("a_day0"), Volume(np.zeros_like(label.voxels), label.affine_ras))
+    priors, _ = found(cohort, PriorSource.open(tmp_path, channels=1), alignments, ["a_day9", "b_day9"])
+    assert sorted(priors) == ["a_day9", "b_day9"]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told == "a_day9: the label map of its prior a_day0 is empty, so the network is told of no region"
+
+
+def test_a_prior_with_a_value_of_no_region_is_named(tmp_path, alignments):
+    cohort = write_days(tmp_path)
+    label = read_volume(cohort.label_path("a_day0"))
+    write_volume(cohort.label_path("a_day0"), Volume(label.voxels * 7, label.affine_ras))
+    priors, _ = found(cohort, PriorSource.open(tmp_path, channels=1), alignments, ["a_day9"])
+    with pytest.raises(VolumeError, match="the prior a_day0: the label map holds 7"):
+        prior_arrays(priors["a_day9"], read_volume(cohort.image_paths("a_day9")[0]).grid, cohort.labels)
+
+
+def test_a_prior_of_other_channels_or_without_a_table_is_refused(cohort, tmp_path):
+    with pytest.raises(UsageError, match=r"must have 2 channels, as the network, got 1 \(MR\); name a cohort"):
+        PriorSource.open(cohort.folder, channels=2)
+    shutil.copy(cohort.label_path("a_day0"), tmp_path / "a_day0.nii.gz")
+    with pytest.raises(UsageError, match=r"has no dataset.json, which says what the values of its label maps mean"):
+        PriorSource.open(tmp_path, channels=1)
 
 
 def test_absent_folders_are_named(tmp_path):

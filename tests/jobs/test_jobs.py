@@ -39,10 +39,14 @@ def attempts(place: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("pool", [Serial(), Processes(2)], ids=["serial", "processes"])
-def test_each_failure_is_isolated_and_tried_once_more(tmp_path: Path, pool: WorkerPool) -> None:
+def test_each_failure_is_isolated_and_tried_once_more(
+    tmp_path: Path, pool: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
     jobs = jobs_in(tmp_path, ["a", "bad", "b", "flaky", "c"])
     result = do_jobs(tmp_path, jobs, pool)
     assert (result.done, result.failed, result.retried) == (4, {"bad": "the image is no image"}, 2)
+    assert caplog.text.count("bad: the image is no image") == 1, "the second attempt refers to the first"
+    assert "bad: failed again in the same way" in caplog.text
     assert outputs(tmp_path) == {key: f"TEXT OF {key.upper()}" for key in ("a", "b", "c", "flaky")}
     told = {line["key"]: line for line in lines(tmp_path)}
     assert len(told) == len(lines(tmp_path)) == 5  # one line a case

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -19,7 +20,7 @@ from volseg.labels import prior_channels
 from volseg.training import Adapting, adapt, write_network
 from volseg.training.adaptation.adapt import _learning
 from volseg.training.adaptation.state import CLEARLY, State
-from volseg.training.adaptation.windows import Slab, own_items
+from volseg.training.adaptation.windows import Slab, own_items, windows_of
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,47 @@ def test_a_killed_adaptation_goes_on(tmp_path, cohort):
     target = adapt(asked, told=lines.append)
     assert target.is_file()
     assert not any(line.startswith("before") for line in lines), "it began where it was stopped"
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_an_adaptation_that_goes_on_equals_an_unbroken_one_to_the_bit(tmp_path, cohort, prior):
+    """It began with the windows of the first step again: a network that is stopped often saw a few windows alone."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill_at(steps):
+        def told(line):
+            if line.startswith(tuple(f"step {step}," for step in steps)):
+                raise Killed
+
+        return told
+
+    found = []
+    for name, stops in (("unbroken", ()), ("stopped", (2, 4))):
+        (tmp_path / name).mkdir()
+        asked = work(make_run(tmp_path / name, cohort, prior=prior), cohort, before="day10", steps=6)
+        for stop in stops:
+            with pytest.raises(Killed):
+                adapt(asked, told=kill_at([stop]))
+        target = adapt(asked)
+        record = json.loads(target.with_suffix(".json").read_text())
+        found.append((torch.load(target, weights_only=True)["model"], record["slab_after"], record["kept_after_steps"]))
+    (weights, *scores), (again, *scores_again) = found
+    assert scores == scores_again
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_each_step_has_windows_of_its_own(run, cohort):
+    asked = work(run, cohort, before="day10", base_share=0.0)
+    recipe = read_recipe(run / "model.pt")
+    own = own_items(asked, recipe, Slab.of(asked, recipe))
+    images = [image for _, (image, _) in zip(range(4), windows_of(asked, recipe, own, []), strict=False)]
+    assert all(not torch.equal(one, other) for one, other in itertools.combinations(images, 2))
+    (third, _) = next(windows_of(asked, recipe, own, [], first=3))
+    assert torch.equal(third, images[2])
+    (other, _) = next(windows_of(work(run, cohort, before="day10", seed=1), recipe, own, [], first=3))
+    assert not torch.equal(third, other)
 
 
 def test_a_network_of_deformed_priors_adapts_with_these_and_says_so_again(tmp_path, cohort, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -178,7 +179,12 @@ def test_an_offline_run_of_wandb_holds_the_values_of_the_run(
         monkeypatch.setenv(f"WANDB_{name}", value)
     made(tiny_cohort, tmp_path / "run", tracker="wandb", max_epochs=4).run()
     (path,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    deadline = time.monotonic() + 60
     records = records_of(path)
+    while not any(record.HasField("exit") for record in records):  # `finish` of wandb 0.31.0 returns before it is there
+        assert time.monotonic() < deadline, "wandb has not written its file"
+        time.sleep(0.1)
+        records = records_of(path)
     (run,) = [record.run for record in records if record.HasField("run")]
     assert (run.project, run.display_name) == ("bowel", "run")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}

@@ -331,7 +331,7 @@ def _with_priors(
             progress=progress,
         )
     for row in rows:
-        if not row.used and row.reason and row.prior:
+        if row.doubtful:
             typer.secho(f"note  {row.key}: {row.reason}; it is predicted without a prior", fg="yellow", err=True)
         if row.not_deformed:
             told = f"note  {row.key}: the deformable alignment failed: {row.not_deformed}; the rigid one is used"

@@ -139,6 +139,8 @@ def _direction(frame: Dataset) -> Value | None:
     return stated or None
 
 
+STACK = Attribute("StackID", "", of_keyword("StackID"))
+"""Frames of one stack lie in one geometry (PS3.3 C.7.6.16.2.2), so that an object of several holds several volumes."""
 ECHO = Attribute("EchoTime", "--echo", _first_number("EffectiveEchoTime", "EchoTime"), "ms")
 B_VALUE = Attribute("DiffusionBValue", "--b-value", b_value)
 KIND = Attribute("ImageType", "--image-type", _kind)
@@ -167,11 +169,12 @@ TIMES = tuple(
 )
 OTHERS = (
     Attribute("DiffusionGradientOrientation", "", _direction),
+    STACK,
     *(
         Attribute(name, "", of_keyword(name))
         for name in (
             *("InversionTime", "InversionTimes", "FlipAngle", "RepetitionTime", "ContrastBolusAgent", "SequenceName"),
-            *("ScanningSequence", "VelocityEncodingDirection", "VelocityEncodingMaximumValue", "StackID"),
+            *("ScanningSequence", "VelocityEncodingDirection", "VelocityEncodingMaximumValue"),
             *("ConvolutionKernel", "KVP", "FilterType", "ReconstructionDiameter", "EnergyWindowName", "SliceThickness"),
             *(
                 "DiffusionDirectionality",

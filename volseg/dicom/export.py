@@ -76,7 +76,7 @@ def export_objects(
         raise UsageError(
             f"{predictions} holds no prediction KEY{FILE_ENDING}; name the file or the folder of the predictions"
         )
-    found = scan(dicom)
+    found = scan(dicom, choices=[choice])
     if not found.series and not found.unreadable:
         raise UsageError(
             f"{dicom} holds no DICOM series; name the folder of the series that the predictions were made from"

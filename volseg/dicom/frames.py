@@ -30,7 +30,9 @@ def frame_headers(header: Dataset) -> list[Dataset]:
     shared = items(header, "SharedFunctionalGroupsSequence")
     frames = items(header, "PerFrameFunctionalGroupsSequence")
     expected = whole(header, "NumberOfFrames", default=1)
-    if len(frames) != expected or len(shared) > 1:
+    if len(shared) > 1:
+        raise SourceError(f"what its frames share is stated {len(shared)} times, expected once; the file is damaged")
+    if len(frames) != expected:
         raise SourceError(f"{len(frames)} frames are described, the header claims {expected}; the file is damaged")
     common = Dataset()
     for keyword in _RESCALE:  # which belong into the functional groups, and stand beside them in some files

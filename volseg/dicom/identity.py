@@ -46,7 +46,7 @@ def word(text: str, *, letter: str, length: int, secret: str = "") -> str:
     >>> word("12345678", letter="p", length=10, secret="of the hospital")
     'pad76b00d60'
     """
-    content = text.encode()
+    content = text.encode(errors="surrogateescape")  # names of files need not be UTF-8
     digest = hmac.digest(secret.encode(), content, "sha256") if secret else hashlib.sha256(content).digest()
     return letter + digest.hex()[:length]
 

@@ -22,9 +22,9 @@ from volseg.dicom.instance import Instance, Series
 from volseg.dicom.mosaic import tiles
 from volseg.dicom.pixels import Frames, check_claims, check_high_bit
 from volseg.dicom.projection import THICKNESS_MM, plane_on_screen, told_of_projection
-from volseg.dicom.several import several
-from volseg.dicom.stack import Plane, by_place, grid
-from volseg.errors import SourceError
+from volseg.dicom.several import of_several_geometries, several
+from volseg.dicom.stack import Plane, by_place, by_place_and_direction, grid
+from volseg.errors import GeometryError, SourceError, VolsegError
 from volseg.volume import MAX_BYTES, Affine, Volume
 
 # Units of PET and nuclear medicine (PS3.3 C.8.9.1), and types of rescaled values (C.11.1.1.2).
@@ -60,7 +60,8 @@ class Slice:
     `stored` is the least and the greatest number that the file can hold. `tile` is the first row and column of the
     slice within a Siemens mosaic. `units` are those of CT, PET and nuclear medicine as DICOM writes them, such as BQML.
     `low_is_bright` says that the file is to be shown with its lowest number white (MONOCHROME1). `padding` is the value
-    of what lies outside the field of view, where the file states one.
+    of what lies outside the field of view, where the file states one; `thickness_mm` the distance to the next slice, or
+    the thickness, as the file states it.
     """
 
     plane: Plane
@@ -77,6 +78,7 @@ class Slice:
     rescaled: bool = True
     traits: tuple[str, ...] = ()
     padding: float | None = None
+    thickness_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,7 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
                     copies += 1
                     continue
                 files[instance.sop_uid] = instance.path
-                found, thickness = _slices(instance)
-                slices += found
+                slices += _slices(instance)
             except OSError as error:
                 raise SourceError(f"{_named(instance, series)}: cannot be opened ({error.strerror})") from error
             except SourceError as error:
@@ -156,13 +157,17 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
         )
     if told := rescaled_in_part([item.rescaled for item in kept], series.modality):
         warnings.append(told)
+    thickness = kept[0].thickness_mm
     if len(kept) == 1 and not thickness:
         warnings.append("its one slice states no thickness, and 1 mm was taken")
     units = sorted({item.units for item in kept})
     if len(units) > 1:
         told = " and ".join(item if item in UNITS else "others" for item in units)
         raise SourceError(f"the values of its slices are in several units, {told}; keep those of one")
-    affine = grid([item.plane for item in kept], thickness_mm=thickness)
+    try:
+        affine = grid([item.plane for item in kept], thickness_mm=thickness)
+    except GeometryError as error:
+        raise _with_volumes(error, kept, stacks_alone=True) from error
     stack = Stack(tuple(kept), affine, tuple(warnings), flat=series.first.projection)
     if told := leaves_out(series, float(np.linalg.norm(stack.affine_ras[:3, 2])), thickness or 0.0):
         stack = replace(stack, warnings=(*stack.warnings, told))
@@ -201,8 +206,8 @@ def read_image(stack: Stack) -> Volume:
     return Volume(voxels, stack.affine_ras)
 
 
-def _slices(instance: Instance) -> tuple[list[Slice], float | None]:
-    """The slices that a file holds, and how thick they are: one, a frame each, or the tiles of a mosaic."""
+def _slices(instance: Instance) -> list[Slice]:
+    """The slices that a file holds: one, a frame each, or the tiles of a mosaic."""
     header = read_header(instance.path)
     check_claims(instance.path, header)
     check_high_bit(instance.path, header)
@@ -214,9 +219,7 @@ def _slices(instance: Instance) -> tuple[list[Slice], float | None]:
             replace(whole_image, plane=tile.plane, tile=(tile.row, tile.column))
             for tile in tiles(header, whole_image.plane)
         ]
-    thickness = number(frames[0], "SpacingBetweenSlices") or number(frames[0], "SliceThickness")
-    thickness = THICKNESS_MM if instance.projection else thickness
-    return found, abs(thickness) if thickness else None  # nuclear medicine states negative ones
+    return found
 
 
 def _named(instance: Instance, series: Series) -> str:
@@ -263,7 +266,14 @@ def _values_of(header: Dataset, frame: Dataset, plane: Plane, number_in_file: in
         rescaled=slope is not None or intercept is not None,
         traits=() if instance.enhanced else traits_of(header),
         padding=None if padding is None else padding * factor + offset,
+        thickness_mm=THICKNESS_MM if instance.projection else _thickness(frame),
     )
+
+
+def _thickness(frame: Dataset) -> float | None:
+    """The distance of slices as a file states it, else their thickness; nuclear medicine states negative ones."""
+    stated = number(frame, "SpacingBetweenSlices") or number(frame, "SliceThickness")
+    return abs(stated) if stated else None
 
 
 def _units(frame: Dataset, instance: Instance) -> str:
@@ -279,7 +289,10 @@ def _units(frame: Dataset, instance: Instance) -> str:
 
 def _one_a_place(slices: Sequence[Slice], contents: Contents) -> tuple[list[Slice], int]:
     """The slices in order, each place once, and how many were dropped for having the content of another."""
-    groups = by_place([item.plane for item in slices])
+    try:
+        groups = by_place([item.plane for item in slices])
+    except GeometryError as error:
+        raise _with_volumes(error, slices) from error
     for group in groups:
         first, *others = (slices[number].path for number in group)
         # Frames of one file are never copies.
@@ -288,9 +301,24 @@ def _one_a_place(slices: Sequence[Slice], contents: Contents) -> tuple[list[Slic
     return [slices[group[0]] for group in groups], len(slices) - len(groups)
 
 
+def _with_volumes(error: GeometryError, slices: Sequence[Slice], *, stacks_alone: bool = False) -> VolsegError:
+    """The error of slices that make no grid, or what to choose by where they are several volumes."""
+
+    def valid(numbers: Sequence[int]) -> bool:
+        planes = [slices[number].plane for number in numbers]
+        try:
+            grid([planes[place[0]] for place in by_place(planes)])
+        except GeometryError:
+            return False
+        return True
+
+    told = of_several_geometries(_described(slices), valid, stacks_alone=stacks_alone)
+    return SourceError(told) if told else error
+
+
 def _chosen(slices: Sequence[Slice], choice: Choice) -> list[Slice]:
     """The slices of the volume that is meant."""
-    places = by_place([item.plane for item in slices])
+    places = by_place_and_direction([item.plane for item in slices])
     return [slices[number] for number in choice.chosen(_described(slices), places)]
 
 

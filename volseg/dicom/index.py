@@ -18,6 +18,7 @@ from pydicom.uid import (
 )
 
 from volseg.dicom import completeness
+from volseg.dicom.choice import Choice
 from volseg.dicom.copies import without_copies
 from volseg.dicom.file import Quiet, is_apple_double, is_dicom, known_name, read_parts, syntax_of
 from volseg.dicom.header import TAGS, instance_of, sop_class_of
@@ -99,8 +100,12 @@ def volumes_among(series: Sequence[Series]) -> list[Series]:
     return [item for item in series if not item.first.projection] or list(series)
 
 
-def scan(folder: str | Path) -> Index:
+def scan(folder: str | Path, *, choices: Sequence[Choice] = ()) -> Index:
     """Read the headers below a folder, whatever the files are called and however they are sorted into folders.
+
+    Args:
+        folder: or a single file.
+        choices: volumes that are asked for, see `index_files`.
 
     Raises:
         UsageError: there is no such folder or file.
@@ -108,11 +113,17 @@ def scan(folder: str | Path) -> Index:
     root = Path(folder)
     if not root.exists():
         raise UsageError(f"there is no folder {root}; name the one that holds the DICOM files")
-    return index_files(_files(root), root=root if root.is_dir() else root.parent)
+    return index_files(_files(root), root=root if root.is_dir() else root.parent, choices=choices)
 
 
-def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
-    """Read the headers of files; `root` is what their names are told from."""
+def index_files(paths: Iterable[Path], *, root: Path | None = None, choices: Sequence[Choice] = ()) -> Index:
+    """Read the headers of files.
+
+    Args:
+        paths: the files.
+        root: what their names are told from.
+        choices: volumes that are asked for: a multi-frame object of several directions counts where one is in it.
+    """
     index = Index()
     images: dict[tuple[str, ...], list[Instance]] = {}
     others: list[tuple[Path, str]] = []
@@ -156,7 +167,7 @@ def index_files(paths: Iterable[Path], *, root: Path | None = None) -> Index:
     index.skipped[PACKED] = packed
     aside: list[Instance] = []
     for instances in images.values():
-        index.series += _units(instances, index.skipped, aside)
+        index.series += _units(instances, index.skipped, aside, choices)
     index.series = with_days(without_copies(sorted(index.series, key=lambda series: (series.uid, series.part))))
     flat = [series for series in index.series if series.first.projection]
     volumes = [series for series in index.series if not series.first.projection]
@@ -269,7 +280,9 @@ def _series_of(instance: Instance) -> tuple[str, ...]:
     return instance.patient, instance.study_uid, folder, instance.modality, f"{instance.rows}x{instance.columns}"
 
 
-def _units(instances: Sequence[Instance], skipped: Counter[str], aside: list[Instance]) -> Iterator[Series]:
+def _units(
+    instances: Sequence[Instance], skipped: Counter[str], aside: list[Instance], choices: Sequence[Choice]
+) -> Iterator[Series]:
     """The volumes of one series: each multi-frame object and each X-ray image is one, all slices together are one.
 
     Images that are no slice are counted in `skipped` and added to `aside`.
@@ -293,7 +306,7 @@ def _units(instances: Sequence[Instance], skipped: Counter[str], aside: list[Ins
             slices.append(instance)
     for uid in sorted({instance.concatenation or instance.sop_uid for instance in objects}):
         copies = tuple(item for item in objects if uid == (item.concatenation or item.sop_uid))
-        reason = no_volume(copies[0])
+        reason = no_volume(copies[0], choices)
         if reason:
             skipped[f"{reason} ({copies[0].modality or 'unknown modality'})"] += 1
         else:

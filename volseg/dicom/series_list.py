@@ -55,8 +55,8 @@ def list_series(
     Raises:
         UsageError: no series, several modalities, or none of the channels.
     """
-    index = scan(folder)
     asked = parse_channels(channels)
+    index = scan(folder, choices=[choice, *(channel.choice for channel in asked)])
     if asked and choice:
         raise UsageError("with --channels, what is chosen of a series stands in it, as DWI=*dwi*@b-value=800")
     series = index.chosen(modality=modality, mixed=bool(asked))
@@ -198,16 +198,12 @@ def _told(path: Path) -> Mapping[str, object]:
 
 def _part(told: Mapping[str, object]) -> tuple[Part, Stack]:
     """The series of a list, and its slices."""
-    files = told["files"]
-    index = index_files([Path(str(name)) for name in files] if isinstance(files, list) else [])
+    files, stated = told["files"], told.get("choice")
+    choice = Choice.from_json(stated) if isinstance(stated, dict) else EVERYTHING
+    index = index_files([Path(str(name)) for name in files] if isinstance(files, list) else [], choices=[choice])
     if index.unreadable:
         raise SourceError(next(iter(index.unreadable.values())))
     if len(index.series) != 1:
         raise SourceError(f"the files make {len(index.series)} series now, expected one; start again")
-    chosen = told.get("choice")
-    part = Part(
-        str(told.get("name") or ""),
-        index.series[0],
-        Choice.from_json(chosen) if isinstance(chosen, dict) else EVERYTHING,
-    )
+    part = Part(str(told.get("name") or ""), index.series[0], choice)
     return part, read_stack(part.series, choice=part.choice)

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydicom import Dataset
 
-from volseg.dicom.attributes import ATTRIBUTES, ECHO, MOST_TOLD, PHASES, TIMES, Attribute, Value, in_order, may_be_told
+from volseg.dicom.attributes import (
+    ATTRIBUTES,
+    ECHO,
+    MOST_TOLD,
+    PHASES,
+    STACK,
+    TIMES,
+    Attribute,
+    Value,
+    in_order,
+    may_be_told,
+)
 
 
 def several(frames: Sequence[Dataset], places: Sequence[Sequence[int]]) -> str:
@@ -27,6 +38,29 @@ def several(frames: Sequence[Dataset], places: Sequence[Sequence[int]]) -> str:
     rest = _left_over([values[item.name] for item in differing], places)
     more = "; of one value several are left, which nothing tells apart" if rest else ""
     return f"{start}, so it holds several volumes: {told}{more}"
+
+
+def of_several_geometries(
+    frames: Sequence[Dataset], valid: Callable[[Sequence[int]], bool], *, stacks_alone: bool = False
+) -> str:
+    """What to say of images that are no volume together, and are volumes by the value of one attribute; empty if not.
+
+    Args:
+        frames: what each image says of itself.
+        valid: whether images, by number, are volumes.
+        stacks_alone: only StackID counts: where slices are absent, any other attribute may differ beyond the gap.
+    """
+    for attribute in (STACK, *(item for item in ATTRIBUTES if item not in TIMES and not stacks_alone)):
+        values = [attribute.read(frame) for frame in frames]
+        groups: dict[Value | None, list[int]] = {}
+        for number, value in enumerate(values):
+            groups.setdefault(value, []).append(number)
+        if None in groups or not 1 < len(groups) <= MOST_TOLD or min(map(len, groups.values())) < 2:
+            continue
+        if all(map(valid, groups.values())):
+            told = _told(attribute, values, [range(len(frames))])
+            return f"it holds several volumes, each in a geometry of its own: {told}"
+    return ""
 
 
 def _greedy(values: Mapping[str, Sequence[Value | None]], places: Sequence[Sequence[int]]) -> list[Attribute]:

@@ -84,7 +84,7 @@ class Dicom:
         self._resample = resample_channels
         if self._channels and self._choice:
             raise UsageError("with --channels, what is chosen of a series stands in it, as DWI=*dwi*@b-value=800")
-        index = scan(self.raw)
+        index = scan(self.raw, choices=[self._choice, *(channel.choice for channel in self._channels)])
         chosen = index.chosen(modality=modality, description=series, mixed=bool(self._channels))
         if self._channels:
             combined = combine(chosen, self._channels, keep_ids=keep_ids)

@@ -77,6 +77,42 @@ def by_place(planes: Sequence[Plane]) -> list[list[int]]:
     return [group.tolist() for group in np.split(order, breaks)]
 
 
+def by_place_and_direction(planes: Sequence[Plane]) -> list[list[int]]:
+    """The planes that lie at one place, as `by_place` has them, of any orientations, sizes and spacings.
+
+    Args:
+        planes: Planes.
+
+    Raises:
+        GeometryError: an orientation or a spacing that is none.
+
+    >>> axial, sagittal = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, 1)
+    >>> by_place_and_direction([Plane((0, 0, 0), way, (1, 1), 4, 4) for way in (axial, sagittal, axial)])
+    [[0, 2], [1]]
+    """
+    alike: list[list[int]] = []
+    for number, plane in enumerate(planes):
+        group = next((group for group in alike if _alike(planes[group[0]], plane)), None)
+        if group is None:
+            alike.append([number])
+        else:
+            group.append(number)
+    return [
+        [group[place] for place in places]
+        for group in alike
+        for places in by_place([planes[number] for number in group])
+    ]
+
+
+def _alike(one: Plane, other: Plane) -> bool:
+    """Whether two planes may be of one volume: their sizes, spacings and orientations."""
+    return (
+        (one.rows, one.columns) == (other.rows, other.columns)
+        and _distinct([one.directions_lps, other.directions_lps], _COSINE_TOLERANCE) == 1
+        and _distinct([one.spacing_mm, other.spacing_mm], 1e-3 * min(one.spacing_mm)) == 1
+    )
+
+
 def grid(planes: Sequence[Plane], *, thickness_mm: float | None = None) -> Affine:
     """The affine (RAS mm) of voxels [column, row, slice], for planes in the order of `by_place`, each place once.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,18 +19,21 @@ from volseg.cohort import (
     Predictions,
     check_prior_alignment,
     day_of_session,
+    is_ordered,
     patient_of,
     read_dataset_json,
     session_order,
     sessions_of,
 )
-from volseg.errors import UsageError, VolsegError
+from volseg.errors import CohortError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import DEFORMABLE, RIGID, LabelTable
-from volseg.volume import FILE_ENDING, Grid, Registration, Volume, orientation, read_grid, spacing_mm
+from volseg.volume import FILE_ENDING, Grid, Registration, Volume, orientation, read_grid, read_volume, spacing_mm
 
 if TYPE_CHECKING:
     from volseg.transforms import PriorFiles
+
+logger = logging.getLogger(__name__)
 
 PRIORS = "priors.csv"
 """Name of the table beside predictions that were made with priors."""
@@ -54,6 +58,8 @@ class PriorRow:
         reason: Reason why it does not; empty if it does.
         alignment: How the prior that it sees is aligned: `rigid` or `deformable`; empty if it sees none.
         not_deformed: Reason why it is aligned rigidly though the network was trained with deformable alignments.
+        doubtful: Whether somebody should look: there is a prior that cannot be used, or nothing tells whether another
+            session of the patient lies before this one. A first day is not doubtful.
     """
 
     key: str
@@ -66,6 +72,7 @@ class PriorRow:
     reason: str = ""
     alignment: str = ""
     not_deformed: str = ""
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +110,11 @@ class PriorSource:
             raise UsageError(f"--prior must be a cohort or a folder of label maps with their images, got {folder}")
         if (folder / "imagesTr").is_dir():
             cohort = Cohort.open(folder)
+            if len(cohort.channel_names) != channels:
+                raise UsageError(
+                    f"--prior {folder} must have {channels} channels, as the network, got {len(cohort.channel_names)} "
+                    f"({', '.join(cohort.channel_names)}); name a cohort with the same channels"
+                )
             keys = sorted(cohort.labelled)
             paths = {key: cohort.label_path(key) for key in keys}
             return cls(
@@ -111,6 +123,11 @@ class PriorSource:
                 {key: tuple(cohort.image_paths(key)) for key in keys},
                 {key: path for key, path in paths.items() if path is not None},
                 cohort.labels,
+            )
+        if not (folder / "dataset.json").is_file():
+            raise UsageError(
+                f"--prior {folder} has no dataset.json, which says what the values of its label maps mean; copy that "
+                "of the cohort or of the predictions that they are from"
             )
         there = Predictions.open(folder)
         labels = LabelTable.from_dataset_json(read_dataset_json(folder))
@@ -136,15 +153,25 @@ class PriorSource:
     def of(self, row: CaseRow, *, any_patient: bool = False) -> str | None:
         """The key of the last earlier session of the case's patient; None if there is none.
 
-        Cases of the same session are never taken, and neither are later ones.
+        Cases of the same session are never taken, and neither are later ones. If the names of the patient's sessions
+        tell no order of time, such as `post` and `pre`, none is known to be earlier.
 
         Args:
             row: Case to predict.
             any_patient: Whether the prior of another patient is taken where the own one has none: a test of what a
                 wrong prior does.
+
+        Raises:
+            CohortError: The order of the patient's sessions is not known.
         """
         own = {key: one for key, one in self.rows.items() if one.patient == row.patient}
         sessions = sessions_of([*own.values(), *([] if row.key in own else [row])]).get(row.patient, [])
+        if not is_ordered(sessions) and len(sessions) > 1:
+            names = ", ".join(one.name or "one without a name" for one in sessions)
+            raise CohortError(
+                f"the sessions of {row.patient}, {names}, tell no order of time, so none is known to be earlier; state "
+                "the column day in cases.csv, or number them in the keys, as in PATIENT_day3"
+            )
         place = next(number for number, one in enumerate(sessions) if row.key in one.keys)
         for session in sessions[:place][::-1]:
             for key in session.keys:
@@ -248,7 +275,7 @@ def _prior_of(
     try:
         key = source.of(row, any_patient=any_patient)
     except VolsegError as error:
-        return PriorRow(row.key, reason=error.message), None
+        return PriorRow(row.key, reason=error.message, doubtful=True), None
     if key is None:
         others = {one.patient for one in source.rows.values()}
         if row.patient not in others and len(source.rows) == 1:
@@ -274,9 +301,12 @@ def _prior_of(
         None if registration.failure else round(registration.ncc, 3),
         not failure,
         failure,
+        doubtful=bool(failure),
     )
     if failure:
         return told, None
+    if not _is_drawn(source.label[key]):
+        logger.warning("%s: the label map of its prior %s is empty, so the network is told of no region", row.key, key)
     pair = alignments.pair(image, source.images[key][0], alignment=alignment)
     way = RIGID if pair.deformation is None else DEFORMABLE
     told = replace(told, alignment=way, not_deformed=pair.deformation_failure)
@@ -291,6 +321,14 @@ def _prior_of(
         widths_mm=dict(measured.get("widths_mm", {})),
         deformation=None if pair.deformation is None else str(pair.deformation),
     )
+
+
+def _is_drawn(path: Path) -> bool:
+    """Whether a label map holds anything; one that cannot be read is told where it is used."""
+    try:
+        return bool(read_volume(path).voxels.any())
+    except VolsegError:
+        return True
 
 
 def unlike_own_days(registration: Registration, measured: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from volseg.jobs.workers import Member, WorkerPool
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2  # number of attempts that may fail, and of workers that may die
+_AS_BEFORE = "failed again in the same way"  # whose error the log has
 
 
 @dataclass
@@ -58,13 +59,17 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A job with the `errors` and `deaths` of its attempts so far; `avoid` is the worker of the last attempt."""
+    """A job with the `errors` and `deaths` of its attempts so far.
+
+    `avoid` is the worker of the last attempt, and `told` its error, which the log has.
+    """
 
     job: Job
     inputs: str
     errors: int = 0
     deaths: int = 0
     avoid: str | None = None
+    told: str = ""
 
     @property
     def attempt(self) -> int:
@@ -167,9 +172,9 @@ def _answers(
                 if max(errors, deaths) < ATTEMPTS:
                     logger.warning("%s: %s; it is tried once more", answer.key, answer.error)
                     result.retried += task.attempt == 1
-                    again.append(_Task(task.job, task.inputs, errors, deaths, answer.worker))
+                    again.append(_Task(task.job, task.inputs, errors, deaths, answer.worker, answer.error))
                     continue
-                logger.error("%s: %s", answer.key, answer.error)
+                logger.error("%s: %s", answer.key, _AS_BEFORE if answer.error == task.told else answer.error)
                 result.failed[answer.key] = answer.error
             journal.add(Entry.of(answer, work=work.digest, inputs=task.inputs, attempt=task.attempt))
             if answer.error is None:

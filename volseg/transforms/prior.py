@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import VolumeError
+from volseg.errors import VolsegError, VolumeError
 from volseg.labels import LabelTable
 from volseg.volume import (
     Deformation,
@@ -195,7 +195,10 @@ def _distances(
     label = read_volume(prior.label)
     if image_grid is not None and (difference := image_grid.difference(label.grid)):
         raise VolumeError(f"the label map of the prior {prior.key} is not on the grid of its image: {difference}")
-    values = table.check(label.voxels)
+    try:
+        values = table.check(label.voxels)
+    except VolsegError as error:
+        raise VolumeError(f"the prior {prior.key}: {error.message}") from error
     ignored = table.ignored(values)
     known = today.covered(label)
     if ignored is not None:

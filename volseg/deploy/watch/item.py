@@ -75,7 +75,7 @@ def items_of(
         key = _safe_key(nifti_key(first.name), secret)
         source = word(first.relative_to(root).as_posix(), letter="f", length=12, secret=secret)
         return [Item(key, delivery.files, aside=aside, source=source)]
-    index, unfinished = _indexed(delivery, root)
+    index, unfinished = _indexed(delivery, root, choice)
     files_of = set(delivery.files)
     items = []
     for identity, series in zip(identify(index.series, among=index.series, secret=secret), index.series, strict=True):
@@ -102,16 +102,17 @@ def items_of(
     return items
 
 
-def _indexed(delivery: Delivery, root: Path) -> tuple[Index, set[Path]]:
+def _indexed(delivery: Delivery, root: Path, choice: Choice) -> tuple[Index, set[Path]]:
     """What a delivery of DICOM holds, and which of its images are in unfinished files alone."""
-    index = index_files([*delivery.files, *delivery.beside], root=root)
+    index = index_files([*delivery.files, *delivery.beside], root=root, choices=[choice])
     partial = {path for path in delivery.beside if is_partial(str(path))}
     images = [instance for series in index.series for instance in series.instances]
     found = {image.path for image in images if image.path in partial}
     whole = {image.sop_uid for image in images if image.path not in partial}
     lost = {image.path for image in images if image.path in found and image.sop_uid not in whole}
     if found and not lost:  # what was left of copies that are there
-        index = index_files([*delivery.files, *(path for path in delivery.beside if path not in found)], root=root)
+        left = [path for path in delivery.beside if path not in found]
+        index = index_files([*delivery.files, *left], root=root, choices=[choice])
     return index, lost
 
 

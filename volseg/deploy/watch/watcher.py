@@ -66,6 +66,7 @@ class Watcher:
         self._poll_s = poll_s
         self._stop = stop or threading.Event()
         self._segment: Segment | None = None
+        self._told: dict[str, str] = {}  # the errors of first attempts, which the log has
 
     def run(self, *, once: bool = False) -> Watched:
         """Watch until told to stop; or, with `once`, until everything in the inbox is at rest and done.
@@ -157,10 +158,12 @@ class Watcher:
     def _failed(self, to_do: Attempt, reason: str, seconds: float) -> bool:
         self._ledger.fail(to_do, reason, seconds=seconds)
         if to_do.last:
-            logger.error("%s: failed: %s", to_do.key, reason)
+            again = self._told.pop(to_do.key, None) == reason
+            logger.error("%s: %s", to_do.key, "failed again in the same way" if again else f"failed: {reason}")
             self.watched.failed[to_do.key] = reason
         else:
             logger.warning("%s: %s; it is tried once more", to_do.key, reason)
+            self._told[to_do.key] = reason
         return to_do.last
 
 

@@ -65,7 +65,6 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
         raise UsageError(f"{base} segments {', '.join(recipe.labels.names)}, and {work.cohort.folder} has other labels")
     slab = Slab.of(work, recipe)
     own, others = own_items(work, recipe, slab), base_items(work, recipe)
-    windows = windows_of(work, recipe, own, others)
     given = config.get("learning_rate")
     rate = _RATE * (given if _is_number(given) else 1e-3)
     parameters = _learning(network, work.layers, channels=recipe.labels.channels)
@@ -80,7 +79,8 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
         if told:
             told(f"before: Dice {state.best_score:.4f} on the held-out slab of {slab.key}")
     began, processor_began = time.monotonic() - state.seconds, time.process_time()
-    for step, (image, label) in enumerate(windows, start=state.steps + 1):
+    first = state.steps + 1
+    for step, (image, label) in enumerate(windows_of(work, recipe, own, others, first=first), start=first):
         share = (time.monotonic() - began) / (60 * work.minutes) if work.steps is None else (step - 1) / work.steps
         if share >= 1:
             break

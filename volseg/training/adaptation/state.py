@@ -79,7 +79,10 @@ class State:
             return
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.mean, self.best = content["mean"], content["best"]
+        self.mean, self.best = (
+            {name: value.to(self.mean[name].device) for name, value in content[part].items()}
+            for part in ("mean", "best")
+        )
         self.best_score, self.first_score, self.last_score, self.top_score, *rest = told["numbers"]
         self.kept_step, self.steps, self.checks, self.seconds = rest
         logger.info("%s: goes on after %d steps", self.path, self.steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +181,20 @@ def base_items(work: Adapting, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def windows_of(
-    work: Adapting, recipe: Recipe, own: list[dict[str, Any]], others: list[dict[str, Any]]
+    work: Adapting, recipe: Recipe, own: list[dict[str, Any]], others: list[dict[str, Any]], *, first: int = 1
 ) -> Iterator[tuple[Any, Any]]:
-    """Batches of two windows without end, of the patient and of others by their share."""
+    """Batches of two windows without end, of the patient and of others by their share.
+
+    The generators of a step, torch's own among them, start from (seed, step), as those of a training do from (seed,
+    epoch): an adaptation that goes on draws what an unbroken one does.
+
+    Args:
+        work: What to adapt, and how.
+        recipe: Recipe of the network.
+        own: Days of the patient, see `own_items`.
+        others: Cases of other patients, see `base_items`.
+        first: Number of the step that the first batch is for, from 1.
+    """
     import numpy as np
     import torch
 
@@ -197,9 +209,11 @@ def windows_of(
             "dropout": 0.3,
         }
     steps = augmentation(recipe.labels, roi_size=list(recipe.roi_size), crops=1, prior=prior)
-    steps.set_random_state(seed=work.seed)
-    rng = np.random.default_rng(work.seed)
-    while True:
+    for step in count(first):
+        of_choice, of_steps, of_torch = map(int, np.random.SeedSequence([work.seed, step]).generate_state(3))
+        rng = np.random.default_rng(of_choice)
+        steps.set_random_state(seed=of_steps)
+        torch.manual_seed(of_torch)
         images, labels = [], []
         for _ in range(2):
             pool = others if others and rng.uniform() < work.base_share else own

@@ -7,11 +7,13 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine, Events, RemovableEventHandle
 from monai.handlers import MLFlowHandler
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -20,12 +22,15 @@ from torch.utils.tensorboard.summary import hparams
 from volseg.bundle import is_path_setting
 from volseg.errors import UsageError
 from volseg.files import atomic
+from volseg.training.handlers.sending import START_LIMIT_S, Sender, answer_within
 from volseg.training.settings import Settings
 
 TRACKERS = ("mlflow", "wandb")
 """The trackers that a training can report to; each is a package, and an extra of volseg."""
 
 _EXPERIMENT = "volseg"  # the experiment of MLflow, and the project of Weights & Biases unless the environment names one
+# How long the end of a training waits for a tracker that does not answer. After SIGTERM little time is left.
+_END_LIMIT_S, _STOP_LIMIT_S = 30.0, 5.0
 
 
 class _Backend(Protocol):
@@ -67,6 +72,8 @@ class Tracking:
     HPARAMS). With `tracker` MLflow (MONAI's MLFlowHandler) or Weights & Biases get settings, loss, learning rate and
     the Dice of each validation too. Where these go, their own environment says: MLFLOW_TRACKING_URI, WANDB_PROJECT,
     WANDB_MODE. A resumed training goes on with its run. Among several processes the first one alone needs the handler.
+    A tracker that goes away costs the training nothing: it is told by a thread, see `Sender`, and at the end the
+    training waits for it half a minute at most.
 
     Args:
         output_dir: Folder of the run.
@@ -75,8 +82,8 @@ class Tracking:
         settings: Settings of the run; without a bundle there are none to tell.
 
     Raises:
-        UsageError: The tracker is unknown or not installed; in training, it cannot begin: it is not reached, say, or
-            nobody has logged in.
+        UsageError: The tracker is unknown or not installed; in training, it cannot begin: it is not reached within a
+            minute, say, or nobody has logged in.
     """
 
     def __init__(
@@ -192,7 +199,11 @@ def told_settings(values: Mapping[str, Any]) -> dict[str, bool | int | float | s
 
 
 class _MLflow:
-    """MONAI's handlers of the two engines on one run of MLflow, its settings, and how it ended."""
+    """MONAI's handlers of the two engines on one run of MLflow, its settings, and how it ended.
+
+    Of the handlers the start and the events with numbers are taken. `MLFlowHandler.attach` would ask the server for the
+    run at the start of each validation, and wait for the answer.
+    """
 
     def __init__(
         self,
@@ -202,36 +213,50 @@ class _MLflow:
         trainer: Engine,
         loss: Callable[[], float | None],
     ) -> None:
-        self._settings = settings
-        run = {"experiment_name": _EXPERIMENT, "run_name": name}
-        self._handler = MLFlowHandler(
-            **run,
-            iteration_log=lambda engine, number: number % engine.state.epoch_length == 0,
-            epoch_log=False,
-            output_transform=lambda _: {"train_loss": loss()},
-        )
-        self._validated = MLFlowHandler(
-            **run, iteration_log=False, global_epoch_transform=lambda _: trainer.state.epoch
-        )
+        self._name, self._settings, self._loss = name, settings, loss
         self._trainer, self._evaluator = trainer, evaluator
+        self._attached: list[RemovableEventHandle] = []
+        self._client: Any = None
+        self._run = ""
+        self._sender: Sender | None = None
 
     def start(self, engine: Engine) -> None:
-        self._handler.start(engine)  # whose event is the one that runs now
-        self._handler.attach(engine)
-        self._validated.attach(self._evaluator)
-        client, run = self._handler.client, self._handler.cur_run.info.run_id
-        known = client.get_run(run).data.params  # of a resumed run, some of whose settings may differ now
+        handlers = answer_within(self._begun, START_LIMIT_S)
+        of_training, of_validation = handlers
+        self._client, self._run = of_training.client, of_training.cur_run.info.run_id
+        self._sender = Sender("mlflow")
+        later = SimpleNamespace(log_batch=partial(self._sender.send, self._client.log_batch))
+        for handler in handlers:
+            handler.client = later
+        last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
+        self._attached = [
+            engine.add_event_handler(last, of_training.iteration_completed),
+            self._evaluator.add_event_handler(Events.EPOCH_COMPLETED, of_validation.epoch_completed),
+        ]
+
+    def _begun(self) -> tuple[MLFlowHandler, MLFlowHandler]:
+        """The two handlers, on a run that is there and knows the settings."""
+        run = {"experiment_name": _EXPERIMENT, "run_name": self._name}
+        of_training = MLFlowHandler(**run, output_transform=lambda _: {"train_loss": self._loss()})
+        of_validation = MLFlowHandler(**run, global_epoch_transform=lambda _: self._trainer.state.epoch)
+        of_training.start(self._trainer)
+        client, number = of_training.client, of_training.cur_run.info.run_id
+        known = client.get_run(number).data.params  # of a resumed run, some of whose settings may differ now
         for name, value in self._settings.items():
             if name not in known:
-                client.log_param(run, name, value)
+                client.log_param(number, name, value)
+        of_validation.experiment, of_validation.cur_run = of_training.experiment, of_training.cur_run
+        return of_training, of_validation
 
     def epoch(self, metrics: Mapping[str, float], *, number: int) -> None:
         """MONAI's handlers tell the loss, the learning rate and the metrics."""
 
     def end(self, *, failed: bool) -> None:
-        run = self._handler.cur_run
-        if run is not None:
-            self._handler.client.set_terminated(run.info.run_id, "FAILED" if failed else "FINISHED")
+        for handle in self._attached:
+            handle.remove()
+        if self._sender is not None:
+            self._sender.send(self._client.set_terminated, self._run, "FAILED" if failed else "FINISHED")
+            self._sender.close(within_s=_STOP_LIMIT_S if failed else _END_LIMIT_S)
 
 
 class _Wandb:
@@ -240,6 +265,7 @@ class _Wandb:
     def __init__(self, name: str, output_dir: Path, settings: Mapping[str, Any]) -> None:
         self._name, self._folder, self._settings = name, output_dir, dict(settings)
         self._run: Any = None
+        self._sender: Sender | None = None
 
     def start(self, _: Engine) -> None:
         import wandb
@@ -252,12 +278,16 @@ class _Wandb:
             dir=str(self._folder),
             config=self._settings,
         )
+        self._sender = Sender("wandb")
 
     def epoch(self, metrics: Mapping[str, float], *, number: int) -> None:
-        self._run.log(dict(metrics), step=number)
+        if self._sender is not None:
+            self._sender.send(self._run.log, dict(metrics), step=number)
 
     def end(self, *, failed: bool) -> None:
-        self._run.finish(exit_code=int(failed))
+        if self._sender is not None:
+            self._sender.send(self._run.finish, exit_code=int(failed))
+            self._sender.close(within_s=_STOP_LIMIT_S if failed else _END_LIMIT_S)
 
 
 def _run_file(output_dir: Path, tracker: str) -> Path:
