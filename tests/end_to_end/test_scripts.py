@@ -217,6 +217,14 @@ def test_each_core_dependency_is_justified() -> None:
     assert told == names
 
 
+def test_each_extra_is_told_where_one_installs() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    table = (ROOT / "docs/get-started/install.md").read_text().partition("| extra |")[2].partition("\n\n")[0]
+    told = [name for cell in re.findall(r"^\| (`.+?`) \| ", table, re.M) for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(told) == sorted(config["options.extras_require"])
+
+
 def test_the_versions_of_volseg_agree() -> None:
     metadata = [json.loads(file.read_text()) for file in ROOT.glob("bundles/*/metadata.json")]
     assert {data["version"] for data in metadata} == {volseg.__version__}
