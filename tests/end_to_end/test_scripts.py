@@ -325,6 +325,16 @@ def config(file: str) -> dict[str, object]:
     return content
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/how-to/calibration.md"], ids=lambda page: page.name)
+def test_a_cross_validation_that_is_calibrated_keeps_its_probabilities(page: Path) -> None:
+    text = page.read_text()
+    for folder in set(re.findall(r"volseg calibrate (\S*crossval)\b", text)):
+        before = text.partition(f"volseg calibrate {folder}")[0]
+        made = re.findall(rf"volseg crossval [^`\n]* -o {folder}[^`\n]*", before)
+        assert made
+        assert "--save-probabilities" in made[-1]
+
+
 def test_a_printed_command_that_does_not_exist_would_be_found() -> None:
     for words, error in (
         (["predicts"], "no command"),
