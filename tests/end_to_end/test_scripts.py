@@ -325,6 +325,17 @@ def config(file: str) -> dict[str, object]:
     return content
 
 
+def test_brackets_of_a_printed_command_are_quoted() -> None:
+    """The shell of a Mac, zsh, refuses `--flip_axes [0]` and `pip install volseg[dicom]`: no file has such a name."""
+    lines = [line for _, line in COMMANDS]
+    for page in PAGES:
+        text = re.sub(r"\]\([^)]*\)", "", page.read_text())
+        lines += re.findall(r"(?:pip install|--[a-z_]+) ['\"]?[a-z]*\[[\w, ]+\]['\"]?", text)
+    assert any("[" in line for line in lines)
+    bare = [line for line in lines if "[" in re.sub(r"'[^']*'|\"[^\"]*\"", "", re.sub(r"\s#.*", "", line))]
+    assert bare == []
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/how-to/calibration.md"], ids=lambda page: page.name)
 def test_a_cross_validation_that_is_calibrated_keeps_its_probabilities(page: Path) -> None:
     text = page.read_text()
