@@ -109,6 +109,8 @@ def test_what_was_predicted_otherwise_gets_the_reason_and_no_bound(
         assert code == 0, text
         (case,) = read_bounds(tmp_path / name).values()
         assert all(name in one.not_comparable and one.dice_at_least is None for one in case.values())
+    code, text = told(capsys, "export", "slicer", tmp_path / "overlap", "--margin")
+    assert (code, "every margin in" in text, "is withheld, that of p00_day0 since " in text) == (2, True, True), text
     code, text = told(capsys, *words, "--no-calibration", "-o", tmp_path / "without")
     assert (code, read_bounds(tmp_path / "without")) == (0, {})
     code, text = told(capsys, "export", "slicer", tmp_path / "without", "--margin")

@@ -38,7 +38,12 @@ from volseg.cli import main
         ("split x y z", "y z is more than was expected; for example: volseg split"),
         ("convert decathlon a b --shard 3", "--shard must be I/N with I from 0 to N - 1, as 0/8, got 3"),
         ("convert decathlon a b --workers 0", "--workers must be at least 1 without --ray, got 0"),
-        ("compare a b -o c", "PREDICTIONS must be two folders or more, after the cohort, got 1"),
+        ("compare empty file.txt -o c", "PREDICTIONS must be two folders or more, after the cohort, got 1"),
+        ("compare a b -o c", "there is no folder a; name training runs, or a cohort and predictions"),
+        ("train unet --corection a", "--corection is no setting of this bundle; did you mean --corrections?"),
+        ("export safetensors a.pt -o a.safetensors", "there is no checkpoint a.pt; name the model.pt of a training"),
+        ("train a.zip", "there is no file a.zip"),
+        ("train unet.zip", "unet.zip is a zip; unpack it, and name the folder"),
         ("train unet --config_file nowhere.json", "there is no file nowhere.json"),
         ("quality s3://a/b -o c", "volseg quality takes folders; `volseg check URL`"),
         ("export rtstruct nowhere --dicom x -o y", "nowhere is no folder; name the folder that holds the predictions"),
@@ -50,6 +55,7 @@ def test_a_mistake_costs_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, line: str
 ) -> None:
     (tmp_path / "file.txt").touch()
+    (tmp_path / "unet.zip").touch()
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     code, text = told(capsys, *words.split())

@@ -216,6 +216,25 @@ def test_an_unknown_key_is_told(folder, ask):
         ask(Cohort.open(folder), "z")
 
 
+def test_without_two_patients_no_split_is_asked_for(folder):
+    def without_labels(keys):
+        (folder / "imagesTs").mkdir(exist_ok=True)
+        for key in keys:
+            (folder / "labelsTr" / f"{key}.nii.gz").unlink()
+            for image in (folder / "imagesTr").glob(f"{key}_000?.nii.gz"):
+                image.rename(folder / "imagesTs" / image.name)
+        return Cohort.open(folder)
+
+    (folder / "splits.json").unlink(missing_ok=True)
+    first, *others = sorted(Cohort.open(folder).labelled)
+    cohort = without_labels(others)
+    with pytest.raises(CohortError, match=r"needs 2 patients with labels, and there is 1; `volseg train --fold all`"):
+        cohort.folds()
+    assert cohort.fold("all").training == (first,)
+    with pytest.raises(CohortError, match=r"has no splits.json; no case has a label"):
+        without_labels([first]).folds()
+
+
 @pytest.mark.parametrize(
     ("splits", "message"),
     [

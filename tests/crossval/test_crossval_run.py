@@ -339,6 +339,13 @@ WRONG = {
     "no bundle": (["nothing", "cohort"], "nothing is no bundle"),
     "no setting": (["one", "cohort", "--max_epochs"], "--max_epochs has no value"),
     "unknown setting": (["one", "cohort", "--max_epoch", "5"], "did you mean --max_epochs?"),
+    "option of its own": (["one", "cohort", "--minuts", "5"], "did you mean --minutes?"),
+    "no such device": (["one", "cohort", "--devices", "cuda:97"], "volseg: --devices must be one of the "),
+    "no such setting device": (["one", "cohort", "--device", "cuda:97"], "volseg: --device must be one of the "),
+    "nothing to gather": (
+        ["one", "cohort", "--gather"],
+        "no network of cv has all its folds; run the same command without --gather",
+    ),
     "take": (["one", "cohort", "--take", "first"], "--take must be one of last, best, got 'first'"),
     "shard": (["one", "cohort", "--shard", "2/2"], "--shard must be I/N"),
 }

@@ -191,7 +191,7 @@ def test_a_shifted_alignment_is_15_mm_off_along_one_axis(cohort, tmp_path):
 
 
 def test_wrong_use_is_told(cohort, tmp_path):
-    with pytest.raises(UsageError, match="--modes must be of none, copied"):
+    with pytest.raises(UsageError, match="--modes must be some of none, copied"):
         DaysSettings(cohort, "unet", modes=("magic",))
     with pytest.raises(BundleError, match="unett is no bundle"):
         DaysSettings(cohort, "unett")

@@ -151,7 +151,8 @@ def test_layers_of_images_have_weights_that_are_constants_and_are_counted(tmp_pa
 
 
 @pytest.mark.skipif(NNCF, reason="NNCF is installed")
-def test_without_nncf_the_extra_is_named(cohort, tmp_path):
+def test_without_nncf_the_extra_is_named(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("volseg.deploy.pack.exports.openvino", None)  # which is not asked before
     with pytest.raises(UsageError, match=r"pip install 'volseg\[int8\]'"):
         pack(cohort.parent / "bundle", checkpoint=cohort.parent / "model.pt", output=tmp_path / "p", int8=True)
     assert not list(tmp_path.iterdir()), "nothing half-written stays"

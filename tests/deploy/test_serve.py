@@ -508,7 +508,7 @@ def test_trainings_of_a_server_go_on_where_they_were(served, tmp_path, monkeypat
     ("words", "told"),
     [
         (["--host", "0.0.0.0"], "can be reached by others; give a --token-file"),
-        (["--token-file", "absent.txt"], "--token-file absent.txt cannot be read"),
+        (["--token-file", "absent.txt"], "there is no file absent.txt; correct --token-file"),
         (["--token-file", "empty.txt"], "--token-file empty.txt is empty"),
     ],
 )

@@ -217,6 +217,14 @@ def test_each_core_dependency_is_justified() -> None:
     assert told == names
 
 
+def test_each_extra_is_told_where_one_installs() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    table = (ROOT / "docs/get-started/install.md").read_text().partition("| extra |")[2].partition("\n\n")[0]
+    told = [name for cell in re.findall(r"^\| (`.+?`) \| ", table, re.M) for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(told) == sorted(config["options.extras_require"])
+
+
 def test_the_versions_of_volseg_agree() -> None:
     metadata = [json.loads(file.read_text()) for file in ROOT.glob("bundles/*/metadata.json")]
     assert {data["version"] for data in metadata} == {volseg.__version__}
@@ -315,6 +323,27 @@ def config(file: str) -> dict[str, object]:
     path = re.sub(r"\$\(volseg bundles path (\w+)\)", r"bundles/\1", file)
     content: dict[str, object] = json.loads((ROOT / path).read_text())
     return content
+
+
+def test_brackets_of_a_printed_command_are_quoted() -> None:
+    """The shell of a Mac, zsh, refuses `--flip_axes [0]` and `pip install volseg[dicom]`: no file has such a name."""
+    lines = [line for _, line in COMMANDS]
+    for page in PAGES:
+        text = re.sub(r"\]\([^)]*\)", "", page.read_text())
+        lines += re.findall(r"(?:pip install|--[a-z_]+) ['\"]?[a-z]*\[[\w, ]+\]['\"]?", text)
+    assert any("[" in line for line in lines)
+    bare = [line for line in lines if "[" in re.sub(r"'[^']*'|\"[^\"]*\"", "", re.sub(r"\s#.*", "", line))]
+    assert bare == []
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/how-to/calibration.md"], ids=lambda page: page.name)
+def test_a_cross_validation_that_is_calibrated_keeps_its_probabilities(page: Path) -> None:
+    text = page.read_text()
+    for folder in set(re.findall(r"volseg calibrate (\S*crossval)\b", text)):
+        before = text.partition(f"volseg calibrate {folder}")[0]
+        made = re.findall(rf"volseg crossval [^`\n]* -o {folder}[^`\n]*", before)
+        assert made
+        assert "--save-probabilities" in made[-1]
 
 
 def test_a_printed_command_that_does_not_exist_would_be_found() -> None:

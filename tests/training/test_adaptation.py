@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 from bent_days import bend_all
+from command import told
 from tiny_bundle import ROI, network, write_bundle
 from treatment_days import write_days
 
@@ -68,6 +69,17 @@ def test_steps_end_it_whatever_the_time(tmp_path, cohort):
     record = json.loads(target.with_suffix(".json").read_text())
     assert record["steps"] == 3
     assert record["processor_seconds"] > 0
+
+
+def test_the_command_that_comes_next_can_be_typed(tmp_path, cohort, capsys):
+    run = make_run(tmp_path, cohort)
+    words = ("--patient", "c", "--before", "day9", "--steps", 1, "--device", "cpu", "--bundle", run.parent / "bundle")
+    code, text = told(capsys, "adapt", run, cohort.folder, *words)
+    assert code == 0, text
+    following = text.partition("next: volseg ")[2].split()
+    code, text = told(capsys, *following[:-1], tmp_path / "out", "--engine", "torch", "--device", "cpu")
+    assert code == 0, text
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == len(cohort.rows)
 
 
 @pytest.mark.parametrize(("of_run", "taken"), [("fp32", "fp32"), ("bf16", "auto"), (None, "auto")])

@@ -93,6 +93,11 @@ def find(bundle: str | Path) -> Path:
     for folder in (Path(bundle), Path(_FOLDER) / bundle, *([installed() / bundle] if named else [])):
         if is_bundle(folder):
             return folder.resolve()
+    if Path(bundle).suffix == ".zip":
+        is_file = Path(bundle).is_file()
+        raise BundleError(
+            f"{bundle} is a zip; unpack it, and name the folder" if is_file else f"there is no file {bundle}"
+        )
     names = [path.name for path in find_all()]
     like = get_close_matches(str(bundle), names, n=1)
     meant = f"; did you mean {like[0]}?" if like else ""

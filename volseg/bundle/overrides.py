@@ -11,26 +11,29 @@ from volseg.errors import UsageError
 _HANDLERS = "volseg.training.Handlers"  # which has no arguments of its own to lay over
 
 
-def lay_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def lay_overrides(
+    config: Mapping[str, Any], overrides: Mapping[str, Any], *, options: Iterable[str] = ()
+) -> dict[str, Any]:
     """A copy of a config with a user's values.
 
     Args:
         config: Content of train.json.
         overrides: Values by id, with `#` or `::` between levels.
+        options: Further words that a user may have meant, as the options of a command.
 
     Raises:
-        UsageError: There is no such id; the message names the nearest one.
+        UsageError: There is no such id; the message names the nearest one, or the nearest option.
 
     >>> lay_overrides({"loss": {"weight": 1}}, {"loss#weight": 2})
     {'loss': {'weight': 2}}
     """
     laid: dict[str, Any] = _copy(config)
     for name, value in overrides.items():
-        _lay(laid, name.replace("::", "#"), _copy(value))
+        _lay(laid, name.replace("::", "#"), _copy(value), options)
     return laid
 
 
-def _lay(config: dict[str, Any], name: str, value: object) -> None:
+def _lay(config: dict[str, Any], name: str, value: object, options: Iterable[str]) -> None:
     """Set an id in place; it may be new below a part with a `_target_`."""
     node: Any = config
     *levels, last = [name] if name in config else name.split("#")
@@ -41,7 +44,7 @@ def _lay(config: dict[str, Any], name: str, value: object) -> None:
     elif _in_list(last, node):
         node[int(last)] = value
     else:
-        hint = _handler_hint(name, config) or nearest_word(name, _ids(config), before="--")
+        hint = _handler_hint(name, config) or nearest_word(name, [*options, *_ids(config)], before="--")
         hint = hint or "the names are in its train.json"
         raise UsageError(f"--{name} is no setting of this bundle; {hint}")
 

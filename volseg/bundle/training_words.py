@@ -19,7 +19,11 @@ _LEAST_FREE = 2**20  # bytes that a disk must have for the smallest of files
 
 
 def check_training_words(
-    bundle: str | Path, *, overrides: Mapping[str, Any], more: Sequence[str | Path] = ()
+    bundle: str | Path,
+    *,
+    overrides: Mapping[str, Any],
+    more: Sequence[str | Path] = (),
+    options: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Check bundle, ids, cohort and output folder of a training as far as text and headers tell.
 
@@ -27,6 +31,7 @@ def check_training_words(
         bundle: Name or folder of the bundle.
         overrides: Values by id of train.json.
         more: Further config files in JSON, whose entries replace those of train.json.
+        options: Options of the command, without their dashes, one of which a wrong setting may mean.
 
     Returns:
         The config with the user's values, its expressions not evaluated.
@@ -43,7 +48,7 @@ def check_training_words(
         if file.suffix == ".json":  # YAML is MONAI's affair
             whole |= _read(file)
     if all(Path(file).suffix == ".json" for file in more):
-        whole = lay_overrides(whole, {**overrides, "bundle_root": str(folder)})
+        whole = lay_overrides(whole, {**overrides, "bundle_root": str(folder)}, options=options)
     stated = overrides.get("dataset_dir")
     if _is_path(stated) and Path(stated).resolve().parent != Path(data_dir(folder)).resolve():
         Cohort.open(stated)

@@ -68,4 +68,5 @@ def adapt(
         f"{patient}: learns from {', '.join(name or key for name, key in zip(told.sessions, told.keys, strict=False))}"
     )
     target = adapted(work, told=typer.echo)
-    typer.echo(f"wrote {target}; next: volseg predict BUNDLE {cohort} --adapted {run} -o OUT")
+    words = f"{bundle or 'BUNDLE'} {cohort} --checkpoint {run / 'model.pt'} --adapted {run} -o OUT"
+    typer.echo(f"wrote {target}; next: volseg predict {words}")

@@ -68,6 +68,8 @@ def compare(
     else:
         cohort, *predictions = paths
         if len(predictions) < _FEWEST_SETS:
+            if absent := [path for path in paths if not path.exists()]:
+                raise UsageError(f"there is no folder {absent[0]}; name training runs, or a cohort and predictions")
             raise UsageError(
                 f"PREDICTIONS must be two folders or more, after the cohort, got {len(predictions)}; to compare "
                 "training runs, name their folders"

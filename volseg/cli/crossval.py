@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def crossval(
+    context: typer.Context,
     words: list[str] = typer.Argument(
         metavar="BUNDLE... COHORT [--SETTING VALUE]...",
         help="Names in bundles/, or folders; the cohort; then settings of train.json, as `volseg train` takes them.",
@@ -70,6 +71,7 @@ def crossval(
     volseg predict takes in the place of a bundle, with the clean-up that helped.
     """
     from volseg.cli.place import fetched
+    from volseg.cli.train import check_words
     from volseg.cohort import Cohort
     from volseg.crossval import CrossvalFolder, CrossvalSettings, Inference, begin, check_folds, data_of
     from volseg.jobs import WorkerOptions
@@ -88,6 +90,8 @@ def crossval(
         inference=Inference(overlap, engine, flips, save_probabilities),
         devices=tuple(one.strip() for one in (devices or "").split(",") if one.strip()),
     )
+    for name in settings.networks.values():
+        check_words(name, settings.overrides, settings.config_files, context.command)
     folder = CrossvalFolder(output)
     worker_options = WorkerOptions.parse(
         workers=_workers(workers, settings, ray=ray, shard=shard), ray=ray, shard=shard
@@ -103,6 +107,10 @@ def crossval(
     if dry:
         _show_jobs(folder, settings, cohort, worker_options)
         return
+    if gather:
+        _check_finished(folder, settings)
+    elif not ray:  # the nodes of a cluster have devices of their own
+        _check_devices(settings)
     for change in begin(folder, settings, data_of(cohort, settings.folds), anyway=anyway):
         typer.secho(f"warning: {change}; what is finished is kept", fg="yellow", err=True)
         notes.append(f"changed during the cross-validation: {change}")
@@ -168,6 +176,24 @@ def _workers(given: int | None, settings: CrossvalSettings, *, ray: str | None, 
     while (device := worker_device(None, len(found))) not in found:
         found.append(device)
     return len(found)
+
+
+def _check_finished(folder: CrossvalFolder, settings: CrossvalSettings) -> None:
+    """Refuse to gather what no network has finished, before anything is written."""
+    from volseg.crossval import is_done
+
+    if not any(all(is_done(folder, name, fold) for fold in settings.folds) for name in settings.networks):
+        raise UsageError(f"no network of {folder.path} has all its folds; run the same command without --gather first")
+
+
+def _check_devices(settings: CrossvalSettings) -> None:
+    """Refuse devices that are not there, before each fold would fail by them."""
+    from volseg.inference import check_device
+
+    if isinstance(stated := settings.overrides.get("device"), str) and not stated.startswith(("$", "@")):
+        check_device(stated)
+    for device in settings.devices:
+        check_device(device, option="--devices")
 
 
 def _forecast(

@@ -60,6 +60,8 @@ def safetensors(
     """Write the network of a checkpoint as .safetensors: tensors, and the recipe as text, without any code."""
     from volseg.bundle import write_safetensors
 
+    if not checkpoint.is_file():
+        raise UsageError(f"there is no checkpoint {checkpoint}; name the model.pt of a training")
     typer.echo(f"wrote {write_safetensors(checkpoint, output)}")
 
 

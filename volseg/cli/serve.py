@@ -100,6 +100,8 @@ def _token(path: Path | None) -> str:
     """
     if path is None:
         return ""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; correct --token-file")
     try:
         word = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def train(
         from volseg.cli.place import fetched
 
         fetched(str(overrides["dataset_dir"]))  # with a bar; the bundle opens it again
-    _check_words(bundle, overrides, config_file)
+    check_words(bundle, overrides, config_file, context.command)
     _check_cohort(bundle, overrides)
     import warnings
 
@@ -146,12 +146,18 @@ def _with_corrections(overrides: dict[str, object], run: str, *, times: int) -> 
 _DATALIST = "$volseg.training.corrected_datalist(@cohort, fold=@fold, times={times})"
 
 
-def _check_words(bundle: str, overrides: dict[str, object], more: list[Path]) -> None:
+def check_words(bundle: str | Path, overrides: Mapping[str, object], more: Sequence[Path], command: object) -> None:
     """Tell what words and JSON tell before PyTorch is loaded."""
     from volseg.bundle import check_training_words
+    from volseg.cli.mistakes import option_names
     from volseg.plan import check_roi, is_plan
 
-    whole = check_training_words(bundle, overrides=overrides, more=[file for file in more if not is_plan(file)])
+    whole = check_training_words(
+        bundle,
+        overrides=overrides,
+        more=[file for file in more if not is_plan(file)],
+        options=[name.lstrip("-") for name in option_names(command)],
+    )
     roi, divisor = overrides.get("roi_size"), whole.get("roi_divisor")
     if isinstance(roi, (list, tuple)) and isinstance(divisor, (int, list)):
         check_roi(roi, divisor=divisor)

@@ -31,6 +31,11 @@ def exported_bounds(predictions: Path, match: LabelMatch | None = None, *, margi
             raise
         return None
     if margin and not any(one.margin_mm is not None for case in bounds.values() for one in case.values()):
+        if held := [(key, one.not_comparable) for key, case in bounds.items() for one in case.values() if one.withheld]:
+            raise UsageError(
+                f"every margin in {predictions}/uncertainty.csv is withheld, that of {held[0][0]} since {held[0][1]}; "
+                "export without --margin, or calibrate on cases that are like these"
+            )
         raise UsageError(
             f"{predictions} has no margins in uncertainty.csv; calibrate the network with `volseg calibrate`, and "
             "predict again"

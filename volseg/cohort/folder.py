@@ -179,10 +179,18 @@ class Cohort:
         """
         path = self._splits
         if not path.is_file():
-            raise CohortError(f"{self.folder} has no splits.json; write it with `volseg split {self.folder}`")
+            raise CohortError(f"{self.folder} has no splits.json; {self._cure_of_no_split()}")
         folds = read_splits(path)
         check_folds(folds, path, labelled=self.labelled, patient_of=self.patient)
         return folds
+
+    def _cure_of_no_split(self) -> str:
+        """What to do without a split: draw one, or train without where there is one patient alone."""
+        if not self.labelled:
+            return "no case has a label, so that the cohort is fit for predictions alone"
+        if len({self.patient(key) for key in self.labelled}) == 1:
+            return "a split needs 2 patients with labels, and there is 1; `volseg train --fold all` does without"
+        return f"write it with `volseg split {self.folder}`"
 
     @property
     def has_folds(self) -> bool:

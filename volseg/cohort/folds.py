@@ -44,7 +44,10 @@ def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, 
         if (suspects or not row.suspect) and not row.test:
             by_patient.setdefault(row.patient, []).append(row.key)
     if len(by_patient) < 2:
-        raise UsageError(f"a split needs at least 2 patients with labels, there are {len(by_patient)}")
+        raise UsageError(
+            f"a split needs at least 2 patients with labels, got {len(by_patient)}; `volseg train --fold all` does "
+            "without a split, and --patient-pattern says which part of a key is the patient"
+        )
     if folds < 2 or len(by_patient) < folds:
         raise UsageError(
             f"{folds} folds were asked for and there are {len(by_patient)} patients; ask for 2 to {len(by_patient)}"

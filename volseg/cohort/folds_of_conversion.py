@@ -43,7 +43,7 @@ def write_folds(
     needed = {row.key: row.patient for row in labelled if not (row.suspect or row.test)}
     patients = set(needed.values())
     if len(patients) < 2:
-        logger.warning("no splits.json was written: %s has %d patients with labels", folder, len(patients))
+        logger.warning("no splits.json was written: it needs 2 patients with labels, %s has %d", folder, len(patients))
         return
     stated = _stated(given, needed)
     if not stated and validation:

@@ -92,7 +92,7 @@ class DaysSettings:
     def __post_init__(self) -> None:
         unknown = [name for name in self.modes if name not in MODES]
         if unknown or not self.modes:
-            raise UsageError(f"--modes must be of {', '.join(MODES)}, got {', '.join(unknown) or 'nothing'}")
+            raise UsageError(f"--modes must be some of {', '.join(MODES)}, got {', '.join(unknown) or 'nothing'}")
         for mode in OF_ELASTIX:
             if mode in self.modes:
                 check_elastix(f"--modes {mode}")

@@ -185,7 +185,8 @@ def learn(cases: Sequence[Values]) -> dict[tuple[str, str], ReferenceRange]:
     """
     if len(cases) < FEWEST:
         raise UsageError(
-            f"there must be at least {FEWEST} cases to learn from beside those predicted, got {len(cases)}"
+            f"there must be at least {FEWEST} cases to learn from beside those predicted, got {len(cases)}; name a "
+            "folder of more predictions, or a labelled cohort"
         )
     norms = {}
     for name in dict.fromkeys(name for values in cases for name in values):

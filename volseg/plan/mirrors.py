@@ -39,7 +39,7 @@ def plan_flip_axes(facts: Fingerprint) -> Decision:
         )
     if trunk:
         return _none(
-            f"{trunk[0]} is an organ of the trunk, which is not symmetric", "--flip_axes [0], if that is wrong"
+            f"{trunk[0]} is an organ of the trunk, which is not symmetric", "--flip_axes '[0]', if that is wrong"
         )
     fewest = min((region.cases for region in held), default=0)
     if fewest < _FEWEST:
@@ -59,7 +59,7 @@ def plan_flip_axes(facts: Fingerprint) -> Decision:
         return _none(
             f"the voxels of a region and their mirror image overlap too little ({told}; "
             f"{100 * _SYMMETRIC:.0f} % count)",
-            "--flip_axes [0], if both sides look alike",
+            "--flip_axes '[0]', if both sides look alike",
         )
     told = ", ".join(f"{_AXES[axis]} {100 * found[axis]:.0f} %" for axis in axes)
     return Decision(

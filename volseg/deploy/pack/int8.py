@@ -51,6 +51,16 @@ _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupC
 _MOVES = ("Concat", "Gather", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
 
 
+def check_nncf() -> None:
+    """Refuse to quantise where NNCF is not installed.
+
+    Raises:
+        UsageError: It is so.
+    """
+    if importlib.util.find_spec("nncf") is None:
+        raise UsageError("--int8 needs NNCF; pip install 'volseg[int8]', or pack without --int8")
+
+
 def pack_int8(
     bundle: str | Path, checkpoint: str | Path | None, folder: Path, *, cohort: str | Path | None
 ) -> dict[str, Any]:
@@ -74,8 +84,7 @@ def pack_int8(
         UsageError: NNCF is not installed, the cohort is absent or of other regions, or INT8 is no gain: the message
             has the figures.
     """
-    if importlib.util.find_spec("nncf") is None:
-        raise UsageError("--int8 needs NNCF; pip install 'volseg[int8]', or pack without --int8")
+    check_nncf()
     predictor = array_predictor([(str(bundle), _path(checkpoint))], device="cpu", overrides={"precision": "fp32"})
     if predictor is None or predictor.recipe.takes_prior:
         raise UsageError("--int8 needs a network of volseg's own steps that takes no prior; pack it without --int8")

@@ -20,7 +20,7 @@ from volseg.deploy.pack.card import licence_text, read_card
 from volseg.deploy.pack.configs import packed_configs
 from volseg.deploy.pack.file_digest import sha256
 from volseg.deploy.pack.held_out import held_out_scores
-from volseg.deploy.pack.int8 import pack_int8
+from volseg.deploy.pack.int8 import check_nncf, pack_int8
 from volseg.deploy.pack.metadata import filled, without_folders
 from volseg.deploy.pack.package_zip import write_zip
 from volseg.deploy.pack.page import page
@@ -77,6 +77,8 @@ def pack(
     zipped = target.suffix == ".zip"
     name = target.stem if zipped else target.resolve().name
     _check_target(target, source, overwrite=overwrite)
+    if int8:
+        check_nncf()  # before another format is written for nothing
     predictor = Predictor.from_bundle(source, checkpoint=checkpoint, device="cpu", overrides={"precision": "fp32"})
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as place:

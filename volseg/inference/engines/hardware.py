@@ -12,8 +12,12 @@ from volseg.inference.cores import processor, usable_cores
 from volseg.inference.engines.memory import peak_resident_bytes
 
 
-def check_device(name: str | torch.device) -> torch.device:
+def check_device(name: str | torch.device, *, option: str = "--device") -> torch.device:
     """The device of that name, if it is there.
+
+    Args:
+        name: Name of the device, as PyTorch has it.
+        option: What a user calls it, for the message.
 
     Raises:
         UsageError: There is no such kind of device, or none of it in this machine.
@@ -24,11 +28,11 @@ def check_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"--device must be a device such as cpu, cuda or cuda:1, got {name}") from error
+        raise UsageError(f"{option} must be a device such as cpu, cuda or cuda:1, got {name}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         there = torch.cuda.device_count()
         raise UsageError(
-            f"--device must be one of the {there} CUDA devices that PyTorch finds, got {name}; use --device cpu"
+            f"{option} must be one of the {there} CUDA devices that PyTorch finds, got {name}; use {option} cpu"
         )
     return device
 

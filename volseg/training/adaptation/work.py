@@ -70,7 +70,9 @@ class Adapting:
         if self.before is not None:
             names = [one.name for one in own]
             if self.before not in names:
-                raise UsageError(f"{self.patient} has the sessions {', '.join(names)}, and no {self.before}")
+                raise UsageError(
+                    f"{self.patient} has the sessions {', '.join(names)}, and no {self.before}; name one of them"
+                )
             own = own[: names.index(self.before)]
         found = [replace(one, keys=tuple(key for key in one.keys if key in self.cohort.labelled)) for one in own]
         found = [one for one in found if one.keys]
