@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,19 @@ def test_slope_and_intercept_beside_the_functional_groups_count(tmp_path: Path) 
     np.testing.assert_array_equal(read(tmp_path / "both", [file]).channels[0].voxels, expected)
     del file.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
     np.testing.assert_array_equal(read(tmp_path / "beside", [file]).channels[0].voxels, expected + 24)
+
+
+def test_each_frame_has_its_own_slope(tmp_path: Path) -> None:
+    """SimpleITK takes the first frame's for all, MONAI none: `findings/slopes_of_frames.sh`."""
+    file = multi_frame(VOXELS, AFFINE)
+    meaning = file.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0]
+    del file.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
+    slopes = 0.5 + np.arange(VOXELS.shape[2])  # of the slices; frames are stored from the last slice to the first
+    for frame, slope in zip(file.PerFrameFunctionalGroupsSequence, slopes[::-1], strict=True):
+        own = deepcopy(meaning)
+        own.RescaleSlope, own.RescaleIntercept = float(slope), 0
+        frame.PixelValueTransformationSequence = [own]
+    np.testing.assert_allclose(read(tmp_path, [file]).channels[0].voxels, VOXELS * slopes)
 
 
 def test_numbers_of_colours_are_no_values(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import CacheDataset
-from monai.transforms import Compose, RandAffined
+from monai.transforms import Compose, RandAffined, RandSimulateLowResolutiond
 from monai.utils import set_determinism
 
 from volseg.errors import LabelError, UsageError, VolumeError, root_error
@@ -124,6 +124,20 @@ def test_image_and_label_are_moved_together(tmp_path: Path) -> None:
             pair = torch.stack([crop["image"].flatten(), crop["label"].flatten().float()])
             agreement.append(float(torch.corrcoef(pair)[0, 1]))
     assert np.median(agreement) > 0.95
+
+
+def test_a_low_resolution_leaves_the_image_on_its_label() -> None:
+    """MONAI's own setting moves it, always the same way: `findings/low_resolution_moves_the_image.sh`."""
+    places = torch.meshgrid(*[torch.arange(n) - (n - 1) / 2 for n in (16, 32, 32)], indexing="ij")
+    image = torch.exp(-sum(place**2 for place in places) / 20)[None]
+    steps = augmentation(EXCLUSIVE, roi_size=(16, 32, 32)).transforms
+    coarser = next(step for step in steps if isinstance(step, RandSimulateLowResolutiond)).set_random_state(0)
+    coarser.prob = 1.0
+    for _ in range(20):
+        done = coarser({"image": image})["image"][0]
+        assert not torch.equal(done, image[0])
+        moved = [float((place * done).sum() / done.sum()) for place in places]
+        assert moved == pytest.approx([0, 0, 0], abs=0.01)
 
 
 @pytest.mark.parametrize(("affine_prob", "changed"), [(0.0, 0), (0.7, 70), (1.0, 100)])

@@ -186,7 +186,8 @@ def augmentation(
             *aside,
             mt.RandGaussianNoised("image", prob=0.15, std=0.1),
             mt.RandGaussianSmoothd("image", prob=0.1, sigma_x=sigmas[0], sigma_y=sigmas[1], sigma_z=sigmas[2]),
-            mt.RandSimulateLowResolutiond("image", prob=0.1, zoom_range=(0.5, 1.0)),
+            # MONAI's own "nearest" would move the image by half a voxel and more against its label
+            mt.RandSimulateLowResolutiond("image", prob=0.1, zoom_range=(0.5, 1.0), downsample_mode="area"),
             mt.RandScaleIntensityd("image", prob=0.3, factors=0.25),
             mt.RandShiftIntensityd("image", prob=0.3, offsets=0.2),
             mt.RandAdjustContrastd("image", prob=0.2, gamma=(0.7, 1.5), retain_stats=True),
