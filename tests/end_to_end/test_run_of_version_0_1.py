@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import monai.transforms as mt
 import numpy as np
 import pytest
 from monai.bundle import ConfigParser
@@ -42,6 +43,18 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def low_resolution_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random low resolution as MONAI has it, which moves the image against its label: mended since."""
+    of_now = mt.RandSimulateLowResolutiond
+
+    def of_then(keys: str, *, downsample_mode: str, **given: Any) -> Any:
+        assert downsample_mode == "area"
+        return of_now(keys, **given)
+
+    monkeypatch.setattr(mt, "RandSimulateLowResolutiond", of_then)
+
+
 def check_history(run: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((run / "run.json").read_text())
     assert [row["epoch"] for row in content["history"]] == [1, 2, 3, 4]
@@ -65,6 +78,7 @@ def test_it_animates(place: Path) -> None:
     assert (place / "run.gif").stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("low_resolution_of_then")
 def test_it_goes_on_by_the_command_that_began_it(place: Path) -> None:
     """With the intensities of then, which the refusal of a bundle that fits them to the modality names."""
     settings = {"dataset_dir": str(place / "cohort"), "output_dir": str(place / "run"), **COMMAND, "resume": True}
@@ -77,6 +91,7 @@ def test_it_goes_on_by_the_command_that_began_it(place: Path) -> None:
     assert content["settings"]["given"].keys() == {"dataset_dir", "output_dir", "resume", "normalisation", *COMMAND}
 
 
+@pytest.mark.usefixtures("low_resolution_of_then")
 def test_it_goes_on_by_its_own_train_json(place: Path) -> None:
     """As `python -m monai.bundle run training --config_file RUN/train.json --resume true` builds it."""
     parser = ConfigParser()

@@ -22,11 +22,11 @@ from volseg.bundle.folder import (
     root,
     stated_checkpoint,
 )
-from volseg.bundle.longest_image import LONGEST_IMAGE, longest_image_mm
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.normalisation import asked_schemes, fit_normalisation
 from volseg.bundle.overrides import children, lay_overrides, nearest_word
 from volseg.bundle.recipe import (
+    LONGEST_IMAGE,
     SAFETENSORS,
     WITHOUT_PRIOR,
     Recipe,
@@ -71,7 +71,6 @@ __all__ = [
     "lay_overrides",
     "literal",
     "literal_text",
-    "longest_image_mm",
     "members_of",
     "models_dir",
     "named_ensemble",

@@ -13,13 +13,14 @@ from zipfile import BadZipFile
 import volseg
 from volseg.bundle.checkpoint_file import read_without_tensors
 from volseg.bundle.damage import checkpoint_damage
-from volseg.bundle.longest_image import LONGEST_IMAGE
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import RIGID, LabelTable, channel_order, image_channels, takes_prior
 from volseg.volume import InputSpacing, check_normalisation
 
 SAFETENSORS = ".safetensors"
+LONGEST_IMAGE = "longest_image_mm"
+"""Entry of a recipe's facts, see `Recipe.longest_image_mm`."""
 WITHOUT_PRIOR = "without_prior"
 """Entry of a checkpoint of a network with a prior: weights and recipe of the network for cases that have none."""
 _SCHEMA = 2

@@ -14,13 +14,14 @@ from typing import Any
 from volseg.cohort.adoption import finish_adoption
 from volseg.cohort.case import Case
 from volseg.cohort.folds import ALL, Fold, check_folds, read_splits
+from volseg.cohort.headers import longest_image_mm, row_of_headers
 from volseg.cohort.layouts import layout_note
 from volseg.cohort.patients import patient_of
 from volseg.cohort.table import CaseRow, is_phantom, read_table, write_table
-from volseg.errors import CohortError, UsageError, VolumeError, first_names
+from volseg.errors import CohortError, UsageError, first_names
 from volseg.labels import LabelTable
 from volseg.remote import local
-from volseg.volume import FILE_ENDING, read_grid, read_volume
+from volseg.volume import FILE_ENDING, read_volume
 
 INSTANCES = "instancesTr"
 
@@ -101,7 +102,7 @@ class Cohort:
             row = known.get(key)
             if row is None:
                 part = "imagesTr" if key in labels else "imagesTs"
-                row = _row_of_headers(key, folder / part / f"{key}_0000{FILE_ENDING}")
+                row = row_of_headers(key, folder / part / f"{key}_0000{FILE_ENDING}")
             rows[key] = row
         source, version = read_source(dataset)
         return cls(
@@ -218,6 +219,10 @@ class Cohort:
                 f"folds with `volseg split {self.folder} --folds N`"
             )
         return folds[number]
+
+    def longest_image_mm(self, *, fold: int | str) -> list[float] | None:
+        """The largest length in mm of a fold's training images along right-left, front-back and head-feet."""
+        return longest_image_mm(self, fold=fold)
 
     def datalist(self, part: str, *, fold: int | str = 0) -> list[dict[str, Any]]:
         """MONAI's list of dictionaries: `key`, `image` (one path per channel) and, where there is one, `label`.
@@ -385,16 +390,3 @@ def _keys_of_images(folder: Path, channels: int) -> set[str]:
                 f"name each file KEY_0000{FILE_ENDING}"
             )
     return set(found)
-
-
-def _row_of_headers(key: str, path: Path) -> CaseRow:
-    from volseg.volume import orientation, spacing_mm
-
-    try:
-        shape, affine = read_grid(path)
-    except VolumeError as error:
-        raise error.of_case(key) from error
-    if len(shape) < 3:
-        raise VolumeError(f"{path.name} has shape {shape}, expected three axes X, Y, Z", case=key)
-    patient, session = patient_of(key)
-    return CaseRow(key, patient, session, shape[:3], spacing_mm(affine), orientation(affine), path.name, ())

@@ -95,6 +95,10 @@ class PackageCohort:
         """What is known of the source of the cases."""
         return {} if self._opened is None else self._opened.provenance
 
+    def longest_image_mm(self, *, fold: int | str) -> list[float] | None:
+        """The largest lengths of the training images, see `volseg.cohort.Cohort`; None while they are not known."""
+        return None if self._opened is None else self._opened.longest_image_mm(fold=fold)
+
     @property
     def flat(self) -> bool:
         """Whether the windows are one slice thick."""
