@@ -239,7 +239,11 @@ def _size(count: int) -> str:
 
     >>> _size(2_675_176)
     '2.7 MB'
+    >>> _size(12_400), _size(1_200_000_000)
+    ('12 kB', '1.2 GB')
     """
+    if count < 1e5:
+        return f"{count / 1e3:.0f} kB"
     return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
 
 

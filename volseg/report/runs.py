@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from volseg.report.comparison_figure import comparison_figure
 from volseg.report.runs_figure import runs_figure
 from volseg.report.training_run import TrainingRun, differing_settings
 
+_CASES = "train#dataset#data"  # what `train --corrections` sets
 _ACCURACY = (
     "Dice is that of the best validation of each run, on the grid of the network. It chose the checkpoint, so it is "
     "slightly optimistic, for all runs alike. The interval of the mean is a 95 % bootstrap over patients."
@@ -86,7 +88,15 @@ def accuracy_table(runs: Mapping[str, TrainingRun]) -> list[str]:
     """The lines of a Markdown table of accuracy, the most accurate run first."""
     regions = next(iter(runs.values())).regions
     settings = differing_settings(list(runs.values()))
-    header = ["Run", *settings, "Mean Dice [95 % CI]", *regions, "Best epoch", "Epochs", "Training"]
+    header = [
+        "Run",
+        *("cases" if name == _CASES else name for name in settings),
+        "Mean Dice [95 % CI]",
+        *regions,
+        "Best epoch",
+        "Epochs",
+        "Training",
+    ]
     lines = []
     for name, run in sorted(runs.items(), key=lambda item: -item[1].record["best"]["dice"]):
         facts = _facts(run)
@@ -94,7 +104,7 @@ def accuracy_table(runs: Mapping[str, TrainingRun]) -> list[str]:
         lines.append(
             [
                 name,
-                *(str(given.get(setting, "default")) for setting in settings),
+                *(_shown(setting, given.get(setting, "default")) for setting in settings),
                 _interval(facts),
                 *(number(facts["regions"][region], ".3f") for region in regions),
                 str(facts["best_epoch"]),
@@ -103,6 +113,16 @@ def accuracy_table(runs: Mapping[str, TrainingRun]) -> list[str]:
             ]
         )
     return grid(header, lines)
+
+
+def _shown(setting: str, value: object) -> str:
+    """A setting in a table.
+
+    >>> _shown("seed", 1), _shown(_CASES, "$volseg.training.corrected_datalist(@cohort, fold=@fold, times=3)")
+    ('1', 'corrected ones 3 times')
+    """
+    times = re.search(r"corrected_datalist\(.*times=(\d+)", str(value)) if setting == _CASES else None
+    return f"corrected ones {times[1]} times" if times else str(value)
 
 
 def cost_table(runs: Mapping[str, TrainingRun]) -> list[str]:
