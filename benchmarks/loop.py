@@ -299,7 +299,7 @@ def main() -> None:
     parser.add_argument("--bundle", default="dense_unet")
     parser.add_argument("--start", type=int, default=20, help="cases labelled at first")
     parser.add_argument("--first-kind", default="", help="kind of these cases, by kinds.csv of the cohort")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="0 for the first network alone")
     parser.add_argument("--budget", type=int, default=10, help="cases corrected in a round")
     parser.add_argument("--pool", type=int, default=10_000, help="cases that may be corrected; all others by default")
     parser.add_argument("--minutes", type=float, default=20.0, help="minutes of a training")
@@ -345,7 +345,8 @@ def main() -> None:
                 (plan.folder / "loop.json").write_text(json.dumps({"plan": told, "records": records}, indent=1) + "\n")
                 (plan.folder / "table.md").write_text("\n".join(table(records)) + "\n")
                 write_page(records, plan.folder, details={name: str(value) for name, value in told.items()})
-    sys.stdout.write((plan.folder / "table.md").read_text())
+    if given.rounds:
+        sys.stdout.write((plan.folder / "table.md").read_text())
 
 
 if __name__ == "__main__":
