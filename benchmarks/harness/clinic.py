@@ -76,8 +76,8 @@ def saved(curve: RoundCurve, reference: RoundCurve) -> float | None:
 def saved_interval(records: Sequence[Record], name: str, reference: str = "random") -> tuple[float, float] | None:
     """The 95 % interval of `saved`; the bootstrap draws seeds and test cases, the same for both strategies.
 
-    None where either strategy lacks a seed or a round of the other, or where it is undefined in more than one draw of
-    twenty.
+    Rounds count that every seed has finished. None where either strategy lacks a seed or a round of the other, or where
+    it is undefined in more than one draw of twenty.
     """
     starts = {record["seed"]: record for record in records if record["strategy"] == "start"}
     found = {
@@ -87,7 +87,11 @@ def saved_interval(records: Sequence[Record], name: str, reference: str = "rando
     if not found[name] or found[name].keys() != found[reference].keys():
         return None
     seeds = sorted({seed for seed, _ in found[name]})
-    rounds = sorted({number for _, number in found[name]})
+    rounds = [
+        one
+        for one in sorted({number for _, number in found[name]})
+        if {(seed, one) for seed in seeds} <= found[name].keys()
+    ]
     keys = sorted(starts[seeds[0]]["dice"])
 
     def means(record: Record) -> list[float]:

@@ -21,6 +21,8 @@ SAVED = 0.9
 """Share of the lacking Dice that the first label of a kind wins; after n labels 1 / (1 + 9 n) of it is left."""
 ALIKE = 0.5
 """Likeness from which two cases are told to be alike; that of a usual pair is 0.84."""
+EQUAL = 2.0
+"""Gains per mm within this factor of the largest are equal: what is expected of a case is no better known."""
 _RATE = SAVED / (1 - SAVED)
 _SAME = 1 - 1e-9  # likeness from which two cases cannot be told apart
 
@@ -76,8 +78,10 @@ def choose(
     """Choose cases.
 
     First one in five is drawn at random among all patients, and one of the patient's days; these tell the quality of
-    all. The others are chosen region by region in turn, the region with most expected work first. Each takes the case
-    with the largest gain per mm, whose patient is not in the list.
+    all. The others are chosen region by region in turn, the region with most expected work first. Each takes a case of
+    the largest gain per mm, whose patient is not in the list: it is drawn among those within a factor of two of the
+    largest gain, which nobody can tell apart beforehand. To take the very largest would choose the most ordinary of
+    cases that are alike, or the noisiest, and a training learns less from these than from any others of their kind.
 
     The gain of a case is the Dice that all candidates are expected to win by its label. Where labels that are n times
     like a case left a lack of e, one more of likeness s leaves e (1 + 9 n) / (1 + 9 (n + s)): a case counts less the
@@ -100,9 +104,9 @@ def choose(
     Raises:
         UsageError: The budget is below 1.
 
-    >>> cases = [Candidate(f"c{n}", f"p{n}", {"liver": 9.0}, {"liver": n / 10}) for n in range(10)]
+    >>> cases = [Candidate(f"c{n}", f"p{n}", {"liver": 9.0}, {"liver": 3.0**-n}) for n in range(10)]
     >>> [(one.candidate.key, one.how) for one in choose(cases, budget=5)]
-    [('c9', 'order'), ('c8', 'order'), ('c7', 'order'), ('c6', 'order'), ('c4', 'random')]
+    [('c0', 'order'), ('c1', 'order'), ('c2', 'order'), ('c3', 'order'), ('c4', 'random')]
     """
     if budget < 1:
         raise UsageError(f"--budget must be at least 1, got {budget}")
@@ -118,7 +122,8 @@ def choose(
         day = days[int(generator.integers(len(days)))]
         drawn.append(Chosen(day, "random", _most(day)))
     cases = [one for patient in patients for one in by_patient[patient]]
-    greedy = _Greedy.of(cases, likeness or Likeness({}), known, places=max(1, (budget - count) // 2))
+    places = max(1, (budget - count) // 2)
+    greedy = _Greedy.of(cases, likeness or Likeness({}), known, places=places, generator=generator)
     drawn = [greedy.take(one) for one in drawn]
     ordered: list[Chosen] = []
     while len(ordered) + len(drawn) < min(budget, len(patients)):
@@ -148,6 +153,7 @@ class _Greedy:
         listed: Likeness (candidates,) to the case in the list that is most alike, by region.
         foreign: Whether each (candidates,) is unlike any labelled case, by region.
         places: Number of cases that may still be chosen among these.
+        generator: Draws among cases of equal gain.
         taken: Patients in the list.
         turn: Number of turns.
     """
@@ -165,11 +171,20 @@ class _Greedy:
     listed: dict[str, Values]
     foreign: dict[str, NDArray[np.bool_]]
     places: int
+    generator: np.random.Generator
     taken: set[str] = field(default_factory=set)
     turn: int = 0
 
     @classmethod
-    def of(cls, cases: list[Candidate], likeness: Likeness, known: Sequence[str], *, places: int) -> _Greedy:
+    def of(
+        cls,
+        cases: list[Candidate],
+        likeness: Likeness,
+        known: Sequence[str],
+        *,
+        places: int,
+        generator: np.random.Generator,
+    ) -> _Greedy:
         keys = [one.key for one in cases]
         before = sorted(set(known) - set(keys))
         regions = sorted({name for one in cases for name in one.mm})
@@ -200,6 +215,7 @@ class _Greedy:
             listed,
             foreign,
             places,
+            generator,
         )
 
     def take(self, one: Chosen) -> Chosen:
@@ -246,5 +262,5 @@ class _Greedy:
 
     def _best(self, rows: NDArray[np.intp], gains: Values) -> int:
         scores = gains / self.cost_mm[rows]
-        place = max(range(len(rows)), key=lambda n: (scores[n], self.cases[rows[n]].unlikeness, -n))
-        return int(rows[place])
+        equal = rows[scores * EQUAL >= scores.max()]
+        return int(equal[self.generator.integers(len(equal))])

@@ -17,6 +17,8 @@ from volseg.volume import Volume, slice_axis
 
 # Without any word of the network a prediction counts as this good.
 _UNKNOWN = 0.5
+# Up to so many times the usual score a case is a usual one: the differences below tell nothing of Dice or mm.
+_USUAL_UNLIKENESS = 3.0
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,20 @@ def extents(label: Volume, labels: LabelTable) -> dict[str, Extent]:
 
 
 def lacking_dice(promises: Mapping[str, Promise], unlikeness: float) -> dict[str, float]:
-    """The Dice that a case is expected to lack by region: what is promised, times its unlikeness, at most 1.
+    """The Dice that a case is expected to lack by region: what is promised, more if the case is unlike usual ones.
 
-    A network promises too much of what it has never seen, and too little of what it sees often.
+    A network promises too much of what it has never seen. Among usual cases, up to three times the usual score, the
+    order of what it promises is the better one (docs/benchmarks/loop.md), so that the score counts from there on.
 
-    >>> lacking_dice({"liver": Promise(0.75, "network")}, 2.0), lacking_dice({"liver": Promise(0.5, "nothing")}, 9.0)
-    ({'liver': 0.5}, {'liver': 1.0})
+    Args:
+        promises: What is promised of each region.
+        unlikeness: How unlike the usual cases the case is; 1 is usual.
+
+    >>> lacking_dice({"liver": Promise(0.75, "network")}, 2.0), lacking_dice({"liver": Promise(0.75, "network")}, 6.0)
+    ({'liver': 0.25}, {'liver': 0.5})
     """
-    return {name: min(1.0, (1 - one.dice) * unlikeness) for name, one in promises.items()}
+    factor = max(1.0, unlikeness / _USUAL_UNLIKENESS)
+    return {name: min(1.0, (1 - one.dice) * factor) for name, one in promises.items()}
 
 
 def expected_mm(
