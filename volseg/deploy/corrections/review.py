@@ -254,7 +254,7 @@ def _reason(one: Chosen, *, compared: str) -> str:
     if one.how == "random":
         return "drawn at random, so that the estimate of quality stays honest"
     if one.nearest and one.likeness >= ALIKE:
-        first = f"like {one.nearest}, and still the most to learn per mm"
+        first = f"like {one.nearest}, and as much to learn per mm as from any"
     else:
         first = f"unlike anything {compared}"
     others = f"; {one.alike} more predicted cases are like it" if one.alike > 1 else ""
