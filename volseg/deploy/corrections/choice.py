@@ -10,6 +10,7 @@ from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from volseg.deploy.corrections.likeness import Likeness
 from volseg.errors import UsageError
@@ -22,7 +23,7 @@ SAVED = 0.9
 ALIKE = 0.5
 """Likeness from which two cases are told to be alike; that of a usual pair is 0.84."""
 EQUAL = 2.0
-"""Gains per mm within this factor of the largest are equal: what is expected of a case is no better known."""
+"""Gains per mm of like cases within this factor are equal: what is expected of a case is no better known."""
 _RATE = SAVED / (1 - SAVED)
 _SAME = 1 - 1e-9  # likeness from which two cases cannot be told apart
 
@@ -78,10 +79,12 @@ def choose(
     """Choose cases.
 
     First one in five is drawn at random among all patients, and one of the patient's days; these tell the quality of
-    all. The others are chosen region by region in turn, the region with most expected work first. Each takes a case of
-    the largest gain per mm, whose patient is not in the list: it is drawn among those within a factor of two of the
-    largest gain, which nobody can tell apart beforehand. To take the very largest would choose the most ordinary of
-    cases that are alike, or the noisiest, and a training learns less from these than from any others of their kind.
+    all. The others are chosen region by region in turn, the region with most expected work first. Each takes the kind
+    of the case with the largest gain per mm, whose patient is not in the list. Which case of the kind is drawn among
+    those within a factor of two of that gain, which nobody can tell apart beforehand: to take the very largest would
+    choose the most ordinary of cases that are alike. In the draw the case of which the network promises least is the
+    likeliest, the second half as likely, the third a third (Kirsch 2023, arXiv 2106.12059): all of these together would
+    be too much of one thing.
 
     The gain of a case is the Dice that all candidates are expected to win by its label. Where labels that are n times
     like a case left a lack of e, one more of likeness s leaves e (1 + 9 n) / (1 + 9 (n + s)): a case counts less the
@@ -104,9 +107,9 @@ def choose(
     Raises:
         UsageError: The budget is below 1.
 
-    >>> cases = [Candidate(f"c{n}", f"p{n}", {"liver": 9.0}, {"liver": 3.0**-n}) for n in range(10)]
+    >>> cases = [Candidate(f"c{n}", f"p{n}", {"liver": 9.0}, {"liver": n / 10}) for n in range(10)]
     >>> [(one.candidate.key, one.how) for one in choose(cases, budget=5)]
-    [('c0', 'order'), ('c1', 'order'), ('c2', 'order'), ('c3', 'order'), ('c4', 'random')]
+    [('c9', 'order'), ('c8', 'order'), ('c7', 'order'), ('c6', 'order'), ('c4', 'random')]
     """
     if budget < 1:
         raise UsageError(f"--budget must be at least 1, got {budget}")
@@ -247,11 +250,12 @@ class _Greedy:
             if self.places < 1 and not self.foreign[name][fresh].all():
                 fresh = fresh[~self.foreign[name][fresh]]
             if fresh.size and (gains := self._gains(name, fresh)).max() > 0:
-                best = self._best(fresh, gains)
+                best = self._best(name, fresh, gains)
                 self.places -= int(self.foreign[name][best])
                 return self.take(Chosen(self.cases[best], "order", name))
         # All that lacks anything is there already: what lacks most for its cost comes next.
-        best = self._best(left, np.sum([values[left] for values in self.lacking.values()], axis=0))
+        scores = np.sum([values[left] for values in self.lacking.values()], axis=0) / self.cost_mm[left]
+        best = left[max(range(len(left)), key=lambda n: (scores[n], self.cases[left[n]].unlikeness, -n))]
         return self.take(Chosen(self.cases[best], "order", _most(self.cases[best])))
 
     def _gains(self, region: str, rows: NDArray[np.intp]) -> Values:
@@ -260,7 +264,10 @@ class _Greedy:
         gains: Values = (more / (1 + _RATE * self.counts[region] + more)) @ self.lacking[region]
         return gains * np.where(self.foreign[region][rows], 1 - self.listed[region][rows], 1.0)
 
-    def _best(self, rows: NDArray[np.intp], gains: Values) -> int:
+    def _best(self, region: str, rows: NDArray[np.intp], gains: Values) -> int:
+        """Draw one of the kind of the largest gain per mm and of about that gain, the likelier the more it lacks itself."""
         scores = gains / self.cost_mm[rows]
-        equal = rows[scores * EQUAL >= scores.max()]
-        return int(equal[self.generator.integers(len(equal))])
+        first = max(range(len(rows)), key=lambda n: (scores[n], self.cases[rows[n]].unlikeness, -n))
+        equal = rows[(scores * EQUAL >= scores[first]) & (self.alike[region][rows[first], rows] >= ALIKE)]
+        chances = 1 / rankdata(-self.lacking[region][equal])
+        return int(self.generator.choice(equal, p=chances / chances.sum()))
