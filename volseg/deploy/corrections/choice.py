@@ -265,7 +265,7 @@ class _Greedy:
         return gains * np.where(self.foreign[region][rows], 1 - self.listed[region][rows], 1.0)
 
     def _best(self, region: str, rows: NDArray[np.intp], gains: Values) -> int:
-        """Draw one of the kind of the largest gain per mm and of about that gain, the likelier the more it lacks itself."""
+        """Draw one of the kind and of about the gain of the best, the likelier the more it lacks itself."""
         scores = gains / self.cost_mm[rows]
         first = max(range(len(rows)), key=lambda n: (scores[n], self.cases[rows[n]].unlikeness, -n))
         equal = rows[(scores * EQUAL >= scores[first]) & (self.alike[region][rows[first], rows] >= ALIKE)]
