@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness.clinic import table, write_page
+from harness.clinic import dump, table, write_page
 
 from volseg.cohort import FILE_ENDING, Cohort, Prediction, read_corrections, write_labels, write_uncertainty
 from volseg.cohort import write_prediction as write
@@ -342,7 +342,7 @@ def main() -> None:
                 last = records[-1]
                 mean = np.mean([value for case in last["dice"].values() for value in case.values()])
                 tell(f"seed {seed} round {number} {strategy}: Dice {mean:.4f}, {last['mm']:.0f} mm")
-                (plan.folder / "loop.json").write_text(json.dumps({"plan": told, "records": records}, indent=1) + "\n")
+                (plan.folder / "loop.json").write_text(dump(told, records))
                 (plan.folder / "table.md").write_text("\n".join(table(records)) + "\n")
                 write_page(records, plan.folder, details={name: str(value) for name, value in told.items()})
     if given.rounds:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.metrics import DRAWS, Interval, mean_interval
 from volseg.report import RoundCurve, RoundPoint, write_rounds
@@ -47,13 +49,23 @@ def _point(name: str, number: int, records: Sequence[Record], mm: float, cases: 
 
 def _interval(records: Sequence[Record], keys: Sequence[str]) -> Interval:
     """Mean Dice over seeds, cases and regions; the bootstrap draws seeds and test cases, both with replacement."""
-    table = np.array([[np.nanmean(list(record["dice"][key].values())) for key in keys] for record in records])
+    return _bootstrap(_dice(records, keys))
+
+
+def _dice(records: Sequence[Record], keys: Sequence[str]) -> NDArray[np.float64]:
+    """Mean Dice over the regions, (records, cases)."""
+    return np.array([[np.nanmean(list(record["dice"][key].values())) for key in keys] for record in records])
+
+
+def _bootstrap(values: NDArray[np.float64]) -> Interval:
+    """The mean of (seeds, cases), of which both are drawn."""
+    count, number = values.shape
     lot = np.random.default_rng(0)
-    seeds = lot.integers(len(records), size=(DRAWS, len(records)))
-    cases = lot.integers(len(keys), size=(DRAWS, len(keys)))
-    means = [table[np.ix_(one, other)].mean() for one, other in zip(seeds, cases, strict=True)]
+    seeds = lot.integers(count, size=(DRAWS, count))
+    cases = lot.integers(number, size=(DRAWS, number))
+    means = [values[np.ix_(one, other)].mean() for one, other in zip(seeds, cases, strict=True)]
     low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(table.mean()), float(low), float(high), len(keys), 0, len(keys), DRAWS)
+    return Interval(float(values.mean()), float(low), float(high), number, 0, number, DRAWS)
 
 
 def saved(curve: RoundCurve, reference: RoundCurve) -> float | None:
@@ -141,13 +153,30 @@ def _saved(curve: _Line, reference: _Line) -> float | None:
     return None if mine is None or theirs is None or theirs <= 0 else 1 - mine / theirs
 
 
+def minus_random(records: Sequence[Record], name: str, number: int) -> Interval | None:
+    """The Dice of a strategy minus that of random in a round; the interval draws seeds and test cases.
+
+    None where a seed of the strategy has no such round of either.
+    """
+    found = {one: {} for one in (name, "random")}
+    for record in records:
+        if record["strategy"] in found and record["round"] == number:
+            found[record["strategy"]][record["seed"]] = record
+    seeds = sorted({record["seed"] for record in records if record["strategy"] == name})
+    if name == "random" or any(seed not in one for seed in seeds for one in found.values()):
+        return None
+    keys = sorted(found[name][seeds[0]]["dice"])
+    mine, theirs = (_dice([one[seed] for seed in seeds], keys) for one in found.values())
+    return _bootstrap(mine - theirs)
+
+
 def table(records: Sequence[Record]) -> list[str]:
-    """Markdown: a line per strategy and round; the last column is of the mm that random needs for the same Dice."""
+    """Markdown: a line per strategy and round; the mm saved are of those that random needs for the same Dice."""
     found = curves(records)
     reference = next((curve for curve in found if curve.name == "random"), None)
     lines = [
-        "| Strategy | Round | Cases corrected | m redrawn | Dice | 95 % interval | mm saved against random |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| Strategy | Round | Cases corrected | m redrawn | Dice | 95 % interval | Dice minus random | mm saved |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for curve in found:
         for point in curve.points:
@@ -155,11 +184,31 @@ def table(records: Sequence[Record]) -> list[str]:
             if reference is not None and curve is not reference and point.mm and point is curve.points[-1]:
                 share = saved(curve, reference)
             told = "" if share is None else f"{100 * share:+.0f} %{_within(saved_interval(records, curve.name))}"
+            apart = minus_random(records, curve.name, point.round) if point.round else None
+            more = "" if apart is None else f"{apart.mean:+.4f} ({apart.low:+.4f} to {apart.high:+.4f})"
             lines.append(
                 f"| {curve.name} | {point.round} | {point.cases} | {point.mm / 1000:.2f} | {point.dice.mean:.4f} "
-                f"| {point.dice.low:.4f} to {point.dice.high:.4f} | {told} |"
+                f"| {point.dice.low:.4f} to {point.dice.high:.4f} | {more} | {told} |"
             )
     return lines
+
+
+def dump(plan: Mapping[str, Any], records: Sequence[Record]) -> str:
+    """JSON of a plan and its records, a line for each, with four digits of each Dice.
+
+    >>> print(dump({"steps": 2}, [{"round": 1, "dice": {"a": {"liver": 0.123456}}}]), end="")
+    {"benchmark": "loop", "plan": {"steps": 2}, "records": [
+     {"round": 1, "dice": {"a": {"liver": 0.1235}}}
+    ]}
+    """
+    lines = []
+    for record in records:
+        dice = {
+            key: {name: round(value, 4) for name, value in regions.items()} for key, regions in record["dice"].items()
+        }
+        lines.append(" " + json.dumps({**record, "dice": dice}))
+    head = f'{{"benchmark": "loop", "plan": {json.dumps(plan)}, "records": [\n'
+    return head + ",\n".join(lines) + "\n]}\n"
 
 
 def _within(interval: tuple[float, float] | None) -> str:
