@@ -14,7 +14,7 @@ from volseg.bundle import SAFETENSORS, Recipe, read_checkpoint, read_recipe, wri
 from volseg.cohort import Alignments
 from volseg.deploy.pack import pack
 from volseg.errors import CheckpointError
-from volseg.inference import Predictor, PriorSource, find_priors
+from volseg.inference import CascadePredictor, Predictor, PriorSource, RegionOfInterest, find_priors
 from volseg.labels import LabelTable, prior_channels
 from volseg.training import NetworkWithoutPrior, write_network
 from volseg.volume import Volume, read_volume, write_volume
@@ -96,6 +96,19 @@ def test_ensembles_average_the_networks_without_a_prior_too(files, cohort):
     mixed = both.with_members([predictor(files, "alone.pt")])
     assert mixed.without_prior is None, "one of two would be another ensemble than the one that was asked for"
     assert both.with_engine("torch").without_prior.engine.name == "torch"
+
+
+def test_both_steps_may_be_networks_with_a_prior_of_which_neither_is_shown_one(files, cohort):
+    images = cohort.image_paths("b_day0")
+    region = predictor(files, "alone.pt").predict(images, key="b_day0").label_map
+    steps = CascadePredictor(
+        predictor(files, "alone.pt"),
+        RegionOfInterest(members=((str(files / "bundle"), None),), absent="empty"),
+        predictor(files, "alone.pt"),
+    )
+    alone = CascadePredictor(predictor(files, "alone.pt"), RegionOfInterest(labels=LABELS, folder=files))
+    assert region.voxels.any()
+    assert same(steps.predict(images, key="b_day0"), alone.predict([*images, region], key="b_day0"))
 
 
 def test_settings_of_the_bundle_reach_both(files, cohort):

@@ -273,10 +273,9 @@ class Predictor:
             done = self.postprocessing(dict(item)) if "total" not in item else postprocess_sum(self, item)
         # The inverse transforms restore the affine but for rounding; the file's own is exact.
         label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
-        constant = [int(number) for number in item["image"].meta.get(CONSTANT, "").split(",") if number]
         note = "; ".join(
             [
-                *constant_notes(self.recipe.channel_names, constant),
+                *blind_channels(item, self.recipe),
                 *notes_on(label_map, self.recipe.spacing_mm, self.recipe.longest_image_mm),
             ]
         )
@@ -347,3 +346,9 @@ class Predictor:
     read = method_of_before("preprocess")
     look = method_of_before("infer")
     decide = method_of_before("postprocess")
+
+
+def blind_channels(item: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """The note on channels of a preprocessed item in which nothing is to be seen; none if there is no such channel."""
+    numbers = [int(number) for number in item["image"].meta.get(CONSTANT, "").split(",") if number]
+    return constant_notes(recipe.channel_names, numbers)
