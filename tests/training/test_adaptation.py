@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from dataclasses import replace
 
+import jsonschema
 import pytest
 import torch
 from bent_days import bend_all
 from command import told
+from job_report import SCHEMA
 from tiny_bundle import ROI, network, write_bundle
 from treatment_days import write_days
 
@@ -81,6 +84,18 @@ def test_the_command_that_comes_next_can_be_typed(tmp_path, cohort, capsys):
     code, text = told(capsys, *following[:-1], tmp_path / "out", "--engine", "torch", "--device", "cpu")
     assert code == 0, text
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == len(cohort.rows)
+    # The report is of the whole command, not of the network that came last.
+    report = json.loads((tmp_path / "out" / "run_report.json").read_text())
+    jsonschema.validate(report, SCHEMA)
+    assert report["status"] == "finished"
+    assert (report["cases"]["all"], report["cases"]["done"]) == (len(cohort.rows), len(cohort.rows))
+    used = (run / "model.pt", run / "adapted" / "c" / "after_day0.pt")
+    assert {one["sha256"] for one in (report["checkpoint"], *report["ensemble"])} == {
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in used
+    }
+    code, text = told(capsys, *following[:-1], tmp_path / "out", "--engine", "torch", "--device", "cpu")
+    report = json.loads((tmp_path / "out" / "run_report.json").read_text())
+    assert (report["cases"]["all"], report["cases"]["done_before"]) == (len(cohort.rows), len(cohort.rows))
 
 
 @pytest.mark.parametrize(("of_run", "taken"), [("fp32", "fp32"), ("bf16", "auto"), (None, "auto")])
