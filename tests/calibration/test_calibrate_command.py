@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from command import told
-from command import told
 from tiny_bundle import LABELS, write_bundle, write_checkpoint
 
 from volseg.bundle import weights_digest

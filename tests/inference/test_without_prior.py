@@ -196,9 +196,7 @@ def test_a_damaged_entry_is_one_line(files, cohort):
 
 
 @pytest.mark.parametrize("name", ["alone", "both"])
-def test_a_calibration_without_priors_promises_nothing_of_predictions_with_one(
-    files, cohort, tmp_path, capsys, name
-):
+def test_a_calibration_without_priors_promises_nothing_of_predictions_with_one(files, cohort, tmp_path, capsys, name):
     """`volseg calibrate` predicts the held-out cases without priors; bounds are of such predictions alone."""
     run = tmp_path / "run"
     run.mkdir()

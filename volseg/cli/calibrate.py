@@ -185,8 +185,8 @@ def _run(folder: Path, cohort: Cohort, *, bundle: str | None) -> _Source:
         raise UsageError(f"{checkpoint} does not say which fold it was trained on, so no case is known to be held out")
     if fold == ALL:
         raise UsageError(
-            f"{checkpoint} was trained on every case (--fold {ALL}), so none is held out; calibrate the run of a fold, or "
-            "a cross-validation"
+            f"{checkpoint} was trained on every case (--fold {ALL}), so none is held out; calibrate the run of a fold, "
+            "or a cross-validation"
         )
     notes = []
     if facts.get("cohort", {}).get("digest") not in (None, cohort.digest):

@@ -309,7 +309,8 @@ class Predictor:
         if list(self.flips) != known:
             return f"predicted with mirror images along {list(self.flips)}, calibrated with those along {known}"
         if self.recipe.takes_prior and shown != _calibrated_with_prior(calibration):
-            return "predicted with a prior, calibrated without" if shown else "predicted without a prior, calibrated with"
+            now, known = ("with", "without") if shown else ("without", "with")
+            return f"predicted {now} a prior, calibrated {known}"
         return ""
 
     def predict_to(
