@@ -309,8 +309,8 @@ class Predictor:
         if list(self.flips) != known:
             return f"predicted with mirror images along {list(self.flips)}, calibrated with those along {known}"
         if self.recipe.takes_prior and shown != _calibrated_with_prior(calibration):
-            now, known = ("with", "without") if shown else ("without", "with")
-            return f"predicted {now} a prior, calibrated {known}"
+            now, before = ("with", "without") if shown else ("without", "with")
+            return f"predicted {now} a prior, calibrated {before}"
         return ""
 
     def predict_to(
