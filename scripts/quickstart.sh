@@ -27,7 +27,13 @@ out=data/quickstart
 step=preparing
 trap '[ -z "$step" ] || echo "quickstart.sh: stopped at: $step" >&2' EXIT
 run() {
-    step=$*
+    step=
+    for word in "$@"; do # quoted where another shell, such as zsh, would read more than a word
+        case $word in
+        '' | *[!A-Za-z0-9_./=,:@%+-]*) word="'$word'" ;;
+        esac
+        step="$step${step:+ }$word"
+    done
     printf '\n$ %s\n' "$step"
     "$@"
 }

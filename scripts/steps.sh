@@ -20,7 +20,15 @@ on_exit() {
 trap on_exit EXIT
 
 announce() { # the step that begins, which the end of the script names if it ends there
-    step=$*
+    step=
+    for word in "$@"; do # quoted where another shell, such as zsh, would read more than a word; a lone one is a sentence
+        [ $# -gt 1 ] || break
+        case $word in
+        '' | *[!A-Za-z0-9_./=,:@%+-]*) word="'$word'" ;;
+        esac
+        step="$step${step:+ }$word"
+    done
+    step=${step:-$*}
     printf '\n$ %s\n' "$step"
 }
 cases_may_fail() { # NAME COMMAND...: exit code 1 means that cases failed; the name is kept, and the script goes on

@@ -117,6 +117,29 @@ def test_what_was_predicted_otherwise_gets_the_reason_and_no_bound(
     assert (code, "has no margins" in text) == (2, True)
 
 
+def test_predictions_that_a_user_names_say_how_they_were_made(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, cohort = ("--bundle", place / "bundle"), place / "cohort"
+    made = ("--part", "validation", "--flips", 0, "--overlap", 0.25, "--save-probabilities", "--no-calibration")
+    words = ("--checkpoint", place / "run" / "model.pt", "--device", "cpu", "--engine", "torch")
+    code, text = told(capsys, "predict", place / "bundle", cohort, "-o", tmp_path / "held", *made, *words)
+    assert code == 0, text
+    code, text = told(
+        capsys,
+        *("calibrate", place / "run", cohort, *bundle, "--predictions", tmp_path / "held", "-o", tmp_path / "c.json"),
+    )
+    assert code == 0, text
+    assert read_calibration(tmp_path / "c.json").options == {"overlap": 0.25, "flips": [0], "cleanup": {}}
+
+
+def test_a_run_of_all_cases_holds_none_out(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint(tmp_path / "run" / "model.pt", source={}, fold="all")
+    code, text = told(capsys, "calibrate", tmp_path / "run", place / "cohort", "--bundle", place / "bundle")
+    assert code == 2
+    assert "was trained on every case (--fold all), so none is held out; calibrate the run of a fold" in text
+
+
 def test_the_calibration_of_other_weights_is_refused(place: Path, calibrated: Path, tmp_path: Path) -> None:
     state = torch.load(place / "run" / "model.pt", weights_only=True)
     first = next(iter(state["model"]))

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 class Network:
     """Gives the voxels above 100 of any image."""
 
-    recipe = SimpleNamespace(labels=TABLE, channel_names=["MR"])
+    recipe = SimpleNamespace(labels=TABLE, image_channels=["MR"])
 
     def predict(self, images, *, key):
         image = read_volume(images[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from volseg.cli import main
 from volseg.cohort import Cohort, Correction, Prediction, RegionBounds, read_bounds, read_corrections
 from volseg.deploy.corrections import image_digest
 from volseg.deploy.serve import Rounds, Service, Training, make_app, rounds, volseg_command
+from volseg.deploy.serve.ahead import Ahead
 from volseg.errors import LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
@@ -40,7 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 class Network:
     """Gives the same label map for every case, one case at a time."""
 
-    recipe = SimpleNamespace(labels=TABLE, channel_names=["MR"])
+    recipe = SimpleNamespace(labels=TABLE, image_channels=["MR"])
     at_once = 0
 
     def predict(self, images, *, key):
@@ -209,7 +211,7 @@ def test_a_final_label_has_the_names_of_the_cohort(tmp_path):
     entries = {"channel_names": {"0": "MR"}, "numTraining": 1, "file_ending": ".nii.gz", **table.to_dataset_json()}
     (folder / "dataset.json").write_text(json.dumps(entries))
     network = Network()
-    network.recipe = SimpleNamespace(labels=LabelTable.exclusive(["liver", "spleen"]), channel_names=["MR"])
+    network.recipe = SimpleNamespace(labels=LabelTable.exclusive(["liver", "spleen"]), image_channels=["MR"])
     with TestClient(make_app(Service("unet", folder, network, Training(lambda _: []))), base_url="http://x") as client:
         client.base_url = "http://localhost"
         info = client.get("/datastore/label/info?label=c0").json()["params"]["label_names"]
@@ -444,6 +446,46 @@ def test_a_training_that_waits_begins_from_what_the_one_before_has_left(tmp_path
     assert words == [[], ["a"]]
     assert done == [1, 1]
     assert training.state()["details"] == ["served"]
+
+
+def test_whatever_goes_wrong_beside_a_training_the_next_one_can_begin():
+    """A network that cannot be loaded, or a full disk where the next one is noted, left the server busy for good."""
+    begun = []
+
+    def command(given):
+        if given.get("full"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        begun.append(given)
+        return [sys.executable, "-c", "pass"]
+
+    def done():
+        raise KeyError("model")
+
+    training = Training(command, done=done)
+    first = training.start("unet", {"name": "a"})
+    training.start("unet", {"full": True}, enqueue=True)
+    training.start("unet", {"name": "b"}, enqueue=True)
+    until(lambda: len(begun) == 2 and not training.running)
+    assert training.state()["details"] == ["KeyError: 'model'"]
+    assert training.state()["status"] == "ERROR"
+    assert training.start("unet", {"name": "c"})["id"] != first["id"]
+    until(lambda: not training.running)
+
+
+def test_a_case_that_cannot_be_predicted_ahead_stops_no_other():
+    seen = []
+
+    def predict(key):
+        seen.append(key)
+        if key == "b":
+            raise KeyError("pred")
+
+    ahead = Ahead(predict)
+    ahead.start("unet", ["a", "b", "c"])
+    until(lambda: not ahead.running)
+    assert seen == ["a", "b", "c"]
+    assert ahead.state()["status"] == "ERROR"
+    assert ahead.state()["details"] == ["3 of 3 cases done", "b: KeyError: 'pred'"]
 
 
 def test_a_training_ends_with_its_server():

@@ -397,6 +397,23 @@ def test_the_table_of_settings_is_that_of_train_json() -> None:
         assert told[name] == expected, f"{name} is {value} in train.json"
 
 
+def test_commands_are_told_so_that_any_shell_reads_them_as_they_were_run(tmp_path: Path) -> None:
+    quickstart = (ROOT / "scripts" / "quickstart.sh").read_text()
+    own = re.search(r"^run\(\) \{.*?^\}", quickstart, re.MULTILINE | re.DOTALL)
+    assert own is not None
+    words = ["printf", "%s", "[5,5,4]", "a b", "--x=1,2", "", "data/out"]
+    typed = shlex.join(words)
+    steps = f"here={ROOT}; refuse() {{ exit 2; }}; volseg() {{ :; }}; . {ROOT}/scripts/steps.sh"
+    for script in (own[0], steps):
+        made = subprocess.run(
+            ["sh", "-c", f"{script}\nrun {typed} >/dev/null; run {typed}"], capture_output=True, text=True, check=True
+        )
+        told = made.stdout.splitlines()[1]
+        assert told.startswith("$ ")
+        assert shlex.split(told.removeprefix("$ ")) == words
+        assert "'[5,5,4]'" in told
+
+
 def test_the_quickstart_counts_the_phantom() -> None:
     patients = [patient for patient, _ in phantom_keys()]
     days = len(patients) // len(set(patients))

@@ -15,6 +15,7 @@ from volseg.cli import main
 from volseg.cohort import Cohort, write_uncertainty
 from volseg.errors import UsageError
 from volseg.evaluation import rank
+from volseg.evaluation.outliers import measure
 from volseg.labels import LabelTable
 from volseg.metrics import dice
 from volseg.report import write_quality
@@ -218,3 +219,42 @@ def test_the_command(cohort, tmp_path, capsys):
     write_volume(tmp_path / "few/a.nii.gz", Volume(label_of(0), AFFINE))
     with pytest.raises(UsageError, match="at least 5"):
         rank(tmp_path / "few", LABELS)
+
+
+def test_cases_that_nobody_has_seen_whole_do_not_say_that_a_region_may_be_absent(tmp_path):
+    """Of twelve labelled cases eight have voxels of `ignore`; the other four and two more all hold both regions."""
+    labels = {"background": 0, "a": 1, "b": 2, "ignore": 3}
+    folder = tmp_path / "cohort"
+    for i in range(14):
+        label = label_of(i)
+        image = 100 * (label > 0) + np.random.default_rng(i).integers(0, 30, label.shape)
+        if i < 8:
+            label[:, :, 0] = 3
+        write_volume(folder / f"imagesTr/c{i:02d}_0000.nii.gz", Volume(image.astype(np.int16), AFFINE))
+        write_volume(folder / f"labelsTr/c{i:02d}.nii.gz", Volume(label, AFFINE))
+    dataset = {"channel_names": {"0": "MR"}, "file_ending": ".nii.gz", "labels": labels}
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    absent = label_of(0)
+    absent[absent == 2] = 0
+    write_volume(tmp_path / "predictions" / "c00.nii.gz", Volume(absent, AFFINE))
+    (found,) = rank(tmp_path / "predictions", LABELS, cohort=Cohort.open(folder))
+    assert found.findings[0].reason == "b is empty; 100 % of the training cases have it"
+    assert found.alarm
+    for i in range(9, 14):
+        (folder / f"labelsTr/c{i:02d}.nii.gz").unlink()
+        (folder / f"imagesTr/c{i:02d}_0000.nii.gz").unlink()
+    with pytest.raises(UsageError, match=r"at least 5 cases to learn from beside those predicted, got 1;"):
+        rank(tmp_path / "predictions", LABELS, cohort=Cohort.open(folder))
+
+
+def test_voxels_that_are_no_numbers_leave_the_other_values_of_an_image_alone():
+    image = np.arange(64, dtype=np.float32).reshape(4, 4, 4)
+    mask = np.zeros((1, 4, 4, 4), bool)
+    mask[0, :2] = True
+    table = LabelTable.exclusive(["a"])
+    image[0, 0, 0] = np.nan
+    grey = measure(mask, (1, 1, 1), table, image)["grey", "a"]
+    whole = np.percentile(image[np.isfinite(image)], (1, 50, 99))
+    assert grey == pytest.approx((np.median(np.arange(1, 32)) - whole[1]) / (whole[2] - whole[0]))
+    image[:2] = np.nan
+    assert ("grey", "a") not in measure(mask, (1, 1, 1), table, image)

@@ -351,6 +351,14 @@ def test_a_coarse_pass_that_cannot_be_made_is_refused_at_once(folder, more, monk
         work.check(flips=more.get("flips", "none"))
 
 
+def test_memory_that_limits_nothing_is_told(folder, caplog):
+    work = Predicting([(str(folder / "bundle"), folder / "model.pt")], device="cpu", memory=2**40)
+    work.load("cpu", flips="none")
+    assert not caplog.text
+    work.load("cpu", flips="0")
+    assert "--memory is kept by one network on a CPU" in caplog.text
+
+
 def test_what_was_predicted_whole_is_not_taken_for_the_box(folder):
     members = [(str(folder / "bundle"), folder / "model.pt")]
     works = [Predicting(members, device="cpu", crop_first=asked) for asked in (False, True)]

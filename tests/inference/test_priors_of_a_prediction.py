@@ -83,6 +83,10 @@ def test_another_patients_prior_is_refused_by_its_key_and_allowed_by_a_flag(coho
     source = PriorSource.open(tmp_path, channels=1, images=cohort.folder)
     with pytest.raises(UsageError, match="the prior a_day0 is of the patient a, and b_day9 is of b"):
         found(cohort, source, alignments, ["b_day9"])
+    # It is meant for a case that is there: the others are predicted without one, as with two priors.
+    priors, rows = found(cohort, source, alignments, ["b_day9", "a_day9"])
+    assert set(priors) == {"a_day9"}
+    assert rows[0].reason == f"no earlier session of b in {tmp_path.name}"
     priors, rows = found(cohort, source, alignments, ["b_day9"], any_patient=True)
     assert rows[0].patient == "a"
     assert rows[0].gap_days is None

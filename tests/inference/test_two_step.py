@@ -21,6 +21,7 @@ from volseg.cohort import read_uncertainty
 from volseg.errors import CheckpointError, VolsegError
 from volseg.inference import CascadePredictor, Predictor, RegionOfInterest, load_predictor
 from volseg.inference.cascade import channels_of
+from volseg.labels import prior_channels
 from volseg.volume import Volume, grown, read_volume, write_volume
 
 AFFINE = np.diag([-2.0, 2.0, 3.0, 1.0])
@@ -175,6 +176,15 @@ def test_label_maps_must_be_those_of_the_image(place: Path, second: Predictor) -
             made.predict([volume, region], key="a")
 
 
+def test_a_channel_of_one_value_is_told_as_without_a_first_step(second: Predictor) -> None:
+    volume, region = Volume(np.full(SHAPE, 7, np.int16), AFFINE), Volume(lungs(), AFFINE)
+    told = second.predict([volume], key="a").note
+    assert told == "MR has one value everywhere, so the network saw nothing in it"
+    cascade = CascadePredictor(second, RegionOfInterest(labels=LUNGS, folder=Path()))
+    assert cascade.predict([volume, region], key="a").note == told
+    assert cascade.predict([Volume(image(1), AFFINE), region], key="a").note == ""
+
+
 def test_channels_are_taken_by_name() -> None:
     def recipe(*names: str) -> Recipe:
         return Recipe(LUNGS, names, [1, 1, 1], [8, 8, 8], {})
@@ -183,6 +193,9 @@ def test_channels_are_taken_by_name() -> None:
     assert channels_of(recipe("PET", "CT"), among=recipe("CT", "PET")) == [1, 0]
     assert channels_of(recipe("T1"), among=recipe("MR")) == [0]
     assert channels_of(recipe("MR", "MR"), among=recipe("MR", "MR")) == [0, 1]
+    prior = prior_channels(["MR"], ["left"])  # which are no channels of the image
+    for first in (recipe("MR"), recipe("T1"), recipe("MR", *prior)):
+        assert channels_of(first, among=recipe("MR", *prior)) == [0]
     for first, second in ((["T1"], ["CT", "PET"]), (["CT", "PET"], ["CT"]), (["MR"], ["MR", "MR"])):
         with pytest.raises(CheckpointError, match="the channels of the first step must be those"):
             channels_of(recipe(*first), among=recipe(*second))

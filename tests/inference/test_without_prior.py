@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from command import told
 from tiny_bundle import ROI, network, write_bundle
 from treatment_days import write_days
 
 from volseg.bundle import SAFETENSORS, Recipe, read_checkpoint, read_recipe, write_safetensors
+from volseg.calibration import read_calibration
 from volseg.cohort import Alignments
 from volseg.deploy.pack import pack
 from volseg.errors import CheckpointError
-from volseg.inference import Predictor, PriorSource, find_priors
+from volseg.inference import CascadePredictor, Predictor, PriorSource, RegionOfInterest, find_priors
 from volseg.labels import LabelTable, prior_channels
 from volseg.training import NetworkWithoutPrior, write_network
 from volseg.volume import Volume, read_volume, write_volume
@@ -98,6 +101,19 @@ def test_ensembles_average_the_networks_without_a_prior_too(files, cohort):
     assert both.with_engine("torch").without_prior.engine.name == "torch"
 
 
+def test_both_steps_may_be_networks_with_a_prior_of_which_neither_is_shown_one(files, cohort):
+    images = cohort.image_paths("b_day0")
+    region = predictor(files, "alone.pt").predict(images, key="b_day0").label_map
+    steps = CascadePredictor(
+        predictor(files, "alone.pt"),
+        RegionOfInterest(members=((str(files / "bundle"), None),), absent="empty"),
+        predictor(files, "alone.pt"),
+    )
+    alone = CascadePredictor(predictor(files, "alone.pt"), RegionOfInterest(labels=LABELS, folder=files))
+    assert region.voxels.any()
+    assert same(steps.predict(images, key="b_day0"), alone.predict([*images, region], key="b_day0"))
+
+
 def test_settings_of_the_bundle_reach_both(files, cohort):
     with_map = predictor(files, "both.pt", overrides={"save_probabilities": True}).predict(
         cohort.image_paths("b_day0"), key="b_day0"
@@ -177,3 +193,31 @@ def test_a_damaged_entry_is_one_line(files, cohort):
     torch.save(broken, files / "broken.pt")
     with pytest.raises(CheckpointError, match="holds a network for cases without a prior that is none of bundle"):
         predictor(files, "broken.pt")
+
+
+@pytest.mark.parametrize("name", ["alone", "both"])
+def test_a_calibration_without_priors_promises_nothing_of_predictions_with_one(files, cohort, tmp_path, capsys, name):
+    """`volseg calibrate` predicts the held-out cases without priors; bounds are of such predictions alone."""
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copyfile(files / f"{name}.pt", run / "model.pt")
+    code, text = told(capsys, "calibrate", run, cohort.folder, "--bundle", files / "bundle", "--device", "cpu")
+    assert code == 0, text
+    path = run / "calibration.json"
+    assert read_calibration(path).options["prior"] is False
+    key = "b_day10"
+    images, priors = cohort.image_paths(key), priors_of(cohort, tmp_path, key)
+
+    def reasons(calibration):
+        plain = predictor(files, f"{name}.pt").with_calibration(calibration, path=path)
+        shown = replace(plain, priors=priors)
+        return [one.predict(images, key=key).bounds["ball"].not_comparable for one in (plain, shown)]
+
+    without, with_one = reasons(read_calibration(path))
+    assert "prior" not in without
+    assert with_one == "predicted with a prior, calibrated without"
+    # As `--predictions` of a folder that was predicted with --prior has it.
+    known = read_calibration(path)
+    without, with_one = reasons(replace(known, options={**known.options, "prior": True}))
+    assert without.startswith("predicted without a prior")
+    assert "prior" not in with_one

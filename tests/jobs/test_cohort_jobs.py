@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -11,12 +13,12 @@ import pytest
 from command import told
 from job_report import SCHEMA
 
-from volseg.cohort import Cohort, write_cohort
+from volseg.cohort import Cohort, write_cohort, write_patients
 from volseg.datasets import write_phantom
-from volseg.evaluation import STANDARD, EvaluationSettings, evaluate
+from volseg.evaluation import STANDARD, EvaluationSettings, RegionScores, evaluate
 from volseg.formats import UwMadison
 from volseg.jobs import WorkerOptions, evaluate_cases
-from volseg.volume import read_volume, write_volume
+from volseg.volume import Volume, read_volume, write_volume
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -96,3 +98,32 @@ def test_a_team_gives_the_rows_of_one_run(
         predictions, cohort, tmp_path / "out", worker_options=WorkerOptions(), keys=cohort.keys, method=method
     )
     assert asked == evaluate(predictions, cohort, keys=cohort.keys, method=method)
+
+
+def test_a_resumed_evaluation_knows_of_corrected_patients_and_headers(raw: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cohort"
+    write_cohort(UwMadison(raw), folder)
+    cohort = Cohort.open(folder)
+    for key in cohort.keys:
+        (tmp_path / "predictions").mkdir(exist_ok=True)
+        shutil.copyfile(cohort.label_path(key), tmp_path / "predictions" / f"{key}.nii.gz")
+
+    def rows(cohort: Cohort) -> list[RegionScores]:
+        return evaluate_cases(
+            tmp_path / "predictions", cohort, tmp_path / "out", worker_options=WorkerOptions(), method=STANDARD
+        )
+
+    before = rows(cohort)
+    assert len({row.patient for row in before}) == 3
+    corrected = write_patients(cohort, r"(.*)")  # each scan is of a patient of its own
+    after = rows(corrected)
+    assert [replace(row, patient="") for row in after] == [replace(row, patient="") for row in before]
+    assert len({row.patient for row in after}) == len(cohort.keys) == 6
+    image = corrected.image_paths(cohort.keys[0])[0]
+    volume = read_volume(image)
+    affine = np.array(volume.affine_ras)
+    affine[:3, :3] *= 2
+    write_volume(image, Volume(volume.voxels, affine))
+    errors = {row.key: row.error for row in rows(corrected) if row.error}
+    assert list(errors) == [cohort.keys[0]]
+    assert "the reference must be on the grid of its image" in errors[cohort.keys[0]]

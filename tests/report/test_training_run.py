@@ -12,6 +12,7 @@ from run_example import RUN
 
 from volseg.cli import main
 from volseg.errors import UsageError
+from volseg.metrics import mean_interval
 from volseg.report import check_alike, is_run, read_run
 from volseg.report.runs import runs_as_json, runs_as_markdown
 from volseg.report.runs_figure import runs_figure
@@ -64,6 +65,23 @@ def test_what_a_run_tells():
     # 60 s less 40 s of training, over two validations of two cases.
     assert run.validation_s_per_case == pytest.approx(20 / 4)
     assert run.curve == [(0.5, pytest.approx(0.55)), (1.0, pytest.approx(0.75))]
+
+
+def test_a_region_that_no_reference_has_is_none_of_the_mean():
+    """Its Dice is undefined in the record; the interval is that of the others, and JSON knows no NaN."""
+    runs = {}
+    for name, scores in (("good", GOOD), ("poor", POOR)):
+        run = run_of(scores)
+        for case in run.record["best"]["cases"]:
+            case["dice"]["posterior"] = None
+        means = {"anterior": run.record["best"]["regions"]["anterior"], "posterior": None}
+        run.record["best"] |= {"regions": means, "dice": means["anterior"]}
+        runs[name] = run
+    anterior = mean_interval([one for one, _ in GOOD], [f"p{n}" for n in range(len(GOOD))])
+    assert (runs["good"].interval.mean, runs["good"].interval.low) == pytest.approx((anterior.mean, anterior.low))
+    content = json.loads(json.dumps(runs_as_json(runs, title="Two"), allow_nan=False))
+    assert content["runs"]["good"]["low"] == pytest.approx(anterior.low, abs=1e-6)
+    assert "nan" not in runs_as_markdown(runs, title="Two")
 
 
 def test_the_tables_and_the_figure():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+from dataclasses import replace
 
+import jsonschema
 import pytest
 import torch
 from bent_days import bend_all
 from command import told
+from job_report import SCHEMA
 from tiny_bundle import ROI, network, write_bundle
 from treatment_days import write_days
 
@@ -21,7 +25,7 @@ from volseg.labels import prior_channels
 from volseg.training import Adapting, adapt, write_network
 from volseg.training.adaptation.adapt import _learning
 from volseg.training.adaptation.state import CLEARLY, State
-from volseg.training.adaptation.windows import Slab, own_items, windows_of
+from volseg.training.adaptation.windows import Slab, base_items, own_items, windows_of
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,18 @@ def test_the_command_that_comes_next_can_be_typed(tmp_path, cohort, capsys):
     code, text = told(capsys, *following[:-1], tmp_path / "out", "--engine", "torch", "--device", "cpu")
     assert code == 0, text
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == len(cohort.rows)
+    # The report is of the whole command, not of the network that came last.
+    report = json.loads((tmp_path / "out" / "run_report.json").read_text())
+    jsonschema.validate(report, SCHEMA)
+    assert report["status"] == "finished"
+    assert (report["cases"]["all"], report["cases"]["done"]) == (len(cohort.rows), len(cohort.rows))
+    used = (run / "model.pt", run / "adapted" / "c" / "after_day0.pt")
+    assert {one["sha256"] for one in (report["checkpoint"], *report["ensemble"])} == {
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in used
+    }
+    code, text = told(capsys, *following[:-1], tmp_path / "out", "--engine", "torch", "--device", "cpu")
+    report = json.loads((tmp_path / "out" / "run_report.json").read_text())
+    assert (report["cases"]["all"], report["cases"]["done_before"]) == (len(cohort.rows), len(cohort.rows))
 
 
 @pytest.mark.parametrize(("of_run", "taken"), [("fp32", "fp32"), ("bf16", "auto"), (None, "auto")])
@@ -187,6 +203,36 @@ def test_each_step_has_windows_of_its_own(run, cohort):
     assert torch.equal(third, images[2])
     (other, _) = next(windows_of(work(run, cohort, before="day10", seed=1), recipe, own, [], first=3))
     assert not torch.equal(third, other)
+
+
+@pytest.mark.parametrize(("dropout", "empty"), [(1.0, True), (0.0, False)])
+def test_windows_are_shown_without_a_prior_as_often_as_in_the_training(tmp_path, cohort, monkeypatch, dropout, empty):
+    run = make_run(tmp_path, cohort, prior=True)
+    config = json.loads((run / "train.json").read_text())
+    (run / "train.json").write_text(json.dumps({**config, "prior": True, "prior_dropout": dropout}))
+    shown = []
+
+    def windows(*given, **options):
+        for images, labels in windows_of(*given, **options):
+            shown.append(images)
+            yield images, labels
+
+    monkeypatch.setattr("volseg.training.adaptation.adapt.windows_of", windows)
+    target = adapt(work(run, cohort, before="day10", base_share=0.0, steps=3, cache_dir=tmp_path))
+    assert json.loads(target.with_suffix(".json").read_text())["identity"]["prior_dropout"] == dropout
+    known = torch.cat(shown)[:, -1]  # where the prior tells anything
+    assert not known.any() if empty else known.flatten(1).any(dim=1).all()
+
+
+@pytest.mark.parametrize("fold", ["all", 7])
+def test_a_run_of_all_cases_is_adapted_and_so_is_one_of_a_cohort_with_more_folds(tmp_path, cohort, fold):
+    assert cohort.has_folds
+    run = make_run(tmp_path, cohort)
+    recipe = read_recipe(run / "model.pt")
+    recipe = replace(recipe, facts={**recipe.facts, "fold": fold})
+    keys = [one["key"] for one in base_items(work(run, cohort, before="day10"), recipe)]
+    assert keys
+    assert not any(key.startswith("c_") for key in keys)
 
 
 def test_a_network_of_deformed_priors_adapts_with_these_and_says_so_again(tmp_path, cohort, monkeypatch):

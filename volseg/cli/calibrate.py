@@ -52,12 +52,13 @@ def calibrate(
         folder = _predicted(source, cohort, device=device)
     held = Predictions.open(folder)
     keys = [key for key in source.keys if predictions is None or held.probabilities_path(key).is_file()]
+    made_with = {} if predictions is None else _options(predictions)
     with bar("calibrate") as progress:
         calibration = calibrate(
             HeldOut(held, opened, keys, source.cleanup, workers),
             level=level,
             progress=progress,
-            options=source.options,
+            options={**source.options, **made_with, **_shown_priors(source.members, folder)},
             **checkpoints,
         )
     path = calibration.save(output or source.folder / CALIBRATION)
@@ -104,7 +105,7 @@ def _crossval(folder: Path, cohort: Cohort) -> _Source | None:
     folds = sorted({int(member["fold"]) for member in members})
     keys = [key for fold in folds for key in cohort.fold(fold).validation]
     one = there.validation(names[0], folds[0]) if len(names) == 1 else there.oof("+".join(names))
-    options = {**_options(one), "cleanup": ensemble.cleanup.to_json()}
+    options = {"overlap": 0.5, "flips": [], **_options(one), "cleanup": ensemble.cleanup.to_json()}
     steps = {(name, fold): _steps(there.network(name, fold)) for name in names for fold in folds}
     return _Source(
         ensemble.members,
@@ -162,6 +163,7 @@ def _run(folder: Path, cohort: Cohort, *, bundle: str | None) -> _Source:
     import json
 
     from volseg.bundle import read_recipe
+    from volseg.cohort import ALL
     from volseg.errors import UsageError
     from volseg.labels import Cleanup
 
@@ -181,6 +183,11 @@ def _run(folder: Path, cohort: Cohort, *, bundle: str | None) -> _Source:
     fold = recipe.facts.get("fold")
     if fold is None:
         raise UsageError(f"{checkpoint} does not say which fold it was trained on, so no case is known to be held out")
+    if fold == ALL:
+        raise UsageError(
+            f"{checkpoint} was trained on every case (--fold {ALL}), so none is held out; calibrate the run of a fold, "
+            "or a cross-validation"
+        )
     notes = []
     if facts.get("cohort", {}).get("digest") not in (None, cohort.digest):
         notes.append(
@@ -197,12 +204,23 @@ def _run(folder: Path, cohort: Cohort, *, bundle: str | None) -> _Source:
 
 
 def _options(folder: Path) -> dict[str, Any]:
-    """The options of inference that a folder of predictions was made with."""
+    """The options of inference that a folder of predictions was made with; none if it does not say."""
     import json
 
     path = folder / "run_report.json"
-    stated = json.loads(path.read_text(encoding="utf-8")).get("options", {}) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    stated = json.loads(path.read_text(encoding="utf-8")).get("options", {})
     return {"overlap": stated.get("overlap", 0.5), "flips": stated.get("flips", [])}
+
+
+def _shown_priors(members: Sequence[tuple[str, Path]], folder: Path) -> dict[str, bool]:
+    """Whether networks that take a prior were shown one in a folder of predictions; nothing of other networks."""
+    from volseg.bundle import read_recipe
+    from volseg.inference import PRIORS
+
+    takes = any(read_recipe(path).takes_prior for _, path in members)
+    return {"prior": (folder / PRIORS).is_file()} if takes else {}
 
 
 def _checked(members: Sequence[tuple[str, Path]], cohort: Cohort) -> dict[str, Any]:
@@ -237,8 +255,8 @@ def _predicted(source: _Source, cohort: Path, *, device: str | None) -> Path:
     asked = Predicting(source.members, device, "auto", overrides, calibrated=False)
     predictor = asked.load(device)
     work, recipe = asked.of(predictor), predictor.recipe
-    write_labels(folder, recipe.labels, channel_names=recipe.channel_names, made_with=work.made_with(recipe.labels))
-    cases = find_inputs(cohort, channels=recipe.channel_names, part="validation", fold=source.fold)
+    write_labels(folder, recipe.labels, channel_names=recipe.image_channels, made_with=work.made_with(recipe.labels))
+    cases = find_inputs(cohort, channels=recipe.image_channels, part="validation", fold=source.fold)
     with bar("predict") as progress:
         done = predict_cases(
             work,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, RayAddress
 if TYPE_CHECKING:
     from volseg.bundle import Recipe
     from volseg.inference import AnyPredictor, PriorRow
-    from volseg.jobs import Predicting, StatedPredictor
+    from volseg.jobs import Predicting, RunResult, StatedPredictor
 
     Group = tuple[Predicting, AnyPredictor | None, list[tuple[str, Sequence[Path]]]]
     """Work, its predictor if it is loaded, and the cases that it does."""
@@ -170,15 +171,21 @@ def predict(
         if prior_rows:
             write_priors(place.folder, prior_rows)
         write_labels(place.folder, recipe.labels, channel_names=recipe.image_channels, made_with=made_with)
+        earlier: list[tuple[Predicting, RunResult]] = []
+        started = time.time()
         for (of_group, given_network, mine), network in zip(groups, loaded, strict=True):
+            work = of_group.of(found if given_network is None else given_network)
             result = predict_cases(
-                of_group.of(found if given_network is None else given_network),
+                work,
                 mine,
                 place.folder,
                 worker_options=worker_options,
                 choose=None if gpus() or ray else _chooser(network, mine, options.overlap),
                 progress=place.watched(_from(progress, first, len(cases))),
+                earlier=earlier,
+                started=started,
             )
+            earlier.append((work, result))
             first += len(mine)
             done, finished_before = done + result.done, finished_before + result.before
             ways |= {way.partition(",")[0] for way in result.devices}

@@ -144,7 +144,7 @@ def measure(
     values: dict[tuple[str, str], float] = {}
     low = middle = high = math.nan
     if image is not None:
-        finite = image[np.isfinite(image)] if image.dtype.kind == "f" else image
+        finite = _finite(image)
         if finite.size:
             low, middle, high = np.percentile(finite, (1, 50, 99)).tolist()
         if high > low:
@@ -156,9 +156,14 @@ def measure(
         values["volume", name] = math.log(volume_ml(mask, spacing_mm))
         values["parts", name] = math.log(count_objects(mask))
         values["jump", name] = area_jump(mask, axis)
-        if image is not None and high > low:
-            values["grey", name] = (float(np.median(image[mask])) - middle) / (high - low)
+        if image is not None and high > low and (inside := _finite(image[mask])).size:
+            values["grey", name] = (float(np.median(inside)) - middle) / (high - low)
     return values
+
+
+def _finite(voxels: NDArray[Any]) -> NDArray[Any]:
+    """The voxels (n,) that are numbers; all as they are if none can be another."""
+    return voxels[np.isfinite(voxels)] if voxels.dtype.kind == "f" else voxels
 
 
 def area_jump(mask: Mask, axis: int) -> float:

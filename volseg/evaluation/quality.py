@@ -159,13 +159,13 @@ def rank(
         if progress is not None:
             progress(done, total)
 
-    def of_training(key: str) -> Values:
+    def of_training(key: str) -> Values | None:
         path = cohort.label_path(key) if cohort is not None else None
         if cohort is None or path is None:
-            return {}
+            return None
         try:
             if cohort.labels.ignore is not None and cohort.labels.ignored(read_volume(path).voxels) is not None:
-                return {}  # nobody has seen all of it
+                return None  # nobody has seen all of it, so it does not say that a region is absent
             return _measured(path, tables.cohort, _image(cohort, key))[0]
         except VolsegError as error:
             raise error.of_case(key) from error
@@ -181,8 +181,9 @@ def rank(
 
     learnt, measured = [], {}
     with ThreadPoolExecutor(workers) as pool:
-        for values in pool.map(of_training, known):
-            learnt.append(values)
+        for usual in pool.map(of_training, known):
+            if usual is not None:
+                learnt.append(usual)
             count()
         for key, found in zip(keys, pool.map(of_prediction, keys), strict=True):
             measured[key] = found

@@ -18,7 +18,7 @@ from volseg.cohort import Prediction
 from volseg.errors import CheckpointError, GeometryError, UsageError, VolumeError, naming
 from volseg.inference.arrays import ArrayPredictor
 from volseg.inference.engines import Engine
-from volseg.inference.predictor import Predictor
+from volseg.inference.predictor import Predictor, blind_channels
 from volseg.inference.reading import read_images
 from volseg.inference.region_of_interest import RegionOfInterest
 from volseg.inference.sizes import notes_on
@@ -154,7 +154,9 @@ class CascadePredictor:
         if probabilities is not None:
             probabilities = crop.paste(probabilities, outside=labels.background_probabilities)
         label_map = Volume(crop.paste(part.label_map.voxels), affine)
-        return replace(part, label_map=label_map, probabilities=probabilities, note=item["notes"])
+        # Notes on the position of voxels are those of the whole image; that on channels is of the box.
+        note = "; ".join([*blind_channels(item, self.recipe), *filter(None, [item["notes"]])])
+        return replace(part, label_map=label_map, probabilities=probabilities, note=note)
 
     def _read_region(self, images: Sequence[str | Path | Volume]) -> Volume:
         """The last of the images, the label map of the region, after a check that it is on their grid."""
@@ -260,12 +262,12 @@ def load_predictor(
         name: value for name, value in settings.items() if name not in ("cleanup", "save_probabilities", "decision")
     }
     made = CascadePredictor(second, step, load(step.members, plain))
-    known = {fold_channel(name) for name in second.recipe.channel_names}
-    if made.first is not None and not {fold_channel(name) for name in made.first.recipe.channel_names} <= known:
+    known = {fold_channel(name) for name in second.recipe.image_channels}
+    if made.first is not None and not {fold_channel(name) for name in made.first.recipe.image_channels} <= known:
         logger.warning(
             "the first step was trained on %s, the second one on %s: channels are taken in their order",
-            ", ".join(made.first.recipe.channel_names),
-            ", ".join(second.recipe.channel_names),
+            ", ".join(made.first.recipe.image_channels),
+            ", ".join(second.recipe.image_channels),
         )
     return made
 
@@ -330,6 +332,8 @@ def _told(value: object) -> str:
 def channels_of(recipe: Recipe, *, among: Recipe) -> list[int]:
     """The indices of the channels that the first step takes: those of the same names, or all if there are as many.
 
+    Channels of a prior are none of the image's: neither step is shown one.
+
     Args:
         recipe: Recipe of the first step.
         among: Recipe of the second step, whose channels the image has.
@@ -337,7 +341,7 @@ def channels_of(recipe: Recipe, *, among: Recipe) -> list[int]:
     Raises:
         CheckpointError: The image does not have the channels of the first step.
     """
-    wanted, there = list(recipe.channel_names), list(among.channel_names)
+    wanted, there = list(recipe.image_channels), list(among.image_channels)
     ours, theirs = [fold_channel(name) for name in wanted], [fold_channel(name) for name in there]
     if len(set(theirs)) == len(theirs) and set(ours) <= set(theirs):
         return [theirs.index(name) for name in ours]

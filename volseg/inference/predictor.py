@@ -38,6 +38,10 @@ from volseg.volume import Volume, read_volume
 logger = logging.getLogger(__name__)
 
 
+_SHOWN = "shown_prior"
+"""Entry of an item whose network is shown a prior."""
+
+
 @dataclass(frozen=True, eq=False)
 class Predictor:
     """A trained network, or several, with the bundle's steps before and after.
@@ -169,8 +173,9 @@ class Predictor:
         calibrated = self._calibrated(calibration, decision, apart)
         if self.without_prior is None:
             return calibrated
-        told = "predicted without a prior, by another network than the calibrated one"
-        return replace(calibrated, without_prior=self.without_prior._calibrated(calibration, decision, apart or told))
+        if not apart and _calibrated_with_prior(calibration):
+            apart = "predicted without a prior, by another network than the calibrated one"
+        return replace(calibrated, without_prior=self.without_prior._calibrated(calibration, decision, apart))
 
     def _calibrated(self, calibration: Calibration, decision: Decision | None, apart: str) -> Predictor:
         temperatures = calibration.temperatures
@@ -248,7 +253,8 @@ class Predictor:
             if self.calibration is not None:
                 volumes = (one if isinstance(one, Volume) else read_volume(one) for one in given)
                 scan = {"scan": scan_features(list(volumes))}
-            return {**item, **scan, **({"others": others} if others else {})}
+            shown = {} if prior is None else {_SHOWN: True}
+            return {**item, **scan, **shown, **({"others": others} if others else {})}
 
     def infer(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Add the logits, `pred`, to the item: the second stage, on the network's device; the logits are on the CPU."""
@@ -273,16 +279,15 @@ class Predictor:
             done = self.postprocessing(dict(item)) if "total" not in item else postprocess_sum(self, item)
         # The inverse transforms restore the affine but for rounding; the file's own is exact.
         label_map = Volume(done["pred"].numpy()[0], affine_of_file(item["image"]))
-        constant = [int(number) for number in item["image"].meta.get(CONSTANT, "").split(",") if number]
         note = "; ".join(
             [
-                *constant_notes(self.recipe.channel_names, constant),
+                *blind_channels(item, self.recipe),
                 *notes_on(label_map, self.recipe.spacing_mm, self.recipe.longest_image_mm),
             ]
         )
         bounds: Bounds = {}
         if self.calibration is not None:
-            apart = self.apart or self._apart(self.calibration)
+            apart = self.apart or self._apart(self.calibration, shown=bool(item.get(_SHOWN)))
             bounds = self.calibration.bounds(done.get("features", {}), item.get("scan", {}), apart=apart)
         return Prediction(label_map, done.get("uncertainty", {}), done.get("probabilities"), note, bounds)
 
@@ -291,13 +296,21 @@ class Predictor:
         """Group the networks by the spacing of their input; the group of this predictor is the first."""
         return group_by_spacing(self.networks)
 
-    def _apart(self, calibration: Calibration) -> str:
-        """The reason why networks or mirror images are others than those of the calibration, if they are."""
+    def _apart(self, calibration: Calibration, *, shown: bool) -> str:
+        """The reason why networks, mirror images or priors are not as in the calibration, if they are not.
+
+        Args:
+            calibration: Calibration.
+            shown: Whether the network was shown a prior.
+        """
         if len(self.networks) != len(calibration.networks):
             return f"predicted by {len(self.networks)} networks, calibrated for {len(calibration.networks)}"
         known = list(calibration.options.get("flips", ()))
         if list(self.flips) != known:
             return f"predicted with mirror images along {list(self.flips)}, calibrated with those along {known}"
+        if self.recipe.takes_prior and shown != _calibrated_with_prior(calibration):
+            now, before = ("with", "without") if shown else ("without", "with")
+            return f"predicted {now} a prior, calibrated {before}"
         return ""
 
     def predict_to(
@@ -347,3 +360,14 @@ class Predictor:
     read = method_of_before("preprocess")
     look = method_of_before("infer")
     decide = method_of_before("postprocess")
+
+
+def _calibrated_with_prior(calibration: Calibration) -> bool:
+    """Whether the calibrated predictions were shown priors: those that `volseg calibrate` makes are not."""
+    return bool(calibration.options.get("prior", False))
+
+
+def blind_channels(item: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """The note on channels of a preprocessed item in which nothing is to be seen; none if there is no such channel."""
+    numbers = [int(number) for number in item["image"].meta.get(CONSTANT, "").split(",") if number]
+    return constant_notes(recipe.channel_names, numbers)

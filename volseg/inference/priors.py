@@ -226,7 +226,7 @@ def find_priors(
         The prior of each case that has one that can be used, by key, and a row for each case.
 
     Raises:
-        UsageError: The earlier table lacks a region of the network; there is one prior alone, of another patient; or
+        UsageError: The earlier table lacks a region of the network; a lone prior is of none of the patients; or
             a deformable alignment is asked for and `itk-elastix` is not installed.
     """
     check_prior_alignment(
@@ -242,9 +242,10 @@ def find_priors(
         )
     found: dict[str, PriorFiles] = {}
     rows = []
-    for number, (key, images) in enumerate(cases, start=1):
-        row = cohort.rows[key] if cohort is not None and key in cohort.rows else source.rows.get(key)
-        row = row or CaseRow(key, *patient_of(key), (1, 1, 1), (1.0, 1.0, 1.0), "RAS", "", ())
+    of_cases = [_row_to_predict(key, cohort, source) for key, _ in cases]
+    if not any_patient:
+        _check_lone_prior(of_cases, source)
+    for number, (row, (_, images)) in enumerate(zip(of_cases, cases, strict=True), start=1):
         told, prior = _prior_of(
             row,
             Path(images[0]),
@@ -256,10 +257,25 @@ def find_priors(
         )
         rows.append(told)
         if prior is not None:
-            found[key] = prior
+            found[row.key] = prior
         if progress:
             progress(number, len(cases))
     return found, rows
+
+
+def _row_to_predict(key: str, cohort: Cohort | None, source: PriorSource) -> CaseRow:
+    row = cohort.rows[key] if cohort is not None and key in cohort.rows else source.rows.get(key)
+    return row or CaseRow(key, *patient_of(key), (1, 1, 1), (1.0, 1.0, 1.0), "RAS", "", ())
+
+
+def _check_lone_prior(rows: Sequence[CaseRow], source: PriorSource) -> None:
+    """Refuse a single prior that is of none of the patients: whoever names one means it for a case."""
+    only = next(iter(source.rows.values()))
+    if rows and len(source.rows) == 1 and only.patient not in {row.patient for row in rows}:
+        raise UsageError(
+            f"the prior {only.key} is of the patient {only.patient}, and {rows[0].key} is of {rows[0].patient}; name a "
+            "prior of the same patient, or allow another's with --prior-of-any-patient"
+        )
 
 
 def _prior_of(
@@ -277,13 +293,6 @@ def _prior_of(
     except VolsegError as error:
         return PriorRow(row.key, reason=error.message, doubtful=True), None
     if key is None:
-        others = {one.patient for one in source.rows.values()}
-        if row.patient not in others and len(source.rows) == 1:
-            only = next(iter(source.rows))
-            raise UsageError(
-                f"the prior {only} is of the patient {next(iter(others))}, and {row.key} is of {row.patient}; name a "
-                "prior of the same patient, or allow another's with --prior-of-any-patient"
-            )
         return PriorRow(row.key, reason=f"no earlier session of {row.patient} in {source.folder.name}"), None
     earlier = source.rows[key]
     days = [day_of_session(one) for one in (row, earlier)]

@@ -92,7 +92,8 @@ def evaluate_cases(
     def inputs(key: str) -> tuple[Path, ...]:
         label = cohort.label_path(key) if key in known else None
         objects = cohort.instances_path(key) if label and method.instances else None
-        return (there.path(key), *(path for path in (label, objects) if path))
+        image = cohort.image_paths(key)[0] if label else None  # whose header says where the label lies
+        return (there.path(key), *(path for path in (label, image, objects) if path))
 
     work = Evaluating.of(predictions, cohort, method, there.match(cohort) if match is None else match)
     result = run_command(
@@ -114,7 +115,8 @@ def evaluate_cases(
             patient = cohort.patient(key) if key in known else ""
             rows.append(RegionScores(key, patient, "", error=result.failed.get(key, "the journal has lost its line")))
         else:
-            rows += [RegionScores(**row) for row in entry.facts["rows"]]
+            # Who a patient is may have been corrected since.
+            rows += [RegionScores(**{**row, "patient": cohort.patient(key)}) for row in entry.facts["rows"]]
             notes[key] = entry.facts.get("notes", ())
     tell_notes(notes, cases=len(mine))
     return rows

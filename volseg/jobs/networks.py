@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from volseg.remote import identity
 
 if TYPE_CHECKING:
     from volseg.inference import AnyPredictor, ArrayPredictor, Predictor, PriorFiles
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,11 @@ class Predicting:
             return plain
         from volseg.inference import flip_axes, load_predictor
 
+        if self.memory is not None and flips is not None:  # once, and not by each worker
+            logger.warning(
+                "warning: --memory is kept by one network on a CPU, without mirror images, --within, --prior and "
+                "calibration; here it limits nothing"
+            )
         loaded = load_predictor(
             self.members,
             device=device,

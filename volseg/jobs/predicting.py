@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ def predict_cases(
     worker_options: WorkerOptions,
     choose: Callable[[str], AnyPredictor] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    earlier: Sequence[tuple[Predicting, RunResult]] = (),
+    started: float | None = None,
 ) -> RunResult:
     """Predict the cases that no earlier run has finished; write `uncertainty.csv` and `run_report.json` at the end.
 
@@ -49,6 +52,8 @@ def predict_cases(
         choose: Function that gives the predictor with an engine of that name. It is called once, in this process, so
             that all workers use the engine that it chooses; None lets each worker choose.
         progress: Function that is called with the number of finished cases and of all.
+        earlier: Works that the same command has done on other cases, and their results, which the report counts too.
+        started: Start of the command in seconds since 1970; now by default.
 
     Raises:
         UsageError: Another run is writing there; DICOM files are listed that other machines cannot see; two cases would
@@ -61,7 +66,7 @@ def predict_cases(
             "a folder of DICOM files is read on this machine alone; run `volseg convert dicom` first, or drop --ray"
         )
     check_apart(output_dir, cases)
-    started = time.time()
+    started = time.time() if started is None else started
     result = RunResult()
     path = worker_options.journal_path(output_dir, "predict")
     with Journal(path) as journal:
@@ -76,6 +81,12 @@ def predict_cases(
             jobs=len(mine), do=doing(predictor, sources=True) if predictor and worker_options.alone else None
         )
         del predictor  # the workers load their own
+        conclude = partial(
+            _conclude,
+            *(output_dir, path, work, result, worker_options, pool.engine, len(mine)),
+            started=started,
+            earlier=earlier,
+        )
         try:
             run_jobs(
                 work,
@@ -88,11 +99,9 @@ def predict_cases(
             )
         except BaseException as stopped:
             with suppress(OSError):  # the disk may be full for this too
-                _conclude(
-                    output_dir, path, work, result, worker_options, pool.engine, len(mine), started, reason(stopped)
-                )
+                conclude(error=reason(stopped))
             raise
-        _conclude(output_dir, path, work, result, worker_options, pool.engine, len(mine), started, None)
+        conclude(error=None)
     return result
 
 
@@ -104,22 +113,26 @@ def _conclude(
     worker_options: WorkerOptions,
     engine: str,
     cases: int,
+    *,
     started: float,
     error: str | None,
+    earlier: Sequence[tuple[Predicting, RunResult]],
 ) -> None:
     """Write the tables of all finished cases, and the report of this run."""
     result.devices, result.notes = _collect(output_dir, path, work.digest)
+    weights = [one for done in (*(before for before, _ in earlier), work) for one in done.weights]
     write_run_report(
         output_dir,
         result,
         command="predict",
         worker_options=worker_options,
         engine=engine,
-        cases=cases,
+        cases=cases + sum(one.ended for _, one in earlier),
         started=started,
         error=error,
         options=work.options,
-        checkpoints=work.weights,
+        checkpoints=[dict(facts) for facts in dict.fromkeys(tuple(one.items()) for one in weights)],
+        earlier=[one for _, one in earlier],
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -35,6 +37,7 @@ def write_run_report(
     error: str | None = None,
     options: Mapping[str, Any] | None = None,
     checkpoints: Sequence[Mapping[str, Any]] = (),
+    earlier: Sequence[RunResult] = (),
 ) -> Path:
     """Write the report of a run into its output folder: `run_report.json`, or one file per shard.
 
@@ -49,8 +52,16 @@ def write_run_report(
         error: Reason why the run stopped before its end.
         options: Options of the command.
         checkpoints: Name, bytes and sha256 of each network; the first one set the settings of inference.
+        earlier: Results of the same command for other cases, by other networks, which count too.
     """
-    ended = result.done + result.before + len(result.failed)
+    results = [*earlier, result]
+    done, before, retried, deaths = (
+        sum(getattr(one, name) for one in results) for name in ("done", "before", "retried", "deaths")
+    )
+    seconds, busy_s = (math.fsum(getattr(one, name) for one in results) for name in ("seconds", "busy_seconds"))
+    failed = {key: told for one in results for key, told in one.failed.items()}
+    notes = {key: told for one in results for key, told in one.notes.items()}
+    ended = sum(one.ended for one in results)
     status = "finished" if error is None and ended == cases else "stopped"
     path = folder / f"{Path(FILE).stem}{worker_options.shard.suffix}.json"
     content = {
@@ -60,43 +71,41 @@ def write_run_report(
         "error": error,
         "started": _time(started),
         "ended": _time(datetime.now(timezone.utc).timestamp()),
-        "seconds": round(result.seconds, 3),
+        "seconds": round(seconds, 3),
         "cases": {
             "all": cases,
-            "done": result.done,
-            "done_before": result.before,
-            "failed": len(result.failed),
-            "tried_twice": result.retried,
+            "done": done,
+            "done_before": before,
+            "failed": len(failed),
+            "tried_twice": retried,
         },
         "throughput": {
-            "cases_per_hour": round(3600 * result.done / result.seconds, 3) if result.done and result.seconds else None,
-            "seconds_per_case": round(result.busy_seconds / result.done, 4) if result.done else None,
-            "workers_busy": _share(result),
+            "cases_per_hour": round(3600 * done / seconds, 3) if done and seconds else None,
+            "seconds_per_case": round(busy_s / done, 4) if done else None,
+            "workers_busy": _share(results),
         },
         "shard": {"number": worker_options.shard.number, "count": worker_options.shard.count},
         "engine": engine,
-        "workers": [{**asdict(one), "cases": result.by_worker[one.name]} for one in result.members],
-        "worker_deaths": result.deaths,
-        "devices": dict(result.devices),
+        "workers": [{**asdict(one), "cases": of.by_worker[one.name]} for of in results for one in of.members],
+        "worker_deaths": deaths,
+        "devices": dict(sum((one.devices for one in results), Counter())),
         "checkpoint": dict(checkpoints[0]) if checkpoints else None,
         "ensemble": [dict(checkpoint) for checkpoint in checkpoints[1:]],
         "options": dict(options or {}),
         "versions": _versions(),
         "machine": {"host": platform.node(), "system": platform.platform(), "cores": os.cpu_count()},
-        "failed": [{"key": key, "error": told} for key, told in sorted(result.failed.items())],
-        "notes": [{"key": key, "note": told} for key, told in sorted(result.notes.items())],
+        "failed": [{"key": key, "error": told} for key, told in sorted(failed.items())],
+        "notes": [{"key": key, "note": told} for key, told in sorted(notes.items())],
     }
     with atomic(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def _share(result: RunResult) -> float | None:
+def _share(results: Sequence[RunResult]) -> float | None:
     """Fraction of the time that the workers spent within cases; 1 if none of them ever waited."""
-    workers = len(result.members) - result.deaths
-    if not result.seconds or workers < 1:
-        return None
-    return round(min(1.0, result.busy_seconds / (result.seconds * workers)), 4)
+    offered = math.fsum(one.offered_seconds for one in results)
+    return round(min(1.0, math.fsum(one.busy_seconds for one in results) / offered), 4) if offered else None
 
 
 def _time(seconds: float) -> str:

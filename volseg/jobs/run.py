@@ -56,6 +56,16 @@ class RunResult:
     devices: Counter[str] = field(default_factory=Counter)
     notes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def ended(self) -> int:
+        """Number of cases that are done, in this or an earlier run, or failed."""
+        return self.done + self.before + len(self.failed)
+
+    @property
+    def offered_seconds(self) -> float:
+        """Seconds of the run, times the workers that it had."""
+        return self.seconds * max(0, len(self.members) - self.deaths)
+
 
 @dataclass(frozen=True, slots=True)
 class _Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -157,8 +158,8 @@ def _facts(run: TrainingRun) -> dict[str, Any]:
     return {
         "status": record["status"],
         "dice": record["best"]["dice"],
-        "low": None if interval.patients < 2 else interval.low,
-        "high": None if interval.patients < 2 else interval.high,
+        "low": None if math.isnan(interval.low) else interval.low,
+        "high": None if math.isnan(interval.high) else interval.high,
         "regions": record["best"]["regions"],
         "best_epoch": record["best"]["epoch"],
         "epochs": record["history"][-1]["epoch"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,13 @@ class TrainingRun:
 
     @property
     def interval(self) -> Interval:
-        """The mean over regions of the mean Dice, with its 95 % bootstrap interval by patient."""
-        nan = float("nan")
+        """The mean over regions of the mean Dice, with its 95 % bootstrap interval by patient.
+
+        A region that no reference has is undefined and none of them, as in the record itself.
+        """
         cases = self.record["best"]["cases"]
-        dice = [[nan if value is None else value for value in case["dice"].values()] for case in cases]
+        known = [name for name in self.regions if any(case["dice"][name] is not None for case in cases)]
+        dice = [[_value(case["dice"][name]) for name in known] for case in cases]
         return mean_interval(dice, [case["patient"] for case in cases])
 
     @property
@@ -71,6 +75,10 @@ class TrainingRun:
         """Minutes since the start and mean Dice of each validation."""
         history = self.record["history"]
         return [(row["elapsed_s"] / 60, row["dice"]) for row in history if row["dice"] is not None]
+
+
+def _value(dice: float | None) -> float:
+    return math.nan if dice is None else dice
 
 
 def is_run(folder: str | Path) -> bool:

@@ -29,6 +29,8 @@ from volseg.volume import FILE_ENDING, Registration
 logger = logging.getLogger("volseg.training")
 
 _MEASURED_PAIRS = 24
+PRIOR_DROPOUT = 0.4
+"""Share of the training windows that are shown without a prior, unless the training says otherwise."""
 MOST_DAYS = 3
 """Other days of a patient that a case is trained with; of more, those nearest in the order of sessions."""
 _SECONDS_BETWEEN_LINES = 10.0
@@ -51,7 +53,7 @@ class Priors:
     cohort: Cohort
     on: bool = False
     fold: int | str = 0
-    dropout: float = 0.4
+    dropout: float = PRIOR_DROPOUT
     predictions: str | None = None
     cache_dir: str | None = None
     alignment: str = RIGID

@@ -8,8 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from volseg.deploy.serve.training import BusyError
-from volseg.errors import VolsegError
+from volseg.deploy.serve.training import BusyError, told_of
 
 
 class Ahead:
@@ -67,7 +66,7 @@ class Ahead:
                 return
             try:
                 self._predict(key)
-            except (VolsegError, OSError, RuntimeError) as error:
-                failed.append(f"{key}: {error}")
+            except Exception as error:  # noqa: BLE001 - of any kind: one case must not stop the others
+                failed.append(f"{key}: {told_of(error)}")
             task["details"] = [f"{done + 1} of {len(keys)} cases done", *failed[-20:]]
         task |= {"status": "ERROR" if failed else "DONE", "end_ts": int(time.time())}

@@ -97,7 +97,7 @@ class Service:
         self.notes = self.match.notes
         self.described = DescribedCases(self.place, self.match)
         self.sessions = Sessions()
-        write_labels(self.place, self.labels, channel_names=segmenter.recipe.channel_names)
+        write_labels(self.place, self.labels, channel_names=segmenter.recipe.image_channels)
 
     def close(self) -> None:
         """Stop the training and what is done ahead, and remove the images of sessions."""

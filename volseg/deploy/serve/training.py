@@ -29,6 +29,15 @@ def volseg_command(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", _VOLSEG, *words]
 
 
+def told_of(error: Exception) -> str:
+    """An error for clients: its message, and of one that nobody foresaw its kind too.
+
+    >>> told_of(UsageError("one runs already")), told_of(KeyError("model"))
+    ('one runs already', "KeyError: 'model'")
+    """
+    return str(error) if isinstance(error, (VolsegError, OSError, RuntimeError)) else f"{type(error).__name__}: {error}"
+
+
 class BusyError(UsageError):
     """A training runs already, and the new one was not to wait."""
 
@@ -117,8 +126,8 @@ class Training:
             task, parameters = self._waiting.popleft()
             try:  # only now: what it goes on from is what the one before has left
                 self._begin(task, self._command(parameters))
-            except VolsegError as error:
-                task |= {"status": "ERROR", "details": [str(error)]}
+            except Exception as error:  # noqa: BLE001 - a full disk too must leave the others their turn
+                task |= {"status": "ERROR", "details": [told_of(error)]}
 
     def _begin(self, task: dict[str, Any], words: Sequence[str]) -> None:
         self._running = task
@@ -144,8 +153,8 @@ class Training:
             code = process.returncode
             if code == 0 and self._done is not None and (told := self._done()):
                 task["details"] = [*task["details"], told][-_KEPT:]
-        except (OSError, RuntimeError, VolsegError) as error:
-            task["details"] = [*task["details"], str(error)][-_KEPT:]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next training must be able to begin
+            task["details"] = [*task["details"], told_of(error)][-_KEPT:]
             code = 1
         with self._lock:
             if task["status"] != "REVOKED":

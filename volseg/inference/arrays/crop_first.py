@@ -99,7 +99,7 @@ class CropFirst:
             f"crop first: {spent} of {every} windows ({100 * spent / every:.0f} %, with the coarse pass), which decide "
             f"about {100 * share:.2g} % of the voxels; the others are background"
         )
-        logger.info("%s: %s", item["key"], note)
+        logger.debug("%s: %s", item["key"], note)  # `volseg predict` tells it as a note of the case
         return {**done, "told": note}
 
     def look(self, small: Windows, engine: WindowFunction, *, axis: int) -> tuple[list[str], Mask]:
@@ -139,7 +139,7 @@ class CropFirst:
         self, item: Mapping[str, Any], compute: Compute, why: str, *, done: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         note = f"crop first: the whole grid was predicted: {why}"
-        logger.info("%s: %s", item["key"], note)
+        logger.debug("%s: %s", item["key"], note)
         return {**(compute(item["image"], item["grid"]) if done is None else done), "told": note}
 
 

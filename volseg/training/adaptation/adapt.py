@@ -53,7 +53,9 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     base = work.run / "model.pt"
     config = read_json_object(work.run / "train.json") or {}
     bundle = find(work.bundle or str(config.get("bundle_root") or work.run.name))
-    identity = _identity(work, base)
+    stated = config.get("prior_dropout") if config.get("prior") else None
+    dropout = float(stated) if _is_number(stated) else None
+    identity = _identity(work, base, dropout=dropout)
     target = work.target
     if _is_done(target, identity):
         return target
@@ -80,7 +82,8 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
             told(f"before: Dice {state.best_score:.4f} on the held-out slab of {slab.key}")
     began, processor_began = time.monotonic() - state.seconds, time.process_time()
     first = state.steps + 1
-    for step, (image, label) in enumerate(windows_of(work, recipe, own, others, first=first), start=first):
+    windows = windows_of(work, recipe, own, others, first=first, dropout=dropout)
+    for step, (image, label) in enumerate(windows, start=first):
         share = (time.monotonic() - began) / (60 * work.minutes) if work.steps is None else (step - 1) / work.steps
         if share >= 1:
             break
@@ -126,8 +129,14 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     return target
 
 
-def _identity(work: Adapting, base: Path) -> dict[str, Any]:
-    """What decides about the weights: a finished or begun adaptation with another one is not taken."""
+def _identity(work: Adapting, base: Path, *, dropout: float | None) -> dict[str, Any]:
+    """What decides about the weights: a finished or begun adaptation with another one is not taken.
+
+    Args:
+        work: What to adapt, and how.
+        base: Checkpoint of the run.
+        dropout: Share of the windows without a prior; None if the run states none.
+    """
     if not base.is_file():
         raise UsageError(f"{work.run} holds no model.pt; name the folder of a training")
     files = []
@@ -141,6 +150,7 @@ def _identity(work: Adapting, base: Path) -> dict[str, Any]:
         "keys": list(work.adaptation.keys),
         "files": hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16],
         "settings": [work.minutes if work.steps is None else None, work.steps, work.layers, work.base_share, work.seed],
+        **({} if dropout is None else {"prior_dropout": dropout}),
     }
 
 

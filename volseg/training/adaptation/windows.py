@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.bundle import Recipe
-from volseg.cohort import Cohort, sessions_of
+from volseg.cohort import ALL, Cohort, Fold, sessions_of
 from volseg.training.adaptation.work import Adapting
 
 logger = logging.getLogger("volseg.training")
@@ -163,8 +163,7 @@ def base_items(work: Adapting, recipe: Recipe) -> list[dict[str, Any]]:
         return []
     folder = Path(str(recipe.facts.get("cohort", "")))
     base = Cohort.open(folder) if (folder / "dataset.json").is_file() else work.cohort
-    fold = int(recipe.facts.get("fold", 0))
-    keys = list(base.fold(fold).training) if base.has_folds else sorted(base.labelled)
+    keys = list(_fold_of(base, recipe).training) if base.has_folds else sorted(base.labelled)
     keys = [key for key in keys if base.patient(key) != work.patient]
     if not keys:
         logger.warning("no case of another patient is at hand, so nothing is done against forgetting")
@@ -180,8 +179,20 @@ def base_items(work: Adapting, recipe: Recipe) -> list[dict[str, Any]]:
     return found
 
 
+def _fold_of(base: Cohort, recipe: Recipe) -> Fold:
+    """The fold of the run; of a cohort that has no such fold, since it is another one, all cases."""
+    stated = recipe.facts.get("fold", 0)
+    return base.fold(ALL if stated == ALL or int(stated) >= len(base.folds()) else int(stated))
+
+
 def windows_of(
-    work: Adapting, recipe: Recipe, own: list[dict[str, Any]], others: list[dict[str, Any]], *, first: int = 1
+    work: Adapting,
+    recipe: Recipe,
+    own: list[dict[str, Any]],
+    others: list[dict[str, Any]],
+    *,
+    first: int = 1,
+    dropout: float | None = None,
 ) -> Iterator[tuple[Any, Any]]:
     """Batches of two windows without end, of the patient and of others by their share.
 
@@ -194,6 +205,7 @@ def windows_of(
         own: Days of the patient, see `own_items`.
         others: Cases of other patients, see `base_items`.
         first: Number of the step that the first batch is for, from 1.
+        dropout: Share of the windows that are shown without a prior, for a network that takes one; None for the usual.
     """
     import numpy as np
     import torch
@@ -202,11 +214,13 @@ def windows_of(
 
     prior = None
     if recipe.takes_prior:
+        from volseg.training.priors import PRIOR_DROPOUT
+
         prior = {
             "image_channels": len(recipe.image_channels),
             "regions": len(recipe.labels.names),
             "spacing_mm": list(recipe.spacing_mm),
-            "dropout": 0.3,
+            "dropout": PRIOR_DROPOUT if dropout is None else dropout,
         }
     steps = augmentation(recipe.labels, roi_size=list(recipe.roi_size), crops=1, prior=prior)
     for step in count(first):
