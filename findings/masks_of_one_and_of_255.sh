@@ -1,8 +1,8 @@
 #!/bin/sh
-# Filters of SimpleITK that take a mask disagree on what marks a voxel in it. The correction of a bias field takes 1: with a mask of
-# 255, as image tools write them, the image comes back uncorrected. Otsu's threshold, and those like it, take 255: with a mask of 1,
-# as label maps have it, the threshold of a CT is 32254 HU instead of one between soft tissue and bone, and what they mark is the
-# mask. Neither raises or warns that no voxel is in the mask.
+# Two filters of SimpleITK that take a mask disagree on what marks a voxel in it, and neither says that none is marked. The correction
+# of a bias field takes 1: with a mask of 255, as image tools write them, the image comes back as it went in. Otsu's threshold
+# takes 255: with a mask of 1, as label maps have it, the threshold is 32254 HU where the brightest voxel has 1099, and the soft
+# tissue that should be told from bone is the whole mask. Li's threshold and ten others raise "Histogram is empty" then.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -22,19 +22,22 @@ ct = np.full((24, 24, 24), -1000, np.int16)
 ct[4:20, 4:20, 4:20] = generator.integers(30, 60, (16, 16, 16))
 ct[9:15, 9:15, 9:15] = generator.integers(900, 1100, (6, 6, 6))
 scan = SimpleITK.GetImageFromArray(ct)
-spread, threshold, marked = {}, {}, {}
+found = {}
 for value in (1, 255):
     mask = SimpleITK.GetImageFromArray(one * np.uint8(value))
     correction = SimpleITK.N4BiasFieldCorrectionImageFilter()
     correction.SetMaximumNumberOfIterations([20, 20])
     corrected = SimpleITK.GetArrayFromImage(correction.Execute(biased, mask))
-    spread[value] = round(float((corrected[one == 1].std() / field[one == 1].std())), 3)
-    filters = {"Otsu": SimpleITK.OtsuThresholdImageFilter(), "Li": SimpleITK.LiThresholdImageFilter()}
-    for name, one_filter in filters.items():
-        result = SimpleITK.GetArrayFromImage(one_filter.Execute(scan, mask))
-        threshold[name, value], marked[name, value] = round(one_filter.GetThreshold()), int(result.sum())
-        print(f"mask of {value}: {name}'s threshold {threshold[name, value]} HU, {marked[name, value]} voxels marked")
-    print(f"mask of {value}: of the bias field's spread is left {spread[value]}")
-print(f"voxels in the mask {int(one.sum())}, voxels of bone {int((ct > 500).sum())}")
-sys.exit(0)
+    left = float(corrected[one == 1].std() / field[one == 1].std())
+    otsu = SimpleITK.OtsuThresholdImageFilter()
+    soft = int(SimpleITK.GetArrayFromImage(otsu.Execute(scan, mask)).sum())
+    found[value] = round(left, 2), round(otsu.GetThreshold()), soft
+    try:
+        others = f"{SimpleITK.LiThresholdImageFilter().Execute(scan, mask).GetPixelIDTypeAsString()}"
+    except RuntimeError as error:
+        others = str(error).strip().rsplit(": ", 1)[-1]
+    print(f"mask of {value}: {left:.0%} of the spread is left by the correction; Otsu's threshold {found[value][1]} HU, "
+          f"{soft} voxels below it; Li's: {others}")
+print(f"in the mask {int(one.sum())} voxels, {int((one.astype(bool) & (ct < 500)).sum())} of soft tissue; brightest {ct.max()} HU")
+sys.exit(not (found[255][0] > 0.99 and found[1][0] < 0.2 and found[1][1:] == (32254, 4096) and found[255][2] == 3880))
 PYTHON
