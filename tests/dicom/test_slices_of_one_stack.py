@@ -191,6 +191,20 @@ def test_values_in_the_upper_bits_are_refused_and_a_wrong_high_bit_alone_is_not(
     np.testing.assert_array_equal(read(tmp_path / "plain", with_high_bit(0)).channels[0].voxels, VOXELS)
 
 
+@pytest.mark.parametrize("overlay", [False, True])
+def test_bits_beyond_those_stored_are_no_part_of_a_value(tmp_path: Path, overlay: bool) -> None:
+    meant = np.random.default_rng(7).integers(-1024, 2048, SHAPE).astype(np.int16)
+    meant.flat[:2] = -1024, 2047
+    files = series(meant, AFFINE, RescaleSlope=1, RescaleIntercept=-1024 if overlay else 0)
+    for file in files:
+        pixels = np.frombuffer(file.PixelData, np.int16)
+        # An overlay of older files lies in bit 12, above unsigned values; else the upper bits of signed ones are 0.
+        stored = ((pixels + 1024).astype(np.uint16) | 0x1000) if overlay else pixels.astype(np.uint16) & 0x0FFF
+        file.PixelData, file.PixelRepresentation = stored.astype(np.uint16).tobytes(), int(not overlay)
+        file.BitsStored, file.HighBit = 12, 11
+    np.testing.assert_array_equal(read(tmp_path, files).channels[0].voxels, meant)
+
+
 def test_a_single_slice_without_a_thickness_is_told_and_a_negative_distance_is_none(tmp_path: Path) -> None:
     for name, distance, expected in (("absent", None, 1.0), ("negative", -5, 5.0)):
         file = multi_frame(VOXELS[:, :, :1], AFFINE)

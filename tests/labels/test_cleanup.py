@@ -55,6 +55,14 @@ def test_parts_that_touch_at_a_corner_are_one() -> None:
     assert np.array_equal(Cleanup(keep_largest=["liver"]).apply(label_map, EXCLUSIVE, voxel_ml=1), label_map)
 
 
+def test_the_largest_part_of_a_small_region_is_all_of_it_and_of_none_is_nothing() -> None:
+    label_map = np.zeros((9, 9, 9), np.uint8)
+    largest = Cleanup(keep_largest=["liver"])
+    assert np.array_equal(largest.apply(label_map, EXCLUSIVE, voxel_ml=1), label_map)
+    label_map[1:4, 1:4, 1:4] = 1
+    assert np.array_equal(largest.apply(label_map, EXCLUSIVE, voxel_ml=1), label_map)
+
+
 def test_overlaps_stay() -> None:
     label_map = np.zeros((9, 3, 3), np.uint8)
     label_map[:4] = 1
@@ -62,6 +70,12 @@ def test_overlaps_stay() -> None:
     label_map[8] = 3
     after = Cleanup(keep_largest=["liver"]).apply(label_map, OVERLAP, voxel_ml=1)
     assert after[:, 0, 0].tolist() == [1, 1, 1, 3, 2, 2, 0, 0, 2]
+
+
+def test_what_lies_within_an_organ_is_no_hole_of_it() -> None:
+    label_map = np.ones((9, 9, 9), np.uint8)
+    label_map[3:6, 3:6, 3:6] = 2
+    assert np.array_equal(Cleanup(fill_holes=["liver"]).apply(label_map, EXCLUSIVE, voxel_ml=1), label_map)
 
 
 def test_a_hole_with_another_organ_keeps_it() -> None:

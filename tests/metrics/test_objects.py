@@ -93,6 +93,13 @@ def test_a_ring_has_a_hole_in_an_image_and_none_in_a_volume():
     assert count_holes(shell) == 0
 
 
+def test_an_image_has_as_many_objects_as_its_volume_of_one_slice():
+    image = np.zeros((9, 9), bool)
+    image[1:4, 1:4] = image[4:7, 4:7] = True  # they touch at a corner
+    assert count_objects(image) == count_objects(image[..., None]) == 1
+    assert match_objects(image, image) == match_objects(image[..., None], image[..., None])
+
+
 def test_nothing_is_no_object():
     nothing = np.zeros((3, 3), bool)
     assert count_objects(nothing) == count_holes(nothing) == 0

@@ -256,6 +256,7 @@ def test_nifti_goes_the_way_of_nifti(tmp_path):
         (lambda p: nrrd(p / "a.nhdr", **{"data file": "a.raw"}), "not there"),
         (lambda p: p / "a.mha", "is not there"),
         (lambda p: p / "a.nii.zst", "Zstandard"),
+        (lambda p: p / "a.mnc", "MINC, which is not read; convert it with mnc2nii or nibabel"),
         (lambda p: p / "a.txt", "no format that is read"),
     ],
 )

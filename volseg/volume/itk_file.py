@@ -64,6 +64,11 @@ def read_image_file(path: str | Path, *, oriented: bool = True) -> list[Volume]:
         return read_metaimage(path, oriented=oriented)
     if suffix:
         return _read_mgh(path, oriented=oriented)
+    if path.suffix.lower() == ".mnc":
+        raise VolumeError(
+            f"{path.name} is of MINC, which is not read; convert it with mnc2nii or nibabel (SimpleITK 2.5 turns it by "
+            "half a turn: left is right, front is back)"
+        )
     packed = _PACKED.get(path.suffix.lower())
     raise VolumeError(
         f"{path.name} is packed with {packed}, which is not read; unpack it first"
