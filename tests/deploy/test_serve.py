@@ -472,6 +472,29 @@ def test_whatever_goes_wrong_beside_a_training_the_next_one_can_begin():
     until(lambda: not training.running)
 
 
+def test_what_a_client_edits_is_compared_with_what_it_was_shown(served):
+    """A newer network predicts all cases ahead; a case that was shown to somebody waits until the edit is home."""
+    _, folder = served
+
+    class Newer(Network):
+        def predict(self, images, *, key):
+            found = super().predict(images, key=key)
+            return dataclasses.replace(found, label_map=Volume(LABEL * 0, found.label_map.affine_ras))
+
+    service = Service("unet", folder, Network(), Training(lambda _: [sys.executable, "-c", "pass"]))
+    edit, _ = service.infer("c1", ending=".seg.nrrd")
+    service.take_network(Newer())
+    service.predict_ahead("unlabeled")
+    until(lambda: not service.ahead.running)
+    assert read_volume(service.place / "c1.nii.gz").voxels.any()
+    assert not read_volume(service.place / "c2.nii.gz").voxels.any()
+    assert service.save_label("c1", edit, {})["added_path_mm"] == 0
+    service.predict_ahead("all")
+    until(lambda: not service.ahead.running)
+    assert not read_volume(service.place / "c1.nii.gz").voxels.any()
+    service.close()
+
+
 def test_a_case_that_cannot_be_predicted_ahead_stops_no_other():
     seen = []
 

@@ -92,6 +92,7 @@ class Service:
             threading.RLock()
         )  # held by whoever changes the cohort, and while it is read: files move at an edit
         self._given: dict[str, tuple[str, float]] = {}
+        self._shown: dict[str, float] = {}
         # A network of quite other regions is refused before anything is served.
         self.match = match_labels(self.cohort().labels, self.labels)
         self.notes = self.match.notes
@@ -230,6 +231,8 @@ class Service:
         else:
             files = self._files(key)
         prediction = self._predict(key, files, kept=not session)
+        if not session:
+            self._shown[key] = time.monotonic()
         names = {region.name: min(region.values) for region in self.labels.regions}
         if ending != SEGMENTATION_SUFFIX:
             names = self._names_of(prediction.label_map)
@@ -252,7 +255,9 @@ class Service:
         return prediction
 
     def _predict_case(self, key: str) -> None:
-        self._predict(key, self._files(key), kept=True)
+        """Predict a case ahead; not while a client edits what was shown of it, which the edit is compared with."""
+        if time.monotonic() - self._shown.get(key, -_LEASE_S) >= _LEASE_S:
+            self._predict(key, self._files(key), kept=True)
 
     def predict_ahead(self, images: str) -> dict[str, Any]:
         """Predict all cases, or the unlabelled or labelled ones, in the background, those first that never were.
@@ -340,6 +345,7 @@ class Service:
             (Path(made) / "datastore_v2.json").write_text(json.dumps({"objects": objects}))
             found = adopt(place, self.cohort(), case=key, predictions=self.place)
             self._given.pop(key, None)
+            self._shown.pop(key, None)
         for error in found.failed.values():
             raise LabelError(_in_slicer(error)) if isinstance(error, OpenQuestionError) else error
         one = found.adopted[key]
