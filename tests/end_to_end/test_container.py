@@ -325,6 +325,13 @@ def test_the_page_tells_each_variable_and_its_default() -> None:
         assert (f"`{default}`" if default else "none") in told[name].split(", ")
 
 
+def test_the_engine_builds_with_the_extras_of_the_image_and_leaves_a_training_time_to_end() -> None:
+    for service in SERVICES.values():
+        assert service["build"]["args"]["EXTRAS"] == argument("EXTRAS")
+    assert SERVICES["train"]["stop_grace_period"] == "2m"
+    assert "docker stop -t 120" in PAGE
+
+
 LINES = re.findall(r"^    (docker .*)$", PAGE, re.M)
 
 
@@ -332,9 +339,12 @@ LINES = re.findall(r"^    (docker .*)$", PAGE, re.M)
 def test_a_printed_command_exists(line: str) -> None:
     words = shlex.split(line)
     if words[:3] == ["docker", "compose", "run"]:
-        service = SERVICES[words[4]]
         assert words[3] == "--rm"
-        parse([*service.get("entrypoint", ["volseg"])[1:], *words[5:]])
+        rest = words[4:]
+        while rest[0] == "-e":
+            rest = rest[2:]
+        service = SERVICES[rest[0]]
+        parse([*service.get("entrypoint", ["volseg"])[1:], *rest[1:]])
     elif words[1] == "run":
         after = words.index("volseg") if "volseg" in words else words.index("volseg-demo")
         parse([*(["demo"] if words[after] == "volseg-demo" else []), *words[after + 1 :]])

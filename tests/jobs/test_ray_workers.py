@@ -19,7 +19,7 @@ from two_steps import image, write_lungs
 
 from volseg.errors import UsageError, VolsegError
 from volseg.jobs import Job
-from volseg.jobs.ray_workers import RayPool
+from volseg.jobs.ray_workers import RayPool, _not_reached
 from volseg.volume import Volume, write_volume
 
 pytestmark = [
@@ -106,6 +106,20 @@ def test_a_cluster_makes_what_one_process_makes(
     assert contents(tmp_path / "one/probabilities") == contents(tmp_path / "ray/probabilities")
     assert (tmp_path / "one/dataset.json").read_bytes() == (tmp_path / "ray/dataset.json").read_bytes()
     assert report(tmp_path / "ray")["engine"] == "ray"
+
+
+@pytest.mark.parametrize(("mode", "cure"), [(None, "set RAY_AUTH_MODE=token"), ("token", "must hold the token of the")])
+def test_a_cluster_that_asks_for_a_token_is_no_absent_one(
+    mode: str | None, cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Ray raises at either kind, by its own words."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    refused = _not_reached("192.0.2.2:6379", ConnectionError("Failed to connect to Ray cluster at 192.0.2.2:6379"))
+    assert "lets this process not in" in refused
+    assert cure in refused
+    assert "no Ray cluster at" in _not_reached("auto", ConnectionError("Could not find any running Ray instance."))
 
 
 def test_no_cluster_is_wrong_use(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import http.server
 import random
 import shutil
@@ -18,6 +19,7 @@ from volseg.cli import main
 from volseg.cohort import Cohort
 from volseg.errors import RemoteError
 from volseg.remote import mirror, writing
+from volseg.remote.listing import list_items
 
 pytest.importorskip("s3fs", reason="pip install 'volseg[s3]'")
 moto_server = pytest.importorskip("moto.server", reason="pip install 'moto[server]'")
@@ -279,9 +281,153 @@ def test_a_denied_access_is_told(environment: pytest.MonkeyPatch) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denied) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(RemoteError, match="access was denied; the credentials in the environment lack the right"):
+        with pytest.raises(
+            RemoteError, match=r"access was denied \(.+\); the credentials in the environment lack the right"
+        ):
             mirror("s3://data/cohort")
         server.shutdown()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_whoever_may_look_into_one_folder_alone_may_write_there(there: bool) -> None:
+    """A policy with a condition on s3:prefix forbids to ask for the bucket, and to list all of it."""
+
+    class OneFolder:
+        """The file system of somebody who may list `data/mine/` and nothing else."""
+
+        protocol = ("s3", "s3a")
+
+        def find(self, _: str, *, detail: bool) -> dict[str, Any]:
+            return {}
+
+        def exists(self, _: str) -> bool:
+            raise PermissionError("Forbidden")
+
+        def call_s3(self, _: str, **asked: object) -> dict[str, Any]:
+            assert asked == {"Bucket": "data", "Prefix": "mine/", "MaxKeys": 1}
+            if there:
+                return {"KeyCount": 0}
+            raise FileNotFoundError("The specified bucket does not exist")
+
+    if there:
+        assert list_items(OneFolder(), "data/mine", url="s3://data/mine") == {}
+        return
+    with pytest.raises(RemoteError, match="s3://data/mine: there is no bucket data; check the name"):
+        list_items(OneFolder(), "data/mine", url="s3://data/mine")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("ExpiredToken", r"are valid no longer \(as the store says\); renew them"),
+        ("RequestTimeTooSkewed", r"refuses the clock of this machine \(as the store says\); set the clock"),
+        ("AuthorizationHeaderMalformed", r"in another region \(as the store says\); set AWS_DEFAULT_REGION"),
+        ("InvalidObjectState", r"access was denied \(as the store says\)"),
+    ],
+)
+def test_what_a_store_says_has_its_own_cure(code: str, told: str) -> None:
+    from botocore.exceptions import ClientError
+    from s3fs.errors import translate_boto_error
+
+    from volseg.remote.messages import told as telling
+
+    answer = ClientError({"Error": {"Code": code, "Message": "as the store says"}}, "ListObjectsV2")
+    with pytest.raises(RemoteError, match=told), telling("s3://data/cohort"):
+        raise translate_boto_error(answer)
+
+
+def test_a_profile_and_an_endpoint_that_are_mistyped_are_told(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9000")
+    with pytest.raises(RemoteError, match=r"AWS_ENDPOINT_URL must be a URL such as https://"):
+        mirror("s3://data/cohort")
+    environment.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(RemoteError, match=r"\(nobody\) could not be found; correct AWS_PROFILE"):
+        mirror("s3://data/cohort")
+
+
+def test_a_folder_that_was_emptied_behind_the_url_is_empty_here(bucket: Any, tiny_cohort: Path) -> None:
+    with writing("s3://data/cohort") as place:
+        shutil.copytree(tiny_cohort, place.folder, dirs_exist_ok=True)
+    bucket.objects.delete()
+    with writing("s3://data/cohort") as place:
+        assert list(place.folder.iterdir()) == []
+
+
+def test_names_with_signs_of_urls_go_there_and_back(bucket: Any) -> None:
+    content = {
+        name: name.encode()
+        for name in ("a b", "a#1", "a+b", "a%20b", "a%b", "a&b=c", "a*[b]", "M\u00fcller", "\u60a3/1")
+    }
+    with writing("s3://data/stu dy#1/\u00c4+%2F") as place:
+        for name, text in content.items():
+            (place.folder / name).parent.mkdir(exist_ok=True)
+            (place.folder / name).write_bytes(text)
+    assert names(bucket) == {f"stu dy#1/\u00c4+%2F/{name}" for name in content}
+    copy = mirror("s3://data/stu dy#1/\u00c4+%2F")
+    assert {p.relative_to(copy).as_posix(): p.read_bytes() for p in copy.rglob("*") if p.is_file()} == content
+    assert mirror("s3://data/stu dy#1/\u00c4+%2F/a%20b").read_bytes() == b"a%20b"
+
+
+def test_a_listing_of_several_pages_is_whole(bucket: Any) -> None:
+    numbers = range(1003)  # a page has 1000
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: bucket.put_object(Key=f"many/{number:04d}", Body=b""), numbers))
+    import fsspec
+
+    file_system = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
+    assert set(list_items(file_system, "data/many", url="s3://data/many")) == {f"{number:04d}" for number in numbers}
+
+
+def test_of_two_versions_the_latest_is_read(bucket: Any) -> None:
+    bucket.Versioning().enable()
+    for text in (b"first", b"second"):
+        bucket.put_object(Key="cohort/a", Body=text)
+    bucket.put_object(Key="cohort/b", Body=b"b")
+    bucket.Object("cohort/b").delete()
+    copy = mirror("s3://data/cohort")
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == {"a": b"second"}
+    latest = next(one for one in bucket.object_versions.filter(Prefix="cohort/a") if one.is_latest)
+    latest.delete()
+    assert (mirror("s3://data/cohort") / "a").read_bytes() == b"first"
+    bucket.object_versions.delete()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["predict", "unet", "s3://b/c", "-o", "out", "--checkpoint", "s3://b/model.pt"],
+            "--checkpoint must name what",
+        ),
+        (["predict", "unet", "s3://b/c", "-o", "out", "--with=unet=s3://b/model.pt"], "--with must name what lies on"),
+        (["crossval", "unet", "s3://b/c", "-o", "s3://b/cv"], "takes URLs for its data alone"),
+        (["plan", "s3://b/c", "--output", "s3://b/plan"], "--output must name what lies on this machine"),
+        (
+            ["train", "unet", "--dataset_dir", "s3://b/c", "--output_dir", "s3://b/r"],
+            "takes URLs for --dataset_dir alone",
+        ),
+        (["evaluate", "p", "c", "-o", "s3:/b/report"], "has one slash and is no URL; write s3://b/report"),
+        (["quality", "s3://b/p"], "volseg quality takes folders"),
+    ],
+)
+def test_no_folder_is_made_of_a_url(
+    words: list[str], told: str, tmp_path: Path, environment: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    environment.chdir(tmp_path)
+    code, text = run(capfd, *words)
+    assert (code, told in text) == (2, True), text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_flag_before_a_url_is_none_of_its_option(capfd: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capfd, "evaluate", "--no-html", "s3://no-such-bucket/p", "s3://no-such-bucket/c", "-o", "report")
+    assert (code, "there is no bucket" in text) == (2, True), text
+
+
+def test_libraries_below_say_nothing_of_their_own(bucket: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from volseg.cli import main; main()", "check", "s3://data/nothing"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr == "volseg: s3://data/nothing: there is nothing of this name; check bucket and folder\n"
 
 
 def test_a_cache_can_be_removed_at_any_time(bucket: Any, tiny_cohort: Path, tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ Exit codes: 0 done, 1 some cases failed or the work stopped, 2 wrong use. `--deb
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -44,7 +46,7 @@ from volseg.cli import (
 from volseg.cli.answer import JSON, print_answer, refusal
 from volseg.cli.disk import told_of_disk
 from volseg.cli.help_texts import keep_brackets
-from volseg.cli.mistakes import WrongUse, explain
+from volseg.cli.mistakes import WrongUse, explain, option_names
 from volseg.cli.process import load_nibabel, settle
 from volseg.errors import UsageError, VolsegError
 from volseg.inference import open_at_first_use
@@ -94,8 +96,18 @@ _COMMANDS = (
     pack,
 )
 _READ_VOLUMES = {"check", "compare", "convert", "evaluate", "export", "picture", "plan", "predict", "quality"}
-_TAKE_URLS = {"check", "convert", "crossval", "evaluate", "plan", "predict", "train"}
-_TAKE_TEXT = {"--title", "--catalogue"}
+# The commands whose data may lie behind a URL, and what else of each may.
+_TAKE_URLS: dict[str, tuple[str, ...]] = {
+    "check": (),
+    "convert": (),
+    "crossval": (),
+    "evaluate": ("--output", "-o"),
+    "plan": (),
+    "predict": ("--output", "-o", "--prior"),
+    "train": ("--dataset_dir",),
+}
+_TAKE_TEXT = ("--title", "--catalogue", "--ray")
+_ONE_SLASH = re.compile(r"(s3a?|gs|gcs|az|abfss?|memory|https?):/(?!/)")
 for command in _COMMANDS:
     command.register(app)
 app.add_typer(convert.app, name="convert")
@@ -122,7 +134,8 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments is None and words[:1] == ["predict"]:  # what trains uses most of MONAI
         open_at_first_use()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells each time where it found credentials
+    for name in ("aiobotocore", "botocore"):  # they tell each time where they found credentials and endpoint
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         _check_urls(words)
         command = keep_brackets(typer.main.get_command(_called(words)))
@@ -159,18 +172,50 @@ def _name(info: Any) -> str:  # noqa: ANN401 - typer does not export the type
     return str(info.name or (info.callback.__name__ if info.callback else ""))
 
 
-def _check_urls(words: list[str]) -> None:
-    """Refuse URLs where a command takes folders; a title may hold one, and a catalogue be one.
+def _check_urls(words: Sequence[str]) -> None:
+    """Refuse a URL where a command takes a path, of which it would make a folder called `s3:` here.
 
     Raises:
-        UsageError: There is one.
+        UsageError: There is one, or a URL with one slash.
     """
-    if not words or words[0] in _TAKE_URLS:
+    for word in words:
+        value = word.partition("=")[2] if word.startswith("-") else word
+        if _ONE_SLASH.match(value) and not Path(value).exists():
+            raise UsageError(f"{value} has one slash and is no URL; write {value.replace(':/', '://', 1)}")
+    if not words or not any("://" in word for word in words):
         return
-    before = ["", *words]
-    found = [word for word, last in zip(words, before, strict=False) if "://" in word and last not in _TAKE_TEXT]
-    if any(word.partition("=")[0] not in _TAKE_TEXT for word in found):
-        raise UsageError(f"volseg {words[0]} takes folders; `volseg check URL` makes a copy and tells where it lies")
+    takes = _TAKE_URLS.get(words[0])
+    for option, _ in _with_urls(words):
+        if option in _TAKE_TEXT:
+            continue
+        if takes is None:
+            raise UsageError(
+                f"volseg {words[0]} takes folders; `volseg check URL` makes a copy and tells where it lies"
+            )
+        if option and option not in takes:
+            named = [*([] if words[0] == "train" else ["its data"]), *(name for name in takes if name.startswith("--"))]
+            raise UsageError(
+                f"{option} must name what lies on this machine, got a URL; volseg {words[0]} takes URLs for "
+                f"{' and '.join([', '.join(named[:-1]), named[-1]] if named[1:] else named)} alone"
+            )
+
+
+def _with_urls(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The option, empty for none, and the value of each word that holds a URL."""
+    command: Any = typer.main.get_command(_called(words))
+    for word in words[:2]:
+        command = getattr(command, "commands", {}).get(word, command)
+    takes_value = option_names(command)
+    for before, word in zip(["", *words], words, strict=False):
+        if "://" not in word:
+            continue
+        name, equals, value = word.partition("=")
+        if word.startswith("-") and equals:
+            yield name, value
+        elif before.startswith("-") and "=" not in before and takes_value.get(before, True):
+            yield before, word
+        else:
+            yield "", word
 
 
 def _told(error: Exception, words: list[str]) -> tuple[str, int]:

@@ -312,6 +312,7 @@ def _with_priors(
     from volseg.cohort import Alignments
     from volseg.errors import UsageError
     from volseg.inference import PriorSource, find_priors, input_cohort, read_images
+    from volseg.remote import is_url
 
     if not recipe.takes_prior:
         raise UsageError(
@@ -321,10 +322,16 @@ def _with_priors(
     if asked.step is not None:
         raise UsageError("--prior must not be given with --within, which shows the network a part of the image")
     cohort = input_cohort(inputs)
+    earlier = fetched(prior)
     source = PriorSource.open(
-        fetched(prior), channels=len(recipe.image_channels), images=None if cohort is None else cohort.folder
+        earlier, channels=len(recipe.image_channels), images=None if cohort is None else cohort.folder
     )
-    folder = Path(output) / ".volseg" / "alignments" if "://" not in output else Path(prior) / ".volseg" / "alignments"
+    if not is_url(output):
+        folder = Path(output) / ".volseg" / "alignments"
+    elif not is_url(prior):
+        folder = earlier / ".volseg" / "alignments"
+    else:
+        folder = earlier.parent / "alignments"  # beside the copy, from which goes whatever is not behind its URL
     with bar("align") as progress:
         found, rows = find_priors(
             cases,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,11 +84,8 @@ class RayPool:
             try:
                 _knock(self._address)
                 ray.init(address=self._address, logging_level=logging.WARNING)
-            except (OSError, ValueError, RuntimeError) as error:
-                raise UsageError(
-                    f"there is no Ray cluster at {self._address}; start one with `ray start --head`, "
-                    "or name its address"
-                ) from error
+            except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+                raise UsageError(_not_reached(self._address, error)) from error
             self._connected = True
         self._work = work
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -170,6 +168,21 @@ class RayPool:
             return []
         death = f"the worker died ({type(error).__name__})"
         return [Answer(worker.job.key, worker.name, 0.0, error=death, died=True)]
+
+
+def _not_reached(address: str, error: Exception) -> str:
+    """The line for a cluster that is not there, or that lets this process not in.
+
+    Ray says only that it failed to connect where a cluster asks for a token and `RAY_AUTH_MODE` does not name it.
+    """
+    asked = isinstance(error, OSError) and "Failed to connect to Ray" in str(error)
+    if type(error).__name__ != "AuthenticationError" and not asked:
+        return f"there is no Ray cluster at {address}; start one with `ray start --head`, or name its address"
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        cure = "RAY_AUTH_TOKEN or ~/.ray/auth_token must hold the token of the node where it was started"
+    else:
+        cure = "if it asks for a token, set RAY_AUTH_MODE=token; if not, see `ray status`"
+    return f"the Ray cluster at {address} lets this process not in; {cure}"
 
 
 def _knock(address: str) -> None:

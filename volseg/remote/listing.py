@@ -62,9 +62,8 @@ def list_items(file_system: Any, path: str, *, url: str) -> Listing:  # noqa: AN
             found = file_system.find(path, detail=True)
         except FileNotFoundError:
             found = {}
-        bucket = path.strip("/").partition("/")[0]
-        if not found and "s3" in file_system.protocol and not file_system.exists(bucket):
-            raise RemoteError(f"{url}: there is no bucket {bucket}, or it may not be looked into; check the name")
+        if not found and "s3" in file_system.protocol:
+            _check_bucket(file_system, path, url)
     items: Listing = {}
     for name, info in found.items():
         full = str(name)
@@ -81,3 +80,15 @@ def list_items(file_system: Any, path: str, *, url: str) -> Listing:  # noqa: AN
         if not is_partial(pure.name):
             items[below] = Item.of(info)
     return items
+
+
+def _check_bucket(file_system: Any, path: str, url: str) -> None:  # noqa: ANN401
+    """Refuse a bucket that is not there; s3fs lists it as an empty one.
+
+    The request is that of the listing: whoever may look into one folder alone may not ask for the bucket.
+    """
+    bucket, _, key = path.strip("/").partition("/")
+    try:
+        file_system.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{key}/" if key else "", MaxKeys=1)
+    except FileNotFoundError:
+        raise RemoteError(f"{url}: there is no bucket {bucket}; check the name") from None

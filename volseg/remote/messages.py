@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from volseg.errors import RemoteError, VolsegError
@@ -15,10 +15,18 @@ _NO_CREDENTIALS = {
     "NoCredentialsError",
     "PartialCredentialsError",
     "CredentialRetrievalError",
-    "ProfileNotFound",
     "TokenRetrievalError",
     "SSOTokenLoadError",
     "DefaultCredentialsError",
+}
+# What a store of the S3 kind says by a code, and its cure.
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
+_OTHER_REGION = {
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "PermanentRedirect",
+    "Redirect",
+    "301",
 }
 _UNREACHABLE = {
     "ClientConnectorError",
@@ -84,14 +92,33 @@ def _sentence(error: BaseException, scheme: str) -> str:
             "no credentials were found in the environment; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or for a public bucket FSSPEC_S3_ANON=true"
         )
+    said = str(getattr(error, "strerror", None) or error).strip()  # without the number that s3fs gives it
+    words = without_secrets((said or "no message").splitlines()[0])
+    if "ProfileNotFound" in names:
+        return f"{words}; correct AWS_PROFILE, or add the profile to ~/.aws/config"
+    if isinstance(error, ValueError) and "nvalid endpoint" in str(error):
+        return f"{words}; AWS_ENDPOINT_URL must be a URL such as https://store.example.org:9000, correct it"
+    codes = {_code(one) for one in chain}
+    if codes & _EXPIRED:
+        return f"the credentials in the environment are valid no longer ({words}); renew them"
+    if "RequestTimeTooSkewed" in codes:
+        return f"the store refuses the clock of this machine ({words}); set the clock"
+    if codes & _OTHER_REGION:
+        return f"the bucket is in another region ({words}); set AWS_DEFAULT_REGION to that of the bucket"
     if isinstance(error, PermissionError):
-        return "access was denied; the credentials in the environment lack the right, or are wrong"
+        return f"access was denied ({words}); the credentials in the environment lack the right, or are wrong"
     if isinstance(error, FileNotFoundError):
         return "there is nothing of this name; check bucket and folder"
     if names & _UNREACHABLE or isinstance(error, (ConnectionRefusedError, TimeoutError)):
         return "cannot be reached; check the network, and AWS_ENDPOINT_URL where the store is your own"
-    words = without_secrets((str(error).strip() or "no message").splitlines()[0])
     return f"the transfer stopped ({type(error).__name__}: {words}); run again, what has come is kept"
+
+
+def _code(error: BaseException) -> str:
+    """The code in the answer of a store of the S3 kind; empty if the error holds no answer."""
+    answer = getattr(error, "response", None)
+    told_error = answer.get("Error") if isinstance(answer, Mapping) else None
+    return str(told_error.get("Code", "")) if isinstance(told_error, Mapping) else ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
@@ -112,6 +113,9 @@ def pull(
         name = file.relative_to(folder).as_posix()
         if name not in listing:
             file.unlink()
+    for empty in sorted((path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink()), reverse=True):
+        with suppress(OSError):  # it holds something; a store has no empty folders
+            empty.rmdir()
     for name in ledger:
         if name not in listing:
             ledger.remove(name)
