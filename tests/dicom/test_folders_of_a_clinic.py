@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,23 @@ def test_a_prediction_tells_what_a_conversion_tells(
         read_listed(path)
     (record,) = caplog.records
     assert record.getMessage() == f"{path.name.removesuffix('_0000.series')}: {warned}"
+
+
+def test_a_folder_that_cannot_be_listed_fails_as_a_damaged_file_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its series were missing without a word."""
+    save(tmp_path / "one", series(noise(SHAPE), grid(SHAPE)))
+    (tmp_path / "two").mkdir()
+    scandir = os.scandir
+
+    def scan(path: str = ".") -> object:
+        if Path(path) == tmp_path / "two":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    source = Dicom(tmp_path, keep_ids=True)
+    (key,) = [key for key in source.keys() if key.startswith("damaged")]  # noqa: SIM118
+    with pytest.raises(VolsegError, match=r"two: a folder cannot be listed \(Permission denied\)"):
+        source.load(key)

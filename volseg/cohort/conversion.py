@@ -18,7 +18,8 @@ from volseg.cohort.corrections import corrected_keys
 from volseg.cohort.folder import INSTANCES, read_dataset_json
 from volseg.cohort.folds import Fold
 from volseg.cohort.folds_of_conversion import write_folds
-from volseg.cohort.table import CaseRow, write_table
+from volseg.cohort.table import CaseRow
+from volseg.cohort.table_edits import write_edited_table
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError, naming
 from volseg.files import PARTIAL, atomic, is_partial
@@ -57,7 +58,8 @@ def write_cohort(
     """Write each case of a source into a cohort folder, and the tables when all are done.
 
     A case that fails is reported and the others go on. A case that a former run finished is skipped, if its raw data
-    have not changed. A kill at any moment leaves whole files or none; run again to go on.
+    have not changed. A kill at any moment leaves whole files or none; run again to go on. What was changed in
+    `cases.csv` since is kept, see `volseg.cohort.table_edits.write_edited_table`.
 
     Args:
         source: Source of the cases.
@@ -86,6 +88,7 @@ def write_cohort(
     labelled = sum(source.labelled(key) for key in keys)
     _write_dataset_json(source, folder, count=labelled, version=_folder_version(source, folder))
 
+    former = _recorded_rows(folder)
     rows: dict[str, CaseRow] = {}
     written: list[str] = []
     before: list[str] = []
@@ -107,7 +110,7 @@ def write_cohort(
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
     if mixed := units_note(everything.values()):
         logger.warning("%s", mixed)
-    write_table(folder / "cases.csv", everything.values())
+    everything = write_edited_table(folder, everything, before=former)
     count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
     _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
     write_folds(folder, everything.values(), folds=folds, seed=seed, validation=validation, given=given)

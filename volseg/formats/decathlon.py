@@ -18,7 +18,7 @@ from volseg.formats.datalist import channels_of, labels_of, listed_cases
 from volseg.formats.imported_predictions import read_named
 from volseg.formats.left_out import folds_beside, left_out_note, number_note, pair_notes, tell
 from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX
-from volseg.labels import LabelTable
+from volseg.labels import LabelTable, whole_numbers
 from volseg.volume import IMAGE_SUFFIXES, Volume, read_image_file
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Decathlon:
     def _checked(self, label: Volume, key: str) -> Volume:
         voxels = label.voxels
         if self.original_values:
-            voxels = _renumbered(voxels, self.original_values, key)
+            voxels = _renumbered(whole_numbers(voxels, case=key), self.original_values, key)
         return Volume(self.labels.check(voxels, case=key), label.affine_ras)
 
     def _in_folds(self, key: str) -> bool:

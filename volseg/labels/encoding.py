@@ -171,7 +171,7 @@ class RegionEncoding:
             crowded = masks.sum(axis=0, dtype=np.uint8) > 1
             combination = masks[:, crowded]  # (R, voxels)
             painted = label_map[crowded]
-            for value in self.values[1:]:
+            for value in reversed(self.values[1:]):  # of several values of one combination the least, as in `_paint`
                 painted[(combination == self._membership[value][:, None]).all(axis=0)] = value
             label_map[crowded] = painted
         return label_map
