@@ -18,7 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import volseg.cohort.conversion
 from volseg.cohort import Case, Cohort, PatientsByPattern, split_by_patient, write_cohort, write_splits
+from volseg.cohort.adoption import replace_label
+from volseg.cohort.corrections import Correction, label_digest
 from volseg.cohort.folds import Fold, read_splits
 from volseg.datasets import open_cohort, write_phantom
 from volseg.errors import CohortError, LabelError, SourceError, UsageError, VolumeError
@@ -516,7 +519,7 @@ def changed_table(folder, **values):
 
 
 def test_what_a_person_wrote_into_the_table_outlasts_the_next_conversion(tmp_path):
-    """Patients that `split --patient-pattern` wrote were those of the source again, and on both sides of a fold then."""
+    """Patients that `split --patient-pattern` wrote became those of the source again, and stood on both sides then."""
     folder, source = tmp_path / "cohort", made(*KEYS)
     write_cohort(source, folder)
     patients, days = {"p1_d1": "x", "p3_d1": "x"}, dict(zip(KEYS, "0300", strict=True))
@@ -554,3 +557,35 @@ def test_the_table_of_a_folder_of_an_earlier_version_and_a_damaged_one(tmp_path)
     (folder / "cases.csv").write_text("nonsense")
     write_cohort(made(*KEYS), folder)
     assert Cohort.open(folder).patient("p1_d1") == "p1"
+
+
+def test_what_nobody_looked_at_stays_declared_for_corrected_labels(tmp_path):
+    """`adopt` declared the value; after the next conversion the corrected label held a value that was none."""
+    folder, source = tmp_path / "cohort", made(*KEYS)
+    write_cohort(source, folder)
+    before = read_volume(folder / "labelsTr/p1_d1.nii.gz")
+    voxels = before.voxels.copy()
+    voxels[0] = 4
+    label = Volume(voxels, before.affine_ras)
+    row = Correction(1, "p1_d1", "a", 1, 1, 1, 1, 1, None, "label", "", label_digest(label))
+    replace_label(folder, "p1_d1", label, [row], channels=1, ignore=4)
+    write_cohort(source, folder)
+    cohort = Cohort.open(folder)
+    assert cohort.labels.ignore == 4
+    assert np.array_equal(cohort.labels.check(read_volume(cohort.label_path("p1_d1")).voxels), voxels)
+    source.labels = replace(TABLE, ignore=9)  # what the source says counts
+    write_cohort(source, folder)
+    assert Cohort.open(folder).labels.ignore == 9
+
+
+@pytest.mark.parametrize("folds_case", [True, False])
+def test_keys_that_differ_in_case_alone_are_two_files_or_refused(tmp_path, monkeypatch, folds_case):
+    """On Windows and macOS the second case replaced the first one, file by file."""
+    monkeypatch.setattr(volseg.cohort.conversion, "ignores_case", lambda _: folds_case)
+    source = made("P1_d1", "p1_d1", "p2_d1")
+    if not folds_case:
+        assert len(write_cohort(source, tmp_path / "cohort").written) == 3
+        return
+    with pytest.raises(UsageError, match=r"P1_d1 and p1_d1 would be written to one file.*rename one"):
+        write_cohort(source, tmp_path / "cohort")
+    assert not (tmp_path / "cohort").exists()

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from volseg.cohort.table import CaseRow
 from volseg.cohort.table_edits import write_edited_table
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError, naming
-from volseg.files import PARTIAL, atomic, is_partial
+from volseg.files import PARTIAL, atomic, ignores_case, is_partial
 from volseg.labels import LabelTable
 from volseg.volume import FILE_ENDING, Volume, header_of, orientation, provenance_of, with_provenance, write_volume
 
@@ -74,12 +74,13 @@ def write_cohort(
         outcomes: Function that calls `convert_case` for keys, instead of threads; see `volseg.jobs.converting`.
 
     Raises:
-        UsageError: The folder holds something else.
+        UsageError: The folder holds something else, or its file system takes two keys for one name.
         SourceError: The source has no case.
     """
     folder = Path(folder)
     keys = [check_key(key) for key in source.keys()]  # noqa: SIM118 - a source is no dict
     _check_target(source, folder)
+    _check_apart(keys, folder)
     folder.mkdir(parents=True, exist_ok=True)
     if only is None:  # else they may be of another run, which is about to rename them
         for leftover in folder.rglob(f"{PARTIAL}*"):
@@ -254,15 +255,34 @@ def _check_target(source: Source, folder: Path) -> None:
         raise UsageError(f"{folder} holds a cohort with other channels; name a new folder")
 
 
+def _check_apart(keys: Sequence[str], folder: Path) -> None:
+    """Refuse two cases that would be one file, where the file system takes upper and lower case for one."""
+    seen: dict[str, str] = {}
+    for key in keys if ignores_case(folder) else ():
+        other = seen.setdefault(key.casefold(), key)
+        if other != key:
+            raise UsageError(
+                f"the cases {other} and {key} would be written to one file, since the disk of {folder} takes upper and "
+                "lower case for one; rename one, or name a folder on another disk"
+            )
+
+
 def _channels(source: Source) -> dict[str, str]:
     return {str(i): name for i, name in enumerate(source.channel_names)}
+
+
+def _labels(source: Source, folder: Path) -> LabelTable:
+    """The table of the source, with the value of what nobody looked at that `volseg adopt` has declared since."""
+    if source.labels.ignore is not None or not (folder / "dataset.json").is_file():
+        return source.labels
+    return replace(source.labels, ignore=LabelTable.from_dataset_json(read_dataset_json(folder)).ignore)
 
 
 def _write_dataset_json(source: Source, folder: Path, *, count: int, version: int) -> None:
     entries: dict[str, Any] = {
         "name": folder.resolve().name,
         "channel_names": _channels(source),
-        **source.labels.to_dataset_json(),
+        **_labels(source, folder).to_dataset_json(),
         "numTraining": count,
         "file_ending": FILE_ENDING,
     }

@@ -151,8 +151,8 @@ def write_volume(path: str | Path, volume: Volume) -> None:
         raise VolumeError(f"voxels of type {voxels.dtype} do not go into NIfTI; convert them to float32 or int32")
     if max(voxels.shape) > _LONGEST:
         raise VolumeError(
-            f"an axis of a NIfTI-1 file must have at most {_LONGEST} voxels, got {max(voxels.shape)}; cut the image into "
-            "parts, or make its voxels larger"
+            f"an axis of a NIfTI-1 file must have at most {_LONGEST} voxels, got {max(voxels.shape)}; cut the image "
+            "into parts, or make its voxels larger"
         )
     content = _nifti(voxels, volume.affine_ras)
     with atomic(path) as partial:
