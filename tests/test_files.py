@@ -11,8 +11,8 @@ import pytest
 from volseg.files import files_below, link_or_copy
 
 
-def below(folder: Path, **options: bool) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in files_below(folder, **options)]
+def below(folder: Path, *, hidden: bool = True) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in files_below(folder, hidden=hidden)]
 
 
 def test_linked_folders_are_entered_once_and_by_their_own_path_if_they_have_one(tmp_path: Path) -> None:

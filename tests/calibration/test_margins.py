@@ -10,6 +10,7 @@ import pytest
 from dicom_series import noise, save, series
 
 from volseg.cohort import RegionBounds, bounds_as_text, margin_name, with_margins
+from volseg.cohort.margins import with_descriptions
 from volseg.dicom import Dicom, place, read_stack, scan, write_dicom_seg, write_rtstruct
 from volseg.errors import GeometryError
 from volseg.formats import write_segmentation
@@ -146,3 +147,10 @@ def test_margins_of_long_names_that_begin_alike_have_names_of_their_own():
     assert (margins[0][-4:], margins[1][-5:], margins[11][-5:]) == ("gan)", "rga 2", "rg 12")
     held = dict(zip(labels.names, labels.masks(label.voxels), strict=True))
     assert [int(held[name].sum()) for name in margins] == [7] * 12  # by hand: a voxel and its six neighbours
+
+
+def test_bounds_as_descriptions_keep_all_else_of_the_table():
+    table = LabelTable.from_dataset_json({"labels": {"background": 0, "liver": 1, "ignore": 2}})
+    described = with_descriptions(table, {"liver": BOUNDS["liver"]})
+    assert described.ignore == 2
+    assert described.regions[0].description

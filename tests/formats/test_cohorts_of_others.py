@@ -330,7 +330,7 @@ def test_values_above_255_get_new_ones_in_their_order_and_the_old_are_kept(tmp_p
         put(raw / f"imagesTr/{key}_0000.nii.gz", 5)
         put(raw / f"labelsTr/{key}.nii.gz", stored)
     describe(raw, channel_names={"0": "T1"}, labels=values)
-    assert run("convert", "decathlon", raw, tmp_path / "c") == 0
+    assert run("convert", "decathlon", raw, tmp_path / "c", "--patient-pattern", ".") == 0
     cohort = Cohort.open(tmp_path / "c")
     assert cohort.labels.names == ("Left-Thalamus", "ctx-rh-insula", "wm-lh")
     label = read_volume(cohort.label_path("a")).voxels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def with_descriptions(labels: LabelTable, bounds: Bounds) -> LabelTable:
         else one
         for one in labels.regions
     ]
-    return LabelTable(tuple(regions), labels.image_channels)
+    return replace(labels, regions=tuple(regions))
 
 
 def with_margins(label: Volume, labels: LabelTable, bounds: Bounds) -> tuple[Volume, LabelTable]:
