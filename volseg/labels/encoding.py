@@ -119,8 +119,8 @@ class RegionEncoding:
     def encode(self, masks: Masks) -> LabelMap:
         """Join one mask per region into a label map: the inverse of `masks`.
 
-        A combination without a value is painted region after region; the last one wins, as in nnU-Net. Of several values
-        of one combination the least is taken, as `regions_class_order` has it.
+        A combination without a value is painted region after region; the last one wins, as in nnU-Net. Of several
+        values of one combination the least is taken, as `regions_class_order` has it.
 
         Args:
             masks: Masks (R, ...).
