@@ -308,6 +308,7 @@ def _row(case: Case) -> CaseRow:
         case.source,
         case.warnings,
         case.units,
+        case.day,
     )
 
 
