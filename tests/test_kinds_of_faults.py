@@ -92,6 +92,11 @@ KINDS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_the_true_cause_is_named",
             "test_netpbm_keeps_the_numbers_that_others_scale",
         ),
+        "label maps in floats": (
+            "test_a_prediction_in_floats_loses_no_voxel_in_an_object",
+            "test_label_maps_of_floats_are_rounded_or_refused_and_never_lose_voxels",
+            "test_values_above_255_get_new_ones_in_their_order_and_the_old_are_kept",
+        ),
         "an image turned and its mask not": (
             "test_image_and_mask_are_one_geometry_or_refused",
             "test_the_orientation_tag_of_a_stack_and_its_spacing",
@@ -128,6 +133,18 @@ KINDS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_watch_takes_patients_for_patients",
             "test_two_inputs_never_write_one_output",
             "test_numbers_from_0000_are_patients_where_others_follow",
+        ),
+        "a second conversion": (
+            "test_what_a_person_wrote_into_the_table_outlasts_the_next_conversion",
+            "test_what_nobody_looked_at_stays_declared_for_corrected_labels",
+            "test_what_the_source_says_anew_counts_before_what_was_changed",
+            "test_the_table_of_a_folder_of_an_earlier_version_and_a_damaged_one",
+        ),
+        "links": (
+            "test_images_behind_a_linked_folder_are_cases_too",
+            "test_linked_folders_are_entered_once_and_by_their_own_path_if_they_have_one",
+            "test_of_a_link_the_file_is_taken_that_it_names",
+            "test_a_folder_that_cannot_be_listed_fails_as_a_damaged_file_does",
         ),
         "other formats": (
             "test_other_formats_are_read_or_named",

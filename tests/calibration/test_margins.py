@@ -10,6 +10,7 @@ import pytest
 from dicom_series import noise, save, series
 
 from volseg.cohort import RegionBounds, bounds_as_text, margin_name, with_margins
+from volseg.cohort.margins import with_descriptions
 from volseg.dicom import Dicom, place, read_stack, scan, write_dicom_seg, write_rtstruct
 from volseg.errors import GeometryError
 from volseg.formats import write_segmentation
@@ -130,3 +131,26 @@ def test_the_organs_keep_their_label_value_in_a_file_for_slicer(tmp_path: Path) 
     assert b"Segment0_LabelValue:=1\n" in text
     assert b"Segment2_LabelValue:=4\n" in text
     assert b"Segment2_Name:=MARGIN 90% of liver (not the organ)\n" in text
+
+
+def test_margins_of_long_names_that_begin_alike_have_names_of_their_own():
+    """Three such regions were one margin for ever: the export never ended."""
+    names = [f"Superior_Longitudinal_Fascicle_of_the_left_side_{number}" for number in range(12)]
+    table = LabelTable.exclusive(names)
+    voxels = np.zeros((40, 3, 3), np.uint8)
+    voxels[1:37:3, 1, 1] = range(1, 13)
+    bounds = {name: RegionBounds(0.8, 1, 2, 1.0, 0.01, 0.9) for name in names}
+    label, labels = with_margins(Volume(voxels, np.eye(4)), table, bounds)
+    margins = labels.names[12:]
+    assert len(set(margins)) == 12
+    assert max(map(len, margins)) == 64
+    assert (margins[0][-4:], margins[1][-5:], margins[11][-5:]) == ("gan)", "rga 2", "rg 12")
+    held = dict(zip(labels.names, labels.masks(label.voxels), strict=True))
+    assert [int(held[name].sum()) for name in margins] == [7] * 12  # by hand: a voxel and its six neighbours
+
+
+def test_bounds_as_descriptions_keep_all_else_of_the_table():
+    table = LabelTable.from_dataset_json({"labels": {"background": 0, "liver": 1, "ignore": 2}})
+    described = with_descriptions(table, {"liver": BOUNDS["liver"]})
+    assert described.ignore == 2
+    assert described.regions[0].description

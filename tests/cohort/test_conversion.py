@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import multiprocessing
 import os
@@ -17,7 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from volseg.cohort import Case, Cohort, split_by_patient, write_cohort, write_splits
+import volseg.cohort.conversion
+from volseg.cohort import Case, Cohort, PatientsByPattern, split_by_patient, write_cohort, write_splits
+from volseg.cohort.adoption import replace_label
+from volseg.cohort.corrections import Correction, label_digest
 from volseg.cohort.folds import Fold, read_splits
 from volseg.datasets import open_cohort, write_phantom
 from volseg.errors import CohortError, LabelError, SourceError, UsageError, VolumeError
@@ -347,7 +351,8 @@ def test_one_worker_and_four_write_the_same_bytes(tmp_path, phantom):
         write_cohort(UwMadison(phantom), tmp_path / str(workers) / "cohort", workers=workers)
     one = content(tmp_path / "1" / "cohort")
     assert one == content(tmp_path / "4" / "cohort")
-    assert len(one) == 4 * 3 + 4  # image, label, record; dataset.json, cases.csv, splits.json
+    # Image, label, record; dataset.json, cases.csv and what the source said of it, splits.json and its mark.
+    assert len(one) == 4 * 3 + 5
 
 
 def test_the_embedded_phantom_is_finished_where_it_was_stopped(tmp_path, phantom, caplog):
@@ -498,3 +503,89 @@ def test_a_damaged_record_of_a_case_not_asked_for_counts_for_nothing(tmp_path):
     result = write_cohort(made("p2_d1", "p3_d1"), tmp_path / "cohort")
     assert result.finished_before == ("p2_d1", "p3_d1")
     assert write_cohort(made(*KEYS), tmp_path / "cohort").written == ("p1_d1",)
+
+
+def changed_table(folder, **values):
+    """Write values into the columns of cases.csv, by key, as a person does."""
+    table = folder / "cases.csv"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.update({name: of_key[row["key"]] for name, of_key in values.items() if row["key"] in of_key})
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys([*rows[0], *values])), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_what_a_person_wrote_into_the_table_outlasts_the_next_conversion(tmp_path):
+    """Patients that `split --patient-pattern` wrote became those of the source again, and stood on both sides then."""
+    folder, source = tmp_path / "cohort", made(*KEYS)
+    write_cohort(source, folder)
+    patients, days = {"p1_d1": "x", "p3_d1": "x"}, dict(zip(KEYS, "0300", strict=True))
+    changed_table(folder, patient=patients, day=days, warnings={"p1_d2": "suspect: blurred"})
+    before = Cohort.open(folder).rows
+    source.cases["p4_d1"] = case("p4_d1")
+    source.cases["p2_d1"], source.version["p2_d1"] = case("p2_d1", seed=1), 1  # converted again
+    for _ in range(2):
+        write_cohort(source, folder)
+        rows = Cohort.open(folder).rows
+        assert {key: rows[key] for key in KEYS} == before
+        assert rows["p4_d1"].patient == "p4"
+    assert all("p1_d2" not in fold.training + fold.validation for fold in Cohort.open(folder).folds())
+    changed_table(folder, warnings={"p1_d2": ""})
+    write_cohort(source, folder)
+    assert Cohort.open(folder).rows["p1_d2"].warnings == ()
+
+
+def test_what_the_source_says_anew_counts_before_what_was_changed(tmp_path):
+    folder, source = tmp_path / "cohort", made(*KEYS)
+    write_cohort(source, folder)
+    changed_table(folder, patient=dict.fromkeys(KEYS, "x"))
+    by_day = PatientsByPattern(source, r"p\d_(?P<patient>d\d)")
+    write_cohort(by_day, folder)
+    assert [row.patient for row in Cohort.open(folder).rows.values()] == ["d1", "d2", "d1", "d1"]
+
+
+def test_the_table_of_a_folder_of_an_earlier_version_and_a_damaged_one(tmp_path):
+    folder = tmp_path / "cohort"
+    write_cohort(made(*KEYS), folder)
+    (folder / ".volseg/converted.csv").unlink()
+    changed_table(folder, patient={"p1_d1": "x"})
+    write_cohort(made(*KEYS), folder)
+    assert Cohort.open(folder).patient("p1_d1") == "x"
+    (folder / "cases.csv").write_text("nonsense")
+    write_cohort(made(*KEYS), folder)
+    assert Cohort.open(folder).patient("p1_d1") == "p1"
+
+
+def test_what_nobody_looked_at_stays_declared_for_corrected_labels(tmp_path):
+    """`adopt` declared the value; after the next conversion the corrected label held a value that was none."""
+    folder, source = tmp_path / "cohort", made(*KEYS)
+    write_cohort(source, folder)
+    before = read_volume(folder / "labelsTr/p1_d1.nii.gz")
+    voxels = before.voxels.copy()
+    voxels[0] = 4
+    label = Volume(voxels, before.affine_ras)
+    row = Correction(1, "p1_d1", "a", 1, 1, 1, 1, 1, None, "label", "", label_digest(label))
+    replace_label(folder, "p1_d1", label, [row], channels=1, ignore=4)
+    write_cohort(source, folder)
+    cohort = Cohort.open(folder)
+    assert cohort.labels.ignore == 4
+    assert np.array_equal(cohort.labels.check(read_volume(cohort.label_path("p1_d1")).voxels), voxels)
+    source.labels = replace(TABLE, ignore=9)  # what the source says counts
+    write_cohort(source, folder)
+    assert Cohort.open(folder).labels.ignore == 9
+
+
+@pytest.mark.parametrize("folds_case", [True, False])
+def test_keys_that_differ_in_case_alone_are_two_files_or_refused(tmp_path, monkeypatch, folds_case):
+    """On Windows and macOS the second case replaced the first one, file by file."""
+    monkeypatch.setattr(volseg.cohort.conversion, "ignores_case", lambda _: folds_case)
+    source = made("P1_d1", "p1_d1", "p2_d1")
+    if not folds_case:
+        assert len(write_cohort(source, tmp_path / "cohort").written) == 3
+        return
+    with pytest.raises(UsageError, match=r"P1_d1 and p1_d1 would be written to one file.*rename one"):
+        write_cohort(source, tmp_path / "cohort")
+    assert not (tmp_path / "cohort").exists()

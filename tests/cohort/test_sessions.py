@@ -99,3 +99,9 @@ def test_days_are_read_as_a_spreadsheet_with_decimal_commas_saves_them(tmp_path,
     table.to_csv(path, sep=";", decimal=",", encoding=encoding, index=False)
     assert "12,5" in path.read_text(encoding=encoding)
     assert read_table(path) == rows
+
+
+@pytest.mark.parametrize("day", [0.0, 1.5, 20240103.0, 45294.25])
+def test_a_day_comes_back_from_the_table_as_it_was(day):
+    """Dates as numbers have eight digits: with six, two days of one week were one session."""
+    assert CaseRow.from_csv(row("a", "p", "s", day).to_csv()).day == day

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,19 @@ import pytest
 from dicom_series import grid, image, noise, save, series, set_pixels
 from pydicom import Dataset
 
-from volseg.dicom import Dicom, export_objects, list_series, read_listed, write_dicom_seg, write_rtstruct
-from volseg.errors import VolsegError
+from volseg.dicom import (
+    Dicom,
+    export_objects,
+    list_series,
+    place,
+    read_listed,
+    read_object_masks,
+    read_stack,
+    scan,
+    write_dicom_seg,
+    write_rtstruct,
+)
+from volseg.errors import LabelError, VolsegError
 from volseg.labels import LabelTable
 from volseg.volume import Volume, write_volume
 
@@ -122,3 +134,44 @@ def test_a_prediction_tells_what_a_conversion_tells(
         read_listed(path)
     (record,) = caplog.records
     assert record.getMessage() == f"{path.name.removesuffix('_0000.series')}: {warned}"
+
+
+def test_a_folder_that_cannot_be_listed_fails_as_a_damaged_file_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its series were missing without a word."""
+    save(tmp_path / "one", series(noise(SHAPE), grid(SHAPE)))
+    (tmp_path / "two").mkdir()
+    scandir = os.scandir
+
+    def scan(path: str = ".") -> object:
+        if Path(path) == tmp_path / "two":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    source = Dicom(tmp_path, keep_ids=True)
+    (key,) = [key for key in source.keys() if key.startswith("damaged")]  # noqa: SIM118
+    with pytest.raises(VolsegError, match=r"two: a folder cannot be listed \(Permission denied\)"):
+        source.load(key)
+
+
+@pytest.mark.parametrize("ending", [".rt.dcm", ".seg.dcm"])
+def test_a_prediction_in_floats_loses_no_voxel_in_an_object(tmp_path: Path, ending: str) -> None:
+    """Programs that resample save 0.99999994 for 1: such voxels were not outlined, and a segmentation failed."""
+    save(tmp_path / "series", series(noise(SHAPE), grid(SHAPE)))
+    (path,) = list_series(tmp_path / "series")
+    image = read_listed(path)
+    voxels = np.zeros(image.shape, np.float32)
+    voxels[2:5, 2:5, 1:4] = 1
+    voxels[3] *= np.float32(0.99999994)
+    key = path.name.removesuffix("_0000.series")
+    write_volume(tmp_path / "predictions" / f"{key}.nii.gz", Volume(voxels, image.affine_ras))
+    write = write_rtstruct if ending == ".rt.dcm" else write_dicom_seg
+    out = tmp_path / "objects"
+    assert not export_objects(tmp_path / "predictions", tmp_path / "series", out, TABLE, write, ending=ending)
+    found = read_object_masks(out / f"{key}{ending}", image.grid)
+    assert np.array_equal(found.masks["liver"], voxels > 0)
+    half = place(Volume((voxels > 0) / 2, image.affine_ras), read_stack(scan(tmp_path / "series").series[0]))
+    with pytest.raises(LabelError, match=r"holds 0\.5, expected whole numbers"):
+        write(tmp_path / "half.dcm", half, TABLE)

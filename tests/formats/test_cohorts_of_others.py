@@ -330,13 +330,15 @@ def test_values_above_255_get_new_ones_in_their_order_and_the_old_are_kept(tmp_p
         put(raw / f"imagesTr/{key}_0000.nii.gz", 5)
         put(raw / f"labelsTr/{key}.nii.gz", stored)
     describe(raw, channel_names={"0": "T1"}, labels=values)
-    assert run("convert", "decathlon", raw, tmp_path / "c") == 0
+    assert run("convert", "decathlon", raw, tmp_path / "c", "--patient-pattern", ".") == 0
     cohort = Cohort.open(tmp_path / "c")
     assert cohort.labels.names == ("Left-Thalamus", "ctx-rh-insula", "wm-lh")
     label = read_volume(cohort.label_path("a")).voxels
     assert np.array_equal(np.array([0, 10, 2035, 3035])[label], stored)
     kept = json.loads((tmp_path / "c/dataset.json").read_text())["volseg"]["original_values"]
     assert kept == {"Left-Thalamus": 10, "ctx-rh-insula": 2035, "wm-lh": 3035}
+    put(raw / "labelsTr/a.nii.gz", stored.astype(np.float32) * np.float32(1 + 1e-7))  # as programs that resample write
+    assert np.array_equal(Decathlon(raw).load("a").label.voxels, label)
     put(raw / "labelsTr/a.nii.gz", np.full(SHAPE, 77, np.int32))
     with pytest.raises(SourceError, match=r"the label map holds 77, dataset\.json declares 3 values from 10 to 3035"):
         Decathlon(raw).load("a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from volseg.cohort import Cohort, write_cohort
+from volseg.cohort.table import read_table, write_table
 from volseg.errors import GeometryError, LabelError, SourceError, VolumeError
 from volseg.formats import Decathlon
 from volseg.volume import Volume, read_volume, write_volume
@@ -283,3 +285,36 @@ def test_a_cohort_of_volseg_read_again_keeps_its_patients(tmp_path: Path) -> Non
     tables = [(tmp_path / name / "splits.json").read_text() for name in ("cohort", "again")]
     assert tables[0] == tables[1]
     assert {row.patient for row in Cohort.open(tmp_path / "again").rows.values()} == {"case201", "case202"}
+
+
+def test_a_cohort_of_volseg_read_again_keeps_units_and_days(found: Path, tmp_path: Path) -> None:
+    write_cohort(Decathlon(found), tmp_path / "cohort")
+    rows = read_table(tmp_path / "cohort/cases.csv")
+    stated = [replace(row, units="BQML", day=20240103.0 + number) for number, row in enumerate(rows)]
+    write_table(tmp_path / "cohort/cases.csv", stated)
+    write_cohort(Decathlon(tmp_path / "cohort"), tmp_path / "again")
+    again = read_table(tmp_path / "again/cases.csv")
+    assert [(row.key, row.units, row.day) for row in again] == [(row.key, row.units, row.day) for row in stated]
+
+    # Another day is another case for the conversion, which writes it.
+    write_table(tmp_path / "cohort/cases.csv", [replace(row, day=7.0) for row in stated])
+    write_cohort(Decathlon(tmp_path / "cohort"), tmp_path / "again")
+    assert {row.day for row in read_table(tmp_path / "again/cases.csv")} == {7.0}
+
+
+def test_a_cohort_of_volseg_read_again_keeps_its_objects(found: Path, tmp_path: Path) -> None:
+    objects = np.zeros(SHAPE, np.uint16)
+    objects[:2], objects[2:4] = 300, 2
+    (found / "instancesTr").mkdir()
+    write_volume(found / "instancesTr/a.nii.gz", Volume(objects, AFFINE))
+    write_cohort(Decathlon(found), tmp_path / "again")
+    again = Cohort.open(tmp_path / "again")
+    assert again.instances_path("b_1") is None
+    path = again.instances_path("a")
+    assert path is not None
+    np.testing.assert_array_equal(read_volume(path).voxels, objects)
+
+    # Other objects are another case for the conversion, which writes them.
+    write_volume(found / "instancesTr/a.nii.gz", Volume(objects.astype(np.float32) + 1, AFFINE))
+    write_cohort(Decathlon(found), tmp_path / "again")
+    np.testing.assert_array_equal(read_volume(path).voxels, objects + 1)

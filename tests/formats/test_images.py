@@ -502,3 +502,13 @@ def test_images_of_a_kind_that_is_not_read_are_named(raw, ending):
     with pytest.raises(SourceError, match=f"images/a{ending} is of a kind that is not read: save it as PNG") as refused:
         Images(raw, images=f"images/{{key}}{ending}", masks=["masks/{key}_mask.png"])
     assert "volseg convert images" not in str(refused.value)
+
+
+def test_images_behind_a_linked_folder_are_cases_too(raw, tmp_path):
+    """A data set put together of links to the folders of its sites."""
+    (tmp_path / "sites").mkdir()
+    for site in ("one", "two"):
+        (tmp_path / "sites" / site).symlink_to(raw)
+    source = Images(tmp_path / "sites", images="*/images/{key}.png", masks=["*/masks/{key}_mask.png"])
+    assert source.keys() == ["a", "b", "c"], "the second link leads to the same folder"
+    assert np.array_equal(to_raster(source.load("a").channels[0]), GREY)

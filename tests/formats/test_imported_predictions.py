@@ -17,6 +17,7 @@ from volseg.cli import main
 from volseg.cohort import Cohort, Predictions
 from volseg.errors import GeometryError, LabelError, VolumeError
 from volseg.formats import export_slicer, import_predictions, read_segmentation, read_table_names, write_segmentation
+from volseg.formats.named_masks import read_named_masks
 from volseg.formats.value_names import find_table, header_names
 from volseg.labels import LabelTable
 from volseg.volume import Volume, read_volume, write_volume
@@ -436,3 +437,16 @@ def test_convert_takes_segmentations_for_labels(tmp_path):
     assert all(np.array_equal(read_volume(again.label_path(key)).voxels, expected[key]) for key in again.keys)
     renumbered(tmp_path / "raw" / "labelsTr" / "c0.seg.nrrd", [0, 1], [1, 2])
     assert run("convert", "decathlon", tmp_path / "raw", tmp_path / "other") == 1
+
+
+def test_label_maps_of_floats_are_rounded_or_refused_and_never_lose_voxels(tmp_path: Path) -> None:
+    voxels = np.zeros(SHAPE, np.float32)
+    voxels[0], voxels[1], voxels[2] = 1, 1.0000001, 0.99999994
+    write_volume(tmp_path / "a.nii.gz", Volume(voxels, AFFINE))
+    found = read_named_masks(tmp_path / "a.nii.gz", {1: "liver"})
+    assert found.masks["liver"].sum() == 3 * SHAPE[1] * SHAPE[2]
+    for odd, told in ((1.5, r"holds 1\.5, expected whole numbers; it was resampled"), (np.nan, "holds nan")):
+        voxels[3] = odd
+        write_volume(tmp_path / "a.nii.gz", Volume(voxels, AFFINE))
+        with pytest.raises(LabelError, match=told):
+            read_named_masks(tmp_path / "a.nii.gz", {1: "liver"})

@@ -472,6 +472,19 @@ def test_an_empty_scan(two):
     bad_case(two, "holds no PNG slice")
 
 
+def test_a_scan_that_cannot_be_listed_is_no_empty_one(two, monkeypatch):
+    folder, listed = slice_file(two, 1).parent, Path.iterdir
+
+    def list_it(path):
+        if path == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", list_it)
+    with pytest.raises(SourceError, match=r"cannot be listed \(Permission denied\); give the right to read it"):
+        UwMadison(two).load("case1_day2")
+
+
 @pytest.mark.parametrize("kept", [0, 4, 20, 40, 0.5, -20, -1])
 def test_a_png_cut_short(two, kept):
     path = slice_file(two, 7)

@@ -107,3 +107,17 @@ def test_it_goes_through_json() -> None:
     cleanup = Cleanup.parse(fill_holes=["liver, spleen"], min_ml=["liver=2", "spleen=0.5"])
     assert Cleanup(**cleanup.to_json()).to_json() == cleanup.to_json()
     assert cleanup.to_json() == {"fill_holes": ["liver", "spleen"], "min_ml": {"liver": 2.0, "spleen": 0.5}}
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_ring_in_an_image_of_one_slice_is_filled_and_in_a_volume_it_is_not(axis: int) -> None:
+    ring = np.zeros((7, 7), np.uint8)
+    ring[1:6, 1:6] = 1
+    ring[3, 3] = 0
+    cleanup = Cleanup(fill_holes=["liver"])
+    filled = cleanup.apply(np.expand_dims(ring, axis), EXCLUSIVE, voxel_ml=1)
+    assert filled.sum() == 25  # by hand: 5 x 5
+    assert filled.shape == np.expand_dims(ring, axis).shape
+    volume = np.zeros((7, 7, 3), np.uint8)
+    volume[:, :, 1] = ring  # open above and below
+    assert np.array_equal(cleanup.apply(volume, EXCLUSIVE, voxel_ml=1), volume)

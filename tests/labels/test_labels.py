@@ -326,3 +326,14 @@ def test_numbers_become_values_in_an_array_of_its_own(kind):
         assert found.dtype == np.uint8
         assert not np.shares_memory(found, numbers)
         np.testing.assert_array_equal(found, np.array(expected)[numbers])
+
+
+def test_of_several_values_of_one_combination_the_least_is_written_as_in_nnunet_s_order():
+    """BraTS without its third region: core and enhancing tumour are one combination, and 4 would say enhancing."""
+    table = LabelTable.of({"whole": [1, 2, 4], "core": [1, 4]})
+    masks = np.array([[True, True, False], [True, False, False]])
+    assert table.encode(masks).tolist() == [1, 2, 0]
+    assert table.to_dataset_json()["regions_class_order"] == [2, 1]
+    assert table.encode(table.masks(np.array([0, 1, 2, 4], np.uint8))).tolist() == [0, 1, 2, 1]
+    many = LabelTable.of({"all": [1, 2, 3], "both": [2, 3], **{f"r{n}": n for n in range(4, 12)}})
+    assert many.encode(many.masks(np.array([1, 2, 3], np.uint8))).tolist() == [1, 2, 2]  # more than eight regions

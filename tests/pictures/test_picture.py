@@ -387,3 +387,11 @@ def test_the_difference_in_the_viewer_is_that_of_the_masks(labels):
 def test_the_centre_is_the_median_of_the_places(held):
     places = np.random.default_rng(held).integers(0, 20, held)
     assert _median_place(np.bincount(places, minlength=20)) == np.median(places)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
+def test_grey_levels_do_not_depend_on_the_unit(unit):
+    """Diffusion in m2/s has values of 1e-9: such an image was black."""
+    image = np.array([0.0, 1.0, 2.0, np.nan], np.float32) * np.float32(unit)
+    assert grey_levels(image, window=(0, 2 * unit)).tolist() == [0, 128, 255, 0]
+    assert grey_levels(np.array([0, 0, 5]), window=(0, 0)).tolist() == [0, 0, 255]

@@ -19,7 +19,7 @@ from treatment_days import write_days
 import volseg.inference
 from volseg.bundle import Recipe, read_recipe
 from volseg.cohort import Adaptation, adapted_networks, check_unseen, network_for, write_labels
-from volseg.errors import UsageError
+from volseg.errors import CohortError, UsageError
 from volseg.inference import MixedPrecision, ParallelWindows
 from volseg.labels import prior_channels
 from volseg.training import Adapting, adapt, write_network
@@ -355,6 +355,19 @@ def test_scores_of_what_was_seen_or_lies_before_are_refused(tmp_path, cohort):
     other = Adaptation("c", ("day9",), ("c_day9",), cases=("c_day10",))
     write_labels(tmp_path, cohort.labels, channel_names=["MR"], made_with={"adapted": [other.to_json()]})
     check_unseen(tmp_path, cohort, ["c_day0"])
+
+
+def test_what_was_seen_is_known_from_a_dataset_json_that_was_saved_on_windows(tmp_path, cohort):
+    seen = Adaptation("c", ("day9",), ("c_day9",))
+    write_labels(tmp_path, cohort.labels, channel_names=["MR"], made_with={"adapted": [seen.to_json()]})
+    path = tmp_path / "dataset.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8-sig")
+    with pytest.raises(UsageError, match="c_day9 was predicted by a network that was adapted on it"):
+        check_unseen(tmp_path, cohort, ["c_day9"])
+    path.write_text(text.replace('"patient"', '"pat"'), encoding="utf-8")
+    with pytest.raises(CohortError, match="does not tell what its networks were adapted on"):
+        check_unseen(tmp_path, cohort, ["c_day9"])
 
 
 def test_a_folder_without_adapted_networks_says_so(tmp_path):

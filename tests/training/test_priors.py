@@ -316,3 +316,18 @@ def test_a_limit_lies_between_own_days_and_strangers():
     assert largest_misalignment_mm(own, [2.2, 4.0, 9.0, 10.0, 11.0] * 3) is None, "not apart"
     assert largest_misalignment_mm(own[:3], [8.0] * 9) is None, "too few"
     assert largest_misalignment_mm(own, [float("nan")] * 9) is None
+
+
+def test_a_label_map_whose_axes_run_otherwise_is_the_same_prior(tmp_path, cohort):
+    """As everywhere else: its axes are turned, nothing is resampled."""
+    image, label = read_volume(cohort.image_paths("a_day0")[0]), read_volume(cohort.label_path("a_day0"))
+    affine = np.array(label.affine_ras) @ np.diag([-1.0, 1, 1, 1])
+    affine[:3, 3] = (np.array(label.affine_ras) @ [label.shape[0] - 1, 0, 0, 1])[:3]
+    write_volume(tmp_path / "turned.nii.gz", Volume(label.voxels[::-1], affine))
+    found = []
+    for file in (cohort.label_path("a_day0"), tmp_path / "turned.nii.gz"):
+        same = Registration(tuple(map(tuple, np.eye(4).tolist())), 1, 1, 0, 0)
+        table = cohort.labels.to_dataset_json()
+        found.append(PriorFiles("k", (str(cohort.image_paths("a_day0")[0]),), str(file), table, same))
+    ours, turned = (prior_arrays(prior, image.grid, cohort.labels) for prior in found)
+    assert np.array_equal(ours, turned)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from volseg.errors import GeometryError, VolumeError
-from volseg.volume import Volume, image_suffix, read_image_file, write_volume
+from volseg.volume import Volume, image_suffix, read_image_file, read_nrrd_with_pairs, write_volume
 
 COS, SIN = 0.8, 0.6
 DIRECTION = np.array([[COS, -SIN, 0], [SIN, COS, 0], [0, 0, -1.0]])  # LPS, columns are axes
@@ -284,3 +284,25 @@ def test_damage_is_an_error_of_ours(tmp_path, name):
             read_image_file(path)
         except VolumeError:
             continue
+
+
+def test_64_bits_are_those_of_nifti_files_in_every_format(tmp_path):
+    """pynrrd writes arrays of NumPy's default type so; what was read must go into a NIfTI file."""
+    meta = b"NDims = 3\nDimSize = 4 3 2\nElementType = MET_LONG_LONG\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+    (tmp_path / "a.mha").write_bytes(meta + b"ElementDataFile = LOCAL\n" + VOXELS.astype("<i8").tobytes("F"))
+    nrrd(tmp_path / "a.nrrd", kind="int64", data=VOXELS.astype("<i8").tobytes("F"))
+    for name in ("a.mha", "a.nrrd"):
+        (volume,) = read_image_file(tmp_path / name)
+        assert volume.voxels.dtype == np.int16
+        np.testing.assert_array_equal(volume.voxels, VOXELS)
+        write_volume(tmp_path / "a.nii.gz", volume)
+    large = np.full((4, 3, 2), 2**32 - 1, "<u8")
+    (volume,) = read_image_file(nrrd(tmp_path / "b.nrrd", kind="uint64", data=large.tobytes("F")))
+    assert volume.voxels.dtype == np.uint32
+    np.testing.assert_array_equal(volume.voxels, large)
+
+
+def test_an_escaped_backslash_before_an_n_is_no_line_break(tmp_path):
+    nrrd(tmp_path / "a.nrrd", **{"content": "x\nSegment0_Name:=a\\\\nodule\\nleft"})
+    pairs = read_nrrd_with_pairs(tmp_path / "a.nrrd")[1]
+    assert pairs["Segment0_Name"] == "a\\nodule\nleft"

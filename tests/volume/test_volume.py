@@ -371,3 +371,10 @@ def test_whole_numbers_are_resampled_without_being_cut(tmp_path, dtype):
     aside[0, 3] = 0.37
     found, _ = resampled(read_volume(tmp_path / "a.nii"), Grid((3, 1, 1), aside))
     np.testing.assert_allclose(found.voxels.ravel(), [1.11, 5.59, 8.89], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40000, 2, 1), (32768, 1, 1)])
+def test_an_axis_too_long_for_nifti_1_is_told_and_nothing_is_written(tmp_path, shape):
+    with pytest.raises(VolumeError, match=rf"at most 32767 voxels, got {shape[0]}; cut the image"):
+        write_volume(tmp_path / "a.nii.gz", Volume(np.zeros(shape, np.uint8), np.eye(4)))
+    assert list(tmp_path.iterdir()) == []

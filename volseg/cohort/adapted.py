@@ -10,7 +10,7 @@ from typing import Any
 
 from volseg.cohort.folder import Cohort
 from volseg.cohort.sessions import sessions_of
-from volseg.errors import UsageError
+from volseg.errors import CohortError, UsageError
 
 ADAPTED = "adapted"
 """Entry of a recipe's facts, and of the `volseg` object of the `dataset.json` beside predictions."""
@@ -50,12 +50,22 @@ class Adaptation:
 
 
 def adaptations_of(predictions: Path) -> list[Adaptation]:
-    """The adaptations that the `dataset.json` of a predictions folder states; none if it states none."""
+    """The adaptations that the `dataset.json` of a predictions folder states; none if it states none.
+
+    Raises:
+        CohortError: It states adaptations of no known form.
+    """
+    path = predictions / "dataset.json"
     try:
-        stated = json.loads((predictions / "dataset.json").read_text(encoding="utf-8"))["volseg"][ADAPTED]
-        return [Adaptation.from_json(one) for one in stated]
+        stated = json.loads(path.read_text(encoding="utf-8-sig"))["volseg"][ADAPTED]
     except (OSError, ValueError, KeyError, TypeError):
         return []
+    try:
+        return [Adaptation.from_json(one) for one in stated]
+    except (KeyError, TypeError) as error:
+        raise CohortError(
+            f'{path} does not tell what its networks were adapted on: "{ADAPTED}" is {stated!r}; predict again'
+        ) from error
 
 
 def check_unseen(predictions: Path, cohort: Cohort, keys: Iterable[str]) -> None:

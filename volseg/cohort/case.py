@@ -35,6 +35,7 @@ class Case:
         instances: Objects of the label map by number, 0 outside, on the same grid; None if they are not told apart.
         units: Units of the values as the files state them (HU, BQML, CNTS), empty where they state none; those of
             several channels are separated by commas.
+        day: Day from the patient's first one, where the source states it apart from the session's name.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Case:
     warnings: tuple[str, ...] = ()
     instances: Volume | None = None
     units: str = ""
+    day: float | None = None
 
     def __post_init__(self) -> None:
         check_key(self.key)

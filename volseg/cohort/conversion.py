@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from volseg.cohort.corrections import corrected_keys
 from volseg.cohort.folder import INSTANCES, read_dataset_json
 from volseg.cohort.folds import Fold
 from volseg.cohort.folds_of_conversion import write_folds
-from volseg.cohort.table import CaseRow, write_table
+from volseg.cohort.table import CaseRow
+from volseg.cohort.table_edits import write_edited_table
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError, naming
-from volseg.files import PARTIAL, atomic, is_partial
+from volseg.files import PARTIAL, atomic, ignores_case, is_partial
 from volseg.labels import LabelTable
 from volseg.volume import FILE_ENDING, Volume, header_of, orientation, provenance_of, with_provenance, write_volume
 
@@ -57,7 +58,8 @@ def write_cohort(
     """Write each case of a source into a cohort folder, and the tables when all are done.
 
     A case that fails is reported and the others go on. A case that a former run finished is skipped, if its raw data
-    have not changed. A kill at any moment leaves whole files or none; run again to go on.
+    have not changed. A kill at any moment leaves whole files or none; run again to go on. What was changed in
+    `cases.csv` since is kept, see `volseg.cohort.table_edits.write_edited_table`.
 
     Args:
         source: Source of the cases.
@@ -72,12 +74,13 @@ def write_cohort(
         outcomes: Function that calls `convert_case` for keys, instead of threads; see `volseg.jobs.converting`.
 
     Raises:
-        UsageError: The folder holds something else.
+        UsageError: The folder holds something else, or its file system takes two keys for one name.
         SourceError: The source has no case.
     """
     folder = Path(folder)
     keys = [check_key(key) for key in source.keys()]  # noqa: SIM118 - a source is no dict
     _check_target(source, folder)
+    _check_apart(keys, folder)
     folder.mkdir(parents=True, exist_ok=True)
     if only is None:  # else they may be of another run, which is about to rename them
         for leftover in folder.rglob(f"{PARTIAL}*"):
@@ -86,6 +89,7 @@ def write_cohort(
     labelled = sum(source.labelled(key) for key in keys)
     _write_dataset_json(source, folder, count=labelled, version=_folder_version(source, folder))
 
+    former = _recorded_rows(folder)
     rows: dict[str, CaseRow] = {}
     written: list[str] = []
     before: list[str] = []
@@ -107,7 +111,7 @@ def write_cohort(
     everything = {row.key: row for row in _recorded_rows(folder)} | rows
     if mixed := units_note(everything.values()):
         logger.warning("%s", mixed)
-    write_table(folder / "cases.csv", everything.values())
+    everything = write_edited_table(folder, everything, before=former)
     count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
     _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
     write_folds(folder, everything.values(), folds=folds, seed=seed, validation=validation, given=given)
@@ -251,15 +255,34 @@ def _check_target(source: Source, folder: Path) -> None:
         raise UsageError(f"{folder} holds a cohort with other channels; name a new folder")
 
 
+def _check_apart(keys: Sequence[str], folder: Path) -> None:
+    """Refuse two cases that would be one file, where the file system takes upper and lower case for one."""
+    seen: dict[str, str] = {}
+    for key in keys if ignores_case(folder) else ():
+        other = seen.setdefault(key.casefold(), key)
+        if other != key:
+            raise UsageError(
+                f"the cases {other} and {key} would be written to one file, since the disk of {folder} takes upper and "
+                "lower case for one; rename one, or name a folder on another disk"
+            )
+
+
 def _channels(source: Source) -> dict[str, str]:
     return {str(i): name for i, name in enumerate(source.channel_names)}
+
+
+def _labels(source: Source, folder: Path) -> LabelTable:
+    """The table of the source, with the value of what nobody looked at that `volseg adopt` has declared since."""
+    if source.labels.ignore is not None or not (folder / "dataset.json").is_file():
+        return source.labels
+    return replace(source.labels, ignore=LabelTable.from_dataset_json(read_dataset_json(folder)).ignore)
 
 
 def _write_dataset_json(source: Source, folder: Path, *, count: int, version: int) -> None:
     entries: dict[str, Any] = {
         "name": folder.resolve().name,
         "channel_names": _channels(source),
-        **source.labels.to_dataset_json(),
+        **_labels(source, folder).to_dataset_json(),
         "numTraining": count,
         "file_ending": FILE_ENDING,
     }
@@ -285,6 +308,7 @@ def _row(case: Case) -> CaseRow:
         case.source,
         case.warnings,
         case.units,
+        case.day,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +46,7 @@ def with_descriptions(labels: LabelTable, bounds: Bounds) -> LabelTable:
         else one
         for one in labels.regions
     ]
-    return LabelTable(tuple(regions), labels.image_channels)
+    return replace(labels, regions=tuple(regions))
 
 
 def with_margins(label: Volume, labels: LabelTable, bounds: Bounds) -> tuple[Volume, LabelTable]:
@@ -71,9 +73,11 @@ def with_margins(label: Volume, labels: LabelTable, bounds: Bounds) -> tuple[Vol
         given = bounds.get(region.name)
         if given is None or given.margin_mm is None or given.level is None or not mask.any():
             continue
-        name = margin_name(region.name, given.level)
-        while name in margins:
-            name = f"{name[: _LONGEST_NAME - 2]} 2"
+        own = name = margin_name(region.name, given.level)
+        for number in itertools.count(2):  # long names of regions may be alike as far as a margin holds them
+            if name not in margins:
+                break
+            name = f"{own[: _LONGEST_NAME - len(f' {number}')]} {number}"
         margins[name] = (region.name, given.margin_mm, given.level)
         pairs = combined.astype(np.uint16) * 2 + grown(mask, given.margin_mm, label.spacing_mm)
         held = np.flatnonzero(np.bincount(pairs.ravel(), minlength=2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from volseg.cohort.case import Case, Source
@@ -96,6 +96,7 @@ class PatientsByPattern:
         self.labels: LabelTable = source.labels
         self.source_version = int(getattr(source, "source_version", 1))
         self.warnings: tuple[str, ...] = tuple(getattr(source, "warnings", ()))
+        self.original_values: Mapping[str, int] = getattr(source, "original_values", {})
         for key in source.keys():  # noqa: SIM118 - a source is no dict
             patient_of(key, pattern=pattern)
 

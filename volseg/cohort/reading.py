@@ -40,9 +40,11 @@ def read_translated(path: Path, match: LabelMatch | None, *, target: str = "") -
         VolsegError: It is unreadable, or holds a value that its own table does not declare.
     """
     volume = read_volume(path)
-    if match is None or match.same:
+    if match is None:
         return volume
     checked = match.prediction.check(volume.voxels)
+    if match.same:
+        return Volume(checked, volume.affine_ras)
     if target and match.reference.ignore is None:
         match.prediction.check_seen(checked, target=target)
     return Volume(match.translate(checked), volume.affine_ras)

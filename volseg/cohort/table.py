@@ -65,7 +65,7 @@ class CaseRow:
             "source": self.source,
             "warnings": "; ".join(self.warnings),
             **({UNITS: self.units} if self.units else {}),
-            **({DAY: f"{self.day:g}"} if self.day is not None else {}),
+            **({DAY: repr(float(self.day)).removesuffix(".0")} if self.day is not None else {}),
         }
 
     @classmethod

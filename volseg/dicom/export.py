@@ -90,6 +90,7 @@ def export_objects(
         stem = path.name.removesuffix(FILE_ENDING)
         try:
             label = read_translated(path, match, target="a DICOM object")
+            label = Volume(labels.check(label.voxels), label.affine_ras)
             labels.check_seen(label.voxels, target="a DICOM object")
             series = there.series_of(stem, label) if asked is None else asked
             table, stack = labels, there.stack(series, label, asked=asked is not None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from volseg.dicom.localizer import no_volume
 from volseg.dicom.scans import scans, with_days
 from volseg.dicom.syntaxes import remedy, syntax_name
 from volseg.errors import SourceError, UsageError
+from volseg.files import files_below
 
 OUTLINES = frozenset({RTStructureSetStorage})
 # Label Map Segmentation Storage is newer than pydicom's table.
@@ -113,7 +113,13 @@ def scan(folder: str | Path, *, choices: Sequence[Choice] = ()) -> Index:
     root = Path(folder)
     if not root.exists():
         raise UsageError(f"there is no folder {root}; name the one that holds the DICOM files")
-    return index_files(_files(root), root=root if root.is_dir() else root.parent, choices=choices)
+    below = root if root.is_dir() else root.parent
+    unlisted: list[OSError] = []
+    index = index_files(_files(root, unlisted), root=below, choices=choices)
+    for error in unlisted:
+        name = Path(str(error.filename)).relative_to(below).as_posix()
+        index.unreadable[name] = f"a folder cannot be listed ({error.strerror}); give the right to read it"
+    return index
 
 
 def index_files(paths: Iterable[Path], *, root: Path | None = None, choices: Sequence[Choice] = ()) -> Index:
@@ -254,22 +260,15 @@ def _object(path: Path, name: str, skipped: Counter[str]) -> Instance | None:
     return instance
 
 
-def _files(root: Path) -> Iterator[Path]:
+def _files(root: Path, unlisted: list[OSError]) -> Iterator[Path]:
+    """The files of a tree; folders that cannot be listed are added to `unlisted`."""
     if root.is_file():
         yield root
-    seen: set[tuple[int, int]] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        state = Path(folder).stat()
-        if (state.st_dev, state.st_ino) in seen:  # a link to a folder above or beside it
-            folders.clear()
-            continue
-        seen.add((state.st_dev, state.st_ino))
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            # No pipe and no socket, which would wait for ever. A link to what is not there is told where it is opened.
-            if path.is_file() or (path.is_symlink() and not path.exists()):
-                yield path
+        return
+    for path in files_below(root, unlisted=unlisted.append):
+        # No pipe and no socket, which would wait for ever. A link to what is not there is told where it is opened.
+        if path.is_file() or (path.is_symlink() and not path.exists()):
+            yield path
 
 
 def _series_of(instance: Instance) -> tuple[str, ...]:

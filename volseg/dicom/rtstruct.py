@@ -55,6 +55,7 @@ def write_rtstruct(path: Path, target: Target, labels: LabelTable) -> None:
     """
     if target.stack.flat:
         raise SourceError("an X-ray image has no place in the patient for outlines to lie in; export dicom-seg instead")
+    target = target.checked(labels)
     regions = target.present(labels)
     check_names(regions, target.headers[0])
     now = datetime.now()

@@ -55,6 +55,7 @@ def write_dicom_seg(path: Path, target: Target, labels: LabelTable) -> None:
     from pydicom.sr.codedict import codes
     from pydicom.sr.coding import Code as Term
 
+    target = target.checked(labels)
     regions = target.present(labels)
     check_names(regions, target.headers[0])
     headers = target.headers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -70,6 +70,14 @@ class Target:
                 "the series, or choose its slices with --where FrameOfReferenceUID=VALUE"
             )
         return headers
+
+    def checked(self, labels: LabelTable) -> Target:
+        """The same with the label map in whole numbers of the table, as programs that save floats meant them.
+
+        Raises:
+            LabelError: A value that the table does not declare, or a fraction.
+        """
+        return replace(self, label_map=labels.check(self.label_map))
 
     def present(self, labels: LabelTable) -> list[Region]:
         """The regions that hold a voxel, in the order of the table.

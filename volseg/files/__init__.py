@@ -1,6 +1,7 @@
-"""Files that are written whole or not at all, and locks between the processes that write them."""
+"""Files that are written whole or not at all, locks between the processes that write them, and trees of files."""
 
 from volseg.files.lock import LOCK, Lock, locked, take_lock
+from volseg.files.tree import files_below
 from volseg.files.writing import FULL, PARTIAL, SERIES, atomic, ignores_case, is_partial, link_or_copy, read_json_object
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "SERIES",
     "Lock",
     "atomic",
+    "files_below",
     "ignores_case",
     "is_partial",
     "link_or_copy",

@@ -51,7 +51,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        with partial.open("rb") as file:
+        with partial.open("r+b") as file:  # Windows flushes no file that is open for reading alone
             os.fsync(file.fileno())
         partial.chmod(0o666 & ~_umask())
         partial.replace(path)
@@ -66,6 +66,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`, at once or never: a hard link; else a copy with the time of the source.
 
+    Of a symbolic link, the file that it names is taken: a link to the link would lead nowhere from another folder.
+
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "a").write_text("weights")
     >>> link_or_copy(folder / "a", folder / "there" / "b")
@@ -76,10 +78,13 @@ def link_or_copy(source: Path, target: Path) -> None:
     partial = target.with_name(f"{PARTIAL}{os.getpid()}-{target.name}")
     partial.unlink(missing_ok=True)
     try:
-        os.link(source, partial)
-    except OSError:
-        shutil.copy2(source, partial)
-    partial.replace(target)
+        try:
+            os.link(source.resolve(), partial)  # the system links the link itself
+        except OSError:
+            shutil.copy2(source, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)  # POSIX renames nothing, without an error, if the target is this file already
 
 
 def ignores_case(folder: Path) -> bool:

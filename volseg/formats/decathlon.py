@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from volseg.cohort import TEST, Case, Fold, patient_of, raw_note, read_dataset_json, read_table
+from volseg.cohort import INSTANCES, TEST, Case, Fold, patient_of, raw_note, read_dataset_json, read_table
 from volseg.errors import SourceError, VolumeError, first_names
 from volseg.formats.datalist import channels_of, labels_of, listed_cases
 from volseg.formats.imported_predictions import read_named
 from volseg.formats.left_out import folds_beside, left_out_note, number_note, pair_notes, tell
 from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX
-from volseg.labels import LabelTable
-from volseg.volume import IMAGE_SUFFIXES, Volume, read_image_file
+from volseg.labels import LabelTable, whole_numbers
+from volseg.volume import FILE_ENDING, IMAGE_SUFFIXES, Volume, read_image_file
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,11 @@ class Decathlon:
         """Changes with the name, size or time of any file of the case."""
         files = self._files[key]
         facts: list[Any] = [self.kind, 1, self.channel_names, self.labels.digest, self._known(key)]
-        for path in (*files.images, *([files.label] if files.label else [])):
+        units, day = self._stated(key)
+        if units or day is not None:  # cases without them keep the digest of earlier versions
+            facts.append([units, day])
+        objects = self._objects_path(key)
+        for path in (*files.images, *(path for path in (files.label, objects) if path)):
             try:
                 stat = path.stat()
             except FileNotFoundError:
@@ -150,12 +154,14 @@ class Decathlon:
                 )
             label = self._checked(stored[0], key)
         patient, session, warnings = self._known(key)
-        return Case(key, patient, session, channels, label, files.images[0].name, (*warnings, *notes))
+        units, day = self._stated(key)
+        source, told = files.images[0].name, (*warnings, *notes)
+        return Case(key, patient, session, channels, label, source, told, self._objects(key), units, day)
 
     def _checked(self, label: Volume, key: str) -> Volume:
         voxels = label.voxels
         if self.original_values:
-            voxels = _renumbered(voxels, self.original_values, key)
+            voxels = _renumbered(whole_numbers(voxels, case=key), self.original_values, key)
         return Volume(self.labels.check(voxels, case=key), label.affine_ras)
 
     def _in_folds(self, key: str) -> bool:
@@ -172,6 +178,30 @@ class Decathlon:
         files = self._files[key]
         patient, session = patient_of(key)
         return files.patient or patient, session, (TEST,) if files.test and files.label else ()
+
+    def _objects_path(self, key: str) -> Path | None:
+        """The map of the case's objects, where the folder is a cohort that has one."""
+        path = self.raw / INSTANCES / f"{key}{FILE_ENDING}"
+        return path if self._files[key].label is not None and path.is_file() else None
+
+    def _objects(self, key: str) -> Volume | None:
+        path = self._objects_path(key)
+        if path is None:
+            return None
+        stored = read_image_file(path)
+        if len(stored) != 1:
+            raise VolumeError(
+                f"{INSTANCES}/{path.name} has {len(stored)} channels, expected one map of objects; correct it", case=key
+            )
+        voxels = stored[0].voxels
+        if voxels.dtype.kind == "f":
+            voxels = whole_numbers(voxels, case=key).astype(np.int32)
+        return Volume(voxels, stored[0].affine_ras)
+
+    def _stated(self, key: str) -> tuple[str, float | None]:
+        """Units and day, which a `cases.csv` in the folder alone states."""
+        row = self._rows.get(key)
+        return (row.units, row.day) if row else ("", None)
 
     def _found(self, channels: int) -> dict[str, _Files]:
         """The cases of nnU-Net's folders: `labelsTs` counts too, if it is there."""

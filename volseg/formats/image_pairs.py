@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from volseg.errors import UsageError, first_names
+from volseg.errors import SourceError, UsageError, first_names
+from volseg.files import files_below
 from volseg.formats.image_file import DICOM_SUFFIXES, SUFFIXES
 from volseg.formats.image_pattern import Pattern, safe_key
 
@@ -183,10 +183,14 @@ def _meant(image: str, masks: Sequence[Pattern], others: Sequence[str]) -> str:
 
 
 def _paths(raw: Path) -> list[str]:
-    """The files below a folder, sorted, with `/` between names; nothing hidden."""
-    found = []
-    for folder, folders, names in os.walk(raw):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = PurePosixPath(Path(folder).relative_to(raw).as_posix())
-        found += [str(below / name) for name in names if not name.startswith(".")]
-    return sorted(found)
+    """The files below a folder, sorted, with `/` between names; nothing hidden.
+
+    Raises:
+        SourceError: A folder cannot be listed.
+    """
+    try:
+        return sorted(path.relative_to(raw).as_posix() for path in files_below(raw, hidden=False))
+    except OSError as error:
+        raise SourceError(
+            f"{error.filename} cannot be listed ({error.strerror}); give the right to read it, or move it away"
+        ) from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from volseg.errors import GeometryError, LabelError, first_names
 from volseg.formats.segmentation_file import SEGMENTATION_SUFFIX, Segment, Segmentation, read_segmentation, segment_id
 from volseg.formats.value_names import header_names
-from volseg.labels import Code, LabelTable, fold_name, held_values
+from volseg.labels import Code, LabelTable, fold_name, held_values, whole_numbers
 from volseg.volume import Affine, Grid, nearest_voxels, read_image_file, slice_axis
 
 # How far the corner of a voxel may be off, as a share of a voxel.
@@ -66,7 +66,8 @@ def read_named_masks(
         table: Table of the values of a label map, instead of names; a value may then be a combination of regions.
 
     Raises:
-        LabelError: A label map without names, a value that no table names, or names that contradict each other.
+        LabelError: A label map without names, a value that is no whole number or that no table names, or names that
+            contradict each other.
         VolumeError: A file that cannot be read.
     """
     if path.name.endswith(SEGMENTATION_SUFFIX):
@@ -95,7 +96,8 @@ def read_named_masks(
         raise LabelError(
             f"{path.name} has no names in its header, and no table stands beside it; give one with --table"
         )
-    held = [int(value) for value in np.unique(volume.voxels) if value != 0]
+    voxels = whole_numbers(volume.voxels, case=None)
+    held = [int(value) for value in held_values(voxels).tolist() if value]
     if unknown := [value for value in held if value not in names]:
         raise LabelError(
             f"{path.name} holds the value {unknown[0]}, which no table names; the table names {sorted(names)[:8]}"
@@ -111,7 +113,7 @@ def read_named_masks(
     for value, name in names.items():
         # A value of a combination is named after all its regions, as our own colour table has it.
         for part in name.split("+"):
-            masks[part.strip()] = masks.get(part.strip(), False) | (volume.voxels == value)
+            masks[part.strip()] = masks.get(part.strip(), False) | (voxels == value)
     layered = any("+" in name for name in names.values())
     return NamedMasks(masks, {}, volume.affine_ras, layered=layered)
 

@@ -309,11 +309,19 @@ def _read_geometry(path: Path) -> dict[str, Any]:
 
 
 def _pngs(folder: Path) -> list[Path]:
-    """The PNG files of a folder in the order of their names; empty where there is no folder."""
+    """The PNG files of a folder in the order of their names; empty where there is no folder.
+
+    Raises:
+        SourceError: The folder cannot be listed.
+    """
     try:
         found = list(folder.iterdir())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise SourceError(
+            f"the folder `scans` cannot be listed ({error.strerror}); give the right to read it"
+        ) from error
     return sorted(path for path in found if path.name[-4:].lower() == ".png" and not path.name.startswith("."))
 
 

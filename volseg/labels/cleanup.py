@@ -28,7 +28,7 @@ class Cleanup:
 
     Attributes:
         fill_holes: Regions whose enclosed cavities are filled; if regions exclude each other, only cavities of
-            background.
+            background. In an image of one slice a cavity is what the region encloses within it.
         min_ml: Volume in ml by region, below which parts are removed, even the only one.
         keep_largest: Regions of which only the largest part is kept.
 
@@ -118,13 +118,16 @@ def _words(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill the cavities of a mask: background that it encloses, joined over faces."""
+    """Fill the cavities of a mask: background that it encloses, joined over faces; in one slice, within the slice."""
     from scipy import ndimage
 
     box = _box(mask)
     filled = mask.copy()
     if box is not None:
-        filled[box] = ndimage.binary_fill_holes(mask[box])
+        # What lies beyond the image counts as outside: along an axis of one voxel, every voxel would touch it.
+        thin = tuple(axis for axis, n in enumerate(mask.shape) if n == 1)
+        inside = mask[box].squeeze(thin if len(thin) == 1 else ())
+        filled[box] = ndimage.binary_fill_holes(inside).reshape(mask[box].shape)
     return filled
 
 

@@ -119,7 +119,8 @@ class RegionEncoding:
     def encode(self, masks: Masks) -> LabelMap:
         """Join one mask per region into a label map: the inverse of `masks`.
 
-        A combination without a value is painted region after region; the last one wins, as in nnU-Net.
+        A combination without a value is painted region after region; the last one wins, as in nnU-Net. Of several
+        values of one combination the least is taken, as `regions_class_order` has it.
 
         Args:
             masks: Masks (R, ...).
@@ -171,7 +172,7 @@ class RegionEncoding:
             crowded = masks.sum(axis=0, dtype=np.uint8) > 1
             combination = masks[:, crowded]  # (R, voxels)
             painted = label_map[crowded]
-            for value in self.values[1:]:
+            for value in reversed(self.values[1:]):  # of several values of one combination the least, as in `_paint`
                 painted[(combination == self._membership[value][:, None]).all(axis=0)] = value
             label_map[crowded] = painted
         return label_map

@@ -35,7 +35,9 @@ def grey_levels(image: NDArray[Any], *, window: tuple[float, float] | None = Non
     """
     finite = np.isfinite(image)
     low, high = window if window is not None else _percentiles(image[finite])
-    scaled = (np.where(finite, image, low) - low) / max(float(high - low), 1e-6)
+    values: NDArray[Any] = np.where(finite, image, low)
+    # Whatever the unit: diffusion in m2/s has values of 1e-9.
+    scaled = (values - low) / float(high - low) if high > low else (values > low).astype(np.float64)
     return np.asarray((np.clip(scaled, 0, 1) * 255).round(), dtype=np.uint8)
 
 

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import VolsegError, VolumeError
+from volseg.errors import GeometryError, VolsegError, VolumeError
 from volseg.labels import LabelTable
 from volseg.volume import (
     Deformation,
     Grid,
     Registration,
     Volume,
+    aligned,
     covered,
     nearest_voxels,
     placed,
@@ -193,8 +194,13 @@ def _distances(
             "with the regions of the network"
         )
     label = read_volume(prior.label)
-    if image_grid is not None and (difference := image_grid.difference(label.grid)):
-        raise VolumeError(f"the label map of the prior {prior.key} is not on the grid of its image: {difference}")
+    if image_grid is not None:
+        try:
+            label, _ = aligned(label, image_grid)
+        except GeometryError as error:
+            raise VolumeError(
+                f"the label map of the prior {prior.key} is not on the grid of its image: {error}"
+            ) from error
     try:
         values = table.check(label.voxels)
     except VolsegError as error:

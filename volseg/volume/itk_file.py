@@ -33,7 +33,8 @@ def image_suffix(name: str) -> str | None:
 def read_image_file(path: str | Path, *, oriented: bool = True) -> list[Volume]:
     """Read a NIfTI, NRRD, MetaImage or MGH file as one volume per channel, in RAS millimetres.
 
-    Two-dimensional images become one slice. Integers stay integers; others become float32.
+    Two-dimensional images become one slice. Integers stay integers, those of 64 bits in the smallest type of at most 32
+    bits that holds them; others become float32.
 
     Args:
         path: File whose name ends with one of `IMAGE_SUFFIXES`.

@@ -37,6 +37,7 @@ _GZIP_LEVEL = 1
 _HEAD = 4096  # bytes of a compressed file that are read for its header
 _DESCRIPTION = 79  # letters, and a zero behind them
 _BEGIN = 352  # of the voxels: behind the header, and four bytes that say that no extension follows
+_LONGEST = 32767  # voxels along an axis: NIfTI-1 counts them in 16 bits
 _COMPLEX = "complex numbers"
 # Codes of NIfTI's data types whose voxels are no single real number.
 _NOT_REAL = {32: _COMPLEX, 1792: _COMPLEX, 2048: _COMPLEX, 128: "colours (RGB)", 2304: "colours (RGBA)"}
@@ -82,7 +83,7 @@ def read_channels(path: str | Path, *, oriented: bool = True) -> list[Volume]:
             if len(shape) not in (2, 3, 4) and not (len(shape) == 5 and shape[3] == 1):
                 raise VolumeError(f"{path.name} has shape {shape}, expected X, Y, Z and at most one axis of channels")
             voxels = np.asanyarray(ArrayProxy(io.BytesIO(content), header))
-    voxels = _real(voxels.reshape(*shape[:3], *(1,) * (3 - len(shape)), -1, order="F"))
+    voxels = real(voxels.reshape(*shape[:3], *(1,) * (3 - len(shape)), -1, order="F"))
     stated = NiftiHeader.of(header)
     if oriented and not stated.oriented:
         filled = "; its sform is filled, set the code if it is true" if any(stated.rows) else ""
@@ -140,7 +141,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
         volume: Volume; bool voxels are written as uint8; 64-bit integers are refused.
 
     Raises:
-        VolumeError: The voxels have a type that other readers refuse.
+        VolumeError: The voxels have a type that other readers refuse, or an axis is too long for NIfTI-1.
     """
     from isal import igzip
 
@@ -148,6 +149,11 @@ def write_volume(path: str | Path, volume: Volume) -> None:
     voxels = volume.voxels.view(np.uint8) if volume.voxels.dtype == np.bool_ else volume.voxels
     if voxels.dtype.name not in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"):
         raise VolumeError(f"voxels of type {voxels.dtype} do not go into NIfTI; convert them to float32 or int32")
+    if max(voxels.shape) > _LONGEST:
+        raise VolumeError(
+            f"an axis of a NIfTI-1 file must have at most {_LONGEST} voxels, got {max(voxels.shape)}; cut the image "
+            "into parts, or make its voxels larger"
+        )
     content = _nifti(voxels, volume.affine_ras)
     with atomic(path) as partial:
         zipped = igzip.compress(content, compresslevel=_GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
@@ -195,8 +201,8 @@ def _shape_of(header: Any) -> tuple[int, ...]:  # noqa: ANN401 - nibabel's heade
     return tuple(shape)
 
 
-def _real(voxels: NDArray[Any]) -> NDArray[Any]:
-    """The voxels in a native type of at most 32 bits: integers stay integers if they fit."""
+def real(voxels: NDArray[Any]) -> NDArray[Any]:
+    """Voxels in a native type of at most 32 bits, as all readers of formats give them: integers stay if they fit."""
     if voxels.dtype.kind in "iu" and voxels.dtype.itemsize == 8:
         low, high = int(voxels.min()), int(voxels.max())
         for name in ("uint8", "int16", "uint16", "int32", "uint32"):

@@ -114,7 +114,7 @@ def _pairs(header: str) -> dict[str, str]:
     for line in header.splitlines()[1:]:
         key, pair, value = line.partition(":=")
         if pair and ": " not in key and not line.startswith("#"):
-            found[key] = value.replace("\\n", "\n").replace("\\\\", "\\")
+            found[key] = re.sub(r"\\([n\\])", lambda escaped: "\n" if escaped[1] == "n" else "\\", value)
     return found
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from volseg.errors import GeometryError, VolumeError
 from volseg.volume.geometry import Affine
 from volseg.volume.gzip_members import inflate_members
-from volseg.volume.nifti import MAX_BYTES
+from volseg.volume.nifti import MAX_BYTES, real
 from volseg.volume.volume import Volume
 
 MILLIMETRES = {
@@ -129,10 +129,7 @@ def voxels_of(voxels: NDArray[Any], space: int, affine_ras: Affine, path: Path) 
         voxels = voxels[:, :, None]  # one slice
     if voxels.ndim > 4:
         raise VolumeError(f"{path.name} has shape {voxels.shape}, expected X, Y, Z and at most one axis of channels")
-    if voxels.dtype.kind == "f":
-        voxels = voxels.astype(np.float32, copy=False)
-    elif not voxels.dtype.isnative:
-        voxels = voxels.astype(voxels.dtype.newbyteorder("="))
+    voxels = real(voxels)
     parts = [voxels] if voxels.ndim == 3 else [voxels[..., c] for c in range(voxels.shape[3])]
     try:
         return [Volume(part, affine_ras) for part in parts]
