@@ -55,7 +55,7 @@ def told(url: str) -> Iterator[None]:
     >>> with told("s3://bucket/cohort"):
     ...     raise PermissionError("Forbidden")
     Traceback (most recent call last):
-    volseg.errors.RemoteError: s3://bucket/cohort: access was denied; the credentials in the environment lack the...
+    volseg.errors.RemoteError: s3://bucket/cohort: access was denied (Forbidden); the credentials in the environment...
     """
     try:
         yield
