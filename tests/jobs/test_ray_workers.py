@@ -117,7 +117,7 @@ def test_a_cluster_that_asks_for_a_token_is_no_absent_one(
     if mode:
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
     refused = _not_reached("192.0.2.2:6379", ConnectionError("Failed to connect to Ray cluster at 192.0.2.2:6379"))
-    assert "lets this process not in" in refused
+    assert "does not let this process in" in refused
     assert cure in refused
     assert "no Ray cluster at" in _not_reached("auto", ConnectionError("Could not find any running Ray instance."))
 

@@ -171,7 +171,7 @@ class RayPool:
 
 
 def _not_reached(address: str, error: Exception) -> str:
-    """The line for a cluster that is not there, or that lets this process not in.
+    """The line for a cluster that is not there, or that does not let this process in.
 
     Ray says only that it failed to connect where a cluster asks for a token and `RAY_AUTH_MODE` does not name it.
     """
@@ -182,7 +182,7 @@ def _not_reached(address: str, error: Exception) -> str:
         cure = "RAY_AUTH_TOKEN or ~/.ray/auth_token must hold the token of the node where it was started"
     else:
         cure = "if it asks for a token, set RAY_AUTH_MODE=token; if not, see `ray status`"
-    return f"the Ray cluster at {address} lets this process not in; {cure}"
+    return f"the Ray cluster at {address} does not let this process in; {cure}"
 
 
 def _knock(address: str) -> None:
