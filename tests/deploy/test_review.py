@@ -135,6 +135,17 @@ def test_cases_of_one_kind_are_drawn_the_likelier_the_more_they_lack():
     assert 130 < sum(key.startswith("more") for key in first) < 240
 
 
+@pytest.mark.parametrize(("lacking", "least", "most"), [(0.5, 120, 280), (0.8, 232, 320)])
+def test_a_patient_of_many_days_counts_as_one_of_a_single_day(lacking, least, most):
+    days = {n: 5 if n < 4 else 1 for n in range(8)}
+    lacks = {n: lacking if n < 4 else 0.5 for n in days}
+    cases = [case(f"p{n}_day{day}", f"p{n}", {"a": lacks[n]}) for n, number in days.items() for day in range(number)]
+    order = np.random.default_rng(4)
+    alike = Likeness({one.key: {"a/x": float(order.normal()), "a/y": float(order.normal())} for one in cases})
+    first = [choose(cases, budget=1, seed=seed, likeness=alike)[0].candidate.patient for seed in range(400)]
+    assert least < sum(int(patient[1:]) < 4 for patient in first) < most  # of the four with five days
+
+
 def test_of_cases_that_are_alike_the_list_is_as_varied_as_a_random_one():
     order = np.random.default_rng(1)
     sizes = order.normal(size=(140, 3))

@@ -152,6 +152,7 @@ class _Greedy:
         counts: Number (candidates,) of known cases, each times its likeness, by region.
         nearest: Likeness (candidates,) to the known case that is most alike, by region.
         lacking: Dice (candidates,) that each lacks, by region; of a patient's days each counts its share.
+        days: Number (candidates,) of the candidates of its patient.
         cost_mm: Cost (candidates,).
         listed: Likeness (candidates,) to the case in the list that is most alike, by region.
         foreign: Whether each (candidates,) is unlike any labelled case, by region.
@@ -170,6 +171,7 @@ class _Greedy:
     counts: dict[str, Values]
     nearest: dict[str, Values]
     lacking: dict[str, Values]
+    days: Values
     cost_mm: Values
     listed: dict[str, Values]
     foreign: dict[str, NDArray[np.bool_]]
@@ -192,13 +194,14 @@ class _Greedy:
         before = sorted(set(known) - set(keys))
         regions = sorted({name for one in cases for name in one.mm})
         regions.sort(key=lambda name: -math.fsum(one.mm.get(name, 0.0) for one in cases))
-        days = Counter(one.patient for one in cases)
+        by_patient = Counter(one.patient for one in cases)
+        days = np.array([float(by_patient[one.patient]) for one in cases])
         alike, counts, nearest, lacking = {}, {}, {}, {}
         for name in regions:
             alike[name] = likeness.of(keys, keys, region=name)
             there = likeness.of(before, keys, region=name)
             counts[name], nearest[name] = there.sum(axis=0), there.max(axis=0, initial=0.0)
-            lacking[name] = np.array([one.lacking.get(name, 0.0) / days[one.patient] for one in cases])
+            lacking[name] = np.array([one.lacking.get(name, 0.0) for one in cases]) / days
         own = [math.fsum(one.mm.values()) for one in cases]
         cost_mm = np.maximum(own, median(own) if own else 0.0)
         cost_mm[cost_mm <= 0] = 1.0
@@ -214,6 +217,7 @@ class _Greedy:
             counts,
             nearest,
             lacking,
+            days,
             cost_mm,
             listed,
             foreign,
@@ -269,5 +273,6 @@ class _Greedy:
         scores = gains / self.cost_mm[rows]
         first = max(range(len(rows)), key=lambda n: (scores[n], self.cases[rows[n]].unlikeness, -n))
         equal = rows[(scores * EQUAL >= scores[first]) & (self.alike[region][rows[first], rows] >= ALIKE)]
-        chances = 1 / rankdata(-self.lacking[region][equal])
+        days = self.days[equal]
+        chances = 1 / (rankdata(-self.lacking[region][equal] * days) * days)
         return int(self.generator.choice(equal, p=chances / chances.sum()))
