@@ -483,10 +483,14 @@ def test_what_a_client_edits_is_compared_with_what_it_was_shown(served):
 
     service = Service("unet", folder, Network(), Training(lambda _: [sys.executable, "-c", "pass"]))
     edit, _ = service.infer("c1", ending=".seg.nrrd")
+    service.predict_ahead("unlabeled")
+    until(lambda: not service.ahead.running)
+    service.label("c3", "original")
     service.take_network(Newer())
     service.predict_ahead("unlabeled")
     until(lambda: not service.ahead.running)
     assert read_volume(service.place / "c1.nii.gz").voxels.any()
+    assert read_volume(service.place / "c3.nii.gz").voxels.any()
     assert not read_volume(service.place / "c2.nii.gz").voxels.any()
     assert service.save_label("c1", edit, {})["added_path_mm"] == 0
     service.predict_ahead("all")

@@ -320,6 +320,8 @@ class Service:
         path = self._label_file(self.cohort(), key, tag)
         if not path.is_file():
             raise NotFoundError(f"there is no label {tag or _FINAL} of {key}")
+        if tag == _ORIGINAL:
+            self._shown[key] = time.monotonic()
         table = self.labels if tag == _ORIGINAL else self.cohort().labels
         ending = SEGMENTATION_SUFFIX if table.overlap else FILE_ENDING
         return self._given_out(key, read_volume(path), ending, table=table)
