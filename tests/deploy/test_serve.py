@@ -499,6 +499,40 @@ def test_what_a_client_edits_is_compared_with_what_it_was_shown(served):
     service.close()
 
 
+def test_two_clients_with_one_case_edit_the_same_prediction(served):
+    """After a training in between the second client still sees what the first one edits; the first may ask anew."""
+    _, folder = served
+
+    class Newer(Network):
+        def predict(self, images, *, key):
+            found = super().predict(images, key=key)
+            return dataclasses.replace(found, label_map=Volume(LABEL * 0, found.label_map.affine_ras))
+
+    service = Service("unet", folder, Network(), Training(lambda _: [sys.executable, "-c", "pass"]))
+    with TestClient(make_app(service), base_url="http://localhost") as client:
+
+        def infer(name):
+            params = {"client_id": name, "result_extension": ".seg.nrrd"}
+            facts = client.post("/infer/unet?image=c1&output=json", data={"params": json.dumps(params)}).json()
+            return facts, bool(read_volume(service.place / "c1.nii.gz").voxels.any())
+
+        first, _ = infer("one")
+        service.take_network(Newer())
+        second, held = infer("two")
+        assert held
+        assert second == {**first, "note": "as another client was shown it, who has not sent a label yet"}
+        edit, _ = service.infer("c1", ending=".seg.nrrd", client="two")
+        saved = client.put(
+            "/datastore/label?image=c1",
+            files={"label": ("x.seg.nrrd", edit.read_bytes())},
+            data={"params": json.dumps({"client_id": "one"})},
+        )
+        assert saved.json()["added_path_mm"] == 0
+        assert infer("one")[1], "the second client has not sent its label yet"
+        service.save_label("c1", edit, {"client_id": "two"})
+        assert not infer("one")[1], "no other client has the case before it"
+
+
 def test_a_case_that_cannot_be_predicted_ahead_stops_no_other():
     seen = []
 

@@ -161,7 +161,8 @@ def _add_work(app: FastAPI, service: Service) -> None:
     ) -> Response:
         if model != service.name:
             raise NotFoundError(f"there is no model {model}; there is {service.name}")
-        ending = str(_object(params).get("result_extension", ""))
+        given = _object(params)
+        ending, client = str(given.get("result_extension", "")), str(given.get("client_id") or "")
         if file is not None and not session_id:
             with _received(file) as path:
                 session_id = service.sessions.add(received_image([path])).name
@@ -170,7 +171,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
                 finally:
                     service.sessions.remove(session_id)
         else:
-            found, facts = service.infer(image, session=session_id, ending=ending)
+            found, facts = service.infer(image, session=session_id, ending=ending, client=client)
         if output == "json":
             found.unlink()
             return JSONResponse(facts)

@@ -10,11 +10,9 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
 
 import volseg
 from volseg.cohort import (
@@ -22,18 +20,18 @@ from volseg.cohort import (
     Cohort,
     Prediction,
     check_key,
-    corrected_keys,
+    read_bounds,
+    read_uncertainty,
     write_labels,
     write_prediction,
     write_uncertainty,
 )
 from volseg.deploy.corrections import OpenQuestionError, adopt, image_digest
-from volseg.deploy.corrections.choice import Candidate, choose
-from volseg.deploy.corrections.expected import expected_mm, lacking_dice, read_promises
-from volseg.deploy.corrections.likeness import Likeness
 from volseg.deploy.serve.ahead import Ahead
-from volseg.deploy.serve.described import Described, DescribedCases
+from volseg.deploy.serve.described import DescribedCases
 from volseg.deploy.serve.sessions import NotFoundError, Sessions, suffix_of
+from volseg.deploy.serve.shown import Shown
+from volseg.deploy.serve.strategies import STRATEGIES, NextCases
 from volseg.deploy.serve.training import Training
 from volseg.dicom import is_dicom
 from volseg.errors import LabelError, UsageError
@@ -42,10 +40,6 @@ from volseg.formats import SEGMENTATION_SUFFIX, segment_values, write_segmentati
 from volseg.labels import LabelTable, match_labels
 from volseg.volume import Volume, image_suffix, read_image_file, read_volume, write_volume
 
-STRATEGIES = {
-    "review": "Most Dice to be won per mm of contour first, among the cases that were predicted; else any",
-    "random": "Any case without a label",
-}
 _LEASE_S = 1800.0  # for so long a case that one client was given is given to no other
 _ORIGINAL, _FINAL = "original", "final"
 _TRAINER: dict[str, Any] = {"description": "Goes on from the network with the corrected cases", "config": {}}
@@ -91,12 +85,12 @@ class Service:
         self._home = (
             threading.RLock()
         )  # held by whoever changes the cohort, and while it is read: files move at an edit
-        self._given: dict[str, tuple[str, float]] = {}
-        self._shown: dict[str, float] = {}
+        self._shown = Shown(_LEASE_S)
         # A network of quite other regions is refused before anything is served.
         self.match = match_labels(self.cohort().labels, self.labels)
         self.notes = self.match.notes
         self.described = DescribedCases(self.place, self.match)
+        self._next = NextCases(self.place, self.match, lease_s=_LEASE_S)
         self.sessions = Sessions()
         write_labels(self.place, self.labels, channel_names=segmenter.recipe.image_channels)
 
@@ -169,39 +163,10 @@ class Service:
         cohort = self.cohort()
         described = self.described.of(cohort) if strategy == "review" else {}
         with self._home:
-            now = time.monotonic()
-            fresh = {key: (who, at) for key, (who, at) in self._given.items() if now - at < _LEASE_S}
-            # Clients without a name are not told apart: each question of theirs counts as another client's.
-            taken = {key for key, (who, _) in fresh.items() if not client or who != client}
-            done = cohort.labelled | set(corrected_keys(cohort.folder))
-            keys = [key for key in cohort.keys if key not in done and key not in taken]
-            if not keys and not client:  # rather the case of the oldest nameless question than none
-                nameless = [key for key, (who, _) in fresh.items() if not who and key not in done]
-                keys = sorted(nameless, key=lambda key: fresh[key][1])[:1]
-            if not keys:
-                return {}
-            seed = int(now * 1000) % 2**32
-            key = keys[int(np.random.default_rng(seed).integers(len(keys)))]
-            if described:
-                key = self._first(cohort, keys, described, taken) or key
-            self._given[key] = (client, now)
+            key = self._next.next(cohort, described, client)
+        if not key:
+            return {}
         return {"id": key, "name": f"{key}{FILE_ENDING}", "ts": int(time.time()), "strategy": strategy}
-
-    def _first(
-        self, cohort: Cohort, keys: Sequence[str], described: Mapping[str, Described], taken: Collection[str]
-    ) -> str | None:
-        """The case of most Dice to be won per mm among those that were predicted; None if none was.
-
-        A case counts less the more of its like is labelled, or taken by another client: that is known soon.
-        """
-        known = [key for key, one in described.items() if one.numbers and (one.labelled or key in taken)]
-        found = {key: described[key].extents for key in keys if key in described and not described[key].labelled}
-        promised = read_promises(self.place, found, self.match.pairs)
-        lacking = {key: lacking_dice(promises, 1.0) for key, promises in promised.items()}
-        mm = expected_mm(found, lacking)
-        cases = [Candidate(key, cohort.patient(key), mm[key], lacking[key]) for key in found]
-        likeness = Likeness({key: one.numbers for key, one in described.items() if one.numbers})
-        return choose(cases, budget=1, likeness=likeness, known=known)[0].candidate.key if cases else None
 
     def image(self, key: str) -> Path:
         """The image of a case.
@@ -217,12 +182,15 @@ class Service:
             raise NotFoundError(f"the cohort has no case {key}")
         return cohort.image_paths(key)
 
-    def infer(self, key: str, *, session: str = "", ending: str = "") -> tuple[Path, dict[str, Any]]:
+    def infer(self, key: str, *, session: str = "", ending: str = "", client: str = "") -> tuple[Path, dict[str, Any]]:
         """Predict a case, or the image of a session; returns the file and what is told with it.
+
+        A case that a client of another name has before it is not predicted anew: both edits are compared with one file.
 
         Args:
             key: Key of the case.
             session: Name of a session instead.
+            client: Name of the client; empty if it gave none.
             ending: Form that the client asks for; `.seg.nrrd` has layers and names. In a label map each value is
                 named, a combination after all its regions.
         """
@@ -230,9 +198,12 @@ class Service:
             key, files = session, [self.sessions.get(session).image]
         else:
             files = self._files(key)
-        prediction = self._predict(key, files, kept=not session)
+        if not session and self._shown.to_another(key, client) and self._original(key).is_file():
+            prediction = self._kept(key)
+        else:
+            prediction = self._predict(key, files, kept=not session)
         if not session:
-            self._shown[key] = time.monotonic()
+            self._shown.add(key, client)
         names = {region.name: min(region.values) for region in self.labels.regions}
         if ending != SEGMENTATION_SUFFIX:
             names = self._names_of(prediction.label_map)
@@ -249,14 +220,26 @@ class Service:
         with self._one:
             prediction = self.segmenter.predict(files, key=key)
             if kept:
-                write_prediction(self.place / f"{key}{FILE_ENDING}", prediction)
+                write_prediction(self._original(key), prediction)
                 write_uncertainty(self.place, {key: prediction.uncertainty}, bounds={key: prediction.bounds})
         self.tell(f"predicted {key if kept else 'an image of a client'} in {time.monotonic() - began:.1f} s")
         return prediction
 
+    def _kept(self, key: str) -> Prediction:
+        """The prediction of a case that a client edits, as its files have it."""
+        with self._one:
+            promised = read_bounds(self.place).get(key, {})
+            expected = read_uncertainty(self.place).get(key, {})
+            label = read_volume(self._original(key))
+        note = "as another client was shown it, who has not sent a label yet"
+        return Prediction(label, expected, note=note, bounds=promised)
+
+    def _original(self, key: str) -> Path:
+        return self.place / f"{key}{FILE_ENDING}"
+
     def _predict_case(self, key: str) -> None:
         """Predict a case ahead; not while a client edits what was shown of it, which the edit is compared with."""
-        if time.monotonic() - self._shown.get(key, -_LEASE_S) >= _LEASE_S:
+        if key not in self._shown:
             self._predict(key, self._files(key), kept=True)
 
     def predict_ahead(self, images: str) -> dict[str, Any]:
@@ -273,7 +256,7 @@ class Service:
         parts["unlabeled"] = parts["all"] - parts["labeled"]
         if images not in parts:
             raise UsageError(f"images must be one of {', '.join(sorted(parts))}, got {images!r}")
-        keys = sorted(parts[images], key=lambda key: ((self.place / f"{key}{FILE_ENDING}").is_file(), key))
+        keys = sorted(parts[images], key=lambda key: (self._original(key).is_file(), key))
         return self.ahead.start(self.name, keys)
 
     def take_network(self, segmenter: Segmenter) -> None:
@@ -321,14 +304,14 @@ class Service:
         if not path.is_file():
             raise NotFoundError(f"there is no label {tag or _FINAL} of {key}")
         if tag == _ORIGINAL:
-            self._shown[key] = time.monotonic()
+            self._shown.add(key)
         table = self.labels if tag == _ORIGINAL else self.cohort().labels
         ending = SEGMENTATION_SUFFIX if table.overlap else FILE_ENDING
         return self._given_out(key, read_volume(path), ending, table=table)
 
     def _label_file(self, cohort: Cohort, key: str, tag: str) -> Path:
         if tag == _ORIGINAL:
-            return self.place / f"{key}{FILE_ENDING}"
+            return self._original(key)
         return cohort.folder / "labelsTr" / f"{key}{FILE_ENDING}"
 
     def save_label(self, key: str, file: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -346,8 +329,8 @@ class Service:
             objects = {key: {"labels": {_FINAL: {"info": dict(parameters)}}}}
             (Path(made) / "datastore_v2.json").write_text(json.dumps({"objects": objects}))
             found = adopt(place, self.cohort(), case=key, predictions=self.place)
-            self._given.pop(key, None)
-            self._shown.pop(key, None)
+            self._next.remove(key)
+            self._shown.remove(key, str(parameters.get("client_id") or ""))
         for error in found.failed.values():
             raise LabelError(_in_slicer(error)) if isinstance(error, OpenQuestionError) else error
         one = found.adopted[key]
