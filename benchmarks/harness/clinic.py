@@ -91,13 +91,38 @@ def saved_interval(records: Sequence[Record], name: str, reference: str = "rando
     Rounds count that every seed has finished. None where either strategy lacks a seed or a round of the other, or where
     it is undefined in more than one draw of twenty.
     """
+    drawn = _drawn(records, name, reference)
+    held = [share for lines in drawn if (share := _saved(*lines)) is not None]
+    if not drawn or len(held) < 0.95 * DRAWS:
+        return None
+    low, high = np.quantile(held, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def at_equal_mm(records: Sequence[Record], name: str, reference: str = "random") -> Interval | None:
+    """The Dice of a strategy minus that of another for as many mm, the mean along the mm that both have redrawn.
+
+    One number for the whole curve, by lines between rounds, which tells more than the last round does. The interval
+    is that of `saved_interval`, and so are the rounds that count and what is None.
+    """
+    drawn = _drawn(records, name, reference)
+    if not drawn:
+        return None
+    whole, *others = [mine.above(theirs) for mine, theirs in drawn]
+    low, high = np.quantile(others, [0.025, 0.975])
+    count = len(next(record for record in records if record["strategy"] == name)["dice"])
+    return Interval(float(whole), float(low), float(high), count, 0, count, DRAWS)
+
+
+def _drawn(records: Sequence[Record], name: str, reference: str) -> list[tuple[_Line, _Line]]:
+    """The curves of both strategies over all seeds and cases, then over those of each draw; empty if seeds differ."""
     starts = {record["seed"]: record for record in records if record["strategy"] == "start"}
     found = {
         one: {(record["seed"], record["round"]): record for record in records if record["strategy"] == one}
         for one in (name, reference)
     }
     if not found[name] or found[name].keys() != found[reference].keys():
-        return None
+        return []
     seeds = sorted({seed for seed, _ in found[name]})
     rounds = [
         one
@@ -105,29 +130,24 @@ def saved_interval(records: Sequence[Record], name: str, reference: str = "rando
         if {(seed, one) for seed in seeds} <= found[name].keys()
     ]
     keys = sorted(starts[seeds[0]]["dice"])
-
-    def means(record: Record) -> list[float]:
-        return [float(np.nanmean(list(record["dice"][key].values()))) for key in keys]
-
-    tables = {}
-    for one, by_place in found.items():
-        dice = [[means(starts[seed]) for seed in seeds]]
-        dice += [[means(by_place[seed, number]) for seed in seeds] for number in rounds]
+    tables = []
+    for by_place in found.values():
+        dice = [_dice([starts[seed] for seed in seeds], keys)]
+        dice += [_dice([by_place[seed, number] for seed in seeds], keys) for number in rounds]
         mm = [[0.0] * len(seeds)] + [[by_place[seed, number]["mm"] for seed in seeds] for number in rounds]
-        tables[one] = np.array(dice), np.cumsum(mm, axis=0)  # (points, seeds, cases), (points, seeds)
-    lot, shares = np.random.default_rng(0), []
-    for _ in range(DRAWS):
-        some, cases = lot.integers(len(seeds), size=len(seeds)), lot.integers(len(keys), size=len(keys))
-        lines = [
-            _Line(tuple(mm[:, some].mean(axis=1)), tuple(dice[:, some][:, :, cases].mean(axis=(1, 2))))
-            for dice, mm in (tables[name], tables[reference])
-        ]
-        shares.append(_saved(*lines))
-    held = [share for share in shares if share is not None]
-    if len(held) < 0.95 * DRAWS:
-        return None
-    low, high = np.quantile(held, [0.025, 0.975])
-    return float(low), float(high)
+        tables.append((np.array(dice), np.cumsum(mm, axis=0)))  # (points, seeds, cases), (points, seeds)
+    lot = np.random.default_rng(0)
+    draws = [(np.arange(len(seeds)), np.arange(len(keys)))]
+    draws += [
+        (lot.integers(len(seeds), size=len(seeds)), lot.integers(len(keys), size=len(keys))) for _ in range(DRAWS)
+    ]
+    return [(_line(*tables[0], some, cases), _line(*tables[1], some, cases)) for some, cases in draws]
+
+
+def _line(
+    dice: NDArray[np.float64], mm: NDArray[np.float64], seeds: NDArray[np.int64], cases: NDArray[np.int64]
+) -> _Line:
+    return _Line(tuple(mm[:, seeds].mean(axis=1)), tuple(dice[:, seeds][:, :, cases].mean(axis=(1, 2))))
 
 
 @dataclass(frozen=True)
@@ -145,6 +165,17 @@ class _Line:
                 share = min(max((dice - low) / (high - low), 0.0), 1.0)
                 return self.mm[n - 1] + share * (self.mm[n] - self.mm[n - 1])
         return None
+
+    def above(self, other: _Line) -> float:
+        """The mean of its Dice minus that of another line, along the mm that both have.
+
+        >>> _Line((0, 100), (0.5, 0.7)).above(_Line((0, 50, 200), (0.5, 0.5, 0.8)))
+        0.075
+        """
+        end = min(self.mm[-1], other.mm[-1])
+        places = sorted({mm for mm in (*self.mm, *other.mm) if mm < end} | {end})
+        apart = np.interp(places, self.mm, self.dice) - np.interp(places, other.mm, other.dice)
+        return round(float(np.trapezoid(apart, places)) / end, 12)
 
 
 def _saved(curve: _Line, reference: _Line) -> float | None:
@@ -171,26 +202,36 @@ def minus_random(records: Sequence[Record], name: str, number: int) -> Interval 
 
 
 def table(records: Sequence[Record]) -> list[str]:
-    """Markdown: a line per strategy and round; the mm saved are of those that random needs for the same Dice."""
+    """Markdown: a line per strategy and round, then one per strategy that has every seed and round of random.
+
+    The mm saved are of those that random needs for the highest Dice that both reach.
+    """
     found = curves(records)
-    reference = next((curve for curve in found if curve.name == "random"), None)
     lines = [
-        "| Strategy | Round | Cases corrected | m redrawn | Dice | 95 % interval | Dice minus random | mm saved |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| Strategy | Round | Cases corrected | m redrawn | Dice | 95 % interval | Dice minus random |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for curve in found:
         for point in curve.points:
-            share = None
-            if reference is not None and curve is not reference and point.mm and point is curve.points[-1]:
-                share = saved(curve, reference)
-            told = "" if share is None else f"{100 * share:+.0f} %{_within(saved_interval(records, curve.name))}"
             apart = minus_random(records, curve.name, point.round) if point.round else None
-            more = "" if apart is None else f"{apart.mean:+.4f} ({apart.low:+.4f} to {apart.high:+.4f})"
             lines.append(
                 f"| {curve.name} | {point.round} | {point.cases} | {point.mm / 1000:.2f} | {point.dice.mean:.4f} "
-                f"| {point.dice.low:.4f} to {point.dice.high:.4f} | {more} | {told} |"
+                f"| {point.dice.low:.4f} to {point.dice.high:.4f} | {_apart(apart)} |"
             )
+    reference = next((curve for curve in found if curve.name == "random"), None)
+    lines += ["", "| Strategy | Dice minus random for as many mm | mm saved |", "| --- | --- | --- |"]
+    for curve in found:
+        even = None if curve is reference else at_equal_mm(records, curve.name)
+        if reference is None or even is None:
+            continue
+        share = saved(curve, reference)
+        told = "" if share is None else f"{100 * share:+.0f} %{_within(saved_interval(records, curve.name))}"
+        lines.append(f"| {curve.name} | {_apart(even)} | {told} |")
     return lines
+
+
+def _apart(found: Interval | None) -> str:
+    return "" if found is None else f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
 
 def dump(plan: Mapping[str, Any], records: Sequence[Record]) -> str:
