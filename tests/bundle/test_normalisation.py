@@ -86,6 +86,29 @@ def test_ct_constants_are_close_to_those_of_nnunet(tmp_path):
 NNUNET = {"lower": 13.0, "upper": 114.0, "mean": 62.010983, "std": 19.772593}
 
 
+def test_what_nobody_looked_at_is_of_no_region(tmp_path):
+    """Half of each case is ignored, as after a correction of some slices: the constants are of the regions."""
+
+    def some(_, mask):
+        mask[:, :, 6:] = 3
+        return mask
+
+    def air(key, voxels):
+        voxels[0][:, :, 6:] = -1000
+        return voxels
+
+    _, found = cohort_of(tmp_path, channels=("CT",), label=some, change=air)
+    dataset = json.loads((tmp_path / "dataset.json").read_text())
+    dataset["labels"]["ignore"] = 3
+    (tmp_path / "dataset.json").write_text(json.dumps(dataset))
+    [ct] = fit_normalisation(Cohort.open(tmp_path))
+    inside = [voxels[0][mask == 1].astype(float) for voxels, mask in (found[key] for key in "abcd")]
+    assert ct["mean"] == pytest.approx(np.mean([one.mean() for one in inside]), rel=1e-9)
+    square = np.mean([(one**2).mean() for one in inside])
+    assert ct["std"] == pytest.approx((square - ct["mean"] ** 2) ** 0.5, rel=1e-9)
+    assert ct["lower"] > min(np.percentile(one, 0.1) for one in inside)
+
+
 def test_many_voxels_of_a_case_become_few_and_percentiles_stay(tmp_path):
     from volseg.bundle.normalisation import _Measured, _of_foreground
 

@@ -107,6 +107,24 @@ def test_without_maps_objects_are_connected_parts(cells):
     ]
 
 
+def test_a_map_of_objects_may_say_nothing_where_nobody_looked(cells, tmp_path):
+    folder = tmp_path / "cohort"
+    shutil.copytree(cells[0], folder)
+    dataset = json.loads((folder / "dataset.json").read_text())
+    value = 1 + max(dataset["labels"].values())
+    dataset["labels"]["ignore"] = value
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    path = folder / "labelsTr" / "d.nii.gz"
+    label = read_volume(path)
+    voxels = label.voxels.copy()
+    voxels[:5] = value
+    write_volume(path, Volume(voxels, label.affine_ras))
+    assert inspect_cohort(Cohort.open(folder)).failed == {}
+    objects = folder / "instancesTr" / "d.nii.gz"
+    write_volume(objects, Volume(np.zeros_like(label.voxels), label.affine_ras))
+    assert "marks other voxels" in inspect_cohort(Cohort.open(folder)).failed["d"]
+
+
 def test_a_lost_or_wrong_map_is_an_error_of_its_case(cells, tmp_path):
     folder = tmp_path / "cohort"
     shutil.copytree(cells[0], folder)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from volseg.cohort import RegionBounds
 from volseg.evaluation import RegionScores, check_promises, review_curve, with_bounds
+from volseg.labels import LabelTable
 from volseg.metrics import share_interval
 from volseg.report import short_promises
-from volseg.report.promises import promises_as_json, promises_as_markdown
+from volseg.report.promises import promise_section, promises_as_json, promises_as_markdown
 
 
 def row(
@@ -35,6 +38,11 @@ def row(
     )
     (got,) = with_bounds([scores], {key: {"leber": bounds}}, pairs={"liver": "leber"})
     return got
+
+
+def test_bounds_and_dice_of_1_are_drawn() -> None:
+    rows = [row("a_1", 1.0, 1.0), row("b_1", 1.0, 1.0)]
+    assert "<svg" in promise_section(rows, SimpleNamespace(labels=LabelTable.exclusive(["liver"])), {})
 
 
 def test_a_table_by_hand() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from dataclasses import replace
 
@@ -18,6 +19,8 @@ from volseg.cohort import Alignments
 from volseg.errors import CheckpointError, UsageError, VolumeError
 from volseg.inference import Predictor, PriorSource, find_priors, write_priors
 from volseg.inference.ensemble import check_members
+from volseg.jobs.job import input_digest
+from volseg.jobs.networks import Predicting
 from volseg.labels import LabelTable, prior_channels
 from volseg.training import Priors
 from volseg.transforms import preprocessing, prior_arrays
@@ -106,6 +109,31 @@ def test_an_alignment_that_leaves_more_than_days_of_one_patient_gives_no_prior(c
     assert set(known) == {"a_day10"}
     before, _ = found(cohort, source, alignments, ["a_day10"])
     assert before["a_day10"].widths_mm == {}, "networks of before have the width that they were trained with"
+
+
+def test_a_prior_is_read_anew_if_its_label_table_says_something_else(cohort, tmp_path):
+    alignments = Alignments(tmp_path / "alignments")
+    images = cohort.image_paths("a_day9")
+    shutil.copy(cohort.label_path("a_day0"), tmp_path / "a_day0.nii.gz")
+    digests = []
+    for labels in ({"ball": 1}, {"ball": 1}, {"other": 1, "ball": 2}):
+        dataset = json.loads((cohort.folder / "dataset.json").read_text())
+        (tmp_path / "dataset.json").write_text(json.dumps({**dataset, "labels": {"background": 0, **labels}}))
+        source = PriorSource.open(tmp_path, channels=1, images=cohort.folder)
+        work = Predicting([], priors=found(cohort, source, alignments, ["a_day9"])[0])
+        digests.append(input_digest(work.inputs("a_day9", images), work.facts("a_day9")))
+    assert digests[0] == digests[1] != digests[2]
+    prior = work.priors["a_day9"]
+    moved = replace(
+        prior.registration, matrix_ras=tuple((*row[:3], row[3] + 1) for row in prior.registration.matrix_ras)
+    )
+    for other in (
+        replace(prior, widths_mm={"ball": 12.0}),
+        replace(prior, kind="predicted"),
+        replace(prior, registration=moved),
+    ):
+        assert other.reading != prior.reading
+    assert Predicting([]).facts("a_day9") == "", "what was predicted without priors stays"
 
 
 def test_a_table_without_the_regions_is_refused(cohort, alignments):

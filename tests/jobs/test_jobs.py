@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,16 @@ def test_other_work_does_everything_anew_and_its_forerunner_is_no_longer_believe
     result = do_jobs(tmp_path, jobs, Serial())
     assert (result.before, result.done) == (1, 1)  # the first had been taken away already
     assert do_jobs(tmp_path, jobs, Serial(), digest="other").done == 2
+
+
+def test_a_case_is_done_anew_if_what_is_read_beside_its_files_changes(tmp_path: Path) -> None:
+    jobs = jobs_in(tmp_path, ["a", "b"])
+    do_jobs(tmp_path, jobs, Serial())
+    changed = [replace(jobs[0], facts="read in another way"), jobs[1]]
+    result = do_jobs(tmp_path, changed, Serial())
+    assert (result.before, result.done) == (1, 1)
+    assert attempts(tmp_path) == {"a": 2, "b": 1}
+    assert do_jobs(tmp_path, changed, Serial()).before == 2
 
 
 def test_workers_that_cannot_start_stop_the_run(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -355,6 +356,25 @@ def test_the_command_draws_what_was_asked_for(cohort: Path, tmp_path: Path):
         with Image.open(tmp_path / name) as picture:
             picture.load()
             assert (getattr(picture, "n_frames", 1) > 1) == (name[0] in "de")
+
+
+def test_nothing_differs_where_nobody_looked(cohort: Path, tmp_path: Path):
+    shutil.copytree(cohort, tmp_path / "sparse")
+    opened = Cohort.open(tmp_path / "sparse")
+    key = predict(cohort, tmp_path)
+    path = opened.label_path(key)
+    label = read_volume(path)
+    dataset = json.loads((opened.folder / "dataset.json").read_text())
+    dataset["labels"]["ignore"] = 200
+    (opened.folder / "dataset.json").write_text(json.dumps(dataset))
+    for ignored in (0, 200):
+        write_volume(path, Volume(np.full_like(label.voxels, ignored), label.affine_ras))
+        case_view = read_case_view(Cohort.open(opened.folder), key, predictions=tmp_path)
+        shown = case_view.view.number(int(case_view.prediction.sum(axis=(0, 2, 3)).argmax()), case_view.slices)
+        picture = draw(case_view, style="overlay", number=shown)
+        differences = picture[: 3 * picture.shape[0] // 4, 3 * picture.shape[1] // 4 :]  # the last panel
+        found = (np.abs(differences.astype(int) - INVENTED).max(axis=2) < 65).sum()
+        assert (found > 50) == (ignored == 0)
 
 
 def test_a_case_that_cannot_be_drawn_says_why(cohort: Path, tmp_path: Path):

@@ -10,6 +10,7 @@ from planned_cohort import box, write_planned_cohort
 
 from volseg.cohort import Cohort
 from volseg.errors import VolumeError
+from volseg.labels import LabelTable
 from volseg.metrics import count_objects
 from volseg.plan import take_fingerprint
 from volseg.plan.case_facts import look_at_case
@@ -71,6 +72,40 @@ def test_a_case_is_what_its_arrays_say(cohort, monkeypatch):
         assert set(region.intensities[0].tolist()) <= set(image[mask].tolist())
     assert facts.limits == ((pytest.approx(image.min()), pytest.approx(image.max())),)
     assert len(facts.background[0]) > 100
+
+
+def test_what_nobody_looked_at_is_inside_no_region_and_outside_none(tmp_path):
+    label = box(SHAPE, (2, 3, 4), (12, 15, 14))
+    label[:, :, 9:] = 3
+    image = np.where(label == 1, 50.0, np.where(label == 3, -1000.0, 0.0))
+    cohort = write_planned_cohort(tmp_path, {"a": label}, images={"a": [image]}, channels=("CT",))
+    dataset = json.loads((tmp_path / "dataset.json").read_text())
+    dataset["labels"]["ignore"] = 3
+    (tmp_path / "dataset.json").write_text(json.dumps(dataset))
+    facts = look_at_case(Cohort.open(tmp_path), "a", images=True)
+    assert set(facts.foreground[0].tolist()) == {50.0}
+    assert set(facts.background[0].tolist()) == {0.0}
+    assert facts.regions["organ"].voxels == (label == 1).sum()
+    assert cohort.labels.ignore is None, "as it was before somebody corrected some slices"
+
+
+def test_a_voxel_of_each_value_of_a_region_counts_alike(tmp_path):
+    """Two organs that overlap a little: the values of the overlap are as rare in the sample as in the region."""
+    shape = (40, 40, 40)
+    label = box(shape, (0, 0, 0), (32, 40, 40))
+    label[30:34] = 2
+    label[30:32] = 3  # both
+    image = np.where(label == 3, 10.0, np.where(label > 0, 110.0, 0.0))
+    cohort = write_planned_cohort(tmp_path, {"a": label}, images={"a": [image]})
+    table = LabelTable.overlapping(["organ", "lesion"])
+    assert [region.values for region in table.regions] == [(1, 3), (2, 3)]
+    dataset = {**json.loads((tmp_path / "dataset.json").read_text()), **table.to_dataset_json()}
+    (tmp_path / "dataset.json").write_text(json.dumps(dataset))
+    facts = look_at_case(Cohort.open(cohort.folder), "a", images=True)
+    for name, values in (("organ", (1, 3)), ("lesion", (2, 3))):
+        sample = facts.regions[name].intensities[0]
+        assert len(sample) > 300
+        assert sample.mean() == pytest.approx(image[np.isin(label, values)].mean(), abs=3)
 
 
 def test_axes_are_those_of_the_body_whatever_the_file_has(cohort, tmp_path):

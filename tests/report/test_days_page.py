@@ -48,6 +48,13 @@ def test_a_row_per_way_and_curves_by_day_and_gap(tmp_path):
     assert page.count("<polyline") == 4
 
 
+def test_a_mean_of_0_is_a_point_of_its_curve(tmp_path):
+    """As of contours that were copied from where the organ no longer is."""
+    missed = {**mode(0.7, days=()), "by_day": {"1": value(0.0), "2": value(0.4), "3": value(0.0)}, "by_gap": {}}
+    page = write_days_page({**CONTENT, "modes": {"copied": missed}}, tmp_path).read_text()
+    assert len(re.findall(r"<circle", page)) == 3
+
+
 def test_ways_without_a_later_day_have_no_curve(tmp_path):
     empty = {**mode(0.7, days=()), "by_gap": {"more": value(None)}}
     page = write_days_page({**CONTENT, "modes": {"none": empty}}, tmp_path).read_text()

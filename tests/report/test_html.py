@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from scored_cohort import AFFINE, REFERENCE, SHAPE, TABLE, box, label_map, make_cohort, write
 
+from volseg.cohort import CaseRow, sessions_of
 from volseg.errors import GeometryError, LabelError, UsageError, VolumeError
 from volseg.evaluation import RegionScores, evaluate
 from volseg.labels import LabelTable
@@ -253,8 +254,41 @@ def test_curves_keep_the_distances_between_days():
 
 
 def test_sessions_without_a_number_of_their_own_stand_in_order():
-    assert session_times({"a": "day1", "b": "day1"})[1] == "session"
-    assert session_times({"a": "", "b": ""})[0] == {"a": (0.0, "a"), "b": (1.0, "b")}
+    assert session_times(sessions(a="day1", b="day1"))[1] == "session"
+    assert session_times(sessions(a="", b=""))[0] == {"a": (0.0, "a"), "b": (1.0, "b")}
+    assert session_times(sessions(a="v1-10", b="v1-2"))[0] == {"b": (0.0, "v1-2"), "a": (1.0, "v1-10")}
+
+
+def sessions(*, days=(), **names):
+    stated = dict(zip(names, days, strict=False))
+    return {
+        key: CaseRow(key, "p", name, (1, 1, 1), (1.0, 1.0, 1.0), "RAS", "", (), day=stated.get(key))
+        for key, name in names.items()
+    }
+
+
+@pytest.mark.parametrize("names", ["ses-1 ses-2 ses-10", "ses-01 ses-02 ses-10", "day0 day3 day12", "fx_1 fx_2 fx_25"])
+def test_a_later_session_stands_further_right(names):
+    """BIDS writes ses-01: the hyphen is no sign, by which a treatment ran backwards."""
+    rows = sessions(**{f"k{number}": name for number, name in enumerate(names.split())})
+    times, _ = session_times(rows)
+    assert sorted(times, key=lambda key: times[key][0]) == list(rows)
+    (in_order,) = sessions_of(rows.values()).values()
+    assert [key for one in in_order for key in one.keys] == list(rows)
+
+
+def test_the_column_day_is_the_axis():
+    rows = sessions(days=(0.0, 14.0, 30.0), a="pre", b="mid", c="post")
+    assert session_times(rows) == ({"a": (0.0, "0"), "b": (14.0, "14"), "c": (30.0, "30")}, "day")
+    twice = session_times(sessions(days=(3.0, 3.0, 1.0), a="x", b="y", c="z"))
+    assert (sorted(twice[0], key=lambda key: twice[0][key][0]), twice[1]) == (["c", "a", "b"], "session")
+    some = session_times(sessions(days=(7.0,), a="ses-2", b="ses-1"))
+    assert (sorted(some[0], key=lambda key: some[0][key][0]), some[1]) == (["b", "a"], "ses")
+
+
+def test_the_axis_of_values_that_are_all_0_has_a_length():
+    svg = strip_figure([(TABLE.regions[0], [Point("a", 0.0, "", "")])], title="HD95", unit="mm", digits=2, ratio=False)
+    assert re.findall(r">([\d.e-]+)</text>", svg) == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
 
 
 @pytest.mark.parametrize("high", [1e-6, 0.3, 1.0, 7.0, 99.0, 12345.0])

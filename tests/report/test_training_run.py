@@ -61,7 +61,9 @@ def test_what_a_run_tells():
     ]
     assert run.interval.mean == pytest.approx(0.75)
     assert (run.interval.low, run.interval.high) == pytest.approx((0.7, 0.8))
-    assert run.windows_per_s == pytest.approx(4 * 2 / 0.8)
+    # Two processes, each of which takes batches of its own: four cases with two windows.
+    assert run.record["machine"]["processes"] == 2
+    assert run.windows_per_s == pytest.approx(2 * 4 * 2 / 0.8)
     # 60 s less 40 s of training, over two validations of two cases.
     assert run.validation_s_per_case == pytest.approx(20 / 4)
     assert run.curve == [(0.5, pytest.approx(0.55)), (1.0, pytest.approx(0.75))]
@@ -92,7 +94,7 @@ def test_the_tables_and_the_figure():
     assert lines[1].startswith("| poor | default | 0.847")
     content = runs_as_json(runs, title="Two")
     assert content["schema"] == "volseg.runs/1"
-    assert content["runs"]["good"]["windows_per_s"] == 10
+    assert content["runs"]["good"]["windows_per_s"] == 20
     figure = runs_figure({name: run.curve for name, run in runs.items()})
     assert ET.fromstring(figure).tag.endswith("svg")
     assert "good: 0.887 after 1.0 min" in figure

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import itertools
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -17,15 +19,18 @@ from tiny_bundle import ROI, network, write_bundle
 from treatment_days import write_days
 
 import volseg.inference
+import volseg.transforms
 from volseg.bundle import Recipe, read_recipe
-from volseg.cohort import Adaptation, adapted_networks, check_unseen, network_for, write_labels
+from volseg.cohort import Adaptation, Cohort, adapted_networks, check_unseen, network_for, write_labels
 from volseg.errors import CohortError, UsageError
 from volseg.inference import MixedPrecision, ParallelWindows
 from volseg.labels import prior_channels
 from volseg.training import Adapting, adapt, write_network
-from volseg.training.adaptation.adapt import _learning
+from volseg.training.adaptation.adapt import _USUAL, _learning
 from volseg.training.adaptation.state import CLEARLY, State
 from volseg.training.adaptation.windows import Slab, base_items, own_items, windows_of
+from volseg.transforms import IGNORED, augmentation
+from volseg.volume import Volume, read_volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,7 @@ def run(tmp_path_factory, cohort):
 
 
 def make_run(folder, cohort, *, prior=False, **more):
+    folder.mkdir(exist_ok=True)
     bundle = write_bundle(folder / "bundle")
     names = ["MR", *(prior_channels(["MR"], ["ball"]) if prior else ())]
     schemes = [{"scheme": name} for name in ("mr", "mr", "none", "none")[: len(names)]]
@@ -224,6 +230,44 @@ def test_windows_are_shown_without_a_prior_as_often_as_in_the_training(tmp_path,
     assert not known.any() if empty else known.flatten(1).any(dim=1).all()
 
 
+def test_windows_are_drawn_and_changed_as_in_the_training(tmp_path, cohort, monkeypatch):
+    made = []
+
+    def noted(*given, **options):
+        made.append(options)
+        return augmentation(*given, **options)
+
+    monkeypatch.setattr(volseg.transforms, "augmentation", noted)
+    run = make_run(tmp_path, cohort)
+    config = json.loads((run / "train.json").read_text())
+    usual = {name: one.default for name, one in inspect.signature(augmentation).parameters.items() if name in _USUAL}
+    assert usual == _USUAL
+    identities = []
+    for stated in ({}, {**usual, "flip_axes": []}, {"flip_axes": [0], "background_share": 0.2, "affine_prob": 0.7}):
+        (run / "train.json").write_text(json.dumps({**config, **stated}))
+        target = adapt(work(run, cohort, before="day9", steps=1))
+        identities.append(json.loads(target.with_suffix(".json").read_text())["identity"])
+    assert identities[0] == identities[1]
+    assert len(made) == 2, "the usual settings make the network that there was before"
+    assert not {"flip_axes", *_USUAL} & set(made[0])
+    assert (made[1]["flip_axes"], made[1]["background_share"]) == ([0], 0.2)
+    assert identities[2]["windows"] == {"flip_axes": [0], "background_share": 0.2}
+
+
+def test_mirrored_windows_of_a_run_that_mirrors(run, cohort):
+    asked = work(run, cohort, before="day10", base_share=0.0)
+    recipe = read_recipe(run / "model.pt")
+    own = own_items(asked, recipe, Slab.of(asked, recipe))
+    for item in own:  # rises to the right everywhere
+        item["image"] = (
+            torch.arange(item["image"].shape[1], dtype=torch.float32).view(1, -1, 1, 1).expand(item["image"].shape)
+        )
+    for axes, signs in (([], {1}), ([0], {-1, 1})):
+        windows = windows_of(asked, recipe, own, [], changes={"flip_axes": axes, "affine_prob": 0.0})
+        rises = torch.cat([image for _, (image, _) in zip(range(8), windows, strict=False)]).diff(dim=2)
+        assert {int(one) for one in rises.mean(dim=(1, 2, 3, 4)).sign()} == signs
+
+
 @pytest.mark.parametrize("fold", ["all", 7])
 def test_a_run_of_all_cases_is_adapted_and_so_is_one_of_a_cohort_with_more_folds(tmp_path, cohort, fold):
     assert cohort.has_folds
@@ -292,6 +336,53 @@ def test_no_window_holds_the_slab_and_it_goes_across_the_axis_with_most_room(run
     voxels = sum(int((item["label"] > 0).sum()) for item in items[1:])
     assert voxels == int((slab.label > 0).sum()) - int((held > 0).sum())
     assert all(tuple(item["image"].shape[1:]) >= tuple(ROI) for item in items)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_no_voxel_counts_on_the_slab_that_nobody_looked_at(run, cohort, overlap):
+    slab = Slab.of(work(run, cohort, before="day10"), read_recipe(run / "model.pt"))
+    channels = 1 if overlap else 2
+    truth = slab.label if overlap else torch.cat([1 - slab.label, slab.label])
+    right = 2.0 * truth - 1  # logits
+    unseen = torch.zeros_like(slab.label, dtype=torch.bool)
+    unseen.narrow(1 + slab.axis, slab.first, (slab.last - slab.first) // 2)[:] = True
+    wrong = torch.where(unseen, -right, right)
+
+    def predictor(logits):
+        found = SimpleNamespace(device="cpu")
+
+        def inferer(seen, _):
+            low = max(0, slab.first - slab.roi[slab.axis] // 2)
+            return logits.narrow(1 + slab.axis, low, seen.shape[2 + slab.axis])[None]
+
+        found.inferer = inferer
+        return found
+
+    network = torch.nn.Identity()
+    assert slab.dice(predictor(right), network) == 1.0
+    assert right.shape[0] == channels
+    assert slab.dice(predictor(wrong), network) < 1.0
+    label = torch.where(unseen, IGNORED, slab.label).to(slab.label.dtype)
+    assert replace(slab, label=label).dice(predictor(wrong), network) == 1.0
+
+
+def test_the_slab_goes_through_what_was_looked_at(run, tmp_path):
+    days = write_days(tmp_path, patients=("a", "b", "c"))
+    path = days.label_path("c_day9")
+    label = read_volume(path)
+    before = Slab.of(work(run, days, before="day10"), read_recipe(run / "model.pt"))
+    voxels = label.voxels.copy()
+    voxels[:, :, -6:] = 2
+    write_volume(path, Volume(voxels, label.affine_ras))
+    dataset = json.loads((days.folder / "dataset.json").read_text())
+    dataset["labels"]["ignore"] = 2
+    (days.folder / "dataset.json").write_text(json.dumps(dataset))
+    asked = work(run, Cohort.open(days.folder), before="day10", base_share=0.0, steps=2)
+    slab = Slab.of(asked, read_recipe(run / "model.pt"))
+    assert (slab.label == IGNORED).any()
+    assert (slab.axis, slab.first, slab.last) == (before.axis, before.first, before.last)
+    target = adapt(replace(asked, run=make_run(tmp_path / "other", days)))  # its recipe knows no label `ignore`
+    assert json.loads(target.with_suffix(".json").read_text())["steps"] == 2
 
 
 def test_the_slab_of_a_network_with_a_prior_is_shown_the_session_before(tmp_path, cohort):

@@ -76,6 +76,29 @@ def test_memory_and_disk_give_the_network_the_same_bits(cohort: Cohort, tmp_path
             assert torch.equal(a, b)
 
 
+def test_a_case_that_stands_several_times_is_kept_once_and_drawn_anew_each_time(cohort: Cohort, tmp_path: Path) -> None:
+    items = cohort.datalist("training")
+    twice = [*items, items[0], items[0]]
+    for kept in ({}, {"cache": "disk", "cache_dir": tmp_path}):
+        dataset = CachedDataset(twice, steps(cohort), **kept)
+        plain = CachedDataset(items, steps(cohort), **kept)
+        assert len(dataset) == len(twice)
+        if not kept:
+            assert dataset._cache[0] is dataset._cache[-1]
+        else:
+            assert len({*dataset._cache.folders}) == len(items)
+        for one in (dataset, plain):
+            one.epoch_seed = (0, 1)
+        drawn = [torch.stack([torch.as_tensor(window["image"]) for window in dataset[n]]) for n in range(len(twice))]
+        for number in range(len(items)):
+            first = torch.stack([torch.as_tensor(window["image"]) for window in plain[number]])
+            assert torch.equal(drawn[number], first)
+        assert not torch.equal(drawn[0], drawn[-1])
+        assert not torch.equal(drawn[-2], drawn[-1])
+    arrays = [{"image": torch.zeros(1, 4, 4, 4) + number} for number in range(2)]
+    assert [float(item["image"].max()) for item in CachedDataset(arrays, Compose([]))] == [0.0, 1.0]
+
+
 def test_worker_processes_draw_what_the_training_itself_would(cohort: Cohort, tmp_path: Path) -> None:
     memory, disk = make(cohort), make(cohort, folder=tmp_path)
     memory.epoch_seed = disk.epoch_seed = (3, 1)  # as Seeds sets it

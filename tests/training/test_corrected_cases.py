@@ -8,12 +8,13 @@ import shutil
 
 import pytest
 import tiny_bundle
+from treatment_days import write_days
 
 import volseg.training
 from volseg.cli import main
 from volseg.cohort import Cohort, Correction, write_corrections
 from volseg.errors import UsageError
-from volseg.training import corrected_datalist
+from volseg.training import Priors, corrected_datalist
 
 
 def corrected(cohort: Cohort, *keys: str) -> Cohort:
@@ -47,6 +48,20 @@ def test_corrected_cases_stand_several_times_and_the_validation_is_left_alone(co
         corrected_datalist(cohort, times=0)
 
 
+def test_corrected_cases_have_their_priors_in_a_training_with_them(tmp_path, caplog):
+    days = corrected(write_days(tmp_path / "days", patients=("a", "b", "c")), "a_day9", "b_day0")
+    priors = Priors(days, on=True, cache_dir=str(tmp_path / "cache"))
+    plain = {item["key"]: item for item in priors.datalist("training")}
+    items = corrected_datalist(days, times=2, priors=priors)
+    assert [item["key"] for item in items].count("a_day9") == 2
+    assert len(items) == len(plain) + 2
+    for item in items:
+        assert item == plain[item["key"]]
+        assert item["prior"]
+    assert items != corrected_datalist(days, times=2)
+    assert corrected_datalist(days, times=2, priors=Priors(days)) == corrected_datalist(days, times=2)
+
+
 def test_the_command_starts_from_the_run_on_its_fold(cohort, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     tiny_bundle.write_checkpoint(run / "model.pt", fold=0)
@@ -63,7 +78,10 @@ def test_the_command_starts_from_the_run_on_its_fold(cohort, tmp_path, monkeypat
     assert not left.value.code
     assert given["weights"] == str(run)
     assert given["fold"] == 0
-    assert given["train#dataset#data"] == "$volseg.training.corrected_datalist(@cohort, fold=@fold, times=4)"
+    assert (
+        given["train#dataset#data"]
+        == "$volseg.training.corrected_datalist(@cohort, fold=@fold, times=4, priors=@priors)"
+    )
     assert "volseg compare" in capsys.readouterr().out
     for more, told in ((["--weights", "x"], "leave --weights out"), (["--fold", "1"], "was trained on fold 0")):
         with pytest.raises(SystemExit) as left:

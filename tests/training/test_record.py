@@ -68,6 +68,16 @@ def test_a_run_is_recorded_from_its_first_epoch_to_its_end(cohort: Cohort, tmp_p
     assert f"**{run['best']['dice']:.3f}**, epoch {run['best']['epoch']}" in page
 
 
+def test_the_cases_trained_on_are_those_of_the_list_each_once(cohort: Cohort, tmp_path: Path) -> None:
+    """As after corrections: some stand several times, and some are in no fold."""
+    trainer = trainer_of(cohort, tmp_path, max_epochs=1)
+    dataset = trainer.data_loader.dataset
+    assert len({item["key"] for item in dataset.data}) == 3
+    dataset.data = [*dataset.data, dataset.data[0], {**dataset.data[0], "key": "corrected"}]
+    trainer.run()
+    assert read(tmp_path)["cohort"]["training_cases"] == 4
+
+
 def test_the_last_epoch_is_validated_too(cohort: Cohort, tmp_path: Path) -> None:
     trainer_of(cohort, tmp_path, max_epochs=3).run()
     assert [row["dice"] is None for row in read(tmp_path)["history"]] == [True, False, False]

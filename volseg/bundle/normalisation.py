@@ -177,7 +177,8 @@ def _of_files(
 
     def masks() -> Iterator[NDArray[np.bool_]]:
         if checked is not None:
-            yield checked > 0
+            unseen = labels.ignored(checked)
+            yield checked > 0 if unseen is None else (checked > 0) & ~unseen
             yield from labels.each_mask(checked) if len(labels.regions) > 1 else ()
 
     return [_Measured(read_volume(path).voxels, masks() if scheme == "ct" else ()) for path, scheme, _ in files]

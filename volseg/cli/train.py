@@ -94,7 +94,9 @@ def train(
         from volseg.cli.place import fetched
 
         fetched(str(overrides["dataset_dir"]))  # with a bar; the bundle opens it again
-    check_words(bundle, overrides, config_file, context.command)
+    whole = check_words(bundle, overrides, config_file, context.command)
+    if corrections is not None and "priors" in whole:  # which the train.json of version 0.1 does not have
+        overrides["train#dataset#data"] = _WITH_PRIORS.format(times=times)
     _check_cohort(bundle, overrides)
     import warnings
 
@@ -144,10 +146,13 @@ def _with_corrections(overrides: dict[str, object], run: str, *, times: int) -> 
 
 
 _DATALIST = "$volseg.training.corrected_datalist(@cohort, fold=@fold, times={times})"
+_WITH_PRIORS = "$volseg.training.corrected_datalist(@cohort, fold=@fold, times={times}, priors=@priors)"
 
 
-def check_words(bundle: str | Path, overrides: Mapping[str, object], more: Sequence[Path], command: object) -> None:
-    """Tell what words and JSON tell before PyTorch is loaded."""
+def check_words(
+    bundle: str | Path, overrides: Mapping[str, object], more: Sequence[Path], command: object
+) -> dict[str, Any]:
+    """Tell what words and JSON tell before PyTorch is loaded; returns the config with the user's values."""
     from volseg.bundle import check_training_words
     from volseg.cli.mistakes import option_names
     from volseg.plan import check_roi, is_plan
@@ -161,6 +166,7 @@ def check_words(bundle: str | Path, overrides: Mapping[str, object], more: Seque
     roi, divisor = overrides.get("roi_size"), whole.get("roi_divisor")
     if isinstance(roi, (list, tuple)) and isinstance(divisor, (int, list)):
         check_roi(roi, divisor=divisor)
+    return whole
 
 
 def _check_cohort(bundle: str, overrides: dict[str, object]) -> None:

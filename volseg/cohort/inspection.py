@@ -250,7 +250,9 @@ def _content(
     checked = cohort.labels.check(label.voxels)
     if cohort.has_instances and objects is None:
         raise CohortError("the case must have a map of objects as others have, got none; convert it again")
-    if objects is not None and ((objects.voxels != 0) != (checked != 0)).any():
+    unseen = cohort.labels.ignored(checked)  # where nobody looked there may be an object or none
+    counted = True if unseen is None else ~unseen
+    if objects is not None and (((objects.voxels != 0) != (checked != 0)) & counted).any():
         raise CohortError("the map of objects marks other voxels than the label; convert the case again")
     thickness = math.prod(mm for mm, n in zip(label.spacing_mm, label.shape, strict=True) if n == 1)
     unit = 1000 / thickness if cohort.flat else 1.0

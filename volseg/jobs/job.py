@@ -30,11 +30,13 @@ class Job:
         key: Key of the case.
         inputs: Files that the case is made from.
         outputs: Files that exist, complete, when the job is done.
+        facts: What else decides about the outputs of this case alone, as text; it is part of the digest of its inputs.
     """
 
     key: str
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...] = ()
+    facts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +164,10 @@ def stamp(path: Path) -> Stamp:
         return Stamp(file.tell(), digest.hexdigest())
 
 
-def input_digest(paths: tuple[Path, ...]) -> str:
+def input_digest(paths: tuple[Path, ...], facts: str = "") -> str:
     """A digest that changes with path, size or time of change of any of the files; their content is not read.
+
+    It changes with `facts` too, what else decides about the outputs.
 
     For the copy of a remote file it is made of the URL, the size and the version, so that any machine resumes what
     another started. A list of DICOM files stands for the files that it names. No path can be read from the digest.
@@ -186,6 +190,8 @@ def input_digest(paths: tuple[Path, ...]) -> str:
                 seen.append(identity(file) or f"{file.resolve()}\n{status.st_size}\n{status.st_mtime_ns}")
             except OSError:
                 seen.append(f"{file}\nabsent")
+    if facts:
+        seen.append(facts)
     return hashlib.sha256("\n\n".join(seen).encode(errors="surrogateescape")).hexdigest()[:32]
 
 

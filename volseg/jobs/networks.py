@@ -261,6 +261,11 @@ class Predicting:
             return (*images, *map(Path, prior.files))
         return (*images, region) if region is not None else tuple(images)
 
+    def facts(self, key: str) -> str:
+        """What a case is made of beside its files: how its prior is read, its label table among it; empty without."""
+        prior = self.priors.get(key)
+        return "" if prior is None else prior.reading
+
     def outputs(self, folder: Path, name: str) -> tuple[Path, ...]:
         """The output files of a case."""
         file = f"{name}{FILE_ENDING}"

@@ -90,7 +90,10 @@ def predict_cases(
         try:
             run_jobs(
                 work,
-                (Job(key, work.inputs(key, images), work.outputs(output_dir, key)) for key, images in mine),
+                (
+                    Job(key, work.inputs(key, images), work.outputs(output_dir, key), work.facts(key))
+                    for key, images in mine
+                ),
                 pool=pool,
                 journal=journal,
                 history=history,

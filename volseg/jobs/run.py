@@ -138,7 +138,7 @@ def _todo(work: Work, jobs: Iterable[Job], journal: Journal, history: History, r
     """The jobs that are not done yet. Their journal entries are marked outdated, then existing outputs are removed."""
     leftovers: dict[Path, dict[str, list[Path]]] = {}
     for job in jobs:
-        inputs = input_digest(job.inputs)
+        inputs = input_digest(job.inputs, job.facts)
         entry = history.get(job.key)
         if entry is not None and entry.holds(job, work=work.digest, inputs=inputs):
             result.before += 1

@@ -49,6 +49,8 @@ class CaseView:
         labels: Label table of the R regions.
         view: View by which the stored voxels were turned.
         measured: Whether the spacing is known, so that a scale bar has a meaning.
+        unseen: Mask (slices, rows, columns) of the voxels that nobody looked at, in which nothing differs; None for
+            none.
     """
 
     name: str
@@ -58,6 +60,7 @@ class CaseView:
     labels: LabelTable
     view: View
     measured: bool = True
+    unseen: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(
@@ -72,6 +75,7 @@ class CaseView:
         plane: Plane = "axial",
         window: tuple[float, float] | None = None,
         measured: bool = True,
+        unseen: NDArray[np.bool_] | None = None,
     ) -> CaseView:
         """Turn stored voxels into slices of a plane.
 
@@ -86,6 +90,7 @@ class CaseView:
             window: Values shown black and white; None for the 1st and 99th percentile of the volume. Not used for
                 colours.
             measured: Whether the spacing is known.
+            unseen: Mask (X, Y, Z) of the voxels that nobody looked at, or None.
 
         Raises:
             UsageError: The masks have another shape, or there is no such plane.
@@ -100,7 +105,8 @@ class CaseView:
             shown = np.moveaxis(view.apply(colour_levels(image)), 0, -1)
         else:
             shown = view.apply(grey_levels(image, window=window))
-        return cls(name, shown, turned[0], turned[1], labels, view, measured)
+        hidden = None if unseen is None else view.apply(unseen)
+        return cls(name, shown, turned[0], turned[1], labels, view, measured, hidden)
 
     @property
     def grey(self) -> Pixels:
@@ -199,6 +205,8 @@ def _panels(
         if case_view.reference is None or case_view.prediction is None:
             raise UsageError("an overlay shows how two label maps differ; give a labelled case and --predictions")
         wrong = difference_masks(case_view.reference[:, shown], case_view.prediction[:, shown])
+        if case_view.unseen is not None:
+            wrong &= ~case_view.unseen[shown]
         picture = panel(intensity, wrong, DIFFERENCE_COLOURS, fill=_STRONG, pixel_mm=pixel_mm, scale=scale)
         parts.append(("differences", picture))
         legend += [Entry(name, colour) for name, colour in zip(DIFFERENCE_NAMES, DIFFERENCE_COLOURS, strict=True)]

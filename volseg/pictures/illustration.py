@@ -48,13 +48,13 @@ def read_case_view(
             folder = Predictions(Path(predictions))
             files["prediction"], match = folder.path(key), folder.match(cohort)
         voxels = np.stack([read_volume(file).voxels for file in paths]) if colours else image.voxels
-        masks = {
-            role: cohort.labels.masks(
-                read_label_map(role, path, image, cohort.labels, match=match if role == "prediction" else None).voxels
-            )
+        maps = {
+            role: read_label_map(role, path, image, cohort.labels, match=match if role == "prediction" else None).voxels
             for role, path in files.items()
             if path is not None
         }
+        masks = {role: cohort.labels.masks(label_map) for role, label_map in maps.items()}
+        unseen = cohort.labels.ignored(maps["reference"]) if "reference" in maps else None
     except VolsegError as error:
         raise error.of_case(key) from error
     return CaseView.of(
@@ -67,6 +67,7 @@ def read_case_view(
         plane=plane,
         window=window_of(cohort.channel_names[channel]),
         measured=UNMEASURED not in cohort.rows[key].warnings,
+        unseen=unseen,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,8 +112,8 @@ class _Sample:
             joined = np.concatenate(self.parts)[::2]
             self.parts, self.held, self.stride = [joined], len(joined), 2 * self.stride
 
-    def values(self) -> NDArray[np.float32]:
-        joined = np.concatenate(self.parts) if self.parts else np.empty(0, np.float32)
+    def values(self, *, every: int = 1) -> NDArray[np.float32]:
+        joined = np.concatenate(self.parts)[::every] if self.parts else np.empty(0, np.float32)
         return joined[np.isfinite(joined)]
 
 
@@ -140,7 +140,8 @@ class _Look:
             if self.whole is not None:
                 self.whole[:, :, first : first + checked.shape[2]] = checked
             flat = checked.reshape(-1, order="F")
-            there = np.flatnonzero(flat)
+            unseen = self.cohort.labels.ignored(flat)  # of no region, though not 0
+            there = np.flatnonzero(flat if unseen is None else (flat != 0) & ~unseen)
             values = flat[there]
             self._count(there, values, first)
             for number, stream in enumerate(streams):
@@ -226,7 +227,7 @@ class _Look:
             extents.append(int(held[-1] - held[0] + 1))
             profiles.append(_binned(along))
         intensities = tuple(
-            _joined(self.inside[value, number].values() for value in own if (value, number) in self.inside)
+            _joined([self.inside[value, number] for value in own if (value, number) in self.inside])
             for number in range(len(self.outside))
         )
         positions = None
@@ -268,7 +269,9 @@ def _binned(along: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(np.diff(below) / max(1, total[-1]))
 
 
-def _joined(samples: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    found = list(samples)
+def _joined(samples: Sequence[_Sample]) -> NDArray[np.float32]:
+    """The samples of the values of a region as one, in which a voxel of each counts alike: at the widest stride."""
+    widest = max((sample.stride for sample in samples), default=1)
+    found = [sample.values(every=widest // sample.stride) for sample in samples]  # strides are powers of 2
     joined = np.concatenate(found) if found else np.empty(0, np.float32)
     return joined[:: max(1, math.ceil(len(joined) / _SAMPLE))]

@@ -134,7 +134,11 @@ def _figure(modes: Mapping[str, Any], name: str, axis: str) -> str:
     """The mean Dice of each way at each place of an axis, with intervals; empty if nothing is there."""
     heads = list(dict.fromkeys(head for found in modes.values() for head in found[name]))
     curves = {
-        mode: [(at, found[name][head]) for at, head in enumerate(heads) if found[name].get(head, {}).get("mean")]
+        mode: [
+            (at, found[name][head])
+            for at, head in enumerate(heads)
+            if found[name].get(head, {}).get("mean") is not None
+        ]
         for mode, found in modes.items()
     }
     curves = {mode: curve for mode, curve in curves.items() if curve}

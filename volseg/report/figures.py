@@ -94,7 +94,7 @@ def strip_figure(
     if ratio:
         low, high = (0.5 if min(values, default=0.0) >= 0.5 else 0.0), 1.0
     else:
-        low, high = min(0.0, min(values, default=0.0)), max(values, default=1.0)
+        low, high = min(0.0, min(values, default=0.0)), max(values, default=1.0) or 1.0
     marks = ticks(low, high)
     low, high = marks[0], marks[-1]
     gutter = 28 + _LETTER * min(max((len(region.name) for region, _ in lanes), default=0), _LETTERS)

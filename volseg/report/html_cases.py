@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
-from volseg.cohort import Cohort
+from volseg.cohort import CaseRow, Cohort, sessions_of
 from volseg.evaluation import METRICS, RegionScores
 from volseg.pictures import CasePicture
 from volseg.report.figures import Point, Session, curve_figure, spoken, strip_figure
 from volseg.report.html_tables import NONE, swatch
 
 _PLOTTED = ("dice", "hd95_mm")
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SIDES = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 
 
@@ -67,7 +68,7 @@ def curves(rows: Sequence[RegionScores], cohort: Cohort) -> str:
         keys = list(dict.fromkeys(row.key for row in of_patient))
         if len(keys) < 2:
             continue
-        times, axis = session_times({key: cohort.rows[key].session for key in keys})
+        times, axis = session_times({key: cohort.rows[key] for key in keys})
         drawn = []
         for region in cohort.labels.regions:
             sessions = [
@@ -95,24 +96,38 @@ def curves(rows: Sequence[RegionScores], cohort: Cohort) -> str:
     return f'<section id="sessions"><h2>Volume over sessions</h2><p class="note">{key}</p>{"".join(blocks)}</section>'
 
 
-def session_times(sessions: Mapping[str, str]) -> tuple[dict[str, tuple[float, str]], str]:
+def session_times(rows: Mapping[str, CaseRow]) -> tuple[dict[str, tuple[float, str]], str]:
     """The position of each case on the axis of time, its label there, and the name of the axis.
 
-    The number in the session is the position if each session has a different one; else they are in order, evenly
-    spaced.
+    The column `day` of `cases.csv` is the position, or the number in the session's name, if each session has a
+    different one; else they are evenly spaced in the order of `volseg.cohort.sessions_of`. A hyphen before a number is
+    no sign: `ses-2` follows `ses-1`.
 
-    >>> session_times({"a": "day12", "b": "day3"})
-    ({'a': (12.0, '12'), 'b': (3.0, '3')}, 'day')
-    >>> session_times({"a": "pre", "b": "post"})
+    Args:
+        rows: Rows of one patient by the case's key.
+
+    >>> def row(session, day=None):
+    ...     return CaseRow("k", "p", session, (1, 1, 1), (1, 1, 1), "RAS", "", (), day=day)
+    >>> session_times({"a": row("ses-12"), "b": row("ses-3")})
+    ({'a': (12.0, '12'), 'b': (3.0, '3')}, 'ses')
+    >>> session_times({"a": row("pre", 0.0), "b": row("post", 30.0)})
+    ({'a': (0.0, '0'), 'b': (30.0, '30')}, 'day')
+    >>> session_times({"a": row("pre"), "b": row("post")})
     ({'b': (0.0, 'post'), 'a': (1.0, 'pre')}, 'session')
     """
-    found = {key: _NUMBER.findall(text) for key, text in sessions.items()}
-    if all(len(numbers) == 1 for numbers in found.values()) and len({n[0] for n in found.values()}) == len(found):
-        words = {_NUMBER.sub("", text).strip(" _-") for text in sessions.values()}
-        axis = words.pop() if len(words) == 1 else ""
-        return {key: (float(numbers[0]), numbers[0]) for key, numbers in found.items()}, axis or "session"
-    ordered = sorted(sessions, key=lambda key: (sessions[key], key))
-    return {key: (float(number), sessions[key] or key) for number, key in enumerate(ordered)}, "session"
+    days = {key: row.day for key, row in rows.items() if row.day is not None}
+    if len(days) == len(set(days.values())) == len(rows):
+        return {key: (day, f"{day:g}") for key, day in days.items()}, "day"
+    if len(days) < len(rows):  # some state none, which tells no order
+        rows = {key: replace(row, day=None) for key, row in rows.items()}
+        found = {key: _NUMBER.findall(row.session) for key, row in rows.items()}
+        if all(len(numbers) == 1 for numbers in found.values()) and len({n[0] for n in found.values()}) == len(found):
+            words = {_NUMBER.sub("", row.session).strip(" _-") for row in rows.values()}
+            axis = words.pop() if len(words) == 1 else ""
+            return {key: (float(numbers[0]), numbers[0]) for key, numbers in found.items()}, axis or "session"
+    by_time = sessions_of(replace(row, key=key) for key, row in rows.items()).values()
+    ordered = [key for sessions in by_time for session in sessions for key in session.keys]
+    return {key: (float(number), rows[key].session or key) for number, key in enumerate(ordered)}, "session"
 
 
 def case_section(

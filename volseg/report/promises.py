@@ -121,7 +121,7 @@ def _calibration_plot(
     if not shown:
         return ""
     colours = {region.name: colour(region) for region in cohort.labels.regions}
-    least = min(min(row.dice_at_least or 0.0, row.dice or 0.0) for row in shown)
+    least = min(0.9, *(min(row.dice_at_least or 0.0, row.dice or 0.0) for row in shown))  # an axis has a length
     plot = _Plot((math.floor(least * 10) / 10, 1.0), (math.floor(least * 10) / 10, 1.0), "Dice at least", "Dice")
     low = plot.x_range[0]
     parts = [plot.line([(low, low), (1.0, 1.0)], kind="whisker")]

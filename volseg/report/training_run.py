@@ -57,10 +57,10 @@ class TrainingRun:
 
     @property
     def windows_per_s(self) -> float | None:
-        """Windows per second in training, the wait for data included."""
+        """Windows per second in training, of all processes together, the wait for data included."""
         values, seconds = self.record["settings"]["values"], self.record["timing"]["seconds_per_iteration"]
         windows = values.get("batch_size", 0) * values.get("crops_per_case", 0)
-        return windows / seconds if windows and seconds else None
+        return windows * self.record["machine"]["processes"] / seconds if windows and seconds else None
 
     @property
     def validation_s_per_case(self) -> float | None:

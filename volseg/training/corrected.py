@@ -7,11 +7,14 @@ from typing import Any
 
 from volseg.cohort import Cohort, corrected_keys
 from volseg.errors import UsageError
+from volseg.training.priors import Priors
 
 logger = logging.getLogger(__name__)
 
 
-def corrected_datalist(cohort: Cohort, *, fold: int | str = 0, times: int = 3) -> list[dict[str, Any]]:
+def corrected_datalist(
+    cohort: Cohort, *, fold: int | str = 0, times: int = 3, priors: Priors | None = None
+) -> list[dict[str, Any]]:
     """The datalist of a training in which each corrected case stands several times.
 
     Corrected cases that no fold names, since they had no label when the folds were drawn, are trained on too. The
@@ -22,6 +25,7 @@ def corrected_datalist(cohort: Cohort, *, fold: int | str = 0, times: int = 3) -
         cohort: Cohort with a `corrections.csv`, see `volseg adopt`.
         fold: Number of the fold, or `all`.
         times: Number of times that a corrected case stands in the list.
+        priors: Priors of the training, which each case gets; None for a training without them.
 
     Raises:
         UsageError: No case was corrected, or `times` is below 1.
@@ -48,7 +52,8 @@ def corrected_datalist(cohort: Cohort, *, fold: int | str = 0, times: int = 3) -
     taken = [key for key in corrected if key not in left]
     keys = [*(key for key in chosen.training if key not in taken), *(key for key in taken for _ in range(times))]
     logger.info("training on %d cases, %d of them corrected and each taken %d times", len(set(keys)), len(taken), times)
-    return [
+    items = [
         {"key": key, "image": [str(path) for path in cohort.image_paths(key)], "label": str(cohort.label_path(key))}
         for key in keys
     ]
+    return items if priors is None else priors.added(items)

@@ -146,9 +146,18 @@ class Priors:
         Args:
             part: Side of the fold.
         """
-        items = self.cohort.datalist(part, fold=self.fold)
+        return self.added(self.cohort.datalist(part, fold=self.fold), part=part)
+
+    def added(self, items: list[dict[str, Any]], *, part: str = "training") -> list[dict[str, Any]]:
+        """The items of a datalist with the priors of each, see `datalist`; as they are without a prior.
+
+        Args:
+            items: Items of a datalist, with the keys of the cohort; a case may stand several times.
+            part: Side of the fold.
+        """
         if not self.on:
             return items
+        items = [dict(item) for item in items]
         began = last = time.monotonic()
         counted = failed = 0
         for number, item in enumerate(items, start=1):

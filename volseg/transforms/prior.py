@@ -8,6 +8,7 @@ Without a prior all of them are 0 everywhere, as a network with a prior sees it 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,6 +70,16 @@ class PriorFiles:
     def files(self) -> tuple[str, ...]:
         """All files: if one of them changes, so does the prior."""
         return (*self.images, self.label, *([] if self.deformation is None else [self.deformation]))
+
+    @property
+    def reading(self) -> str:
+        """What decides beside the files about the channels: label table, rigid alignment, kind, widths; as JSON.
+
+        The alignment is rounded to 1e-5, so that machines whose last digits differ tell the same.
+        """
+        told = {name: value for name, value in self.to_json().items() if name not in ("files", "deformation")}
+        told["matrix_ras"] = [[round(value, 5) + 0.0 for value in row] for row in self.registration.matrix_ras]
+        return json.dumps(told, sort_keys=True)
 
     def to_json(self) -> dict[str, Any]:
         """The entry of a datalist; the paths come first, so that a cache sees when a file changes."""

@@ -16,7 +16,7 @@ from volseg.cohort import ADAPTED
 from volseg.errors import UsageError
 from volseg.files import atomic, read_json_object
 from volseg.training.adaptation.state import State
-from volseg.training.adaptation.windows import Slab, base_items, own_items, windows_of
+from volseg.training.adaptation.windows import Slab, base_items, of_targets, own_items, windows_of
 from volseg.training.adaptation.work import Adapting
 from volseg.training.handlers.checkpoints import save
 from volseg.training.losses import DeepSupervision, dice_ce
@@ -26,6 +26,7 @@ logger = logging.getLogger("volseg.training")
 
 _RATE = 0.5  # of the run's learning rate; a tenth gained less in 120 steps, see docs/benchmarks/days.md
 _VERSION = 3  # of the way of adapting; a network of another one is adapted anew
+_USUAL = {"background_share": 1 / 3, "affine_prob": 0.7, "coarse_dropout": 0.0}  # of `volseg.transforms.augmentation`
 _CHECKS = 6  # looks at the held-out slab
 
 
@@ -55,7 +56,8 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     bundle = find(work.bundle or str(config.get("bundle_root") or work.run.name))
     stated = config.get("prior_dropout") if config.get("prior") else None
     dropout = float(stated) if _is_number(stated) else None
-    identity = _identity(work, base, dropout=dropout)
+    changes = _changes(config)
+    identity = _identity(work, base, dropout=dropout, changes=changes)
     target = work.target
     if _is_done(target, identity):
         return target
@@ -71,7 +73,7 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     rate = _RATE * (given if _is_number(given) else 1e-3)
     parameters = _learning(network, work.layers, channels=recipe.labels.channels)
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
-    loss_of = DeepSupervision(dice_ce(recipe.labels))
+    loss_of = DeepSupervision(dice_ce(of_targets(recipe.labels)))
     # As bundles train: a step in bfloat16 where the hardware has it, the windows side by side on the cores.
     forward = MixedPrecision(ParallelWindows(), precision="fp32" if config.get("precision") == "fp32" else "auto")
     state = State(network, optimizer, target.with_suffix(".state"), identity)
@@ -82,7 +84,7 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
             told(f"before: Dice {state.best_score:.4f} on the held-out slab of {slab.key}")
     began, processor_began = time.monotonic() - state.seconds, time.process_time()
     first = state.steps + 1
-    windows = windows_of(work, recipe, own, others, first=first, dropout=dropout)
+    windows = windows_of(work, recipe, own, others, first=first, dropout=dropout, changes=changes)
     for step, (image, label) in enumerate(windows, start=first):
         share = (time.monotonic() - began) / (60 * work.minutes) if work.steps is None else (step - 1) / work.steps
         if share >= 1:
@@ -129,13 +131,33 @@ def adapt(work: Adapting, *, told: Callable[[str], None] | None = None) -> Path:
     return target
 
 
-def _identity(work: Adapting, base: Path, *, dropout: float | None) -> dict[str, Any]:
+def _changes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How the run drew and changed its windows, where that is not the usual way: arguments of `augmentation`.
+
+    A network that saw mirror images goes on to see them: its predictions are averaged over them.
+
+    Args:
+        config: The run's `train.json`.
+    """
+    found: dict[str, Any] = {}
+    axes = config.get("flip_axes")
+    if isinstance(axes, list) and axes:
+        found["flip_axes"] = [int(axis) for axis in axes]
+    for name, usual in _USUAL.items():
+        value = config.get(name)
+        if _is_number(value) and value != usual:
+            found[name] = float(value)
+    return found
+
+
+def _identity(work: Adapting, base: Path, *, dropout: float | None, changes: Mapping[str, Any]) -> dict[str, Any]:
     """What decides about the weights: a finished or begun adaptation with another one is not taken.
 
     Args:
         work: What to adapt, and how.
         base: Checkpoint of the run.
         dropout: Share of the windows without a prior; None if the run states none.
+        changes: How the windows are drawn and changed, see `_changes`.
     """
     if not base.is_file():
         raise UsageError(f"{work.run} holds no model.pt; name the folder of a training")
@@ -151,6 +173,7 @@ def _identity(work: Adapting, base: Path, *, dropout: float | None) -> dict[str,
         "files": hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16],
         "settings": [work.minutes if work.steps is None else None, work.steps, work.layers, work.base_share, work.seed],
         **({} if dropout is None else {"prior_dropout": dropout}),
+        **({"windows": dict(changes)} if changes else {}),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from volseg.bundle import Recipe
 from volseg.cohort import ALL, Cohort, Fold, sessions_of
+from volseg.labels import LabelTable
 from volseg.training.adaptation.work import Adapting
 
 logger = logging.getLogger("volseg.training")
@@ -38,11 +39,13 @@ class Slab:
     @classmethod
     def of(cls, work: Adapting, recipe: Recipe) -> Slab:
         """The slab of the last session of the patient, shown as a day of his is: with the session before it."""
+        from volseg.transforms import IGNORED
+
         *before, last_session = work.sessions
         key = last_session.keys[0]
         item = _preprocessed(work, recipe, key, roi=False, seen=[one.keys[0] for one in before[-1:]])
         image, label, roi = item["image"], item["label"], tuple(int(n) for n in recipe.roi_size)
-        there = (label > 0).any(dim=0)
+        there = ((label > 0) & (label != IGNORED)).any(dim=0)
         axes = []
         for axis in range(3):
             first, last = _middle(there, axis)
@@ -54,9 +57,12 @@ class Slab:
     def dice(self, predictor: Any, network: Any) -> float:  # noqa: ANN401
         """The Dice of all regions together on the slab, which the network sees with its surroundings.
 
-        Together, since a slab may hold a few voxels of a region, whose own Dice would be chance.
+        Together, since a slab may hold a few voxels of a region, whose own Dice would be chance. Voxels that nobody
+        looked at do not count.
         """
         import torch
+
+        from volseg.transforms import IGNORED
 
         network.eval()
         around = self.roi[self.axis] // 2
@@ -67,11 +73,13 @@ class Slab:
         length = self.last - self.first
         logits = logits[0].narrow(1 + self.axis, self.first - low, length).cpu()
         label = self.label.narrow(1 + self.axis, self.first, length)
+        counted = label[:1] != IGNORED
         if label.shape[0] == 1 and logits.shape[0] > 1:
             label = torch.stack([label[0] == n for n in range(1, logits.shape[0])])
             guess = torch.stack([logits.argmax(dim=0) == n for n in range(1, logits.shape[0])])
         else:
             label, guess = label > 0, logits > 0
+        label, guess = label & counted, guess & counted
         both = float(guess.sum() + label.sum())
         return 2 * float((guess & label).sum()) / both if both else 1.0
 
@@ -99,6 +107,9 @@ def _preprocessed(work: Adapting, recipe: Recipe, key: str, *, roi: bool, seen: 
         "label": str(label),
     }
     count = len(recipe.image_channels)
+    # A network looks at every voxel, so its table lacks the value of those that nobody looked at.
+    declared = work.cohort.labels
+    labels = replace(recipe.labels, ignore=declared.ignore if declared.digest == recipe.labels.digest else None)
     schemes = None if recipe.normalisation is None else recipe.normalisation[:count]
     if recipe.takes_prior:
         cache = None if work.cache_dir is None else str(work.cache_dir)
@@ -107,7 +118,7 @@ def _preprocessed(work: Adapting, recipe: Recipe, key: str, *, roi: bool, seen: 
         found = [priors.files(key, other, CORRECTED, widths_mm=widths) for other in seen]
         item["prior"] = [one.to_json() for one in found if not one.registration.failure]
     steps = preprocessing(
-        recipe.labels if not recipe.takes_prior else replace(recipe.labels, image_channels=recipe.image_channels),
+        labels if not recipe.takes_prior else replace(labels, image_channels=recipe.image_channels),
         channels=count,
         spacing_mm=list(recipe.spacing_mm),
         roi_size=recipe.roi_size if roi else None,
@@ -118,6 +129,17 @@ def _preprocessed(work: Adapting, recipe: Recipe, key: str, *, roi: bool, seen: 
     for name in ("image", "label"):
         done[name] = done[name].as_tensor() if hasattr(done[name], "as_tensor") else torch.as_tensor(done[name])
     return done
+
+
+def of_targets(labels: LabelTable) -> LabelTable:
+    """The table of targets, in which voxels that nobody looked at are `IGNORED`, whatever value a cohort has for them.
+
+    Args:
+        labels: Label table of the network.
+    """
+    from volseg.transforms import IGNORED
+
+    return labels if labels.values[-1] >= IGNORED else replace(labels, ignore=IGNORED)
 
 
 def own_items(work: Adapting, recipe: Recipe, slab: Slab) -> list[dict[str, Any]]:
@@ -153,7 +175,7 @@ def _without_slab(item: Mapping[str, Any], slab: Slab, recipe: Recipe) -> list[d
             for name in ("image", "label")
         }
         padded = {name: value.as_tensor() if hasattr(value, "as_tensor") else value for name, value in padded.items()}
-        found.append({**item, **padded, "label_positions": positions_of(padded["label"], recipe.labels)})
+        found.append({**item, **padded, "label_positions": positions_of(padded["label"], of_targets(recipe.labels))})
     return found
 
 
@@ -193,6 +215,7 @@ def windows_of(
     *,
     first: int = 1,
     dropout: float | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[Any, Any]]:
     """Batches of two windows without end, of the patient and of others by their share.
 
@@ -206,6 +229,7 @@ def windows_of(
         others: Cases of other patients, see `base_items`.
         first: Number of the step that the first batch is for, from 1.
         dropout: Share of the windows that are shown without a prior, for a network that takes one; None for the usual.
+        changes: Arguments of `volseg.transforms.augmentation`, such as `flip_axes`, where the run had other ones.
     """
     import numpy as np
     import torch
@@ -222,7 +246,7 @@ def windows_of(
             "spacing_mm": list(recipe.spacing_mm),
             "dropout": PRIOR_DROPOUT if dropout is None else dropout,
         }
-    steps = augmentation(recipe.labels, roi_size=list(recipe.roi_size), crops=1, prior=prior)
+    steps = augmentation(recipe.labels, roi_size=list(recipe.roi_size), crops=1, prior=prior, **(changes or {}))
     for step in count(first):
         of_choice, of_steps, of_torch = map(int, np.random.SeedSequence([work.seed, step]).generate_state(3))
         rng = np.random.default_rng(of_choice)

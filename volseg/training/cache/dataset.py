@@ -93,7 +93,11 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> Sequence[Any]:
         """Preprocess all cases in threads and log the progress; MONAI calls this to build the cache."""
-        order = list(range(len(self.data)) if indices is None else indices)
+        wanted = list(range(len(self.data)) if indices is None else indices)
+        # A case that stands several times, such as a corrected one, is preprocessed and kept once.
+        alike: dict[str, int] = {}
+        same = {index: alike.setdefault(_told(self.data[index], index), index) for index in wanted}
+        order = list(alike.values())
         # The ranks of one training start at different cases, so that two rarely preprocess the same one.
         first = idist.get_rank() * len(order) // idist.get_world_size()
         order = order[first:] + order[:first]
@@ -113,19 +117,19 @@ class CachedDataset(CacheDataset):  # type: ignore[misc]  # MONAI has no types
                         "preprocessed %d of %d cases, %.2f GiB, %.0f s left",
                         *(len(kept), len(order), total_bytes / _GIB, left),
                     )
-        items = [kept[index] for index in sorted(kept)]
+        items = [kept[same[index]] for index in sorted(wanted)]
         for number, names in sorted(self._constant.items()) if idist.get_rank() == 0 else ():
             logger.warning(
                 "%d of %d cases have one value everywhere in channel %d once preprocessed (%s): the network sees no "
                 "structure there",
-                *(len(names), len(items), number, ", ".join(sorted(names)[:3])),
+                *(len(names), len(order), number, ", ".join(sorted(names)[:3])),
             )
         seconds = time.monotonic() - started
         if self.folder is None:
-            logger.info("%d cases kept in memory: %.2f GiB, %.0f s", len(items), total_bytes / _GIB, seconds)
+            logger.info("%d cases kept in memory: %.2f GiB, %.0f s", len(order), total_bytes / _GIB, seconds)
             return items
         if items:
-            self._tell_disk(items[0].parent, total_bytes, len(items), seconds)
+            self._tell_disk(items[0].parent, total_bytes, len(order), seconds)
         return MappedCases(items)
 
     def _store(self, folder: Path) -> Callable[[int], Path]:
@@ -194,6 +198,14 @@ def _is_fixed(step: object) -> bool:
     from monai.transforms import RandomizableTrait, Transform
 
     return isinstance(step, Transform) and not isinstance(step, RandomizableTrait)
+
+
+def _told(item: object, index: int) -> str:
+    """The item as text; its index if it holds anything but words and numbers, by which it is like no other."""
+    try:
+        return json.dumps(item, sort_keys=True)
+    except (TypeError, ValueError):
+        return str(index)
 
 
 def _item_bytes(item: Mapping[str, Any]) -> int:

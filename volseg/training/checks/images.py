@@ -130,7 +130,7 @@ def _item(cohort: Cohort, key: str) -> dict[str, Any]:
 def _masks(cohort: Cohort, target: NDArray[Any]) -> list[NDArray[np.bool_]]:
     """One mask per region, of class numbers (1, X, Y, Z) or of masks (R, X, Y, Z)."""
     if cohort.labels.overlap:
-        return [channel > 0 for channel in target]
+        return [channel == 1 for channel in target]  # a voxel that nobody looked at is in none
     return [target[0] == number for number in range(1, 1 + len(cohort.labels.names))]
 
 

@@ -263,8 +263,11 @@ class Record:
 
 
 def _cases_of(engine: Engine) -> int:
-    """Number of cases of the data loader that MONAI's engine was built with."""
-    return len(getattr(getattr(engine, "data_loader", None), "dataset", ()))
+    """Number of cases of the data loader that MONAI's engine was built with; one that stands several times is one."""
+    dataset = getattr(getattr(engine, "data_loader", None), "dataset", ())
+    items = getattr(dataset, "data", ())
+    keys = {str(item["key"]) for item in items if isinstance(item, Mapping) and "key" in item}
+    return len(keys) or len(dataset)
 
 
 def _best(history: list[dict[str, Any]]) -> dict[str, Any] | None:

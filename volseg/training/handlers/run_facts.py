@@ -94,14 +94,15 @@ def run_facts(
         device: Device of the training.
         max_epochs: Epoch that ends the training.
         first_epoch: First epoch of this session, from 1.
-        cases: Number of cases to train on and to validate, for a package whose cases another program hands over.
+        cases: Number of cases to train on and to validate. Those to validate are the fold's if the run is of a cohort;
+            those to train on may be more, after corrections, and are the fold's if they are not known.
     """
     values = settings.values() if settings is not None else {}
     stated = recipe.facts.get("fold", 0)
     fold_number = stated if stated == ALL else int(stated)
     if cohort.digest:
         fold = cohort.fold(fold_number)
-        cases = (len(fold.training), len(fold.validation))
+        cases = (cases[0] or len(fold.training), len(fold.validation))
     now = now_utc()
     return {
         "schema": SCHEMA,
