@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import tiny_bundle
+import torch
 from treatment_days import write_days
 
 import volseg.training
+from volseg.bundle import Recipe, find, run_settings
 from volseg.cli import main
 from volseg.cohort import Cohort, Correction, write_corrections
 from volseg.errors import UsageError
+from volseg.labels import prior_channels
 from volseg.training import Priors, corrected_datalist
 
 
@@ -77,6 +82,8 @@ def test_the_command_starts_from_the_run_on_its_fold(cohort, tmp_path, monkeypat
         main(words)
     assert not left.value.code
     assert given["weights"] == str(run)
+    assert given["spacing_mm"] == [2, 2, 3]
+    assert given["roi_size"] == list(tiny_bundle.ROI)
     assert given["fold"] == 0
     assert (
         given["train#dataset#data"]
@@ -88,3 +95,60 @@ def test_the_command_starts_from_the_run_on_its_fold(cohort, tmp_path, monkeypat
             main([*words, *more])
         assert left.value.code == 2
         assert told in capsys.readouterr().err
+
+
+def test_a_training_goes_on_with_the_sizes_and_the_grid_of_its_run(tiny_cohort, tmp_path):
+    """Without that it would begin with other weights wherever the run had other settings than the default ones."""
+    run = tmp_path / "run"
+    schemes = [{"scheme": "ct", "lower": -150.0, "upper": 250.0, "mean": 30.0, "std": 70.0}]
+    labels = Cohort.open(tiny_cohort).labels
+    recipe = Recipe(labels, ["MR"], [2, 2, 3], [32, 48, 16], {"filters": [12]}, {"flip_axes": [0]}, schemes)
+    run.mkdir()
+    torch.save({"model": {}, "recipe": recipe.state_dict()}, run / "model.pt")
+    values = {"width": 12, "deep_supervision": False, "affine_prob": 0.2, "learning_rate": 1.0, "max_epochs": 3}
+    record = {"bundle": "unet", "settings": {"given": {"width": 12, "max_epochs": 3}, "values": values}}
+    (run / "run.json").write_text(json.dumps(record))
+    shown = {"spacing_mm": [2, 2, 3], "roi_size": [32, 48, 16], "normalisation": schemes, "flip_axes": [0]}
+    shown |= {"affine_prob": 0.2}
+    asked = partial(run_settings, run / "model.pt", channel_names=["T1"])
+    assert asked(find("unet")) == {**shown, "width": 12, "deep_supervision": False}
+    assert asked(find("unetr")) == shown
+    assert "normalisation" not in run_settings(run / "model.pt", find("unet"), channel_names=["T1", "T2"])
+    (run / "run.json").unlink()
+    recipe.network = {"feature_size": 24, "window_size": 7}
+    torch.save({"model": {}, "recipe": recipe.state_dict()}, run / "model.pt")
+    assert asked(find("swinunetr"))["feature_size"] == 24
+    days = replace(recipe, channel_names=["MR", *prior_channels(["MR"], labels.names)], normalisation=None)
+    torch.save({"model": {}, "recipe": days.state_dict()}, run / "model.pt")
+    assert asked(find("swinunetr"))["prior"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "left_out"),
+    [
+        (["--spacing_mm", "[3,3,3]"], {"spacing_mm", "roi_size"}),
+        (["--plan_file", "plan.json"], {"spacing_mm", "roi_size", "flip_axes"}),
+        (["--config-file", "more.json"], {"flip_axes"}),
+        (["--config-file", "more.yaml"], {"roi_size"}),
+    ],
+)
+def test_what_the_user_states_is_not_taken_from_the_run(cohort, tmp_path, monkeypatch, capsys, words, left_out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "more.json").write_text('{"flip_axes": [1]}')
+    (tmp_path / "more.yaml").write_text("roi_size: [16, 16, 16]\nloss#weight: 2\n")
+    tiny_bundle.write_checkpoint(tmp_path / "run" / "model.pt", fold=0, flip_axes=[0])
+    given = {}
+
+    def train(_, *, overrides, more, dry):
+        given.update(overrides)
+        return tmp_path / "run" / "model.pt"
+
+    monkeypatch.setattr(volseg.training, "train", train)
+    with pytest.raises(SystemExit) as left:
+        main(["train", "unet", "--dataset_dir", str(cohort.folder), "--corrections", "run", *words])
+    assert not left.value.code
+    told = capsys.readouterr().err
+    taken = {"spacing_mm", "roi_size", "flip_axes"} - left_out
+    assert {name for name in ("spacing_mm", "roi_size", "flip_axes") if f" {name} [" in told} == taken
+    assert taken <= set(given)
+    assert not (left_out - {"spacing_mm"}) & set(given)

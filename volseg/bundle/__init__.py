@@ -36,6 +36,7 @@ from volseg.bundle.recipe import (
     weights_digest,
     write_safetensors,
 )
+from volseg.bundle.run_settings import PLANNED, run_settings
 from volseg.bundle.setting_rows import Setting, settings_table
 from volseg.bundle.training_words import check_training_words, check_writable
 
@@ -43,6 +44,7 @@ __all__ = [
     "ENSEMBLE",
     "ENSEMBLE_SCHEMA",
     "LONGEST_IMAGE",
+    "PLANNED",
     "SAFETENSORS",
     "WITHOUT_PRIOR",
     "Ensemble",
@@ -83,6 +85,7 @@ __all__ = [
     "recipe_direction",
     "resume_problem",
     "root",
+    "run_settings",
     "settings_table",
     "stated_checkpoint",
     "tell_networks",

@@ -94,6 +94,8 @@ def train(
         from volseg.cli.place import fetched
 
         fetched(str(overrides["dataset_dir"]))  # with a bar; the bundle opens it again
+    if corrections is not None:
+        overrides = _as_before(bundle, overrides, config_file, corrections)
     whole = check_words(bundle, overrides, config_file, context.command)
     if corrections is not None and "priors" in whole:  # which the train.json of version 0.1 does not have
         overrides["train#dataset#data"] = _WITH_PRIORS.format(times=times)
@@ -143,6 +145,52 @@ def _with_corrections(overrides: dict[str, object], run: str, *, times: int) -> 
                 f"{run} was trained on fold {fold}; a training after corrections keeps it, leave --fold out"
             )
     return {**overrides, **own}
+
+
+def _as_before(bundle: str, overrides: dict[str, object], more: Sequence[Path], run: str) -> dict[str, object]:
+    """The overrides of a training that goes on, with the settings of the run that the user does not state himself."""
+    from volseg.bundle import PLANNED, find, run_settings
+    from volseg.cohort import Cohort
+    from volseg.errors import VolsegError
+    from volseg.plan import is_plan
+
+    path = Path(run)
+    checkpoint = path / "model.pt" if path.is_dir() else path
+    if not checkpoint.is_file() or checkpoint.suffix != ".pt" or not isinstance(overrides.get("dataset_dir"), str):
+        return overrides
+    try:
+        names = Cohort.open(str(overrides["dataset_dir"])).channel_names
+        found = run_settings(checkpoint, find(bundle), channel_names=names)
+    except VolsegError:  # what is wrong with the cohort or the bundle is told where the training opens them
+        return overrides
+    stated = {name.replace("::", "#").partition("#")[0] for name in overrides}
+    for file in more:
+        stated |= set(PLANNED if is_plan(file) else _ids_of(file))
+    stated |= set(PLANNED) if overrides.get("plan_file") else set()
+    stated |= {"roi_size"} if stated & {"spacing_mm", "roi_voxels"} else set()
+    kept = {name: value for name, value in found.items() if name.partition("#")[0] not in stated}
+    if kept:
+        told = ", ".join(f"{name} {_told(value)}" for name, value in kept.items())
+        typer.echo(f"as {run} was trained: {told}", err=True)
+    return {**kept, **overrides}
+
+
+def _told(value: object) -> str:
+    """A setting in a few words."""
+    if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+        return ",".join(str(one["scheme"]) for one in value)
+    return str(value)
+
+
+def _ids_of(file: Path) -> set[str]:
+    """The ids at the top of a config in JSON or YAML; none of a file that is neither, which MONAI tells."""
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML too
+    except (yaml.YAMLError, ValueError):
+        return set()
+    return {str(name).replace("::", "#").partition("#")[0] for name in content} if isinstance(content, dict) else set()
 
 
 _DATALIST = "$volseg.training.corrected_datalist(@cohort, fold=@fold, times={times})"
