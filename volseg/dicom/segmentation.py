@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.datadict import keyword_dict
 
 import volseg
-from volseg.dicom.file import DAMAGE, Quiet, items
+from volseg.dicom.file import DAMAGE, Quiet, items, text
 from volseg.dicom.segments import has_highdicom
 from volseg.dicom.target import Target, check_names, save
 from volseg.errors import SourceError, UsageError
@@ -90,7 +90,7 @@ def write_dicom_seg(path: Path, target: Target, labels: LabelTable) -> None:
     try:
         with Quiet():
             segmentation = Segmentation(
-                source_images=[_of_frames(headers[0], frames)] if frames else headers,
+                source_images=[_of_frames(headers[0], frames)] if frames else _with_thickness(target),
                 pixel_array=_frames(target, regions),
                 segmentation_type=SegmentationTypeValues.BINARY,
                 segment_descriptions=descriptions,
@@ -135,6 +135,23 @@ def _frames_in_file(target: Target) -> list[int]:
     """
     multi = len(target.headers) == 1 and _PER_FRAME in target.headers[0]
     return sorted(item.frame for item in target.stack.slices) if multi else []
+
+
+def _with_thickness(target: Target) -> list[Dataset]:
+    """The headers of a series of single images; those without a thickness, which highdicom asks for, with a distance.
+
+    A voxel of the segmentation reaches as far as the slices are apart, whatever the thickness of the scan was.
+    """
+    distance_mm = float(np.linalg.norm(target.stack.affine_ras[:3, 2]))
+    found = []
+    for header in target.headers:
+        stated = header
+        if not target.stack.flat and not text(header, "SliceThickness"):
+            stated = Dataset()
+            stated.update(header)
+            stated.SliceThickness = f"{distance_mm:.6g}"
+        found.append(stated)
+    return found
 
 
 def _of_frames(header: Dataset, frames: Sequence[int]) -> Dataset:
