@@ -336,11 +336,19 @@ def test_cleared_segments_may_share_a_value(tmp_path):
         ("semicolons.csv", b"LabelValue;Name;Color_R\n5;spleen;1\n6;liver;2\n"),
         ("decimals.tsv", b"index\tname\n5.0\tspleen\n6.0\tliver\n"),
         ("sheet.csv", "LabelValue,Name\r\n5,spleen\r\n6,liver\r\n".encode("utf-16")),
+        ("macintosh.csv", b"LabelValue;Name\r5;spleen\r6;liver\r"),  # this was a csv.Error
     ],
 )
 def test_tables_that_a_spreadsheet_saved_are_read(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     assert read_table_names(tmp_path / name) == {5: "spleen", 6: "liver"}
+
+
+def test_a_file_of_run_lengths_beside_label_maps_is_no_table_of_names(tmp_path):
+    """A cell of more than 128 kB was a csv.Error."""
+    rows = ["index,name,predicted", "a,liver,1 2", f"b,spleen,{'1 2 ' * 2**16}"]
+    (tmp_path / "submission.csv").write_text("\n".join(rows))
+    assert find_table(tmp_path) is None
 
 
 def test_fractions_are_no_segmentation(tmp_path):
