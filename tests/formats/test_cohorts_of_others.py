@@ -315,6 +315,12 @@ def test_labels_of_test_cases_count(tmp_path):
     assert [source.labelled(key) for key in "abc"] == [True, True, False]
 
 
+def test_labels_must_be_there(tmp_path):
+    describe(tmp_path, channel_names={"0": "CT"}, labels=[])
+    with pytest.raises(LabelError, match='has no "labels" object'):
+        Decathlon(tmp_path)
+
+
 def test_background_must_be_0(tmp_path):
     describe(tmp_path, channel_names={"0": "CT"}, labels={"Background": 1, "organ": 2})
     with pytest.raises(LabelError, match="label 'Background' must have the value 0, got 1"):
