@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tracemalloc
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -540,3 +541,23 @@ def test_what_is_meant_is_found_in_work_that_grows_with_the_files_alone(tmp_path
         assert all("did you mean 'masks/{key}seg.png'?" in str(pair.problem) for pair in found.by_key.values())
         work.append(len(looked_at))
     assert work[1] <= 2 * work[0]
+
+
+def test_an_image_of_many_masks_takes_a_byte_per_pixel_and_mask(tmp_path):
+    """They were three, so that an image of 375 nuclei of the Data Science Bowl took 1.6 GB."""
+    count, size = 60, 300
+    save(tmp_path / "images/a.png", np.zeros((size, size), np.uint8))
+    for number in range(count):
+        mask = np.zeros((size, size), np.uint8)
+        mask[4 * number : 4 * number + 3, 5:9] = 255
+        save(tmp_path / f"masks/a_{number}.png", mask)
+    source = Images(tmp_path, images="images/{key}.png", masks=["nucleus=masks/{key}_*.png"], objects="files")
+    tracemalloc.start()
+    try:
+        case = source.load("a")
+        peak = tracemalloc.get_traced_memory()[1] / (size * size * count)
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.8
+    assert case.instances.voxels.max() == count
+    assert case.label.voxels.sum() == count * 12
