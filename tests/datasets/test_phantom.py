@@ -12,7 +12,7 @@ from nibabel.affines import apply_affine
 
 from volseg.cohort import Case
 from volseg.datasets import LABELS, phantom_case, write_phantom
-from volseg.datasets.anatomy import build_abdomen, smooth_field
+from volseg.datasets.anatomy import _drawn, build_abdomen, smooth_field
 from volseg.datasets.phantom import SIZES, SLICES, phantom_keys
 from volseg.datasets.treatment_days import Day, Habits
 from volseg.datasets.tube import Tube, hollow
@@ -311,3 +311,12 @@ class TestRealDays:
         read = source.load("case401_day0")
         assert np.array_equal(read.label.voxels, days[0].label.voxels)
         assert read.channels[0].shape == (144, 124, SLICES)
+
+
+def test_an_organ_at_the_border_is_drawn_as_in_a_wider_image():
+    """The closing took a layer away where a mask touched the border; no phantom of the published figures does."""
+    mask = np.zeros((20, 30, 4), bool)
+    mask[0:9, 5:25, 1:3] = mask[12:20, 20:30] = True
+    mask[4, 10, 1] = False
+    wider = np.pad(mask, ((3, 3), (3, 3), (0, 0)))
+    np.testing.assert_array_equal(_drawn(mask), _drawn(wider)[3:-3, 3:-3])

@@ -82,6 +82,24 @@ def test_a_prediction_is_written_and_read_back_to_the_voxel(tmp_path: Path, mult
     ]
 
 
+@pytest.mark.parametrize("thickness", [None, ""])
+def test_a_series_that_states_no_thickness_carries_a_segmentation(tmp_path: Path, thickness: str | None) -> None:
+    """It was refused ("SliceThickness, AttributeError"), though the distance of the slices is known."""
+    images = series(noise(), modality="MR")
+    for one in images:
+        del one.SliceThickness
+        if thickness is not None:
+            one.SliceThickness = thickness
+    save(tmp_path, images)
+    stack = read_stack(scan(tmp_path).series[0])
+    write_dicom_seg(tmp_path / "out.dcm", place(Volume(labels_of(), stack.affine_ras), stack), TABLE)
+    (measures,) = pydicom.dcmread(tmp_path / "out.dcm").SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (2.5, 2.5)
+    found = masks_of(tmp_path / "out.dcm", stack)
+    for name, mask in zip(TABLE.names[:2], TABLE.masks(labels_of()), strict=False):
+        np.testing.assert_array_equal(found[name], mask)
+
+
 def test_segments_of_other_slices_stay_apart(tmp_path: Path) -> None:
     """Frames lie where they say: MONAI lays both on the same slices (`findings/segments_of_other_slices.sh`)."""
     label = np.zeros((7, 6, 5), np.uint8)

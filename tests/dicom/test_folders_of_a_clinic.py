@@ -12,6 +12,7 @@ import pytest
 from dicom_series import grid, image, noise, save, series, set_pixels
 from pydicom import Dataset
 
+from volseg.cohort import Cohort, write_cohort
 from volseg.dicom import (
     Dicom,
     export_objects,
@@ -20,6 +21,7 @@ from volseg.dicom import (
     read_listed,
     read_object_masks,
     read_stack,
+    record_of,
     scan,
     write_dicom_seg,
     write_rtstruct,
@@ -175,3 +177,20 @@ def test_a_prediction_in_floats_loses_no_voxel_in_an_object(tmp_path: Path, endi
     half = place(Volume((voxels > 0) / 2, image.affine_ras), read_stack(scan(tmp_path / "series").series[0]))
     with pytest.raises(LabelError, match=r"holds 0\.5, expected whole numbers"):
         write(tmp_path / "half.dcm", half, TABLE)
+
+
+def test_what_other_files_say_of_a_case_is_told_anew_at_the_next_conversion(tmp_path: Path) -> None:
+    """The warnings of before stayed, or stayed away, whatever had been mended or added."""
+    other = {"PatientName": "Babbage^Charles", "PatientBirthDate": "17911226"}
+    save(tmp_path / "raw/a", series(noise()))
+
+    def told() -> str:
+        write_cohort(Dicom(tmp_path / "raw"), tmp_path / "cohort")
+        rows = Cohort.open(tmp_path / "cohort").rows
+        return "; ".join(rows[record_of(scan(tmp_path / "raw/a").series[0]).name].warnings)
+
+    assert told() == ""
+    save(tmp_path / "raw/b", series(noise(seed=1), series="2", study="1.2.3.4", **other))
+    assert "one patient ID stands for 2 names" in told()
+    save(tmp_path / "raw/b", series(noise(seed=1), series="2", study="1.2.3.4", PatientID="4712", **other))
+    assert told() == ""

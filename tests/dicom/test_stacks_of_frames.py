@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_series import grid, multi_frame, noise, save, series
 from pydicom import Dataset
 from pydicom.uid import EnhancedMRImageStorage
 
-from volseg.dicom import Dicom, list_series, read_listed
+from volseg.dicom import Choice, Dicom, list_series, place, read_listed, read_stack, scan, write_dicom_seg
 from volseg.errors import VolsegError
+from volseg.labels import LabelTable
+from volseg.volume import Volume
 
 FAR = grid(origin=(-31.5, 12.25, -40.0))
 TILTED = grid(angles=(0.0, 1.2, 0.0))
@@ -80,8 +83,6 @@ def test_stacks_of_several_points_in_time_are_chosen_by_both(tmp_path: Path) -> 
 
 
 def test_a_stack_is_chosen_for_a_prediction_and_as_a_channel_too(tmp_path: Path) -> None:
-    from volseg.dicom.choice import Choice
-
     first, second = noise(), noise(seed=1)
     save(tmp_path, [stacks([(first, grid()), (second, TILTED)], [{"StackID": "1"}, {"StackID": "2"}])])
     (listed,) = list_series(tmp_path, choice=Choice.of(where=["StackID=2"]))
@@ -224,3 +225,32 @@ def test_one_frame_is_a_slice_with_the_thickness_it_states(tmp_path: Path, share
         del frame.PlanePositionSequence, made.NumberOfFrames
     save(tmp_path, [made])
     np.testing.assert_array_equal(voxels_of(tmp_path), voxels - 1024)
+
+
+@pytest.mark.parametrize("affine", [FAR, TILTED, grid()], ids=["apart", "tilted", "same"])
+@pytest.mark.parametrize("stack", ["1", "2"])
+def test_a_segmentation_of_one_stack_refers_to_its_frames_and_no_others(
+    tmp_path: Path, affine: np.ndarray, stack: str
+) -> None:
+    """It was refused ("PixelMeasuresSequence, AttributeError"): highdicom takes one of all frames of an object only."""
+    pytest.importorskip("highdicom")
+    source = stacks([(noise(), grid()), (noise(seed=1), affine)], [{"StackID": "1"}, {"StackID": "2"}])
+    save(tmp_path, [source])
+    choice = Choice.of(where=[f"StackID={stack}"])
+    read = read_stack(scan(tmp_path, choices=[choice]).series[0], choice=choice)
+    label = np.random.default_rng(3).integers(0, 4, read.shape).astype(np.uint8)
+    table = LabelTable.overlapping(["colon", "liver"])
+    write_dicom_seg(tmp_path / "out.dcm", place(Volume(label, read.affine_ras), read), table)
+    described = source.PerFrameFunctionalGroupsSequence
+    for frame in pydicom.dcmread(tmp_path / "out.dcm").PerFrameFunctionalGroupsSequence:
+        (image,) = frame.DerivationImageSequence[0].SourceImageSequence
+        drawn_on = described[image.ReferencedFrameNumber - 1]
+        assert (image.ReferencedSOPInstanceUID, drawn_on.FrameContentSequence[0].StackID) == (
+            source.SOPInstanceUID,
+            stack,
+        )
+        where = [one.PlanePositionSequence[0].ImagePositionPatient for one in (drawn_on, frame)]
+        np.testing.assert_allclose(where[0], where[1], atol=1e-3)
+    again = Dicom(tmp_path, where=[f"StackID={stack}"], labels=["colon,liver"])
+    case = again.load(again.keys()[0])
+    np.testing.assert_array_equal(case.label.voxels, label)

@@ -315,6 +315,12 @@ def test_labels_of_test_cases_count(tmp_path):
     assert [source.labelled(key) for key in "abc"] == [True, True, False]
 
 
+def test_labels_must_be_there(tmp_path):
+    describe(tmp_path, channel_names={"0": "CT"}, labels=[])
+    with pytest.raises(LabelError, match='has no "labels" object'):
+        Decathlon(tmp_path)
+
+
 def test_background_must_be_0(tmp_path):
     describe(tmp_path, channel_names={"0": "CT"}, labels={"Background": 1, "organ": 2})
     with pytest.raises(LabelError, match="label 'Background' must have the value 0, got 1"):
@@ -345,6 +351,24 @@ def test_values_above_255_get_new_ones_in_their_order_and_the_old_are_kept(tmp_p
     describe(raw, channel_names={"0": "T1"}, labels={str(n): n for n in range(1, 300)} | {"x": 301})
     with pytest.raises(SourceError, match="declares 300 label values"):
         Decathlon(raw)
+
+
+def test_a_case_is_converted_again_after_a_correction_of_values_above_255(tmp_path):
+    """The new values were the same, so what had been converted by the wrong ones stayed."""
+    raw, out = tmp_path / "raw", tmp_path / "c"
+    stored = np.random.default_rng(0).choice(np.array([0, 1002, 2002, 2003], np.int32), SHAPE)
+    stored[0] = 0
+    first = np.where(stored == 2003, 0, stored)
+    for key, label in (("a", first), ("b", first)):
+        put(raw / f"imagesTr/{key}_0000.nii.gz", 5)
+        put(raw / f"labelsTr/{key}.nii.gz", label)
+    describe(raw, channel_names={"0": "T1"}, labels={"background": 0, "left": 1002, "right": 2002})
+    assert run("convert", "decathlon", raw, out, "--patient-pattern", ".") == 0
+    assert Cohort.open(out).keys == ("a", "b")
+    describe(raw, channel_names={"0": "T1"}, labels={"background": 0, "left": 1002, "right": 2003})
+    put(raw / "labelsTr/b.nii.gz", np.where(stored == 2002, 0, stored))
+    assert run("convert", "decathlon", raw, out, "--patient-pattern", ".") == 1, "a holds 2002, which is no region now"
+    assert Cohort.open(out).keys == ("b",)
 
 
 # --- folds of nnU-Net

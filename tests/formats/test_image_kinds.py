@@ -213,6 +213,22 @@ def test_image_and_mask_are_one_geometry_or_refused(tmp_path, tag, square, which
 # --- other files
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"P5 3 1 7", "cut short"),  # right behind its header: these were a ValueError
+        (b"P4 9 2", "cut short"),
+        (b"P2 2 1 255\n1 x", "holds b'x'"),
+        (b"P2 2 1 255\n1 99999999999999999999", "holds b'99999999999999999999'"),
+        (b"P2 2 1 255\n1 -3", "holds b'-3'"),  # this was 253
+    ],
+)
+def test_netpbm_that_is_no_image_is_one_line(tmp_path, content, told):
+    (tmp_path / "a.pgm").write_bytes(content)
+    with pytest.raises(SourceError, match=told):
+        read(tmp_path / "a.pgm")
+
+
 def test_netpbm_keeps_the_numbers_that_others_scale(tmp_path):
     # Pillow 13.0.0 and imageio 2.38.1 give 0, 182, 255 for the first, OpenCV 5.0.0 the numbers.
     (tmp_path / "a.pgm").write_bytes(b"P5\n# made by hand\n3 1\n7\n\x00\x05\x07")

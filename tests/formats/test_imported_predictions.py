@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import nibabel
@@ -52,6 +53,39 @@ def run(*words: object) -> int:
 def dice(report: Path) -> list[float | None]:
     with (report / "cases.csv").open() as file:
         return [float(row["dice"]) if row["dice"] else None for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("segments", [False, True])
+def test_memory_grows_neither_with_cases_nor_with_names(tmp_path: Path, segments: bool) -> None:
+    """It took a byte per voxel, name and case: 16 GB for each CT of 512 x 512 x 600 voxels and 104 names."""
+    shape, most = (64, 64, 64), 24  # bytes per voxel of one case
+    for cases, count in ((2, 10), (6, 10), (2, 60)):
+        folder = tmp_path / f"{cases}_{count}"
+        table = LabelTable.exclusive([f"part_{n}" for n in range(count)])
+        label = np.random.default_rng(0).integers(0, count + 1, shape).astype(np.uint8)
+        for number in range(cases):
+            for name in (f"imagesTr/c{number}_0000", f"labelsTr/c{number}"):
+                write_volume(folder / f"{name}.nii.gz", Volume(label, AFFINE))
+            if segments:
+                write_segmentation(folder / f"theirs/c{number}.seg.nrrd", Volume(label, AFFINE), table)
+            else:
+                write_volume(folder / f"theirs/c{number}.nii.gz", Volume(label, AFFINE))
+        entries = {"channel_names": {"0": "MR"}, "numTraining": cases, "file_ending": ".nii.gz"}
+        (folder / "dataset.json").write_text(json.dumps({**entries, **table.to_dataset_json()}))
+        if not segments:
+            rows = "".join(f"{n}\t{name}\n" for n, name in enumerate(table.names, start=1))
+            (folder / "theirs/labels.tsv").write_text(f"index\tname\n{rows}")
+        cohort = Cohort.open(folder)
+        tracemalloc.start()
+        try:
+            done = import_predictions(folder / "theirs", cohort, folder / "ours")
+            peak = tracemalloc.get_traced_memory()[1] / np.prod(shape)
+        finally:
+            tracemalloc.stop()
+        assert not done.failed
+        assert peak < most, (cases, count)
+        for key in cohort.keys:
+            np.testing.assert_array_equal(read_volume(folder / f"ours/{key}.nii.gz").voxels, label)
 
 
 # --- a small writer of what others save, so that the tests need none of them
@@ -302,11 +336,19 @@ def test_cleared_segments_may_share_a_value(tmp_path):
         ("semicolons.csv", b"LabelValue;Name;Color_R\n5;spleen;1\n6;liver;2\n"),
         ("decimals.tsv", b"index\tname\n5.0\tspleen\n6.0\tliver\n"),
         ("sheet.csv", "LabelValue,Name\r\n5,spleen\r\n6,liver\r\n".encode("utf-16")),
+        ("macintosh.csv", b"LabelValue;Name\r5;spleen\r6;liver\r"),  # this was a csv.Error
     ],
 )
 def test_tables_that_a_spreadsheet_saved_are_read(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     assert read_table_names(tmp_path / name) == {5: "spleen", 6: "liver"}
+
+
+def test_a_file_of_run_lengths_beside_label_maps_is_no_table_of_names(tmp_path):
+    """A cell of more than 128 kB was a csv.Error."""
+    rows = ["index,name,predicted", "a,liver,1 2", f"b,spleen,{'1 2 ' * 2**16}"]
+    (tmp_path / "submission.csv").write_text("\n".join(rows))
+    assert find_table(tmp_path) is None
 
 
 def test_fractions_are_no_segmentation(tmp_path):

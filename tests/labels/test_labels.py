@@ -146,6 +146,7 @@ def test_the_decathlon_writes_value_to_name():
         ({"labels": {"a": None}}, "expected a whole number"),
         ({"labels": {"a": [1, "two"]}}, "expected a whole number"),
         ({"labels": {"1": "a", "2": "a"}}, "several values one name"),
+        ({"labels": {"1": ["a"], "2": "b"}}, "must give each value one name"),
         ({"labels": {"a": 1}, "volseg": "x"}, "must be objects"),
         ({"labels": {"a": 1}, "volseg": {"colours": ["a"]}}, "must be objects"),
         ({"labels": {"a": 1}, "volseg": {"colours": {"a": [1, 2]}}}, "colour"),

@@ -113,6 +113,24 @@ def test_a_cohort_is_copied_and_kept_up_to_date(bucket: Any, tiny_cohort: Path) 
     assert (copy / "labelsTr/case3_day0.nii.gz").exists()
 
 
+def test_a_name_that_s3fs_takes_for_a_version_of_another_is_refused(bucket: Any) -> None:
+    """Its copy had the bytes of `a.txt`, and to remove it removed `a.txt`."""
+    bucket.put_object(Key="files/a.txt", Body=b"right")
+    bucket.put_object(Key="files/a.txt?versionId=5", Body=b"other")
+    with pytest.raises(RemoteError, match=r"'a.txt\?versionId=5' holds .* rename it there"):
+        mirror("s3://data/files")
+
+
+def test_an_empty_object_that_stands_for_a_folder_is_none_of_the_files(bucket: Any, tiny_cohort: Path) -> None:
+    """It ended with a FileExistsError or an IsADirectoryError, whichever came first."""
+    put(bucket, tiny_cohort, "cohort")
+    bucket.put_object(Key="cohort/labelsTr", Body=b"")
+    assert Cohort.open("s3://data/cohort").digest == Cohort.open(tiny_cohort).digest
+    bucket.put_object(Key="cohort/labelsTr", Body=b"notes")
+    with pytest.raises(RemoteError, match="labelsTr is a file of 5 bytes and a folder of others; rename one of them"):
+        mirror("s3://data/cohort")
+
+
 def test_a_process_that_was_killed_goes_on_where_it_was(bucket: Any, tmp_path: Path) -> None:
     content = random.Random(0).randbytes(2**20)
     bucket.put_object(Key="big/file.bin", Body=content)

@@ -4,6 +4,7 @@ import gzip
 import logging
 import re
 import struct
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -11,7 +12,16 @@ import numpy as np
 import pytest
 
 from volseg.errors import VolumeError
-from volseg.volume import SliceStream, Volume, read_grid, read_image_file, read_image_grid, size_notes, write_volume
+from volseg.volume import (
+    SliceStream,
+    Volume,
+    gzip_members,
+    read_grid,
+    read_image_file,
+    read_image_grid,
+    size_notes,
+    write_volume,
+)
 
 VOXELS = np.random.default_rng(0).integers(0, 9, (12, 10, 9)).astype(np.int16)
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
@@ -158,3 +168,30 @@ def test_a_large_extension_before_the_voxels_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image_file(path)[0].voxels, VOXELS)
     ((_, voxels),) = SliceStream.open(path).chunks(9)
     np.testing.assert_array_equal(voxels, VOXELS)
+
+
+def test_work_grows_with_the_size_of_a_file_of_many_members(monkeypatch):
+    """Zlib was given the whole rest for each member: 15 s for 37 MiB that bgzip had packed, an hour for 500."""
+    handed = []
+
+    class Counted:
+        def __init__(self, *, wbits: int) -> None:
+            self._real = real(wbits=wbits)
+
+        def decompress(self, content: bytes, limit: int) -> bytes:
+            handed.append(len(content))
+            return self._real.decompress(content, limit)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+    real = zlib.decompressobj
+    monkeypatch.setattr(gzip_members.zlib, "decompressobj", Counted)
+    member = np.random.default_rng(0).integers(0, 256, 50_000).astype(np.uint8).tobytes()
+    work = []
+    for count in (10, 20):
+        handed.clear()
+        content = gzip.compress(member) * count + bytes(512)
+        assert gzip_members.inflate_members(content, 10**9, name="a.nii.gz") == member * count
+        work.append(sum(handed))
+    assert work[1] <= 2.1 * work[0]

@@ -253,6 +253,7 @@ def test_nifti_goes_the_way_of_nifti(tmp_path):
         (lambda p: nrrd(p / "a.nrrd", **{"byte skip": "many"}), "cannot be read as NRRD"),
         (lambda p: nrrd(p / "a.nhdr", **{"data file": "../../etc/passwd"}), "outside its folder"),
         (lambda p: nrrd(p / "a.nhdr", **{"data file": "LIST"}), "several files"),
+        (lambda p: nrrd(p / "a.nhdr", **{"data file": "a\0b.raw"}), "no name of a file"),
         (lambda p: nrrd(p / "a.nhdr", **{"data file": "a.raw"}), "not there"),
         (lambda p: p / "a.mha", "is not there"),
         (lambda p: p / "a.nii.zst", "Zstandard"),

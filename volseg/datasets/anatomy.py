@@ -185,9 +185,14 @@ def _filled(distance: Field, yields: Field, tube: Tube, filling: float, voxel_mm
 
 
 def _drawn(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask, smoothed in each axial slice and without islands below 1 % of it."""
+    """The mask, smoothed in each axial slice and without islands below 1 % of it.
+
+    What lies beyond the image counts as background. A closing is an erosion at last, which would take away what touches
+    the border of the image: so it has a margin.
+    """
     cross = generate_binary_structure(2, 1)[..., None]
-    islands, _ = label(binary_opening(binary_closing(mask, cross), cross))
+    closed = binary_closing(np.pad(mask, ((1, 1), (1, 1), (0, 0))), cross)[1:-1, 1:-1]
+    islands, _ = label(binary_opening(closed, cross))
     voxels = np.bincount(islands.ravel())
     kept = voxels >= 0.01 * voxels[1:].sum()
     kept[0] = False

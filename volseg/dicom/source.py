@@ -170,6 +170,8 @@ class Dicom:
             facts.append([[[channel.name, channel.choice.to_json()] for channel in self._channels], self._resample])
         if any(item.part or item.first.mosaic for item in series):
             facts.append("apart")  # which earlier versions did not take apart
+        if told := [*identity.warnings, *(warning for item in series for warning in item.warnings)]:
+            facts.append(told)  # what the other files of the folder say of the case; they may be mended or added to
         for instance in (*(instance for item in series for instance in item.instances), *drawings):
             try:
                 stat = instance.path.stat()

@@ -70,11 +70,11 @@ def labels_of(dataset: Mapping[str, Any]) -> dict[str, Any]:
         SourceError: A name that stands twice.
     """
     labels = dataset.get("labels")
-    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+    if not isinstance(labels, list) or not labels or not all(isinstance(name, str) for name in labels):
         return dict(dataset)
     if len(set(labels)) < len(labels):
         raise SourceError(f"dataset.json lists the labels {labels}, one of them twice; name each value")
-    first = 0 if labels and labels[0].casefold() in _BACKGROUND else 1
+    first = 0 if labels[0].casefold() in _BACKGROUND else 1
     if first == 0:
         labels = ["background", *labels[1:]]
     else:

@@ -119,6 +119,8 @@ class Decathlon:
         units, day = self._stated(key)
         if units or day is not None:  # cases without them keep the digest of earlier versions
             facts.append([units, day])
+        if self.original_values:  # the table's digest has the new values, which are 1, 2, 3, ... of any
+            facts.append(self.original_values)
         objects = self._objects_path(key)
         for path in (*files.images, *(path for path in (files.label, objects) if path)):
             try:

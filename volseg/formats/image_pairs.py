@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -127,10 +128,11 @@ def pair_files(raw: Path, images: Pattern, masks: Sequence[Pattern], *, missing:
         who = next((one for one in found if one in pictures), found[0])
         drawn.setdefault(who, [[] for _ in masks])[number].append(path)
     pairs: dict[str, Pair] = {}
+    by_stem = sorted((PurePosixPath(path).stem, path) for path in others)
     for who in sorted(pictures.keys() | drawn.keys()):
         pair = _pair(who, pictures.get(who, []), drawn.get(who, [[] for _ in masks]), masks, missing, images)
         if pair.problem and pair.image and others and not any(drawn.get(who, [])):
-            pair = replace(pair, problem=pair.problem.replace(_CORRECT, _meant(pair.image, masks, others)))
+            pair = replace(pair, problem=pair.problem.replace(_CORRECT, _meant(pair.image, masks, by_stem)))
         key = safe_key(*who)
         if key in pairs:
             clash = f"two images have the key {key}: {first_names([*pairs[key].files[:1], *pair.files[:1]])}"
@@ -172,13 +174,19 @@ def _pair(
     return Pair(patient, found[0] if found else "", files, labelled, problem)
 
 
-def _meant(image: str, masks: Sequence[Pattern], others: Sequence[str]) -> str:
-    """The cure: the pattern of a file that none matches and that is called as the mask of an image might be."""
+def _meant(image: str, masks: Sequence[Pattern], others: Sequence[tuple[str, str]]) -> str:
+    """The cure: the pattern of a file that none matches and that is called as the mask of an image might be.
+
+    Args:
+        image: The image.
+        masks: Patterns of the masks.
+        others: Name without its ending, and path, of each file that no pattern matches, sorted.
+    """
     stem = PurePosixPath(image).stem
-    like = next((path for path in others if PurePosixPath(path).stem.startswith(stem)), None)
-    if like is None or len(masks) != 1:
+    place = bisect_left(others, (stem, ""))
+    if len(masks) != 1 or place == len(others) or not others[place][0].startswith(stem):
         return _CORRECT
-    name = PurePosixPath(like)
+    name = PurePosixPath(others[place][1])
     return f"did you mean {str(name.parent / name.name.replace(stem, '{key}', 1))!r}? Correct it"
 
 

@@ -232,8 +232,7 @@ class Images:
                     marked, said = binary(mask, name=file, threshold=self.threshold)
                     notes += said
                     by_region[region].append(marked)
-        nothing = np.zeros(shape, dtype=bool)
-        regions = np.stack([np.any([nothing, *(mask != 0 for mask in found)], axis=0) for found in by_region.values()])
+        regions = np.stack([_united(found, shape) for found in by_region.values()])
         if not self.labels.overlap and (shared := int(np.count_nonzero(regions.sum(axis=0) > 1))):
             raise SourceError(
                 f"{len(regions)} regions overlap in {shared} pixels; a label map keeps the overlaps of at most "
@@ -242,7 +241,7 @@ class Images:
         objects = None
         if self.objects:
             found = [mask for masks in by_region.values() for mask in masks]
-            objects, shared, lost = stack_objects(nothing.shape, found)
+            objects, shared, lost = stack_objects(shape, found)
             if shared:
                 notes.append(f"objects share {shared} pixels, each given to the first")
             if lost:
@@ -334,6 +333,14 @@ def _called_masks(pairs: Pairs) -> dict[str, str]:
     """The images that are called as masks are, and the pattern that would name each."""
     found = {pair.image: mask_pattern(pair.image) for pair in pairs.by_key.values() if pair.image and not pair.problem}
     return {image: pattern for image, pattern in found.items() if pattern}
+
+
+def _united(masks: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """What any of some masks marks: one mask after the other, since an image may have hundreds of its size."""
+    union = np.zeros(shape, dtype=bool)
+    for mask in masks:
+        union |= mask != 0
+    return union
 
 
 def _exclusive(names: Sequence[str]) -> LabelTable:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.cohort import FILE_ENDING, Cohort, Predictions, write_labels
 from volseg.errors import LabelError, UsageError, VolsegError
@@ -87,26 +88,28 @@ def import_predictions(
     names = read_table_names(table) if table else find_table(folder)
     values = read_table_names(names) if isinstance(names, Path) else names
     found = ImportedPredictions(out)
-    named: dict[str, NamedMasks] = {}
     told: dict[str, Code | None] = {}
+    # All names are known before any label map is written; the voxels are read again then, and not kept of all cases.
     for key, path in files.items():
         try:
-            named[key] = under_old_names(read_named_masks(path, values), cohort.labels)
-            told.update({name: named[key].codes.get(name) for name in named[key].masks if not told.get(name)})
+            one = under_old_names(read_named_masks(path, values), cohort.labels)
+            told.update({name: one.codes.get(name) for name in one.masks if not told.get(name)})
         except VolsegError as error:
             found.failed[key] = error.message
-    if not named:
+    readable = {key: path for key, path in files.items() if key not in found.failed}
+    if not readable:
         return found
     pairs = pair_names(cohort.labels, told)
     found.unknown = tuple(name for name in told if name not in pairs.values())
     kept = LabelTable(tuple(region for region in cohort.labels.regions if region.name in pairs))
-    for done, (key, one) in enumerate(named.items(), start=1):
+    for done, (key, path) in enumerate(readable.items(), start=1):
         try:
+            one = under_old_names(read_named_masks(path, values), cohort.labels)
             found.notes[key] = [*one.notes, *_write(out, key, one, cohort, kept, pairs)]
         except VolsegError as error:
             found.failed[key] = error.message
         if progress:
-            progress(done, len(named))
+            progress(done, len(readable))
     write_labels(out, kept, channel_names=cohort.channel_names)
     return found
 
@@ -201,17 +204,37 @@ def encode_named(
         GeometryError: The voxels do not coincide with those of the image.
     """
     notes: list[str] = []
-    placed = []
-    for name in kept.names:
+
+    def placed(name: str) -> NDArray[np.bool_]:
         held = one.named(pairs[name]) if name in pairs else None
         if held is None:
-            placed.append(np.zeros(image.shape, dtype=np.bool_))
-            continue
+            return np.zeros(image.shape, dtype=np.bool_)
         mask, outside = place_mask(held, one.affine_ras, image.grid, resample=resample)
-        placed.append(mask)
         if outside:
             notes.append(f"{outside} voxels of {name} lie outside the image")
-    return Volume(encode_exactly(kept, np.stack(placed)), image.affine_ras), notes
+        return mask
+
+    if kept.overlap:
+        label_map = encode_exactly(kept, np.stack([placed(name) for name in kept.names]))
+    else:
+        label_map = _encode_each(kept, placed)
+    return Volume(label_map, image.affine_ras), list(dict.fromkeys(notes))
+
+
+def _encode_each(labels: LabelTable, mask_of: Callable[[str], NDArray[np.bool_]]) -> LabelMap:
+    """As `encode_exactly`, of regions that exclude each other, with one mask in memory after the other."""
+    numbers = crowded = None
+    for number, name in enumerate(labels.names, start=1):
+        mask = mask_of(name)
+        if numbers is None or crowded is None:
+            numbers, crowded = np.zeros(mask.shape, np.uint8), np.zeros(mask.shape, np.bool_)
+        crowded |= mask & (numbers > 0)
+        numbers[mask] = number
+    if numbers is None or crowded is None:
+        raise LabelError("the label table has no region")
+    if crowded.any():
+        raise _overlap(int(crowded.sum()), [name for name in labels.names if mask_of(name)[crowded].any()])
+    return labels.from_numbers(numbers)
 
 
 def encode_exactly(labels: LabelTable, masks: Masks) -> LabelMap:
@@ -224,8 +247,12 @@ def encode_exactly(labels: LabelTable, masks: Masks) -> LabelMap:
     wrong = (labels.masks(label_map) != masks).any(axis=0)
     if count := int(wrong.sum()):
         names = [name for name, mask in zip(labels.names, masks, strict=True) if mask[wrong].any()]
-        raise LabelError(
-            f"{count} voxels belong to several regions at once ({', '.join(names)}), and the cohort has no value for "
-            "that combination; remove the overlap in 3D Slicer"
-        )
+        raise _overlap(count, names)
     return label_map
+
+
+def _overlap(count: int, names: Sequence[str]) -> LabelError:
+    return LabelError(
+        f"{count} voxels belong to several regions at once ({', '.join(names)}), and the cohort has no value for "
+        "that combination; remove the overlap in 3D Slicer"
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,36 @@ from volseg.volume import Affine, Grid, nearest_voxels, read_image_file, slice_a
 _OFF_GRID_SHARE = 0.02
 
 
+class MadeMasks(Mapping[str, NDArray[np.bool_]]):
+    """Masks by name that are made each time they are asked for, so that memory does not grow with their number.
+
+    Args:
+        make: What makes each mask, by name.
+
+    >>> label = np.array([0, 1, 2])
+    >>> MadeMasks({"liver": lambda: label == 2})["liver"].tolist()
+    [False, False, True]
+    """
+
+    def __init__(self, make: Mapping[str, Callable[[], NDArray[np.bool_]]]) -> None:
+        self._make = dict(make)
+
+    def __getitem__(self, name: str) -> NDArray[np.bool_]:
+        return self._make[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._make)
+
+    def __len__(self) -> int:
+        return len(self._make)
+
+
 @dataclass(frozen=True, eq=False)
 class NamedMasks:
     """The masks of a file by name, on the file's own grid.
 
     Attributes:
-        masks: Mask (X, Y, Z) by name, in the order of the file.
+        masks: Mask (X, Y, Z) by name, in the order of the file; maybe made anew each time, see `MadeMasks`.
         codes: Code by name, where the file states one.
         affine_ras: Affine (4, 4) of the masks, RAS mm.
         notes: What a reader must know of the file.
@@ -73,7 +98,7 @@ def read_named_masks(
     if path.name.endswith(SEGMENTATION_SUFFIX):
         file = read_segmentation(path)
         codes = {segment.name: segment.code for segment in file.segments if segment.code}
-        masks = {segment.name: file.mask(segment) for segment in file.segments}
+        masks = MadeMasks({segment.name: partial(file.mask, segment) for segment in file.segments})
         ids = {segment.name: segment.own_id for segment in file.segments}
         images = {segment.name: segment.image for segment in file.segments if segment.image}
         notes = (*_unfinished(file.segments), *_of_no_segment(file))
@@ -85,9 +110,10 @@ def read_named_masks(
         )
     volume = volumes[0]
     if table is not None:
-        found = table.masks(table.check(volume.voxels))
+        checked = table.check(volume.voxels)
+        found = MadeMasks({region.name: partial(_where, checked, region.values) for region in table.regions})
         told = {region.name: region.code for region in table.regions}
-        return NamedMasks(dict(zip(table.names, found, strict=True)), told, volume.affine_ras, layered=table.overlap)
+        return NamedMasks(found, told, volume.affine_ras, layered=table.overlap)
     own = names_in_header(path)
     if own and values and any(values.get(value, name) != name for value, name in own.items()):
         raise LabelError(f"the names in the header of {path.name} contradict the table beside it; leave one of them")
@@ -109,11 +135,12 @@ def read_named_masks(
             f"{path.name} holds {len(shared)} values named {twice!r} ({', '.join(map(str, shared))}); give each a name "
             "of its own, or merge them"
         )
-    masks = {}
+    parts: dict[str, list[int]] = {}
     for value, name in names.items():
         # A value of a combination is named after all its regions, as our own colour table has it.
         for part in name.split("+"):
-            masks[part.strip()] = masks.get(part.strip(), False) | (voxels == value)
+            parts.setdefault(part.strip(), []).append(value)
+    masks = MadeMasks({part: partial(_where, voxels, of_part) for part, of_part in parts.items()})
     layered = any("+" in name for name in names.values())
     return NamedMasks(masks, {}, volume.affine_ras, layered=layered)
 
@@ -145,7 +172,7 @@ def under_old_names(one: NamedMasks, labels: LabelTable, *, answered: Collection
     notes = [f"the segment {name} was taken for {own}, as which it was exported" for name, own in renamed.items()]
     return replace(
         one,
-        masks={renamed.get(name, name): mask for name, mask in one.masks.items()},
+        masks=MadeMasks({renamed.get(name, name): partial(one.masks.__getitem__, name) for name in one.masks}),
         codes={renamed.get(name, name): code for name, code in one.codes.items()},
         ids={renamed.get(name, name): own for name, own in one.ids.items()},
         images={renamed.get(name, name): digest for name, digest in one.images.items()},
@@ -163,6 +190,12 @@ def names_in_header(path: Path) -> dict[int, str]:
     except Exception:  # noqa: BLE001 - a damaged file is told where it is read as a label map
         return {}
     return header_names(extensions)
+
+
+def _where(voxels: NDArray[Any], values: Sequence[int]) -> NDArray[np.bool_]:
+    """Where a label map holds one of some values."""
+    found: NDArray[np.bool_] = voxels == values[0] if len(values) == 1 else np.isin(voxels, values)
+    return found
 
 
 def _of_no_segment(file: Segmentation) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError
 
 _TOKEN = re.compile(rb"(?:\s|#[^\n]*\n)*([0-9]+)")
+_MOST_DIGITS = 9  # of a number as text, which may begin with zeros
 
 
 def is_netpbm(head: bytes) -> bool:
@@ -59,17 +60,17 @@ def read_netpbm(content: bytes, *, name: str, max_pixels: int) -> tuple[NDArray[
         text = re.sub(rb"#[^\n]*\n|\s", b"", content[at:])
         values = np.frombuffer(text, np.uint8)[: width * height] - ord("0")
     elif kind in (2, 3):
-        values = np.array(re.sub(rb"#[^\n]*\n", b" ", content[at:]).split()[: math.prod(shape)]).astype(np.int64)
+        values = _numbers(re.sub(rb"#[^\n]*\n", b" ", content[at:]).split()[: math.prod(shape)], name)
     elif kind == 4:
-        packed = np.frombuffer(content, np.uint8, offset=at + 1)
+        packed = np.frombuffer(content[at + 1 :], np.uint8)
         row = -(-width // 8)
         if len(packed) < row * height:
             raise SourceError(f"{name} is cut short at {len(content)} bytes; copy it again")
         values = np.unpackbits(packed[: row * height].reshape(height, row), axis=1)[:, :width].ravel()
     else:
         number = np.dtype(">u2" if deep else np.uint8)
-        count = min(math.prod(shape), (len(content) - at - 1) // number.itemsize)
-        values = np.frombuffer(content, number, count=count, offset=at + 1)
+        count = min(math.prod(shape), max(0, len(content) - at - 1) // number.itemsize)
+        values = np.frombuffer(content, number, count=count, offset=min(at + 1, len(content)))
     if len(values) < math.prod(shape):
         raise SourceError(f"{name} is cut short at {len(content)} bytes; copy it again")
     if values.max() > largest:
@@ -78,3 +79,11 @@ def read_netpbm(content: bytes, *, name: str, max_pixels: int) -> tuple[NDArray[
     if kind in (1, 4):
         return 1 - raster, 1
     return raster, 16 if deep else 8
+
+
+def _numbers(words: list[bytes], name: str) -> NDArray[Any]:
+    """Numbers of 0 and above that are written as text."""
+    wrong = next((word for word in words if not word.isdigit() or len(word) > _MOST_DIGITS), None)
+    if wrong is not None:
+        raise SourceError(f"{name} holds {wrong[:20]!r} where a number from 0 to 65535 belongs; copy it again")
+    return np.array(words).astype(np.int64)

@@ -133,20 +133,25 @@ def _read(path: Path) -> dict[int, str]:
 def _columns(text: str, path: Path) -> dict[int, str]:
     """Slicer's `LabelValue,Name,...`, or BIDS' `index` and `name` between tabs; a name `NA` is text, not missing.
 
-    Spreadsheets put semicolons where the comma is the decimal sign, and may save as UTF-16.
+    Spreadsheets put semicolons where the comma is the decimal sign, may save as UTF-16, and end lines by a carriage
+    return alone where they save for an old Macintosh.
     """
-    heading = text.partition("\n")[0]
+    heading = "".join(text.splitlines()[:1])
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ";" if heading.count(";") > heading.count(",") else ","
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    heads = {str(head).strip().casefold(): str(head) for head in rows.fieldnames or ()}
-    value = next((heads[head] for head in ("labelvalue", "index") if head in heads), None)
-    name = heads.get("name")
-    if value is None or name is None:
+    reader = csv.DictReader(io.StringIO(text, newline=None), delimiter=delimiter)
+    try:
+        heads = {str(head).strip().casefold(): str(head) for head in reader.fieldnames or ()}
+        value = next((heads[head] for head in ("labelvalue", "index") if head in heads), None)
+        name = heads.get("name")
+        if value is None or name is None:
+            return {}
+        rows = list(reader)
+    except csv.Error:  # no table, such as one with a cell of more than 128 kB
         return {}
     names: dict[int, str] = {}
     for row in rows:
         number = _DECIMALS.sub("", (row.get(value) or "").strip())
-        if number.isdigit():
+        if number.isdecimal():
             _add(names, int(number), row.get(name) or "", path.name)
     return names
 

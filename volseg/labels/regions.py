@@ -73,6 +73,8 @@ def declared_labels(dataset: Mapping[str, Any]) -> Mapping[str, int | Sequence[i
     if not isinstance(labels, Mapping):
         raise LabelError('dataset.json has no "labels" object; add {"background": 0, "organ": 1, ...}')
     if labels and all(isinstance(key, str) and key.isdigit() for key in labels):
+        if not all(isinstance(name, str) for name in labels.values()):
+            raise LabelError(f"dataset.json must give each value one name, got {dict(labels)}; write it as a text")
         if len(set(labels.values())) < len(labels):
             raise LabelError(f"dataset.json gives several values one name: {dict(labels)}; name each value")
         return {str(name): int(value) for value, name in labels.items()}

@@ -12,7 +12,8 @@ from volseg.errors import RemoteError
 from volseg.files import is_partial
 from volseg.remote.messages import told
 
-# The name that `volseg.files.atomic` gives a file while it is written.
+# s3fs takes what follows in a name for a version of the object before it, and gives the bytes of that.
+_S3_VERSION = "?versionId="
 # Names of the version in the file systems of fsspec; the first that is there counts.
 _VERSIONS = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
 
@@ -55,7 +56,7 @@ def list_items(file_system: Any, path: str, *, url: str) -> Listing:  # noqa: AN
     """List everything below a path except half-written files; empty if there is nothing.
 
     Raises:
-        RemoteError: It cannot be listed, or holds a name that would leave the local folder.
+        RemoteError: It cannot be listed, or holds a name that no copy can have or that stands for another object.
     """
     with told(url):
         try:
@@ -73,13 +74,33 @@ def list_items(file_system: Any, path: str, *, url: str) -> Listing:  # noqa: AN
         pure = PurePosixPath(below)
         if pure.is_absolute() or ".." in pure.parts or "\\" in below or str(pure) != below:
             raise RemoteError(f"{url}: the name {below!r} is not one of a file below it; rename it there")
+        if _S3_VERSION in below and "s3" in file_system.protocol:
+            raise RemoteError(
+                f"{url}: the name {below!r} holds {_S3_VERSION!r}, which s3fs takes for a version of another object; "
+                "rename it there"
+            )
         if info.get("size") is None:
             raise RemoteError(
                 f"{url}: the size of {below} is not told, so no copy can be checked; copy it by other means"
             )
         if not is_partial(pure.name):
             items[below] = Item.of(info)
-    return items
+    return _without_folders(items, url)
+
+
+def _without_folders(items: Listing, url: str) -> Listing:
+    """The items without empty objects that stand for a folder: a store may hold `labelsTr` beside `labelsTr/a.nii.gz`.
+
+    Raises:
+        RemoteError: Such an object holds something, and no disk has a file and a folder of one name.
+    """
+    folders = {str(parent) for name in items for parent in PurePosixPath(name).parents}
+    for name in sorted(folders & items.keys()):
+        if items[name].size:
+            raise RemoteError(
+                f"{url}: {name} is a file of {items[name].size} bytes and a folder of others; rename one of them there"
+            )
+    return {name: item for name, item in items.items() if name not in folders}
 
 
 def _check_bucket(file_system: Any, path: str, url: str) -> None:  # noqa: ANN401

@@ -10,6 +10,8 @@ from typing import IO
 logger = logging.getLogger(__name__)
 
 _MAGIC = b"\x1f\x8b"
+_SHORTEST = 18  # bytes of a member: header and end
+_BLOCK_BYTES = 2**16
 
 
 def inflate_members(content: bytes, limit: int, *, name: str) -> bytes:
@@ -31,24 +33,43 @@ def inflate_members(content: bytes, limit: int, *, name: str) -> bytes:
     b'voxels and more'
     """
     parts: list[bytes] = []
-    while content.startswith(_MAGIC) and limit > 0:
-        member = zlib.decompressobj(wbits=31)
+    at = 0
+    # In blocks: what zlib has not used of its input is a copy, which would be of the whole rest for each member.
+    while content.startswith(_MAGIC, at) and limit > 0:
+        member, begin = zlib.decompressobj(wbits=31), at
+        of_member: list[bytes] = []
+        few = bool(parts) and len(content) - begin < _SHORTEST  # no member is so short, so these two bytes begin none
         try:
-            part = member.decompress(content, limit)
+            while not member.eof and limit > 0 and at < len(content):
+                block = content[at : at + _BLOCK_BYTES]
+                found = member.decompress(block, limit)
+                at += len(block) - len(member.unused_data) - len(member.unconsumed_tail)
+                limit -= len(found)
+                of_member.append(found)
         except zlib.error:
-            if parts and len(content) < 18:  # no member is so short, so these two bytes begin none
-                break
-            raise
-        if not member.eof and len(part) < limit:
-            if parts and len(content) < 18:
-                break
-            raise EOFError("Compressed file ended before the end-of-stream marker was reached")
-        parts.append(part)
-        limit -= len(part)
-        content = member.unused_data.lstrip(b"\0") if member.eof else b""
-    if content and limit > 0:
-        logger.warning("%s: %d bytes behind its compressed data are none of them, and are left out", name, len(content))
+            if not few:
+                raise
+        if not member.eof and limit > 0:
+            if not few:
+                raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+            at = begin
+            break
+        parts += of_member
+        at = _behind_zeros(content, at)
+    if at < len(content) and limit > 0:
+        told = "%s: %d bytes behind its compressed data are none of them, and are left out"
+        logger.warning(told, name, len(content) - at)
     return b"".join(parts)
+
+
+def _behind_zeros(content: bytes, at: int) -> int:
+    """The place of the first byte from `at` on that is not 0."""
+    while block := content[at : at + _BLOCK_BYTES]:
+        left = len(block.lstrip(b"\0"))
+        at += len(block) - left
+        if left:
+            break
+    return at
 
 
 def inflate_file(path: Path, limit: int) -> bytes:

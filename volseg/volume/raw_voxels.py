@@ -69,6 +69,8 @@ def beside(header: Path, name: str) -> Path:
     Raises:
         VolumeError: The header names a list or a pattern of files, or a file that is elsewhere or absent.
     """
+    if "\0" in name:
+        raise VolumeError(f"{header.name} names the voxels by what is no name of a file; it is damaged, copy it again")
     if name.startswith("LIST") or "%" in name or (len(name.split()) > 1 and not (header.parent / name).is_file()):
         raise VolumeError(f"{header.name} keeps its voxels in several files ({name}); write it as one file")
     path = header.parent / name
