@@ -36,8 +36,8 @@ from volseg.bundle.recipe import (
     weights_digest,
     write_safetensors,
 )
-from volseg.bundle.run_settings import PLANNED, run_settings
 from volseg.bundle.setting_rows import Setting, settings_table
+from volseg.bundle.settings_of_run import PLANNED, run_settings
 from volseg.bundle.training_words import check_training_words, check_writable
 
 __all__ = [
