@@ -128,3 +128,10 @@ def test_a_part_of_exactly_the_smallest_size_is_kept() -> None:
     kept = Cleanup.parse(min_ml=["liver=8"]).apply(label_map, EXCLUSIVE, voxel_ml=1)
     assert np.array_equal(kept, label_map)
     assert (Cleanup.parse(min_ml=["liver=9"]).apply(label_map, EXCLUSIVE, voxel_ml=1) == 1).sum() == 124
+
+
+def test_of_two_largest_parts_one_is_kept() -> None:
+    label_map = np.zeros((9, 9, 9), np.uint8)
+    label_map[6:8, 1:3, 1:3] = label_map[1:3, 6:8, 6:8] = 1
+    kept = Cleanup(keep_largest=["liver"]).apply(label_map, EXCLUSIVE, voxel_ml=1)
+    assert (kept == 1).sum() == 8 and (kept[1:3, 6:8, 6:8] == 1).all()
