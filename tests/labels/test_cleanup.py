@@ -134,4 +134,5 @@ def test_of_two_largest_parts_one_is_kept() -> None:
     label_map = np.zeros((9, 9, 9), np.uint8)
     label_map[6:8, 1:3, 1:3] = label_map[1:3, 6:8, 6:8] = 1
     kept = Cleanup(keep_largest=["liver"]).apply(label_map, EXCLUSIVE, voxel_ml=1)
-    assert (kept == 1).sum() == 8 and (kept[1:3, 6:8, 6:8] == 1).all()
+    assert (kept == 1).sum() == 8
+    assert (kept[1:3, 6:8, 6:8] == 1).all()
