@@ -121,3 +121,18 @@ def test_a_ring_in_an_image_of_one_slice_is_filled_and_in_a_volume_it_is_not(axi
     volume = np.zeros((7, 7, 3), np.uint8)
     volume[:, :, 1] = ring  # open above and below
     assert np.array_equal(cleanup.apply(volume, EXCLUSIVE, voxel_ml=1), volume)
+
+
+def test_a_part_of_exactly_the_smallest_size_is_kept() -> None:
+    label_map = scene()
+    kept = Cleanup.parse(min_ml=["liver=8"]).apply(label_map, EXCLUSIVE, voxel_ml=1)
+    assert np.array_equal(kept, label_map)
+    assert (Cleanup.parse(min_ml=["liver=9"]).apply(label_map, EXCLUSIVE, voxel_ml=1) == 1).sum() == 124
+
+
+def test_of_two_largest_parts_one_is_kept() -> None:
+    label_map = np.zeros((9, 9, 9), np.uint8)
+    label_map[6:8, 1:3, 1:3] = label_map[1:3, 6:8, 6:8] = 1
+    kept = Cleanup(keep_largest=["liver"]).apply(label_map, EXCLUSIVE, voxel_ml=1)
+    assert (kept == 1).sum() == 8
+    assert (kept[1:3, 6:8, 6:8] == 1).all()
