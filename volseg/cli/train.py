@@ -179,7 +179,7 @@ def _told(value: object) -> str:
     """A setting in a few words."""
     if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
         return ",".join(str(one["scheme"]) for one in value)
-    return str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _ids_of(file: Path) -> set[str]:
