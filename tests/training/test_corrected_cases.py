@@ -115,6 +115,7 @@ def test_a_training_goes_on_with_the_sizes_and_the_grid_of_its_run(tiny_cohort, 
     assert asked(find("unetr")) == shown
     assert "normalisation" not in run_settings(run / "model.pt", find("unet"), channel_names=["T1", "T2"])
     (run / "run.json").unlink()
+    assert asked(find("unet"))["width"] == 12
     recipe.network = {"feature_size": 24, "window_size": 7}
     torch.save({"model": {}, "recipe": recipe.state_dict()}, run / "model.pt")
     assert asked(find("swinunetr"))["feature_size"] == 24

@@ -21,8 +21,8 @@ def run_settings(checkpoint: Path, bundle: Path, *, channel_names: Sequence[str]
     """The settings that a training from a network has to share with the one before, by id of train.json.
 
     The grid, the window, the normalisation with its constants, the mirrored axes and the prior are those of the
-    checkpoint. The sizes of the network and the way its windows are drawn are those of the `run.json` beside it. How
-    long and how fast is trained is no part of it.
+    checkpoint. The sizes of the network and the way its windows are drawn are those of the `run.json` beside it;
+    without one, the sizes are those that the checkpoint states. How long and how fast is trained is no part of it.
 
     Args:
         checkpoint: Checkpoint of the earlier run.
@@ -53,7 +53,10 @@ def run_settings(checkpoint: Path, bundle: Path, *, channel_names: Sequence[str]
         given: Mapping[str, Any] = settings.get("given") or {}
         found |= {name: value for name, value in given.items() if name.partition("#")[0] in own and "#" in name}
     elif not run:
-        found |= {name: value for name, value in recipe.network.items() if name in own}
+        stated = dict(recipe.network)
+        if filters := stated.get("filters"):  # of the U-Net, whose setting is the channels of the finest stage
+            stated["width"] = filters[0]
+        found |= {name: value for name, value in stated.items() if name in own}
     return {**found, **{name: values[name] for name in names if values.get(name) is not None}}
 
 
