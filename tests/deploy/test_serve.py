@@ -472,14 +472,17 @@ def test_whatever_goes_wrong_beside_a_training_the_next_one_can_begin():
     until(lambda: not training.running)
 
 
+class Newer(Network):
+    """A network that finds nothing, so that its predictions are told from those of the one before."""
+
+    def predict(self, images, *, key):
+        found = super().predict(images, key=key)
+        return dataclasses.replace(found, label_map=Volume(LABEL * 0, found.label_map.affine_ras))
+
+
 def test_what_a_client_edits_is_compared_with_what_it_was_shown(served):
     """A newer network predicts all cases ahead; a case that was shown to somebody waits until the edit is home."""
     _, folder = served
-
-    class Newer(Network):
-        def predict(self, images, *, key):
-            found = super().predict(images, key=key)
-            return dataclasses.replace(found, label_map=Volume(LABEL * 0, found.label_map.affine_ras))
 
     service = Service("unet", folder, Network(), Training(lambda _: [sys.executable, "-c", "pass"]))
     edit, _ = service.infer("c1", ending=".seg.nrrd")
@@ -502,11 +505,6 @@ def test_what_a_client_edits_is_compared_with_what_it_was_shown(served):
 def test_two_clients_with_one_case_edit_the_same_prediction(served):
     """After a training in between the second client still sees what the first one edits; the first may ask anew."""
     _, folder = served
-
-    class Newer(Network):
-        def predict(self, images, *, key):
-            found = super().predict(images, key=key)
-            return dataclasses.replace(found, label_map=Volume(LABEL * 0, found.label_map.affine_ras))
 
     service = Service("unet", folder, Network(), Training(lambda _: [sys.executable, "-c", "pass"]))
     with TestClient(make_app(service), base_url="http://localhost") as client:

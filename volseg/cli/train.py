@@ -136,15 +136,20 @@ def _with_corrections(overrides: dict[str, object], run: str, *, times: int) -> 
     own = {"weights": run, "train#dataset#data": _DATALIST.format(times=times)}
     if given := [name for name in own if name in overrides]:
         raise UsageError(f"--corrections says where to start and on which cases; leave --{given[0]} out")
-    path = Path(run)
-    checkpoint = path / "model.pt" if path.is_dir() else path
-    if checkpoint.is_file() and checkpoint.suffix == ".pt":
+    if (checkpoint := _checkpoint_of(run)) is not None:
         fold = read_recipe(checkpoint).facts.get("fold", 0)
         if overrides.setdefault("fold", fold) != fold:
             raise UsageError(
                 f"{run} was trained on fold {fold}; a training after corrections keeps it, leave --fold out"
             )
     return {**overrides, **own}
+
+
+def _checkpoint_of(run: str) -> Path | None:
+    """The checkpoint of a run, or the one that is named itself; None of what the training alone can find."""
+    path = Path(run)
+    checkpoint = path / "model.pt" if path.is_dir() else path
+    return checkpoint if checkpoint.is_file() and checkpoint.suffix == ".pt" else None
 
 
 def _as_before(bundle: str, overrides: dict[str, object], more: Sequence[Path], run: str) -> dict[str, object]:
@@ -154,9 +159,8 @@ def _as_before(bundle: str, overrides: dict[str, object], more: Sequence[Path], 
     from volseg.errors import VolsegError
     from volseg.plan import is_plan
 
-    path = Path(run)
-    checkpoint = path / "model.pt" if path.is_dir() else path
-    if not checkpoint.is_file() or checkpoint.suffix != ".pt" or not isinstance(overrides.get("dataset_dir"), str):
+    checkpoint = _checkpoint_of(run)
+    if checkpoint is None or not isinstance(overrides.get("dataset_dir"), str):
         return overrides
     try:
         names = Cohort.open(str(overrides["dataset_dir"])).channel_names
