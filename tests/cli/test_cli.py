@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from command import told
 
+import volseg
 from volseg.cli import main
 
 
@@ -37,6 +40,11 @@ def test_each_command_shows_an_example(capsys: pytest.CaptureFixture[str], comma
 def test_version_and_bare_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys, "--version")[1].startswith("volseg 0.")
     assert "Usage" in told(capsys)[1]
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "volseg", "--version"], capture_output=True, text=True, check=False)
+    assert done.stdout == f"volseg {volseg.__version__}\n"
 
 
 def test_a_mistyped_command_or_option_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,6 +126,12 @@ def test_a_code_pairs_what_is_named_otherwise_and_never_a_left_with_a_right():
     for name in ("kidney_right", "kidney", "R kidney"):
         with pytest.raises(LabelError, match="no region is the same"):
             match_labels(left, LabelTable.of({name: 1}, {"codes": {name: kidney}}))
+    fourth = ["SCT", "11994002", "Fourth lumbar vertebra"]  # L is no side in L4
+    one, other = ({name: 1} for name in ("L4", "lumbar 4"))
+    match = match_labels(
+        LabelTable.of(other, {"codes": {"lumbar 4": fourth}}), LabelTable.of(one, {"codes": {"L4": fourth}})
+    )
+    assert dict(match.pairs) == {"lumbar 4": "L4"}
     with pytest.raises(LabelError, match="no region"):  # the code of anything: tissue
         match_labels(LabelTable.of({"a": 1}), LabelTable.of({"b": 1}))
 

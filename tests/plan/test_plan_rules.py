@@ -123,6 +123,12 @@ def test_what_looks_like_a_ct_and_is_not_named_so_is_told():
         (cohort(region("tumour", symmetry=(0.7, 0.9, 0.9))), [], "right-left 70 %; 85 % count"),
         (cohort(region("hippocampus_left", symmetry=(1, 1, 1))), [], "hippocampus_left names a side"),
         (cohort(region("Lung R", symmetry=(1, 1, 1))), [], "Lung R names a side"),
+        (cohort(region("vertebra L4", symmetry=(1, 1, 1)), region("L5", symmetry=(1, 1, 1))), [0], "right-left"),
+        (
+            cohort(region("lung L1", symmetry=(1, 1, 1)), region("lung R1", symmetry=(1, 1, 1))),
+            [],
+            "lung L1 names a side",
+        ),
         (cohort(region("Kidney", symmetry=(1, 1, 1))), [], "Kidney is an organ of the trunk"),
         (cohort(region("large_bowel", symmetry=(1, 1, 1))), [], "large_bowel is an organ of the trunk"),
         (cohort(region("tumour", cases=7, symmetry=(1, 1, 1))), [], "seen in 7 cases"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from volseg.crossval import MODES
 from volseg.report import write_days_page
 
 
@@ -59,3 +60,9 @@ def test_ways_without_a_later_day_have_no_curve(tmp_path):
     empty = {**mode(0.7, days=()), "by_gap": {"more": value(None)}}
     page = write_days_page({**CONTENT, "modes": {"none": empty}}, tmp_path).read_text()
     assert "<svg" not in page
+
+
+def test_every_way_has_a_colour_of_its_own(tmp_path):
+    modes = {name: mode(0.7, days=(1, 2)) for name in MODES}
+    page = write_days_page({**CONTENT, "modes": modes}, tmp_path).read_text()
+    assert len(set(re.findall(r'<polyline[^>]* stroke="(#\w+)"', page))) == len(MODES)

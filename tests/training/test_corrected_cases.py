@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +16,7 @@ import torch
 from treatment_days import write_days
 
 import volseg.training
-from volseg.bundle import Recipe, find, run_settings
+from volseg.bundle import Recipe, find, run_settings, write_safetensors
 from volseg.cli import main
 from volseg.cohort import Cohort, Correction, write_corrections
 from volseg.errors import UsageError
@@ -68,6 +70,7 @@ def test_corrected_cases_have_their_priors_in_a_training_with_them(tmp_path, cap
 
 
 def test_the_command_starts_from_the_run_on_its_fold(cohort, tmp_path, monkeypatch, capsys):
+    cohort = corrected(cohort, "case1_day0")
     run = tmp_path / "run"
     tiny_bundle.write_checkpoint(run / "model.pt", fold=0)
     given = {}
@@ -134,6 +137,7 @@ def test_a_training_goes_on_with_the_sizes_and_the_grid_of_its_run(tiny_cohort, 
     ],
 )
 def test_what_the_user_states_is_not_taken_from_the_run(cohort, tmp_path, monkeypatch, capsys, words, left_out):
+    cohort = corrected(cohort, "case1_day0")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "more.json").write_text('{"flip_axes": [1]}')
     (tmp_path / "more.yaml").write_text("roi_size: [16, 16, 16]\nloss#weight: 2\n")
@@ -153,3 +157,52 @@ def test_what_the_user_states_is_not_taken_from_the_run(cohort, tmp_path, monkey
     assert {name for name in ("spacing_mm", "roi_size", "flip_axes") if f" {name} [" in told} == taken
     assert taken <= set(given)
     assert not (left_out - {"spacing_mm"}) & set(given)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_a_training_goes_on_from_a_package_with_its_settings_and_on_a_fold_of_the_cohort(
+    cohort, tmp_path, monkeypatch, capsys, name
+):
+    """The fold of a package is one of the cohort that it was trained on."""
+    cohort = corrected(cohort, "case1_day0")
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "bundles" / "mine"
+    shutil.copytree(find("unet"), package)
+    written = tiny_bundle.write_checkpoint(tmp_path / "model.pt", fold="all")
+    (package / "models").mkdir()
+    if name.endswith("pt"):
+        shutil.copyfile(written, package / "models" / name)
+    else:
+        write_safetensors(written, package / "models" / name)
+    given = {}
+
+    def train(_, *, overrides, more, dry):
+        given.update(overrides)
+        return tmp_path / "model.pt"
+
+    monkeypatch.setattr(volseg.training, "train", train)
+    with pytest.raises(SystemExit) as left:
+        main(["train", "mine", "--dataset_dir", str(cohort.folder), "--corrections", "mine"])
+    assert not left.value.code
+    assert "as mine was trained: spacing_mm [2" in capsys.readouterr().err
+    assert given["spacing_mm"] == [2, 2, 3]
+    assert given["roi_size"] == list(tiny_bundle.ROI)
+    assert "fold" not in given
+
+
+def test_a_cohort_without_a_corrected_case_is_told_before_pytorch_is_loaded(cohort, tmp_path):
+    words = ["train", "unet", "--dataset_dir", str(cohort.folder), "--corrections", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", _TOLD, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "has no corrected case; take edits in with" in done.stderr
+    assert done.stdout.strip() == "False"
+
+
+_TOLD = """
+import sys
+from volseg.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("torch" in sys.modules)
+"""

@@ -38,6 +38,7 @@ from volseg.bundle.recipe import (
 )
 from volseg.bundle.setting_rows import Setting, settings_table
 from volseg.bundle.settings_of_run import PLANNED, run_settings
+from volseg.bundle.trained_file import weights_file
 from volseg.bundle.training_words import check_training_words, check_writable
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "stated_checkpoint",
     "tell_networks",
     "weights_digest",
+    "weights_file",
     "write_safetensors",
 ]
 

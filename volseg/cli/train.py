@@ -99,7 +99,7 @@ def train(
     whole = check_words(bundle, overrides, config_file, context.command)
     if corrections is not None and "priors" in whole:  # which the train.json of version 0.1 does not have
         overrides["train#dataset#data"] = _WITH_PRIORS.format(times=times)
-    _check_cohort(bundle, overrides)
+    _check_cohort(bundle, overrides, corrected=corrections is not None)
     import warnings
 
     with warnings.catch_warnings():
@@ -129,14 +129,15 @@ def train(
 def _with_corrections(overrides: dict[str, object], run: str, *, times: int) -> dict[str, object]:
     """The overrides of a training that starts from a run and takes corrected cases several times.
 
-    The fold is that of the run, so that the validation is the same; --weights and --train#dataset#data are refused.
+    The fold is that of the run, so that the validation is the same; a package is of another cohort, and states none.
+    --weights and --train#dataset#data are refused.
     """
     from volseg.bundle import read_recipe
 
     own = {"weights": run, "train#dataset#data": _DATALIST.format(times=times)}
     if given := [name for name in own if name in overrides]:
         raise UsageError(f"--corrections says where to start and on which cases; leave --{given[0]} out")
-    if (checkpoint := _checkpoint_of(run)) is not None:
+    if (checkpoint := _checkpoint_of(run)) is not None and not _is_package(run):
         fold = read_recipe(checkpoint).facts.get("fold", 0)
         if overrides.setdefault("fold", fold) != fold:
             raise UsageError(
@@ -146,10 +147,27 @@ def _with_corrections(overrides: dict[str, object], run: str, *, times: int) -> 
 
 
 def _checkpoint_of(run: str) -> Path | None:
-    """The checkpoint of a run, or the one that is named itself; None of what the training alone can find."""
-    path = Path(run)
-    checkpoint = path / "model.pt" if path.is_dir() else path
-    return checkpoint if checkpoint.is_file() and checkpoint.suffix == ".pt" else None
+    """The checkpoint of a run, a package or a file; None of what holds no recipe, or of what the training tells."""
+    from volseg.bundle import weights_file
+    from volseg.errors import CheckpointError
+
+    try:
+        found = weights_file(run)
+    except CheckpointError:
+        return None
+    return None if found.suffix == ".pth" else found
+
+
+def _is_package(run: str) -> bool:
+    """Whether the folder or the name of a package was given."""
+    from volseg.bundle import find
+    from volseg.errors import BundleError
+
+    try:
+        find(run)
+    except BundleError:
+        return False
+    return True
 
 
 def _as_before(bundle: str, overrides: dict[str, object], more: Sequence[Path], run: str) -> dict[str, object]:
@@ -221,10 +239,13 @@ def check_words(
     return whole
 
 
-def _check_cohort(bundle: str, overrides: dict[str, object]) -> None:
-    """Tell that a cohort is not there, or is none, before PyTorch is loaded; the phantom is written where it is not."""
+def _check_cohort(bundle: str, overrides: dict[str, object], *, corrected: bool) -> None:
+    """Tell that a cohort is not there, is none or has no corrected case, before PyTorch is loaded.
+
+    The phantom is written where it is not.
+    """
     from volseg.bundle import data_dir, find
-    from volseg.cohort import read_dataset_json
+    from volseg.cohort import Cohort, corrected_cases, read_dataset_json
     from volseg.remote import is_url
 
     named = overrides.get("dataset_dir")
@@ -232,6 +253,8 @@ def _check_cohort(bundle: str, overrides: dict[str, object]) -> None:
         return
     if Path(named).resolve() != (Path(data_dir(find(bundle))) / "phantom").resolve():
         read_dataset_json(Path(named))
+        if corrected:
+            corrected_cases(Path(named), Cohort.open(named).labelled)
 
 
 def _overrides(words: list[str]) -> dict[str, object]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from volseg.cohort.corrections import (
         CORRECTIONS,
         Correction,
+        corrected_cases,
         corrected_keys,
         label_digest,
         read_corrections,
@@ -122,6 +123,7 @@ __all__ = [
     "check_values_as",
     "cohort_note",
     "convert_case",
+    "corrected_cases",
     "corrected_keys",
     "day_of_session",
     "decimal",
@@ -221,6 +223,7 @@ _open = opened_at_first_use(
         "volseg.cohort.corrections": (
             "CORRECTIONS",
             "Correction",
+            "corrected_cases",
             "corrected_keys",
             "label_digest",
             "read_corrections",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from volseg.cohort.spreadsheet import decimal, read_rows
-from volseg.errors import CohortError
+from volseg.errors import CohortError, UsageError
 from volseg.files import atomic
 from volseg.volume import Volume
 
@@ -115,3 +115,19 @@ def write_corrections(folder: Path, rows: Iterable[Correction]) -> None:
 def corrected_keys(folder: Path) -> tuple[str, ...]:
     """The keys of the cases that were corrected, sorted."""
     return tuple(sorted({row.key for row in read_corrections(folder)}))
+
+
+def corrected_cases(folder: Path, labelled: Collection[str]) -> list[str]:
+    """The keys of the cases that were corrected and have a label, sorted.
+
+    Args:
+        folder: Folder of the cohort.
+        labelled: Keys of its cases that have a label.
+
+    Raises:
+        UsageError: There are none.
+    """
+    found = [key for key in corrected_keys(folder) if key in labelled]
+    if not found:
+        raise UsageError(f"{folder} has no corrected case; take edits in with `volseg adopt`")
+    return found

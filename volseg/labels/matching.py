@@ -19,6 +19,7 @@ from volseg.labels.terms import _TISSUE
 # Codes that any structure may have: tissue, body structure, anatomical structure.
 _SAY_NOTHING = {_TISSUE.value, "123037004", "91723000"}
 _SIDES = {"l": "left", "left": "left", "lt": "left", "r": "right", "right": "right", "rt": "right"}
+_SIDE = re.compile(r"(?<![a-z])(?:left|right|lt|rt|[lr](?!\d))(?![a-z])")  # L4 is a vertebra
 # Between two digits a separator distinguishes numbers: L1_2 is not L12.
 _SEPARATORS = re.compile(r"(?<=[^\W_])[\s_\-]+(?=[^\W_])")
 
@@ -211,7 +212,7 @@ def _code(region: Region) -> tuple[str, str, str] | None:
     DICOM has one code for both kidneys, and states the side separately.
     """
     code = region.code
-    sides = {_SIDES[word] for word in re.split(r"[^a-z]+", region.name.casefold()) if word in _SIDES}
+    sides = {_SIDES[word] for word in _SIDE.findall(region.name.casefold())}
     return None if code.value in _SAY_NOTHING else (code.scheme, code.value, " ".join(sorted(sides)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from volseg.plan.decision import Decision
 from volseg.plan.fingerprint import Fingerprint
@@ -10,7 +11,8 @@ from volseg.plan.fingerprint import Fingerprint
 _SYMMETRIC = 0.85  # overlap of a region's profile with the mirrored one
 _FEWEST = 8  # cases from which a profile counts
 _MICROSCOPE_MM = 0.1
-_SIDES = re.compile(r"(^|[\W_])(left|right|links|rechts|lt|rt|l|r)($|[\W_\d])", re.IGNORECASE)
+_SIDES = re.compile(r"(^|[\W_])((left|right|links|rechts|lt|rt)($|[\W_\d])|[lr]($|[\W_]))", re.IGNORECASE)
+_NUMBERED = re.compile(r"(^|[\W_])([lr])\d", re.IGNORECASE)  # sides too if both letters occur; L4 alone is a vertebra
 # Parts of the words of organs of the trunk, where no organ lies on both sides alike.
 _TRUNK = (
     *("bowel", "colon", "rectum", "stomach", "liver", "spleen", "pancreas", "duoden", "gallbladder", "kidney", "renal"),
@@ -31,7 +33,7 @@ def plan_flip_axes(facts: Fingerprint) -> Decision:
     """
     held = [region for region in facts.regions if region.cases]
     names = [region.name for region in facts.regions]
-    sided = [name for name in names if _SIDES.search(name)]
+    sided = _of_a_side(names)
     trunk = [name for name in names if any(word in name.casefold() for word in _TRUNK)]
     if sided:
         return _none(
@@ -69,6 +71,17 @@ def plan_flip_axes(facts: Fingerprint) -> Decision:
         f"mirror image: {told})",
         "a region named left or right, or --flip_axes []",
     )
+
+
+def _of_a_side(names: Sequence[str]) -> list[str]:
+    """The names that tell a side of the body.
+
+    >>> _of_a_side(["kidney_L", "lung left2", "vertebra L4", "clear"]), _of_a_side(["L1", "R1"])
+    (['kidney_L', 'lung left2'], ['L1', 'R1'])
+    """
+    numbered = {name: found[2].casefold() for name in names if (found := _NUMBERED.search(name))}
+    both = len(set(numbered.values())) > 1
+    return [name for name in names if _SIDES.search(name) or (both and name in numbered)]
 
 
 def _none(reason: str, change: str) -> Decision:

@@ -17,7 +17,7 @@ PAGE = "days.html"
 _WIDTH, _HEIGHT = 960, 380  # pixels
 _LEFT, _RIGHT, _TOP, _FOOT = 56, 260, 14, 50
 _LINE = 17  # pixels between two names
-# Okabe and Ito 2008, distinct for every kind of colour vision.
+# Okabe and Ito 2008, distinct for every kind of colour vision, and two of Tol's for the further ways.
 _COLOURS = (
     "#7a7a85",
     "#b59f00",
@@ -29,6 +29,8 @@ _COLOURS = (
     "#4b4b52",
     "#009e73",
     "#d55e00",
+    "#332288",
+    "#882255",
 )
 _HEADS = (
     *("Way", "Dice", "gain over no prior", "minutes to correct", "gain, minutes"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from volseg.cohort import Cohort, corrected_keys
+from volseg.cohort import Cohort, corrected_cases
 from volseg.errors import UsageError
 from volseg.training.priors import Priors
 
@@ -32,9 +32,7 @@ def corrected_datalist(
     """
     if isinstance(times, bool) or not isinstance(times, int) or times < 1:
         raise UsageError(f"a corrected case must stand at least once in the list, got {times!r}")
-    corrected = [key for key in corrected_keys(cohort.folder) if key in cohort.labelled]
-    if not corrected:
-        raise UsageError(f"{cohort.folder} has no corrected case; take edits in with `volseg adopt`")
+    corrected = corrected_cases(cohort.folder, cohort.labelled)
     chosen = cohort.fold(fold)
     held_out = {cohort.patient(key) for key in chosen.validation}
     left = [key for key in corrected if cohort.patient(key) in held_out or cohort.rows[key].test]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -14,15 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from volseg import bundle as bundles
-from volseg.bundle import SAFETENSORS
-from volseg.errors import BundleError, CheckpointError, VolsegError
+from volseg.bundle import weights_file
+from volseg.errors import CheckpointError, VolsegError
 from volseg.labels import LabelTable, image_channels, takes_prior
 from volseg.training.nnunet_names import dynunet_tensors, is_nnunet, read_nnunet
 
 logger = logging.getLogger("volseg.training")
 
-_ENDINGS = (".pt", ".pth", SAFETENSORS)
-_IN_A_RUN = ("model.pt", "models/model.pt", "models/model.safetensors", "checkpoint_final.pth", "checkpoint_best.pth")
 # The layers that give a channel per region: MONAI's networks, volseg's, those of `transformers` and nnU-Net's.
 _HEAD = re.compile(
     r"(^|\.)(heads?|out|output_block|deep_supervision_heads|super_head|classifier|decode_head|segmentation_head|"
@@ -164,31 +161,6 @@ def _widened(kernel: Tensor, shape: torch.Size) -> Tensor | None:
     if kernel.shape[:2] != shape[:2] or kernel.ndim != len(shape) or any(extra < 0 or extra % 2 for extra in more):
         return None
     return nn.functional.pad(kernel, [extra // 2 for extra in reversed(more) for _ in range(2)])
-
-
-def weights_file(weights: str | Path) -> Path:
-    """The file that a user means by a run, a package, its name, or a file.
-
-    Raises:
-        CheckpointError: There is no such file.
-    """
-    path = Path(weights).expanduser()
-    if path.is_file():
-        if path.suffix not in _ENDINGS:
-            raise CheckpointError(f"{path} must end in {', '.join(_ENDINGS)}")
-        return path
-    folders = [path]
-    with contextlib.suppress(BundleError):
-        folders.append(bundles.find(weights))
-    for folder in folders:
-        for inside in _IN_A_RUN:
-            if (folder / inside).is_file():
-                return folder / inside
-    trained = [folder.name for folder in bundles.find_all() if bundles.is_trained(folder)]
-    named = f", or one of {', '.join(trained)}" if trained else ""
-    raise CheckpointError(
-        f"there are no weights {weights}; name the folder of a run or a package, a file ({', '.join(_ENDINGS)}){named}"
-    )
 
 
 def _asked_for(network: nn.Module, weights: str | Path) -> bool:

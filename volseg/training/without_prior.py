@@ -14,10 +14,10 @@ from typing import Any
 from torch import nn
 
 from volseg import bundle as bundles
-from volseg.bundle import WITHOUT_PRIOR, Recipe
+from volseg.bundle import WITHOUT_PRIOR, Recipe, weights_file
 from volseg.errors import CheckpointError
 from volseg.labels import LabelTable, image_channels, takes_prior
-from volseg.training.start import is_trained_network, weights_file
+from volseg.training.start import is_trained_network
 
 logger = logging.getLogger("volseg.training")
 
