@@ -68,42 +68,26 @@ def _bootstrap(values: NDArray[np.float64]) -> Interval:
     return Interval(float(values.mean()), float(low), float(high), number, 0, number, DRAWS)
 
 
-def saved(curve: RoundCurve, reference: RoundCurve) -> float | None:
-    """The share of mm that a strategy saves for the last Dice that both reach, by lines between rounds.
+def saved(records: Sequence[Record], name: str, reference: str = "random") -> tuple[float, float, float] | None:
+    """The share of mm that a strategy saves for the highest Dice that both reach, with its 95 % interval.
 
-    >>> from volseg.metrics import mean_interval
-    >>> def at(mm, dice):
-    ...     return RoundPoint("", 0, mm, 0, None, 0, mean_interval([dice], ["a"]), {})
-    >>> random = RoundCurve("random", (at(0, 0.5), at(100, 0.7), at(200, 0.8)))
-    >>> round(saved(RoundCurve("review", (at(0, 0.5), at(100, 0.8))), random), 3)
-    0.5
+    By lines between rounds. The bootstrap draws seeds and test cases, the same for both strategies. The seeds are those
+    of the strategy; rounds count that each of them has finished with both. None where there is no such round, or where
+    the share is undefined or is so in more than one draw of twenty.
     """
-    mine, theirs = (
-        _Line(tuple(point.mm for point in one.points), tuple(point.dice.mean for point in one.points))
-        for one in (curve, reference)
-    )
-    return _saved(mine, theirs)
-
-
-def saved_interval(records: Sequence[Record], name: str, reference: str = "random") -> tuple[float, float] | None:
-    """The 95 % interval of `saved`; the bootstrap draws seeds and test cases, the same for both strategies.
-
-    Rounds count that every seed has finished. None where either strategy lacks a seed or a round of the other, or where
-    it is undefined in more than one draw of twenty.
-    """
-    drawn = _drawn(records, name, reference)
-    held = [share for lines in drawn if (share := _saved(*lines)) is not None]
-    if not drawn or len(held) < 0.95 * DRAWS:
+    drawn = [_saved(*lines) for lines in _drawn(records, name, reference)]
+    held = [share for share in drawn[1:] if share is not None]
+    if not drawn or drawn[0] is None or len(held) < 0.95 * DRAWS:
         return None
     low, high = np.quantile(held, [0.025, 0.975])
-    return float(low), float(high)
+    return drawn[0], float(low), float(high)
 
 
 def at_equal_mm(records: Sequence[Record], name: str, reference: str = "random") -> Interval | None:
     """The Dice of a strategy minus that of another for as many mm, the mean along the mm that both have redrawn.
 
-    One number for the whole curve, by lines between rounds, which tells more than the last round does. The interval
-    is that of `saved_interval`, and so are the rounds that count and what is None.
+    One number for the whole curve, by lines between rounds, which tells more than the last round does. Seeds, rounds
+    and draws are those of `saved`.
     """
     drawn = _drawn(records, name, reference)
     if not drawn:
@@ -115,20 +99,20 @@ def at_equal_mm(records: Sequence[Record], name: str, reference: str = "random")
 
 
 def _drawn(records: Sequence[Record], name: str, reference: str) -> list[tuple[_Line, _Line]]:
-    """The curves of both strategies over all seeds and cases, then over those of each draw; empty if seeds differ."""
+    """The curves of both strategies over all seeds and cases, then over those of each draw; empty without a round."""
     starts = {record["seed"]: record for record in records if record["strategy"] == "start"}
     found = {
         one: {(record["seed"], record["round"]): record for record in records if record["strategy"] == one}
         for one in (name, reference)
     }
-    if not found[name] or found[name].keys() != found[reference].keys():
-        return []
     seeds = sorted({seed for seed, _ in found[name]})
     rounds = [
         one
         for one in sorted({number for _, number in found[name]})
-        if {(seed, one) for seed in seeds} <= found[name].keys()
+        if all((seed, one) in by_place for seed in seeds for by_place in found.values())
     ]
+    if not rounds:
+        return []
     keys = sorted(starts[seeds[0]]["dice"])
     tables = []
     for by_place in found.values():
@@ -179,6 +163,11 @@ class _Line:
 
 
 def _saved(curve: _Line, reference: _Line) -> float | None:
+    """The share of mm that a line saves for the highest Dice that both reach.
+
+    >>> round(_saved(_Line((0, 100), (0.5, 0.8)), _Line((0, 100, 200), (0.5, 0.7, 0.8))), 3)
+    0.5
+    """
     aim = min(max(curve.dice), max(reference.dice))
     mine, theirs = curve.mm_for(aim), reference.mm_for(aim)
     return None if mine is None or theirs is None or theirs <= 0 else 1 - mine / theirs
@@ -189,7 +178,7 @@ def minus_random(records: Sequence[Record], name: str, number: int) -> Interval 
 
     None where a seed of the strategy has no such round of either.
     """
-    found = {one: {} for one in (name, "random")}
+    found: dict[str, dict[int, Record]] = {one: {} for one in (name, "random")}
     for record in records:
         if record["strategy"] in found and record["round"] == number:
             found[record["strategy"]][record["seed"]] = record
@@ -202,7 +191,7 @@ def minus_random(records: Sequence[Record], name: str, number: int) -> Interval 
 
 
 def table(records: Sequence[Record]) -> list[str]:
-    """Markdown: a line per strategy and round, then one per strategy that has every seed and round of random.
+    """Markdown: a line per strategy and round, then one per strategy, of the seeds and rounds that random has as well.
 
     The mm saved are of those that random needs for the highest Dice that both reach.
     """
@@ -218,15 +207,36 @@ def table(records: Sequence[Record]) -> list[str]:
                 f"| {curve.name} | {point.round} | {point.cases} | {point.mm / 1000:.2f} | {point.dice.mean:.4f} "
                 f"| {point.dice.low:.4f} to {point.dice.high:.4f} | {_apart(apart)} |"
             )
-    reference = next((curve for curve in found if curve.name == "random"), None)
-    lines += ["", "| Strategy | Dice minus random for as many mm | mm saved |", "| --- | --- | --- |"]
+    lines += ["", "| Strategy | Seeds | Dice minus random for as many mm | mm saved |", "| --- | --- | --- | --- |"]
     for curve in found:
-        even = None if curve is reference else at_equal_mm(records, curve.name)
-        if reference is None or even is None:
+        even = None if curve.name == "random" else at_equal_mm(records, curve.name)
+        if even is None:
             continue
-        share = saved(curve, reference)
-        told = "" if share is None else f"{100 * share:+.0f} %{_within(saved_interval(records, curve.name))}"
-        lines.append(f"| {curve.name} | {_apart(even)} | {told} |")
+        share = saved(records, curve.name)
+        told = "" if share is None else f"{100 * share[0]:+.0f} % ({100 * share[1]:+.0f} to {100 * share[2]:+.0f})"
+        seeds = ", ".join(map(str, sorted({record["seed"] for record in records if record["strategy"] == curve.name})))
+        lines.append(f"| {curve.name} | {seeds} | {_apart(even)} | {told} |")
+    return lines
+
+
+def seed_table(records: Sequence[Record]) -> list[str]:
+    """Markdown: a line per seed and strategy, with the Dice at the start and after each round.
+
+    The difference is that of `at_equal_mm` of one seed; its interval draws test cases.
+    """
+    lines = [
+        "| Seed | Strategy | Dice at the start and after each round | m redrawn | Dice minus random for as many mm |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for seed in sorted({record["seed"] for record in records}):
+        there = [record for record in records if record["seed"] == seed]
+        start = [record for record in there if record["strategy"] == "start"]
+        for name in dict.fromkeys(record["strategy"] for record in there if record["strategy"] != "start"):
+            own = sorted((one for one in there if one["strategy"] == name), key=lambda one: int(one["round"]))
+            dice = ", ".join(f"{_dice([record], sorted(record['dice'])).mean():.4f}" for record in [*start, *own])
+            even = None if name == "random" else at_equal_mm(there, name)
+            metres = sum(record["mm"] for record in own) / 1000
+            lines.append(f"| {seed} | {name} | {dice} | {metres:.2f} | {_apart(even)} |")
     return lines
 
 
@@ -250,10 +260,6 @@ def dump(plan: Mapping[str, Any], records: Sequence[Record]) -> str:
         lines.append(" " + json.dumps({**record, "dice": dice}))
     head = f'{{"benchmark": "loop", "plan": {json.dumps(plan)}, "records": [\n'
     return head + ",\n".join(lines) + "\n]}\n"
-
-
-def _within(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f" ({100 * interval[0]:+.0f} to {100 * interval[1]:+.0f})"
 
 
 def write_page(records: Sequence[Record], folder: Path, *, details: Mapping[str, str]) -> None:
