@@ -141,6 +141,7 @@ def test_transparency_is_told_in_an_image_and_refused_in_a_mask(raw):
 
 def test_spacing_by_option_and_by_file(raw):
     assert paired(raw, spacing_mm=[0.5, 0.25]).load("a").channels[0].spacing_mm == (0.5, 0.25, 1.0)
+    assert paired(raw, spacing_mm=[0.5, 0.25, 3]).load("a").label.spacing_mm == (0.5, 0.25, 3.0)
     save(raw / "images" / "a.png", GREY, dpi=(254, 254))
     case = paired(raw).load("a")
     assert case.label.spacing_mm[:2] == pytest.approx((0.1, 0.1), rel=1e-3)

@@ -188,7 +188,7 @@ class Images:
     def _volume(self, raster: NDArray[Any], spacing_mm: tuple[float, float, float]) -> Volume:
         """(X, Y, Z) of a raster (rows, columns) or (slices, rows, columns)."""
         if raster.ndim == 2:
-            return to_volume(raster, spacing_mm[:2], axes=self.axes)
+            return to_volume(raster, spacing_mm, axes=self.axes)
         return Volume(raster.transpose(2, 1, 0), affine_of_axes(self.axes, spacing_mm))
 
     def _channels(self, picture: Picture) -> tuple[tuple[NDArray[Any], ...], tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ UNMEASURED = "spacing unknown, taken as 1 mm"
 THICKNESS_MM = 1.0
 
 
-def to_volume(pixels: NDArray[Any], spacing_mm: tuple[float, float], *, axes: str = AXES) -> Volume:
+def to_volume(pixels: NDArray[Any], spacing_mm: Sequence[float], *, axes: str = AXES) -> Volume:
     """Make a volume of one slice from an image: its column becomes X, its row Y; no pixel is changed.
 
     Unless `axes` says otherwise the affine is that of an axial slice on a screen (X to the left, Y to the back), so
@@ -28,11 +29,11 @@ def to_volume(pixels: NDArray[Any], spacing_mm: tuple[float, float], *, axes: st
 
     Args:
         pixels: Pixels (rows, columns), the first row at the top.
-        spacing_mm: Distance in mm between columns and between rows.
+        spacing_mm: Distance in mm between columns and between rows, then maybe the thickness, else `THICKNESS_MM`.
         axes: Directions of columns, rows and the third axis, see `volseg.volume.check_axes`.
 
     Returns:
-        Volume (X, Y, 1), `THICKNESS_MM` thick.
+        Volume (X, Y, 1).
 
     >>> import numpy as np
     >>> volume = to_volume(np.array([[1, 2, 3], [4, 5, 6]]), (0.5, 0.25))
@@ -43,7 +44,8 @@ def to_volume(pixels: NDArray[Any], spacing_mm: tuple[float, float], *, axes: st
     """
     if pixels.ndim != 2:
         raise VolumeError(f"pixels of shape {pixels.shape} were given, expected rows and columns")
-    return Volume(pixels.T[:, :, None], affine_of_axes(axes, (*spacing_mm, THICKNESS_MM)))
+    x, y, *thickness = spacing_mm
+    return Volume(pixels.T[:, :, None], affine_of_axes(axes, (x, y, *(thickness or (THICKNESS_MM,)))))
 
 
 def to_raster(volume: Volume, *, axes: str = AXES) -> NDArray[Any]:
