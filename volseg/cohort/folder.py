@@ -18,7 +18,7 @@ from volseg.cohort.headers import longest_image_mm, row_of_headers
 from volseg.cohort.layouts import layout_note
 from volseg.cohort.patients import patient_of
 from volseg.cohort.table import CaseRow, is_phantom, read_table, write_table
-from volseg.errors import CohortError, UsageError, first_names
+from volseg.errors import CohortError, UsageError, VolsegError, first_names
 from volseg.labels import LabelTable
 from volseg.remote import local
 from volseg.volume import FILE_ENDING, read_volume
@@ -221,8 +221,15 @@ class Cohort:
         return folds[number]
 
     def longest_image_mm(self, *, fold: int | str) -> list[float] | None:
-        """The largest length in mm of a fold's training images along right-left, front-back and head-feet."""
-        return longest_image_mm(self, fold=fold)
+        """The largest length in mm of a fold's training images along right-left, front-back and head-feet.
+
+        None where there is no such fold, which a training tells when it takes its cases.
+        """
+        try:
+            keys = self.fold(fold).training
+        except VolsegError:
+            return None
+        return longest_image_mm(self.rows[key] for key in keys)
 
     def datalist(self, part: str, *, fold: int | str = 0) -> list[dict[str, Any]]:
         """MONAI's list of dictionaries: `key`, `image` (one path per channel) and, where there is one, `label`.
