@@ -415,3 +415,25 @@ def test_grey_levels_do_not_depend_on_the_unit(unit):
     image = np.array([0.0, 1.0, 2.0, np.nan], np.float32) * np.float32(unit)
     assert grey_levels(image, window=(0, 2 * unit)).tolist() == [0, 128, 255, 0]
     assert grey_levels(np.array([0, 0, 5]), window=(0, 0)).tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("name", ["case.gif", "case.webp"])
+def test_the_title_of_a_long_key_is_no_obstacle_to_an_animation(tmp_path, name):
+    case_view = CaseView.of(np.zeros((4, 4, 12)), np.eye(4), LABELS, name="PATIENT_WITH_A_LONG_NAME_2024-01-31")
+    sizes = [frame.shape for frame in frames(case_view)]
+    assert len(set(sizes)) > 1, "slice 9 of 12 is narrower than slice 10 of 12"
+    illustrate(case_view, tmp_path / name)
+    with Image.open(tmp_path / name) as picture:
+        assert picture.n_frames == len(sizes)
+
+
+def test_a_training_of_many_regions_is_animated_whatever_each_validation_found(tmp_path):
+    labels = LabelTable.exclusive([f"region {number}" for number in range(20)])
+    image, nothing = np.zeros((30, 30, 1)), np.zeros((20, 30, 30, 1), bool)
+    for epoch, found in enumerate((1, 20), start=1):
+        prediction = nothing.copy()
+        prediction[:found, 3:9] = True
+        picture = draw(CaseView.of(image, np.eye(4), labels, reference=nothing, prediction=prediction))
+        write_snapshot(tmp_path, Snapshot(picture, epoch, {"region 0": 0.5}))
+    assert len({snapshot.picture.shape for snapshot in read_snapshots(tmp_path)}) == 2
+    assert animate_training(tmp_path, tmp_path / "training.gif") == 2
