@@ -19,9 +19,11 @@ from volseg.labels import LabelTable
 from volseg.pictures import (
     PLANES,
     CaseView,
+    ReviewCase,
     Snapshot,
     animate_training,
     draw,
+    draw_case,
     illustrate,
     panel,
     panel_size,
@@ -171,7 +173,7 @@ def test_masks_that_do_not_fit_are_refused():
         panel(np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4), bool), [(1, 2, 3)])
     with pytest.raises(UsageError, match=r"the shape \(2, 9, 8, 7\)"):
         CaseView.of(body(), np.eye(4), LABELS, reference=np.zeros((1, 9, 8, 7), bool))
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="above 0"):
         panel(np.zeros((4, 4), np.uint8), scale=0)
 
 
@@ -437,3 +439,22 @@ def test_a_training_of_many_regions_is_animated_whatever_each_validation_found(t
         write_snapshot(tmp_path, Snapshot(picture, epoch, {"region 0": 0.5}))
     assert len({snapshot.picture.shape for snapshot in read_snapshots(tmp_path)}) == 2
     assert animate_training(tmp_path, tmp_path / "training.gif") == 2
+
+
+def test_a_slice_of_many_thousand_pixels_is_drawn_small_and_loses_no_region(tmp_path):
+    shape = (30, 6000, 1)  # three panels of it would be wider than a WebP may be
+    image, label_map = np.zeros(shape, np.int16), np.zeros(shape, np.uint8)
+    label_map[11, 4001] = 1
+    volumes = [Volume(voxels, np.eye(4)) for voxels in (image, label_map, label_map)]
+    picture = draw_case(ReviewCase("case", volumes[0], "MR", *volumes[1:], LABELS))
+    assert max(picture.size) <= 3 * 1600
+    drawn = draw(CaseView.of(image, np.eye(4), LABELS, prediction=LABELS.masks(label_map)), style="montage")
+    assert max(drawn.shape) <= 1700
+    small = panel(image[..., 0].astype(np.uint8), LABELS.masks(label_map[..., 0]), [(250, 0, 0)] * 2, fill=1, scale=0.1)
+    assert np.argwhere(small[..., 0]).tolist() == [[1, 400]]
+
+
+@pytest.mark.parametrize("scale", [0, -1])
+def test_a_scale_that_is_asked_for_is_a_number_of_pixels(scale):
+    with pytest.raises(UsageError, match="the scale must be at least 1"):
+        draw(CaseView.of(body(), np.eye(4), LABELS), scale=scale)

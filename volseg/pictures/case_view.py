@@ -18,10 +18,10 @@ from volseg.pictures.rendering import (
     DIFFERENCE_NAMES,
     Pixels,
     colour_levels,
+    convenient_scale,
     difference_masks,
     grey_levels,
     panel,
-    panel_size,
 )
 
 Style = Literal["panels", "overlay", "montage"]
@@ -123,7 +123,7 @@ class CaseView:
         """Letters of the patient's sides; None for a single image, whose affine does not give them."""
         return self.view.edges if self.slices > 1 else None
 
-    def mm_per_pixel(self, scale: int) -> float | None:
+    def mm_per_pixel(self, scale: float) -> float | None:
         """Millimetres per pixel of a picture enlarged by `scale`; None if the spacing is not known."""
         return min(self.view.pixel_mm) / scale if self.measured else None
 
@@ -166,13 +166,13 @@ def draw(
     """
     if style not in STYLES:
         raise UsageError(f"the style must be one of {', '.join(STYLES)}, got {style!r}; give another one")
-    scale = _scale(case_view, _WIDE[style]) if scale is None else scale
+    size = _scale(case_view, _WIDE[style], scale)
     if style == "montage":
         if number is not None:
             raise UsageError("a montage shows many slices; leave --slice out or take another style")
-        return _montage(case_view, scale, note)
+        return _montage(case_view, size, note)
     shown = case_view.fullest if number is None else case_view.view.place(number, case_view.slices)
-    return _panels(case_view, shown, scale, differences=style == "overlay", note=note)
+    return _panels(case_view, shown, size, differences=style == "overlay", note=note)
 
 
 def frames(case_view: CaseView, *, style: Style = "panels", scale: int | None = None) -> Iterator[Pixels]:
@@ -183,15 +183,15 @@ def frames(case_view: CaseView, *, style: Style = "panels", scale: int | None = 
     """
     if style == "montage":
         raise UsageError("a montage does not move; take the style panels or overlay, or write a .png")
-    scale = _scale(case_view, _WIDE_MOVING) if scale is None else scale
+    size = _scale(case_view, _WIDE_MOVING, scale)
     held = np.flatnonzero(case_view.area)
     first, last = (int(held[0]) - 2, int(held[-1]) + 2) if held.size else (0, case_view.slices - 1)
     for shown in range(max(first, 0), min(last, case_view.slices - 1) + 1):
-        yield _panels(case_view, shown, scale, differences=style == "overlay", moving=True)
+        yield _panels(case_view, shown, size, differences=style == "overlay", moving=True)
 
 
 def _panels(
-    case_view: CaseView, shown: int, scale: int, *, differences: bool, note: str = "", moving: bool = False
+    case_view: CaseView, shown: int, scale: float, *, differences: bool, note: str = "", moving: bool = False
 ) -> Pixels:
     colours = [region.colour for region in case_view.labels.regions]
     intensity, pixel_mm = case_view.intensity[shown], case_view.view.pixel_mm
@@ -219,7 +219,7 @@ def _panels(
     )
 
 
-def _montage(case_view: CaseView, scale: int, note: str) -> Pixels:
+def _montage(case_view: CaseView, scale: float, note: str) -> Pixels:
     colours = [region.colour for region in case_view.labels.regions]
     held = np.flatnonzero(case_view.area)
     first, last = (int(held[0]), int(held[-1])) if held.size else (0, case_view.slices - 1)
@@ -258,10 +258,11 @@ def _montage(case_view: CaseView, scale: int, note: str) -> Pixels:
     )
 
 
-def _scale(case_view: CaseView, wide: int) -> int:
+def _scale(case_view: CaseView, wide: int, asked: int | None) -> float:
+    if asked is not None and asked < 1:
+        raise UsageError(f"the scale must be at least 1, got {asked}; give a whole number of pixels per voxel")
     _, rows, columns = case_view.intensity.shape[:3]
-    size = panel_size((rows, columns), pixel_mm=case_view.view.pixel_mm, scale=1)
-    return max(1, round(wide / max(size)))
+    return asked or convenient_scale((rows, columns), pixel_mm=case_view.view.pixel_mm, wide=wide)
 
 
 def _number(case_view: CaseView, shown: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from PIL import Image
 
-from volseg.pictures import CaseView, Pixels, arrange_panels, panel, panel_size
+from volseg.pictures import CaseView, Pixels, arrange_panels, convenient_scale, panel
 
 PARTS = ("prediction", "reference")
 _WIDE = 480  # approximate pixels of the longer side; a page shows it some 400 high, and letters must stay readable
@@ -27,8 +27,7 @@ def slice_pixels(case_view: CaseView, place: int, *, parts: Collection[str] = PA
     """
     place = min(max(place, 0), case_view.slices - 1)
     intensity, pixel_mm = case_view.intensity[place], case_view.view.pixel_mm
-    size = panel_size((intensity.shape[0], intensity.shape[1]), pixel_mm=pixel_mm, scale=1)
-    scale = max(1, round(_WIDE / max(size)))
+    scale = convenient_scale((intensity.shape[0], intensity.shape[1]), pixel_mm=pixel_mm, wide=_WIDE)
     filled = case_view.reference if "reference" in parts else None
     lines = case_view.prediction if "prediction" in parts else None
     picture = panel(
