@@ -458,3 +458,20 @@ def test_a_slice_of_many_thousand_pixels_is_drawn_small_and_loses_no_region(tmp_
 def test_a_scale_that_is_asked_for_is_a_number_of_pixels(scale):
     with pytest.raises(UsageError, match="the scale must be at least 1"):
         draw(CaseView.of(body(), np.eye(4), LABELS), scale=scale)
+
+
+@pytest.mark.parametrize("regions", [2, 12])  # of more than eight the legend names those that are there
+@pytest.mark.parametrize("style", STYLES)
+def test_a_label_map_is_drawn_as_its_masks_are(style, regions):
+    labels = LabelTable.exclusive([f"region {number}" for number in range(regions)])
+    generator = np.random.default_rng(0)
+    reference, prediction = generator.integers(0, 3, (2, 9, 8, 7)).astype(np.uint8)
+    for one, other in ((reference, prediction), (np.zeros_like(reference), prediction)):
+        views = [
+            CaseView.of(body(), np.eye(4), labels, reference=of(one), prediction=of(other), plane="coronal")
+            for of in (lambda label_map: label_map, labels.masks)
+        ]
+        assert np.array_equal(views[0].area, views[1].area)
+        assert np.array_equal(draw(views[0], style=style), draw(views[1], style=style))
+    with pytest.raises(UsageError, match="the masks must have the shape"):
+        CaseView.of(body(), np.eye(4), labels, reference=reference.T)

@@ -55,7 +55,6 @@ def read_case_view(
             for role, path in files.items()
             if path is not None
         }
-        masks = {role: cohort.labels.masks(label_map) for role, label_map in maps.items()}
         unseen = cohort.labels.ignored(maps["reference"]) if "reference" in maps else None
     except VolsegError as error:
         raise error.of_case(key) from error
@@ -63,8 +62,8 @@ def read_case_view(
         voxels,
         image.affine_ras,
         cohort.labels,
-        reference=masks.get("reference"),
-        prediction=masks.get("prediction"),
+        reference=maps.get("reference"),
+        prediction=maps.get("prediction"),
         name=key,
         plane=plane,
         window=window_of(cohort.channel_names[channel]),

@@ -28,14 +28,12 @@ def slice_pixels(case_view: CaseView, place: int, *, parts: Collection[str] = PA
     place = min(max(place, 0), case_view.slices - 1)
     intensity, pixel_mm = case_view.intensity[place], case_view.view.pixel_mm
     scale = convenient_scale((intensity.shape[0], intensity.shape[1]), pixel_mm=pixel_mm, wide=_WIDE)
-    filled = case_view.reference if "reference" in parts else None
-    lines = case_view.prediction if "prediction" in parts else None
     picture = panel(
         intensity,
-        None if filled is None else filled[:, place],
+        case_view.reference_masks(place) if "reference" in parts else None,
         [region.colour for region in case_view.labels.regions],
         fill=_LIGHT,
-        lines=None if lines is None else lines[:, place],
+        lines=case_view.prediction_masks(place) if "prediction" in parts else None,
         pixel_mm=pixel_mm,
         scale=scale,
         thickness=2 if scale > 1 else 1,
