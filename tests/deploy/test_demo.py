@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -38,7 +41,7 @@ from volseg.inference import Predictor
 from volseg.labels import LabelTable
 from volseg.metrics import MINUTES_PER_METRE, added_path_length_mm
 from volseg.pictures import PLANES
-from volseg.volume import Volume, read_volume
+from volseg.volume import Volume, read_volume, write_volume
 
 LABELS = LabelTable.overlapping(["large", "small"])  # those of the tiny cohort
 CASE = "case3_day0"
@@ -294,3 +297,27 @@ def test_the_files_that_the_page_names_are_in_the_packages_that_hold_them() -> N
     assert named == {"viewer.js", "viewer.css", "demo.js", "demo.css"} <= server._ASSETS.keys()
     assert all(len(server.asset_bytes(name)) > 500 for name in server._ASSETS)
     assert all(Path(name).suffix in server._KINDS for name in server._ASSETS)
+
+
+def test_what_nobody_looked_at_is_no_error_of_a_prediction(
+    segmenter: Segmenter, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cohort"
+    shutil.copytree(tiny_cohort, folder)
+    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset["labels"]["ignore"] = 9
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    path = folder / "labelsTr" / f"{CASE}.nii.gz"
+    label = read_volume(path)
+    voxels = label.voxels.copy()
+    voxels[: len(voxels) // 2] = 9  # as `volseg adopt` marks what nobody looked at
+    write_volume(path, Volume(voxels, label.affine_ras))
+    found = replace(segmenter, cohort=Cohort.open(folder)).case(CASE, tmp_path / "out")
+    assert found.reference is not None
+    np.testing.assert_array_equal(found.reference.voxels, np.where(voxels == 9, 0, voxels))
+    assert found.regions[0].score is not None
+    content = json.loads((tmp_path / "out" / VOLUMES).read_text())
+    (tmp_path / "difference.nii.gz").write_bytes(base64.b64decode(content["difference"]))
+    difference = read_volume(tmp_path / "difference.nii.gz").voxels
+    assert not difference[: len(voxels) // 2].any()
+    assert difference.any()

@@ -65,7 +65,7 @@ class Segmentation:
         labels: Label table of the regions.
         image: Channels (C, X, Y, Z) of the image.
         prediction: Label map of the prediction, uint8.
-        reference: Label map of the reference, uint8, or None.
+        reference: Label map of the reference, uint8, with no region where nobody looked, or None.
         regions: Results of the regions, in the order of the table.
         seconds: Seconds that the network took, with reading and deciding.
         channel_names: One name per channel.
@@ -225,9 +225,13 @@ class Segmenter:
         labels, label_map = self.predictor.recipe.labels, prediction.label_map
         write_segmentation(folder / f"{key}.seg.nrrd", label_map, labels)
         image = [read_image(file) for file in files]
-        reference, rows = None, {}
+        reference, rows, compared = None, {}, label_map
         if scored and self.cohort is not None and (path := self.cohort.label_path(key)) is not None:
-            reference = read_label_map("reference", path, image[0], labels)
+            reference = read_label_map("reference", path, image[0], self.cohort.labels)
+            if (ignored := self.cohort.labels.ignored(reference.voxels)) is not None:  # nobody looked there
+                reference, compared = (
+                    Volume(np.where(ignored, np.uint8(0), one.voxels), one.affine_ras) for one in (reference, label_map)
+                )
             scores = score_case(key, folder, self.cohort, known=frozenset(self.cohort.keys), method=STANDARD)
             rows = {row.region: row for row in scores}
         regions = []
@@ -266,5 +270,5 @@ class Segmenter:
         )
         if not done.flat:
             window = window_of(done.channel_names[0])
-            write_volumes(folder / VOLUMES, image[0], labels, prediction=label_map, reference=reference, window=window)
+            write_volumes(folder / VOLUMES, image[0], labels, prediction=compared, reference=reference, window=window)
         return done
