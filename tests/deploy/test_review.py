@@ -390,3 +390,24 @@ def test_odd_predictions_are_told_in_a_line(made, tmp_path):
     file = read_segmentation(todo.place(row.key) / f"{row.key}.seg.nrrd")
     spleen = next(one for one in file.segments if one.name == "spleen")
     np.testing.assert_array_equal(file.mask(spleen), label(1) == 1)
+
+
+def test_the_worksheet_shows_a_label_that_is_stored_the_other_way_round(tmp_path: Path) -> None:
+    pages = []
+    for turned in (False, True):
+        cohort, predictions = tmp_path / f"cohort{turned}", tmp_path / f"predictions{turned}"
+        for number in range(2):
+            key, drawn = f"case{number}", label(number)
+            write_volume(cohort / "imagesTr" / f"{key}_0000.nii.gz", Volume(drawn.astype(np.int16) * 40, AFFINE))
+            affine = AFFINE @ np.diag([-1.0, 1, 1, 1]) if turned else AFFINE
+            affine = affine.copy()
+            affine[0, 3] = SHAPE[0] - 1.0 if turned else 0.0
+            stored = drawn[::-1] if turned else drawn
+            write_volume(cohort / "labelsTr" / f"{key}.nii.gz", Volume(stored, affine))
+            write_volume(predictions / f"{key}.nii.gz", Volume(label(number + 1), AFFINE))
+        entries = {"channel_names": {"0": "CT"}, "numTraining": 2, "file_ending": ".nii.gz", **TABLE.to_dataset_json()}
+        (cohort / "dataset.json").write_text(json.dumps(entries))
+        write_labels(predictions, TABLE, channel_names=["CT"])
+        review(predictions, Cohort.open(cohort), tmp_path / f"todo{turned}", budget=1, labelled=True)
+        pages.append((tmp_path / f"todo{turned}" / "worksheet.html").read_text())
+    assert pages[0] == pages[1]
