@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -411,3 +412,21 @@ def test_the_worksheet_shows_a_label_that_is_stored_the_other_way_round(tmp_path
         review(predictions, Cohort.open(cohort), tmp_path / f"todo{turned}", budget=1, labelled=True)
         pages.append((tmp_path / f"todo{turned}" / "worksheet.html").read_text())
     assert pages[0] == pages[1]
+
+
+def test_the_minutes_of_a_list_are_of_one_round(made: tuple[Cohort, Path], tmp_path: Path) -> None:
+    cohort, predictions = made
+    shutil.copytree(cohort.folder, tmp_path / "cohort")
+    todo, _ = review(predictions, Cohort.open(tmp_path / "cohort"), tmp_path / "todo", budget=1)
+    (key,) = [row.key for row in todo.rows]
+    table = tmp_path / "todo" / "todo.csv"
+    table.write_text(f"{table.read_text().rstrip()}12.5\n")
+    drawn = read_volume(predictions / f"{key}.nii.gz").voxels.copy()
+    minutes = []
+    for row, stated in ((12, "12.5"), (13, "12.5"), (14, "20")):
+        drawn[row, 8:12, 1:5] = 1
+        write_segmentation(tmp_path / "todo" / key / f"{key}.seg.nrrd", Volume(drawn, AFFINE), TABLE)
+        table.write_text(table.read_text().replace("12.5\n", f"{stated}\n"))
+        adopt(tmp_path / "todo", Cohort.open(tmp_path / "cohort"))
+        minutes.append(read_corrections(tmp_path / "cohort")[-1].case_minutes)
+    assert minutes == [12.5, None, 20.0], "what is stated once is counted once"

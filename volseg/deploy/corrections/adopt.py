@@ -134,11 +134,15 @@ def adopt(
         refusal=f"another adoption is at work in {cohort.folder}; wait for it, then run again",
     ):
         number = next_round(cohort.folder)
-        corrected = {(row.key, row.digest_before) for row in read_corrections(cohort.folder) if not anew}
+        rows = [] if anew else read_corrections(cohort.folder)
+        corrected = {(row.key, row.digest_before) for row in rows}
+        timed = {(row.key, row.case_minutes) for row in rows}
         for done, (key, edit) in enumerate(sorted(wanted.items()), start=1):
             try:
                 edit = edit if minutes is None else replace(edit, minutes=minutes)
                 before = _before(key, cohort, edits.todo, began, corrected=corrected)
+                if edits.todo is not None and before[0] == "label" and (key, edit.minutes) in timed:
+                    edit = replace(edit, minutes=None)  # those of the list are of the edit before
                 found.adopted[key] = adopt_file(
                     edit,
                     Cohort.open(cohort.folder),
