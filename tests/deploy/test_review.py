@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from volseg.cli import main
 from volseg.cohort import Cohort, read_corrections, write_labels, write_uncertainty
-from volseg.deploy.corrections import adopt, read_todo, review
+from volseg.deploy.corrections import adopt, choice, read_todo, review
 from volseg.deploy.corrections.choice import ALIKE, Candidate, choose
 from volseg.deploy.corrections.expected import Promise, lacking_dice
 from volseg.deploy.corrections.likeness import Likeness, describe
@@ -430,3 +430,31 @@ def test_the_minutes_of_a_list_are_of_one_round(made: tuple[Cohort, Path], tmp_p
         adopt(tmp_path / "todo", Cohort.open(tmp_path / "cohort"))
         minutes.append(read_corrections(tmp_path / "cohort")[-1].case_minutes)
     assert minutes == [12.5, None, 20.0], "what is stated once is counted once"
+
+
+def test_cases_are_compared_by_the_regions_whose_turn_comes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    names = [f"r{number}" for number in range(20)]
+    cases = {f"c{n:02d}": {f"{name}/{what}": generator.normal() for name in names for what in "ab"} for n in range(30)}
+    candidates = [
+        Candidate(key, key, {name: generator.uniform(9, 99) for name in names}, dict.fromkeys(names, 0.4))
+        for key in list(cases)[:24]
+    ]
+    compared: list[str] = []
+
+    class Counting(Likeness):
+        def of(self, keys: Any, others: Any, *, region: str = "") -> Any:
+            if len(keys) == len(others) == len(candidates):
+                compared.append(region)
+            return super().of(keys, others, region=region)
+
+    def chosen(budget: int) -> list[Any]:
+        compared.clear()
+        return choose(candidates, budget=budget, likeness=Counting(cases), known=list(cases)[24:])
+
+    chosen(1)
+    assert len(compared) == 1, "a client of `volseg serve` waits for the next case"
+    several = chosen(12)
+    assert len(compared) == len(set(compared)) <= 14
+    monkeypatch.setattr(choice, "_MOST_BYTES", 1)
+    assert chosen(12) == several, "whatever is made anew"
