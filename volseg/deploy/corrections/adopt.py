@@ -91,7 +91,7 @@ def adopt(
     minutes: float | None = None,
     ignore_slices: Sequence[int] = (),
     predictions: Path | None = None,
-    anew: bool = False,
+    anew: bool | None = None,
     progress: Progress | None = None,
 ) -> Adoption:
     """Take the edited segmentations of a folder into a cohort.
@@ -110,7 +110,8 @@ def adopt(
         minutes: Minutes that the case took, if `place` is one file.
         ignore_slices: Slices of it that nobody looked at, counted from 1.
         predictions: Folder of the predictions that the edits began from, if `volseg review` did not write the folder.
-        anew: Whether the edits began from the predictions even where these were corrected before.
+        anew: Whether the edits began from the predictions even where these were corrected before; if false, a case
+            that was corrected before goes on from that, whatever is predicted of it now.
         progress: Function that is called with (cases done, cases in all).
 
     Raises:
@@ -136,11 +137,12 @@ def adopt(
         number = next_round(cohort.folder)
         rows = [] if anew else read_corrections(cohort.folder)
         corrected = {(row.key, row.digest_before) for row in rows}
+        further = frozenset(row.key for row in rows) if anew is False else frozenset[str]()
         timed = {(row.key, row.case_minutes) for row in rows}
         for done, (key, edit) in enumerate(sorted(wanted.items()), start=1):
             try:
                 edit = edit if minutes is None else replace(edit, minutes=minutes)
-                before = _before(key, cohort, edits.todo, began, corrected=corrected)
+                before = _before(key, cohort, edits.todo, began, corrected=corrected, further=further)
                 if edits.todo is not None and before[0] == "label" and (key, edit.minutes) in timed:
                     edit = replace(edit, minutes=None)  # those of the list are of the edit before
                 found.adopted[key] = adopt_file(
@@ -260,6 +262,7 @@ def _before(
     predictions: Predictions | None,
     *,
     corrected: Collection[tuple[str, str]],
+    further: Collection[str],
 ) -> tuple[str, Volume | None]:
     """What the person began from: the prediction that was written out, unless it was corrected; else the label."""
     began = None
@@ -268,6 +271,6 @@ def _before(
     elif predictions is not None and predictions.path(key).is_file():
         began = read_translated(predictions.path(key), predictions.match(cohort))
     path = cohort.label_path(key)
-    if began is not None and (path is None or (key, label_digest(began)) not in corrected):
+    if began is not None and (path is None or (key not in further and (key, label_digest(began)) not in corrected)):
         return "prediction", began
     return ("nothing", None) if path is None else ("label", read_volume(path))
