@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from volseg.files import files_below, link_or_copy
+from volseg.files import atomic, files_below, link_or_copy
 
 
 def below(folder: Path, *, hidden: bool = True) -> list[str]:
@@ -86,3 +86,21 @@ def test_nothing_is_left_beside_a_link_that_was_there_or_a_copy_that_failed(
     with pytest.raises(OSError, match="No space left"):
         link_or_copy(tmp_path / "a", tmp_path / "full" / "a")
     assert list((tmp_path / "full").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no mask")
+def test_a_file_has_the_rights_of_a_new_one_and_the_mask_stays_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken_off: list[int] = []
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", lambda mask: taken_off.append(mask) or 0o027)
+            with atomic(tmp_path / "mask.nii.gz") as partial:
+                assert partial.name.startswith(".partial-")
+                partial.write_text("mask")
+    finally:
+        os.umask(before)
+    assert taken_off == [], "else files that other threads make meanwhile may be written by everyone"
+    assert (tmp_path / "mask.nii.gz").stat().st_mode & 0o777 == 0o640

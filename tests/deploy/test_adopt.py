@@ -26,7 +26,8 @@ from edited_cohort import (
 from volseg.cli import main
 from volseg.cohort import Cohort, adoption, read_corrections
 from volseg.deploy.corrections import Answers, Naming, OpenQuestionError, adopt, undo
-from volseg.dicom import place, read_stack, scan, write_dicom_seg, write_rtstruct
+from volseg.deploy.corrections.edits import find_edits
+from volseg.dicom import object_masks, place, read_stack, scan, write_dicom_seg, write_rtstruct
 from volseg.errors import CohortError, UsageError
 from volseg.formats import write_segmentation
 from volseg.labels import LabelTable
@@ -506,3 +507,55 @@ def test_a_file_of_a_case_may_bear_more_than_its_key(tmp_path):
     found = adopt(tmp_path / "home", cohort)
     assert list(found.adopted) == ["c1"]
     assert list(found.failed) == ["c1_0000.nii.gz"]
+
+
+def test_a_further_edit_is_counted_from_the_one_before_and_keeps_what_that_changed(tmp_path):
+    cohort = cohort_of(tmp_path / "cohort", unlabelled=True)
+    predictions, home = tmp_path / "predictions", tmp_path / "home"
+    write_volume(predictions / "c2.nii.gz", Volume(voxels(5), AFFINE))
+    (predictions / "dataset.json").write_text((cohort.folder / "dataset.json").read_text())
+    first = voxels(6)
+
+    def sent(masks, **answers):
+        seg_nrrd(home / "c2.seg.nrrd", masks)
+        found = adopt(home, Cohort.open(cohort.folder), predictions=predictions, **answers)
+        assert not found.failed, found.failed
+        return found.adopted["c2"]
+
+    drawn = sent(segments_of(first)).added_path_mm
+    second = first.copy()
+    second[4, 4, 3] ^= 1  # one voxel of the large bowel, in the same window of 3D Slicer
+    again = sent(segments_of(second))
+    assert 0 < again.added_path_mm < drawn / 20, "the mm of the first edit are not drawn twice"
+    assert {row.before for row in again.rows} == {"label"}
+    masks = segments_of(second)
+    del masks["stomach"]
+    kept = sent({**masks, "large_bowel": ~masks["large_bowel"]}, answers=Answers(missing="keep"))
+    assert kept.changed
+    assert np.array_equal(TABLE.masks(label_of(cohort, "c2"))[2], TABLE.masks(second)[2]), "not that of the prediction"
+    for _ in range(3):
+        undo(Cohort.open(cohort.folder))
+    assert sent(segments_of(first)).added_path_mm == drawn
+    another = sent(segments_of(second), anew=True)
+    assert {row.before for row in another.rows} == {"prediction"}
+
+
+def test_a_dicom_object_is_read_once_however_many_cases_there_are(tmp_path, monkeypatch):
+    for study in ("1.2.1", "1.2.2", "1.2.3"):
+        save(tmp_path / "images" / study, series(noise(SHAPE), grid(SHAPE), study=study, series=f"{study}.1"))
+    main_of("convert", "dicom", tmp_path / "images", tmp_path / "cohort")
+    cohort = Cohort.open(tmp_path / "cohort")
+    assert len(cohort.keys) == 3
+    stack = read_stack(scan(tmp_path / "images" / "1.2.2").series[0])
+    block = np.zeros(SHAPE, np.uint8)
+    block[2:6, 2:6, 1:4] = 1
+    (tmp_path / "home").mkdir()
+    for name in ("one.dcm", "two.dcm"):
+        write_rtstruct(tmp_path / "home" / name, place(Volume(block, stack.affine_ras), stack), SIMPLE)
+    read = []
+    once = object_masks.read_drawing
+    monkeypatch.setattr(object_masks, "read_drawing", lambda given: read.append(given) or once(given))
+    edits = find_edits(tmp_path / "home", cohort)
+    assert len(edits.failed) == 1
+    assert "there are several edits of it (one.dcm, two.dcm)" in next(iter(edits.failed.values()))
+    assert len(read) == 2

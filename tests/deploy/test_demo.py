@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import urllib.request
 from dataclasses import replace
 from importlib.util import find_spec
@@ -26,7 +31,7 @@ from warm_process import WarmCommands
 from volseg.cohort import Cohort
 from volseg.deploy.demo import answer, server
 from volseg.deploy.demo.abandon import LeftError
-from volseg.deploy.demo.segmentation import VOLUMES, Segmenter
+from volseg.deploy.demo.segmentation import VOLUMES, Segmentation, Segmenter
 from volseg.deploy.demo.server import Door, address, is_local, listen
 from volseg.deploy.demo.slices import png, slice_pixels
 from volseg.deploy.demo.space import pinned_requirements, write_space
@@ -36,7 +41,7 @@ from volseg.inference import Predictor
 from volseg.labels import LabelTable
 from volseg.metrics import MINUTES_PER_METRE, added_path_length_mm
 from volseg.pictures import PLANES
-from volseg.volume import read_volume
+from volseg.volume import Volume, read_volume, write_volume
 
 LABELS = LabelTable.overlapping(["large", "small"])  # those of the tiny cohort
 CASE = "case3_day0"
@@ -133,6 +138,35 @@ def test_a_visitor_who_leaves_stops_the_windows(segmenter: Segmenter, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def a_result(shape: tuple[int, ...], labels: LabelTable, **more: Any) -> Segmentation:
+    """A segmentation without a network."""
+    image = Volume(np.arange(math.prod(shape), dtype=np.float32).reshape(shape), np.eye(4))
+    prediction = Volume(np.ones(shape, np.uint8), np.eye(4))
+    facts: dict[str, Any] = {"what": "", "reference": None, "regions": (), "seconds": 1.0, "measured": True}
+    facts |= {"key": "a", "channel_names": ("MR",), "folder": Path(), **more}
+    return Segmentation(labels=labels, image=[image], prediction=prediction, **facts)
+
+
+def test_a_slice_alone_is_shown_in_its_own_plane() -> None:
+    for shape, plane in (((1, 30, 20), "sagittal"), ((30, 1, 20), "coronal"), ((30, 20, 1), "axial")):
+        found = a_result(shape, LABELS)
+        assert (found.plane, found.case_view(found.plane).slices) == (plane, 1)
+    assert a_result((30, 20, 10), LABELS).plane == "axial"
+
+
+def test_turning_the_slices_of_many_regions_takes_no_mask_of_each() -> None:
+    found = a_result((70, 60, 50), LabelTable.exclusive([f"r{number}" for number in range(100)]))
+    tracemalloc.start()
+    case_view = found.case_view("coronal")
+    assert case_view.reference_masks(3) is None
+    assert case_view.fullest == 0
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 60 * 70 * 60 * 50, "a mask of each region would be 100 bytes per voxel"
+    assert found.case_view("coronal") is case_view, "the next slice begins with what is there"
+    assert found.case_view("axial").slices == 50
+
+
 def test_an_image_is_counted_in_pixels(segmenter: Segmenter, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 48)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "lung.png")
@@ -154,7 +188,7 @@ def test_an_image_is_counted_in_pixels(segmenter: Segmenter, tmp_path: Path) -> 
 def test_what_a_visitor_wrote_is_escaped(segmenter: Segmenter, tmp_path: Path) -> None:
     assert "<script>" not in answer.problem("<script>x</script> is empty")
     found = segmenter.case(CASE, tmp_path)
-    assert "&lt;b&gt;" in answer.headline(type(found)(**{**vars(found), "what": "<b>"}))
+    assert "&lt;b&gt;" in answer.headline(replace(found, what="<b>"))
 
 
 # --- what is refused
@@ -263,3 +297,27 @@ def test_the_files_that_the_page_names_are_in_the_packages_that_hold_them() -> N
     assert named == {"viewer.js", "viewer.css", "demo.js", "demo.css"} <= server._ASSETS.keys()
     assert all(len(server.asset_bytes(name)) > 500 for name in server._ASSETS)
     assert all(Path(name).suffix in server._KINDS for name in server._ASSETS)
+
+
+def test_what_nobody_looked_at_is_no_error_of_a_prediction(
+    segmenter: Segmenter, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cohort"
+    shutil.copytree(tiny_cohort, folder)
+    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset["labels"]["ignore"] = 9
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    path = folder / "labelsTr" / f"{CASE}.nii.gz"
+    label = read_volume(path)
+    voxels = label.voxels.copy()
+    voxels[: len(voxels) // 2] = 9  # as `volseg adopt` marks what nobody looked at
+    write_volume(path, Volume(voxels, label.affine_ras))
+    found = replace(segmenter, cohort=Cohort.open(folder)).case(CASE, tmp_path / "out")
+    assert found.reference is not None
+    np.testing.assert_array_equal(found.reference.voxels, np.where(voxels == 9, 0, voxels))
+    assert found.regions[0].score is not None
+    content = json.loads((tmp_path / "out" / VOLUMES).read_text())
+    (tmp_path / "difference.nii.gz").write_bytes(base64.b64decode(content["difference"]))
+    difference = read_volume(tmp_path / "difference.nii.gz").voxels
+    assert not difference[: len(voxels) // 2].any()
+    assert difference.any()

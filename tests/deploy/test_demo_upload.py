@@ -522,3 +522,14 @@ def test_uploads_need_neither_gradio_nor_torch() -> None:
     code += "print({'torch', 'gradio', 'monai'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_large_slices_of_air_alone_are_no_reason_to_refuse_a_volume() -> None:
+    voxels = np.full((1500, 1400, 4), -1024, np.int16)
+    with pytest.raises(VolumeError, match="nothing but the value -1024"):
+        check_voxels(voxels, name="empty.nii")
+    voxels[..., 2] = np.arange(1500 * 1400).reshape(1500, 1400) % 1000
+    check_voxels(voxels, name="of a specimen, whose first slices hold none of it")
+    voxels[..., 2] = 7
+    with pytest.raises(VolumeError, match="looks like a mask"):
+        check_voxels(voxels, name="mask.nii")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from tiny_bundle import LABELS, write_bundle, write_checkpoint
 
 from volseg.bundle import read_recipe
-from volseg.cohort import Cohort
+from volseg.cohort import Cohort, Prediction
 from volseg.deploy.pack import int8, pack
 from volseg.deploy.pack.file_digest import sha256
 from volseg.deploy.pack.int8 import EXPORTED, _cohort, _layers, _middle, _parts, _single_precision, _some
@@ -19,6 +20,7 @@ from volseg.deploy.pack.paired import Change, PairedCases, _changes, _lost
 from volseg.deploy.pack.window_seconds import window_seconds
 from volseg.errors import UsageError
 from volseg.inference import Predictor, array_predictor, installed
+from volseg.labels import LabelTable
 from volseg.volume import Volume, read_volume, write_volume
 
 NNCF = importlib.util.find_spec("nncf") is not None and installed()
@@ -123,6 +125,32 @@ def test_a_change_is_paired_with_single_precision(cohort):
     assert blind.regions_lost > 0
     assert "are lost" in blind.reason
     assert cases.badness(Blind(), [1])[0] > 1
+
+
+@dataclass(frozen=True)
+class Same:
+    """A predictor that finds the same label map in every image."""
+
+    voxels: np.ndarray
+    windows: object = None
+
+    def preprocess(self, images, *, key):
+        return {"image": self.voxels}
+
+    def infer(self, item):
+        return item
+
+    def postprocess(self, item):
+        return Prediction(Volume(self.voxels, np.eye(4)), {})
+
+
+def test_what_nobody_looked_at_counts_in_no_dice(tmp_path):
+    found = np.ones((4, 4, 4), np.uint8)
+    reference = np.where(np.arange(4) < 2, found, 3).astype(np.uint8)
+    write_volume(tmp_path / "case.nii.gz", Volume(reference, np.eye(4)))
+    labels = LabelTable.from_dataset_json({"labels": {"background": 0, "a": 1, "b": 2, "ignore": 3}})
+    cases = PairedCases(Same(found), [("case", [tmp_path / "case.nii.gz"], tmp_path / "case.nii.gz")], labels, exact=0)
+    assert cases.change(0).dice == 1.0
 
 
 @pytest.mark.skipif(not installed(), reason="needs openvino")

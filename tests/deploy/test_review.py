@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from volseg.cli import main
 from volseg.cohort import Cohort, read_corrections, write_labels, write_uncertainty
-from volseg.deploy.corrections import adopt, read_todo, review
+from volseg.deploy.corrections import adopt, choice, read_todo, review
 from volseg.deploy.corrections.choice import ALIKE, Candidate, choose
 from volseg.deploy.corrections.expected import Promise, lacking_dice
 from volseg.deploy.corrections.likeness import Likeness, describe
@@ -390,3 +391,70 @@ def test_odd_predictions_are_told_in_a_line(made, tmp_path):
     file = read_segmentation(todo.place(row.key) / f"{row.key}.seg.nrrd")
     spleen = next(one for one in file.segments if one.name == "spleen")
     np.testing.assert_array_equal(file.mask(spleen), label(1) == 1)
+
+
+def test_the_worksheet_shows_a_label_that_is_stored_the_other_way_round(tmp_path: Path) -> None:
+    pages = []
+    for turned in (False, True):
+        cohort, predictions = tmp_path / f"cohort{turned}", tmp_path / f"predictions{turned}"
+        for number in range(2):
+            key, drawn = f"case{number}", label(number)
+            write_volume(cohort / "imagesTr" / f"{key}_0000.nii.gz", Volume(drawn.astype(np.int16) * 40, AFFINE))
+            affine = AFFINE @ np.diag([-1.0, 1, 1, 1]) if turned else AFFINE
+            affine = affine.copy()
+            affine[0, 3] = SHAPE[0] - 1.0 if turned else 0.0
+            stored = drawn[::-1] if turned else drawn
+            write_volume(cohort / "labelsTr" / f"{key}.nii.gz", Volume(stored, affine))
+            write_volume(predictions / f"{key}.nii.gz", Volume(label(number + 1), AFFINE))
+        entries = {"channel_names": {"0": "CT"}, "numTraining": 2, "file_ending": ".nii.gz", **TABLE.to_dataset_json()}
+        (cohort / "dataset.json").write_text(json.dumps(entries))
+        write_labels(predictions, TABLE, channel_names=["CT"])
+        review(predictions, Cohort.open(cohort), tmp_path / f"todo{turned}", budget=1, labelled=True)
+        pages.append((tmp_path / f"todo{turned}" / "worksheet.html").read_text())
+    assert pages[0] == pages[1]
+
+
+def test_the_minutes_of_a_list_are_of_one_round(made: tuple[Cohort, Path], tmp_path: Path) -> None:
+    cohort, predictions = made
+    shutil.copytree(cohort.folder, tmp_path / "cohort")
+    todo, _ = review(predictions, Cohort.open(tmp_path / "cohort"), tmp_path / "todo", budget=1)
+    (key,) = [row.key for row in todo.rows]
+    table = tmp_path / "todo" / "todo.csv"
+    table.write_text(f"{table.read_text().rstrip()}12.5\n")
+    drawn = read_volume(predictions / f"{key}.nii.gz").voxels.copy()
+    minutes = []
+    for row, stated in ((12, "12.5"), (13, "12.5"), (14, "20")):
+        drawn[row, 8:12, 1:5] = 1
+        write_segmentation(tmp_path / "todo" / key / f"{key}.seg.nrrd", Volume(drawn, AFFINE), TABLE)
+        table.write_text(table.read_text().replace("12.5\n", f"{stated}\n"))
+        adopt(tmp_path / "todo", Cohort.open(tmp_path / "cohort"))
+        minutes.append(read_corrections(tmp_path / "cohort")[-1].case_minutes)
+    assert minutes == [12.5, None, 20.0], "what is stated once is counted once"
+
+
+def test_cases_are_compared_by_the_regions_whose_turn_comes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    names = [f"r{number}" for number in range(20)]
+    cases = {f"c{n:02d}": {f"{name}/{what}": generator.normal() for name in names for what in "ab"} for n in range(30)}
+    candidates = [
+        Candidate(key, key, {name: generator.uniform(9, 99) for name in names}, dict.fromkeys(names, 0.4))
+        for key in list(cases)[:24]
+    ]
+    compared: list[str] = []
+
+    class Counting(Likeness):
+        def of(self, keys: Any, others: Any, *, region: str = "") -> Any:
+            if len(keys) == len(others) == len(candidates):
+                compared.append(region)
+            return super().of(keys, others, region=region)
+
+    def chosen(budget: int) -> list[Any]:
+        compared.clear()
+        return choose(candidates, budget=budget, likeness=Counting(cases), known=list(cases)[24:])
+
+    chosen(1)
+    assert len(compared) == 1, "a client of `volseg serve` waits for the next case"
+    several = chosen(12)
+    assert len(compared) == len(set(compared)) <= 14
+    monkeypatch.setattr(choice, "_MOST_BYTES", 1)
+    assert chosen(12) == several, "whatever is made anew"

@@ -531,6 +531,25 @@ def test_two_clients_with_one_case_edit_the_same_prediction(served):
         assert not infer("one")[1], "no other client has the case before it"
 
 
+def test_a_client_who_sends_a_label_twice_has_drawn_its_mm_once(served, tmp_path):
+    _, folder = served
+    service = Service("unet", folder, Network(), Training(lambda _: [sys.executable, "-c", "pass"]))
+    for client in ({"client_id": "one"}, {}):
+        service.infer("c1", client=str(client.get("client_id", "")))
+        drawn = []
+        for number in (1, 2):
+            masks = np.zeros((3, *SHAPE), bool)
+            masks[0, :3, :3, : 2 + number] = True
+            file = tmp_path / "edit.seg.nrrd"
+            write_segmentation(file, Volume(TABLE.encode(masks), AFFINE), TABLE)
+            drawn.append(service.save_label("c1", file, client)["added_path_mm"])
+            service.take_network(Newer() if number == 1 else Network())
+            service.predict_ahead("all")
+            until(lambda: not service.ahead.running)
+        assert drawn[1] < drawn[0] / 2, "whatever was predicted meanwhile"
+    service.close()
+
+
 def test_a_case_that_cannot_be_predicted_ahead_stops_no_other():
     seen = []
 

@@ -114,3 +114,36 @@ def test_what_is_not_opened_is_told_once(tmp_path: Path, caplog: pytest.LogCaptu
         "a link to a folder in the inbox is not followed; put the folder there",
         "an archive in the inbox is not opened; put the files there that it holds",
     ]
+
+
+def test_an_image_of_another_study_is_no_part_of_an_image_alone(tmp_path: Path) -> None:
+    inbox = tmp_path / "in"
+    inbox.mkdir()
+    box = Inbox(inbox, settle_s=0, clock=Clock())
+
+    def drop(number: int) -> None:
+        image, *_ = series(noise(), series=f"9.{number}", StudyInstanceUID=f"1.2.{number}", PatientID="ANON")
+        save(inbox, [image], lambda _: names(number))
+
+    for number in range(3):
+        drop(number)
+    deliveries = box.look()
+    assert [delivery.beside for delivery in deliveries] == [(), (), ()], "else each looks at all others"
+    for delivery in deliveries:
+        box.done(delivery)
+    drop(3)
+    assert [delivery.files for delivery in box.look()] == [(inbox / names(3),)], "those that are done stay done"
+
+
+@pytest.mark.parametrize("damaged", [{}, {"PatientID": "MRN-4712"}, {"StudyInstanceUID": "1.2.3"}])
+def test_an_image_with_a_damaged_series_is_a_part_of_the_stack_of_its_patient_or_study(
+    tmp_path: Path, damaged: dict[str, str]
+) -> None:
+    images = series(noise(SHAPE), grid(SHAPE))
+    images[5].SeriesInstanceUID = "1.2.4"
+    for name, value in damaged.items():
+        setattr(images[5], name, value)
+    save(tmp_path / "in", images, names)
+    found = watch(tmp_path / "in", tmp_path / "out")
+    assert found.done == 0
+    assert any("the stack is not whole" in told for told in found.failed.values()), found.failed

@@ -19,9 +19,11 @@ from volseg.labels import LabelTable
 from volseg.pictures import (
     PLANES,
     CaseView,
+    ReviewCase,
     Snapshot,
     animate_training,
     draw,
+    draw_case,
     illustrate,
     panel,
     panel_size,
@@ -171,7 +173,7 @@ def test_masks_that_do_not_fit_are_refused():
         panel(np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4), bool), [(1, 2, 3)])
     with pytest.raises(UsageError, match=r"the shape \(2, 9, 8, 7\)"):
         CaseView.of(body(), np.eye(4), LABELS, reference=np.zeros((1, 9, 8, 7), bool))
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="above 0"):
         panel(np.zeros((4, 4), np.uint8), scale=0)
 
 
@@ -415,3 +417,61 @@ def test_grey_levels_do_not_depend_on_the_unit(unit):
     image = np.array([0.0, 1.0, 2.0, np.nan], np.float32) * np.float32(unit)
     assert grey_levels(image, window=(0, 2 * unit)).tolist() == [0, 128, 255, 0]
     assert grey_levels(np.array([0, 0, 5]), window=(0, 0)).tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("name", ["case.gif", "case.webp"])
+def test_the_title_of_a_long_key_is_no_obstacle_to_an_animation(tmp_path, name):
+    case_view = CaseView.of(np.zeros((4, 4, 12)), np.eye(4), LABELS, name="PATIENT_WITH_A_LONG_NAME_2024-01-31")
+    sizes = [frame.shape for frame in frames(case_view)]
+    assert len(set(sizes)) > 1, "slice 9 of 12 is narrower than slice 10 of 12"
+    illustrate(case_view, tmp_path / name)
+    with Image.open(tmp_path / name) as picture:
+        assert picture.n_frames == len(sizes)
+
+
+def test_a_training_of_many_regions_is_animated_whatever_each_validation_found(tmp_path):
+    labels = LabelTable.exclusive([f"region {number}" for number in range(20)])
+    image, nothing = np.zeros((30, 30, 1)), np.zeros((20, 30, 30, 1), bool)
+    for epoch, found in enumerate((1, 20), start=1):
+        prediction = nothing.copy()
+        prediction[:found, 3:9] = True
+        picture = draw(CaseView.of(image, np.eye(4), labels, reference=nothing, prediction=prediction))
+        write_snapshot(tmp_path, Snapshot(picture, epoch, {"region 0": 0.5}))
+    assert len({snapshot.picture.shape for snapshot in read_snapshots(tmp_path)}) == 2
+    assert animate_training(tmp_path, tmp_path / "training.gif") == 2
+
+
+def test_a_slice_of_many_thousand_pixels_is_drawn_small_and_loses_no_region(tmp_path):
+    shape = (30, 6000, 1)  # three panels of it would be wider than a WebP may be
+    image, label_map = np.zeros(shape, np.int16), np.zeros(shape, np.uint8)
+    label_map[11, 4001] = 1
+    volumes = [Volume(voxels, np.eye(4)) for voxels in (image, label_map, label_map)]
+    picture = draw_case(ReviewCase("case", volumes[0], "MR", *volumes[1:], LABELS))
+    assert max(picture.size) <= 3 * 1600
+    drawn = draw(CaseView.of(image, np.eye(4), LABELS, prediction=LABELS.masks(label_map)), style="montage")
+    assert max(drawn.shape) <= 1700
+    small = panel(image[..., 0].astype(np.uint8), LABELS.masks(label_map[..., 0]), [(250, 0, 0)] * 2, fill=1, scale=0.1)
+    assert np.argwhere(small[..., 0]).tolist() == [[1, 400]]
+
+
+@pytest.mark.parametrize("scale", [0, -1])
+def test_a_scale_that_is_asked_for_is_a_number_of_pixels(scale):
+    with pytest.raises(UsageError, match="the scale must be at least 1"):
+        draw(CaseView.of(body(), np.eye(4), LABELS), scale=scale)
+
+
+@pytest.mark.parametrize("regions", [2, 12])  # of more than eight the legend names those that are there
+@pytest.mark.parametrize("style", STYLES)
+def test_a_label_map_is_drawn_as_its_masks_are(style, regions):
+    labels = LabelTable.exclusive([f"region {number}" for number in range(regions)])
+    generator = np.random.default_rng(0)
+    reference, prediction = generator.integers(0, 3, (2, 9, 8, 7)).astype(np.uint8)
+    for one, other in ((reference, prediction), (np.zeros_like(reference), prediction)):
+        views = [
+            CaseView.of(body(), np.eye(4), labels, reference=of(one), prediction=of(other), plane="coronal")
+            for of in (lambda label_map: label_map, labels.masks)
+        ]
+        assert np.array_equal(views[0].area, views[1].area)
+        assert np.array_equal(draw(views[0], style=style), draw(views[1], style=style))
+    with pytest.raises(UsageError, match="the masks must have the shape"):
+        CaseView.of(body(), np.eye(4), labels, reference=reference.T)

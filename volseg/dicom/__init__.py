@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from volseg.dicom.image import Stack, read_stack
     from volseg.dicom.index import Index, index_files, scan, series_of, volumes_among
     from volseg.dicom.instance import Series, name_shape
-    from volseg.dicom.object_masks import ObjectMasks, read_object_masks, record_fits
+    from volseg.dicom.object_masks import ObjectMasks, fitting_records, read_object_masks, record_fits
     from volseg.dicom.record import Record, read_record, record_of
     from volseg.dicom.rtstruct import write_rtstruct
     from volseg.dicom.segmentation import write_dicom_seg
@@ -36,6 +36,7 @@ __all__ = [
     "Stack",
     "Target",
     "export_objects",
+    "fitting_records",
     "identify",
     "index_files",
     "is_apple_double",
@@ -68,6 +69,7 @@ __getattr__ = opened_at_first_use(
     {
         "volseg.dicom.object_masks": (
             "ObjectMasks",
+            "fitting_records",
             "read_object_masks",
             "record_fits",
         ),

@@ -94,7 +94,27 @@ def read_object_masks(path: Path, grid: Grid, *, secret: str = "") -> ObjectMask
 
 def record_fits(path: Path, record: Record, *, secret: str = "") -> bool:
     """Whether an object states a series whose record this is; a series of which one part is a case fits too."""
+    return bool(fitting_records(path, {"": record}, secret=secret))
+
+
+def fitting_records(path: Path, records: Mapping[str, Record], *, secret: str = "") -> list[str]:
+    """The keys of the records of whose series an object states, see `record_fits`; the object is read once.
+
+    Args:
+        path: RTSTRUCT or DICOM SEG.
+        records: Record of each case.
+        secret: Secret of the words of the records, as at the conversion.
+
+    Raises:
+        SourceError: The object is damaged or something else.
+    """
+    if not records:
+        return []
     drawing = _drawing(path)
+    return [key for key, record in records.items() if _states(drawing, record, secret)]
+
+
+def _states(drawing: Drawing, record: Record, secret: str) -> bool:
     if record.keyed and not secret:
         return False
     studies = drawing.study_uids

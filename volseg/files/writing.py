@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -43,20 +44,17 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=f"-{path.name}", dir=path.parent)
+        partial = _beside(path)
     except OSError as error:
         error.filename = str(path)  # not that of a temporary file, which says nothing to anyone
         raise
-    os.close(handle)
-    partial = Path(name)
     try:
         yield partial
         with partial.open("r+b") as file:  # Windows flushes no file that is open for reading alone
             os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except OSError as error:
-        if error.filename == name or (error.filename is None and error.errno in FULL):
+        if error.filename == str(partial) or (error.filename is None and error.errno in FULL):
             error.filename = str(path)  # writing to an open file names none
         raise
     finally:
@@ -99,10 +97,19 @@ def ignores_case(folder: Path) -> bool:
         return False
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _beside(path: Path) -> Path:
+    """Make an empty file beside a path, with the rights that the system gives to a new file.
+
+    `tempfile` makes files for their owner alone, and to learn the rights of others a process has to take its mask off
+    for a moment, in which other threads make files that everyone may write.
+    """
+    while True:
+        made = path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{path.name}")
+        try:
+            os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:
+            continue
+        return made
 
 
 def read_json_object(path: Path) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from volseg.pictures.case_view import CaseView, draw
 from volseg.pictures.illustration import animate_training, illustrate, read_case_view
 from volseg.pictures.layout import arrange_panels
 from volseg.pictures.orientation import PLANES, Plane, plane_of_slices
-from volseg.pictures.rendering import Pixels, panel, panel_size
+from volseg.pictures.rendering import Pixels, convenient_scale, panel, panel_size
 from volseg.pictures.snapshot import Snapshot, snapshot_path, write_snapshot
 from volseg.pictures.viewer import pack_volumes, viewer_data, write_volumes
 
@@ -23,6 +23,7 @@ __all__ = [
     "Snapshot",
     "animate_training",
     "arrange_panels",
+    "convenient_scale",
     "draw",
     "draw_case",
     "illustrate",

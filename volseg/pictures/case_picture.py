@@ -11,7 +11,7 @@ from PIL import Image
 
 from volseg.pictures.case import ReviewCase
 from volseg.pictures.orientation import Plane, View, plane_of_slices
-from volseg.pictures.rendering import colour_levels, grey_levels, triptych
+from volseg.pictures.rendering import colour_levels, convenient_scale, grey_levels, triptych
 
 _PANEL = 360  # approximate number of pixels of a panel's longer side
 _QUALITY = 86
@@ -52,7 +52,7 @@ def draw_case(review_case: ReviewCase) -> CasePicture:
         intensity = grey_levels(view.apply(review_case.image.voxels)[place], window=review_case.window)
     else:
         intensity = np.moveaxis(colour_levels(view.apply(review_case.colours)[:, place]), 0, -1)
-    longer = max(n * mm for n, mm in zip(intensity.shape[:2], view.pixel_mm, strict=True)) / min(view.pixel_mm)
+    rows, columns = intensity.shape[:2]
     picture = triptych(
         intensity,
         review_case.labels.masks(reference[place].astype(np.uint8)),
@@ -61,7 +61,7 @@ def draw_case(review_case: ReviewCase) -> CasePicture:
         fill=_FILL,
         line=True,
         pixel_mm=view.pixel_mm,
-        scale=max(1, round(_PANEL / longer)),
+        scale=convenient_scale((rows, columns), pixel_mm=view.pixel_mm, wide=_PANEL),
     )
     encoded = io.BytesIO()
     Image.fromarray(picture).save(encoded, "WEBP", quality=_QUALITY, method=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from volseg.pictures.animation import MOVING, STILL, write_animation, write_png
 from volseg.pictures.case import window_of
 from volseg.pictures.case_view import CaseView, Style, draw, frames
 from volseg.pictures.dice_curve import beside
+from volseg.pictures.layout import padded
 from volseg.pictures.orientation import Plane
 from volseg.pictures.rendering import DIFFERENCE_COLOURS
 from volseg.pictures.snapshot import read_snapshots
@@ -53,7 +55,6 @@ def read_case_view(
             for role, path in files.items()
             if path is not None
         }
-        masks = {role: cohort.labels.masks(label_map) for role, label_map in maps.items()}
         unseen = cohort.labels.ignored(maps["reference"]) if "reference" in maps else None
     except VolsegError as error:
         raise error.of_case(key) from error
@@ -61,8 +62,8 @@ def read_case_view(
         voxels,
         image.affine_ras,
         cohort.labels,
-        reference=masks.get("reference"),
-        prediction=masks.get("prediction"),
+        reference=maps.get("reference"),
+        prediction=maps.get("prediction"),
         name=key,
         plane=plane,
         window=window_of(cohort.channel_names[channel]),
@@ -93,7 +94,8 @@ def illustrate(
         if number is not None:
             raise UsageError("an animation shows all slices; leave --slice out or write a .png")
         colours = [*(region.colour for region in case_view.labels.regions), *DIFFERENCE_COLOURS]
-        write_animation(path, list(frames(case_view, style=style, scale=scale)), colours=colours)
+        # Titles differ in length, which may widen a picture.
+        write_animation(path, padded(list(frames(case_view, style=style, scale=scale))), colours=colours)
     else:
         raise UsageError(f"a picture must be a .png, .gif or .webp file, got {Path(path).name}; give another name")
 
@@ -105,6 +107,8 @@ def animate_training(run: Path, path: Path) -> int:
         UsageError: There is no snapshot, or the path ends neither in .gif nor in .webp.
     """
     snapshots = read_snapshots(run)
+    pictures = padded([snapshot.picture for snapshot in snapshots])  # legends may differ in what each validation found
+    snapshots = [replace(one, picture=picture) for one, picture in zip(snapshots, pictures, strict=True)]
     colours = [colour for snapshot in snapshots for colour in snapshot.colours.values()]
     write_animation(path, beside(snapshots), colours=colours, ms=500)
     return len(snapshots)

@@ -95,6 +95,19 @@ def arrange_panels(
     return np.asarray(canvas, dtype=np.uint8)
 
 
+def padded(pictures: Sequence[Pixels]) -> list[Pixels]:
+    """The same pictures, filled up at the right and below to the largest width and height, as frames must be.
+
+    >>> [one.shape for one in padded([np.zeros((2, 5, 3), np.uint8), np.zeros((3, 4, 3), np.uint8)])]
+    [(3, 5, 3), (3, 5, 3)]
+    """
+    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    found = [np.full((height, width, 3), BACKGROUND, np.uint8) for _ in pictures]
+    for canvas, picture in zip(found, pictures, strict=True):
+        canvas[: picture.shape[0], : picture.shape[1]] = picture
+    return found
+
+
 def round_length_mm(longest_mm: float) -> float:
     """The largest of 1, 2 and 5 times a power of ten that is no longer than `longest_mm`.
 

@@ -16,6 +16,7 @@ Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Colour = tuple[int, int, int]
 
+_LARGEST = 1600  # pixels of a panel's longer side, unless a scale is asked for; WebP holds 16,383 in a row of panels
 FILL = 0.45  # opacity of the colour in a filled region
 # They differ in lightness, for colour-blind readers too, and are used in a panel of their own.
 MISSED: Colour = (230, 40, 40)
@@ -64,7 +65,7 @@ def panel(
     line: bool = False,
     lines: NDArray[np.bool_] | None = None,
     pixel_mm: tuple[float, float] = (1.0, 1.0),
-    scale: int = 1,
+    scale: float = 1,
     thickness: int = 1,
 ) -> Pixels:
     """Draw one slice with its regions filled, outlined, or both.
@@ -79,7 +80,8 @@ def panel(
         line: Whether the masks are outlined too.
         lines: Further masks (R, rows, columns), outlined in the same colours (a prediction over a filled reference).
         pixel_mm: Height and width of a stored pixel in mm; the picture has square pixels.
-        scale: Number of pixels for the shorter side of a stored pixel.
+        scale: Number of pixels for the shorter side of a stored pixel; below 1 a region keeps every pixel that holds
+            some of it.
         thickness: Width of contours, in pixels of the picture.
 
     Returns:
@@ -87,7 +89,7 @@ def panel(
 
     Raises:
         LabelError: Masks and colours do not match.
-        UsageError: The scale is below 1.
+        UsageError: The scale is not above 0.
 
     >>> square = np.zeros((1, 4, 4), bool)
     >>> square[0, 1:3, 1:3] = True
@@ -126,7 +128,7 @@ def triptych(
     fill: float = FILL,
     line: bool = False,
     pixel_mm: tuple[float, float] = (1.0, 1.0),
-    scale: int = 1,
+    scale: float = 1,
 ) -> Pixels:
     """Draw image, reference and prediction side by side.
 
@@ -176,19 +178,36 @@ DIFFERENCE_COLOURS: tuple[Colour, Colour, Colour] = (MISSED, INVENTED, CONFUSED)
 DIFFERENCE_NAMES = ("missed", "invented", "another region")
 
 
-def panel_size(shape: tuple[int, int], *, pixel_mm: tuple[float, float], scale: int) -> tuple[int, int]:
-    """Height and width of the panel of a slice.
+def panel_size(shape: tuple[int, int], *, pixel_mm: tuple[float, float], scale: float) -> tuple[int, int]:
+    """Height and width of the panel of a slice; a scale between 0 and 1 makes it smaller than it is stored.
 
     >>> panel_size((10, 20), pixel_mm=(3.0, 1.5), scale=2)
     (40, 40)
     """
-    if scale < 1:
-        raise UsageError(f"the scale must be at least 1, got {scale}; give a whole number of pixels per voxel")
+    if scale <= 0:
+        raise UsageError(f"the scale must be above 0, got {scale}; give a number of pixels per voxel")
     fine = min(pixel_mm)
     return (
         max(1, round(shape[0] * pixel_mm[0] / fine * scale)),
         max(1, round(shape[1] * pixel_mm[1] / fine * scale)),
     )
+
+
+def convenient_scale(shape: tuple[int, int], *, pixel_mm: tuple[float, float], wide: int) -> float:
+    """The whole number of pixels per stored pixel that makes a panel about as wide as asked for, at least 1.
+
+    A slice of more than 1600 pixels, such as a scan under a microscope, is made as small as that.
+
+    Args:
+        shape: Rows and columns of the slice.
+        pixel_mm: Height and width of a stored pixel in mm.
+        wide: Approximate number of pixels of the panel's longer side.
+
+    >>> convenient_scale((100, 80), pixel_mm=(1, 1), wide=380), convenient_scale((800, 6400), pixel_mm=(1, 1), wide=380)
+    (4, 0.25)
+    """
+    longer = max(panel_size(shape, pixel_mm=pixel_mm, scale=1))
+    return max(1, round(wide / longer)) if longer <= _LARGEST else _LARGEST / longer
 
 
 def outline(mask: Mask, *, thickness: int = 1) -> Mask:
@@ -222,6 +241,11 @@ def _smooth(image: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def _nearest(mask: Mask, size: tuple[int, int]) -> Mask:
+    """A mask at another size; where it shrinks, a pixel is in it that holds any voxel of it, so that none is lost."""
+    for axis in (0, 1):
+        if size[axis] < mask.shape[axis]:
+            starts = np.arange(size[axis]) * mask.shape[axis] // size[axis]
+            mask = np.logical_or.reduceat(mask, starts, axis=axis)
     if mask.shape == size:
         return mask
     rows, columns = ((2 * np.arange(n) + 1) * m // (2 * n) for n, m in zip(size, mask.shape, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from volseg.cohort import (
     Cohort,
     Correction,
     Predictions,
+    label_digest,
     last_round,
     next_round,
     read_corrections,
@@ -90,12 +91,14 @@ def adopt(
     minutes: float | None = None,
     ignore_slices: Sequence[int] = (),
     predictions: Path | None = None,
+    anew: bool | None = None,
     progress: Progress | None = None,
 ) -> Adoption:
     """Take the edited segmentations of a folder into a cohort.
 
     Each case is taken whole or not at all, and one that cannot be taken leaves the others alone. What a case had is
-    kept below `.volseg/labels`, and what changed is told in `corrections.csv`. Doing it again changes nothing.
+    kept below `.volseg/labels`, and what changed is told in `corrections.csv`. Doing it again changes nothing. Where a
+    correction of the same prediction was adopted before, a further one is compared with that.
 
     Args:
         place: Folder that `volseg review` wrote, any folder of segmentations, or one file.
@@ -107,6 +110,8 @@ def adopt(
         minutes: Minutes that the case took, if `place` is one file.
         ignore_slices: Slices of it that nobody looked at, counted from 1.
         predictions: Folder of the predictions that the edits began from, if `volseg review` did not write the folder.
+        anew: Whether the edits began from the predictions even where these were corrected before; if false, a case
+            that was corrected before goes on from that, whatever is predicted of it now.
         progress: Function that is called with (cases done, cases in all).
 
     Raises:
@@ -130,10 +135,16 @@ def adopt(
         refusal=f"another adoption is at work in {cohort.folder}; wait for it, then run again",
     ):
         number = next_round(cohort.folder)
+        rows = [] if anew else read_corrections(cohort.folder)
+        corrected = {(row.key, row.digest_before) for row in rows}
+        further = frozenset(row.key for row in rows) if anew is False else frozenset[str]()
+        timed = {(row.key, row.case_minutes) for row in rows}
         for done, (key, edit) in enumerate(sorted(wanted.items()), start=1):
             try:
                 edit = edit if minutes is None else replace(edit, minutes=minutes)
-                before = _before(key, cohort, edits.todo, began)
+                before = _before(key, cohort, edits.todo, began, corrected=corrected, further=further)
+                if edits.todo is not None and before[0] == "label" and (key, edit.minutes) in timed:
+                    edit = replace(edit, minutes=None)  # those of the list are of the edit before
                 found.adopted[key] = adopt_file(
                     edit,
                     Cohort.open(cohort.folder),
@@ -244,11 +255,22 @@ def _check_table(edits: Edits, cohort: Cohort) -> None:
         )
 
 
-def _before(key: str, cohort: Cohort, todo: Todo | None, predictions: Predictions | None) -> tuple[str, Volume | None]:
-    """What the person began from: the prediction that was written out, else the label that is there."""
+def _before(
+    key: str,
+    cohort: Cohort,
+    todo: Todo | None,
+    predictions: Predictions | None,
+    *,
+    corrected: Collection[tuple[str, str]],
+    further: Collection[str],
+) -> tuple[str, Volume | None]:
+    """What the person began from: the prediction that was written out, unless it was corrected; else the label."""
+    began = None
     if todo is not None and todo.prediction(key).is_file():
-        return "prediction", read_volume(todo.prediction(key))
-    if predictions is not None and predictions.path(key).is_file():
-        return "prediction", read_translated(predictions.path(key), predictions.match(cohort))
+        began = read_volume(todo.prediction(key))
+    elif predictions is not None and predictions.path(key).is_file():
+        began = read_translated(predictions.path(key), predictions.match(cohort))
     path = cohort.label_path(key)
+    if began is not None and (path is None or (key not in further and (key, label_digest(began)) not in corrected)):
+        return "prediction", began
     return ("nothing", None) if path is None else ("label", read_volume(path))

@@ -25,6 +25,7 @@ ALIKE = 0.5
 EQUAL = 2.0
 """Gains per mm of like cases within this factor are equal: what is expected of a case is no better known."""
 _RATE = SAVED / (1 - SAVED)
+_MOST_BYTES = 2**29  # of the likenesses by region that are kept
 _SAME = 1 - 1e-9  # likeness from which two cases cannot be told apart
 
 
@@ -139,46 +140,72 @@ def _most(candidate: Candidate) -> str:
 
 
 @dataclass(eq=False)
+class _Known:
+    """What is known of one region.
+
+    Attributes:
+        alike: Likeness (candidates, candidates).
+        counts: Number (candidates,) of known cases, each times its likeness.
+        nearest: Likeness (candidates,) to the known case that is most alike.
+        listed: Likeness (candidates,) to the case in the list that is most alike.
+        foreign: Whether each (candidates,) is unlike any labelled case.
+        taken: Number of cases of the list that count already.
+    """
+
+    alike: Values
+    counts: Values
+    nearest: Values
+    listed: Values
+    foreign: NDArray[np.bool_]
+    taken: int = 0
+
+    def count(self, rows: Sequence[int]) -> None:
+        """Count the cases of the list that do not count yet."""
+        for row in rows[self.taken :]:
+            self.counts = self.counts + self.alike[row]
+            self.nearest = np.maximum(self.nearest, self.alike[row])
+            self.listed = np.maximum(self.listed, self.alike[row])
+        self.taken = len(rows)
+
+
+@dataclass(eq=False)
 class _Greedy:
     """What is known so far, and the case that adds most for its cost.
+
+    Cases are compared by a region when its turn comes: of many regions most have none.
 
     Attributes:
         cases: Candidates, sorted by patient and key.
         keys: Their keys.
-        known: Keys of the labelled cases, and of those that were taken.
+        before: Keys of the labelled cases.
         regions: Regions in the order of their turns.
         likeness: Likeness of all cases.
-        alike: Likeness (candidates, candidates) by region.
-        counts: Number (candidates,) of known cases, each times its likeness, by region.
-        nearest: Likeness (candidates,) to the known case that is most alike, by region.
         lacking: Dice (candidates,) that each lacks, by region; of a patient's days each counts its share.
         days: Number (candidates,) of the candidates of its patient.
         cost_mm: Cost (candidates,).
-        listed: Likeness (candidates,) to the case in the list that is most alike, by region.
-        foreign: Whether each (candidates,) is unlike any labelled case, by region.
-        places: Number of cases that may still be chosen among these.
+        places: Number of cases that may still be chosen among those that are unlike any labelled one.
         generator: Draws among cases of equal gain.
+        known: Keys of the labelled cases, and of those in the list.
+        rows: Numbers of the cases in the list.
         taken: Patients in the list.
         turn: Number of turns.
     """
 
     cases: list[Candidate]
     keys: list[str]
-    known: list[str]
+    before: list[str]
     regions: list[str]
     likeness: Likeness
-    alike: dict[str, Values]
-    counts: dict[str, Values]
-    nearest: dict[str, Values]
     lacking: dict[str, Values]
     days: Values
     cost_mm: Values
-    listed: dict[str, Values]
-    foreign: dict[str, NDArray[np.bool_]]
     places: int
     generator: np.random.Generator
+    known: list[str]
+    rows: list[int] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     turn: int = 0
+    _of: dict[str, _Known] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -196,66 +223,55 @@ class _Greedy:
         regions.sort(key=lambda name: -math.fsum(one.mm.get(name, 0.0) for one in cases))
         by_patient = Counter(one.patient for one in cases)
         days = np.array([float(by_patient[one.patient]) for one in cases])
-        alike, counts, nearest, lacking = {}, {}, {}, {}
-        for name in regions:
-            alike[name] = likeness.of(keys, keys, region=name)
-            there = likeness.of(before, keys, region=name)
-            counts[name], nearest[name] = there.sum(axis=0), there.max(axis=0, initial=0.0)
-            lacking[name] = np.array([one.lacking.get(name, 0.0) for one in cases]) / days
+        lacking = {name: np.array([one.lacking.get(name, 0.0) for one in cases]) / days for name in regions}
         own = [math.fsum(one.mm.values()) for one in cases]
         cost_mm = np.maximum(own, median(own) if own else 0.0)
         cost_mm[cost_mm <= 0] = 1.0
-        foreign = {name: nearest[name] < ALIKE for name in regions}
-        listed = {name: np.zeros(len(cases)) for name in regions}
-        return cls(
-            cases,
-            keys,
-            before,
-            regions,
-            likeness,
-            alike,
-            counts,
-            nearest,
-            lacking,
-            days,
-            cost_mm,
-            listed,
-            foreign,
-            places,
-            generator,
-        )
+        return cls(cases, keys, before, regions, likeness, lacking, days, cost_mm, places, generator, list(before))
+
+    def region(self, name: str) -> _Known:
+        """What is known of a region; the numbers of those whose turn is longest ago are made anew."""
+        found = self._of.pop(name, None)
+        if found is None:
+            there = self.likeness.of(self.before, self.keys, region=name)
+            nearest = there.max(axis=0, initial=0.0)
+            alike = self.likeness.of(self.keys, self.keys, region=name)
+            listed = np.zeros(len(self.cases))
+            found = _Known(alike, there.sum(axis=0), nearest, listed, nearest < ALIKE)
+        self._of[name] = found
+        while len(self._of) > 1 and len(self._of) * found.alike.nbytes > _MOST_BYTES:
+            del self._of[next(iter(self._of))]
+        found.count(self.rows)
+        return found
 
     def take(self, one: Chosen) -> Chosen:
         """Count a case as known; it is told which known one is most like it."""
         row = self.keys.index(one.candidate.key)
-        told = replace(one, alike=int((self._alike_to(row, one.region) >= ALIKE).sum()) - 1)
+        told = one
+        if one.region:
+            told = replace(one, alike=int((self.region(one.region).alike[row] >= ALIKE).sum()) - 1)
         if self.known and one.region:
             found = self.likeness.of([one.candidate.key], self.known, region=one.region)[0]
             place = int(found.argmax())
             if found[place] > 0:
                 told = replace(told, nearest=self.known[place], likeness=float(found[place]))
-        for name in self.regions:
-            self.counts[name] = self.counts[name] + self.alike[name][row]
-            self.nearest[name] = np.maximum(self.nearest[name], self.alike[name][row])
-            self.listed[name] = np.maximum(self.listed[name], self.alike[name][row])
+        self.rows.append(row)
         self.known.append(one.candidate.key)
         self.taken.add(one.candidate.patient)
         return told
-
-    def _alike_to(self, row: int, region: str) -> Values:
-        return self.alike[region][row] if region else np.ones(1)
 
     def next(self) -> Chosen:
         """The case that the next region in turn takes; a region that has nothing to gain is passed over."""
         left = np.array([row for row, one in enumerate(self.cases) if one.patient not in self.taken])
         for name in [self.regions[(self.turn + n) % len(self.regions)] for n in range(len(self.regions))]:
             self.turn += 1
-            fresh = left[self.nearest[name][left] < _SAME]
-            if self.places < 1 and not self.foreign[name][fresh].all():
-                fresh = fresh[~self.foreign[name][fresh]]
+            known = self.region(name)
+            fresh = left[known.nearest[left] < _SAME]
+            if self.places < 1 and not known.foreign[fresh].all():
+                fresh = fresh[~known.foreign[fresh]]
             if fresh.size and (gains := self._gains(name, fresh)).max() > 0:
                 best = self._best(name, fresh, gains)
-                self.places -= int(self.foreign[name][best])
+                self.places -= int(known.foreign[best])
                 return self.take(Chosen(self.cases[best], "order", name))
         # All that lacks anything is there already: what lacks most for its cost comes next.
         scores = np.sum([values[left] for values in self.lacking.values()], axis=0) / self.cost_mm[left]
@@ -264,15 +280,16 @@ class _Greedy:
 
     def _gains(self, region: str, rows: NDArray[np.intp]) -> Values:
         """The Dice that all candidates gain from the label of each of some."""
-        more = _RATE * self.alike[region][rows]
-        gains: Values = (more / (1 + _RATE * self.counts[region] + more)) @ self.lacking[region]
-        return gains * np.where(self.foreign[region][rows], 1 - self.listed[region][rows], 1.0)
+        known = self.region(region)
+        more = _RATE * known.alike[rows]
+        gains: Values = (more / (1 + _RATE * known.counts + more)) @ self.lacking[region]
+        return gains * np.where(known.foreign[rows], 1 - known.listed[rows], 1.0)
 
     def _best(self, region: str, rows: NDArray[np.intp], gains: Values) -> int:
         """Draw one of the kind and of about the gain of the best, the likelier the more it lacks itself."""
         scores = gains / self.cost_mm[rows]
         first = max(range(len(rows)), key=lambda n: (scores[n], self.cases[rows[n]].unlikeness, -n))
-        equal = rows[(scores * EQUAL >= scores[first]) & (self.alike[region][rows[first], rows] >= ALIKE)]
+        equal = rows[(scores * EQUAL >= scores[first]) & (self.region(region).alike[rows[first], rows] >= ALIKE)]
         days = self.days[equal]
         chances = 1 / (rankdata(-self.lacking[region][equal] * days) * days)
         return int(self.generator.choice(equal, p=chances / chances.sum()))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from volseg.cohort import Cohort
 from volseg.deploy.corrections.todo import Todo, file_digest, read_todo
-from volseg.dicom import is_dicom, read_record, record_fits
+from volseg.dicom import Record, fitting_records, is_dicom, read_record
 from volseg.errors import UsageError, VolsegError
 from volseg.files import is_partial
 from volseg.formats import SEGMENTATION_SUFFIX
@@ -55,6 +57,24 @@ class Edits:
     todo: Todo | None = None
 
 
+@dataclass(frozen=True)
+class _Cases:
+    """The cases that files may be of, and the DICOM series of each, which are read once and only if asked for."""
+
+    cohort: Cohort
+    secret: str
+
+    @cached_property
+    def records(self) -> dict[str, Record]:
+        found = {}
+        for key in self.cohort.keys:
+            with suppress(VolsegError):  # an image that cannot be read is told where its case is adopted
+                record = read_record(provenance_of(read_grid(self.cohort.image_paths(key)[0])[1]))
+                if record is not None:
+                    found[key] = record
+        return found
+
+
 def find_edits(place: Path, cohort: Cohort, *, case: str | None = None, secret: str = "") -> Edits:
     """Find the edits of a folder.
 
@@ -69,9 +89,9 @@ def find_edits(place: Path, cohort: Cohort, *, case: str | None = None, secret: 
     """
     if not place.exists():
         raise UsageError(f"there is no {place}; name the folder with the edited segmentations, or one of them")
-    edits = Edits()
+    edits, cases = Edits(), _Cases(cohort, secret)
     if place.is_file():
-        key = case or _key_of(place, cohort, secret)
+        key = case or _key_of(place, cases)
         if key is None or key not in cohort.keys:
             raise UsageError(f"{place.name} names no case of the cohort; say which it is with --case KEY")
         edits.found[key] = Edit(key, place, _names_beside(place).get(key, {}))
@@ -80,12 +100,12 @@ def find_edits(place: Path, cohort: Cohort, *, case: str | None = None, secret: 
         raise UsageError("--case goes with one file; name the file instead of its folder")
     edits.todo = read_todo(place)
     if edits.todo is not None:
-        _of_todo(edits, edits.todo, cohort, secret)
+        _of_todo(edits, edits.todo, cases)
         return edits
     root = _monai_label(place) or place
     several: dict[str, list[Path]] = {}
     for path in _files(root):
-        key = _key_of(path, cohort, secret)
+        key = _key_of(path, cases)
         if key is None:
             edits.failed[path.name] = "its name is that of no case of the cohort; name it after the key of its case"
         else:
@@ -102,14 +122,14 @@ def find_edits(place: Path, cohort: Cohort, *, case: str | None = None, secret: 
     return edits
 
 
-def _of_todo(edits: Edits, todo: Todo, cohort: Cohort, secret: str) -> None:
+def _of_todo(edits: Edits, todo: Todo, cases: _Cases) -> None:
     """The edits of a list: in the folder of their case, or elsewhere below the list under the name of the case."""
     places = {todo.place(row.key): row.key for row in todo.rows}
     strays: dict[str, list[Path]] = {}
     for file in _files(todo.folder):
         if any(one in places for one in file.parents):
             continue
-        key = _key_of(file, cohort, secret)
+        key = _key_of(file, cases)
         if key is not None and key in places.values():
             strays.setdefault(key, []).append(file)
         else:
@@ -121,7 +141,7 @@ def _of_todo(edits: Edits, todo: Todo, cohort: Cohort, secret: str) -> None:
     for row in todo.rows:
         own = todo.place(row.key) / f"{row.key}{SEGMENTATION_SUFFIX}"
         files = [path for path in _files(todo.place(row.key)) if not _is_image(path, row.key)]
-        foreign = {file: _key_of(file, cohort, secret) for file in files if _stem(file) != row.key}
+        foreign = {file: _key_of(file, cases) for file in files if _stem(file) != row.key}
         if other := next((key for key in foreign.values() if key not in (None, row.key)), None):
             stray = next(file for file, key in foreign.items() if key == other)
             edits.failed[row.key] = f"{stray.name} in its folder is named after {other}; move it to where it belongs"
@@ -172,9 +192,9 @@ def _stem(path: Path) -> str:
     return name
 
 
-def _key_of(path: Path, cohort: Cohort, secret: str) -> str | None:
+def _key_of(path: Path, cases: _Cases) -> str | None:
     """The case that a file is named after: its key, or its key and a separator and more; the longest key counts."""
-    stem = _stem(path)
+    stem, cohort = _stem(path), cases.cohort
     if stem in cohort.rows:
         return stem
     begun = [
@@ -184,12 +204,8 @@ def _key_of(path: Path, cohort: Cohort, secret: str) -> str | None:
         return max(begun, key=len)
     if not is_dicom(path):
         return None
-    found = []
     try:
-        for key in cohort.keys:
-            record = read_record(provenance_of(read_grid(cohort.image_paths(key)[0])[1]))
-            if record is not None and record_fits(path, record, secret=secret):
-                found.append(key)
+        found = fitting_records(path, cases.records, secret=cases.secret)
     except VolsegError:
         return None
     return found[0] if len(found) == 1 else None

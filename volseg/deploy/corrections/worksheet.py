@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg import __version__
-from volseg.cohort import Cohort
+from volseg.cohort import Cohort, read_label_map
 from volseg.deploy.corrections.todo import Todo, TodoRow
 from volseg.files import atomic
 from volseg.pictures import ReviewCase, draw_case
@@ -71,14 +71,22 @@ def write_worksheet(todo: Todo, cohort: Cohort) -> Path:
     return path
 
 
+def _label(key: str, image: Volume, cohort: Cohort) -> Volume:
+    """The label that is there, on the image's grid; without any region where there is none, or nobody looked."""
+    path = cohort.label_path(key)
+    if path is None:
+        return Volume(np.zeros(image.shape, np.uint8), image.affine_ras)
+    label = read_label_map("reference", path, image, cohort.labels)
+    ignored = cohort.labels.ignored(label.voxels)
+    return label if ignored is None else Volume(np.where(ignored, np.uint8(0), label.voxels), label.affine_ras)
+
+
 def _row(row: TodoRow, todo: Todo, cohort: Cohort) -> str:
     image = read_volume(cohort.image_paths(row.key)[0])
     prediction = read_volume(todo.prediction(row.key))
-    reference = Volume(np.zeros_like(prediction.voxels), prediction.affine_ras)
-    path = cohort.label_path(row.key)
-    if path is not None:
-        reference = read_volume(path)
-    drawn = draw_case(ReviewCase(row.key, image, cohort.channel_names[0], reference, prediction, cohort.labels))
+    drawn = draw_case(
+        ReviewCase(row.key, image, cohort.channel_names[0], _label(row.key, image, cohort), prediction, cohort.labels)
+    )
     source = f"data:image/webp;base64,{base64.b64encode(drawn.webp).decode()}"
     scene = f"{row.key}/{row.key}.mrml"
     expected = "" if row.expected_mm is None else f"<br>{row.expected_mm:.0f} mm expected in all"

@@ -72,6 +72,9 @@ def check_voxels(voxels: NDArray[Any], *, name: str) -> None:
     step = max(1, z * x * y // _LOOKED_AT)
     looked = voxels[:, :, ::step] if z > 1 else voxels
     values, counts = np.unique(looked, return_counts=True)
+    if len(values) <= 2 and looked.size < voxels.size:  # perhaps only the slices that are looked at, such as air
+        looked = voxels
+        values, counts = np.unique(looked, return_counts=True)
     if len(values) == 1:
         raise VolumeError(f"{name} holds nothing but the value {values[0]:g}; upload an image")
     if len(values) == 2:

@@ -178,7 +178,7 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
             visit = visits.of(visitor)
             try:
                 found = _segment(visit, segmenter, key, max_bytes=max_bytes)
-                case_view = found.case_view(PLANES[0])
+                case_view = found.case_view(found.plane)
             except LeftError:
                 logger.info("a visitor has left; the segmentation was stopped")
                 return {told: ""}
@@ -199,7 +199,7 @@ def build(segmenter: Segmenter, visits: Visits[Segmentation], *, max_bytes: int,
                 result: gr.update(visible=True),
                 links: answer.downloads(found, visit.token),
                 headline: answer.headline(found),
-                plane: gr.update(value=PLANES[0], visible=not found.flat),
+                plane: gr.update(value=found.plane, visible=not found.flat),
                 parts: gr.update(choices=there, value=there),
                 picture: answer.slice_picture(case_view, case_view.fullest, parts=there),
                 number: gr.update(maximum=max(2, case_view.slices), value=shown, visible=case_view.slices > 1),

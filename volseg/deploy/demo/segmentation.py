@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from volseg.formats import write_segmentation
 from volseg.inference import Predictor, channel_order, read_image
 from volseg.labels import LabelTable
 from volseg.metrics import added_path_length_mm, volume_ml
-from volseg.pictures import CaseView, Plane, window_of, write_volumes
+from volseg.pictures import PLANES, CaseView, Plane, plane_of_slices, window_of, write_volumes
 from volseg.volume import RGB, UNMEASURED, Volume, check_axes, slice_axis
 
 VOLUMES = "volumes.json"
@@ -64,7 +65,7 @@ class Segmentation:
         labels: Label table of the regions.
         image: Channels (C, X, Y, Z) of the image.
         prediction: Label map of the prediction, uint8.
-        reference: Label map of the reference, uint8, or None.
+        reference: Label map of the reference, uint8, with no region where nobody looked, or None.
         regions: Results of the regions, in the order of the table.
         seconds: Seconds that the network took, with reading and deciding.
         channel_names: One name per channel.
@@ -83,6 +84,7 @@ class Segmentation:
     channel_names: tuple[str, ...]
     measured: bool
     folder: Path
+    _shown: dict[Plane, CaseView] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def files(self) -> tuple[str, str]:
@@ -94,17 +96,28 @@ class Segmentation:
         """Whether the case is a single slice."""
         return 1 in self.prediction.shape
 
+    @property
+    def plane(self) -> Plane:
+        """The plane in which the case is shown first: that of a single slice, else the axial one."""
+        return plane_of_slices(self.prediction.affine_ras, self.prediction.shape) if self.flat else PLANES[0]
+
     def case_view(self, plane: Plane) -> CaseView:
-        """The case as it is shown in a plane."""
+        """The case as it is shown in a plane; that of the last plane is kept, as one slice after the other is asked."""
+        found = self._shown.get(plane)
+        if found is None:
+            self._shown.clear()
+            found = self._shown[plane] = self._case_view(plane)
+        return found
+
+    def _case_view(self, plane: Plane) -> CaseView:
         first = self.image[0]
         colours = self.channel_names == RGB
-        reference = None if self.reference is None else self.labels.masks(self.reference.voxels)
         return CaseView.of(
             np.stack([channel.voxels for channel in self.image]) if colours else first.voxels,
             first.affine_ras,
             self.labels,
-            reference=reference,
-            prediction=self.labels.masks(self.prediction.voxels),
+            reference=None if self.reference is None else self.reference.voxels,
+            prediction=self.prediction.voxels,
             name=self.key,
             plane=plane,
             window=window_of(self.channel_names[0]),
@@ -212,19 +225,24 @@ class Segmenter:
         labels, label_map = self.predictor.recipe.labels, prediction.label_map
         write_segmentation(folder / f"{key}.seg.nrrd", label_map, labels)
         image = [read_image(file) for file in files]
-        reference, rows = None, {}
+        reference, rows, compared = None, {}, label_map
         if scored and self.cohort is not None and (path := self.cohort.label_path(key)) is not None:
-            reference = read_label_map("reference", path, image[0], labels)
+            reference = read_label_map("reference", path, image[0], self.cohort.labels)
+            if (ignored := self.cohort.labels.ignored(reference.voxels)) is not None:  # nobody looked there
+                reference, compared = (
+                    Volume(np.where(ignored, np.uint8(0), one.voxels), one.affine_ras) for one in (reference, label_map)
+                )
             scores = score_case(key, folder, self.cohort, known=frozenset(self.cohort.keys), method=STANDARD)
             rows = {row.region: row for row in scores}
         regions = []
-        truths = None if reference is None else labels.masks(reference.voxels)
+        none = itertools.repeat(None)
+        truths = none if reference is None else labels.each_mask(reference.voxels)
         across = slice_axis(label_map.affine_ras, label_map.shape)
-        for number, (region, mask) in enumerate(zip(labels.regions, labels.masks(label_map.voxels), strict=True)):
+        for region, mask, truth in zip(labels.regions, labels.each_mask(label_map.voxels), truths, strict=False):
             by_hand = None
-            if truths is not None:
-                nothing = np.zeros_like(truths[number])
-                path_mm = added_path_length_mm(nothing, truths[number], label_map.spacing_mm, slice_axis=across)
+            if truth is not None:
+                nothing = np.zeros_like(truth)
+                path_mm = added_path_length_mm(nothing, truth, label_map.spacing_mm, slice_axis=across)
                 by_hand = path_mm / 1000 * STANDARD.minutes_per_metre
             regions.append(
                 RegionResult(
@@ -252,5 +270,5 @@ class Segmenter:
         )
         if not done.flat:
             window = window_of(done.channel_names[0])
-            write_volumes(folder / VOLUMES, image[0], labels, prediction=label_map, reference=reference, window=window)
+            write_volumes(folder / VOLUMES, image[0], labels, prediction=compared, reference=reference, window=window)
         return done

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from PIL import Image
 
-from volseg.pictures import CaseView, Pixels, arrange_panels, panel, panel_size
+from volseg.pictures import CaseView, Pixels, arrange_panels, convenient_scale, panel
 
 PARTS = ("prediction", "reference")
 _WIDE = 480  # approximate pixels of the longer side; a page shows it some 400 high, and letters must stay readable
@@ -27,16 +27,13 @@ def slice_pixels(case_view: CaseView, place: int, *, parts: Collection[str] = PA
     """
     place = min(max(place, 0), case_view.slices - 1)
     intensity, pixel_mm = case_view.intensity[place], case_view.view.pixel_mm
-    size = panel_size((intensity.shape[0], intensity.shape[1]), pixel_mm=pixel_mm, scale=1)
-    scale = max(1, round(_WIDE / max(size)))
-    filled = case_view.reference if "reference" in parts else None
-    lines = case_view.prediction if "prediction" in parts else None
+    scale = convenient_scale((intensity.shape[0], intensity.shape[1]), pixel_mm=pixel_mm, wide=_WIDE)
     picture = panel(
         intensity,
-        None if filled is None else filled[:, place],
+        case_view.reference_masks(place) if "reference" in parts else None,
         [region.colour for region in case_view.labels.regions],
         fill=_LIGHT,
-        lines=None if lines is None else lines[:, place],
+        lines=case_view.prediction_masks(place) if "prediction" in parts else None,
         pixel_mm=pixel_mm,
         scale=scale,
         thickness=2 if scale > 1 else 1,

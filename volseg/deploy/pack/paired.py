@@ -146,7 +146,10 @@ class PairedCases:
             key, images, label = self._cases[number]
             found = predictor.postprocess(predictor.infer(self._read(key, images))).label_map
             reference = read_label_map("reference", label, found, self._labels)
-            masks = zip(self._labels.each_mask(found.voxels), self._labels.each_mask(reference.voxels), strict=True)
+            seen = found.voxels
+            if (ignored := self._labels.ignored(reference.voxels)) is not None:  # nobody looked there
+                seen = np.where(ignored, np.uint8(0), seen)
+            masks = zip(self._labels.each_mask(seen), self._labels.each_mask(reference.voxels), strict=True)
             rows.append([dice(predicted, there) for predicted, there in masks])
         return np.array(rows, dtype=np.float64)
 

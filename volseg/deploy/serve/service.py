@@ -328,9 +328,11 @@ class Service:
             shutil.move(file, place)
             objects = {key: {"labels": {_FINAL: {"info": dict(parameters)}}}}
             (Path(made) / "datastore_v2.json").write_text(json.dumps({"objects": objects}))
-            found = adopt(place, self.cohort(), case=key, predictions=self.place)
+            client = str(parameters.get("client_id") or "")
+            anew = self._shown.to(key, client)  # else it goes on from what it has sent before
+            found = adopt(place, self.cohort(), case=key, predictions=self.place, anew=anew)
             self._next.remove(key)
-            self._shown.remove(key, str(parameters.get("client_id") or ""))
+            self._shown.remove(key, client)
         for error in found.failed.values():
             raise LabelError(_in_slicer(error)) if isinstance(error, OpenQuestionError) else error
         one = found.adopted[key]

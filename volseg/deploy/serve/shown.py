@@ -48,6 +48,10 @@ class Shown:
     def __contains__(self, key: str) -> bool:
         return bool(self._clients(key))
 
+    def to(self, key: str, client: str) -> bool:
+        """Whether a client was shown the case since it last sent a label of it, or one without a name was."""
+        return any(name in ("", client) for name in self._clients(key))
+
     def to_another(self, key: str, client: str) -> bool:
         """Whether a client of another name was shown the case; one without a name is not told from any other."""
         return any(name not in ("", client) for name in self._clients(key))

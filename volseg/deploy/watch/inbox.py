@@ -29,6 +29,7 @@ _ASIDE = "aside"  # complete, and no image
 _IMAGE = "image"  # what belongs to it depends on the files beside it
 _OTHER = "other"  # no DICOM and no image; only its name may say that it was one
 _PACKED = "packed"  # an archive
+_ANY = ""  # owner of a file that may belong to any series of its folder
 _UNKNOWN = ""  # not yet complete, damaged, or no medical image
 
 
@@ -52,8 +53,9 @@ class Delivery:
         kind: `dicom`, `nifti` or `damaged`.
         files: Files, sorted.
         signature: Text that changes with the path, size or time of change of any of them.
-        beside: Files of their folders that may be slices of this one: damaged, alone of their series, unfinished
-            copies of it, of its UID and another patient or study, or called as its files are without being DICOM.
+        beside: Files of their folders that may be slices of this one: damaged, alone of their series and of its patient
+            or study, unfinished copies of it, of its UID and another patient or study, or called as its files are
+            without being DICOM.
     """
 
     group: str
@@ -135,9 +137,12 @@ class Inbox:
             elif file.group in (_OTHER, _UNKNOWN):
                 others.setdefault(os.path.dirname(path), []).append(path)  # noqa: PTH120
         self.waiting = len(unsettled)
-        stray: dict[str, list[str]] = {}
-        for path in (*unreadable, *(paths[0] for group, paths in groups.items() if len(paths) == 1)):
-            stray.setdefault(os.path.dirname(path), []).append(path)  # noqa: PTH120
+        stray: dict[tuple[str, str], list[str]] = {}  # by folder and owner
+        for path in unreadable:
+            stray.setdefault((os.path.dirname(path), _ANY), []).append(path)  # noqa: PTH120
+        for group, paths in groups.items():
+            for owner in _owners(group, stray=True) if len(paths) == 1 else ():
+                stray.setdefault((os.path.dirname(paths[0]), owner), []).append(paths[0])  # noqa: PTH120
         sharing: dict[str, list[str]] = {}  # groups by the UID of their series
         for group in groups:
             sharing.setdefault(group.rpartition(":")[2], []).append(group)
@@ -150,7 +155,10 @@ class Inbox:
             elif whole:
                 kind = group.partition(":")[0]
                 folders = {os.path.dirname(path) for path in whole} if kind == "dicom" else set()  # noqa: PTH120
-                beside = {path for folder in folders for path in stray.get(folder, ())} - set(whole)
+                # One image beside another is a slice of it at most where both are of one study.
+                owners = (_ANY, *_owners(group)[len(paths) == 1 :])
+                places = [(folder, owner) for folder in folders for owner in owners]
+                beside = {path for place in places for path in stray.get(place, ())} - set(whole)
                 beside |= set(_alike(whole, [path for folder in folders for path in others.get(folder, ())]))
                 if kind == "dicom":  # unfinished copies, and slices that state another patient or study
                     beside |= set(paths) - set(whole)
@@ -194,7 +202,19 @@ class Inbox:
             shared = series_of(Path(path), root=self.folder)
         except (SourceError, OSError):
             return _UNKNOWN if _may_become_dicom(path) else _OTHER
-        return _ASIDE if shared is None else f"dicom:{_short(repr(shared))}:{_short(shared[2])}"
+        if shared is None:
+            return _ASIDE
+        patient, study = map(_short, shared[:2])
+        states = "series" if len(shared) == 3 else ""
+        return ":".join(("dicom", _short(repr(shared)), patient, study, states, _short(shared[2])))
+
+
+def _owners(group: str, *, stray: bool = False) -> tuple[str, ...]:
+    """Patient and study of a DICOM group, as words; a stray image that states no series may be of any."""
+    if not group.startswith("dicom:"):
+        return ()
+    _, _, patient, study, states, _ = group.split(":")
+    return (_ANY,) if stray and not states else (patient, study)
 
 
 def nifti_key(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -40,7 +41,8 @@ def write_case(folder: Path, item: Mapping[str, Any]) -> None:
         OSError: The disk is full, or the folder may not be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder.parent))
+    partial = folder.parent / f"{PARTIAL}{secrets.token_hex(8)}"
+    partial.mkdir()
     try:
         header: dict[str, Any] = {name: _write(partial, name, value) for name, value in item.items()}
         sizes = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
@@ -48,7 +50,6 @@ def write_case(folder: Path, item: Mapping[str, Any]) -> None:
             json.dump({"files": sizes, "items": header}, file)
             file.flush()
             os.fsync(file.fileno())
-        partial.chmod(0o777 & ~_umask())
         if folder.exists() and not is_whole(folder):
             _set_aside(folder)
         try:
@@ -176,9 +177,3 @@ def _of_json(value: Any) -> Any:  # noqa: ANN401 - JSON
             return torch.tensor(value["tensor"], dtype=getattr(torch, value["dtype"]))
         return np.array(value["array"], dtype=value["dtype"])
     return value
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
