@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         slice_direction,
         told_axes,
     )
-    from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
+    from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, with_patients, write_patients
     from volseg.cohort.folds import ALL, Fold, read_splits, split_by_patient, write_splits
     from volseg.cohort.inspection import inspect_cohort
     from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
@@ -167,6 +167,7 @@ __all__ = [
     "undo_adoption",
     "with_descriptions",
     "with_margins",
+    "with_patients",
     "write_cohort",
     "write_corrections",
     "write_labels",
@@ -240,6 +241,7 @@ _open = opened_at_first_use(
             "INSTANCES",
             "Cohort",
             "read_dataset_json",
+            "with_patients",
             "write_patients",
         ),
         "volseg.cohort.folds": (

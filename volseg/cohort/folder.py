@@ -307,25 +307,28 @@ class Cohort:
             ) from None
 
 
-def write_patients(cohort: Cohort, pattern: str) -> Cohort:
-    """Write patients and sessions that a pattern of the keys tells into `cases.csv`.
+def with_patients(cohort: Cohort, pattern: str) -> Cohort:
+    """The cohort with the patients and sessions that a pattern of the keys tells; nothing is written.
 
     Args:
-        cohort: Whose table is written.
+        cohort: Cohort, which is not changed.
         pattern: Pattern of the keys, see `volseg.cohort.patient_of`.
 
-    Returns:
-        The cohort with the new table.
-
     Raises:
-        SourceError: The pattern does not match a key; nothing is written.
+        SourceError: The pattern does not match a key.
     """
     told = {key: patient_of(key, pattern=pattern) for key in cohort.rows}
     rows = {
         key: replace(row, patient=told[key][0], session=told[key][1] or row.session) for key, row in cohort.rows.items()
     }
-    write_table(cohort.folder / "cases.csv", rows.values())
     return replace(cohort, rows=rows)
+
+
+def write_patients(cohort: Cohort, pattern: str) -> Cohort:
+    """As `with_patients`, and write the table into `cases.csv`."""
+    told = with_patients(cohort, pattern)
+    write_table(cohort.folder / "cases.csv", told.rows.values())
+    return told
 
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:
