@@ -346,6 +346,8 @@ WRONG = {
         ["one", "cohort", "--gather"],
         "no network of cv has all its folds; run the same command without --gather",
     ),
+    "no such engine": (["one", "cohort", "--engine", "tourch"], "--engine must be one of auto, torch, "),
+    "no such mirror image": (["one", "cohort", "--flips", "x"], "--flips must be none, trained, or axes"),
     "take": (["one", "cohort", "--take", "first"], "--take must be one of last, best, got 'first'"),
     "shard": (["one", "cohort", "--shard", "2/2"], "--shard must be I/N"),
 }

@@ -187,13 +187,18 @@ def _check_finished(folder: CrossvalFolder, settings: CrossvalSettings) -> None:
 
 
 def _check_devices(settings: CrossvalSettings) -> None:
-    """Refuse devices that are not there, before each fold would fail by them."""
-    from volseg.inference import check_device
+    """Refuse devices that are not there or do not go with the engine, before each fold would fail by them."""
+    from volseg.inference import check_device, check_words, worker_device
 
-    if isinstance(stated := settings.overrides.get("device"), str) and not stated.startswith(("$", "@")):
+    stated = settings.overrides.get("device")
+    if isinstance(stated, str) and stated.startswith(("$", "@")):
+        return
+    if isinstance(stated, str):
         check_device(stated)
     for device in settings.devices:
         check_device(device, option="--devices")
+    for number in range(max(1, len(settings.devices))):
+        check_words(engine=settings.inference.engine, device=settings.device(number) or worker_device(None, number))
 
 
 def _forecast(
