@@ -136,7 +136,7 @@ def evaluate(
                         progress=told,
                     )
                 else:
-                    there = keys or tuple(opened.rows.keys() & set(Predictions(scored).keys()))
+                    there = tuple(opened.rows.keys() & set(keys or Predictions(scored).keys()))
                     threads = affordable_threads(
                         opened, workers, bytes_per_voxel=EVALUATE_BYTES, available=available_bytes(), keys=there
                     )
