@@ -107,7 +107,7 @@ def evaluate(
             method,
             margins=any(one.margin_mm is not None for case in promised.values() for one in case.values()),
         )
-        keys = None if part is None else opened.part(part, fold=fold)
+        keys = None if part is None else opened.some_part(part, fold=fold)
         if failed and keys is None:
             keys = tuple(sorted({*Predictions(scored).keys(), *failed}))
         if part is None:
