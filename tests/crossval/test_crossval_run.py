@@ -287,6 +287,16 @@ def test_shards_take_each_fold_once_and_gather_reports(place, stub, capsys):
     assert [len(share) for share in dealt] == [1, 1, 1, 1]  # no task of an array is idle
 
 
+def test_what_was_predicted_otherwise_is_not_gathered_under_other_settings(place, stub, capsys):
+    """The summary told an overlap that was none of the predictions', and ensembles were predicted with it."""
+    assert run(capsys, "--shard", "0/1", "--overlap", "0.25", names=["one"])[0] == 0
+    code, text = run(capsys, "--gather", names=["one"])
+    assert code == 2
+    assert "fold 0 of one was predicted with --overlap 0.25, and 0.5 is asked for; give the same, or leave" in text
+    assert not (place / "cv" / "summary.json").exists()
+    assert run(capsys, "--gather", "--overlap", "0.25", names=["one"])[0] == 0
+
+
 def test_a_fold_that_fails_is_named_and_the_other_network_is_reported(place, stub, capsys, monkeypatch):
     def fail(bundle, **more):
         if Path(bundle).name == "one" and more["overrides"]["fold"] == 1:

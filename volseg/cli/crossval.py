@@ -179,11 +179,12 @@ def _workers(given: int | None, settings: CrossvalSettings, *, ray: str | None, 
 
 
 def _check_finished(folder: CrossvalFolder, settings: CrossvalSettings) -> None:
-    """Refuse to gather what no network has finished, before anything is written."""
-    from volseg.crossval import is_done
+    """Refuse to gather what no network has finished, or what was predicted otherwise, before anything is written."""
+    from volseg.crossval import check_inference, is_done
 
     if not any(all(is_done(folder, name, fold) for fold in settings.folds) for name in settings.networks):
         raise UsageError(f"no network of {folder.path} has all its folds; run the same command without --gather first")
+    check_inference(folder, settings)
 
 
 def _check_devices(settings: CrossvalSettings) -> None:
