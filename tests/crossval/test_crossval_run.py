@@ -21,8 +21,10 @@ from stub_training import StubTraining, stub_prediction
 from tiny_bundle import write_bundle
 
 import volseg.bundle
+import volseg.cli.calibrate
 import volseg.crossval
 import volseg.crossval.fold
+from volseg.calibration import CALIBRATION, find_calibration
 from volseg.cohort import Cohort, Fold, split_by_patient, write_splits
 from volseg.crossval import CrossvalFolder, CrossvalSettings, FoldTraining, begin, data_of, jobs_of
 from volseg.errors import UsageError
@@ -295,6 +297,15 @@ def test_what_was_predicted_otherwise_is_not_gathered_under_other_settings(place
     assert "fold 0 of one was predicted with --overlap 0.25, and 0.5 is asked for; give the same, or leave" in text
     assert not (place / "cv" / "summary.json").exists()
     assert run(capsys, "--gather", "--overlap", "0.25", names=["one"])[0] == 0
+
+
+@pytest.mark.parametrize("folds", ["0", "0,1"])
+def test_the_calibration_lies_where_predict_finds_it(folds, place, stub, capsys):
+    """That of a cross-validation of one fold lay in the ensemble folder, and a network alone has it beside itself."""
+    assert run(capsys, "--folds", folds, names=["one"])[0] == 0
+    source = volseg.cli.calibrate._crossval(place / "cv", Cohort.open(place / "cohort"))
+    (source.folder / CALIBRATION).write_text("{}")
+    assert find_calibration([checkpoint for _, checkpoint in source.members]) == source.folder / CALIBRATION
 
 
 def test_a_fold_that_fails_is_named_and_the_other_network_is_reported(place, stub, capsys, monkeypatch):
