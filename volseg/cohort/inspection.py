@@ -254,7 +254,7 @@ def _content(
     if label is None:
         return None
     checked = cohort.labels.check(label.voxels)
-    if cohort.has_instances and objects is None:
+    if objects is None and cohort.has_instances:  # in this order: the second lists a folder
         raise CohortError("the case must have a map of objects as others have, got none; convert it again")
     unseen = cohort.labels.ignored(checked)  # where nobody looked there may be an object or none
     counted = True if unseen is None else ~unseen
