@@ -308,6 +308,16 @@ def test_the_calibration_lies_where_predict_finds_it(folds, place, stub, capsys)
     assert find_calibration([checkpoint for _, checkpoint in source.members]) == source.folder / CALIBRATION
 
 
+def test_one_patient_alone_has_no_interval(place, stub, capsys):
+    """It was told as [nan, nan]."""
+    keys = Cohort.open(place / "cohort").keys
+    write_splits(place / "cohort", [Fold(keys[1:], keys[:1])])
+    code, text = run(capsys)
+    assert code == 0, text
+    assert "[–]" in text
+    assert "nan" not in text
+
+
 def test_a_fold_that_fails_is_named_and_the_other_network_is_reported(place, stub, capsys, monkeypatch):
     def fail(bundle, **more):
         if Path(bundle).name == "one" and more["overrides"]["fold"] == 1:
