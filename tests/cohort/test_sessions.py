@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from volseg.cohort import CaseRow, Cohort, earlier_sessions, inspect_cohort, other_sessions, read_table, sessions_of
+from volseg.cohort import (
+    CaseRow,
+    Cohort,
+    adapted_path,
+    earlier_sessions,
+    inspect_cohort,
+    other_sessions,
+    read_table,
+    sessions_of,
+)
 from volseg.cohort.sessions import order_note
 from volseg.cohort.table import write_table
 from volseg.errors import CohortError
@@ -31,6 +42,12 @@ def names(rows):
 )
 def test_sessions_are_ordered_by_their_numbers(told, ordered):
     assert names([row(f"k{i}", "p", name) for i, name in enumerate(told)]) == ordered
+
+
+def test_patients_and_sessions_of_any_letters_have_networks_of_their_own():
+    names = ["Müller", "Möller", "M_ller", "患者一", "患者二", "a b", "a_b"]
+    paths = [adapted_path(Path("run"), *pair) for name in names for pair in ((name, "day1"), ("p", name))]
+    assert len(set(paths)) == len(paths)
 
 
 def test_the_column_day_decides():
