@@ -57,6 +57,17 @@ def test_the_column_day_decides():
         sessions_of([*rows, row("d", "p", "late")])
 
 
+def test_a_day_names_the_sessions_that_have_no_name_of_their_own():
+    """Networks adapted to several days were one file, and `volseg adapt --before` could name none of them."""
+    assert names([row("a", "p", "", 20240103.0), row("b", "p", "", 20240104.0)]) == ["day20240103", "day20240104"]
+    assert names([row("a", "p", "mr", 9.0), row("b", "p", "mr", 0.0), row("c", "p", "ct", 3.5)]) == [
+        "mr_day0",
+        "ct",
+        "mr_day9",
+    ]
+    assert names([row("a", "p", "")]) == [""]
+
+
 def test_two_scans_on_one_day_are_one_session_and_no_prior_of_each_other():
     rows = [row("a", "p", "day0"), row("b", "p", "day4"), row("c", "p", "day4"), row("d", "p", "Day4")]
     found = sessions_of(rows)
