@@ -165,12 +165,24 @@ def test_a_torn_last_line_is_cut_and_a_damaged_one_counts_for_nothing(
         assert len(History([path])) == 1
 
 
-def test_what_is_no_journal_is_not_written_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["dear diary", '{"labels": {"background": 0}}', '{\n "labels": {}\n}\n', "\n"])
+def test_what_is_no_journal_is_not_written_to(tmp_path: Path, content: str) -> None:
+    """`--journal COHORT/dataset.json` emptied that file: its only line had no end, as one that a kill has torn."""
     path = tmp_path / "notes.txt"
-    path.write_text("dear diary")
+    path.write_text(content)
     with pytest.raises(UsageError, match="no journal"):
         Journal(path)
-    assert path.read_text() == "dear diary"
+    assert path.read_text() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"ke'])
+def test_a_journal_whose_first_line_is_torn_begins_again(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(torn)
+    with Journal(path) as journal:
+        journal.add(Entry("a", "w", "i"))
+    assert len(History([path])) == 1
 
 
 def test_two_runs_do_not_write_one_journal(tmp_path: Path) -> None:
