@@ -10,6 +10,7 @@ from command import told
 from scored_cohort import REFERENCE, make_cohort, write
 
 from volseg.cohort import Fold, write_splits
+from volseg.cohort.table import write_table
 from volseg.errors import UsageError
 from volseg.evaluation import settings_for
 from volseg.inference import find_inputs
@@ -41,6 +42,15 @@ def test_a_part_without_a_case_is_refused_and_nothing_is_written(cohort, predict
         assert not (tmp_path / "report").exists()
     with pytest.raises(UsageError, match="must have a validation case of fold 0, got none"):
         find_inputs(cohort.folder, channels=1, part="validation")
+
+
+def test_a_report_into_a_cohort_is_refused(cohort, predictions, capsys):
+    """The report's cases.csv replaced that of the cohort, with its patients and sessions."""
+    write_table(cohort.folder / "cases.csv", cohort.rows.values())
+    before = (cohort.folder / "cases.csv").read_bytes()
+    code, text = told(capsys, "evaluate", predictions, cohort.folder, "-o", cohort.folder, "--no-html")
+    assert (code, "-o must be no cohort, whose cases.csv would be replaced" in text) == (2, True), text
+    assert (cohort.folder / "cases.csv").read_bytes() == before
 
 
 def test_a_folder_without_predictions_is_refused_with_a_journal_too(cohort, tmp_path, capsys):
