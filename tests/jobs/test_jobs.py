@@ -17,7 +17,7 @@ import pytest
 from fleet_stub import Stub, do_jobs, jobs_in
 
 from volseg.errors import UsageError, VolsegError
-from volseg.jobs import Entry, History, Job, Journal, Processes, Serial, WorkerPool, run_jobs
+from volseg.jobs import Entry, History, Job, Journal, Processes, Serial, WorkerOptions, WorkerPool, run_jobs
 from volseg.jobs.journal import siblings
 from volseg.jobs.options import Shard
 
@@ -174,6 +174,15 @@ def test_what_is_no_journal_is_not_written_to(tmp_path: Path, content: str) -> N
         Journal(path)
     assert path.read_text() == content
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("folder", [".", "", "out"])
+def test_a_folder_is_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    """It ended with an unexpected ValueError, or as a full disk does."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match="--journal must be a file, got the folder "):
+        WorkerOptions.parse(journal=Path(folder))
 
 
 @pytest.mark.parametrize("torn", [b"", b"{", b'{"ke'])
