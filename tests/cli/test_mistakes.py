@@ -40,6 +40,7 @@ from volseg.cli import main
         ("convert decathlon a b --workers 0", "--workers must be at least 1 without --ray, got 0"),
         ("compare empty file.txt -o c", "PREDICTIONS must be two folders or more, after the cohort, got 1"),
         ("compare a b -o c", "there is no folder a; name training runs, or a cohort and predictions"),
+        ("adapt empty a --patient p", "empty must be the folder of a training, which holds model.pt, got one without"),
         ("train unet --corection a", "--corection is no setting of this bundle; did you mean --corrections?"),
         ("export safetensors a.pt -o a.safetensors", "there is no checkpoint a.pt; name the model.pt of a training"),
         ("train a.zip", "there is no file a.zip"),

@@ -302,6 +302,24 @@ def test_folds_that_the_user_changed_stay_also_where_the_source_states_some(tmp_
     assert read_splits(path) == STATED
 
 
+def test_folds_that_are_asked_for_are_drawn_anew_over_those_of_a_conversion_alone(tmp_path, caplog):
+    """`convert --folds 3` into a cohort of two folds changed nothing and said nothing."""
+    cohort, path = tmp_path / "cohort", tmp_path / "cohort" / "splits.json"
+    write_cohort(made(*KEYS), cohort, folds=2)
+    write_cohort(made(*KEYS), cohort, folds=3)  # the default of a later call asks for nothing
+    assert len(read_splits(path)) == 2
+    write_cohort(made(*KEYS), cohort, folds=3, redraw=True)
+    assert len(read_splits(path)) == 3
+    write_cohort(made(*KEYS), cohort)
+    assert len(read_splits(path)) == 3
+    changed = [Fold(("p1_d1", "p1_d2"), ("p3_d1", "p2_d1"))]
+    write_splits(cohort, changed)
+    assert caplog.text == ""
+    write_cohort(made(*KEYS), cohort, folds=2, redraw=True)
+    assert read_splits(path) == changed
+    assert "is kept, since a conversion did not write it, and --folds and --seed ask for other folds" in caplog.text
+
+
 def test_folds_that_the_user_changed_stay_when_cases_come_and_the_new_ones_are_named(tmp_path, caplog):
     cohort, path = tmp_path / "cohort", tmp_path / "cohort" / "splits.json"
     write_cohort(made(*KEYS), cohort)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from volseg.cohort import CaseRow, Cohort, earlier_sessions, inspect_cohort, other_sessions, read_table, sessions_of
+from volseg.cohort import (
+    CaseRow,
+    Cohort,
+    adapted_path,
+    earlier_sessions,
+    inspect_cohort,
+    other_sessions,
+    read_table,
+    sessions_of,
+)
 from volseg.cohort.sessions import order_note
 from volseg.cohort.table import write_table
 from volseg.errors import CohortError
@@ -33,11 +44,28 @@ def test_sessions_are_ordered_by_their_numbers(told, ordered):
     assert names([row(f"k{i}", "p", name) for i, name in enumerate(told)]) == ordered
 
 
+def test_patients_and_sessions_of_any_letters_have_networks_of_their_own():
+    names = ["Müller", "Möller", "M_ller", "患者一", "患者二", "a b", "a_b"]
+    paths = [adapted_path(Path("run"), *pair) for name in names for pair in ((name, "day1"), ("p", name))]
+    assert len(set(paths)) == len(paths)
+
+
 def test_the_column_day_decides():
     rows = [row("a", "p", "post", 30.0), row("b", "p", "pre", 0.0), row("c", "p", "mid", 12.5)]
     assert names(rows) == ["pre", "mid", "post"]
     with pytest.raises(CohortError, match="states the day of a and not of d"):
         sessions_of([*rows, row("d", "p", "late")])
+
+
+def test_a_day_names_the_sessions_that_have_no_name_of_their_own():
+    """Networks adapted to several days were one file, and `volseg adapt --before` could name none of them."""
+    assert names([row("a", "p", "", 20240103.0), row("b", "p", "", 20240104.0)]) == ["day20240103", "day20240104"]
+    assert names([row("a", "p", "mr", 9.0), row("b", "p", "mr", 0.0), row("c", "p", "ct", 3.5)]) == [
+        "mr_day0",
+        "ct",
+        "mr_day9",
+    ]
+    assert names([row("a", "p", "")]) == [""]
 
 
 def test_two_scans_on_one_day_are_one_session_and_no_prior_of_each_other():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from volseg.cohort import mean_expected_dice, read_uncertainty, write_uncertainty
+from volseg.cohort import RegionBounds, mean_expected_dice, read_bounds, read_uncertainty, write_uncertainty
 from volseg.cohort.uncertainty import FILE
 from volseg.errors import GeometryError, UsageError
 from volseg.metrics import dice, expected_dice
@@ -56,6 +56,16 @@ def test_the_table_keeps_the_cases_of_earlier_runs(tmp_path: Path):
     write_uncertainty(tmp_path, {}, forget=["b", "nobody"])
     assert list(read_uncertainty(tmp_path)) == ["a", "c"]
     assert [mean_expected_dice(case) for case in read_uncertainty(tmp_path).values()] == [0.75, None]
+
+
+def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path: Path):
+    """The line was to remove it, after a look at it in a spreadsheet with decimal commas."""
+    bounds = {"a": {"x": RegionBounds(0.5, 1.5, 2.5, 3.5, 0.25, 0.9)}}
+    write_uncertainty(tmp_path, {"a": {"x": 0.75}, "b": {"x": None}}, bounds=bounds)
+    text = (tmp_path / FILE).read_text()
+    (tmp_path / FILE).write_text(text.replace(",", ";").replace(".", ","), encoding="utf-8-sig")
+    assert read_uncertainty(tmp_path) == {"a": {"x": 0.75}, "b": {"x": None}}
+    assert read_bounds(tmp_path) == bounds
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,10 @@ from stub_training import StubTraining, stub_prediction
 from tiny_bundle import write_bundle
 
 import volseg.bundle
+import volseg.cli.calibrate
 import volseg.crossval
 import volseg.crossval.fold
+from volseg.calibration import CALIBRATION, find_calibration
 from volseg.cohort import Cohort, Fold, split_by_patient, write_splits
 from volseg.crossval import CrossvalFolder, CrossvalSettings, FoldTraining, begin, data_of, jobs_of
 from volseg.errors import UsageError
@@ -287,6 +289,35 @@ def test_shards_take_each_fold_once_and_gather_reports(place, stub, capsys):
     assert [len(share) for share in dealt] == [1, 1, 1, 1]  # no task of an array is idle
 
 
+def test_what_was_predicted_otherwise_is_not_gathered_under_other_settings(place, stub, capsys):
+    """The summary told an overlap that was none of the predictions', and ensembles were predicted with it."""
+    assert run(capsys, "--shard", "0/1", "--overlap", "0.25", names=["one"])[0] == 0
+    code, text = run(capsys, "--gather", names=["one"])
+    assert code == 2
+    assert "fold 0 of one was predicted with --overlap 0.25, and 0.5 is asked for; give the same, or leave" in text
+    assert not (place / "cv" / "summary.json").exists()
+    assert run(capsys, "--gather", "--overlap", "0.25", names=["one"])[0] == 0
+
+
+@pytest.mark.parametrize("folds", ["0", "0,1"])
+def test_the_calibration_lies_where_predict_finds_it(folds, place, stub, capsys):
+    """That of a cross-validation of one fold lay in the ensemble folder, and a network alone has it beside itself."""
+    assert run(capsys, "--folds", folds, names=["one"])[0] == 0
+    source = volseg.cli.calibrate._crossval(place / "cv", Cohort.open(place / "cohort"))
+    (source.folder / CALIBRATION).write_text("{}")
+    assert find_calibration([checkpoint for _, checkpoint in source.members]) == source.folder / CALIBRATION
+
+
+def test_one_patient_alone_has_no_interval(place, stub, capsys):
+    """It was told as [nan, nan]."""
+    keys = Cohort.open(place / "cohort").keys
+    write_splits(place / "cohort", [Fold(keys[1:], keys[:1])])
+    code, text = run(capsys)
+    assert code == 0, text
+    assert "[–]" in text
+    assert "nan" not in text
+
+
 def test_a_fold_that_fails_is_named_and_the_other_network_is_reported(place, stub, capsys, monkeypatch):
     def fail(bundle, **more):
         if Path(bundle).name == "one" and more["overrides"]["fold"] == 1:
@@ -346,6 +377,8 @@ WRONG = {
         ["one", "cohort", "--gather"],
         "no network of cv has all its folds; run the same command without --gather",
     ),
+    "no such engine": (["one", "cohort", "--engine", "tourch"], "--engine must be one of auto, torch, "),
+    "no such mirror image": (["one", "cohort", "--flips", "x"], "--flips must be none, trained, or axes"),
     "take": (["one", "cohort", "--take", "first"], "--take must be one of last, best, got 'first'"),
     "shard": (["one", "cohort", "--shard", "2/2"], "--shard must be I/N"),
 }

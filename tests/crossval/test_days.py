@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -16,6 +17,7 @@ from treatment_days import write_days
 
 from volseg.bundle import Recipe
 from volseg.cohort import Cohort, Fold, write_splits
+from volseg.cohort.table import write_table
 from volseg.crossval import DaysSettings, conclude_days, day_cases, default_modes, run_days
 from volseg.crossval import days_predictions as module
 from volseg.crossval.days_settings import TITLES
@@ -59,6 +61,30 @@ def test_what_may_be_seen_of_each_case(cohort):
         ("c_day10", 2, 1),
     ]
     assert [session.name for session in cases[2].earlier] == ["day9", "day0"]
+
+
+def test_an_adapted_network_sees_the_days_before_alone_where_the_column_day_tells_them(cohort, tmp_path, monkeypatch):
+    """`volseg days` ended with "no session with a label before ," after its trainings."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(cohort.folder, folder)
+    write_table(
+        folder / "cases.csv",
+        [replace(row, session="", day=float(row.session[3:])) for row in cohort.rows.values()],
+    )
+    settings = settings_of(Cohort.open(folder), tmp_path)
+    seen = {}
+
+    def adapt(work):
+        seen[work.before] = work.adaptation.keys
+        return work.target
+
+    monkeypatch.setattr("volseg.training.adapt", adapt)
+    run = tmp_path / "out" / "fold_0" / "none"
+    predictions = module.DaysPredictions(settings, tmp_path / "out", 0, {"none": run})
+    cases = day_cases(settings.cohort, settings.cohort.fold(0).validation)
+    targets = [predictions._adapted(run, case) for case in cases[1:]]
+    assert seen == {"day9": ("c_day0",), "day10": ("c_day0", "c_day9")}
+    assert [path.name for path in targets] == ["after_day0.pt", "after_day9.pt"]
 
 
 def test_all_rows_of_the_table_and_again_without_work(cohort, tmp_path, monkeypatch):

@@ -157,6 +157,13 @@ def test_what_tells_a_series_from_that_of_a_prediction(tmp_path: Path, change: d
     assert exported(path, tmp_path / "archive", out, for_series=str(images[0].SeriesInstanceUID)) == ""
 
 
+def test_a_prediction_whose_file_has_a_space_in_its_name_is_exported(tmp_path: Path) -> None:
+    place = Place(0, 0, 1)
+    _, path = predicted(place, ONE, tmp_path)
+    assert exported(path.rename(path.with_name("Müller 1.nii.gz")), tmp_path / "from", tmp_path / "out") == ""
+    assert (tmp_path / "out" / "Müller 1.dcm").is_file()
+
+
 def test_for_series_checks_the_voxels_and_names_one_series(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     place = Place(0, 0, 1)
     _, path = predicted(place, ONE, tmp_path)

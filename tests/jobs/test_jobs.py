@@ -17,7 +17,7 @@ import pytest
 from fleet_stub import Stub, do_jobs, jobs_in
 
 from volseg.errors import UsageError, VolsegError
-from volseg.jobs import Entry, History, Job, Journal, Processes, Serial, WorkerPool, run_jobs
+from volseg.jobs import Entry, History, Job, Journal, Processes, Serial, WorkerOptions, WorkerPool, run_jobs
 from volseg.jobs.journal import siblings
 from volseg.jobs.options import Shard
 
@@ -165,12 +165,33 @@ def test_a_torn_last_line_is_cut_and_a_damaged_one_counts_for_nothing(
         assert len(History([path])) == 1
 
 
-def test_what_is_no_journal_is_not_written_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["dear diary", '{"labels": {"background": 0}}', '{\n "labels": {}\n}\n', "\n"])
+def test_what_is_no_journal_is_not_written_to(tmp_path: Path, content: str) -> None:
+    """`--journal COHORT/dataset.json` emptied that file: its only line had no end, as one that a kill has torn."""
     path = tmp_path / "notes.txt"
-    path.write_text("dear diary")
+    path.write_text(content)
     with pytest.raises(UsageError, match="no journal"):
         Journal(path)
-    assert path.read_text() == "dear diary"
+    assert path.read_text() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("folder", [".", "", "out"])
+def test_a_folder_is_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    """It ended with an unexpected ValueError, or as a full disk does."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match="--journal must be a file, got the folder "):
+        WorkerOptions.parse(journal=Path(folder))
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"ke'])
+def test_a_journal_whose_first_line_is_torn_begins_again(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(torn)
+    with Journal(path) as journal:
+        journal.add(Entry("a", "w", "i"))
+    assert len(History([path])) == 1
 
 
 def test_two_runs_do_not_write_one_journal(tmp_path: Path) -> None:

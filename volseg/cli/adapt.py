@@ -36,17 +36,18 @@ def adapt(
     """
     if not run.exists():
         raise UsageError(f"there is no {run}; name the folder of a training, which holds model.pt")
+    if not (run / "model.pt").is_file():
+        raise UsageError(f"{run} must be the folder of a training, which holds model.pt, got one without; name that")
     from volseg.bundle import read_recipe
     from volseg.cohort import Cohort, check_prior_alignment
 
-    if (run / "model.pt").is_file():  # before PyTorch is loaded
-        recipe = read_recipe(run / "model.pt")
-        if recipe.takes_prior:
-            check_prior_alignment(
-                recipe.prior_alignment,
-                asked=f"{run}, a network of prior_alignment",
-                otherwise="adapt a run with rigid priors or without any",
-            )
+    recipe = read_recipe(run / "model.pt")  # before PyTorch is loaded
+    if recipe.takes_prior:
+        check_prior_alignment(
+            recipe.prior_alignment,
+            asked=f"{run}, a network of prior_alignment",
+            otherwise="adapt a run with rigid priors or without any",
+        )
     from volseg.training import Adapting
     from volseg.training import adapt as adapted
 

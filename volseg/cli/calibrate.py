@@ -107,9 +107,10 @@ def _crossval(folder: Path, cohort: Cohort) -> _Source | None:
     one = there.validation(names[0], folds[0]) if len(names) == 1 else there.oof("+".join(names))
     options = {"overlap": 0.5, "flips": [], **_options(one), "cleanup": ensemble.cleanup.to_json()}
     steps = {(name, fold): _steps(there.network(name, fold)) for name in names for fold in folds}
+    alone = len(ensemble.members) == 1  # of one fold: `volseg predict` looks beside its checkpoint
     return _Source(
         ensemble.members,
-        there.ensemble,
+        ensemble.members[0][1].parent if alone else there.ensemble,
         keys,
         there.oof("+".join(names)),
         ensemble.cleanup,

@@ -123,15 +123,17 @@ def _compare_predictions(
     from volseg.cli.imported import imported_predictions
     from volseg.cli.matching import matched, tell_absent
     from volseg.cli.place import check_order
-    from volseg.cohort import Cohort, Predictions
+    from volseg.cohort import EVALUATE_BYTES, Cohort, Predictions, affordable_threads
     from volseg.errors import LabelError
     from volseg.evaluation import compare as contrast
-    from volseg.evaluation import evaluate, set_names
+    from volseg.evaluation import evaluate, set_names, settings_for
+    from volseg.inference import available_bytes
     from volseg.report import short_comparison, write_comparison
 
     for folder in predictions:
         check_order(folder, cohort, "COHORT PREDICTIONS...")
     opened = Cohort.open(cohort)
+    method = settings_for(metric, instances=opened.has_instances)
     names = set_names(predictions)
     if corrections is not None:
         _numbers(rounds, corrections, len(names))  # before the work
@@ -151,18 +153,33 @@ def _compare_predictions(
             raise LabelError(
                 f"{', '.join(names)} have no region of the cohort in common; compare sets of the same regions"
             )
-        there = {key for folder, failed in folders.values() for key in {*Predictions(folder).keys(), *failed}}
+        keys = {
+            name: sorted({*(failed or Predictions(folder).some_keys()), *Predictions(folder).keys()})
+            for name, (folder, failed) in folders.items()
+        }
+        there = {key for of_set in keys.values() for key in of_set}
         tell_absent(there, opened)
+        threads = affordable_threads(
+            opened,
+            workers,
+            bytes_per_voxel=EVALUATE_BYTES,
+            available=available_bytes(),
+            keys=tuple(opened.rows.keys() & there),
+        )
+        if threads.note:
+            typer.secho(f"note  {threads.note}", fg="yellow", err=True)
         rows = {}
         for name, (folder, failed) in folders.items():
             with bar(name) as progress:
                 found = evaluate(
                     folder,
                     opened,
-                    keys=sorted({*Predictions(folder).keys(), *failed}),
-                    workers=workers,
+                    keys=keys[name],
+                    workers=threads.count,
                     progress=progress,
+                    method=method,
                     match=matches[name].only(shared),
+                    too_large=threads.too_large,
                 )
             rows[name] = [replace(row, error=failed[row.key]) if row.key in failed else row for row in found]
     comparison = contrast(rows, metric=metric, tolerance=tolerance)

@@ -179,21 +179,27 @@ def _workers(given: int | None, settings: CrossvalSettings, *, ray: str | None, 
 
 
 def _check_finished(folder: CrossvalFolder, settings: CrossvalSettings) -> None:
-    """Refuse to gather what no network has finished, before anything is written."""
-    from volseg.crossval import is_done
+    """Refuse to gather what no network has finished, or what was predicted otherwise, before anything is written."""
+    from volseg.crossval import check_inference, is_done
 
     if not any(all(is_done(folder, name, fold) for fold in settings.folds) for name in settings.networks):
         raise UsageError(f"no network of {folder.path} has all its folds; run the same command without --gather first")
+    check_inference(folder, settings)
 
 
 def _check_devices(settings: CrossvalSettings) -> None:
-    """Refuse devices that are not there, before each fold would fail by them."""
-    from volseg.inference import check_device
+    """Refuse devices that are not there or do not go with the engine, before each fold would fail by them."""
+    from volseg.inference import check_device, check_words, worker_device
 
-    if isinstance(stated := settings.overrides.get("device"), str) and not stated.startswith(("$", "@")):
+    stated = settings.overrides.get("device")
+    if isinstance(stated, str) and stated.startswith(("$", "@")):
+        return
+    if isinstance(stated, str):
         check_device(stated)
     for device in settings.devices:
         check_device(device, option="--devices")
+    for number in range(max(1, len(settings.devices))):
+        check_words(engine=settings.inference.engine, device=settings.device(number) or worker_device(None, number))
 
 
 def _forecast(

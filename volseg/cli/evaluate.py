@@ -78,17 +78,19 @@ def evaluate(
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.imported import imported_predictions
     from volseg.cli.matching import matched, tell_absent
-    from volseg.cli.place import check_order, fetched
+    from volseg.cli.place import check_no_cohort, check_order, fetched
     from volseg.cohort import EVALUATE_BYTES, Cohort, Predictions, affordable_threads
     from volseg.evaluation import EvaluationSettings, with_bounds
     from volseg.evaluation import evaluate as score
     from volseg.inference import available_bytes
     from volseg.jobs import WorkerOptions, evaluate_cases
-    from volseg.remote import check_apart, writing
+    from volseg.remote import check_apart, is_url, writing
     from volseg.report import short_promises, short_table, summarise, write_report
 
     worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(cohort, output)
+    if not is_url(output):
+        check_no_cohort(Path(output))
     references, predicted = fetched(cohort), fetched(predictions)
     check_order(predicted, references, "PREDICTIONS COHORT")
     opened = Cohort.open(references)
@@ -107,7 +109,7 @@ def evaluate(
             method,
             margins=any(one.margin_mm is not None for case in promised.values() for one in case.values()),
         )
-        keys = None if part is None else opened.part(part, fold=fold)
+        keys = None if part is None else opened.some_part(part, fold=fold)
         if failed and keys is None:
             keys = tuple(sorted({*Predictions(scored).keys(), *failed}))
         if part is None:
@@ -136,7 +138,7 @@ def evaluate(
                         progress=told,
                     )
                 else:
-                    there = keys or tuple(opened.rows.keys() & set(Predictions(scored).keys()))
+                    there = tuple(opened.rows.keys() & set(keys or Predictions(scored).keys()))
                     threads = affordable_threads(
                         opened, workers, bytes_per_voxel=EVALUATE_BYTES, available=available_bytes(), keys=there
                     )

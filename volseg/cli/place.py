@@ -25,8 +25,25 @@ def check_order(first: Path, cohort: Path, words: str) -> None:
         raise UsageError(f"the order is {words}: {first} is a cohort and {cohort} is none; swap them")
 
 
+def check_no_cohort(output: Path) -> None:
+    """Refuse a folder for a report that is a cohort, whose `cases.csv` the report's own would replace.
+
+    Args:
+        output: Folder to write.
+
+    Raises:
+        UsageError: It is one.
+    """
+    if _has_images(output):
+        raise UsageError(f"-o must be no cohort, whose cases.csv would be replaced, got {output}; name another folder")
+
+
 def _is_cohort(folder: Path) -> bool:
-    return (folder / "dataset.json").is_file() and any((folder / name).is_dir() for name in ("imagesTr", "imagesTs"))
+    return (folder / "dataset.json").is_file() and _has_images(folder)
+
+
+def _has_images(folder: Path) -> bool:
+    return any((folder / name).is_dir() for name in ("imagesTr", "imagesTs"))
 
 
 def fetched(place: str) -> Path:

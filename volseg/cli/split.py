@@ -22,13 +22,14 @@ def split(
     suspects: bool = typer.Option(False, help="Keep the cases marked as suspect in the folds."),
 ) -> None:
     """Write splits.json: each case is validated once, and no patient stands on both sides."""
-    from volseg.cohort import Cohort, patients_note, split_by_patient, write_patients, write_splits
+    from volseg.cohort import Cohort, patients_note, split_by_patient, with_patients, write_patients, write_splits
 
-    opened = Cohort.open(cohort)
-    if patient_pattern:
-        opened = write_patients(opened, patient_pattern)
+    there = Cohort.open(cohort)
+    opened = with_patients(there, patient_pattern) if patient_pattern else there
     rows = [row for row in opened.rows.values() if row.key in opened.labelled]
     result = split_by_patient(rows, folds=folds, seed=seed, suspects=suspects)
+    if patient_pattern:  # once the folds are known, so that a pattern that gives none leaves the table as it is
+        write_patients(there, patient_pattern)
     write_splits(cohort, result)
     if note := patients_note(rows):
         typer.secho(f"warning: {note}", fg="yellow", err=True)

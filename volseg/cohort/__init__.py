@@ -34,14 +34,14 @@ if TYPE_CHECKING:
         slice_direction,
         told_axes,
     )
-    from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json, write_patients
+    from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json
     from volseg.cohort.folds import ALL, Fold, read_splits, split_by_patient, write_splits
     from volseg.cohort.inspection import inspect_cohort
     from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
     from volseg.cohort.layouts import raw_note
     from volseg.cohort.margins import Prepare, margin_name, preparing, with_descriptions, with_margins
     from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
-    from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
+    from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note, with_patients, write_patients
     from volseg.cohort.predictions import (
         PROBABILITIES,
         Prediction,
@@ -169,6 +169,7 @@ __all__ = [
     "undo_adoption",
     "with_descriptions",
     "with_margins",
+    "with_patients",
     "write_cohort",
     "write_corrections",
     "write_labels",
@@ -243,7 +244,6 @@ _open = opened_at_first_use(
             "INSTANCES",
             "Cohort",
             "read_dataset_json",
-            "write_patients",
         ),
         "volseg.cohort.folds": (
             "ALL",
@@ -276,6 +276,8 @@ _open = opened_at_first_use(
             "PatientsByPattern",
             "patient_of",
             "patients_note",
+            "with_patients",
+            "write_patients",
         ),
         "volseg.cohort.predictions": (
             "PROBABILITIES",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,12 +20,16 @@ def adapted_path(run: Path, patient: str, session: str) -> Path:
 
     >>> adapted_path(Path("run"), "case401", "day8").as_posix()
     'run/adapted/case401/after_day8.pt'
+    >>> adapted_path(Path("run"), "Müller", "day8") == adapted_path(Path("run"), "Möller", "day8")
+    False
     """
     return run / "adapted" / _word(patient) / f"after_{_word(session) or 'only'}.pt"
 
 
 def _word(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    """The name of a patient or session as that of a file; a name with other letters keeps its own by a digest."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def adapted_networks(folder: Path) -> dict[Path, Adaptation]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from volseg.cohort.spreadsheet import decimal
+
 
 @dataclass(frozen=True)
 class RegionBounds:
@@ -102,5 +104,5 @@ def bounds_of_cells(cells: Mapping[str, str]) -> RegionBounds | None:
     """
     if not any(cells.values()):
         return None
-    numbers = {name: float(cells[name]) if cells.get(name) else None for name in BOUND_COLUMNS[:-1]}
+    numbers = {name: decimal(cells[name]) if cells.get(name) else None for name in BOUND_COLUMNS[:-1]}
     return RegionBounds(**numbers, not_comparable=cells.get("not_comparable") or "")

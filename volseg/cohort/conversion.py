@@ -53,6 +53,7 @@ def write_cohort(
     only: Container[str] | None = None,
     validation: Container[str] = (),
     given: Sequence[Fold] = (),
+    redraw: bool = False,
     outcomes: Callable[[Sequence[str]], Outcomes] | None = None,
 ) -> Conversion:
     """Write each case of a source into a cohort folder, and the tables when all are done.
@@ -71,6 +72,7 @@ def write_cohort(
         only: Keys of this run, if other runs write others into the same folder at the same time.
         validation: Keys to validate on, if the source chooses them; then there is one fold.
         given: Folds that the source states, such as those of a list; they take the place of drawn ones.
+        redraw: Whether the folds that an earlier conversion drew with another number or seed are drawn anew.
         outcomes: Function that calls `convert_case` for keys, instead of threads; see `volseg.jobs.converting`.
 
     Raises:
@@ -114,7 +116,8 @@ def write_cohort(
     everything = write_edited_table(folder, everything, before=former)
     count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
     _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
-    write_folds(folder, everything.values(), folds=folds, seed=seed, validation=validation, given=given)
+    rows_of_all = everything.values()
+    write_folds(folder, rows_of_all, folds=folds, seed=seed, validation=validation, given=given, redraw=redraw)
     return Conversion(tuple(sorted(written)), tuple(sorted(before)), dict(sorted(failed.items())))
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ from volseg.cohort.case import Case
 from volseg.cohort.folds import ALL, Fold, check_folds, read_splits
 from volseg.cohort.headers import longest_image_mm, row_of_headers
 from volseg.cohort.layouts import layout_note
-from volseg.cohort.patients import patient_of
-from volseg.cohort.table import CaseRow, is_phantom, read_table, write_table
+from volseg.cohort.table import CaseRow, is_phantom, read_table
 from volseg.errors import CohortError, UsageError, VolsegError, first_names
 from volseg.labels import LabelTable
 from volseg.remote import local
@@ -278,6 +277,18 @@ class Cohort:
             f"the part must be all, labelled, training, validation or test, got {name!r}; name one of these"
         )
 
+    def some_part(self, name: str, *, fold: int | str = 0) -> tuple[str, ...]:
+        """As `part`, of which there must be a case.
+
+        Raises:
+            UsageError: There is none.
+        """
+        keys = self.part(name, fold=fold)
+        if not keys:
+            of_fold = f" of fold {fold}" if name in ("training", "validation") else ""
+            raise UsageError(f"{self.folder} must have a {name} case{of_fold}, got none; name another --part or --fold")
+        return keys
+
     def median_spacing_mm(self) -> list[float]:
         """Median spacing over the labelled cases (all cases where none is), to 0.01 mm, in the order of RAS axes.
 
@@ -312,27 +323,6 @@ class Cohort:
             raise CohortError(
                 f"there is no case {key!r} in {self.folder}; name one such as {', '.join(like)}"
             ) from None
-
-
-def write_patients(cohort: Cohort, pattern: str) -> Cohort:
-    """Write patients and sessions that a pattern of the keys tells into `cases.csv`.
-
-    Args:
-        cohort: Whose table is written.
-        pattern: Pattern of the keys, see `volseg.cohort.patient_of`.
-
-    Returns:
-        The cohort with the new table.
-
-    Raises:
-        SourceError: The pattern does not match a key; nothing is written.
-    """
-    told = {key: patient_of(key, pattern=pattern) for key in cohort.rows}
-    rows = {
-        key: replace(row, patient=told[key][0], session=told[key][1] or row.session) for key, row in cohort.rows.items()
-    }
-    write_table(cohort.folder / "cases.csv", rows.values())
-    return replace(cohort, rows=rows)
 
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:

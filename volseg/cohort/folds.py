@@ -59,7 +59,8 @@ def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, 
     for patient in patients:
         min(held_out, key=len).extend(by_patient[patient])
     everything = sorted(key for keys in by_patient.values() for key in keys)
-    return [Fold(tuple(key for key in everything if key not in set(out)), tuple(sorted(out))) for out in held_out]
+    validations = [frozenset(out) for out in held_out]
+    return [Fold(tuple(key for key in everything if key not in out), tuple(sorted(out))) for out in validations]
 
 
 def split_by_choice(rows: Iterable[CaseRow], validation: Container[str]) -> list[Fold]:

@@ -24,6 +24,7 @@ def write_folds(
     seed: int,
     validation: Container[str],
     given: Sequence[Fold],
+    redraw: bool = False,
 ) -> None:
     """Write `splits.json`, unless the one that is there still fits, or is not the one that a conversion wrote.
 
@@ -38,6 +39,7 @@ def write_folds(
         seed: Seed of the drawn folds.
         validation: Keys to validate on, if the source chooses them.
         given: Folds that the source states.
+        redraw: Whether number and seed were asked for, so that folds which an earlier conversion drew otherwise go.
     """
     labelled = [row for row in rows if (folder / "labelsTr" / f"{row.key}{FILE_ENDING}").is_file()]
     needed = {row.key: row.patient for row in labelled if not (row.suspect or row.test)}
@@ -52,6 +54,9 @@ def write_folds(
         except UsageError as error:
             logger.warning("no splits.json was written: %s", error)
             return
+    asked = redraw and not stated
+    if asked:
+        stated = split_by_patient(labelled, folds=min(folds, len(patients)), seed=seed)
     path = _there(folder)
     if path is not None:
         try:
@@ -59,7 +64,7 @@ def write_folds(
         except CohortError as error:
             logger.warning("%s: writing it anew", error)
         else:
-            if _is_kept(path, found, stated, labelled, needed):
+            if _is_kept(path, found, stated, labelled, needed, asked=asked):
                 return
     written = stated or split_by_patient(labelled, folds=min(folds, len(patients)), seed=seed)
     marker = _marker(folder, written)
@@ -82,6 +87,8 @@ def _is_kept(
     stated: Sequence[Fold],
     labelled: Sequence[CaseRow],
     needed: Mapping[str, str],
+    *,
+    asked: bool,
 ) -> bool:
     """Whether the folds of a file stay, with a word about it if they are not what a conversion would write."""
     split = {key for fold in found for key in (*fold.training, *fold.validation)}
@@ -116,8 +123,8 @@ def _is_kept(
         )
     elif stated and list(found) != list(stated):
         logger.warning(
-            "%s is kept, since a conversion did not write it, and the source states other folds; remove it for those",
-            path,
+            "%s is kept, since a conversion did not write it, and %s other folds; remove it for those",
+            *(path, "--folds and --seed ask for" if asked else "the source states"),
         )
     return True
 

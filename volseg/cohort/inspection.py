@@ -19,12 +19,17 @@ from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
 from volseg.cohort.sessions import order_note, sessions_note
 from volseg.cohort.sizes import size_warnings
+from volseg.cohort.table import CaseRow
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError, telling_memory
 from volseg.metrics import volume_ml
 from volseg.volume import Volume, read_volume
 
 _UNREAD = "no label to look at"
+_OTHER_ROW = (
+    "cases.csv states another size or spacing than the image's file has, and trainings are planned by it; correct its "
+    "line, or convert the case again"
+)
 _SLAB_VOXELS = 2**20
 _TOLD_WARNINGS = 20
 """Warnings of `cases.csv` that are told before the rest is only counted."""
@@ -240,15 +245,16 @@ def _content(
     objects_path = cohort.instances_path(key)
     objects = read_volume(objects_path) if objects_path else None
     try:
-        case = Case(key, key, "", tuple(grids), label, "", (), objects)
+        # Other programs give keys that a conversion would not.
+        case = Case("case", "", "", tuple(grids), label, "", (), objects)
     except GeometryError as error:
         raise VolumeError(f"the files of the case lie on different grids: {error.message}") from error
-    notes[key] = case.warnings
+    notes[key] = (*case.warnings, *([_OTHER_ROW] if _is_other(cohort.rows[key], grids[0]) else []))
     label, objects = case.label, case.instances
     if label is None:
         return None
     checked = cohort.labels.check(label.voxels)
-    if cohort.has_instances and objects is None:
+    if objects is None and cohort.has_instances:  # in this order: the second lists a folder
         raise CohortError("the case must have a map of objects as others have, got none; convert it again")
     unseen = cohort.labels.ignored(checked)  # where nobody looked there may be an object or none
     counted = True if unseen is None else ~unseen
@@ -259,6 +265,12 @@ def _content(
     voxel_ml = unit * volume_ml(np.ones((1, 1, 1), bool), label.spacing_mm)
     sizes = {name: voxel_ml * count for name, count in cohort.labels.voxels_of_regions(checked).items()}
     return _Content(sizes, 0 if objects is None else len(np.unique(objects.voxels[objects.voxels != 0])))
+
+
+def _is_other(row: CaseRow, image: Volume) -> bool:
+    """Whether a row of the table, by which trainings are planned, is of another grid than the file now has."""
+    near = np.allclose(row.spacing_mm, image.spacing_mm, rtol=1e-3, atol=0)
+    return tuple(row.shape) != tuple(image.shape) or not near
 
 
 def _few_digits(size: float) -> str:

@@ -19,7 +19,8 @@ class Session:
 
     Attributes:
         patient: The patient.
-        name: Name of the session; empty if the table states none.
+        name: Name of the session; where the table states none, or one for several days, its day is the name or a part
+            of it; empty if that is not known either.
         order: Value by which sessions of the patient are sorted, see `session_order`.
         keys: Keys of its cases, sorted; several if the patient was scanned more than once.
         day: Day from the first one, if the session tells it; for gaps in days.
@@ -93,13 +94,26 @@ def _ordered(patient: str, rows: list[CaseRow]) -> list[Session]:
     groups: dict[tuple[object, ...], list[CaseRow]] = {}
     for row in rows:
         groups.setdefault(session_order(row), []).append(row)
-    found = []
-    for order in sorted(groups, key=_comparable):
-        cases = sorted(groups[order], key=lambda row: row.key)
-        found.append(
-            Session(patient, cases[0].session, order, tuple(row.key for row in cases), day_of_session(cases[0]))
+    ordered = [sorted(groups[order], key=lambda row: row.key) for order in sorted(groups, key=_comparable)]
+    times = Counter(cases[0].session for cases in ordered)
+    return [
+        Session(
+            patient,
+            _name(cases[0], alone=times[cases[0].session] == 1),
+            session_order(cases[0]),
+            tuple(row.key for row in cases),
+            day_of_session(cases[0]),
         )
-    return found
+        for cases in ordered
+    ]
+
+
+def _name(row: CaseRow, *, alone: bool) -> str:
+    """The name of a session by one of its cases; with the day where the name itself tells it from no other."""
+    if row.day is None or (row.session and alone):
+        return row.session
+    day = f"day{repr(float(row.day)).removesuffix('.0')}"
+    return f"{row.session}_{day}" if row.session else day
 
 
 def _comparable(order: tuple[object, ...]) -> tuple[tuple[int, str, float], ...]:

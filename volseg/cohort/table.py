@@ -78,8 +78,14 @@ class CaseRow:
         absent = [name for name in COLUMNS if row.get(name) is None]
         if absent:
             raise ValueError(f"a row has no {', '.join(absent)}")
-        shape = tuple(int(n) for n in row["shape"].split("x"))
-        spacing = tuple(float(mm) for mm in row["spacing_mm"].split("x"))
+        try:
+            shape = tuple(int(n) for n in row["shape"].split("x"))
+            spacing = tuple(float(mm) for mm in row["spacing_mm"].split("x"))
+        except ValueError:
+            raise ValueError(
+                f"{row['key']} must have a shape and a spacing_mm such as 96x96x40 and 1.5x1.5x3, got {row['shape']!r} "
+                f"and {row['spacing_mm']!r}"
+            ) from None
         axes = sorted(_RAS_AXIS.get(letter, -1) for letter in row["orientation"])
         if not len(shape) == len(spacing) == 3 or axes != [0, 1, 2]:
             raise ValueError(f"{row['key']} has a shape, spacing or orientation without three axes")
@@ -117,7 +123,7 @@ def read_table(path: Path) -> list[CaseRow]:
     try:
         rows = [CaseRow.from_csv(row) for row in read_rows(path)]
     except (ValueError, csv.Error) as error:
-        raise CohortError(f"{path} is damaged ({error}); convert again to write it anew") from error
+        raise CohortError(f"{path} is damaged ({error}); correct that, or convert again to write it anew") from error
     return rows
 
 

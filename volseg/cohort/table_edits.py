@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 _CONVERTED = ".volseg/converted.csv"
 """The table as the source gave it when `cases.csv` was last written."""
+_UNREADABLE = "cases.unreadable.csv"
+"""What a table becomes that a person has saved so that it cannot be read."""
 _FIELDS = ("patient", "session", "day")
 
 
@@ -21,7 +23,8 @@ def write_edited_table(folder: Path, rows: Mapping[str, CaseRow], *, before: Ite
     """Write the `cases.csv` of a cohort folder with what was changed in the one that is there.
 
     Changed patients, sessions and days stay as long as the source says of the case what it said when they were changed;
-    what the source says anew counts. Warnings that were added stay, and those that were taken out stay out.
+    what the source says anew counts. Warnings that were added stay, and those that were taken out stay out. A table
+    that cannot be read is kept as `cases.unreadable.csv`.
 
     Args:
         folder: Cohort folder.
@@ -33,7 +36,7 @@ def write_edited_table(folder: Path, rows: Mapping[str, CaseRow], *, before: Ite
         The rows that were written, by key.
     """
     table, kept = folder / "cases.csv", folder / _CONVERTED
-    there = _rows(table)
+    there = _rows(table, keep_as=folder / _UNREADABLE)
     former = _rows(kept) or {row.key: row for row in before}
     written = {
         key: _edited(row, there[key], former[key]) if key in there and key in former else row
@@ -68,12 +71,15 @@ def _as_read(row: CaseRow) -> CaseRow:
     return CaseRow.from_csv(row.to_csv())
 
 
-def _rows(path: Path) -> dict[str, CaseRow]:
-    """The rows of a table by key; none if it is absent, or damaged, which is told."""
+def _rows(path: Path, *, keep_as: Path | None = None) -> dict[str, CaseRow]:
+    """The rows of a table by key; none if it is absent, or damaged: then it is told, and kept under another name."""
     if not path.is_file():
         return {}
     try:
         return {row.key: row for row in read_table(path)}
     except (CohortError, OSError) as error:
         logger.warning("%s cannot be read (%s): writing it anew", path, error)
+        if keep_as is not None:
+            path.replace(keep_as)
+            logger.warning("the former table, with what was changed in it, is now %s", keep_as)
         return {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bound_cells, bounds_of_cells
+from volseg.cohort.spreadsheet import decimal, read_rows
 from volseg.errors import UsageError
 from volseg.files import atomic
 
@@ -87,7 +88,7 @@ def read_uncertainty(folder: Path) -> dict[str, dict[str, float | None]]:
 
     def parse(line: Mapping[str, str]) -> dict[str, float | None]:
         named = {name.removeprefix(f"{_MEAN} "): text for name, text in line.items() if name.startswith(f"{_MEAN} ")}
-        return {name: float(text) if text else None for name, text in named.items()}
+        return {name: decimal(text) if text else None for name, text in named.items()}
 
     return _read(folder, parse)
 
@@ -123,7 +124,7 @@ def _read(folder: Path, parse: Callable[[Mapping[str, str]], _Case]) -> dict[str
     """What a function makes of each line, by key."""
     path = Path(folder) / FILE
     try:
-        return {line["key"]: parse(line) for line in csv.DictReader(io.StringIO(path.read_bytes().decode()))}
+        return {line["key"]: parse(line) for line in read_rows(path)}
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, AttributeError, TypeError, csv.Error) as error:

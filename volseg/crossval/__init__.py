@@ -17,7 +17,7 @@ from volseg.crossval.fold import FoldTraining, job_key, parts_of
 from volseg.crossval.folder import CrossvalFolder
 from volseg.crossval.folds import check_folds, fold_notes, regions_of_cases
 from volseg.crossval.result import CrossvalResult, conclude, short_result
-from volseg.crossval.run import is_done, jobs_of, run_folds
+from volseg.crossval.run import check_inference, is_done, jobs_of, run_folds
 from volseg.crossval.scores import Candidate
 from volseg.crossval.settings import CrossvalSettings, Inference, begin, data_of
 
@@ -37,6 +37,7 @@ __all__ = [
     "Standing",
     "begin",
     "check_folds",
+    "check_inference",
     "choose",
     "choose_cleanup",
     "conclude",

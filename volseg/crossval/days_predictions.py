@@ -16,6 +16,7 @@ from volseg.cohort import (
     Prediction,
     Predictions,
     adapted_path,
+    sessions_of,
     write_labels,
     write_prediction,
 )
@@ -133,20 +134,20 @@ class DaysPredictions:
         from volseg.training import Adapting, adapt
 
         cohort = self.settings.cohort
-        before = cohort.rows[case.key].session
+        name_of = {key: one.name for one in sessions_of(cohort.rows.values())[case.patient] for key in one.keys}
         work = Adapting(
             run,
             cohort,
             case.patient,
             bundle=self.settings.bundle,
-            before=before,
+            before=name_of[case.key],
             minutes=self.settings.adapt_minutes,
             steps=self.settings.adapt_steps,
             device=self.settings.device,
             cache_dir=self.folder / "cache",
             seed=self.settings.seed,
         )
-        known = adapted_path(run, case.patient, case.earlier[0].name)
+        known = adapted_path(run, case.patient, name_of[case.earlier[0].keys[0]])
         target = adapt(work)
         if target != known:
             raise UsageError(f"{case.key} would be predicted by {target}, which is not of the days before it")

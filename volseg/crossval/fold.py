@@ -133,7 +133,14 @@ class FoldTraining:
 
     def _conclude(self, network: str, fold: int, facts: Facts) -> None:
         checkpoint = stamp(self.folder.network(network, fold))
-        content = {"network": network, "fold": fold, "bytes": checkpoint.size, "sha256": checkpoint.sha256, **facts}
+        content = {
+            "network": network,
+            "fold": fold,
+            "bytes": checkpoint.size,
+            "sha256": checkpoint.sha256,
+            "inference": dict(vars(self.settings.inference)),
+            **facts,
+        }
         with atomic(self.folder.done(network, fold)) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +22,7 @@ from volseg.errors import UsageError
 from volseg.evaluation import Comparison, EvaluationSettings, RegionScores, compare
 from volseg.jobs import WorkerOptions
 from volseg.labels import Cleanup
+from volseg.metrics import Interval
 from volseg.report import summarise, write_comparison, write_html, write_report
 
 Progress = Callable[[int, int], None]
@@ -191,8 +193,8 @@ def short_result(result: CrossvalResult) -> str:
         lines.append(
             (
                 one.candidate.name + (" *" if one.candidate == result.choice.chosen else ""),
-                f"{dice.mean:.3f} [{dice.low:.3f}, {dice.high:.3f}]",
-                "" if gap is None else f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]",
+                _with_interval(dice, ".3f"),
+                "" if gap is None else _with_interval(gap, "+.4f"),
                 "" if gap is None else p_text(p),
             )
         )
@@ -200,3 +202,9 @@ def short_result(result: CrossvalResult) -> str:
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     cases = summarise(result.rows).cases
     return "\n".join([*text, f"* chosen; {cases} cases out of fold"])
+
+
+def _with_interval(found: Interval, form: str) -> str:
+    """A mean with its interval, which one patient alone does not give."""
+    ends = "–" if math.isnan(found.low) else f"{found.low:{form}}, {found.high:{form}}"
+    return f"{found.mean:{form}} [{ends}]"

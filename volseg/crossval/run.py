@@ -10,6 +10,7 @@ from typing import Any
 
 from volseg.crossval.fold import FoldTraining, job_key, parts_of
 from volseg.crossval.folder import CrossvalFolder
+from volseg.crossval.settings import CrossvalSettings
 from volseg.errors import UsageError
 from volseg.jobs import (
     History,
@@ -54,6 +55,26 @@ def read_done(folder: CrossvalFolder, network: str, fold: int) -> dict[str, Any]
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}); run the same command again") from error
     return content
+
+
+def check_inference(folder: CrossvalFolder, settings: CrossvalSettings) -> None:
+    """Refuse settings of inference with which the finished folds were not predicted.
+
+    Raises:
+        UsageError: There is such a fold; the message names the options.
+    """
+    asked = dict(vars(settings.inference))
+    for network, fold in settings.jobs:
+        if not is_done(folder, network, fold):
+            continue
+        before = read_done(folder, network, fold).get("inference", asked)
+        if changed := [name for name in asked if before.get(name) != asked[name]]:
+            told = ", ".join(f"--{name.replace('_', '-')} {before.get(name)}" for name in changed)
+            now = ", ".join(str(asked[name]) for name in changed)
+            raise UsageError(
+                f"fold {fold} of {network} was predicted with {told}, and {now} is asked for; give the same, or leave "
+                "--gather out, which predicts anew and trains nothing"
+            )
 
 
 def run_folds(

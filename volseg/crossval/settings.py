@@ -37,12 +37,22 @@ class Inference:
         engine: Engine of the network. `torch` is the default since its results do not depend on a trial of speed.
         flips: Mirror images: `none`, `trained`, or axes.
         save_probabilities: Whether probabilities are kept.
+
+    Raises:
+        UsageError: There is no such engine, or the mirror images are no axes: told before a network is trained.
     """
 
     overlap: float = 0.5
     engine: str = "torch"
     flips: str = "none"
     save_probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        from volseg.inference import check_words, flip_axes
+
+        check_words(engine=self.engine)
+        if self.flips != "trained":  # what a training mirrors, its network alone tells
+            flip_axes(self.flips, [])
 
     @property
     def overrides(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from volseg.cohort import FILE_ENDING, Prepare, check_key, read_translated
+from volseg.cohort import FILE_ENDING, Prepare, read_translated
 from volseg.dicom.choice import EVERYTHING, Choice
 from volseg.dicom.identity import KEY, identify
 from volseg.dicom.image import Stack, read_image, read_stack
@@ -101,7 +101,7 @@ def export_objects(
                 logger.warning("%s was written for %s as asked, and its record names %s", stem, for_series, stated)
             named = output.suffix == ".dcm" and predictions.is_file()
             with telling_memory():
-                write(output if named else output / f"{check_key(stem)}{ending}", target, table)
+                write(output if named else output / f"{stem}{ending}", target, table)
         except VolsegError as error:
             failures.append((stem, error.message))
         if progress is not None:

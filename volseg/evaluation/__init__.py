@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from volseg import names_of_before
 from volseg.evaluation.case import evaluate, score_case, tell_notes
-from volseg.evaluation.comparison import TEST_DEFINITIONS, Comparison, Difference, compare, set_names
+from volseg.evaluation.comparison import TEST_DEFINITIONS, Comparison, Difference, compare, set_names, settings_for
 from volseg.evaluation.promises import (
     PROMISE_DEFINITION,
     PromiseCheck,
@@ -35,6 +35,7 @@ __all__ = [
     "review_curve",
     "score_case",
     "set_names",
+    "settings_for",
     "tell_notes",
     "with_bounds",
 ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import UsageError
-from volseg.evaluation.scores import METRICS, Metric, RegionScores
+from volseg.evaluation.scores import METRICS, EvaluationSettings, Metric, RegionScores
 from volseg.metrics import FEWEST, HOLM_DEFINITION, SIGNED_RANK_DEFINITION, holm, mean_interval, signed_rank_p
 
 # Differences up to which two sets tie: below those between two observers, and above rounding.
@@ -190,6 +190,23 @@ def compare(
         not_shared=not_shared,
         failed=failed,
     )
+
+
+def settings_for(metric: str, *, instances: bool = False) -> EvaluationSettings:
+    """The settings of an evaluation that computes a metric to compare.
+
+    Args:
+        metric: Name of the metric, as for `compare`.
+        instances: Whether the cohort tells objects apart.
+
+    Raises:
+        UsageError: There is no such metric: told before any case is read.
+
+    >>> settings_for("dice").objects, settings_for("object_f1").objects
+    (False, True)
+    """
+    objects = _metric(metric).name == "object_f1"
+    return EvaluationSettings(objects=objects, instances=objects and instances, margins=metric == "margin_mm")
 
 
 def set_names(folders: Sequence[Path]) -> list[str]:

@@ -146,7 +146,7 @@ def _write(
     out: Path, key: str, one: NamedMasks, cohort: Cohort, kept: LabelTable, pairs: Mapping[str, str]
 ) -> list[str]:
     """One case in the cohort's values on its grid; what is to be known of it."""
-    if key not in cohort.keys:
+    if key not in cohort.rows:
         raise UsageError(f"the cohort has no case {key}; name the file after the key of its case")
     lost = [name for name in kept.names if one.named(pairs[name]) is None]
     if lost:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import Predictions, Prepare, check_key, read_translated
-from volseg.errors import LabelError, UsageError, VolsegError
+from volseg.cohort import Predictions, Prepare, read_translated
+from volseg.errors import LabelError, SourceError, UsageError, VolsegError
 from volseg.files import FULL, atomic
 from volseg.formats.segmentation_file import IMAGE_TAG, segment_id
 from volseg.formats.value_names import ColourRow, colour_csv
@@ -224,7 +224,8 @@ def export_slicer(
     failures: list[tuple[str, str]] = []
     for done, key in enumerate(keys, start=1):
         try:
-            check_key(key)
+            if Path(key).name != key:
+                raise SourceError(f"the case key {key!r} is no file name; name a prediction without its folder")
             table, values = labels, segment_values(labels)
             label = read_translated(there.path(key), match, target="a table without that label")
             if prepare is not None:

@@ -66,7 +66,7 @@ def find_inputs(
         if note := cohort_note(cohort):
             logger.warning("%s", note)
         order = _order(tuple(given) or cohort.channel_names, channels, source=f"the cohort {path}")
-        cases = [(key, cohort.image_paths(key)) for key in cohort.part(part, fold=fold)]
+        cases = [(key, cohort.image_paths(key)) for key in cohort.some_part(part, fold=fold)]
         return [(key, [files[place] for place in order] if order else files) for key, files in cases]
     if part != "all":
         raise UsageError(

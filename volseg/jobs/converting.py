@@ -48,6 +48,7 @@ def convert_cases(
     seed: int,
     validation: Container[str] = (),
     given: Sequence[Fold] = (),
+    redraw: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
     """Convert as `volseg.cohort.write_cohort` does, by several workers.
@@ -76,5 +77,13 @@ def convert_cases(
 
     only = worker_options.shard if worker_options.shard.count > 1 else None
     return write_cohort(
-        *(source, folder), folds=folds, seed=seed, only=only, validation=validation, given=given, outcomes=outcomes
+        source,
+        folder,
+        folds=folds,
+        seed=seed,
+        only=only,
+        validation=validation,
+        given=given,
+        redraw=redraw,
+        outcomes=outcomes,
     )

@@ -86,8 +86,9 @@ def evaluate_cases(
     """
     there = Predictions.open(predictions)
     known = frozenset(cohort.keys)
-    check_unseen(predictions, cohort, there.keys() if keys is None else keys)
-    mine = [key for key in (there.keys() if keys is None else keys) if key in worker_options.shard]
+    asked = there.some_keys() if keys is None else keys
+    check_unseen(predictions, cohort, asked)
+    mine = [key for key in asked if key in worker_options.shard]
 
     def inputs(key: str) -> tuple[Path, ...]:
         label = cohort.label_path(key) if key in known else None

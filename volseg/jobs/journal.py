@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 # Seconds between two fsyncs. A kill of the process loses nothing that was written; if the machine itself stops, the
 # cases of these seconds are done again.
 _EVERY_S = 0.5
+# How the first line of every journal begins, see `Entry.to_line`.
+_BEGIN = b'{"key":"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        _check_kind(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
         try:
@@ -181,8 +184,6 @@ class Journal:
     def _cut_torn_line(self) -> None:
         size = os.fstat(self._file).st_size
         with self.path.open("rb") as file:
-            if size and file.read(1) != b"{":
-                raise UsageError(f"{self.path} is no journal of volseg; name another file with --journal")
             end = size
             while end > 0:
                 start = max(0, end - 65536)
@@ -259,6 +260,15 @@ def siblings(path: Path) -> list[Path]:
         stem = first if dash and number.isdigit() else path.stem
     found = {*path.parent.glob(f"{stem}-*-of-*{path.suffix}"), path, path.with_name(f"{stem}{path.suffix}")}
     return sorted(found)
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse a file that is no journal, of which the end would be cut off: any other JSON begins with a brace too."""
+    if path.is_file():
+        with path.open("rb") as file:
+            begin = file.read(len(_BEGIN))
+        if not _BEGIN.startswith(begin):  # a kill may have left less of the first line
+            raise UsageError(f"{path} is no journal of volseg; name another file with --journal")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -75,11 +75,13 @@ class WorkerOptions:
         """Read the options of the command line.
 
         Raises:
-            UsageError: The shard is invalid, or there is no worker and no Ray.
+            UsageError: The shard is invalid, the journal is a folder, or there is no worker and no Ray.
         """
         if workers < (0 if ray else 1):
             least = "0" if ray else "1 without --ray"
             raise UsageError(f"--workers must be at least {least}, got {workers}; give another number")
+        if journal is not None and (journal.is_dir() or not journal.name):
+            raise UsageError(f"--journal must be a file, got the folder {journal}; name one such as cases.jsonl in it")
         return cls(workers, ray, Shard.parse(shard) if shard else Shard(), journal)
 
     @property

@@ -76,7 +76,9 @@ def converting(kind: Kind) -> Callable[..., None]:
                 f"else {_DRAWN_FOLDS}.",
             ),
         ] = None,
-        seed: Annotated[int, typer.Option(help="Seed of the folds: another seed, other folds.")] = 0,
+        seed: Annotated[
+            int | None, typer.Option(help="Seed of the folds: another seed, other folds; 0 by default.")
+        ] = None,
         workers: Annotated[
             int,
             typer.Option(
@@ -105,7 +107,8 @@ def converting(kind: Kind) -> Callable[..., None]:
         source = PatientsByPattern(found.source, patient_pattern) if patient_pattern else found.source
         split: dict[str, Any] = {
             "folds": _DRAWN_FOLDS if folds is None else folds,
-            "seed": seed,
+            "seed": seed or 0,
+            "redraw": folds is not None or seed is not None,
             "validation": found.validation,
             "given": found.folds if folds is None else (),
         }

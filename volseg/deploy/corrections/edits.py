@@ -92,7 +92,7 @@ def find_edits(place: Path, cohort: Cohort, *, case: str | None = None, secret: 
     edits, cases = Edits(), _Cases(cohort, secret)
     if place.is_file():
         key = case or _key_of(place, cases)
-        if key is None or key not in cohort.keys:
+        if key is None or key not in cohort.rows:
             raise UsageError(f"{place.name} names no case of the cohort; say which it is with --case KEY")
         edits.found[key] = Edit(key, place, _names_beside(place).get(key, {}))
         return edits
