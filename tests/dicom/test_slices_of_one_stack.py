@@ -164,6 +164,15 @@ def test_each_frame_has_its_own_slope(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(tmp_path, [file]).channels[0].voxels, VOXELS * slopes)
 
 
+def test_real_world_values_beside_a_slope_are_no_values(tmp_path: Path) -> None:
+    """highdicom takes SUV for Bq/ml where a PET states both: `findings/real_world_values.sh`."""
+    mapping = Dataset()
+    mapping.RealWorldValueFirstValueMapped, mapping.RealWorldValueLastValueMapped = -2000, 30000
+    mapping.RealWorldValueIntercept, mapping.RealWorldValueSlope = 0.0, 0.0005
+    files = images("PT", Units="BQML", RealWorldValueMappingSequence=[mapping])
+    np.testing.assert_array_equal(read(tmp_path, files).channels[0].voxels, VOXELS)
+
+
 def test_numbers_of_colours_are_no_values(tmp_path: Path) -> None:
     files = images(PhotometricInterpretation="PALETTE COLOR")
     save(tmp_path, files)
