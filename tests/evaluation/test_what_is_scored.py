@@ -53,6 +53,13 @@ def test_a_report_into_a_cohort_is_refused(cohort, predictions, capsys):
     assert (cohort.folder / "cases.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("command", ["crossval", "days"])
+def test_a_report_into_the_folder_of_another_command_is_refused(cohort, predictions, tmp_path, capsys, command):
+    (tmp_path / f"{command}.json").write_text("{}")
+    code, text = told(capsys, "evaluate", predictions, cohort.folder, "-o", tmp_path, "--no-html")
+    assert (code, f"-o must be no folder of volseg {command}" in text) == (2, True), text
+
+
 def test_a_folder_without_predictions_is_refused_with_a_journal_too(cohort, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     options = WorkerOptions(journal=tmp_path / "journal.jsonl")

@@ -78,7 +78,7 @@ def evaluate(
     from volseg.cli.bar import bar, tell_failures
     from volseg.cli.imported import imported_predictions
     from volseg.cli.matching import matched, tell_absent
-    from volseg.cli.place import check_no_cohort, check_order, fetched
+    from volseg.cli.place import check_order, check_report_folder, fetched
     from volseg.cohort import EVALUATE_BYTES, Cohort, Predictions, affordable_threads
     from volseg.evaluation import EvaluationSettings, with_bounds
     from volseg.evaluation import evaluate as score
@@ -90,7 +90,7 @@ def evaluate(
     worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
     check_apart(cohort, output)
     if not is_url(output):
-        check_no_cohort(Path(output))
+        check_report_folder(Path(output))
     references, predicted = fetched(cohort), fetched(predictions)
     check_order(predicted, references, "PREDICTIONS COHORT")
     opened = Cohort.open(references)

@@ -8,6 +8,8 @@ from volseg.cli.bar import bar
 from volseg.errors import UsageError
 
 _MIB = 20
+_SUMMARIES = {"crossval": "crossval.json", "days": "days.json"}
+"""Commands whose folders hold a `summary.json`, and the file that tells such a folder."""
 
 
 def check_order(first: Path, cohort: Path, words: str) -> None:
@@ -25,17 +27,23 @@ def check_order(first: Path, cohort: Path, words: str) -> None:
         raise UsageError(f"the order is {words}: {first} is a cohort and {cohort} is none; swap them")
 
 
-def check_no_cohort(output: Path) -> None:
-    """Refuse a folder for a report that is a cohort, whose `cases.csv` the report's own would replace.
+def check_report_folder(output: Path) -> None:
+    """Refuse a folder for a report that holds files of the same names of another kind.
 
     Args:
         output: Folder to write.
 
     Raises:
-        UsageError: It is one.
+        UsageError: It is a cohort, or the folder of `volseg crossval` or `volseg days`.
     """
     if _has_images(output):
         raise UsageError(f"-o must be no cohort, whose cases.csv would be replaced, got {output}; name another folder")
+    for command, file in _SUMMARIES.items():
+        if (output / file).is_file():
+            raise UsageError(
+                f"-o must be no folder of volseg {command}, whose summary.json would be replaced, got {output}; name "
+                "another folder"
+            )
 
 
 def _is_cohort(folder: Path) -> bool:
