@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,10 @@ settings.load_profile("volseg")
 
 # absl's handler (of tensorboard) closes its stream, pytest's capture of stderr, when MONAI configures logging anew.
 absl.logging.get_absl_handler().python_handler.close = lambda: None
+
+# A shell starts what ends in & with SIGINT ignored, and so would be the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Run by the Python of another program, with packages that are not here.
 collect_ignore = ["support/monai_deploy_app.py"]
