@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from volseg.cohort.layouts import raw_note
     from volseg.cohort.margins import Prepare, margin_name, preparing, with_descriptions, with_margins
     from volseg.cohort.memory import CHECK_BYTES, EVALUATE_BYTES, Threads, affordable_threads
-    from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note, with_patients, write_patients
+    from volseg.cohort.patients import PatientsByPattern, patient_of, patients_note
+    from volseg.cohort.patients_of_keys import with_patients, write_patients
     from volseg.cohort.predictions import (
         PROBABILITIES,
         Prediction,
@@ -276,9 +277,8 @@ _open = opened_at_first_use(
             "PatientsByPattern",
             "patient_of",
             "patients_note",
-            "with_patients",
-            "write_patients",
         ),
+        "volseg.cohort.patients_of_keys": ("with_patients", "write_patients"),
         "volseg.cohort.predictions": (
             "PROBABILITIES",
             "Prediction",

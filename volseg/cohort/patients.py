@@ -6,15 +6,11 @@ import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from volseg.cohort.case import Case, Source
-from volseg.cohort.table import CaseRow, write_table
+from volseg.cohort.table import CaseRow
 from volseg.errors import SourceError, UsageError
 from volseg.labels import LabelTable
-
-if TYPE_CHECKING:
-    from volseg.cohort.folder import Cohort
 
 _SESSION = (
     r"(?:frame|day|ses|session|visit|tp|time|timepoint|week|wk|month|fraction|fx|slice)[-_]?\d+(?:-\d+)?|"
@@ -121,30 +117,6 @@ class PatientsByPattern:
         patient, session = patient_of(key, pattern=self.pattern)
         case = self._source.load(key)
         return replace(case, patient=patient, session=session or case.session)
-
-
-def with_patients(cohort: Cohort, pattern: str) -> Cohort:
-    """The cohort with the patients and sessions that a pattern of the keys tells; nothing is written.
-
-    Args:
-        cohort: Cohort, which is not changed.
-        pattern: Pattern of the keys, see `volseg.cohort.patient_of`.
-
-    Raises:
-        SourceError: The pattern does not match a key.
-    """
-    told = {key: patient_of(key, pattern=pattern) for key in cohort.rows}
-    rows = {
-        key: replace(row, patient=told[key][0], session=told[key][1] or row.session) for key, row in cohort.rows.items()
-    }
-    return replace(cohort, rows=rows)
-
-
-def write_patients(cohort: Cohort, pattern: str) -> Cohort:
-    """As `with_patients`, and write the table into `cases.csv`."""
-    told = with_patients(cohort, pattern)
-    write_table(cohort.folder / "cases.csv", told.rows.values())
-    return told
 
 
 def patients_note(rows: Iterable[CaseRow]) -> str | None:
