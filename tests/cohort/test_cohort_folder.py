@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volseg.cohort import CaseRow, Cohort, read_table, split_by_patient, write_cohort, write_splits
+from volseg.cohort import CaseRow, Cohort, patient_of, read_table, split_by_patient, write_cohort, write_splits
 from volseg.cohort.folds import Fold, read_splits
 from volseg.cohort.table import COLUMNS, write_table
 from volseg.errors import CohortError, GeometryError, LabelError, UsageError, VolumeError
@@ -78,6 +79,29 @@ def test_cases_csv_knows_more_than_the_headers(folder):
     write_table(folder / "cases.csv", [row("b", "p7"), row("gone", "p8")])
     cohort = Cohort.open(folder)
     assert [cohort.patient(key) for key in cohort.keys] == ["a_1", "p7", "c"]
+
+
+def test_an_empty_patient_is_told_by_the_key_and_spaces_count_for_nothing(tiny_cohort, tmp_path):
+    copy = shutil.copytree(tiny_cohort, tmp_path / "cohort")
+    there = Cohort.open(copy)
+    first, second = there.keys[:2]
+    rows = [replace(row, patient="", session="") for row in there.rows.values() if row.key != first]
+    write_table(copy / "cases.csv", [replace(there.rows[first], patient="Ann "), *rows])
+    opened = Cohort.open(copy)
+    assert opened.patient(first) == "Ann"
+    assert opened.patient(second) == patient_of(second)[0]
+    assert len({opened.patient(key) for key in opened.keys}) > 2
+
+
+def test_two_rows_of_one_case_are_refused_if_they_differ(tiny_cohort, tmp_path):
+    copy = shutil.copytree(tiny_cohort, tmp_path / "cohort")
+    there = Cohort.open(copy)
+    rows = list(there.rows.values())
+    write_table(copy / "cases.csv", [*rows, rows[0]])
+    assert dict(Cohort.open(copy).rows) == dict(there.rows)
+    write_table(copy / "cases.csv", [*rows, replace(rows[0], patient="another")])
+    with pytest.raises(CohortError, match=f"several rows of {rows[0].key}"):
+        Cohort.open(copy)
 
 
 def test_the_datalist_carries_key_images_and_label(folder):

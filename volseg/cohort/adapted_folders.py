@@ -56,12 +56,12 @@ def network_for(row: CaseRow, networks: Mapping[Path, Adaptation], cohort: Cohor
         networks: Adapted networks, see `adapted_networks`.
         cohort: Cohort that orders the sessions.
     """
-    own = sessions_of({**cohort.rows, row.key: row}.values())[row.patient]
+    mine = {path: told for path, told in networks.items() if told.patient == row.patient}
+    if not mine:
+        return None
+    rows = {other.key: other for other in cohort.rows.values() if other.patient == row.patient}
+    own = sessions_of({**rows, row.key: row}.values())[row.patient]
     place = next(number for number, session in enumerate(own) if row.key in session.keys)
     earlier = {key for session in own[:place] for key in session.keys}
-    fitting = [
-        (len(told.keys), path)
-        for path, told in networks.items()
-        if told.patient == row.patient and set(told.keys) <= earlier
-    ]
+    fitting = [(len(told.keys), path) for path, told in mine.items() if set(told.keys) <= earlier]
     return max(fitting)[1] if fitting else None

@@ -6,7 +6,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from volseg.cohort.case import Case
 from volseg.cohort.folds import ALL, Fold, check_folds, read_splits
 from volseg.cohort.headers import longest_image_mm, row_of_headers
 from volseg.cohort.layouts import layout_note
+from volseg.cohort.patients import patient_of
 from volseg.cohort.table import CaseRow, is_phantom, read_table
 from volseg.errors import CohortError, UsageError, VolsegError, first_names
 from volseg.labels import LabelTable
@@ -51,7 +52,8 @@ class Cohort:
     def open(cls, folder: str | Path) -> Cohort:
         """Open a cohort that volseg or anyone else wrote in nnU-Net's raw layout; of a URL a copy is kept here.
 
-        If `cases.csv` is absent the headers are read, and keys tell the patients: see `volseg.cohort.patient_of`.
+        Where `cases.csv` is absent or lacks a case the headers are read. Keys tell the patients then, and where the
+        patient's cell is empty: see `volseg.cohort.patient_of`.
 
         Raises:
             CohortError: There is no dataset.json or no case, or files do not match; the message names the first.
@@ -102,6 +104,9 @@ class Cohort:
             if row is None:
                 part = "imagesTr" if key in labels else "imagesTs"
                 row = row_of_headers(key, folder / part / f"{key}_0000{FILE_ENDING}")
+            elif not row.patient:
+                patient, session = patient_of(key)
+                row = replace(row, patient=patient, session=row.session or session)
             rows[key] = row
         source, version = read_source(dataset)
         return cls(

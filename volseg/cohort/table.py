@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.cohort.spreadsheet import decimal, read_rows
-from volseg.errors import CohortError
+from volseg.errors import CohortError, first_names
 from volseg.files import atomic
 
 COLUMNS = ("key", "patient", "session", "shape", "spacing_mm", "orientation", "source", "warnings")
@@ -91,9 +92,9 @@ class CaseRow:
             raise ValueError(f"{row['key']} has a shape, spacing or orientation without three axes")
         warnings = tuple(warning for warning in row["warnings"].split("; ") if warning)
         return cls(
-            row["key"],
-            row["patient"],
-            row["session"],
+            row["key"].strip(),
+            row["patient"].strip(),
+            row["session"].strip(),
             shape,
             spacing,
             row["orientation"],
@@ -119,9 +120,16 @@ def _day(row: Mapping[str, str]) -> float | None:
 
 
 def read_table(path: Path) -> list[CaseRow]:
-    """Read `cases.csv`."""
+    """Read `cases.csv`; a row that stands in it twice counts once.
+
+    Raises:
+        CohortError: A row makes no sense, or two rows say different things of one case.
+    """
     try:
-        rows = [CaseRow.from_csv(row) for row in read_rows(path)]
+        rows = list(dict.fromkeys(CaseRow.from_csv(row) for row in read_rows(path)))
+        twice = [key for key, times in Counter(row.key for row in rows).items() if times > 1]
+        if twice:
+            raise ValueError(f"it has several rows of {first_names(twice)}")
     except (ValueError, csv.Error) as error:
         raise CohortError(f"{path} is damaged ({error}); correct that, or convert again to write it anew") from error
     return rows
