@@ -362,6 +362,7 @@ def test_best_takes_the_network_of_the_best_validation(place, stub, capsys):
 
 WRONG = {
     "no cohort": (["one"], "must name one bundle or more, then the cohort"),
+    "cohort first": (["cohort", "one"], "write `volseg crossval one cohort`"),
     "fold of all": (["one", "cohort", "--fold", "1"], "--fold cannot be set for all folds; give --folds"),
     "minutes of train": (["one", "cohort", "--max_minutes", "5"], "give --minutes"),
     "no such fold": (["one", "cohort", "--folds", "0,7"], "the folds 0,7 were asked for; "),

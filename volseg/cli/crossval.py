@@ -136,6 +136,13 @@ def _parts(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]]:
             f"crossval must name one bundle or more, then the cohort, got {' '.join(named) or 'nothing'}; settings of "
             "train.json come behind them"
         )
+    misplaced = [name for name in named[:-1] if (Path(name) / "dataset.json").is_file()]
+    if misplaced and named[-1] not in misplaced and not (Path(named[-1]) / "dataset.json").is_file():
+        bundles = [name for name in named if name not in misplaced]
+        raise UsageError(
+            f"crossval must have the cohort behind the bundles, got {' '.join(named)}; write "
+            f"`volseg crossval {' '.join([*bundles, misplaced[0]])}`"
+        )
     return (
         named[:-1],
         named[-1],
