@@ -15,6 +15,7 @@ from volseg.dicom.contours import (
     Roi,
     by_slice,
     misplaced,
+    of_region,
     rasterise_outlines,
     reaches_beyond,
     read_outlines,
@@ -208,10 +209,11 @@ def _voxels(
         return
     header = read_header(drawing.instance.path)
     for number in wanted:
-        outlines = read_outlines(header, number, takes=partial(parts.take, number))
+        with of_region(names[number], cure="; --labels can leave the region out"):
+            outlines = read_outlines(header, number, takes=partial(parts.take, number))
+            polygons = by_slice(outlines.contours, stack.affine_ras)
         odd = 0 if parts.carried else misplaced(outlines, places, stack.affine_ras)
         warnings += _of_parts("outlines", names[number], left=outlines.elsewhere, misplaced=odd)
-        polygons = by_slice(outlines.contours, stack.affine_ras)
         outlined = list(polygons)
         if beyond := sum(any(reaches_beyond(points, stack.shape) for points in some) for some in polygons.values()):
             warnings.append(f"outlines of {names[number]} reach beyond the image on {beyond} slices and were cut off")
