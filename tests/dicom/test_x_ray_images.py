@@ -20,6 +20,7 @@ from volseg.volume import Volume, affine_of_axes, read_volume, spacing_mm, write
 PYTHON = os.environ.get("VOLSEG_SIMPLEITK_PYTHON", "")
 LABEL = "labelsTr/a.nii.gz"
 PIXELS = noise((7, 9), np.uint16, seed=5) % 4096
+RAW = "1.2.840.10008.5.1.4.1.1.1.1.1"  # Digital X-Ray Image Storage - For Processing
 MIDDLE = float(np.median(PIXELS))
 
 
@@ -127,6 +128,17 @@ def test_radiographs_of_several_detectors_are_one_cohort_and_mammograms_are_not(
     save(tmp_path / "more", [film("MG", series="7")])
     with pytest.raises(UsageError, match="choose one with --modality"):
         Dicom(tmp_path)
+
+
+@pytest.mark.parametrize("stated", [{"PresentationIntentType": "FOR PROCESSING"}, {"SOPClassUID": RAW}])
+def test_numbers_of_the_detector_are_told(tmp_path: Path, stated: dict[str, str]) -> None:
+    shown = film("DX", pixels=PIXELS[::-1], PresentationIntentType="FOR PRESENTATION")
+    save(tmp_path, [film("DX", **stated), shown])
+    source = Dicom(tmp_path)
+    cases = [source.load(key) for key in list(source.keys())]
+    told = [[one for one in case.warnings if "FOR PROCESSING" in one] for case in cases]
+    assert sorted(map(len, told)) == [0, 1]
+    assert "bones may be dark" in max(told)[0]
 
 
 def test_a_copy_under_another_uid_is_one_case_with_the_same_record(tmp_path: Path) -> None:
