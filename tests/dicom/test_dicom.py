@@ -122,6 +122,17 @@ def test_a_multi_frame_object_is_the_volume_of_its_single_images(tmp_path: Path)
     np.testing.assert_allclose(ras_to_lps(got.affine_ras), affine, atol=1e-6)
 
 
+@pytest.mark.parametrize(("kind", "modality"), [("13.1.1", "XA"), ("13.1.2", "DX"), ("13.1.3", "MG")])
+def test_tomosynthesis_and_3d_x_ray_objects_are_volumes(tmp_path: Path, kind: str, modality: str) -> None:
+    voxels, affine = noise(), grid(angles=(0.2, 0.1, 0))
+    made = multi_frame(voxels, affine, Modality=modality)
+    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = f"1.2.840.10008.5.1.4.1.1.{kind}"
+    save(tmp_path, [made])
+    got = only(tmp_path).channels[0]
+    np.testing.assert_array_equal(got.voxels, voxels - 1024)
+    np.testing.assert_allclose(ras_to_lps(got.affine_ras), affine, atol=1e-6)
+
+
 def test_frames_may_be_stored_in_any_order(tmp_path: Path) -> None:
     """SimpleITK 2.5.7 and TorchIO 1.2.1 keep the order of the file, and take 1 mm."""
     voxels, affine = noise(), grid()

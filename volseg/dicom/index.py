@@ -335,7 +335,7 @@ def _no_slice(instance: Instance) -> str | None:
     if "LOCALIZER" in instance.image_type:
         return f"localizers ({kind})"
     if instance.frames > 1:
-        return f"multi-frame objects that do not place their frames ({kind})"
+        return f"multi-frame objects that do not place their frames, or are not read ({kind})"
     if not instance.placed:
         return f"images without a place in the patient ({kind})"
     return None
