@@ -160,6 +160,19 @@ def test_sides_in_any_spelling_are_never_paired_by_a_code(one, other):
             match_labels(a, plain)
 
 
+def test_a_code_that_several_regions_share_pairs_none_of_them():
+    rib = ["SCT", "113197003", "Rib"]
+
+    def ribs(*names):
+        return LabelTable.of({name: n for n, name in enumerate(names, start=1)}, {"codes": dict.fromkeys(names, rib)})
+
+    for ours, theirs in ((("rib 1", "rib 2"), ("rib 1", "rib 3")), (("rib 1", "rib 2"), ("rib 1",))):
+        for one, other in ((ours, theirs), (theirs, ours)):
+            assert match_labels(ribs(*one), ribs(*other)).pairs == {"rib 1": "rib 1"}
+    with pytest.raises(LabelError, match="no region is the same"):
+        match_labels(ribs("rib 1", "rib 2"), ribs("Costa"))
+
+
 def test_words_that_hold_a_side_by_chance_name_none():
     code = {name: ["SCT", "87979003", "Cleft palate"] for name in ("cleft palate", "bright palate", "palatoschisis")}
     ours = LabelTable.of({"palatoschisis": 1}, {"codes": code})

@@ -186,23 +186,27 @@ def _pairs(reference: LabelTable, prediction: LabelTable, *, strict: bool) -> di
     steps: tuple[Callable[[Region], Hashable], ...] = (
         lambda region: region.name,
         lambda region: fold_name(region.name),
-        _code,
     )
     for step, key in enumerate(steps):
         ours = _groups([region for region in reference.regions if region.name not in pairs], key)
         theirs = _groups([region for region in prediction.regions if region.name not in pairs.values()], key)
         for word, names in ours.items():
             others = theirs.get(word, [])
-            if not others or word is None:
-                continue
             if len(names) == len(others) == 1:
-                if key is not _code or not _mirrored(names[0], others[0]):
-                    pairs[names[0]] = others[0]
-            elif step == 1 and strict:
+                pairs[names[0]] = others[0]
+            elif step == 1 and strict and others:
                 raise LabelError(
                     f"{' and '.join(others)} of the predictions and {' and '.join(names)} of the references are spelt "
                     "alike, so it is not clear which is which; rename one in dataset.json"
                 )
+    # A code that several regions of a table share, as ribs do, tells none of them, though the others have been found.
+    ours, theirs = (_groups(table.regions, _code) for table in (reference, prediction))
+    for code, names in ours.items():
+        others = theirs.get(code, [])
+        if code is None or len(names) != 1 or len(others) != 1 or _mirrored(names[0], others[0]):
+            continue
+        if names[0] not in pairs and others[0] not in pairs.values():
+            pairs[names[0]] = others[0]
     return {name: pairs[name] for name in reference.names if name in pairs}
 
 
