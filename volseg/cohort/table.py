@@ -118,8 +118,25 @@ def _day(row: Mapping[str, str]) -> float | None:
     return day
 
 
+def is_case_table(path: Path) -> bool:
+    """Whether a `cases.csv` has the columns of a cohort's, damaged or not: other data sets call tables of patients so.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.readline(4096).replace(b"\0", b"").decode("utf-8-sig", "replace")
+    columns = {word.strip().strip('"') for word in re.split("[,;\t]", head)}
+    return len(columns) < 2 or ("key" in columns and len(columns & {*COLUMNS}) > 1)
+
+
 def read_table(path: Path) -> list[CaseRow]:
     """Read `cases.csv`."""
+    if not is_case_table(path):
+        raise CohortError(
+            f"{path} must be the table of a cohort's cases, with the columns {', '.join(COLUMNS)}; it is another "
+            "table, so give it another name"
+        )
     try:
         rows = [CaseRow.from_csv(row) for row in read_rows(path)]
     except (ValueError, csv.Error) as error:
