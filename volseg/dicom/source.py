@@ -15,7 +15,7 @@ from volseg.dicom.drawing import Drawing, read_drawing
 from volseg.dicom.identity import KEY, STUDY_KEY, Identity, identify, word
 from volseg.dicom.images import Images, Part, read_images, read_labels
 from volseg.dicom.index import PACKED, colour_note, scan
-from volseg.dicom.labels import label_table, regions_of, rules_of, spelled
+from volseg.dicom.labels import label_table, of_several_codes, regions_of, rules_of, spelled
 from volseg.dicom.matching import match
 from volseg.dicom.names import parse_rules
 from volseg.dicom.record import record_of, volume_key
@@ -144,7 +144,10 @@ class Dicom:
         of_none = [f"{note}; it labels nothing" for item in drawings if not item.rois for note in item.notes]
         packed = index.skipped[PACKED]
         unopened = [f"{packed} archives (.zip, .gz and others) lie in the folder and were not opened; unpack them"]
-        self.warnings = tuple(dict.fromkeys([*matched.lost, *of_none, *(unopened if packed else [])]))
+        doubtful = of_several_codes(used, self._named)
+        for note in doubtful:
+            logger.warning("%s", note)
+        self.warnings = tuple(dict.fromkeys([*matched.lost, *of_none, *doubtful, *(unopened if packed else [])]))
         names = tuple(channel.name for channel in self._channels)
         self.channel_names: tuple[str, ...] = names or ((chosen[0].modality if chosen else "") or "image",)
 
