@@ -205,6 +205,19 @@ def test_both_doors_give_the_same_voxels(tmp_path: Path) -> None:
     assert set(found.notes) <= set(case.warnings)
 
 
+def test_pictures_of_other_kinds_are_not_sent_from_one_command_to_the_other(tmp_path: Path) -> None:
+    """Each of the two commands named the other one, or nothing."""
+    pictures = [film("US", SOPClassUID="1.2.840.10008.5.1.4.1.1.6.1") for _ in range(2)]
+    (one, _) = save(tmp_path, pictures)
+    with pytest.raises(
+        SourceError, match=r"no X-ray image but images without a place .*\(US\); save it as PNG or TIFF$"
+    ):
+        read_x_ray(one, 1000)
+    cure = r"2 images without a place in the patient \(US\); save them as PNG or TIFF, and run `volseg convert images`"
+    with pytest.raises(SourceError, match=cure):
+        Dicom(tmp_path)
+
+
 def test_what_is_no_x_ray_image_is_refused_by_the_reader_of_images(tmp_path: Path) -> None:
     (slice_,) = save(tmp_path / "ct", series(noise((7, 6, 1))))
     (large,) = save(tmp_path / "dx", [film()])

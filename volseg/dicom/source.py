@@ -14,7 +14,7 @@ from volseg.dicom.choice import Choice
 from volseg.dicom.drawing import Drawing, read_drawing
 from volseg.dicom.identity import KEY, STUDY_KEY, Identity, identify, word
 from volseg.dicom.images import Images, Part, read_images, read_labels
-from volseg.dicom.index import PACKED, colour_note, scan
+from volseg.dicom.index import PACKED, picture_note, scan
 from volseg.dicom.labels import label_table, of_several_codes, regions_of, rules_of, spelled
 from volseg.dicom.matching import match
 from volseg.dicom.names import parse_rules
@@ -112,7 +112,7 @@ class Dicom:
         if not self._cases and not self._damaged:
             note = raw_note(self.raw)
             note = "" if not note or "convert dicom" in note else f"; {note}"  # which was tried here
-            note = note or colour_note(index.skipped)
+            note = note or picture_note(index.skipped)
             raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}{note}")
         if index.skipped:
             logger.info("left aside%s", _told(index.skipped))
