@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import math
 import re
@@ -125,7 +126,10 @@ def is_case_table(path: Path) -> bool:
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        head = file.readline(4096).replace(b"\0", b"").decode("utf-8-sig", "replace")
+        begin = file.readline(4096)
+    if begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return True  # as spreadsheets may save it, which is told where it is read
+    head = begin.decode("utf-8-sig", "replace")
     columns = {word.strip().strip('"') for word in re.split("[,;\t]", head)}
     return len(columns) < 2 or ("key" in columns and len(columns & {*COLUMNS}) > 1)
 
