@@ -377,7 +377,7 @@ def _of_bits(bits: int) -> tuple[np.ndarray, list[Dataset]]:
 @pytest.mark.parametrize("bits", [12, 13, 16])
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless], ids=lambda uid: uid.name)
 def test_signed_values_of_fewer_bits_are_decoded_to_the_bit(tmp_path: Path, syntax: str, bits: int) -> None:
-    """The iterator of pydicom 3.0.2 ends with an error where it mends their sign."""
+    """pydicom's iterator ends with an error where it mends their sign: `findings/signed_jpeg_ls_frame_by_frame.sh`."""
     voxels, files = _of_bits(bits)
     for file in files:
         file.compress(syntax)
