@@ -52,6 +52,13 @@ def test_a_size_that_cannot_be_read_names_its_case(cohort):
         Cohort.open(cohort.folder)
 
 
+def test_a_table_in_utf_16_is_the_cohorts_own(cohort):
+    table = cohort.folder / "cases.csv"
+    table.write_bytes(table.read_text().encode("utf-16"))
+    with pytest.raises(CohortError, match="is not in UTF-8; save the table as 'CSV UTF-8'"):
+        Cohort.open(cohort.folder)
+
+
 def test_a_table_that_cannot_be_read_is_kept_by_the_next_conversion(tmp_path, caplog):
     """What a person had written into it was lost."""
     raw, folder = tmp_path / "raw", tmp_path / "cohort"

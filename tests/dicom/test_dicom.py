@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_series import PATIENT, STUDY, grid, image, multi_frame, noise, place, save, series, set_pixels
+from pydicom import Dataset
 from pydicom.config import settings
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLSLossless, RLELossless, generate_uid
 
 from volseg.cohort import Case
 from volseg.dicom import Dicom, scan
@@ -117,6 +119,17 @@ def _by_itk(itk, folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def test_a_multi_frame_object_is_the_volume_of_its_single_images(tmp_path: Path) -> None:
     voxels, affine = noise(), grid(angles=(0.2, 0.1, 0))
     save(tmp_path, [multi_frame(voxels, affine)])
+    got = only(tmp_path).channels[0]
+    np.testing.assert_array_equal(got.voxels, voxels - 1024)
+    np.testing.assert_allclose(ras_to_lps(got.affine_ras), affine, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "modality"), [("13.1.1", "XA"), ("13.1.2", "DX"), ("13.1.3", "MG")])
+def test_tomosynthesis_and_3d_x_ray_objects_are_volumes(tmp_path: Path, kind: str, modality: str) -> None:
+    voxels, affine = noise(), grid(angles=(0.2, 0.1, 0))
+    made = multi_frame(voxels, affine, Modality=modality)
+    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = f"1.2.840.10008.5.1.4.1.1.{kind}"
+    save(tmp_path, [made])
     got = only(tmp_path).channels[0]
     np.testing.assert_array_equal(got.voxels, voxels - 1024)
     np.testing.assert_allclose(ras_to_lps(got.affine_ras), affine, atol=1e-6)
@@ -331,6 +344,73 @@ def test_compressed_slices_are_decoded_to_the_bit(tmp_path: Path, syntax: str) -
         file.compress(syntax)
     save(tmp_path, files)
     np.testing.assert_array_equal(only(tmp_path).channels[0].voxels, voxels - 5)
+
+
+@pytest.mark.parametrize("syntax", [None, RLELossless])
+def test_grey_images_that_leave_out_what_they_are_are_read(tmp_path: Path, syntax: str | None) -> None:
+    voxels = noise()
+    files = series(voxels)
+    for file in files:
+        if syntax:
+            file.compress(syntax)
+        del file.SamplesPerPixel, file.PhotometricInterpretation
+    save(tmp_path, files)
+    np.testing.assert_array_equal(only(tmp_path).channels[0].voxels, voxels)
+
+
+def _encapsulated(file: Dataset, stream: bytes, syntax: str) -> None:
+    file.file_meta.TransferSyntaxUID = syntax
+    file.PixelData = encapsulate([stream])
+    file["PixelData"].VR = "OB"
+    file["PixelData"].is_undefined_length = True
+
+
+def _of_bits(bits: int) -> tuple[np.ndarray, list[Dataset]]:
+    """Signed voxels and their images, of fewer bits than their words have, as CT is stored."""
+    voxels = noise((64, 48, 3)) * 7 - 900
+    files = series(voxels)
+    for file in files:
+        file.BitsStored, file.HighBit = bits, bits - 1
+    return voxels, files
+
+
+@pytest.mark.parametrize("bits", [12, 13, 16])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless], ids=lambda uid: uid.name)
+def test_signed_values_of_fewer_bits_are_decoded_to_the_bit(tmp_path: Path, syntax: str, bits: int) -> None:
+    """pydicom's iterator ends with an error where it mends their sign: `findings/signed_jpeg_ls_frame_by_frame.sh`."""
+    voxels, files = _of_bits(bits)
+    for file in files:
+        file.compress(syntax)
+    save(tmp_path, files)
+    np.testing.assert_array_equal(only(tmp_path).channels[0].voxels, voxels)
+
+
+def test_jpeg_2000_whose_stream_says_nothing_of_a_sign_is_decoded_to_the_bit(tmp_path: Path) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    pytest.importorskip("openjpeg")
+    voxels, files = _of_bits(12)
+    for z, file in enumerate(files):
+        stored = (voxels[:, :, z].T & 0xFFF).astype(np.uint16)
+        stream = imagecodecs.jpeg2k_encode(stored, bitspersample=12, reversible=True, codecformat="j2k")
+        _encapsulated(file, stream, JPEG2000Lossless)
+    save(tmp_path, files)
+    np.testing.assert_array_equal(only(tmp_path).channels[0].voxels, voxels)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_jpeg_of_twelve_bits_is_decoded(tmp_path: Path, signed: bool) -> None:
+    """GDCM 3.2.6 and Pillow 12.3 decode 8 bits of JPEG Extended."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    x, y, z = np.indices((64, 48, 3))
+    smooth = 400 * np.sin(x / 20) + 5 * y + 5 * z  # a loss blurs the jump of the stored bits at 0
+    voxels = (smooth - 700).astype(np.int16) if signed else (smooth + 500).astype(np.uint16)
+    files = series(voxels)
+    for number, file in enumerate(files):
+        file.BitsStored, file.HighBit = 12, 11
+        stored = np.ascontiguousarray(voxels[:, :, number].T.astype(np.int32) & 0xFFF, np.uint16)
+        _encapsulated(file, imagecodecs.jpeg8_encode(stored, level=100, bitspersample=12), JPEGExtended12Bit)
+    save(tmp_path, files)
+    assert np.abs(only(tmp_path).channels[0].voxels.astype(int) - voxels).max() <= 3
 
 
 def test_jpeg_lossless_is_decoded_to_the_bit(tmp_path: Path) -> None:

@@ -100,6 +100,19 @@ def test_a_series_that_states_no_thickness_carries_a_segmentation(tmp_path: Path
         np.testing.assert_array_equal(found[name], mask)
 
 
+@pytest.mark.parametrize(("other", "told"), [("10200004", True), ("69695003", False), ("85756007", False)])
+def test_segments_of_one_name_and_several_codes_are_told(tmp_path: Path, other: str, told: bool) -> None:
+    """3D Slicer calls segments Segment_1, Segment_2; what they are, the code alone may say."""
+    for number, code in enumerate(("69695003", other)):
+        folder = tmp_path / f"p{number}"
+        save(folder, series(noise(seed=number), study=f"{STUDY}.{number}", PatientID=f"P{number}"))
+        stack = read_stack(scan(folder).series[0])
+        table = LabelTable((Region("Segment_1", (1,), (1, 2, 3), Code(code, "a structure")),))
+        write_dicom_seg(folder / "out.dcm", place(Volume(labels_of(overlap=False) % 2, stack.affine_ras), stack), table)
+    found = [note for note in Dicom(tmp_path).warnings if "bear different codes" in note]
+    assert [": Segment_1 (2 codes); if they are several structures" in note for note in found] == [True] * told
+
+
 def test_segments_of_other_slices_stay_apart(tmp_path: Path) -> None:
     """Frames lie where they say: MONAI lays both on the same slices (`findings/segments_of_other_slices.sh`)."""
     label = np.zeros((7, 6, 5), np.uint8)

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from volseg.dicom import Dicom, export_objects, place, read_stack, scan, write_rtstruct
+from volseg.dicom import Dicom, export_objects, place, read_object_masks, read_stack, scan, write_rtstruct
 from volseg.dicom.contours import fill, rasterise, read_contours, read_rois
 from volseg.dicom.file import Quiet
 from volseg.dicom.names import parse_rules
@@ -290,6 +290,23 @@ def test_damaged_drawings_fail_their_case(tmp_path: Path) -> None:
         source = Dicom(tmp_path)
         with pytest.raises(VolsegError, match=reason):
             source.load(source.keys()[0])
+
+
+def test_a_region_that_cannot_be_drawn_is_named_and_may_be_left_out(tmp_path: Path) -> None:
+    images = series(noise())
+    drawn = structure_set(
+        images, {"GTV": [square(grid(), 0.6, 3.4, 1)], "Couch Surface": [square(grid(), 0.6, 3.4, 1.5)]}
+    )
+    save(tmp_path, [*images, drawn])
+    source = Dicom(tmp_path)
+    told = "the region 'Couch Surface': an outline lies between two slices.*; --labels can leave the region out"
+    with pytest.raises(SourceError, match=told):
+        source.load(source.keys()[0])
+    source = Dicom(tmp_path, labels=["GTV"])
+    case = source.load(source.keys()[0])
+    assert case.label.voxels.any()
+    with pytest.raises(SourceError, match="the region 'Couch Surface': an outline lies between two slices"):
+        read_object_masks(tmp_path / "005.dcm", case.channels[0].grid)
 
 
 def test_points_and_open_lines_are_no_regions(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from volseg.volume import Volume, affine_of_axes, read_volume, spacing_mm, write
 PYTHON = os.environ.get("VOLSEG_SIMPLEITK_PYTHON", "")
 LABEL = "labelsTr/a.nii.gz"
 PIXELS = noise((7, 9), np.uint16, seed=5) % 4096
+RAW = "1.2.840.10008.5.1.4.1.1.1.1.1"  # Digital X-Ray Image Storage - For Processing
 MIDDLE = float(np.median(PIXELS))
 
 
@@ -129,6 +130,17 @@ def test_radiographs_of_several_detectors_are_one_cohort_and_mammograms_are_not(
         Dicom(tmp_path)
 
 
+@pytest.mark.parametrize("stated", [{"PresentationIntentType": "FOR PROCESSING"}, {"SOPClassUID": RAW}])
+def test_numbers_of_the_detector_are_told(tmp_path: Path, stated: dict[str, str]) -> None:
+    shown = film("DX", pixels=PIXELS[::-1], PresentationIntentType="FOR PRESENTATION")
+    save(tmp_path, [film("DX", **stated), shown])
+    source = Dicom(tmp_path)
+    cases = [source.load(key) for key in list(source.keys())]
+    told = [[one for one in case.warnings if "FOR PROCESSING" in one] for case in cases]
+    assert sorted(map(len, told)) == [0, 1]
+    assert "bones may be dark" in max(told)[0]
+
+
 def test_a_copy_under_another_uid_is_one_case_with_the_same_record(tmp_path: Path) -> None:
     save(tmp_path / "one", [film(PixelSpacing=[1, 1])])
     before = only(tmp_path / "one")
@@ -191,6 +203,19 @@ def test_both_doors_give_the_same_voxels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.pixels, case.channels[0].voxels[:, :, 0].T)
     assert found.spacing_mm == pytest.approx((0.1, 0.2))
     assert set(found.notes) <= set(case.warnings)
+
+
+def test_pictures_of_other_kinds_are_not_sent_from_one_command_to_the_other(tmp_path: Path) -> None:
+    """Each of the two commands named the other one, or nothing."""
+    pictures = [film("US", SOPClassUID="1.2.840.10008.5.1.4.1.1.6.1") for _ in range(2)]
+    (one, _) = save(tmp_path, pictures)
+    with pytest.raises(
+        SourceError, match=r"no X-ray image but images without a place .*\(US\); save it as PNG or TIFF$"
+    ):
+        read_x_ray(one, 1000)
+    cure = r"2 images without a place in the patient \(US\); save them as PNG or TIFF, and run `volseg convert images`"
+    with pytest.raises(SourceError, match=cure):
+        Dicom(tmp_path)
 
 
 def test_what_is_no_x_ray_image_is_refused_by_the_reader_of_images(tmp_path: Path) -> None:

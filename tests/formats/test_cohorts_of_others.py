@@ -199,6 +199,32 @@ def test_an_entry_that_cannot_be_meant(tmp_path, entry, message):
         listed_cases({"training": [entry]}, tmp_path, channels=1)
 
 
+@pytest.mark.parametrize("name", ["a\0.nii.gz", "a" * 300 + ".nii.gz", "\ud800.nii.gz"])
+@pytest.mark.parametrize("nnunet", [False, True])
+def test_what_is_no_name_of_a_file_is_told(tmp_path, name, nnunet):
+    put(tmp_path / "a.nii.gz")
+    for image, label in ((name, "a.nii.gz"), ("a.nii.gz", name)):
+        if nnunet:
+            describe(tmp_path, dataset={"a": {"images": [image], "label": label}})
+        else:
+            describe(tmp_path, training=[{"image": image, "label": label}])
+        with pytest.raises(SourceError, match=r"dataset.json lists .*, which is no name of a file \(.*\); correct it"):
+            Decathlon(tmp_path)
+
+
+@pytest.mark.parametrize("head", ["case_id,age,name", "key,age,name", "case_id;age;name"])
+def test_a_table_of_patients_that_others_call_cases_csv_is_left_aside(tmp_path, head, caplog):
+    raw = tmp_path / "raw"
+    describe(raw, training=listed(raw, ["a", "b", "c"]))
+    (raw / "cases.csv").write_bytes(f"{head}\na,50,M\xfcller\nb,60,X\n".encode("latin-1"))
+    assert run("convert", "decathlon", raw, tmp_path / "cohort") == 0
+    assert "cases.csv in the raw folder is no table of volseg's and was left aside" in caplog.text
+    assert Cohort.open(tmp_path / "cohort").labelled == {"a", "b", "c"}
+    (tmp_path / "cohort/cases.csv").write_bytes((raw / "cases.csv").read_bytes())
+    with pytest.raises(CohortError, match="it is another table, so give it another name"):
+        Cohort.open(tmp_path / "cohort")
+
+
 @pytest.mark.parametrize("fold", ["1", " 1 ", 1, 1.0, "fold_1", "Fold 1"])
 def test_the_number_of_a_fold_as_tables_write_it(tmp_path, fold):
     entry = {"image": "a.nii.gz", "label": "b.nii.gz"}

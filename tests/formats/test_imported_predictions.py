@@ -410,6 +410,36 @@ def test_a_label_map_is_imported_by_the_table_beside_it(tmp_path, name):
     assert set(dice(tmp_path / "again")) == {1.0}
 
 
+CELLS = LabelTable.of({"CD4+": 1, "CD8+": 2, "CD4+CD8": 4})
+MARGINS = LabelTable.of({"GTV": 1, "GTV+1cm": 2})
+OF_CELLS = LabelTable.overlapping(["CD4+", "CD8+"])
+
+
+@pytest.mark.parametrize("table", [CELLS, MARGINS, OF_CELLS], ids=["cells", "margins", "overlapping"])
+def test_a_plus_sign_in_a_name_is_no_combination(tmp_path, table):
+    """The table of `export slicer` names a combination after its regions: liver+tumour."""
+    cohort = cohort_of(tmp_path / "cohort", table, overlap=table.overlap)
+    export_slicer(tmp_path / "cohort/labelsTr", tmp_path / "home", table)
+    for key in ("c0", "c1"):
+        shutil.copy(tmp_path / "cohort/labelsTr" / f"{key}.nii.gz", tmp_path / "home")
+        (tmp_path / "home" / f"{key}.seg.nrrd").unlink()
+    found = import_predictions(tmp_path / "home", cohort, tmp_path / "out")
+    assert (found.failed, found.unknown) == ({}, ())
+    for key in ("c0", "c1"):
+        ours, theirs = (
+            read_volume(folder / f"{key}.nii.gz").voxels for folder in (tmp_path / "cohort/labelsTr", found.folder)
+        )
+        assert np.array_equal(ours, theirs)
+
+
+def test_a_name_that_may_be_a_region_or_a_combination_is_refused(tmp_path):
+    cohort = cohort_of(tmp_path / "cohort", LabelTable.of({"GTV": 1}))
+    write_volume(tmp_path / "home/c0.nii.gz", Volume(voxels_of(MARGINS, 0, overlap=False), AFFINE))
+    (tmp_path / "home/labels.csv").write_text("LabelValue,Name\n1,GTV\n2,GTV+1cm\n")
+    found = import_predictions(tmp_path / "home", cohort, tmp_path / "out")
+    assert "the name 'GTV+1cm' must be that of a region or of a combination" in found.failed["c0"]
+
+
 def test_a_label_map_is_imported_by_the_names_in_its_header(tmp_path):
     cohort_of(tmp_path / "cohort", ABDOMEN)
     home = tmp_path / "home"

@@ -136,6 +136,50 @@ def test_a_code_pairs_what_is_named_otherwise_and_never_a_left_with_a_right():
         match_labels(LabelTable.of({"a": 1}), LabelTable.of({"b": 1}))
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("KidneyLeft", "KidneyRight"),
+        ("LeftKidney", "Right Kidney"),
+        ("leftkidney", "kidneyright"),
+        ("LKidney", "RKidney"),
+        ("kidneyL", "kidneyR"),
+        ("lkidney", "rkidney"),
+        ("kidney_lh", "kidney_rh"),
+        ("Niere links", "Niere rechts"),
+    ],
+)
+def test_sides_in_any_spelling_are_never_paired_by_a_code(one, other):
+    kidney = ["SCT", "64033007", "Kidney"]
+    a, b, plain = (LabelTable.of({name: 1}, {"codes": {name: kidney}}) for name in (one, other, "Ren 7"))
+    for ours, theirs in ((a, b), (b, a)):
+        with pytest.raises(LabelError, match="no region is the same"):
+            match_labels(ours, theirs)
+    if one != "lkidney":  # of which nothing but its pair tells that it names a side
+        with pytest.raises(LabelError, match="no region is the same"):
+            match_labels(a, plain)
+
+
+def test_a_code_that_several_regions_share_pairs_none_of_them():
+    rib = ["SCT", "113197003", "Rib"]
+
+    def ribs(*names):
+        return LabelTable.of({name: n for n, name in enumerate(names, start=1)}, {"codes": dict.fromkeys(names, rib)})
+
+    for ours, theirs in ((("rib 1", "rib 2"), ("rib 1", "rib 3")), (("rib 1", "rib 2"), ("rib 1",))):
+        for one, other in ((ours, theirs), (theirs, ours)):
+            assert match_labels(ribs(*one), ribs(*other)).pairs == {"rib 1": "rib 1"}
+    with pytest.raises(LabelError, match="no region is the same"):
+        match_labels(ribs("rib 1", "rib 2"), ribs("Costa"))
+
+
+def test_words_that_hold_a_side_by_chance_name_none():
+    code = {name: ["SCT", "87979003", "Cleft palate"] for name in ("cleft palate", "bright palate", "palatoschisis")}
+    ours = LabelTable.of({"palatoschisis": 1}, {"codes": code})
+    for name in ("cleft palate", "bright palate"):
+        assert match_labels(ours, LabelTable.of({name: 1}, {"codes": code})).pairs == {"palatoschisis": name}
+
+
 def test_overlap_in_one_table_only_is_told():
     nested = LabelTable.of({"whole": [1, 2], "core": 2})
     match = match_labels(nested, LabelTable.of({"core": 1, "whole": 2}))

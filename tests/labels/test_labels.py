@@ -137,7 +137,7 @@ def test_the_decathlon_writes_value_to_name():
         ({"labels": ["a"]}, 'no "labels" object'),
         ({"labels": {}}, "no region"),
         ({"labels": {"background": 0}}, "no region"),
-        ({"labels": {"a": 0}}, "from 1 to 255"),
+        ({"labels": {"a": 0}}, "0 is the value of the background"),
         ({"labels": {"a": 256}}, "from 1 to 255"),
         ({"labels": {"a": []}}, "from 1 to 255"),
         ({"labels": {"a": 1.5}}, "expected a whole number"),
@@ -338,3 +338,9 @@ def test_of_several_values_of_one_combination_the_least_is_written_as_in_nnunet_
     assert table.encode(table.masks(np.array([0, 1, 2, 4], np.uint8))).tolist() == [0, 1, 2, 1]
     many = LabelTable.of({"all": [1, 2, 3], "both": [2, 3], **{f"r{n}": n for n in range(4, 12)}})
     assert many.encode(many.masks(np.array([1, 2, 3], np.uint8))).tolist() == [1, 2, 2]  # more than eight regions
+
+
+@pytest.mark.parametrize("labels", [{"0": "bg", "1": "x"}, {"bg": 0, "x": 1}, {"background": 0, "x": [0, 1]}])
+def test_a_region_of_the_value_0_is_told_that_it_is_the_background(labels):
+    with pytest.raises(LabelError, match=r"0 is the value of the background; .* call it background"):
+        LabelTable.from_dataset_json({"labels": labels})

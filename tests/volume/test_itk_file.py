@@ -158,6 +158,15 @@ METAIMAGE = (
 )
 
 
+@pytest.mark.parametrize("word", ["LOCAL", "Local", "local"])
+def test_voxels_behind_the_header_of_a_metaimage_in_any_spelling(tmp_path, word):
+    path = tmp_path / "a.mha"
+    head = f"{METAIMAGE}ElementType = MET_SHORT\nElementDataFile = {word}\n"
+    path.write_bytes(head.encode() + VOXELS.astype("<i2").tobytes("F"))
+    np.testing.assert_array_equal(read_image_file(path)[0].voxels, VOXELS)
+    np.testing.assert_array_equal(itk.array_from_image(itk.imread(str(path))).T, VOXELS)
+
+
 @pytest.mark.parametrize("source", ["LOCAL", "numbers.txt"])
 @pytest.mark.parametrize(("word", "kind"), [("MET_SHORT", "i2"), ("MET_FLOAT", "f4"), ("MET_UCHAR", "u1")])
 def test_metaimage_of_numbers_as_text(tmp_path, source, word, kind):

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     )
     from volseg.cohort.sizes import size_warnings
     from volseg.cohort.spreadsheet import decimal, read_rows
-    from volseg.cohort.table import TEST, CaseRow, read_table
+    from volseg.cohort.table import TEST, CaseRow, is_case_table, read_table
     from volseg.cohort.uncertainty import (
         Uncertainty,
         mean_expected_dice,
@@ -133,6 +133,7 @@ __all__ = [
     "finish_adoption",
     "inspect_cohort",
     "intensity_notes",
+    "is_case_table",
     "is_ordered",
     "label_digest",
     "last_round",
@@ -312,6 +313,7 @@ _open = opened_at_first_use(
         "volseg.cohort.table": (
             "TEST",
             "CaseRow",
+            "is_case_table",
             "read_table",
         ),
         "volseg.cohort.uncertainty": (

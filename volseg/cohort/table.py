@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import math
 import re
@@ -119,12 +120,32 @@ def _day(row: Mapping[str, str]) -> float | None:
     return day
 
 
+def is_case_table(path: Path) -> bool:
+    """Whether a `cases.csv` has the columns of a cohort's, damaged or not: other data sets call tables of patients so.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        begin = file.readline(4096)
+    if begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return True  # as spreadsheets may save it, which is told where it is read
+    head = begin.decode("utf-8-sig", "replace")
+    columns = {word.strip().strip('"') for word in re.split("[,;\t]", head)}
+    return len(columns) < 2 or ("key" in columns and len(columns & {*COLUMNS}) > 1)
+
+
 def read_table(path: Path) -> list[CaseRow]:
     """Read `cases.csv`; a row that stands in it twice counts once.
 
     Raises:
-        CohortError: A row makes no sense, or two rows say different things of one case.
+        CohortError: It is another table, a row makes no sense, or two rows say different things of one case.
     """
+    if not is_case_table(path):
+        raise CohortError(
+            f"{path} must be the table of a cohort's cases, with the columns {', '.join(COLUMNS)}; it is another "
+            "table, so give it another name"
+        )
     try:
         rows = list(dict.fromkeys(CaseRow.from_csv(row) for row in read_rows(path)))
         twice = [key for key, times in Counter(row.key for row in rows).items() if times > 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -66,6 +67,23 @@ def read_rois(dataset: Dataset) -> list[Roi]:
             shown = (rgb[0], rgb[1], rgb[2]) if rgb else None
             rois.append(Roi(number, names[number], shown, codes.get(number), frames[number]))
     return rois
+
+
+@contextmanager
+def of_region(name: str, *, cure: str = "") -> Iterator[None]:
+    """Add the name of a region to the error of its outlines, of which an object has many.
+
+    Args:
+        name: Name of the region.
+        cure: What else may be done.
+
+    Raises:
+        SourceError: the same with the name.
+    """
+    try:
+        yield
+    except SourceError as error:
+        raise SourceError(f"the region {name!r}: {error.message}{cure}") from error
 
 
 def check_name(name: str) -> None:

@@ -34,6 +34,7 @@ LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")
 SEGMENTATIONS = frozenset({SegmentationStorage, LABEL_MAP})
 PACKED = "archives, which are not opened - unpack them"
 _COLOURS = "colour images"
+_FLAT = "images without a place in the patient"
 _ARCHIVES = frozenset({".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar"})
 
 
@@ -321,10 +322,15 @@ def _units(
             yield series
 
 
-def colour_note(skipped: Mapping[str, int]) -> str:
-    """What to do with colour images, if these are what was left aside."""
+def picture_note(skipped: Mapping[str, int]) -> str:
+    """What to do with pictures, in colour or without a place in the patient, if these are what was left aside."""
     colours = any(what.startswith(_COLOURS) for what in skipped)
-    return "; save colour images as PNG or TIFF, and run `volseg convert images`" if colours else ""
+    # Slices of a scan without a place have lost it, and are no pictures.
+    flat = any(what.startswith(_FLAT) and not what.endswith(("(CT)", "(MR)", "(PT)")) for what in skipped)
+    if not (colours or flat):
+        return ""
+    which = "colour images" if colours and not flat else "them" if flat and not colours else "such images"
+    return f"; save {which} as PNG or TIFF, and run `volseg convert images`"
 
 
 def _no_slice(instance: Instance) -> str | None:
@@ -335,9 +341,9 @@ def _no_slice(instance: Instance) -> str | None:
     if "LOCALIZER" in instance.image_type:
         return f"localizers ({kind})"
     if instance.frames > 1:
-        return f"multi-frame objects that do not place their frames ({kind})"
+        return f"multi-frame objects that do not place their frames, or are not read ({kind})"
     if not instance.placed:
-        return f"images without a place in the patient ({kind})"
+        return f"{_FLAT} ({kind})"
     return None
 
 

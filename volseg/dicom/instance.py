@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.uid import (
+    BreastTomosynthesisImageStorage,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
     EnhancedPETImageStorage,
     LegacyConvertedEnhancedCTImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
     LegacyConvertedEnhancedPETImageStorage,
+    XRay3DAngiographicImageStorage,
+    XRay3DCraniofacialImageStorage,
 )
 
+# Multi-frame objects that place their frames and state slope and intercept in functional groups.
 ENHANCED = frozenset(
     {EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedPETImageStorage}
     | {LegacyConvertedEnhancedCTImageStorage, LegacyConvertedEnhancedMRImageStorage}
     | {LegacyConvertedEnhancedPETImageStorage}
+    | {BreastTomosynthesisImageStorage, XRay3DAngiographicImageStorage, XRay3DCraniofacialImageStorage}
 )
 # X-ray images, of which each is a case by itself: computed and digital radiography, mammography, teeth, fluoroscopy.
 PROJECTIONS = frozenset({"CR", "DX", "RG", "MG", "IO", "PX", "RF", "XA"})
@@ -121,7 +126,8 @@ class Instance:
     @property
     def projection(self) -> bool:
         """Whether it is an X-ray image, which has no place in the patient and is a case by itself."""
-        return self.modality in PROJECTIONS and not self.placed and self.frames == 1 and self.samples == 1
+        flat = not self.placed and self.frames == 1 and self.samples == 1
+        return self.modality in PROJECTIONS and flat and not self.enhanced
 
     @property
     def whole(self) -> bool:

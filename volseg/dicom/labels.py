@@ -15,6 +15,7 @@ from volseg.dicom.contours import (
     Roi,
     by_slice,
     misplaced,
+    of_region,
     rasterise_outlines,
     reaches_beyond,
     read_outlines,
@@ -27,12 +28,14 @@ from volseg.dicom.index import OUTLINES
 from volseg.dicom.matches import Match
 from volseg.dicom.names import Rules, clash, escaped, fold, region_of, spellings
 from volseg.dicom.segments import FRACTIONS, FrameFilter, read_voxels
-from volseg.errors import LabelError, SourceError, UsageError
+from volseg.errors import LabelError, SourceError, UsageError, first_names
 from volseg.labels import LabelTable
 from volseg.volume import Volume
 
 # A label map of bytes keeps this many regions that may overlap, or 255 that do not.
 OVERLAPPING = 8
+# Codes that any structure may have: tissue, body structure, anatomical structure.
+_OF_ANYTHING = frozenset({"85756007", "91723000", "123037004"})
 # ManufacturerModelName of a program that takes PixelSpacing for columns before rows, seen in 1.2.7.
 _RT_UTILS = "rt-utils"
 _LEAST_SHIFT = 0.1  # of a pixel, at the far side of the image
@@ -94,6 +97,27 @@ def label_table(drawings: Sequence[Drawing], rules: Rules) -> LabelTable:
         code = next((roi.code for roi in held.get(region.name, []) if roi.code), region.code)
         regions.append(replace(region, colour=colour, code=code))
     return LabelTable(tuple(regions))
+
+
+def of_several_codes(drawings: Sequence[Drawing], rules: Rules) -> list[str]:
+    """What to say of segments of one name and several codes: `Segment_1` may be the liver here and the spleen there.
+
+    Codes of different schemes may mean one structure, and so are not compared. Regions of structure sets are not looked
+    at: their codes come from templates of the planning system.
+    """
+    codes: dict[tuple[str, str], set[str]] = {}
+    for drawing in drawings:
+        for roi in () if drawing.instance.sop_class in OUTLINES else drawing.rois:
+            if roi.code is not None and roi.code.value not in _OF_ANYTHING and region_of(roi.name, rules):
+                codes.setdefault((fold(roi.name), roi.code.scheme), set()).add(roi.code.value)
+    spelt = spellings(roi.name for drawing in drawings for roi in drawing.rois)
+    told = sorted({f"{spelt[name]} ({len(values)} codes)" for (name, _), values in codes.items() if len(values) > 1})
+    if not told:
+        return []
+    return [
+        f"segments of one name bear different codes, and count as one region: {first_names(told)}; if they are several "
+        "structures, give them different names in the objects"
+    ]
 
 
 def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules: Rules) -> tuple[Volume, list[str]]:
@@ -208,10 +232,11 @@ def _voxels(
         return
     header = read_header(drawing.instance.path)
     for number in wanted:
-        outlines = read_outlines(header, number, takes=partial(parts.take, number))
+        with of_region(names[number], cure="; --labels can leave the region out"):
+            outlines = read_outlines(header, number, takes=partial(parts.take, number))
+            polygons = by_slice(outlines.contours, stack.affine_ras)
         odd = 0 if parts.carried else misplaced(outlines, places, stack.affine_ras)
         warnings += _of_parts("outlines", names[number], left=outlines.elsewhere, misplaced=odd)
-        polygons = by_slice(outlines.contours, stack.affine_ras)
         outlined = list(polygons)
         if beyond := sum(any(reaches_beyond(points, stack.shape) for points in some) for some in polygons.values()):
             warnings.append(f"outlines of {names[number]} reach beyond the image on {beyond} slices and were cut off")

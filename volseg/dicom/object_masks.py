@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.dicom.contours import by_slice, rasterise_outlines, reaches_beyond, read_outlines
+from volseg.dicom.contours import by_slice, of_region, rasterise_outlines, reaches_beyond, read_outlines
 from volseg.dicom.drawing import Drawing, read_drawing
 from volseg.dicom.file import read_header
 from volseg.dicom.identity import word
@@ -79,8 +79,9 @@ def read_object_masks(path: Path, grid: Grid, *, secret: str = "") -> ObjectMask
     else:
         header = read_header(path)
         for number, name in by_number.items():
-            outlines = read_outlines(header, number)
-            polygons = by_slice(outlines.contours, grid.affine_ras)
+            with of_region(name):
+                outlines = read_outlines(header, number)
+                polygons = by_slice(outlines.contours, grid.affine_ras)
             if any(reaches_beyond(points, grid.shape) for some in polygons.values() for points in some):
                 notes.append(f"outlines of {name} reach beyond the image and were cut off")
             if any(not 0 <= z < grid.shape[2] for z in polygons):

@@ -22,9 +22,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.encaps import generate_frames
-from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import as_pixel_options, iter_pixels
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
 from volseg.dicom.deflated import held_bytes
 from volseg.dicom.file import DAMAGE, Quiet, read_whole, whole
@@ -132,7 +133,7 @@ class Frames:
         Raises:
             SourceError: damaged, cut short, too large for its file, or compressed in a way that nothing here decodes.
         """
-        dataset = read_whole(path)
+        dataset = _image(path)
         if "PixelData" not in dataset and not whole(dataset, "Rows"):  # pydicom gives up what it has read by then
             raise SourceError("the file ends within its pixels; it is cut short, copy it again")
         if "PixelData" not in dataset and any(name in dataset for name in _OTHER_PIXELS):
@@ -215,6 +216,15 @@ class Frames:
                         pipe.close()
 
 
+def _image(path: Path) -> Dataset:
+    """All elements of a file; what old and damaged ones leave out of grey images has its usual value."""
+    dataset = read_whole(path)
+    for keyword, usual in (("SamplesPerPixel", 1), ("PhotometricInterpretation", "MONOCHROME2")):
+        if keyword not in dataset:
+            setattr(dataset, keyword, usual)
+    return dataset
+
+
 def _start() -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "volseg.dicom.pixels"]
     # The threads of a linear algebra library would take up the memory that the limit leaves.
@@ -281,6 +291,36 @@ def _own_frames(dataset: Dataset) -> Iterator[NDArray[Any]]:
         yield frame if unused <= 0 else (frame << unused) >> unused  # what is not stored is no value
 
 
+def _decoded_frames(dataset: Dataset) -> Iterator[NDArray[Any]]:
+    """The frames of a file by pydicom's decoders, each handed to them as an image of one frame.
+
+    `iter_pixels` of pydicom 3.0.2 ends with an error where the sign of a value has to be mended: at signed JPEG-LS of
+    fewer bits than its words have, and at JPEG 2000 whose stream states another sign than the header.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    decoder = get_decoder(syntax)
+    options = as_pixel_options(dataset, number_of_frames=1, pixel_keyword="PixelData")
+    offsets, count = options.pop("extended_offsets", None), whole(dataset, "NumberOfFrames", default=1)
+    for content in generate_frames(dataset.PixelData, number_of_frames=count, extended_offsets=offsets):
+        try:
+            yield decoder.as_array(encapsulate([content]), index=0, raw=True, **options)[0]
+        except RuntimeError:
+            if syntax != JPEGExtended12Bit:
+                raise
+            yield _of_twelve_bits(content, dataset)
+
+
+def _of_twelve_bits(content: bytes, dataset: Dataset) -> NDArray[Any]:
+    """A frame in JPEG of 12 bits, which GDCM and Pillow do not decode."""
+    import imagecodecs  # 80 MB, for few files alone
+
+    frame: NDArray[Any] = imagecodecs.jpeg8_decode(content)
+    unused = 8 * frame.dtype.itemsize - whole(dataset, "BitsStored")
+    return (
+        (frame.view(f"i{frame.dtype.itemsize}") << unused) >> unused if whole(dataset, "PixelRepresentation") else frame
+    )
+
+
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """The decoder's life: a request a line comes in; for each frame a line and its bytes go out, then an empty object.
 
@@ -293,7 +333,8 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     for line in requests:
         try:
             path, own = json.loads(line)
-            for frame in _own_frames(read_whole(Path(path))) if own else iter_pixels(Path(path), raw=True):
+            dataset = _image(Path(path))
+            for frame in _own_frames(dataset) if own else _decoded_frames(dataset):
                 answers.write(json.dumps({"shape": frame.shape, "dtype": frame.dtype.str}).encode() + b"\n")
                 answers.write(np.ascontiguousarray(frame).tobytes())
             answers.write(b"{}\n")

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from pydicom import Dataset
+from pydicom.uid import (
+    BreastProjectionXRayImageStorageForProcessing,
+    DigitalIntraOralXRayImageStorageForProcessing,
+    DigitalMammographyXRayImageStorageForProcessing,
+    DigitalXRayImageStorageForProcessing,
+)
 
 from volseg.dicom.file import number, numbers, plain, whole
 from volseg.dicom.stack import Plane
@@ -15,6 +21,12 @@ NO_SPACING = "the image states no size of a pixel, and 1 mm was taken"
 _ON_SCREEN = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 # In the order of what they are worth; the second number of each is the distance between columns.
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_FOR_PROCESSING = frozenset(
+    {
+        *(DigitalXRayImageStorageForProcessing, DigitalMammographyXRayImageStorageForProcessing),
+        *(DigitalIntraOralXRayImageStorageForProcessing, BreastProjectionXRayImageStorageForProcessing),
+    }
+)
 _UNIFORM = 1e-3  # relative difference below which two spacings are equal
 
 
@@ -33,6 +45,11 @@ def told_of_projection(header: Dataset) -> list[str]:
     told = _told_of_spacing(header)
     if plain(header, "PhotometricInterpretation") == "MONOCHROME1":
         told.append("low numbers are to be shown bright (MONOCHROME1), and the numbers were inverted, as by SimpleITK")
+    if plain(header, "PresentationIntentType") == "FOR PROCESSING" or plain(header, "SOPClassUID") in _FOR_PROCESSING:
+        told.append(
+            "its numbers are those of the detector (PresentationIntentType FOR PROCESSING), in which bones may be dark "
+            "and contrast is another than in the image for presentation; keep one of the two kinds"
+        )
     if plain(header, "PatientOrientation").upper().startswith("R"):
         told.append("its columns run to the patient's right (PatientOrientation), and were left as they are")
     return told

@@ -20,7 +20,7 @@ from volseg.dicom.choice import EVERYTHING, Choice
 from volseg.dicom.identity import KEY, STUDY_KEY, identify, word
 from volseg.dicom.image import Stack, read_image, read_stack
 from volseg.dicom.images import Part, check_frame, on_grid, outside
-from volseg.dicom.index import colour_note, index_files, scan
+from volseg.dicom.index import index_files, picture_note, scan
 from volseg.dicom.record import read_record, record_of, volume_key
 from volseg.errors import SourceError, UsageError, VolumeError
 from volseg.files import SERIES
@@ -64,7 +64,7 @@ def list_series(
         there = ", ".join(f"{count} {what}" for what, count in sorted(index.skipped.items()))
         raise UsageError(
             f"{folder} holds no .nii or .nii.gz file and no DICOM series that can be a volume"
-            f"{f': {there}' if there else ''}{colour_note(index.skipped)}"
+            f"{f': {there}' if there else ''}{picture_note(index.skipped)}"
         )
     combined = combine(series, asked) if asked else [Combined((item,)) for item in series]
     place = Path(tempfile.mkdtemp(prefix="volseg-dicom-"))

@@ -14,8 +14,8 @@ from volseg.dicom.choice import Choice
 from volseg.dicom.drawing import Drawing, read_drawing
 from volseg.dicom.identity import KEY, STUDY_KEY, Identity, identify, word
 from volseg.dicom.images import Images, Part, read_images, read_labels
-from volseg.dicom.index import PACKED, colour_note, scan
-from volseg.dicom.labels import label_table, regions_of, rules_of, spelled
+from volseg.dicom.index import PACKED, picture_note, scan
+from volseg.dicom.labels import label_table, of_several_codes, regions_of, rules_of, spelled
 from volseg.dicom.matching import match
 from volseg.dicom.names import parse_rules
 from volseg.dicom.record import record_of, volume_key
@@ -112,7 +112,7 @@ class Dicom:
         if not self._cases and not self._damaged:
             note = raw_note(self.raw)
             note = "" if not note or "convert dicom" in note else f"; {note}"  # which was tried here
-            note = note or colour_note(index.skipped)
+            note = note or picture_note(index.skipped)
             raise SourceError(f"{self.raw} holds no DICOM series that can be a volume{_told(index.skipped)}{note}")
         if index.skipped:
             logger.info("left aside%s", _told(index.skipped))
@@ -144,7 +144,10 @@ class Dicom:
         of_none = [f"{note}; it labels nothing" for item in drawings if not item.rois for note in item.notes]
         packed = index.skipped[PACKED]
         unopened = [f"{packed} archives (.zip, .gz and others) lie in the folder and were not opened; unpack them"]
-        self.warnings = tuple(dict.fromkeys([*matched.lost, *of_none, *(unopened if packed else [])]))
+        doubtful = of_several_codes(used, self._named)
+        for note in doubtful:
+            logger.warning("%s", note)
+        self.warnings = tuple(dict.fromkeys([*matched.lost, *of_none, *doubtful, *(unopened if packed else [])]))
         names = tuple(channel.name for channel in self._channels)
         self.channel_names: tuple[str, ...] = names or ((chosen[0].modality if chosen else "") or "image",)
 

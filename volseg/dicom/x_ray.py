@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from volseg.dicom.file import read_header
 from volseg.dicom.image import read_image, read_stack
-from volseg.dicom.index import index_files
+from volseg.dicom.index import index_files, picture_note
 from volseg.dicom.projection import NO_SPACING, told_of_projection
 from volseg.errors import GeometryError, SourceError
 from volseg.volume import spacing_mm
@@ -47,7 +47,8 @@ def read_x_ray(path: Path, max_pixels: int) -> XRay:
     found = [series for series in index.series if series.first.projection]
     if not found:
         aside = ", ".join(index.skipped) or "a volume"
-        raise SourceError(f"it holds no X-ray image but {aside}; use volseg convert dicom")
+        cure = "save it as PNG or TIFF" if picture_note(index.skipped) else "use volseg convert dicom"
+        raise SourceError(f"it holds no X-ray image but {aside}; {cure}")
     (series,) = found
     pixels = series.first.rows * series.first.columns
     if pixels > max_pixels:

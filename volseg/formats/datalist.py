@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -166,12 +167,12 @@ def _entry(item: object, part: str, raw: Path, *, channels: int) -> ListedCase:
         raise SourceError(
             f"dataset.json lists {item!r} for {part}, with a file under {other!r} and none under 'label'; call it label"
         )
-    images = [one if (raw / one).is_file() else one.strip() for one in images]  # a blank at the end is overlooked
+    images = [one if _is_file(raw, one) else one.strip() for one in images]  # a blank at the end is overlooked
     paths = tuple(_path(raw, one) for one in images)
     if len(paths) == 1 and not paths[0].is_file():
         # nnU-Net version 1 lists KEY.nii.gz for KEY_0000.nii.gz, KEY_0001.nii.gz, ...
         paths = _with_numbers(paths[0], channels) or paths
-    mask = _path(raw, label if (raw / label).is_file() else label.strip()) if label else None
+    mask = _path(raw, label if _is_file(raw, label) else label.strip()) if label else None
     return ListedCase(_key(images), paths, mask, part, _fold(fold, images[0]), _patient(item))
 
 
@@ -199,10 +200,10 @@ def _path(raw: Path, text: str) -> Path:
     r"""A path of a list below its folder; Windows separates names by `\`.
 
     Raises:
-        SourceError: It names a drive of Windows, and no such file is here.
+        SourceError: It names a drive of Windows, and no such file is here; or it is no name of a file.
     """
     path, there = raw / text, PureWindowsPath(text)
-    if not ("\\" in text or there.drive) or path.is_file():
+    if _is_file(raw, text) or not ("\\" in text or there.drive):
         return path
     if there.drive or there.root:
         raise SourceError(
@@ -210,6 +211,23 @@ def _path(raw: Path, text: str) -> Path:
             f"{'/'.join(there.parts[-2:])}"
         )
     return raw / there.as_posix()
+
+
+def _is_file(raw: Path, text: str) -> bool:
+    """Whether a path of a list is a file.
+
+    Raises:
+        SourceError: It is no name that a file can have, such as one with a NUL character or of too many letters.
+    """
+    try:
+        return stat.S_ISREG((raw / text).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # which is told where it is read
+        return False
+    except (OSError, ValueError) as error:  # too long; a character that no name has
+        told = error.strerror if isinstance(error, OSError) else "a character that no name has"
+        raise SourceError(
+            f"dataset.json lists {text[:40]!r}, which is no name of a file ({told}); correct it"
+        ) from error
 
 
 def _fold(fold: object, image: str) -> int | None:

@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from volseg.cohort import INSTANCES, TEST, Case, Fold, patient_of, raw_note, read_dataset_json, read_table
+from volseg.cohort import (
+    INSTANCES,
+    TEST,
+    Case,
+    Fold,
+    is_case_table,
+    patient_of,
+    raw_note,
+    read_dataset_json,
+    read_table,
+)
 from volseg.errors import SourceError, VolumeError, first_names
 from volseg.formats.datalist import channels_of, labels_of, listed_cases
 from volseg.formats.imported_predictions import read_named
@@ -24,6 +34,10 @@ from volseg.volume import FILE_ENDING, IMAGE_SUFFIXES, Volume, read_image_file
 logger = logging.getLogger(__name__)
 
 _LARGEST = 255
+_OTHER_TABLE = (
+    "cases.csv in the raw folder is no table of volseg's and was left aside; --patient-pattern tells patients by their "
+    "keys"
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,8 @@ class Decathlon:
             }
             self.folds = _given_folds([(c.key, c.part, c.fold) for c in listed if c.label is not None])
         table = self.raw / "cases.csv"
-        self._rows = {row.key: row for row in read_table(table)} if table.is_file() else {}
+        foreign = table.is_file() and not is_case_table(table)
+        self._rows = {row.key: row for row in read_table(table)} if table.is_file() and not foreign else {}
         if not self._files:
             raise SourceError(f"{self.raw} holds no case; {_where_cases_stand(dataset, listed is not None)}")
         self.folds = self.folds or folds_beside(self.raw, [key for key in self._files if self._in_folds(key)])
@@ -100,6 +115,7 @@ class Decathlon:
             [
                 None if beside else left_out_note(self.raw, used, listed=listed is not None),
                 number_note(dataset, training),
+                _OTHER_TABLE if foreign else None,
                 *pair_notes({key: files.label for key, files in self._files.items()}),
             ]
         )

@@ -92,7 +92,7 @@ def import_predictions(
     # All names are known before any label map is written; the voxels are read again then, and not kept of all cases.
     for key, path in files.items():
         try:
-            one = under_old_names(read_named_masks(path, values), cohort.labels)
+            one = under_old_names(read_named_masks(path, values, regions=cohort.labels.names), cohort.labels)
             told.update({name: one.codes.get(name) for name in one.masks if not told.get(name)})
         except VolsegError as error:
             found.failed[key] = error.message
@@ -104,7 +104,7 @@ def import_predictions(
     kept = LabelTable(tuple(region for region in cohort.labels.regions if region.name in pairs))
     for done, (key, path) in enumerate(readable.items(), start=1):
         try:
-            one = under_old_names(read_named_masks(path, values), cohort.labels)
+            one = under_old_names(read_named_masks(path, values, regions=cohort.labels.names), cohort.labels)
             found.notes[key] = [*one.notes, *_write(out, key, one, cohort, kept, pairs)]
         except VolsegError as error:
             found.failed[key] = error.message

@@ -81,7 +81,11 @@ class NamedMasks:
 
 
 def read_named_masks(
-    path: Path, values: Mapping[int, str] | None = None, *, table: LabelTable | None = None
+    path: Path,
+    values: Mapping[int, str] | None = None,
+    *,
+    table: LabelTable | None = None,
+    regions: Sequence[str] = (),
 ) -> NamedMasks:
     """Read a segmentation or a label map with its names.
 
@@ -89,6 +93,7 @@ def read_named_masks(
         path: A `.seg.nrrd` file, whose segments bear names; or a label map (NIfTI, NRRD, MetaImage, MGH).
         values: Name by value for a label map whose header has none.
         table: Table of the values of a label map, instead of names; a value may then be a combination of regions.
+        regions: Regions of the cohort, which tell a name that holds a plus sign from a combination.
 
     Raises:
         LabelError: A label map without names, a value that is no whole number or that no table names, or names that
@@ -136,13 +141,52 @@ def read_named_masks(
             "of its own, or merge them"
         )
     parts: dict[str, list[int]] = {}
-    for value, name in names.items():
-        # A value of a combination is named after all its regions, as our own colour table has it.
-        for part in name.split("+"):
-            parts.setdefault(part.strip(), []).append(value)
+    known = {fold_name(name) for name in (*regions, *(name for name in names.values() if "+" not in name))}
+    of_values = {value: _combined(name, known) for value, name in names.items()}
+    for value, of_value in of_values.items():
+        for part in of_value:
+            parts.setdefault(part, []).append(value)
     masks = MadeMasks({part: partial(_where, voxels, of_part) for part, of_part in parts.items()})
-    layered = any("+" in name for name in names.values())
+    layered = any(len(of_value) > 1 for of_value in of_values.values())
     return NamedMasks(masks, {}, volume.affine_ras, layered=layered)
+
+
+def _combined(name: str, known: Collection[str]) -> list[str]:
+    """The regions of a value: one, or those of a combination, which is named after all of them (`liver+tumour`).
+
+    Args:
+        name: Name of the value.
+        known: Names of regions, see `fold_name`.
+
+    Raises:
+        LabelError: A part of the name is a region and another one is not, so it may be a region of its own.
+
+    >>> _combined("liver+tumour", ["liver", "tumour"]), _combined("CD4+", ["cd4+"]), _combined("a+b", [])
+    (['liver', 'tumour'], ['CD4+'], ['a', 'b'])
+    """
+    words = [word.strip() for word in name.split("+")]
+    if len(words) == 1 or fold_name(name) in known:
+        return [name]
+
+    def joined(begin: int) -> list[str] | None:
+        """The known names that the words from here on make; None if they make none."""
+        for end in range(len(words), begin, -1):
+            part = "+".join(words[begin:end])
+            rest = joined(end) if fold_name(part) in known else None
+            if rest is not None:
+                return [part, *rest]
+        return [] if begin == len(words) else None
+
+    if found := joined(0):
+        return found
+    if not all(words):
+        return [name]
+    if any(fold_name(word) in known for word in words):
+        raise LabelError(
+            f"the name {name!r} must be that of a region or of a combination of regions, and of its parts some are "
+            "regions and others are not; rename it in the table, or name its parts there"
+        )
+    return words
 
 
 def under_old_names(one: NamedMasks, labels: LabelTable, *, answered: Collection[str] = ()) -> NamedMasks:

@@ -18,8 +18,14 @@ from volseg.labels.terms import _TISSUE
 
 # Codes that any structure may have: tissue, body structure, anatomical structure.
 _SAY_NOTHING = {_TISSUE.value, "123037004", "91723000"}
-_SIDES = {"l": "left", "left": "left", "lt": "left", "r": "right", "right": "right", "rt": "right"}
-_SIDE = re.compile(r"(?<![a-z])(?:left|right|lt|rt|[lr](?!\d))(?![a-z])")  # L4 is a vertebra
+_SIDES = {
+    **dict.fromkeys(("l", "left", "lt", "lh", "links"), "left"),
+    **dict.fromkeys(("r", "right", "rt", "rh", "rechts"), "right"),
+}
+# Words for a side; left and right also within a word, as in leftkidney, but not in cleft and bright. L4 is a vertebra.
+_SIDE = re.compile(r"(?<!c)left|(?<![bp])right|(?<![a-z])(?:lt|rt|lh|rh|links|rechts|[lr](?!\d))(?![a-z])")
+_L_AND_R = frozenset("lr")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # KidneyLeft, LKidney
 # Between two digits a separator distinguishes numbers: L1_2 is not L12.
 _SEPARATORS = re.compile(r"(?<=[^\W_])[\s_\-]+(?=[^\W_])")
 
@@ -180,22 +186,27 @@ def _pairs(reference: LabelTable, prediction: LabelTable, *, strict: bool) -> di
     steps: tuple[Callable[[Region], Hashable], ...] = (
         lambda region: region.name,
         lambda region: fold_name(region.name),
-        _code,
     )
     for step, key in enumerate(steps):
         ours = _groups([region for region in reference.regions if region.name not in pairs], key)
         theirs = _groups([region for region in prediction.regions if region.name not in pairs.values()], key)
         for word, names in ours.items():
             others = theirs.get(word, [])
-            if not others or word is None:
-                continue
             if len(names) == len(others) == 1:
                 pairs[names[0]] = others[0]
-            elif step == 1 and strict:
+            elif step == 1 and strict and others:
                 raise LabelError(
                     f"{' and '.join(others)} of the predictions and {' and '.join(names)} of the references are spelt "
                     "alike, so it is not clear which is which; rename one in dataset.json"
                 )
+    # A code that several regions of a table share, as ribs do, tells none of them, though the others have been found.
+    ours, theirs = (_groups(table.regions, _code) for table in (reference, prediction))
+    for code, names in ours.items():
+        others = theirs.get(code, [])
+        if code is None or len(names) != 1 or len(others) != 1 or _mirrored(names[0], others[0]):
+            continue
+        if names[0] not in pairs and others[0] not in pairs.values():
+            pairs[names[0]] = others[0]
     return {name: pairs[name] for name in reference.names if name in pairs}
 
 
@@ -212,8 +223,14 @@ def _code(region: Region) -> tuple[str, str, str] | None:
     DICOM has one code for both kidneys, and states the side separately.
     """
     code = region.code
-    sides = {_SIDES[word] for word in _SIDE.findall(region.name.casefold())}
+    sides = {_SIDES[word] for word in _SIDE.findall(_CAMEL.sub(" ", region.name).casefold())}
     return None if code.value in _SAY_NOTHING else (code.scheme, code.value, " ".join(sorted(sides)))
+
+
+def _mirrored(one: str, other: str) -> bool:
+    """Whether two names are one but for an l that is an r in the other, as lkidney and rkidney."""
+    letters = [pair for pair in zip(fold_name(one), fold_name(other), strict=False) if pair[0] != pair[1]]
+    return len(fold_name(one)) == len(fold_name(other)) and bool(letters) and set(map(frozenset, letters)) == {_L_AND_R}
 
 
 def _chosen(

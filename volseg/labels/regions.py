@@ -44,6 +44,11 @@ def declared_regions(
         numbers: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
         if not all(isinstance(number, (int, np.integer)) and not isinstance(number, bool) for number in numbers):
             raise LabelError(f"label {name!r} has the value {value!r}, expected a whole number or a list of them")
+        if 0 in numbers:
+            raise LabelError(
+                f"label {name!r} has the value {value!r}, and 0 is the value of the background; if nothing is labelled "
+                "so, call it background in dataset.json, else give it another value"
+            )
         known_colour, known_code = _KNOWN.get(name, (_PALETTE[len(regions) % len(_PALETTE)], _TISSUE))
         try:
             r, g, b = map(int, colours.get(name, known_colour))

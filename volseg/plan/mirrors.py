@@ -12,6 +12,8 @@ _SYMMETRIC = 0.85  # overlap of a region's profile with the mirrored one
 _FEWEST = 8  # cases from which a profile counts
 _MICROSCOPE_MM = 0.1
 _SIDES = re.compile(r"(^|[\W_])((left|right|links|rechts|lt|rt)($|[\W_\d])|[lr]($|[\W_]))", re.IGNORECASE)
+_WITHIN = re.compile(r"(?<!c)left|(?<![bp])right", re.IGNORECASE)  # as in leftlung, but not in cleft and bright
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # KidneyL, LLung
 _NUMBERED = re.compile(r"(^|[\W_])([lr])\d", re.IGNORECASE)  # sides too if both letters occur; L4 alone is a vertebra
 # Parts of the words of organs of the trunk, where no organ lies on both sides alike.
 _TRUNK = (
@@ -78,10 +80,16 @@ def _of_a_side(names: Sequence[str]) -> list[str]:
 
     >>> _of_a_side(["kidney_L", "lung left2", "vertebra L4", "clear"]), _of_a_side(["L1", "R1"])
     (['kidney_L', 'lung left2'], ['L1', 'R1'])
+    >>> _of_a_side(["LeftHand", "handR", "rightlung", "cleft", "MRlesion"])
+    ['LeftHand', 'handR', 'rightlung']
     """
     numbered = {name: found[2].casefold() for name in names if (found := _NUMBERED.search(name))}
     both = len(set(numbered.values())) > 1
-    return [name for name in names if _SIDES.search(name) or (both and name in numbered)]
+
+    def is_sided(name: str) -> bool:
+        return bool(_SIDES.search(_CAMEL.sub(" ", name)) or _WITHIN.search(name)) or (both and name in numbered)
+
+    return [name for name in names if is_sided(name)]
 
 
 def _none(reason: str, change: str) -> Decision:

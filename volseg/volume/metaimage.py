@@ -31,6 +31,7 @@ _TYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
+_HERE = ("LOCAL", "Local", "local")  # the spellings that MetaIO takes for voxels behind the header
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -53,7 +54,7 @@ def read_metaimage(path: Path, *, oriented: bool = True) -> list[Volume]:
     shape = [channels, *sizes] if channels != 1 else sizes
     dtype = np.dtype((">" if _yes(fields, "BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<") + code)
     size = number_of_voxels(shape, path) * dtype.itemsize
-    if source != "LOCAL":
+    if source not in _HERE:
         content = beside(path, source).read_bytes()
     if _yes(fields, "CompressedData"):
         try:

@@ -220,7 +220,7 @@ def adopt_file(
     if row is not None and row.image_digest and row.image_digest != file_digest(image_path):
         raise CohortError("its image has changed since `volseg review` wrote it out; make the list anew")
     image = read_volume(image_path)
-    named = read_edit(edit, image, naming)
+    named = read_edit(edit, image, naming, regions=cohort.labels.names)
     check_place(named, key, cohort, image)
     notes = [*named.notes, *check_image(named, key, cohort, image)]
     seen, told = edited_label(named, cohort.labels, image, before[1], answers)

@@ -47,13 +47,14 @@ class Naming:
     secret: str = ""
 
 
-def read_edit(edit: Edit, image: Volume, naming: Naming) -> NamedMasks:
+def read_edit(edit: Edit, image: Volume, naming: Naming, *, regions: Sequence[str]) -> NamedMasks:
     """Read the masks of an edited file by name.
 
     Args:
         edit: The file.
         image: Image of the case, on whose grid a DICOM object is drawn.
         naming: What the values of a label map mean that does not say it itself.
+        regions: Names of the cohort's regions.
 
     Raises:
         VolsegError: The file is damaged, of another patient, or does not say what its values mean.
@@ -65,11 +66,11 @@ def read_edit(edit: Edit, image: Volume, naming: Naming) -> NamedMasks:
     if path.name.endswith(SEGMENTATION_SUFFIX):
         return read_named_masks(path)
     if naming.table is not None:
-        return read_named_masks(path, read_table_names(naming.table))
+        return read_named_masks(path, read_table_names(naming.table), regions=regions)
     if naming.values_as is not None:
         return read_named_masks(path, table=naming.values_as)
     if edit.names:
-        return read_named_masks(path, edit.names)
+        return read_named_masks(path, edit.names, regions=regions)
     table = find_table(path.parent)
     if table is None and (path.parent / "dataset.json").is_file():
         labels = LabelTable.from_dataset_json(read_dataset_json(path.parent))
@@ -78,7 +79,7 @@ def read_edit(edit: Edit, image: Volume, naming: Naming) -> NamedMasks:
                 raise LabelError(f"the header of {path.name} calls the value {value} {name}, and dataset.json does not")
         return read_named_masks(path, table=labels)
     try:
-        return read_named_masks(path, None if table is None else read_table_names(table))
+        return read_named_masks(path, None if table is None else read_table_names(table), regions=regions)
     except LabelError as error:
         if table is None and not names_in_header(path):
             raise LabelError(
