@@ -95,7 +95,8 @@ def lacking_dice(promises: Mapping[str, Promise], unlikeness: float) -> dict[str
     """The Dice that a case is expected to lack by region: what is promised, more if the case is unlike usual ones.
 
     A network promises too much of what it has never seen. Among usual cases, up to three times the usual score, the
-    order of what it promises is the better one (docs/benchmarks/loop_orders.md), so that the score counts from there on.
+    order of what it promises is the better one (docs/benchmarks/loop_orders.md), so that the score counts from there
+    on.
 
     Args:
         promises: What is promised of each region.
