@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from volseg.errors import UsageError
-from volseg.metrics.lattice import Flat, Lattice, steps_within
+from volseg.metrics.lattice import Flat, Lattice, margin_within
 from volseg.metrics.overlap import Mask, check_masks, check_spacing, dice_by_slice, widest_axis
 from volseg.metrics.surface import bounding_box
 
@@ -257,8 +257,7 @@ class _Contours:
         box = bounding_box(prediction, reference)
         boxed = [mask[box].transpose(axes) for mask in (prediction, reference)]
         ordered = tuple(spacing[axis] for axis in axes)
-        margin = tuple(1 + steps_within(tolerance_mm, step) for step in ordered)
-        lattice = Lattice(boxed[0].shape, ordered, (1, *margin[1:]))
+        lattice = Lattice(boxed[0].shape, ordered, (1, *margin_within(tolerance_mm, ordered[1:])))
         within = tuple(range(1, prediction.ndim))
         return cls(lattice, *(lattice.boundary(lattice.flat(mask), axes=within) for mask in boxed))
 
