@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from volseg.cohort import RegionBounds
@@ -103,6 +105,16 @@ def test_the_worst_first_leaves_less_risk() -> None:
         (0.5, pytest.approx(0.15)),
         (0.75, pytest.approx(0.1)),
     ]
+
+
+def test_the_risk_of_many_cases_takes_no_time() -> None:
+    rows = [row(f"{number:05d}", number % 7 / 7, number % 11 / 11) for number in range(10_000)]
+    began = time.process_time()
+    curve = review_curve(rows)
+    assert time.process_time() - began < 1
+    order = sorted(rows, key=lambda one: (one.dice_at_least, one.key))
+    for place in (0, 1, 4_999, 9_999):
+        assert curve[place] == (place / 10_000, pytest.approx(1 - np.mean([one.dice for one in order[place:]])))
 
 
 def test_the_interval_of_a_share_is_that_of_clopper_and_pearson() -> None:

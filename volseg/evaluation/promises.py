@@ -115,8 +115,10 @@ def review_curve(rows: Sequence[RegionScores]) -> list[tuple[float, float]]:
     """
     scored = [row for row in rows if row.bounds is not None and row.dice is not None]
     order = sorted(scored, key=lambda row: (-1.0 if row.dice_at_least is None else row.dice_at_least, row.key))
-    losses = [1 - (row.dice or 0.0) for row in order]
-    return [(place / len(order), float(np.mean(losses[place:]))) for place in range(len(order))]
+    losses = np.array([1 - (row.dice or 0.0) for row in order])
+    count = len(order)
+    left = np.cumsum(losses[::-1])[::-1] / np.arange(count, 0, -1)  # the mean from each place on
+    return [(place / count, loss) for place, loss in enumerate(left.tolist())]
 
 
 def _median_margin_mm(rows: Sequence[RegionScores]) -> float:
