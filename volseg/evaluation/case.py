@@ -337,7 +337,8 @@ def score_case(
         method=method,
         instances=_instances(cohort, key, reference)[box] if method.objects and method.instances else None,
     )
-    return [score(name, guess, truth) for name, guess, truth in zip(match.names, guesses, truths, strict=True)]
+    rows = [score(name, guess, truth) for name, guess, truth in zip(match.names, guesses, truths, strict=True)]
+    return rows if ignored is None else [replace(row, ignored=True) for row in rows]
 
 
 def _on_image(reference: Volume, image: Path) -> Volume:

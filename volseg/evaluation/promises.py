@@ -15,7 +15,8 @@ from volseg.metrics import Interval, share_interval
 PROMISE_DEFINITION = (
     "Coverage = share of the patients for whom a bound held, a patient with several cases by the share of them; in "
     "brackets its 95 % interval (Clopper and Pearson 1934). It should not lie below the promised probability. Slack = "
-    "mean of the true Dice less its bound."
+    "mean of the true Dice less its bound. Cases with voxels of the label 'ignore' are left out, since a promise is of "
+    "the whole region."
 )
 
 _ROUNDING_MM = 1e-4  # uncertainty.csv holds six digits
@@ -57,7 +58,7 @@ class PromiseCheck:
 def with_bounds(
     rows: Sequence[RegionScores], bounds: Mapping[str, Bounds], *, pairs: Mapping[str, str]
 ) -> list[RegionScores]:
-    """The rows with the bounds that the predictions came with.
+    """The rows with the bounds that the predictions came with, but for those of which nobody knows the whole truth.
 
     Args:
         rows: Rows of one evaluation.
@@ -66,7 +67,7 @@ def with_bounds(
     """
     return [
         replace(row, bounds=bounds.get(row.key, {}).get(pairs.get(row.region, row.region)))
-        if row.error is None
+        if row.error is None and not row.ignored
         else row
         for row in rows
     ]
