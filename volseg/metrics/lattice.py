@@ -93,12 +93,19 @@ class Lattice:
         padded[tuple(slice(m, m + side) for m, side in zip(self.margin, self.shape, strict=True))] = mask
         return padded.ravel()
 
-    def boundary(self, flat: Flat, *, axes: tuple[int, ...] | None = None) -> Flat:
-        """The voxels that have a neighbour outside the mask along one of the axes (all by default)."""
+    def boundary(self, flat: Flat, *, axes: tuple[int, ...] | None = None, unseen: Sequence[Flat] = ()) -> Flat:
+        """The voxels that have a neighbour outside the mask along one of the axes (all by default).
+
+        Args:
+            flat: Flat mask.
+            axes: Axes of the neighbours.
+            unseen: Flat masks of voxels that nobody knows to be outside.
+        """
         inside = flat.copy()
+        known = flat if not unseen else np.logical_or.reduce([flat, *unseen])
         for step in self.steps if axes is None else self.steps[list(axes)]:
-            inside[step:] &= flat[:-step]
-            inside[:-step] &= flat[step:]
+            inside[step:] &= known[:-step]
+            inside[:-step] &= known[step:]
         return flat > inside
 
     def positions_mm(self, indices: Indices) -> Distances:

@@ -42,7 +42,7 @@ def correction_rows(
                 region=name,
                 ml=float(now.sum()) * voxel_ml,
                 changed_ml=float(changed.sum()) * voxel_ml,
-                added_path_mm=added_path_length_mm(was, now, label.spacing_mm, slice_axis=axis),
+                added_path_mm=added_path_length_mm(was, now, label.spacing_mm, slice_axis=axis, unseen=ignored),
                 voxels=int(changed.sum()),
                 slices=int(changed.any(axis=others).sum()),
                 case_minutes=minutes,
