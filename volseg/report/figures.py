@@ -249,6 +249,18 @@ def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
+def shortened(text: str, limit: int) -> str:
+    """A text of at most that many letters: both ends of a longer one, since names of runs differ at either.
+
+    >>> shortened("unet_3d_fullres_fold0", 14), shortened("unet", 14)
+    ('unet_…es_fold0', 'unet')
+    """
+    if len(text) <= limit:
+        return text
+    end = (limit - 1) * 2 // 3
+    return f"{text[: limit - 1 - end]}…{text[-end:]}"
+
+
 def _short(name: str) -> str:
     words = spoken(name)
     return words if len(words) <= _LETTERS else words[: _LETTERS - 1] + "…"
