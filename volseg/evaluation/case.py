@@ -47,7 +47,7 @@ from volseg.metrics import (
     uw_madison_score,
     volume_ml,
 )
-from volseg.volume import Affine, Grid, Volume, aligned, read_grid, slice_axis
+from volseg.volume import MAX_SKEW, Affine, Grid, Volume, aligned, read_grid, skew, slice_axis
 
 logger = logging.getLogger(__name__)
 
@@ -172,10 +172,6 @@ def _thin(image_shape: tuple[int, int, int]) -> tuple[int, ...]:
     """The axes of one voxel; none if all are."""
     thin = tuple(axis for axis, side in enumerate(image_shape) if side == 1)
     return thin if len(thin) < 3 else ()
-
-
-# Cosine between two axes above which a distance computed from the spacing is no longer the distance in space.
-_SHEAR = 1e-3
 
 
 def evaluate(
@@ -387,9 +383,8 @@ def _instances(cohort: Cohort, key: str, reference: Volume) -> Instances:
 
 
 def _check_right_angles(affine_ras: Affine) -> None:
-    axes = affine_ras[:3, :3] / np.linalg.norm(affine_ras[:3, :3], axis=0)
-    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
-    if cosine > _SHEAR:
+    cosine = skew(affine_ras)
+    if cosine > MAX_SKEW:
         raise GeometryError(
             f"the grid's axes must be at right angles, got a cosine of {cosine:.3g}, as with a tilted gantry, so that "
             "distances in mm would be wrong; resample the case to a straight grid"
