@@ -174,7 +174,7 @@ def surface_distances(
     flats = [lattice.flat(mask) for mask in masks]
     on_prediction, on_reference = (lattice.boundary(flat, unseen=flats[2:]) for flat in flats[:2])
     if _hidden(masks, on_prediction, on_reference):
-        return SurfaceDistances(*[np.zeros(0)] * 4, reading)
+        return _undefined(reading)
     from_prediction = lattice.nearest_mm(on_prediction, on_reference)
     from_reference = lattice.nearest_mm(on_reference, on_prediction)
     return SurfaceDistances(
@@ -302,6 +302,12 @@ def box_with_neighbours(box: Sequence[slice], shape: Sequence[int]) -> tuple[sli
     )
 
 
+def _undefined(reading: Reading) -> SurfaceDistances:
+    """Distances of which every metric is NaN."""
+    nothing = np.zeros(0)
+    return SurfaceDistances(nothing, nothing, nothing, nothing, reading)
+
+
 def _hidden(masks: Sequence[Mask], on_prediction: Mask, on_reference: Mask) -> bool:
     """Whether a mask holds something and none of its surface was seen."""
     return any(
@@ -321,7 +327,7 @@ def _surfel_distances(masks: Sequence[Mask], spacing: tuple[float, ...]) -> Surf
         passed = [one & (unseen == 0) for one in passed]
     on_prediction, on_reference = (lattice.flat(one) for one in passed)
     if _hidden(masks, on_prediction, on_reference):
-        return SurfaceDistances(*[np.zeros(0)] * 4, "surfel")
+        return _undefined("surfel")
     return SurfaceDistances(
         lattice.nearest_mm(on_prediction, on_reference),
         lattice.nearest_mm(on_reference, on_prediction),
