@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -16,6 +17,7 @@ from volseg.evaluation import RegionScores, compare, set_names
 from volseg.labels import LabelTable
 from volseg.report import short_comparison, write_comparison
 from volseg.report.comparison import comparison_as_markdown
+from volseg.report.comparison_figure import comparison_figure
 from volseg.volume import Volume, write_volume
 
 LABELS = LabelTable.exclusive(["a", "b"])
@@ -195,3 +197,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as left:
         main(["compare", str(cohort), str(tmp_path / "a"), "-o", str(tmp_path / "out")])
     assert left.value.code == 2
+
+
+def test_pairs_of_long_names_are_told_apart_in_the_figure():
+    """Their label ended within the first name: `fold1/predictions − fold0` and `− fold2` were one and the same."""
+    names = [f"nnunet_3d_fullres_adapted_fold{number}/predictions" for number in range(3)]
+    rows = {name: rows_of(number) for number, name in enumerate(names)}
+    svg = ElementTree.fromstring(comparison_figure(compare(rows)))
+    texts = [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
+    told = ["".join(pair) for pair in itertools.pairwise(texts) if pair[1].startswith("− ")]
+    assert len(told) == 6
+    assert len(set(told)) == 3
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        (found,) = {one for one in told if f"fold{second}/predictions− " in one and f"fold{first}/" in one}
+        assert max(len(part) for part in found.split("− ")) <= 30
+
+
+def test_a_pair_of_short_names_stays_in_one_line():
+    svg = comparison_figure(compare({"A": rows_of(1), "B": rows_of(2)}))
+    assert svg.count("B − A<") == 2

@@ -268,6 +268,7 @@ def test_every_number_of_a_row_is_described_once():
         "outcome",
         "error",
         "bounds",
+        "ignored",
     }
     names = [metric.name for metric in METRICS]
     assert len(set(names)) == len(names)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from command import told
+from scored_cohort import box, label_map, make_cohort, write
 
-from volseg.cohort import RegionBounds
+from volseg.cohort import RegionBounds, write_uncertainty
 from volseg.evaluation import RegionScores, check_promises, review_curve, with_bounds
 from volseg.labels import LabelTable
 from volseg.metrics import share_interval
@@ -73,6 +78,29 @@ def test_a_promise_that_is_broken_by_more_than_chance_is_named() -> None:
     assert check_promises([RegionScores("a", "a", "liver", dice=1.0)]) == []
 
 
+def test_a_reference_of_which_a_part_was_drawn_breaks_no_promise(tmp_path, capsys) -> None:
+    """The volume of one drawn slice of six was compared with the bounds of the whole region: THE PROMISE IS BROKEN."""
+    whole = label_map(stomach=box(2, 6, 2, 6, 1, 7))
+    drawn = whole.copy()
+    drawn[..., :3] = drawn[..., 4:] = 8
+    cohort = make_cohort(tmp_path / "cohort", {f"p{number}": drawn for number in range(5)} | {"q": whole})
+    dataset = json.loads((cohort.folder / "dataset.json").read_text())
+    dataset["labels"]["ignore"] = 8
+    (cohort.folder / "dataset.json").write_text(json.dumps(dataset))
+    ml = np.count_nonzero(whole) * 1.5 * 1.5 * 3 / 1000
+    bound = RegionBounds(dice_at_least=0.8, ml_low=0.9 * ml, ml_high=1.1 * ml, margin_mm=1.0, level=0.9)
+    for key in cohort.keys:
+        write(tmp_path / "predictions" / f"{key}.nii.gz", whole)
+    bounds = {key: {"stomach": bound} for key in cohort.keys}
+    write_uncertainty(tmp_path / "predictions", {key: {} for key in cohort.keys}, bounds=bounds)
+    words = ("evaluate", tmp_path / "predictions", cohort.folder, "-o", tmp_path / "report", "--no-html")
+    for more in ((), ("--journal", tmp_path / "journal.jsonl")):
+        code, text = told(capsys, *words, *more)
+        assert (code, "THE PROMISE IS BROKEN" in text) == (0, False), text
+        (of_stomach,) = json.loads((tmp_path / "report" / "summary.json").read_text())["promises"]
+        assert (of_stomach["answered"], of_stomach["volume"]["share"]) == (1, 1.0)
+
+
 def test_margins_are_checked_by_patient() -> None:
     rows = [
         row("a_1", 0.9, 0.8, margin_mm=3.0),  # exactly the margin
@@ -103,6 +131,16 @@ def test_the_worst_first_leaves_less_risk() -> None:
         (0.5, pytest.approx(0.15)),
         (0.75, pytest.approx(0.1)),
     ]
+
+
+def test_the_risk_of_many_cases_takes_no_time() -> None:
+    rows = [row(f"{number:05d}", number % 7 / 7, number % 11 / 11) for number in range(10_000)]
+    began = time.process_time()
+    curve = review_curve(rows)
+    assert time.process_time() - began < 1
+    order = sorted(rows, key=lambda one: (one.dice_at_least, one.key))
+    for place in (0, 1, 4_999, 9_999):
+        assert curve[place] == (place / 10_000, pytest.approx(1 - np.mean([one.dice for one in order[place:]])))
 
 
 def test_the_interval_of_a_share_is_that_of_clopper_and_pearson() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from bent_days import bend_all, without_elastix
+from scored_cohort import make_cohort
 from tiny_bundle import ROI, network, write_bundle
 from treatment_days import write_days
 
@@ -78,6 +79,14 @@ def test_label_maps_beside_their_images_and_predictions_with_images_of_the_cohor
     priors, rows = found(cohort, beside, alignments, ["a_day10"])
     assert priors["a_day10"].label == str(tmp_path / "a_day0.nii.gz")
     assert rows[0].used
+
+
+def test_a_cohort_without_labels_is_no_source_of_priors(tmp_path):
+    """Images in imagesTs beside an empty imagesTr ended with an unexpected StopIteration."""
+    images = make_cohort(tmp_path / "images", {"a_day0": None})
+    (images.folder / "imagesTr").mkdir(exist_ok=True)
+    with pytest.raises(UsageError, match="must hold labelled cases, got none; name a cohort with labels"):
+        PriorSource.open(images.folder, channels=1)
 
 
 def test_another_patients_prior_is_refused_by_its_key_and_allowed_by_a_flag(cohort, alignments, tmp_path):

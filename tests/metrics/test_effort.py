@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -150,3 +151,32 @@ def test_the_tolerance_is_a_pixel_where_pixels_are_larger_whatever_the_slices_ar
     assert strict.tolerant_path_mm == strict.added_path_mm
     with pytest.raises(UsageError, match="tolerance must be 0 mm or more, got -1"):
         correction_effort(truth, truth, (4, 4, 9), tolerance_mm=3, path_tolerance_mm=-1)
+
+
+@pytest.mark.parametrize("tolerance_mm", [0.3, 1.2, 1.5])
+def test_a_search_tree_finds_the_same_contour_as_offsets_one_by_one(tolerance_mm, monkeypatch):
+    rng = np.random.default_rng(5)
+    for axis in range(3):
+        one, other = (rng.random((2, 9, 8, 7)) < 0.3).astype(bool)
+        other.swapaxes(0, axis)[1] = False  # a slice with one of them alone
+        settings_of_both = {"tolerance_mm": tolerance_mm, "path_tolerance_mm": tolerance_mm, "slice_axis": axis}
+        by_offsets = correction_effort(one, other, (0.3, 0.4, 0.5), **settings_of_both)
+        with monkeypatch.context() as patch:
+            patch.setattr("volseg.metrics.lattice._OFFSETS_WITHIN", 1)
+            assert correction_effort(one, other, (0.3, 0.4, 0.5), **settings_of_both) == by_offsets
+
+
+def test_pixels_of_micrometres_take_no_more_memory_than_others():
+    """A tolerance of 3 mm is 750 pixels of 4 micrometres: 2,250,000 offsets, and a margin of as many pixels."""
+    one, other = np.zeros((2, 40, 40, 1), bool)
+    one[4:20, 4:20], other[8:30, 8:30] = True, True
+    correction_effort(one, other, (0.004, 0.004, 1), tolerance_mm=1)  # which imports what is needed
+    tracemalloc.start()
+    near = correction_effort(one, other, (0.004, 0.004, 1), tolerance_mm=3)
+    missed = correction_effort(np.zeros_like(other), other, (0.004, 0.004, 1), tolerance_mm=3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (near.tolerant_path_mm, near.slices) == (0, 0)
+    assert missed.tolerant_path_mm == missed.added_path_mm == pytest.approx(84 * 0.004)
+    assert missed.slices == 1
+    assert peak < 2**20

@@ -176,6 +176,20 @@ def test_a_single_file_is_a_place_too(store: Path) -> None:
     assert local(store) == store
 
 
+@pytest.mark.parametrize("name", ["parts", "ledger.jsonl", "file"])
+def test_a_folder_that_is_called_as_something_of_the_cache_is_copied_as_any_other(store: Path, name: str) -> None:
+    """Of a folder `parts` the files were taken for what is left of downloads, and removed: here, and then there."""
+    store.rename(store.with_name(name))
+    url = f"file://{store.with_name(name)}"
+    before = content(store.with_name(name))
+    for _ in range(2):
+        assert content(mirror(url)) == before
+    for number in range(2):
+        with writing(url) as staging:
+            (staging.folder / f"{number}.bin").write_bytes(b"new")
+        assert content(store.with_name(name)) == before | {f"{one}.bin": b"new" for one in range(number + 1)}
+
+
 def test_names_that_would_leave_the_folder_are_refused(tmp_path: Path) -> None:
     class Wrong:
         protocol = "memory"

@@ -286,6 +286,37 @@ def test_the_column_day_is_the_axis():
     assert (sorted(some[0], key=lambda key: some[0][key][0]), some[1]) == (["b", "a"], "ses")
 
 
+@pytest.mark.parametrize("form", ["{}{}{}", "ses-{}{}{}", "{}-{}-{}", "{}_{}_{}_MR"])
+def test_dates_stand_by_the_days_between_them(form):
+    """As numbers, 31 January and 1 February of a year lie 70 apart, and its last day 8,870 before the next one."""
+    dates = [("2023", "12", "31"), ("2024", "01", "31"), ("2024", "02", "01"), ("2024", "03", "01")]
+    rows = sessions(**{f"k{number}": form.format(*one) for number, one in enumerate(dates)})
+    times, axis = session_times(rows)
+    assert list(times.values()) == [(0.0, "0"), (31.0, "31"), (32.0, "32"), (61.0, "61")]
+    assert axis == "day"
+
+
+def test_numbers_that_are_no_dates_stay_numbers():
+    times, axis = session_times(sessions(a="scan20241350", b="scan20241301"))
+    assert (times["a"][0] - times["b"][0], axis) == (49.0, "scan")
+    same = session_times(sessions(a="20240131_a", b="20240131_b"))
+    assert (same[0]["a"][0], same[0]["b"][0], same[1]) == (0.0, 1.0, "session")
+
+
+@pytest.mark.parametrize("name", ["W" * 26, "W" * 40, "左" * 26, "m_w" * 8, "stomach", "ET", "L" * 26])
+def test_a_name_of_wide_letters_is_not_cut_off(name):
+    """26 times W are 13 pixels each in a margin of 7.4: the first third of the name was outside the figure."""
+    (region,) = LabelTable.exclusive([name]).regions
+    svg = ElementTree.fromstring(
+        strip_figure([(region, [Point("a", 0.5, "", "")])], title="Dice", unit="", digits=3, ratio=True)
+    )
+    (text,) = (one for one in svg.iter(f"{SVG}text") if one.get("class") == "name")
+    letter = 14 if name[0] == "左" else 13 if name[0] == "W" else 7.4
+    width = float(text.get("textLength") or letter * len(text.text))
+    assert float(text.get("x")) - width >= 0
+    assert (text.get("textLength") is None) == (name in ("stomach", "ET", "L" * 26))
+
+
 def test_the_axis_of_values_that_are_all_0_has_a_length():
     svg = strip_figure([(TABLE.regions[0], [Point("a", 0.0, "", "")])], title="HD95", unit="mm", digits=2, ratio=False)
     assert re.findall(r">([\d.e-]+)</text>", svg) == ["0", "0.2", "0.4", "0.6", "0.8", "1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def test_a_point_sums_up_to_its_round():
     assert (point(2).mm, point(2).cases, point(2).minutes, point(2).timed) == (186.0, 3, 12.0, 2)
     assert point(1).dice.mean == pytest.approx(0.7)
     assert point(1).by_region["spleen"].cases == 1
+
+
+def test_a_region_that_no_test_case_holds_does_not_hide_the_others():
+    """A bladder that was removed in the few test patients: no Dice of it, and the mean over regions was undefined."""
+    dice = {(key, region): value for key in PATIENTS for region, value in (("liver", 0.8), ("spleen", None))}
+    found = round_point("r1", 1, ROWS, dice, PATIENTS)
+    assert (found.dice.mean, found.dice.cases) == (0.8, 2)
+    assert math.isnan(found.by_region["spleen"].mean)
+    nothing = round_point("r1", 1, ROWS, dict.fromkeys(dice), PATIENTS)
+    assert math.isnan(nothing.dice.mean)
 
 
 def test_the_page_opens_alone_and_names_are_text(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ def check_region(cases: Sequence[Case], *, level: float) -> dict[str, Any]:
     if len(names) < _FEWEST:
         return {}
     fold_of = {name: number % _FOLDS for number, name in enumerate(names)}
+    cases_of = Counter(patient for patient, _ in found)
     told: dict[str, list[tuple[float, float]]] = {}
     bounds, margins = [], []
     for fold in range(_FOLDS):
@@ -41,7 +43,7 @@ def check_region(cases: Sequence[Case], *, level: float) -> dict[str, Any]:
         for patient, one in found:
             if fold_of[patient] != fold:
                 continue
-            weight = 1 / sum(other == patient for other, _ in found)
+            weight = 1 / cases_of[patient]
             given = calibration.bounds(one.features)
             told.setdefault("answered", []).append((weight, float(not given.withheld)))
             if given.withheld or given.dice_at_least is None:

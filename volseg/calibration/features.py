@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.metrics import Mask, bounding_box, expected_dice, temper
+from volseg.metrics import Mask, bounding_box, box_with_neighbours, expected_dice, temper
 
 Features = Mapping[str, float]
 """Numbers by name."""
@@ -43,10 +43,7 @@ def region_features(
     if not size:
         return {}
     tempered = temper(probability, temperature)
-    box = tuple(
-        slice(max(0, one.start - 1), min(length, one.stop + 1))
-        for one, length in zip(bounding_box(mask), mask.shape, strict=True)
-    )
+    box = box_with_neighbours(bounding_box(mask), mask.shape)
     near = _surface(mask[box])
     on_surface = tempered[box][near].astype(np.float64)
     doubt = float(np.minimum(tempered, 1 - tempered).sum(dtype=np.float64))

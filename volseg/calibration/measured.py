@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from volseg.calibration.features import Features
-from volseg.metrics import Mask, dice, margin_to_contain, volume_ml
+from volseg.metrics import Mask, dice, margin_to_contain
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class MeasuredRegion:
         dice: Dice with the reference; NaN if both are empty.
         predicted_ml: Volume of the prediction in ml.
         reference_ml: Volume of the reference in ml.
-        margin_mm: Margin that contains the whole reference; infinite if nothing was predicted of it.
+        margin_mm: Margin that contains the whole reference; infinite if nothing was predicted of it, or if the axes
+            are not at right angles.
     """
 
     features: Features
@@ -57,21 +60,33 @@ class MeasuredCase:
 
 
 def measure_region(
-    prediction: Mask, reference: Mask, *, spacing_mm: tuple[float, float, float], features: Features
+    prediction: Mask,
+    reference: Mask,
+    *,
+    spacing_mm: tuple[float, float, float] | None,
+    features: Features,
+    voxel_ml: float | None = None,
 ) -> MeasuredRegion:
     """Compare the masks (X, Y, Z) of a region.
 
     Args:
         prediction: Mask of the prediction.
         reference: Mask of the reference, on the same grid.
-        spacing_mm: Spacing in mm along X, Y, Z.
+        spacing_mm: Spacing in mm along X, Y, Z; None if the axes are not at right angles, where it gives no distance:
+            the margin is infinite then, as one that nothing is known of.
         features: Numbers of the prediction.
+        voxel_ml: Volume of a voxel in ml; None (the default) for that of the spacing.
+
+    >>> mask = np.ones((2, 2, 2), bool)
+    >>> measure_region(mask, mask, spacing_mm=None, features={}, voxel_ml=0.5)
+    MeasuredRegion(features={}, dice=1.0, predicted_ml=4.0, reference_ml=4.0, margin_mm=inf)
     """
-    overlap = dice(prediction, reference)
+    if voxel_ml is None:
+        voxel_ml = math.nan if spacing_mm is None else math.prod(spacing_mm) / 1000
     return MeasuredRegion(
         features,
-        math.nan if overlap is None else overlap,
-        volume_ml(prediction, spacing_mm),
-        volume_ml(reference, spacing_mm),
-        margin_to_contain(prediction, reference, spacing_mm),
+        dice(prediction, reference),
+        int(np.count_nonzero(prediction)) * voxel_ml,
+        int(np.count_nonzero(reference)) * voxel_ml,
+        math.inf if spacing_mm is None else margin_to_contain(prediction, reference, spacing_mm),
     )

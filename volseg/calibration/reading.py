@@ -29,7 +29,7 @@ from volseg.metrics import (
     fit_temperature,
     probability_histogram,
 )
-from volseg.volume import Volume, read_probabilities, read_volume
+from volseg.volume import MAX_SKEW, Volume, read_probabilities, read_volume, skew
 
 logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -157,7 +157,7 @@ class OpenCase:
     @property
     def voxel_ml(self) -> float:
         """The volume of a voxel in ml."""
-        return float(np.prod(self.image[0].spacing_mm)) / 1000
+        return self.image[0].voxel_ml
 
     def decided(self, scalings: Sequence[Scaling | None]) -> Masks:
         """The masks (R, X, Y, Z) after the clean-up; regions with a scaling are decided by their Dice."""
@@ -286,7 +286,13 @@ def measure_cases(
             features = region_features(
                 probability, mask, voxel_ml=case.voxel_ml, temperature=temperatures.get(name, 1.0)
             )
-            regions[name] = measure_region(mask, truth, spacing_mm=case.image[0].spacing_mm, features=features)
+            regions[name] = measure_region(
+                mask,
+                truth,
+                spacing_mm=case.image[0].spacing_mm if skew(case.image[0].affine_ras) <= MAX_SKEW else None,
+                voxel_ml=case.voxel_ml,
+                features=features,
+            )
         return MeasuredCase("", "", scan_features(case.image), regions)
 
     return [MeasuredCase(key, cohort.patient(key), one.scan, one.regions) for key, one in held_out.each(work, progress)]

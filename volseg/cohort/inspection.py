@@ -22,7 +22,6 @@ from volseg.cohort.sizes import size_warnings
 from volseg.cohort.table import CaseRow
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError, telling_memory
-from volseg.metrics import volume_ml
 from volseg.volume import Volume, read_volume
 
 _UNREAD = "no label to look at"
@@ -262,7 +261,7 @@ def _content(
         raise CohortError("the map of objects marks other voxels than the label; convert the case again")
     thickness = math.prod(mm for mm, n in zip(label.spacing_mm, label.shape, strict=True) if n == 1)
     unit = 1000 / thickness if cohort.flat else 1.0
-    voxel_ml = unit * volume_ml(np.ones((1, 1, 1), bool), label.spacing_mm)
+    voxel_ml = unit * label.voxel_ml
     sizes = {name: voxel_ml * count for name, count in cohort.labels.voxels_of_regions(checked).items()}
     return _Content(sizes, 0 if objects is None else len(np.unique(objects.voxels[objects.voxels != 0])))
 

@@ -150,9 +150,8 @@ def write_cleaned(predictions: Path, target: Path, cleanup: Cleanup, cohort: Coh
             Predictions(target).path(key).unlink(missing_ok=True)
             return
         predicted = read_volume_as("prediction", there.path(key))
-        voxel_ml = float(np.prod(predicted.spacing_mm)) / 1000
         label_map = check_values_as("prediction", predicted.voxels, cohort.labels)
-        cleaned = cleanup.apply(label_map, cohort.labels, voxel_ml=voxel_ml)
+        cleaned = cleanup.apply(label_map, cohort.labels, voxel_ml=predicted.voxel_ml)
         path = Predictions(target).path(key)
         if not path.is_file() or not np.array_equal(read_volume_as("prediction", path).voxels, cleaned):
             write_volume(path, replace(predicted, voxels=cleaned))

@@ -31,6 +31,7 @@ from volseg.metrics import (
     POINT_RULES,
     Mask,
     bounding_box,
+    box_with_neighbours,
     correction_effort,
     count_contours,
     count_holes,
@@ -46,7 +47,7 @@ from volseg.metrics import (
     uw_madison_score,
     volume_ml,
 )
-from volseg.volume import Affine, Grid, Volume, aligned, read_grid, slice_axis
+from volseg.volume import MAX_SKEW, Affine, Grid, Volume, aligned, read_grid, skew, slice_axis
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ def score_region(
     method: EvaluationSettings,
     slices_along: int | None = None,
     instances: Instances | None = None,
+    unseen: Mask | None = None,
 ) -> RegionScores:
     """Compute the row of one region of a case.
 
@@ -81,15 +83,21 @@ def score_region(
             whose axes run to the right, the front and the head.
         instances: Number of the object in each voxel of the reference (X, Y, Z), cropped to the same box; None (the
             default) if its objects are its connected parts.
+        unseen: Mask (X, Y, Z) of the voxels that nobody looked at, cropped to the same box, in which neither mask has
+            one; None (the default) if all were seen.
     """
     if slices_along is None:
         slices_along = slice_axis(np.diag([*spacing_mm, 1.0]), image_shape)
     box = bounding_box(guess, truth)
+    if unseen is not None:
+        box = box_with_neighbours(box, guess.shape)
+        unseen = unseen[box]
     guess, truth = guess[box], truth[box]
     thin = _thin(image_shape)
     wide = tuple(mm for axis, mm in enumerate(spacing_mm) if axis not in thin)
     flat_guess, flat_truth = (np.logical_or.reduce(mask, axis=thin) for mask in (guess, truth))
-    surfaces = surface_distances(flat_guess, flat_truth, wide, reading=method.reading)
+    flat_unseen = None if unseen is None else np.logical_or.reduce(unseen, axis=thin)
+    surfaces = surface_distances(flat_guess, flat_truth, wide, reading=method.reading, unseen=flat_unseen)
     rule = POINT_RULES.get(region)
     saved = time_saved(guess, truth, rule, slices=image_shape[slices_along], slice_axis=slices_along) if rule else None
     effort = correction_effort(
@@ -99,6 +107,7 @@ def score_region(
         tolerance_mm=method.tolerance_mm,
         path_tolerance_mm=method.apl_tolerance_mm,
         slice_axis=slices_along,
+        unseen=unseen,
     )
     minutes_per_mm = method.minutes_per_metre / 1000
     row = RegionScores(
@@ -163,10 +172,6 @@ def _thin(image_shape: tuple[int, int, int]) -> tuple[int, ...]:
     """The axes of one voxel; none if all are."""
     thin = tuple(axis for axis, side in enumerate(image_shape) if side == 1)
     return thin if len(thin) < 3 else ()
-
-
-# Cosine between two axes above which a distance computed from the spacing is no longer the distance in space.
-_SHEAR = 1e-3
 
 
 def evaluate(
@@ -336,8 +341,10 @@ def score_case(
         slices_along=slice_axis(reference.affine_ras, reference.shape),
         method=method,
         instances=_instances(cohort, key, reference)[box] if method.objects and method.instances else None,
+        unseen=ignored,
     )
-    return [score(name, guess, truth) for name, guess, truth in zip(match.names, guesses, truths, strict=True)]
+    rows = [score(name, guess, truth) for name, guess, truth in zip(match.names, guesses, truths, strict=True)]
+    return rows if ignored is None else [replace(row, ignored=True) for row in rows]
 
 
 def _on_image(reference: Volume, image: Path) -> Volume:
@@ -376,9 +383,8 @@ def _instances(cohort: Cohort, key: str, reference: Volume) -> Instances:
 
 
 def _check_right_angles(affine_ras: Affine) -> None:
-    axes = affine_ras[:3, :3] / np.linalg.norm(affine_ras[:3, :3], axis=0)
-    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
-    if cosine > _SHEAR:
+    cosine = skew(affine_ras)
+    if cosine > MAX_SKEW:
         raise GeometryError(
             f"the grid's axes must be at right angles, got a cosine of {cosine:.3g}, as with a tilted gantry, so that "
             "distances in mm would be wrong; resample the case to a straight grid"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import UsageError
 from volseg.labels import LabelTable
-from volseg.metrics import Mask, count_objects, volume_ml, widest_axis
+from volseg.metrics import Mask, count_objects, widest_axis
 
 FEWEST = 5  # number of cases from which a spread is computed
 USUAL = 2.0  # z up to which a value is usual
@@ -125,6 +125,7 @@ def measure(
     image: NDArray[Any] | None = None,
     *,
     slice_axis: int | None = None,
+    voxel_ml: float | None = None,
 ) -> Values:
     """Measure one case by all checks; an empty region has no value.
 
@@ -134,6 +135,7 @@ def measure(
         labels: Label table of the R regions.
         image: Image (X, Y, Z) of any scale, or None.
         slice_axis: Axis that counts the slices; None for the one of largest spacing, the last of equal ones.
+        voxel_ml: Volume of a voxel in ml; None (the default) for that of the spacing.
 
     >>> mask = np.zeros((1, 4, 4, 3), bool)
     >>> mask[0, :2, :2] = True
@@ -150,10 +152,11 @@ def measure(
         if high > low:
             values["range", ""] = math.log(high - low)
     axis = widest_axis(spacing_mm) if slice_axis is None else slice_axis
+    of_voxel = math.prod(spacing_mm) / 1000 if voxel_ml is None else voxel_ml
     for name, mask in zip(labels.names, masks, strict=True):
         if not mask.any():
             continue
-        values["volume", name] = math.log(volume_ml(mask, spacing_mm))
+        values["volume", name] = math.log(int(np.count_nonzero(mask)) * of_voxel)
         values["parts", name] = math.log(count_objects(mask))
         values["jump", name] = area_jump(mask, axis)
         if image is not None and high > low and (inside := _finite(image[mask])).size:

@@ -15,7 +15,8 @@ from volseg.metrics import Interval, share_interval
 PROMISE_DEFINITION = (
     "Coverage = share of the patients for whom a bound held, a patient with several cases by the share of them; in "
     "brackets its 95 % interval (Clopper and Pearson 1934). It should not lie below the promised probability. Slack = "
-    "mean of the true Dice less its bound."
+    "mean of the true Dice less its bound. Cases with voxels of the label 'ignore' are left out, since a promise is of "
+    "the whole region."
 )
 
 _ROUNDING_MM = 1e-4  # uncertainty.csv holds six digits
@@ -57,7 +58,7 @@ class PromiseCheck:
 def with_bounds(
     rows: Sequence[RegionScores], bounds: Mapping[str, Bounds], *, pairs: Mapping[str, str]
 ) -> list[RegionScores]:
-    """The rows with the bounds that the predictions came with.
+    """The rows with the bounds that the predictions came with, but for those of which nobody knows the whole truth.
 
     Args:
         rows: Rows of one evaluation.
@@ -66,7 +67,7 @@ def with_bounds(
     """
     return [
         replace(row, bounds=bounds.get(row.key, {}).get(pairs.get(row.region, row.region)))
-        if row.error is None
+        if row.error is None and not row.ignored
         else row
         for row in rows
     ]
@@ -115,8 +116,10 @@ def review_curve(rows: Sequence[RegionScores]) -> list[tuple[float, float]]:
     """
     scored = [row for row in rows if row.bounds is not None and row.dice is not None]
     order = sorted(scored, key=lambda row: (-1.0 if row.dice_at_least is None else row.dice_at_least, row.key))
-    losses = [1 - (row.dice or 0.0) for row in order]
-    return [(place / len(order), float(np.mean(losses[place:]))) for place in range(len(order))]
+    losses = np.array([1 - (row.dice or 0.0) for row in order])
+    count = len(order)
+    left = np.cumsum(losses[::-1])[::-1] / np.arange(count, 0, -1)  # the mean from each place on
+    return [(place / count, loss) for place, loss in enumerate(left.tolist())]
 
 
 def _median_margin_mm(rows: Sequence[RegionScores]) -> float:

@@ -284,7 +284,8 @@ def _measured(path: Path, match: LabelMatch, image_path: Path | None) -> tuple[V
     masks = match.shared.each_mask(volume.voxels)
     voxels = None if image is None else image.voxels
     axis = slice_axis(volume.affine_ras, volume.shape)
-    return measure(masks, volume.spacing_mm, match.shared, voxels, slice_axis=axis), volume
+    found = measure(masks, volume.spacing_mm, match.shared, voxels, slice_axis=axis, voxel_ml=volume.voxel_ml)
+    return found, volume
 
 
 def _disagreement(volume: Volume, others: Sequence[Path], key: str, tables: _Tables) -> float | None:

@@ -77,6 +77,7 @@ class RegionScores:
         margin_mm: Margin in mm that the prediction needs to contain the whole reference; None if nothing was predicted.
         error: Reason why the case has no numbers; then every other value is None.
         bounds: Bounds that a calibrated network gave; None without one.
+        ignored: Whether nobody looked at some voxels of the reference, so that it is a part of the truth.
     """
 
     key: str
@@ -112,6 +113,7 @@ class RegionScores:
     margin_mm: float | None = None
     error: str | None = None
     bounds: RegionBounds | None = None
+    ignored: bool = False
 
     @property
     def dice_at_least(self) -> float | None:

@@ -22,7 +22,7 @@ from volseg.inference.predictor import Predictor, blind_channels
 from volseg.inference.reading import read_images
 from volseg.inference.region_of_interest import RegionOfInterest
 from volseg.inference.sizes import notes_on
-from volseg.labels import LabelTable, fold_channel
+from volseg.labels import Cleanup, LabelTable, fold_channel
 from volseg.transforms import Decision
 from volseg.volume import Affine, Crop, Volume, aligned, read_volume
 
@@ -293,7 +293,8 @@ def with_own_calibration(
 
     Args:
         predictor: Predictor with all its networks.
-        settings: Overrides that it was loaded with; with others than the calibrated ones no bound is given.
+        settings: Overrides that it was loaded with. With another overlap or clean-up than the calibrated ones, by
+            these or by the bundle itself, or with another decision, no bound is given.
         within: Whether it predicts within the region of a first step.
 
     Raises:
@@ -306,11 +307,7 @@ def with_own_calibration(
     calibration = read_calibration(path)
     named = settings.get("decision")
     decision = calibration.decision if named is None else named
-    used = {
-        "cleanup": settings.get("cleanup") or {},
-        "overlap": settings.get("overlap", calibration.options.get("overlap")),
-        "decision": decision,
-    }
+    used = {**_steps_of(predictor), "decision": decision}
     known = {**calibration.options, "decision": calibration.decision}
     apart = "; ".join(
         f"predicted with {name} {_told(value)}, calibrated with {_told(known[name])}"
@@ -323,6 +320,16 @@ def with_own_calibration(
         logger.warning("no bounds: %s", apart)
     chosen = decision if named is None and decision != "threshold" else None
     return predictor.with_calibration(calibration, path=path, decision=chosen, apart=apart)
+
+
+def _steps_of(predictor: Predictor) -> dict[str, Any]:
+    """The overlap and the clean-up of a predictor; without those that only the bundle knows."""
+    overlap = getattr(getattr(predictor.inferer, "inferer", predictor.inferer), "overlap", None)
+    found: dict[str, Any] = {} if overlap is None else {"overlap": overlap}
+    for step in predictor.postprocessing.transforms:
+        if isinstance(cleanup := getattr(step, "cleanup", None), Cleanup):
+            found["cleanup"] = cleanup.to_json()
+    return found
 
 
 def _told(value: object) -> str:

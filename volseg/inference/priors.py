@@ -103,7 +103,7 @@ class PriorSource:
             images: Cohort that holds the images if `folder` has label maps alone, such as predictions.
 
         Raises:
-            UsageError: There is no such folder, it says not what its values mean, or an image is absent.
+            UsageError: There is no such folder or no label map, it says not what values mean, or an image is absent.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -116,6 +116,8 @@ class PriorSource:
                     f"({', '.join(cohort.channel_names)}); name a cohort with the same channels"
                 )
             keys = sorted(cohort.labelled)
+            if not keys:
+                raise UsageError(f"--prior {folder} must hold labelled cases, got none; name a cohort with labels")
             paths = {key: cohort.label_path(key) for key in keys}
             return cls(
                 folder,

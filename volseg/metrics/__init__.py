@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         TOLERANCE_MM,
         Reading,
         bounding_box,
+        box_with_neighbours,
         surface_distances,
     )
     from volseg.metrics.temperature import (
@@ -135,6 +136,7 @@ __all__ = [
     "Scaling",
     "added_path_length_mm",
     "bounding_box",
+    "box_with_neighbours",
     "correction_effort",
     "count_contours",
     "count_holes",
@@ -258,6 +260,7 @@ __getattr__ = opened_at_first_use(
             "TOLERANCE_MM",
             "Reading",
             "bounding_box",
+            "box_with_neighbours",
             "surface_distances",
         ),
         "volseg.metrics.temperature": (

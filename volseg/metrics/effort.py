@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from volseg.errors import UsageError
-from volseg.metrics.lattice import Flat, Lattice, steps_within
+from volseg.metrics.lattice import Flat, Lattice, margin_within
 from volseg.metrics.overlap import Mask, check_masks, check_spacing, dice_by_slice, widest_axis
-from volseg.metrics.surface import bounding_box
+from volseg.metrics.surface import bounding_box, box_with_neighbours
 
 ADDED_PATH_LENGTH_DEFINITION = (
     "Added path length = the contour of the reference that the prediction's contour does not cover, in mm, summed over "
@@ -127,6 +127,7 @@ def added_path_length_mm(
     *,
     tolerance_mm: float = 0.0,
     slice_axis: int | None = None,
+    unseen: Mask | None = None,
 ) -> float:
     """The length of reference contour that the prediction's contour does not cover, in mm, summed over slices.
 
@@ -141,6 +142,7 @@ def added_path_length_mm(
         tolerance_mm: Distance in mm within the slice up to which contour counts as covered; 0 by default.
         slice_axis: Axis that counts the slices; `volseg.volume.slice_axis` gives that of an affine. By default it is
             the axis of largest spacing, or the last if no spacing is the largest alone.
+        unseen: Mask (X, Y, Z) of the voxels that nobody looked at, see `correction_effort`.
 
     Raises:
         LabelError: A mask is not boolean.
@@ -152,7 +154,8 @@ def added_path_length_mm(
     >>> added_path_length_mm(prediction, reference, (1.5, 1.5, 3))
     3.0
     """
-    return _Contours.of(prediction, reference, spacing_mm, tolerance_mm, slice_axis).added_mm(tolerance_mm)
+    contours = _Contours.of(prediction, reference, spacing_mm, tolerance_mm, slice_axis, unseen=unseen)
+    return contours.added_mm(tolerance_mm)
 
 
 def slices_to_correct(
@@ -201,6 +204,7 @@ def correction_effort(
     tolerance_mm: float,
     path_tolerance_mm: float | None = None,
     slice_axis: int | None = None,
+    unseen: Mask | None = None,
 ) -> Effort:
     """All measures of the work at once, which finds the contours once.
 
@@ -212,6 +216,8 @@ def correction_effort(
         path_tolerance_mm: Tolerance of the added path length with tolerance; None for 3 mm, and for the side of a pixel
             (the square root of its area) where that is larger, since a mask says nothing finer.
         slice_axis: Axis that counts the slices, see `added_path_length_mm`, as for the errors.
+        unseen: Mask (X, Y, Z) of the voxels that nobody looked at, where neither of the masks is True: no contour lies
+            between them and a mask.
 
     >>> prediction, reference = np.zeros((2, 4, 4, 1), bool)
     >>> prediction[0:2, 0:2], reference[0:2, 0:4] = True, True  # two columns of 2 pixels to add
@@ -226,7 +232,7 @@ def correction_effort(
         path_tolerance_mm = max(PATH_TOLERANCE_MM, pixel_mm)
     for one in (tolerance_mm, path_tolerance_mm):
         _check_tolerance(one)
-    contours = _Contours.of(prediction, reference, spacing, max(tolerance_mm, path_tolerance_mm), axis)
+    contours = _Contours.of(prediction, reference, spacing, max(tolerance_mm, path_tolerance_mm), axis, unseen=unseen)
     return Effort(
         contours.added_mm(0.0), contours.added_mm(path_tolerance_mm), path_tolerance_mm, contours.slices(tolerance_mm)
     )
@@ -247,20 +253,29 @@ class _Contours:
 
     @classmethod
     def of(
-        cls, prediction: Mask, reference: Mask, spacing_mm: Sequence[float], tolerance_mm: float, slice_axis: int | None
+        cls,
+        prediction: Mask,
+        reference: Mask,
+        spacing_mm: Sequence[float],
+        tolerance_mm: float,
+        slice_axis: int | None,
+        *,
+        unseen: Mask | None = None,
     ) -> _Contours:
-        check_masks(prediction, reference)
+        masks = [prediction, reference] if unseen is None else [prediction, reference, unseen]
+        check_masks(*masks)
         spacing = check_spacing(spacing_mm, prediction.ndim)
         _check_tolerance(tolerance_mm)
         slice_axis = widest_axis(spacing) if slice_axis is None else slice_axis % prediction.ndim
         axes = [slice_axis, *(axis for axis in range(prediction.ndim) if axis != slice_axis)]
         box = bounding_box(prediction, reference)
-        boxed = [mask[box].transpose(axes) for mask in (prediction, reference)]
+        box = box if unseen is None else box_with_neighbours(box, prediction.shape)
+        boxed = [mask[box].transpose(axes) for mask in masks]
         ordered = tuple(spacing[axis] for axis in axes)
-        margin = tuple(1 + steps_within(tolerance_mm, step) for step in ordered)
-        lattice = Lattice(boxed[0].shape, ordered, (1, *margin[1:]))
+        lattice = Lattice(boxed[0].shape, ordered, (1, *margin_within(tolerance_mm, ordered[1:])))
         within = tuple(range(1, prediction.ndim))
-        return cls(lattice, *(lattice.boundary(lattice.flat(mask), axes=within) for mask in boxed))
+        flats = [lattice.flat(mask) for mask in boxed]
+        return cls(lattice, *(lattice.boundary(flat, axes=within, unseen=flats[2:]) for flat in flats[:2]))
 
     @property
     def pixel_mm(self) -> float:

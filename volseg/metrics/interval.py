@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ LEVEL = 0.95
 SEED = 0
 
 _BLOCK = 2**22  # counts held in memory at once
+_KEPT = 2**24  # counts of a byte each up to which draws are kept for the next mean of as many patients
 
 
 @dataclass(frozen=True)
@@ -153,13 +155,33 @@ def _resampled_means(
     sums: NDArray[np.float64], counts: NDArray[np.float64], draws: int, seed: int
 ) -> NDArray[np.float64]:
     """The mean of the columns' means in each sample that has a value in every column, (at most draws,)."""
-    patients = len(sums)
-    generator = np.random.default_rng(seed)
-    share = np.full(patients, 1 / patients)
     means = []
-    for start in range(0, draws, block := max(1, _BLOCK // patients)):
-        times = generator.multinomial(patients, share, size=min(block, draws - start))  # (samples, patients)
-        total, weight = times @ sums, times @ counts  # (samples, columns)
+    for times in _draws(len(sums), draws, seed):
+        exact = times.astype(np.float64)
+        total, weight = exact @ sums, exact @ counts  # (samples, columns)
         whole = weight.all(axis=1)
         means.append((total[whole] / weight[whole]).mean(axis=1))
     return np.concatenate(means)
+
+
+def _draws(patients: int, draws: int, seed: int) -> Iterator[NDArray[np.integer]]:
+    """How often each patient is in each sample, (samples, patients), a block at a time.
+
+    A report has a mean per metric and region, most of them over the same number of patients: they share their draws.
+    """
+    if patients * draws <= _KEPT:
+        yield from _kept_draws(patients, draws, seed)
+    else:
+        yield from _new_draws(patients, draws, seed)
+
+
+@lru_cache(maxsize=8)
+def _kept_draws(patients: int, draws: int, seed: int) -> tuple[NDArray[np.integer], ...]:
+    return tuple(times.astype(np.min_scalar_type(times.max())) for times in _new_draws(patients, draws, seed))
+
+
+def _new_draws(patients: int, draws: int, seed: int) -> Iterator[NDArray[np.integer]]:
+    generator = np.random.default_rng(seed)
+    share = np.full(patients, 1 / patients)
+    for start in range(0, draws, block := max(1, _BLOCK // patients)):
+        yield generator.multinomial(patients, share, size=min(block, draws - start))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -20,6 +21,8 @@ _LEAF_SIZE = 32  # larger leaves are faster to build; the tree answers one batch
 # transform of the grid is faster: the tree's look-ups get slower with the distance. It takes some 50 bytes per voxel.
 _MANY, _TRIED = 0.05, 32
 _TRANSFORMED = 2**25
+# Number of offsets within a limit up to which they are tried one by one; beyond it a search tree is faster.
+_OFFSETS_WITHIN = 1000
 # A distance equal to a limit is within it, though files keep spacings in 32 bits or six digits.
 _ROUNDING = 1e-6
 
@@ -40,6 +43,17 @@ def steps_within(limit_mm: float, step_mm: float) -> int:
     (3, 3)
     """
     return int(upper_mm(limit_mm) / step_mm)
+
+
+def margin_within(limit_mm: float, spacing_mm: Sequence[float]) -> tuple[int, ...]:
+    """The margin for the offsets within a limit, one number per axis; 1 if they are too many, see `Lattice.beyond`.
+
+    >>> margin_within(3, (0.75, 0.75)), margin_within(3, (0.0005, 0.0005))
+    ((5, 5), (1, 1))
+    """
+    reach = [steps_within(limit_mm, step) for step in spacing_mm]
+    few = math.prod(2 * steps + 1 for steps in reach) <= _OFFSETS_WITHIN
+    return tuple(1 + steps * few for steps in reach)
 
 
 @dataclass(frozen=True)
@@ -79,12 +93,19 @@ class Lattice:
         padded[tuple(slice(m, m + side) for m, side in zip(self.margin, self.shape, strict=True))] = mask
         return padded.ravel()
 
-    def boundary(self, flat: Flat, *, axes: tuple[int, ...] | None = None) -> Flat:
-        """The voxels that have a neighbour outside the mask along one of the axes (all by default)."""
+    def boundary(self, flat: Flat, *, axes: tuple[int, ...] | None = None, unseen: Sequence[Flat] = ()) -> Flat:
+        """The voxels that have a neighbour outside the mask along one of the axes (all by default).
+
+        Args:
+            flat: Flat mask.
+            axes: Axes of the neighbours.
+            unseen: Flat masks of voxels that nobody knows to be outside.
+        """
         inside = flat.copy()
+        known = flat if not unseen else np.logical_or.reduce([flat, *unseen])
         for step in self.steps if axes is None else self.steps[list(axes)]:
-            inside[step:] &= flat[:-step]
-            inside[:-step] &= flat[step:]
+            inside[step:] &= known[:-step]
+            inside[:-step] &= known[step:]
         return flat > inside
 
     def positions_mm(self, indices: Indices) -> Distances:
@@ -135,9 +156,15 @@ class Lattice:
         return distances
 
     def beyond(self, starts: Flat, ends: Flat, limit_mm: float, *, axes: tuple[int, ...]) -> Indices:
-        """The flat indices of the starts with no end within the limit, along the given axes only."""
+        """The flat indices of the starts with no end within the limit, along the given axes only.
+
+        Offsets are tried one by one where they stay within the margin. Else there are many of them, as where a pixel is
+        a micrometre, and the nearest end is searched for.
+        """
         left = np.flatnonzero(starts > ends)
         reach = [steps_within(limit_mm, step) if axis in axes else 0 for axis, step in enumerate(self.spacing_mm)]
+        if any(steps >= margin for steps, margin in zip(reach, self.margin, strict=True)):
+            return left[self._far(left, np.flatnonzero(ends), limit_mm, axes=axes)]
         offsets = np.indices([2 * r + 1 for r in reach]).reshape(len(reach), -1).T - reach
         lengths = np.sqrt(((offsets * self.spacing_mm) ** 2).sum(axis=1))
         for offset in offsets[np.argsort(lengths, kind="stable")][: int((lengths <= upper_mm(limit_mm)).sum())]:
@@ -145,6 +172,19 @@ class Lattice:
                 break
             left = left[~ends[left + offset @ self.steps]]
         return left
+
+    def _far(self, starts: Indices, ends: Indices, limit_mm: float, *, axes: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Whether flat indices have no end within the limit along some axes, by a search tree."""
+        from scipy.spatial import cKDTree
+
+        if not ends.size:
+            return np.ones(len(starts), dtype=bool)
+        # Along the other axes neighbours lie further apart than the limit, so that none of them counts.
+        steps = np.array([mm if axis in axes else 2 * limit_mm for axis, mm in enumerate(self.spacing_mm)])
+        places, targets = (np.stack(np.unravel_index(one, self.padded), axis=1) * steps for one in (starts, ends))
+        tree = cKDTree(targets, leafsize=_LEAF_SIZE, compact_nodes=False, balanced_tree=False)
+        distances, _ = tree.query(places, distance_upper_bound=2 * limit_mm)  # infinite beyond
+        return np.asarray(distances > upper_mm(limit_mm))
 
 
 def _any(flat: Flat, places: Indices, steps: Indices) -> NDArray[np.bool_]:

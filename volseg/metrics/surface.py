@@ -26,8 +26,8 @@ HD95_DEFINITION = (
     "the definition of MONAI's compute_hausdorff_distance and of MetricsReloaded (doi:10.1038/s41592-023-02151-z); "
     "tools that pool both directions (medpy) or weigh surface elements (surface-distance) give other numbers; where "
     "the head of a report names one of these readings, it holds instead. In an image of one slice the boundary is that "
-    "within the slice. Defined only where both masks are present: a "
-    "missed or invented region has no HD95 and is counted apart."
+    "within the slice; a border with voxels of the label 'ignore' is none, since nobody knows what lies there. Defined "
+    "only where both masks are present: a missed or invented region has no HD95 and is counted apart."
 )
 
 READING_NOTES: dict[Reading, str] = {
@@ -124,7 +124,12 @@ class SurfaceDistances:
 
 
 def surface_distances(
-    prediction: Mask, reference: Mask, spacing_mm: Sequence[float], *, reading: Reading = "directed"
+    prediction: Mask,
+    reference: Mask,
+    spacing_mm: Sequence[float],
+    *,
+    reading: Reading = "directed",
+    unseen: Mask | None = None,
 ) -> SurfaceDistances:
     """Compute all distances between the surfaces of two masks, exactly: see `READING_NOTES`.
 
@@ -133,6 +138,8 @@ def surface_distances(
         reference: Mask of the same shape, True inside.
         spacing_mm: Spacing in mm along X, Y, Z, whole numbers or fractions.
         reading: Definition, `directed`, `pooled` or `surfel`.
+        unseen: Mask of the same shape of the voxels that nobody looked at, where neither of the masks is True: no
+            surface lies between them and a mask. Nothing is defined if a mask has no other surface.
 
     Raises:
         LabelError: A mask is not boolean.
@@ -147,21 +154,27 @@ def surface_distances(
     """
     if reading not in READINGS:
         raise UsageError(f"the reading must be one of {', '.join(READINGS)}, got {reading!r}")
-    check_masks(prediction, reference)
+    masks = [prediction, reference] if unseen is None else [prediction, reference, unseen]
+    check_masks(*masks)
+    if not all(mask.any() for mask in masks[:2]):  # missed or invented, whatever was seen of its surface
+        masks = masks[:2]
     spacing = check_spacing(spacing_mm, prediction.ndim)
     # NIfTI voxels are stored with X fastest: read them in that order, the last axis the fastest. Surfels are not
     # transposed: their triangles depend a little on the order of the axes.
     axes = list(range(prediction.ndim))
     if reading != "surfel":
         axes.sort(key=lambda axis: -prediction.strides[axis])
-    prediction, reference = prediction.transpose(axes), reference.transpose(axes)
-    box = bounding_box(prediction, reference)
-    prediction, reference = prediction[box], reference[box]
+    masks = [mask.transpose(axes) for mask in masks]
+    box = bounding_box(*masks[:2])
+    box = box_with_neighbours(box, masks[0].shape) if len(masks) > 2 else box
+    masks = [mask[box] for mask in masks]
     if reading == "surfel":
-        return _surfel_distances(prediction, reference, tuple(spacing[axis] for axis in axes))
-    lattice = Lattice.around(prediction.shape, tuple(spacing[axis] for axis in axes))
-    flat_prediction, flat_reference = lattice.flat(prediction), lattice.flat(reference)
-    on_prediction, on_reference = lattice.boundary(flat_prediction), lattice.boundary(flat_reference)
+        return _surfel_distances(masks, tuple(spacing[axis] for axis in axes))
+    lattice = Lattice.around(masks[0].shape, tuple(spacing[axis] for axis in axes))
+    flats = [lattice.flat(mask) for mask in masks]
+    on_prediction, on_reference = (lattice.boundary(flat, unseen=flats[2:]) for flat in flats[:2])
+    if _hidden(masks, on_prediction, on_reference):
+        return _undefined(reading)
     from_prediction = lattice.nearest_mm(on_prediction, on_reference)
     from_reference = lattice.nearest_mm(on_reference, on_prediction)
     return SurfaceDistances(
@@ -277,14 +290,44 @@ def bounding_box(*masks: Mask) -> tuple[slice, ...]:
     return tuple(slice(int(end[0]), int(end[-1]) + 1) if end.size else slice(0, 0) for end in ends)
 
 
-def _surfel_distances(prediction: Mask, reference: Mask, spacing: tuple[float, ...]) -> SurfaceDistances:
+def box_with_neighbours(box: Sequence[slice], shape: Sequence[int]) -> tuple[slice, ...]:
+    """A box with the voxels around it, as far as the grid goes.
+
+    >>> box_with_neighbours([slice(0, 2), slice(3, 5)], (9, 9))
+    (slice(0, 3, None), slice(2, 6, None))
+    """
+    return tuple(
+        slice(max(0, one.start - 1), min(side, one.stop + 1)) if one.stop else one
+        for one, side in zip(box, shape, strict=True)
+    )
+
+
+def _undefined(reading: Reading) -> SurfaceDistances:
+    """Distances of which every metric is NaN."""
+    nothing = np.zeros(0)
+    return SurfaceDistances(nothing, nothing, nothing, nothing, reading)
+
+
+def _hidden(masks: Sequence[Mask], on_prediction: Mask, on_reference: Mask) -> bool:
+    """Whether a mask holds something and none of its surface was seen."""
+    return any(
+        bool(mask.any()) and not on_mask.any()
+        for mask, on_mask in zip(masks[:2], (on_prediction, on_reference), strict=True)
+    )
+
+
+def _surfel_distances(masks: Sequence[Mask], spacing: tuple[float, ...]) -> SurfaceDistances:
     """The distances between the 2x2x2 blocks through which the surfaces pass, weighted by the area in each."""
-    missing = 3 - prediction.ndim
-    blocks = [codes(_slab(mask))[(...,) + (1,) * missing] for mask in (prediction, reference)]
+    missing = 3 - masks[0].ndim
+    blocks = [codes(_slab(mask))[(...,) + (1,) * missing] for mask in masks]
     areas = areas_mm2(spacing + (1.0,) * missing)
     lattice = Lattice.around(blocks[0].shape, spacing)
-    passed = [(block != 0) & (block != 255) for block in blocks]
+    passed = [(block != 0) & (block != 255) for block in blocks[:2]]
+    for unseen in blocks[2:]:  # of a block that is not seen whole nobody knows the surface
+        passed = [one & (unseen == 0) for one in passed]
     on_prediction, on_reference = (lattice.flat(one) for one in passed)
+    if _hidden(masks, on_prediction, on_reference):
+        return _undefined("surfel")
     return SurfaceDistances(
         lattice.nearest_mm(on_prediction, on_reference),
         lattice.nearest_mm(on_reference, on_prediction),

@@ -15,6 +15,7 @@ from threading import Lock
 from volseg.remote.listing import Item
 
 FILE = "ledger.jsonl"
+PARTS = "parts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Ledger:
 
         CACHE/DIGEST/
           ledger.jsonl    this
-          NAME/           the copy: the same paths as behind the URL
+          NAME/           the copy, see `copy_in`: the same paths as behind the URL
           parts/          what has come of files that are on their way
 
     A line is added once a file is complete, so a kill loses no downloaded file.
@@ -89,6 +90,15 @@ class Ledger:
 def home_of(cache: Path, url: str, *, apart: str = "") -> Path:
     """The folder of a copy: the same for the same URL."""
     return cache / hashlib.sha256(f"{url}\n{apart}".encode()).hexdigest()[:16]
+
+
+def copy_in(home: Path, name: str) -> Path:
+    """The folder of the copy itself: it is called as the one behind the URL, unless the cache has something so called.
+
+    >>> copy_in(Path("cache"), "cohort").name, copy_in(Path("cache"), "parts").name
+    ('cohort', 'parts_')
+    """
+    return home / (f"{name}_" if name in (FILE, PARTS) else name)
 
 
 def cache_folder() -> Path:

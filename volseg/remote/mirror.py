@@ -16,7 +16,7 @@ from volseg.errors import RemoteError
 from volseg.files import locked
 from volseg.remote.address import Address, is_url
 from volseg.remote.download import CHUNK, download
-from volseg.remote.ledger import Ledger, cache_folder, home_of
+from volseg.remote.ledger import PARTS, Ledger, cache_folder, copy_in, home_of
 from volseg.remote.listing import Listing, list_items
 from volseg.remote.messages import told
 
@@ -69,7 +69,7 @@ def mirror(url: str, *, cache: Path | None = None, progress: Progress | None = N
             alone = list(listing) == [address.name] and path.endswith(f"/{address.name}") and file_system.isfile(path)
         root, base = (path.rpartition("/")[0], address.parent) if alone else (path, address.url)
         ledger = Ledger(home, base)
-        folder = home / ("file" if alone else address.name)
+        folder = copy_in(home, "file" if alone else address.name)
         for _ in range(_ROUNDS):
             came = pull(file_system, root, listing, folder, ledger=ledger, progress=progress, chunk=chunk)
             if not came:
@@ -119,9 +119,9 @@ def pull(
     for name in ledger:
         if name not in listing:
             ledger.remove(name)
-    parts = {name: ledger.home / "parts" / _part(name, item.version) for name, item in todo.items()}
+    parts = {name: ledger.home / PARTS / _part(name, item.version) for name, item in todo.items()}
     wanted = set(parts.values())
-    for old in (ledger.home / "parts").glob("*"):
+    for old in (ledger.home / PARTS).glob("*"):
         if old not in wanted:
             old.unlink()
     total = sum(item.size for item in todo.values())

@@ -14,7 +14,7 @@ from typing import Any
 from volseg.errors import RemoteError
 from volseg.files import LOCK, PARTIAL, is_partial, locked
 from volseg.remote.address import Address, is_url
-from volseg.remote.ledger import Ledger, cache_folder, home_of
+from volseg.remote.ledger import Ledger, cache_folder, copy_in, home_of
 from volseg.remote.listing import Item, list_items
 from volseg.remote.messages import told
 from volseg.remote.mirror import Progress, pull
@@ -239,7 +239,7 @@ def writing(place: str | Path, *, apart: str = "", progress: Progress | None = N
     refusal = f"another run on this machine writes to {address.url}; wait for it, or give this one another VOLSEG_CACHE"
     with locked(home, refusal=refusal) as intact:
         ledger = Ledger(home, address.url)
-        folder = home / address.name
+        folder = copy_in(home, address.name)
         listing = list_items(file_system, path, url=address.url)
         fetched = pull(file_system, path, listing, folder, ledger=ledger, progress=progress)
         staging = _Outgoing(

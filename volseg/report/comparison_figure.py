@@ -6,9 +6,10 @@ from collections.abc import Callable
 from html import escape
 
 from volseg.evaluation import Comparison, Difference
-from volseg.report.figures import ticks
+from volseg.report.figures import shortened, ticks
 
 _WIDTH, _LEFT, _RIGHT = 920, 210, 210  # pixels
+_LETTERS = 30  # of a name at the left
 _HEAD, _LANE, _FOOT, _BAND = 62, 54, 46, 30
 _GOLDEN = 0.618034  # multiples of it never line up, so that neighbouring points stay apart
 _INK, _QUIET, _GRID = "#1c1c1f", "#63636b", "#dcdce0"
@@ -70,10 +71,14 @@ def _lane(comparison: Comparison, found: Difference, top: float, x: Callable[[fl
     middle = top + _LANE / 2
     slack = comparison.tolerance + 1e-9
     sign = -1 if comparison.metric.higher_is_better is False else 1
+    pair = [f"{found.second} − {found.first}"]
+    if len(pair[0]) > _LETTERS:  # each name in a line of its own, since pairs that share one must not look the same
+        pair = [shortened(found.second, _LETTERS), f"− {shortened(found.first, _LETTERS - 2)}"]
+    first = middle - 3 if len(pair) == 1 else middle - 9
     parts = [
         f'<line x1="16" x2="{_WIDTH - 16}" y1="{top}" y2="{top}" stroke="{_GRID}"/>',
-        _text(16, middle - 3, found.region.replace("_", " "), weight=600),
-        _text(16, middle + 14, _short(f"{found.second} − {found.first}"), fill=_QUIET, size=12),
+        _text(16, first, shortened(found.region.replace("_", " "), _LETTERS - 4), weight=600),
+        *(_text(16, first + 17 + 14 * line, name, fill=_QUIET, size=12) for line, name in enumerate(pair)),
     ]
     for i, (key, value) in enumerate(comparison.of_pair(found).items()):
         fill = _TIE if abs(value) <= slack else _BETTER if sign * value > 0 else _WORSE
@@ -97,10 +102,6 @@ def _lane(comparison: Comparison, found: Difference, top: float, x: Callable[[fl
     parts.append(_text(side, middle - 3, f"{found.wins} / {found.ties} / {found.losses}"))
     parts.append(_text(side, middle + 14, p if found.p_holm is not None else found.reason, fill=_QUIET, size=12))
     return parts
-
-
-def _short(text: str, limit: int = 30) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,7 +14,9 @@ from volseg.labels import Region
 
 _WIDTH = 520
 _LETTERS = 26  # of a region's name; the rest of a longer one is cut off
-_LETTER = 7.4  # width of one
+_LETTER = 7.4  # width of one, and of wide ones
+_WIDE = {**dict.fromkeys("mw", 11.0), **dict.fromkeys("MW@%", 13.0)}
+_FULL = 14.0  # of a Chinese, Japanese or Korean one
 _RIGHT = 84  # for the counts
 _LANE = 66  # height of one region
 _FOOT = 40  # for the axis
@@ -97,7 +100,8 @@ def strip_figure(
         low, high = min(0.0, min(values, default=0.0)), max(values, default=1.0) or 1.0
     marks = ticks(low, high)
     low, high = marks[0], marks[-1]
-    gutter = 28 + _LETTER * min(max((len(region.name) for region, _ in lanes), default=0), _LETTERS)
+    longest = max((_width(_short(region.name)) for region, _ in lanes), default=0.0)
+    gutter = 28 + min(longest, _LETTER * _LETTERS)
 
     def x(value: float) -> float:
         return gutter + (value - low) / (high - low) * (_WIDTH - gutter - _RIGHT)
@@ -130,7 +134,8 @@ def _lane(
     defined = [point for point in points if point.value is not None]
     fill = colour(region)
     parts = [
-        f'<text class="name" x="{left - 19:.1f}" y="{top + 30}" text-anchor="end">{escape(_short(region.name))}</text>',
+        f'<text class="name" x="{left - 19:.1f}" y="{top + 30}" text-anchor="end"{_fitted(region.name, left - 23)}>'
+        f"{escape(_short(region.name))}</text>",
         f'<rect x="{left - 13:.1f}" y="{top + 12}" width="3" height="{_LANE - 20}" fill="{fill}"/>',
         f'<text class="count" x="{_WIDTH - 4}" y="{top + 30}" text-anchor="end">{len(defined)} cases</text>',
     ]
@@ -244,9 +249,31 @@ def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
+def shortened(text: str, limit: int) -> str:
+    """A text of at most that many letters: both ends of a longer one, since names of runs differ at either.
+
+    >>> shortened("unet_3d_fullres_fold0", 14), shortened("unet", 14)
+    ('unet_…es_fold0', 'unet')
+    """
+    if len(text) <= limit:
+        return text
+    end = (limit - 1) * 2 // 3
+    return f"{text[: limit - 1 - end]}…{text[-end:]}"
+
+
 def _short(name: str) -> str:
     words = spoken(name)
     return words if len(words) <= _LETTERS else words[: _LETTERS - 1] + "…"
+
+
+def _width(text: str) -> float:
+    """The width of a text in pixels, about."""
+    return sum(_FULL if unicodedata.east_asian_width(letter) in "WF" else _WIDE.get(letter, _LETTER) for letter in text)
+
+
+def _fitted(name: str, room: float) -> str:
+    """The attributes that make a region's name narrower if it is wider than its room; empty if it is not."""
+    return f' textLength="{room:.1f}" lengthAdjust="spacingAndGlyphs"' if _width(_short(name)) > room else ""
 
 
 def _one_stop(svg: str) -> str:

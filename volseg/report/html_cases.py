@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from html import escape
 
 from volseg.cohort import CaseRow, Cohort, sessions_of
@@ -15,6 +16,7 @@ from volseg.report.html_tables import NONE, swatch
 
 _PLOTTED = ("dice", "hd95_mm")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d)")
 _SIDES = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 
 
@@ -99,9 +101,9 @@ def curves(rows: Sequence[RegionScores], cohort: Cohort) -> str:
 def session_times(rows: Mapping[str, CaseRow]) -> tuple[dict[str, tuple[float, str]], str]:
     """The position of each case on the axis of time, its label there, and the name of the axis.
 
-    The column `day` of `cases.csv` is the position, or the number in the session's name, if each session has a
-    different one; else they are evenly spaced in the order of `volseg.cohort.sessions_of`. A hyphen before a number is
-    no sign: `ses-2` follows `ses-1`.
+    The column `day` of `cases.csv` is the position, or the days from the first date in the sessions' names, or else the
+    number in them, if each session has a different one; else they are evenly spaced in the order of
+    `volseg.cohort.sessions_of`. A hyphen before a number is no sign: `ses-2` follows `ses-1`.
 
     Args:
         rows: Rows of one patient by the case's key.
@@ -112,6 +114,8 @@ def session_times(rows: Mapping[str, CaseRow]) -> tuple[dict[str, tuple[float, s
     ({'a': (12.0, '12'), 'b': (3.0, '3')}, 'ses')
     >>> session_times({"a": row("pre", 0.0), "b": row("post", 30.0)})
     ({'a': (0.0, '0'), 'b': (30.0, '30')}, 'day')
+    >>> session_times({"a": row("ses-20240131"), "b": row("ses-20240201")})  # a day apart, not 70
+    ({'a': (0.0, '0'), 'b': (1.0, '1')}, 'day')
     >>> session_times({"a": row("pre"), "b": row("post")})
     ({'b': (0.0, 'post'), 'a': (1.0, 'pre')}, 'session')
     """
@@ -120,6 +124,10 @@ def session_times(rows: Mapping[str, CaseRow]) -> tuple[dict[str, tuple[float, s
         return {key: (day, f"{day:g}") for key, day in days.items()}, "day"
     if len(days) < len(rows):  # some state none, which tells no order
         rows = {key: replace(row, day=None) for key, row in rows.items()}
+        dates = {key: on for key, row in rows.items() if (on := _date_in(row.session)) is not None}
+        if len(dates) == len(set(dates.values())) == len(rows):
+            first = min(dates.values())
+            return {key: (float((on - first).days), str((on - first).days)) for key, on in dates.items()}, "day"
         found = {key: _NUMBER.findall(row.session) for key, row in rows.items()}
         if all(len(numbers) == 1 for numbers in found.values()) and len({n[0] for n in found.values()}) == len(found):
             words = {_NUMBER.sub("", row.session).strip(" _-") for row in rows.values()}
@@ -128,6 +136,15 @@ def session_times(rows: Mapping[str, CaseRow]) -> tuple[dict[str, tuple[float, s
     by_time = sessions_of(replace(row, key=key) for key, row in rows.items()).values()
     ordered = [key for sessions in by_time for session in sessions for key in session.keys]
     return {key: (float(number), rows[key].session or key) for number, key in enumerate(ordered)}, "session"
+
+
+def _date_in(name: str) -> date | None:
+    """The date in a session's name, such as `20240131` or `2024-01-31`; None if there is none, or several."""
+    found = _DATE.findall(name)
+    try:
+        return date(int(found[0][0]), int(found[0][2]), int(found[0][3])) if len(found) == 1 else None
+    except ValueError:  # no month or day
+        return None
 
 
 def case_section(

@@ -11,6 +11,8 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
 from volseg import __version__
 from volseg.cohort import Correction
 from volseg.errors import UsageError
@@ -36,7 +38,8 @@ class RoundPoint:
         cases: Number of cases that were corrected so far.
         minutes: Minutes that they took; None if none is known.
         timed: Number of cases whose minutes are known.
-        dice: Mean Dice over test cases and regions with its interval by patient.
+        dice: Mean Dice over test cases and regions with its interval by patient. A region without a Dice in any test
+            case is none of them.
         by_region: Mean Dice by region.
     """
 
@@ -82,7 +85,8 @@ def round_point(
         return [math.nan if (value := dice.get((key, region))) is None else value for key in patients]
 
     names = list(patients.values())
-    columns = [column(region) for region in regions]
+    columns = {region: column(region) for region in regions}
+    held = [values for values in columns.values() if not all(map(math.isnan, values))]
     return RoundPoint(
         name=name,
         round=number,
@@ -90,8 +94,8 @@ def round_point(
         cases=len({row.key for row in rows}),
         minutes=math.fsum(minutes.values()) if minutes else None,
         timed=len({key for _, key in minutes}),
-        dice=mean_interval(list(zip(*columns, strict=True)), names),
-        by_region={region: mean_interval(one, names) for region, one in zip(regions, columns, strict=True)},
+        dice=mean_interval(np.array(held).reshape(len(held), len(names)).T, names),
+        by_region={region: mean_interval(values, names) for region, values in columns.items()},
     )
 
 
@@ -155,8 +159,9 @@ def _page(curves: Sequence[RoundCurve], title: str, details: Mapping[str, str]) 
         f'<style>\n{css}</style>\n</head>\n<body>\n<header class="top"><div class="inner"><h1>{escape(title)}</h1>'
         f'<ul class="facts">{facts}</ul><dl class="details">{rows}</dl></div></header>\n<main>\n'
         f"<section><h2>Dice against mm redrawn</h2><figure>{_figure(curves)}</figure>"
-        '<p class="note">Mean Dice over regions and test cases after each round, with its 95 % interval by patient. '
-        "The mm are the added path length: contour that was drawn anew, summed over slices, regions and rounds."
+        '<p class="note">Mean Dice over regions and test cases after each round, with its 95 % interval by patient; a '
+        "region that no test case has a Dice of is none of them. The mm are the added path length: contour that was "
+        "drawn anew, summed over slices, regions and rounds."
         "</p></section>\n"
         f'<section><h2>Rounds</h2><div class="wide">{_rows(curves)}</div></section>\n</main>\n</body>\n</html>\n'
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from volseg.report.figures import ticks
+from volseg.report.figures import shortened, ticks
 
 _WIDTH, _HEIGHT = 920, 440  # pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 210, 46, 52
@@ -78,7 +78,7 @@ def runs_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
             f'<line x1="{x(curve[-1][0])}" x2="{right + 14}" y1="{y(curve[-1][1])}" y2="{place - 4}" '
             f'stroke="{colour}" stroke-opacity="0.35"/>'
         )
-        parts.append(_text(right + 18, place, f"{_short(name)} {best[1]:.3f}", fill=colour, weight=600))
+        parts.append(_text(right + 18, place, f"{shortened(name, 24)} {best[1]:.3f}", fill=colour, weight=600))
     body = "\n".join(part for part in parts if part)
     label = "Mean Dice of the validation cases over minutes of training, one line a run"
     return (
@@ -96,10 +96,6 @@ def _apart(heights: Sequence[float], *, step: float = 18) -> list[float]:
         floor = placed[number] = max(heights[number] + 4, floor + step)
     over = max(0.0, floor - (_HEIGHT - _BOTTOM))
     return [place - over for place in placed]
-
-
-def _short(text: str, limit: int = 24) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _text(

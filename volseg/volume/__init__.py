@@ -8,6 +8,7 @@ from volseg.volume.channels import check_channels, read_case_channels
 from volseg.volume.crop import Crop, grown
 from volseg.volume.deformation import Deformation, check_elastix, deform, elastix_is_installed
 from volseg.volume.geometry import (
+    MAX_SKEW,
     PROVENANCE,
     TOLERANCE,
     Affine,
@@ -19,8 +20,10 @@ from volseg.volume.geometry import (
     orientation,
     provenance_of,
     ras_to_lps,
+    skew,
     space_difference,
     spacing_mm,
+    voxel_ml,
     with_provenance,
 )
 from volseg.volume.header import NiftiHeader
@@ -58,6 +61,7 @@ __all__ = [
     "FILE_ENDING",
     "IMAGE_SUFFIXES",
     "MAX_BYTES",
+    "MAX_SKEW",
     "PROVENANCE",
     "RGB",
     "SCHEMES",
@@ -109,12 +113,14 @@ __all__ = [
     "sampled",
     "scheme_of_channel",
     "size_notes",
+    "skew",
     "slice_axis",
     "space_difference",
     "spacing_mm",
     "times_off",
     "to_raster",
     "to_volume",
+    "voxel_ml",
     "with_provenance",
     "write_probabilities",
     "write_volume",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,33 @@ def spacing_mm(affine: ArrayLike) -> tuple[float, float, float]:
     matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
     x, y, z = np.sqrt((matrix**2).sum(axis=0)).tolist()
     return x, y, z
+
+
+def voxel_ml(affine: ArrayLike) -> float:
+    """Volume of a voxel in ml; of one that leans, as with a tilted gantry, it is less than the product of its sides.
+
+    >>> voxel_ml(np.diag([-1.5, -1.5, 3, 1]))
+    0.00675
+    >>> round(voxel_ml([[1, 0, 0, 0], [0, 1, 3, 0], [0, 0, 4, 0], [0, 0, 0, 1]]), 6)  # slices of 5 mm, 4 mm apart
+    0.004
+    """
+    sides = spacing_mm(affine)
+    lean = abs(float(np.linalg.det(np.asarray(affine, dtype=np.float64)[:3, :3] / sides)))
+    return math.prod(sides) * lean / 1000
+
+
+MAX_SKEW = 1e-3
+"""Cosine between two axes above which a distance computed from the spacing is no longer the distance in space."""
+
+
+def skew(affine: ArrayLike) -> float:
+    """The largest cosine between two axes: 0 if all are at right angles.
+
+    >>> skew(np.diag([-1.5, -1.5, 3, 1])), skew([[1, 0, 0, 0], [0, 1, 3, 0], [0, 0, 4, 0], [0, 0, 0, 1]])
+    (0.0, 0.6)
+    """
+    axes = np.asarray(affine, dtype=np.float64)[:3, :3] / spacing_mm(affine)
+    return float(np.abs(axes.T @ axes - np.eye(3)).max())
 
 
 def orientation(affine: ArrayLike) -> str:

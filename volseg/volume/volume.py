@@ -17,6 +17,7 @@ from volseg.volume.geometry import (
     same_space,
     space_difference,
     spacing_mm,
+    voxel_ml,
 )
 from volseg.volume.sizes import size_notes
 
@@ -106,6 +107,11 @@ class Volume:
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance between voxels along X, Y, Z."""
         return spacing_mm(self.affine_ras)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in ml, see `volseg.volume.voxel_ml`."""
+        return voxel_ml(self.affine_ras)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +29,6 @@ def correction_rows(
         old = np.where(ignored, np.uint8(0), old)
     axis = slice_axis(label.affine_ras, label.shape)
     others = tuple(one for one in range(3) if one != axis)
-    voxel_ml = math.prod(label.spacing_mm) / 1000
     rows = []
     pairs = zip(labels.names, labels.each_mask(old), labels.each_mask(label.voxels), strict=True)
     for name, was, now in pairs:
@@ -40,9 +38,9 @@ def correction_rows(
                 round=number,
                 key=key,
                 region=name,
-                ml=float(now.sum()) * voxel_ml,
-                changed_ml=float(changed.sum()) * voxel_ml,
-                added_path_mm=added_path_length_mm(was, now, label.spacing_mm, slice_axis=axis),
+                ml=float(now.sum()) * label.voxel_ml,
+                changed_ml=float(changed.sum()) * label.voxel_ml,
+                added_path_mm=added_path_length_mm(was, now, label.spacing_mm, slice_axis=axis, unseen=ignored),
                 voxels=int(changed.sum()),
                 slices=int(changed.any(axis=others).sum()),
                 case_minutes=minutes,
@@ -58,10 +56,9 @@ def emptied(rows: Sequence[Correction], label: Volume, labels: LabelTable, forme
     """Regions that are empty now and were not before."""
     if former is None:
         return []
-    voxel_ml = math.prod(label.spacing_mm) / 1000
     old = labels.each_mask(labels.check(former.voxels))
     return [
-        f"{row.region} is empty now; it had {mask.sum() * voxel_ml:.3g} ml"
+        f"{row.region} is empty now; it had {mask.sum() * label.voxel_ml:.3g} ml"
         for row, mask in zip(rows, old, strict=True)
         if row.ml == 0 and mask.any()
     ]

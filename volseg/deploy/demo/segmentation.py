@@ -18,7 +18,7 @@ from volseg.evaluation import STANDARD, RegionScores, score_case
 from volseg.formats import write_segmentation
 from volseg.inference import Predictor, channel_order, read_image
 from volseg.labels import LabelTable
-from volseg.metrics import added_path_length_mm, volume_ml
+from volseg.metrics import added_path_length_mm
 from volseg.pictures import PLANES, CaseView, Plane, plane_of_slices, window_of, write_volumes
 from volseg.volume import RGB, UNMEASURED, Volume, check_axes, slice_axis
 
@@ -248,7 +248,7 @@ class Segmenter:
                 RegionResult(
                     region.name,
                     region.colour,
-                    volume_ml(mask, label_map.spacing_mm),
+                    int(np.count_nonzero(mask)) * label_map.voxel_ml,
                     prediction.uncertainty.get(region.name),
                     rows.get(region.name),
                     by_hand,
