@@ -14,6 +14,7 @@ import pytest
 from dicom_series import grid, multi_frame, noise, save, series
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
+from pydicom.uid import NuclearMedicineImageStorage, RTDoseStorage
 
 from volseg.cohort import Case
 from volseg.dicom import Dicom, read_stack, scan
@@ -171,6 +172,28 @@ def test_real_world_values_beside_a_slope_are_no_values(tmp_path: Path) -> None:
     mapping.RealWorldValueIntercept, mapping.RealWorldValueSlope = 0.0, 0.0005
     files = images("PT", Units="BQML", RealWorldValueMappingSequence=[mapping])
     np.testing.assert_array_equal(read(tmp_path, files).channels[0].voxels, VOXELS)
+
+
+def test_the_scale_of_a_vendor_beside_a_slope_is_no_value(tmp_path: Path) -> None:
+    """dcm2niix divides by it: `findings/philips_values.sh`."""
+    files = images("MR", Manufacturer="Philips Medical Systems", RescaleSlope=2, RescaleIntercept=0)
+    for file in files:
+        private = file.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+        private.add_new(0x0D, "FL", 0.0)
+        private.add_new(0x0E, "FL", 0.05)
+    np.testing.assert_array_equal(read(tmp_path, files).channels[0].voxels, VOXELS * 2.0)
+
+
+@pytest.mark.parametrize("modality", ["NM", "RTDOSE"])
+def test_frames_that_a_vector_places_are_left_aside(tmp_path: Path, modality: str) -> None:
+    """Other programs disagree where they lie: `findings/spect_upside_down.sh`, `findings/dose_planes_one_apart.sh`."""
+    file = multi_frame(VOXELS, AFFINE, Modality=modality, SpacingBetweenSlices=-3)
+    del file.PerFrameFunctionalGroupsSequence, file.SharedFunctionalGroupsSequence
+    file.SOPClassUID = NuclearMedicineImageStorage if modality == "NM" else RTDoseStorage
+    file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID
+    save(tmp_path, [file])
+    with pytest.raises(SourceError, match=rf"1 multi-frame objects that do not place their frames \({modality}\)"):
+        Dicom(tmp_path)
 
 
 def test_numbers_of_colours_are_no_values(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from affines import AFFINES
 
+from volseg.metrics import grown as margin_grown
 from volseg.volume import Crop, Volume, grown
 from volseg.volume import crop as crops
 
@@ -86,3 +87,11 @@ def test_nothing_grows_from_nothing() -> None:
     assert not grown(mask_of(), spacing_mm=(1, 1, 1), margin_mm=5).any()
     one = mask_of((1, 1, 1))
     assert grown(one, spacing_mm=(1, 1, 1), margin_mm=0) is not one
+
+
+@pytest.mark.parametrize("margin_mm", [2, 5, 10])
+def test_a_margin_around_nothing_is_nothing(margin_mm):
+    """scikit-image fills a corner of the image: `findings/margin_around_nothing.sh`."""
+    nothing = np.zeros((20, 20, 20), dtype=bool)
+    assert not grown(nothing, spacing_mm=(1, 1, 1), margin_mm=margin_mm).any()
+    assert not margin_grown(nothing, margin_mm, (1, 1, 1)).any()
