@@ -56,7 +56,8 @@ def network_for(row: CaseRow, networks: Mapping[Path, Adaptation], cohort: Cohor
         networks: Adapted networks, see `adapted_networks`.
         cohort: Cohort that orders the sessions.
     """
-    own = sessions_of({**cohort.rows, row.key: row}.values())[row.patient]
+    rows = {**cohort.rows, row.key: row}.values()
+    own = sessions_of(one for one in rows if one.patient == row.patient)[row.patient]
     place = next(number for number, session in enumerate(own) if row.key in session.keys)
     earlier = {key for session in own[:place] for key in session.keys}
     fitting = [
