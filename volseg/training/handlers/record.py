@@ -21,7 +21,7 @@ from volseg.errors import root_error
 from volseg.files import Lock, atomic
 from volseg.inference import peak_memory
 from volseg.report import SCHEMA, run_as_markdown, status_of
-from volseg.training.handlers.checkpoints import set_aside
+from volseg.training.handlers.earlier_run import set_aside_run
 from volseg.training.handlers.progress import Stopwatch
 from volseg.training.handlers.run_facts import now_utc, run_facts
 from volseg.training.handlers.sequence import raise_at_last, raised_later
@@ -41,9 +41,9 @@ class Record:
     is written anew after each epoch. At the end its status is `finished`, `stopped early`, `interrupted` or `failed`,
     with the reason: a signal that ends the process (SIGTERM, SIGHUP, SIGINT) interrupts. The record names the process,
     so that a reader knows if it was killed (`volseg.report.status_of`); a second training on the folder is refused. A
-    resumed run continues the history of its record; the record of another run is moved aside. `train.json` is the
-    config with the values of its settings. `summary.md` is a page with the results and the commands that use them.
-    Among several processes the first one writes.
+    resumed run continues the history of its record; record, curves and snapshots of another run are moved aside.
+    `train.json` is the config with the values of its settings. `summary.md` is a page with the results and the commands
+    that use them. Among several processes the first one writes.
 
     Place it after the handlers that validate, and before those that save for resuming and that show progress.
 
@@ -121,7 +121,7 @@ class Record:
         self._began = time.monotonic()
         earlier = self._earlier() if done > 0 else None
         if earlier is None:
-            set_aside(self.output_dir / "run.json")
+            set_aside_run(self.output_dir)
         self._content = run_facts(
             self.output_dir,
             network=self.network,
