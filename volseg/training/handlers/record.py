@@ -81,6 +81,7 @@ class Record:
         self._content: dict[str, Any] = {}
         self._best_cases: dict[str, Any] = {}
         self._losses: list[Tensor] = []
+        self._rows: list[str] = []  # the epochs of the history as text
         self._began = 0.0
         self._elapsed_before = 0.0
         self._signals = Signals()
@@ -236,8 +237,22 @@ class Record:
             for path in (*sorted(self.output_dir.glob("model*.pt")), self.output_dir / "last.pt")
             if path.is_file()
         ]
-        _write(self.output_dir / "run.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        _write(self.output_dir / "run.json", self._text())
         _write(self.output_dir / "summary.md", run_as_markdown(content))
+
+    def _text(self) -> str:
+        """The record as JSON, a line per epoch; each epoch becomes text once, however many there are."""
+        history = self._content["history"]
+        self._rows += [json.dumps(row, allow_nan=False) for row in history[len(self._rows) :]]
+        parts = []
+        for name, value in self._content.items():
+            if name == "history" and self._rows:
+                lines = ",\n  ".join(self._rows)
+                parts.append(f' "history": [\n  {lines}\n ]')
+            else:
+                text = json.dumps(value, indent=1, allow_nan=False).replace("\n", "\n ")
+                parts.append(f" {json.dumps(name)}: {text}")
+        return "{\n" + ",\n".join(parts) + "\n}\n"
 
     def _earlier(self) -> dict[str, Any] | None:
         """The existing record, if it is complete and written by volseg."""
