@@ -204,7 +204,10 @@ def _by_name(
     turned = dict(source.tensors)
     for name, kernel in source.tensors.items():
         if kernel.ndim >= _LEAST_KERNEL and kernel.shape[1] == len(order) * slices:
-            turned[name] = kernel.unflatten(1, (len(order), slices)).index_select(1, order).flatten(1, 2)
+            by_channel = kernel.reshape(
+                len(kernel), len(order), slices, *kernel.shape[2:]
+            )  # (features, C, slices, ...)
+            turned[name] = by_channel[:, order].flatten(1, 2)
     if tell:
         told = (source.path, ", ".join(source.channel_names), ", ".join(wanted))
         logger.info("the image channels of %s are %s and these are %s: each takes the weights of its name", *told)
