@@ -204,9 +204,8 @@ def _by_name(
     turned = dict(source.tensors)
     for name, kernel in source.tensors.items():
         if kernel.ndim >= _LEAST_KERNEL and kernel.shape[1] == len(order) * slices:
-            by_channel = kernel.reshape(
-                len(kernel), len(order), slices, *kernel.shape[2:]
-            )  # (features, C, slices, ...)
+            # (features, C * slices, ...) -> (features, C, slices, ...)
+            by_channel = kernel.reshape(len(kernel), len(order), slices, *kernel.shape[2:])
             turned[name] = by_channel[:, order].flatten(1, 2)
     if tell:
         told = (source.path, ", ".join(source.channel_names), ", ".join(wanted))
