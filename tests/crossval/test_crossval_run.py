@@ -380,6 +380,10 @@ WRONG = {
     ),
     "no such engine": (["one", "cohort", "--engine", "tourch"], "--engine must be one of auto, torch, "),
     "no such mirror image": (["one", "cohort", "--flips", "x"], "--flips must be none, trained, or axes"),
+    "nothing mirrored": (
+        ["one", "cohort", "--flips", "trained"],
+        "--flips trained must have networks that are trained with mirror images, and one mirrors along no axis",
+    ),
     "take": (["one", "cohort", "--take", "first"], "--take must be one of last, best, got 'first'"),
     "shard": (["one", "cohort", "--shard", "2/2"], "--shard must be I/N"),
 }
@@ -392,6 +396,11 @@ def test_wrong_use_is_one_line(case, place, stub, capsys):
     assert code == 2
     assert expected in text
     assert not (place / "cv").exists()
+
+
+def test_trained_mirror_images_are_fine_where_the_training_makes_some(place, stub, capsys):
+    code, text = run(capsys, "--flips", "trained", "--flip_axes", "[0]", "--dry")
+    assert code == 0, text
 
 
 def test_a_folder_of_something_else_is_refused(place, stub, capsys):

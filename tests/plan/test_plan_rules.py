@@ -159,8 +159,8 @@ def test_a_slice_of_a_microscope_has_no_up():
         channels=("red", "green", "blue"),
     )
     assert plan_flip_axes(facts).value == [0, 1]
-    xray = replace(facts, channel_names=("X-ray",))
-    assert plan_flip_axes(xray).value == [0]
+    for of_a_body in (("X-ray",), ("T1", "T2", "FLAIR")):  # a slice of three sequences has as many channels as a colour
+        assert plan_flip_axes(replace(facts, channel_names=of_a_body)).value == [0]
 
 
 # --- a step

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
 import tiny_bundle
+import torch
 from monai.bundle import ConfigParser
 from planned_cohort import box, write_planned_cohort
 
@@ -21,6 +23,7 @@ from volseg.plan import StepCost, read_plan
 from volseg.report import plan_as_text
 from volseg.report.plan_page import plan_as_html
 from volseg.training import make_plan, train
+from volseg.training.step_trial import _MemoryMeter
 
 SCHEMA = json.loads((Path(volseg.plan.__file__).parent / "plan.schema.json").read_text())
 SHAPE = (24, 20, 16)
@@ -240,6 +243,17 @@ def test_images_of_which_only_headers_are_there(tmp_path, bundle):
         "no label was read, so spacing, window and intensities come from the headers" in one for one in found.warnings
     )
     assert found.bundles["tiny"].settings["spacing_mm"] == [1, 1, 1]
+
+
+def test_steps_are_measured_where_a_process_is_no_library(monkeypatch):
+    """As on Windows, where every bundle was refused with a TypeError of ctypes."""
+
+    def refused(_):
+        raise TypeError("argument of type 'NoneType' is not iterable")
+
+    monkeypatch.setattr("volseg.training.step_trial.ctypes", SimpleNamespace(CDLL=refused))
+    taken = _MemoryMeter(torch.device("cpu")).taken()
+    assert taken is None or taken >= 0
 
 
 def test_the_command_writes_plan_and_page(tiny_cohort, bundle, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import signal
@@ -18,7 +19,19 @@ from monai.transforms import RandGaussianNoise
 from small_training import trainer_of
 
 from volseg.errors import CheckpointError, UsageError
-from volseg.training import EpochSeeds, Patience, Resume, one_cycle
+from volseg.labels import LabelTable
+from volseg.training import (
+    DeepSupervision,
+    EpochSeeds,
+    Patience,
+    Resume,
+    bce,
+    dice_bce,
+    dice_ce,
+    dice_focal,
+    one_cycle,
+    tversky,
+)
 
 EPOCHS, BATCHES = 6, 4
 
@@ -173,6 +186,58 @@ def test_another_training_is_refused_and_the_difference_named(tmp_path, changed,
     with pytest.raises(UsageError, match=told):
         trainer_of(tmp_path, resume=True, **changed).run()
     assert (tmp_path / "last.pt").read_bytes() == before
+
+
+TABLE = LabelTable.exclusive(["a"])
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (tversky(TABLE), "loss overlap was DiceLoss and is TverskyLoss"),
+        (bce(TABLE), "loss overlap was DiceLoss and is None"),
+        (dice_focal(TABLE), r"loss gamma was 0\.0 and is 2\.0"),
+        (dice_ce(TABLE, region_weights={"a": 3}), r"loss weights was None and is \[1\.0, 3\.0\]"),
+        (dice_bce(TABLE), r"loss overlap_weight was 1\.0 and is 0\.5"),
+    ],
+    ids=["tversky", "bce", "focal", "weights", "terms"],
+)
+def test_another_loss_is_refused(tmp_path, monkeypatch, loss, told):
+    """They are of one class in the trainer: a resumed training went on with another one and said nothing."""
+    monkeypatch.setattr(small_training, "_loss", DeepSupervision(dice_ce(TABLE)))
+    interrupted(tmp_path, 5)
+    monkeypatch.setattr(small_training, "_loss", DeepSupervision(loss))
+    with pytest.raises(UsageError, match=told):
+        trainer_of(tmp_path, resume=True).run()
+
+
+def test_a_training_that_tells_the_class_of_its_loss_alone_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(small_training, "_loss", DeepSupervision(dice_ce(TABLE)))
+    interrupted(tmp_path, 5)
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    settings = json.loads(content["settings"])
+    content["settings"] = json.dumps({**settings, "loss": "DeepSupervision"})
+    torch.save(content, tmp_path / "last.pt")
+    trainer_of(tmp_path, resume=True).run()
+
+
+@pytest.mark.parametrize(
+    ("stated", "refused"),
+    [({"prior_dropout": 0.2}, True), ({"prior_dropout": 0.4}, False), ({}, False)],
+    ids=["other", "same", "of before"],
+)
+def test_another_share_of_windows_without_a_prior_is_refused(tmp_path, monkeypatch, stated, refused):
+    def made(more):
+        return lambda *places, settings, **rest: Resume(*places, settings={**settings, **more}, **rest)
+
+    monkeypatch.setattr(small_training, "Resume", made(stated))
+    interrupted(tmp_path, 5)
+    monkeypatch.setattr(small_training, "Resume", made({"prior_dropout": 0.4}))
+    if refused:
+        with pytest.raises(UsageError, match=r"prior_dropout was 0\.2 and is 0\.4"):
+            trainer_of(tmp_path, resume=True).run()
+    else:
+        trainer_of(tmp_path, resume=True).run()
 
 
 def test_another_cohort_is_refused(tmp_path, monkeypatch):

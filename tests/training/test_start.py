@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from shipped_bundles import BUNDLES, NAMES, TINY
 from torch import nn
 
+from volseg.bundle import Recipe
 from volseg.deploy.pack import pack
 from volseg.errors import CheckpointError
 from volseg.labels import LabelTable, prior_channels
@@ -330,6 +331,36 @@ def test_a_network_with_a_prior_begins_as_the_one_without(
     other = of(len(names), 1)
     start_from(other, tmp_path / "model.pt", labels=THREE, channel_names=["CT", *prior_channels(["CT"], regions)])
     assert other[0].weight[:, slices:].any(), "channels of another kind are no reason for zeros"
+
+
+@pytest.mark.parametrize("context", [0, 1])
+@pytest.mark.parametrize("prior", [False, True])
+def test_image_channels_in_another_order_take_the_weights_of_their_names(
+    context: int, prior: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first layer was taken as it is, so that T1 was seen with the weights of FLAIR."""
+    caplog.set_level(logging.INFO)
+    slices = 2 * context + 1
+
+    def of(channels: int, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        made = nn.Sequential(nn.Conv3d(channels * slices, 16, 3, padding=1), nn.Conv3d(16, THREE.channels, 1))
+        made.context = context
+        return made.eval()
+
+    trained, now = ["T1w", "FLAIR"], ["flair", "T1"]
+    source = of(2, 7)
+    recipe = Recipe(THREE, trained, [1, 1, 1], [8, 8, 8], {})
+    torch.save({"model": source.state_dict(), "recipe": recipe.state_dict()}, tmp_path / "model.pt")
+    names = [*now, *prior_channels(now, list(THREE.names))] if prior else now
+    made = start_from(of(len(names), 1), tmp_path / "model.pt", labels=THREE, channel_names=names)
+    flair, t1 = torch.rand(2, 1, slices, 6, 6, 6)
+    more = [torch.rand(1, slices * (len(names) - 2), 6, 6, 6)] if prior else []
+    with torch.no_grad():
+        found, expected = made(torch.cat([flair, t1, *more], 1)), source(torch.cat([t1, flair], 1))
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert "taken only where it fits" not in caplog.text
+    assert "are T1w, FLAIR and these are flair, T1: each takes the weights of its name" in caplog.text
 
 
 TRAINED, CASE = os.environ.get("VOLSEG_NNUNET_TRAINING"), os.environ.get("VOLSEG_NNUNET_CASE")

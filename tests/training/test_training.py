@@ -139,7 +139,7 @@ def test_pictures_write_one_file_and_a_snapshot_at_each_validation(tmp_path: Pat
     from volseg.training import ValidationPictures
 
     (tmp_path / "snapshots").mkdir()
-    for left in ("epoch_0001.png", "epoch_0009.png"):  # by an earlier run: the later one is no part of this one
+    for left in ("epoch_0001.png", "epoch_0009.png"):  # by an earlier session: the later one is done again
         (tmp_path / "snapshots" / left).write_bytes(b"")
     item = {
         "image": torch.rand(1, 8, 8, 4),
@@ -154,4 +154,10 @@ def test_pictures_write_one_file_and_a_snapshot_at_each_validation(tmp_path: Pat
     assert len(list(tmp_path.glob("events*.pictures"))) == 1
     assert [path.name for path in sorted((tmp_path / "snapshots").iterdir())] == [
         f"epoch_{epoch:04d}.png" for epoch in (1, 2, 4)
+    ]
+    for left in ("epoch_2000.png", "epoch_10004.png"):
+        (tmp_path / "snapshots" / left).write_bytes(b"")
+    ValidationPictures(str(tmp_path), EXCLUSIVE)._remove_later(10002)  # of a resumed run
+    assert [path.name for path in sorted((tmp_path / "snapshots").iterdir())] == [
+        f"epoch_{epoch:04d}.png" for epoch in (1, 2, 4, 2000)
     ]

@@ -98,6 +98,8 @@ def crossval(
     )
     if shard and gather:
         raise UsageError("--gather is the last step of all shards; run it once without --shard")
+    if not gather:
+        _check_mirrors(settings)
     foreseen = None if gather else _forecast(folder, settings, cohort, worker_options)
     if foreseen is not None:
         typer.echo(_plan(settings, cohort, foreseen, worker_options))
@@ -192,6 +194,21 @@ def _check_finished(folder: CrossvalFolder, settings: CrossvalSettings) -> None:
     if not any(all(is_done(folder, name, fold) for fold in settings.folds) for name in settings.networks):
         raise UsageError(f"no network of {folder.path} has all its folds; run the same command without --gather first")
     check_inference(folder, settings)
+
+
+def _check_mirrors(settings: CrossvalSettings) -> None:
+    """Refuse `--flips trained` of a training that will not mirror, before each fold would fail by it."""
+    if settings.inference.flips != "trained":
+        return
+    from volseg.training import mirrored_axes
+
+    for name, bundle in settings.networks.items():
+        overrides = {**settings.overrides, "dataset_dir": str(settings.cohort), "fold": settings.folds[0]}
+        if mirrored_axes(bundle, overrides=overrides, more=settings.config_files) == ():
+            raise UsageError(
+                f"--flips trained must have networks that are trained with mirror images, and {name} mirrors along no "
+                "axis on this cohort; train with --flip_axes '[0]' if both sides look alike, or leave --flips out"
+            )
 
 
 def _check_devices(settings: CrossvalSettings) -> None:

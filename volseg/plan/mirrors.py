@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from volseg.plan.decision import Decision
 from volseg.plan.fingerprint import Fingerprint
+from volseg.volume import scheme_of_channel
 
 _SYMMETRIC = 0.85  # overlap of a region's profile with the mirrored one
 _FEWEST = 8  # cases from which a profile counts
@@ -54,7 +55,8 @@ def plan_flip_axes(facts: Fingerprint) -> Decision:
     microscope = (
         facts.flat and max(mm for mm, n in zip(facts.spacing_mm, facts.shape, strict=True) if n > 1) < _MICROSCOPE_MM
     )
-    microscope = microscope or (facts.flat and len(facts.channel_names) == 3)
+    coloured = all(scheme_of_channel(name) == "rgb" for name in facts.channel_names)  # not slices of three MR sequences
+    microscope = microscope or (facts.flat and coloured)
     allowed = [axis for axis in range(3) if facts.shape[axis] > 1] if microscope else [0]
     found = {axis: min(region.symmetry[axis] for region in held) for axis in allowed if facts.shape[axis] > 1}
     axes = [axis for axis, overlap in found.items() if overlap >= _SYMMETRIC]

@@ -9,7 +9,7 @@ from volseg.training.cache import data_change, data_digests
 from volseg.training.cache.dataset import CachedDataset
 from volseg.training.checks.capacity import choose_cache, loader_workers
 from volseg.training.corrected import corrected_datalist
-from volseg.training.final_network import run_bytes, write_network
+from volseg.training.final_network import mirrored_axes, run_bytes, write_network
 from volseg.training.handlers.checkpoints import Checkpoints
 from volseg.training.handlers.optimization import Average, GradientClipping
 from volseg.training.handlers.pictures import ValidationPictures
@@ -83,6 +83,7 @@ __all__ = [
     "is_trained_network",
     "loader_workers",
     "make_plan",
+    "mirrored_axes",
     "multi_step",
     "nan_safe_greater",
     "one_cycle",

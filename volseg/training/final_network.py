@@ -58,13 +58,7 @@ def run_bytes(bundle: str | Path, *, overrides: Mapping[str, Any], more: Sequenc
     Raises:
         VolsegError: A setting is unknown, or the network cannot be built with them.
     """
-    from monai.bundle import ConfigParser
-
-    folder = bundles.find(bundle)
-    parser = ConfigParser()
-    parser.read_config([str(bundles.config(folder, "train.json")), *map(str, more)])
-    check_overrides(parser.get(), overrides)
-    parser.update(bundles.path_values({"bundle_root": str(folder), **overrides}, ids=list(parser.get())))
+    parser = _parser(bundle, overrides, more)
     try:
         network = parser.get_parsed_content("network_def")
         keep = parser.get_parsed_content("keep") if "keep" in parser.get() else 1
@@ -72,3 +66,40 @@ def run_bytes(bundle: str | Path, *, overrides: Mapping[str, Any], more: Sequenc
         raise root_error(error) from error
     weights = sum(parameter.nbytes for parameter in network.parameters())
     return weights, weights * (2 * _STATES + keep + 1)
+
+
+def mirrored_axes(
+    bundle: str | Path, *, overrides: Mapping[str, Any], more: Sequence[str | Path] = ()
+) -> tuple[int, ...] | None:
+    """The axes along which a training of a bundle will mirror its windows, told before it begins.
+
+    Args:
+        bundle: Name or folder of the bundle.
+        overrides: Values by id of train.json, with `dataset_dir`.
+        more: Further config files.
+
+    Returns:
+        The axes; None where the bundle has no such setting.
+
+    Raises:
+        VolsegError: A setting is unknown, or a case of the cohort cannot be read.
+    """
+    parser = _parser(bundle, overrides, more)
+    if "flip_axes" not in parser.get():
+        return None
+    try:
+        return tuple(int(axis) for axis in parser.get_parsed_content("flip_axes"))
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise root_error(error) from error
+
+
+def _parser(bundle: str | Path, overrides: Mapping[str, Any], more: Sequence[str | Path]) -> Any:  # noqa: ANN401 - MONAI's ConfigParser
+    """The config of a bundle with a user's values."""
+    from monai.bundle import ConfigParser
+
+    folder = bundles.find(bundle)
+    parser = ConfigParser()
+    parser.read_config([str(bundles.config(folder, "train.json")), *map(str, more)])
+    check_overrides(parser.get(), overrides)
+    parser.update(bundles.path_values({"bundle_root": str(folder), **overrides}, ids=list(parser.get())))
+    return parser

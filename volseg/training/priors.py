@@ -15,6 +15,7 @@ from volseg.cohort import (
     Cohort,
     PairAlignment,
     Predictions,
+    Session,
     check_prior_alignment,
     earlier_sessions,
     other_sessions,
@@ -184,7 +185,7 @@ class Priors:
 
     def _wanted(self, key: str, *, training: bool) -> list[tuple[str, str]]:
         """Keys of other days, each with its kind."""
-        sessions = sessions_of(self.cohort.rows[one] for one in self.cohort.labelled)
+        sessions = self._sessions
         row = self.cohort.rows[key]
         if not training:
             return [(session.keys[0], CORRECTED) for session in earlier_sessions(sessions, row)[:1]]
@@ -198,10 +199,32 @@ class Priors:
         if self.predictions is not None:
             there = Predictions(Path(self.predictions))
             found += [(day, PREDICTED) for day in days if there.path(day).is_file()]
-        strangers = [one for one in self.cohort.fold(self.fold).training if self.cohort.patient(one) != row.patient]
-        if strangers:
-            found.append((strangers[sum(key.encode()) % len(strangers)], FOREIGN))
-        return found
+        stranger = self._stranger(key)
+        return found if stranger is None else [*found, (stranger, FOREIGN)]
+
+    @cached_property
+    def _sessions(self) -> dict[str, list[Session]]:
+        return sessions_of(self.cohort.rows[one] for one in self.cohort.labelled)
+
+    @cached_property
+    def _training(self) -> tuple[tuple[str, ...], dict[str, list[int]]]:
+        """The training cases of the fold, and the places of each patient's among them."""
+        keys = self.cohort.fold(self.fold).training
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(self.cohort.patient(key), []).append(place)
+        return keys, places
+
+    def _stranger(self, key: str) -> str | None:
+        """A training case of another patient, the same at each call; None if there is none."""
+        keys, places = self._training
+        own = places.get(self.cohort.patient(key), [])
+        if len(own) == len(keys):
+            return None
+        place = sum(key.encode()) % (len(keys) - len(own))  # among those of others
+        for one in own:
+            place += one <= place
+        return keys[place]
 
     def files(self, key: str, other: str, kind: str, *, widths_mm: Mapping[str, float] | None = None) -> PriorFiles:
         """The files of another case as a prior of a case, aligned.

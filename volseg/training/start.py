@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from volseg import bundle as bundles
 from volseg.bundle import weights_file
 from volseg.errors import CheckpointError, VolsegError
-from volseg.labels import LabelTable, image_channels, takes_prior
+from volseg.labels import LabelTable, fold_channel, image_channels, takes_prior
 from volseg.training.nnunet_names import dynunet_tensors, is_nnunet, read_nnunet
 
 logger = logging.getLogger("volseg.training")
@@ -81,8 +81,9 @@ def start_from(
     """Copy the weights of another network into a network by name and shape; returns the network.
 
     The layers that give a channel per region start anew if the regions are others. All that does not fit keeps its
-    random weights. If this network takes a prior and the other one does not, the weights of the prior's channels are 0,
-    so that the first prediction is that of the other one. The log tells what was taken, part by part.
+    random weights. Image channels of the same names in another order take each the weights of its name. If this network
+    takes a prior and the other one does not, the weights of the prior's channels are 0, so that the first prediction is
+    that of the other one. The log tells what was taken, part by part.
 
     Args:
         network: Network, which is changed; its attribute `initialisation` then names the file.
@@ -101,6 +102,7 @@ def start_from(
     state = network.state_dict()
     own = _once(state)
     anew = set() if _same_regions(source, labels) else heads_of(own, labels.channels)
+    source = _by_name(source, network, tuple(channel_names), tell=tell)
     source = _with_prior(source, own, tuple(channel_names))
     fitting = {name: source.of_shape(name, value.shape) for name, value in own.items() if name not in anew}
     taken = {name: value for name, value in fitting.items() if value is not None}
@@ -178,6 +180,37 @@ def _once(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _same_regions(source: StartingWeights, labels: LabelTable) -> bool:
     return source.labels is not None and list(source.labels.channel_names) == list(labels.channel_names)
+
+
+def _by_name(
+    source: StartingWeights, network: nn.Module, channel_names: tuple[str, ...], *, tell: bool
+) -> StartingWeights:
+    """The weights with the image channels of a network in its order, where both have the same ones by name.
+
+    A kernel of the first layer is (features, channels * slices, ...), and slices vary fastest.
+    """
+    if source.channel_names is None:
+        return source
+    alike = len(source.channel_names) == len(channel_names)
+    wanted = channel_names if alike else image_channels(channel_names)
+    theirs, ours = ([fold_channel(name) for name in names] for names in (source.channel_names, wanted))
+    if sorted(theirs) != sorted(ours) or len(set(ours)) < len(ours):
+        return source
+    order = torch.tensor([theirs.index(name) for name in ours])
+    if theirs == ours:
+        return replace(source, channel_names=wanted)
+    context = getattr(network, "context", 0)  # of a network that takes slices with their neighbours
+    slices = 2 * context + 1 if isinstance(context, int) else 1
+    turned = dict(source.tensors)
+    for name, kernel in source.tensors.items():
+        if kernel.ndim >= _LEAST_KERNEL and kernel.shape[1] == len(order) * slices:
+            # (features, C * slices, ...) -> (features, C, slices, ...)
+            by_channel = kernel.reshape(len(kernel), len(order), slices, *kernel.shape[2:])
+            turned[name] = by_channel[:, order].flatten(1, 2)
+    if tell:
+        told = (source.path, ", ".join(source.channel_names), ", ".join(wanted))
+        logger.info("the image channels of %s are %s and these are %s: each takes the weights of its name", *told)
+    return replace(source, tensors=turned, channel_names=wanted)
 
 
 def _with_prior(source: StartingWeights, own: Mapping[str, Tensor], channel_names: tuple[str, ...]) -> StartingWeights:

@@ -101,9 +101,7 @@ class _MemoryMeter:
             torch.cuda.reset_peak_memory_stats(device)
             self.before = torch.cuda.memory_allocated(device)
             return
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's: what was freed before must not hide a peak
-        if trim is not None:
-            trim(0)
+        _trim()
         self.known = _reset_peak()
         self.before = _status("VmRSS:") or 0
 
@@ -113,6 +111,16 @@ class _MemoryMeter:
             return int(torch.cuda.max_memory_allocated(self.device)) - self.before
         peak = _status("VmHWM:")
         return max(0, peak - self.before) if self.known and peak is not None else None
+
+
+def _trim() -> None:
+    """Give freed memory back to the system, where glibc holds some: what was freed before must not hide a peak."""
+    try:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    except (OSError, TypeError):  # Windows has no library of the process itself
+        return
+    if trim is not None:
+        trim(0)
 
 
 def _reset_peak() -> bool:

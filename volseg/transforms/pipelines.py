@@ -22,6 +22,7 @@ from volseg.transforms.prior_steps import LastPriord, NoPriord, NormaliseWithPri
 from volseg.transforms.reading import ImageSpacingd, ReadVolumesd, SmoothSliced
 from volseg.transforms.targets import PositionsOfClassesd, RegionMasksd, TargetOfLabelMapd
 from volseg.transforms.window_affine import RandAffineWindowd
+from volseg.transforms.windows import RandWindowsd
 from volseg.volume import InputSpacing, check_normalisation
 
 # Largest rotation of windows in radians, 20 degrees, and largest change of their scale.
@@ -116,9 +117,9 @@ def augmentation(
 ) -> mt.Compose:
     """Make the random windows and changes for training, after `preprocessing` with a `roi_size`.
 
-    A fraction of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly:
-    a network that only sees windows full of organs finds organs everywhere when the window slides. The cached
-    volume is cropped as a view and copied, so the cache is never changed.
+    A fraction of the windows is centred on a voxel outside all regions, the others on a voxel of a region drawn evenly
+    among those that the case has, see `RandWindowsd`: a network that only sees windows full of organs finds organs
+    everywhere when the window slides. The cached volume is cropped as a view and copied, so the cache is never changed.
 
     A window of one slice is rotated, scaled and blurred in its plane alone; and the brightness and contrast of each
     channel vary independently too, as stains do.
@@ -161,16 +162,12 @@ def augmentation(
     return mt.Compose(
         [
             *([RandPriord("image", **prior)] if prior else []),
-            mt.RandCropByLabelClassesd(
+            RandWindowsd(
                 keys,
-                label_key="label",
                 spatial_size=roi,
-                ratios=_ratios(len(labels.regions), background_share),
-                num_classes=1 + len(labels.regions),
+                regions=len(labels.regions),
+                background_share=background_share,
                 num_samples=crops,
-                indices_key="label_positions",
-                allow_smaller=False,
-                warn=False,
             ),
             mt.DeleteItemsd("label_positions"),
             mt.Lambdad(keys, func=torch.clone, track_meta=False),
@@ -196,17 +193,6 @@ def augmentation(
             mt.EnsureTyped(keys, track_meta=False),  # a network on plain tensors is more than twice as fast on a CPU
         ]
     )
-
-
-def _ratios(regions: int, background_share: float) -> list[float]:
-    """The relative number of windows on the background and on each region.
-
-    >>> _ratios(3, 1 / 3), _ratios(3, 0.0), _ratios(2, 1.0)
-    ([1.5, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0])
-    """
-    if background_share == 1:
-        return [1.0, *[0.0] * regions]
-    return [round(regions * background_share / (1 - background_share), 12), *[1.0] * regions]
 
 
 def region_masks(labels: LabelTable) -> mt.Compose:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import FunctionType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import monai
@@ -39,7 +40,7 @@ def describe_steps(steps: Iterable[Callable[..., Any]]) -> dict[str, Any]:
     steps = list(steps)
     modules = {inspect.getmodule(type(step)) for step in steps} - {None}
     own = sorted(
-        (module.__name__, _sha(inspect.getsource(module).encode()))
+        (module.__name__, _text(module))
         for module in modules
         if module is not None and not module.__name__.startswith("monai.")
     )
@@ -98,10 +99,12 @@ def _describe(value: object, above: tuple[int, ...]) -> Any:  # noqa: ANN401 - J
         return [_describe(one, inner) for one in value]
     if isinstance(value, (set, frozenset)):
         return sorted((_describe(one, inner) for one in value), key=repr)
+    if isinstance(value, functools.partial):
+        return [_name(type(value)), *(_describe(part, inner) for part in (value.func, value.args, value.keywords))]
+    if isinstance(value, MethodType):
+        return [_describe(value.__func__, inner), _describe(value.__self__, inner)]
     if isinstance(value, FunctionType):
-        code = value.__code__
-        held = [cell.cell_contents for cell in value.__closure__ or ()]
-        return [_name(value), _sha(code.co_code), repr(code.co_names), *(_describe(v, inner) for v in held)]
+        return [_name(value), *_function(value, inner)]
     if is_dataclass(value):  # its fields only: a cached property stands beside them once it was read
         return [_name(type(value)), {one.name: _describe(getattr(value, one.name), inner) for one in fields(value)}]
     if callable(value) and hasattr(value, "__qualname__"):  # a function written in C
@@ -111,6 +114,65 @@ def _describe(value: object, above: tuple[int, ...]) -> Any:  # noqa: ANN401 - J
     raise UsageError(
         f"the preprocessing holds a {_name(type(value))}, and whether it changes cannot be told; use --cache memory"
     )
+
+
+def _function(value: FunctionType, inner: tuple[int, ...]) -> list[Any]:
+    """What a function does: its instructions, what they hold or refer to, and the text of its module."""
+    codes = list(_codes(value.__code__))
+    held = [cell.cell_contents for cell in value.__closure__ or ()]
+    module = inspect.getmodule(value)
+    return [
+        *([_sha(one.co_code), repr(one.co_names), [_constant(part) for part in one.co_consts]] for one in codes),
+        *(_describe(part, inner) for part in (value.__defaults__, value.__kwdefaults__, *held)),
+        _describe(_referred(value, codes), inner),
+        None if module is None or module.__name__.startswith("monai.") else _text(module),
+    ]
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """The code of a function, and of the functions within it."""
+    yield code
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from _codes(part)
+
+
+def _constant(value: object) -> str:
+    """A constant in the code of a function; a set has another order in each process."""
+    if isinstance(value, CodeType):
+        return "code"
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
+
+
+def _referred(value: FunctionType, codes: Iterable[CodeType]) -> dict[str, Any]:
+    """The numbers and words that a function finds under global names.
+
+    In a config the reference `@id` of an expression is such a name: that of a dictionary of all ids.
+    """
+    found: dict[str, Any] = {}
+    for code in codes:
+        words = [part for part in code.co_consts if isinstance(part, str)]
+        for name in code.co_names:
+            there = value.__globals__.get(name)
+            parts = (
+                {word: there[word] for word in words if word in there} if isinstance(there, Mapping) else {"": there}
+            )
+            found |= {f"{name} {word}": part for word, part in parts.items() if _is_plain(part)}
+    return found
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return isinstance(value, (bool, int, float, str, np.ndarray, torch.Tensor))
+
+
+def _text(module: ModuleType) -> str | None:
+    """The digest of a module's text; None if it has none."""
+    try:
+        return _sha(inspect.getsource(module).encode())
+    except (OSError, TypeError):
+        return None
 
 
 def _name(value: Any) -> str:  # noqa: ANN401 - a class or a function

@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
 from volseg.labels import LabelTable
-from volseg.pictures import CaseView, Snapshot, draw, plane_of_slices, snapshot_path, write_snapshot
+from volseg.pictures import CaseView, Snapshot, draw, plane_of_slices, write_snapshot
 
 
 class ValidationPictures:
@@ -62,7 +62,8 @@ class ValidationPictures:
         write_snapshot(self.log_dir, Snapshot(picture, epoch, held, colours))
 
     def _remove_later(self, epoch: int) -> None:
-        """Remove the snapshots of an earlier run; a resumed run keeps those of its epochs so far."""
+        """Remove the snapshots of epochs that a resumed run does again; it keeps those of its epochs so far."""
         for path in (Path(self.log_dir) / "snapshots").glob("epoch_*.png"):
-            if path.name > snapshot_path(self.log_dir, epoch).name:
+            number = path.stem.removeprefix("epoch_")
+            if number.isdigit() and int(number) > epoch:  # by the alphabet epoch_10000 comes before epoch_9999
                 path.unlink()

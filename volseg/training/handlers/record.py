@@ -21,7 +21,7 @@ from volseg.errors import root_error
 from volseg.files import Lock, atomic
 from volseg.inference import peak_memory
 from volseg.report import SCHEMA, run_as_markdown, status_of
-from volseg.training.handlers.checkpoints import set_aside
+from volseg.training.handlers.earlier_run import set_aside_run
 from volseg.training.handlers.progress import Stopwatch
 from volseg.training.handlers.run_facts import now_utc, run_facts
 from volseg.training.handlers.sequence import raise_at_last, raised_later
@@ -41,9 +41,9 @@ class Record:
     is written anew after each epoch. At the end its status is `finished`, `stopped early`, `interrupted` or `failed`,
     with the reason: a signal that ends the process (SIGTERM, SIGHUP, SIGINT) interrupts. The record names the process,
     so that a reader knows if it was killed (`volseg.report.status_of`); a second training on the folder is refused. A
-    resumed run continues the history of its record; the record of another run is moved aside. `train.json` is the
-    config with the values of its settings. `summary.md` is a page with the results and the commands that use them.
-    Among several processes the first one writes.
+    resumed run continues the history of its record; record, curves and snapshots of another run are moved aside.
+    `train.json` is the config with the values of its settings. `summary.md` is a page with the results and the commands
+    that use them. Among several processes the first one writes.
 
     Place it after the handlers that validate, and before those that save for resuming and that show progress.
 
@@ -81,6 +81,7 @@ class Record:
         self._content: dict[str, Any] = {}
         self._best_cases: dict[str, Any] = {}
         self._losses: list[Tensor] = []
+        self._rows: list[str] = []  # the epochs of the history as text
         self._began = 0.0
         self._elapsed_before = 0.0
         self._signals = Signals()
@@ -121,7 +122,7 @@ class Record:
         self._began = time.monotonic()
         earlier = self._earlier() if done > 0 else None
         if earlier is None:
-            set_aside(self.output_dir / "run.json")
+            set_aside_run(self.output_dir)
         self._content = run_facts(
             self.output_dir,
             network=self.network,
@@ -236,8 +237,22 @@ class Record:
             for path in (*sorted(self.output_dir.glob("model*.pt")), self.output_dir / "last.pt")
             if path.is_file()
         ]
-        _write(self.output_dir / "run.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        _write(self.output_dir / "run.json", self._text())
         _write(self.output_dir / "summary.md", run_as_markdown(content))
+
+    def _text(self) -> str:
+        """The record as JSON, a line per epoch; each epoch becomes text once, however many there are."""
+        history = self._content["history"]
+        self._rows += [json.dumps(row, allow_nan=False) for row in history[len(self._rows) :]]
+        parts = []
+        for name, value in self._content.items():
+            if name == "history" and self._rows:
+                lines = ",\n  ".join(self._rows)
+                parts.append(f' "history": [\n  {lines}\n ]')
+            else:
+                text = json.dumps(value, indent=1, allow_nan=False).replace("\n", "\n ")
+                parts.append(f" {json.dumps(name)}: {text}")
+        return "{\n" + ",\n".join(parts) + "\n}\n"
 
     def _earlier(self) -> dict[str, Any] | None:
         """The existing record, if it is complete and written by volseg."""

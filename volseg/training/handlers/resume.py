@@ -19,6 +19,7 @@ from volseg.bundle import Recipe, checkpoint_damage, recipe_direction, resume_pr
 from volseg.errors import CheckpointError, UsageError
 from volseg.training.cache import Digests, data_change, data_digests
 from volseg.training.handlers.checkpoints import save, set_aside, state_of
+from volseg.training.handlers.loss_facts import loss_facts
 
 logger = logging.getLogger("volseg.training")
 
@@ -213,10 +214,17 @@ class Resume:
     def _check(self, stored: Mapping[str, Any], engine: Engine) -> None:
         now = json.loads(json.dumps(self._settings(engine), default=str))
         stored = {**{name: usual for name, usual in _BEFORE.items() if name in now}, **stored}
+        if isinstance(stored.get("loss"), str):  # of before, when its class alone was written down
+            stored = {**stored, "loss": {"class": stored["loss"]}}
         before, now = (
             _flat({name: value for name, value in some.items() if name != "slices"}) for some in (stored, now)
         )
-        other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        other = [
+            name
+            for name in {**before, **now}
+            if before.get(name) != now.get(name)
+            and not (_is_recent(name) and (name not in before or name not in now))  # which tells nothing
+        ]
         if other:
             before_schemes = "; --normalisation percentiles is what it had" * (
                 "normalisation" in other and "normalisation" not in before
@@ -272,7 +280,7 @@ class Resume:
             "slices": recipe_direction(recipe),
             "network": dict(recipe.network),
             **({} if recipe.normalisation is None else {"normalisation": recipe.normalisation}),
-            "loss": type(engine.loss_function).__name__,
+            "loss": loss_facts(engine.loss_function),
             "optimizer": {"name": type(optimizer).__name__, **optimizer.defaults},
             "lr_scheduler": type(self.schedule).__name__,
             "batches of an epoch": engine.state.epoch_length,
@@ -287,6 +295,12 @@ def _datalist(loader: object) -> object:
 
 # What trainings did before a setting was one.
 _BEFORE = {"background_share": 1 / 3}
+# Settings that trainings of before do not tell; of a loss, those of its class alone.
+_RECENT = ("prior_dropout", "prior_alignment")
+
+
+def _is_recent(name: str) -> bool:
+    return name in _RECENT or name.startswith("loss ")
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
