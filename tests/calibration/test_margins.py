@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from dicom_series import noise, save, series
 
-from volseg.cohort import RegionBounds, bounds_as_text, margin_name, with_margins
+from volseg.cohort import RegionBounds, bounds_as_text, margin_name, preparing, with_margins
 from volseg.cohort.margins import with_descriptions
 from volseg.dicom import Dicom, place, read_stack, scan, write_dicom_seg, write_rtstruct
 from volseg.errors import GeometryError
@@ -131,6 +131,19 @@ def test_the_organs_keep_their_label_value_in_a_file_for_slicer(tmp_path: Path) 
     assert b"Segment0_LabelValue:=1\n" in text
     assert b"Segment2_LabelValue:=4\n" in text
     assert b"Segment2_Name:=MARGIN 90% of liver (not the organ)\n" in text
+
+
+def test_a_grid_that_leans_gets_no_margin_and_says_so(caplog):
+    """A gantry tilted by 20 degrees: 3 mm along its slices are other mm in space."""
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    affine[1, 2] = 3 * np.tan(np.radians(20))
+    label = Volume(label_map(), affine)
+    with pytest.raises(GeometryError, match="at right angles for margins"):
+        with_margins(label, TABLE, BOUNDS)
+    got, table = preparing({"a": BOUNDS}, match=None, margin=True)("a", label, TABLE)
+    assert np.array_equal(got.voxels, label.voxels)
+    assert table.names == TABLE.names
+    assert "a: written without margins" in caplog.text
 
 
 def test_margins_of_long_names_that_begin_alike_have_names_of_their_own():

@@ -26,6 +26,7 @@ HERE = ROOT / "benchmarks"
 sys.path.insert(0, str(HERE))
 
 import accuracy  # noqa: E402 - the scripts are no package
+import loop_tables  # noqa: E402
 import networks  # noqa: E402
 from harness import glance, growth_figure, material, measurement, rendering  # noqa: E402
 from harness.measurement import CPU, PEAK, WALL, LeftOut, Measure  # noqa: E402
@@ -235,6 +236,19 @@ def test_each_benchmark_has_its_place_in_one_page():
 def test_the_pages_show_the_published_results():
     for path, page in rendering.pages().items():
         assert rendering.rendered(page, rendering.published()) == page, f"{path.name}: sh benchmarks/run.sh render"
+
+
+def test_the_page_of_the_clinic_shows_its_records(monkeypatch, capsys):
+    page = (rendering.PUBLISHED / "loop.md").read_text()
+    commands = re.findall(r"^    python benchmarks/(loop_tables\.py .*) --page", page.replace("\\\n", ""), re.M)
+    assert len(commands) == 2
+    monkeypatch.chdir(ROOT)
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", command.split())
+        loop_tables.main()
+        printed = [line for line in capsys.readouterr().out.splitlines() if line.count("|") == 8 and "---" not in line]
+        assert len(printed) > 6
+        assert [line for line in printed if line not in page] == []
 
 
 def test_the_summary_is_short():

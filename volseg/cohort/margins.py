@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -10,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cohort.bounds import Bounds, bounds_as_text
-from volseg.errors import LabelError
+from volseg.errors import GeometryError, LabelError
 from volseg.labels import Code, LabelMatch, LabelTable, Region
 from volseg.metrics import grown
-from volseg.volume import Volume
+from volseg.volume import MAX_SKEW, Volume, skew
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_NAME = 64  # letters that DICOM keeps of a name
 _MOST_VALUES = 255
@@ -64,7 +67,10 @@ def with_margins(label: Volume, labels: LabelTable, bounds: Bounds) -> tuple[Vol
 
     Raises:
         LabelError: There are more combinations than a label map of bytes holds.
+        GeometryError: The axes of the grid lean, as with a tilted gantry, so that mm along them are none in space.
     """
+    if skew(label.affine_ras) > MAX_SKEW and any(one.margin_mm is not None for one in bounds.values()):
+        raise GeometryError("the grid's axes must be at right angles for margins in mm; resample to a straight grid")
     label_map = labels.check(label.voxels)
     members = {value: {one.name for one in labels.regions if value in one.values} for value in labels.values}
     margins: dict[str, tuple[str, float, float]] = {}
@@ -101,13 +107,17 @@ def preparing(bounds: Mapping[str, Bounds], *, match: LabelMatch | None, margin:
     Args:
         bounds: Bounds by key and region.
         match: Match of the regions' names in the predictions with those that are written; None if they are the same.
-        margin: Whether margins are added.
+        margin: Whether margins are added; a case whose grid leans gets none, which is told.
     """
     names = {} if match is None else {other: name for name, other in match.pairs.items()}
 
     def prepare(key: str, label: Volume, labels: LabelTable) -> tuple[Volume, LabelTable]:
         own = {names.get(name, name): one for name, one in bounds.get(key, {}).items()}
-        return with_margins(label, labels, own) if margin else (label, with_descriptions(labels, own))
+        try:
+            return with_margins(label, labels, own) if margin else (label, with_descriptions(labels, own))
+        except GeometryError as error:
+            logger.warning("%s: written without margins: %s", key, error)
+            return label, with_descriptions(labels, own)
 
     return prepare
 
