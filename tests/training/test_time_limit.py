@@ -116,6 +116,26 @@ def test_what_was_done_before_counts(stop):
     assert before.rates + after.rates == pytest.approx(whole.rates)
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_run_that_was_interrupted_when_its_time_was_over_gets_one_epoch_to_end_with(told):
+    """It ended at once: without a validation after its last epoch, and so perhaps without a network."""
+    before, after = Run(2).go(7), Run(2)
+    state = before.limit.state_dict() | {"seconds": 119.0}
+    assert state["ended"] is False
+    if not told:  # a file of before
+        del state["ended"]
+    after.limit.load_state_dict(state)
+    after.schedule.load_state_dict(before.schedule.state_dict())
+    after.trainer.add_event_handler(Events.STARTED, lambda engine: setattr(engine.state, "epoch", 7))
+    after.trainer.add_event_handler(Events.STARTED, lambda engine: setattr(engine.state, "iteration", 7 * LENGTH))
+    after.trainer.add_event_handler(Events.STARTED, after.limit.resumed)
+    after.go()
+    assert after.trainer.state.epoch == (8 if told else 7)
+    if told:
+        assert after.schedule.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
+        assert after.limit.state_dict()["ended"] is True
+
+
 @pytest.mark.parametrize("minutes", [-1, float("nan"), float("inf"), "20", None, True])
 def test_other_minutes_are_refused(minutes):
     with pytest.raises(UsageError, match="--max_minutes must be"):

@@ -25,8 +25,10 @@ class TimeLimit:
     take these, so that the learning rate reaches its end with the last one. An epoch that would not fit, with the
     validation after it, is not started. Preparing the data does not count; validations and saving do.
 
-    The time of a resumed run before its interruption counts. The number of steps depends on the machine, so two runs
-    are not the same to the bit. Place it before the handler that validates, which needs to know the last epoch.
+    The time of a resumed run before its interruption counts. If none is left, one epoch more ends it: what was
+    interrupted has no validation after its last epoch, and a learning rate in mid-course. The number of steps depends
+    on the machine, so two runs are not the same to the bit. Place it before the handler that validates, which needs to
+    know the last epoch.
 
     With and without a limit, a trainer that runs again after its end takes the schedule from its beginning: a client of
     a federation runs once a round, and at the end of the schedule it would learn nothing.
@@ -48,6 +50,7 @@ class TimeLimit:
         self._before_s = 0.0  # of this training, before it was resumed
         self._minutes_before: float | None = None
         self._completed = self._between_s = 0.0
+        self._ended = True  # whether no epoch was to follow when it was last planned; `last.pt` of before do not tell
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler to a trainer."""
@@ -71,15 +74,16 @@ class TimeLimit:
                 f"with {self._minutes_before:g} minutes" if self._minutes_before else "without --max_minutes",
                 *(100 * share, self.minutes),
             )
-        self._plan(engine, done=engine.state.epoch)
+        self._plan(engine, done=engine.state.epoch, least=0 if self._ended else 1)
 
     def state_dict(self) -> dict[str, float]:
-        """The seconds of training so far, and the limit."""
-        return {"seconds": self._seconds(), "minutes": self.minutes}
+        """The seconds of training so far, the limit, and whether the last epoch is done."""
+        return {"seconds": self._seconds(), "minutes": self.minutes, "ended": self._ended}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Count the seconds of a `state_dict`."""
         self._before_s, self._minutes_before = float(state["seconds"]), float(state["minutes"])
+        self._ended = bool(state.get("ended", True))
 
     def _start(self) -> None:
         self._began = self.now()
@@ -103,15 +107,16 @@ class TimeLimit:
         self._completed = self.now()
         self._plan(engine, done=engine.state.epoch)
 
-    def _plan(self, engine: Engine, *, done: float) -> None:
-        """Set the last epoch, by the time that the finished ones took."""
+    def _plan(self, engine: Engine, *, done: float, least: int = 0) -> None:
+        """Set the last epoch, by the time that the finished ones took; at least so many follow."""
         seconds = self._seconds()
         epoch_s = max(seconds / done, 1e-9)
         last = math.floor(done + (60 * self.minutes - seconds - self._between_s) / epoch_s)
-        last = max(last, math.ceil(done))
+        last = max(last, math.ceil(done) + least)
         if idist.get_world_size() > 1:  # all processes end together
             last = int(idist.broadcast(float(last), src=0))
         engine.state.max_epochs = last
+        self._ended = last <= done
         if last > done and isinstance(self.schedule, Schedule):
             self.schedule.plan(math.ceil((last - done) * engine.state.epoch_length))
 
