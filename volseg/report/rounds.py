@@ -159,9 +159,9 @@ def _page(curves: Sequence[RoundCurve], title: str, details: Mapping[str, str]) 
         f'<style>\n{css}</style>\n</head>\n<body>\n<header class="top"><div class="inner"><h1>{escape(title)}</h1>'
         f'<ul class="facts">{facts}</ul><dl class="details">{rows}</dl></div></header>\n<main>\n'
         f"<section><h2>Dice against mm redrawn</h2><figure>{_figure(curves)}</figure>"
-        '<p class="note">Mean Dice over regions and test cases after each round, with its 95 % interval by patient; a '
-        "region that no test case has a Dice of is none of them. The mm are the added path length: contour that was "
-        "drawn anew, summed over slices, regions and rounds."
+        '<p class="note">Mean Dice over regions and test cases after each round, with its 95 % interval by patient; '
+        "regions that no test case holds are left out. The mm are the added path length: contour that was drawn anew, "
+        "summed over slices, regions and rounds."
         "</p></section>\n"
         f'<section><h2>Rounds</h2><div class="wide">{_rows(curves)}</div></section>\n</main>\n</body>\n</html>\n'
     )
