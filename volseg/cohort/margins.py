@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from volseg.cohort.bounds import Bounds, bounds_as_text
 from volseg.errors import GeometryError, LabelError
-from volseg.labels import Code, LabelMatch, LabelTable, Region
+from volseg.labels import TISSUE, LabelMatch, LabelTable, Region
 from volseg.metrics import grown
 from volseg.volume import MAX_SKEW, Volume, skew
 
@@ -22,8 +22,6 @@ _LONGEST_NAME = 64  # letters that DICOM keeps of a name
 _MOST_VALUES = 255
 Prepare = Callable[[str, Volume, LabelTable], tuple[Volume, LabelTable]]
 """A label map and its regions with further ones, from the key of a case, its label map and its regions."""
-
-_TISSUE = Code("85756007", "Tissue")
 
 
 def margin_name(region: str, level: float) -> str:
@@ -139,5 +137,5 @@ def _table(
             f"Not an organ: the prediction of {region} grown by {margin_mm:.1f} mm, which contains the whole {region} "
             f"with a probability of {100 * level:.0f} %"
         )
-        regions.append(Region(name, values(name), (r, g, b), _TISSUE, text))
+        regions.append(Region(name, values(name), (r, g, b), TISSUE, text))
     return with_descriptions(LabelTable(tuple(regions)), bounds)

@@ -34,8 +34,6 @@ from volseg.volume import Volume
 
 # A label map of bytes keeps this many regions that may overlap, or 255 that do not.
 OVERLAPPING = 8
-# Codes that any structure may have: tissue, body structure, anatomical structure.
-_OF_ANYTHING = frozenset({"85756007", "91723000", "123037004"})
 # ManufacturerModelName of a program that takes PixelSpacing for columns before rows, seen in 1.2.7.
 _RT_UTILS = "rt-utils"
 _LEAST_SHIFT = 0.1  # of a pixel, at the far side of the image
@@ -108,7 +106,7 @@ def of_several_codes(drawings: Sequence[Drawing], rules: Rules) -> list[str]:
     codes: dict[tuple[str, str], set[str]] = {}
     for drawing in drawings:
         for roi in () if drawing.instance.sop_class in OUTLINES else drawing.rois:
-            if roi.code is not None and roi.code.value not in _OF_ANYTHING and region_of(roi.name, rules):
+            if roi.code is not None and not roi.code.general and region_of(roi.name, rules):
                 codes.setdefault((fold(roi.name), roi.code.scheme), set()).add(roi.code.value)
     spelt = spellings(roi.name for drawing in drawings for roi in drawing.rois)
     told = sorted({f"{spelt[name]} ({len(values)} codes)" for (name, _), values in codes.items() if len(values) > 1})

@@ -20,10 +20,8 @@ from volseg.dicom.file import DAMAGE, Quiet, items, text
 from volseg.dicom.segments import has_highdicom
 from volseg.dicom.target import Target, check_names, save
 from volseg.errors import SourceError, UsageError
-from volseg.labels import Code, LabelTable, Region
+from volseg.labels import ANATOMY, TISSUE, LabelTable, Region
 
-_ANATOMY = Code("123037004", "Anatomical Structure")
-_TISSUE = "85756007"
 _SERIES_NUMBER = 300
 _LONGEST_DESCRIPTION = 1024  # letters that the VR ST holds
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
@@ -72,7 +70,7 @@ def write_dicom_seg(path: Path, target: Target, labels: LabelTable) -> None:
     )
     descriptions = []
     for number, region in enumerate(regions, start=1):
-        category = region.code if region.code.value == _TISSUE else _ANATOMY
+        category = region.code if region.code.value == TISSUE.value else ANATOMY
         term, kind = (Term(code.value, code.scheme, code.meaning) for code in (region.code, category))
         descriptions.append(
             SegmentDescription(

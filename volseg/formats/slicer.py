@@ -23,14 +23,12 @@ from volseg.errors import LabelError, SourceError, UsageError, VolsegError
 from volseg.files import FULL, atomic
 from volseg.formats.segmentation_file import IMAGE_TAG, segment_id
 from volseg.formats.value_names import ColourRow, colour_csv
-from volseg.labels import Code, LabelMap, LabelMatch, LabelTable, Masks, Region
+from volseg.labels import ANATOMY, TISSUE, LabelMap, LabelMatch, LabelTable, Masks, Region
 from volseg.volume import Affine, Volume, ras_to_lps
 
 _SUFFIX = ".seg.nrrd"
 _GZIP_LEVEL = 1
 _EMPTY_EXTENT = (0, -1, 0, -1, 0, -1)
-_ANATOMY = Code("123037004", "Anatomical Structure")
-_TISSUE = "85756007"
 
 
 def write_segmentation(
@@ -181,8 +179,8 @@ def _colour_rows(labels: LabelTable) -> dict[int, ColourRow]:
     for value in labels.values[1:]:
         owners = [region for region in labels.regions if value in region.values]
         r, g, b = np.mean([region.colour for region in owners], axis=0).round().astype(int).tolist()
-        kind = owners[0].code if len(owners) == 1 else Code(_TISSUE, "Tissue")
-        category = kind if kind.value == _TISSUE else _ANATOMY
+        kind = owners[0].code if len(owners) == 1 else TISSUE
+        category = kind if kind.value == TISSUE.value else ANATOMY
         terms = tuple((code.scheme, code.value, code.meaning) for code in (category, kind))
         rows[value] = ("+".join(region.name for region in owners), (r, g, b), (terms[0], terms[1]))
     return rows
@@ -346,7 +344,7 @@ def _segment_fields(
 
 def _terminology(region: Region) -> str:
     """Context, category, type, type modifier, anatomic context, anatomic region and its modifier, as Slicer has it."""
-    category = region.code if region.code.value == _TISSUE else _ANATOMY
+    category = region.code if region.code.value == TISSUE.value else ANATOMY
     coded = "~".join(
         "^".join(_text(part, region, but="|~^") for part in (code.scheme, code.value, code.meaning))
         for code in (category, region.code)

@@ -10,12 +10,14 @@ from volseg.labels.matching import LabelMatch, fold_name, match_labels
 from volseg.labels.priors import DEFORMABLE, RIGID, image_channels, prior_channels, takes_prior
 from volseg.labels.regions import Region
 from volseg.labels.table import LabelTable
-from volseg.labels.terms import Code
+from volseg.labels.terms import ANATOMY, TISSUE, Code
 from volseg.labels.values import held_values, whole_numbers
 
 __all__ = [
+    "ANATOMY",
     "DEFORMABLE",
     "RIGID",
+    "TISSUE",
     "Cleanup",
     "Code",
     "LabelMap",

@@ -14,10 +14,7 @@ from volseg.errors import LabelError
 from volseg.labels.encoding import LabelMap
 from volseg.labels.regions import Region
 from volseg.labels.table import LabelTable
-from volseg.labels.terms import _TISSUE
 
-# Codes that any structure may have: tissue, body structure, anatomical structure.
-_SAY_NOTHING = {_TISSUE.value, "123037004", "91723000"}
 _SIDES = {
     **dict.fromkeys(("l", "left", "lt", "lh", "links"), "left"),
     **dict.fromkeys(("r", "right", "rt", "rh", "rechts"), "right"),
@@ -224,7 +221,7 @@ def _code(region: Region) -> tuple[str, str, str] | None:
     """
     code = region.code
     sides = {_SIDES[word] for word in _SIDE.findall(_CAMEL.sub(" ", region.name).casefold())}
-    return None if code.value in _SAY_NOTHING else (code.scheme, code.value, " ".join(sorted(sides)))
+    return None if code.general else (code.scheme, code.value, " ".join(sorted(sides)))
 
 
 def _mirrored(one: str, other: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from volseg.errors import LabelError
-from volseg.labels.terms import _KNOWN, _PALETTE, _TISSUE, Code
+from volseg.labels.terms import _KNOWN, _PALETTE, TISSUE, Code
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def declared_regions(
                 f"label {name!r} has the value {value!r}, and 0 is the value of the background; if nothing is labelled "
                 "so, call it background in dataset.json, else give it another value"
             )
-        known_colour, known_code = _KNOWN.get(name, (_PALETTE[len(regions) % len(_PALETTE)], _TISSUE))
+        known_colour, known_code = _KNOWN.get(name, (_PALETTE[len(regions) % len(_PALETTE)], TISSUE))
         try:
             r, g, b = map(int, colours.get(name, known_colour))
             scheme, code_value, meaning = codes.get(name, (known_code.scheme, known_code.value, known_code.meaning))

@@ -13,9 +13,20 @@ class Code:
     meaning: str
     scheme: str = "SCT"
 
+    @property
+    def general(self) -> bool:
+        """Whether any structure may have it: tissue, body structure, anatomical structure.
+
+        >>> TISSUE.general, Code("69695003", "Stomach").general
+        (True, False)
+        """
+        return self.value in _GENERAL
+
 
 # Codes as DICOM PS3.16 prints them; colours from the palette below.
-_TISSUE = Code("85756007", "Tissue")
+TISSUE = Code("85756007", "Tissue")
+ANATOMY = Code("123037004", "Anatomical Structure")
+_GENERAL = frozenset({TISSUE.value, ANATOMY.value, "91723000"})
 _KNOWN: dict[str, tuple[tuple[int, int, int], Code]] = {
     "large_bowel": ((230, 159, 0), Code("14742008", "Large intestine")),
     "small_bowel": ((86, 180, 233), Code("30315005", "Small intestine")),

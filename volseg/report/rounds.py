@@ -38,8 +38,8 @@ class RoundPoint:
         cases: Number of cases that were corrected so far.
         minutes: Minutes that they took; None if none is known.
         timed: Number of cases whose minutes are known.
-        dice: Mean Dice over test cases and regions with its interval by patient. A region without a Dice in any test
-            case is none of them.
+        dice: Mean Dice over test cases and regions with its interval by patient. Regions without a Dice in any test
+            case are left out.
         by_region: Mean Dice by region.
     """
 
