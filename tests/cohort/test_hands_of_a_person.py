@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from command import told
 
-from volseg.cohort import Cohort, inspect_cohort, write_cohort
+from volseg.cohort import (
+    Cohort,
+    Correction,
+    RegionBounds,
+    corrected_keys,
+    corrections,
+    inspect_cohort,
+    read_bounds,
+    read_uncertainty,
+    write_cohort,
+    write_corrections,
+    write_uncertainty,
+)
 from volseg.cohort.table import write_table
 from volseg.datasets import write_phantom
 from volseg.errors import CohortError
-from volseg.formats import UwMadison, export_slicer
+from volseg.formats import Decathlon, UwMadison, export_slicer
 from volseg.volume import Volume, read_volume, write_volume
 
 
@@ -98,3 +112,90 @@ def test_names_of_ones_own_are_checked_and_exported(name, cohort, tmp_path, caps
     assert (tmp_path / "slicer" / f"{name}.seg.nrrd").is_file()
     code, text = told(capsys, "evaluate", tmp_path / "slicer", cohort.folder, "-o", tmp_path / "report")
     assert code == 0, text
+
+
+def numbered(cohort, names):
+    """The cohort with other keys, and a patient for each two cases."""
+    rows = []
+    for number, (key, name) in enumerate(zip(cohort.keys, names, strict=True)):
+        for path in (*cohort.image_paths(key), cohort.label_path(key)):
+            path.rename(path.with_name(path.name.replace(key, name)))
+        rows.append(replace(cohort.rows[key], key=name, patient=f"p{number // 2}"))
+    write_table(cohort.folder / "cases.csv", rows)
+    (cohort.folder / "splits.json").unlink(missing_ok=True)
+    return Cohort.open(cohort.folder)
+
+
+def saved_by_a_spreadsheet(table, form):
+    """Save a table as a spreadsheet does that takes keys for something else."""
+    head, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([head, *(f"{form(line.split(',')[0])},{line.partition(',')[2]}" for line in lines)]))
+
+
+@pytest.mark.parametrize(
+    ("first", "form"),
+    [("{:03d}", lambda key: str(int(key))), ("{}e5", lambda key: f"{float(key):.2E}"), ("{}.50", lambda key: key[:-1])],
+)
+def test_keys_that_a_spreadsheet_took_for_numbers_keep_their_patients(first, form, cohort, caplog):
+    """Each case became a patient of its own, so that a split had one patient on both sides."""
+    before = numbered(cohort, [first.format(number) for number in range(1, len(cohort.keys) + 1)])
+    saved_by_a_spreadsheet(cohort.folder / "cases.csv", form)
+    assert Cohort.open(cohort.folder).rows == before.rows
+    assert "has keys that a spreadsheet took for numbers" in caplog.text
+
+
+def test_keys_that_a_spreadsheet_took_for_dates_are_refused(cohort, tmp_path, caplog):
+    numbered(cohort, [f"2024-01-0{number}" for number in range(1, len(cohort.keys) + 1)])
+    table = cohort.folder / "cases.csv"
+    saved_by_a_spreadsheet(table, lambda key: f"{key[-2:]}.01.2024")
+    with pytest.raises(CohortError, match=r"in its rows, such as 2024-01-01, got 01\.01\.2024.*put them back where"):
+        Cohort.open(cohort.folder)
+
+
+def test_check_tells_of_rows_without_a_case_beside_cases_without_a_row(cohort):
+    key = cohort.keys[0]
+    table = cohort.folder / "cases.csv"
+    table.write_text(table.read_text().replace(f"\n{key},", "\nJan 01,"))
+    found = [one for one in inspect_cohort(Cohort.open(cohort.folder)).warnings if "if they are the same" in one]
+    assert found == [
+        f"cases.csv has no row of {key}, whose patients are those that their keys tell, and rows of Jan 01, which are "
+        "no cases: if they are the same, put the keys back"
+    ]
+
+
+def test_a_conversion_keeps_what_was_changed_beside_keys_that_became_numbers(cohort, tmp_path):
+    raw, folder = numbered(cohort, [f"{number:03d}" for number in range(len(cohort.keys))]).folder, tmp_path / "again"
+    write_cohort(Decathlon(raw), folder, workers=1)
+    table = folder / "cases.csv"
+    table.write_text(table.read_text().replace(",p0,", ",Meyer,"))
+    saved_by_a_spreadsheet(table, lambda key: str(int(key)))
+    write_cohort(Decathlon(raw), folder, workers=1)
+    assert [line.split(",")[:2] for line in table.read_text().splitlines()[1:3]] == [["000", "Meyer"], ["001", "Meyer"]]
+
+
+def test_corrections_and_uncertainties_find_their_cases_after_a_spreadsheet(cohort):
+    key = numbered(cohort, [f"{number:03d}" for number in range(len(cohort.keys))]).keys[1]
+    one = Correction(1, key, "a", 1.0, 0.5, 2.0, 4, 1, None, "label", "0a", "0b")
+    write_corrections(cohort.folder, [one])
+    saved_by_a_spreadsheet(cohort.folder / "corrections.csv", lambda _: "1")
+    text = (cohort.folder / "corrections.csv").read_text()
+    (cohort.folder / "corrections.csv").write_text(text.replace(f",{key},", ",1,"))
+    assert corrected_keys(cohort.folder) == (key,)
+    folder = cohort.folder / "labelsTr"
+    write_uncertainty(folder, {key: {"a": 0.75}}, bounds={key: {"a": RegionBounds(0.5, level=0.9)}})
+    saved_by_a_spreadsheet(folder / "uncertainty.csv", lambda key: str(int(key)))
+    assert list(read_uncertainty(folder)) == list(read_bounds(folder)) == [key]
+
+
+def test_a_table_of_corrections_is_read_once_for_many_cases(cohort, monkeypatch):
+    """A conversion read it anew for each case: 0.3 s a case for 5,000 rows on a busy core."""
+    write_corrections(cohort.folder, [Correction(1, "a", "b", 1.0, 0.5, 2.0, 4, 1, None, "label", "0a", "0b")])
+    path = cohort.folder / "corrections.csv"
+    os.utime(path, (1e9, 1e9))
+    read = []
+    true = corrections.read_corrections
+    monkeypatch.setattr(corrections, "read_corrections", lambda folder: read.append(folder) or true(folder))
+    assert corrected_keys(cohort.folder) == corrected_keys(cohort.folder) == ("a",)
+    assert len(read) == 1
+    write_corrections(cohort.folder, [])
+    assert corrected_keys(cohort.folder) == ()

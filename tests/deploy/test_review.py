@@ -340,6 +340,20 @@ def test_each_line_says_why_and_earlier_lists_are_read(made, tmp_path):
     assert [(row.key, row.nearest, row.likeness) for row in earlier.rows] == [(row.key, "", None) for row in again.rows]
 
 
+def test_a_list_that_a_spreadsheet_saved_finds_its_cases_again(made, tmp_path):
+    """A key 001 is saved as 1, and a digest such as 12e4567890123456 as a number: the edits were of no case."""
+    cohort, predictions = made
+    todo, _ = review(predictions, cohort, tmp_path / "todo", budget=3, labelled=False)
+    table = tmp_path / "todo" / "todo.csv"
+    text = table.read_text()
+    for number, row in enumerate(todo.rows):
+        text = text.replace(f",{row.key},", f",{number},").replace(row.segmentation_digest, "1.2E+09")
+    table.write_text(text)
+    again = read_todo(tmp_path / "todo")
+    for name in ("key", "patient", "image_digest", "segmentation_digest"):
+        assert [getattr(row, name) for row in again.rows] == [getattr(row, name) for row in todo.rows], name
+
+
 def test_a_case_that_has_a_label_itself_is_not_told_to_be_unlike_what_is_labelled(made, tmp_path):
     cohort, _ = made
     every = tmp_path / "every"

@@ -64,8 +64,8 @@ if TYPE_CHECKING:
         sessions_of,
     )
     from volseg.cohort.sizes import size_warnings
-    from volseg.cohort.spreadsheet import decimal, read_rows
-    from volseg.cohort.table import TEST, CaseRow, is_case_table, read_table
+    from volseg.cohort.spreadsheet import decimal, read_rows, restored_keys
+    from volseg.cohort.table import TEST, CaseRow, is_case_table, read_table, read_table_of
     from volseg.cohort.uncertainty import (
         Uncertainty,
         mean_expected_dice,
@@ -157,10 +157,12 @@ __all__ = [
     "read_rows",
     "read_splits",
     "read_table",
+    "read_table_of",
     "read_translated",
     "read_uncertainty",
     "read_volume_as",
     "replace_label",
+    "restored_keys",
     "rounds_of",
     "session_order",
     "sessions_of",
@@ -309,12 +311,14 @@ _open = opened_at_first_use(
         "volseg.cohort.spreadsheet": (
             "decimal",
             "read_rows",
+            "restored_keys",
         ),
         "volseg.cohort.table": (
             "TEST",
             "CaseRow",
             "is_case_table",
             "read_table",
+            "read_table_of",
         ),
         "volseg.cohort.uncertainty": (
             "Uncertainty",

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
+import time
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from volseg.cohort.spreadsheet import decimal, read_rows
+from volseg.cohort.spreadsheet import decimal, read_rows, restored_keys
 from volseg.errors import CohortError, UsageError
 from volseg.files import atomic
-from volseg.volume import Volume
+from volseg.volume import FILE_ENDING, Volume
 
 CORRECTIONS = "corrections.csv"
 """The file in the cohort folder."""
+_JUST_NOW_S = 3.0  # of a file changed since, some disks do not tell a further change by its time
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def label_digest(label: Volume) -> str:
 def read_corrections(folder: Path) -> list[Correction]:
     """The corrections of a cohort folder in the order of the file; none where there is no file.
 
+    Keys that a spreadsheet took for numbers are those of their cases again.
+
     Raises:
         CohortError: The file is something else.
     """
@@ -72,7 +77,7 @@ def read_corrections(folder: Path) -> list[Correction]:
     if not path.is_file():
         return []
     try:
-        return [
+        rows = [
             Correction(
                 round=int(row["round"]),
                 key=row["key"],
@@ -93,6 +98,12 @@ def read_corrections(folder: Path) -> list[Correction]:
         raise CohortError(
             f"{path} is no table of corrections as `volseg adopt` writes it ({error}); move it away"
         ) from error
+    keys = dict.fromkeys(row.key for row in rows)
+    labels = path.with_name("labelsTr")
+    if not all((labels / f"{key}{FILE_ENDING}").is_file() for key in keys):
+        restored = restored_keys(keys, {file.name.removesuffix(FILE_ENDING) for file in labels.glob(f"*{FILE_ENDING}")})
+        rows = [replace(row, key=restored[row.key]) if row.key in restored else row for row in rows]
+    return rows
 
 
 def write_corrections(folder: Path, rows: Iterable[Correction]) -> None:
@@ -113,7 +124,17 @@ def write_corrections(folder: Path, rows: Iterable[Correction]) -> None:
 
 
 def corrected_keys(folder: Path) -> tuple[str, ...]:
-    """The keys of the cases that were corrected, sorted."""
+    """The keys of the cases that were corrected, sorted; a table that has not changed is not read again."""
+    try:
+        state = (Path(folder) / CORRECTIONS).stat()
+    except FileNotFoundError:
+        return ()
+    read = _keys.__wrapped__ if time.time() - state.st_mtime < _JUST_NOW_S else _keys
+    return read(Path(folder), (state.st_ino, state.st_mtime_ns, state.st_size))
+
+
+@functools.lru_cache(maxsize=8)
+def _keys(folder: Path, state: tuple[int, ...]) -> tuple[str, ...]:  # noqa: ARG001 - the file as it is
     return tuple(sorted({row.key for row in read_corrections(folder)}))
 
 

@@ -19,9 +19,10 @@ from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
 from volseg.cohort.sessions import order_note, sessions_note
 from volseg.cohort.sizes import size_warnings
-from volseg.cohort.table import CaseRow
+from volseg.cohort.spreadsheet import restored_keys
+from volseg.cohort.table import CaseRow, read_table
 from volseg.cohort.units import units_note
-from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError, telling_memory
+from volseg.errors import CohortError, GeometryError, VolsegError, VolumeError, first_names, telling_memory
 from volseg.volume import Volume, read_volume
 
 _UNREAD = "no label to look at"
@@ -149,6 +150,7 @@ def _warnings(cohort: Cohort) -> tuple[str, ...]:
     return (
         *_of_table(cohort),
         *_of_source(cohort),
+        *_of_other_rows(cohort),
         *filter(None, [cohort_note(cohort), patients_note(rows), _order_note(cohort), units_note(rows)]),
         *size_warnings(rows, alone=True),  # what is doubtful by itself is told by the headers
     )
@@ -174,6 +176,21 @@ def _of_table(cohort: Cohort) -> list[str]:
     if len(told) <= _TOLD_WARNINGS:
         return told
     return [*told[:_TOLD_WARNINGS], f"{len(told) - _TOLD_WARNINGS} more warnings in {cohort.folder / 'cases.csv'}"]
+
+
+def _of_other_rows(cohort: Cohort) -> list[str]:
+    """A warning if `cases.csv` lacks cases and has rows of none: they may be the same under another name."""
+    table = cohort.folder / "cases.csv"
+    rows = [row.key for row in read_table(table)] if table.is_file() else []
+    restored = restored_keys(rows, cohort.rows)
+    others = [key for key in rows if key not in cohort.rows and key not in restored]
+    lacking = sorted(set(cohort.rows).difference(rows, restored.values()))
+    if not (others and lacking):
+        return []
+    return [
+        f"cases.csv has no row of {first_names(lacking)}, whose patients are those that their keys tell, and rows of "
+        f"{first_names(others)}, which are no cases: if they are the same, put the keys back"
+    ]
 
 
 def _of_headers(cohort: Cohort, notes: Mapping[str, Sequence[str]]) -> list[str]:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
+
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -41,3 +46,40 @@ def decimal(text: str) -> float:
     (1.5, 1.5)
     """
     return float(text.replace(",", "."))
+
+
+def restored_keys(found: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """The keys of cases that a spreadsheet took for numbers, by what it made of them: `001` is saved as `1`.
+
+    Args:
+        found: Keys of a table.
+        known: Keys of the cases that there are.
+
+    Returns:
+        The case of each key that is none, where exactly one case that the table lacks is the same number.
+
+    >>> restored_keys(["1", "2", "1.00E+05", "b"], ["001", "02", "2", "1e5", "a"])
+    {'1': '001', '1.00E+05': '1e5'}
+    """
+    table = dict.fromkeys(found)
+    strange = {key: number for key in table if key not in known and (number := _as_number(key))}
+    if not strange:
+        return {}
+    cases: dict[str, list[str]] = {}
+    for key in known:
+        if key not in table and (number := _as_number(key)):
+            for form in dict.fromkeys(number):
+                cases.setdefault(form, []).append(key)
+    alike = {
+        key: cases.get(rounded if "e" in key.casefold() else exact, []) for key, (exact, rounded) in strange.items()
+    }
+    times = Counter(of_key[0] for of_key in alike.values() if of_key)
+    return {key: of_key[0] for key, of_key in alike.items() if len(of_key) == 1 and times[of_key[0]] == 1}
+
+
+def _as_number(text: str) -> tuple[str, str] | None:
+    """The number that a spreadsheet sees in a text: as it is, and by six digits, of which some keep no more."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = decimal(text)
+    return repr(number), f"{number:.5e}"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import codecs
 import csv
+import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from volseg.cohort.spreadsheet import decimal, read_rows
+from volseg.cohort.spreadsheet import decimal, read_rows, restored_keys
 from volseg.errors import CohortError, first_names
 from volseg.files import atomic
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("key", "patient", "session", "shape", "spacing_mm", "orientation", "source", "warnings")
 UNITS = "units"
@@ -154,6 +157,35 @@ def read_table(path: Path) -> list[CaseRow]:
     except (ValueError, csv.Error) as error:
         raise CohortError(f"{path} is damaged ({error}); correct that, or convert again to write it anew") from error
     return rows
+
+
+def read_table_of(path: Path, keys: Collection[str]) -> dict[str, CaseRow]:
+    """The rows of a table by key, of which the cases are known; none if it is absent.
+
+    Keys that a spreadsheet took for numbers become those of their cases, which is told.
+
+    Args:
+        path: Path of the table.
+        keys: Keys of the cases.
+
+    Raises:
+        CohortError: As in `read_table`; or not one row is of a case, so that all would lose their patients.
+    """
+    if not path.is_file():
+        return {}
+    rows = {row.key: row for row in read_table(path)}
+    restored = restored_keys(rows, keys)
+    lacking = sorted(set(keys).difference(rows, restored.values()))
+    if restored:
+        told = first_names(f"{old} for {key}" for old, key in restored.items())
+        logger.warning("%s has keys that a spreadsheet took for numbers (%s); set that column to text", path, told)
+    elif rows and len(lacking) == len(keys) > 0:
+        raise CohortError(
+            f"{path} must have the keys of the cases in its rows, such as {lacking[0]}, got {first_names(rows)}; put "
+            "them back where a spreadsheet took keys for dates, or move the table away if it is of other cases"
+        )
+    found = {restored.get(key, key): row for key, row in rows.items()}
+    return {key: row if row.key == key else replace(row, key=key) for key, row in found.items()}
 
 
 def write_table(path: Path, rows: Iterable[CaseRow]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from volseg.cohort.table import CaseRow, read_table, write_table
+from volseg.cohort.table import CaseRow, read_table_of, write_table
 from volseg.errors import CohortError, first_names
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ def write_edited_table(folder: Path, rows: Mapping[str, CaseRow], *, before: Ite
         The rows that were written, by key.
     """
     table, kept = folder / "cases.csv", folder / _CONVERTED
-    there = _rows(table, keep_as=folder / _UNREADABLE)
-    former = _rows(kept) or {row.key: row for row in before}
+    there = _rows(table, rows, keep_as=folder / _UNREADABLE)
+    former = _rows(kept, rows) or {row.key: row for row in before}
     written = {
         key: _edited(row, there[key], former[key]) if key in there and key in former else row
         for key, row in rows.items()
@@ -71,12 +71,10 @@ def _as_read(row: CaseRow) -> CaseRow:
     return CaseRow.from_csv(row.to_csv())
 
 
-def _rows(path: Path, *, keep_as: Path | None = None) -> dict[str, CaseRow]:
+def _rows(path: Path, keys: Collection[str], *, keep_as: Path | None = None) -> dict[str, CaseRow]:
     """The rows of a table by key; none if it is absent, or damaged: then it is told, and kept under another name."""
-    if not path.is_file():
-        return {}
     try:
-        return {row.key: row for row in read_table(path)}
+        return read_table_of(path, keys)
     except (CohortError, OSError) as error:
         logger.warning("%s cannot be read (%s): writing it anew", path, error)
         if keep_as is not None:

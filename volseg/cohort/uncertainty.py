@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from volseg.cohort.bounds import BOUND_COLUMNS, Bounds, RegionBounds, bound_cells, bounds_of_cells
-from volseg.cohort.spreadsheet import decimal, read_rows
+from volseg.cohort.spreadsheet import decimal, read_rows, restored_keys
 from volseg.errors import UsageError
 from volseg.files import atomic
+from volseg.volume import FILE_ENDING
 
 FILE = "uncertainty.csv"
 _MEAN = "expected_dice"
@@ -121,14 +122,19 @@ _Case = TypeVar("_Case")
 
 
 def _read(folder: Path, parse: Callable[[Mapping[str, str]], _Case]) -> dict[str, _Case]:
-    """What a function makes of each line, by key."""
+    """What a function makes of each line, by key; keys that a spreadsheet took for numbers are those of their cases."""
     path = Path(folder) / FILE
     try:
-        return {line["key"]: parse(line) for line in read_rows(path)}
+        found = {line["key"]: parse(line) for line in read_rows(path)}
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, AttributeError, TypeError, csv.Error) as error:
         raise UsageError(f"{path} is no table of uncertainties as `volseg predict` writes it; remove it") from error
+    if all((path.with_name(f"{key}{FILE_ENDING}")).is_file() for key in found):
+        return found
+    predicted = {file.name.removesuffix(FILE_ENDING) for file in path.parent.glob(f"*{FILE_ENDING}")}
+    restored = restored_keys(found, predicted)
+    return {restored.get(key, key): case for key, case in found.items()}
 
 
 def _cell(value: float | None) -> str:

@@ -21,7 +21,7 @@ from volseg.cohort import (
     patient_of,
     raw_note,
     read_dataset_json,
-    read_table,
+    read_table_of,
 )
 from volseg.errors import SourceError, VolumeError, first_names
 from volseg.formats.datalist import channels_of, labels_of, listed_cases
@@ -105,7 +105,7 @@ class Decathlon:
             self.folds = _given_folds([(c.key, c.part, c.fold) for c in listed if c.label is not None])
         table = self.raw / "cases.csv"
         foreign = table.is_file() and not is_case_table(table)
-        self._rows = {row.key: row for row in read_table(table)} if table.is_file() and not foreign else {}
+        self._rows = {} if foreign else read_table_of(table, self._files)
         if not self._files:
             raise SourceError(f"{self.raw} holds no case; {_where_cases_stand(dataset, listed is not None)}")
         self.folds = self.folds or folds_beside(self.raw, [key for key in self._files if self._in_folds(key)])

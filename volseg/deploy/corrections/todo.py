@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from volseg.volume import Volume
 FILE = "todo.csv"
 _FACTS = "todo.json"
 _SCHEMA = "volseg todo 1"
+_KEPT = ("key", "patient", "image_digest", "segmentation_digest")
+"""Columns that a spreadsheet may take for numbers; `todo.json` holds them too."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +115,16 @@ def write_todo(folder: Path, rows: Sequence[TodoRow], *, labels: str, facts: dic
             for name in ("expected_mm", "unlikeness", "likeness", "minutes"):
                 cells[name] = "" if cells[name] is None else f"{cells[name]:.4g}"
             writer.writerow(cells)
+    kept = {str(row.rank): {name: getattr(row, name) for name in _KEPT} for row in rows}
     with atomic(folder / _FACTS) as partial:
-        partial.write_text(json.dumps({"schema": _SCHEMA, "labels": labels, **facts}, indent=1) + "\n")
+        partial.write_text(json.dumps({"schema": _SCHEMA, "labels": labels, "cases": kept, **facts}, indent=1) + "\n")
 
 
 def read_todo(folder: Path) -> Todo | None:
     """The list of a folder; None where it has none.
 
-    Spreadsheets save commas as semicolons in some countries, and a byte order mark first: both are read.
+    Spreadsheets save commas as semicolons in some countries, and a byte order mark first: both are read. They save the
+    key `001` as `1`, and so count what `todo.json` says of keys and digests by rank.
 
     Raises:
         UsageError: It is something else.
@@ -148,9 +152,12 @@ def read_todo(folder: Path) -> Todo | None:
             for line in read_rows(path)
         )
         facts = json.loads((folder / _FACTS).read_text())
-        return Todo(
-            folder, rows, str(facts["labels"]), {k: v for k, v in facts.items() if k not in ("labels", "schema")}
+        kept = facts.get("cases", {})
+        rows = tuple(
+            replace(row, **{name: str(text) for name, text in kept.get(str(row.rank), {}).items()}) for row in rows
         )
+        known = ("labels", "schema", "cases")
+        return Todo(folder, rows, str(facts["labels"]), {k: v for k, v in facts.items() if k not in known})
     except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise UsageError(f"{path} is no list as `volseg review` writes it ({error}); make it anew") from error
 
