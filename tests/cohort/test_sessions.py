@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +21,9 @@ from volseg.cohort import (
 )
 from volseg.cohort.sessions import order_note
 from volseg.cohort.table import write_table
-from volseg.errors import CohortError
+from volseg.crossval import DaysSettings
+from volseg.errors import CohortError, UsageError
+from volseg.training import Adapting
 
 
 def row(key, patient, session, day=None):
@@ -38,6 +42,10 @@ def names(rows):
         (["week2_day3", "week1_day10", "week2_day1"], ["week1_day10", "week2_day1", "week2_day3"]),
         (["Day2", "day11", "day1.5"], ["day1.5", "Day2", "day11"]),
         (["", "day3"], ["", "day3"]),
+        (["02.01.2024", "31.12.2023", "05.01.2024"], ["31.12.2023", "02.01.2024", "05.01.2024"]),
+        (["MR 02.01.24", "MR 31.12.23"], ["MR 31.12.23", "MR 02.01.24"]),
+        (["2024.10.2", "2024.1.2", "2024.2.10"], ["2024.1.2", "2024.2.10", "2024.10.2"]),
+        (["ses-20240201", "ses-2024-01-31"], ["ses-2024-01-31", "ses-20240201"]),
     ],
 )
 def test_sessions_are_ordered_by_their_numbers(told, ordered):
@@ -86,6 +94,27 @@ def test_the_last_earlier_session_comes_first_and_a_single_day_has_none():
     assert [one.name for one in other_sessions(found, rows[2])] == ["day0", "day9", "day21"]
     assert earlier_sessions(found, rows[-1]) == other_sessions(found, rows[-1]) == []
     assert [one.day for one in found["p"]] == [0, 9, 10, 21]
+
+
+@pytest.mark.parametrize(
+    "told", [["pre", "post"], ["12/3/2023", "1/2/2024"], ["12-3-2023", "1-2-2024"], ["13.1.2024", "1.13.2024"]]
+)
+def test_sessions_without_an_order_of_time_are_refused_where_it_decides(told, tiny_cohort, tmp_path):
+    """`post` was learnt from as a day before `pre`, and the table of `days` was made of later days."""
+    shutil.copytree(tiny_cohort, tmp_path / "cohort")
+    opened = Cohort.open(tmp_path / "cohort")
+    names = iter(told * len(opened.rows))
+    rows = {key: replace(one, patient="p", session=next(names), day=None) for key, one in opened.rows.items()}
+    write_table(opened.folder / "cases.csv", rows.values())
+    (opened.folder / "splits.json").unlink()
+    opened = Cohort.open(opened.folder)
+    with pytest.raises(UsageError, match=rf"the sessions of p, .*{told[1]}.*, tell no order of time"):
+        DaysSettings(opened, "unet", folds=("all",))
+    with pytest.raises(UsageError, match=r"the sessions of p, .* tell no order of time"):
+        _ = Adapting(tmp_path, opened, "p", before=told[0]).sessions
+    assert "1 patients (p) have names without a number, or dates that can be read in two ways" in str(
+        order_note(opened.rows.values())
+    )
 
 
 def test_names_without_numbers_are_told():

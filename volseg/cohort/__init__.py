@@ -60,8 +60,10 @@ if TYPE_CHECKING:
         earlier_sessions,
         is_ordered,
         other_sessions,
+        session_date,
         session_order,
         sessions_of,
+        unordered_note,
     )
     from volseg.cohort.sizes import size_warnings
     from volseg.cohort.spreadsheet import decimal, read_rows, restored_keys
@@ -164,6 +166,7 @@ __all__ = [
     "replace_label",
     "restored_keys",
     "rounds_of",
+    "session_date",
     "session_order",
     "sessions_of",
     "size_warnings",
@@ -171,6 +174,7 @@ __all__ = [
     "split_by_patient",
     "told_axes",
     "undo_adoption",
+    "unordered_note",
     "with_descriptions",
     "with_margins",
     "with_patients",
@@ -305,8 +309,10 @@ _open = opened_at_first_use(
             "earlier_sessions",
             "is_ordered",
             "other_sessions",
+            "session_date",
             "session_order",
             "sessions_of",
+            "unordered_note",
         ),
         "volseg.cohort.spreadsheet": (
             "decimal",

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from volseg.cohort.table import CaseRow
 from volseg.errors import CohortError
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+# 20240131, 2024-01-31, 2024.1.31; 31.01.2024 and 31.01.24, since the day comes first where points are written.
+_DATES = tuple(
+    re.compile(rf"(?<!\d){form}(?!\d)")
+    for form in (
+        r"(?P<year>(?:19|20)\d\d)(?P<between>[-_./]?)(?P<month>\d\d)(?P=between)(?P<day>\d\d)",
+        r"(?P<year>(?:19|20)\d\d)(?P<between>[-_./])(?P<month>\d\d?)(?P=between)(?P<day>\d\d?)",
+        r"(?P<day>\d\d?)\.(?P<month>\d\d?)\.(?P<year>(?:19|20)\d\d)",
+        r"(?P<day>\d\d)\.(?P<month>\d\d)\.(?P<year>\d\d)",
+    )
+)
+# Of 1/2/2024 nobody knows which is the month.
+_TWO_WAYS = re.compile(r"(?<!\d)\d\d?(?:/\d\d?/(?:\d\d)?|-\d\d?-(?:19|20)|\.\d\d?\.(?:19|20))\d\d(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -33,12 +46,40 @@ class Session:
     day: float | None
 
 
+def session_date(name: str) -> date | None:
+    """The date in a session's name; None if there is none, or several.
+
+    >>> session_date("ses-20240131") == session_date("2024-1-31") == session_date("MR 31.01.2024")
+    True
+    >>> session_date("1/2/2024") is None
+    True
+    """
+    found = {on for form in _DATES for one in form.finditer(name) if (on := _date(one)) is not None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _date(found: re.Match[str]) -> date | None:
+    year = int(found["year"])
+    try:
+        return date(year + 2000 if year < 100 else year, int(found["month"]), int(found["day"]))
+    except ValueError:  # no month or day
+        return None
+
+
+def _with_dates(name: str) -> str:
+    """The name with each date as eight digits, which count up with time."""
+    for form in _DATES:
+        name = form.sub(lambda found: found[0] if (on := _date(found)) is None else f"{on:%Y%m%d}", name)
+    return name
+
+
 def session_order(row: CaseRow) -> tuple[object, ...]:
     """The value by which the sessions of one patient are sorted.
 
     The column `day` of `cases.csv` decides if it is there. Else the numbers in the session's name count as numbers, so
     that day10 follows day9, and words by the alphabet. UW-Madison days and DICOM study dates are such names: the dates
-    are days from the patient's first study, and no date is kept.
+    are days from the patient's first study, and no date is kept. A date in a name (2024-01-31, 31.01.2024) counts as
+    one.
 
     >>> rows = [CaseRow("k", "p", name, (1, 1, 1), (1, 1, 1), "RAS", "", ()) for name in ("day10", "day9", "ses-2")]
     >>> [row.session for row in sorted(rows, key=session_order)]
@@ -47,11 +88,11 @@ def session_order(row: CaseRow) -> tuple[object, ...]:
     if row.day is not None:
         return (0, "", row.day)
     parts: list[object] = []
-    at = 0
-    for found in _NUMBER.finditer(row.session):
-        parts += [1, row.session[at : found.start()].casefold(), float(found[0])]
+    at, name = 0, _with_dates(row.session)
+    for found in _NUMBER.finditer(name):
+        parts += [1, name[at : found.start()].casefold(), float(found[0])]
         at = found.end()
-    return (*parts, 1, row.session[at:].casefold(), -1.0)
+    return (*parts, 1, name[at:].casefold(), -1.0)
 
 
 def day_of_session(row: CaseRow) -> float | None:
@@ -123,8 +164,27 @@ def _comparable(order: tuple[object, ...]) -> tuple[tuple[int, str, float], ...]
 
 
 def is_ordered(sessions: Iterable[Session]) -> bool:
-    """Whether the order of a patient's sessions is one of time: each has a day, or a name with a number in it."""
-    return all(one.day is not None or _NUMBER.search(one.name) is not None for one in sessions)
+    """Whether the order of a patient's sessions is one of time: each has a day, or a name with a number in it.
+
+    Names with a date that can be read in two ways, such as 1/2/2024, tell none.
+    """
+    return all(one.day is not None or _tells_time(one.name) for one in sessions)
+
+
+def _tells_time(name: str) -> bool:
+    """Whether a name has a number that sorts by time."""
+    return _NUMBER.search(name) is not None and _TWO_WAYS.search(_with_dates(name)) is None
+
+
+def unordered_note(patient: str, sessions: Sequence[Session]) -> str:
+    """The sentence, with its cure, for a patient with several sessions whose order is none of time; else empty."""
+    if len(sessions) < 2 or is_ordered(sessions):
+        return ""
+    names = ", ".join(one.name or "one without a name" for one in sessions)
+    return (
+        f"the sessions of {patient}, {names}, tell no order of time, so none is known to be earlier; state the column "
+        "day in cases.csv, or number them in the keys, as in PATIENT_day3"
+    )
 
 
 def earlier_sessions(sessions: Mapping[str, list[Session]], row: CaseRow) -> list[Session]:
@@ -164,5 +224,6 @@ def order_note(rows: Iterable[CaseRow]) -> str | None:
         return None
     return (
         f"the sessions of {len(doubted)} patients ({', '.join(doubted[:3])}{', ...' * (len(doubted) > 3)}) have names "
-        "without a number, so that they are sorted by the alphabet and not by time; add a column day to cases.csv"
+        "without a number, or dates that can be read in two ways, and tell no order of time; add a column day to "
+        "cases.csv"
     )

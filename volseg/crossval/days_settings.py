@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.bundle import find
-from volseg.cohort import Cohort, Session, sessions_of
+from volseg.cohort import Cohort, Session, sessions_of, unordered_note
 from volseg.errors import UsageError
 from volseg.volume import check_elastix, elastix_is_installed
 
@@ -72,7 +72,7 @@ class DaysSettings:
 
     Raises:
         BundleError: There is no such bundle.
-        UsageError: There is no such way or fold, or no patient has two sessions.
+        UsageError: There is no such way or fold, no patient has two sessions, or those of one tell no order of time.
     """
 
     cohort: Cohort
@@ -104,6 +104,9 @@ class DaysSettings:
         several = [one for one in sessions_of(self.cohort.rows.values()).values() if len(one) > 1]
         if not several:
             raise UsageError(f"{self.cohort.folder} has no patient with two sessions; `volseg check` counts them")
+        for patient, sessions in sessions_of(self.cohort.rows[key] for key in self.cohort.labelled).items():
+            if note := unordered_note(patient, sessions):  # else a later day would be taken for an earlier one
+                raise UsageError(note)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from volseg.cohort import (
     Predictions,
     check_prior_alignment,
     day_of_session,
-    is_ordered,
     patient_of,
     read_dataset_json,
     session_order,
     sessions_of,
+    unordered_note,
 )
 from volseg.errors import CohortError, UsageError, VolsegError
 from volseg.files import atomic
@@ -168,12 +168,8 @@ class PriorSource:
         """
         own = {key: one for key, one in self.rows.items() if one.patient == row.patient}
         sessions = sessions_of([*own.values(), *([] if row.key in own else [row])]).get(row.patient, [])
-        if not is_ordered(sessions) and len(sessions) > 1:
-            names = ", ".join(one.name or "one without a name" for one in sessions)
-            raise CohortError(
-                f"the sessions of {row.patient}, {names}, tell no order of time, so none is known to be earlier; state "
-                "the column day in cases.csv, or number them in the keys, as in PATIENT_day3"
-            )
+        if note := unordered_note(row.patient, sessions):
+            raise CohortError(note)
         place = next(number for number, one in enumerate(sessions) if row.key in one.keys)
         for session in sessions[:place][::-1]:
             for key in session.keys:

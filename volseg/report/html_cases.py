@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 from html import escape
 
-from volseg.cohort import CaseRow, Cohort, sessions_of
+from volseg.cohort import CaseRow, Cohort, session_date, sessions_of
 from volseg.evaluation import METRICS, RegionScores
 from volseg.pictures import CasePicture
 from volseg.report.figures import Point, Session, curve_figure, spoken, strip_figure
@@ -16,7 +15,6 @@ from volseg.report.html_tables import NONE, swatch
 
 _PLOTTED = ("dice", "hd95_mm")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d)")
 _SIDES = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 
 
@@ -124,7 +122,7 @@ def session_times(rows: Mapping[str, CaseRow]) -> tuple[dict[str, tuple[float, s
         return {key: (day, f"{day:g}") for key, day in days.items()}, "day"
     if len(days) < len(rows):  # some state none, which tells no order
         rows = {key: replace(row, day=None) for key, row in rows.items()}
-        dates = {key: on for key, row in rows.items() if (on := _date_in(row.session)) is not None}
+        dates = {key: on for key, row in rows.items() if (on := session_date(row.session)) is not None}
         if len(dates) == len(set(dates.values())) == len(rows):
             first = min(dates.values())
             return {key: (float((on - first).days), str((on - first).days)) for key, on in dates.items()}, "day"
@@ -136,15 +134,6 @@ def session_times(rows: Mapping[str, CaseRow]) -> tuple[dict[str, tuple[float, s
     by_time = sessions_of(replace(row, key=key) for key, row in rows.items()).values()
     ordered = [key for sessions in by_time for session in sessions for key in session.keys]
     return {key: (float(number), rows[key].session or key) for number, key in enumerate(ordered)}, "session"
-
-
-def _date_in(name: str) -> date | None:
-    """The date in a session's name, such as `20240131` or `2024-01-31`; None if there is none, or several."""
-    found = _DATE.findall(name)
-    try:
-        return date(int(found[0][0]), int(found[0][2]), int(found[0][3])) if len(found) == 1 else None
-    except ValueError:  # no month or day
-        return None
 
 
 def case_section(

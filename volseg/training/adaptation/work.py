@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from volseg.cohort import Adaptation, Cohort, Session, adapted_path, sessions_of
+from volseg.cohort import Adaptation, Cohort, Session, adapted_path, sessions_of, unordered_note
 from volseg.errors import UsageError
 
 LAYERS = ("all", "decoder", "norms", "norms+head")
@@ -60,13 +60,16 @@ class Adapting:
         """The sessions that are learnt from, with a label, the earliest first.
 
         Raises:
-            UsageError: There is no such patient or session, or no labelled day before it.
+            UsageError: There is no such patient or session, no labelled day before it, or the sessions tell no order of
+                time.
         """
         rows = self.cohort.rows.values()
         own = sessions_of(rows).get(self.patient)
         if own is None:
             some = ", ".join(sorted({row.patient for row in rows})[:3])
             raise UsageError(f"{self.cohort.folder} has no patient {self.patient}; name one such as {some}")
+        if note := unordered_note(self.patient, own):
+            raise UsageError(note)
         if self.before is not None:
             names = [one.name for one in own]
             if self.before not in names:
