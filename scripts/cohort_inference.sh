@@ -9,7 +9,7 @@ usage="usage: sh scripts/cohort_inference.sh RAW BUNDLE OUT [options] [-- option
 options
   --kind KIND           uw_madison, decathlon, dicom or nifti; found out by default
   --part PART           of the cohort: all, or training or validation of --fold; all by default
-  --fold N              0 by default
+  --fold N              of --part training or validation; 0 by default
   --modality MODALITY   of DICOM: only CT, MR, PT series
   --labels RULES        of DICOM: NAME or PATTERN=NAME,...: the drawings to evaluate with
   --secret-file FILE    of DICOM: its text keys the words for patients
@@ -42,7 +42,7 @@ for word in "$raw" "$bundle" "$out"; do
     esac
 done
 
-kind='' part=all fold=0 modality='' labels='' secret='' evaluate=yes slicer=yes dicom_seg='' rtstruct='' kaggle=''
+kind='' part=all fold='' modality='' labels='' secret='' evaluate=yes slicer=yes dicom_seg='' rtstruct='' kaggle=''
 while [ $# -gt 0 ]; do
     option=$1
     shift
@@ -98,6 +98,7 @@ case $part in
     all | training | validation) ;;
     *) refuse "--part $part was given, expected all, training or validation" ;;
 esac
+[ -z "$fold" ] || [ "$part" != all ] || refuse "--fold says which fold --part is of; give --part training or validation too"
 if [ "$kind" != dicom ] && [ -n "$modality$labels$secret$dicom_seg$rtstruct" ]; then
     refuse "--modality, --labels, --secret-file, --dicom-seg and --rtstruct are for DICOM, and $raw is taken for $kind"
 fi
@@ -127,7 +128,7 @@ esac
 if [ "$kind" = nifti ]; then
     run volseg predict "$bundle" "$input" -o "$predictions" "$@"
 else
-    run volseg predict "$bundle" "$input" -o "$predictions" --part "$part" --fold "$fold" "$@"
+    run volseg predict "$bundle" "$input" -o "$predictions" --part "$part" ${fold:+--fold "$fold"} "$@"
 fi
 
 evaluated=
@@ -137,7 +138,7 @@ if [ -n "$evaluate" ] && [ "$kind" != nifti ]; then
     done
     [ "$part" != all ] || part=labelled
     if [ -n "$evaluated" ]; then
-        run volseg evaluate "$predictions" "$cohort" -o "$evaluated" --part "$part" --fold "$fold"
+        run volseg evaluate "$predictions" "$cohort" -o "$evaluated" --part "$part" ${fold:+--fold "$fold"}
     fi
 fi
 

@@ -64,6 +64,10 @@ def compare(
     if any(map(is_run, paths)):
         if corrections is not None:
             raise UsageError("--corrections needs predictions of fixed test cases; predict with each run, name those")
+        if regions:
+            raise UsageError(
+                "--regions chooses regions of predictions; training runs are compared in all of theirs, leave it out"
+            )
         _compare_runs(paths, output, metric=metric, tolerance=tolerance, title=title or "Comparison of training runs")
     else:
         cohort, *predictions = paths

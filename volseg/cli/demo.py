@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+_HOST, _PORT, _ENGINE = "127.0.0.1", 7860, "torch"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -16,8 +18,8 @@ def demo(
     bundle: str = typer.Argument(help="Name in bundles/, or folder."),
     checkpoint: Path | None = typer.Option(None, help="The trained network; the bundle's own by default."),
     cohort: Path | None = typer.Option(None, help="A cohort whose cases can be picked, with Dice and time saved."),
-    host: str = typer.Option("127.0.0.1", help="Address to listen at; by default nobody else reaches it."),
-    port: int = typer.Option(7860, min=0, max=65535, help="Port to listen at; 0 takes a free one."),
+    host: str = typer.Option(_HOST, help="Address to listen at; by default nobody else reaches it."),
+    port: int = typer.Option(_PORT, min=0, max=65535, help="Port to listen at; 0 takes a free one."),
     name: list[str] = typer.Option(
         [], help="A name by which browsers may call this computer, others are refused; repeat it for more."
     ),
@@ -26,7 +28,7 @@ def demo(
     ),
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default."),
     engine: str = typer.Option(
-        "torch", help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial."
+        _ENGINE, help="torch; compiled, openvino: on the CPU; auto: the fastest in a short trial."
     ),
     axes: str | None = typer.Option(
         None, help="Where columns, rows and slices of uploads point to; LPI for slices and LPS for an image by default."
@@ -46,6 +48,20 @@ def demo(
     from volseg.errors import UsageError
 
     if write_space is not None:
+        of_serving = {
+            "--cohort": cohort is not None,
+            "--host": host != _HOST,
+            "--port": port != _PORT,
+            "--name": bool(name),
+            "--device": device is not None,
+            "--engine": engine != _ENGINE,
+            "--axes": axes is not None,
+        }
+        if given := [option for option, is_given in of_serving.items() if is_given]:
+            raise UsageError(
+                f"--write-space writes the folder of a demo elsewhere, which {', '.join(given)} would not reach; leave "
+                "it out"
+            )
         from volseg.deploy.demo.space import write_space as write
 
         write(write_space, bundle, checkpoint=checkpoint, max_mb=max_mb)

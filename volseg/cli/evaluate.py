@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from volseg.cli.answer import AsJson
-from volseg.cli.shared_options import RayAddress, ShardOfCases, folder_to_write
+from volseg.cli.shared_options import PARTS_OF_A_FOLD, FoldOfPart, RayAddress, ShardOfCases, fold_of, folder_to_write
 
 if TYPE_CHECKING:
     from volseg.cohort import Bounds
@@ -36,7 +36,7 @@ def evaluate(
     part: str | None = typer.Option(
         None, help="Part of the cohort whose cases must all have a prediction: labelled, training, validation or test."
     ),
-    fold: int = typer.Option(0, min=0, help="Number of the fold that --part is of, from 0."),
+    fold: FoldOfPart = None,
     regions: list[str] = typer.Option(
         [],
         metavar="NAME[=OTHER]",
@@ -85,9 +85,10 @@ def evaluate(
     from volseg.inference import available_bytes
     from volseg.jobs import WorkerOptions, evaluate_cases
     from volseg.remote import check_apart, is_url, writing
-    from volseg.report import short_promises, short_table, summarise, write_report
+    from volseg.report import remove_html, short_promises, short_table, summarise, write_report
 
     worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+    number = fold_of(part, fold)
     check_apart(cohort, output)
     if not is_url(output):
         check_report_folder(Path(output))
@@ -109,7 +110,7 @@ def evaluate(
             method,
             margins=any(one.margin_mm is not None for case in promised.values() for one in case.values()),
         )
-        keys = None if part is None else opened.some_part(part, fold=fold)
+        keys = None if part is None else opened.some_part(part, fold=number)
         if failed and keys is None:
             keys = tuple(sorted({*Predictions(scored).keys(), *failed}))
         if part is None:
@@ -118,7 +119,7 @@ def evaluate(
         if match.notes:
             details["regions"] = "; ".join(match.notes)
         if part:
-            details["part"] = part if part == "test" else f"{part}, fold {fold}"
+            details["part"] = f"{part}, fold {number}" if part in PARTS_OF_A_FOLD else part
         if opened.flat:
             details["volumes"] = (
                 "of single slices; where these are 1 mm thick, as images are, 0.001 ml is 1 mm2 of area"
@@ -157,7 +158,9 @@ def evaluate(
             rows = [replace(row, error=failed[row.key]) if row.error and row.key in failed else row for row in rows]
             rows = with_bounds(rows, promised, pairs=match.pairs)
             files = write_report(rows, place.folder, title=title, details=details, method=method)
-            if html:
+            if not html:
+                remove_html(place.folder)
+            else:
                 from volseg.report import write_html
 
                 with bar("draw") as progress:

@@ -13,7 +13,18 @@ import typer
 
 from volseg.cli.answer import AsJson
 from volseg.cli.network_options import NetworkOptions, with_network_options
-from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, RayAddress, ShardOfCases, Where, folder_to_write
+from volseg.cli.shared_options import (
+    BValue,
+    Echo,
+    FoldOfPart,
+    ImageType,
+    Phase,
+    RayAddress,
+    ShardOfCases,
+    Where,
+    fold_of,
+    folder_to_write,
+)
 
 if TYPE_CHECKING:
     from volseg.bundle import Recipe
@@ -66,7 +77,7 @@ def predict(
         None, help="A run with networks of `volseg adapt`: each case by that of its patient's earlier days."
     ),
     part: str = typer.Option("all", help="Part of a cohort: all, labelled, training, validation or test."),
-    fold: int = typer.Option(0, min=0, help="Number of the fold that --part is of, from 0."),
+    fold: FoldOfPart = None,
     workers: int = typer.Option(1, min=0, help="Number of processes: one per GPU, or several that share the cores."),
     ray: RayAddress = None,
     shard: ShardOfCases = None,
@@ -100,6 +111,7 @@ def predict(
     from volseg.remote import check_apart, writing
 
     worker_options = WorkerOptions.parse(workers=workers, ray=ray, shard=shard, journal=journal)
+    number = fold_of(part, fold)
     check_apart(images, output)
     asked = options.asked(bundle)
 
@@ -129,7 +141,7 @@ def predict(
         inputs,
         channels=recipe.image_channels,
         part=part,
-        fold=fold,
+        fold=number,
         modality=modality,
         given=given,
         choice={name: value for name, value in chosen.items() if value is not None},

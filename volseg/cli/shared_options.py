@@ -85,6 +85,32 @@ Where = Annotated[
 ]
 
 
+FoldOfPart = Annotated[
+    int | None, typer.Option(min=0, help="Number of the fold that --part is of, from 0; the first by default.")
+]
+PARTS_OF_A_FOLD = ("training", "validation")
+
+
+def fold_of(part: str | None, fold: int | None) -> int:
+    """The fold that a part is of.
+
+    Raises:
+        UsageError: A fold is given for what is of none: without a word, the cases of all folds would be taken.
+
+    >>> fold_of("validation", None), fold_of("validation", 2), fold_of("all", None)
+    (0, 2, 0)
+    >>> fold_of("all", 2)
+    Traceback (most recent call last):
+    volseg.errors.UsageError: --fold must be given with --part training or validation, got --part all; name one, or ...
+    """
+    if fold is not None and part not in PARTS_OF_A_FOLD:
+        got = f"--part {part}" if part else "no --part"
+        raise UsageError(
+            f"--fold must be given with --part {' or '.join(PARTS_OF_A_FOLD)}, got {got}; name one, or leave --fold out"
+        )
+    return fold or 0
+
+
 def with_parameters(command: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
     """Give a function the parameters that typer shall see, and return it.
 

@@ -28,6 +28,7 @@ class TrainCommand(TyperCommand):
 
 
 _WORDS = "volseg.words"
+_TIMES = 3
 _INDENT = 6
 _MORE = "volseg train BUNDLE --help lists the settings of a bundle too.\n"
 
@@ -77,7 +78,9 @@ def train(
     corrections: str | None = typer.Option(
         None, metavar="RUN", help="Go on from the network of RUN with the cases that `volseg adopt` corrected."
     ),
-    times: int = typer.Option(3, min=1, help="How often an epoch takes each corrected case, with --corrections."),
+    times: int | None = typer.Option(
+        None, min=1, help=f"How often an epoch takes each corrected case, with --corrections; {_TIMES} by default."
+    ),
     dry: bool = typer.Option(False, help="Check everything and stop before training."),
 ) -> None:
     """Check a bundle and its cohort, then train. Any setting of train.json can be given: --max_epochs 100.
@@ -85,6 +88,9 @@ def train(
     --resume goes on with an interrupted training of the same output_dir, or begins where there is none.
     """
     overrides = _overrides(context.args)
+    if times is not None and corrections is None:
+        raise UsageError("--times says how often corrected cases are taken; give --corrections RUN too")
+    times = times or _TIMES
     if corrections is not None:
         overrides = _with_corrections(overrides, corrections, times=times)
     for file in config_file:

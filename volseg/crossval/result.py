@@ -23,7 +23,7 @@ from volseg.evaluation import Comparison, EvaluationSettings, RegionScores, comp
 from volseg.jobs import WorkerOptions
 from volseg.labels import Cleanup
 from volseg.metrics import Interval
-from volseg.report import summarise, write_comparison, write_html, write_report
+from volseg.report import remove_html, summarise, write_comparison, write_html, write_report
 
 Progress = Callable[[int, int], None]
 Bars = Callable[[str], AbstractContextManager[Progress]]
@@ -142,7 +142,9 @@ def conclude(
     facts = {"out_of_fold": content["result"], "choice": content["choice"]}
     ensemble = write_ensemble(folder, settings, chosen, cohort, cleanup=cleanup, facts=facts)
     files.append(write_summary(folder.summary, content))
-    if html:
+    if not html:
+        remove_html(folder.path)
+    else:
         with opened("draw") as progress:
             files.append(
                 write_html(

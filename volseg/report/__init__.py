@@ -9,7 +9,7 @@ from volseg import opened_at_first_use
 if TYPE_CHECKING:
     from volseg.report.comparison import short_comparison, write_comparison
     from volseg.report.days_page import write_days_page
-    from volseg.report.html import write_html
+    from volseg.report.html import remove_html, write_html
     from volseg.report.plan import plan_as_lines, plan_as_text
     from volseg.report.plan_page import write_plan_page
     from volseg.report.process import this_process
@@ -36,6 +36,7 @@ __all__ = [
     "plan_as_lines",
     "plan_as_text",
     "read_run",
+    "remove_html",
     "round_point",
     "run_as_markdown",
     "running_process",
@@ -64,7 +65,7 @@ __getattr__ = opened_at_first_use(
             "write_comparison",
         ),
         "volseg.report.days_page": ("write_days_page",),
-        "volseg.report.html": ("write_html",),
+        "volseg.report.html": ("remove_html", "write_html"),
         "volseg.report.plan": (
             "plan_as_lines",
             "plan_as_text",

@@ -124,6 +124,16 @@ def write_html(
     return path
 
 
+def remove_html(folder: Path) -> None:
+    """Remove the `report.html` of an earlier evaluation with its files, which would be taken for that of a new one.
+
+    Args:
+        folder: Folder of the report.
+    """
+    (Path(folder) / PAGE).unlink(missing_ok=True)
+    _Beside(Path(folder) / BESIDE).tidy()
+
+
 class _Beside:
     """The folder beside the page: it is created for its first file; old files of a former report are removed."""
 

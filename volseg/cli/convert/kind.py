@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from volseg.cli.shared_options import PatientPattern, RayAddress, ShardOfCases, folder_to_write, with_parameters
+from volseg.errors import UsageError
 
 if TYPE_CHECKING:
     from volseg.cohort import Fold, Source
@@ -27,7 +28,7 @@ class RawData:
     Attributes:
         source: Source of the cases.
         validation: Keys to validate on, if the options choose them; then there is one fold.
-        folds: Folds that the raw data state, which count unless `--folds` is given.
+        folds: Folds that the raw data state, which count unless `--folds` or `--seed` is given.
     """
 
     source: Source
@@ -77,7 +78,7 @@ def converting(kind: Kind) -> Callable[..., None]:
             ),
         ] = None,
         seed: Annotated[
-            int | None, typer.Option(help="Seed of the folds: another seed, other folds; 0 by default.")
+            int | None, typer.Option(help="Seed of drawn folds: another seed, other folds; 0 by default.")
         ] = None,
         workers: Annotated[
             int,
@@ -105,12 +106,15 @@ def converting(kind: Kind) -> Callable[..., None]:
         check_apart(raw, cohort)
         found = kind.read(fetched(raw), **own)
         source = PatientsByPattern(found.source, patient_pattern) if patient_pattern else found.source
+        drawn = folds is not None or seed is not None
+        if drawn and found.validation:
+            raise UsageError("--validation chooses the cases of the only fold; leave --folds and --seed out")
         split: dict[str, Any] = {
             "folds": _DRAWN_FOLDS if folds is None else folds,
             "seed": seed or 0,
-            "redraw": folds is not None or seed is not None,
+            "redraw": drawn,
             "validation": found.validation,
-            "given": found.folds if folds is None else (),
+            "given": () if drawn else found.folds,
         }
         with writing(cohort, apart=shard or "") as target, bar("convert") as progress:
             told = target.watched(progress)
