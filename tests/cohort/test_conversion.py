@@ -331,6 +331,8 @@ def test_folds_that_the_user_changed_stay_when_cases_come_and_the_new_ones_are_n
     write_splits(cohort, [Fold(("p1_d1",), ("p9_d1",))])
     write_cohort(made(*KEYS, "p4_d1"), cohort)
     assert "did not write, names p9_d1, which has no label here: writing it anew" in caplog.text
+    assert f"the former folds are now {cohort / 'splits.former.json'}" in caplog.text
+    assert read_splits(cohort / "splits.former.json") == [Fold(("p1_d1",), ("p9_d1",))]
     assert {key for fold in read_splits(path) for key in fold.validation} == {*KEYS, "p4_d1"}
 
 
@@ -344,13 +346,33 @@ def test_the_folds_of_nnunet_beside_a_cohort_are_not_hidden(tmp_path):
     assert Cohort.open(cohort).folds() == STATED
 
 
+def test_folds_that_a_conversion_wrote_are_not_kept_beside_new_ones(tmp_path):
+    write_cohort(made(*KEYS), tmp_path / "cohort")
+    write_cohort(made(*KEYS, "p4_d1"), tmp_path / "cohort")
+    assert not (tmp_path / "cohort" / "splits.former.json").exists()
+
+
 def test_a_damaged_split_is_written_anew(tmp_path, caplog):
+    """A comma too much, and the folds of a person were gone."""
     write_cohort(made(*KEYS), tmp_path / "cohort")
     before = content(tmp_path / "cohort")
     (tmp_path / "cohort" / "splits.json").write_text("[{")
     write_cohort(made(*KEYS), tmp_path / "cohort")
     assert "writing it anew" in caplog.text
+    former = tmp_path / "cohort" / "splits.former.json"
+    assert former.read_text() == "[{"
+    former.unlink()
     assert content(tmp_path / "cohort") == before
+
+
+def test_other_patients_than_before_are_told(tmp_path, caplog):
+    """A second conversion without its --patient-pattern took each case for a patient, and drew folds by them."""
+    write_cohort(PatientsByPattern(made("g_0801", "g_0802", "g_0901"), r"g_(\d\d)"), tmp_path / "cohort")
+    assert caplog.text == ""
+    write_cohort(made("g_0801", "g_0802", "g_0901"), tmp_path / "cohort")
+    told = "the source tells other patients now than"
+    assert told in caplog.text
+    assert "(g_0801 of 08 is of g, g_0802 of 08 is of g, g_0901 of 09 is of g), by which folds" in caplog.text
 
 
 def test_one_patient_gives_no_split_and_says_so(tmp_path, caplog):

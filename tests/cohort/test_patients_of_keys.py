@@ -44,8 +44,8 @@ def test_the_patient_and_the_session_of_a_key(key: str, patient: str, session: s
     assert patient_of(key) == (patient, session)
 
 
-def row(key: str) -> CaseRow:
-    return CaseRow(key, key, "", (1, 1, 1), (1.0, 1.0, 1.0), "RAS", "", ())
+def row(key: str, patient: str = "") -> CaseRow:
+    return CaseRow(key, patient or key, "", (1, 1, 1), (1.0, 1.0, 1.0), "RAS", "", ())
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,13 @@ def row(key: str) -> CaseRow:
 def test_keys_that_may_be_of_one_patient_are_warned_about(keys: list[str], told: str) -> None:
     assert told in (patients_note(map(row, keys)) or "")
     assert bool(patients_note(map(row, keys))) == bool(told)
+
+
+def test_a_case_that_came_after_a_pattern_had_told_the_patients_is_told() -> None:
+    """`volseg split` without the pattern put it on the other side of its patient's cases."""
+    rows = [row("genius_0801", "08"), row("genius_0802", "08"), row("genius_0901", "09")]
+    assert patients_note([*rows, row("genius_1001", "10")]) is None
+    assert patients_note([*rows, row("genius_1001"), row("genius_08012")]) is None
+    told = patients_note([*rows, row("genius_0805")])
+    assert told is not None
+    assert told.startswith("1 cases look like visits or sides of 1 patients (genius_0805 of '08'), and each counts as")

@@ -15,6 +15,8 @@ from volseg.volume import FILE_ENDING
 
 logger = logging.getLogger(__name__)
 
+_SPLITS, _FORMER = "splits.json", "splits.former.json"
+
 
 def write_folds(
     folder: Path,
@@ -30,7 +32,7 @@ def write_folds(
 
     An empty file `.volseg/splits/DIGEST` of what a conversion wrote tells it from what the user or `volseg split`
     wrote. The latter is kept as long as its keys are those of labelled cases, and a warning says so if the
-    source states other folds, or if cases are in none.
+    source states other folds, or if cases are in none. Else it becomes `splits.former.json`, and so does a damaged one.
 
     Args:
         folder: Cohort folder.
@@ -58,14 +60,19 @@ def write_folds(
     if asked:
         stated = split_by_patient(labelled, folds=min(folds, len(patients)), seed=seed)
     path = _there(folder)
+    of_a_person = False
     if path is not None:
         try:
             found = read_splits(path)
-        except CohortError as error:
-            logger.warning("%s: writing it anew", error)
-        else:
             if _is_kept(path, found, stated, labelled, needed, asked=asked):
                 return
+            of_a_person = not _is_of_conversion(path, found)
+        except CohortError as error:
+            logger.warning("%s: writing it anew", error)
+            of_a_person = True
+    if of_a_person and path == folder / _SPLITS:
+        path.replace(folder / _FORMER)
+        logger.warning("the former folds are now %s", folder / _FORMER)
     written = stated or split_by_patient(labelled, folds=min(folds, len(patients)), seed=seed)
     marker = _marker(folder, written)
     marker.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +85,7 @@ def write_folds(
 
 def _there(folder: Path) -> Path | None:
     """The file of folds that `Cohort.folds` would read."""
-    return next((path for name in ("splits.json", "splits_final.json") if (path := folder / name).is_file()), None)
+    return next((path for name in (_SPLITS, "splits_final.json") if (path := folder / name).is_file()), None)
 
 
 def _is_kept(
@@ -103,9 +110,8 @@ def _is_kept(
         return True
     if needed.keys() <= split <= known and not stated and not mixed:
         return True
-    marker = _marker(path.parent, found)
     # Earlier versions of volseg left no marker: their drawn folds are written anew if cases came, as then.
-    if marker.is_file() or not (stated or any(marker.parent.glob("*"))):
+    if _is_of_conversion(path, found) or not (stated or any(_marker(path.parent, found).parent.glob("*"))):
         if stated:
             return False
         logger.warning("%s no longer fits the cases of the cohort: writing it anew", path)
@@ -127,6 +133,11 @@ def _is_kept(
             *(path, "--folds and --seed ask for" if asked else "the source states"),
         )
     return True
+
+
+def _is_of_conversion(path: Path, folds: Sequence[Fold]) -> bool:
+    """Whether a conversion wrote the folds of a file."""
+    return _marker(path.parent, folds).is_file()
 
 
 def _marker(folder: Path, folds: Sequence[Fold]) -> Path:

@@ -46,6 +46,17 @@ def write_edited_table(folder: Path, rows: Mapping[str, CaseRow], *, before: Ite
         changed = [key for key, row in written.items() if getattr(row, name) != getattr(_as_read(rows[key]), name)]
         if changed:
             logger.info("%s keeps what was changed in its column %s: %s", table, name, first_names(changed))
+    others = [
+        f"{key} of {there[key].patient} is of {row.patient}"
+        for key, row in written.items()
+        if key in there and there[key].patient not in ("", row.patient)
+    ]
+    if others:
+        logger.warning(
+            "the source tells other patients now than %s before (%s), by which folds are drawn; if a --patient-pattern "
+            "was forgotten, convert again with it",
+            *(table, first_names(others)),
+        )
     # The first of the two: what a kill leaves then is no change of anybody's.
     write_table(table, written.values())
     kept.parent.mkdir(parents=True, exist_ok=True)
