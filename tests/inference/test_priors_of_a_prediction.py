@@ -315,6 +315,19 @@ def test_a_table_of_before_gets_the_new_columns(cohort, alignments, tmp_path):
     assert [(row["key"], row["alignment"]) for row in table] == [("a_day10", "rigid"), ("z", "")]
 
 
+def test_a_table_that_a_spreadsheet_saved_is_read(cohort, alignments, tmp_path):
+    _, rows = found(cohort, PriorSource.open(cohort.folder, channels=1), alignments, ["a_day10"])
+    path = tmp_path / "priors.csv"
+    path.write_text("\ufeffkey;prior;patient\nz;y;p\n", encoding="utf-8")
+    assert [row["key"] for row in csv.DictReader(write_priors(tmp_path, rows).read_text().splitlines())] == [
+        "a_day10",
+        "z",
+    ]
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(UsageError, match=r"priors\.csv is no table of priors as `volseg predict` writes it"):
+        write_priors(tmp_path, rows)
+
+
 def test_without_elastix_a_network_of_deformed_priors_is_one_line_with_the_cure(cohort, alignments, monkeypatch):
     without_elastix(monkeypatch)
     source = PriorSource.open(cohort.folder, channels=1)

@@ -12,6 +12,7 @@ from job_report import contents, report
 from tiny_bundle import write_bundle, write_checkpoint
 
 from volseg.cohort import read_uncertainty
+from volseg.inference import PriorRow, write_priors
 from volseg.volume import Volume, write_volume
 
 
@@ -59,6 +60,23 @@ def test_a_second_run_does_only_what_failed(
     assert "0 predicted, 5 finished before, 1 failed" in text
     assert contents(tmp_path / "again") == expected
     assert report(tmp_path / "again")["cases"]["done_before"] == 5
+
+
+def test_a_run_without_priors_leaves_no_row_that_says_otherwise(
+    capsys: pytest.CaptureFixture[str], place: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    """`volseg calibrate` took the predictions for those of a network that was shown earlier days."""
+    output = tmp_path / "again"
+    shutil.copytree(unbroken, output)
+    rows = [PriorRow("case0", "case1", "p", used=True), PriorRow("of another run", "case1", "p", used=True)]
+    write_priors(output, rows)
+    predict(capsys, place, output)
+    assert [line.partition(",")[0] for line in (output / "priors.csv").read_text().splitlines()[1:]] == [
+        "of another run"
+    ]
+    write_priors(output, rows[:1], forget=["of another run"])
+    predict(capsys, place, output)
+    assert not (output / "priors.csv").exists()
 
 
 def test_what_a_killed_run_has_written_survives(

@@ -180,8 +180,8 @@ def predict(
         made_with = asked.of(found).made_with(recipe.labels)
         if seen := _adaptations(place.folder, found, groups, {key for key, _ in cases}):
             made_with[ADAPTED] = seen
-        if prior_rows:
-            write_priors(place.folder, prior_rows)
+        # Cases that are predicted without a prior now have no row of before.
+        write_priors(place.folder, prior_rows, forget=() if prior is not None else {key for key, _ in cases})
         write_labels(place.folder, recipe.labels, channel_names=recipe.image_channels, made_with=made_with)
         earlier: list[tuple[Predicting, RunResult]] = []
         started = time.time()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from volseg.cohort import (
     day_of_session,
     patient_of,
     read_dataset_json,
+    read_rows,
     session_order,
     sessions_of,
     unordered_note,
@@ -378,17 +379,20 @@ def is_after(row: CaseRow, other: CaseRow) -> bool:
     return row.key in sessions[-1].keys
 
 
-def write_priors(folder: Path, rows: Sequence[PriorRow]) -> Path:
-    """Write `priors.csv`, one row per case, whole or not at all; rows of cases of before stay."""
+def write_priors(folder: Path, rows: Sequence[PriorRow], *, forget: Collection[str] = ()) -> Path:
+    """Write `priors.csv`, a row per case; rows of before stay but for the keys to forget, and an empty file goes."""
     path = folder / PRIORS
-    before: dict[str, dict[str, str]] = {}
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            before = {row["key"]: row for row in csv.DictReader(file)}
+    try:
+        before = {row["key"]: row for row in read_rows(path) if row["key"] not in forget} if path.is_file() else {}
+    except (ValueError, KeyError, csv.Error) as error:
+        raise UsageError(f"{path} is no table of priors as `volseg predict` writes it ({error}); remove it") from error
     for row in rows:
         values = {name: getattr(row, name) for name in _COLUMNS}
         values["used"] = "yes" if row.used else "no"
         before[row.key] = {name: "" if value is None else str(value) for name, value in values.items()}
+    if not before:
+        path.unlink(missing_ok=True)
+        return path
     with atomic(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
