@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from volseg.cohort import Cohort, intensity_notes, range_of
 from volseg.errors import UsageError, naming
 from volseg.labels import LabelMap, LabelTable
-from volseg.volume import SCHEMES, ChannelNormalisation, read_volume, scheme_of_channel
+from volseg.volume import (
+    SCHEMES,
+    ChannelNormalisation,
+    Grid,
+    aligned,
+    read_grid,
+    read_volume,
+    scheme_of_channel,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +181,9 @@ def _of_files(
 ) -> list[_Measured]:
     checked: LabelMap | None = None
     if label is not None and any(scheme == "ct" for _, scheme, _ in files):
-        checked = labels.check(read_volume(label[0]).voxels)
+        shape, affine_ras = read_grid(files[0][0])
+        x, y, z = shape[:3]
+        checked = labels.check(aligned(read_volume(label[0]), Grid((x, y, z), affine_ras))[0].voxels)
 
     def masks() -> Iterator[NDArray[np.bool_]]:
         if checked is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cohort import Cohort, Predictions, check_values_as, read_volume_as
+from volseg.cohort import Cohort, Predictions, check_values_as, read_label_map, read_volume_as
 from volseg.crossval.choice import ALPHA, patient_means
 from volseg.errors import VolsegError
 from volseg.labels import Cleanup
@@ -81,11 +81,11 @@ def dice_of_largest(
         if path is None or not there.path(key).is_file():
             return None
         try:
-            reference = check_values_as("reference", read_volume_as("reference", path).voxels, labels)
+            predicted = read_volume_as("prediction", there.path(key))  # on the grid of the image
+            reference = read_label_map("reference", path, predicted, labels).voxels
             truth = labels.masks(reference)
-            predicted = read_volume_as("prediction", there.path(key))
             guess = check_values_as("prediction", predicted.voxels, labels)
-            if (ignored := labels.ignored(reference)) is not None and ignored.shape == guess.shape:
+            if (ignored := labels.ignored(reference)) is not None:
                 guess = np.where(ignored, np.uint8(0), guess)
         except VolsegError:
             return None  # the report names the case and its error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from volseg.cohort import Cohort
 from volseg.errors import VolumeError, naming
-from volseg.volume import SliceStream
+from volseg.volume import Grid, SliceStream, Volume, aligned, orientation, read_grid, read_volume
 
 BINS = 16
 """Number of equal parts of an axis over which the voxels of a region are counted."""
@@ -68,6 +69,32 @@ class CaseFacts:
     broken: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Turned:
+    """A volume in memory whose axes were turned to those of the image, in chunks as those of a `SliceStream`."""
+
+    path: Path
+    volume: Volume
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.volume.shape
+
+    def chunks(self, slices: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+        """The index of each chunk's first slice, and its voxels [X, Y, slices]."""
+        step = slices or self.shape[2]
+        for first in range(0, self.shape[2], step):
+            yield first, self.volume.voxels[:, :, first : first + step]
+
+
+def _stream(path: Path, grid: Grid) -> SliceStream | _Turned:
+    """The slices of a file along the axes of the image's grid, whatever the file's own axes are."""
+    stream = SliceStream.open(path)
+    if orientation(stream.affine_ras) == orientation(grid.affine_ras):
+        return stream
+    return _Turned(path, aligned(read_volume(path), grid)[0])
+
+
 def look_at_case(cohort: Cohort, key: str, *, images: bool) -> CaseFacts:
     """Read a labelled case once, a few slices at a time.
 
@@ -83,8 +110,12 @@ def look_at_case(cohort: Cohort, key: str, *, images: bool) -> CaseFacts:
         path = cohort.label_path(key)
         if path is None:
             raise VolumeError("the case has no label")
-        label = SliceStream.open(path)
-        channels = [SliceStream.open(image) for image in cohort.image_paths(key)] if images else []
+        files = cohort.image_paths(key)
+        shape, affine_ras = read_grid(files[0])
+        x, y, z = shape[:3]
+        grid = Grid((x, y, z), affine_ras)
+        label = _stream(path, grid)
+        channels = [_stream(image, grid) for image in files] if images else []
         for channel in channels:
             if channel.shape != label.shape:
                 raise VolumeError(
@@ -133,7 +164,7 @@ class _Look:
         small = math.prod(shape) <= _COUNTED_VOXELS
         self.whole = np.zeros(shape, np.uint8, order="F") if small else None
 
-    def take(self, label: SliceStream, channels: Sequence[SliceStream]) -> CaseFacts:
+    def take(self, label: SliceStream | _Turned, channels: Sequence[SliceStream | _Turned]) -> CaseFacts:
         streams = [channel.chunks(_slices(label.shape)) for channel in channels]
         for first, voxels in label.chunks(_slices(label.shape)):
             checked = self.cohort.labels.check(voxels)
