@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import told
 
 import volseg.cohort.conversion
 from volseg.cohort import Case, Cohort, PatientsByPattern, split_by_patient, write_cohort, write_splits
@@ -25,6 +26,7 @@ from volseg.cohort.corrections import Correction, label_digest
 from volseg.cohort.folds import Fold, read_splits
 from volseg.datasets import open_cohort, write_phantom
 from volseg.errors import CohortError, LabelError, SourceError, UsageError, VolumeError
+from volseg.files import take_lock
 from volseg.formats import Decathlon, UwMadison
 from volseg.labels import LabelTable
 from volseg.volume import Volume, read_volume
@@ -629,3 +631,27 @@ def test_keys_that_differ_in_case_alone_are_two_files_or_refused(tmp_path, monke
     with pytest.raises(UsageError, match=r"P1_d1 and p1_d1 would be written to one file.*rename one"):
         write_cohort(source, tmp_path / "cohort")
     assert not (tmp_path / "cohort").exists()
+
+
+def test_a_second_conversion_into_a_folder_is_refused_while_the_first_is_at_work(tiny_cohort, tmp_path, capsys):
+    """It removed the half-written files of the first, which ended with "there is no case1.nii.gz; correct its name"."""
+    words = ("convert", "decathlon", tiny_cohort, tmp_path / "cohort")
+    held = take_lock(tmp_path / "cohort" / ".volseg" / "convert.lock")
+    for more in ((), ("--journal", tmp_path / "journal.jsonl")):
+        code, text = told(capsys, *words, *more)
+        assert code == 2, text
+        assert f"another conversion is writing {tmp_path / 'cohort'}; wait for it, or name another folder" in text
+    held.release()
+    assert told(capsys, *words)[0] == 0  # the lock alone makes no other folder of it
+    held = take_lock(tmp_path / "cohort" / ".volseg" / "convert.lock")
+    assert told(capsys, *words, "--shard", "0/1")[0] == 2
+    assert told(capsys, *words, "--shard", "0/2")[0] == 0  # shards write side by side
+    held.release()
+
+
+def test_half_written_labels_of_other_shards_are_not_counted(tmp_path):
+    """nnU-Net refuses a dataset whose numTraining is not the number of its labels."""
+    write_cohort(made(*KEYS), tmp_path / "cohort", only={KEYS[0]})
+    (tmp_path / "cohort" / "labelsTr" / ".partial-ab12-p9_d1.nii.gz").touch()
+    write_cohort(made(*KEYS), tmp_path / "cohort", only=set(KEYS))
+    assert json.loads((tmp_path / "cohort" / "dataset.json").read_text())["numTraining"] == len(KEYS)

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from volseg.cohort.table import CaseRow
 from volseg.cohort.table_edits import write_edited_table
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError, naming
-from volseg.files import PARTIAL, atomic, ignores_case, is_partial
+from volseg.files import LOCK, PARTIAL, atomic, ignores_case, is_partial, take_lock
 from volseg.labels import LabelTable
 from volseg.volume import FILE_ENDING, Volume, header_of, orientation, provenance_of, with_provenance, write_volume
 
 logger = logging.getLogger(__name__)
 
+_OWN = ".volseg"
 Progress = Callable[[int, int], None]
 Outcomes = Iterator[tuple[str, "tuple[CaseRow, bool] | VolsegError"]]
 """Key, and its row with whether it was written now; or its error."""
@@ -55,6 +57,7 @@ def write_cohort(
     given: Sequence[Fold] = (),
     redraw: bool = False,
     outcomes: Callable[[Sequence[str]], Outcomes] | None = None,
+    alone: bool = False,
 ) -> Conversion:
     """Write each case of a source into a cohort folder, and the tables when all are done.
 
@@ -74,9 +77,12 @@ def write_cohort(
         given: Folds that the source states, such as those of a list; they take the place of drawn ones.
         redraw: Whether the folds that an earlier conversion drew with another number or seed are drawn anew.
         outcomes: Function that calls `convert_case` for keys, instead of threads; see `volseg.jobs.converting`.
+        alone: Whether a second conversion of this kind into the folder is refused: it would remove what this one is
+            writing.
 
     Raises:
-        UsageError: The folder holds something else, or its file system takes two keys for one name.
+        UsageError: The folder holds something else, its file system takes two keys for one name, or another conversion
+            is writing there.
         SourceError: The source has no case.
     """
     folder = Path(folder)
@@ -84,41 +90,46 @@ def write_cohort(
     _check_target(source, folder)
     _check_apart(keys, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if only is None:  # else they may be of another run, which is about to rename them
-        for leftover in folder.rglob(f"{PARTIAL}*"):
-            leftover.unlink()
-    # A case that an earlier version of the reader wrote keeps the folder at that version until it is converted again.
-    labelled = sum(source.labelled(key) for key in keys)
-    _write_dataset_json(source, folder, count=labelled, version=_folder_version(source, folder))
+    with ExitStack() as stack:
+        if alone:
+            refusal = f"another conversion is writing {folder}; wait for it, or name another folder"
+            stack.callback(take_lock(folder / _OWN / f"convert{LOCK}", refusal=refusal).release)
+        if only is None:  # else they may be of another run, which is about to rename them
+            for leftover in folder.rglob(f"{PARTIAL}*"):
+                leftover.unlink(missing_ok=True)
+        # A case that an earlier version of the reader wrote keeps the folder at that version until it is done again.
+        labelled = sum(source.labelled(key) for key in keys)
+        _write_dataset_json(source, folder, count=labelled, version=_folder_version(source, folder))
 
-    former = _recorded_rows(folder)
-    rows: dict[str, CaseRow] = {}
-    written: list[str] = []
-    before: list[str] = []
-    failed: dict[str, str] = {}
-    mine = [key for key in keys if only is None or key in only]
-    if outcomes is None:
-        came = _map(lambda key: convert_case(source, key, folder), mine, workers=workers)
-    else:
-        came = outcomes(mine)
-    for done, (key, outcome) in enumerate(came, start=1):
-        if isinstance(outcome, VolsegError):
-            failed[key] = outcome.message
+        former = _recorded_rows(folder)
+        rows: dict[str, CaseRow] = {}
+        written: list[str] = []
+        before: list[str] = []
+        failed: dict[str, str] = {}
+        mine = [key for key in keys if only is None or key in only]
+        if outcomes is None:
+            came = _map(lambda key: convert_case(source, key, folder), mine, workers=workers)
         else:
-            rows[key], fresh = outcome
-            (written if fresh else before).append(key)
-        if progress:
-            progress(done, len(mine))
-    _tell([rows[key] for key in written])
-    everything = {row.key: row for row in _recorded_rows(folder)} | rows
-    if mixed := units_note(everything.values()):
-        logger.warning("%s", mixed)
-    everything = write_edited_table(folder, everything, before=former)
-    count = len(list((folder / "labelsTr").glob(f"*{FILE_ENDING}")))
-    _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
-    rows_of_all = everything.values()
-    write_folds(folder, rows_of_all, folds=folds, seed=seed, validation=validation, given=given, redraw=redraw)
-    return Conversion(tuple(sorted(written)), tuple(sorted(before)), dict(sorted(failed.items())))
+            came = outcomes(mine)
+        for done, (key, outcome) in enumerate(came, start=1):
+            if isinstance(outcome, VolsegError):
+                failed[key] = outcome.message
+            else:
+                rows[key], fresh = outcome
+                (written if fresh else before).append(key)
+            if progress:
+                progress(done, len(mine))
+        _tell([rows[key] for key in written])
+        everything = {row.key: row for row in _recorded_rows(folder)} | rows
+        if mixed := units_note(everything.values()):
+            logger.warning("%s", mixed)
+        everything = write_edited_table(folder, everything, before=former)
+        labels = (folder / "labelsTr").glob(f"*{FILE_ENDING}")
+        count = sum(not is_partial(path.name) for path in labels)  # of another shard, or of one that was killed
+        _write_dataset_json(source, folder, count=count, version=_folder_version(source, folder))
+        rows_of_all = everything.values()
+        write_folds(folder, rows_of_all, folds=folds, seed=seed, validation=validation, given=given, redraw=redraw)
+        return Conversion(tuple(sorted(written)), tuple(sorted(before)), dict(sorted(failed.items())))
 
 
 def convert_case(source: Source, key: str, folder: Path) -> tuple[CaseRow, bool]:
@@ -244,8 +255,8 @@ def _check_target(source: Source, folder: Path) -> None:
         raise UsageError(f"{folder} is the raw folder, which is only read; name a new folder for the cohort")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a new folder")
-    # A kill during the very first write leaves nothing but a partial file.
-    if not folder.exists() or all(is_partial(path.name) for path in folder.iterdir()):
+    # A kill during the very first write leaves nothing but a partial file, and a lock.
+    if not folder.exists() or all(is_partial(path.name) or path.name == _OWN for path in folder.iterdir()):
         return
     if not (folder / "dataset.json").is_file():
         raise UsageError(f"{folder} is not empty and no cohort; name a new folder")

@@ -86,4 +86,5 @@ def convert_cases(
         given=given,
         redraw=redraw,
         outcomes=outcomes,
+        alone=only is None,
     )

@@ -121,7 +121,7 @@ def converting(kind: Kind) -> Callable[..., None]:
             if ray or shard or journal:
                 done = convert_cases(source, target.folder, worker_options=worker_options, progress=told, **split)
             else:
-                done = write_cohort(source, target.folder, workers=workers, progress=told, **split)
+                done = write_cohort(source, target.folder, workers=workers, progress=told, alone=True, **split)
         typer.echo(
             f"{cohort}: {len(done.written)} written, {len(done.finished_before)} finished before, "
             f"{len(done.failed)} failed"
