@@ -199,3 +199,16 @@ def test_a_table_of_corrections_is_read_once_for_many_cases(cohort, monkeypatch)
     assert len(read) == 1
     write_corrections(cohort.folder, [])
     assert corrected_keys(cohort.folder) == ()
+
+
+def test_patients_on_both_sides_of_a_test_are_told(cohort, capsys):
+    """A network was trained on other cases of a test's patient, and neither `split` nor `check` said so."""
+    names = [f"p{number // 2}_day{number % 2}" for number in range(len(cohort.keys))]
+    opened = numbered(cohort, names)
+    assert told(capsys, "split", opened.folder, "--folds", 2)[0] == 0
+    assert not any("kept for a test" in one for one in inspect_cohort(opened).warnings)
+    rows = [replace(row, warnings=("test",) if row.key == names[0] else ()) for row in opened.rows.values()]
+    write_table(opened.folder / "cases.csv", rows)
+    line = "1 patients have cases that are kept for a test and others in the folds (p0), so that the test is not of new"
+    assert line in told(capsys, "split", opened.folder, "--folds", 2)[1]
+    assert any(one.startswith(line) for one in inspect_cohort(Cohort.open(opened.folder)).warnings)

@@ -22,7 +22,15 @@ def split(
     suspects: bool = typer.Option(False, help="Keep the cases marked as suspect in the folds."),
 ) -> None:
     """Write splits.json: each case is validated once, and no patient stands on both sides."""
-    from volseg.cohort import Cohort, patients_note, split_by_patient, with_patients, write_patients, write_splits
+    from volseg.cohort import (
+        Cohort,
+        patients_note,
+        split_by_patient,
+        tested_patients_note,
+        with_patients,
+        write_patients,
+        write_splits,
+    )
 
     there = Cohort.open(cohort)
     opened = with_patients(there, patient_pattern) if patient_pattern else there
@@ -31,7 +39,7 @@ def split(
     if patient_pattern:  # once the folds are known, so that a pattern that gives none leaves the table as it is
         write_patients(there, patient_pattern)
     write_splits(cohort, result)
-    if note := patients_note(rows):
+    for note in filter(None, [patients_note(rows), tested_patients_note(rows, result)]):
         typer.secho(f"warning: {note}", fg="yellow", err=True)
     for number, fold in enumerate(result):
         typer.echo(f"fold {number}: {len(fold.training)} training, {len(fold.validation)} validation")

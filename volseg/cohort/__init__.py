@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         told_axes,
     )
     from volseg.cohort.folder import INSTANCES, Cohort, read_dataset_json
-    from volseg.cohort.folds import ALL, Fold, read_splits, split_by_patient, write_splits
+    from volseg.cohort.folds import ALL, Fold, read_splits, split_by_patient, tested_patients_note, write_splits
     from volseg.cohort.inspection import inspect_cohort
     from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
     from volseg.cohort.layouts import raw_note
@@ -172,6 +172,7 @@ __all__ = [
     "size_warnings",
     "slice_direction",
     "split_by_patient",
+    "tested_patients_note",
     "told_axes",
     "undo_adoption",
     "unordered_note",
@@ -258,6 +259,7 @@ _open = opened_at_first_use(
             "Fold",
             "read_splits",
             "split_by_patient",
+            "tested_patients_note",
             "write_splits",
         ),
         "volseg.cohort.inspection": ("inspect_cohort",),

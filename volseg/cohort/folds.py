@@ -63,6 +63,24 @@ def split_by_patient(rows: Iterable[CaseRow], *, folds: int = 5, seed: int = 0, 
     return [Fold(tuple(key for key in everything if key not in out), tuple(sorted(out))) for out in validations]
 
 
+def tested_patients_note(rows: Iterable[CaseRow], folds: Iterable[Fold]) -> str | None:
+    """A warning if patients with cases that are kept for a test have others in folds: a network has seen them then.
+
+    Args:
+        rows: Rows of all cases.
+        folds: Folds.
+    """
+    rows = list(rows)
+    keys = {key for fold in folds for key in (*fold.training, *fold.validation)}
+    shared = sorted({row.patient for row in rows if row.test} & {row.patient for row in rows if row.key in keys})
+    if not shared:
+        return None
+    return (
+        f"{len(shared)} patients have cases that are kept for a test and others in the folds ({first_names(shared)}), "
+        "so that the test is not of new patients; keep all of their cases for the test, or none"
+    )
+
+
 def split_by_choice(rows: Iterable[CaseRow], validation: Container[str]) -> list[Fold]:
     """One fold: the chosen keys are validated on, the others trained on; suspects and tests are in neither.
 

@@ -15,6 +15,7 @@ from volseg.cohort.case import Case
 from volseg.cohort.directions import cohort_note
 from volseg.cohort.duplicates import doubtful_folds, same_voxels, voxels_digest
 from volseg.cohort.folder import Cohort, read_dataset_json
+from volseg.cohort.folds import tested_patients_note
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
 from volseg.cohort.sessions import order_note, sessions_note
@@ -117,7 +118,7 @@ def inspect_cohort(
     doubtful: list[str] = []
     try:
         stated = cohort.folds()
-        doubtful = doubtful_folds(stated)
+        doubtful = [*doubtful_folds(stated), *filter(None, [tested_patients_note(cohort.rows.values(), stated)])]
         folds = [[len(fold.training), len(fold.validation)] for fold in stated]
         lines.append(f"folds: {', '.join(f'{training}/{validation}' for training, validation in folds)}")
     except CohortError as error:

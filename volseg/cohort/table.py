@@ -169,7 +169,8 @@ def read_table_of(path: Path, keys: Collection[str]) -> dict[str, CaseRow]:
         keys: Keys of the cases.
 
     Raises:
-        CohortError: As in `read_table`; or not one row is of a case, so that all would lose their patients.
+        CohortError: The table is damaged, see `read_table`; or not one row is of a case, and all would lose their
+            patients.
     """
     if not path.is_file():
         return {}
