@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import stat
 import struct
 import sys
@@ -30,6 +31,7 @@ from volseg.datasets.archive import unpack
 from volseg.datasets.kaggle import download_competition
 from volseg.datasets.transfer import Resuming
 from volseg.errors import RemoteError, UsageError
+from volseg.files import take_lock
 from volseg.remote import locked
 
 pytest.importorskip("pooch", reason="pip install 'volseg[fetch]'")
@@ -187,6 +189,34 @@ def test_a_folder_that_holds_something_else_is_left_alone(tiny: Published, tmp_p
 def test_two_fetches_of_one_set_do_not_mix(tiny: Published, tmp_path: Path) -> None:
     with locked(tmp_path / ".fetch-tiny"), pytest.raises(UsageError, match="another `volseg fetch tiny` is at work"):
         fetch(tiny, tmp_path / "tiny")
+
+
+def test_nothing_is_removed_while_its_lock_is_held(
+    tiny: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows removes no file that is open: the data were there, and the command ended with "permission denied"."""
+    true, work = shutil.rmtree, tmp_path / ".fetch-tiny"
+
+    def as_on_windows(path: Path, **more: bool) -> None:
+        if Path(path) == work:
+            take_lock(work / "lock", refusal="the lock is open").release()
+        true(path, **more)
+
+    monkeypatch.setattr("volseg.datasets.fetching.shutil.rmtree", as_on_windows)
+    fetch(tiny, tmp_path / "tiny")
+    assert not work.exists()
+
+
+def test_what_a_run_left_that_was_stopped_at_its_end_goes_with_the_next(tiny: Published, tmp_path: Path) -> None:
+    """An archive of 27 GB stayed in a hidden folder for good."""
+    record = fetch(tiny, tmp_path / "tiny")
+    (tmp_path / ".fetch-tiny").mkdir()
+    (tmp_path / ".fetch-tiny" / "Task99_Tiny.tar").write_bytes(b"the archive")
+    with locked(tmp_path / ".fetch-tiny"):  # of a run for another folder
+        assert fetch(tiny, tmp_path / "tiny") == record
+        assert (tmp_path / ".fetch-tiny" / "Task99_Tiny.tar").exists()
+    assert fetch(tiny, tmp_path / "tiny") == record
+    assert not (tmp_path / ".fetch-tiny").exists()
 
 
 def test_a_disk_that_is_too_small_is_told_first(tmp_path: Path) -> None:

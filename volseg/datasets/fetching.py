@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def fetch(
     """
     if archive is None and published.url is not None and not is_url(published.url):
         archive = Path(published.url)  # beside a catalogue on this machine
-    before = _record(folder)
+    before, work = _record(folder), folder.parent / f".fetch-{published.name}"
     if before.get("name") == published.name and before.get("catalogue", "") == published.catalogue:
         if published.catalogue and f"sha256:{before['sha256']}" != published.checksum:
             raise UsageError(
@@ -61,16 +62,20 @@ def fetch(
             _check_content(published, folder)
         except RemoteError as error:
             raise RemoteError(f"{folder} was fetched before and has lost files; remove it and run again") from error
+        if work.is_dir():  # of a run that was stopped at its very end
+            with suppress(UsageError):  # another run, for another folder, is at work in it
+                with locked(work, refusal="it is at work"):
+                    pass
+                shutil.rmtree(work, ignore_errors=True)
         return before
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty and was not fetched as {published.name}; name another folder")
-    work = folder.parent / f".fetch-{published.name}"
     with locked(work, refusal=f"another `volseg fetch {published.name}` is at work in {work}; wait for it"):
         file = _by_hand(published, archive) if archive else _download(published, folder, work, progress)
         record = _put_in_place(published, file, folder, work, by_hand=archive is not None)
         if keep and archive is None:
             file.rename(folder.parent / published.file)
-        shutil.rmtree(work)
+    shutil.rmtree(work, ignore_errors=True)  # not before the lock is released: Windows removes no file that is open
     return record
 
 
