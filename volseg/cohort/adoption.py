@@ -2,6 +2,8 @@
 
     .volseg/labels/KEY/ROUND.before.nii.gz     the label that was replaced; absent where the case had none
     .volseg/labels/KEY/ROUND.after.nii.gz      the new label until it is in its place
+    .volseg/labels/KEY/ROUND.objects.nii.gz    its map of objects, where the cohort has such maps, until it is there
+    .volseg/labels/KEY/ROUND.instances.nii.gz  the map of objects that was replaced; absent where the case had none
     .volseg/labels/KEY/ROUND.json              what is to be done
     .volseg/adopting.json                      key and round of the case that is being replaced; the point of no return
 
@@ -14,15 +16,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from volseg.cohort.corrections import Correction, label_digest, read_corrections, write_corrections
+from volseg.cohort.objects import numbered_anew
 from volseg.errors import CohortError, UsageError
 from volseg.files import PARTIAL, atomic, link_or_copy, read_json_object
 from volseg.labels import LabelTable
-from volseg.volume import FILE_ENDING, Volume, read_volume, write_volume
+from volseg.volume import FILE_ENDING, Volume, aligned, read_volume, write_volume
 
 _JOURNAL = ".volseg/adopting.json"
 _INSTANCES = "instancesTr"
@@ -58,8 +63,13 @@ def replace_label(
     write_volume(kept / f"{number}.after{FILE_ENDING}", label)
     if current.is_file():
         link_or_copy(current, kept / f"{number}.before{FILE_ENDING}")
+    objects = _objects(folder, key, label, ignore)
+    if objects is not None:
+        write_volume(kept / f"{number}.objects{FILE_ENDING}", objects)
     facts = {
         "rows": [asdict(row) for row in rows],
+        "objects": objects is not None,
+        "had_objects": (folder / _INSTANCES / f"{key}{FILE_ENDING}").is_file(),
         "channels": channels,
         "labelled": current.is_file(),
         "ignore": ignore,
@@ -132,8 +142,10 @@ def _apply(folder: Path, key: str, number: int, facts: dict[str, Any]) -> None:
     kept = labels_folder(folder, key)
     _move_images(folder, key, facts["channels"], "imagesTs", "imagesTr")
     _move(kept / f"{number}.after{FILE_ENDING}", folder / "labelsTr" / f"{key}{FILE_ENDING}")
-    # The objects were told apart in the former label.
-    _move(folder / _INSTANCES / f"{key}{FILE_ENDING}", kept / f"{number}.instances{FILE_ENDING}")
+    new, there = kept / f"{number}.objects{FILE_ENDING}", folder / _INSTANCES / f"{key}{FILE_ENDING}"
+    if new.is_file() or not facts.get("objects"):  # else it is done: what lies there is the new one
+        _move(there, kept / f"{number}.instances{FILE_ENDING}")
+        _move(new, there)
     others = [row for row in read_corrections(folder) if (row.round, row.key) != (number, key)]
     write_corrections(folder, [*others, *(Correction(**row) for row in facts["rows"])])
     _renew_dataset_json(folder, facts["ignore"])
@@ -148,8 +160,25 @@ def _undo(folder: Path, key: str, number: int, facts: dict[str, Any]) -> None:
         _move(label, kept / f"{number}.undone{FILE_ENDING}")
         _move_images(folder, key, facts["channels"], "imagesTr", "imagesTs")
     _move(kept / f"{number}.instances{FILE_ENDING}", folder / _INSTANCES / f"{key}{FILE_ENDING}")
+    if facts.get("objects") and not facts["had_objects"]:
+        (folder / _INSTANCES / f"{key}{FILE_ENDING}").unlink(missing_ok=True)
     write_corrections(folder, [row for row in read_corrections(folder) if (row.round, row.key) != (number, key)])
     _renew_dataset_json(folder, None)
+
+
+def _objects(folder: Path, key: str, label: Volume, ignore: int | None) -> Volume | None:
+    """The map of objects of a corrected label; None where the cohort tells no objects apart."""
+    if not any(not file.name.startswith(".") for file in (folder / _INSTANCES).glob(f"*{FILE_ENDING}")):
+        return None
+    former = folder / _INSTANCES / f"{key}{FILE_ENDING}"
+    numbers = aligned(read_volume(former), label.grid)[0].voxels if former.is_file() else None
+    labels = LabelTable.from_dataset_json(json.loads((folder / "dataset.json").read_text(encoding="utf-8-sig")))
+    labels = labels if ignore is None else replace(labels, ignore=ignore)
+    label_map = labels.check(label.voxels)
+    unseen = labels.ignored(label_map)
+    found = numbered_anew(label_map, numbers, spacing_mm=label.spacing_mm, unseen=unseen)
+    small = int(found.max(initial=0)) <= np.iinfo(np.uint16).max
+    return Volume(found.astype(np.uint16) if small else found, label.affine_ras)
 
 
 def _move_images(folder: Path, key: str, channels: int, source: str, target: str) -> None:
