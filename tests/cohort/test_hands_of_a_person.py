@@ -212,3 +212,14 @@ def test_patients_on_both_sides_of_a_test_are_told(cohort, capsys):
     line = "1 patients have cases that are kept for a test and others in the folds (p0), so that the test is not of new"
     assert line in told(capsys, "split", opened.folder, "--folds", 2)[1]
     assert any(one.startswith(line) for one in inspect_cohort(Cohort.open(opened.folder)).warnings)
+
+
+@pytest.mark.parametrize("word", ["Suspect", "spacing unknown;suspect", " suspect: moved", "TEST", "a;Test: kept"])
+def test_a_case_that_a_person_marks_stays_out_of_folds_however_the_word_is_written(word, cohort, capsys):
+    """`Suspect`, or `;` without a space, said nothing, and the case was trained on."""
+    marked = cohort.keys[0]
+    table = cohort.folder / "cases.csv"
+    head, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([head, *(line + word if line.startswith(f"{marked},") else line for line in lines)]))
+    assert told(capsys, "split", cohort.folder, "--folds", 2)[0] == 0
+    assert not any(marked in (*fold.training, *fold.validation) for fold in Cohort.open(cohort.folder).folds())

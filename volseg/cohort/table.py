@@ -46,12 +46,12 @@ class CaseRow:
     @property
     def suspect(self) -> bool:
         """Whether the case carries a warning that keeps it out of folds."""
-        return any(warning.startswith("suspect") for warning in self.warnings)
+        return any(warning.casefold().startswith("suspect") for warning in self.warnings)
 
     @property
     def test(self) -> bool:
         """Whether the case is kept out of folds for a test."""
-        return any(warning == TEST or warning.startswith(f"{TEST}:") for warning in self.warnings)
+        return any(warning.casefold().partition(":")[0].strip() == TEST for warning in self.warnings)
 
     def along_ras(self, values: Sequence[float]) -> tuple[float, float, float]:
         """One value an array axis, in the order right-left, anterior-posterior, superior-inferior."""
@@ -94,7 +94,7 @@ class CaseRow:
         axes = sorted(_RAS_AXIS.get(letter, -1) for letter in row["orientation"])
         if not len(shape) == len(spacing) == 3 or axes != [0, 1, 2]:
             raise ValueError(f"{row['key']} has a shape, spacing or orientation without three axes")
-        warnings = tuple(warning for warning in row["warnings"].split("; ") if warning)
+        warnings = tuple(filter(None, map(str.strip, row["warnings"].split(";"))))  # a person may leave out the space
         return cls(
             row["key"].strip(),
             row["patient"].strip(),
