@@ -13,6 +13,7 @@ from command import told
 from volseg.cohort import (
     Cohort,
     Correction,
+    Fold,
     RegionBounds,
     corrected_keys,
     corrections,
@@ -21,6 +22,7 @@ from volseg.cohort import (
     read_uncertainty,
     write_cohort,
     write_corrections,
+    write_splits,
     write_uncertainty,
 )
 from volseg.cohort.table import write_table
@@ -223,3 +225,18 @@ def test_a_case_that_a_person_marks_stays_out_of_folds_however_the_word_is_writt
     table.write_text("\n".join([head, *(line + word if line.startswith(f"{marked},") else line for line in lines)]))
     assert told(capsys, "split", cohort.folder, "--folds", 2)[0] == 0
     assert not any(marked in (*fold.training, *fold.validation) for fold in Cohort.open(cohort.folder).folds())
+
+
+def test_labelled_cases_in_no_fold_are_told(cohort):
+    """A training left out what `volseg adopt` had labelled, and `check` was content."""
+    assert not any("in no fold" in one for one in inspect_cohort(cohort).warnings)
+    left = cohort.fold(0).validation[0]
+    folds = [
+        Fold(*(tuple(key for key in keys if key != left) for keys in (fold.training, fold.validation)))
+        for fold in cohort.folds()
+    ]
+    write_splits(cohort.folder, folds)
+    assert (
+        f"1 labelled cases are in no fold ({left}), so that no training takes them; draw folds anew with"
+        in " ".join(inspect_cohort(cohort).warnings)
+    )

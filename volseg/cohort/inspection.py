@@ -15,7 +15,7 @@ from volseg.cohort.case import Case
 from volseg.cohort.directions import cohort_note
 from volseg.cohort.duplicates import doubtful_folds, same_voxels, voxels_digest
 from volseg.cohort.folder import Cohort, read_dataset_json
-from volseg.cohort.folds import tested_patients_note
+from volseg.cohort.folds import Fold, tested_patients_note
 from volseg.cohort.intensities import ChannelRange, intensity_notes, range_of
 from volseg.cohort.patients import patients_note
 from volseg.cohort.sessions import order_note, sessions_note
@@ -118,7 +118,8 @@ def inspect_cohort(
     doubtful: list[str] = []
     try:
         stated = cohort.folds()
-        doubtful = [*doubtful_folds(stated), *filter(None, [tested_patients_note(cohort.rows.values(), stated)])]
+        notes_of_folds = [tested_patients_note(cohort.rows.values(), stated), _left_out_note(cohort, stated)]
+        doubtful = [*doubtful_folds(stated), *filter(None, notes_of_folds)]
         folds = [[len(fold.training), len(fold.validation)] for fold in stated]
         lines.append(f"folds: {', '.join(f'{training}/{validation}' for training, validation in folds)}")
     except CohortError as error:
@@ -154,6 +155,19 @@ def _warnings(cohort: Cohort) -> tuple[str, ...]:
         *_of_other_rows(cohort),
         *filter(None, [cohort_note(cohort), patients_note(rows), _order_note(cohort), units_note(rows)]),
         *size_warnings(rows, alone=True),  # what is doubtful by itself is told by the headers
+    )
+
+
+def _left_out_note(cohort: Cohort, folds: Sequence[Fold]) -> str | None:
+    """A warning if labelled cases are in no fold, such as those that `volseg adopt` gave a label."""
+    there = {key for fold in folds for key in (*fold.training, *fold.validation)}
+    rows = (cohort.rows[key] for key in sorted(cohort.labelled.difference(there)))
+    left = [row.key for row in rows if not (row.suspect or row.test)]
+    if not left:
+        return None
+    return (
+        f"{len(left)} labelled cases are in no fold ({first_names(left)}), so that no training takes them; draw folds "
+        "anew with `volseg split`"
     )
 
 
