@@ -176,6 +176,27 @@ def test_one_hot_masks_are_named(axis: int, tmp_path: Path) -> None:
         read_volume(tmp_path / "a.nii.gz")
 
 
+# --- the labels of another reader
+
+
+def test_the_labels_of_another_cohort_are_read_by_its_own_table(
+    cohort: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two readers whose tables have another order agreed in nothing: the values were those of the first."""
+    reader = predictions(tmp_path / "reader" / "labelsTr", made=lambda voxels: (3 - voxels) * (voxels > 0), table=False)
+    stated = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "spleen": 1, "liver": 2}}
+    (reader.parent / "dataset.json").write_text(json.dumps({**stated, "file_ending": ".nii.gz"}))
+    assert {row.dice for row in evaluate(reader, cohort)} == {1.0}
+    _run("evaluate", reader, cohort.folder, "-o", tmp_path / "out", "--no-html")
+    assert "says what the values mean" not in capsys.readouterr().err
+    monkeypatch.chdir(reader)
+    assert {row.dice for row in evaluate(Path(), cohort)} == {1.0}
+    monkeypatch.chdir(tmp_path)
+    (reader.parent / "dataset.json").write_text("{}")  # no table: the values are the cohort's, and a note says so
+    _run("evaluate", reader, cohort.folder, "-o", tmp_path / "out", "--no-html")
+    assert "no dataset.json says what the values mean" in capsys.readouterr().err
+
+
 # --- quality
 
 

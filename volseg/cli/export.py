@@ -121,12 +121,12 @@ def kaggle(
     """
     from volseg.cli.bar import bar
     from volseg.cli.place import check_order
-    from volseg.cohort import Cohort, read_labels
+    from volseg.cohort import Cohort, Predictions, read_labels
     from volseg.formats import check_submission, write_submission
 
     check_order(predictions, cohort, "PREDICTIONS COHORT")
     opened = Cohort.open(cohort)
-    own = (predictions / "dataset.json").is_file() or not predictions.is_dir()
+    own = not predictions.is_dir() or Predictions(predictions).stated is not None
     labels = read_labels(predictions, option="COHORT") if own else opened.labels
     work = check_submission if check else write_submission
     with bar("export") as progress:

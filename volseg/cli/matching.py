@@ -25,7 +25,7 @@ def _of_folder(predictions: Path, match: LabelMatch) -> list[str]:
         notes.append(
             f"files of other endings than {FILE_ENDING} are left out, {len(others)} in all: {first_names(others)}"
         )
-    if not (predictions / "dataset.json").is_file() and any(predictions.glob(f"*{FILE_ENDING}")):
+    if Predictions(predictions).stated is None and any(predictions.glob(f"*{FILE_ENDING}")):
         regions = match.reference.regions[:8]
         meant = ", ".join(f"{'/'.join(map(str, region.values))} {region.name}" for region in regions)
         notes.append(f"no dataset.json says what the values mean, so they are taken as the cohort has them: {meant}")

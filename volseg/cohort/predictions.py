@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 from volseg.cohort.bounds import Bounds
 from volseg.cohort.folder import Cohort, read_dataset_json
 from volseg.cohort.uncertainty import Uncertainty
-from volseg.errors import LabelError, UsageError, first_names
+from volseg.errors import CohortError, LabelError, UsageError, first_names
 from volseg.files import atomic
 from volseg.labels import LabelMatch, LabelTable, match_labels
 from volseg.volume import FILE_ENDING, Volume, image_suffix, write_probabilities, write_volume
 
+_OF_A_COHORT = ("labelsTr", "labelsTs")
 PROBABILITIES = "probabilities"
 """The folder of probabilities, inside that of the predictions."""
 
@@ -87,6 +89,22 @@ class Predictions:
             )
         return keys
 
+    @property
+    def stated(self) -> LabelTable | None:
+        """The label table of the folder's `dataset.json`, or of the cohort whose `labelsTr` it is; None without one.
+
+        Raises:
+            CohortError: The folder's own file is no JSON object.
+            LabelError: Its own file holds no label table.
+        """
+        if (self.folder / "dataset.json").is_file():
+            return LabelTable.from_dataset_json(read_dataset_json(self.folder))
+        place = self.folder.absolute()
+        if place.name in _OF_A_COHORT and (place.parent / "dataset.json").is_file():
+            with suppress(CohortError, LabelError):  # it is no table
+                return LabelTable.from_dataset_json(read_dataset_json(place.parent))
+        return None
+
     def labels(self, *, option: str) -> LabelTable:
         """The label table, from the `dataset.json` that `volseg predict` writes.
 
@@ -96,16 +114,17 @@ class Predictions:
         Raises:
             UsageError: The folder does not say what its labels mean.
         """
-        if not (self.folder / "dataset.json").is_file():
+        stated = self.stated
+        if stated is None:
             raise UsageError(
                 f"{self.folder} has no dataset.json, which says what its labels mean; name a cohort with {option}"
             )
-        return LabelTable.from_dataset_json(read_dataset_json(self.folder))
+        return stated
 
     def match(self, cohort: Cohort, *, regions: Sequence[str] = ()) -> LabelMatch:
         """The regions that the predictions share with a cohort, by name, see `volseg.labels.match_labels`.
 
-        Predictions whose folder has no `dataset.json` are taken for those of the cohort's own table.
+        Predictions without a table, see `stated`, are taken for those of the cohort's own.
 
         Args:
             cohort: Holds the references.
@@ -118,10 +137,9 @@ class Predictions:
 
     def match_table(self, labels: LabelTable, *, regions: Sequence[str] = ()) -> LabelMatch:
         """As `match`, with a label table instead of a cohort."""
-        stated = (self.folder / "dataset.json").is_file()
-        table = LabelTable.from_dataset_json(read_dataset_json(self.folder)) if stated else labels
+        table = self.stated
         try:
-            return match_labels(labels, table, regions=regions)
+            return match_labels(labels, labels if table is None else table, regions=regions)
         except LabelError as error:
             raise LabelError(f"{self.folder}: {error.message}") from error
 
@@ -135,9 +153,9 @@ class Predictions:
         Raises:
             LabelError: The two tables do not have the same regions, or `labels` has no value for some combination.
         """
-        if not (self.folder / "dataset.json").is_file():
+        own = self.stated
+        if own is None:
             return None
-        own = LabelTable.from_dataset_json(read_dataset_json(self.folder))
         told = f"{self.folder / 'dataset.json'} names {', '.join(own.names)}, and {option} {', '.join(labels.names)}"
         cure = f"leave {option} out, or name the cohort of these predictions"
         try:
