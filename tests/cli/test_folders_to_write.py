@@ -12,11 +12,8 @@ from command import told
 from volseg.cli import app
 from volseg.cli.shared_options import folder_to_write
 
-# Commands whose output is a file, or a file or a folder as the name says.
-FILES = {
-    *("calibrate", "pack", "picture", "animate", "bundles catalogue"),
-    *("export safetensors", "export kaggle", "export dicom-seg", "export rtstruct"),
-}
+# Commands whose output is a file or a folder as the name says, or a picture, whose ending tells.
+FILES = {"pack", "picture", "animate", "export dicom-seg", "export rtstruct"}
 
 
 def outputs() -> Iterator[tuple[str, bool]]:
@@ -60,6 +57,25 @@ def test_the_name_of_a_file_is_refused(
     told_of = f"-o must be a folder, got {name}, the name of a file"
     assert text == f"volseg: {told_of}; name a folder, into which the files are written\n"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "calibrate run cohort",
+        "export kaggle p c --test-csv t.csv",
+        "export safetensors m.pt",
+        "bundles catalogue a.zip",
+    ],
+)
+def test_a_folder_where_a_file_is_written_is_refused_before_the_work(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: str
+) -> None:
+    """`calibrate -o data` predicted and calibrated all cases, and then could not write."""
+    for option in ("-o", "--output"):
+        code, text = told(capsys, *words.split(), option, tmp_path)
+        assert code == 2
+        assert text == f"volseg: -o must be a file, got the folder {tmp_path}; name a file in it\n"
 
 
 @pytest.mark.parametrize(

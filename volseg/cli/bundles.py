@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from volseg.cli.shared_options import folder_to_write
+from volseg.cli.shared_options import file_to_write, folder_to_write
 
 app = typer.Typer(
     help="The networks by name: list them, print the folder of one, copy one to edit it.",
@@ -54,7 +54,7 @@ def copy(
 @app.command(epilog="Example: volseg bundles catalogue published/*.zip -o published/networks.json")
 def catalogue(
     files: list[Path] = typer.Argument(help="Packages (.zip) and checkpoints (.pt, .safetensors)."),
-    output: Path = typer.Option(..., "-o", "--output", help="JSON file beside them."),
+    output: Path = typer.Option(..., "-o", "--output", help="JSON file beside them.", callback=file_to_write),
     licence: str = typer.Option("", help="Licence of the weights of checkpoints; a package states its own."),
     title: str = typer.Option("", help="Title of the catalogue."),
 ) -> None:

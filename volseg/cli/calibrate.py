@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from volseg.cli.shared_options import file_to_write
+
 if TYPE_CHECKING:
     from volseg.calibration import Calibration
     from volseg.cohort import Cohort
@@ -31,7 +33,11 @@ def calibrate(
     bundle: str | None = typer.Option(None, help="Bundle of a RUN; by default the one that its run.json names."),
     device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the best by default."),
     output: Path | None = typer.Option(
-        None, "-o", "--output", help="File; calibration.json beside the checkpoint by default, where predict finds it."
+        None,
+        "-o",
+        "--output",
+        help="File; calibration.json beside the checkpoint by default, where predict finds it.",
+        callback=file_to_write,
     ),
     workers: int = typer.Option(2, min=1, help="Number of cases read at once."),
 ) -> None:

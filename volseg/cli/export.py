@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where, folder_to_write
+from volseg.cli.shared_options import BValue, Echo, ImageType, Phase, Where, file_to_write, folder_to_write
 from volseg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def slicer(
 @app.command(epilog="Example: volseg export safetensors data/runs/mine/model.pt -o mine.safetensors")
 def safetensors(
     checkpoint: Path = typer.Argument(help="Checkpoint of a training or of a package."),
-    output: Path = typer.Option(..., "-o", "--output", help="File to write, which ends in .safetensors."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", help="File to write, which ends in .safetensors.", callback=file_to_write
+    ),
 ) -> None:
     """Write the network of a checkpoint as .safetensors: tensors, and the recipe as text, without any code."""
     from volseg.bundle import write_safetensors
@@ -109,7 +111,9 @@ def kaggle(
     predictions: Path = typer.Argument(help="Folder of KEY.nii.gz, as `volseg predict` writes it."),
     cohort: Path = typer.Argument(help="The cohort that was converted from the slices of the competition."),
     test_csv: Path = typer.Option(..., help="test.csv or sample_submission.csv: the ids and classes to write."),
-    output: Path = typer.Option(..., "-o", "--output", help="The submission: id,class,predicted."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", help="The submission: id,class,predicted.", callback=file_to_write
+    ),
     empty_missing: bool = typer.Option(
         False, "--empty-missing", help="Leave the rows of cases without prediction empty; else they are an error."
     ),

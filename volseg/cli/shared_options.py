@@ -139,3 +139,15 @@ def folder_to_write(parameter: typer.CallbackParam, value: Any) -> Any:  # noqa:
             "the files are written"
         )
     return value
+
+
+def file_to_write(parameter: typer.CallbackParam, value: Any) -> Any:  # noqa: ANN401 - a path or None
+    """Refuse a folder where a command writes a file, before its work; a callback of options.
+
+    Raises:
+        UsageError: There is a folder of this name.
+    """
+    if value is not None and Path(value).is_dir():
+        option = next((word for word in parameter.opts if word.startswith("-")), parameter.name or "")
+        raise UsageError(f"{option} must be a file, got the folder {value}; name a file in it")
+    return value
