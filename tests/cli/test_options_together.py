@@ -93,6 +93,17 @@ def test_a_report_without_a_page_leaves_none_of_an_earlier_one(
     ]
 
 
+def test_a_comparison_leaves_no_rounds_of_an_earlier_one(
+    capsys: pytest.CaptureFixture[str], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_cohort / "labelsTr", tmp_path / "other")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "rounds.html").write_text("of an earlier comparison")
+    words = ("compare", tiny_cohort, tiny_cohort / "labelsTr", tmp_path / "other", "-o", tmp_path / "out")
+    assert told(capsys, *words)[0] == 0
+    assert not (tmp_path / "out" / "rounds.html").exists()
+
+
 def test_a_part_that_is_of_no_fold_is_told_without_one(
     capsys: pytest.CaptureFixture[str], tiny_cohort: Path, tmp_path: Path
 ) -> None:

@@ -264,6 +264,13 @@ def test_a_further_bundle_joins_and_what_is_finished_stays(place, stub, capsys):
     assert sorted(stub.calls) == [("one", 0), ("one", 1), ("second", 0), ("second", 1)]
 
 
+def test_a_call_with_one_bundle_leaves_no_comparison_of_an_earlier_one(place, stub, capsys):
+    assert run(capsys)[0] == 0
+    assert (place / "cv" / "comparison" / "comparison.md").is_file()
+    assert run(capsys, names=["one"])[0] == 0
+    assert not (place / "cv" / "comparison").exists()
+
+
 def test_shards_take_each_fold_once_and_gather_reports(place, stub, capsys):
     assert run(capsys, out="whole")[0] == 0
     calls = len(stub.calls)

@@ -192,7 +192,13 @@ def _compare_predictions(
     if notes:
         details["regions"] = "; ".join(notes)
     files = write_comparison(comparison, output, title=title, details=details)
-    if corrections is not None:
+    if corrections is None:
+        for name in (
+            "rounds.html",
+            "rounds.csv",
+        ):  # of an earlier comparison, which would be taken for a part of this one
+            (output / name).unlink(missing_ok=True)
+    else:
         files += _write_rounds(comparison, corrections, output, rounds=rounds, title=title, details=details)
     typer.echo(short_comparison(comparison))
     for key, without in comparison.not_shared.items():

@@ -136,6 +136,8 @@ def conclude(
     if comparison is not None:
         details = {"cohort": str(cohort.folder), "predictions": "out of fold"}
         files += write_comparison(comparison, folder.path / COMPARISON, title=f"{title}: comparison", details=details)
+    elif (stale := folder.path / COMPARISON).is_dir():
+        shutil.rmtree(stale)  # of an earlier call with more networks
     content = summary_as_json(
         folder, settings, cohort, choice=choice, cleanup=decided, rows=rows, final=final, notes=notes, title=title
     )
