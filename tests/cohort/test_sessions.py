@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,10 @@ import pandas as pd
 import pytest
 
 from volseg.cohort import (
+    Adaptation,
     CaseRow,
     Cohort,
+    adapted_networks,
     adapted_path,
     earlier_sessions,
     inspect_cohort,
@@ -162,3 +165,17 @@ def test_days_are_read_as_a_spreadsheet_with_decimal_commas_saves_them(tmp_path,
 def test_a_day_comes_back_from_the_table_as_it_was(day):
     """Dates as numbers have eight digits: with six, two days of one week were one session."""
     assert CaseRow.from_csv(row("a", "p", "s", day).to_csv()).day == day
+
+
+def test_adapted_networks_of_several_runs_are_not_mixed(tmp_path):
+    """Of a folder of folds the last was taken, which had trained on the patient."""
+    seen = Adaptation("p", ("day0",), ("p_day0",))
+    for run in ("fold_0", "fold_1"):
+        network = adapted_path(tmp_path / run, "p", "day0")
+        network.parent.mkdir(parents=True)
+        network.touch()
+        network.with_suffix(".json").write_text(json.dumps(seen.to_json()))
+    for folder in (tmp_path / "fold_0", tmp_path / "fold_0" / "adapted", tmp_path / "fold_0" / "adapted" / "p"):
+        assert list(adapted_networks(folder).values()) == [seen]
+    with pytest.raises(UsageError, match=r"must hold the adapted networks of one run, got those of .*fold_0, .*fold_1"):
+        adapted_networks(tmp_path)

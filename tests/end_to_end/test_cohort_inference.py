@@ -73,6 +73,7 @@ def bundle(tmp_path: Path) -> Path:
         (("raw", "swinunetr", "out", "--kind", "--", "--workers", "2"), "--kind needs a value"),
         (("raw", "swinunetr", "out", "--workers", "2"), "--workers was not understood; options of volseg predict go"),
         (("raw", "swinunetr", "out", "--part", "test"), "--part test was given"),
+        (("raw", "swinunetr", "out", "--fold", "1"), "--fold says which fold --part is of; give --part training or"),
         (("raw", "swinunetr", "out", "--kind", "nifti", "--part", "training"), "--part is of a cohort"),
         (("raw", "swinunetr", "out", "--kind", "nifti", "--dicom-seg"), "are for DICOM, and raw is taken for nifti"),
         (("raw", "swinunetr", "out", "--kaggle", "test.csv"), "raw is taken for dicom"),

@@ -11,7 +11,7 @@ from volseg.cohort.adapted import Adaptation
 from volseg.cohort.folder import Cohort
 from volseg.cohort.sessions import sessions_of
 from volseg.cohort.table import CaseRow
-from volseg.errors import UsageError
+from volseg.errors import UsageError, first_names
 from volseg.files import read_json_object
 
 
@@ -36,7 +36,7 @@ def adapted_networks(folder: Path) -> dict[Path, Adaptation]:
     """The adapted networks below a folder: a run, its `adapted`, or one patient's.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is none, or they are of several runs, of which one may have trained on the patient itself.
     """
     found = {}
     for path in sorted(folder.rglob("after_*.json")):
@@ -45,6 +45,12 @@ def adapted_networks(folder: Path) -> dict[Path, Adaptation]:
             found[network] = Adaptation.from_json(told)
     if not found:
         raise UsageError(f"{folder} holds no adapted network; make one with `volseg adapt RUN COHORT --patient P`")
+    runs = sorted({str(path.resolve().parents[2]) for path in found})  # RUN/adapted/PATIENT/after_SESSION.pt
+    if len(runs) > 1:
+        raise UsageError(
+            f"{folder} must hold the adapted networks of one run, got those of {first_names(runs)}; name the one that "
+            "--checkpoint is of"
+        )
     return found
 
 
