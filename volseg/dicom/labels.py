@@ -30,6 +30,7 @@ from volseg.dicom.names import Rules, clash, escaped, fold, region_of, spellings
 from volseg.dicom.segments import FRACTIONS, FrameFilter, read_voxels
 from volseg.errors import LabelError, SourceError, UsageError, first_names
 from volseg.labels import LabelTable, RegionCanvas
+from volseg.volume import Volume
 
 # A label map of bytes keeps every overlap of this many regions, or 255 values that are known beforehand.
 OVERLAPPING = 8
@@ -116,6 +117,17 @@ def of_several_codes(drawings: Sequence[Drawing], rules: Rules) -> list[str]:
         f"segments of one name bear different codes, and count as one region: {first_names(told)}; if they are several "
         "structures, give them different names in the objects"
     ]
+
+
+def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules: Rules) -> tuple[Volume, list[str]]:
+    """The label map of one series, and what a reader should know of it; of a case see `volseg.dicom.images.read_labels`.
+
+    Raises:
+        SourceError: A cause of `draw_labels`.
+        LabelError: Regions overlap in a way that the table has no value for.
+    """
+    canvas, warnings = draw_labels(matches, stack, table.names, rules)
+    return Volume(canvas.label_map(table, cure=CURE), stack.affine_ras), warnings
 
 
 def draw_labels(
