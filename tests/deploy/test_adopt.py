@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 
 import numpy as np
@@ -158,6 +159,58 @@ def test_a_new_segment_is_asked_about_in_one_line(tmp_path):
     assert (label_of(cohort, "c0") & 4 > 0).sum() == 1
     with pytest.raises(UsageError, match="--take Segment_4=colon: the cohort has no region colon"):
         adopt(path, cohort, answers=Answers(take={"Segment_4": "colon"}))
+
+
+def call(*words):
+    """The exit code of `volseg WORDS`."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return ended.value.code
+
+
+class Terminal(io.StringIO):
+    """A person at the keyboard."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_is_asked_about_each_case_and_all_is_one_round(tmp_path, monkeypatch, capsys):
+    cohort = cohort_of(tmp_path / "cohort", unlabelled=True)
+    olds = {key: label_of(cohort, key) for key in ("c0", "c1")}
+    for key, region in (("c0", "stomach"), ("c1", "small_bowel")):
+        masks = segments_of(edited(olds[key]))
+        masks["Segment_4"] = masks.pop(region)
+        seg_nrrd(tmp_path / "home" / f"{key}.seg.nrrd", masks)
+    seg_nrrd(tmp_path / "home" / "c2.seg.nrrd", segments_of(voxels(5)))
+    monkeypatch.setattr("sys.stdin", Terminal("colon\nstomach\nsmall_bowel\n"))
+    assert call("adopt", tmp_path / "home", cohort.folder) == 0
+    told = capsys.readouterr().out
+    assert "the cohort has no region colon: large_bowel, small_bowel, stomach" in told
+    assert "adopted 3 cases" in told
+    for key, old in olds.items():
+        np.testing.assert_array_equal(label_of(cohort, key), edited(old))
+    assert {row.round for row in read_corrections(cohort.folder)} == {1}
+    assert call("adopt", "--undo", cohort.folder) == 0
+    for key, old in olds.items():
+        np.testing.assert_array_equal(label_of(cohort, key), old)
+    assert read_corrections(cohort.folder) == []
+
+
+def test_who_answers_no_further_question_is_told_what_was_taken(tmp_path, monkeypatch, capsys):
+    cohort = cohort_of(tmp_path / "cohort", unlabelled=True)
+    for key in ("c0", "c1"):
+        masks = segments_of(label_of(cohort, key))
+        del masks["stomach"]
+        seg_nrrd(tmp_path / "home" / f"{key}.seg.nrrd", masks)
+    seg_nrrd(tmp_path / "home" / "c2.seg.nrrd", segments_of(voxels(5)))
+    monkeypatch.setattr("sys.stdin", Terminal("empty\nstop\n"))
+    assert call("adopt", tmp_path / "home", cohort.folder) == 1
+    told = capsys.readouterr()
+    assert "adopted 2 cases" in told.out
+    assert "c1: there is no segment of stomach" in told.err
+    assert not (label_of(cohort, "c0") & 4).any()
+    assert (label_of(cohort, "c1") & 4).any()
 
 
 def test_a_label_map_comes_home_by_its_table_alone(tmp_path):

@@ -73,11 +73,13 @@ class Adoption:
         adopted: Cases whose label is the edited one now, and those whose label was it already.
         unchanged: Keys of cases of the list that nobody edited.
         failed: Error by key, or by the name of a file that is of no case.
+        round: Number of the adoption in `corrections.csv`; None if it changed nothing.
     """
 
     adopted: dict[str, Adopted] = field(default_factory=dict)
     unchanged: tuple[str, ...] = ()
     failed: dict[str, VolsegError] = field(default_factory=dict)
+    round: int | None = None
 
 
 def adopt(
@@ -92,6 +94,8 @@ def adopt(
     ignore_slices: Sequence[int] = (),
     predictions: Path | None = None,
     anew: bool | None = None,
+    only: Collection[str] | None = None,
+    round_number: int | None = None,
     progress: Progress | None = None,
 ) -> Adoption:
     """Take the edited segmentations of a folder into a cohort.
@@ -112,6 +116,9 @@ def adopt(
         predictions: Folder of the predictions that the edits began from, if `volseg review` did not write the folder.
         anew: Whether the edits began from the predictions even where these were corrected before; if false, a case
             that was corrected before goes on from that, whatever is predicted of it now.
+        only: Keys of the cases that are taken; None (the default) for all.
+        round_number: Number of an adoption that this one belongs to, so that both are undone together; a new number if
+            there is a later one by now.
         progress: Function that is called with (cases done, cases in all).
 
     Raises:
@@ -129,12 +136,14 @@ def adopt(
     found = Adoption(failed={name: LabelError(reason) for name, reason in edits.failed.items()})
     wanted = {**edits.found, **(edits.unchanged if unchanged else {})}
     found.unchanged = tuple(sorted(set(edits.unchanged) - set(wanted)))
+    wanted = {key: edit for key, edit in wanted.items() if only is None or key in only}
     began = None if predictions is None else Predictions.open(predictions)
     with locked(
         cohort.folder / ".volseg" / "adopting",
         refusal=f"another adoption is at work in {cohort.folder}; wait for it, then run again",
     ):
         number = next_round(cohort.folder)
+        number -= round_number == number - 1
         rows = [] if anew else read_corrections(cohort.folder)
         corrected = {(row.key, row.digest_before) for row in rows}
         further = frozenset(row.key for row in rows) if anew is False else frozenset[str]()
@@ -159,6 +168,7 @@ def adopt(
                 found.failed[key] = error
             if progress is not None:
                 progress(done, len(wanted))
+    found.round = number if any(one.changed for one in found.adopted.values()) else None
     return found
 
 
