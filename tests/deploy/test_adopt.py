@@ -213,6 +213,20 @@ def test_who_answers_no_further_question_is_told_what_was_taken(tmp_path, monkey
     assert (label_of(cohort, "c1") & 4).any()
 
 
+def test_a_segment_of_a_combination_is_a_part_of_each_of_its_regions(tmp_path):
+    """As Slicer has them, if a label map was given out whose combinations are named."""
+    cohort = cohort_of(tmp_path / "cohort")
+    new = edited(label_of(cohort, "c0"))
+    held = {value: [region.name for region in TABLE.regions if value in region.values] for value in TABLE.values[1:]}
+    masks = {"+".join(names): new == value for value, names in held.items()}
+    masks["Small Bowel"] = masks.pop("small_bowel")
+    seg_nrrd(tmp_path / "home" / "c0.seg.nrrd", masks)
+    assert adopt(tmp_path / "home", cohort).failed == {}
+    np.testing.assert_array_equal(label_of(cohort, "c0"), new)
+    seg_nrrd(tmp_path / "home" / "c0.seg.nrrd", {**masks, "stomach+spleen": np.zeros(SHAPE, bool)})
+    assert "stomach+spleen is no region" in str(adopt(tmp_path / "home", cohort).failed["c0"])
+
+
 def test_a_label_map_comes_home_by_its_table_alone(tmp_path):
     cohort = cohort_of(tmp_path / "cohort", SIMPLE)
     new = label_of(cohort, "c0").copy()

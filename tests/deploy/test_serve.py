@@ -28,7 +28,7 @@ from volseg.deploy.serve.ahead import Ahead
 from volseg.errors import LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.volume import Volume, read_image_file, read_volume, write_volume
 
 SHAPE = (8, 7, 4)
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
@@ -125,6 +125,49 @@ def test_a_case_is_chosen_fetched_predicted_corrected_and_saved(served, tmp_path
         path.write_bytes(client.get("/datastore/label", params={"label": key, "tag": tag}).content)
         stomach = next(one for one in read_segmentation(path).segments if one.name == "stomach")
         np.testing.assert_array_equal(read_segmentation(path).mask(stomach), (content & 4) > 0)
+
+
+def test_the_plug_in_for_slicer_runs_a_network_and_sends_what_it_got(served, tmp_path):
+    """The plug-in of MONAI Label 0.8.5 asks for `.nrrd`, whatever its file extension is, and hands Slicer the names."""
+    client, folder = served
+    asked = {"result_extension": ".nrrd", "result_dtype": "uint8", "client_id": "user-xyz"}
+    answer = client.post("/infer/unet?image=c1", data={"params": json.dumps(asked)})
+    assert answer.status_code == 200, answer.text
+    _, params, file, _ = answer.content.split(f"--{answer.headers['content-type'].partition('boundary=')[2]}".encode())
+    head, content = file.split(b"\r\n\r\n", 1)
+    assert b'filename="c1.nrrd"' in head
+    path = tmp_path / "c1.nrrd"
+    path.write_bytes(content.removesuffix(b"\r\n"))
+    (given,) = read_image_file(path)
+    np.testing.assert_array_equal(given.voxels, LABEL)
+    np.testing.assert_allclose(given.affine_ras, AFFINE)
+    names = json.loads(params.partition(b"\r\n\r\n")[2])["label_names"]
+    by_order = dict(zip(np.unique(LABEL)[1:].tolist(), names, strict=True))  # as Slicer imports a label map
+
+    table = LabelTable.exclusive([*by_order.values(), "small_bowel"])  # one layer, an empty segment for what is lacking
+    voxels = np.searchsorted([0, *by_order], LABEL).astype(np.uint8)
+    edit = tmp_path / "edit.seg.nrrd"
+    write_segmentation(edit, Volume(voxels, AFFINE), table)
+    saved = client.put("/datastore/label?image=c1", files={"label": ("edit.seg.nrrd", edit.read_bytes())})
+    assert saved.status_code == 200, saved.text
+    np.testing.assert_array_equal(read_volume(Cohort.open(folder).label_path("c1")).voxels, LABEL)
+    assert saved.json()["added_path_mm"] == 0
+
+
+def test_a_region_that_a_prediction_lacks_is_not_named(served):
+    """Slicer gives the names to the values that are there in their order: the next one would get the name."""
+    client, _ = served
+    client.post("/infer/unet?image=c1&output=json", data={"params": "{}"})
+    info = client.get("/datastore/?output=all").json()["objects"]["c1"]["labels"]["original"]["info"]
+    assert list(info["params"]["label_names"].items()) == [("large_bowel", 1), ("stomach", 4)]
+    assert client.get("/datastore/label/info?label=c1&tag=original").json() == info
+    assert client.get("/datastore/label/info?label=c2&tag=original").status_code == 404
+
+
+def test_clients_with_the_name_that_the_plug_in_comes_with_get_two_cases(served):
+    client, _ = served
+    given = [client.post("/activelearning/random", json={"client_id": "user-xyz"}).json()["id"] for _ in range(3)]
+    assert sorted(given) == ["c1", "c2", "c3"]
 
 
 def test_what_cannot_be_taken_is_told_in_a_line_and_the_cohort_stays(served, tmp_path):

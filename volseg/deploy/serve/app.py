@@ -1,4 +1,4 @@
-"""The HTTP contract of MONAI Label, as its plug-ins for 3D Slicer and OHIF and its client speak it."""
+"""The HTTP contract of MONAI Label, as its plug-in for 3D Slicer and its client speak it."""
 
 import contextlib
 import hmac
@@ -20,6 +20,7 @@ import volseg
 from volseg.deploy.serve.received import received_image
 from volseg.deploy.serve.service import Service
 from volseg.deploy.serve.sessions import NotFoundError
+from volseg.deploy.serve.shown import client_of
 from volseg.deploy.serve.training import BusyError
 from volseg.errors import VolsegError
 
@@ -136,10 +137,7 @@ def _add_cases(app: FastAPI, service: Service) -> None:
 
     @app.get("/datastore/label/info")
     def label_info(label: str, tag: str = "final") -> dict[str, Any]:
-        found = service.datastore()["objects"].get(label, {}).get("labels", {}).get(tag)
-        if found is None:
-            raise NotFoundError(f"there is no label {tag} of {label}")
-        return dict(found["info"])
+        return service.label_info(label, tag)
 
 
 def _add_work(app: FastAPI, service: Service) -> None:
@@ -148,7 +146,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
     @app.post("/activelearning/{strategy}")
     async def next_case(strategy: str, request: Request) -> dict[str, Any]:
         given = _object((await request.body()).decode() or "{}")
-        return await run_in_threadpool(service.next_case, strategy, str(given.get("client_id") or ""))
+        return await run_in_threadpool(service.next_case, strategy, client_of(given))
 
     @app.post("/infer/{model}")
     def infer(
@@ -162,7 +160,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
         if model != service.name:
             raise NotFoundError(f"there is no model {model}; there is {service.name}")
         given = _object(params)
-        ending, client = str(given.get("result_extension", "")), str(given.get("client_id") or "")
+        ending, client = str(given.get("result_extension", "")), client_of(given)
         if file is not None and not session_id:
             with _received(file) as path:
                 session_id = service.sessions.add(received_image([path])).name
