@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("multipart", reason="python-multipart is not installed")
 
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from volseg.cli import main
@@ -25,6 +26,7 @@ from volseg.cohort import Cohort, Correction, Prediction, RegionBounds, read_bou
 from volseg.deploy.corrections import image_digest
 from volseg.deploy.serve import Rounds, Service, Training, make_app, rounds, volseg_command
 from volseg.deploy.serve.ahead import Ahead
+from volseg.deploy.serve.app import Handed
 from volseg.errors import LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
@@ -698,3 +700,35 @@ def test_a_token_is_asked_for(tmp_path, served):
         assert client.get("/info/", headers=headers).status_code == 200
         assert client.get("/auth/token/valid", headers=headers).status_code == 200
         assert client.get("/auth/token/valid").status_code == 401
+
+
+def test_the_image_of_the_next_case_is_fetched_without_the_token_for_a_minute(served):
+    """The plug-in for 3D Slicer lets Slicer download it, which has no token."""
+    now = 0.0
+    handed = Handed(lambda: now)
+
+    def asks(path, *, host="10.0.0.1", method="GET"):
+        place, _, query = path.partition("?")
+        return Request(
+            {"type": "http", "method": method, "path": place, "query_string": query.encode(), "client": (host, 1)}
+            | {"headers": [], "scheme": "http", "server": ("clinic", 80)}
+        )
+
+    handed.add(asks("/activelearning/review", method="POST"), "c1")
+    handed.add(asks("/activelearning/review", method="POST"), "")
+    image = "/datastore/image?image=c1"
+    assert handed.has(asks(image))
+    assert not handed.has(asks(image, host="10.0.0.2"))
+    assert not handed.has(asks("/datastore/image?image=c2"))
+    assert not handed.has(asks("/datastore/label?image=c1"))
+    assert not handed.has(asks(image, method="PUT"))
+    now = 61.0
+    assert not handed.has(asks(image))
+    _, folder = served
+    service = Service("unet", folder, Network(), Training(lambda _: []))
+    with TestClient(make_app(service, token="word", hosts=("*",)), base_url="http://clinic") as client:
+        assert client.get("/datastore/image?image=c1").status_code == 401
+        headers = {"Authorization": "Bearer word"}
+        key = client.post("/activelearning/random", json={}, headers=headers).json()["id"]
+        assert client.get("/datastore/image", params={"image": key}).status_code == 200
+        assert client.get("/datastore/label", params={"label": key}).status_code == 401

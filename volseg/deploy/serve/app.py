@@ -5,6 +5,7 @@ import hmac
 import json
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -44,13 +45,15 @@ def make_app(
         yield
         service.close()
 
+    handed = Handed()
     app = FastAPI(title="volseg", version=volseg.__version__, lifespan=lifespan, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
 
     @app.middleware("http")
     async def guard(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
         given = request.headers.get("authorization", "").rpartition(" ")[2]
-        if token and not request.url.path.startswith(_OPEN) and not hmac.compare_digest(given.encode(), token.encode()):
+        right = not token or hmac.compare_digest(given.encode(), token.encode())
+        if not right and not request.url.path.startswith(_OPEN) and not handed.has(request):
             return JSONResponse({"detail": "the token is missing or wrong"}, 401)
         return await following(request)
 
@@ -60,7 +63,7 @@ def make_app(
         return JSONResponse({"detail": str(error)}, code)
 
     _add_cases(app, service)
-    _add_work(app, service)
+    _add_work(app, service, handed)
     _add_sessions(app, service)
 
     @app.get("/auth/")
@@ -80,6 +83,36 @@ def make_app(
         return JSONResponse({}, 200 if right else 401)
 
     return app
+
+
+class Handed:
+    """The cases that computers were given a moment ago, whose images they may fetch without the token.
+
+    MONAI Label's plug-in for 3D Slicer sends the token with every request but that for the image of the next case.
+
+    Args:
+        clock: Function that gives the time in seconds.
+    """
+
+    SECONDS = 60.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._at: dict[tuple[str, str], float] = {}
+
+    def add(self, request: Request, key: str) -> None:
+        """Note that the computer of a request was given a case."""
+        now = self._clock()
+        self._at = {pair: at for pair, at in self._at.items() if now - at < self.SECONDS}
+        if key and request.client is not None:
+            self._at[request.client.host, key] = now
+
+    def has(self, request: Request) -> bool:
+        """Whether a request is for the image of a case that its computer was given a moment ago."""
+        if request.method != "GET" or request.url.path != "/datastore/image" or request.client is None:
+            return False
+        at = self._at.get((request.client.host, request.query_params.get("image", "")))
+        return at is not None and self._clock() - at < self.SECONDS
 
 
 def _add_cases(app: FastAPI, service: Service) -> None:
@@ -140,13 +173,15 @@ def _add_cases(app: FastAPI, service: Service) -> None:
         return service.label_info(label, tag)
 
 
-def _add_work(app: FastAPI, service: Service) -> None:
+def _add_work(app: FastAPI, service: Service, handed: Handed) -> None:
     """What is done: the next case, predictions, trainings."""
 
     @app.post("/activelearning/{strategy}")
     async def next_case(strategy: str, request: Request) -> dict[str, Any]:
         given = _object((await request.body()).decode() or "{}")
-        return await run_in_threadpool(service.next_case, strategy, client_of(given))
+        found = await run_in_threadpool(service.next_case, strategy, client_of(given))
+        handed.add(request, str(found.get("id", "")))
+        return found
 
     @app.post("/infer/{model}")
     def infer(
