@@ -323,6 +323,11 @@ def test_an_image_of_the_clients_own(served, tmp_path):
     write_volume(path, Volume(LABEL.astype(np.int16), AFFINE))
     made = client.put("/session/", files=[("files", ("own.nii.gz", path.read_bytes()))]).json()["session_id"]
     assert client.post(f"/infer/unet?session_id={made}&output=json").json()["label_names"]["stomach"] == 4
+    # The plug-in sends the name that the image has in Slicer, and keeps the answer under the name that it gets.
+    named = {"image": '3: AX "T1"/FS', "session_id": made}
+    assert b'filename="image.nii.gz"' in client.post("/infer/unet", params=named).content
+    answer = client.post("/infer/unet", params={**named, "output": "image"})
+    assert 'filename="image.nii.gz"' in answer.headers["content-disposition"]
     assert client.delete(f"/session/{made}").status_code == 200
     assert client.get(f"/session/{made}").status_code == 404
     added = client.put("/datastore/?image=new1", files={"file": ("own.nii.gz", path.read_bytes())})

@@ -208,9 +208,9 @@ def _add_work(app: FastAPI, service: Service, handed: Handed) -> None:
         if output == "json":
             found.unlink()
             return JSONResponse(facts)
-        if output == "image":
-            return _sent(found, name=image or "image")
-        return _with_file(facts, found, name=image or "image")
+        # A key is the name of a file anywhere; what a person calls an image of his own, as `3: AX "T1"`, is not.
+        name = image if image and not session_id else "image"
+        return _sent(found, name=name) if output == "image" else _with_file(facts, found, name=name)
 
     @app.post("/batch/infer/{model}")
     def predict_ahead(model: str, images: str = "unlabeled") -> dict[str, Any]:
