@@ -448,6 +448,21 @@ def test_scores_of_what_was_seen_or_lies_before_are_refused(tmp_path, cohort):
     check_unseen(tmp_path, cohort, ["c_day0"])
 
 
+def test_sessions_without_an_order_of_time_are_no_earlier_days_of_each_other(tmp_path, run):
+    """By the alphabet `post` lay before `pre`: its network predicted that day, and the scores said nothing."""
+    unordered = write_days(tmp_path / "unordered", patients=("a", "c"), days=("post", "pre"))
+    told = "c_pre: the sessions of c, post, pre, tell no order of time"
+    with pytest.raises(CohortError, match=told.partition(": ")[2]):
+        _ = work(run, unordered, before="pre").sessions
+    assert [one.name for one in work(run, unordered).sessions] == ["post", "pre"]
+    seen = Adaptation("c", ("post",), ("c_post",))
+    assert network_for(unordered.rows["c_pre"], {run / "after_post.pt": seen}, unordered) is None
+    write_labels(tmp_path, unordered.labels, channel_names=["MR"], made_with={"adapted": [seen.to_json()]})
+    with pytest.raises(CohortError, match=told):
+        check_unseen(tmp_path, unordered, ["c_pre"])
+    check_unseen(tmp_path, unordered, ["a_pre"])
+
+
 def test_what_was_seen_is_known_from_a_dataset_json_that_was_saved_on_windows(tmp_path, cohort):
     seen = Adaptation("c", ("day9",), ("c_day9",))
     write_labels(tmp_path, cohort.labels, channel_names=["MR"], made_with={"adapted": [seen.to_json()]})

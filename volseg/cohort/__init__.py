@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
     from volseg.cohort.sessions import (
         Session,
+        check_order,
         day_of_session,
         earlier_sessions,
         is_ordered,
@@ -119,6 +120,7 @@ __all__ = [
     "bounds_as_text",
     "check_key",
     "check_labels",
+    "check_order",
     "check_prior_alignment",
     "check_unseen",
     "check_values_as",
@@ -299,6 +301,7 @@ _open = opened_at_first_use(
         "volseg.cohort.sizes": ("size_warnings",),
         "volseg.cohort.sessions": (
             "Session",
+            "check_order",
             "day_of_session",
             "earlier_sessions",
             "is_ordered",

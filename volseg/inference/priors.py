@@ -17,6 +17,7 @@ from volseg.cohort import (
     CaseRow,
     Cohort,
     Predictions,
+    check_order,
     check_prior_alignment,
     day_of_session,
     is_ordered,
@@ -25,7 +26,7 @@ from volseg.cohort import (
     session_order,
     sessions_of,
 )
-from volseg.errors import CohortError, UsageError, VolsegError
+from volseg.errors import UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import DEFORMABLE, RIGID, LabelTable
 from volseg.volume import FILE_ENDING, Grid, Registration, Volume, orientation, read_grid, read_volume, spacing_mm
@@ -168,12 +169,7 @@ class PriorSource:
         """
         own = {key: one for key, one in self.rows.items() if one.patient == row.patient}
         sessions = sessions_of([*own.values(), *([] if row.key in own else [row])]).get(row.patient, [])
-        if not is_ordered(sessions) and len(sessions) > 1:
-            names = ", ".join(one.name or "one without a name" for one in sessions)
-            raise CohortError(
-                f"the sessions of {row.patient}, {names}, tell no order of time, so none is known to be earlier; state "
-                "the column day in cases.csv, or number them in the keys, as in PATIENT_day3"
-            )
+        check_order(row.patient, sessions)
         place = next(number for number, one in enumerate(sessions) if row.key in one.keys)
         for session in sessions[:place][::-1]:
             for key in session.keys:
@@ -379,7 +375,7 @@ def is_after(row: CaseRow, other: CaseRow) -> bool:
     if row.patient != other.patient or session_order(row) == session_order(other):
         return False
     sessions = sessions_of([row, other])[row.patient]
-    return row.key in sessions[-1].keys
+    return is_ordered(sessions) and row.key in sessions[-1].keys
 
 
 def write_priors(folder: Path, rows: Sequence[PriorRow]) -> Path:
