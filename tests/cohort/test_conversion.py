@@ -574,6 +574,27 @@ def test_what_a_person_wrote_into_the_table_outlasts_the_next_conversion(tmp_pat
     assert Cohort.open(folder).rows["p1_d2"].warnings == ()
 
 
+def test_zeros_that_a_spreadsheet_took_from_the_keys_are_put_back(tmp_path):
+    """What was stated of 001 counted for nothing: a case kept for a test was trained on, and patients were torn."""
+    folder, source = tmp_path / "cohort", made("001", "002", "010", "case_3")
+    write_cohort(source, folder)
+    changed_table(folder, patient={"001": "07", "002": "07"}, day={"001": "0", "002": "3.5"}, warnings={"010": "test"})
+    text = (folder / "cases.csv").read_text()
+    for saved, was in (("\n1,7,", "\n001,07,"), ("\n2,7,", "\n002,07,"), ("\n10,10,", "\n010,010,")):
+        assert was in text
+        text = text.replace(was, saved)
+    (folder / "cases.csv").write_text(text)
+    for _ in range(2):
+        rows = Cohort.open(folder).rows
+        assert {key: (row.patient, row.day, row.test) for key, row in rows.items()} == {
+            "001": ("7", 0, False),
+            "002": ("7", 3.5, False),
+            "010": ("10", None, True),
+            "case_3": ("case", None, False),
+        }
+        write_cohort(source, folder)
+
+
 def test_what_the_source_says_anew_counts_before_what_was_changed(tmp_path):
     folder, source = tmp_path / "cohort", made(*KEYS)
     write_cohort(source, folder)

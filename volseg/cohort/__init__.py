@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     )
     from volseg.cohort.sizes import size_warnings
     from volseg.cohort.spreadsheet import decimal, read_rows
-    from volseg.cohort.table import TEST, CaseRow, is_case_table, read_table
+    from volseg.cohort.table import TEST, CaseRow, is_case_table, read_table, rows_of_cases
     from volseg.cohort.uncertainty import (
         Uncertainty,
         mean_expected_dice,
@@ -164,6 +164,7 @@ __all__ = [
     "read_volume_as",
     "replace_label",
     "rounds_of",
+    "rows_of_cases",
     "session_order",
     "sessions_of",
     "size_warnings",
@@ -318,6 +319,7 @@ _open = opened_at_first_use(
             "CaseRow",
             "is_case_table",
             "read_table",
+            "rows_of_cases",
         ),
         "volseg.cohort.uncertainty": (
             "Uncertainty",
