@@ -22,6 +22,7 @@ from volseg.deploy.corrections.choice import ALIKE, Candidate, choose
 from volseg.deploy.corrections.expected import Promise, lacking_dice
 from volseg.deploy.corrections.likeness import Likeness, describe
 from volseg.deploy.corrections.review import _compared
+from volseg.deploy.corrections.todo import TodoRow, write_todo
 from volseg.errors import CohortError, LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
@@ -338,6 +339,21 @@ def test_each_line_says_why_and_earlier_lists_are_read(made, tmp_path):
         writer.writerows(asdict(row) for row in again.rows)
     earlier = read_todo(tmp_path / "todo")
     assert [(row.key, row.nearest, row.likeness) for row in earlier.rows] == [(row.key, "", None) for row in again.rows]
+
+
+def test_keys_and_digests_that_a_spreadsheet_took_for_numbers_are_known(tmp_path):
+    """Who put minutes into the list by a spreadsheet was told that a case is not in it, or that its image changed."""
+    one = TodoRow(1, "001", "0007", "order", 3.5, 1.0, "liver", "", "1234567890123456", "00000000000012e3")
+    write_todo(tmp_path, [one, replace(one, rank=2, key="case2")], labels="0", facts={"budget": 2})
+    path = tmp_path / "todo.csv"
+    saved = (
+        path.read_text().replace("001,0007", "1,7").replace("1234567890123456,00000000000012e3", "1.23457E+15,12000")
+    )
+    lines = saved.splitlines()
+    path.write_text("\n".join([lines[0], f"{lines[2]}8", f"{lines[1]}7.5", ""]))
+    found = read_todo(tmp_path)
+    assert found.rows == (replace(one, rank=2, key="case2", minutes=8.0), replace(one, minutes=7.5))
+    assert found.facts == {"budget": 2}
 
 
 def test_a_case_that_has_a_label_itself_is_not_told_to_be_unlike_what_is_labelled(made, tmp_path):
