@@ -23,6 +23,7 @@ from volseg.cohort import (
     is_ordered,
     patient_of,
     read_dataset_json,
+    read_rows,
     session_order,
     sessions_of,
 )
@@ -379,12 +380,20 @@ def is_after(row: CaseRow, other: CaseRow) -> bool:
 
 
 def write_priors(folder: Path, rows: Sequence[PriorRow]) -> Path:
-    """Write `priors.csv`, one row per case, whole or not at all; rows of cases of before stay."""
+    """Write `priors.csv`, one row per case, whole or not at all; rows of cases of before stay.
+
+    Raises:
+        UsageError: The file that is there is something else.
+    """
     path = folder / PRIORS
     before: dict[str, dict[str, str]] = {}
     if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            before = {row["key"]: row for row in csv.DictReader(file)}
+        try:
+            before = {row["key"]: row for row in read_rows(path)}
+        except (KeyError, ValueError, csv.Error) as error:
+            raise UsageError(
+                f"{path} is no table of priors as `volseg predict` writes it ({error}); move it away"
+            ) from error
     for row in rows:
         values = {name: getattr(row, name) for name in _COLUMNS}
         values["used"] = "yes" if row.used else "no"
