@@ -204,9 +204,10 @@ def _of_segments(file: Segmentation, regions: Sequence[str]) -> MadeMasks:
     parts: dict[str, list[Segment]] = {}
     for segment in file.segments:
         words = _words(segment.name)
-        several = len(words) > 1 and fold_name(segment.name) not in known
-        for name in (_known_parts(words, known) if several else None) or [segment.name]:
-            parts.setdefault(own.get(fold_name(name), name), []).append(segment)
+        several = _known_parts(words, known) if len(words) > 1 and fold_name(segment.name) not in known else None
+        names = [own.get(fold_name(name), name) for name in several or ()] or [segment.name]
+        for name in names:
+            parts.setdefault(name, []).append(segment)
 
     def mask(segments: Sequence[Segment]) -> NDArray[np.bool_]:
         first, *others = (file.mask(segment) for segment in segments)
