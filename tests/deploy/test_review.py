@@ -448,6 +448,38 @@ def test_the_minutes_of_a_list_are_of_one_round(made: tuple[Cohort, Path], tmp_p
     assert minutes == [12.5, None, 20.0], "what is stated once is counted once"
 
 
+def test_a_correction_that_another_reader_takes_back_without_knowing_is_told(
+    made: tuple[Cohort, Path], tmp_path: Path
+) -> None:
+    """Two readers with lists of their own: what the second had left as predicted undid the work of the first."""
+    cohort, predictions = made
+    shutil.copytree(cohort.folder, tmp_path / "cohort")
+    folder = tmp_path / "cohort"
+    for reader in ("first", "second"):
+        todo, _ = review(predictions, Cohort.open(folder), tmp_path / reader, budget=1)
+    (key,) = [row.key for row in todo.rows]
+    predicted = read_volume(predictions / f"{key}.nii.gz").voxels
+
+    def adopted(reader: str, at: tuple[slice, ...], *, further: bool = False) -> tuple[str, ...]:
+        label = Cohort.open(folder).label_path(key)
+        drawn = (read_volume(label).voxels if further and label is not None else predicted).copy()
+        drawn[at] = 1 - (drawn[at] == 1)
+        path = tmp_path / reader / key / f"{key}.seg.nrrd"
+        write_segmentation(path, Volume(drawn, AFFINE), TABLE)
+        return adopt(tmp_path / reader, Cohort.open(folder)).adopted[key].notes
+
+    first = np.s_[2:5, 8:12, 1:5]
+    assert not any("began from the prediction" in note for note in adopted("first", first))
+    assert not any(
+        "began from the prediction" in note for note in adopted("first", np.s_[2:3, 8:12, 5:6], further=True)
+    )
+    told = [note for note in adopted("second", np.s_[14:16, 8:12, 1:5]) if "began from the prediction" in note]
+    assert told == [
+        "52 of the 52 voxels that an earlier correction changed are as predicted again: this edit began from "
+        "the prediction, and not from that correction"
+    ]
+
+
 def test_cases_are_compared_by_the_regions_whose_turn_comes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     names = [f"r{number}" for number in range(20)]

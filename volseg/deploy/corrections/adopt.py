@@ -22,7 +22,7 @@ from volseg.cohort import (
     undo_adoption,
 )
 from volseg.deploy.corrections.answers import Answers
-from volseg.deploy.corrections.counting import correction_rows, emptied, unseen_notes
+from volseg.deploy.corrections.counting import correction_rows, emptied, taken_back, unseen_notes
 from volseg.deploy.corrections.edited_label import (
     Naming,
     check_image,
@@ -144,6 +144,7 @@ def adopt(
     ):
         number = next_round(cohort.folder)
         number -= round_number == number - 1
+        known = {row.key for row in read_corrections(cohort.folder)}
         rows = [] if anew else read_corrections(cohort.folder)
         corrected = {(row.key, row.digest_before) for row in rows}
         further = frozenset(row.key for row in rows) if anew is False else frozenset[str]()
@@ -151,13 +152,16 @@ def adopt(
         for done, (key, edit) in enumerate(sorted(wanted.items()), start=1):
             try:
                 edit = edit if minutes is None else replace(edit, minutes=minutes)
-                before = _before(key, cohort, edits.todo, began, corrected=corrected, further=further)
+                now = Cohort.open(cohort.folder)
+                shown = _shown(key, now, edits.todo, began)
+                before = _before(key, now, shown, corrected=corrected, further=further)
                 if edits.todo is not None and before[0] == "label" and (key, edit.minutes) in timed:
                     edit = replace(edit, minutes=None)  # those of the list are of the edit before
                 found.adopted[key] = adopt_file(
                     edit,
-                    Cohort.open(cohort.folder),
+                    now,
                     before=before,
+                    shown=shown if key in known else None,
                     round_number=number,
                     answers=answers,
                     naming=naming,
@@ -206,6 +210,7 @@ def adopt_file(
     round_number: int,
     answers: Answers,
     naming: Naming,
+    shown: Volume | None = None,
     todo: Todo | None = None,
     ignore_slices: Sequence[int] = (),
 ) -> Adopted:
@@ -218,6 +223,7 @@ def adopt_file(
         round_number: Number of the adoption.
         answers: Answers to what it leaves open.
         naming: What the values of a label map mean.
+        shown: Prediction that was written out, of a case that was corrected before.
         todo: The list that it comes from.
         ignore_slices: Slices that nobody looked at, counted from 1.
 
@@ -242,6 +248,8 @@ def adopt_file(
     if there is not None and there.shape == label.shape and np.array_equal(there.voxels, label.voxels):
         return Adopted(key, (), ("its label is that already",))
     notes += unseen_notes(label, labels, seen=seen, began=before[1], there=there)
+    if shown is not None and there is not None:
+        notes += taken_back(label, labels, there=there, shown=shown)
     if cohort.rows[key].test:
         notes.append("it is kept for a test, whose scores of before and of after are now of two references")
     rows = correction_rows(label, labels, before, key=key, number=round_number, minutes=edit.minutes)
@@ -265,22 +273,25 @@ def _check_table(edits: Edits, cohort: Cohort) -> None:
         )
 
 
+def _shown(key: str, cohort: Cohort, todo: Todo | None, predictions: Predictions | None) -> Volume | None:
+    """The prediction that was written out, if it is known."""
+    if todo is not None and todo.prediction(key).is_file():
+        return read_volume(todo.prediction(key))
+    if predictions is not None and predictions.path(key).is_file():
+        return read_translated(predictions.path(key), predictions.match(cohort))
+    return None
+
+
 def _before(
     key: str,
     cohort: Cohort,
-    todo: Todo | None,
-    predictions: Predictions | None,
+    shown: Volume | None,
     *,
     corrected: Collection[tuple[str, str]],
     further: Collection[str],
 ) -> tuple[str, Volume | None]:
     """What the person began from: the prediction that was written out, unless it was corrected; else the label."""
-    began = None
-    if todo is not None and todo.prediction(key).is_file():
-        began = read_volume(todo.prediction(key))
-    elif predictions is not None and predictions.path(key).is_file():
-        began = read_translated(predictions.path(key), predictions.match(cohort))
     path = cohort.label_path(key)
-    if began is not None and (path is None or (key not in further and (key, label_digest(began)) not in corrected)):
-        return "prediction", began
+    if shown is not None and (path is None or (key not in further and (key, label_digest(shown)) not in corrected)):
+        return "prediction", shown
     return ("nothing", None) if path is None else ("label", read_volume(path))
