@@ -460,6 +460,26 @@ def test_undo_puts_everything_back(tmp_path):
         undo(Cohort.open(cohort.folder))
 
 
+def test_a_case_that_cannot_be_put_back_leaves_the_others_of_its_round_alone(tmp_path):
+    """The cases behind it in the alphabet were never put back, however often one asked."""
+    cohort = cohort_of(tmp_path / "cohort", unlabelled=True)
+    olds = {key: label_of(cohort, key) for key in ("c0", "c1")}
+    for key in cohort.keys:
+        seg_nrrd(tmp_path / "home" / f"{key}.seg.nrrd", segments_of(voxels(9)))
+    adopt(tmp_path / "home", cohort)
+    write_volume(cohort.folder / "labelsTr" / "c0.nii.gz", Volume(voxels(4), AFFINE))
+    with pytest.raises(CohortError) as failed:
+        undo(Cohort.open(cohort.folder))
+    assert str(failed.value) == (
+        "c0: its label was changed after it was adopted; undo what was done later first; the former labels of c1, c2 "
+        "were put back"
+    )
+    np.testing.assert_array_equal(label_of(cohort, "c1"), olds["c1"])
+    assert Cohort.open(cohort.folder).labelled == {"c0", "c1"}
+    write_volume(cohort.folder / "labelsTr" / "c0.nii.gz", Volume(voxels(9), AFFINE))
+    assert undo(Cohort.open(cohort.folder)) == ("c0",)
+
+
 def test_a_label_that_was_changed_since_is_not_put_back(tmp_path):
     cohort = cohort_of(tmp_path / "cohort")
     seg_nrrd(tmp_path / "home" / "c0.seg.nrrd", segments_of(voxels(9)))

@@ -33,7 +33,7 @@ from volseg.deploy.corrections.edited_label import (
 )
 from volseg.deploy.corrections.edits import Edit, Edits, find_edits
 from volseg.deploy.corrections.todo import Todo, file_digest
-from volseg.errors import CohortError, LabelError, UsageError, VolsegError
+from volseg.errors import CohortError, LabelError, UsageError, VolsegError, first_names
 from volseg.files import locked
 from volseg.volume import Volume, read_volume
 
@@ -185,7 +185,7 @@ def undo(cohort: Cohort, *, case: str | None = None) -> tuple[str, ...]:
 
     Raises:
         UsageError: There is nothing to undo.
-        CohortError: A label was changed since, or what was kept of it is gone.
+        CohortError: A label was changed since, or what was kept of it is gone; the others of the round are put back.
     """
     with locked(
         cohort.folder / ".volseg" / "adopting",
@@ -197,9 +197,19 @@ def undo(cohort: Cohort, *, case: str | None = None) -> tuple[str, ...]:
             if not rounds:
                 raise UsageError(f"the label of {case} was not corrected; there is nothing to undo")
             number, keys = max(rounds), (case,)
+        failed: dict[str, CohortError] = {}
         for key in keys:
-            undo_adoption(cohort.folder, key, number)
-    return keys
+            try:
+                undo_adoption(cohort.folder, key, number)
+            except CohortError as error:
+                failed[key] = error
+    if not failed:
+        return keys
+    (key, first), *others = failed.items()
+    more = f"; {first_names([one for one, _ in others])} cannot be put back either" if others else ""
+    done = [one for one in keys if one not in failed]
+    told = f"; the former labels of {first_names(done)} were put back" if done else ""
+    raise CohortError(f"{first.message}{more}{told}", case=key) from first
 
 
 def adopt_file(
