@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
 import shutil
 from dataclasses import asdict, replace
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from volseg.cli import main
 from volseg.cohort import Cohort, read_corrections, write_labels, write_uncertainty
@@ -26,7 +29,7 @@ from volseg.deploy.corrections.todo import TodoRow, write_todo
 from volseg.errors import CohortError, LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.volume import RGB, Volume, read_volume, write_volume
 
 SHAPE = (16, 14, 6)
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
@@ -446,6 +449,23 @@ def test_the_minutes_of_a_list_are_of_one_round(made: tuple[Cohort, Path], tmp_p
         adopt(tmp_path / "todo", Cohort.open(tmp_path / "cohort"))
         minutes.append(read_corrections(tmp_path / "cohort")[-1].case_minutes)
     assert minutes == [12.5, None, 20.0], "what is stated once is counted once"
+
+
+def test_the_page_shows_images_in_their_colours(tmp_path: Path) -> None:
+    """A slide without red was black on the page."""
+    rising = np.broadcast_to(np.linspace(0, 255, 16)[:, None, None], (16, 16, 1)).astype(np.uint8)
+    for number, voxels in enumerate((0 * rising, rising, 0 * rising)):
+        write_volume(tmp_path / "cohort" / "imagesTs" / f"slide_{number:04d}.nii.gz", Volume(voxels, np.eye(4)))
+    names = {str(number): name for number, name in enumerate(RGB)}
+    entries = {"channel_names": names, "numTraining": 0, "file_ending": ".nii.gz", **TABLE.to_dataset_json()}
+    (tmp_path / "cohort" / "dataset.json").write_text(json.dumps(entries))
+    write_volume(tmp_path / "predictions" / "slide.nii.gz", Volume(0 * rising, np.eye(4)))
+    write_labels(tmp_path / "predictions", TABLE, channel_names=list(RGB))
+    review(tmp_path / "predictions", Cohort.open(tmp_path / "cohort"), tmp_path / "todo", budget=1)
+    page = (tmp_path / "todo" / "worksheet.html").read_text()
+    data = base64.b64decode(page.partition("data:image/webp;base64,")[2].partition('"')[0])
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert (pixels[..., 1] - pixels[..., 0]).max() > 150, "green"
 
 
 def test_a_correction_that_another_reader_takes_back_without_knowing_is_told(
