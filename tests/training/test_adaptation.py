@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ import volseg.inference
 import volseg.transforms
 from volseg.bundle import Recipe, read_recipe
 from volseg.cohort import Adaptation, Cohort, adapted_networks, check_unseen, network_for, write_labels
+from volseg.cohort.table import write_table
 from volseg.errors import CohortError, UsageError
 from volseg.inference import MixedPrecision, ParallelWindows
 from volseg.labels import prior_channels
@@ -461,6 +463,22 @@ def test_sessions_without_an_order_of_time_are_no_earlier_days_of_each_other(tmp
     with pytest.raises(CohortError, match=told):
         check_unseen(tmp_path, unordered, ["c_pre"])
     check_unseen(tmp_path, unordered, ["a_pre"])
+
+
+def test_what_is_kept_for_a_test_is_not_learnt_from(tmp_path, cohort):
+    """Neither a day of the patient nor, without folds, cases of others."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(cohort.folder, folder)
+    (folder / "splits.json").unlink()
+    kept = {"c_day9": ("test",), "a_day0": ("test: of another scanner",), "b_day0": ("suspect: empty",)}
+    rows = [replace(row, warnings=kept.get(key, ())) for key, row in cohort.rows.items()]
+    write_table(folder / "cases.csv", rows)
+    tested = Cohort.open(folder)
+    run = make_run(tmp_path / "made", tested)
+    assert work(run, tested).adaptation.keys == ("c_day0", "c_day10")
+    recipe = read_recipe(run / "model.pt")
+    keys = {one["key"] for seed in range(4) for one in base_items(work(run, tested, seed=seed), recipe)}
+    assert keys == {"a_day9", "a_day10", "b_day9", "b_day10"}
 
 
 def test_what_was_seen_is_known_from_a_dataset_json_that_was_saved_on_windows(tmp_path, cohort):

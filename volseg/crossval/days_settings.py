@@ -137,11 +137,13 @@ class DayCase:
 def day_cases(cohort: Cohort, keys: Sequence[str]) -> list[DayCase]:
     """The cases of some patients in the order of their days, with what may be seen of each.
 
-    Where the names of a patient's sessions tell no order of time each of them is a first day.
+    Where the names of a patient's sessions tell no order of time each of them is a first day. Days that are kept for a
+    test are seen by nothing.
     """
     wanted = set(keys)
     found = []
-    for patient, sessions in sessions_of(cohort.rows[key] for key in sorted(cohort.labelled)).items():
+    rows = [cohort.rows[key] for key in sorted(cohort.labelled) if not cohort.rows[key].test]
+    for patient, sessions in sessions_of(rows).items():
         ordered = is_ordered(sessions)
         for place, session in enumerate(sessions):
             number = place if ordered else 0

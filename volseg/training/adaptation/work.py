@@ -57,7 +57,7 @@ class Adapting:
 
     @property
     def sessions(self) -> list[Session]:
-        """The sessions that are learnt from, with a label, the earliest first.
+        """The sessions that are learnt from, with a label and not kept for a test, the earliest first.
 
         Raises:
             UsageError: There is no such patient or session, or no labelled day before it.
@@ -77,7 +77,8 @@ class Adapting:
             own = [one for one in own if one.name == self.before or self.cohort.labelled.intersection(one.keys)]
             check_order(self.patient, own)
             own = own[: [one.name for one in own].index(self.before)]
-        found = [replace(one, keys=tuple(key for key in one.keys if key in self.cohort.labelled)) for one in own]
+        learnt = {key for key in self.cohort.labelled if not self.cohort.rows[key].test}
+        found = [replace(one, keys=tuple(key for key in one.keys if key in learnt)) for one in own]
         found = [one for one in found if one.keys]
         if not found:
             when = f" before {self.before}" if self.before is not None else ""
