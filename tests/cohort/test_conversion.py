@@ -25,6 +25,7 @@ from volseg.cohort.corrections import Correction, label_digest
 from volseg.cohort.folds import Fold, read_splits
 from volseg.datasets import open_cohort, write_phantom
 from volseg.errors import CohortError, LabelError, SourceError, UsageError, VolumeError
+from volseg.files import locked
 from volseg.formats import Decathlon, UwMadison
 from volseg.labels import LabelTable
 from volseg.volume import Volume, read_volume
@@ -102,6 +103,23 @@ def test_a_cohort_opens_as_it_was_converted(tmp_path):
     dataset = json.loads((tmp_path / "cohort" / "dataset.json").read_text())
     assert (dataset["name"], dataset["numTraining"], dataset["channel_names"]) == ("cohort", 3, {"0": "T1", "1": "T2"})
     assert len(cohort.folds()) == 2  # patients with labels
+
+
+def test_what_others_write_below_a_cohort_is_left_to_them(tmp_path):
+    """`volseg serve` unpacks packages and trains below the cohort, and a client may be adding an image."""
+    folder = tmp_path / "cohort"
+    write_cohort(made("a_1"), folder, folds=2)
+    training = folder / ".volseg" / "serve" / "runs" / "001" / ".partial-model.pt"
+    unpacked = folder / ".volseg" / "serve" / "packages" / ".partial-x" / "model.pt"
+    left = folder / "imagesTr" / ".partial-0a1b2c3d-b_1_0000.nii.gz"
+    for file in (training, unpacked, left):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half")
+    with locked(folder / ".volseg" / "adopting"):
+        write_cohort(made("a_1", "b_1"), folder, folds=2)
+    assert all(file.is_file() for file in (training, unpacked, left))
+    write_cohort(made("a_1", "b_1"), folder, folds=2)
+    assert [file.is_file() for file in (training, unpacked, left)] == [True, True, False]
 
 
 def test_progress_counts_every_case_once(tmp_path):
@@ -554,6 +572,27 @@ def test_what_a_person_wrote_into_the_table_outlasts_the_next_conversion(tmp_pat
     changed_table(folder, warnings={"p1_d2": ""})
     write_cohort(source, folder)
     assert Cohort.open(folder).rows["p1_d2"].warnings == ()
+
+
+def test_zeros_that_a_spreadsheet_took_from_the_keys_are_put_back(tmp_path):
+    """What was stated of 001 counted for nothing: a case kept for a test was trained on, and patients were torn."""
+    folder, source = tmp_path / "cohort", made("001", "002", "010", "case_3")
+    write_cohort(source, folder)
+    changed_table(folder, patient={"001": "07", "002": "07"}, day={"001": "0", "002": "3.5"}, warnings={"010": "test"})
+    text = (folder / "cases.csv").read_text()
+    for saved, was in (("\n1,7,", "\n001,07,"), ("\n2,7,", "\n002,07,"), ("\n10,10,", "\n010,010,")):
+        assert was in text
+        text = text.replace(was, saved)
+    (folder / "cases.csv").write_text(text)
+    for _ in range(2):
+        rows = Cohort.open(folder).rows
+        assert {key: (row.patient, row.day, row.test) for key, row in rows.items()} == {
+            "001": ("7", 0, False),
+            "002": ("7", 3.5, False),
+            "010": ("10", None, True),
+            "case_3": ("case", None, False),
+        }
+        write_cohort(source, folder)
 
 
 def test_what_the_source_says_anew_counts_before_what_was_changed(tmp_path):

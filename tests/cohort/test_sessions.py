@@ -13,6 +13,7 @@ from volseg.cohort import (
     adapted_path,
     earlier_sessions,
     inspect_cohort,
+    is_ordered,
     other_sessions,
     read_table,
     sessions_of,
@@ -91,6 +92,33 @@ def test_the_last_earlier_session_comes_first_and_a_single_day_has_none():
 def test_names_without_numbers_are_told():
     assert "2 patients (p, q)" in str(order_note([row(f"{p}{s}", p, s) for p in "pq" for s in ("pre", "post")]))
     assert order_note([row("a", "p", "day1"), row("b", "p", "day2"), row("c", "q", "only")]) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        (["day9", "day10"], True),
+        (["ses-01", "ses-02", "ses-02a"], False),
+        (["day1a", "day1b", "day2a"], True),
+        (["week1_day3", "week2_day1"], True),
+        (["2024-01-31", "2024-02-01"], True),
+        (["pre", "post"], False),
+        (["pre1", "post2"], False),
+        (["ses-pre01", "ses-post01"], False),
+        (["a_day9", "b_day1"], False),
+        (["", "day3"], False),
+    ],
+)
+def test_an_order_is_one_of_time_where_numbers_make_it(told, known):
+    """By the alphabet `post2` was earlier than `pre1`."""
+    rows = [row(f"k{place}", "p", name) for place, name in enumerate(told)]
+    found = sessions_of(rows)
+    assert is_ordered(found["p"]) is known
+    assert (order_note(rows) is None) is known
+    earlier = [earlier_sessions(found, one) for one in rows]
+    assert any(earlier) is known
+    stated = [row(f"k{place}", "p", name, float(place)) for place, name in enumerate(told)]
+    assert is_ordered(sessions_of(stated)["p"])
 
 
 def test_the_column_comes_back_from_the_table(tmp_path):

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
     from volseg.cohort.sessions import (
         Session,
+        check_order,
         day_of_session,
         earlier_sessions,
         is_ordered,
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     )
     from volseg.cohort.sizes import size_warnings
     from volseg.cohort.spreadsheet import decimal, read_rows
-    from volseg.cohort.table import TEST, CaseRow, is_case_table, read_table
+    from volseg.cohort.table import TEST, CaseRow, is_case_table, read_table, rows_of_cases
     from volseg.cohort.uncertainty import (
         Uncertainty,
         mean_expected_dice,
@@ -119,6 +120,7 @@ __all__ = [
     "bounds_as_text",
     "check_key",
     "check_labels",
+    "check_order",
     "check_prior_alignment",
     "check_unseen",
     "check_values_as",
@@ -162,6 +164,7 @@ __all__ = [
     "read_volume_as",
     "replace_label",
     "rounds_of",
+    "rows_of_cases",
     "session_order",
     "sessions_of",
     "size_warnings",
@@ -299,6 +302,7 @@ _open = opened_at_first_use(
         "volseg.cohort.sizes": ("size_warnings",),
         "volseg.cohort.sessions": (
             "Session",
+            "check_order",
             "day_of_session",
             "earlier_sessions",
             "is_ordered",
@@ -315,6 +319,7 @@ _open = opened_at_first_use(
             "CaseRow",
             "is_case_table",
             "read_table",
+            "rows_of_cases",
         ),
         "volseg.cohort.uncertainty": (
             "Uncertainty",

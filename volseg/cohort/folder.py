@@ -17,7 +17,7 @@ from volseg.cohort.folds import ALL, Fold, check_folds, read_splits
 from volseg.cohort.headers import longest_image_mm, row_of_headers
 from volseg.cohort.layouts import layout_note
 from volseg.cohort.patients import patient_of
-from volseg.cohort.table import CaseRow, is_phantom, read_table
+from volseg.cohort.table import CaseRow, is_phantom, read_table, rows_of_cases
 from volseg.errors import CohortError, UsageError, VolsegError, first_names
 from volseg.labels import LabelTable
 from volseg.remote import local
@@ -97,7 +97,7 @@ class Cohort:
         if not keys:
             raise CohortError(f"{folder} holds no case; convert some with `volseg convert KIND RAW {folder}`")
         table = folder / "cases.csv"
-        known = {row.key: row for row in read_table(table)} if table.is_file() else {}
+        known = rows_of_cases(read_table(table), keys) if table.is_file() else {}
         rows = {}
         for key in sorted(keys):
             row = known.get(key)

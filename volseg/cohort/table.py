@@ -7,8 +7,8 @@ import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volseg.cohort.spreadsheet import decimal, read_rows
@@ -154,6 +154,26 @@ def read_table(path: Path) -> list[CaseRow]:
     except (ValueError, csv.Error) as error:
         raise CohortError(f"{path} is damaged ({error}); correct that, or convert again to write it anew") from error
     return rows
+
+
+def rows_of_cases(rows: Iterable[CaseRow], keys: Collection[str]) -> dict[str, CaseRow]:
+    """The rows of a table by key; zeros before a key that is a number are put back, which spreadsheets leave out.
+
+    Args:
+        rows: Rows of the table.
+        keys: Keys of the cases that it is of.
+
+    >>> rows = [CaseRow(key, "7", "", (1, 1, 1), (1, 1, 1), "RAS", "", ()) for key in ("1", "2", "other")]
+    >>> list(rows_of_cases(rows, ["001", "2"]))
+    ['001', '2', 'other']
+    """
+    known = {row.key: row for row in rows}
+    lacking: dict[str, list[str]] = {}
+    for key in keys:
+        if key not in known and key.isascii() and key.isdecimal():
+            lacking.setdefault(str(int(key)), []).append(key)
+    own = {key: found[0] for key, found in lacking.items() if len(found) == 1 and key not in keys}
+    return {own.get(key, key): replace(row, key=own.get(key, key)) for key, row in known.items()}
 
 
 def write_table(path: Path, rows: Iterable[CaseRow]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from volseg.cohort.table import CaseRow, read_table, write_table
+from volseg.cohort.table import CaseRow, read_table, rows_of_cases, write_table
 from volseg.errors import CohortError, first_names
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def write_edited_table(folder: Path, rows: Mapping[str, CaseRow], *, before: Ite
         The rows that were written, by key.
     """
     table, kept = folder / "cases.csv", folder / _CONVERTED
-    there = _rows(table, keep_as=folder / _UNREADABLE)
+    there = rows_of_cases(_rows(table, keep_as=folder / _UNREADABLE).values(), rows)
     former = _rows(kept) or {row.key: row for row in before}
     written = {
         key: _edited(row, there[key], former[key]) if key in there and key in former else row

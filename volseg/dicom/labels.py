@@ -120,7 +120,7 @@ def of_several_codes(drawings: Sequence[Drawing], rules: Rules) -> list[str]:
 
 
 def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules: Rules) -> tuple[Volume, list[str]]:
-    """The label map of one series, and what a reader should know of it; of a case see `volseg.dicom.images.read_labels`.
+    """The label map of one series, and what a reader should know of it; of a case see `read_labels`.
 
     Raises:
         SourceError: A cause of `draw_labels`.

@@ -22,6 +22,7 @@ from volseg.cohort import (
     raw_note,
     read_dataset_json,
     read_table,
+    rows_of_cases,
 )
 from volseg.errors import SourceError, VolumeError, first_names
 from volseg.formats.datalist import channels_of, labels_of, listed_cases
@@ -105,7 +106,7 @@ class Decathlon:
             self.folds = _given_folds([(c.key, c.part, c.fold) for c in listed if c.label is not None])
         table = self.raw / "cases.csv"
         foreign = table.is_file() and not is_case_table(table)
-        self._rows = {row.key: row for row in read_table(table)} if table.is_file() and not foreign else {}
+        self._rows = rows_of_cases(read_table(table), self._files) if table.is_file() and not foreign else {}
         if not self._files:
             raise SourceError(f"{self.raw} holds no case; {_where_cases_stand(dataset, listed is not None)}")
         self.folds = self.folds or folds_beside(self.raw, [key for key in self._files if self._in_folds(key)])

@@ -17,15 +17,17 @@ from volseg.cohort import (
     CaseRow,
     Cohort,
     Predictions,
+    check_order,
     check_prior_alignment,
     day_of_session,
     is_ordered,
     patient_of,
     read_dataset_json,
+    read_rows,
     session_order,
     sessions_of,
 )
-from volseg.errors import CohortError, UsageError, VolsegError
+from volseg.errors import UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import DEFORMABLE, RIGID, LabelTable
 from volseg.volume import FILE_ENDING, Grid, Registration, Volume, orientation, read_grid, read_volume, spacing_mm
@@ -168,12 +170,7 @@ class PriorSource:
         """
         own = {key: one for key, one in self.rows.items() if one.patient == row.patient}
         sessions = sessions_of([*own.values(), *([] if row.key in own else [row])]).get(row.patient, [])
-        if not is_ordered(sessions) and len(sessions) > 1:
-            names = ", ".join(one.name or "one without a name" for one in sessions)
-            raise CohortError(
-                f"the sessions of {row.patient}, {names}, tell no order of time, so none is known to be earlier; state "
-                "the column day in cases.csv, or number them in the keys, as in PATIENT_day3"
-            )
+        check_order(row.patient, sessions)
         place = next(number for number, one in enumerate(sessions) if row.key in one.keys)
         for session in sessions[:place][::-1]:
             for key in session.keys:
@@ -379,16 +376,24 @@ def is_after(row: CaseRow, other: CaseRow) -> bool:
     if row.patient != other.patient or session_order(row) == session_order(other):
         return False
     sessions = sessions_of([row, other])[row.patient]
-    return row.key in sessions[-1].keys
+    return is_ordered(sessions) and row.key in sessions[-1].keys
 
 
 def write_priors(folder: Path, rows: Sequence[PriorRow]) -> Path:
-    """Write `priors.csv`, one row per case, whole or not at all; rows of cases of before stay."""
+    """Write `priors.csv`, one row per case, whole or not at all; rows of cases of before stay.
+
+    Raises:
+        UsageError: The file that is there is something else.
+    """
     path = folder / PRIORS
     before: dict[str, dict[str, str]] = {}
     if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            before = {row["key"]: row for row in csv.DictReader(file)}
+        try:
+            before = {row["key"]: row for row in read_rows(path)}
+        except (KeyError, ValueError, csv.Error) as error:
+            raise UsageError(
+                f"{path} is no table of priors as `volseg predict` writes it ({error}); move it away"
+            ) from error
     for row in rows:
         values = {name: getattr(row, name) for name in _COLUMNS}
         values["used"] = "yes" if row.used else "no"
