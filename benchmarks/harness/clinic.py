@@ -264,4 +264,6 @@ def dump(plan: Mapping[str, Any], records: Sequence[Record]) -> str:
 
 def write_page(records: Sequence[Record], folder: Path, *, details: Mapping[str, str]) -> None:
     """Write `rounds.html` and `rounds.csv`."""
-    write_rounds(curves(records), folder, title="A simulated clinic: Dice against mm redrawn", details=details)
+    drawn = "seed and patient" if len({record["seed"] for record in records}) > 1 else "patient"
+    title = "A simulated clinic: Dice against mm redrawn"
+    write_rounds(curves(records), folder, title=title, details=details, drawn=drawn)

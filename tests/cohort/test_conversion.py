@@ -26,7 +26,7 @@ from volseg.cohort.corrections import Correction, label_digest
 from volseg.cohort.folds import Fold, read_splits
 from volseg.datasets import open_cohort, write_phantom
 from volseg.errors import CohortError, LabelError, SourceError, UsageError, VolumeError
-from volseg.files import take_lock
+from volseg.files import locked, take_lock
 from volseg.formats import Decathlon, UwMadison
 from volseg.labels import LabelTable
 from volseg.volume import Volume, read_volume
@@ -104,6 +104,23 @@ def test_a_cohort_opens_as_it_was_converted(tmp_path):
     dataset = json.loads((tmp_path / "cohort" / "dataset.json").read_text())
     assert (dataset["name"], dataset["numTraining"], dataset["channel_names"]) == ("cohort", 3, {"0": "T1", "1": "T2"})
     assert len(cohort.folds()) == 2  # patients with labels
+
+
+def test_what_others_write_below_a_cohort_is_left_to_them(tmp_path):
+    """`volseg serve` unpacks packages and trains below the cohort, and a client may be adding an image."""
+    folder = tmp_path / "cohort"
+    write_cohort(made("a_1"), folder, folds=2)
+    training = folder / ".volseg" / "serve" / "runs" / "001" / ".partial-model.pt"
+    unpacked = folder / ".volseg" / "serve" / "packages" / ".partial-x" / "model.pt"
+    left = folder / "imagesTr" / ".partial-0a1b2c3d-b_1_0000.nii.gz"
+    for file in (training, unpacked, left):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half")
+    with locked(folder / ".volseg" / "adopting"):
+        write_cohort(made("a_1", "b_1"), folder, folds=2)
+    assert all(file.is_file() for file in (training, unpacked, left))
+    write_cohort(made("a_1", "b_1"), folder, folds=2)
+    assert [file.is_file() for file in (training, unpacked, left)] == [True, True, False]
 
 
 def test_progress_counts_every_case_once(tmp_path):

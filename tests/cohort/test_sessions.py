@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,15 +16,14 @@ from volseg.cohort import (
     adapted_path,
     earlier_sessions,
     inspect_cohort,
+    is_ordered,
     other_sessions,
     read_table,
     sessions_of,
 )
 from volseg.cohort.sessions import order_note
 from volseg.cohort.table import write_table
-from volseg.crossval import DaysSettings
 from volseg.errors import CohortError, UsageError
-from volseg.training import Adapting
 
 
 def row(key, patient, session, day=None):
@@ -99,30 +96,44 @@ def test_the_last_earlier_session_comes_first_and_a_single_day_has_none():
     assert [one.day for one in found["p"]] == [0, 9, 10, 21]
 
 
-@pytest.mark.parametrize(
-    "told", [["pre", "post"], ["12/3/2023", "1/2/2024"], ["12-3-2023", "1-2-2024"], ["13.1.2024", "1.13.2024"]]
-)
-def test_sessions_without_an_order_of_time_are_refused_where_it_decides(told, tiny_cohort, tmp_path):
-    """`post` was learnt from as a day before `pre`, and the table of `days` was made of later days."""
-    shutil.copytree(tiny_cohort, tmp_path / "cohort")
-    opened = Cohort.open(tmp_path / "cohort")
-    names = iter(told * len(opened.rows))
-    rows = {key: replace(one, patient="p", session=next(names), day=None) for key, one in opened.rows.items()}
-    write_table(opened.folder / "cases.csv", rows.values())
-    (opened.folder / "splits.json").unlink()
-    opened = Cohort.open(opened.folder)
-    with pytest.raises(UsageError, match=rf"the sessions of p, .*{told[1]}.*, tell no order of time"):
-        DaysSettings(opened, "unet", folds=("all",))
-    with pytest.raises(UsageError, match=r"the sessions of p, .* tell no order of time"):
-        _ = Adapting(tmp_path, opened, "p", before=told[0]).sessions
-    assert "1 patients (p) have names without a number, or dates that can be read in two ways" in str(
-        order_note(opened.rows.values())
-    )
+@pytest.mark.parametrize("told", [["12/3/2023", "1/2/2024"], ["12-3-2023", "1-2-2024"], ["13.1.2024", "1.13.2024"]])
+def test_a_date_that_can_be_read_in_two_ways_tells_no_order(told):
+    """By its first number 1/2/2024 was earlier than 12/3/2023."""
+    rows = [row(f"k{place}", "p", name) for place, name in enumerate(told)]
+    assert not is_ordered(sessions_of(rows)["p"])
+    assert "tell no order of time" in str(order_note(rows))
 
 
 def test_names_without_numbers_are_told():
     assert "2 patients (p, q)" in str(order_note([row(f"{p}{s}", p, s) for p in "pq" for s in ("pre", "post")]))
     assert order_note([row("a", "p", "day1"), row("b", "p", "day2"), row("c", "q", "only")]) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        (["day9", "day10"], True),
+        (["ses-01", "ses-02", "ses-02a"], False),
+        (["day1a", "day1b", "day2a"], True),
+        (["week1_day3", "week2_day1"], True),
+        (["2024-01-31", "2024-02-01"], True),
+        (["pre", "post"], False),
+        (["pre1", "post2"], False),
+        (["ses-pre01", "ses-post01"], False),
+        (["a_day9", "b_day1"], False),
+        (["", "day3"], False),
+    ],
+)
+def test_an_order_is_one_of_time_where_numbers_make_it(told, known):
+    """By the alphabet `post2` was earlier than `pre1`."""
+    rows = [row(f"k{place}", "p", name) for place, name in enumerate(told)]
+    found = sessions_of(rows)
+    assert is_ordered(found["p"]) is known
+    assert (order_note(rows) is None) is known
+    earlier = [earlier_sessions(found, one) for one in rows]
+    assert any(earlier) is known
+    stated = [row(f"k{place}", "p", name, float(place)) for place, name in enumerate(told)]
+    assert is_ordered(sessions_of(stated)["p"])
 
 
 def test_the_column_comes_back_from_the_table(tmp_path):

@@ -63,6 +63,14 @@ def test_what_may_be_seen_of_each_case(cohort):
     assert [session.name for session in cases[2].earlier] == ["day9", "day0"]
 
 
+def test_sessions_without_an_order_of_time_are_first_days(tmp_path):
+    unordered = write_days(tmp_path / "unordered", days=("post", "pre"))
+    cases = day_cases(unordered, unordered.fold(0).validation)
+    assert [(case.key, case.number, case.earlier) for case in cases] == [("b_post", 0, ()), ("b_pre", 0, ())]
+    with pytest.raises(UsageError, match="has no patient with two sessions whose names tell an order of time"):
+        settings_of(unordered, tmp_path)
+
+
 def test_an_adapted_network_sees_the_days_before_alone_where_the_column_day_tells_them(cohort, tmp_path, monkeypatch):
     """`volseg days` ended with "no session with a label before ," after its trainings."""
     folder = tmp_path / "cohort"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 
 import numpy as np
@@ -158,6 +159,72 @@ def test_a_new_segment_is_asked_about_in_one_line(tmp_path):
     assert (label_of(cohort, "c0") & 4 > 0).sum() == 1
     with pytest.raises(UsageError, match="--take Segment_4=colon: the cohort has no region colon"):
         adopt(path, cohort, answers=Answers(take={"Segment_4": "colon"}))
+
+
+def call(*words):
+    """The exit code of `volseg WORDS`."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return ended.value.code
+
+
+class Terminal(io.StringIO):
+    """A person at the keyboard."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_is_asked_about_each_case_and_all_is_one_round(tmp_path, monkeypatch, capsys):
+    cohort = cohort_of(tmp_path / "cohort", unlabelled=True)
+    olds = {key: label_of(cohort, key) for key in ("c0", "c1")}
+    for key, region in (("c0", "stomach"), ("c1", "small_bowel")):
+        masks = segments_of(edited(olds[key]))
+        masks["Segment_4"] = masks.pop(region)
+        seg_nrrd(tmp_path / "home" / f"{key}.seg.nrrd", masks)
+    seg_nrrd(tmp_path / "home" / "c2.seg.nrrd", segments_of(voxels(5)))
+    monkeypatch.setattr("sys.stdin", Terminal("colon\nstomach\nsmall_bowel\n"))
+    assert call("adopt", tmp_path / "home", cohort.folder) == 0
+    told = capsys.readouterr().out
+    assert "the cohort has no region colon: large_bowel, small_bowel, stomach" in told
+    assert "adopted 3 cases" in told
+    for key, old in olds.items():
+        np.testing.assert_array_equal(label_of(cohort, key), edited(old))
+    assert {row.round for row in read_corrections(cohort.folder)} == {1}
+    assert call("adopt", "--undo", cohort.folder) == 0
+    for key, old in olds.items():
+        np.testing.assert_array_equal(label_of(cohort, key), old)
+    assert read_corrections(cohort.folder) == []
+
+
+def test_who_answers_no_further_question_is_told_what_was_taken(tmp_path, monkeypatch, capsys):
+    cohort = cohort_of(tmp_path / "cohort", unlabelled=True)
+    for key in ("c0", "c1"):
+        masks = segments_of(label_of(cohort, key))
+        del masks["stomach"]
+        seg_nrrd(tmp_path / "home" / f"{key}.seg.nrrd", masks)
+    seg_nrrd(tmp_path / "home" / "c2.seg.nrrd", segments_of(voxels(5)))
+    monkeypatch.setattr("sys.stdin", Terminal("empty\nstop\n"))
+    assert call("adopt", tmp_path / "home", cohort.folder) == 1
+    told = capsys.readouterr()
+    assert "adopted 2 cases" in told.out
+    assert "c1: there is no segment of stomach" in told.err
+    assert not (label_of(cohort, "c0") & 4).any()
+    assert (label_of(cohort, "c1") & 4).any()
+
+
+def test_a_segment_of_a_combination_is_a_part_of_each_of_its_regions(tmp_path):
+    """As Slicer has them, if a label map was given out whose combinations are named."""
+    cohort = cohort_of(tmp_path / "cohort")
+    new = edited(label_of(cohort, "c0"))
+    held = {value: [region.name for region in TABLE.regions if value in region.values] for value in TABLE.values[1:]}
+    masks = {"+".join(names): new == value for value, names in held.items()}
+    masks["Small Bowel"] = masks.pop("small_bowel")
+    seg_nrrd(tmp_path / "home" / "c0.seg.nrrd", masks)
+    assert adopt(tmp_path / "home", cohort).failed == {}
+    np.testing.assert_array_equal(label_of(cohort, "c0"), new)
+    seg_nrrd(tmp_path / "home" / "c0.seg.nrrd", {**masks, "stomach+spleen": np.zeros(SHAPE, bool)})
+    assert "stomach+spleen is no region" in str(adopt(tmp_path / "home", cohort).failed["c0"])
 
 
 def test_a_label_map_comes_home_by_its_table_alone(tmp_path):
@@ -391,6 +458,26 @@ def test_undo_puts_everything_back(tmp_path):
     assert json.loads(again["dataset.json"]) == json.loads(before["dataset.json"])
     with pytest.raises(UsageError, match="nothing to undo"):
         undo(Cohort.open(cohort.folder))
+
+
+def test_a_case_that_cannot_be_put_back_leaves_the_others_of_its_round_alone(tmp_path):
+    """The cases behind it in the alphabet were never put back, however often one asked."""
+    cohort = cohort_of(tmp_path / "cohort", unlabelled=True)
+    olds = {key: label_of(cohort, key) for key in ("c0", "c1")}
+    for key in cohort.keys:
+        seg_nrrd(tmp_path / "home" / f"{key}.seg.nrrd", segments_of(voxels(9)))
+    adopt(tmp_path / "home", cohort)
+    write_volume(cohort.folder / "labelsTr" / "c0.nii.gz", Volume(voxels(4), AFFINE))
+    with pytest.raises(CohortError) as failed:
+        undo(Cohort.open(cohort.folder))
+    assert str(failed.value) == (
+        "c0: its label was changed after it was adopted; undo what was done later first; the former labels of c1, c2 "
+        "were put back"
+    )
+    np.testing.assert_array_equal(label_of(cohort, "c1"), olds["c1"])
+    assert Cohort.open(cohort.folder).labelled == {"c0", "c1"}
+    write_volume(cohort.folder / "labelsTr" / "c0.nii.gz", Volume(voxels(9), AFFINE))
+    assert undo(Cohort.open(cohort.folder)) == ("c0",)
 
 
 def test_a_label_that_was_changed_since_is_not_put_back(tmp_path):

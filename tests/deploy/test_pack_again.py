@@ -185,6 +185,14 @@ def test_the_scores_are_the_means_by_fold(tmp_path: Path, package: Path) -> None
     ]
     folder = write_crossval(tmp_path / "cv", rows)
     scores = held_out_scores(folder, recipe, network="tiny")
+    table = folder / "oof" / "table.csv"
+    own = table.read_bytes()
+    table.write_text(table.read_text().replace(",", ";").replace(".", ","))  # as some spreadsheets save it
+    assert held_out_scores(folder, recipe, network="tiny") == scores
+    table.write_text("name,age\nAnn,3\n")
+    with pytest.raises(UsageError, match="must have the columns candidate, dice, fold"):
+        held_out_scores(folder, recipe, network="tiny")
+    table.write_bytes(own)
     first, second = scores["folds"]
     assert (first["fold"], first["cases"], first["patients"]) == (0, 2, 2)
     assert first["regions"]["anterior"] == {"dice": 0.85, "interval": [0.8, 0.9]}

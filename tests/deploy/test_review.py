@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
 import shutil
 from dataclasses import asdict, replace
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from volseg.cli import main
 from volseg.cohort import Cohort, read_corrections, write_labels, write_uncertainty
@@ -22,10 +25,11 @@ from volseg.deploy.corrections.choice import ALIKE, Candidate, choose
 from volseg.deploy.corrections.expected import Promise, lacking_dice
 from volseg.deploy.corrections.likeness import Likeness, describe
 from volseg.deploy.corrections.review import _compared
+from volseg.deploy.corrections.todo import TodoRow, write_todo
 from volseg.errors import CohortError, LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.volume import RGB, Volume, read_volume, write_volume
 
 SHAPE = (16, 14, 6)
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
@@ -340,18 +344,19 @@ def test_each_line_says_why_and_earlier_lists_are_read(made, tmp_path):
     assert [(row.key, row.nearest, row.likeness) for row in earlier.rows] == [(row.key, "", None) for row in again.rows]
 
 
-def test_a_list_that_a_spreadsheet_saved_finds_its_cases_again(made, tmp_path):
-    """A key 001 is saved as 1, and a digest such as 12e4567890123456 as a number: the edits were of no case."""
-    cohort, predictions = made
-    todo, _ = review(predictions, cohort, tmp_path / "todo", budget=3, labelled=False)
-    table = tmp_path / "todo" / "todo.csv"
-    text = table.read_text()
-    for number, row in enumerate(todo.rows):
-        text = text.replace(f",{row.key},", f",{number},").replace(row.segmentation_digest, "1.2E+09")
-    table.write_text(text)
-    again = read_todo(tmp_path / "todo")
-    for name in ("key", "patient", "image_digest", "segmentation_digest"):
-        assert [getattr(row, name) for row in again.rows] == [getattr(row, name) for row in todo.rows], name
+def test_keys_and_digests_that_a_spreadsheet_took_for_numbers_are_known(tmp_path):
+    """Who put minutes into the list by a spreadsheet was told that a case is not in it, or that its image changed."""
+    one = TodoRow(1, "001", "0007", "order", 3.5, 1.0, "liver", "", "1234567890123456", "00000000000012e3")
+    write_todo(tmp_path, [one, replace(one, rank=2, key="case2")], labels="0", facts={"budget": 2})
+    path = tmp_path / "todo.csv"
+    saved = (
+        path.read_text().replace("001,0007", "1,7").replace("1234567890123456,00000000000012e3", "1.23457E+15,12000")
+    )
+    lines = saved.splitlines()
+    path.write_text("\n".join([lines[0], f"{lines[2]}8", f"{lines[1]}7.5", ""]))
+    found = read_todo(tmp_path)
+    assert found.rows == (replace(one, rank=2, key="case2", minutes=8.0), replace(one, minutes=7.5))
+    assert found.facts == {"budget": 2}
 
 
 def test_a_case_that_has_a_label_itself_is_not_told_to_be_unlike_what_is_labelled(made, tmp_path):
@@ -444,6 +449,55 @@ def test_the_minutes_of_a_list_are_of_one_round(made: tuple[Cohort, Path], tmp_p
         adopt(tmp_path / "todo", Cohort.open(tmp_path / "cohort"))
         minutes.append(read_corrections(tmp_path / "cohort")[-1].case_minutes)
     assert minutes == [12.5, None, 20.0], "what is stated once is counted once"
+
+
+def test_the_page_shows_images_in_their_colours(tmp_path: Path) -> None:
+    """A slide without red was black on the page."""
+    rising = np.broadcast_to(np.linspace(0, 255, 16)[:, None, None], (16, 16, 1)).astype(np.uint8)
+    for number, voxels in enumerate((0 * rising, rising, 0 * rising)):
+        write_volume(tmp_path / "cohort" / "imagesTs" / f"slide_{number:04d}.nii.gz", Volume(voxels, np.eye(4)))
+    names = {str(number): name for number, name in enumerate(RGB)}
+    entries = {"channel_names": names, "numTraining": 0, "file_ending": ".nii.gz", **TABLE.to_dataset_json()}
+    (tmp_path / "cohort" / "dataset.json").write_text(json.dumps(entries))
+    write_volume(tmp_path / "predictions" / "slide.nii.gz", Volume(0 * rising, np.eye(4)))
+    write_labels(tmp_path / "predictions", TABLE, channel_names=list(RGB))
+    review(tmp_path / "predictions", Cohort.open(tmp_path / "cohort"), tmp_path / "todo", budget=1)
+    page = (tmp_path / "todo" / "worksheet.html").read_text()
+    data = base64.b64decode(page.partition("data:image/webp;base64,")[2].partition('"')[0])
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert (pixels[..., 1] - pixels[..., 0]).max() > 150, "green"
+
+
+def test_a_correction_that_another_reader_takes_back_without_knowing_is_told(
+    made: tuple[Cohort, Path], tmp_path: Path
+) -> None:
+    """Two readers with lists of their own: what the second had left as predicted undid the work of the first."""
+    cohort, predictions = made
+    shutil.copytree(cohort.folder, tmp_path / "cohort")
+    folder = tmp_path / "cohort"
+    for reader in ("first", "second"):
+        todo, _ = review(predictions, Cohort.open(folder), tmp_path / reader, budget=1)
+    (key,) = [row.key for row in todo.rows]
+    predicted = read_volume(predictions / f"{key}.nii.gz").voxels
+
+    def adopted(reader: str, at: tuple[slice, ...], *, further: bool = False) -> tuple[str, ...]:
+        label = Cohort.open(folder).label_path(key)
+        drawn = (read_volume(label).voxels if further and label is not None else predicted).copy()
+        drawn[at] = 1 - (drawn[at] == 1)
+        path = tmp_path / reader / key / f"{key}.seg.nrrd"
+        write_segmentation(path, Volume(drawn, AFFINE), TABLE)
+        return adopt(tmp_path / reader, Cohort.open(folder)).adopted[key].notes
+
+    first = np.s_[2:5, 8:12, 1:5]
+    assert not any("began from the prediction" in note for note in adopted("first", first))
+    assert not any(
+        "began from the prediction" in note for note in adopted("first", np.s_[2:3, 8:12, 5:6], further=True)
+    )
+    told = [note for note in adopted("second", np.s_[14:16, 8:12, 1:5]) if "began from the prediction" in note]
+    assert told == [
+        "52 of the 52 voxels that an earlier correction changed are as predicted again: this edit began from "
+        "the prediction, and not from that correction"
+    ]
 
 
 def test_cases_are_compared_by_the_regions_whose_turn_comes_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("multipart", reason="python-multipart is not installed")
 
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from volseg.cli import main
@@ -25,10 +26,11 @@ from volseg.cohort import Cohort, Correction, Prediction, RegionBounds, read_bou
 from volseg.deploy.corrections import image_digest
 from volseg.deploy.serve import Rounds, Service, Training, make_app, rounds, volseg_command
 from volseg.deploy.serve.ahead import Ahead
+from volseg.deploy.serve.app import Handed
 from volseg.errors import LabelError, UsageError
 from volseg.formats import read_segmentation, write_segmentation
 from volseg.labels import LabelTable
-from volseg.volume import Volume, read_volume, write_volume
+from volseg.volume import Volume, read_image_file, read_volume, write_volume
 
 SHAPE = (8, 7, 4)
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
@@ -125,6 +127,49 @@ def test_a_case_is_chosen_fetched_predicted_corrected_and_saved(served, tmp_path
         path.write_bytes(client.get("/datastore/label", params={"label": key, "tag": tag}).content)
         stomach = next(one for one in read_segmentation(path).segments if one.name == "stomach")
         np.testing.assert_array_equal(read_segmentation(path).mask(stomach), (content & 4) > 0)
+
+
+def test_the_plug_in_for_slicer_runs_a_network_and_sends_what_it_got(served, tmp_path):
+    """The plug-in of MONAI Label 0.8.5 asks for `.nrrd`, whatever its file extension is, and hands Slicer the names."""
+    client, folder = served
+    asked = {"result_extension": ".nrrd", "result_dtype": "uint8", "client_id": "user-xyz"}
+    answer = client.post("/infer/unet?image=c1", data={"params": json.dumps(asked)})
+    assert answer.status_code == 200, answer.text
+    _, params, file, _ = answer.content.split(f"--{answer.headers['content-type'].partition('boundary=')[2]}".encode())
+    head, content = file.split(b"\r\n\r\n", 1)
+    assert b'filename="c1.nrrd"' in head
+    path = tmp_path / "c1.nrrd"
+    path.write_bytes(content.removesuffix(b"\r\n"))
+    (given,) = read_image_file(path)
+    np.testing.assert_array_equal(given.voxels, LABEL)
+    np.testing.assert_allclose(given.affine_ras, AFFINE)
+    names = json.loads(params.partition(b"\r\n\r\n")[2])["label_names"]
+    by_order = dict(zip(np.unique(LABEL)[1:].tolist(), names, strict=True))  # as Slicer imports a label map
+
+    table = LabelTable.exclusive([*by_order.values(), "small_bowel"])  # one layer, an empty segment for what is lacking
+    voxels = np.searchsorted([0, *by_order], LABEL).astype(np.uint8)
+    edit = tmp_path / "edit.seg.nrrd"
+    write_segmentation(edit, Volume(voxels, AFFINE), table)
+    saved = client.put("/datastore/label?image=c1", files={"label": ("edit.seg.nrrd", edit.read_bytes())})
+    assert saved.status_code == 200, saved.text
+    np.testing.assert_array_equal(read_volume(Cohort.open(folder).label_path("c1")).voxels, LABEL)
+    assert saved.json()["added_path_mm"] == 0
+
+
+def test_a_region_that_a_prediction_lacks_is_not_named(served):
+    """Slicer gives the names to the values that are there in their order: the next one would get the name."""
+    client, _ = served
+    client.post("/infer/unet?image=c1&output=json", data={"params": "{}"})
+    info = client.get("/datastore/?output=all").json()["objects"]["c1"]["labels"]["original"]["info"]
+    assert list(info["params"]["label_names"].items()) == [("large_bowel", 1), ("stomach", 4)]
+    assert client.get("/datastore/label/info?label=c1&tag=original").json() == info
+    assert client.get("/datastore/label/info?label=c2&tag=original").status_code == 404
+
+
+def test_clients_with_the_name_that_the_plug_in_comes_with_get_two_cases(served):
+    client, _ = served
+    given = [client.post("/activelearning/random", json={"client_id": "user-xyz"}).json()["id"] for _ in range(3)]
+    assert sorted(given) == ["c1", "c2", "c3"]
 
 
 def test_what_cannot_be_taken_is_told_in_a_line_and_the_cohort_stays(served, tmp_path):
@@ -278,6 +323,11 @@ def test_an_image_of_the_clients_own(served, tmp_path):
     write_volume(path, Volume(LABEL.astype(np.int16), AFFINE))
     made = client.put("/session/", files=[("files", ("own.nii.gz", path.read_bytes()))]).json()["session_id"]
     assert client.post(f"/infer/unet?session_id={made}&output=json").json()["label_names"]["stomach"] == 4
+    # The plug-in sends the name that the image has in Slicer, and keeps the answer under the name that it gets.
+    named = {"image": '3: AX "T1"/FS', "session_id": made}
+    assert b'filename="image.nii.gz"' in client.post("/infer/unet", params=named).content
+    answer = client.post("/infer/unet", params={**named, "output": "image"})
+    assert 'filename="image.nii.gz"' in answer.headers["content-disposition"]
     assert client.delete(f"/session/{made}").status_code == 200
     assert client.get(f"/session/{made}").status_code == 404
     added = client.put("/datastore/?image=new1", files={"file": ("own.nii.gz", path.read_bytes())})
@@ -293,7 +343,9 @@ def test_a_training_runs_waits_and_is_stopped(served):
     assert client.post("/train/unet", json={}).status_code == 429
     assert client.post("/train/unet?enqueue=true", json={"quick": 1}).status_code == 200
     assert client.get("/train/?check_if_running=true").status_code == 200
-    assert client.delete("/train/").json()["status"] == "REVOKED"
+    stopped = client.delete("/train/").json()
+    assert stopped["status"] == "REVOKED"
+    assert "stopped" in stopped["details"], "the plug-in shows the last line, and fails where there is none"
     for _ in range(200):
         if client.get("/train/?check_if_running=true").status_code == 404:
             break
@@ -653,3 +705,35 @@ def test_a_token_is_asked_for(tmp_path, served):
         assert client.get("/info/", headers=headers).status_code == 200
         assert client.get("/auth/token/valid", headers=headers).status_code == 200
         assert client.get("/auth/token/valid").status_code == 401
+
+
+def test_the_image_of_the_next_case_is_fetched_without_the_token_for_a_minute(served):
+    """The plug-in for 3D Slicer lets Slicer download it, which has no token."""
+    now = 0.0
+    handed = Handed(lambda: now)
+
+    def asks(path, *, host="10.0.0.1", method="GET"):
+        place, _, query = path.partition("?")
+        return Request(
+            {"type": "http", "method": method, "path": place, "query_string": query.encode(), "client": (host, 1)}
+            | {"headers": [], "scheme": "http", "server": ("clinic", 80)}
+        )
+
+    handed.add(asks("/activelearning/review", method="POST"), "c1")
+    handed.add(asks("/activelearning/review", method="POST"), "")
+    image = "/datastore/image?image=c1"
+    assert handed.has(asks(image))
+    assert not handed.has(asks(image, host="10.0.0.2"))
+    assert not handed.has(asks("/datastore/image?image=c2"))
+    assert not handed.has(asks("/datastore/label?image=c1"))
+    assert not handed.has(asks(image, method="PUT"))
+    now = 61.0
+    assert not handed.has(asks(image))
+    _, folder = served
+    service = Service("unet", folder, Network(), Training(lambda _: []))
+    with TestClient(make_app(service, token="word", hosts=("*",)), base_url="http://clinic") as client:
+        assert client.get("/datastore/image?image=c1").status_code == 401
+        headers = {"Authorization": "Bearer word"}
+        key = client.post("/activelearning/random", json={}, headers=headers).json()["id"]
+        assert client.get("/datastore/image", params={"image": key}).status_code == 200
+        assert client.get("/datastore/label", params={"label": key}).status_code == 401

@@ -276,8 +276,33 @@ def test_more_than_eight_regions_must_not_overlap(tmp_path: Path) -> None:
     rois["r9"] = [square(affine, 0.6, 3.4, 1)]
     save(tmp_path, [*images, structure_set(images, rois)])
     source = Dicom(tmp_path)
-    with pytest.raises(LabelError, match="r9 and r1 overlap, and a table of 10 regions keeps no overlap"):
+    with pytest.raises(LabelError, match="r1 and r9 overlap, and a table of 10 regions keeps no overlap; keep it with"):
         source.load(source.keys()[0])
+
+
+def test_every_overlap_of_many_regions_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    """As in radiotherapy, where the outline of the body holds all organs, and a target crosses some of them."""
+    shape = (14, 12, 3)
+    affine = grid(shape)
+    organs = {f"organ{n:02}": (n + 0.6, n + 1.4) for n in range(10)}
+    for case, target in ((1, (0.6, 3.4)), (2, (4.6, 8.4))):
+        images = series(noise(shape), study=f"{STUDY}.{case}")
+        drawn = {"body": (0.6, 10.4), **organs, "target": target}
+        rois = {name: [square(affine, *ends, 1)] for name, ends in drawn.items()}
+        save(tmp_path / f"{case}", [*images, structure_set(images, rois)])
+    source = Dicom(tmp_path, overlaps=True)
+    assert len(source.labels.names) == 12
+    assert source.labels.activation == "sigmoid"
+    for key in source.keys():  # noqa: SIM118 - a source is no dict
+        label = source.load(key).label
+        found = dict(zip(source.labels.names, source.labels.masks(label.voxels), strict=True))
+        assert found["body"].sum() == 100
+        assert [int(found[name].sum()) for name in organs] == [1] * 10
+        assert found["target"].sum() in (9, 16)
+    # The table of the first case alone has no value for the overlaps of the second.
+    first = Dicom(tmp_path / "1", overlaps=True)
+    assert first.labels.digest != source.labels.digest
+    assert len(first.labels.values) < len(source.labels.values) < 40
 
 
 def test_damaged_drawings_fail_their_case(tmp_path: Path) -> None:

@@ -548,10 +548,29 @@ def test_masks_beside_the_image_and_classes_that_are_chosen(tmp_path):
     assert source.load("p1").label.voxels.min() == 2
     with pytest.raises(SourceError, match="no case has a mask of liver; there are node, notes, tumour"):
         ClassMasks(tmp_path / "raw", classes=["liver"])
-    for number in range(9):
-        put(tmp_path / f"raw/p1/x{number}.nii.gz")
-    with pytest.raises(LabelError, match="overlaps of 9 classes"):
-        ClassMasks(tmp_path / "raw", classes=[f"x{n}" for n in range(9)], keep_overlaps=True)
+
+
+def test_the_overlaps_of_many_classes_are_those_that_occur(tmp_path, capsys):
+    """A body that holds ten organs, and a lesion across two of them in one case and across others in the next."""
+    raw, cases = tmp_path / "raw", {"p1": slice(1, 3), "p2": slice(6, 9)}
+    for key, lesion in cases.items():
+        put(raw / key / "ct.nii.gz", np.full((12, 4, 3), 40, np.uint8))
+        drawn = {"body": slice(0, 11), "lesion": lesion, **{f"organ{n}": slice(n, n + 1) for n in range(10)}}
+        for name, where in drawn.items():
+            mask = np.zeros((12, 4, 3), np.uint8)
+            mask[where, 1:3] = 1
+            put(raw / key / "segmentations" / f"{name}.nii.gz", mask)
+    assert run("convert", "class_masks", raw, tmp_path / "c", "--overlaps") == 0
+    capsys.readouterr()
+    cohort = Cohort.open(tmp_path / "c")
+    assert (len(cohort.labels.names), cohort.labels.activation) == (12, "sigmoid")
+    for key, lesion in cases.items():
+        masks = cohort.labels.masks(read_volume(cohort.label_path(key)).voxels)
+        found = {name: mask.sum() // 6 for name, mask in zip(cohort.labels.names, masks, strict=True)}
+        organs = {f"organ{n}": 1 for n in range(10)}
+        assert found == {"body": 11, "lesion": lesion.stop - lesion.start, **organs}
+    assert run("convert", "class_masks", raw, tmp_path / "d") == 1
+    assert "voxels belong to several classes; keep them with --overlaps" in capsys.readouterr().err
 
 
 def test_what_is_wrong_with_a_folder_of_masks(masks, tmp_path):

@@ -201,6 +201,22 @@ def test_regions_that_overlap_keep_both(raw):
     assert [int(mask.sum()) for mask in source.labels.masks(source.load("b").label.voxels)] == [25, 0]
 
 
+def test_many_regions_keep_their_overlaps_where_that_is_asked_for(raw):
+    """Ribs across lungs, as in X-ray images."""
+    names = ["lung", *(f"rib{number}" for number in range(9))]
+    for place, name in enumerate(names):
+        for image in "abc":
+            save(raw / name / f"{image}.png", square(*((2, 20) if name == "lung" else (2 * place, 2 * place + 3))))
+    masks = [f"{name}={name}/{{key}}.png" for name in names]
+    with pytest.raises(LabelError, match="lung and rib0 overlap, and a table of 10 regions keeps no overlap; keep it"):
+        paired(raw, masks=masks).load("a")
+    told = []
+    source = paired(raw, masks=masks, overlaps=True, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    found = source.labels.masks(source.load("b").label.voxels)
+    assert [int(mask.sum()) for mask in found] == [18**2, *[9] * 9]
+
+
 def test_class_values_from_palette_indices_and_colours_from_the_palette(raw):
     indices = Image.fromarray(square(2, 6, value=1) + square(3, 5, value=1))
     indices.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])

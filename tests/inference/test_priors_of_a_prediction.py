@@ -18,7 +18,7 @@ from treatment_days import write_days
 from volseg.bundle import Recipe
 from volseg.cohort import Alignments
 from volseg.errors import CheckpointError, UsageError, VolumeError
-from volseg.inference import Predictor, PriorSource, find_priors, write_priors
+from volseg.inference import Predictor, PriorRow, PriorSource, find_priors, write_priors
 from volseg.inference.ensemble import check_members
 from volseg.jobs.job import input_digest
 from volseg.jobs.networks import Predicting
@@ -315,17 +315,16 @@ def test_a_table_of_before_gets_the_new_columns(cohort, alignments, tmp_path):
     assert [(row["key"], row["alignment"]) for row in table] == [("a_day10", "rigid"), ("z", "")]
 
 
-def test_a_table_that_a_spreadsheet_saved_is_read(cohort, alignments, tmp_path):
-    _, rows = found(cohort, PriorSource.open(cohort.folder, channels=1), alignments, ["a_day10"])
-    path = tmp_path / "priors.csv"
-    path.write_text("\ufeffkey;prior;patient\nz;y;p\n", encoding="utf-8")
-    assert [row["key"] for row in csv.DictReader(write_priors(tmp_path, rows).read_text().splitlines())] == [
-        "a_day10",
-        "z",
-    ]
-    path.write_text("a,b\n1,2\n")
-    with pytest.raises(UsageError, match=r"priors\.csv is no table of priors as `volseg predict` writes it"):
-        write_priors(tmp_path, rows)
+def test_a_table_that_a_spreadsheet_saved_keeps_its_rows(tmp_path):
+    path = write_priors(tmp_path, [PriorRow("a", "z", "p", 2.5, used=True)])
+    path.write_text("\ufeff" + path.read_text().replace(",", ";").replace("2.5", "2,5"), encoding="utf-8")
+    write_priors(tmp_path, [PriorRow("b", reason="no earlier session")])
+    first, second = csv.DictReader(path.read_text().splitlines())
+    assert (first["key"], first["prior"], first["gap_days"]) == ("a", "z", "2,5")
+    assert second["key"] == "b"
+    path.write_text("name,age\nAnn,3\n")
+    with pytest.raises(UsageError, match="is no table of priors"):
+        write_priors(tmp_path, [PriorRow("b")])
 
 
 def test_without_elastix_a_network_of_deformed_priors_is_one_line_with_the_cure(cohort, alignments, monkeypatch):

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ import volseg.inference
 import volseg.transforms
 from volseg.bundle import Recipe, read_recipe
 from volseg.cohort import Adaptation, Cohort, adapted_networks, check_unseen, network_for, write_labels
+from volseg.cohort.table import write_table
 from volseg.errors import CohortError, UsageError
 from volseg.inference import MixedPrecision, ParallelWindows
 from volseg.labels import prior_channels
@@ -446,6 +448,37 @@ def test_scores_of_what_was_seen_or_lies_before_are_refused(tmp_path, cohort):
     other = Adaptation("c", ("day9",), ("c_day9",), cases=("c_day10",))
     write_labels(tmp_path, cohort.labels, channel_names=["MR"], made_with={"adapted": [other.to_json()]})
     check_unseen(tmp_path, cohort, ["c_day0"])
+
+
+def test_sessions_without_an_order_of_time_are_no_earlier_days_of_each_other(tmp_path, run):
+    """By the alphabet `post` lay before `pre`: its network predicted that day, and the scores said nothing."""
+    unordered = write_days(tmp_path / "unordered", patients=("a", "c"), days=("post", "pre"))
+    told = "c_pre: the sessions of c, post, pre, tell no order of time"
+    with pytest.raises(CohortError, match=told.partition(": ")[2]):
+        _ = work(run, unordered, before="pre").sessions
+    assert [one.name for one in work(run, unordered).sessions] == ["post", "pre"]
+    seen = Adaptation("c", ("post",), ("c_post",))
+    assert network_for(unordered.rows["c_pre"], {run / "after_post.pt": seen}, unordered) is None
+    write_labels(tmp_path, unordered.labels, channel_names=["MR"], made_with={"adapted": [seen.to_json()]})
+    with pytest.raises(CohortError, match=told):
+        check_unseen(tmp_path, unordered, ["c_pre"])
+    check_unseen(tmp_path, unordered, ["a_pre"])
+
+
+def test_what_is_kept_for_a_test_is_not_learnt_from(tmp_path, cohort):
+    """Neither a day of the patient nor, without folds, cases of others."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(cohort.folder, folder)
+    (folder / "splits.json").unlink()
+    kept = {"c_day9": ("test",), "a_day0": ("test: of another scanner",), "b_day0": ("suspect: empty",)}
+    rows = [replace(row, warnings=kept.get(key, ())) for key, row in cohort.rows.items()]
+    write_table(folder / "cases.csv", rows)
+    tested = Cohort.open(folder)
+    run = make_run(tmp_path / "made", tested)
+    assert work(run, tested).adaptation.keys == ("c_day0", "c_day10")
+    recipe = read_recipe(run / "model.pt")
+    keys = {one["key"] for seed in range(4) for one in base_items(work(run, tested, seed=seed), recipe)}
+    assert keys == {"a_day9", "a_day10", "b_day9", "b_day10"}
 
 
 def test_what_was_seen_is_known_from_a_dataset_json_that_was_saved_on_windows(tmp_path, cohort):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from volseg.errors import GeometryError, VolumeError
-from volseg.volume import Volume, image_suffix, read_image_file, read_nrrd_with_pairs, write_volume
+from volseg.volume import Volume, image_suffix, read_image_file, read_nrrd_with_pairs, write_nrrd, write_volume
 
 COS, SIN = 0.8, 0.6
 DIRECTION = np.array([[COS, -SIN, 0], [SIN, COS, 0], [0, 0, -1.0]])  # LPS, columns are axes
@@ -316,3 +316,23 @@ def test_an_escaped_backslash_before_an_n_is_no_line_break(tmp_path):
     nrrd(tmp_path / "a.nrrd", **{"content": "x\nSegment0_Name:=a\\\\nodule\\nleft"})
     pairs = read_nrrd_with_pairs(tmp_path / "a.nrrd")[1]
     assert pairs["Segment0_Name"] == "a\\nodule\nleft"
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", ">i2"])
+def test_a_nrrd_file_is_to_itk_what_it_is_to_us(tmp_path, dtype):
+    turned = np.array([[0, -1.5, 0, 12.25], [1.25, 0, 0.1, -7], [0, 0, 3, 1 / 3], [0, 0, 0, 1]])
+    written = Volume(VOXELS.astype(dtype), turned)
+    write_nrrd(tmp_path / "a.nrrd", written)
+    image = itk.imread(str(tmp_path / "a.nrrd"))
+    np.testing.assert_array_equal(itk.array_view_from_image(image).T, written.voxels)
+    columns = itk.array_from_matrix(image.GetDirection()) * list(image.GetSpacing())
+    np.testing.assert_allclose(np.diag([-1, -1, 1]) @ columns, turned[:3, :3], atol=1e-9)
+    np.testing.assert_allclose(np.diag([-1, -1, 1]) @ list(image.GetOrigin()), turned[:3, 3])
+    (read,) = read_image_file(tmp_path / "a.nrrd")
+    np.testing.assert_array_equal(read.voxels, written.voxels)
+    np.testing.assert_array_equal(read.affine_ras, turned)
+
+
+def test_voxels_that_nrrd_has_no_word_for_are_refused(tmp_path):
+    with pytest.raises(VolumeError, match="voxels of type bool do not go into NRRD"):
+        write_nrrd(tmp_path / "a.nrrd", Volume(VOXELS > 0, np.eye(4)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +67,9 @@ def adopt(
     )
     slices = parse_slices(ignore_slices)
 
-    def work(answers: corrections.Answers) -> Adoption:
+    def work(
+        answers: corrections.Answers, *, only: Collection[str] | None = None, round_number: int | None = None
+    ) -> Adoption:
         with bar("adopt") as progress:
             return corrections.adopt(
                 paths[0],
@@ -79,15 +81,25 @@ def adopt(
                 minutes=minutes,
                 ignore_slices=slices,
                 predictions=predictions,
+                only=only,
+                round_number=round_number,
                 progress=progress,
             )
 
     done = work(answers)
-    while sys.stdin.isatty() and (asked := _asked(done.failed)):
-        answers = _answered(answers, asked)
-        again = work(answers)
-        done.adopted |= {key: one for key, one in again.adopted.items() if one.changed or key not in done.adopted}
-        done.failed = again.failed
+    answers_of: dict[str, corrections.Answers] = {}  # what is true of one case need not be of another
+    while sys.stdin.isatty() and (asked := _asked(done.failed)) is not None:
+        key = str(asked.case)
+        try:
+            answers_of[key] = _answered(answers_of.get(key, answers), asked, regions=cohort.labels.names)
+        except typer.Abort:
+            break
+        again = work(answers_of[key], only=[key], round_number=done.round)
+        done.adopted |= again.adopted
+        done.failed = {
+            name: again.failed.get(name, error) for name, error in done.failed.items() if name not in again.adopted
+        }
+        done.round = again.round or done.round
     _tell(done.adopted, done.unchanged)
     if any(one.changed for one in done.adopted.values()):
         typer.echo(f"{cohort.folder / CORRECTIONS} holds what changed; `volseg adopt --undo {paths[-1]}` puts it back")
@@ -135,18 +147,24 @@ def _asked(failed: Mapping[str, VolsegError]) -> OpenQuestionError | None:
     return next((error.of_case(key) for key, error in failed.items() if isinstance(error, OpenQuestionError)), None)
 
 
-def _answered(answers: Answers, asked: OpenQuestionError) -> Answers:
-    """The answers with those to one question, which a terminal gives."""
+def _answered(answers: Answers, asked: OpenQuestionError, *, regions: Sequence[str]) -> Answers:
+    """The answers for one case with those to one question, which a terminal gives.
+
+    Raises:
+        typer.Abort: There is to be no further question.
+    """
     from dataclasses import replace
 
     typer.echo(str(asked))
-    if asked.missing:
+    if not asked.extra:  # else one of these may be what is missing
         word = typer.prompt(f"{', '.join(asked.missing)}: keep, empty or stop", default="stop")
         if word not in ("keep", "empty"):
             raise typer.Abort
         return replace(answers, missing=word)
     name = asked.extra[0]
     region = typer.prompt(f"{name}: the region that it is, drop or stop", default="stop")
+    while region not in (*regions, "drop", "stop"):
+        region = typer.prompt(f"the cohort has no region {region}: {', '.join(regions)}, drop or stop", default="stop")
     if region == "stop":
         raise typer.Abort
     if region == "drop":

@@ -32,7 +32,7 @@ def serve(
     token_file: Path | None = typer.Option(None, help="File whose text every client must give as password."),
     train_minutes: float = typer.Option(20.0, min=0.1, help="Minutes of a training that a client starts."),
 ) -> None:
-    """Serve a network and a cohort to 3D Slicer and OHIF, by the plug-ins of MONAI Label.
+    """Serve a network and a cohort to 3D Slicer, by the plug-in of MONAI Label.
 
     It lists cases, says which to look at first, predicts, takes corrected labels into the cohort as `volseg adopt`
     does, and trains on them. /docs shows all requests.

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from volseg.cohort.reading import check_values_as, read_label_map, read_translated, read_volume_as
     from volseg.cohort.sessions import (
         Session,
+        check_order,
         day_of_session,
         earlier_sessions,
         is_ordered,
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
         session_date,
         session_order,
         sessions_of,
-        unordered_note,
     )
     from volseg.cohort.sizes import size_warnings
     from volseg.cohort.spreadsheet import decimal, read_rows, restored_keys
@@ -121,6 +121,7 @@ __all__ = [
     "bounds_as_text",
     "check_key",
     "check_labels",
+    "check_order",
     "check_prior_alignment",
     "check_unseen",
     "check_values_as",
@@ -175,7 +176,6 @@ __all__ = [
     "tested_patients_note",
     "told_axes",
     "undo_adoption",
-    "unordered_note",
     "with_descriptions",
     "with_margins",
     "with_patients",
@@ -307,6 +307,7 @@ _open = opened_at_first_use(
         "volseg.cohort.sizes": ("size_warnings",),
         "volseg.cohort.sessions": (
             "Session",
+            "check_order",
             "day_of_session",
             "earlier_sessions",
             "is_ordered",
@@ -314,7 +315,6 @@ _open = opened_at_first_use(
             "session_date",
             "session_order",
             "sessions_of",
-            "unordered_note",
         ),
         "volseg.cohort.spreadsheet": (
             "decimal",

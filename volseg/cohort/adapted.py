@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from volseg.cohort.folder import Cohort
-from volseg.cohort.sessions import sessions_of
-from volseg.errors import CohortError, UsageError
+from volseg.cohort.sessions import check_order, sessions_of
+from volseg.errors import CohortError, UsageError, naming
 
 ADAPTED = "adapted"
 """Entry of a recipe's facts, and of the `volseg` object of the `dataset.json` beside predictions."""
@@ -78,6 +78,7 @@ def check_unseen(predictions: Path, cohort: Cohort, keys: Iterable[str]) -> None
 
     Raises:
         UsageError: There is such a case; the message names it.
+        CohortError: The names of the sessions of an adapted network's patient tell no order of time.
     """
     told = adaptations_of(predictions)
     if not told:
@@ -96,6 +97,8 @@ def check_unseen(predictions: Path, cohort: Cohort, keys: Iterable[str]) -> None
             if row is None or row.patient != one.patient:
                 continue
             own = sessions.get(row.patient, [])
+            with naming(key):
+                check_order(row.patient, own)
             place = next(number for number, session in enumerate(own) if key in session.keys)
             late = [session.name for session in own[place:] if set(session.keys) & set(one.keys)]
             if late:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from volseg.cohort.adapted import Adaptation
 from volseg.cohort.folder import Cohort
-from volseg.cohort.sessions import sessions_of
+from volseg.cohort.sessions import is_ordered, sessions_of
 from volseg.cohort.table import CaseRow
 from volseg.errors import UsageError, first_names
 from volseg.files import read_json_object
@@ -57,6 +57,8 @@ def adapted_networks(folder: Path) -> dict[Path, Adaptation]:
 def network_for(row: CaseRow, networks: Mapping[Path, Adaptation], cohort: Cohort) -> Path | None:
     """The network that was adapted to the case's patient on most of the sessions before the case, and on no other.
 
+    None if there is none, or if the names of the patient's sessions tell no order of time.
+
     Args:
         row: Case to predict.
         networks: Adapted networks, see `adapted_networks`.
@@ -67,6 +69,8 @@ def network_for(row: CaseRow, networks: Mapping[Path, Adaptation], cohort: Cohor
         return None
     rows = {other.key: other for other in cohort.rows.values() if other.patient == row.patient}
     own = sessions_of({**rows, row.key: row}.values())[row.patient]
+    if not is_ordered(own):
+        return None
     place = next(number for number, session in enumerate(own) if row.key in session.keys)
     earlier = {key for session in own[:place] for key in session.keys}
     fitting = [(len(told.keys), path) for path, told in mine.items() if set(told.keys) <= earlier]

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,15 @@ from volseg.cohort.table import CaseRow
 from volseg.cohort.table_edits import write_edited_table
 from volseg.cohort.units import units_note
 from volseg.errors import CohortError, SourceError, UsageError, VolsegError, naming
-from volseg.files import LOCK, PARTIAL, atomic, ignores_case, is_partial, take_lock
+from volseg.files import LOCK, PARTIAL, atomic, ignores_case, is_partial, locked, take_lock
 from volseg.labels import LabelTable
 from volseg.volume import FILE_ENDING, Volume, header_of, orientation, provenance_of, with_provenance, write_volume
 
 logger = logging.getLogger(__name__)
 
 _OWN = ".volseg"
+_PARTS = ("", "imagesTr", "imagesTs", "labelsTr", INSTANCES, _OWN, f"{_OWN}/cases", f"{_OWN}/splits")
+
 Progress = Callable[[int, int], None]
 Outcomes = Iterator[tuple[str, "tuple[CaseRow, bool] | VolsegError"]]
 """Key, and its row with whether it was written now; or its error."""
@@ -94,12 +96,11 @@ def write_cohort(
         if alone:
             refusal = f"another conversion is writing {folder}; wait for it, or name another folder"
             stack.callback(take_lock(folder / _OWN / f"convert{LOCK}", refusal=refusal).release)
-        if only is None:  # else they may be of another run, which is about to rename them
-            for leftover in folder.rglob(f"{PARTIAL}*"):
-                leftover.unlink(missing_ok=True)
         # A case that an earlier version of the reader wrote keeps the folder at that version until it is done again.
         labelled = sum(source.labelled(key) for key in keys)
         _write_dataset_json(source, folder, count=labelled, version=_folder_version(source, folder))
+        if only is None:  # else they may be of another run, which is about to rename them
+            _remove_unfinished(folder)
 
         former = _recorded_rows(folder)
         rows: dict[str, CaseRow] = {}
@@ -224,6 +225,16 @@ def _forget(folder: Path, key: str, channels: int) -> None:
     for part in ("imagesTr", "imagesTs"):
         for file in _image_files(folder, part, key, channels):
             file.unlink(missing_ok=True)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a killed conversion left; a server or a training may write files of its own below the cohort now."""
+    left = [leftover for part in _PARTS for leftover in (folder / part).glob(f"{PARTIAL}*")]
+    if not left:
+        return
+    with suppress(UsageError), locked(folder / _OWN / "adopting", refusal="a label or an image is being added"):
+        for leftover in left:
+            leftover.unlink(missing_ok=True)
 
 
 def _map(convert: Callable[[str], tuple[CaseRow, bool]], keys: Sequence[str], *, workers: int) -> Outcomes:

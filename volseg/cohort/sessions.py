@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -163,35 +164,59 @@ def _comparable(order: tuple[object, ...]) -> tuple[tuple[int, str, float], ...]
     return tuple((int(str(kind)), str(word), float(str(number))) for kind, word, number in triples)
 
 
-def is_ordered(sessions: Iterable[Session]) -> bool:
-    """Whether the order of a patient's sessions is one of time: each has a day, or a name with a number in it.
+def is_ordered(sessions: Sequence[Session]) -> bool:
+    """Whether the order of a patient's sessions is one of time: what tells each from the one before it is a number.
 
     Names with a date that can be read in two ways, such as 1/2/2024, tell none.
+
+    Args:
+        sessions: Sessions of one patient as `sessions_of` sorts them.
+
+    >>> def of(*names):
+    ...     rows = [CaseRow(name, "p", name, (1, 1, 1), (1, 1, 1), "RAS", "", ()) for name in names]
+    ...     return is_ordered(sessions_of(rows)["p"])
+    >>> of("day9", "day10"), of("week1_day3", "week2_day0"), of("pre", "post"), of("pre1", "post2")
+    (True, True, False, False)
     """
-    return all(one.day is not None or _tells_time(one.name) for one in sessions)
+    if not all(one.day is not None or _tells_time(one.name) for one in sessions):
+        return False
+    return all(_by_number(one.order, other.order) for one, other in itertools.pairwise(sessions))
 
 
 def _tells_time(name: str) -> bool:
-    """Whether a name has a number that sorts by time."""
+    """Whether a name has a number, and no date that can be read in two ways."""
     return _NUMBER.search(name) is not None and _TWO_WAYS.search(_with_dates(name)) is None
 
 
-def unordered_note(patient: str, sessions: Sequence[Session]) -> str:
-    """The sentence, with its cure, for a patient with several sessions whose order is none of time; else empty."""
-    if len(sessions) < 2 or is_ordered(sessions):
-        return ""
-    names = ", ".join(one.name or "one without a name" for one in sessions)
-    return (
-        f"the sessions of {patient}, {names}, tell no order of time, so none is known to be earlier; state the column "
-        "day in cases.csv, or number them in the keys, as in PATIENT_day3"
-    )
+def _by_number(order: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    """Whether two orders differ in a number first; of `day1a` and `day1b` the letters are an order too."""
+    for one, two in zip(_comparable(order), _comparable(other), strict=False):
+        if one[:2] != two[:2]:
+            return len(one[1]) == len(two[1]) == 1 and one[1].isalpha() and two[1].isalpha() and one[2] == two[2]
+        if one != two:
+            return True
+    return False
 
 
 def earlier_sessions(sessions: Mapping[str, list[Session]], row: CaseRow) -> list[Session]:
-    """The sessions of the case's patient that lie before its own, the last one first."""
+    """The sessions of the case's patient that lie before its own, the last one first; none if no order is known."""
     own = sessions.get(row.patient, [])
     place = next((number for number, one in enumerate(own) if row.key in one.keys), 0)
-    return own[:place][::-1]
+    return own[:place][::-1] if is_ordered(own) else []
+
+
+def check_order(patient: str, sessions: Sequence[Session]) -> None:
+    """Refuse sessions whose names tell no order of time, such as `post` and `pre`, so that none is known to be earlier.
+
+    Raises:
+        CohortError: They are such.
+    """
+    if len(sessions) > 1 and not is_ordered(sessions):
+        names = ", ".join(one.name or "one without a name" for one in sessions)
+        raise CohortError(
+            f"the sessions of {patient}, {names}, tell no order of time, so none is known to be earlier; state the "
+            "column day in cases.csv, or number them in the keys, as in PATIENT_day3"
+        )
 
 
 def other_sessions(sessions: Mapping[str, list[Session]], row: CaseRow) -> list[Session]:
@@ -224,6 +249,5 @@ def order_note(rows: Iterable[CaseRow]) -> str | None:
         return None
     return (
         f"the sessions of {len(doubted)} patients ({', '.join(doubted[:3])}{', ...' * (len(doubted) > 3)}) have names "
-        "without a number, or dates that can be read in two ways, and tell no order of time; add a column day to "
-        "cases.csv"
+        "that tell no order of time by a number, so that none counts as earlier; add a column day to cases.csv"
     )

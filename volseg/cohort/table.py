@@ -46,12 +46,17 @@ class CaseRow:
     @property
     def suspect(self) -> bool:
         """Whether the case carries a warning that keeps it out of folds."""
-        return any(warning.casefold().startswith("suspect") for warning in self.warnings)
+        return any(word.startswith("suspect") for word in self._words)
 
     @property
     def test(self) -> bool:
         """Whether the case is kept out of folds for a test."""
-        return any(warning.casefold().partition(":")[0].strip() == TEST for warning in self.warnings)
+        return any(word.partition(":")[0].strip() == TEST for word in self._words)
+
+    @property
+    def _words(self) -> list[str]:
+        """The warnings in small letters; a person may leave out the space behind a semicolon."""
+        return [word.strip().casefold() for warning in self.warnings for word in warning.split(";")]
 
     def along_ras(self, values: Sequence[float]) -> tuple[float, float, float]:
         """One value an array axis, in the order right-left, anterior-posterior, superior-inferior."""
@@ -94,7 +99,7 @@ class CaseRow:
         axes = sorted(_RAS_AXIS.get(letter, -1) for letter in row["orientation"])
         if not len(shape) == len(spacing) == 3 or axes != [0, 1, 2]:
             raise ValueError(f"{row['key']} has a shape, spacing or orientation without three axes")
-        warnings = tuple(filter(None, map(str.strip, row["warnings"].split(";"))))  # a person may leave out the space
+        warnings = tuple(warning for warning in row["warnings"].split("; ") if warning)
         return cls(
             row["key"].strip(),
             row["patient"].strip(),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.bundle import find
-from volseg.cohort import Cohort, Session, sessions_of, unordered_note
+from volseg.cohort import Cohort, Session, is_ordered, sessions_of
 from volseg.errors import UsageError
 from volseg.volume import check_elastix, elastix_is_installed
 
@@ -72,7 +72,7 @@ class DaysSettings:
 
     Raises:
         BundleError: There is no such bundle.
-        UsageError: There is no such way or fold, no patient has two sessions, or those of one tell no order of time.
+        UsageError: There is no such way or fold, or no patient has two sessions whose names tell an order of time.
     """
 
     cohort: Cohort
@@ -102,11 +102,10 @@ class DaysSettings:
         if not self.folds:
             object.__setattr__(self, "folds", tuple(range(len(self.cohort.folds()))))
         several = [one for one in sessions_of(self.cohort.rows.values()).values() if len(one) > 1]
-        if not several:
-            raise UsageError(f"{self.cohort.folder} has no patient with two sessions; `volseg check` counts them")
-        for patient, sessions in sessions_of(self.cohort.rows[key] for key in self.cohort.labelled).items():
-            if note := unordered_note(patient, sessions):  # else a later day would be taken for an earlier one
-                raise UsageError(note)
+        if not any(map(is_ordered, several)):
+            told = " whose names tell an order of time; state the column day in cases.csv"
+            told = told if several else "; `volseg check` counts them"
+            raise UsageError(f"{self.cohort.folder} has no patient with two sessions{told}")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -136,11 +135,18 @@ class DayCase:
 
 
 def day_cases(cohort: Cohort, keys: Sequence[str]) -> list[DayCase]:
-    """The cases of some patients in the order of their days, with what may be seen of each."""
+    """The cases of some patients in the order of their days, with what may be seen of each.
+
+    Where the names of a patient's sessions tell no order of time each of them is a first day. Days that are kept for a
+    test are seen by nothing.
+    """
     wanted = set(keys)
     found = []
-    for patient, sessions in sessions_of(cohort.rows[key] for key in sorted(cohort.labelled)).items():
-        for number, session in enumerate(sessions):
+    rows = [cohort.rows[key] for key in sorted(cohort.labelled) if not cohort.rows[key].test]
+    for patient, sessions in sessions_of(rows).items():
+        ordered = is_ordered(sessions)
+        for place, session in enumerate(sessions):
+            number = place if ordered else 0
             last = sessions[number - 1] if number else None
             gap = None
             if last is not None and session.day is not None and last.day is not None:

@@ -10,11 +10,11 @@ import numpy as np
 from volseg.dicom.choice import Choice
 from volseg.dicom.image import Stack, read_image, read_stack
 from volseg.dicom.instance import Series
-from volseg.dicom.labels import OVERLAPPING, read_label, regions_of
+from volseg.dicom.labels import CURE, draw_labels, regions_of
 from volseg.dicom.matches import Match
 from volseg.dicom.names import Rules
-from volseg.errors import GeometryError, LabelError, SourceError, VolsegError
-from volseg.labels import LabelTable
+from volseg.errors import GeometryError, SourceError, VolsegError
+from volseg.labels import LabelTable, RegionCanvas
 from volseg.volume import Grid, Volume, aligned, covered, nearest_voxels, resampled
 
 _LEAST_SHARE = 0.05  # of the voxels of the first channel
@@ -140,8 +140,6 @@ def read_labels(
 ) -> tuple[Volume, list[str]]:
     """The label map of a case, from what is drawn on any of its channels, on the grid of the first.
 
-    What is drawn on a channel that was resampled takes the nearest voxels.
-
     Args:
         matches: what is drawn on each channel.
         images: the channels.
@@ -149,30 +147,52 @@ def read_labels(
         rules: what regions are called.
 
     Raises:
-        SourceError: A region is drawn on two channels of different grids; or a cause of `read_label`.
-        LabelError: A cause of `read_label`.
+        SourceError: A cause of `draw_case`.
+        LabelError: Regions overlap in a way that the table has no value for.
     """
-    first = images.stacks[0]
-    there = [item for some, moved in zip(matches, images.moved, strict=True) if not moved for item in some]
+    canvas, warnings = draw_case(matches, images.stacks, images.moved, table.names, rules)
+    return Volume(canvas.label_map(table, cure=CURE), images.stacks[0].affine_ras), warnings
+
+
+def draw_case(
+    matches: Sequence[Sequence[Match]],
+    stacks: Sequence[Stack],
+    moved: Sequence[bool],
+    names: Sequence[str],
+    rules: Rules,
+) -> tuple[RegionCanvas, list[str]]:
+    """Draw the regions of a case on the grid of its first channel; and what a reader should know of them.
+
+    What is drawn on a channel that was resampled takes the nearest voxels.
+
+    Args:
+        matches: what is drawn on each channel.
+        stacks: slices of each channel.
+        moved: whether each channel was resampled.
+        names: regions, in the order of their places.
+        rules: what regions are called.
+
+    Raises:
+        SourceError: A region is drawn on two channels of different grids; or a cause of `draw_labels`.
+    """
+    first = stacks[0]
+    there = [item for some, was in zip(matches, moved, strict=True) if not was for item in some]
     together = list({id(item): item for item in there}.values())  # two channels may be of one series
-    label, warnings = read_label(together, first, table, rules)
-    found = np.array(label.voxels)
+    canvas, warnings = draw_labels(together, first, names, rules)
     held = {region for item in together for region in regions_of(item.drawing, rules)}
-    for some, stack, moved in zip(matches, images.stacks, images.moved, strict=True):
-        if not moved or not some:
+    for some, stack, was in zip(matches, stacks, moved, strict=True):
+        if not was or not some:
             continue
         own = {region for item in some for region in regions_of(item.drawing, rules)}
         if twice := sorted(held & own):
             raise SourceError(f"{twice[0]!r} is drawn on two channels of different grids; leave one out of the folder")
         held |= own
-        drawn, told = read_label(some, stack, table, rules)
-        here = nearest_voxels(drawn.voxels, stack.affine_ras, first.shape, first.affine_ras)
-        here[~covered(Grid(stack.shape, stack.affine_ras), Grid(first.shape, first.affine_ras))] = 0
+        drawn, told = draw_labels(some, stack, names, rules)
+        beyond = ~covered(Grid(stack.shape, stack.affine_ras), Grid(first.shape, first.affine_ras))
+        for place, name in enumerate(names):
+            if name in own:
+                mask = drawn.mask(place).astype(np.uint8)
+                here = nearest_voxels(mask, stack.affine_ras, first.shape, first.affine_ras).astype(bool)
+                canvas.paint(here & ~beyond, place)
         warnings += [*told, "a label was drawn on a channel of another grid, and took the nearest voxels"]
-        if len(table.regions) > OVERLAPPING and ((found != 0) & (here != 0)).any():
-            raise LabelError(
-                f"regions of two channels overlap, and a table of {len(table.regions)} regions keeps no overlap; "
-                f"choose up to {OVERLAPPING} with --labels"
-            )
-        found |= here
-    return Volume(found, first.affine_ras), list(dict.fromkeys(warnings))
+    return canvas, list(dict.fromkeys(warnings))

@@ -29,11 +29,12 @@ from volseg.dicom.matches import Match
 from volseg.dicom.names import Rules, clash, escaped, fold, region_of, spellings
 from volseg.dicom.segments import FRACTIONS, FrameFilter, read_voxels
 from volseg.errors import LabelError, SourceError, UsageError, first_names
-from volseg.labels import LabelTable
+from volseg.labels import LabelTable, RegionCanvas
 from volseg.volume import Volume
 
-# A label map of bytes keeps this many regions that may overlap, or 255 that do not.
+# A label map of bytes keeps every overlap of this many regions, or 255 values that are known beforehand.
 OVERLAPPING = 8
+CURE = f"keep it with --overlaps, or choose up to {OVERLAPPING} with --labels"
 # ManufacturerModelName of a program that takes PixelSpacing for columns before rows, seen in 1.2.7.
 _RT_UTILS = "rt-utils"
 _LEAST_SHIFT = 0.1  # of a pixel, at the far side of the image
@@ -59,7 +60,7 @@ def _tidy(name: str) -> str:
 
 
 def label_table(drawings: Sequence[Drawing], rules: Rules) -> LabelTable:
-    """The table of the regions of all drawings: up to 8 may overlap, more may not.
+    """The table of the regions of all drawings: up to 8 may overlap; more have no value for an overlap yet.
 
     Order: that of the rules, else alphabetic. Colour and code are the first that a drawing states.
 
@@ -119,14 +120,26 @@ def of_several_codes(drawings: Sequence[Drawing], rules: Rules) -> list[str]:
 
 
 def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules: Rules) -> tuple[Volume, list[str]]:
-    """The label map of a series, and what a reader should know of it.
+    """The label map of one series, and what a reader should know of it; of a case see `read_labels`.
+
+    Raises:
+        SourceError: A cause of `draw_labels`.
+        LabelError: Regions overlap in a way that the table has no value for.
+    """
+    canvas, warnings = draw_labels(matches, stack, table.names, rules)
+    return Volume(canvas.label_map(table, cure=CURE), stack.affine_ras), warnings
+
+
+def draw_labels(
+    matches: Sequence[Match], stack: Stack, names: Sequence[str], rules: Rules
+) -> tuple[RegionCanvas, list[str]]:
+    """Draw the regions of a series, of which `names` is the order; and what a reader should know of them.
 
     Where two drawings hold one region, an approved one counts before one that is not, and a rejected one after it; of
     equal ones that which was drawn last.
 
     Raises:
         SourceError: a drawing that is damaged or lies on another grid, or two of one region and one date.
-        LabelError: regions that overlap where the table does not allow it.
     """
     drawings = [item.drawing for item in matches]
     warnings = [item.note for item in matches if item.note]
@@ -150,8 +163,8 @@ def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules:
                 why = _which(before[0].drawing, item.drawing)
                 warnings.append(f"two objects hold {region}, and the {why} was taken")
             owners[region] = [item]
-    label_map = np.zeros(stack.shape, dtype=np.uint8)
-    places = {name: place for place, name in enumerate(table.names)}
+    canvas = RegionCanvas(stack.shape)
+    places = {name: place for place, name in enumerate(names)}
     for item in {id(item): item for some in owners.values() for item in some}.values():
         wanted: dict[int, int] = {}
         for roi in item.drawing.rois:
@@ -159,16 +172,15 @@ def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules:
             if name in places and any(owner is item for owner in owners[name]):
                 wanted[roi.number] = places[name]
         for number, voxels in _voxels(item, wanted, stack, warnings):
-            _paint(label_map, voxels, wanted[number], table)
+            canvas.paint(voxels, wanted[number])
     for region, item in ((name, twin) for name, twin in twins if name in places):
-        values = table.regions[places[region]].values
-        _check_twin(item, np.isin(label_map, values), stack, region, rules)
+        _check_twin(item, canvas.mask(places[region]), stack, region, rules)
         warnings.append(f"two objects hold {region} with the same voxels, and it was taken once")
-    held = set(np.unique(label_map).tolist())
-    empty = [region.name for region in table.regions if region.name in owners and not held & set(region.values)]
+    held = frozenset[int]().union(*canvas.combinations)
+    empty = [name for name, place in places.items() if name in owners and place not in held]
     if empty:
         warnings.append(f"no voxel of {', '.join(empty)} lies in the image")
-    return Volume(label_map, stack.affine_ras), warnings
+    return canvas, warnings
 
 
 def _which(before: Drawing, after: Drawing) -> str:
@@ -305,18 +317,3 @@ def spelled(drawings: Sequence[Drawing], rules: Rules) -> list[str]:
             f"{name!r} is taken for {region}, as others spell it" for name, region in taken.items() if name != region
         ]
     return told
-
-
-def _paint(label_map: NDArray[np.uint8], voxels: tuple[NDArray[np.int64], ...], place: int, table: LabelTable) -> None:
-    """Add voxels to the region at a place of the table, in the numbers that `label_table` chose."""
-    if len(table.regions) <= OVERLAPPING:
-        label_map[voxels] |= np.uint8(1 << place)
-        return
-    before = label_map[voxels]
-    if ((before != 0) & (before != place + 1)).any():
-        other = table.names[int(before[(before != 0) & (before != place + 1)][0]) - 1]
-        raise LabelError(
-            f"{table.names[place]} and {other} overlap, and a table of {len(table.regions)} regions keeps no overlap; "
-            f"choose up to {OVERLAPPING} with --labels"
-        )
-    label_map[voxels] = place + 1

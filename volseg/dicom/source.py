@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from volseg.cohort import Case, raw_note
@@ -13,14 +13,15 @@ from volseg.dicom.channels import Combined, combine, parse_channels
 from volseg.dicom.choice import Choice
 from volseg.dicom.drawing import Drawing, read_drawing
 from volseg.dicom.identity import KEY, STUDY_KEY, Identity, identify, word
-from volseg.dicom.images import Images, Part, read_images, read_labels
+from volseg.dicom.image import read_stack
+from volseg.dicom.images import Images, Part, draw_case, read_images, read_labels
 from volseg.dicom.index import PACKED, picture_note, scan
-from volseg.dicom.labels import label_table, of_several_codes, regions_of, rules_of, spelled
+from volseg.dicom.labels import OVERLAPPING, label_table, of_several_codes, regions_of, rules_of, spelled
 from volseg.dicom.matching import match
 from volseg.dicom.names import parse_rules
 from volseg.dicom.record import record_of, volume_key
 from volseg.errors import SourceError, UsageError, VolsegError
-from volseg.labels import LabelTable
+from volseg.labels import LabelTable, RegionCanvas, overlaps_that_occur
 from volseg.volume import Volume, with_provenance
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,9 @@ class Dicom:
         channels: `NAME=PATTERN` of the series of a study and day that are the channels of a case, separated by commas,
             see `parse_channels`; keys are then `{patient}_{study}`.
         resample_channels: channels on other grids than the first are resampled to it.
+        overlaps: every overlap of more than 8 regions is kept: all drawings are read once more, beforehand, for the
+            combinations that occur. Up to 8 regions keep their overlaps without it.
+        progress: function that is called with (cases done, cases in all) while they are read for that.
 
     Raises:
         UsageError: no such folder, or options that fit nothing in it.
@@ -75,6 +79,8 @@ class Dicom:
         where: Sequence[str] = (),
         channels: Sequence[str] = (),
         resample_channels: bool = False,
+        overlaps: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.raw = Path(raw)
         self._choice = Choice.of(echo=echo, phase=phase, b_value=b_value, image_type=image_type, where=where)
@@ -141,6 +147,9 @@ class Dicom:
             key: [told for part in item.parts if part is not None for told in matched.left_of(part)]
             for key, (item, _) in self._cases.items()
         }
+        if overlaps and len(self.labels.regions) > OVERLAPPING:
+            keys = [key for key in self._cases if self.labelled(key)]
+            self.labels = self.labels.with_overlaps(overlaps_that_occur(keys, self._drawn_alone, progress=progress))
         of_none = [f"{note}; it labels nothing" for item in drawings if not item.rois for note in item.notes]
         packed = index.skipped[PACKED]
         unopened = [f"{packed} archives (.zip, .gz and others) lie in the folder and were not opened; unpack them"]
@@ -216,6 +225,16 @@ class Dicom:
             tuple(dict.fromkeys(warnings)),
             units=images.units,
         )
+
+    def _drawn_alone(self, key: str) -> RegionCanvas:
+        """The regions of a case; the pixels of a single series are not read for them."""
+        parts = self._parts(self._cases[key][0])
+        drawings, names = self._drawings[key], self.labels.names
+        if len(parts) == 1:
+            stack = read_stack(parts[0].series, choice=parts[0].choice)
+            return draw_case(drawings, [stack], [False], names, self._named)[0]
+        images = read_images(parts, resample=self._resample)
+        return draw_case(drawings, images.stacks, images.moved, names, self._named)[0]
 
     def _parts(self, combined: Combined) -> list[Part]:
         if combined.problem:

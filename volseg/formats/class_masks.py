@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from volseg.cohort import Case, patient_of
 from volseg.errors import GeometryError, LabelError, SourceError, VolsegError, first_names
 from volseg.formats.image_pattern import safe_key
-from volseg.labels import LabelTable, fold_name, held_values, whole_numbers
+from volseg.labels import LabelTable, RegionCanvas, fold_name, held_values, overlaps_that_occur, whole_numbers
 from volseg.volume import Volume, aligned, image_suffix, read_image_file
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,9 @@ class ClassMasks:
         raw: Folder of the case folders.
         image: Name of the image without its ending, such as `ct`; found by itself if there is one of the usual names.
         classes: Classes to take, in the order of their values; all that any case has by default, sorted.
-        keep_overlaps: Give each combination of at most 8 classes a value, as regions.
+        keep_overlaps: Give each combination of at most 8 classes a value, as regions. Of more classes each combination
+            that occurs gets one, for which all masks are read once more, beforehand.
+        progress: Function that is called with (cases done, cases in all) while they are read.
 
     Raises:
         SourceError: No case, no class, or an image that is not found.
@@ -50,7 +52,13 @@ class ClassMasks:
     kind = "class_masks"
 
     def __init__(
-        self, raw: str | Path, *, image: str | None = None, classes: Sequence[str] = (), keep_overlaps: bool = False
+        self,
+        raw: str | Path,
+        *,
+        image: str | None = None,
+        classes: Sequence[str] = (),
+        keep_overlaps: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.raw = Path(raw)
         if not self.raw.is_dir():
@@ -82,12 +90,6 @@ class ClassMasks:
             raise SourceError(
                 f"{self.raw} holds images and no mask; expected files such as s0001/segmentations/liver.nii.gz"
             )
-        if keep_overlaps and len(names) > _KEPT_OVERLAPS:
-            raise LabelError(
-                f"overlaps of {len(names)} classes must be kept, and a label map has values for at most "
-                f"{_KEPT_OVERLAPS}; "
-                "choose classes"
-            )
         if len(names) > _MOST_CLASSES:
             raise LabelError(
                 f"there are {len(names)} classes, and a label map keeps at most {_MOST_CLASSES}; choose some"
@@ -97,7 +99,12 @@ class ClassMasks:
         self.warnings = tuple(told)
         for warning in told:
             logger.warning("%s", warning)
-        self.labels = LabelTable.overlapping(names) if keep_overlaps else LabelTable.exclusive(names)
+        all_ways = keep_overlaps and len(names) <= _KEPT_OVERLAPS
+        self.labels = LabelTable.overlapping(names) if all_ways else LabelTable.exclusive(names)
+        if keep_overlaps and not all_ways:
+            keys = [key for key, (_, masks) in self._cases.items() if set(masks) & set(names)]
+            overlaps = overlaps_that_occur(keys, self._drawn_alone, progress=progress)
+            self.labels = self.labels.with_overlaps(overlaps)
         self.keep_overlaps = keep_overlaps
         images = sorted({path.name.removesuffix(image_suffix(path.name) or "") for path, _ in self._cases.values()})
         self.channel_names: tuple[str, ...] = (images[0].upper() if len(images) == 1 else "image",)
@@ -135,27 +142,29 @@ class ClassMasks:
         patient, session = patient_of(key)
         return Case(key, patient, session, (image,), label, image_path.parent.name, tuple(warnings))
 
-    def _label(self, key: str, image: Volume, masks: dict[str, Path], warnings: list[str]) -> Volume:
+    def _drawn_alone(self, key: str) -> RegionCanvas:
+        """The masks of a case on the grid of the first one, without the image."""
+        masks = self._cases[key][1]
+        first = next(masks[name] for name in self.labels.names if name in masks)
+        return self._painted(key, read_image_file(first)[0], masks, [])
+
+    def _painted(self, key: str, image: Volume, masks: dict[str, Path], warnings: list[str]) -> RegionCanvas:
         """One class after the other, so that memory does not grow with their number; adds to the warnings."""
-        bits = np.zeros(image.shape, np.uint8)
-        crowded = 0
-        for number, name in enumerate(self.labels.names):
-            if name not in masks:
-                continue
-            mask = self._mask(key, image, masks[name], warnings)
-            if self.keep_overlaps:
-                bits |= mask.view(np.uint8) << np.uint8(number)
-            else:
-                crowded += int(np.count_nonzero(bits[mask]))
-                bits[mask] = number + 1
-        if crowded:
+        canvas = RegionCanvas(image.shape)
+        for place, name in enumerate(self.labels.names):
+            if name in masks:
+                canvas.paint(self._mask(key, image, masks[name], warnings), place)
+        return canvas
+
+    def _label(self, key: str, image: Volume, masks: dict[str, Path], warnings: list[str]) -> Volume:
+        canvas = self._painted(key, image, masks, warnings)
+        if not self.keep_overlaps and (crowded := canvas.shared):
             raise LabelError(
                 f"{crowded} voxels belong to several classes; keep them with --overlaps, or choose classes that "
-                "exclude "
-                "each other",
+                "exclude each other",
                 case=key,
             )
-        return Volume(self.labels.from_bits(bits) if self.keep_overlaps else bits, image.affine_ras)
+        return Volume(canvas.label_map(self.labels), image.affine_ras)
 
     def _mask(self, key: str, image: Volume, path: Path, warnings: list[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         try:

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,7 +22,7 @@ from volseg.formats.image_masks import Classes, binary, class_map, note_inverted
 from volseg.formats.image_pairs import Missing, Pair, Pairs, mask_pattern, pair_files
 from volseg.formats.image_pattern import Pattern
 from volseg.formats.picture import Picture, fit_orientation, luminance
-from volseg.labels import LabelMap, LabelTable
+from volseg.labels import LabelMap, LabelTable, RegionCanvas, overlaps_that_occur
 from volseg.volume import AXES, RGB, UNMEASURED, Volume, affine_of_axes, check_axes, to_volume
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,9 @@ class Images:
         max_pixels: Largest number of pixels of an image; larger ones are refused.
         axes: Directions of columns, rows and the third axis, as three letters; None for LPS, with a warning.
         read_dicom: Reader of X-ray images in DICOM, such as `volseg.dicom.read_x_ray`; None to refuse them.
+        overlaps: Whether every overlap of more than 8 regions is kept: all masks are read once more, beforehand, for
+            the combinations that occur. Up to 8 regions keep their overlaps without it.
+        progress: Function that is called with (cases done, cases in all) while they are read for that.
 
     Raises:
         UsageError: Options do not go together, or patterns match nothing.
@@ -99,6 +102,8 @@ class Images:
         max_pixels: int = MAX_PIXELS,
         axes: str | None = None,
         read_dicom: ReadDicom | None = None,
+        overlaps: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._read_dicom = read_dicom
         self.raw = Path(raw)
@@ -115,6 +120,10 @@ class Images:
         self.labels = LabelTable.overlapping(names) if overlapping else _exclusive(names)
         pairs = pair_files(self.raw, Pattern(images), [Pattern(text) for _, text in named], missing=missing)
         self._pairs = pairs.by_key
+        if overlaps and not overlapping and self.classes is None:
+            keys = [key for key, pair in self._pairs.items() if pair.labelled and not pair.problem]
+            found = overlaps_that_occur(keys, self._drawn_alone, progress=progress)
+            self.labels = self.labels.with_overlaps(found)
         self._called_masks = {} if masks else _called_masks(pairs)
         self._check_pairs(images, pairs)
         self._test = self._matching(test, "--test")
@@ -211,33 +220,11 @@ class Images:
 
     def _label(self, picture: Picture, pair: Pair) -> _Label:
         shape = picture.shape
-        notes: list[str] = []
-        by_region: dict[str, list[NDArray[Any]]] = {name: [] for name in self.labels.names}
-        for region, files in zip(self.regions, pair.masks, strict=True):
-            for file in files:
-                mask, said = fit_orientation(self._read(file), picture, name=file, image_name=pair.image)
-                notes += said
-                if mask.shape != shape:
-                    raise SourceError(
-                        f"{file} is {mask.size}, its image {pair.image} {picture.size}; take the mask that was drawn "
-                        "on this image"
-                    )
-                if self.classes:
-                    label_map = class_map(mask, self.classes, name=file)
-                    return _Label(label_map, None, (*notes, *note_inverted(mask, label_map)))
-                if self.objects == "values":
-                    by_region[region].append(numbered(mask, name=file))
-                    notes += note_inverted(mask, by_region[region][-1])
-                else:
-                    marked, said = binary(mask, name=file, threshold=self.threshold)
-                    notes += said
-                    by_region[region].append(marked)
-        regions = np.stack([_united(found, shape) for found in by_region.values()])
-        if not self.labels.overlap and (shared := int(np.count_nonzero(regions.sum(axis=0) > 1))):
-            raise SourceError(
-                f"{len(regions)} regions overlap in {shared} pixels; a label map keeps the overlaps of at most "
-                f"{_OVERLAPPING} regions"
-            )
+        by_region, notes = self._masks(picture, pair)
+        if self.classes:
+            label_map: LabelMap = by_region[""][0]
+            return _Label(label_map, None, tuple(notes))
+        label_map = _painted(by_region, shape).label_map(self.labels, cure="keep it with --overlaps")
         objects = None
         if self.objects:
             found = [mask for masks in by_region.values() for mask in masks]
@@ -249,7 +236,37 @@ class Images:
         notes = list(dict.fromkeys(notes))
         if len(notes) > _SHOWN:
             notes = [*notes[:_SHOWN], f"and {len(notes) - _SHOWN} more notes of masks"]
-        return _Label(self.labels.encode(regions), objects, tuple(notes))
+        return _Label(label_map, objects, tuple(notes))
+
+    def _drawn_alone(self, key: str) -> RegionCanvas:
+        """The regions of a case."""
+        picture = self._read(self._pairs[key].image)
+        return _painted(self._masks(picture, self._pairs[key])[0], picture.shape)
+
+    def _masks(self, picture: Picture, pair: Pair) -> tuple[dict[str, list[NDArray[Any]]], list[str]]:
+        """The masks of each region, and notes; under no name the label map, where masks hold classes."""
+        notes: list[str] = []
+        by_region: dict[str, list[NDArray[Any]]] = {name: [] for name in self.labels.names}
+        for region, files in zip(self.regions, pair.masks, strict=True):
+            for file in files:
+                mask, said = fit_orientation(self._read(file), picture, name=file, image_name=pair.image)
+                notes += said
+                if mask.shape != picture.shape:
+                    raise SourceError(
+                        f"{file} is {mask.size}, its image {pair.image} {picture.size}; take the mask that was drawn "
+                        "on this image"
+                    )
+                if self.classes:
+                    label_map = class_map(mask, self.classes, name=file)
+                    return {"": [label_map]}, [*notes, *note_inverted(mask, label_map)]
+                if self.objects == "values":
+                    by_region[region].append(numbered(mask, name=file))
+                    notes += note_inverted(mask, by_region[region][-1])
+                else:
+                    marked, said = binary(mask, name=file, threshold=self.threshold)
+                    notes += said
+                    by_region[region].append(marked)
+        return by_region, notes
 
     def _check_options(
         self,
@@ -333,6 +350,14 @@ def _called_masks(pairs: Pairs) -> dict[str, str]:
     """The images that are called as masks are, and the pattern that would name each."""
     found = {pair.image: mask_pattern(pair.image) for pair in pairs.by_key.values() if pair.image and not pair.problem}
     return {image: pattern for image, pattern in found.items() if pattern}
+
+
+def _painted(by_region: dict[str, list[NDArray[Any]]], shape: tuple[int, ...]) -> RegionCanvas:
+    """The regions of an image, each the union of its masks."""
+    canvas = RegionCanvas(shape)
+    for place, found in enumerate(by_region.values()):
+        canvas.paint(_united(found, shape), place)
+    return canvas
 
 
 def _united(masks: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -93,7 +93,8 @@ def read_named_masks(
         path: A `.seg.nrrd` file, whose segments bear names; or a label map (NIfTI, NRRD, MetaImage, MGH).
         values: Name by value for a label map whose header has none.
         table: Table of the values of a label map, instead of names; a value may then be a combination of regions.
-        regions: Regions of the cohort, which tell a name that holds a plus sign from a combination.
+        regions: Regions of the cohort, which tell a name that holds a plus sign from a combination; without them the
+            segments of a `.seg.nrrd` file keep their names.
 
     Raises:
         LabelError: A label map without names, a value that is no whole number or that no table names, or names that
@@ -103,7 +104,7 @@ def read_named_masks(
     if path.name.endswith(SEGMENTATION_SUFFIX):
         file = read_segmentation(path)
         codes = {segment.name: segment.code for segment in file.segments if segment.code}
-        masks = MadeMasks({segment.name: partial(file.mask, segment) for segment in file.segments})
+        masks = _of_segments(file, regions)
         ids = {segment.name: segment.own_id for segment in file.segments}
         images = {segment.name: segment.image for segment in file.segments if segment.image}
         notes = (*_unfinished(file.segments), *_of_no_segment(file))
@@ -164,20 +165,10 @@ def _combined(name: str, known: Collection[str]) -> list[str]:
     >>> _combined("liver+tumour", ["liver", "tumour"]), _combined("CD4+", ["cd4+"]), _combined("a+b", [])
     (['liver', 'tumour'], ['CD4+'], ['a', 'b'])
     """
-    words = [word.strip() for word in name.split("+")]
+    words = _words(name)
     if len(words) == 1 or fold_name(name) in known:
         return [name]
-
-    def joined(begin: int) -> list[str] | None:
-        """The known names that the words from here on make; None if they make none."""
-        for end in range(len(words), begin, -1):
-            part = "+".join(words[begin:end])
-            rest = joined(end) if fold_name(part) in known else None
-            if rest is not None:
-                return [part, *rest]
-        return [] if begin == len(words) else None
-
-    if found := joined(0):
+    if found := _known_parts(words, known):
         return found
     if not all(words):
         return [name]
@@ -187,6 +178,44 @@ def _combined(name: str, known: Collection[str]) -> list[str]:
             "regions and others are not; rename it in the table, or name its parts there"
         )
     return words
+
+
+def _words(name: str) -> list[str]:
+    return [word.strip() for word in name.split("+")]
+
+
+def _known_parts(words: Sequence[str], known: Collection[str]) -> list[str] | None:
+    """The known names that some words make, which a plus sign stood between; None if they make none."""
+    for end in range(len(words), 0, -1):
+        part = "+".join(words[:end])
+        rest = _known_parts(words[end:], known) if fold_name(part) in known else None
+        if rest is not None:
+            return [part, *rest]
+    return None if words else []
+
+
+def _of_segments(file: Segmentation, regions: Sequence[str]) -> MadeMasks:
+    """The masks of the segments by name; one that is called as a combination of regions is a part of each of them.
+
+    A label map that was given out with its combinations named, as `liver+tumour`, comes back with such segments.
+    """
+    known = {fold_name(name) for name in regions}
+    own = {fold_name(segment.name): segment.name for segment in file.segments}
+    parts: dict[str, list[Segment]] = {}
+    for segment in file.segments:
+        words = _words(segment.name)
+        several = _known_parts(words, known) if len(words) > 1 and fold_name(segment.name) not in known else None
+        names = [own.get(fold_name(name), name) for name in several or ()] or [segment.name]
+        for name in names:
+            parts.setdefault(name, []).append(segment)
+
+    def mask(segments: Sequence[Segment]) -> NDArray[np.bool_]:
+        first, *others = (file.mask(segment) for segment in segments)
+        for other in others:
+            first = first | other
+        return first
+
+    return MadeMasks({name: partial(mask, segments) for name, segments in parts.items()})
 
 
 def under_old_names(one: NamedMasks, labels: LabelTable, *, answered: Collection[str] = ()) -> NamedMasks:

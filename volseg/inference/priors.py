@@ -17,16 +17,17 @@ from volseg.cohort import (
     CaseRow,
     Cohort,
     Predictions,
+    check_order,
     check_prior_alignment,
     day_of_session,
+    is_ordered,
     patient_of,
     read_dataset_json,
     read_rows,
     session_order,
     sessions_of,
-    unordered_note,
 )
-from volseg.errors import CohortError, UsageError, VolsegError
+from volseg.errors import UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import DEFORMABLE, RIGID, LabelTable
 from volseg.volume import FILE_ENDING, Grid, Registration, Volume, orientation, read_grid, read_volume, spacing_mm
@@ -169,8 +170,7 @@ class PriorSource:
         """
         own = {key: one for key, one in self.rows.items() if one.patient == row.patient}
         sessions = sessions_of([*own.values(), *([] if row.key in own else [row])]).get(row.patient, [])
-        if note := unordered_note(row.patient, sessions):
-            raise CohortError(note)
+        check_order(row.patient, sessions)
         place = next(number for number, one in enumerate(sessions) if row.key in one.keys)
         for session in sessions[:place][::-1]:
             for key in session.keys:
@@ -376,7 +376,7 @@ def is_after(row: CaseRow, other: CaseRow) -> bool:
     if row.patient != other.patient or session_order(row) == session_order(other):
         return False
     sessions = sessions_of([row, other])[row.patient]
-    return row.key in sessions[-1].keys
+    return is_ordered(sessions) and row.key in sessions[-1].keys
 
 
 def write_priors(folder: Path, rows: Sequence[PriorRow], *, forget: Collection[str] = ()) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from volseg import names_of_before
+from volseg.labels.canvas import RegionCanvas, overlaps_that_occur
 from volseg.labels.channels import channel_order, fold_channel
 from volseg.labels.cleanup import Cleanup
 from volseg.labels.encoding import LabelMap, Masks, RegionEncoding
@@ -25,6 +26,7 @@ __all__ = [
     "LabelTable",
     "Masks",
     "Region",
+    "RegionCanvas",
     "RegionEncoding",
     "channel_order",
     "fold_channel",
@@ -32,6 +34,7 @@ __all__ = [
     "held_values",
     "image_channels",
     "match_labels",
+    "overlaps_that_occur",
     "prior_channels",
     "takes_prior",
     "whole_numbers",

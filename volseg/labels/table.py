@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -100,6 +100,36 @@ class LabelTable(RegionEncoding):
     def exclusive(cls, names: Sequence[str]) -> LabelTable:
         """A table of regions that never overlap, with the values 1, 2, 3, ..."""
         return cls.of({name: i for i, name in enumerate(names, start=1)})
+
+    def with_overlaps(self, overlaps: Iterable[Iterable[int]]) -> LabelTable:
+        """The table of regions that exclude each other, with a further value for each way in which they overlap.
+
+        Args:
+            overlaps: Places of the regions of each combination that occurs, such as `RegionCanvas.overlaps`.
+
+        Raises:
+            LabelError: There are more than 255 values, or the regions overlap already.
+
+        >>> table = LabelTable.exclusive(["body", "heart", "tumour"]).with_overlaps([(0, 1), (0, 2)])
+        >>> [region.values for region in table.regions]
+        [(1, 4, 5), (2, 4), (3, 5)]
+        """
+        if any(len(region.values) > 1 for region in self.regions) or self.ignore is not None:
+            raise LabelError("the regions of the table must have one value each before overlaps get theirs")
+        several = {frozenset(places) for places in overlaps}
+        ordered = sorted((len(places), sorted(places)) for places in several if len(places) > 1)
+        first = self.values[-1] + 1
+        if first + len(ordered) > 256:
+            raise LabelError(
+                f"{len(self.regions)} regions overlap in {len(ordered)} ways, and a label map has 255 values in all; "
+                "choose fewer regions"
+            )
+        values: dict[int, list[int]] = {place: list(region.values) for place, region in enumerate(self.regions)}
+        for value, (_, places) in enumerate(ordered, start=first):
+            for place in places:
+                values[place].append(value)
+        regions = (replace(region, values=tuple(values[place])) for place, region in enumerate(self.regions))
+        return replace(self, regions=tuple(regions))
 
     @classmethod
     def from_dataset_json(cls, dataset: Mapping[str, Any]) -> LabelTable:

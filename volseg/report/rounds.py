@@ -99,7 +99,9 @@ def round_point(
     )
 
 
-def write_rounds(curves: Sequence[RoundCurve], folder: Path, *, title: str, details: Mapping[str, str]) -> list[Path]:
+def write_rounds(
+    curves: Sequence[RoundCurve], folder: Path, *, title: str, details: Mapping[str, str], drawn: str = "patient"
+) -> list[Path]:
     """Write `rounds.html`, one page that opens from disk and loads nothing, and `rounds.csv`.
 
     Args:
@@ -107,6 +109,7 @@ def write_rounds(curves: Sequence[RoundCurve], folder: Path, *, title: str, deta
         folder: Folder, which is created if absent; files of these names are replaced.
         title: Heading of the page.
         details: Facts for the reader by name, in order.
+        drawn: What the intervals draw anew, in a word.
 
     Returns:
         The paths of the files.
@@ -116,7 +119,7 @@ def write_rounds(curves: Sequence[RoundCurve], folder: Path, *, title: str, deta
     """
     if not any(curve.points for curve in curves):
         raise UsageError("there is no round to show; name the predictions of two networks or more")
-    return write_files(folder, {"rounds.html": _page(curves, title, details), "rounds.csv": _table(curves)})
+    return write_files(folder, {"rounds.html": _page(curves, title, details, drawn), "rounds.csv": _table(curves)})
 
 
 def _table(curves: Sequence[RoundCurve]) -> str:
@@ -138,7 +141,7 @@ def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else ""
 
 
-def _page(curves: Sequence[RoundCurve], title: str, details: Mapping[str, str]) -> str:
+def _page(curves: Sequence[RoundCurve], title: str, details: Mapping[str, str], drawn: str) -> str:
     css = (files("volseg.report") / "page").joinpath("report.css").read_text("utf-8")
     last = max((curve.points[-1] for curve in curves if curve.points), key=lambda point: point.mm)
     counts = [
@@ -159,7 +162,8 @@ def _page(curves: Sequence[RoundCurve], title: str, details: Mapping[str, str]) 
         f'<style>\n{css}</style>\n</head>\n<body>\n<header class="top"><div class="inner"><h1>{escape(title)}</h1>'
         f'<ul class="facts">{facts}</ul><dl class="details">{rows}</dl></div></header>\n<main>\n'
         f"<section><h2>Dice against mm redrawn</h2><figure>{_figure(curves)}</figure>"
-        '<p class="note">Mean Dice over regions and test cases after each round, with its 95 % interval by patient; '
+        '<p class="note">Mean Dice over regions and test cases after each round, with its 95 % interval '
+        f"by {escape(drawn)}; "
         "regions that no test case holds are left out. The mm are the added path length: contour that was drawn anew, "
         "summed over slices, regions and rounds."
         "</p></section>\n"

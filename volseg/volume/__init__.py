@@ -48,7 +48,7 @@ from volseg.volume.nifti import (
     write_volume,
 )
 from volseg.volume.nifti_stream import SliceStream
-from volseg.volume.nrrd import read_nrrd_with_pairs
+from volseg.volume.nrrd import read_nrrd_with_pairs, write_nrrd
 from volseg.volume.probabilities import read_probabilities, write_probabilities
 from volseg.volume.registration import Registration, placed, register, register_roughly
 from volseg.volume.resampling import covered, resampled, sampled
@@ -122,6 +122,7 @@ __all__ = [
     "to_volume",
     "voxel_ml",
     "with_provenance",
+    "write_nrrd",
     "write_probabilities",
     "write_volume",
 ]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError, VolumeError
-from volseg.volume.geometry import Affine, affine_lps_axes
+from volseg.files import atomic
+from volseg.volume.geometry import Affine, affine_lps_axes, ras_to_lps
 from volseg.volume.raw_voxels import (
     MILLIMETRES,
     beside,
@@ -64,6 +65,40 @@ _NO_UNIT = ("", "???")
 def read_nrrd(path: Path, *, oriented: bool = True) -> list[Volume]:
     """Read a `.nrrd` or `.nhdr` file as one volume per channel; errors as in `read_image_file`."""
     return read_nrrd_with_pairs(path, oriented=oriented)[0]
+
+
+def write_nrrd(path: Path, volume: Volume) -> None:
+    """Write a volume as NRRD in one file, compressed, whole or not at all.
+
+    Args:
+        path: File `.nrrd`.
+        volume: Volume (X, Y, Z).
+
+    Raises:
+        VolumeError: The voxels have a type that NRRD has not.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_nrrd(Path(folder) / "a.nrrd", Volume(np.arange(6, dtype=np.uint8).reshape(1, 2, 3), np.eye(4)))
+    ...     read_nrrd(Path(folder) / "a.nrrd")[0].voxels.tolist()
+    [[[0, 1, 2], [3, 4, 5]]]
+    """
+    from isal import igzip
+
+    code = volume.voxels.dtype.str[1:]
+    if code not in _TYPES:
+        raise VolumeError(f"voxels of type {volume.voxels.dtype} do not go into NRRD; convert them to float32 or int32")
+    lps = ras_to_lps(volume.affine_ras)
+    columns = [f"({','.join(map(repr, (lps[:3, axis] + 0.0).tolist()))})" for axis in range(4)]
+    fields = [
+        *("NRRD0004", f"type: {_TYPES[code].partition(',')[0]}", "dimension: 3", "space: left-posterior-superior"),
+        *(f"sizes: {' '.join(map(str, volume.shape))}", f"space directions: {' '.join(columns[:3])}"),
+        *("kinds: domain domain domain", "endian: little", "encoding: gzip", f"space origin: {columns[3]}"),
+    ]
+    # NRRD counts the first axis fastest: X, Y, Z. In C order that is [Z, Y, X].
+    content = np.ascontiguousarray(volume.voxels.T).astype(volume.voxels.dtype.newbyteorder("<"), copy=False)
+    with atomic(path) as partial:
+        partial.write_bytes("\n".join([*fields, "", ""]).encode() + igzip.compress(content, compresslevel=1, mtime=0))
 
 
 def nrrd_grid(path: Path) -> tuple[tuple[int, ...], Affine]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -21,16 +22,22 @@ def read(
         list[str] | None, typer.Option("--class", help="Only this class; may be repeated; all by default.")
     ] = None,
     overlaps: Annotated[
-        bool, typer.Option(help="Keep voxels that belong to several classes, of which there may then be at most 8.")
+        bool,
+        typer.Option(
+            help="Keep voxels that belong to several classes; of more than 8 classes all masks are then read twice."
+        ),
     ] = False,
 ) -> RawData:
     """A folder per case with one mask per class, as TotalSegmentator's data.
 
     The masks lie in segmentations/, masks/, labels/ or seg/ beside the image, or in the image's own folder.
     """
+    from volseg.cli.bar import bar
     from volseg.formats import ClassMasks
 
-    return RawData(ClassMasks(raw, image=image, classes=class_ or (), keep_overlaps=overlaps))
+    with bar("overlaps") if overlaps else nullcontext() as progress:
+        source = ClassMasks(raw, image=image, classes=class_ or (), keep_overlaps=overlaps, progress=progress)
+    return RawData(source)
 
 
 KIND = Kind(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,14 @@ def read(
             "default.",
         ),
     ] = None,
+    overlaps: Annotated[
+        bool,
+        typer.Option(
+            "--overlaps",
+            help="Keep the overlaps of more than 8 regions too: each combination that occurs gets a value, for which "
+            "all drawings are read twice.",
+        ),
+    ] = False,
     key: Annotated[
         str,
         typer.Option(
@@ -83,11 +92,12 @@ def read(
 
     No name, ID, date or UID of a patient gets into the cohort unless --keep-ids is given.
     """
+    from volseg.cli.bar import bar
     from volseg.dicom import Dicom, read_secret
 
     secret = read_secret(secret_file)
-    return RawData(
-        Dicom(
+    with bar("overlaps") if overlaps else nullcontext() as progress:
+        source = Dicom(
             raw,
             modality=modality,
             series=series,
@@ -103,8 +113,10 @@ def read(
             where=where or (),
             channels=channels or (),
             resample_channels=resample_channels,
+            overlaps=overlaps,
+            progress=progress,
         )
-    )
+    return RawData(source)
 
 
 KIND = Kind(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -91,6 +92,14 @@ def read(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Number of pixels above which an image is refused; 89478485 by default.")
     ] = None,
+    overlaps: Annotated[
+        bool,
+        typer.Option(
+            "--overlaps",
+            help="Keep the overlaps of more than 8 regions too: each combination that occurs gets a value, for which "
+            "all masks are read twice.",
+        ),
+    ] = False,
     axes: Annotated[
         str | None,
         typer.Option(
@@ -104,25 +113,29 @@ def read(
     Patterns are of paths below RAW: {key} pairs an image with its masks, {patient} names what must not be split, *
     and ? stand for letters, ** for any folders.
     """
+    from volseg.cli.bar import bar
     from volseg.dicom import read_x_ray
     from volseg.formats import MAX_PIXELS, Images, parse_spacing
 
-    source = Images(
-        raw,
-        images=images,
-        masks=masks or (),
-        classes=classes or (),
-        threshold=threshold,
-        objects=objects.value if objects else None,
-        colour=colour.value,
-        spacing_mm=parse_spacing(spacing_mm) if spacing_mm else None,
-        missing=missing.value,
-        validation=validation or (),
-        test=test or (),
-        max_pixels=max_pixels or MAX_PIXELS,
-        axes=axes,
-        read_dicom=read_x_ray,
-    )
+    with bar("overlaps") if overlaps else nullcontext() as progress:
+        source = Images(
+            raw,
+            images=images,
+            masks=masks or (),
+            classes=classes or (),
+            threshold=threshold,
+            objects=objects.value if objects else None,
+            colour=colour.value,
+            spacing_mm=parse_spacing(spacing_mm) if spacing_mm else None,
+            missing=missing.value,
+            validation=validation or (),
+            test=test or (),
+            max_pixels=max_pixels or MAX_PIXELS,
+            axes=axes,
+            read_dicom=read_x_ray,
+            overlaps=overlaps,
+            progress=progress,
+        )
     return RawData(source, validation=source.validation)
 
 

@@ -22,7 +22,7 @@ from volseg.cohort import (
     undo_adoption,
 )
 from volseg.deploy.corrections.answers import Answers
-from volseg.deploy.corrections.counting import correction_rows, emptied, unseen_notes
+from volseg.deploy.corrections.counting import correction_rows, emptied, taken_back, unseen_notes
 from volseg.deploy.corrections.edited_label import (
     Naming,
     check_image,
@@ -33,7 +33,7 @@ from volseg.deploy.corrections.edited_label import (
 )
 from volseg.deploy.corrections.edits import Edit, Edits, find_edits
 from volseg.deploy.corrections.todo import Todo, file_digest
-from volseg.errors import CohortError, LabelError, UsageError, VolsegError
+from volseg.errors import CohortError, LabelError, UsageError, VolsegError, first_names
 from volseg.files import locked
 from volseg.volume import Volume, read_volume
 
@@ -73,11 +73,13 @@ class Adoption:
         adopted: Cases whose label is the edited one now, and those whose label was it already.
         unchanged: Keys of cases of the list that nobody edited.
         failed: Error by key, or by the name of a file that is of no case.
+        round: Number of the adoption in `corrections.csv`; None if it changed nothing.
     """
 
     adopted: dict[str, Adopted] = field(default_factory=dict)
     unchanged: tuple[str, ...] = ()
     failed: dict[str, VolsegError] = field(default_factory=dict)
+    round: int | None = None
 
 
 def adopt(
@@ -92,6 +94,8 @@ def adopt(
     ignore_slices: Sequence[int] = (),
     predictions: Path | None = None,
     anew: bool | None = None,
+    only: Collection[str] | None = None,
+    round_number: int | None = None,
     progress: Progress | None = None,
 ) -> Adoption:
     """Take the edited segmentations of a folder into a cohort.
@@ -112,6 +116,9 @@ def adopt(
         predictions: Folder of the predictions that the edits began from, if `volseg review` did not write the folder.
         anew: Whether the edits began from the predictions even where these were corrected before; if false, a case
             that was corrected before goes on from that, whatever is predicted of it now.
+        only: Keys of the cases that are taken; None (the default) for all.
+        round_number: Number of an adoption that this one belongs to, so that both are undone together; a new number if
+            there is a later one by now.
         progress: Function that is called with (cases done, cases in all).
 
     Raises:
@@ -129,12 +136,15 @@ def adopt(
     found = Adoption(failed={name: LabelError(reason) for name, reason in edits.failed.items()})
     wanted = {**edits.found, **(edits.unchanged if unchanged else {})}
     found.unchanged = tuple(sorted(set(edits.unchanged) - set(wanted)))
+    wanted = {key: edit for key, edit in wanted.items() if only is None or key in only}
     began = None if predictions is None else Predictions.open(predictions)
     with locked(
         cohort.folder / ".volseg" / "adopting",
         refusal=f"another adoption is at work in {cohort.folder}; wait for it, then run again",
     ):
         number = next_round(cohort.folder)
+        number -= round_number == number - 1
+        known = {row.key for row in read_corrections(cohort.folder)}
         rows = [] if anew else read_corrections(cohort.folder)
         corrected = {(row.key, row.digest_before) for row in rows}
         further = frozenset(row.key for row in rows) if anew is False else frozenset[str]()
@@ -142,13 +152,16 @@ def adopt(
         for done, (key, edit) in enumerate(sorted(wanted.items()), start=1):
             try:
                 edit = edit if minutes is None else replace(edit, minutes=minutes)
-                before = _before(key, cohort, edits.todo, began, corrected=corrected, further=further)
+                now = Cohort.open(cohort.folder)
+                shown = _shown(key, now, edits.todo, began)
+                before = _before(key, now, shown, corrected=corrected, further=further)
                 if edits.todo is not None and before[0] == "label" and (key, edit.minutes) in timed:
                     edit = replace(edit, minutes=None)  # those of the list are of the edit before
                 found.adopted[key] = adopt_file(
                     edit,
-                    Cohort.open(cohort.folder),
+                    now,
                     before=before,
+                    shown=shown if key in known else None,
                     round_number=number,
                     answers=answers,
                     naming=naming,
@@ -159,6 +172,7 @@ def adopt(
                 found.failed[key] = error
             if progress is not None:
                 progress(done, len(wanted))
+    found.round = number if any(one.changed for one in found.adopted.values()) else None
     return found
 
 
@@ -171,7 +185,7 @@ def undo(cohort: Cohort, *, case: str | None = None) -> tuple[str, ...]:
 
     Raises:
         UsageError: There is nothing to undo.
-        CohortError: A label was changed since, or what was kept of it is gone.
+        CohortError: A label was changed since, or what was kept of it is gone; the others of the round are put back.
     """
     with locked(
         cohort.folder / ".volseg" / "adopting",
@@ -183,9 +197,19 @@ def undo(cohort: Cohort, *, case: str | None = None) -> tuple[str, ...]:
             if not rounds:
                 raise UsageError(f"the label of {case} was not corrected; there is nothing to undo")
             number, keys = max(rounds), (case,)
+        failed: dict[str, CohortError] = {}
         for key in keys:
-            undo_adoption(cohort.folder, key, number)
-    return keys
+            try:
+                undo_adoption(cohort.folder, key, number)
+            except CohortError as error:
+                failed[key] = error
+    if not failed:
+        return keys
+    (key, first), *others = failed.items()
+    more = f"; {first_names([one for one, _ in others])} cannot be put back either" if others else ""
+    done = [one for one in keys if one not in failed]
+    told = f"; the former labels of {first_names(done)} were put back" if done else ""
+    raise CohortError(f"{first.message}{more}{told}", case=key) from first
 
 
 def adopt_file(
@@ -196,6 +220,7 @@ def adopt_file(
     round_number: int,
     answers: Answers,
     naming: Naming,
+    shown: Volume | None = None,
     todo: Todo | None = None,
     ignore_slices: Sequence[int] = (),
 ) -> Adopted:
@@ -208,6 +233,7 @@ def adopt_file(
         round_number: Number of the adoption.
         answers: Answers to what it leaves open.
         naming: What the values of a label map mean.
+        shown: Prediction that was written out, of a case that was corrected before.
         todo: The list that it comes from.
         ignore_slices: Slices that nobody looked at, counted from 1.
 
@@ -232,6 +258,8 @@ def adopt_file(
     if there is not None and there.shape == label.shape and np.array_equal(there.voxels, label.voxels):
         return Adopted(key, (), ("its label is that already",))
     notes += unseen_notes(label, labels, seen=seen, began=before[1], there=there)
+    if shown is not None and there is not None:
+        notes += taken_back(label, labels, there=there, shown=shown)
     if cohort.rows[key].test:
         notes.append("it is kept for a test, whose scores of before and of after are now of two references")
     rows = correction_rows(label, labels, before, key=key, number=round_number, minutes=edit.minutes)
@@ -255,22 +283,25 @@ def _check_table(edits: Edits, cohort: Cohort) -> None:
         )
 
 
+def _shown(key: str, cohort: Cohort, todo: Todo | None, predictions: Predictions | None) -> Volume | None:
+    """The prediction that was written out, if it is known."""
+    if todo is not None and todo.prediction(key).is_file():
+        return read_volume(todo.prediction(key))
+    if predictions is not None and predictions.path(key).is_file():
+        return read_translated(predictions.path(key), predictions.match(cohort))
+    return None
+
+
 def _before(
     key: str,
     cohort: Cohort,
-    todo: Todo | None,
-    predictions: Predictions | None,
+    shown: Volume | None,
     *,
     corrected: Collection[tuple[str, str]],
     further: Collection[str],
 ) -> tuple[str, Volume | None]:
     """What the person began from: the prediction that was written out, unless it was corrected; else the label."""
-    began = None
-    if todo is not None and todo.prediction(key).is_file():
-        began = read_volume(todo.prediction(key))
-    elif predictions is not None and predictions.path(key).is_file():
-        began = read_translated(predictions.path(key), predictions.match(cohort))
     path = cohort.label_path(key)
-    if began is not None and (path is None or (key not in further and (key, label_digest(began)) not in corrected)):
-        return "prediction", began
+    if shown is not None and (path is None or (key not in further and (key, label_digest(shown)) not in corrected)):
+        return "prediction", shown
     return ("nothing", None) if path is None else ("label", read_volume(path))

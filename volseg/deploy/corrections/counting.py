@@ -89,3 +89,25 @@ def unseen_notes(
         if count := int(shown.sum()):
             notes.append(f"{count} voxels that were to be ignored count as looked at from now on")
     return notes
+
+
+def taken_back(label: Volume, labels: LabelTable, *, there: Volume, shown: Volume) -> list[str]:
+    """What is to be known of an edit that takes an earlier correction back: another reader began from the prediction.
+
+    Args:
+        label: Label map that is adopted.
+        labels: Its label table.
+        there: Label map of the cohort so far, which was corrected.
+        shown: Prediction that was written out.
+    """
+    before, predicted = (aligned(one, label.grid)[0].voxels for one in (there, shown))
+    corrected = before != predicted
+    if (ignored := labels.ignored(before)) is not None:
+        corrected &= ~ignored
+    lost = int((corrected & (label.voxels == predicted)).sum())
+    if not lost or 2 * lost < int(corrected.sum()):
+        return []
+    return [
+        f"{lost} of the {int(corrected.sum())} voxels that an earlier correction changed are as predicted again: "
+        "this edit began from the prediction, and not from that correction"
+    ]

@@ -64,7 +64,7 @@ def read_edit(edit: Edit, image: Volume, naming: Naming, *, regions: Sequence[st
         found = read_object_masks(path, image.grid, secret=naming.secret)
         return NamedMasks(found.masks, found.codes, image.affine_ras, found.notes)
     if path.name.endswith(SEGMENTATION_SUFFIX):
-        return read_named_masks(path)
+        return read_named_masks(path, regions=regions)
     if naming.table is not None:
         return read_named_masks(path, read_table_names(naming.table), regions=regions)
     if naming.values_as is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ from volseg.volume import Volume
 FILE = "todo.csv"
 _FACTS = "todo.json"
 _SCHEMA = "volseg todo 1"
-_KEPT = ("key", "patient", "image_digest", "segmentation_digest")
-"""Columns that a spreadsheet may take for numbers; `todo.json` holds them too."""
+_CASES = "cases"  # key, patient and the two digests by rank; absent in lists of earlier versions
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def image_digest(image: Volume) -> str:
 
 
 def write_todo(folder: Path, rows: Sequence[TodoRow], *, labels: str, facts: dict[str, Any]) -> None:
-    """Write `todo.csv` and `todo.json`."""
+    """Write `todo.csv` and `todo.json`; the latter keeps keys and digests, which a spreadsheet may take for numbers."""
     with atomic(folder / FILE) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [one.name for one in fields(TodoRow)], lineterminator="\n")
         writer.writeheader()
@@ -115,16 +114,17 @@ def write_todo(folder: Path, rows: Sequence[TodoRow], *, labels: str, facts: dic
             for name in ("expected_mm", "unlikeness", "likeness", "minutes"):
                 cells[name] = "" if cells[name] is None else f"{cells[name]:.4g}"
             writer.writerow(cells)
-    kept = {str(row.rank): {name: getattr(row, name) for name in _KEPT} for row in rows}
     with atomic(folder / _FACTS) as partial:
-        partial.write_text(json.dumps({"schema": _SCHEMA, "labels": labels, "cases": kept, **facts}, indent=1) + "\n")
+        cases = {str(row.rank): [row.key, row.patient, row.image_digest, row.segmentation_digest] for row in rows}
+        content = {"schema": _SCHEMA, "labels": labels, **facts, _CASES: cases}
+        partial.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def read_todo(folder: Path) -> Todo | None:
     """The list of a folder; None where it has none.
 
-    Spreadsheets save commas as semicolons in some countries, and a byte order mark first: both are read. They save the
-    key `001` as `1`, and so count what `todo.json` says of keys and digests by rank.
+    Spreadsheets save commas as semicolons in some countries, and a byte order mark first: both are read. Keys and
+    digests are those of `todo.json`, since a spreadsheet makes 1 of 001, and rounds a digest that is all digits.
 
     Raises:
         UsageError: It is something else.
@@ -133,33 +133,33 @@ def read_todo(folder: Path) -> Todo | None:
     if not path.is_file():
         return None
     try:
-        rows = tuple(
-            TodoRow(
-                rank=int(line["rank"]),
-                key=line["key"],
-                patient=line["patient"],
-                chosen=line["chosen"],
-                expected_mm=_number(line["expected_mm"]),
-                unlikeness=_number(line["unlikeness"]) or 1.0,
-                region=line["region"],
-                reason=line["reason"],
-                image_digest=line["image_digest"],
-                segmentation_digest=line["segmentation_digest"],
-                nearest=line.get("nearest") or "",
-                likeness=_number(line.get("likeness") or ""),
-                minutes=_number(line["minutes"]),
-            )
-            for line in read_rows(path)
-        )
         facts = json.loads((folder / _FACTS).read_text())
-        kept = facts.get("cases", {})
-        rows = tuple(
-            replace(row, **{name: str(text) for name, text in kept.get(str(row.rank), {}).items()}) for row in rows
-        )
-        known = ("labels", "schema", "cases")
-        return Todo(folder, rows, str(facts["labels"]), {k: v for k, v in facts.items() if k not in known})
+        rows = tuple(_row(line, facts.get(_CASES, {})) for line in read_rows(path))
+        own = {name: value for name, value in facts.items() if name not in ("labels", "schema", _CASES)}
+        return Todo(folder, rows, str(facts["labels"]), own)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise UsageError(f"{path} is no list as `volseg review` writes it ({error}); make it anew") from error
+
+
+def _row(line: Mapping[str, str], cases: Mapping[str, Sequence[str]]) -> TodoRow:
+    rank = int(line["rank"])
+    words = [line[name] for name in ("key", "patient", "image_digest", "segmentation_digest")]
+    key, patient, image_digest, segmentation_digest = cases.get(str(rank), words)
+    return TodoRow(
+        rank=rank,
+        key=key,
+        patient=patient,
+        chosen=line["chosen"],
+        expected_mm=_number(line["expected_mm"]),
+        unlikeness=_number(line["unlikeness"]) or 1.0,
+        region=line["region"],
+        reason=line["reason"],
+        image_digest=image_digest,
+        segmentation_digest=segmentation_digest,
+        nearest=line.get("nearest") or "",
+        likeness=_number(line.get("likeness") or ""),
+        minutes=_number(line["minutes"]),
+    )
 
 
 def _number(text: str) -> float | None:

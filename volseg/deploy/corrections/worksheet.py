@@ -14,7 +14,7 @@ from volseg.cohort import Cohort, read_label_map
 from volseg.deploy.corrections.todo import Todo, TodoRow
 from volseg.files import atomic
 from volseg.pictures import ReviewCase, draw_case
-from volseg.volume import Volume, read_volume
+from volseg.volume import RGB, Volume, read_volume
 
 PAGE = "worksheet.html"
 _STYLE = """
@@ -82,10 +82,12 @@ def _label(key: str, image: Volume, cohort: Cohort) -> Volume:
 
 
 def _row(row: TodoRow, todo: Todo, cohort: Cohort) -> str:
-    image = read_volume(cohort.image_paths(row.key)[0])
+    channels = [read_volume(path) for path in cohort.image_paths(row.key)[: 3 if cohort.channel_names == RGB else 1]]
+    image, label = channels[0], _label(row.key, channels[0], cohort)
     prediction = read_volume(todo.prediction(row.key))
+    colours = np.stack([channel.voxels for channel in channels]) if cohort.channel_names == RGB else None
     drawn = draw_case(
-        ReviewCase(row.key, image, cohort.channel_names[0], _label(row.key, image, cohort), prediction, cohort.labels)
+        ReviewCase(row.key, image, cohort.channel_names[0], label, prediction, cohort.labels, colours=colours)
     )
     source = f"data:image/webp;base64,{base64.b64encode(drawn.webp).decode()}"
     scene = f"{row.key}/{row.key}.mrml"

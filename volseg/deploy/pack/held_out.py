@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.bundle import Recipe
+from volseg.cohort import decimal, read_rows
 from volseg.errors import UsageError
 from volseg.metrics import mean_interval
 
@@ -32,8 +33,7 @@ def held_out_scores(folder: str | Path, recipe: Recipe, *, network: str) -> dict
     path = Path(folder) / _TABLE
     if not path.is_file():
         raise UsageError(f"{folder} has no {_TABLE}; name a folder that `volseg crossval` has finished")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(path)
     candidates = sorted({row["candidate"] for row in rows})
     if network not in candidates:
         raise UsageError(f"{path} is of {', '.join(candidates)} and not of {network}")
@@ -53,10 +53,24 @@ def held_out_scores(folder: str | Path, recipe: Recipe, *, network: str) -> dict
     }
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of the table, which a person may have saved with a spreadsheet."""
+    columns = {"candidate", "fold", "key", "patient", "region", "dice"}
+    try:
+        rows = read_rows(path)
+    except (ValueError, csv.Error) as error:
+        raise UsageError(
+            f"{path} cannot be read ({error}); run `volseg crossval` again, which writes it anew"
+        ) from error
+    if not rows or not columns <= rows[0].keys():
+        raise UsageError(f"{path} must have the columns {', '.join(sorted(columns))}; run `volseg crossval` again")
+    return rows
+
+
 def _scores(rows: Sequence[Mapping[str, str]], regions: Sequence[str]) -> dict[str, Any]:
     patients = {row["key"]: row["patient"] for row in rows}
     keys = sorted(patients)
-    dice = {(row["key"], row["region"]): float(row["dice"]) if row["dice"] else math.nan for row in rows}
+    dice = {(row["key"], row["region"]): decimal(row["dice"]) if row["dice"] else math.nan for row in rows}
     table = [[dice.get((key, region), math.nan) for region in regions] for key in keys]
     of = [patients[key] for key in keys]
     columns = {region: [line[column] for line in table] for column, region in enumerate(regions)}

@@ -1,4 +1,4 @@
-"""A server that the plug-ins of MONAI Label speak to: cases, predictions, corrections and training of one cohort."""
+"""A server that the plug-in of MONAI Label for 3D Slicer speaks to: a cohort, its predictions, labels and training."""
 
 from __future__ import annotations
 

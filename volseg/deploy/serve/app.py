@@ -1,10 +1,11 @@
-"""The HTTP contract of MONAI Label, as its plug-ins for 3D Slicer and OHIF and its client speak it."""
+"""The HTTP contract of MONAI Label, as its plug-in for 3D Slicer and its client speak it."""
 
 import contextlib
 import hmac
 import json
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import volseg
 from volseg.deploy.serve.received import received_image
 from volseg.deploy.serve.service import Service
 from volseg.deploy.serve.sessions import NotFoundError
+from volseg.deploy.serve.shown import client_of
 from volseg.deploy.serve.training import BusyError
 from volseg.errors import VolsegError
 
@@ -43,13 +45,15 @@ def make_app(
         yield
         service.close()
 
+    handed = Handed()
     app = FastAPI(title="volseg", version=volseg.__version__, lifespan=lifespan, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
 
     @app.middleware("http")
     async def guard(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
         given = request.headers.get("authorization", "").rpartition(" ")[2]
-        if token and not request.url.path.startswith(_OPEN) and not hmac.compare_digest(given.encode(), token.encode()):
+        right = not token or hmac.compare_digest(given.encode(), token.encode())
+        if not right and not request.url.path.startswith(_OPEN) and not handed.has(request):
             return JSONResponse({"detail": "the token is missing or wrong"}, 401)
         return await following(request)
 
@@ -59,7 +63,7 @@ def make_app(
         return JSONResponse({"detail": str(error)}, code)
 
     _add_cases(app, service)
-    _add_work(app, service)
+    _add_work(app, service, handed)
     _add_sessions(app, service)
 
     @app.get("/auth/")
@@ -79,6 +83,36 @@ def make_app(
         return JSONResponse({}, 200 if right else 401)
 
     return app
+
+
+class Handed:
+    """The cases that computers were given a moment ago, whose images they may fetch without the token.
+
+    MONAI Label's plug-in for 3D Slicer sends the token with every request but that for the image of the next case.
+
+    Args:
+        clock: Function that gives the time in seconds.
+    """
+
+    SECONDS = 60.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._at: dict[tuple[str, str], float] = {}
+
+    def add(self, request: Request, key: str) -> None:
+        """Note that the computer of a request was given a case."""
+        now = self._clock()
+        self._at = {pair: at for pair, at in self._at.items() if now - at < self.SECONDS}
+        if key and request.client is not None:
+            self._at[request.client.host, key] = now
+
+    def has(self, request: Request) -> bool:
+        """Whether a request is for the image of a case that its computer was given a moment ago."""
+        if request.method != "GET" or request.url.path != "/datastore/image" or request.client is None:
+            return False
+        at = self._at.get((request.client.host, request.query_params.get("image", "")))
+        return at is not None and self._clock() - at < self.SECONDS
 
 
 def _add_cases(app: FastAPI, service: Service) -> None:
@@ -136,19 +170,18 @@ def _add_cases(app: FastAPI, service: Service) -> None:
 
     @app.get("/datastore/label/info")
     def label_info(label: str, tag: str = "final") -> dict[str, Any]:
-        found = service.datastore()["objects"].get(label, {}).get("labels", {}).get(tag)
-        if found is None:
-            raise NotFoundError(f"there is no label {tag} of {label}")
-        return dict(found["info"])
+        return service.label_info(label, tag)
 
 
-def _add_work(app: FastAPI, service: Service) -> None:
+def _add_work(app: FastAPI, service: Service, handed: Handed) -> None:
     """What is done: the next case, predictions, trainings."""
 
     @app.post("/activelearning/{strategy}")
     async def next_case(strategy: str, request: Request) -> dict[str, Any]:
         given = _object((await request.body()).decode() or "{}")
-        return await run_in_threadpool(service.next_case, strategy, str(given.get("client_id") or ""))
+        found = await run_in_threadpool(service.next_case, strategy, client_of(given))
+        handed.add(request, str(found.get("id", "")))
+        return found
 
     @app.post("/infer/{model}")
     def infer(
@@ -162,7 +195,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
         if model != service.name:
             raise NotFoundError(f"there is no model {model}; there is {service.name}")
         given = _object(params)
-        ending, client = str(given.get("result_extension", "")), str(given.get("client_id") or "")
+        ending, client = str(given.get("result_extension", "")), client_of(given)
         if file is not None and not session_id:
             with _received(file) as path:
                 session_id = service.sessions.add(received_image([path])).name
@@ -175,9 +208,9 @@ def _add_work(app: FastAPI, service: Service) -> None:
         if output == "json":
             found.unlink()
             return JSONResponse(facts)
-        if output == "image":
-            return _sent(found, name=image or "image")
-        return _with_file(facts, found, name=image or "image")
+        # A key is the name of a file anywhere; what a person calls an image of his own, as `3: AX "T1"`, is not.
+        name = image if image and not session_id else "image"
+        return _sent(found, name=name) if output == "image" else _with_file(facts, found, name=name)
 
     @app.post("/batch/infer/{model}")
     def predict_ahead(model: str, images: str = "unlabeled") -> dict[str, Any]:

@@ -29,19 +29,20 @@ from volseg.cohort import (
 from volseg.deploy.corrections import OpenQuestionError, adopt, image_digest
 from volseg.deploy.serve.ahead import Ahead
 from volseg.deploy.serve.described import DescribedCases
+from volseg.deploy.serve.held import HeldValues, names_held
 from volseg.deploy.serve.sessions import NotFoundError, Sessions, suffix_of
-from volseg.deploy.serve.shown import Shown
+from volseg.deploy.serve.shown import Shown, client_of
 from volseg.deploy.serve.strategies import STRATEGIES, NextCases
 from volseg.deploy.serve.training import Training
 from volseg.dicom import is_dicom
 from volseg.errors import LabelError, UsageError
 from volseg.files import locked
 from volseg.formats import SEGMENTATION_SUFFIX, segment_values, write_segmentation
-from volseg.labels import LabelTable, match_labels
-from volseg.volume import Volume, image_suffix, read_image_file, read_volume, write_volume
+from volseg.labels import LabelTable, held_values, match_labels
+from volseg.volume import Volume, image_suffix, read_image_file, read_volume, write_nrrd, write_volume
 
 _LEASE_S = 1800.0  # for so long a case that one client was given is given to no other
-_ORIGINAL, _FINAL = "original", "final"
+_ORIGINAL, _FINAL, _NRRD = "original", "final", ".nrrd"
 _TRAINER: dict[str, Any] = {"description": "Goes on from the network with the corrected cases", "config": {}}
 logger = logging.getLogger("volseg.serve")
 
@@ -91,6 +92,7 @@ class Service:
         self.notes = self.match.notes
         self.described = DescribedCases(self.place, self.match)
         self._next = NextCases(self.place, self.match, lease_s=_LEASE_S)
+        self._held = HeldValues(self.place)
         self.sessions = Sessions()
         write_labels(self.place, self.labels, channel_names=segmenter.recipe.image_channels)
 
@@ -108,7 +110,7 @@ class Service:
             return Cohort.open(self.folder)
 
     def info(self) -> dict[str, Any]:
-        """What the server offers, as the plug-ins read it."""
+        """What the server offers, as the plug-in reads it."""
         names = list(self.labels.names)
         model = {"type": "segmentation", "labels": names, "dimension": 3, "version": volseg.__version__}
         model |= {"description": f"volseg: {', '.join(names)}", "config": {}}
@@ -136,17 +138,36 @@ class Service:
     def datastore(self) -> dict[str, Any]:
         """Every case with its labels, as MONAI Label's local datastore has them; no path is told."""
         cohort = self.cohort()
+        held = self._held.of([path for key in cohort.keys if (path := self._original(key)).is_file()])
         objects: dict[str, Any] = {}
         for key in cohort.keys:
             labels = {}
             for tag in (_FINAL, _ORIGINAL):
-                if self._label_file(cohort, key, tag).is_file():
-                    table = self.labels if tag == _ORIGINAL else cohort.labels
-                    names = dict(zip(table.names, segment_values(table), strict=True))
-                    ending = SEGMENTATION_SUFFIX if table.overlap else FILE_ENDING
-                    labels[tag] = {"ext": ending, "info": {"params": {"label_names": names}}}
+                if (path := self._label_file(cohort, key, tag)).is_file():
+                    labels[tag] = self._label_facts(cohort, tag, held.get(path))
             objects[key] = {"image": {"ext": FILE_ENDING, "info": {"name": f"{key}{FILE_ENDING}"}}, "labels": labels}
         return {"name": cohort.folder.name, "description": "a cohort of volseg", "objects": objects}
+
+    def label_info(self, key: str, tag: str) -> dict[str, Any]:
+        """What is told of a label of a case: the names that it holds.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        cohort = self.cohort()
+        path = self._label_file(cohort, key, tag)
+        if key not in cohort.rows or tag not in (_FINAL, _ORIGINAL) or not path.is_file():
+            raise NotFoundError(f"there is no label {tag} of {key}")
+        return dict(self._label_facts(cohort, tag, held_values(read_volume(path).voxels).tolist())["info"])
+
+    def _label_facts(self, cohort: Cohort, tag: str, held: Sequence[int] | None) -> dict[str, Any]:
+        """The form of a label and its names: of the values that it holds, or of all of its table if these are None."""
+        table = self.labels if tag == _ORIGINAL else cohort.labels
+        names = dict(zip(table.names, segment_values(table), strict=True))
+        if held is not None:
+            names = names_held(held, table, layered=table.overlap)
+        ending = SEGMENTATION_SUFFIX if table.overlap else FILE_ENDING
+        return {"ext": ending, "info": {"params": {"label_names": names}}}
 
     def next_case(self, strategy: str, client: str) -> dict[str, Any]:
         """The case that a client is to look at; empty if there is none. Two clients are never given the same one.
@@ -191,8 +212,8 @@ class Service:
             key: Key of the case.
             session: Name of a session instead.
             client: Name of the client; empty if it gave none.
-            ending: Form that the client asks for; `.seg.nrrd` has layers and names. In a label map each value is
-                named, a combination after all its regions.
+            ending: Form that the client asks for; `.seg.nrrd` has layers and names. In a label map, such as `.nrrd`,
+                which the plug-in for 3D Slicer asks for, each value is named, a combination after all its regions.
         """
         if session:
             key, files = session, [self.sessions.get(session).image]
@@ -206,7 +227,8 @@ class Service:
             self._shown.add(key, client)
         names = {region.name: min(region.values) for region in self.labels.regions}
         if ending != SEGMENTATION_SUFFIX:
-            names = self._names_of(prediction.label_map)
+            held = held_values(prediction.label_map.voxels).tolist()
+            names = names_held(held, self.labels, layered=False)
         facts = {"label_names": names, "expected_dice": dict(prediction.uncertainty), "note": prediction.note}
         if prediction.bounds:  # of a calibrated network
             facts["bounds"] = {name: one.to_json() for name, one in prediction.bounds.items()}
@@ -222,6 +244,7 @@ class Service:
             if kept:
                 write_prediction(self._original(key), prediction)
                 write_uncertainty(self.place, {key: prediction.uncertainty}, bounds={key: prediction.bounds})
+                self._held.of([self._original(key)])  # asked for with all others before a client has the case
         self.tell(f"predicted {key if kept else 'an image of a client'} in {time.monotonic() - began:.1f} s")
         return prediction
 
@@ -275,22 +298,16 @@ class Service:
         self.log.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}")
         logger.info("%s", line)
 
-    def _names_of(self, label: Volume) -> dict[str, int]:
-        """The name of each value that is there: Slicer gives names to the values in their order."""
-        return {
-            "+".join(region.name for region in self.labels.regions if value in region.values): value
-            for value in self.labels.values[1:]
-            if (label.voxels == value).any()
-        }
-
     def _given_out(self, key: str, label: Volume, ending: str, *, table: LabelTable, image: str = "") -> Path:
         path = self.sessions.folder / f"{uuid.uuid4().hex}{ending}"
         if ending == SEGMENTATION_SUFFIX:
             write_segmentation(path, label, table, image=image)
         elif image_suffix(f"{key}{ending}") == FILE_ENDING:
             write_volume(path, label)
+        elif ending == _NRRD:
+            write_nrrd(path, label)
         else:
-            raise UsageError(f"labels are given out as {FILE_ENDING} or {SEGMENTATION_SUFFIX}, got {ending}")
+            raise UsageError(f"labels are given out as {FILE_ENDING}, {_NRRD} or {SEGMENTATION_SUFFIX}, got {ending}")
         return path
 
     def label(self, key: str, tag: str) -> Path:
@@ -328,7 +345,7 @@ class Service:
             shutil.move(file, place)
             objects = {key: {"labels": {_FINAL: {"info": dict(parameters)}}}}
             (Path(made) / "datastore_v2.json").write_text(json.dumps({"objects": objects}))
-            client = str(parameters.get("client_id") or "")
+            client = client_of(parameters)
             anew = self._shown.to(key, client)  # else it goes on from what it has sent before
             found = adopt(place, self.cohort(), case=key, predictions=self.place, anew=anew)
             self._next.remove(key)

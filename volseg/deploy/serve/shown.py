@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_UNNAMED = "user-xyz"  # which MONAI Label's plug-in sends for everybody who has not put in a name
+
+
+def client_of(parameters: Mapping[str, Any]) -> str:
+    """The name of the client in the parameters of a request; empty if it gave none.
+
+    >>> client_of({"client_id": "Ada"}), client_of({"client_id": "user-xyz"}), client_of({})
+    ('Ada', '', '')
+    """
+    name = str(parameters.get("client_id") or "").strip()
+    return "" if name == _UNNAMED else name
 
 
 class Shown:

@@ -111,6 +111,7 @@ class Training:
             stopped, process = self._running, self._process
             if stopped is not None:
                 stopped["status"] = "REVOKED"
+                stopped["details"] = [*stopped["details"], "stopped"][-_KEPT:]  # the plug-in shows the last one
         if process is not None:
             process.terminate()  # `volseg train` keeps the checkpoint of the last validation
             try:

@@ -185,7 +185,7 @@ def base_items(work: Adapting, recipe: Recipe) -> list[dict[str, Any]]:
         return []
     folder = Path(str(recipe.facts.get("cohort", "")))
     base = Cohort.open(folder) if (folder / "dataset.json").is_file() else work.cohort
-    keys = list(_fold_of(base, recipe).training) if base.has_folds else sorted(base.labelled)
+    keys = list(_fold_of(base, recipe).training)
     keys = [key for key in keys if base.patient(key) != work.patient]
     if not keys:
         logger.warning("no case of another patient is at hand, so nothing is done against forgetting")
@@ -202,9 +202,10 @@ def base_items(work: Adapting, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _fold_of(base: Cohort, recipe: Recipe) -> Fold:
-    """The fold of the run; of a cohort that has no such fold, since it is another one, all cases."""
+    """The fold of the run; of a cohort that has no such fold, all cases that are not suspect or kept for a test."""
     stated = recipe.facts.get("fold", 0)
-    return base.fold(ALL if stated == ALL or int(stated) >= len(base.folds()) else int(stated))
+    known = base.has_folds and stated != ALL and int(stated) < len(base.folds())
+    return base.fold(int(stated) if known else ALL)
 
 
 def windows_of(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from volseg.cohort import Adaptation, Cohort, Session, adapted_path, sessions_of, unordered_note
+from volseg.cohort import Adaptation, Cohort, Session, adapted_path, check_order, sessions_of
 from volseg.errors import UsageError
 
 LAYERS = ("all", "decoder", "norms", "norms+head")
@@ -57,27 +57,28 @@ class Adapting:
 
     @property
     def sessions(self) -> list[Session]:
-        """The sessions that are learnt from, with a label, the earliest first.
+        """The sessions that are learnt from, with a label and not kept for a test, the earliest first.
 
         Raises:
-            UsageError: There is no such patient or session, no labelled day before it, or the sessions tell no order of
-                time.
+            UsageError: There is no such patient or session, or no labelled day before it.
+            CohortError: There is a `before`, and the names of the sessions tell no order of time.
         """
         rows = self.cohort.rows.values()
         own = sessions_of(rows).get(self.patient)
         if own is None:
             some = ", ".join(sorted({row.patient for row in rows})[:3])
             raise UsageError(f"{self.cohort.folder} has no patient {self.patient}; name one such as {some}")
-        if note := unordered_note(self.patient, own):
-            raise UsageError(note)
         if self.before is not None:
             names = [one.name for one in own]
             if self.before not in names:
                 raise UsageError(
                     f"{self.patient} has the sessions {', '.join(names)}, and no {self.before}; name one of them"
                 )
-            own = own[: names.index(self.before)]
-        found = [replace(one, keys=tuple(key for key in one.keys if key in self.cohort.labelled)) for one in own]
+            own = [one for one in own if one.name == self.before or self.cohort.labelled.intersection(one.keys)]
+            check_order(self.patient, own)
+            own = own[: [one.name for one in own].index(self.before)]
+        learnt = {key for key in self.cohort.labelled if not self.cohort.rows[key].test}
+        found = [replace(one, keys=tuple(key for key in one.keys if key in learnt)) for one in own]
         found = [one for one in found if one.keys]
         if not found:
             when = f" before {self.before}" if self.before is not None else ""
