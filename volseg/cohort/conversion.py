@@ -274,8 +274,11 @@ def _check_target(source: Source, folder: Path) -> None:
     dataset = read_dataset_json(folder)
     if "volseg" not in dataset:
         raise UsageError(f"{folder} holds a dataset that volseg did not write and will not change; name a new folder")
-    if LabelTable.from_dataset_json(dataset).digest != source.labels.digest:
-        raise UsageError(f"{folder} holds a cohort with other labels; name a new folder")
+    there = LabelTable.from_dataset_json(dataset)
+    if there.digest != source.labels.digest:
+        alike = there.names == source.labels.names  # whose values differ, as with --overlaps of other cases
+        other = "the same regions with other values, as where they overlap in other ways" if alike else "other labels"
+        raise UsageError(f"{folder} holds a cohort with {other}; name a new folder")
     if dataset.get("channel_names") != _channels(source):
         raise UsageError(f"{folder} holds a cohort with other channels; name a new folder")
 
