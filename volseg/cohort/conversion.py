@@ -277,8 +277,8 @@ def _check_target(source: Source, folder: Path) -> None:
     there = LabelTable.from_dataset_json(dataset)
     if there.digest != source.labels.digest:
         alike = there.names == source.labels.names  # whose values differ, as with --overlaps of other cases
-        other = "the same regions with other values, as where they overlap in other ways" if alike else "other labels"
-        raise UsageError(f"{folder} holds a cohort with {other}; name a new folder")
+        why = " (its regions have other values, as where they overlap in other ways)" if alike else ""
+        raise UsageError(f"{folder} holds a cohort with other labels{why}; name a new folder")
     if dataset.get("channel_names") != _channels(source):
         raise UsageError(f"{folder} holds a cohort with other channels; name a new folder")
 
