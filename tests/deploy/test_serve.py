@@ -166,6 +166,24 @@ def test_a_region_that_a_prediction_lacks_is_not_named(served):
     assert client.get("/datastore/label/info?label=c2&tag=original").status_code == 404
 
 
+def test_predictions_of_a_network_with_other_values_are_not_given_out(served):
+    """The server begins anew with another network, and what the first had found was told by the names of the second."""
+    client, folder = served
+    client.post("/infer/unet?image=c1&output=json", data={"params": "{}"})
+    training = Training(lambda _: [])
+    again = Service("unet", folder, Network(), training)
+    assert again.label("c1", "original").is_file()
+    again.close()
+    other = Network()
+    other.recipe = SimpleNamespace(labels=LabelTable.overlapping([*reversed(TABLE.names)]), image_channels=["MR"])
+    service = Service("unet", folder, other, training)
+    assert service.datastore()["objects"]["c1"]["labels"] == {}
+    with pytest.raises(UsageError, match="there is no label original of c1"):
+        service.label("c1", "original")
+    assert (folder / "labelsTr" / "c0.nii.gz").is_file()
+    service.close()
+
+
 def test_clients_with_the_name_that_the_plug_in_comes_with_get_two_cases(served):
     client, _ = served
     given = [client.post("/activelearning/random", json={"client_id": "user-xyz"}).json()["id"] for _ in range(3)]

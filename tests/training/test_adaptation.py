@@ -465,6 +465,17 @@ def test_sessions_without_an_order_of_time_are_no_earlier_days_of_each_other(tmp
     check_unseen(tmp_path, unordered, ["a_pre"])
 
 
+def test_a_second_scan_of_the_last_session_does_not_show_what_is_held_out(tmp_path):
+    """The slab was in it, so that the weights that had learnt it by heart were kept."""
+    twice = write_days(tmp_path / "twice", patients=("a", "c"), twins=("day9", "day10"))
+    run = make_run(tmp_path / "made", twice)
+    recipe = read_recipe(run / "model.pt")
+    slab = Slab.of(work(run, twice), recipe)
+    assert slab.key == "c_day10"
+    keys = [one["key"] for one in own_items(work(run, twice), recipe, slab)]
+    assert keys == ["c_day0", "c_day9", "c_day9x", "c_day10", "c_day10"], "two parts beside the slab"
+
+
 def test_what_is_kept_for_a_test_is_not_learnt_from(tmp_path, cohort):
     """Neither a day of the patient nor, without folds, cases of others."""
     folder = tmp_path / "cohort"

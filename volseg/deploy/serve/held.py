@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from volseg.cohort import FILE_ENDING, read_dataset_json, write_labels
 from volseg.errors import VolsegError
-from volseg.files import atomic, read_json_object
+from volseg.files import atomic, is_partial, read_json_object
 from volseg.formats import segment_values
 from volseg.labels import LabelTable, held_values
 from volseg.volume import read_volume
@@ -47,6 +48,27 @@ def names_held(values: Collection[int], table: LabelTable, *, layered: bool) -> 
         }
         named |= {table.IGNORE: table.ignore} if table.ignore is not None and table.ignore in values else {}
     return dict(sorted(named.items(), key=lambda pair: pair[1]))
+
+
+def begin_predictions(folder: Path, labels: LabelTable, *, channel_names: Sequence[str]) -> None:
+    """Write what the values of the predictions mean; those of an earlier network, to which they meant other things, go.
+
+    Args:
+        folder: Folder of the predictions.
+        labels: Label table of the network that is served.
+        channel_names: Its image channels.
+    """
+    try:
+        before = LabelTable.from_dataset_json(read_dataset_json(folder)).digest
+    except VolsegError:
+        before = ""
+    if before != labels.digest:
+        old = [path for path in folder.glob(f"*{FILE_ENDING}") if not is_partial(path.name)]
+        for path in (*old, folder / "uncertainty.csv"):
+            path.unlink(missing_ok=True)
+        if old:
+            logger.info("%d predictions of a network of other regions or values were removed", len(old))
+    write_labels(folder, labels, channel_names=channel_names)
 
 
 class HeldValues:

@@ -22,14 +22,13 @@ from volseg.cohort import (
     check_key,
     read_bounds,
     read_uncertainty,
-    write_labels,
     write_prediction,
     write_uncertainty,
 )
 from volseg.deploy.corrections import OpenQuestionError, adopt, image_digest
 from volseg.deploy.serve.ahead import Ahead
 from volseg.deploy.serve.described import DescribedCases
-from volseg.deploy.serve.held import HeldValues, names_held
+from volseg.deploy.serve.held import HeldValues, begin_predictions, names_held
 from volseg.deploy.serve.sessions import NotFoundError, Sessions, suffix_of
 from volseg.deploy.serve.shown import Shown, client_of
 from volseg.deploy.serve.strategies import STRATEGIES, NextCases
@@ -90,11 +89,11 @@ class Service:
         # A network of quite other regions is refused before anything is served.
         self.match = match_labels(self.cohort().labels, self.labels)
         self.notes = self.match.notes
+        begin_predictions(self.place, self.labels, channel_names=segmenter.recipe.image_channels)
         self.described = DescribedCases(self.place, self.match)
         self._next = NextCases(self.place, self.match, lease_s=_LEASE_S)
         self._held = HeldValues(self.place)
         self.sessions = Sessions()
-        write_labels(self.place, self.labels, channel_names=segmenter.recipe.image_channels)
 
     def close(self) -> None:
         """Stop the training and what is done ahead, and remove the images of sessions."""

@@ -143,12 +143,15 @@ def of_targets(labels: LabelTable) -> LabelTable:
 
 
 def own_items(work: Adapting, recipe: Recipe, slab: Slab) -> list[dict[str, Any]]:
-    """The earlier days of the patient to draw windows from, without the slab."""
+    """The earlier days of the patient to draw windows from, without the slab.
+
+    Further scans of the slab's session are left out: they show the same contours, and the slab would not be held out.
+    """
     found = []
     sessions = work.sessions
     for session in sessions:
         others = [one.keys[0] for one in sessions if one is not session][-2:]
-        for key in session.keys:
+        for key in session.keys if slab.key not in session.keys else [slab.key]:
             item = _preprocessed(work, recipe, key, roi=True, seen=others)
             if key != slab.key:
                 found.append(item)
