@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -229,12 +229,14 @@ def _forget(folder: Path, key: str, channels: int) -> None:
 
 def _remove_unfinished(folder: Path) -> None:
     """Remove what a killed conversion left; a server or a training may write files of its own below the cohort now."""
-    left = [leftover for part in _PARTS for leftover in (folder / part).glob(f"{PARTIAL}*")]
-    if not left:
-        return
-    with suppress(UsageError), locked(folder / _OWN / "adopting", refusal="a label or an image is being added"):
-        for leftover in left:
-            leftover.unlink(missing_ok=True)
+    place = folder / _OWN / "adopting"
+    held: AbstractContextManager[object] = nullcontext()
+    if (place / "lock").is_file():  # else nobody ever added one
+        held = locked(place, refusal="a label or an image is being added")
+    with suppress(UsageError), held:
+        for part in _PARTS:
+            for leftover in (folder / part).glob(f"{PARTIAL}*"):
+                leftover.unlink(missing_ok=True)
 
 
 def _map(convert: Callable[[str], tuple[CaseRow, bool]], keys: Sequence[str], *, workers: int) -> Outcomes:
