@@ -21,9 +21,9 @@ SHARED = {"patient-pattern", "folds", "seed", "workers", "ray", "shard", "journa
 OWN = {
     "uw_madison": {"case", "thickness-mm", "axes"},
     "decathlon": set(),
-    "dicom": {"modality", "series", "labels", "key", "keep-ids", "secret-file"},
+    "dicom": {"modality", "series", "labels", "key", "keep-ids", "secret-file", "overlaps"},
     "images": {"images", "masks", "classes", "threshold", "objects", "colour", "spacing-mm", "missing"}
-    | {"validation", "test", "max-pixels", "axes"},
+    | {"validation", "test", "max-pixels", "axes", "overlaps"},
     "class_masks": {"image", "class", "overlaps", "no-overlaps"},
 }
 ROOT: Any = get_command(app)
