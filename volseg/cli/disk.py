@@ -24,7 +24,7 @@ def told_of_disk(error: OSError, words: Sequence[str]) -> tuple[str, int]:
     place = str(error.filename) if error.filename is not None else ""
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         given = Path(place)  # which may lie below the file
-        place = str(next((path for path in (given, *given.parents) if path.is_file()), given))
+        place = str(next((path for path in (given, *given.parents) if path.is_file()), place))
         return f"{place} must be a folder, got a file; name another folder, or move the file away", 2
     if error.errno in _FULL:
         place = place or _full_place(words)
