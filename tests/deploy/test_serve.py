@@ -730,21 +730,27 @@ def test_the_image_of_the_next_case_is_fetched_without_the_token_for_a_minute(se
     now = 0.0
     handed = Handed(lambda: now)
 
-    def asks(path, *, host="10.0.0.1", method="GET"):
+    def asks(path, *, host="10.0.0.1", method="GET", headers=()):
         place, _, query = path.partition("?")
         return Request(
             {"type": "http", "method": method, "path": place, "query_string": query.encode(), "client": (host, 1)}
-            | {"headers": [], "scheme": "http", "server": ("clinic", 80)}
+            | {"headers": list(headers), "scheme": "http", "server": ("clinic", 80)}
         )
 
     handed.add(asks("/activelearning/review", method="POST"), "c1")
     handed.add(asks("/activelearning/review", method="POST"), "")
     image = "/datastore/image?image=c1"
-    assert handed.has(asks(image))
     assert not handed.has(asks(image, host="10.0.0.2"))
+    passed_on = [(b"x-forwarded-for", b"10.0.0.3")]  # by a proxy, for which all computers are one
+    assert not handed.has(asks(image, headers=passed_on))
     assert not handed.has(asks("/datastore/image?image=c2"))
     assert not handed.has(asks("/datastore/label?image=c1"))
     assert not handed.has(asks(image, method="PUT"))
+    assert handed.has(asks(image))
+    assert not handed.has(asks(image)), "once is enough"
+    handed.add(asks("/activelearning/review", method="POST", headers=passed_on), "c1")
+    assert not handed.has(asks(image))
+    handed.add(asks("/activelearning/review", method="POST"), "c1")
     now = 61.0
     assert not handed.has(asks(image))
     _, folder = served

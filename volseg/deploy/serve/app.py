@@ -86,9 +86,10 @@ def make_app(
 
 
 class Handed:
-    """The cases that computers were given a moment ago, whose images they may fetch without the token.
+    """The cases that computers were given a moment ago, whose images they may fetch once without the token.
 
     MONAI Label's plug-in for 3D Slicer sends the token with every request but that for the image of the next case.
+    Through a proxy all computers look like one, so nothing is fetched without the token there.
 
     Args:
         clock: Function that gives the time in seconds.
@@ -104,15 +105,22 @@ class Handed:
         """Note that the computer of a request was given a case."""
         now = self._clock()
         self._at = {pair: at for pair, at in self._at.items() if now - at < self.SECONDS}
-        if key and request.client is not None:
+        if key and request.client is not None and not _by_proxy(request):
             self._at[request.client.host, key] = now
 
     def has(self, request: Request) -> bool:
-        """Whether a request is for the image of a case that its computer was given a moment ago."""
+        """Whether a request is the first one for the image of a case that its computer was given a moment ago."""
         if request.method != "GET" or request.url.path != "/datastore/image" or request.client is None:
             return False
-        at = self._at.get((request.client.host, request.query_params.get("image", "")))
+        if _by_proxy(request):
+            return False
+        at = self._at.pop((request.client.host, request.query_params.get("image", "")), None)
         return at is not None and self._clock() - at < self.SECONDS
+
+
+def _by_proxy(request: Request) -> bool:
+    """Whether a request says that another computer passed it on."""
+    return any(name in request.headers for name in ("forwarded", "via", "x-forwarded-for", "x-real-ip"))
 
 
 def _add_cases(app: FastAPI, service: Service) -> None:
