@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +24,7 @@ from starlette.testclient import TestClient
 
 from volseg.cli import main
 from volseg.cohort import Cohort, Correction, Prediction, RegionBounds, read_bounds, read_corrections
+from volseg.cohort.table import write_table
 from volseg.deploy.corrections import image_digest
 from volseg.deploy.serve import Rounds, Service, Training, make_app, rounds, volseg_command
 from volseg.deploy.serve.ahead import Ahead
@@ -188,6 +190,15 @@ def test_clients_with_the_name_that_the_plug_in_comes_with_get_two_cases(served)
     client, _ = served
     given = [client.post("/activelearning/random", json={"client_id": "user-xyz"}).json()["id"] for _ in range(3)]
     assert sorted(given) == ["c1", "c2", "c3"]
+
+
+def test_a_case_that_is_kept_for_a_test_is_given_to_nobody(served):
+    """It would be learnt from once its label is home."""
+    client, folder = served
+    rows = [replace(row, warnings=("test",) if key == "c2" else ()) for key, row in Cohort.open(folder).rows.items()]
+    write_table(folder / "cases.csv", rows)
+    given = [client.post("/activelearning/random", json={"client_id": "user-xyz"}).json()["id"] for _ in range(4)]
+    assert set(given) == {"c1", "c3"}
 
 
 def test_what_cannot_be_taken_is_told_in_a_line_and_the_cohort_stays(served, tmp_path):

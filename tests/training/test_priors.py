@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from treatment_days import write_days
 
 from volseg.cohort import Alignments, CaseRow, Cohort, Fold, Predictions
+from volseg.cohort.table import write_table
 from volseg.errors import UsageError, VolumeError
 from volseg.labels import LabelTable, image_channels, prior_channels, takes_prior
 from volseg.training import Priors
@@ -65,6 +69,19 @@ def test_a_case_is_never_shown_its_own_day_nor_a_twin_of_it(training, cohort):
         assert not any(f"{key}." in file or f"{key}_0" in file for file in item["prior_files"])
     # Both directions: the first day sees later ones.
     assert {entry["key"] for entry in training["a_day0"]["prior"][:2]} == {"a_day9", "a_day10"}
+
+
+def test_no_day_that_is_kept_for_a_test_is_shown(tmp_path, cohort):
+    """Its label was an input of the network that was then measured on it."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(cohort.folder, folder)
+    (folder / "splits.json").unlink()
+    rows = [replace(row, warnings=("test",) if "a_day9" in key else ()) for key, row in cohort.rows.items()]
+    write_table(folder / "cases.csv", rows)
+    tested = Priors(Cohort.open(folder), on=True, fold="all", cache_dir=str(tmp_path / "cache"))
+    shown = {item["key"]: [entry["key"] for entry in item["prior"]] for item in tested.datalist("training")}
+    assert shown["a_day0"][0] == "a_day10"
+    assert not any("a_day9" in key for keys in ([*shown], *shown.values()) for key in keys)
 
 
 def test_another_patient_comes_once_and_of_the_training_side_alone(training, cohort):

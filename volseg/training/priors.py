@@ -204,7 +204,9 @@ class Priors:
 
     @cached_property
     def _sessions(self) -> dict[str, list[Session]]:
-        return sessions_of(self.cohort.rows[one] for one in self.cohort.labelled)
+        """Those with a label, without what is kept for a test, whose labels no training sees."""
+        rows = (self.cohort.rows[one] for one in self.cohort.labelled)
+        return sessions_of(row for row in rows if not row.test)
 
     @cached_property
     def _training(self) -> tuple[tuple[str, ...], dict[str, list[int]]]:

@@ -46,7 +46,8 @@ class NextCases:
             described: Cases by which `review` chooses; without any the case is drawn.
             client: Name of the client; empty if it gave none.
         """
-        done = cohort.labelled | set(corrected_keys(cohort.folder))
+        tests = {key for key, row in cohort.rows.items() if row.test}
+        done = cohort.labelled | set(corrected_keys(cohort.folder)) | tests
         with self._lock:
             now = time.monotonic()
             fresh = {key: (who, at) for key, (who, at) in self._given.items() if now - at < self._lease_s}
