@@ -13,6 +13,7 @@ from volseg.cohort import Cohort
 from volseg.crossval.cleanup import dice_of_largest
 from volseg.evaluation import evaluate
 from volseg.plan.case_facts import look_at_case
+from volseg.training.checks.images import _varies
 from volseg.volume import Volume, read_volume, write_volume
 
 AFFINE = np.diag([1.5, 1.5, 3.0, 1.0])
@@ -66,3 +67,15 @@ def test_a_plan_looks_at_the_voxels_of_the_regions(cohorts):
         assert (other.voxels, other.extent, other.parts) == (region.voxels, region.extent, region.parts)
         np.testing.assert_array_equal(other.profile, region.profile)
         np.testing.assert_array_equal(np.sort(other.intensities[0]), np.sort(region.intensities[0]))
+
+
+def test_a_region_varies_by_its_own_voxels(cohorts):
+    """The check before a training looked at the other side of the body, or ended with an IndexError."""
+    for cohort in cohorts:
+        (path,) = cohort.image_paths("a")
+        image = read_volume(path)
+        voxels = image.voxels.copy()
+        voxels[3:8, 3:8, 2:5] = voxels[14, 12, 7] = 5
+        write_volume(path, Volume(voxels, image.affine_ras))
+        assert not _varies(cohort, "a", "liver")
+        assert _varies(cohort, "a", "spleen")

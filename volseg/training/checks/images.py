@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from volseg.cohort import Cohort
 from volseg.errors import CohortError, first_names, naming
-from volseg.volume import read_volume
+from volseg.volume import aligned, read_volume
 
 _VOXELS_PER_SECOND = 4e6  # of the preprocessing, on a slow core
 _MOST_SECONDS = 3.0  # for one case; a larger one is checked when the training preprocesses it
@@ -154,10 +154,11 @@ def _varies(cohort: Cohort, key: str, name: str) -> bool:
     path = cohort.label_path(key)
     if path is None:
         return False
-    masks = cohort.labels.each_mask(cohort.labels.check(read_volume(path).voxels))
-    mask = next(islice(masks, cohort.labels.names.index(name), None))
-    for image in cohort.image_paths(key):
-        inside = read_volume(image).voxels[mask]
+    label = read_volume(path)
+    for image in map(read_volume, cohort.image_paths(key)):
+        label_map = cohort.labels.check(aligned(label, image.grid)[0].voxels)
+        mask = next(islice(cohort.labels.each_mask(label_map), cohort.labels.names.index(name), None))
+        inside = image.voxels[mask]
         if inside.size and inside.min() != inside.max():
             return True
     return False
