@@ -193,10 +193,7 @@ def _compare_predictions(
         details["regions"] = "; ".join(notes)
     files = write_comparison(comparison, output, title=title, details=details)
     if corrections is None:
-        for name in (
-            "rounds.html",
-            "rounds.csv",
-        ):  # of an earlier comparison, which would be taken for a part of this one
+        for name in ("rounds.html", "rounds.csv"):  # an earlier comparison's would be taken for a part of this one
             (output / name).unlink(missing_ok=True)
     else:
         files += _write_rounds(comparison, corrections, output, rounds=rounds, title=title, details=details)

@@ -7,12 +7,9 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from volseg.cohort.bounds import Bounds, bounds_as_text
 from volseg.errors import GeometryError, LabelError
-from volseg.labels import TISSUE, LabelMatch, LabelTable, Region
+from volseg.labels import TISSUE, LabelMatch, LabelTable, Region, RegionCanvas
 from volseg.metrics import grown
 from volseg.volume import MAX_SKEW, Volume, skew
 
@@ -70,9 +67,10 @@ def with_margins(label: Volume, labels: LabelTable, bounds: Bounds) -> tuple[Vol
     if skew(label.affine_ras) > MAX_SKEW and any(one.margin_mm is not None for one in bounds.values()):
         raise GeometryError("the grid's axes must be at right angles for margins in mm; resample to a straight grid")
     label_map = labels.check(label.voxels)
-    members = {value: {one.name for one in labels.regions if value in one.values} for value in labels.values}
     margins: dict[str, tuple[str, float, float]] = {}
-    combined: NDArray[np.uint8] = label_map
+    canvas = RegionCanvas(label_map.shape)
+    for place, mask in enumerate(labels.each_mask(label_map)):
+        canvas.paint(mask, place)
     for region, mask in zip(labels.regions, labels.each_mask(label_map), strict=True):
         given = bounds.get(region.name)
         if given is None or given.margin_mm is None or given.level is None or not mask.any():
@@ -82,21 +80,17 @@ def with_margins(label: Volume, labels: LabelTable, bounds: Bounds) -> tuple[Vol
             if name not in margins:
                 break
             name = f"{own[: _LONGEST_NAME - len(f' {number}')]} {number}"
+        canvas.paint(grown(mask, given.margin_mm, label.spacing_mm), len(labels.regions) + len(margins))
         margins[name] = (region.name, given.margin_mm, given.level)
-        pairs = combined.astype(np.uint16) * 2 + grown(mask, given.margin_mm, label.spacing_mm)
-        held = np.flatnonzero(np.bincount(pairs.ravel(), minlength=2))
-        if len(held) > _MOST_VALUES:
-            raise LabelError(f"the margins overlap in {len(held)} ways, a label map holds {_MOST_VALUES}; export fewer")
-        lookup = np.zeros(2 * 256, np.uint8)
-        order = [0, *(pair for pair in held.tolist() if pair)]
-        lookup[order] = np.arange(len(order))
-        members = {
-            place: members.get(pair // 2, set()) | ({name} if pair % 2 else set()) for place, pair in enumerate(order)
-        }
-        combined = lookup[pairs]
     if not margins:
         return label, with_descriptions(labels, bounds)
-    return Volume(combined, label.affine_ras), _table(labels, margins, members, bounds)
+    held = sorted(canvas.combinations, key=lambda places: (len(places), sorted(places)))
+    if len(held) > _MOST_VALUES:
+        raise LabelError(f"the margins overlap in {len(held)} ways, a label map holds {_MOST_VALUES}; export fewer")
+    names = [*labels.names, *margins]
+    members = {value: {names[place] for place in places} for value, places in enumerate(held, start=1)}
+    table = _table(labels, margins, members, bounds)
+    return Volume(canvas.label_map(table), label.affine_ras), table
 
 
 def preparing(bounds: Mapping[str, Bounds], *, match: LabelMatch | None, margin: bool) -> Prepare:

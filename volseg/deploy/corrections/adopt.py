@@ -143,7 +143,8 @@ def adopt(
         refusal=f"another adoption is at work in {cohort.folder}; wait for it, then run again",
     ):
         number = next_round(cohort.folder)
-        number -= round_number == number - 1
+        if round_number == number - 1:  # the last one there is, which goes on
+            number = round_number
         known = {row.key for row in read_corrections(cohort.folder)}
         rows = [] if anew else read_corrections(cohort.folder)
         corrected = {(row.key, row.digest_before) for row in rows}

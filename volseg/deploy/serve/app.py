@@ -51,9 +51,7 @@ def make_app(
 
     @app.middleware("http")
     async def guard(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
-        given = request.headers.get("authorization", "").rpartition(" ")[2]
-        right = not token or hmac.compare_digest(given.encode(), token.encode())
-        if not right and not request.url.path.startswith(_OPEN) and not handed.has(request):
+        if not (request.url.path.startswith(_OPEN) or _bears(request, token) or handed.has(request)):
             return JSONResponse({"detail": "the token is missing or wrong"}, 401)
         return await following(request)
 
@@ -78,9 +76,7 @@ def make_app(
 
     @app.get("/auth/token/valid")
     def auth_valid(request: Request) -> Response:
-        given = request.headers.get("authorization", "").rpartition(" ")[2]
-        right = not token or hmac.compare_digest(given.encode(), token.encode())
-        return JSONResponse({}, 200 if right else 401)
+        return JSONResponse({}, 200 if _bears(request, token) else 401)
 
     return app
 
@@ -116,6 +112,12 @@ class Handed:
             return False
         at = self._at.pop((request.client.host, request.query_params.get("image", "")), None)
         return at is not None and self._clock() - at < self.SECONDS
+
+
+def _bears(request: Request, token: str) -> bool:
+    """Whether a request bears the token, or none is asked for."""
+    given = request.headers.get("authorization", "").rpartition(" ")[2]
+    return not token or hmac.compare_digest(given.encode(), token.encode())
 
 
 def _by_proxy(request: Request) -> bool:
