@@ -15,9 +15,10 @@ network of the round before. Strategies:
 - entropy: the cases of the largest mean entropy per voxel;
 - none: no case is corrected, and the training goes on with the first labels: what the steps alone bring.
 
-What is finished is not done again, so the command can be repeated, with more seeds or rounds too. Rounds come before
-strategies, so that a run that is cut off compares what it has. `loop.json` in the folder has a record for each
-seed, strategy and round, with the Dice of each test case; `table.md` has the table, `rounds.html` the curves.
+What is finished is not done again, and a training that was cut off goes on, so the command can be repeated, with more
+seeds or rounds too. Rounds come before strategies, so that a run that is cut off compares what it has. `loop.json` in
+the folder has a record for each seed, strategy and round, with the Dice of each test case; `table.md` has the table,
+`rounds.html` the curves.
 """
 
 from __future__ import annotations
@@ -139,10 +140,14 @@ def _reference(cohort: Cohort, key: str) -> Path:
 
 
 def train_on(plan: Plan, seed: int, cohort: Path, run: Path, before: Path | None) -> dict[str, Any]:
-    """Train from scratch, or from the network of the round before with the corrected cases; what run.json says."""
-    shutil.rmtree(run, ignore_errors=True)
+    """Train from scratch, or from the network of the round before with the corrected cases; what run.json says.
+
+    A training that was cut off goes on where it was, and ends with the weights of one that was not.
+    """
+    if not (run / "last.pt").is_file():
+        shutil.rmtree(run, ignore_errors=True)
     settings: dict[str, Any] = {"dataset_dir": str(cohort), "output_dir": str(run), "device": "cpu", "fold": "all"}
-    settings |= {"batch_size": plan.batch, "crops_per_case": 1, "seed": seed, "val_interval": NEVER}
+    settings |= {"resume": True, "batch_size": plan.batch, "crops_per_case": 1, "seed": seed, "val_interval": NEVER}
     count = plan.start
     corrected = {row.key for row in read_corrections(cohort)}
     if before is not None:

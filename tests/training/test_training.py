@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from ignite.engine import Engine
+from PIL import Image
 
 from volseg.errors import BundleError
 from volseg.labels import LabelTable
@@ -133,6 +134,24 @@ def test_a_window_of_one_slice_is_taken_where_the_network_does_not_halve_that_ax
 def test_a_window_that_is_none_is_refused(roi: object) -> None:
     with pytest.raises(BundleError, match="three whole numbers"):
         check_roi(roi, divisor=32)
+
+
+def test_a_snapshot_of_an_image_in_colours_is_in_colours(tmp_path: Path) -> None:
+    from volseg.training import ValidationPictures
+
+    image = torch.full((3, 64, 64, 1), -2.0)
+    image[0, 32:] = image[2, :32] = 2.0  # red on one half, blue on the other one, as the scheme rgb gives them
+    masks = torch.zeros(2, 64, 64, 1, dtype=torch.bool)
+    shades = {}
+    for names in (("red", "green", "blue"), ("T1", "T2", "FLAIR")):
+        engine = Engine(lambda *_: [{"image": image, "label": masks, "pred": masks}])
+        engine.state.epoch = 0
+        ValidationPictures(str(tmp_path / names[0]), EXCLUSIVE, names).attach(engine)
+        engine.run([0], max_epochs=1)
+        with Image.open(tmp_path / names[0] / "snapshots" / "epoch_0001.png") as picture:
+            shades[names[0]] = {colour for _, colour in picture.getcolors(maxcolors=1_000_000)}
+    assert {(255, 0, 0), (0, 0, 255)} <= shades["red"]
+    assert (255, 0, 0) not in shades["T1"]
 
 
 def test_pictures_write_one_file_and_a_snapshot_at_each_validation(tmp_path: Path) -> None:

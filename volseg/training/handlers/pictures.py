@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from volseg.labels import LabelTable
 from volseg.pictures import CaseView, Snapshot, draw, plane_of_slices, write_snapshot
+from volseg.volume import RGB
 
 
 class ValidationPictures:
@@ -23,11 +25,13 @@ class ValidationPictures:
     Args:
         log_dir: Folder of TensorBoard.
         labels: Label table, which gives the colours.
+        channel_names: Channels of the image: red, green and blue are drawn in colours, of others the first one.
     """
 
-    def __init__(self, log_dir: str, labels: LabelTable) -> None:
+    def __init__(self, log_dir: str, labels: LabelTable, channel_names: Sequence[str] = ()) -> None:
         self.log_dir = log_dir
         self.labels = labels
+        self.in_colours = tuple(channel_names) == RGB
         self._drawn = False
         self._writer: SummaryWriter | None = None
 
@@ -45,9 +49,10 @@ class ValidationPictures:
         self._drawn = True
         item, epoch = engine.state.output[0], engine.state.epoch
         reference, prediction = item["label"].cpu().numpy().astype(bool), item["pred"].cpu().numpy().astype(bool)
-        image = np.asarray(torch.as_tensor(item["image"]).cpu())[0]
+        channels = np.asarray(torch.as_tensor(item["image"]).cpu())
+        image = channels[: len(RGB)] if self.in_colours else channels[0]
         affine = np.asarray(getattr(item["image"], "affine", np.eye(4)), dtype=np.float64)  # volumes are read in RAS
-        plane = plane_of_slices(affine, image.shape)
+        plane = plane_of_slices(affine, channels.shape[1:])
         case_view = CaseView.of(image, affine, self.labels, reference=reference, prediction=prediction, plane=plane)
         picture = draw(case_view, note=f"epoch {epoch}")  # of the slice with most organ, the same each time
         if self._writer is None:
