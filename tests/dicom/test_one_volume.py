@@ -510,6 +510,19 @@ def test_ct_is_in_hounsfield_units_unless_it_says_otherwise(tmp_path: Path, elem
     assert case.units == expected
 
 
+def test_a_series_that_nii2dcm_made_of_a_nifti_file_is_told_to_lie_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """nii2dcm 0.1.1 writes the affine's position with the signs of NIfTI, one slice down, and turns the third axis."""
+    for name, told in (("nii2dcm_DICOM", True), ("DCM4CHE_5_33", False)):
+        files = series(noise())
+        for file in files:
+            file.file_meta.ImplementationVersionName = name
+        save(tmp_path / name, files)
+        (found,) = scan(tmp_path / name).series
+        assert any("made of a NIfTI file by nii2dcm" in warning for warning in read_stack(found).warnings) == told
+
+
 def test_an_image_alone_is_still_no_volume(tmp_path: Path) -> None:
     save(
         tmp_path,
