@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ def test_what_cannot_work_is_refused(tiny_cohort: Path, tmp_path: Path, override
     with pytest.raises(VolsegError, match=told) as caught:
         check(tiny_cohort, tmp_path, **overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_the_batches_of_a_training_with_a_prior_have_its_channels(
+    tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed: list[int] = []
+    monkeypatch.setattr(sys.modules["volseg.training.checks.preflight"], "check_shared_memory", needed.append)
+    for prior in (False, True):
+        check(tiny_cohort, tmp_path / "run", loader_workers=1, prior=prior)
+    regions, masks = 2, 2
+    assert needed[1] * (1 + masks) == needed[0] * (1 + 1 + regions + 1 + masks)  # image, regions, where it was
 
 
 @pytest.mark.parametrize(

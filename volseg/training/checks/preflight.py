@@ -128,7 +128,9 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
     parameter_bytes = _check_network(parser, value, cohort, roi)
     checkpoints = value("keep") if "keep" in parser.get() else 1
     channels = value("priors").cached_channels if "priors" in parser.get() else None
-    needed, kept = _check_space(value, cohort, roi, parameter_bytes * (2 * _LAST + checkpoints + 1), channels)
+    inputs = len(_channel_names(parser, value, cohort))
+    saved_bytes = parameter_bytes * (2 * _LAST + checkpoints + 1)
+    needed, kept = _check_space(value, cohort, roi, saved_bytes, channels=channels, inputs=inputs)
     logger.info(
         "cohort %s: %d training and %d validation cases; regions %s; grid %s mm; window %s; "
         "preprocessed %.2f GiB (%s); device %s",
@@ -184,7 +186,7 @@ def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi
     definition = parser["network_def"]
     arguments = definition if isinstance(definition, Mapping) else {}
     outputs = value("network_def#out_channels") if "out_channels" in arguments else cohort.labels.channels
-    names = value("input_channels") if "input_channels" in parser.get() else cohort.channel_names
+    names = _channel_names(parser, value, cohort)
     inputs = value("network_def#in_channels") if "in_channels" in arguments else len(names)
     if outputs != cohort.labels.channels:
         raise BundleError(
@@ -203,10 +205,24 @@ def _check_network(parser: Any, value: Callable[[str], Any], cohort: Cohort, roi
     return sum(parameter.nbytes for parameter in network.parameters())
 
 
+def _channel_names(parser: Any, value: Callable[[str], Any], cohort: Cohort) -> Sequence[str]:  # noqa: ANN401
+    """The channels that the network sees: those of the image, and those of a prior."""
+    return value("input_channels") if "input_channels" in parser.get() else cohort.channel_names
+
+
 def _check_space(
-    value: Callable[[str], Any], cohort: Cohort, roi: Sequence[int], checkpoint_bytes: int, channels: int | None
+    value: Callable[[str], Any],
+    cohort: Cohort,
+    roi: Sequence[int],
+    checkpoint_bytes: int,
+    *,
+    channels: int | None,
+    inputs: int,
 ) -> tuple[int, str]:
-    """Check memory and disk; returns the bytes of the preprocessed cases and where they are kept."""
+    """Check memory and disk; returns the bytes of the preprocessed cases and where they are kept.
+
+    `channels` are kept of a case, and `inputs` go with each window to the network.
+    """
     grid = {"fold": value("fold"), "spacing_mm": list(value("spacing_mm")), "roi_size": roi, "channels": channels}
     kept = choose_cache(value("cache"), cohort, **grid, tell=False)
     needed = cache_bytes(cohort, **grid)
@@ -219,7 +235,7 @@ def _check_space(
     if value("loader_workers"):
         masks = len(cohort.labels.names) if cohort.labels.overlap else 1
         windows = value("batch_size") * value("crops_per_case")
-        batch_bytes = windows * math.prod(roi) * 4 * (cohort.channels + masks)
+        batch_bytes = windows * math.prod(roi) * 4 * (inputs + masks)
         ahead = _BATCHES_A_WORKER * value("loader_workers") + 1
         check_shared_memory(batch_bytes * ahead * processes_here())
     check_disk(value("output_dir"), checkpoint_bytes, what="saving checkpoints", setting="--output_dir")
