@@ -33,6 +33,18 @@ def test_no_temporary_name_is_told(tmp_path: Path) -> None:
     assert ".partial" not in str(caught.value)
 
 
+def test_a_table_that_is_open_in_excel_is_told_on_windows(tmp_path: Path) -> None:
+    table = tmp_path / "cases.csv"
+    table.touch()
+    for path, words in ((table, "has it open; close it there"), (tmp_path / "absent.csv", "permission denied")):
+        error = PermissionError(errno.EACCES, "Access is denied", str(path))
+        error.winerror = 5
+        line, code = told_of_disk(error, [])
+        assert line.startswith(str(path))
+        assert words in line
+        assert code == 2
+
+
 @pytest.mark.parametrize(
     ("number", "line", "code"),
     [

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_HELD = {5, 32, 33}  # what Windows gives for a file that is open elsewhere: access denied, sharing and lock violations
 _LITTLE = 2**20  # bytes: a disk with fewer of them left is full
 
 
@@ -33,6 +34,8 @@ def told_of_disk(error: OSError, words: Sequence[str]) -> tuple[str, int]:
         return f"{reason}{where}; make room there, and run again: what was finished is kept", 1
     if error.errno == errno.EROFS and place:
         return f"{place} cannot be written: the file system is read-only; name a folder elsewhere", 2
+    if getattr(error, "winerror", None) in _HELD and Path(place).is_file():
+        return f"{place} cannot be written while a program such as Excel has it open; close it there, and run again", 2
     if isinstance(error, PermissionError) and place:
         return f"{place}: permission denied; take a place of your own, or let its owner change its rights", 2
     if isinstance(error, FileNotFoundError) and place:
