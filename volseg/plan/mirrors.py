@@ -21,6 +21,7 @@ _TRUNK = (
     *("bowel", "colon", "rectum", "stomach", "liver", "spleen", "pancreas", "duoden", "gallbladder", "kidney", "renal"),
     *("adrenal", "aorta", "cava", "esophag", "oesophag", "heart", "atri", "ventric", "myocard", "hepat", "splen"),
 )
+_NO_TRUNK = re.compile(r"matri(x|ces)|(lateral|third|fourth|3rd|4th|cerebr|brain)\w*[\W_]*ventric", re.IGNORECASE)
 _AXES = ("right-left", "front-back", "head-feet")
 
 
@@ -37,7 +38,7 @@ def plan_flip_axes(facts: Fingerprint) -> Decision:
     held = [region for region in facts.regions if region.cases]
     names = [region.name for region in facts.regions]
     sided = _of_a_side(names)
-    trunk = [name for name in names if any(word in name.casefold() for word in _TRUNK)]
+    trunk = [name for name in names if any(word in _NO_TRUNK.sub("", name.casefold()) for word in _TRUNK)]
     if sided:
         return _none(
             f"{sided[0]} names a side of the body, and a mirrored image would show the other", "names without a side"
