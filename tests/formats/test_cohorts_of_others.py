@@ -610,7 +610,7 @@ def test_masks_of_several_values_are_told(masks):
     scalar(masks / "s0000/segmentations/liver.nii.gz", np.arange(120, dtype=np.uint8).reshape(SHAPE) % 3)
     scalar(masks / "s0002/segmentations/liver.nii.gz", np.float32(0.9999) * (np.arange(120).reshape(SHAPE) < 5))
     source = ClassMasks(masks)
-    told = "liver.nii.gz holds 1, 2, all taken for the class (a label map of several classes?)"
+    told = "liver.nii.gz holds 1, 2, all taken for the class (a label map of several classes, or shares of voxels?)"
     assert source.load("s0000").warnings == ("no mask of spleen: taken for empty", told)
     assert source.load("s0002").warnings == ()
     assert np.count_nonzero(source.load("s0002").label.voxels == 1) == 5

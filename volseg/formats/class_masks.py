@@ -188,7 +188,10 @@ class ClassMasks:
         warnings += [f"{path.name}: {one}" for one in told if one]
         if len(held) > 1:
             values = first_names([f"{value:g}" for value in held])
-            warnings.append(f"{path.name} holds {values}, all taken for the class (a label map of several classes, or shares of voxels?)")
+            warnings.append(
+                f"{path.name} holds {values}, all taken for the class (a label map of several classes, or shares of "
+                "voxels?)"
+            )
         found: np.ndarray[Any, np.dtype[np.bool_]] = numbers != 0
         return found
 
