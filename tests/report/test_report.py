@@ -269,6 +269,20 @@ def test_the_mean_of_regions_tells_how_many_cases_its_regions_have():
     assert lines[3][:6] == ["mean", "of", "regions", "3", "to", "4"]
 
 
+def test_volumes_of_cells_are_not_rounded_to_nothing(tmp_path):
+    """A cell has some 1e-9 ml; with six decimals each volume of a microscope's stack was 0 in the files."""
+    rows = [
+        scored("c1", "c1", "cell", 0.8, 0.002, 5.2e-10, 4.1e-10),
+        scored("c2", "c2", "cell", 0.9, 0.001, 5e-10, 5e-10),
+    ]
+    table, summary, _ = write_report(rows, tmp_path, title="T", details={})
+    first, second = csv.DictReader(table.read_text().splitlines())
+    assert (first["reference_ml"], first["volume_error_ml"]) == ("5.2e-10", "-1.1e-10")
+    assert second["volume_error_ml"] == "0.0"
+    region = json.loads(summary.read_text())["regions"]["cell"]
+    assert region["reference_ml"]["mean"] == pytest.approx(5.1e-10)
+
+
 def test_one_region_needs_no_mean_of_regions(tmp_path):
     rows = [row for row in ROWS if row.region == "colon"]
     page = write_report(rows, tmp_path, title="Test", details={})[2].read_text(encoding="utf-8")
