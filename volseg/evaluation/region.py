@@ -90,8 +90,8 @@ def score_region(
     rule, saved = POINT_RULES.get(region), None
     slices = image_shape[slices_along] - int(np.count_nonzero(~seen))
     if rule and slices:
-        held = (np.compress(seen[box[slices_along]], mask, axis=slices_along) for mask in (guess, truth))
-        saved = time_saved(*held, rule, slices=slices, slice_axis=slices_along)
+        one, other = (np.compress(seen[box[slices_along]], mask, axis=slices_along) for mask in (guess, truth))
+        saved = time_saved(one, other, rule, slices=slices, slice_axis=slices_along)
     effort = correction_effort(
         guess,
         truth,
