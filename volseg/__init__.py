@@ -123,7 +123,7 @@ _MOVED = {
     "quality": "evaluation.quality",
     "raster": "volume.image_slice",
     "recipe": "bundle.recipe",
-    "region_row": "evaluation.case",
+    "region_row": "evaluation.region",
     "remote.lock": "files.lock",
     "remote.trouble": "remote.messages",
     "report.animation": "pictures.animation",

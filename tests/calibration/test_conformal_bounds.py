@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -23,6 +24,8 @@ from volseg.calibration import (
     read_calibration,
     set_apart,
 )
+from volseg.calibration.checking import check_region
+from volseg.cli.calibrate import _lines
 from volseg.errors import CheckpointError, UsageError
 
 DIGEST = "0" * 16
@@ -187,3 +190,19 @@ def test_it_is_found_beside_a_network_and_in_the_folder_of_an_ensemble(tmp_path:
     (models[0].parent / CALIBRATION).touch()
     assert find_calibration(models[:1]) == models[0].parent / CALIBRATION
     assert find_calibration([models[0], tmp_path / "elsewhere" / "x" / "model.pt"]) is None
+
+
+def test_margins_that_cannot_be_measured_are_none_that_held():
+    """On grids whose axes lean no margin is given; all of them counted as right, with a median of None mm."""
+    cases = [
+        replace(case, regions={REGION: replace(case.regions[REGION], margin_mm=math.inf)})
+        for case in measured_cases(30, seed=1)
+    ]
+    checked = check_region([(case.patient, case.regions[REGION]) for case in cases], level=0.9)
+    assert "margin" not in checked
+    assert checked["median_margin_mm"] is None
+    (*_, line) = _lines(fit_calibration(cases, [REGION]))
+    assert "; no margin; " in line
+    assert "None" not in line
+    (*_, line) = _lines(fit_calibration(measured_cases(30, seed=1), [REGION]))
+    assert "; margin 9" in line or "; margin 8" in line or "; margin 100" in line

@@ -17,7 +17,7 @@ from volseg.cli import app
 from volseg.cohort import Cohort, inspect_cohort, write_cohort
 from volseg.errors import LabelError
 from volseg.evaluation import EvaluationSettings, evaluate
-from volseg.evaluation.case import score_region
+from volseg.evaluation.region import score_region
 from volseg.formats import Images
 from volseg.labels import LabelTable
 from volseg.metrics import match_objects, surface_distances

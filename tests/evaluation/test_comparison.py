@@ -172,6 +172,15 @@ def test_the_files_agree_with_each_other(tmp_path: Path):
     assert "B|c − A<b>" in short_comparison(comparison)
 
 
+def test_a_mean_tells_the_cases_that_it_covers():
+    """A set that misses an organ where it is difficult has no HD95 there, and the better mean, which nothing told."""
+    far = [RegionScores(f"k{one}", f"k{one}", "a", hd95_mm=mm) for one, mm in enumerate((2.0, 4.0, 30.0))]
+    missing = [*far[:2], RegionScores("k2", "k2", "a", hd95_mm=None, outcome="missed")]
+    page = comparison_as_markdown(compare({"A": far, "B": missing}, metric="hd95_mm"), title="T", details={})
+    assert "| A | 12.00 |" in page
+    assert "| B | 3.00 (2 of 3 cases) |" in page
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     cohort = tmp_path / "cohort"
     affine = np.diag([-1.0, -1, 2, 1])

@@ -16,7 +16,15 @@ from volseg.cohort import Cohort
 from volseg.deploy.corrections.counting import correction_rows
 from volseg.evaluation import EvaluationSettings, evaluate
 from volseg.labels import LabelTable
-from volseg.metrics import READINGS, correction_effort, surface_distances
+from volseg.metrics import (
+    READINGS,
+    correction_effort,
+    count_contours,
+    count_holes,
+    match_objects,
+    surface_distances,
+    uw_madison_score,
+)
 from volseg.volume import Volume
 
 TRIPLES = array_shapes(min_dims=2, max_dims=3, max_side=6).flatmap(
@@ -101,6 +109,76 @@ def test_a_correction_counts_no_contour_along_what_was_not_seen():
     label, before = (Volume(voxels, np.diag([1.0, 1.0, 3.0, 1.0])) for voxels in (now, was))
     (row,) = correction_rows(label, table, ("prediction", before), key="a", number=1, minutes=None)
     assert row.added_path_mm == 2 * 2
+
+
+def test_what_goes_on_where_nobody_looked_is_no_hole():
+    """The inside of a shell that was left out counted as a hole, of a prediction that fills it too."""
+    shell, unseen = np.ones((5, 5, 5), bool), np.zeros((5, 5, 5), bool)
+    shell[1:4, 1:4, 1:4] = False
+    unseen[2, 2, 2] = True
+    assert (count_holes(shell), count_holes(shell, unseen=unseen)) == (1, 0)
+    assert count_contours(shell) == 5 + 3
+    assert count_contours(shell, unseen=unseen) == 5 + 2  # of one slice nobody knows where the inner outline runs
+    assert count_holes(shell, unseen=np.zeros_like(unseen)) == 1
+    assert count_holes(shell, unseen=np.pad(unseen, 3)[:5, :5, :5] & ~shell) == 1  # elsewhere
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_score_of_uw_madison_is_that_of_the_surfaces_that_were_seen(axis):
+    masks = np.zeros((3, 40, 40, 7), bool)
+    masks[0, ..., 3], masks[1, ..., 3], masks[2] = disc(16), disc(11), True
+    masks[2, ..., 3] = False
+    one, other, unseen = (np.moveaxis(mask, 2, axis) for mask in masks)
+    found = uw_madison_score(one, other, unseen=unseen)
+    steps = surface_distances(disc(16), disc(11), (1, 1)).hausdorff_mm(100)
+    dice = 2 * disc(11).sum() / (disc(11).sum() + disc(16).sum())
+    assert found == pytest.approx(0.4 * dice + 0.6 * (1 - steps / np.sqrt(40**2 + 40**2 + 7**2)))
+    hidden = ~(one | other)
+    assert np.isnan(uw_madison_score(other, other, unseen=hidden)) == bool(np.all(other | hidden))
+
+
+def test_an_object_of_a_map_is_matched_across_what_nobody_looked_at():
+    """A cell through a slice that was left out is one object of the map, and was two of the prediction."""
+    cell, unseen = np.ones((4, 4, 9), bool), np.zeros((4, 4, 9), bool)
+    unseen[..., 4] = True
+    seen = cell & ~unseen
+    numbers = cell.astype(np.uint16)
+    found = match_objects(seen, seen, instances=numbers, whole=cell)
+    assert (found.predicted, found.reference, found.matched) == (1, 1, 1)
+    assert match_objects(seen, seen, instances=numbers).predicted == 2
+    assert match_objects(seen, seen).matched == 2  # without a map both are cut alike
+
+
+def scored_with_ignored(tmp_path, drawn, predicted, value, **settings):
+    cohort = make_cohort(tmp_path / "cohort", {"p1": drawn})
+    dataset = json.loads((cohort.folder / "dataset.json").read_text())
+    dataset["labels"]["ignore"] = value
+    (cohort.folder / "dataset.json").write_text(json.dumps(dataset))
+    write(tmp_path / "predictions" / "p1.nii.gz", predicted)
+    return evaluate(tmp_path / "predictions", Cohort.open(cohort.folder), method=EvaluationSettings(**settings))
+
+
+def test_slices_that_nobody_looked_at_earn_no_points(tmp_path):
+    """Of 8 slices one was drawn and wrong: the 7 that nobody looked at passed."""
+    drawn = np.full((10, 9, 8), 8, np.uint8)
+    drawn[..., 2] = 0
+    drawn[1:9, 1:8, 6] = 1
+    drawn[..., 6][drawn[..., 6] == 8] = 0
+    predicted = np.zeros_like(drawn)
+    predicted[0, 0, 6] = 1
+    row = scored_with_ignored(tmp_path, drawn, predicted, 8)[0]
+    assert row.region == "large_bowel"
+    assert row.time_saved == (5 - 2) / 2
+    assert row.time_saved_from_empty == 5 / 2
+
+
+def test_the_margin_goes_by_all_that_was_predicted(tmp_path):
+    drawn = np.zeros((10, 9, 8), np.uint8)
+    drawn[4, 4, 3], drawn[..., 4] = 1, 8
+    predicted = np.zeros_like(drawn)
+    predicted[4, 4, 4] = predicted[0, 0, 3] = 1
+    row = scored_with_ignored(tmp_path, drawn, predicted, 8, margins=True)[0]
+    assert row.margin_mm == pytest.approx(abs(AFFINE[2, 2]))
 
 
 @pytest.mark.parametrize("objects", [False, True])

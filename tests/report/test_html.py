@@ -174,6 +174,21 @@ def test_above_the_limit_the_data_lies_beside_the_page(tmp_path, cohort, predict
     assert [path.name for path in (folder / "report_data").iterdir()] == ["notes.txt"]
 
 
+def test_a_large_cohort_has_its_worst_rows_in_the_page(tmp_path, cohort, predictions):
+    """Each of 100,000 rows of 1000 cases with 100 regions takes a kilobyte: the page was as large as all together."""
+    rows = [
+        RegionScores(f"k{number}", f"k{number}", "stomach", dice=number / 1000, outcome="both present")
+        for number in range(300)
+    ]
+    text = written(tmp_path, cohort, predictions, rows=rows, limit_bytes=4000)
+    assert "The 200 worst of 300 rows; cases.csv holds all." in text
+    shown = re.findall(r"#case-\d+\">(k\d+)</a>", text)
+    assert shown == [f"k{number}" for number in range(200)]
+    whole = written(tmp_path, cohort, predictions, rows=rows)
+    assert "cases.csv holds all" not in whole
+    assert len(re.findall(r"#case-\d+\">(k\d+)</a>", whole)) == 300
+
+
 def test_fifty_cases_of_a_real_size_stay_below_the_limit(tmp_path):
     # 266 x 266 pixels of noise, the worst for WebP: what one picture costs, fifty times, with the library and the text.
     noise = np.random.default_rng(0).integers(0, 1000, (266, 266, 4)).astype(np.uint16)
@@ -234,6 +249,18 @@ def test_missed_and_invented_have_marks_of_their_own():
         "b: 0.000, invented",
         "c: 0.700",
     ]
+
+
+def test_of_a_crowd_the_cases_beyond_the_whiskers_are_points():
+    region = TABLE.regions[0]
+    points = [Point(f"c{number}", 0.8 + number / 10000, "both present", "") for number in range(100)]
+    points += [Point("far", 0.6, "both present", ""), Point("none", 0.0, "missed", "")]
+    options = {"title": "Dice", "unit": "", "digits": 3, "ratio": True}
+    all_, few = (strip_figure([(region, points)], **options, outside_only=one) for one in (False, True))
+    assert (all_.count("<title>"), few.count("<title>")) == (102, 2)
+    assert "far: 0.600" in few
+    assert "none: 0.000, missed" in few
+    assert "102 cases" in few
 
 
 def test_figures_escape_what_they_write():

@@ -13,7 +13,7 @@ import pytest
 import volseg.report
 from volseg.errors import UsageError
 from volseg.evaluation import METRICS, EvaluationSettings, RegionScores
-from volseg.report import Summary, summarise, write_report
+from volseg.report import Summary, short_table, summarise, write_report
 
 DETAILS = {"cohort": "test cohort", "model": "none"}
 
@@ -252,12 +252,35 @@ def test_the_page_states_the_numbers_their_cover_and_the_failures(tmp_path):
     cover = table_after(page, "## What each mean covers")
     assert ["colon", "HD95", "2", "2", "no interval"] in cover
     assert ["stomach", "Dice", "3", "1", "bootstrap by patient, 3 patients, 2000 draws"] in cover
+    covered = next(line for line in cover if line[:2] == ["Mean of regions", "HD95"])
+    assert covered[2:4] == ["2 to 3", "1 to 2"]  # of colon and stomach; all four cases have one of them
     assert table_after(page, "## Failed cases")[1] == ["p3_1", "p3", ROWS[6].error]
     worst = table_after(page, "## Worst cases")
     assert len(worst) == 1 + 7
     assert worst[1] == ["p2_1", "p2", "colon", "0.000", "–", "7.00", "0.00", "-7.00", "missed"]
     assert "HD95 = the larger of the two directed 95th percentiles" in page
     assert "| nan" not in page
+
+
+def test_the_mean_of_regions_tells_how_many_cases_its_regions_have():
+    """It stood beside the number of all cases, though a region had fewer."""
+    lines = [line.split() for line in short_table(summarise(ROWS)).splitlines()]
+    assert [line[1] for line in lines[1:3]] == ["4", "3"]
+    assert lines[3][:6] == ["mean", "of", "regions", "3", "to", "4"]
+
+
+def test_volumes_of_cells_are_not_rounded_to_nothing(tmp_path):
+    """A cell has some 1e-9 ml; with six decimals each volume of a microscope's stack was 0 in the files."""
+    rows = [
+        scored("c1", "c1", "cell", 0.8, 0.002, 5.2e-10, 4.1e-10),
+        scored("c2", "c2", "cell", 0.9, 0.001, 5e-10, 5e-10),
+    ]
+    table, summary, _ = write_report(rows, tmp_path, title="T", details={})
+    first, second = csv.DictReader(table.read_text().splitlines())
+    assert (first["reference_ml"], first["volume_error_ml"]) == ("5.2e-10", "-1.1e-10")
+    assert second["volume_error_ml"] == "0.0"
+    region = json.loads(summary.read_text())["regions"]["cell"]
+    assert region["reference_ml"]["mean"] == pytest.approx(5.1e-10)
 
 
 def test_one_region_needs_no_mean_of_regions(tmp_path):

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from volseg.evaluation.case import score_region
+from volseg.evaluation.region import score_region
 from volseg.evaluation.scores import EvaluationSettings
 from volseg.labels import LabelTable
 from volseg.metrics import added_path_length_mm, count_contours, slices_to_correct, widest_axis

@@ -49,22 +49,21 @@ def check_region(cases: Sequence[Case], *, level: float) -> dict[str, Any]:
             if given.withheld or given.dice_at_least is None:
                 continue
             low, high = given.ml_low or 0.0, math.inf if given.ml_high is None else given.ml_high
-            margin = math.inf if given.margin_mm is None else given.margin_mm
             bounds.append(given.dice_at_least)
-            margins.append(margin)
             for name, value in (
                 ("dice", float(one.dice >= given.dice_at_least)),
                 ("volume", float(low <= one.reference_ml <= high)),
-                ("margin", float(one.margin_mm <= margin)),
                 ("slack", one.dice - given.dice_at_least),
             ):
                 told.setdefault(name, []).append((weight, value))
+            if given.margin_mm is not None:  # else nothing is promised that could hold
+                margins.append(given.margin_mm)
+                told.setdefault("margin", []).append((weight, float(one.margin_mm <= given.margin_mm)))
     facts: dict[str, Any] = {}
     for name, pairs in told.items():
         weights, values = np.array(pairs).T
         facts[name] = round(float(np.average(values, weights=weights)), 4)
     if bounds:
         facts["median_bound"] = round(float(np.median(bounds)), 4)
-        median = float(np.median(margins))
-        facts["median_margin_mm"] = round(median, 2) if math.isfinite(median) else None
+        facts["median_margin_mm"] = round(float(np.median(margins)), 2) if margins else None
     return facts

@@ -14,6 +14,8 @@ from volseg.metrics import Mask, bounding_box, box_with_neighbours, expected_dic
 Features = Mapping[str, float]
 """Numbers by name."""
 
+_STEPS = 65535  # of the range 0 to 1, as in the files of probabilities that a calibration reads
+
 REGION_FEATURES = {
     "expected_loss": "1 - expected Dice, of the probabilities at the region's temperature",
     "surface_entropy": "mean entropy in bits of the voxels on both sides of the decision's surface",
@@ -26,6 +28,9 @@ def region_features(
     probability: NDArray[np.floating[Any]], mask: Mask, *, voxel_ml: float, temperature: float = 1.0
 ) -> dict[str, float]:
     """The numbers of `REGION_FEATURES`; none if nothing was predicted.
+
+    Probabilities are rounded to steps of 1/65535, as in the files that a calibration reads: in a large image those
+    below half a step add up to as much as a small region.
 
     Args:
         probability: Probability (X, Y, Z) of each voxel to belong to the region.
@@ -42,7 +47,7 @@ def region_features(
     size = int(np.count_nonzero(mask))
     if not size:
         return {}
-    tempered = temper(probability, temperature)
+    tempered = temper(np.rint(probability * probability.dtype.type(_STEPS)) / _STEPS, temperature)
     box = box_with_neighbours(bounding_box(mask), mask.shape)
     near = _surface(mask[box])
     on_surface = tempered[box][near].astype(np.float64)

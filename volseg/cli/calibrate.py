@@ -295,10 +295,12 @@ def _lines(calibration: Calibration) -> list[str]:
             f"  scaling of the decision: temperature {one.scaling.temperature:g}, shift {one.scaling.shift:+g}; of the "
             f"bounds: temperature {one.temperature:g}; normaliser of Dice: {one.dice.normaliser.name}"
         )
-        if one.checked:
+        if one.checked.get("median_bound") is not None:
+            margin = "margin {margin:.1%}, median {median_margin_mm} mm" if "margin" in one.checked else "no margin"
             told.append(
-                "  patients left out by turns: Dice bound {dice:.1%} right, median {median_bound:.3f}, {slack:.3f} "
-                "below the true Dice; volume {volume:.1%}; margin {margin:.1%}, median {median_margin_mm} mm; "
-                "{answered:.1%} comparable".format(**one.checked)
+                (
+                    "  patients left out by turns: Dice bound {dice:.1%} right, median {median_bound:.3f}, {slack:.3f} "
+                    f"below the true Dice; volume {{volume:.1%}}; {margin}; {{answered:.1%}} comparable"
+                ).format(**one.checked)
             )
     return told

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from volseg.cohort import INSTANCES, Cohort, Predictions, check_unseen, check_values_as, read_volume_as
 from volseg.errors import (
@@ -25,153 +23,13 @@ from volseg.errors import (
     first_names,
     telling_memory,
 )
+from volseg.evaluation.region import Instances, score_region
 from volseg.evaluation.scores import STANDARD, EvaluationSettings, RegionScores
 from volseg.labels import LabelMatch
-from volseg.metrics import (
-    POINT_RULES,
-    Mask,
-    bounding_box,
-    box_with_neighbours,
-    correction_effort,
-    count_contours,
-    count_holes,
-    dice,
-    jaccard,
-    margin_to_contain,
-    match_objects,
-    outcome,
-    precision,
-    recall,
-    surface_distances,
-    time_saved,
-    uw_madison_score,
-    volume_ml,
-)
+from volseg.metrics import Mask, bounding_box
 from volseg.volume import MAX_SKEW, Affine, Grid, Volume, aligned, read_grid, skew, slice_axis
 
 logger = logging.getLogger(__name__)
-
-Instances = NDArray[np.integer[Any]]
-
-
-def score_region(
-    key: str,
-    patient: str,
-    region: str,
-    guess: Mask,
-    truth: Mask,
-    *,
-    image_shape: tuple[int, int, int],
-    spacing_mm: tuple[float, float, float],
-    method: EvaluationSettings,
-    slices_along: int | None = None,
-    instances: Instances | None = None,
-    unseen: Mask | None = None,
-) -> RegionScores:
-    """Compute the row of one region of a case.
-
-    Args:
-        key: Key of the case.
-        patient: Patient of the case.
-        region: Name of the region.
-        guess: Mask (X, Y, Z) of the prediction, cropped to a box of the image that holds both masks.
-        truth: Mask (X, Y, Z) of the reference, cropped to the same box.
-        image_shape: Shape of the whole image; along an axis of one voxel there is no surface, no object and no hole.
-        spacing_mm: Spacing in mm along X, Y, Z.
-        method: Settings of the evaluation.
-        slices_along: Axis that counts the slices, see `volseg.volume.slice_axis`; None (the default) for that of a grid
-            whose axes run to the right, the front and the head.
-        instances: Number of the object in each voxel of the reference (X, Y, Z), cropped to the same box; None (the
-            default) if its objects are its connected parts.
-        unseen: Mask (X, Y, Z) of the voxels that nobody looked at, cropped to the same box, in which neither mask has
-            one; None (the default) if all were seen.
-    """
-    if slices_along is None:
-        slices_along = slice_axis(np.diag([*spacing_mm, 1.0]), image_shape)
-    box = bounding_box(guess, truth)
-    if unseen is not None:
-        box = box_with_neighbours(box, guess.shape)
-        unseen = unseen[box]
-    guess, truth = guess[box], truth[box]
-    thin = _thin(image_shape)
-    wide = tuple(mm for axis, mm in enumerate(spacing_mm) if axis not in thin)
-    flat_guess, flat_truth = (np.logical_or.reduce(mask, axis=thin) for mask in (guess, truth))
-    flat_unseen = None if unseen is None else np.logical_or.reduce(unseen, axis=thin)
-    surfaces = surface_distances(flat_guess, flat_truth, wide, reading=method.reading, unseen=flat_unseen)
-    rule = POINT_RULES.get(region)
-    saved = time_saved(guess, truth, rule, slices=image_shape[slices_along], slice_axis=slices_along) if rule else None
-    effort = correction_effort(
-        guess,
-        truth,
-        spacing_mm,
-        tolerance_mm=method.tolerance_mm,
-        path_tolerance_mm=method.apl_tolerance_mm,
-        slice_axis=slices_along,
-        unseen=unseen,
-    )
-    minutes_per_mm = method.minutes_per_metre / 1000
-    row = RegionScores(
-        key,
-        patient,
-        region,
-        dice=_number(dice(guess, truth)),
-        hd95_mm=_number(surfaces.hausdorff_mm(95)),
-        reference_ml=volume_ml(truth, spacing_mm),
-        predicted_ml=volume_ml(guess, spacing_mm),
-        outcome=outcome(guess, truth),
-        surface_dice=_number(surfaces.surface_dice(method.tolerance_mm)),
-        mean_surface_distance_mm=_number(surfaces.mean_mm()),
-        hausdorff_mm=_number(surfaces.hausdorff_mm(100)),
-        jaccard=_number(jaccard(guess, truth)),
-        precision=_number(precision(guess, truth)),
-        recall=_number(recall(guess, truth)),
-        uw_madison_score=_number(uw_madison_score(guess, truth, image_shape=image_shape)),
-        added_path_length_mm=effort.added_path_mm,
-        slices_to_correct=effort.slices,
-        correction_minutes=effort.added_path_mm * minutes_per_mm,
-        tolerant_path_length_mm=effort.tolerant_path_mm,
-        tolerant_minutes=effort.tolerant_path_mm * minutes_per_mm,
-        time_saved=saved.points if saved else None,
-        time_saved_from_empty=saved.from_empty if saved else None,
-        margin_mm=_finite(margin_to_contain(guess, truth, spacing_mm)) if method.margins else None,
-    )
-    if not method.objects:
-        return row
-    flat_instances = None if instances is None else np.maximum.reduce(instances[box], axis=thin, initial=0)
-    return _with_objects(row, flat_guess, flat_truth, flat_instances, slices_along)
-
-
-def _with_objects(
-    row: RegionScores, guess: Mask, truth: Mask, instances: Instances | None, slices_along: int
-) -> RegionScores:
-    objects = match_objects(guess, truth, instances=instances)
-    return replace(
-        row,
-        reference_objects=objects.reference,
-        predicted_objects=objects.predicted,
-        matched_objects=objects.matched,
-        object_f1=_number(objects.f1),
-        reference_contours=count_contours(truth, slice_axis=slices_along),
-        predicted_contours=count_contours(guess, slice_axis=slices_along),
-        reference_holes=count_holes(truth),
-        predicted_holes=count_holes(guess),
-    )
-
-
-def _number(value: float) -> float | None:
-    """The number, or None if it is undefined."""
-    return None if math.isnan(value) else value
-
-
-def _finite(value: float) -> float | None:
-    """The number, or None if it is infinite."""
-    return value if math.isfinite(value) else None
-
-
-def _thin(image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """The axes of one voxel; none if all are."""
-    thin = tuple(axis for axis, side in enumerate(image_shape) if side == 1)
-    return thin if len(thin) < 3 else ()
 
 
 def evaluate(
@@ -329,7 +187,10 @@ def score_case(
     box = bounding_box(reference.voxels != 0, predicted.voxels != 0)
     truth = check_values_as("reference", reference.voxels[box], cohort.labels)
     guess = check_values_as("prediction", predicted.voxels[box], match.prediction)
-    if (ignored := cohort.labels.ignored(truth)) is not None:  # nobody looked there: both count as background
+    ignored = cohort.labels.ignored(truth)
+    beyond: Iterable[Mask | None] = repeat(None, len(match.names))
+    if ignored is not None:  # nobody looked there: both count as background
+        beyond = match.shared.each_mask(np.where(ignored, guess, np.uint8(0)))
         guess = np.where(ignored, np.uint8(0), guess)
     truths, guesses = match.scored.each_mask(truth), match.shared.each_mask(guess)
     score = partial(
@@ -343,7 +204,10 @@ def score_case(
         instances=_instances(cohort, key, reference)[box] if method.objects and method.instances else None,
         unseen=ignored,
     )
-    rows = [score(name, guess, truth) for name, guess, truth in zip(match.names, guesses, truths, strict=True)]
+    rows = [
+        score(name, guess, truth, beyond=hidden)
+        for name, guess, truth, hidden in zip(match.names, guesses, truths, beyond, strict=True)
+    ]
     return rows if ignored is None else [replace(row, ignored=True) for row in rows]
 
 

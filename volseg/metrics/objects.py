@@ -17,7 +17,8 @@ IOU_THRESHOLD = 0.5
 OBJECTS_DEFINITION = (
     "Objects = connected parts of the mask, joined over faces, edges and corners; each counts, whatever its size. "
     "Objects that touch count as one; but where the cohort has maps of objects, those of the reference are taken from "
-    "there."
+    "there. Where nobody looked (the label 'ignore') nothing counts: without such a map, what lies on both sides of it "
+    "is two parts, in both masks alike."
 )
 MATCHED_DEFINITION = (
     "Matched objects = pairs of one predicted and one reference object whose intersection over union is above 0.5, "
@@ -31,7 +32,10 @@ CONTOURS_DEFINITION = (
     "Contours = closed outlines that a reader would draw, slice by slice: one round each connected part of a slice and "
     "one round each hole in it."
 )
-HOLES_DEFINITION = "Holes = background that the mask encloses: parts joined over faces that touch no edge of the grid."
+HOLES_DEFINITION = (
+    "Holes = background that the mask encloses: parts joined over faces that touch no edge of the grid. A part with "
+    "voxels of the label 'ignore' is none, since nobody knows where it ends."
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def match_objects(
     *,
     iou_threshold: float = IOU_THRESHOLD,
     instances: NDArray[np.integer[Any]] | None = None,
+    whole: Mask | None = None,
 ) -> Objects:
     """Count the objects of two masks and those that match: intersection over union above the threshold.
 
@@ -75,6 +80,8 @@ def match_objects(
         iou_threshold: Threshold, 0.5 to 1; 1 is never exceeded.
         instances: Number of the object, from 1, in each voxel of the reference, which separates touching objects; None
             (the default) for connected parts.
+        whole: Mask of the prediction with its voxels where nobody looked, which join its parts and count for nothing
+            else; None (the default) for the prediction.
 
     Raises:
         LabelError: A mask is not boolean, or a voxel of the reference belongs to no object.
@@ -92,7 +99,11 @@ def match_objects(
     check_masks(prediction, reference)
     if not 0.5 <= iou_threshold <= 1:
         raise UsageError(f"the threshold must be from 0.5 to 1, where a match is unique, got {iou_threshold}")
-    ours, predicted = _labelled(prediction, diagonal=True)
+    if whole is None:
+        ours, predicted = _labelled(prediction, diagonal=True)
+    else:
+        check_masks(prediction, whole)
+        ours, predicted = _renumbered(prediction, _labelled(whole | prediction, diagonal=True)[0])
     if instances is None:
         theirs, expected = _labelled(reference, diagonal=True)
     else:
@@ -115,33 +126,49 @@ def count_objects(mask: Mask) -> int:
     return _labelled(mask, diagonal=True)[1]
 
 
-def count_holes(mask: Mask) -> int:
+def count_holes(mask: Mask, *, unseen: Mask | None = None) -> int:
     """Count the parts of the background that the mask encloses; in a volume a ring encloses nothing, in (X, Y) it does.
+
+    Args:
+        mask: Mask (X, Y) or (X, Y, Z).
+        unseen: Mask of the same shape of the voxels that nobody looked at, where the mask has none; a part that holds
+            such a voxel is not counted. None (the default) if all were seen.
 
     >>> count_holes(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)), count_holes(np.array([[1, 0, 1]], bool))
     (1, 0)
     """
-    check_masks(mask)
-    return _labelled(~np.pad(mask, 1), diagonal=False)[1] - 1  # the outside is one part
+    check_masks(*(mask,) if unseen is None else (mask, unseen))
+    parts, count = _labelled(~np.pad(mask, 1), diagonal=False)
+    open_ = 1 if unseen is None else len({1, *np.unique(parts[np.pad(unseen & ~mask, 1)]).tolist()})
+    return count - open_  # the outside is one part, the first
 
 
-def count_contours(mask: Mask, *, slice_axis: int = -1) -> int:
+def count_contours(mask: Mask, *, slice_axis: int = -1, unseen: Mask | None = None) -> int:
     """Count the closed outlines of a mask in all slices: one per part of a slice and one per hole of it.
 
     Args:
         mask: Mask (X, Y) or (X, Y, Z); parts are joined over edges and corners.
         slice_axis: Axis of a volume that counts the slices, by default the last; `volseg.volume.slice_axis` gives
             that of an affine.
+        unseen: Mask of the voxels that nobody looked at, see `count_holes`.
 
     >>> ring = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
     >>> count_contours(ring), count_contours(np.stack([ring, ~ring], axis=2))
     (2, 3)
     """
-    check_masks(mask)
-    flat = mask.ndim < 3
-    planes = mask.reshape(mask.shape + (1,) * (3 - mask.ndim)) if flat else np.moveaxis(mask, slice_axis, -1)
+    check_masks(*(mask,) if unseen is None else (mask, unseen))
+    planes = _planes(mask, slice_axis)
+    hidden = None if unseen is None else _planes(unseen, slice_axis)
     used = np.flatnonzero(planes.any(axis=(0, 1)))
-    return sum(count_objects(planes[..., z]) + count_holes(planes[..., z]) for z in used.tolist())
+    return sum(
+        count_objects(planes[..., z]) + count_holes(planes[..., z], unseen=None if hidden is None else hidden[..., z])
+        for z in used.tolist()
+    )
+
+
+def _planes(mask: Mask, slice_axis: int) -> Mask:
+    """The mask (X, Y, slices), of which there is one in a mask of fewer axes."""
+    return mask.reshape(mask.shape + (1,) * (3 - mask.ndim)) if mask.ndim < 3 else np.moveaxis(mask, slice_axis, -1)
 
 
 def _renumbered(mask: Mask, instances: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int32], int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from volseg.errors import GeometryError
 from volseg.metrics.overlap import Mask, dice, outcome
-from volseg.metrics.surface import hausdorff_mm
+from volseg.metrics.surface import surface_distances
 
 DICE_SHARE = 0.4
 
@@ -19,7 +19,13 @@ UW_MADISON_DEFINITION = (
 )
 
 
-def uw_madison_score(prediction: Mask, reference: Mask, *, image_shape: Sequence[int] | None = None) -> float:
+def uw_madison_score(
+    prediction: Mask,
+    reference: Mask,
+    *,
+    image_shape: Sequence[int] | None = None,
+    unseen: Mask | None = None,
+) -> float:
     """The challenge's score of one organ in one scan, 0 to 1: 0.4 Dice + 0.6 Hausdorff score.
 
     The challenge asks for the 3D Hausdorff distance of locations normalised by image size, with slice depth 1, and its
@@ -37,9 +43,10 @@ def uw_madison_score(prediction: Mask, reference: Mask, *, image_shape: Sequence
         prediction: Mask (X, Y, Z), True inside; it may be cropped to a box that holds both masks.
         reference: Mask of the same shape, True inside.
         image_shape: Shape of the whole image in voxels, if the masks are cropped.
+        unseen: Mask of the voxels that nobody looked at, see `surface_distances`; None (the default) if all were seen.
 
     Returns:
-        The score, or NaN if the reference is empty.
+        The score, or NaN if the reference is empty, or if nobody has seen any surface of a mask.
 
     Raises:
         LabelError: A mask is not boolean.
@@ -59,5 +66,5 @@ def uw_madison_score(prediction: Mask, reference: Mask, *, image_shape: Sequence
         return math.nan
     if found != "both present":
         return 0.0
-    steps = hausdorff_mm(prediction, reference, (1.0,) * prediction.ndim, percentile=100)
+    steps = surface_distances(prediction, reference, (1.0,) * prediction.ndim, unseen=unseen).hausdorff_mm(100)
     return DICE_SHARE * dice(prediction, reference) + (1 - DICE_SHARE) * (1 - steps / math.hypot(*shape))

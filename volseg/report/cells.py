@@ -11,6 +11,7 @@ from volseg.files import atomic
 NONE = "–"
 
 _DIGITS = 6  # decimals in files; the last bits of a sum may differ between machines
+_SMALL, _NOTHING = 1e-3, 1e-12  # between them as many digits: a cell has some 1e-9 ml
 
 
 def grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
@@ -37,8 +38,14 @@ def plain(text: str) -> str:
 
 
 def rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """A JSON value with its numbers rounded to six decimals."""
+    """A JSON value with its numbers rounded to six decimals, and those below 0.001 to six digits.
+
+    >>> rounded([2 / 3, 5.23598775e-10, -1e-17])
+    [0.666667, 5.23599e-10, 0.0]
+    """
     if isinstance(value, float):
+        if _NOTHING < abs(value) < _SMALL:
+            return float(f"{value:.{_DIGITS}g}")
         return round(value, _DIGITS) + 0.0  # no negative zero
     if isinstance(value, Mapping):
         return {name: rounded(entry) for name, entry in value.items()}

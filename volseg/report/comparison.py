@@ -85,7 +85,7 @@ def comparison_as_markdown(comparison: Comparison, *, title: str, details: Mappi
     lines += [f"- {metric.title}{unit}: {better} is better; differences up to {comparison.tolerance:g} are ties"]
     lines += ["", f"## Mean {metric.title}{unit}", ""]
     means = [
-        [name, *(number(comparison.means[name, region], form) for region in comparison.regions)]
+        [name, *(_mean_of_set(comparison, name, region, form) for region in comparison.regions)]
         for name in comparison.sets
     ]
     lines += grid(["Set", *comparison.regions], means)
@@ -129,6 +129,13 @@ def p_text(p: float | None) -> str:
     return "< 0.001" if p is not None and p < 0.001 else number(p, ".3f")
 
 
+def _mean_of_set(comparison: Comparison, name: str, region: str, form: str) -> str:
+    """The mean of a set, with its number of cases where it has no value of some."""
+    there = sum(comparison.values.get((name, key, region)) is not None for key in comparison.patients)
+    cases = f" ({there} of {len(comparison.patients)} cases)" if 0 < there < len(comparison.patients) else ""
+    return f"{number(comparison.means[name, region], form)}{cases}"
+
+
 def _line(found: Difference, form: str) -> list[str]:
     p = p_text(found.p) if found.p is not None else f"{NONE} ({found.reason})"
     left_out = found.undefined_first + found.undefined_second + found.undefined_both
@@ -156,6 +163,8 @@ def _mean(found: Difference, form: str) -> str:
 def _definitions(comparison: Comparison) -> list[str]:
     return [
         comparison.metric.definition,
+        "Each mean covers the cases in which that set has a value, in brackets where these are not all; means of other "
+        "cases must not be compared, but the paired differences.",
         "A case is compared where every set has a prediction of it that could be scored. Of these, a case in which "
         "one of the two sets has no value of the region is left out of that difference and counted under Left out.",
         f"Interval = {LEVEL * 100:.0f} % of the mean difference: percentile bootstrap that resamples patients with "

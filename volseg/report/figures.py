@@ -77,7 +77,13 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
 
 
 def strip_figure(
-    lanes: Sequence[tuple[Region, Sequence[Point]]], *, title: str, unit: str, digits: int, ratio: bool
+    lanes: Sequence[tuple[Region, Sequence[Point]]],
+    *,
+    title: str,
+    unit: str,
+    digits: int,
+    ratio: bool,
+    outside_only: bool = False,
 ) -> str:
     """Draw one row per region: each case is a point, above it a box from quartile to quartile with the median.
 
@@ -89,6 +95,7 @@ def strip_figure(
         unit: Unit of the axis, or empty.
         digits: Number of decimals of a case's value.
         ratio: Whether the metric ends at 1; the axis then starts at 0 or, if all values are above, at 0.5.
+        outside_only: Whether only cases beyond the whiskers, missed and invented ones are points.
 
     Returns:
         An `<svg>` element.
@@ -116,7 +123,8 @@ def strip_figure(
     middle = (x(low) + x(high)) / 2
     parts.append(f'<text class="axis" x="{middle:.1f}" y="{bottom + 33}" text-anchor="middle">{escape(name)}</text>')
     for number, (region, points) in enumerate(lanes):
-        parts += _lane(region, points, left=gutter, top=number * _LANE, x=x, unit=unit, digits=digits)
+        top = number * _LANE
+        parts += _lane(region, points, left=gutter, top=top, x=x, unit=unit, digits=digits, outside_only=outside_only)
     label = f"{name} of every case, by region"
     return _one_stop(_svg(_WIDTH, bottom + _FOOT, label, parts))
 
@@ -130,6 +138,7 @@ def _lane(
     x: Callable[[float], float],
     unit: str,
     digits: int,
+    outside_only: bool,
 ) -> list[str]:
     defined = [point for point in points if point.value is not None]
     fill = colour(region)
@@ -147,6 +156,13 @@ def _lane(
     values = sorted(point.value for point in defined if point.value is not None)
     if len(values) > 1:
         parts += _box(values, top=top, x=x, fill=fill)
+    if outside_only and values:
+        left, _, _, _, right = _summary(values)
+        defined = [
+            point
+            for point in defined
+            if point.outcome in ("missed", "invented") or not left <= (point.value or 0.0) <= right
+        ]
     for number, point in enumerate(sorted(defined, key=lambda point: (point.value or 0.0, point.key))):
         y = top + 38 + (number * _GOLDEN % 1) * _SPREAD
         value = point.value if point.value is not None else 0.0
@@ -169,10 +185,7 @@ def _mark(outcome: str, x: float, y: float, fill: str) -> str:
 
 
 def _box(values: Sequence[float], *, top: float, x: Callable[[float], float], fill: str) -> list[str]:
-    first, median, third = np.percentile(values, (25, 50, 75)).tolist()
-    reach = 1.5 * (third - first)
-    left = min(value for value in values if value >= first - reach)
-    right = max(value for value in values if value <= third + reach)
+    left, first, median, third, right = _summary(values)
     y = top + 22
     return [
         f'<path class="whisker" d="M{x(left):.1f} {y}H{x(first):.1f}M{x(third):.1f} {y}H{x(right):.1f}'
@@ -181,6 +194,15 @@ def _box(values: Sequence[float], *, top: float, x: Callable[[float], float], fi
         f'rx="2" fill="{fill}"/>',
         f'<line class="median" x1="{x(median):.1f}" x2="{x(median):.1f}" y1="{y - 9}" y2="{y + 9}"/>',
     ]
+
+
+def _summary(values: Sequence[float]) -> tuple[float, float, float, float, float]:
+    """The ends of a box: left whisker, first quartile, median, third quartile, right whisker."""
+    first, median, third = np.percentile(values, (25, 50, 75)).tolist()
+    reach = 1.5 * (third - first)
+    left = min(value for value in values if value >= first - reach)
+    right = max(value for value in values if value <= third + reach)
+    return left, first, median, third, right
 
 
 def curve_figure(region: Region, sessions: Sequence[Session], *, axis: str, width: int = 300, height: int = 178) -> str:

@@ -26,7 +26,8 @@ from volseg.report.summary import summarise
 PAGE = "report.html"
 BESIDE = "report_data"
 LIMIT_BYTES = 25_000_000
-_PICTURES_SHARE = 0.5  # fraction of the limit; further pictures are files beside the page
+_TABLE_SHARE = 0.25  # fraction of the limit; further rows of the case table are in cases.csv alone
+_PICTURES_SHARE = 0.5  # fraction of what tables and figures leave; further pictures are files beside the page
 _OWN = ("case-*.webp", "volumes-*.js")
 
 
@@ -45,8 +46,9 @@ def write_html(
 ) -> Path:
     """Write `report.html`, whole or not at all; only the volumes of one case are in memory at a time.
 
-    Pictures beyond half of `limit_bytes`, and volumes of the viewers beyond all of it, are written to files of the
-    folder `report_data` beside the page.
+    The table of cases has the worst rows, up to a quarter of `limit_bytes`. Pictures beyond half of what tables and
+    figures leave, and volumes of the viewers beyond all of it, are written to files of the folder `report_data` beside
+    the page.
 
     Args:
         rows: Rows of one evaluation.
@@ -56,7 +58,7 @@ def write_html(
         title: Heading of the page.
         details: Facts for the reader by name, in order: cohort, model, checkpoint, version, ...
         viewers: Number of the worst cases that can be opened in 3D.
-        limit_bytes: Largest size of the page in bytes.
+        limit_bytes: Size in bytes that the page should not exceed.
         match: Match of the predictions' regions with the cohort's; None matches by name.
         progress: Function that is called after each case with the number of drawn cases and of all.
 
@@ -75,8 +77,17 @@ def write_html(
             by_case.setdefault(row.key, []).append(row)
     keys = list(dict.fromkeys(row.key for row in scored))  # the case of the worst row first
     links = {key: f"case-{number}" for number, key in enumerate(keys, start=1)}
+    parts = {
+        "failed": html_tables.failure_table(summary.failures),
+        "result": html_tables.result_table(summary, cohort.labels) if scored else "<p>No case could be scored.</p>",
+        "figures": html_cases.figures(scored, cohort, links),
+        "curves": html_cases.curves(scored, cohort),
+        "promises": promise_section(scored, cohort, links),
+        "table": _table(scored, cohort, links, limit_bytes=limit_bytes * _TABLE_SHARE),
+        "definitions": html_tables.definition_list(scored),
+    }
     beside = _Beside(folder / BESIDE)
-    pictures = _Pictures(beside, limit_bytes * _PICTURES_SHARE)
+    pictures = _Pictures(beside, (limit_bytes - sum(map(len, parts.values()))) * _PICTURES_SHARE)
     sections: list[str] = []
     volumes: dict[int, str] = {}
     for number, key in enumerate(keys, start=1):
@@ -105,16 +116,7 @@ def write_html(
         )
         if progress is not None:
             progress(number, len(keys))
-    parts = {
-        "failed": html_tables.failure_table(summary.failures),
-        "result": html_tables.result_table(summary, cohort.labels) if scored else "<p>No case could be scored.</p>",
-        "figures": html_cases.figures(scored, cohort, links),
-        "curves": html_cases.curves(scored, cohort),
-        "promises": promise_section(scored, cohort, links),
-        "table": _table(scored, cohort, links),
-        "cases": _cases(sections),
-        "definitions": html_tables.definition_list(scored),
-    }
+    parts["cases"] = _cases(sections)
     facts = {"cases": summary.cases, "patients": summary.patients, "failed": len(summary.failures)}
     page = _page(title, details, facts, parts, volumes, limit_bytes=limit_bytes, beside=beside)
     path = folder / PAGE
@@ -250,18 +252,19 @@ def _nav(parts: Mapping[str, str]) -> str:
     return "".join(f'<a href="#{target}">{text}</a>' for part, target, text in entries if parts[part])
 
 
-def _table(scored: Sequence[RegionScores], cohort: Cohort, links: Mapping[str, str]) -> str:
+def _table(scored: Sequence[RegionScores], cohort: Cohort, links: Mapping[str, str], *, limit_bytes: float) -> str:
     if not scored:
         return ""
     names = [name for name in cohort.labels.names if any(row.region == name for row in scored)]
     options = "".join(f'<option value="{escape(name)}">{escape(spoken(name))}</option>' for name in names)
-    table = html_tables.case_table(scored, cohort, links)
+    table, count = html_tables.case_table(scored, cohort, links, limit_bytes=limit_bytes)
+    left = f'<p class="note">The {count:,} worst of {len(scored):,} rows; cases.csv holds all.</p>'
     more = '<label><input type="checkbox" id="all-columns"> all metrics</label>' if "num more" in table else ""
     return (
         '<section id="table"><h2>Cases and regions, worst first</h2><div class="tools ghost">'
         '<label>Find <input type="search" id="find"></label>'
         f'<label>Region <select id="region"><option value="">all</option>{options}</select></label>{more}'
-        f'<span id="shown" role="status"></span></div>{table}</section>'
+        f'<span id="shown" role="status"></span></div>{left if count < len(scored) else ""}{table}</section>'
     )
 
 

@@ -14,6 +14,7 @@ from volseg.report.figures import Point, Session, curve_figure, spoken, strip_fi
 from volseg.report.html_tables import NONE, swatch
 
 _PLOTTED = ("dice", "hd95_mm")
+_MOST_POINTS = 10_000  # of a figure
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SIDES = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 
@@ -21,6 +22,10 @@ _SIDES = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "su
 def figures(rows: Sequence[RegionScores], cohort: Cohort, links: Mapping[str, str]) -> str:
     """One strip of all cases per region, for Dice and for HD95."""
     drawn = []
+    crowded = len(rows) > _MOST_POINTS
+    by_region: dict[str, list[RegionScores]] = {}
+    for row in rows:
+        by_region.setdefault(row.region, []).append(row)
     for metric in METRICS:
         if metric.name not in _PLOTTED or all(getattr(row, metric.name) is None for row in rows):
             continue
@@ -29,8 +34,7 @@ def figures(rows: Sequence[RegionScores], cohort: Cohort, links: Mapping[str, st
                 region,
                 [
                     Point(row.key, getattr(row, metric.name), row.outcome or "", _anchor(links, row.key))
-                    for row in rows
-                    if row.region == region.name
+                    for row in by_region.get(region.name, ())
                 ],
             )
             for region in cohort.labels.regions
@@ -38,14 +42,21 @@ def figures(rows: Sequence[RegionScores], cohort: Cohort, links: Mapping[str, st
         lanes = [lane for lane in lanes if lane[1]]
         drawn.append(
             "<figure>"
-            + strip_figure(lanes, title=metric.title, unit=metric.unit, digits=metric.digits, ratio=not metric.unit)
+            + strip_figure(
+                lanes,
+                title=metric.title,
+                unit=metric.unit,
+                digits=metric.digits,
+                ratio=not metric.unit,
+                outside_only=crowded,
+            )
             + "</figure>"
         )
     if not drawn:
         return ""
     note = (
-        "A point is a case: point at it for its name, click for its picture. Box: quartiles and median; whiskers: the "
-        "farthest case within 1.5 box lengths. × missed, + invented."
+        f"A point is a case{' beyond the whiskers' * crowded}: point at it for its name, click for its picture. Box: "
+        "quartiles and median; whiskers: the farthest case within 1.5 box lengths. × missed, + invented."
     )
     return (
         f'<section id="spread"><h2>Spread over cases</h2><div class="pair">{"".join(drawn)}</div>'

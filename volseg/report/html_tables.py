@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -16,6 +17,7 @@ from volseg.report.summary_file import DEFINITIONS
 # Columns of the case table that are always shown; a checkbox shows the others.
 MAIN = ("dice", "dice_at_least", "hd95_mm", "surface_dice", "reference_ml", "predicted_ml", "volume_error_ml")
 NONE = "–"
+_LEAST_ROWS = 200  # of the case table, whatever the limit
 _RESULT = ("dice", "hd95_mm", "surface_dice", "volume_error_ml")
 
 
@@ -136,13 +138,19 @@ def failure_table(failures: Sequence[RegionScores]) -> str:
     )
 
 
-def case_table(rows: Sequence[RegionScores], cohort: Cohort, links: Mapping[str, str]) -> str:
+def case_table(
+    rows: Sequence[RegionScores], cohort: Cohort, links: Mapping[str, str], *, limit_bytes: float = math.inf
+) -> tuple[str, int]:
     """One row per case and region, the worst first; a click on a column's title sorts.
 
     Args:
         rows: Rows of scored cases, in the order to show.
         cohort: Cohort, which gives sessions and colours.
         links: Id of each case in the page, by key.
+        limit_bytes: Size in bytes from which on rows are left out, the last first; 200 stay in any case.
+
+    Returns:
+        The table, and its number of rows.
     """
     metrics = [metric for metric in METRICS if any(getattr(row, metric.name) is not None for row in rows)]
     sessions = any(_session(row, cohort) for row in rows)
@@ -152,8 +160,11 @@ def case_table(rows: Sequence[RegionScores], cohort: Cohort, links: Mapping[str,
     heads += [_head("Session", "")] if sessions else []
     heads += [_head("Region", ""), _head("Outcome", "")]
     heads += [_head(metric.title, metric.unit, kind=_kind(metric), hint=metric.definition) for metric in metrics]
-    lines = []
+    lines: list[str] = []
+    size = 0
     for row in rows:
+        if size > limit_bytes and len(lines) >= _LEAST_ROWS:
+            break
         link = links.get(row.key)
         key = escape(row.key)
         cells = [f'<th scope="row">{f"""<a href="#{escape(link)}">{key}</a>""" if link else key}</th>']
@@ -164,11 +175,13 @@ def case_table(rows: Sequence[RegionScores], cohort: Cohort, links: Mapping[str,
         cells.append(f'<td><span class="outcome {escape(state.replace(" ", "-"))}">{escape(state)}</span></td>')
         cells += [_cell(row, metric) for metric in metrics]
         lines.append(f'<tr data-region="{escape(row.region)}">{"".join(cells)}</tr>')
-    return (
+        size += len(lines[-1])
+    table = (
         '<div class="wide tall" tabindex="0" role="region" aria-label="Cases and regions">'
         f'<table class="cases sortable" id="case-table"><thead><tr>{"".join(heads)}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
+    return table, len(lines)
 
 
 def _session(row: RegionScores, cohort: Cohort) -> str:

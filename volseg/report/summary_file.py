@@ -37,6 +37,8 @@ def summary_as_json(
 ) -> dict[str, Any]:
     """The content of `summary.json`, schema `volseg.report/1`: numbers with six decimals, null if undefined.
 
+    Numbers below 0.001 have six digits.
+
     >>> from volseg.report import summarise
     >>> content = summary_as_json(summarise([]), title="Test", details={})
     >>> content["schema"], content["method"]["reading"], content["mean_of_regions"]["dice"]["mean"]

@@ -130,10 +130,25 @@ def short_table(summary: Summary) -> str:
     if len(summary.regions) > 1:
         distance = number(summary.mean_hd95_mm.mean, ".2f")
         near = number(summary.means["surface_dice"].mean, ".3f")
-        means = ("mean of regions", str(summary.cases), _mean(summary.mean_dice, ".3f"), "", distance, near)
+        means = ("mean of regions", _covered(summary, "dice"), _mean(summary.mean_dice, ".3f"), "", distance, near)
         lines.append((*means, "", "", number(summary.means["object_f1"].mean, ".3f")) if counted else means)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def _covered(summary: Summary, metric: str) -> str:
+    """The number of cases behind the mean of each region, from the fewest to the most."""
+    return _range([region.spreads[metric].cases for region in summary.regions])
+
+
+def _left_out(summary: Summary, metric: str) -> str:
+    """The number of cases that the mean of each region leaves out, from the fewest to the most."""
+    return _range([region.cases - region.spreads[metric].cases for region in summary.regions])
+
+
+def _range(counts: Sequence[int]) -> str:
+    fewest, most = min(counts), max(counts)
+    return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 def _objects(region: RegionSummary) -> tuple[str, ...]:
@@ -171,24 +186,18 @@ def _result_of(region: RegionSummary) -> list[str]:
 
 
 def _coverage(summary: Summary) -> list[str]:
-    spreads = [
-        (region.region, region.cases, name, spread)
-        for region in summary.regions
-        for name, spread in (
-            ("Dice", region.dice),
-            ("HD95", region.hd95_mm),
-            ("surface Dice", region.spreads["surface_dice"]),
-            ("volume error", region.volume_error_ml),
-        )
-    ]
+    means = {"Dice": "dice", "HD95": "hd95_mm", "surface Dice": "surface_dice", "volume error": "volume_error_ml"}
+    lines = []
+    for region in summary.regions:
+        for name, metric in means.items():
+            spread = region.spreads[metric]
+            counts = [str(spread.cases), str(region.cases - spread.cases)]
+            lines.append([region.region, name, *counts, spread.method if spread.draws else "no interval"])
     if len(summary.regions) > 1:
-        spreads.append(("Mean of regions", summary.cases, "Dice", summary.mean_dice))
-        spreads.append(("Mean of regions", summary.cases, "HD95", summary.mean_hd95_mm))
-        spreads.append(("Mean of regions", summary.cases, "surface Dice", summary.means["surface_dice"]))
-    lines = [
-        [region, name, str(spread.cases), str(cases - spread.cases), spread.method if spread.draws else "no interval"]
-        for region, cases, name, spread in spreads
-    ]
+        for name, metric in list(means.items())[:3]:
+            spread = summary.means[metric]
+            counts = [_covered(summary, metric), _left_out(summary, metric)]
+            lines.append(["Mean of regions", name, *counts, spread.method if spread.draws else "no interval"])
     return grid(["Region", "Mean of", "Cases covered", "Left out (undefined)", "Interval"], lines)
 
 
@@ -206,7 +215,7 @@ def _further(summary: Summary) -> list[str]:
                 lines.append([_headed(metric), region.region, *cells, str(region.cases - spread.cases)])
         mean = summary.means[metric.name]
         if len(summary.regions) > 1 and mean.mean is not None:
-            cells = [_mean(mean, form), "", str(mean.cases), str(summary.cases - mean.cases)]
+            cells = [_mean(mean, form), "", _covered(summary, metric.name), _left_out(summary, metric.name)]
             lines.append([_headed(metric), "Mean of regions", *cells])
     if not lines:
         return ["None."]
