@@ -100,6 +100,27 @@ def test_a_team_gives_the_rows_of_one_run(
     assert asked == evaluate(predictions, cohort, keys=cohort.keys, method=method)
 
 
+def test_rows_of_another_version_are_scored_anew(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cohort"
+    write_cohort(UwMadison(raw), folder)
+    cohort = Cohort.open(folder)
+    (tmp_path / "predictions").mkdir()
+    for key in cohort.keys:
+        shutil.copyfile(cohort.label_path(key), tmp_path / "predictions" / f"{key}.nii.gz")
+
+    def scored() -> int:
+        evaluate_cases(
+            tmp_path / "predictions", cohort, tmp_path / "out", worker_options=WorkerOptions(), method=STANDARD
+        )
+        report = json.loads((tmp_path / "out" / "run_report.json").read_text())
+        return report["cases"]["done"]
+
+    assert scored() == len(cohort.keys)
+    assert scored() == 0
+    monkeypatch.setattr("volseg.__version__", "9.0")
+    assert scored() == len(cohort.keys)
+
+
 def test_a_resumed_evaluation_knows_of_corrected_patients_and_headers(raw: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cohort"
     write_cohort(UwMadison(raw), folder)

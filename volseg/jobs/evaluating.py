@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import volseg
 from volseg import keywords_of_before
 from volseg.cohort import Cohort, Predictions, check_unseen
 from volseg.evaluation import EvaluationSettings, RegionScores, score_case, tell_notes
@@ -27,7 +28,7 @@ class Evaluating:
         cohort: Folder of the cohort.
         method: Settings of the evaluation.
         match: Match of the predictions' regions with the cohort's.
-        digest: Digest of the method, of the label table and of the match.
+        digest: Digest of the version of volseg, of the method, of the label table and of the match.
     """
 
     predictions: Path
@@ -39,7 +40,8 @@ class Evaluating:
     @classmethod
     def of(cls, predictions: Path, cohort: Cohort, method: EvaluationSettings, match: LabelMatch) -> Evaluating:
         """The work of scoring predictions against a cohort."""
-        facts: list[object] = [asdict(method), cohort.labels.digest]
+        # Another version may define a metric otherwise, or have further columns.
+        facts: list[object] = [volseg.__version__, asdict(method), cohort.labels.digest]
         if not match.same:
             facts += [match.prediction.digest, list(match.pairs.items())]
         identity = json.dumps(facts, sort_keys=True)
