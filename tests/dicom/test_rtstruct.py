@@ -510,6 +510,29 @@ def test_predictions_find_their_series_by_key_or_are_told_it(tmp_path: Path) -> 
         export_objects(tmp_path / "images", tmp_path / "images", out, TABLE, write_rtstruct, ending=".dcm")
 
 
+def test_the_series_are_read_once_for_all_predictions_that_are_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "images/a", series(noise()))
+    save(tmp_path / "images/b", series(noise(), grid(origin=(0, 0, 0)), series="2"))
+    stack = read_stack(scan(tmp_path / "images/b").series[0])
+    for number in range(4):
+        label = Volume(np.ones(stack.shape, np.uint8), stack.affine_ras)
+        write_volume(tmp_path / f"predictions/other_{number}.nii.gz", label)
+    read: list[object] = []
+
+    def counted(*args: object, **options: object) -> object:
+        read.append(args)
+        return read_stack(*args, **options)
+
+    monkeypatch.setattr("volseg.dicom.export.read_stack", counted)
+    where = tmp_path / "predictions", tmp_path / "images", tmp_path / "out"
+    failed = export_objects(*where, TABLE, write_rtstruct, ending=".dcm")
+    assert len(failed) == 4
+    assert all("whose voxels it has" in reason for _, reason in failed)
+    assert len(read) == 2
+
+
 def test_a_report_of_a_drawing_that_is_damaged_is_a_case(tmp_path: Path) -> None:
     save(tmp_path, series(noise()))
     broken = image("RTSTRUCT", SOPClassUID="1.2.840.10008.5.1.4.1.1.481.3")
