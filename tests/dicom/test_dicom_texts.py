@@ -247,3 +247,9 @@ def test_thousands_of_names_typed_by_hand_are_found_at_once() -> None:
     began = time.process_time()
     assert [region_of(name, rules) for name in names] == [name.upper() for name in names]
     assert time.process_time() - began < 5  # longer, if each name is compared with all rules
+
+
+def test_a_backslash_in_the_name_of_a_region_is_a_slash(tmp_path: Path) -> None:
+    """It separates values, so such a name is read as two, and no object that is written could hold it."""
+    _drawn(tmp_path, "a", ["PTV\\60", "Heart"])
+    assert Dicom(tmp_path).labels.names == ("Heart", "PTV/60")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from volseg.dicom.file import DAMAGE, Quiet, number, plain, text
 from volseg.errors import SourceError
@@ -192,9 +193,26 @@ MOST_TOLD = 12
 """Values that a message names."""
 
 
+_PATIENT_GROUP = 0x0010
+
+
 def may_be_told(value: Value) -> bool:
     """Whether a value may stand in a message: a number, or the short capital word of a code."""
     return isinstance(value, float) or bool(re.fullmatch(r"[A-Z0-9_\\./ -]{1,200}", value))
+
+
+def told_value(keyword: str, value: Value) -> str:
+    """A value as a message may tell it; empty if it may not. Codes (CS) are capitals, however they were compared.
+
+    >>> told_value("ScanningSequence", "gr"), told_value("EchoTime", 4.6), told_value("PatientName", "lovelace^ada")
+    ('GR', '4.6', '')
+    """
+    if isinstance(value, float):
+        return f"{value:g}"
+    tag = tag_for_keyword(keyword)
+    coded = tag is not None and tag >> 16 != _PATIENT_GROUP and dictionary_VR(tag) == "CS"
+    word = value.upper() if coded else value
+    return word if may_be_told(word) else ""
 
 
 def in_order(value: Value | None) -> tuple[bool, float, str]:
