@@ -84,6 +84,14 @@ def test_codes_are_told_and_several_values_are_chosen_as_dicom_writes_them(
     assert refusal(tmp_path, where=[f"{element}=XX"]).endswith(there)
 
 
+@pytest.mark.parametrize("element", ["PatientID", "StudyDate"])
+def test_nothing_of_the_patient_is_told_of_what_was_asked_for(tmp_path: Path, element: str) -> None:
+    several(tmp_path, [{element: "20240103"}])
+    assert refusal(tmp_path, where=[f"{element}=5"]).endswith(
+        f"no image has the {element} 5 (--where); others are there"
+    )
+
+
 def test_a_choice_is_what_every_series_must_have(tmp_path: Path) -> None:
     several(tmp_path, [{"EchoTime": "4.6", "EchoNumbers": 1}])
     voxels_of(tmp_path, echo="1", phase="1")

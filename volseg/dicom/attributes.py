@@ -194,6 +194,7 @@ MOST_TOLD = 12
 
 
 _PATIENT_GROUP = 0x0010
+_UNTOLD = ("DA", "DT", "PN", "UI")  # kinds of values that say whose an image is, or of which day
 
 
 def may_be_told(value: Value) -> bool:
@@ -204,14 +205,18 @@ def may_be_told(value: Value) -> bool:
 def told_value(keyword: str, value: Value) -> str:
     """A value as a message may tell it; empty if it may not. Codes (CS) are capitals, however they were compared.
 
-    >>> told_value("ScanningSequence", "gr"), told_value("EchoTime", 4.6), told_value("PatientName", "lovelace^ada")
+    Nothing of the patient is told, and no date and no UID, which may be numbers.
+
+    >>> told_value("ScanningSequence", "gr"), told_value("EchoTime", 4.6), told_value("PatientID", 4711.0)
     ('GR', '4.6', '')
     """
+    tag = tag_for_keyword(keyword)
+    kind = "" if tag is None else dictionary_VR(tag)
+    if tag is not None and (tag >> 16 == _PATIENT_GROUP or kind in _UNTOLD):
+        return ""
     if isinstance(value, float):
         return f"{value:g}"
-    tag = tag_for_keyword(keyword)
-    coded = tag is not None and tag >> 16 != _PATIENT_GROUP and dictionary_VR(tag) == "CS"
-    word = value.upper() if coded else value
+    word = value.upper() if kind == "CS" else value
     return word if may_be_told(word) else ""
 
 
