@@ -346,7 +346,7 @@ def test_a_data_set_of_images_is_told_the_command_that_reads_it(tmp_path):
         Decathlon(raw)
     command = str(refusal.value).partition("read by: volseg ")[2]
     words = shlex.split(command.replace("RAW", str(raw)).replace("COHORT", str(tmp_path / "cohort")))
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(words)
     cohort = Cohort.open(tmp_path / "cohort")
     assert cohort.labels.names == ("open road", "car")
