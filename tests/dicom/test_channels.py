@@ -65,6 +65,33 @@ def test_echoes_that_have_one_number_count_by_their_time(tmp_path: Path) -> None
     np.testing.assert_array_equal(voxels_of(tmp_path, echo="1"), volumes[1])
 
 
+@pytest.mark.parametrize(
+    ("element", "one", "other", "shown", "asked"),
+    [
+        ("ScanningSequence", "SE", "GR", "is GR, SE", "gr"),
+        ("ScanningSequence", ["GR", "SE"], ["GR", "IR"], r"is GR\IR, GR\SE", r"GR\IR"),
+        ("InversionTimes", [100.0, 200.0], [150.0, 300.0], r"is 100\200, 150\300", r"150\300"),
+        ("ConvolutionKernel", ["Br40d", "3"], ["Bl57d", "3"], "differs", r"Bl57d\3"),  # no code, so it is not told
+    ],
+)
+def test_codes_are_told_and_several_values_are_chosen_as_dicom_writes_them(
+    tmp_path: Path, element: str, one: Any, other: Any, shown: str, asked: str
+) -> None:
+    volumes = several(tmp_path, [{element: one}, {element: other}])
+    assert f"{element} {shown} (--where {element}=VALUE)" in refusal(tmp_path)
+    np.testing.assert_array_equal(voxels_of(tmp_path, where=[f"{element}={asked}"]), volumes[1])
+    there = f"there are the values {shown[3:]}" if shown.startswith("is") else "others are there"
+    assert refusal(tmp_path, where=[f"{element}=XX"]).endswith(there)
+
+
+@pytest.mark.parametrize("element", ["PatientID", "StudyDate"])
+def test_nothing_of_the_patient_is_told_of_what_was_asked_for(tmp_path: Path, element: str) -> None:
+    several(tmp_path, [{element: "20240103"}])
+    assert refusal(tmp_path, where=[f"{element}=5"]).endswith(
+        f"no image has the {element} 5 (--where); others are there"
+    )
+
+
 def test_a_choice_is_what_every_series_must_have(tmp_path: Path) -> None:
     several(tmp_path, [{"EchoTime": "4.6", "EchoNumbers": 1}])
     voxels_of(tmp_path, echo="1", phase="1")

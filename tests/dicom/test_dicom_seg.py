@@ -408,3 +408,18 @@ def test_without_highdicom_segments_are_read_and_writing_says_what_to_do(
     assert [(roi.name, roi.colour) for roi in read_segments(dataset)] == [("liver", None)]
     with pytest.raises(UsageError, match=r"pip install 'volseg\[seg\]'"):
         write_dicom_seg(tmp_path / "a.dcm", None, TABLE)  # type: ignore[arg-type]
+
+
+def test_the_settings_of_pydicom_are_not_changed_anew_for_each_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change empties the caches of all loggers of the program, which took half of the time of a large object."""
+    save(tmp_path / "images", series(noise()))
+    stack = read_stack(scan(tmp_path / "images").series[0])
+    write_dicom_seg(tmp_path / "images/out.dcm", place(Volume(labels_of(), stack.affine_ras), stack), TABLE)
+    changed: list[int] = []
+    logger = logging.getLogger("pydicom")
+    monkeypatch.setattr(logger, "setLevel", changed.append)
+    source = Dicom(tmp_path / "images")
+    source.load(source.keys()[0])
+    assert len(changed) < 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from pathlib import Path
 
@@ -238,3 +239,17 @@ def _implicit_items(dataset: pydicom.Dataset, folder: Path) -> bytes:
     path = folder / "alone"
     alone.save_as(path, implicit_vr=True, little_endian=True)
     return path.read_bytes()[8:]
+
+
+def test_thousands_of_names_typed_by_hand_are_found_at_once() -> None:
+    names = [f"Structure {number} of the left side" for number in range(3000)]
+    rules = [(name, name.upper()) for name in names]
+    began = time.process_time()
+    assert [region_of(name, rules) for name in names] == [name.upper() for name in names]
+    assert time.process_time() - began < 5  # longer, if each name is compared with all rules
+
+
+def test_a_backslash_in_the_name_of_a_region_is_a_slash(tmp_path: Path) -> None:
+    """It separates values, so such a name is read as two, and no object that is written could hold it."""
+    _drawn(tmp_path, "a", ["PTV\\60", "Heart"])
+    assert Dicom(tmp_path).labels.names == ("Heart", "PTV/60")

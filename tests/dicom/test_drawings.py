@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from volseg.cohort import Cohort, inspect_cohort
-from volseg.dicom import Dicom
+from volseg.dicom import Dicom, matching
 from volseg.errors import SourceError
 
 
@@ -201,6 +202,29 @@ def test_outlines_of_a_day_that_is_not_there_are_told(tmp_path: Path) -> None:
     assert slices == {}
     assert "refers to a series that is not here; --carry-over takes it" in warnings[0]
     assert loaded(tmp_path, carry_over=True)["n2"][0] == {"GTV": [1]}
+
+
+@pytest.mark.parametrize("carry_over", [False, True])
+def test_series_and_outlines_are_read_once_for_all_that_may_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carry_over: bool
+) -> None:
+    """Drawings of days that are not there, as of a patient who comes daily, are compared with each series that is."""
+    for number in range(4):
+        save(tmp_path / f"day{number}", series(noise(seed=number), series=f"1{number}", SeriesNumber=number))
+    for number in range(3):
+        absent = series(noise(), series=f"2{number}")
+        drawn = structure_set(absent, {"GTV": boxes(1)})
+        drawn.SeriesInstanceUID, drawn.SOPInstanceUID = generate_uid(), generate_uid()
+        drawn.file_meta.MediaStorageSOPInstanceUID = drawn.SOPInstanceUID
+        drawn.StructureSetTime = f"0{number}0000"
+        save(tmp_path / f"drawn{number}", [drawn])
+    read: list[str] = []
+    for name in ("read_stack", "read_header"):
+        real = getattr(matching, name)
+        monkeypatch.setattr(matching, name, lambda *args, _name=name, _real=real: read.append(_name) or _real(*args))
+    source = Dicom(tmp_path, carry_over=carry_over)
+    assert Counter(read) == {"read_stack": 4, "read_header": 3}
+    assert [source.labelled(key) for key in source.keys()] == [carry_over] * 4  # noqa: SIM118
 
 
 def test_one_id_of_several_people_carries_nothing_over(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,14 @@ def test_outlines_hold_exactly_the_pixels_they_were_drawn_around(mask: np.ndarra
     np.testing.assert_array_equal(apart, mask)
     if found:
         np.testing.assert_array_equal(fill(found, mask.shape), mask)
+
+
+def test_thousands_of_holes_take_a_time_that_grows_with_their_number() -> None:
+    mask = np.random.default_rng(0).random((400, 400)) > 0.3
+    began = time.process_time()
+    found = outlines(mask)
+    assert time.process_time() - began < 12  # minutes, if each hole is looked for along its outline
+    np.testing.assert_array_equal(fill(found, mask.shape), mask)
 
 
 @given(masks)
@@ -499,6 +508,29 @@ def test_predictions_find_their_series_by_key_or_are_told_it(tmp_path: Path) -> 
     assert "it lies on the voxels of 2 of 3 there" in reason
     with pytest.raises(UsageError, match="holds no prediction"):
         export_objects(tmp_path / "images", tmp_path / "images", out, TABLE, write_rtstruct, ending=".dcm")
+
+
+def test_the_series_are_read_once_for_all_predictions_that_are_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "images/a", series(noise()))
+    save(tmp_path / "images/b", series(noise(), grid(origin=(0, 0, 0)), series="2"))
+    stack = read_stack(scan(tmp_path / "images/b").series[0])
+    for number in range(4):
+        label = Volume(np.ones(stack.shape, np.uint8), stack.affine_ras)
+        write_volume(tmp_path / f"predictions/other_{number}.nii.gz", label)
+    read: list[object] = []
+
+    def counted(*args: object, **options: object) -> object:
+        read.append(args)
+        return read_stack(*args, **options)
+
+    monkeypatch.setattr("volseg.dicom.export.read_stack", counted)
+    where = tmp_path / "predictions", tmp_path / "images", tmp_path / "out"
+    failed = export_objects(*where, TABLE, write_rtstruct, ending=".dcm")
+    assert len(failed) == 4
+    assert all("whose voxels it has" in reason for _, reason in failed)
+    assert len(read) == 2
 
 
 def test_a_report_of_a_drawing_that_is_damaged_is_a_case(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from volseg.cli import main
 from volseg.cohort import Cohort, inspect_cohort, patient_of, write_cohort
@@ -329,6 +331,26 @@ def test_an_unknown_ending_is_named(tmp_path):
     describe(tmp_path, channel_names={"0": "CT"}, file_ending=".tif")
     with pytest.raises(SourceError, match=r"has the file_ending '\.tif', expected one of \.nii\.gz"):
         Decathlon(tmp_path)
+
+
+def test_a_data_set_of_images_is_told_the_command_that_reads_it(tmp_path):
+    raw = tmp_path / "raw"
+    for folder in ("imagesTr", "labelsTr"):
+        (raw / folder).mkdir(parents=True)
+    for key in ("a", "b"):
+        Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3)).save(raw / f"imagesTr/{key}_0000.png")
+        Image.fromarray(np.array([[0, 1, 2, 2, 0]] * 4, np.uint8)).save(raw / f"labelsTr/{key}.png")
+    labels = {"background": 0, "open road": 1, "car": 2}
+    describe(raw, channel_names={"0": "R", "1": "G", "2": "B"}, labels=labels, file_ending=".png")
+    with pytest.raises(SourceError) as refusal:
+        Decathlon(raw)
+    command = str(refusal.value).partition("read by: volseg ")[2]
+    words = shlex.split(command.replace("RAW", str(raw)).replace("COHORT", str(tmp_path / "cohort")))
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(words)
+    cohort = Cohort.open(tmp_path / "cohort")
+    assert cohort.labels.names == ("open road", "car")
+    assert read_volume(cohort.label_path("a")).voxels[:, 0, 0].tolist() == [0, 1, 2, 2, 0]
 
 
 def test_labels_of_test_cases_count(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -136,3 +138,23 @@ def test_of_two_largest_parts_one_is_kept() -> None:
     kept = Cleanup(keep_largest=["liver"]).apply(label_map, EXCLUSIVE, voxel_ml=1)
     assert (kept == 1).sum() == 8
     assert (kept[1:3, 6:8, 6:8] == 1).all()
+
+
+def test_of_a_hundred_regions_one_mask_is_in_memory_at_a_time() -> None:
+    table = LabelTable.exclusive([f"r{number}" for number in range(100)])
+    label_map = np.random.default_rng(0).integers(0, 101, (64, 64, 32)).astype(np.uint8)
+    tracemalloc.start()
+    try:
+        cleaned = Cleanup(keep_largest=["r5"], fill_holes=["r7"]).apply(label_map, table, voxel_ml=1)
+        assert tracemalloc.get_traced_memory()[1] < 40 * label_map.nbytes  # a mask of each region is 100 times as much
+    finally:
+        tracemalloc.stop()
+    assert 0 < (cleaned == 6).sum() < (label_map == 6).sum()
+    assert np.array_equal(cleaned == 1, label_map == 1)
+
+
+def test_values_of_no_region_are_background_and_several_of_one_become_one() -> None:
+    table = LabelTable.from_dataset_json({"labels": {"background": 0, "a": [2, 4], "b": 1, "ignore": 6}})
+    label_map = np.array([4, 4, 0, 2, 6, 1], np.uint8).reshape(6, 1, 1)
+    cleaned = Cleanup(keep_largest=["a"]).apply(label_map, table, voxel_ml=1)
+    assert cleaned.ravel().tolist() == [2, 2, 0, 0, 0, 1]

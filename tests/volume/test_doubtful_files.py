@@ -158,6 +158,17 @@ def test_voxels_that_begin_within_the_header_are_refused(kind: type, place: int,
                 read(path)
 
 
+@pytest.mark.parametrize(("kind", "place"), [(nibabel.Nifti1Image, 72), (nibabel.Nifti2Image, 14)])
+def test_the_type_of_voxels_counts_and_not_their_bits_beside_it(kind: type, place: int, tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (128, 128, 80)).astype(np.int16)
+    content = bytearray(kind(voxels, np.eye(4)).to_bytes())
+    content[place : place + 2] = bytes(2)  # bitpix
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(gzip.compress(content, 1))
+    np.testing.assert_array_equal(np.asarray(nibabel.load(path).dataobj), voxels)
+    np.testing.assert_array_equal(read_image_file(path)[0].voxels, voxels)
+
+
 def test_a_large_extension_before_the_voxels_is_read(tmp_path: Path) -> None:
     """As dcmstack keeps what DICOM stated of a whole series; it may be larger than the voxels."""
     image = nibabel.Nifti1Image(VOXELS, AFFINE)

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from volseg.errors import GeometryError, VolumeError
-from volseg.volume import Volume, image_suffix, read_image_file, read_nrrd_with_pairs, write_nrrd, write_volume
+from volseg.volume import (
+    Volume,
+    image_suffix,
+    read_image_file,
+    read_image_grid,
+    read_nrrd_with_pairs,
+    write_nrrd,
+    write_volume,
+)
 
 COS, SIN = 0.8, 0.6
 DIRECTION = np.array([[COS, -SIN, 0], [SIN, COS, 0], [0, 0, -1.0]])  # LPS, columns are axes
@@ -67,6 +75,35 @@ def nrrd(path, *, space="left-posterior-superior", kind="short", sizes="4 3 2", 
         ("\n".join([*lines, "note:=kept: out", "", ""])).encode() + (VOXELS.tobytes("F") if data is None else data)
     )
     return path
+
+
+@pytest.mark.parametrize(
+    ("space", "sign"),
+    [
+        (None, (1, 1, 1)),  # as SimpleITK 2.5.7 and ITK write a series of volumes: "space dimension: 4"
+        ("left-posterior-superior-time", (1, 1, 1)),
+        ("RAST", (-1, -1, 1)),
+    ],
+)
+def test_a_series_of_volumes_has_a_time_in_its_vectors(tmp_path, space, sign):
+    data = np.stack([VOXELS, VOXELS + 1], axis=-1)
+    path = nrrd(
+        tmp_path / "a.nrrd",
+        space=space,
+        sizes="4 3 2 2",
+        data=data.tobytes("F"),
+        **{"space dimension": None if space else "4", "space origin": "(1,2,3,7)", "space units": '"mm" "mm" "mm" "s"'},
+        **{"space directions": "(0.5,0,0,0) (0,0.75,0,0) (0,0,2,0) (0,0,0,2.5)"},
+    )
+    first, second = read_image_file(path)
+    np.testing.assert_array_equal(first.voxels, VOXELS)
+    np.testing.assert_array_equal(second.voxels, VOXELS + 1)
+    lps = (first.affine_ras @ [3, 1, 1, 1])[:3] * (-1, -1, 1)
+    np.testing.assert_allclose(lps, np.array([1 + 3 * 0.5, 2 + 0.75, 3 + 2]) * sign)
+    assert read_image_grid(path)[0] == (4, 3, 2, 2)
+    path.write_bytes(path.read_bytes().replace(b"(0,0,2,0)", b"(0,0,2,1)"))
+    with pytest.raises(GeometryError, match="turns an axis of space into time"):
+        read_image_file(path)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from volseg.cohort import Cohort, Predictions, check_values_as, read_label_map, read_volume_as
 from volseg.crossval.choice import ALPHA, patient_means
 from volseg.errors import VolsegError
-from volseg.labels import Cleanup
+from volseg.labels import Cleanup, LabelTable
 from volseg.metrics import FEWEST, dice, holm, mean_interval, signed_rank_p
 from volseg.volume import write_volume
 
@@ -83,19 +83,20 @@ def dice_of_largest(
         try:
             predicted = read_volume_as("prediction", there.path(key))  # on the grid of the image
             reference = read_label_map("reference", path, predicted, labels).voxels
-            truth = labels.masks(reference)
             guess = check_values_as("prediction", predicted.voxels, labels)
             if (ignored := labels.ignored(reference)) is not None:
                 guess = np.where(ignored, np.uint8(0), guess)
         except VolsegError:
             return None  # the report names the case and its error
-        masks = labels.masks(guess)
-        before = [dice(mask, reference) for mask, reference in zip(masks, truth, strict=True)]
-        after = list(before)
-        for place, name in enumerate(labels.names):
-            if masks[place].any():
-                kept = Cleanup(keep_largest=[name]).apply(guess, labels, voxel_ml=1.0)
-                after[place] = dice(labels.masks(kept)[place], truth[place])
+        before, after = [], []
+        for region, mask, truth in zip(
+            labels.regions, labels.each_mask(guess), labels.each_mask(reference), strict=True
+        ):
+            before.append(dice(mask, truth))
+            after.append(before[-1])
+            if mask.any():
+                kept = Cleanup(keep_largest=[region.name]).apply(guess, labels, voxel_ml=1.0)
+                after[-1] = dice(next(LabelTable((region,)).each_mask(kept)), truth)
         return before, after
 
     found = {}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from volseg.dicom.file import DAMAGE, Quiet, number, plain, text
 from volseg.errors import SourceError
@@ -192,9 +193,31 @@ MOST_TOLD = 12
 """Values that a message names."""
 
 
+_PATIENT_GROUP = 0x0010
+_UNTOLD = ("DA", "DT", "PN", "UI")  # kinds of values that say whose an image is, or of which day
+
+
 def may_be_told(value: Value) -> bool:
     """Whether a value may stand in a message: a number, or the short capital word of a code."""
     return isinstance(value, float) or bool(re.fullmatch(r"[A-Z0-9_\\./ -]{1,200}", value))
+
+
+def told_value(keyword: str, value: Value) -> str:
+    """A value as a message may tell it; empty if it may not. Codes (CS) are capitals, however they were compared.
+
+    Nothing of the patient is told, and no date and no UID, which may be numbers.
+
+    >>> told_value("ScanningSequence", "gr"), told_value("EchoTime", 4.6), told_value("PatientID", 4711.0)
+    ('GR', '4.6', '')
+    """
+    tag = tag_for_keyword(keyword)
+    kind = "" if tag is None else dictionary_VR(tag)
+    if tag is not None and (tag >> 16 == _PATIENT_GROUP or kind in _UNTOLD):
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    word = value.upper() if kind == "CS" else value
+    return word if may_be_told(word) else ""
 
 
 def in_order(value: Value | None) -> tuple[bool, float, str]:

@@ -23,6 +23,7 @@ from volseg.dicom.attributes import (
     kinds,
     may_be_told,
     of_keyword,
+    told_value,
 )
 from volseg.errors import SourceError, UsageError
 
@@ -240,8 +241,8 @@ def _by_value(
     chosen = {number for number, value in values.items() if fits(value)}
     if not chosen:
         counts = Counter(values.values())
-        there = sorted((value for value, count in counts.items() if count > 1 and may_be_told(value)), key=in_order)
-        told = [f"{value:g}" if isinstance(value, float) else value for value in there]
+        there = sorted((value for value, count in counts.items() if count > 1), key=in_order)
+        told = [word for value in there if (word := told_value(attribute.name, value))]
         raise SourceError(f"no image has the {attribute.name} {wanted} ({option}); {_there(told, 'value')}")
     return chosen
 

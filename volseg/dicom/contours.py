@@ -49,8 +49,8 @@ def read_rois(dataset: Dataset) -> list[Roi]:
         SourceError: damaged, or two regions of one number.
     """
     stated = items(dataset, "StructureSetROISequence")
-    check_numbers((whole(roi, "ROINumber"), text(roi, "ROIName")) for roi in stated)
-    names = {whole(roi, "ROINumber"): text(roi, "ROIName") for roi in stated}
+    check_numbers((whole(roi, "ROINumber"), name_of(roi, "ROIName")) for roi in stated)
+    names = {whole(roi, "ROINumber"): name_of(roi, "ROIName") for roi in stated}
     frames = {whole(roi, "ROINumber"): text(roi, "ReferencedFrameOfReferenceUID") for roi in stated}
     codes = {
         whole(seen, "ReferencedROINumber"): read_code(seen, "RTROIIdentificationCodeSequence")
@@ -86,6 +86,11 @@ def of_region(name: str, *, cure: str = "") -> Iterator[None]:
         raise SourceError(f"the region {name!r}: {error.message}{cure}") from error
 
 
+def name_of(dataset: Dataset, keyword: str) -> str:
+    """The name of a region, with a slash for a backslash, which separates values in DICOM and is not written again."""
+    return text(dataset, keyword).replace("\\", "/")
+
+
 def check_name(name: str) -> None:
     """Refuse what is no name of a region: a damaged length takes in what follows, the patient's name for instance.
 
@@ -119,7 +124,7 @@ def check_numbers(regions: Iterable[tuple[int, str]]) -> None:
 
 def nameless(dataset: Dataset) -> int:
     """How many closed outlines are of a region that the structure set does not name."""
-    names = {whole(roi, "ROINumber"): text(roi, "ROIName") for roi in items(dataset, "StructureSetROISequence")}
+    names = {whole(roi, "ROINumber"): name_of(roi, "ROIName") for roi in items(dataset, "StructureSetROISequence")}
     return sum(
         text(part, "ContourGeometricType") in _CLOSED
         for outline in items(dataset, "ROIContourSequence")
@@ -130,7 +135,7 @@ def nameless(dataset: Dataset) -> int:
 
 def without_voxels(dataset: Dataset) -> list[str]:
     """The names of the regions of a structure set that have outlines, none of them closed."""
-    names = {whole(roi, "ROINumber"): text(roi, "ROIName") for roi in items(dataset, "StructureSetROISequence")}
+    names = {whole(roi, "ROINumber"): name_of(roi, "ROIName") for roi in items(dataset, "StructureSetROISequence")}
     found = []
     for outline in items(dataset, "ROIContourSequence"):
         kinds = {text(part, "ContourGeometricType") for part in items(outline, "ContourSequence")}

@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from volseg.dicom.charset import declares_characters
 from volseg.dicom.contours import Roi, images_of_outlines, nameless, read_rois, without_voxels
-from volseg.dicom.file import items, read_header, text
+from volseg.dicom.file import Quiet, items, read_header, text
 from volseg.dicom.index import OUTLINES
 from volseg.dicom.instance import Instance, Series
 from volseg.dicom.segments import images_of_frames, read_segments, undescribed
@@ -94,6 +94,7 @@ class Drawing:
         )
 
 
+@Quiet()  # held open: to enter it anew for each value takes a good part of the time
 def read_drawing(instance: Instance) -> Drawing:
     """Read names and references of an object, not its voxels.
 

@@ -17,9 +17,9 @@ from volseg.dicom.index import scan
 from volseg.dicom.instance import Series
 from volseg.dicom.record import Record, apart, read_record, record_of, volume_key
 from volseg.dicom.target import Target, place
-from volseg.errors import SourceError, UsageError, VolsegError, first_names, telling_memory
+from volseg.errors import GeometryError, SourceError, UsageError, VolsegError, first_names, telling_memory
 from volseg.labels import LabelMatch, LabelTable
-from volseg.volume import Volume, provenance_of
+from volseg.volume import Grid, Volume, aligned, provenance_of
 
 logger = logging.getLogger(__name__)
 
@@ -283,11 +283,25 @@ class _Archive:
             return f" {fitting[0].name}, if it was made from that one, whose voxels it has"
         return f" (it lies on the voxels of {len(fitting)} of {len(self._series)} there)"
 
+    @cached_property
+    def _grids(self) -> list[Grid | None]:
+        """The grid of each series, None of one that is refused; read once, however many predictions are refused."""
+        found: list[Grid | None] = []
+        for series in self._series:
+            try:
+                stack = read_stack(series, choice=self._choice)
+                found.append(Grid(stack.shape, stack.affine_ras))
+            except VolsegError:
+                found.append(None)
+        return found
+
     def _fitting(self, label: Volume, records: Sequence[Record]) -> Iterator[Record]:
         """The records of the series on whose voxels a prediction lies."""
-        for series, record in zip(self._series, records, strict=True):
+        for grid, record in zip(self._grids, records, strict=True):
+            if grid is None or sorted(grid.shape) != sorted(label.shape):
+                continue
             try:
-                place(label, read_stack(series, choice=self._choice))
-            except VolsegError:
+                aligned(label, grid)
+            except GeometryError:
                 continue
             yield record

@@ -233,7 +233,7 @@ def _value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - as the elem
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """An element as text, empty where it is absent, empty or unreadable.
+    r"""An element as text, empty where it is absent, empty or unreadable; several values with `\` between, as stored.
 
     >>> text(Dataset(), "Modality")
     ''
@@ -241,6 +241,8 @@ def text(dataset: Dataset, keyword: str) -> str:
     try:
         with Quiet():
             value = _value(dataset, keyword)
+            if isinstance(value, (list, MultiValue)):
+                value = "\\".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value)
         return "" if value is None else str(value).strip("\0 ")
     except DAMAGE:
         return ""

@@ -22,7 +22,7 @@ from volseg.dicom.contours import (
     skipped_slices,
 )
 from volseg.dicom.drawing import APPROVED, Drawing
-from volseg.dicom.file import read_header
+from volseg.dicom.file import Quiet, read_header
 from volseg.dicom.image import Stack
 from volseg.dicom.index import OUTLINES
 from volseg.dicom.matches import Match
@@ -130,6 +130,7 @@ def read_label(matches: Sequence[Match], stack: Stack, table: LabelTable, rules:
     return Volume(canvas.label_map(table, cure=CURE), stack.affine_ras), warnings
 
 
+@Quiet()  # held open: to enter it anew for each value takes a good part of the time
 def draw_labels(
     matches: Sequence[Match], stack: Stack, names: Sequence[str], rules: Rules
 ) -> tuple[RegionCanvas, list[str]]:

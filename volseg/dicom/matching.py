@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from volseg.dicom.contours import by_slice, reaches_beyond, read_contours
@@ -14,8 +14,10 @@ from volseg.dicom.index import OUTLINES, Index
 from volseg.dicom.instance import Series
 from volseg.dicom.matches import Match, Matches, Parts
 from volseg.dicom.persons import doubts, owner_of
+from volseg.dicom.polygons import Points
 from volseg.dicom.segments import read_voxels
 from volseg.errors import VolsegError
+from volseg.volume import Grid
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,8 @@ class _Matching:
                 self._by_image.setdefault(uid, []).append(series)
         self._owners = {uid: tuple(map(_name, found)) for uid, found in self._by_image.items() if uid}
         self._known_fits: dict[tuple[int, str], bool] = {}
+        self._grids: dict[str, Grid | None] = {}
+        self._last: tuple[int, list[Points]] = (0, [])
         self._absent: list[tuple[Drawing, str, list[Series]]] = []
         self._result = Matches()
 
@@ -78,10 +82,10 @@ class _Matching:
         for drawing in self._drawings:
             self._match(drawing)
         if carry_over:
-            doubtful = [owner for owner, told in doubts(self._there).items() if told]
-            for series in self._chosen:
-                if not self._result.of(series):
-                    self._carry(series, doubtful)
+            doubtful = [owner for owner, told in doubts(self._there).items() if told]  # IDs of several people
+            bare = [item for item in self._chosen if not self._result.of(item) and owner_of(item) not in doubtful]
+            for drawing in self._drawings:
+                self._carry(drawing, bare)
         for drawing, reason, fitting in self._absent:
             taken = [series for series in fitting if any(item.drawing is drawing for item in self._result.of(series))]
             bare = [series for series in fitting if not self._result.of(series)]
@@ -208,12 +212,10 @@ class _Matching:
         (case, channel), (own_case, own_channel) = (self._place.get(one, (-1, 0)) for one in (name, own))
         return case < 0 or case != own_case or channel < own_channel
 
-    def _carry(self, series: Series, doubtful: Container[str]) -> None:
-        """Take the drawings of other series of the patient for one that has none."""
-        if owner_of(series) in doubtful:  # an ID of several people
-            return
-        for drawing in self._drawings:
-            known = drawing.patients or {drawing.instance.patient} - {""}
+    def _carry(self, drawing: Drawing, bare: Sequence[Series]) -> None:
+        """Take a drawing of other series of the patient for those that have none."""
+        known = drawing.patients or {drawing.instance.patient} - {""}
+        for series in bare:
             if series.first.patient not in known or not self._fits(drawing, series):
                 continue
             own, _, _ = self._referred(drawing)
@@ -226,11 +228,50 @@ class _Matching:
             self._result.found.setdefault(_name(series), []).append(Match(drawing, parts, note))
 
     def _fits(self, drawing: Drawing, series: Series) -> bool:
-        """`_fits`, remembered."""
+        """Whether a drawing lies on the grid of a series, all of it; remembered."""
         place = id(drawing), _name(series)
         if place not in self._known_fits:
-            self._known_fits[place] = _fits(drawing, series)
+            try:
+                grid = self._grid_of(series)
+                self._known_fits[place] = grid is not None and self._lies_on(drawing, grid)
+            except VolsegError:
+                self._known_fits[place] = False
         return self._known_fits[place]
+
+    def _grid_of(self, series: Series) -> Grid | None:
+        """The grid of a series, None of one that is refused; remembered, since many drawings may be none of its."""
+        name = _name(series)
+        if name not in self._grids:
+            try:
+                stack = read_stack(series)
+                self._grids[name] = Grid(stack.shape, stack.affine_ras)
+            except VolsegError:
+                self._grids[name] = None
+        return self._grids[name]
+
+    def _lies_on(self, drawing: Drawing, grid: Grid) -> bool:
+        """Whether all outlines or frames of a drawing lie on a grid.
+
+        Raises:
+            SourceError: Some lie between its slices or voxels, or cannot be read.
+        """
+        if drawing.instance.sop_class not in OUTLINES:
+            for _ in read_voxels(drawing.instance.path, _numbers(drawing), grid.shape, grid.affine_ras):
+                pass
+            return True
+        for z, polygons in by_slice(self._contours_of(drawing), grid.affine_ras).items():
+            beyond = any(reaches_beyond(points, grid.shape) for points in polygons)
+            if beyond or not 0 <= z < grid.shape[2]:
+                return False
+        return True
+
+    def _contours_of(self, drawing: Drawing) -> list[Points]:
+        """The outlines of a drawing; those of the last one are kept, since it is compared with many series."""
+        if self._last[0] != id(drawing):
+            header = read_header(drawing.instance.path)
+            found = [points for roi in drawing.rois for points in read_contours(header, roi.number)]
+            self._last = id(drawing), found
+        return self._last[1]
 
     def _leave(self, drawing: Drawing, reason: str, series: Iterable[Series]) -> None:
         """Tell that a drawing was left out, in the log and to the readers of series."""
@@ -290,22 +331,3 @@ def _of_another_date(drawing: Drawing, series: Series) -> str:
     if own.study_uid != first.study_uid or not own.study_date or own.study_date == first.study_date:
         return ""
     return f"the {drawing.kind} and the image state different dates of one study" if first.study_date else ""
-
-
-def _fits(drawing: Drawing, series: Series) -> bool:
-    """Whether a drawing lies on the grid of a series, all of it."""
-    try:
-        stack = read_stack(series)
-        if drawing.instance.sop_class in OUTLINES:
-            header = read_header(drawing.instance.path)
-            for roi in drawing.rois:
-                for z, polygons in by_slice(read_contours(header, roi.number), stack.affine_ras).items():
-                    beyond = any(reaches_beyond(points, stack.shape) for points in polygons)
-                    if beyond or not 0 <= z < stack.shape[2]:
-                        return False
-        else:
-            for _ in read_voxels(drawing.instance.path, _numbers(drawing), stack.shape, stack.affine_ras):
-                pass
-    except VolsegError:
-        return False
-    return True

@@ -7,7 +7,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import chain
 
 from volseg.errors import UsageError
 
@@ -61,11 +60,13 @@ def region_of(name: str, rules: Rules) -> str | None:
     tidy = " ".join(name.split())
     if not rules:
         return tidy
+    spelled, alike, patterns = _lookup(tuple(rules))
+    if tidy in spelled:
+        return spelled[tidy]
     folded = fold(name)
-    spelled = (new for pattern, new in rules if " ".join(_plain(pattern).split()) == tidy)
-    alike = (new for pattern, new in rules if fold(_plain(pattern)) == folded)
-    fitting = (new for pattern, new in rules if _compiled(pattern).fullmatch(folded))
-    return next(chain(spelled, alike, fitting), None)
+    if folded in alike:
+        return alike[folded]
+    return next((new for pattern, new in patterns if pattern.fullmatch(folded)), None)
 
 
 def spellings(names: Iterable[str]) -> dict[str, str]:
@@ -111,9 +112,30 @@ def _plain(text: str) -> str:
     return re.sub(r"\\([\\*?,=])", r"\1", text)
 
 
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = re.findall(r"\\[\\*?,=]|.", pattern, re.DOTALL)
+@lru_cache(maxsize=16)
+def _lookup(
+    rules: tuple[tuple[str, str], ...],
+) -> tuple[dict[str, str], dict[str, str], list[tuple[re.Pattern[str], str]]]:
+    """The names of rules by exact spelling and by `fold`, and the patterns; the first of equals counts."""
+    spelled: dict[str, str] = {}
+    alike: dict[str, str] = {}
+    patterns = []
+    for pattern, new in rules:
+        name = _plain(pattern)
+        spelled.setdefault(" ".join(name.split()), new)
+        alike.setdefault(fold(name), new)
+        parts = _parts(pattern)
+        if "*" in parts or "?" in parts:
+            patterns.append((_compiled(parts), new))
+    return spelled, alike, patterns
+
+
+def _parts(pattern: str) -> list[str]:
+    """The characters of a pattern, escaped ones with their backslash."""
+    return re.findall(r"\\[\\*?,=]|.", pattern, re.DOTALL)
+
+
+def _compiled(parts: Sequence[str]) -> re.Pattern[str]:
     # Folded whole, then put together: the marks of `*` and `?` are characters that no name has.
     marked = "".join({"*": "\0", "?": "\1"}.get(part, part[-1]) for part in parts)
     folded = fold(marked)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,21 +37,39 @@ def outlines(mask: Masks) -> list[NDArray[np.float64]]:
     low, high = filled.min(axis=0), filled.max(axis=0) + 1
     inside = np.pad(mask[low[0] : high[0], low[1] : high[1]], 1)
     loops = _loops(inside)
-    outer = [loop for loop in loops if _area(loop) > 0]
-    holes = [loop for loop in loops if _area(loop) < 0]
-    owner = {point: number for number, loop in enumerate(outer) for point in loop}
+    areas = [_area(loop) for loop in loops]
+    outer = [loop for loop, area in zip(loops, areas, strict=True) if area > 0]
+    holes = [loop for loop, area in zip(loops, areas, strict=True) if area < 0]
+    # Each way as a chain of places, so that a hole is joined in the same time however long its outline has grown.
+    points = [point for loop in loops for point in loop]
+    following: list[int] = []
+    for loop in loops:
+        begin = len(following)
+        following += [*range(begin + 1, begin + len(loop)), begin]
+    place_of = {point: place for place, point in enumerate(points)}
     # From right to left: to the right of a hole there is its outline, or a hole that was joined to it before.
     for hole in sorted(holes, key=max, reverse=True):
         x, y = gate = max(point for point in hole if point[0] % 2)
         row = inside[(x + 1) // 2 :, y // 2]
-        met = (x + 2 * int(np.argmin(row)), y)
-        number = owner[met]
-        loop, turn = outer[number], hole.index(gate)
-        place = loop.index(met)
-        outer[number] = [*loop[: place + 1], *hole[turn:], *hole[: turn + 1], *loop[place:]]
-        owner |= dict.fromkeys(hole, number)
+        met, entry = place_of[x + 2 * int(np.argmin(row)), y], place_of[gate]
+        # met -> after becomes met -> gate -> around the hole -> gate again -> met again -> after.
+        before = place_of[hole[hole.index(gate) - 1]]
+        points += [points[entry], points[met]]
+        following += [len(points) - 1, following[met]]
+        following[before], following[met] = len(points) - 2, entry
+    outer = [_way(place_of[loop[0]], points, following) for loop in outer]
     # Half pixels to pixels, and the padding back.
     return [np.array(_corners(loop), dtype=np.float64) / 2 - 1 + low for loop in outer]
+
+
+def _way(start: int, points: Sequence[Point], following: Sequence[int]) -> Loop:
+    """The points of a closed chain of places, from one of them on."""
+    loop = [points[start]]
+    place = following[start]
+    while place != start:
+        loop.append(points[place])
+        place = following[place]
+    return loop
 
 
 def _loops(inside: Masks) -> list[Loop]:

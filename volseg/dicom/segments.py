@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from volseg.dicom.contours import Image, Roi, check_name, check_numbers, images_of, read_code
+from volseg.dicom.contours import Image, Roi, check_name, check_numbers, images_of, name_of, read_code
 from volseg.dicom.file import items, numbers, read_header, text, whole
 from volseg.dicom.frames import PLACE, frame_headers
 from volseg.dicom.index import LABEL_MAP
@@ -36,7 +36,7 @@ def read_segments(dataset: Dataset) -> list[Roi]:
     found: list[Roi] = []
     for item in items(dataset, "SegmentSequence"):
         code = read_code(item, "SegmentedPropertyTypeCodeSequence")
-        name = text(item, "SegmentLabel") or text(item, "SegmentDescription") or (code.meaning if code else "")
+        name = name_of(item, "SegmentLabel") or name_of(item, "SegmentDescription") or (code.meaning if code else "")
         number = whole(item, "SegmentNumber", default=-1)
         if code is not None and (code.scheme, code.value) == _BACKGROUND:
             continue
@@ -45,7 +45,7 @@ def read_segments(dataset: Dataset) -> list[Roi]:
             colour = numbers(item, "RecommendedDisplayCIELabValue", 3)
             found.append(Roi(number, name, _rgb(colour) if colour and has_highdicom() else None, code))
     described = items(dataset, "SegmentSequence")
-    check_numbers((whole(item, "SegmentNumber"), text(item, "SegmentLabel")) for item in described)
+    check_numbers((whole(item, "SegmentNumber"), name_of(item, "SegmentLabel")) for item in described)
     return found
 
 

@@ -17,7 +17,7 @@ from volseg.dicom.attributes import (
     Attribute,
     Value,
     in_order,
-    may_be_told,
+    told_value,
 )
 
 
@@ -83,7 +83,8 @@ def _left_over(values: Sequence[Sequence[Value | None]], places: Sequence[Sequen
 def _told(attribute: Attribute, values: Sequence[Value | None], places: Sequence[Sequence[int]]) -> str:
     """An attribute, its values, and the option that chooses by it. A value of one image alone may be damage."""
     counts = Counter(value for value in values if value is not None)
-    common = [value for value, count in counts.items() if count > 1 and may_be_told(value)]
+    texts = {value: told_value(attribute.name, value) for value in counts}
+    common = [value for value, count in counts.items() if count > 1 and texts[value]]
     option = attribute.option or f"--where {attribute.name}=VALUE"
     if attribute in (*PHASES, *TIMES):
         most = max(len({values[number] for number in place}) for place in places)
@@ -95,7 +96,7 @@ def _told(attribute: Attribute, values: Sequence[Value | None], places: Sequence
     shown = sorted(common, key=in_order)[:MOST_TOLD]
     more = f" and {len(counts) - len(shown)} more" if len(counts) > len(shown) and shown else ""
     unit = f" {attribute.unit}" if attribute.unit and shown else ""
-    told = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in shown)
+    told = ", ".join(texts[value] for value in shown)
     is_told = f"is {told}{unit}{more}" if told else "differs"
     numbers = f" 1 to {len(counts)}" if attribute is ECHO else " VALUE" if attribute.option else ""
     return f"{attribute.name} {is_told} ({option}{numbers})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from volseg.volume import FILE_ENDING, IMAGE_SUFFIXES, Volume, read_image_file
 logger = logging.getLogger(__name__)
 
 _LARGEST = 255
+_IMAGES = (".png", ".bmp", ".tif", ".tiff")  # of nnU-Net's data sets of images
 _OTHER_TABLE = (
     "cases.csv in the raw folder is no table of volseg's and was left aside; --patient-pattern tells patients by their "
     "keys"
@@ -91,7 +93,7 @@ class Decathlon:
         if self._ending and self._ending not in IMAGE_SUFFIXES:
             raise SourceError(
                 f"{self.raw / 'dataset.json'} has the file_ending {self._ending!r}, expected one of "
-                f"{', '.join(IMAGE_SUFFIXES)}"
+                f"{', '.join(IMAGE_SUFFIXES)}{_as_images(self._ending, self.labels)}"
             )
         beside = isinstance(dataset.get("dataset"), Mapping)  # nnU-Net: what is not listed there is none of it
         listed = listed_cases(dataset, self.raw, channels=len(self.channel_names))
@@ -244,6 +246,18 @@ class Decathlon:
                     there = part == "imagesTr" or label.is_file()
                     files[key] = _Files(images, label if there else None, test=part == "imagesTs")
         return files
+
+
+def _as_images(ending: str, labels: LabelTable) -> str:
+    """The cure for a data set of nnU-Net whose files are images: the command that reads it; else empty."""
+    if ending.lower() not in _IMAGES:
+        return ""
+    named = [f"{region.name}={value}" for region in labels.regions for value in region.values]
+    classes = " ".join(f"--classes {shlex.quote(one)}" for one in (["NAME=VALUE"] if labels.overlap else named))
+    return (
+        f"; images are read by: volseg convert images RAW COHORT --images 'imagesTr/{{key}}_0000{ending}' --masks "
+        f"'labelsTr/{{key}}{ending}' {classes}"
+    )
 
 
 def _where_cases_stand(dataset: Mapping[str, Any], listed: bool) -> str:

@@ -41,6 +41,8 @@ _LONGEST = 32767  # voxels along an axis: NIfTI-1 counts them in 16 bits
 _COMPLEX = "complex numbers"
 # Codes of NIfTI's data types whose voxels are no single real number.
 _NOT_REAL = {32: _COMPLEX, 1792: _COMPLEX, 2048: _COMPLEX, 128: "colours (RGB)", 2304: "colours (RGBA)"}
+# Bits of the other types; readers go by the type, and not by bitpix beside it, which writers forget to change with it.
+_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 1536: 128}
 # nibabel reports what it would correct; what matters here is reported by `NiftiHeader.notes`.
 _SILENT = logging.Logger("volseg.nibabel", level=logging.CRITICAL)
 
@@ -342,13 +344,13 @@ def _claimed_bytes(head: bytes) -> int:
     """Bytes of voxels that a NIfTI-1 or NIfTI-2 header claims; 0 if it is no such header."""
     for order in "<>":
         if len(head) >= 348 and struct.unpack_from(order + "i", head)[0] == 348:
-            dims, bits = struct.unpack_from(order + "8h", head, 40), struct.unpack_from(order + "h", head, 72)[0]
+            dims, (code, bits) = struct.unpack_from(order + "8h", head, 40), struct.unpack_from(order + "2h", head, 70)
         elif len(head) >= 540 and struct.unpack_from(order + "i", head)[0] == 540:
-            dims, bits = struct.unpack_from(order + "8q", head, 16), struct.unpack_from(order + "h", head, 14)[0]
+            dims, (code, bits) = struct.unpack_from(order + "8q", head, 16), struct.unpack_from(order + "2h", head, 12)
         else:
             continue
         rank = min(max(dims[0], 0), 7)
-        size: int = math.prod(max(n, 1) for n in dims[1 : rank + 1]) * max(bits, 8) // 8
+        size: int = math.prod(max(n, 1) for n in dims[1 : rank + 1]) * max(bits, _BITS.get(code, 8)) // 8
         return size
     return 0
 

@@ -48,6 +48,11 @@ _LPS_FROM = {
     "left-anterior-superior": (1, -1, 1),
     "las": (1, -1, 1),
 }
+# The same spaces with a time behind them, as for a series of volumes.
+_LPS_FROM |= {
+    **{f"{name}-time": signs for name, signs in _LPS_FROM.items() if "-" in name},
+    **{f"{name}t": signs for name, signs in _LPS_FROM.items() if "-" not in name},
+}
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Names of fields that the format lets a writer spell in two ways.
 _SPELLINGS = {
@@ -203,8 +208,8 @@ def _data(fields: dict[str, str], content: bytes, size: int, path: Path, dtype: 
 def _grid(fields: dict[str, str], axes: int, path: Path, *, oriented: bool) -> tuple[Affine, list[int]]:
     """The affine (RAS mm), and the axes of the array that run through space."""
     space = fields.get("space", "").lower()
-    if not space and fields.get("space dimension") == "2":
-        space = "lps"  # one slice, as ITK writes 2D images: axial, as it and MetaImage take it
+    if not space and fields.get("space dimension") in ("2", "4"):
+        space = "lps"  # as ITK writes images of one slice (axial, as it and MetaImage take it) and series of volumes
     if space not in _LPS_FROM or "space directions" not in fields:
         if oriented:
             raise GeometryError(
@@ -223,26 +228,39 @@ def _grid(fields: dict[str, str], axes: int, path: Path, *, oriented: bool) -> t
     stated = re.findall(r'"([^"]*)"|(\S+)', fields.get("space units", ""))
     units = [(quoted or bare).strip().lower() for quoted, bare in stated] or ["mm"] * 3
     units = ["mm" if unit in _NO_UNIT else unit for unit in units]
-    units += units[-1:] * (len(units) == 2)
+    units = units[:3] + units[-1:] * (len(units) == 2)
     if len(units) != 3 or any(unit not in MILLIMETRES for unit in units):
         raise GeometryError(f"{path.name} states the units {fields['space units']!r}, expected mm, um, cm or m")
     lps = np.eye(4)
     for column, axis in enumerate(domain):
         lps[:3, column] = vectors[axis]
     if "space origin" in fields:
-        lps[:3, 3] = _vector(fields["space origin"], path)
+        lps[:3, 3] = _numbers_of(fields["space origin"], path)[:3]
     scale = np.array([MILLIMETRES[unit] for unit in units]) * _LPS_FROM[space]
     lps[:3, [*range(len(domain)), 3]] *= scale[:, None]
     return _RAS_FROM_LPS @ (in_plane(lps) if len(domain) == 2 else lps), domain
 
 
 def _vector(word: str, path: Path) -> NDArray[np.float64] | None:
-    """The numbers of "(x,y,z)", with z 0 for "(x,y)"; None for "none"."""
+    """The vector "(x,y,z)" in space; None for "none", and for an axis of time, "(0,0,0,t)"."""
     if word.strip().lower() == "none":
         return None
+    numbers = _numbers_of(word, path)
+    if np.isnan(numbers).all():
+        return None
+    if numbers[3:].any():
+        if numbers[:3].any():
+            raise GeometryError(f"{path.name} turns an axis of space into time, {word}; write one file per volume")
+        return None
+    return numbers[:3]
+
+
+def _numbers_of(word: str, path: Path) -> NDArray[np.float64]:
+    """The three numbers of "(x,y,z)", with z 0 for "(x,y)"; the four of "(x,y,z,t)"."""
     try:
         numbers = [float(number) for number in word.strip().strip("()").split(",")]
-        x, y, z = numbers + [0.0] * (len(numbers) == 2)
+        if len(numbers) not in (2, 3, 4):
+            raise ValueError(len(numbers))
     except ValueError:
         raise GeometryError(f"{path.name} states the vector {word!r}, expected (x,y,z)") from None
-    return None if np.isnan([x, y, z]).all() else np.array([x, y, z])
+    return np.array(numbers + [0.0] * (len(numbers) == 2))
