@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import volseg.dicom.beside_dl  # noqa: F401 - pydicom can be imported from then on
 from volseg import opened_at_first_use
 
 if TYPE_CHECKING:
