@@ -18,12 +18,12 @@ Record = Mapping[str, Any]
 
 
 def curves(records: Sequence[Record]) -> list[RoundCurve]:
-    """A curve per strategy, from the shared start on; only rounds that every seed of the strategy has finished."""
-    starts = {record["seed"]: record for record in records if record["strategy"] == "start"}
+    """A curve per strategy, from its start on; only rounds that every seed of the strategy has finished."""
     found = []
     for name in dict.fromkeys(record["strategy"] for record in records if record["strategy"] != "start"):
         own = [record for record in records if record["strategy"] == name]
         seeds = sorted({record["seed"] for record in own})
+        starts = _starts(records, name)
         points = [_point("start", 0, [starts[seed] for seed in seeds], 0.0, 0)]
         for number in range(1, 1 + max(record["round"] for record in own)):
             there = [record for record in own if record["round"] == number]
@@ -35,6 +35,12 @@ def curves(records: Sequence[Record]) -> list[RoundCurve]:
             points.append(_point(f"round {number}", number, there, mm, cases))
         found.append(RoundCurve(name, tuple(points)))
     return found
+
+
+def _starts(records: Sequence[Record], name: str) -> dict[int, Record]:
+    """The first network that a strategy went on from, by seed: the shared one, or one trained again for it (`of`)."""
+    starts = [record for record in records if record["strategy"] == "start" and record.get("of", name) == name]
+    return {record["seed"]: record for record in sorted(starts, key=lambda record: "of" in record)}
 
 
 def _point(name: str, number: int, records: Sequence[Record], mm: float, cases: int) -> RoundPoint:
@@ -100,7 +106,6 @@ def at_equal_mm(records: Sequence[Record], name: str, reference: str = "random")
 
 def _drawn(records: Sequence[Record], name: str, reference: str) -> list[tuple[_Line, _Line]]:
     """The curves of both strategies over all seeds and cases, then over those of each draw; empty without a round."""
-    starts = {record["seed"]: record for record in records if record["strategy"] == "start"}
     found = {
         one: {(record["seed"], record["round"]): record for record in records if record["strategy"] == one}
         for one in (name, reference)
@@ -113,9 +118,10 @@ def _drawn(records: Sequence[Record], name: str, reference: str) -> list[tuple[_
     ]
     if not rounds:
         return []
-    keys = sorted(starts[seeds[0]]["dice"])
+    keys = sorted(found[name][seeds[0], rounds[0]]["dice"])
     tables = []
-    for by_place in found.values():
+    for one, by_place in found.items():
+        starts = _starts(records, one)
         dice = [_dice([starts[seed] for seed in seeds], keys)]
         dice += [_dice([by_place[seed, number] for seed in seeds], keys) for number in rounds]
         mm = [[0.0] * len(seeds)] + [[by_place[seed, number]["mm"] for seed in seeds] for number in rounds]
@@ -230,10 +236,10 @@ def seed_table(records: Sequence[Record]) -> list[str]:
     ]
     for seed in sorted({record["seed"] for record in records}):
         there = [record for record in records if record["seed"] == seed]
-        start = [record for record in there if record["strategy"] == "start"]
         for name in dict.fromkeys(record["strategy"] for record in there if record["strategy"] != "start"):
             own = sorted((one for one in there if one["strategy"] == name), key=lambda one: int(one["round"]))
-            dice = ", ".join(f"{_dice([record], sorted(record['dice'])).mean():.4f}" for record in [*start, *own])
+            start = _starts(there, name)[seed]
+            dice = ", ".join(f"{_dice([record], sorted(record['dice'])).mean():.4f}" for record in [start, *own])
             even = None if name == "random" else at_equal_mm(there, name)
             metres = sum(record["mm"] for record in own) / 1000
             lines.append(f"| {seed} | {name} | {dice} | {metres:.2f} | {_apart(even)} |")

@@ -28,7 +28,7 @@ sys.path.insert(0, str(HERE))
 import accuracy  # noqa: E402 - the scripts are no package
 import loop_tables  # noqa: E402
 import networks  # noqa: E402
-from harness import glance, growth_figure, material, measurement, rendering  # noqa: E402
+from harness import clinic, glance, growth_figure, material, measurement, rendering  # noqa: E402
 from harness.measurement import CPU, PEAK, WALL, LeftOut, Measure  # noqa: E402
 from peers import nnunet  # noqa: E402
 
@@ -249,6 +249,21 @@ def test_the_page_of_the_clinic_shows_its_records(monkeypatch, capsys):
         printed = [line for line in capsys.readouterr().out.splitlines() if line.count("|") == 8 and "---" not in line]
         assert len(printed) > 6
         assert [line for line in printed if line not in page] == []
+
+
+def test_a_strategy_that_was_begun_anew_has_a_start_of_its_own():
+    def record(strategy, number, dice, **more):
+        cases = {f"case_{n}": {"liver": dice} for n in range(3)}
+        return {"seed": 0, "strategy": strategy, "round": number, "cases": 10, "mm": 100.0, "dice": cases, **more}
+
+    shared = [record("start", 0, 0.8, mm=0.0), record("random", 1, 0.9)]
+    again = [record("start", 0, 0.7, mm=0.0, of="review"), record("review", 1, 0.9)]
+    assert [[point.dice.mean for point in curve.points] for curve in clinic.curves([*shared, *again])] == [
+        pytest.approx([0.8, 0.9]),
+        pytest.approx([0.7, 0.9]),
+    ]
+    assert clinic.at_equal_mm([*again, *shared], "review").mean == pytest.approx(-0.05)
+    assert "| 0 | review | 0.7000, 0.9000 |" in "\n".join(clinic.seed_table([*shared, *again]))
 
 
 def test_the_summary_is_short():
