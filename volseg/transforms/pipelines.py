@@ -114,6 +114,7 @@ def augmentation(
     affine_prob: float = 0.7,
     coarse_dropout: float = 0.0,
     prior: Mapping[str, Any] | None = None,
+    spacing_mm: Sequence[float] | None = None,
 ) -> mt.Compose:
     """Make the random windows and changes for training, after `preprocessing` with a `roi_size`.
 
@@ -135,6 +136,8 @@ def augmentation(
         coarse_dropout: Probability that up to eight boxes of the image, each with sides up to an eighth of the window,
             are set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
         prior: Arguments of `RandPriord` if the items hold priors; None for none.
+        spacing_mm: Spacing in mm of the windows, by which they are rotated in mm; None (the default) for voxels of
+            equal sides.
 
     Raises:
         UsageError: A probability is no number from 0 to 1.
@@ -174,6 +177,7 @@ def augmentation(
             *[mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in flip_axes],
             RandAffineWindowd(
                 keys,
+                spacing_mm=spacing_mm,
                 prob=affine_prob,
                 rotate_range=[_TURN * one for one in turned],
                 scale_range=[_SCALING * (not one) for one in thin],
