@@ -140,12 +140,14 @@ def augmentation(
             equal sides.
 
     Raises:
-        UsageError: A probability is no number from 0 to 1.
+        UsageError: A probability is no number from 0 to 1, or an axis is none.
     """
     probabilities = {"affine_prob": affine_prob, "coarse_dropout": coarse_dropout, "background_share": background_share}
     for name, value in probabilities.items():
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise UsageError(f"{name} is a probability, a number from 0 to 1, and not {value!r}")
+    if not isinstance(flip_axes, (list, tuple)) or any(isinstance(n, bool) or n not in (0, 1, 2) for n in flip_axes):
+        raise UsageError(f"flip_axes must be a list of the axes 0, 1 and 2, such as [0,2], got {flip_axes!r}")
     keys = ["image", "label"]
     roi = tuple(roi_size)
     thin = [n == 1 for n in roi]
