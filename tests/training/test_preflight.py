@@ -71,6 +71,13 @@ def test_what_cannot_work_is_refused(tiny_cohort: Path, tmp_path: Path, override
     assert "\n" not in str(caught.value)
 
 
+def test_a_schedule_that_counts_batches_is_left_to_the_training(tiny_cohort: Path, tmp_path: Path) -> None:
+    """Its number of batches is known once all cases are preprocessed, which no check does."""
+    step = {"_target_": "torch.optim.lr_scheduler.StepLR", "optimizer": "@optimizer"}
+    check(tiny_cohort, tmp_path / "run", lr_scheduler={**step, "step_size": "$len(@train#dataloader)"})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_batches_of_a_training_with_a_prior_have_its_channels(
     tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from volseg.errors import BundleError, UsageError, VolsegError, root_error
 from volseg.training.handlers import check_resume
 from volseg.training.sampling import check_seed
 
+_WITH_DATA = ("train", "validate")  # ids whose parts preprocess all cases
 _ITERATIONS = 1000  # of the trial of a schedule; the true number is known once there is a data set
 
 
@@ -53,15 +54,26 @@ def check_parts(value: Callable[[str], Any], config: Mapping[str, Any], network:
     if "augmentation" in config.get("train", {}):
         value("train#augmentation")
     given = {"network": network, "iterations": _ITERATIONS, "learning_rate": value("learning_rate")}
-    trial = ConfigParser({**config, **given})
+    trial = ConfigParser({name: part for name, part in {**config, **given}.items() if name not in _WITH_DATA})
     for name in ("optimizer", "lr_scheduler"):
         if name not in config:
             continue
         try:
             trial.get_parsed_content(name)
         except (RuntimeError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+            if _asks_for_data(error):
+                continue
             found = root_error(error)
             raise found if type(found) is not VolsegError else BundleError(f"{name}: {found}") from error
+
+
+def _asks_for_data(error: BaseException | None) -> bool:
+    """Whether a part refers to what is left out of the trial, such as the number of batches of the data loader."""
+    while error is not None:
+        if any(f"`@{name}" in str(error) for name in _WITH_DATA):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _is_size(number: object) -> bool:
