@@ -11,8 +11,11 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, Lambdad
 
+from volseg.labels import LabelTable
 from volseg.training import CachedDataset
 from volseg.training.cache.fingerprint import _constant, describe_steps, digest
+from volseg.transforms import preprocessing
+from volseg.volume import body_statistics, nearest_voxels, read_case_channels
 
 FACTOR = 2.0
 
@@ -87,3 +90,14 @@ def test_the_cases_on_disk_are_those_of_the_function(tmp_path):
         step = Compose([Lambdad("image", func=functools.partial(scaled, factor=factor))])
         dataset = CachedDataset(items, step, cache="disk", cache_dir=tmp_path)
         assert float(dataset[0]["image"].max()) == factor
+
+
+def test_the_functions_that_a_step_calls_count_too():
+    """What normalises and resamples a case lies beside the steps, in `volseg.volume`."""
+    grid = {"spacing_mm": (1.0, 1.0, 1.0), "normalisation": [{"scheme": "mr"}]}
+    steps = preprocessing(LabelTable.exclusive(["a"]), channels=1, **grid).transforms
+    told = dict(describe_steps(steps)["modules"])
+    for function in (nearest_voxels, body_statistics, read_case_channels):
+        assert told[function.__module__], function
+    assert told["volseg.transforms.label_grid"]
+    assert not any(name.startswith(("monai", "numpy", "torch")) for name in told)

@@ -48,6 +48,19 @@ def test_nothing_is_written_where_all_is_well(
         ({"network_def__out_channels": 3}, "the network has 3 output channels, the cohort's labels need 2"),
         ({"network_def__in_channels": 2}, "the network has 2 input channels, the cohort has 1"),
         ({"feature_size": 13}, "feature_size"),
+        ({"seed": -1}, "--seed must be a whole number of at least 0, got -1"),
+        ({"seed": "abc"}, "--seed must be a whole number of at least 0, got 'abc'"),
+        ({"resume": "maybe"}, "--resume must be true, false or anyway, got 'maybe'"),
+        ({"spacing_mm": [1.5, 3]}, r"--spacing_mm must be three sizes in mm above 0, .* got \[1.5, 3\]"),
+        ({"spacing_mm": 2}, r"--spacing_mm must be three sizes in mm above 0, .* got 2"),
+        ({"roi_voxels": 0}, "--roi_voxels must be a number of voxels above 0"),
+        ({"flip_axes": [3]}, r"flip_axes must be a list of the axes 0, 1 and 2, .* got \[3\]"),
+        ({"flip_axes": 0}, r"flip_axes must be a list of the axes 0, 1 and 2, .* got 0"),
+        ({"background_share": 1.5}, "background_share is a probability"),
+        ({"affine_prob": 2}, "affine_prob is a probability"),
+        ({"loss__region_weights": {"larg": 2}}, "region_weights names 'larg', .* did you mean large"),
+        ({"optimizer__weight_decay": -1}, "optimizer: .*weight_decay"),
+        ({"lr_scheduler__warmup": 2}, "warmup must be a share of the run"),
     ],
 )
 def test_what_cannot_work_is_refused(tiny_cohort: Path, tmp_path: Path, overrides: dict[str, Any], told: str) -> None:
@@ -56,6 +69,13 @@ def test_what_cannot_work_is_refused(tiny_cohort: Path, tmp_path: Path, override
     with pytest.raises(VolsegError, match=told) as caught:
         check(tiny_cohort, tmp_path, **overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_a_schedule_that_counts_batches_is_left_to_the_training(tiny_cohort: Path, tmp_path: Path) -> None:
+    """Its number of batches is known once all cases are preprocessed, which no check does."""
+    step = {"_target_": "torch.optim.lr_scheduler.StepLR", "optimizer": "@optimizer"}
+    check(tiny_cohort, tmp_path / "run", lr_scheduler={**step, "step_size": "$len(@train#dataloader)"})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_batches_of_a_training_with_a_prior_have_its_channels(

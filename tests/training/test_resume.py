@@ -14,6 +14,7 @@ import pytest
 import small_training
 import torch
 from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 from monai.transforms import RandGaussianNoise
 from small_training import trainer_of
@@ -25,6 +26,7 @@ from volseg.training import (
     EpochSeeds,
     Patience,
     Resume,
+    Validation,
     bce,
     dice_bce,
     dice_ce,
@@ -413,6 +415,17 @@ def test_it_says_why_it_stopped_and_a_resumed_run_stops_again(tmp_path, caplog):
     trainer = trainer_of(tmp_path, resume=True, **{**settings, "patience": 2})
     trainer.run()
     assert trainer.state.epoch > stopped
+
+
+def test_patience_of_a_bundle_counts_the_validations_that_are_made():
+    """Also where `--validation_handler#interval` says how often."""
+    bundle = Path(__file__).parents[2] / "bundles" / "unet" / "train.json"
+    content = json.loads(bundle.read_text())
+    made = {"patience": 3, "val_interval": 4, "validate": {"evaluator": Engine(lambda *_: None)}}
+    handlers = {name: content[name] for name in ("validation_handler", "patience_handler")}
+    parser = ConfigParser({**made, **handlers, "imports": ["$import volseg"]})
+    parser.update({"validation_handler": Validation(None, interval=10)})
+    assert parser.get_parsed_content("patience_handler").interval == 10
 
 
 @pytest.mark.parametrize("patience", [-1, 0.5, "3", None])

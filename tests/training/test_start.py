@@ -19,6 +19,7 @@ from monai.networks.nets import DynUNet
 from safetensors.torch import save_file
 from shipped_bundles import BUNDLES, NAMES, TINY
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from volseg.bundle import Recipe
 from volseg.deploy.pack import pack
@@ -99,7 +100,10 @@ def test_a_package_and_files_of_tensors_are_taken(tmp_path: Path, monkeypatch: p
     state = {name: value.clone() for name, value in network(seed=7).state_dict().items()}
     save_file(state, tmp_path / "bare.safetensors")
     torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "wrapped.pt")
-    for file in ("bare.safetensors", "wrapped.pt"):
+    # `torch.compile` around DistributedDataParallel, and torch's average of a network
+    torch.save({f"_orig_mod.module.{name}": value for name, value in state.items()}, tmp_path / "compiled.pt")
+    torch.save(AveragedModel(network(seed=7)).state_dict(), tmp_path / "averaged.pt")
+    for file in ("bare.safetensors", "wrapped.pt", "compiled.pt", "averaged.pt"):
         same = equal(start(network(), file), network(seed=7))
         assert {name.partition(".")[0] for name, one in same.items() if not one} <= {"heads"}, "no labels are stated"
 

@@ -58,3 +58,25 @@ def test_what_is_no_window_is_left_to_monai(item: dict[str, Tensor], form: dict[
     got = RandAffineWindowd(KEYS, prob=1.0, **form).set_random_state(0)(item)
     expected = mt.RandAffined(KEYS, prob=1.0, **form).set_random_state(0)(item)
     assert all(torch.equal(got[key], expected[key]) for key in KEYS)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 5.0), (0.6, 3.0, 0.6), (2.0, 2.0, 2.0)])
+def test_a_window_of_thick_slices_is_turned_in_mm(spacing_mm: Sequence[float]) -> None:
+    """A ball in mm stays a ball, and no turn around three axes tilts its slices by more than 35 degrees."""
+    mm = torch.tensor(spacing_mm)
+    size = [int(48 / one) // 2 * 2 for one in spacing_mm]
+    places = torch.stack(torch.meshgrid(*[torch.arange(n) - (n - 1) / 2 for n in size], indexing="ij"), dim=-1) * mm
+    item = {"ball": torch.exp(-(places**2).sum(-1) / 100)[None]}
+    item |= {name: places[None, ..., axis] for axis, name in enumerate("xyz")}
+    form = {"rotate_range": [0.35] * 3, "mode": "bilinear", "padding_mode": "border", "spacing_mm": spacing_mm}
+    step = RandAffineWindowd(list(item), prob=1.0, **form).set_random_state(0)
+    middle = tuple(slice(n // 2 - 1, n // 2 + 1) for n in size)
+    for _ in range(10):
+        done = step(item)
+        assert torch.allclose(done["ball"], item["ball"], atol=0.08)
+        found = torch.stack([done[name][0] for name in "xyz"])[(slice(None), *middle)]
+        turn = torch.stack(
+            [found.diff(dim=axis + 1).mean(dim=(1, 2, 3)) / mm[axis] for axis in range(3)], dim=1
+        )  # mm of the window before per mm along each axis of the one after
+        assert torch.allclose(turn @ turn.T, torch.eye(3), atol=0.02)
+        assert all(float(turn[axis, axis]) > 0.81 for axis in range(3))

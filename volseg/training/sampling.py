@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sized
+from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
@@ -38,7 +39,7 @@ class BatchOrder(Sampler[list[int]]):
         processes: Number of processes; that of torchrun by default.
 
     Raises:
-        UsageError: The batch size is below 1.
+        UsageError: The batch size is below 1, or the seed is no whole number.
 
     >>> list(BatchOrder(range(5), batch_size=2, seed=0, shuffle=False, rank=1, processes=2))
     [[2, 3], [0, 1]]
@@ -58,7 +59,7 @@ class BatchOrder(Sampler[list[int]]):
             raise UsageError(f"--batch_size must be a whole number of at least 1, got {batch_size!r}")
         self.cases = cases
         self.batch_size = batch_size
-        self.seed = seed or 0
+        self.seed = check_seed(seed) or 0
         self.shuffle = shuffle
         self.rank = idist.get_rank() if rank is None else rank
         self.processes = idist.get_world_size() if processes is None else processes
@@ -91,7 +92,7 @@ class EpochSeeds:
     """
 
     def __init__(self, seed: int | None) -> None:
-        self.seed = seed
+        self.seed = check_seed(seed)
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler to a trainer."""
@@ -113,3 +114,20 @@ class EpochSeeds:
             dataset.epoch_seed = (self.seed, engine.state.epoch)
         else:
             set_rnd(dataset, for_transforms)
+
+
+def check_seed(seed: Any) -> int | None:  # noqa: ANN401 - whatever a user gives
+    """The seed, if it is a whole number of at least 0 or None.
+
+    Raises:
+        UsageError: It is something else; MONAI and NumPy take other numbers for a seed than each other.
+
+    >>> check_seed(3), check_seed(None)
+    (3, None)
+    >>> check_seed(-1)
+    Traceback (most recent call last):
+    volseg.errors.UsageError: --seed must be a whole number of at least 0, got -1
+    """
+    if seed is None or (isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and seed >= 0):
+        return None if seed is None else int(seed)
+    raise UsageError(f"--seed must be a whole number of at least 0, got {seed!r}")

@@ -27,6 +27,7 @@ _HEAD = re.compile(
 )
 _LEAST_KERNEL = 4  # dimensions of the kernel of a convolution in a plane
 _WRAPPERS = ("module.", "network.", "_orig_mod.")
+_COUNT = "n_averaged"
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,21 @@ def read_weights(weights: str | Path) -> StartingWeights:
     tensors = {str(name): value for name, value in dict(content).items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors by name; name the model.pt of a training")
-    for wrapper in _WRAPPERS:
-        if all(name.startswith(wrapper) for name in tensors):
-            tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
-    return StartingWeights(path, tensors, labels, channels)
+    return StartingWeights(path, _unwrapped(tensors), labels, channels)
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors without the names that wrappers put before theirs, in whatever order several of them did.
+
+    torch's AveragedModel counts its steps beside the network, as `n_averaged`.
+
+    >>> list(_unwrapped({"_orig_mod.module.conv.weight": torch.ones(1)}))
+    ['conv.weight']
+    """
+    found = {name: value for name, value in tensors.items() if name != _COUNT} or dict(tensors)
+    while wrapper := next((one for one in _WRAPPERS if all(name.startswith(one) for name in found)), None):
+        found = {name.removeprefix(wrapper): value for name, value in found.items()}
+    return found
 
 
 def _widened(kernel: Tensor, shape: torch.Size) -> Tensor | None:

@@ -114,6 +114,7 @@ def augmentation(
     affine_prob: float = 0.7,
     coarse_dropout: float = 0.0,
     prior: Mapping[str, Any] | None = None,
+    spacing_mm: Sequence[float] | None = None,
 ) -> mt.Compose:
     """Make the random windows and changes for training, after `preprocessing` with a `roi_size`.
 
@@ -135,14 +136,18 @@ def augmentation(
         coarse_dropout: Probability that up to eight boxes of the image, each with sides up to an eighth of the window,
             are set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
         prior: Arguments of `RandPriord` if the items hold priors; None for none.
+        spacing_mm: Spacing in mm of the windows, by which they are rotated in mm; None (the default) for voxels of
+            equal sides.
 
     Raises:
-        UsageError: A probability is no number from 0 to 1.
+        UsageError: A probability is no number from 0 to 1, or an axis is none.
     """
     probabilities = {"affine_prob": affine_prob, "coarse_dropout": coarse_dropout, "background_share": background_share}
     for name, value in probabilities.items():
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise UsageError(f"{name} is a probability, a number from 0 to 1, and not {value!r}")
+    if not isinstance(flip_axes, (list, tuple)) or any(isinstance(n, bool) or n not in (0, 1, 2) for n in flip_axes):
+        raise UsageError(f"flip_axes must be a list of the axes 0, 1 and 2, such as [0,2], got {flip_axes!r}")
     keys = ["image", "label"]
     roi = tuple(roi_size)
     thin = [n == 1 for n in roi]
@@ -174,6 +179,7 @@ def augmentation(
             *[mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in flip_axes],
             RandAffineWindowd(
                 keys,
+                spacing_mm=spacing_mm,
                 prob=affine_prob,
                 rotate_range=[_TURN * one for one in turned],
                 scale_range=[_SCALING * (not one) for one in thin],

@@ -250,7 +250,8 @@ def windows_of(
             "spacing_mm": list(recipe.spacing_mm),
             "dropout": PRIOR_DROPOUT if dropout is None else dropout,
         }
-    steps = augmentation(recipe.labels, roi_size=list(recipe.roi_size), crops=1, prior=prior, **(changes or {}))
+    form: dict[str, Any] = {"roi_size": list(recipe.roi_size), "spacing_mm": list(recipe.spacing_mm), "prior": prior}
+    steps = augmentation(recipe.labels, crops=1, **form, **(changes or {}))
     for step in count(first):
         of_choice, of_steps, of_torch = map(int, np.random.SeedSequence([work.seed, step]).generate_state(3))
         rng = np.random.default_rng(of_choice)

@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ _RANDOM_STATES = (np.random.RandomState, np.random.Generator, torch.Generator)
 def describe_steps(steps: Iterable[Callable[..., Any]]) -> dict[str, Any]:
     """Describe transforms as JSON: classes and attributes, the text of modules that are not MONAI's, and versions.
 
+    The modules are those of the classes and, of the same package, those whose functions and classes these refer to.
+
     Args:
         steps: Transforms without randomness.
 
@@ -38,11 +41,11 @@ def describe_steps(steps: Iterable[Callable[..., Any]]) -> dict[str, Any]:
     ['image']
     """
     steps = list(steps)
-    modules = {inspect.getmodule(type(step)) for step in steps} - {None}
+    modules = {module for module in (inspect.getmodule(type(step)) for step in steps) if module is not None}
     own = sorted(
         (module.__name__, _text(module))
-        for module in modules
-        if module is not None and not module.__name__.startswith("monai.")
+        for module in _with_referred(modules)
+        if not module.__name__.startswith("monai.")
     )
     versions = {"volseg": volseg.__version__, "monai": monai.__version__}
     return {"versions": versions, "modules": own, "steps": [_describe(step, ()) for step in steps]}
@@ -114,6 +117,27 @@ def _describe(value: object, above: tuple[int, ...]) -> Any:  # noqa: ANN401 - J
     raise UsageError(
         f"the preprocessing holds a {_name(type(value))}, and whether it changes cannot be told; use --cache memory"
     )
+
+
+def _with_referred(modules: Iterable[ModuleType]) -> set[ModuleType]:
+    """Modules of one's own with those, of the same package, whose functions and classes they refer to by name."""
+    found: set[ModuleType] = set()
+    coming = list(modules)
+    while coming:
+        module = coming.pop()
+        if module in found:
+            continue
+        found.add(module)
+        package = module.__name__.partition(".")[0]
+        if package == "monai":
+            continue
+        names = {str(getattr(value, "__module__", "")) for value in list(vars(module).values()) if _is_code(value)}
+        coming += [sys.modules[name] for name in names if name.partition(".")[0] == package and name in sys.modules]
+    return found
+
+
+def _is_code(value: object) -> bool:
+    return isinstance(value, (FunctionType, type))
 
 
 def _function(value: FunctionType, inner: tuple[int, ...]) -> list[Any]:

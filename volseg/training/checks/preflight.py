@@ -29,6 +29,7 @@ from volseg.training.checks.capacity import (
     processes_here,
 )
 from volseg.training.checks.cases import check_cases
+from volseg.training.checks.parts import check_grid, check_parts
 from volseg.training.handlers import Average, GradientClipping, check_minutes, check_tracker
 from volseg.training.start import start_from
 from volseg.training.window_trial import try_window
@@ -123,9 +124,11 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
         _check_all(cohort, fold, patience=value("patience") if "patience" in parser.get() else 0)
     elif not fold.training or not fold.validation:
         raise UsageError(f"fold {value('fold')} has an empty side; split again with `volseg split {cohort.folder}`")
+    check_grid(value, parser.get())
     check_slices(cohort, divisor=value("roi_divisor"))
     roi = check_roi(value("roi_size"), divisor=value("roi_divisor"))
     parameter_bytes = _check_network(parser, value, cohort, roi)
+    check_parts(value, parser.get(), value("network_def"))
     checkpoints = value("keep") if "keep" in parser.get() else 1
     channels = value("priors").cached_channels if "priors" in parser.get() else None
     inputs = len(_channel_names(parser, value, cohort))

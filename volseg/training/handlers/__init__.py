@@ -7,7 +7,7 @@ from volseg.training.handlers.optimization import Average, GradientClipping
 from volseg.training.handlers.pictures import ValidationPictures
 from volseg.training.handlers.progress import Progress, Stopwatch
 from volseg.training.handlers.record import Record
-from volseg.training.handlers.resume import Resume
+from volseg.training.handlers.resume import Resume, check_resume
 from volseg.training.handlers.sequence import Handlers, RaiseErrors
 from volseg.training.handlers.stopping import Patience, TimeLimit, check_minutes
 from volseg.training.handlers.tracking import TRACKERS, Tracking, check_tracker
@@ -31,6 +31,7 @@ __all__ = [
     "ValidationPictures",
     "VolumetricDice",
     "check_minutes",
+    "check_resume",
     "check_tracker",
     "nan_safe_greater",
 ]

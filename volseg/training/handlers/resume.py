@@ -67,9 +67,7 @@ class Resume:
         settings: Mapping[str, Any],
         share: float = 0.02,
     ) -> None:
-        resume = {"true": True, "false": False}.get(resume, resume) if isinstance(resume, str) else resume
-        if not isinstance(resume, bool) and resume != "anyway":
-            raise UsageError(f"--resume must be true, false or anyway, got {resume!r}")
+        resume = check_resume(resume)
         self.path = Path(output_dir) / "last.pt"
         self.resume = bool(resume)
         self.anyway = resume == "anyway"
@@ -286,6 +284,21 @@ class Resume:
             "batches of an epoch": engine.state.epoch_length,
             **self.settings,
         }
+
+
+def check_resume(resume: object) -> bool | str:
+    """The setting as True, False or `anyway`, of which MONAI's command line makes words.
+
+    Raises:
+        UsageError: It is none of these.
+
+    >>> check_resume("true"), check_resume("anyway")
+    (True, 'anyway')
+    """
+    found = {"true": True, "false": False}.get(resume, resume) if isinstance(resume, str) else resume
+    if not isinstance(found, bool) and found != "anyway":
+        raise UsageError(f"--resume must be true, false or anyway, got {resume!r}")
+    return found
 
 
 def _datalist(loader: object) -> object:
