@@ -6,6 +6,7 @@ import json
 import unicodedata
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -561,3 +562,11 @@ def test_a_series_in_time_beside_its_frames_is_left_out(tmp_path: Path, caplog: 
     assert [key for key, _ in found(tmp_path)] == kept
     assert "left out as series in time, whose frames lie beside them: patient001_4d.nii.gz" in caplog.text
     assert [key for key, _ in found(tmp_path / "patient001_4d.nii.gz")] == ["patient001_4d"]
+
+
+@pytest.mark.parametrize("chosen", [{"choice": {"echo": "1"}}, {"given": ["MR=*t1*"]}])
+def test_a_choice_of_series_among_nifti_files_says_that_it_is_for_dicom(tmp_path: Path, chosen: dict[str, Any]) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(b"no DICOM")
+    for path in (tmp_path, tmp_path / "a.nii.gz"):
+        with pytest.raises(UsageError, match=r"DICOM files where series are chosen, got .*a\.nii\.gz; leave out"):
+            find_inputs(path, channels=["MR"], **chosen)

@@ -159,7 +159,17 @@ def _chosen_series(
             f"the input must be DICOM files where series are chosen, got the cohort {path}; choose with `volseg "
             "convert dicom`"
         )
-    files = list_series(path, modality=modality, choice=one, channels=patterns, resample_channels=resample)
+    there = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
+    image = next((file.name for file in there if image_stem(file.name) is not None), None)
+    try:
+        files = list_series(path, modality=modality, choice=one, channels=patterns, resample_channels=resample)
+    except UsageError as error:
+        if image is None:
+            raise
+        raise UsageError(
+            f"the input must be DICOM files where series are chosen, got {path} with {image}; leave out the options "
+            "that choose series (--echo, --phase, --b-value, --image-type, --where, NAME=PATTERN of --channels)"
+        ) from error
     names = tuple(channel.name for channel in parse_channels(patterns))
     tell_modalities(files, names or (() if isinstance(channels, int) else channels))
     order = _order(names, channels, source="--channels") if names else []
