@@ -175,7 +175,10 @@ def test_mirrors_are_those_of_the_training_unless_named(caplog: pytest.LogCaptur
             flip_axes("trained", recipes)
     assert not caplog.text
     assert flip_axes("1,0", [recipe(0)]) == (0, 1)
-    assert "not trained with mirror images" in caplog.text
+    assert "not trained with mirror images along axis 1 (front-back): look at the result" in caplog.text
+    caplog.clear()
+    assert flip_axes("1,0", [recipe(0)], tell=False) == (0, 1)
+    assert not caplog.text
     for word in ("x", "3", "", "0,,1", "0 1"):
         with pytest.raises(UsageError, match="axes such as"):
             flip_axes(word, [recipe(0)])

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_AXES = ("right-left", "front-back", "head-feet")
+
 LogitsFunction = Callable[["Tensor"], "Tensor"]
 Look = LogitsFunction  # its name in version 0.1
 """Logits (channels, X, Y, Z) of an image (1, C, X, Y, Z)."""
@@ -136,12 +138,13 @@ def _regions(recipe: Recipe) -> object:
     return recipe.labels.to_dataset_json()["labels"]
 
 
-def flip_axes(asked: str, recipes: Sequence[Recipe]) -> tuple[int, ...]:
+def flip_axes(asked: str, recipes: Sequence[Recipe], *, tell: bool = True) -> tuple[int, ...]:
     """The axes to mirror: none, those along which every network was trained with mirror images, or those named.
 
     Args:
         asked: `none`, `trained`, or axes such as `0` and `0,1`: 0 right-left, 1 front-back, 2 head-feet.
         recipes: Recipes of the networks.
+        tell: Whether a warning names the axes along which a network was not trained so.
 
     Raises:
         UsageError: The text names no axes, or it is `trained` and a network records none.
@@ -164,6 +167,7 @@ def flip_axes(asked: str, recipes: Sequence[Recipe]) -> tuple[int, ...]:
     if not set(words) <= {"0", "1", "2"}:
         raise UsageError(f"--flips must be none, trained, or axes such as 0 or 0,1, got {asked}")
     axes = tuple(sorted({int(word) for word in words}))
-    if trained and not set(axes) <= shared:
-        logger.warning("the network was not trained with mirror images along all of axes %s: look at the result", axes)
+    if tell and trained and (untrained := [axis for axis in axes if axis not in shared]):
+        told = " and ".join(f"{axis} ({_AXES[axis]})" for axis in untrained)
+        logger.warning("the network was not trained with mirror images along axis %s: look at the result", told)
     return axes

@@ -235,7 +235,8 @@ class Predicting:
         check_members([(one.checkpoint, one.recipe) for one in networks])
         Cleanup(**dict(self.overrides.get("cleanup", {}))).check(networks[0].recipe.labels)
         recipes = [one.recipe for one in networks]
-        return StatedPredictor(networks, first, tuple(self.flips) if flips is None else flip_axes(flips, recipes))
+        axes = tuple(self.flips) if flips is None else flip_axes(flips, recipes, tell=False)  # `load` does
+        return StatedPredictor(networks, first, axes)
 
     def _takes_prior(self) -> bool:
         """Whether a network was trained to see an earlier day, whose channels its own preprocessing fills."""
