@@ -99,8 +99,12 @@ def test_scores_are_those_of_the_slices_that_were_looked_at(tmp_path):
     found = evaluate(tmp_path / "all", cohorts["ignored"])
     assert not any(row.error for row in found)
     cut = evaluate(tmp_path / "some", cohorts["cut"])
-    plain = [[replace(row, ignored=False, mean_surface_distance_mm=None) for row in rows] for rows in (found, cut)]
+    without = {"ignored": False, "mean_surface_distance_mm": None, "time_saved_from_empty": None}
+    plain = [[replace(row, **without) for row in rows] for rows in (found, cut)]
     assert plain[0] == plain[1]
+    # Slices that nobody looked at give no points; slices without a region give some.
+    bowel = [next(row for row in rows if row.region == "large_bowel") for rows in (found, cut)]
+    assert [row.time_saved_from_empty > 0 for row in bowel] == [False, True]
     # The face of the cut is no surface; what of it was right made the mean smaller.
     stomach = [next(row for row in rows if row.region == "stomach") for rows in (found, cut)]
     assert stomach[0].mean_surface_distance_mm > stomach[1].mean_surface_distance_mm
