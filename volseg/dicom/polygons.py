@@ -196,14 +196,25 @@ def _is_inside(inner: Points, outer: Points) -> bool:
 
 def _all_inside(points: Points, polygon: Points) -> bool:
     outside = points[~_hold(points, polygon)]
-    return not len(outside) or bool(_distances(outside, polygon).max() <= _INSIDE)
+    if not len(outside):
+        return True
+    starts, ends = polygon, np.roll(polygon, -1, axis=0)
+    near = np.ones(len(starts), dtype=bool)  # of an outline of thousands of points few are
+    for axis in (0, 1):  # one by one: numpy is slow along an axis of two
+        least, most = outside[:, axis].min() - _INSIDE, outside[:, axis].max() + _INSIDE
+        near &= np.maximum(starts[:, axis], ends[:, axis]) >= least
+        near &= np.minimum(starts[:, axis], ends[:, axis]) <= most
+    return bool(near.any()) and bool(_distances_to_sides(outside, starts[near], ends[near]).max() <= _INSIDE)
 
 
 def _hold(points: Points, polygon: Points) -> Masks:
     """Whether points lie inside a polygon, by the number of sides above them."""
     starts, ends = polygon, np.roll(polygon, -1, axis=0)
+    met = np.maximum(starts[:, 0], ends[:, 0]) >= points[:, 0].min()
+    met &= np.minimum(starts[:, 0], ends[:, 0]) <= points[:, 0].max()
+    starts, ends = starts[met], ends[met]
     held = np.zeros(len(points), dtype=bool)
-    block = max(1, _BLOCK // len(polygon))
+    block = max(1, _BLOCK // max(1, len(starts)))
     for first in range(0, len(points), block):
         x, y = points[first : first + block].T[:, :, None]
         meets = (starts[:, 0] <= x) != (ends[:, 0] <= x)
@@ -215,10 +226,14 @@ def _hold(points: Points, polygon: Points) -> Masks:
 
 def _distances(points: Points, polygon: Points) -> NDArray[np.float64]:
     """How far each point lies from the nearest side, in pixels."""
-    starts, steps = polygon, np.roll(polygon, -1, axis=0) - polygon
+    return _distances_to_sides(points, polygon, np.roll(polygon, -1, axis=0))
+
+
+def _distances_to_sides(points: Points, starts: Points, ends: Points) -> NDArray[np.float64]:
+    steps = ends - starts
     lengths = np.maximum((steps**2).sum(axis=1), 1e-300)
     found = np.empty(len(points))
-    block = max(1, _BLOCK // len(polygon))
+    block = max(1, _BLOCK // len(starts))
     for first in range(0, len(points), block):
         away = points[first : first + block, None] - starts  # (points, sides, 2)
         share = np.clip((away * steps).sum(axis=2) / lengths, 0, 1)
