@@ -175,9 +175,19 @@ def read_whole(path: Path) -> Dataset:
 
 def syntax_of(path: Path) -> str:
     """The transfer syntax that a file states, where it is one of DICOM's or of a maker; empty where it is not read."""
+    return _of_meta(path, "TransferSyntaxUID")
+
+
+def writer_of(path: Path) -> str:
+    """The program that wrote a file, as it names itself in the meta header (ImplementationVersionName), or empty."""
+    return _of_meta(path, "ImplementationVersionName")
+
+
+def _of_meta(path: Path, keyword: str) -> str:
+    """An element of the meta header; nothing else is read, since the header of an object of many frames takes long."""
     try:
         with Quiet():
-            return str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
+            return str(read_file_meta_info(path).get(keyword, ""))
     except DAMAGE:
         return ""
 

@@ -16,7 +16,7 @@ from volseg.dicom.alike import rescaled_in_part, traits_of, unlike
 from volseg.dicom.choice import EVERYTHING, Choice
 from volseg.dicom.completeness import leaves_out, millimetres
 from volseg.dicom.contents import Contents, is_lossy
-from volseg.dicom.file import Quiet, items, number, numbers, plain, read_header, text, whole
+from volseg.dicom.file import Quiet, items, number, numbers, plain, read_header, whole, writer_of
 from volseg.dicom.frames import PLACE, frame_attributes, frame_headers
 from volseg.dicom.instance import Instance, Series
 from volseg.dicom.mosaic import tiles
@@ -141,10 +141,14 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
         kept, twice = _one_a_place(slices, contents)
     if twice:
         warnings.append(f"{twice} slices are stored twice with the same content, and each was taken once")
-    header = read_header(kept[0].path)
-    warnings += _told_of_writer(header)
+    if writer_of(kept[0].path) == _NII2DCM:
+        warnings.append(
+            "the series was made of a NIfTI file by nii2dcm, which places it elsewhere than that file, upside down if "
+            "it is coronal or sagittal, and makes values below 0 positive; it is taken as it says, and labels of that "
+            "file do not fit it"
+        )
     if series.first.projection:
-        warnings += told_of_projection(header)
+        warnings += told_of_projection(read_header(kept[0].path))
     elif inverse := sum(item.low_is_bright for item in kept):
         share = "its slices are" if inverse == len(kept) else f"{inverse} of {len(kept)} slices are"
         warnings.append(
@@ -177,17 +181,6 @@ def read_stack(series: Series, *, choice: Choice = EVERYTHING) -> Stack:
     if math.prod(stack.shape) * 4 > MAX_BYTES:
         raise SourceError(f"the series claims {math.prod(stack.shape):,} voxels, which fill {MAX_BYTES >> 30} GiB")
     return stack
-
-
-def _told_of_writer(header: Dataset) -> list[str]:
-    """A warning of a series that a program is known to have put elsewhere than the file it was made of."""
-    if text(header.file_meta, "ImplementationVersionName") != _NII2DCM:
-        return []
-    return [
-        "the series was made of a NIfTI file by nii2dcm, which places it elsewhere than that file, upside down if it "
-        "is coronal or sagittal, and makes values below 0 positive; it is taken as it says, and labels of that file do "
-        "not fit it"
-    ]
 
 
 def read_image(stack: Stack) -> Volume:
