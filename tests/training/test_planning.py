@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -106,6 +107,22 @@ def test_a_training_takes_the_plan_and_tells_five_lines(plan, tiny_cohort, bundl
     assert record["settings"]["values"]["crops_per_case"] == 3
     assert record["settings"]["values"]["flip_axes"] == [0]
     assert read_recipe(checkpoint).spacing_mm == [1.5, 1.5, 3.0]
+
+
+def test_mirroring_a_cohort_of_two_sides_is_told(tiny_cohort, bundle, tmp_path, capsys):
+    """The window of a left kidney would be shown as one of a right kidney, under the name of the left one."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(tiny_cohort, folder)
+    told = json.loads((folder / "dataset.json").read_text())
+    settings = {"dataset_dir": str(folder), "output_dir": str(tmp_path / "run"), "device": "cpu"}
+    train(bundle, overrides={**settings, "flip_axes": [0]}, dry=True)
+    assert "windows are mirrored" not in said(capsys)
+    renamed = json.dumps(told).replace('"large"', '"kidney_left"').replace('"small"', '"kidney_right"')
+    (folder / "dataset.json").write_text(renamed)
+    train(bundle, overrides={**settings, "flip_axes": [1]}, dry=True)
+    assert "windows are mirrored" not in said(capsys)
+    train(bundle, overrides={**settings, "flip_axes": [0]}, dry=True)
+    assert "warning: windows are mirrored right to left (flip_axes), and kidney_left names a side" in said(capsys)
 
 
 def test_monai_takes_the_plan_as_a_setting_and_volseg_as_a_config(plan, tiny_cohort, bundle, tmp_path, capsys):

@@ -42,6 +42,12 @@ def test_nothing_is_written_where_all_is_well(
         ({"accumulate": 0}, "--accumulate must be a whole number of at least 1, got 0"),
         ({"patience": -1}, "--patience must be a whole number of at least 0, got -1"),
         ({"max_minutes": -1}, "--max_minutes must be a number of minutes, got -1"),
+        ({"val_interval": True}, "--val_interval must be a whole number of at least 1, got True"),
+        (
+            {"validation_handler__interval": 0},
+            "--validation_handler#interval must be a whole number of at least 1, got 0",
+        ),
+        ({"progress_handler__interval": 0}, "--progress_handler#interval must be a whole number of at least 1, got 0"),
         ({"keep": 0}, "--keep must be a whole number of at least 1, got 0"),
         ({"clip_norm": -1}, "--clip_norm must be a number of at least 0, such as 1.0, got -1"),
         ({"ema_decay": 1}, "--ema_decay must be a number below 1, such as 0.999, got 1"),

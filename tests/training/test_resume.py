@@ -25,6 +25,7 @@ from volseg.training import (
     DeepSupervision,
     EpochSeeds,
     Patience,
+    Progress,
     Resume,
     Validation,
     bce,
@@ -426,6 +427,17 @@ def test_patience_of_a_bundle_counts_the_validations_that_are_made():
     parser = ConfigParser({**made, **handlers, "imports": ["$import volseg"]})
     parser.update({"validation_handler": Validation(None, interval=10)})
     assert parser.get_parsed_content("patience_handler").interval == 10
+
+
+@pytest.mark.parametrize("interval", [0, -1, 2.5, True, None])
+def test_an_interval_that_counts_no_epochs_is_refused(interval):
+    """MONAI's own run knows no preflight: 0 ended the training by a division after its first epoch."""
+    with pytest.raises(UsageError, match="--validation_handler#interval must be a whole number of epochs"):
+        Validation(None, interval=interval)
+    with pytest.raises(UsageError, match="--patience_handler#interval must be a whole number of epochs"):
+        Patience(Engine(lambda *_: None), validations=3, interval=interval)
+    with pytest.raises(UsageError, match="--progress_handler#interval must be a whole number of epochs"):
+        Progress(interval=interval)
 
 
 @pytest.mark.parametrize("patience", [-1, 0.5, "3", None])

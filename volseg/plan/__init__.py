@@ -7,7 +7,7 @@ from volseg.plan.decision import Decision, shown
 from volseg.plan.fingerprint import Fingerprint, Intensities, RegionFacts, SmallRegion
 from volseg.plan.inference import plan_folds, plan_overlap, plan_skip_empty
 from volseg.plan.intensities import plan_normalisation
-from volseg.plan.mirrors import plan_flip_axes
+from volseg.plan.mirrors import plan_flip_axes, sided_names
 from volseg.plan.plan import SCHEMA, BundlePlan, Plan, is_plan, read_plan
 from volseg.plan.pyramid import Pyramid, fit_divisor, fit_pyramid
 from volseg.plan.schedule import plan_schedule, window_count
@@ -57,6 +57,7 @@ __all__ = [
     "planned",
     "read_plan",
     "shown",
+    "sided_names",
     "take_fingerprint",
     "usual_background_share",
     "window_count",

@@ -37,7 +37,7 @@ def plan_flip_axes(facts: Fingerprint) -> Decision:
     """
     held = [region for region in facts.regions if region.cases]
     names = [region.name for region in facts.regions]
-    sided = _of_a_side(names)
+    sided = sided_names(names)
     trunk = [name for name in names if any(word in _NO_TRUNK.sub("", name.casefold()) for word in _TRUNK)]
     if sided:
         return _none(
@@ -78,12 +78,15 @@ def plan_flip_axes(facts: Fingerprint) -> Decision:
     )
 
 
-def _of_a_side(names: Sequence[str]) -> list[str]:
-    """The names that tell a side of the body.
+def sided_names(names: Sequence[str]) -> list[str]:
+    """The names that tell a side of the body, which a mirrored image would exchange.
 
-    >>> _of_a_side(["kidney_L", "lung left2", "vertebra L4", "clear"]), _of_a_side(["L1", "R1"])
+    Args:
+        names: Names of regions.
+
+    >>> sided_names(["kidney_L", "lung left2", "vertebra L4", "clear"]), sided_names(["L1", "R1"])
     (['kidney_L', 'lung left2'], ['L1', 'R1'])
-    >>> _of_a_side(["LeftHand", "handR", "rightlung", "cleft", "MRlesion"])
+    >>> sided_names(["LeftHand", "handR", "rightlung", "cleft", "MRlesion"])
     ['LeftHand', 'handR', 'rightlung']
     """
     numbered = {name: found[2].casefold() for name in names if (found := _NUMBERED.search(name))}

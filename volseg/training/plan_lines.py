@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from volseg.plan import Decision, Planned, fit_roi
+from volseg.plan import Decision, Planned, fit_roi, sided_names
 from volseg.report import plan_as_lines, plan_as_text
 from volseg.training.planning import make_plan
 
@@ -35,6 +35,12 @@ def tell_plan(value: Callable[[str], Any], given: Mapping[str, Any], *, dry: boo
     lines.append(_of_user("flip_axes", value("flip_axes"), given) or planned.decided("flip_axes"))
     for line in plan_as_lines(lines):
         logger.info("plan  %s", line)
+    if 0 in value("flip_axes") and (sided := sided_names(planned.cohort.labels.names)):
+        logger.warning(
+            "warning: windows are mirrored right to left (flip_axes), and %s names a side of the body, which a mirrored "
+            "image does not show; train with --flip_axes [] unless that is meant",
+            sided[0],
+        )
     if dry:
         plan = planned.plan or make_plan(
             planned.cohort,

@@ -40,6 +40,7 @@ _RATE = 10  # no optimizer here learns with a larger learning rate
 _BATCHES_A_WORKER = 2  # that torch's DataLoader prepares ahead
 # last.pt holds weights, averaged weights and Adam's two moments; it exists twice while it is written.
 _LAST = 4
+_ABSENT = object()
 
 
 def check_slices(cohort: Cohort, *, divisor: int | Sequence[int]) -> None:
@@ -96,11 +97,12 @@ def preflight(parser: Any, *, dry: bool = False) -> None:  # noqa: ANN401 - MONA
     check_device(value("device"))  # first: other settings follow from it
     leasts = {"max_epochs": 1, "batch_size": 1, "crops_per_case": 1, "val_interval": 1, "loader_workers": 0}
     leasts |= {"accumulate": 1, "patience": 0, "keep": 1}
+    leasts |= {"validation_handler#interval": 1, "progress_handler#interval": 1}
     for name, least in leasts.items():
-        if name not in parser.get():
+        if parser.get(name, _ABSENT) is _ABSENT:
             continue
         number = value(name)
-        if not isinstance(number, int) or number < least:
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise UsageError(f"--{name} must be a whole number of at least {least}, got {number!r}")
     if "max_minutes" in parser.get():
         check_minutes(value("max_minutes"))

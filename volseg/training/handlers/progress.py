@@ -12,6 +12,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from volseg.training.handlers.sequence import raised_later
+from volseg.training.handlers.stopping import check_interval
 
 logger = logging.getLogger("volseg.training")
 
@@ -105,6 +106,9 @@ class Progress:
         interval: Number of epochs between lines without a terminal, 5 by default; fewer if they take over a minute.
         stopwatch: Stopwatch that reports if the network waits for data too long.
         every: `interval` in the train.json of version 0.1.
+
+    Raises:
+        UsageError: The interval is below 1.
     """
 
     def __init__(
@@ -116,7 +120,7 @@ class Progress:
         every: int | None = None,
     ) -> None:
         self.evaluator = evaluator
-        self.interval = interval if every is None else every
+        self.interval = check_interval(interval if every is None else every, "progress_handler")
         self.stopwatch = stopwatch
         self._losses: list[float] = []
         self._started = self._told = 0.0

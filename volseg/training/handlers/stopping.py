@@ -128,6 +128,13 @@ def check_minutes(minutes: Any) -> float:  # noqa: ANN401 - whatever a user give
     return float(minutes)
 
 
+def check_interval(interval: Any, handler: str) -> int:  # noqa: ANN401 - whatever a user gives
+    """Return the number of epochs between two events of a handler, or raise an error that says what was expected."""
+    if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+        raise UsageError(f"--{handler}#interval must be a whole number of epochs of at least 1, got {interval!r}")
+    return interval
+
+
 class Patience:
     """Stop if several validations in a row were not better than the best; a handler for a trainer.
 
@@ -142,7 +149,7 @@ class Patience:
         every: `interval` in the train.json of version 0.1.
 
     Raises:
-        UsageError: The number is below 0.
+        UsageError: The number is below 0, or the interval below 1.
     """
 
     def __init__(self, evaluator: Engine, *, validations: int, interval: int = 1, every: int | None = None) -> None:
@@ -150,7 +157,7 @@ class Patience:
             raise UsageError(f"--patience must be a number of validations, got {validations!r}; 0 never stops early")
         self.evaluator = evaluator
         self.validations = validations
-        self.interval = interval if every is None else every
+        self.interval = check_interval(interval if every is None else every, "patience_handler")
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler to a trainer."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from volseg.errors import UsageError
 from volseg.labels import LabelTable
 from volseg.training.handlers.checkpoints import Checkpoints
+from volseg.training.handlers.stopping import check_interval
 
 
 class VolumetricDice(Metric):  # type: ignore[misc]  # ignite has no types
@@ -121,7 +122,8 @@ class Validation(ValidationHandler):  # type: ignore[misc]  # MONAI has no types
         checkpoints: Checkpoints of a training without a case to validate on.
 
     Raises:
-        UsageError: In training, there is no case to validate on, and no `checkpoints`, as in earlier train.json files.
+        UsageError: The interval is below 1; or, in training, there is no case to validate on, and no `checkpoints`, as
+            in earlier train.json files.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class Validation(ValidationHandler):  # type: ignore[misc]  # MONAI has no types
         every: int | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> None:
-        super().__init__(interval if every is None else every, evaluator)
+        super().__init__(check_interval(interval if every is None else every, "validation_handler"), evaluator)
         self.checkpoints = checkpoints
 
     def attach(self, engine: Engine) -> None:
