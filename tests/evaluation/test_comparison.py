@@ -225,3 +225,16 @@ def test_pairs_of_long_names_are_told_apart_in_the_figure():
 def test_a_pair_of_short_names_stays_in_one_line():
     svg = comparison_figure(compare({"A": rows_of(1), "B": rows_of(2)}))
     assert svg.count("B − A<") == 2
+
+
+def test_a_figure_of_very_many_cases_has_the_farthest_of_each_row(monkeypatch):
+    """A circle for each of 1,000 cases by 115 regions is more than a browser opens."""
+    monkeypatch.setattr("volseg.report.comparison_figure._MOST_POINTS", 50)
+    found = compare({"A": rows_of(1, cases=40), "B": rows_of(2, cases=40)})
+    svg = comparison_figure(found)
+    assert svg.count("<circle") == 50
+    assert "Points: the 25 farthest of each row." in svg
+    for lane in found.differences:
+        farthest = sorted(map(abs, found.of_pair(lane).values()))[-25:]
+        assert all(f"{value:.3f}" in svg for value in farthest)
+    assert "Points:" not in comparison_figure(compare({"A": rows_of(1), "B": rows_of(2)}))

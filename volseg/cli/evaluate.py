@@ -157,7 +157,8 @@ def evaluate(
                     )
             rows = [replace(row, error=failed[row.key]) if row.error and row.key in failed else row for row in rows]
             rows = with_bounds(rows, promised, pairs=match.pairs)
-            files = write_report(rows, place.folder, title=title, details=details, method=method)
+            summary = summarise(rows)  # once, since its intervals take seconds where cases and regions are many
+            files = write_report(rows, place.folder, title=title, details=details, method=method, summary=summary)
             if not html:
                 remove_html(place.folder)
             else:
@@ -174,15 +175,16 @@ def evaluate(
                             details={**details, **method.details},
                             match=match,
                             progress=progress,
+                            summary=summary,
                         )
                     )
     errors = {row.key: row.error for row in rows if row.error}
     written = [f"{output.rstrip('/')}/{file.name}" for file in files]
     if as_json:
-        summary = json.loads(next(file for file in files if file.name == "summary.json").read_text(encoding="utf-8"))
-        print_answer(answer("evaluate", {"files": written, "summary": summary}, failed=errors))
+        content = json.loads(next(file for file in files if file.name == "summary.json").read_text(encoding="utf-8"))
+        print_answer(answer("evaluate", {"files": written, "summary": content}, failed=errors))
     else:
-        typer.echo(short_table(summarise(rows)))
+        typer.echo(short_table(summary))
         if kept := short_promises(rows):
             typer.echo(kept)
         typer.echo(f"wrote {', '.join(written)}")

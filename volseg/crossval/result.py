@@ -23,7 +23,7 @@ from volseg.evaluation import Comparison, EvaluationSettings, RegionScores, comp
 from volseg.jobs import WorkerOptions
 from volseg.labels import Cleanup
 from volseg.metrics import Interval
-from volseg.report import remove_html, summarise, write_comparison, write_html, write_report
+from volseg.report import remove_html, write_comparison, write_html, write_report
 
 Progress = Callable[[int, int], None]
 Bars = Callable[[str], AbstractContextManager[Progress]]
@@ -204,7 +204,7 @@ def short_result(result: CrossvalResult) -> str:
         )
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    cases = summarise(result.rows).cases
+    cases = len({row.key for row in result.rows if row.error is None})
     return "\n".join([*text, f"* chosen; {cases} cases out of fold"])
 
 

@@ -24,12 +24,17 @@ def grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def number(value: float | None, form: str) -> str:
-    """A number in a format, or the dash for an undefined one.
+    """A number in a format, or the dash for an undefined one; one that it would show as 0 has two digits.
 
-    >>> number(0.5, ".2f"), number(None, ".2f")
-    ('0.50', '–')
+    >>> number(0.5, ".2f"), number(None, ".2f"), number(0.0, "+.2f"), number(5.236e-10, "+.2f")
+    ('0.50', '–', '+0.00', '+5.2e-10')
     """
-    return NONE if value is None else f"{value:{form}}"
+    if value is None:
+        return NONE
+    text = f"{value:{form}}"
+    if abs(value) > _NOTHING and not float(text):  # the volume of a cell in ml, a distance on a slide in mm
+        return f"{value:{'+' * form.startswith('+')}.2g}"
+    return text
 
 
 def plain(text: str) -> str:

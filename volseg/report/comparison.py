@@ -157,7 +157,7 @@ def _line(found: Difference, form: str) -> list[str]:
 def _mean(found: Difference, form: str) -> str:
     if found.low is None or found.high is None:
         return f"{number(found.mean, form)} [{NONE}]"
-    return f"{found.mean:{form}} [{found.low:{form}}, {found.high:{form}}]"
+    return f"{number(found.mean, form)} [{number(found.low, form)}, {number(found.high, form)}]"
 
 
 def _definitions(comparison: Comparison) -> list[str]:

@@ -11,6 +11,7 @@ from volseg.report.figures import shortened, ticks
 _WIDTH, _LEFT, _RIGHT = 920, 210, 210  # pixels
 _LETTERS = 30  # of a name at the left
 _HEAD, _LANE, _FOOT, _BAND = 62, 54, 46, 30
+_MOST_POINTS, _LEAST_OF_LANE = 10_000, 20  # of the figure, and of a row whatever their number
 _GOLDEN = 0.618034  # multiples of it never line up, so that neighbouring points stay apart
 _INK, _QUIET, _GRID = "#1c1c1f", "#63636b", "#dcdce0"
 _BETTER, _WORSE, _TIE = "#0072b2", "#d55e00", "#8a8a90"
@@ -21,9 +22,11 @@ def comparison_figure(comparison: Comparison) -> str:
     """Draw the paired differences, second minus first, as a complete SVG file.
 
     Blue points are better in the second set, orange ones in the first, grey ones tie; the band is the tie tolerance.
+    Beyond 10,000 points in all each row has those of its largest differences alone, which the figure says.
     """
     lanes = comparison.differences
     points = [value for found in lanes for value in comparison.of_pair(found).values()]
+    most = max(_LEAST_OF_LANE, _MOST_POINTS // len(lanes)) if len(points) > _MOST_POINTS else len(points)
     ends = [end for found in lanes for end in (found.low, found.high) if end is not None]
     reach = max([abs(value) for value in (*points, *ends)] + [2 * comparison.tolerance, 1e-6]) * 1.06
     height = _HEAD + _LANE * len(lanes) + _FOOT
@@ -37,10 +40,12 @@ def comparison_figure(comparison: Comparison) -> str:
     label = f"Paired differences of {metric.title}{unit}: second minus first set"
     better = ("to the right", "to the left")[metric.higher_is_better is False]
     top, bottom = _HEAD, _HEAD + _LANE * len(lanes)
+    ties = f"Shaded: ties, up to {comparison.tolerance:g}."
+    fewer = f" Points: the {most} farthest of each row." if most < len(points) else ""
     parts = [
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         _text(16, 26, label, size=16, weight=600),
-        _text(16, 46, f"The second set is better {better}. Shaded: ties, up to {comparison.tolerance:g}.", fill=_QUIET),
+        _text(16, 46, f"The second set is better {better}. {ties}{fewer}", fill=_QUIET),
         _text(_WIDTH - _RIGHT + 16, 46, "win / tie / loss, p (Holm)", fill=_QUIET),
     ]
     if comparison.tolerance:
@@ -59,7 +64,7 @@ def comparison_figure(comparison: Comparison) -> str:
         _text(_LEFT + inner / 2, bottom + 36, f"difference of {metric.title}{unit}", fill=_QUIET, anchor="middle")
     )
     for i, found in enumerate(lanes):
-        parts += _lane(comparison, found, top + i * _LANE, x)
+        parts += _lane(comparison, found, top + i * _LANE, x, most=most)
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
@@ -67,7 +72,9 @@ def comparison_figure(comparison: Comparison) -> str:
     )
 
 
-def _lane(comparison: Comparison, found: Difference, top: float, x: Callable[[float], float]) -> list[str]:
+def _lane(
+    comparison: Comparison, found: Difference, top: float, x: Callable[[float], float], *, most: int
+) -> list[str]:
     middle = top + _LANE / 2
     slack = comparison.tolerance + 1e-9
     sign = -1 if comparison.metric.higher_is_better is False else 1
@@ -80,7 +87,10 @@ def _lane(comparison: Comparison, found: Difference, top: float, x: Callable[[fl
         _text(16, first, shortened(found.region.replace("_", " "), _LETTERS - 4), weight=600),
         *(_text(16, first + 17 + 14 * line, name, fill=_QUIET, size=12) for line, name in enumerate(pair)),
     ]
-    for i, (key, value) in enumerate(comparison.of_pair(found).items()):
+    cases = list(comparison.of_pair(found).items())
+    if len(cases) > most:
+        cases = sorted(cases, key=lambda case: abs(case[1]), reverse=True)[:most]
+    for i, (key, value) in enumerate(cases):
         fill = _TIE if abs(value) <= slack else _BETTER if sign * value > 0 else _WORSE
         y = middle + (i * _GOLDEN % 1 - 0.5) * _BAND
         hint = f"{escape(key)}: {value:+.{comparison.metric.digits}f}"

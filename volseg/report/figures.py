@@ -11,6 +11,7 @@ from html import escape
 import numpy as np
 
 from volseg.labels import Region
+from volseg.report.cells import number
 
 _WIDTH = 520
 _LETTERS = 26  # of a region's name; the rest of a longer one is cut off
@@ -122,8 +123,8 @@ def strip_figure(
     name = f"{title} ({unit})" if unit else title
     middle = (x(low) + x(high)) / 2
     parts.append(f'<text class="axis" x="{middle:.1f}" y="{bottom + 33}" text-anchor="middle">{escape(name)}</text>')
-    for number, (region, points) in enumerate(lanes):
-        top = number * _LANE
+    for i, (region, points) in enumerate(lanes):
+        top = i * _LANE
         parts += _lane(region, points, left=gutter, top=top, x=x, unit=unit, digits=digits, outside_only=outside_only)
     label = f"{name} of every case, by region"
     return _one_stop(_svg(_WIDTH, bottom + _FOOT, label, parts))
@@ -163,10 +164,10 @@ def _lane(
             for point in defined
             if point.outcome in ("missed", "invented") or not left <= (point.value or 0.0) <= right
         ]
-    for number, point in enumerate(sorted(defined, key=lambda point: (point.value or 0.0, point.key))):
-        y = top + 38 + (number * _GOLDEN % 1) * _SPREAD
+    for i, point in enumerate(sorted(defined, key=lambda point: (point.value or 0.0, point.key))):
+        y = top + 38 + (i * _GOLDEN % 1) * _SPREAD
         value = point.value if point.value is not None else 0.0
-        shown = f"{value:.{digits}f}{' ' + unit if unit else ''}"
+        shown = f"{number(value, f'.{digits}f')}{' ' + unit if unit else ''}"
         said = f"{point.key}: {shown}" + (f", {point.outcome}" if point.outcome != "both present" else "")
         mark = f"<title>{escape(said)}</title>" + _mark(point.outcome, x(value), y, fill)
         link = f'<a href="{escape(point.link)}" tabindex="-1">{mark}</a>'
@@ -253,7 +254,7 @@ def curve_figure(region: Region, sessions: Sequence[Session], *, axis: str, widt
         parts.append(f'<path class="curve {kind}" d="M{line}" stroke="{fill}"/>')
         for session, ml in zip(sessions, volumes, strict=True):
             body = fill if kind == "reference" else "none"
-            said = f"{axis} {session.label}, {kind}: {ml:.1f} ml"
+            said = f"{axis} {session.label}, {kind}: {number(ml, '.1f')} ml"
             parts.append(
                 f'<circle class="{"dot" if kind == "reference" else "ring"}" cx="{x(session.at):.1f}" '
                 f'cy="{y(ml):.1f}" r="4" fill="{body}" stroke="{fill}"><title>{escape(said)}</title></circle>'

@@ -21,7 +21,7 @@ from volseg.pictures import CasePicture, draw_case, read_review_case, viewer_dat
 from volseg.report import html_cases, html_tables
 from volseg.report.figures import spoken
 from volseg.report.promises import promise_section
-from volseg.report.summary import summarise
+from volseg.report.summary import Summary, summarise
 
 PAGE = "report.html"
 BESIDE = "report_data"
@@ -43,6 +43,7 @@ def write_html(
     limit_bytes: int = LIMIT_BYTES,
     match: LabelMatch | None = None,
     progress: Callable[[int, int], None] | None = None,
+    summary: Summary | None = None,
 ) -> Path:
     """Write `report.html`, whole or not at all; only the volumes of one case are in memory at a time.
 
@@ -61,6 +62,7 @@ def write_html(
         limit_bytes: Size in bytes that the page should not exceed.
         match: Match of the predictions' regions with the cohort's; None matches by name.
         progress: Function that is called after each case with the number of drawn cases and of all.
+        summary: Summary of these rows, if it has been made; by default it is made here.
 
     Returns:
         The path of the page.
@@ -69,7 +71,7 @@ def write_html(
         UsageError: A case occurs twice.
     """
     folder = Path(folder)
-    summary = summarise(rows)
+    summary = summarise(rows) if summary is None else summary
     scored = sorted((row for row in rows if row.error is None), key=_badness)
     by_case: dict[str, list[RegionScores]] = {}
     for row in rows:

@@ -10,13 +10,13 @@ from volseg.cohort import Cohort
 from volseg.evaluation import METRICS, Metric, RegionScores
 from volseg.labels import LabelTable
 from volseg.metrics import DRAWS
+from volseg.report.cells import NONE, number
 from volseg.report.figures import colour, spoken
 from volseg.report.summary import RegionSummary, Spread, Summary
 from volseg.report.summary_file import DEFINITIONS
 
 # Columns of the case table that are always shown; a checkbox shows the others.
 MAIN = ("dice", "dice_at_least", "hd95_mm", "surface_dice", "reference_ml", "predicted_ml", "volume_error_ml")
-NONE = "–"
 _LEAST_ROWS = 200  # of the case table, whatever the limit
 _RESULT = ("dice", "hd95_mm", "surface_dice", "volume_error_ml")
 
@@ -92,12 +92,13 @@ def _spread(spread: Spread, metric: Metric, *, covered: int | None = None) -> st
     if spread.mean is None:
         return f'<td class="num">{NONE}</td>'
     form = _form(metric)
-    interval = NONE if spread.low is None or spread.high is None else f"{spread.low:{form}}, {spread.high:{form}}"
-    below = [] if spread.median is None else [f"median {spread.median:{form}}"]
+    ends = (spread.low, spread.high)
+    interval = NONE if None in ends else ", ".join(number(end, form) for end in ends)
+    below = [] if spread.median is None else [f"median {number(spread.median, form)}"]
     if covered is not None and spread.cases < covered:
         below.append(f"{spread.cases} of {covered} cases")
     return (
-        f'<td class="num"><span class="mean">{spread.mean:{form}}</span> '
+        f'<td class="num"><span class="mean">{number(spread.mean, form)}</span> '
         f'<span class="interval">[{interval}]</span><span class="median">{", ".join(below)}</span></td>'
     )
 
@@ -204,7 +205,7 @@ def _cell(row: RegionScores, metric: Metric) -> str:
     if value is None:
         return f'<td class="{_kind(metric)} none">{NONE}</td>'
     form = ".0f" if isinstance(value, int) else _form(metric)
-    return f'<td class="{_kind(metric)}" data-v="{float(value):.9g}">{value:{form}}</td>'
+    return f'<td class="{_kind(metric)}" data-v="{float(value):.9g}">{number(value, form)}</td>'
 
 
 def definition_list(rows: Sequence[RegionScores]) -> str:

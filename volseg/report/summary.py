@@ -136,14 +136,26 @@ def summarise(rows: Sequence[RegionScores]) -> Summary:
     failures = tuple(row for row in rows if row.error is not None)
     scored = [row for row in rows if row.error is None]
     _check_once(scored, failures)
-    names = list(dict.fromkeys(row.region for row in scored))
+    by_region: dict[str, list[RegionScores]] = {}
+    for row in scored:
+        by_region.setdefault(row.region, []).append(row)
+    names = list(by_region)
     keys = list(dict.fromkeys(row.key for row in scored))
     patient = {row.key: row.patient for row in scored}
+    column = {name: i for i, name in enumerate(names)}
+    line = {key: i for i, key in enumerate(keys)}
+    places = ([line[row.key] for row in scored], [column[row.region] for row in scored])
+    patients = [patient[key] for key in keys]
+    means = {}
+    for metric in METRICS:
+        table = np.full((len(keys), len(names)), np.nan)
+        table[places] = [_number(getattr(row, metric.name)) for row in scored]
+        means[metric.name] = _with_interval(mean_interval(table, patients), median=None, std=None)
     return Summary(
         cases=len(keys),
-        patients=len(set(patient.values())),
-        regions=tuple(_region(name, [row for row in scored if row.region == name]) for name in names),
-        means={metric.name: _over_regions(scored, metric.name, keys, names, patient) for metric in METRICS},
+        patients=len(set(patients)),
+        regions=tuple(_region(name, of_region) for name, of_region in by_region.items()),
+        means=means,
         failures=failures,
         worst=tuple(sorted((row for row in scored if row.dice is not None), key=_badness)[:WORST]),
     )
@@ -181,15 +193,6 @@ def _spread(values: Sequence[float | None], patients: Sequence[str]) -> Spread:
     )
 
 
-def _over_regions(
-    rows: Sequence[RegionScores], metric: str, keys: Sequence[str], names: Sequence[str], patient: dict[str, str]
-) -> Spread:
-    values: dict[tuple[str, str], float | None] = {(row.key, row.region): getattr(row, metric) for row in rows}
-    table = np.array([[values.get((key, name)) for name in names] for key in keys], dtype=np.float64)
-    interval = mean_interval(table.reshape(len(keys), len(names)), [patient[key] for key in keys])
-    return _with_interval(interval, median=None, std=None)
-
-
 def _with_interval(interval: Interval, *, median: float | None, std: float | None) -> Spread:
     return Spread(
         cases=interval.cases,
@@ -201,6 +204,10 @@ def _with_interval(interval: Interval, *, median: float | None, std: float | Non
         median=median,
         std=std,
     )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _defined(number: float) -> float | None:

@@ -29,6 +29,7 @@ def write_report(
     title: str,
     details: Mapping[str, str],
     method: EvaluationSettings = STANDARD,
+    summary: Summary | None = None,
 ) -> list[Path]:
     """Write `cases.csv`, `summary.json` and `report.md`, each whole or not at all.
 
@@ -40,6 +41,7 @@ def write_report(
         title: Heading of the page.
         details: Facts for the reader by name, in order: cohort, model, checkpoint, version, ...
         method: Settings of the evaluation, listed after the details.
+        summary: Summary of these rows, if it has been made; by default it is made here.
 
     Returns:
         The paths of the three files.
@@ -52,7 +54,7 @@ def write_report(
     ...     [path.name for path in write_report([], Path(folder), title="Test", details={})]
     ['cases.csv', 'summary.json', 'report.md']
     """
-    summary = summarise(rows)
+    summary = summarise(rows) if summary is None else summary
     contents = {
         "cases.csv": rows_as_csv(rows),
         "summary.json": json.dumps(
@@ -267,5 +269,5 @@ def _mean(spread: Spread, form: str) -> str:
     if spread.mean is None:
         return NONE
     if spread.low is None or spread.high is None:
-        return f"{spread.mean:{form}} [{NONE}]"
-    return f"{spread.mean:{form}} [{spread.low:{form}}, {spread.high:{form}}]"
+        return f"{number(spread.mean, form)} [{NONE}]"
+    return f"{number(spread.mean, form)} [{number(spread.low, form)}, {number(spread.high, form)}]"
