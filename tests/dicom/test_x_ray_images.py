@@ -79,6 +79,28 @@ def test_the_size_of_a_pixel_is_the_calibrated_one_else_that_of_the_detector(
     assert any(told in warning for warning in case.warnings) if told else not case.warnings
 
 
+@pytest.mark.parametrize(
+    ("stated", "expected", "told"),
+    [
+        ([6, 5], (1.0, 1.2), "its height is 1.2 times that (PixelAspectRatio)"),
+        ([1, 1], (1.0, 1.0), "states no size of a pixel, and 1 mm was taken"),
+        ([0, 1], (1.0, 1.0), "states no size of a pixel, and 1 mm was taken"),
+        ([2], (1.0, 1.0), "states no size of a pixel, and 1 mm was taken"),
+    ],
+)
+def test_pixels_of_no_size_that_are_no_squares_are_not_shown_as_squares(
+    tmp_path: Path, stated: list[int], expected: tuple[float, float], told: str
+) -> None:
+    (path,) = save(tmp_path, [film("RF", PixelAspectRatio=stated)])
+    case = only(tmp_path)
+    np.testing.assert_allclose(spacing_mm(case.channels[0].affine_ras)[:2], expected)
+    assert any(told in warning for warning in case.warnings)
+    read = read_x_ray(path, 10_000)
+    assert (read.spacing_mm or (1.0, 1.0)) == pytest.approx(expected)
+    save(tmp_path / "sized", [film("RF", PixelAspectRatio=[6, 5], PixelSpacing=[0.3, 0.3])])
+    np.testing.assert_allclose(spacing_mm(only(tmp_path / "sized").channels[0].affine_ras)[:2], 0.3)
+
+
 def test_bones_are_bright_however_the_image_is_stored(tmp_path: Path) -> None:
     save(tmp_path / "a", [film(PixelSpacing=[1, 1])])
     save(tmp_path / "b", [film(PixelSpacing=[1, 1], pixels=4095 - PIXELS, PhotometricInterpretation="MONOCHROME1")])

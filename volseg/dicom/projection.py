@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from pydicom import Dataset
 from pydicom.uid import (
     BreastProjectionXRayImageStorageForProcessing,
@@ -17,6 +19,7 @@ from volseg.errors import SourceError
 THICKNESS_MM = 1.0
 """Thickness of the slice, so that 0.001 ml of a report are 1 mm2 of area."""
 NO_SPACING = "the image states no size of a pixel, and 1 mm was taken"
+_ASPECT = "PixelAspectRatio"  # height of a pixel and its width, two whole numbers of no unit
 # Rows of a screen run to the patient's left and columns to the back, as in `volseg.volume.affine_lps_axes`.
 _ON_SCREEN = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 # In the order of what they are worth; the second number of each is the distance between columns.
@@ -60,6 +63,11 @@ def _told_of_spacing(header: Dataset) -> list[str]:
     name, spacing = _spacing_of(header)
     if not name:
         return [NO_SPACING]
+    if name == _ASPECT:
+        return [
+            f"the image states no size of a pixel, and 1 mm was taken for its width; its height is {spacing[0]:g} "
+            f"times that ({_ASPECT})"
+        ]
     if name == "ImagerPixelSpacing":
         factor = number(header, "EstimatedRadiographicMagnificationFactor")
         estimated = f", {factor:g} as the file estimates it" if factor else ""
@@ -86,4 +94,9 @@ def _spacing_of(header: Dataset) -> tuple[str, tuple[float, ...]]:
             if min(stated) <= 0:
                 raise SourceError(f"{name} is {stated[0]:g} x {stated[1]:g} mm; write the true size of a pixel")
             return name, stated
+    height, width = 1.0, 1.0
+    with suppress(SourceError):  # of no more worth than none, where it is damaged
+        height, width = numbers(header, _ASPECT, 2) or (1.0, 1.0)
+    if height != width and min(height, width) > 0:
+        return _ASPECT, (height / width, 1.0)
     return "", (1.0, 1.0)
