@@ -56,6 +56,17 @@ def test_nothing_predicted_nothing_to_find_and_another_grid() -> None:
         margin_to_contain(empty, np.ones((3, 3, 2), bool), (1, 1, 1))
 
 
+@pytest.mark.parametrize("spacing_mm", [(-1, 1, 3), (0, 1, 3), (1, 1), (1, 1, float("nan"))])
+def test_a_voxel_of_no_size_or_of_a_negative_one_is_refused(spacing_mm) -> None:
+    """SciPy takes a negative one, as a NIfTI affine holds on its diagonal, and its distances are wrong then."""
+    one, other = np.zeros((2, 6, 6, 3), bool)
+    one[:, 0], other[:, 3] = True, True
+    with pytest.raises(GeometryError, match="3 lengths in mm, each above 0"):
+        margin_to_contain(one, other, spacing_mm)
+    with pytest.raises(GeometryError, match="3 lengths in mm, each above 0"):
+        grown(one, 2, spacing_mm)
+
+
 def label_map() -> np.ndarray:
     label = np.zeros((16, 14, 6), np.uint8)
     label[4:9, 4:9, 1:4] = 1

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError
-from volseg.metrics.overlap import Mask
+from volseg.metrics.overlap import Mask, check_spacing
 from volseg.metrics.surface import bounding_box
 
 MARGIN_DEFINITION = (
@@ -28,7 +28,7 @@ def margin_to_contain(prediction: Mask, reference: Mask, spacing_mm: Sequence[fl
         spacing_mm: Distance in mm between voxel centres along X, Y, Z.
 
     Raises:
-        GeometryError: The shapes differ.
+        GeometryError: The shapes differ, or a spacing is not above 0.
 
     >>> line = np.zeros((5, 1, 1), bool)
     >>> line[:2] = True
@@ -39,13 +39,14 @@ def margin_to_contain(prediction: Mask, reference: Mask, spacing_mm: Sequence[fl
 
     if prediction.shape != reference.shape:
         raise GeometryError(f"a prediction of shape {prediction.shape} and a reference of {reference.shape}")
+    spacing = check_spacing(spacing_mm, prediction.ndim)
     outside = reference & ~prediction
     if not outside.any():
         return 0.0
     if not prediction.any():
         return math.inf
     box = bounding_box(prediction, outside)
-    distance = distance_transform_edt(~prediction[box], sampling=tuple(spacing_mm))
+    distance = distance_transform_edt(~prediction[box], sampling=spacing)
     return float(distance[outside[box]].max())
 
 
@@ -57,6 +58,9 @@ def grown(mask: Mask, margin_mm: float, spacing_mm: Sequence[float]) -> Mask:
         margin_mm: Margin in mm, 0 or more.
         spacing_mm: Distance in mm between voxel centres along X, Y, Z.
 
+    Raises:
+        GeometryError: A spacing is not above 0.
+
     >>> dot = np.zeros((5, 3, 1), bool)
     >>> dot[2, 1] = True
     >>> grown(dot, 1.0, (1.0, 2.0, 1.0))[:, :, 0].astype(int).T.tolist()
@@ -64,13 +68,14 @@ def grown(mask: Mask, margin_mm: float, spacing_mm: Sequence[float]) -> Mask:
     """
     from scipy.ndimage import distance_transform_edt
 
+    spacing = check_spacing(spacing_mm, mask.ndim)  # SciPy's distances by a negative one are wrong, and nothing says so
     result: NDArray[np.bool_] = mask.copy()
     if not mask.any() or margin_mm <= 0:
         return result
-    reach = [math.ceil(margin_mm / mm) for mm in spacing_mm]
+    reach = [math.ceil(margin_mm / mm) for mm in spacing]
     box = tuple(
         slice(max(0, one.start - more), min(length, one.stop + more))
         for one, more, length in zip(bounding_box(mask), reach, mask.shape, strict=True)
     )
-    result[box] = distance_transform_edt(~mask[box], sampling=tuple(spacing_mm)) <= margin_mm + _ROUNDING_MM
+    result[box] = distance_transform_edt(~mask[box], sampling=spacing) <= margin_mm + _ROUNDING_MM
     return result
