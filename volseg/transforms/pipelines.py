@@ -134,7 +134,8 @@ def augmentation(
         affine_prob: Probability that a window is rotated, by up to 20 degrees around each axis, and scaled, by up to 20
             % along each. Raise it for few cases or a long training, which overfits.
         coarse_dropout: Probability that up to eight boxes of the image, each with sides up to an eighth of the window,
-            are set to its mean (DeVries and Taylor 2017, arXiv:1708.04552).
+            are set to 0, the mean of a grey image's body and the middle grey of colours (DeVries and Taylor 2017,
+            arXiv:1708.04552).
         prior: Arguments of `RandPriord` if the items hold priors; None for none.
         spacing_mm: Spacing in mm of the windows, by which they are rotated in mm; None (the default) for voxels of
             equal sides.
