@@ -26,6 +26,12 @@ def test_a_package_is_packed_with_the_bundle_of_now(folder: Path, tmp_path: Path
     again = pack("dense_unet", checkpoint=folder / "models" / "model.pt", output=tmp_path / folder.name)
     for name in ("train.json", "inference.json", "evaluate.json"):
         assert (again / "configs" / name).read_text() == (folder / "configs" / name).read_text()
+    pages = [
+        (place / "docs" / "README.md").read_text().partition("## Train it further")[2] for place in (again, folder)
+    ]
+    first, second = (page.partition("\n## ")[0] for page in pages)
+    assert first == second
+    assert f"trainings go to `data/runs/{folder.name}`" in first, "a wheel's own files are never replaced"
 
 
 @pytest.mark.parametrize("folder", PACKAGES, ids=lambda path: path.name)

@@ -141,7 +141,8 @@ def _again(name: str) -> str:
         f"`volseg train {name} --dataset_dir COHORT` trains a network of its kind from random weights; "
         f"`--weights {name}` starts from those of this package. `models/model.pt` is replaced, what was there is moved "
         "to `models/earlier/`, and the configs, the metadata and this page are written anew from the new network. Give "
-        "`--output_dir` to keep the package as it is. The settings are those of the bundle that it was packed from."
+        "`--output_dir` to keep the package as it is; one that was installed with volseg is kept in any case, and its "
+        f"trainings go to `data/runs/{name}`. The settings are those of the bundle that it was packed from."
     )
 
 
