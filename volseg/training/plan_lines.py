@@ -38,7 +38,7 @@ def tell_plan(value: Callable[[str], Any], given: Mapping[str, Any], *, dry: boo
     if 0 in value("flip_axes") and (sided := sided_names(planned.cohort.labels.names)):
         logger.warning(
             "warning: windows are mirrored right to left (flip_axes), and %s names a side of the body, which a "
-            "mirrored image does not show; train with --flip_axes [] unless that is meant",
+            "mirrored image does not show; train with --flip_axes '[]' unless that is meant",
             sided[0],
         )
     if dry:
