@@ -10,8 +10,9 @@ from html import escape
 from volseg.cohort import CaseRow, Cohort, session_date, sessions_of
 from volseg.evaluation import METRICS, RegionScores
 from volseg.pictures import CasePicture
+from volseg.report.cells import NONE
 from volseg.report.figures import Point, Session, curve_figure, spoken, strip_figure
-from volseg.report.html_tables import NONE, swatch
+from volseg.report.html_tables import swatch
 
 _PLOTTED = ("dice", "hd95_mm")
 _MOST_POINTS = 10_000  # of a figure
