@@ -19,7 +19,7 @@ from volseg.bundle import Recipe, read_recipe, write_safetensors
 from volseg.deploy.demo import space
 from volseg.deploy.pack import pack, refresh
 from volseg.deploy.pack.metadata import filled
-from volseg.errors import BundleError, UsageError, VolsegError
+from volseg.errors import BundleError, CheckpointError, UsageError, VolsegError
 from volseg.inference import Predictor
 from volseg.inference.arrays.settings import own_settings
 from volseg.labels import LabelTable
@@ -104,6 +104,17 @@ def test_a_file_of_tensors_tells_no_folder(tmp_path: Path) -> None:
     assert read_recipe(made).facts == {"cohort": "smith", "initialisation": "weights of a.pt", "fold": 0}
 
 
+def test_a_package_of_tensors_alone_says_how_it_is_used(bundle: Path, tmp_path: Path) -> None:
+    """One that gives no pickle away, as a catalogue may have it."""
+    made = pack(bundle, checkpoint=write(tmp_path / "model.pt"), output=tmp_path / "mine", formats=["safetensors"])
+    (made / "models" / "model.pt").unlink()
+    tensors = made / "models" / "model.safetensors"
+    with pytest.raises(CheckpointError, match=rf"name {re.escape(str(tensors))} with --checkpoint"):
+        Predictor.from_bundle(made)
+    assert Predictor.from_bundle(made, checkpoint=tensors).recipe.labels == tiny_bundle.LABELS
+
+
+@pytest.mark.filterwarnings("ignore:parsing config_file")
 def test_the_folders_that_its_author_typed_stay_behind(tmp_path: Path) -> None:
     """With the author's cohort as dataset_dir, `monai.bundle.load` failed on every other machine."""
     own = tiny_bundle.write_bundle(tmp_path / "own")

@@ -187,13 +187,20 @@ def _without_tensors(path: Path) -> Any | None:  # noqa: ANN401 - whatever the f
         CheckpointError: The file is absent or cut short.
     """
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; train first, or name one with --checkpoint")
+        raise _absent(path)
     if path.suffix == SAFETENSORS:
         return None
     try:
         return read_without_tensors(path)
     except BadZipFile as error:
         raise CheckpointError(f"{path} cannot be loaded: {checkpoint_damage(path, error)}") from error
+
+
+def _absent(path: Path) -> CheckpointError:
+    """The error of a checkpoint that is not there; of a package that came without it the file of tensors is named."""
+    tensors = path.with_suffix(SAFETENSORS)
+    cure = f"name {tensors} with --checkpoint" if tensors.is_file() else "train first, or name one with --checkpoint"
+    return CheckpointError(f"there is no checkpoint {path}; {cure}")
 
 
 def weights_digest(checkpoint: str | Path) -> str:
@@ -229,7 +236,7 @@ def read_checkpoint(checkpoint: str | Path) -> Any:  # noqa: ANN401 - whatever t
 
     path = Path(checkpoint)
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; train first, or name one with --checkpoint")
+        raise _absent(path)
     try:
         if path.suffix == SAFETENSORS:
             from safetensors import safe_open
