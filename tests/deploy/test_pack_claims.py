@@ -104,6 +104,12 @@ def test_a_file_of_tensors_tells_no_folder(tmp_path: Path) -> None:
     assert read_recipe(made).facts == {"cohort": "smith", "initialisation": "weights of a.pt", "fold": 0}
 
 
+def test_the_zip_of_a_package_is_no_damaged_checkpoint(bundle: Path, tmp_path: Path) -> None:
+    packed = pack(bundle, checkpoint=write(tmp_path / "model.pt"), output=tmp_path / "mine.zip")
+    with pytest.raises(CheckpointError, match=r"it is the zip of a package; unpack it, and name models/model\.pt"):
+        write_safetensors(packed, tmp_path / "mine.safetensors")
+
+
 def test_a_package_of_tensors_alone_says_how_it_is_used(bundle: Path, tmp_path: Path) -> None:
     """One that gives no pickle away, as a catalogue may have it."""
     made = pack(bundle, checkpoint=write(tmp_path / "model.pt"), output=tmp_path / "mine", formats=["safetensors"])
