@@ -18,6 +18,7 @@ import volseg
 from volseg.bundle import Recipe, read_recipe, write_safetensors
 from volseg.deploy.demo import space
 from volseg.deploy.pack import pack, refresh
+from volseg.deploy.pack.exports import torchscript
 from volseg.deploy.pack.metadata import filled
 from volseg.errors import BundleError, CheckpointError, UsageError, VolsegError
 from volseg.inference import Predictor
@@ -236,6 +237,32 @@ def test_a_hosted_demo_names_what_other_versions_of_python_need(monkeypatch: pyt
     monkeypatch.setattr(space, "requires", lambda _: ["nothing-of-this-name>=0.28"])
     with pytest.raises(UsageError, match="nothing-of-this-name is not installed"):
         space.pinned_requirements()
+
+
+class _Mask(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = torch.zeros(x.shape, device=x.device)  # as Swin UNETR makes its own
+        mask[..., 0] = 1
+        return x + mask
+
+
+class _Masked(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.mask = torch.nn.Conv3d(1, 2, 1), _Mask()
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        return self.mask(self.mask(self.first(windows))[:, :1])  # of another shape, so traced twice
+
+
+def test_a_torchscript_makes_its_tensors_where_its_input_lies(tmp_path: Path) -> None:
+    """The trace named the CPU, so that Swin UNETR's masks stayed there when MONAI Deploy ran it on a GPU."""
+    (tmp_path / "models").mkdir()
+    made = torchscript(_Masked().eval(), (1, 4, 4, 4), tmp_path, texts={})
+    assert made.difference == 0
+    graph = str(torch.jit.load(tmp_path / made.file).inlined_graph)
+    assert graph.count("aten::zeros") == graph.count("prim::device") == 2
+    assert 'Device = prim::Constant[value="cpu"]' not in graph
 
 
 class _Installed(dict[str, str]):
