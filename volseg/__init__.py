@@ -114,7 +114,7 @@ _MOVED = {
     "packing": "deploy.pack",
     "packing.archive": "deploy.pack.package_zip",
     "packing.exports": "deploy.pack.exports",
-    "packing.metadata": "deploy.pack.metadata deploy.pack.configs",
+    "packing.metadata": "deploy.pack.metadata deploy.pack.configs bundle.public_facts",
     "packing.package": "deploy.pack.package",
     "packing.page": "deploy.pack.page",
     "png": "formats.png",

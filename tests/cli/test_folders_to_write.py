@@ -12,8 +12,8 @@ from command import told
 from volseg.cli import app
 from volseg.cli.shared_options import folder_to_write
 
-# Commands whose output is a file or a folder as the name says, or a picture, whose ending tells.
-FILES = {"pack", "picture", "animate", "export dicom-seg", "export rtstruct"}
+# Commands whose output is a picture, whose ending tells.
+FILES = {"picture", "animate"}
 
 
 def outputs() -> Iterator[tuple[str, bool]]:
@@ -46,6 +46,9 @@ def test_each_command_with_a_folder_to_write_checks_its_name() -> None:
         ("days a -o days.md", "days.md"),
         ("crossval unet a -o best.pt", "best.pt"),
         ("export slicer a -o a.seg.nrrd", "a.seg.nrrd"),
+        ("export rtstruct a --dicom d -o a.nii.gz", "a.nii.gz"),
+        ("export dicom-seg a --dicom d -o a.zip", "a.zip"),
+        ("pack phantom --onnx -o model.onnx", "model.onnx"),
     ],
 )
 def test_the_name_of_a_file_is_refused(

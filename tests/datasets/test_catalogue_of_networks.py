@@ -237,12 +237,13 @@ def test_a_package_that_is_none_is_refused_whole(tmp_path: Path) -> None:
         (("other.pt",), "must lie in the folder of published/networks.json"),
         (("published/notes.txt",), "must be .zip, .pt or .safetensors"),
         (("published/no.zip",), "is no package"),
+        (("published/my net.pt", "--licence", "CC0"), "a name must be letters, digits, . - and _; rename the file"),
     ],
 )
 def test_what_cannot_be_published_is_refused(
     words: tuple[str, ...], told_of: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("other.pt", "published/notes.txt", "published/no.zip"):
+    for name in ("other.pt", "published/notes.txt", "published/no.zip", "published/my net.pt"):
         Path(name).write_text("x")
     code, printed = told(capsys, "bundles", "catalogue", *words, "-o", "published/networks.json")
     assert code == 2

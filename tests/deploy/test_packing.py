@@ -145,9 +145,9 @@ def test_what_is_there_stays_unless_it_is_a_package_and_may_go(bundle: Path, che
     pack(bundle, checkpoint=checkpoint, output=mine)
     with pytest.raises(UsageError, match="--overwrite"):
         pack(bundle, checkpoint=checkpoint, output=mine)
-    (mine / "old").touch()
+    (mine / "docs" / "old").touch()
     pack(bundle, checkpoint=checkpoint, output=mine, overwrite=True)
-    assert not (mine / "old").exists()
+    assert not (mine / "docs" / "old").exists()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").touch()
     with pytest.raises(UsageError, match="something other"):

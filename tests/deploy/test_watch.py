@@ -460,6 +460,18 @@ def test_a_kill_between_two_steps_loses_and_doubles_nothing(out: Path, step: str
         assert (out / "a/a.nii.gz").read_text() == "out"
 
 
+def test_a_table_that_was_moved_away_is_written_anew_with_its_head(out: Path) -> None:
+    stages(out, ("p1",), "done")
+    ledger = Ledger(out)
+    (out / "series.csv").rename(out / "series_january.csv")
+    attempt = ledger.next_attempt("b", ("p2",))
+    assert attempt is not None
+    ledger.begin(attempt)
+    ledger.finish(attempt, {}, seconds=1.0, facts={})
+    ledger.close()
+    assert [(row["key"], row["status"]) for row in table(out)] == [("a", "done"), ("b", "done")]
+
+
 def test_outputs_that_were_taken_away_are_not_made_again(out: Path) -> None:
     stages(out, ("p1",), "renamed")
     shutil.rmtree(out / "a")

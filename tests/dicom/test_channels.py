@@ -14,7 +14,7 @@ from pydicom import Dataset
 from volseg.cohort import Case, Cohort, inspect_cohort, write_cohort
 from volseg.dicom import Dicom
 from volseg.errors import UsageError, VolsegError
-from volseg.inference import find_inputs, read_grid, read_image
+from volseg.inference import find_inputs, read_grid, read_image, read_images
 from volseg.jobs.job import input_digest
 from volseg.volume import Grid, Volume, resampled
 
@@ -501,6 +501,17 @@ def test_inputs_of_a_prediction_are_the_channels_of_the_conversion(tmp_path: Pat
         read_image(files[1])
     with pytest.raises(VolsegError, match="T2"):
         find_inputs(tmp_path, channels=["T1", "T2"], given=["T1=*t1*"])
+
+
+def test_a_series_alone_is_no_case_of_a_network_of_several_channels(tmp_path: Path) -> None:
+    """The cure was to name files KEY_0000, which a folder of DICOM does not have; each case failed twice with it."""
+    study(tmp_path)
+    for more in ({}, {"choice": {"where": ["Modality=MR"]}}):
+        with pytest.raises(UsageError, match='with --channels "T1=PATTERN,T2=PATTERN" of `volseg predict`'):
+            find_inputs(tmp_path, channels=["T1", "T2"], **more)
+    listed = find_inputs(tmp_path, channels=1)[0][1]
+    with pytest.raises(UsageError, match="a DICOM series is one channel, and the network takes 2"):
+        read_images(listed, names=["T1", "T2"])  # as a watch folder has it
 
 
 def test_the_volume_of_a_series_is_chosen_for_a_prediction(tmp_path: Path) -> None:

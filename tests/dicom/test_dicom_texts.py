@@ -112,12 +112,12 @@ def _named(folder: Path, raw: bytes, charset: object) -> Path:
     return folder
 
 
-def _exported(folder: Path, out: Path, region: str = "liver") -> list[pydicom.Dataset]:
+def _exported(folder: Path, out: Path, region: str = "liver", meaning: str = "Liver") -> list[pydicom.Dataset]:
     stack = read_stack(scan(folder).series[0])
     target = place(Volume(np.ones(stack.shape, np.uint8), stack.affine_ras), stack)
     found = []
     for name, write in (("a.dcm", write_rtstruct), ("b.dcm", write_dicom_seg)):
-        write(out / name, target, LabelTable.exclusive([region]))
+        write(out / name, target, LabelTable.of({region: 1}, {"codes": {region: ["SCT", "10200004", meaning]}}))
         found.append(pydicom.dcmread(out / name))
     return found
 
@@ -132,6 +132,8 @@ def test_texts_without_a_character_set_keep_their_bytes(tmp_path: Path, kind: st
         assert "SpecificCharacterSet" not in got
     with pytest.raises(LabelError, match="not in ASCII, and the series states no character set"):
         _exported(folder, tmp_path, "Größe")
+    with pytest.raises(LabelError, match="not in ASCII, and the series states no character set"):
+        _exported(folder, tmp_path, meaning="Größe")
 
 
 @pytest.mark.parametrize(

@@ -303,6 +303,9 @@ def test_files_that_are_not_there_or_no_table_are_told(place: Path) -> None:
         read_wanted(place / "tset.csv", LABELS)
     with pytest.raises(SourceError, match="cannot be read as CSV"):
         read_wanted(place / "raw", LABELS)
+    cohort, test_csv = Cohort.open(place / "cohort"), place / "test.csv"
+    with pytest.raises(UsageError, match=r"no submission .*absent\.csv to check"):
+        check_submission(place / "absent.csv", place / "predictions", cohort, test_csv, labels=LABELS)
     (place / "test.csv").write_bytes(b"")
     with pytest.raises(SourceError, match="cannot be read as CSV"):
         read_wanted(place / "test.csv", LABELS)

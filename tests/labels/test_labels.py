@@ -151,6 +151,9 @@ def test_the_decathlon_writes_value_to_name():
         ({"labels": {"a": 1}, "volseg": {"colours": ["a"]}}, "must be objects"),
         ({"labels": {"a": 1}, "volseg": {"colours": {"a": [1, 2]}}}, "colour"),
         ({"labels": {"a": 1}, "volseg": {"codes": {"a": 5}}}, "code"),
+        ({"labels": {"a": 1}, "volseg": {"codes": {"a": ["SCT", None, "A"]}}}, "texts"),
+        ({"labels": {"a": 1}, "volseg": {"colours": {"a": [300, 0, 0]}}}, "from 0 to 255"),
+        ({"labels": {"a": 1}, "volseg": {"colours": {"a": [0.9, 0.6, 0.1]}}}, "from 0 to 255"),
     ],
 )
 def test_a_wrong_declaration_is_refused(dataset, message):

@@ -19,12 +19,15 @@ from volseg.bundle.folder import (
     is_bundle,
     is_trained,
     models_dir,
+    newer_version,
+    read_config,
     root,
     stated_checkpoint,
 )
 from volseg.bundle.network_settings import check_settings
 from volseg.bundle.normalisation import asked_schemes, fit_normalisation
 from volseg.bundle.overrides import children, lay_overrides, nearest_word
+from volseg.bundle.public_facts import without_folders
 from volseg.bundle.recipe import (
     LONGEST_IMAGE,
     SAFETENSORS,
@@ -78,9 +81,11 @@ __all__ = [
     "models_dir",
     "named_ensemble",
     "nearest_word",
+    "newer_version",
     "packed_recipe",
     "path_values",
     "read_checkpoint",
+    "read_config",
     "read_ensemble",
     "read_recipe",
     "recipe_direction",
@@ -92,6 +97,7 @@ __all__ = [
     "tell_networks",
     "weights_digest",
     "weights_file",
+    "without_folders",
     "write_safetensors",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 
 _ZIP = b"PK\x03\x04"
@@ -52,6 +53,8 @@ def checkpoint_damage(path: str | Path, error: Exception) -> str:
             f"it is a pickle that names {unsafe[1]}, which loading would run; name a file of tensors, such as the "
             "model.pt of a training by volseg"
         )
+    if head.startswith(_ZIP) and _holds_bundle(path):
+        return "it is the zip of a package; unpack it, and name models/model.pt of its folder"
     if head.startswith(_ZIP):
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         return f"it is damaged ({reason if len(reason) <= 80 else type(error).__name__}); {again}"
@@ -61,3 +64,12 @@ def checkpoint_damage(path: str | Path, error: Exception) -> str:
             "model.pt of a training by volseg"
         )
     return "it is no checkpoint of torch; name the model.pt of a training"
+
+
+def _holds_bundle(archive: Path) -> bool:
+    """Whether a zip holds the configs of a bundle, as that of a package does."""
+    try:
+        with zipfile.ZipFile(archive) as content:
+            return any(name.endswith("configs/inference.json") for name in content.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False

@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import volseg
 from volseg.bundle.config_text import check_words
 from volseg.errors import BundleError
 
@@ -126,10 +127,27 @@ def is_trained(folder: Path) -> bool:
 def about(folder: Path) -> str:
     """One sentence about a bundle, from its metadata; empty if it states none."""
     try:
-        content = json.loads(config(folder, "metadata.json").read_text(encoding="utf-8"))
-        return str(content.get("description", "")).strip()
-    except (BundleError, OSError, ValueError, AttributeError):
+        return str(read_config(folder, "metadata.json").get("description", "")).strip()
+    except (BundleError, OSError):
         return ""
+
+
+def newer_version(folder: Path) -> str:
+    """The version of volseg that wrote a package, if it is newer than this one; else empty."""
+    try:
+        stated = str(read_config(folder, "metadata.json")["required_packages_version"]["volseg"])
+    except (BundleError, OSError, TypeError, KeyError):
+        return ""
+    return stated if _parts(stated) > _parts(volseg.__version__) else ""
+
+
+def _parts(version: str) -> list[int]:
+    """The numbers of a version, in their order.
+
+    >>> _parts("0.10.1") > _parts("0.9"), _parts("0.1.0") > _parts("0.1.0.dev3")
+    (True, False)
+    """
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def copy(bundle: str | Path, folder: str | Path) -> Path:
@@ -161,6 +179,22 @@ def config(folder: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise BundleError(f"the bundle {folder} has no {name}")
+
+
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """The content of a bundle's config, see `config`.
+
+    Raises:
+        BundleError: The bundle has no such file, or it holds no JSON object: cut short by a copy, or edited wrongly.
+    """
+    path = config(folder, name)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON ({error}); correct it, or copy the bundle again") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{path} must hold a JSON object, got {type(content).__name__}; correct it")
+    return content
 
 
 def is_bundle(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import volseg
 from volseg.bundle.checkpoint_file import read_without_tensors
 from volseg.bundle.damage import checkpoint_damage
+from volseg.bundle.public_facts import without_folders
 from volseg.errors import CheckpointError, UsageError, VolsegError
 from volseg.files import atomic
 from volseg.labels import RIGID, LabelTable, channel_order, image_channels, takes_prior
@@ -186,13 +187,20 @@ def _without_tensors(path: Path) -> Any | None:  # noqa: ANN401 - whatever the f
         CheckpointError: The file is absent or cut short.
     """
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; train first, or name one with --checkpoint")
+        raise _absent(path)
     if path.suffix == SAFETENSORS:
         return None
     try:
         return read_without_tensors(path)
     except BadZipFile as error:
         raise CheckpointError(f"{path} cannot be loaded: {checkpoint_damage(path, error)}") from error
+
+
+def _absent(path: Path) -> CheckpointError:
+    """The error of a checkpoint that is not there; of a package that came without it the file of tensors is named."""
+    tensors = path.with_suffix(SAFETENSORS)
+    cure = f"name {tensors} with --checkpoint" if tensors.is_file() else "train first, or name one with --checkpoint"
+    return CheckpointError(f"there is no checkpoint {path}; {cure}")
 
 
 def weights_digest(checkpoint: str | Path) -> str:
@@ -228,7 +236,7 @@ def read_checkpoint(checkpoint: str | Path) -> Any:  # noqa: ANN401 - whatever t
 
     path = Path(checkpoint)
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; train first, or name one with --checkpoint")
+        raise _absent(path)
     try:
         if path.suffix == SAFETENSORS:
             from safetensors import safe_open
@@ -266,6 +274,7 @@ def write_safetensors(checkpoint: str | Path, target: str | Path) -> Path:
     """Write the network of a checkpoint as `.safetensors`, which any program reads without running code.
 
     The recipe is text in the header, so that `volseg predict --checkpoint` takes the file like the checkpoint itself.
+    Such a file is made to be given away: of a path in the recipe's facts only the last part is kept.
 
     Args:
         checkpoint: File of a training or of a package.
@@ -283,10 +292,10 @@ def write_safetensors(checkpoint: str | Path, target: str | Path) -> Path:
     read_recipe(checkpoint)  # which says what is wrong with it
     content = read_checkpoint(checkpoint)
     # One entry: safetensors 0.8.0 writes several in an order of chance, and the same input must give the same bytes.
-    recipe, tensors = content["recipe"]["json"], dict(content["model"])
+    recipe, tensors = _given_away(content["recipe"]["json"]), dict(content["model"])
     if WITHOUT_PRIOR in content:
         other = content[WITHOUT_PRIOR]
-        recipe = json.dumps({**json.loads(recipe), WITHOUT_PRIOR: other["recipe"]["json"]})
+        recipe = json.dumps({**json.loads(recipe), WITHOUT_PRIOR: _given_away(other["recipe"]["json"])})
         tensors |= {f"{WITHOUT_PRIOR}.{name}": tensor for name, tensor in other["model"].items()}
     # Two names of one tensor are written as two.
     text = save(
@@ -296,6 +305,12 @@ def write_safetensors(checkpoint: str | Path, target: str | Path) -> Path:
     with atomic(path) as partial:
         partial.write_bytes(text)
     return path
+
+
+def _given_away(recipe: str) -> str:
+    """The text of a recipe, without the folders of the one who trained its network."""
+    told = json.loads(recipe)
+    return json.dumps({**told, "facts": without_folders(told.get("facts", {}))})
 
 
 def packed_recipe(checkpoint: str | Path, stated: Recipe) -> Recipe:

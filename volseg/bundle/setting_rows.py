@@ -6,10 +6,9 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from volseg.bundle.config_text import is_path_setting
-from volseg.bundle.folder import config
+from volseg.bundle.folder import read_config
 
 _ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \|$", re.MULTILINE)
 _WHOLE = re.compile(r"-?\d+( \* \d+)*")
@@ -44,9 +43,9 @@ def settings_table(bundle: Path) -> list[Setting]:
         bundle: Folder of the bundle.
 
     Raises:
-        BundleError: The bundle has no train.json.
+        BundleError: The bundle has no train.json, or it is not JSON.
     """
-    values: dict[str, Any] = json.loads(config(bundle, "train.json").read_text(encoding="utf-8"))
+    values = read_config(bundle, "train.json")
     page = next((path for path in (bundle / "docs" / "README.md", bundle / "README.md") if path.is_file()), None)
     rows = _ROW.findall(page.read_text(encoding="utf-8")) if page is not None else []
     found = [

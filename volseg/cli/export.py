@@ -145,7 +145,17 @@ def kaggle(
 
 _PREDICTIONS = typer.Argument(help="A file KEY.nii.gz, or a folder of them.")
 _DICOM = typer.Option(..., help="Folder tree with the series that the predictions were made from.")
-_OUTPUT = typer.Option(..., "-o", "--output", help="Folder; or a file.dcm for a single prediction.")
+
+
+def _objects_to_write(parameter: typer.CallbackParam, value: Path) -> Path:
+    """Refuse the name of a file that is no DICOM."""
+    named: Path = value if value.suffix.lower() == ".dcm" else folder_to_write(parameter, value)
+    return named
+
+
+_OUTPUT = typer.Option(
+    ..., "-o", "--output", help="Folder; or a file.dcm for a single prediction.", callback=_objects_to_write
+)
 _LABELS = typer.Option(None, help="Cohort whose dataset.json names the labels; the one beside PREDICTIONS by default.")
 _KEY = typer.Option("{patient}_{series}", help="Pattern of the keys, as at the conversion.")
 _SECRET = typer.Option(None, help="Secret of the keys, as at the conversion.")
@@ -251,6 +261,8 @@ def _objects(
     from volseg.cohort import exported_bounds
     from volseg.dicom import export_objects, read_secret
 
+    if not predictions.exists():
+        raise UsageError(f"there is no {predictions}; name a prediction KEY.nii.gz, or the folder of the predictions")
     if output.suffix.lower() == ".dcm" and not predictions.is_file() and not output.is_dir():
         raise UsageError(f"-o {output.name} is one file, and {predictions} may hold several predictions; name a folder")
     beside = predictions.parent if predictions.is_file() else predictions

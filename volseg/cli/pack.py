@@ -6,6 +6,14 @@ from pathlib import Path
 
 import typer
 
+from volseg.cli.shared_options import folder_to_write
+
+
+def _package_to_write(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
+    """Refuse the name of a file that is no zip, such as `model.onnx`: a package is a folder or a zip."""
+    zipped = value is not None and value.suffix.lower() == ".zip"
+    return value if zipped else folder_to_write(parameter, value)
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -17,7 +25,9 @@ def register(app: typer.Typer) -> None:
 def pack(
     bundle: str = typer.Argument(help="Name in bundles/, or folder."),
     checkpoint: Path | None = typer.Option(None, help="The trained network; the bundle's own by default."),
-    output: Path | None = typer.Option(None, "-o", "--output", help="A .zip or a folder; NAME.zip by default."),
+    output: Path | None = typer.Option(
+        None, "-o", "--output", help="A .zip or a folder; NAME.zip by default.", callback=_package_to_write
+    ),
     torchscript: bool = typer.Option(False, "--torchscript", help="Add models/model.ts, for MONAI Deploy."),
     onnx: bool = typer.Option(False, "--onnx", help="Add models/model.onnx."),
     safetensors: bool = typer.Option(

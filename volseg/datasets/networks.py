@@ -25,6 +25,7 @@ _MAX_BYTES = 2**20
 _TIMEOUT_S = (15, 60)
 _LABEL = "networks"  # of the project's URL in the metadata of the installed package
 _ENTRIES = {"name": str, "title": str, "file": str, "bytes": int, "sha256": str, "licence": str}
+_NAME = re.compile(r"[\w][\w.-]*")
 _PACKAGE = {"configs/inference.json": 1, "configs/metadata.json": 1, "models/model.*": 1}
 _CHECKPOINTS = (".pt", ".safetensors")
 
@@ -107,13 +108,19 @@ def write_networks(files: Sequence[Path], output: Path, *, licence: str = "", ti
         What was written.
 
     Raises:
-        UsageError: A file is absent, is neither, or lies in another folder; or two have one name.
+        UsageError: A file is absent, is neither, or lies in another folder; or two have one name, or one a name that
+            `read_networks` refuses.
     """
     entries = [_entry(file, output, licence) for file in files]
     names = [entry["name"] for entry in entries]
-    for name in names:
+    for name, file in zip(names, files, strict=True):
         if names.count(name) > 1:
             raise UsageError(f"two files give the network {name}; rename one")
+        if not _NAME.fullmatch(name):  # a reader refuses the whole catalogue
+            raise UsageError(
+                f"{file} gives the network {name!r}, and a name must be letters, digits, . - and _; "
+                + ("pack it anew under such a name" if file.suffix == ".zip" else "rename the file")
+            )
     content = {"format": FORMAT, "title": title, "networks": entries}
     with atomic(output) as partial:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -184,7 +191,7 @@ def _network(entry: object, catalogue: str, told: str) -> Published:
                 f"{told} must have {word!r} as {kind.__name__}, got {entry.get(word)!r}; its publisher must mend it"
             )
     name, sha256 = entry["name"], entry["sha256"].lower()
-    if not re.fullmatch(r"[\w][\w.-]*", name):
+    if not _NAME.fullmatch(name):
         raise RemoteError(
             f"{told} has the name {name!r}, expected letters, digits, . - and _; its publisher must mend it"
         )

@@ -149,7 +149,8 @@ def without_voxels(dataset: Dataset) -> list[str]:
 def read_code(dataset: Dataset, keyword: str) -> Code | None:
     """The first coded term of a sequence, or None."""
     for item in items(dataset, keyword)[:1]:
-        value, meaning, scheme = (text(item, tag) for tag in ("CodeValue", "CodeMeaning", "CodingSchemeDesignator"))
+        value = text(item, "CodeValue") or text(item, "LongCodeValue")
+        meaning, scheme = text(item, "CodeMeaning"), text(item, "CodingSchemeDesignator")
         if value and meaning and scheme:
             return Code(value, meaning, scheme)
     return None

@@ -18,6 +18,7 @@ from volseg.dicom.instance import Series
 from volseg.dicom.record import Record, apart, read_record, record_of, volume_key
 from volseg.dicom.target import Target, place
 from volseg.errors import GeometryError, SourceError, UsageError, VolsegError, first_names, telling_memory
+from volseg.files import FULL
 from volseg.labels import LabelMatch, LabelTable
 from volseg.volume import Grid, Volume, aligned, provenance_of
 
@@ -70,6 +71,7 @@ def export_objects(
 
     Raises:
         UsageError: no prediction, no such folder, no series in it, none of `for_series`, or several predictions for it.
+        OSError: the disk is full.
     """
     files = [predictions] if predictions.is_file() else sorted(predictions.glob(f"[!.]*{FILE_ENDING}"))
     if not files or not all(path.name.endswith(FILE_ENDING) for path in files):
@@ -99,11 +101,15 @@ def export_objects(
             target = place(label, stack)
             if asked is not None and (stated := there.stated_otherwise(asked, label)):
                 logger.warning("%s was written for %s as asked, and its record names %s", stem, for_series, stated)
-            named = output.suffix == ".dcm" and predictions.is_file()
+            named = output.suffix.lower() == ".dcm" and predictions.is_file() and not output.is_dir()
             with telling_memory():
                 write(output if named else output / f"{stem}{ending}", target, table)
         except VolsegError as error:
             failures.append((stem, error.message))
+        except OSError as error:
+            if error.errno in FULL:  # the next one would fail likewise
+                raise
+            failures.append((stem, f"{error.filename or output} cannot be read or written ({error.strerror})"))
         if progress is not None:
             progress(done, len(files))
     return failures

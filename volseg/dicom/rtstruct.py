@@ -27,6 +27,7 @@ from volseg.volume import ras_to_lps
 _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 _SERIES_NUMBER = 301
 _LONGEST_DESCRIPTION = 1024  # letters that the VR ST holds
+_LONGEST_VALUE = 16  # letters that the VR SH holds
 # What says whose image it is and of which study: the patient, general study and frame of reference modules.
 _FROM_SERIES = (
     *("SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
@@ -159,7 +160,9 @@ def _contours(target: Target, region: Region) -> Iterator[Dataset]:
 
 def _term(code: Code) -> Dataset:
     term = Dataset()
-    term.CodeValue, term.CodingSchemeDesignator, term.CodeMeaning = code.value, code.scheme, code.meaning
+    term.CodingSchemeDesignator, term.CodeMeaning = code.scheme, code.meaning
+    # National extensions of SNOMED CT have values of up to 18 digits.
+    setattr(term, "CodeValue" if len(code.value) <= _LONGEST_VALUE else "LongCodeValue", code.value)
     return term
 
 

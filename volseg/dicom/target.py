@@ -23,6 +23,7 @@ _AT_LEAST_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
     *("AccessionNumber", "ReferringPhysicianName"),
 )
+_LONGEST_MEANING = 64  # letters that the VR LO holds
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "SOPClassUID")
 _FRAME = "FrameOfReferenceUID"  # which an X-ray image has no place in
 
@@ -80,7 +81,7 @@ class Target:
         return replace(self, label_map=labels.check(self.label_map))
 
     def present(self, labels: LabelTable) -> list[Region]:
-        """The regions that hold a voxel, in the order of the table.
+        """The regions that hold a voxel, in the order of the table; the meanings of their codes as DICOM holds them.
 
         Raises:
             LabelError: none does, or a value that the table does not declare.
@@ -89,7 +90,9 @@ class Target:
         found = [region for region in labels.regions if held & set(region.values)]
         if not found:
             raise LabelError("no voxel belongs to any region, so there is nothing to write")
-        return found
+        # What a code means, its scheme and value say: the words may be cut.
+        codes = [replace(region.code, meaning=region.code.meaning[:_LONGEST_MEANING]) for region in found]
+        return [replace(region, code=code) for region, code in zip(found, codes, strict=True)]
 
 
 def place(label: Volume, stack: Stack) -> Target:
@@ -129,9 +132,10 @@ def check_names(regions: Sequence[Region], header: Dataset) -> None:
                 f"region {region.name!r} has a name of {len(region.name)} characters; DICOM keeps 64 and no backslash. "
                 "Change it in dataset.json"
             )
-        if not region.name.isascii() and "SpecificCharacterSet" not in header:
+        told = (region.name, region.code.meaning)
+        if not all(text.isascii() for text in told) and "SpecificCharacterSet" not in header:
             raise LabelError(
-                f"region {region.name!r} is not in ASCII, and the series states no character set for the patient's "
-                "texts, whose bytes must stay. State it in the series (dcmodify -i SpecificCharacterSet=...), or "
-                "rename the region"
+                f"region {region.name!r} ({region.code.meaning}) is not in ASCII, and the series states no character "
+                "set for the patient's texts, whose bytes must stay. State it in the series (dcmodify -i "
+                "SpecificCharacterSet=...), or rename the region"
             )

@@ -241,6 +241,8 @@ def _compare(text: str, mask: Masks, row: tuple[str, str]) -> None:
 
 def _texts(path: Path, wanted: Wanted) -> list[str]:
     """The run-length strings of a submission whose ids and classes are those wanted, in their order."""
+    if not path.is_file():
+        raise UsageError(f"there is no submission {path} to check; write it without --check, or correct -o")
     columns, lines = _read(path, exact=True)
     if tuple(columns) != HEADER:
         raise SourceError(f"{path} has the columns {', '.join(columns)}; expected {', '.join(HEADER)}")

@@ -13,6 +13,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import nn
 
+import volseg
 from volseg import bundle as bundles
 from volseg.bundle import WITHOUT_PRIOR, Recipe, check_settings, read_checkpoint, read_recipe
 from volseg.errors import BundleError, CheckpointError, UsageError, root_error
@@ -52,20 +53,30 @@ def read_parts(
 
     folder = bundles.find(bundle)
     parser = ConfigParser()
-    parser.read_config(name_modules(ConfigParser.load_config_file(str(bundles.config(folder, "inference.json")))))
+    parser.read_config(name_modules(bundles.read_config(folder, "inference.json")))
     overrides = dict(overrides or {})
     decision = overrides.pop("decision", None)
     int8 = overrides.get("precision") == "int8"  # that of a packed network, which the bundle's steps do not know
     overrides |= {"precision": "fp32"} if int8 else {}
     _set(parser, folder, overrides, checkpoint=checkpoint, device=device)
     config = deepcopy(parser.get())
+    names = ("network", "preprocessing", "inferer", "postprocessing", "device")
+    if missing := [name for name in ("checkpoint", *names) if name not in parser]:
+        raise BundleError(
+            f"inference.json of {folder.name} has no {' and no '.join(missing)}, as a bundle of volseg has; name one "
+            "that `volseg bundles copy` or `volseg pack` wrote"
+        )
     path = Path(parser.get_parsed_content("checkpoint"))
     recipe = read_recipe(path)
     check_settings(folder, recipe, checkpoint=path)
-    names = ("network", "preprocessing", "inferer", "postprocessing", "device")
     try:
         network, before, inferer, after, place = (parser.get_parsed_content(name) for name in names)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        if newer := bundles.newer_version(folder):
+            raise BundleError(
+                f"{folder.name} was written by volseg {newer} and cannot be read by {volseg.__version__} "
+                f"({root_error(error)}); update volseg"
+            ) from error
         raise root_error(error) from error
     after = after if decision in (None, "threshold") else with_decision(after, decision)
     plain = _of_no_prior(config, path, folder, decision) if recipe.takes_prior else None

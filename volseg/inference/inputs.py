@@ -12,7 +12,7 @@ from volseg.cohort import Cohort, cohort_note, read_dataset_json
 from volseg.errors import UsageError
 from volseg.inference.file_names import group_files, image_stem, is_segmentation, lone_key, series_in_time, some_names
 from volseg.inference.modality import tell_modalities
-from volseg.inference.reading import read_grid
+from volseg.inference.reading import check_one_channel, read_grid
 from volseg.labels import channel_order
 from volseg.volume import (
     IMAGE_SUFFIXES,
@@ -171,6 +171,8 @@ def _chosen_series(
             "that choose series (--echo, --phase, --b-value, --image-type, --where, NAME=PATTERN of --channels)"
         ) from error
     names = tuple(channel.name for channel in parse_channels(patterns))
+    if not names:
+        check_one_channel(channels)
     tell_modalities(files, names or (() if isinstance(channels, int) else channels))
     order = _order(names, channels, source="--channels") if names else []
     return [(key, [of_case[place] for place in order] if order else of_case) for key, of_case in group_files(files)]
@@ -208,6 +210,7 @@ def _series(path: Path, modality: str | None, channels: int | Sequence[str]) -> 
             f"{path} must hold images, got none, and folders that do, such as {deeper.relative_to(path)}; name one of "
             "these folders, or make a cohort of them with `volseg convert`"
         ) from error
+    check_one_channel(channels)
     tell_modalities(files, () if isinstance(channels, int) else channels)
     return files
 

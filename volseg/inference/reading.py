@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg import volume
-from volseg.errors import VolsegError, VolumeError
+from volseg.errors import UsageError, VolsegError, VolumeError
 from volseg.files import SERIES
 from volseg.inference.file_names import NIFTI
 from volseg.volume import (
@@ -54,10 +54,29 @@ def _read_file(path: str | Path, *, names: Sequence[str] | int) -> list[Volume]:
     if path.suffix == SERIES:
         from volseg.dicom import read_listed
 
+        check_one_channel(names)
         return [read_listed(path)]
     volumes = read_image_file(path)
     check_channels(len(volumes), name=path.name, names=names)
     return volumes
+
+
+def check_one_channel(names: Sequence[str] | int) -> None:
+    """Refuse a DICOM series by itself for a network of several channels.
+
+    Args:
+        names: Names of the network's channels, or their number.
+
+    Raises:
+        UsageError: There are several.
+    """
+    channels = [f"CHANNEL_{n}" for n in range(names)] if isinstance(names, int) else list(names)
+    if len(channels) > 1:
+        choice = ",".join(f"{channel}=PATTERN" for channel in channels)
+        raise UsageError(
+            f"a DICOM series is one channel, and the network takes {len(channels)}; say which series of a study these "
+            f'are with --channels "{choice}" of `volseg predict` or `volseg convert dicom`'
+        )
 
 
 def check_there(images: Sequence[str | Path | Volume], *, names: Sequence[str] | int | None = None) -> None:

@@ -355,7 +355,7 @@ def _by_files(members: Sequence[Member], overrides: Mapping[str, Any]) -> tuple[
     found = []
     for name, given in members:
         folder = bundles.find(name)
-        content = json.loads(bundles.config(folder, "inference.json").read_text(encoding="utf-8"))
+        content = bundles.read_config(folder, "inference.json")
         unknown = [setting for setting in overrides if setting not in content and setting != "decision"]
         if unknown:
             raise BundleError(f"the bundle {folder.name} has no setting {', '.join(unknown)}; pack it with this volseg")

@@ -51,16 +51,32 @@ def declared_regions(
             )
         known_colour, known_code = _KNOWN.get(name, (_PALETTE[len(regions) % len(_PALETTE)], TISSUE))
         try:
-            r, g, b = map(int, colours.get(name, known_colour))
-            scheme, code_value, meaning = codes.get(name, (known_code.scheme, known_code.value, known_code.meaning))
+            r, g, b = map(_channel, colours.get(name, known_colour))
+            stated = codes.get(name, (known_code.scheme, known_code.value, known_code.meaning))
+            scheme, code_value, meaning = map(_text, stated)
         except (TypeError, ValueError):
             raise LabelError(
                 f"label {name!r} has the colour {colours.get(name)!r} and the code {codes.get(name)!r}, "
-                "expected [red, green, blue] and [scheme, value, meaning]"
+                "expected [red, green, blue], whole numbers from 0 to 255, and [scheme, value, meaning], texts"
             ) from None
         values_of_region = tuple(sorted({int(number) for number in numbers}))
         regions.append(Region(name, values_of_region, (r, g, b), Code(code_value, meaning, scheme)))
     return tuple(regions)
+
+
+def _channel(value: object) -> int:
+    """A channel of a colour: a whole number from 0 to 255; a ValueError or TypeError otherwise."""
+    number = float(value)  # type: ignore[arg-type]  # what is no number is told by what it raises
+    if not (0 <= number <= 255 and number.is_integer()):
+        raise ValueError
+    return int(number)
+
+
+def _text(value: object) -> str:
+    """A part of a code, whose value may be written as a number; a TypeError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise TypeError
+    return str(value)
 
 
 def _as_number(value: object) -> Any:  # noqa: ANN401 - what is none is told where it is used

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -151,7 +150,7 @@ def _busy() -> str:
 def _rank(folder: Path) -> int:
     """The place of a bundle by accuracy, as its metadata.json states; last if it states none."""
     try:
-        content = json.loads(bundles.config(folder, "metadata.json").read_text(encoding="utf-8"))
+        content = bundles.read_config(folder, "metadata.json")
         return int(content["planning"]["rank"])
     except (KeyError, TypeError, ValueError, OSError, BundleError):
         return 100

@@ -91,16 +91,23 @@ def write_space(folder: Path, bundle: str | Path, *, checkpoint: Path | None = N
 def pinned_requirements() -> list[str]:
     """The requirements of volseg and Gradio, each with the version that is installed here.
 
+    One that some versions of Python do without, and this one does, stays as volseg states it.
+
     Raises:
         UsageError: A package is not installed.
     """
-    try:
-        stated = [line for line in requires("volseg") or [] if "extra ==" not in line]
-        names = sorted({re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in stated} | {"gradio"})
-        # The part behind + names a build, such as +cpu, that not every index has.
-        return [f"{name}=={version(name).partition('+')[0]}" for name in names]
-    except PackageNotFoundError as error:
-        raise UsageError(f'{error.name} is not installed: pip install "volseg[demo]"') from error
+    stated = ["gradio", *(line for line in requires("volseg") or [] if "extra ==" not in line)]
+    named = {re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]: line for line in stated}
+    pinned = []
+    for name, line in sorted(named.items()):
+        try:
+            # The part behind + names a build, such as +cpu, that not every index has.
+            pinned.append(f"{name}=={version(name).partition('+')[0]}")
+        except PackageNotFoundError as error:
+            if ";" not in line:
+                raise UsageError(f'{name} is not installed: pip install "volseg[demo]"') from error
+            pinned.append(line)
+    return pinned
 
 
 def _page(recipe: Recipe) -> str:

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pydoc import locate
 from typing import Any
 
-from volseg.bundle import Recipe
+from volseg.bundle import Recipe, literal_text
 from volseg.errors import BundleError
+
+logger = logging.getLogger(__name__)
+
+# Settings that name files and folders, and what they are where nobody has typed one.
+_PATHS: dict[str, str | None] = {
+    "bundle_root": "$volseg.bundle.root()",
+    "data_dir": "$volseg.bundle.data_dir(@bundle_root)",
+    "embedded_dir": "$@data_dir + '/phantom'",
+    "dataset_dir": "$@data_dir + '/phantom'",
+    "output_dir": "$@data_dir + '/predictions'",
+    "cache_dir": "$@data_dir + '/cache'",
+    "plan_file": None,
+    "weights": None,
+    "prior_predictions": None,
+}
 
 
 def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -56,6 +72,27 @@ def packed_configs(configs: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> 
     elif {"cohort", "dataset_dir", "embedded_dir"} <= training.keys() and isinstance(training.get("network_def"), dict):
         training |= _of_package(training, network=network, recipe=own, flip_axes=recipe.facts.get("flip_axes"))
     return packed
+
+
+def of_no_machine(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config without the files and folders that its author has typed, which no other machine has.
+
+    With a cohort of the author's own as `dataset_dir`, MONAI's tools would look for it before they build the network.
+    """
+    own = {name: value for name, value in _PATHS.items() if name in config and _is_typed(name, config[name])}
+    if "dataset_dir" in own and "embedded_dir" in config:
+        own["dataset_dir"] = "@embedded_dir"
+    for name, value in own.items():
+        logger.info("%s named a place on this machine, and is %s in the package", name, json.dumps(value))
+    return {**config, **own}
+
+
+def _is_typed(name: str, value: object) -> bool:
+    """Whether a setting is a path as a user types it, and no expression; `weights` may be a word, such as `auto`."""
+    text = literal_text(value)
+    if not isinstance(text, str) or text.startswith(("$", "@", "%")):
+        return False
+    return name != "weights" or "/" in text or "\\" in text
 
 
 def _of_package(

@@ -60,12 +60,32 @@ def torchscript(
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]  # PyTorch's own, as the next
             network, torch.zeros(1, *window), check_trace=False
         )
+        _follow_input(traced)
         extra = {name: json.dumps(content, indent=4).encode() for name, content in texts.items()}
         torch.jit.save(traced, str(path), _extra_files=extra)
         # The debug files name the folders of this machine's libraries.
         thin_zip(path, keep=lambda name: not name.endswith(".debug_pkl"))
         loaded = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     return _compared(loaded, network, window, "models/model.ts", f"TorchScript trace; windows of {_by(window)} voxels")
+
+
+def _follow_input(traced: Any) -> None:  # noqa: ANN401 - a ScriptModule, whose graphs have no types
+    """Let the tensors that a network makes itself, such as the masks of Swin UNETR, lie on the device of its input.
+
+    A trace states the device on which it was made, the CPU, and `map_location` moves the weights alone: on a GPU the
+    network would end with tensors on two devices.
+    """
+    for module in traced.modules():
+        for name in module._c._method_names():  # a module that is called twice has `forward1` too
+            graph = module._c._get_method(name).graph
+            tensor = next((value for value in graph.inputs() if value.type().kind() == "TensorType"), None)
+            for stated in graph.findAllNodes("prim::Constant"):
+                if tensor is None or stated.output().type().kind() != "DeviceObjType":
+                    continue
+                found = graph.create("prim::device", [tensor], 1)
+                found.insertAfter(stated)
+                found.output().setType(torch._C.DeviceObjType.get())
+                stated.output().replaceAllUsesWith(found.output())
 
 
 def onnx(network: nn.Module, window: Sequence[int], folder: Path) -> Export:

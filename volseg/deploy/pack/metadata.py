@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import volseg
 from volseg.bundle import Recipe
+from volseg.errors import BundleError
 from volseg.labels import LabelTable
 
 _OF_CARD = {"title": "name", "description": "description", "task": "task", "weights_licence": "license"}
-_WORDS = ("name", "task", "description")
+_WORDS = ("name", "task", "description", "image_classes")
+_DECLARED = "declared"  # entry of the bundle's words: the regions and channels that they are true of
 _VERSIONS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
 
@@ -26,7 +27,8 @@ def filled(
 ) -> dict[str, Any]:
     """The metadata with the labels, channels, window and spacing of a recipe, and the installed versions.
 
-    The bundle's own name and descriptions stay if the labels are those that it declares; those of a card come first.
+    The bundle's own name and descriptions stay if labels and channels are those that it declares; those of a card come
+    first.
 
     Args:
         metadata: Metadata of the bundle, or of a package.
@@ -34,24 +36,32 @@ def filled(
         checkpoint_sha256: SHA-256 of the packed file, which identifies its training.
         card: What its author tells of the network and its data, see `read_card`.
         scores: Dice on cases that were not trained on, see `held_out_scores`.
+
+    Raises:
+        BundleError: The metadata lack an entry that a package needs.
     """
     labels = recipe.labels
+    data_format, declared_image, declared_pred = _declared(metadata)
     # Of a package the words of its bundle, which those of an earlier card have replaced.
-    of_bundle = metadata.get("volseg", {}).get("bundle") or {
-        name: metadata[name] for name in _WORDS if name in metadata
-    }
-    metadata = {name: entry for name, entry in metadata.items() if name != "license"} | of_bundle
+    of_bundle = dict(metadata.get("volseg", {}).get("bundle") or {})
+    if _DECLARED not in of_bundle:
+        of_bundle = _words_of_bundle(metadata, of_bundle, declared_image, declared_pred)
+    words = {name: of_bundle[name] for name in _WORDS if name in of_bundle}
+    metadata = {name: entry for name, entry in metadata.items() if name != "license"} | words
     entries: dict[str, Any] = {**metadata, **{key: _version(package) for key, package in _VERSIONS.items()}}
     needed = metadata.get("required_packages_version", {})
     entries["required_packages_version"] = {**{name: _version(name) for name in needed}, "volseg": volseg.__version__}
     regions = ", ".join(labels.names)
     kind = "overlapping" if labels.overlap else "exclusive"
-    declared = metadata["network_data_format"]["outputs"]["pred"].get("channel_def", {})
-    if list(declared.values()) not in (list(labels.channel_names), list(value_names(labels).values())):
-        entries["name"] = f"{metadata['name'].partition(' for ')[0]} for {regions}"
+    channels = list(recipe.channel_names)
+    declared = of_bundle[_DECLARED]
+    own_regions = declared["regions"] in (list(labels.channel_names), list(value_names(labels).values()))
+    own_channels = declared["channels"] == channels
+    if not (own_regions and own_channels):
+        entries["name"] = f"{str(words.get('name', 'Network')).partition(' for ')[0]} for {regions}"
         entries["task"] = f"Segmentation of {regions}"
         entries["description"] = f"Outlines {regions} on volumes."
-        entries["image_classes"] = f"image channels: {', '.join(recipe.channel_names)}"
+        entries["image_classes"] = f"image channels: {', '.join(channels)}"
     entries["data_source"] = data_source(recipe)
     if card is not None:
         entries |= {key: card[name] for name, key in _OF_CARD.items() if name in card}
@@ -60,16 +70,16 @@ def filled(
         entries["data_source"] = ", ".join(data[key] for key in ("name", "url", "licence") if key in data)
     entries["label_classes"] = f"{kind} regions: {regions}"
     entries["pred_classes"] = f"{labels.channels} {labels.activation} channels: {', '.join(labels.channel_names)}"
-    data_format = metadata["network_data_format"]
     sizes = {"spatial_shape": [int(n) for n in recipe.roi_size]}
     image = {
-        **data_format["inputs"]["image"],
+        **declared_image,
         **sizes,
-        "num_channels": len(recipe.channel_names),
-        "channel_def": {str(i): name for i, name in enumerate(recipe.channel_names)},
+        "modality": (declared["modality"] if own_channels else "") or ", ".join(recipe.image_channels),
+        "num_channels": len(channels),
+        "channel_def": {str(i): name for i, name in enumerate(channels)},
     }
     pred = {
-        **data_format["outputs"]["pred"],
+        **declared_pred,
         **sizes,
         "num_channels": labels.channels,
         "channel_def": value_names(labels),
@@ -88,6 +98,41 @@ def filled(
         **({} if scores is None else {"scores": dict(scores)}),
     }
     return entries
+
+
+def _declared(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The entry `network_data_format`, and what it says of the image and of the output."""
+    try:
+        data_format = dict(metadata["network_data_format"])
+        return data_format, dict(data_format["inputs"]["image"]), dict(data_format["outputs"]["pred"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            "metadata.json must describe `image` and `pred` under `network_data_format`, as MONAI's specification has "
+            "it; take that of a bundle that comes with volseg as an example"
+        ) from error
+
+
+def _words_of_bundle(
+    metadata: Mapping[str, Any], kept: Mapping[str, Any], image: Mapping[str, Any], pred: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The words of a bundle, with the regions and channels that they are true of.
+
+    Args:
+        metadata: Metadata of the bundle, or of a package.
+        kept: Words that a package has kept of its bundle; those of earlier versions do not say what they are true of.
+        image: What the metadata say of the image.
+        pred: What the metadata say of the output.
+    """
+    found = {name: metadata[name] for name in _WORDS if name in metadata} | dict(kept)
+    replaced = any(found.get(name) != metadata.get(name) for name in kept)  # by words of other regions, or a card's
+    return {
+        **found,
+        _DECLARED: {
+            "regions": [] if replaced else list(dict(pred.get("channel_def") or {}).values()),
+            "channels": list(dict(image.get("channel_def") or {}).values()),
+            "modality": "" if kept else image.get("modality", ""),  # earlier versions left it as it was
+        },
+    }
 
 
 def data_source(recipe: Recipe) -> str:
@@ -116,23 +161,6 @@ def value_names(labels: LabelTable) -> dict[str, str]:
         if meant not in names.values():
             names[str(value)] = meant
     return names
-
-
-def without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts for publication: of the cohort's folder and of any absolute path, only the last part is kept.
-
-    >>> without_folders({"cohort": "patients/liver", "weights": "/home/ann/mit-b0", "fold": 0})
-    {'cohort': 'liver', 'weights': 'mit-b0', 'fold': 0}
-    """
-    return {key: _last_part(key, fact) if isinstance(fact, str) else fact for key, fact in facts.items()}
-
-
-def _last_part(key: str, text: str) -> str:
-    for kind in (PureWindowsPath, PurePosixPath):
-        path = kind(text)
-        if path.is_absolute() or (key == "cohort" and len(path.parts) > 1):
-            return path.name
-    return text
 
 
 def _version(package: str) -> str:

@@ -17,11 +17,11 @@ import torch
 from volseg import bundle as bundles
 from volseg.deploy.pack import exports
 from volseg.deploy.pack.card import licence_text, read_card
-from volseg.deploy.pack.configs import packed_configs
+from volseg.deploy.pack.configs import of_no_machine, packed_configs
 from volseg.deploy.pack.file_digest import sha256
 from volseg.deploy.pack.held_out import held_out_scores
 from volseg.deploy.pack.int8 import check_nncf, pack_int8
-from volseg.deploy.pack.metadata import filled, without_folders
+from volseg.deploy.pack.metadata import filled
 from volseg.deploy.pack.package_zip import write_zip
 from volseg.deploy.pack.page import page
 from volseg.errors import BundleError, UsageError
@@ -31,6 +31,7 @@ from volseg.inference import AUTO_PRECISION, Predictor, compared_precision, own_
 logger = logging.getLogger(__name__)
 
 _LICENCE = "data_license.txt"  # as in MONAI's model zoo
+_OF_A_PACKAGE = frozenset({"configs", "docs", "models", "LICENSE", ".fetched.json"})
 
 
 def pack(
@@ -61,7 +62,7 @@ def pack(
         cohort: Cohort of the training, whose windows calibrate INT8; None for the one that the checkpoint names.
         card: JSON file with what its author tells of network and data, see `volseg.deploy.pack.read_card`.
         crossval: Folder of a finished `volseg crossval`, whose out-of-fold Dice the page shows.
-        overwrite: Whether an earlier package is replaced.
+        overwrite: Whether an earlier package is replaced; what others have put into its folder stays.
 
     Returns:
         The zip or the folder.
@@ -74,14 +75,14 @@ def pack(
     """
     source = bundles.find(bundle)
     target = Path(output) if output is not None else Path(f"{source.name}.zip")
-    zipped = target.suffix == ".zip"
+    zipped = target.suffix.lower() == ".zip"
     name = target.stem if zipped else target.resolve().name
     _check_target(target, source, overwrite=overwrite)
     if int8:
         check_nncf()  # before another format is written for nothing
     predictor = Predictor.from_bundle(source, checkpoint=checkpoint, device="cpu", overrides={"precision": "fp32"})
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as place:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.absolute().parent) as place:
         folder = Path(place) / name
         told = _told(source, predictor, card=card, crossval=crossval, own=checkpoint is None)
 
@@ -94,10 +95,34 @@ def pack(
             with atomic(target) as partial:
                 write_zip(folder, partial, name=name)
         else:
-            if target.exists():
-                target.rename(Path(place) / "replaced")
-            folder.rename(target)
+            _put_in_place(folder, target.absolute())
     return target
+
+
+def _put_in_place(folder: Path, target: Path) -> None:
+    """Give a new package its name. What others have put into the one that it replaces goes over into it.
+
+    That is all that a package is not made of: `data/`, into which MONAI's commands write predictions and runs, the
+    networks of before in `models/earlier/`, a repository. The record of a download goes, since this is another package.
+    """
+    if not target.exists():
+        folder.rename(target)
+        return
+    before = target.with_name(f"{folder.parent.name}-replaced")  # what is not moved yet outlives a stop
+    target.rename(before)
+    try:
+        folder.rename(target)
+    except BaseException:
+        before.rename(target)
+        raise
+    if before.is_symlink():  # whose folder, elsewhere, stays as it is
+        before.unlink()
+        return
+    for path in [*before.iterdir(), before / "models" / "earlier"]:
+        kept = target / path.relative_to(before)
+        if path.name not in _OF_A_PACKAGE and path.exists() and not kept.exists():
+            path.rename(kept)
+    shutil.rmtree(before)
 
 
 def _check_target(target: Path, source: Path, *, overwrite: bool) -> None:
@@ -108,7 +133,7 @@ def _check_target(target: Path, source: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UsageError(f"{target} is there already; name another with -o, or replace it with --overwrite")
-    ours = target.is_file() if target.suffix == ".zip" else (target / "configs" / "metadata.json").is_file()
+    ours = target.is_file() if target.suffix.lower() == ".zip" else (target / "configs" / "metadata.json").is_file()
     if not ours:
         raise UsageError(f"{target} holds something other than a package and is not replaced; name another with -o")
 
@@ -131,8 +156,12 @@ def refresh(bundle_root: str | Path, *, output_dir: str | Path) -> None:
         return
     content = dict(bundles.read_checkpoint(checkpoint))
     recipe = bundles.read_recipe(checkpoint)
-    metadata = filled(_read(place), recipe, checkpoint_sha256=sha256(checkpoint))
-    configs = {path.name: _read(path) for path in sorted(place.parent.glob("*.json")) if path != place}
+    # Page and metadata are made to be read by others.
+    recipe = replace(recipe, facts=bundles.without_folders(recipe.facts))
+    stated = bundles.read_config(folder, place.name)
+    metadata = filled(stated, recipe, checkpoint_sha256=sha256(checkpoint))
+    names = [path.name for path in sorted(place.parent.glob("*.json")) if path != place]
+    configs = {name: bundles.read_config(folder, name) for name in names}
     texts = {**packed_configs(configs, recipe), "metadata.json": metadata}
     readme = folder / "docs" / "README.md"
     before = readme.read_text(encoding="utf-8") if readme.is_file() else ""
@@ -159,7 +188,7 @@ def _named(content: dict[str, Any]) -> dict[str, Any]:
 def _shared(part: dict[str, Any]) -> dict[str, Any]:
     """A network of the checkpoint with its recipe, without the folders of the one who trained it."""
     told = json.loads(part["recipe"]["json"])
-    told["facts"] = dict(without_folders(told.get("facts", {})))
+    told["facts"] = dict(bundles.without_folders(told.get("facts", {})))
     return {"model": part["model"], "recipe": {"json": json.dumps(told)}}
 
 
@@ -167,7 +196,7 @@ def _told(
     source: Path, predictor: Predictor, *, card: str | Path | None, crossval: str | Path | None, own: bool
 ) -> dict[str, Any]:
     """Card and scores: those that are given, or those of a package whose own network is packed again."""
-    before = _read(bundles.config(source, "metadata.json")).get("volseg", {}) if own else {}
+    before = bundles.read_config(source, "metadata.json").get("volseg", {}) if own else {}
     found = {name: before[name] for name in ("card", "scores") if name in before}
     if card is not None:
         found["card"] = read_card(card)
@@ -190,7 +219,7 @@ def _fill(
     for inside in ("configs", "docs", "models"):
         (folder / inside).mkdir(parents=True)
     content = bundles.read_checkpoint(predictor.checkpoint)
-    recipe = replace(predictor.recipe, facts=without_folders(predictor.recipe.facts))
+    recipe = replace(predictor.recipe, facts=bundles.without_folders(predictor.recipe.facts))
     stored = json.loads(content["recipe"]["json"])  # as it is, since it also tells which volseg trained it
     stored["facts"] = dict(recipe.facts)
     model = folder / "models" / "model.pt"
@@ -200,7 +229,8 @@ def _fill(
     torch.save(_named(held), model)
     _pack_calibration(predictor, folder / "models")
 
-    configs = {path.name: _read(path) for path in sorted(bundles.config(source, "train.json").parent.glob("*.json"))}
+    names = [path.name for path in sorted(bundles.config(source, "train.json").parent.glob("*.json"))]
+    configs = {name: of_no_machine(bundles.read_config(source, name)) for name in names}
     if "metadata.json" not in configs:
         raise BundleError(f"the bundle {source} has no metadata.json, which a package needs")
     metadata = filled(configs.pop("metadata.json"), recipe, checkpoint_sha256=sha256(predictor.checkpoint), **told)
@@ -253,7 +283,3 @@ def _pack_calibration(predictor: Predictor, models: Path) -> None:
     calibration = own_calibration(predictor)
     if calibration is not None:
         calibration.save(models / "calibration.json")
-
-
-def _read(path: Path) -> Any:  # noqa: ANN401 - JSON
-    return json.loads(path.read_text())

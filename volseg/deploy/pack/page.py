@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from volseg.bundle import LONGEST_IMAGE, Recipe
 from volseg.deploy.pack.exports import Export
 from volseg.deploy.pack.metadata import data_source
 
+_FROM_SCRATCH = re.compile(r",\s+trained\s+from\s+scratch(?=[.,;])|Trained\s+from\s+scratch[;.]\s+(\w?)")
 _NETWORK = re.compile(r"^- \*\*Network:\*\*.*?(?=^- \*\*|^#|^\s*$|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -32,7 +34,7 @@ def page(
         f"# {metadata['name']}",
         f"{metadata['description']}\n\nResearch only; not a medical device.",
         _facts(recipe),
-        f"## Network\n\n{found[0].strip()}" if found else "",
+        f"## Network\n\n{_network(found[0], recipe)}" if found else "",
         _data(card, recipe),
         _scores(scores) if scores else "",
         _commands(name),
@@ -43,6 +45,13 @@ def page(
         _licence(card),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _network(text: str, recipe: Recipe) -> str:
+    """The bundle's words about the network; `scratch` is told of one alone that was trained from it."""
+    if recipe.facts.get("initialisation", "scratch") != "scratch":
+        text = _FROM_SCRATCH.sub(lambda found: (found[1] or "").upper(), text)
+    return text.strip()
 
 
 def _facts(recipe: Recipe) -> str:
@@ -117,17 +126,18 @@ def _cell(one: Mapping[str, Any]) -> str:
 
 
 def _commands(name: str) -> str:
+    folder, configs = shlex.quote(name), shlex.quote(f"{name}/configs/inference.json")
+    meta = shlex.quote(f"{name}/configs/metadata.json")
     lines = [
         "## Use",
         "",
         "From the folder that holds this package, with `volseg` installed:",
         "",
-        f"    volseg predict {name} IMAGES -o PREDICTIONS",
-        f"    python -m monai.bundle run --config_file {name}/configs/inference.json --dataset_dir COHORT",
-        f"    python -m monai.bundle verify_net_in_out network_def --meta_file {name}/configs/metadata.json "
-        f"--config_file {name}/configs/inference.json",
-        f"    python -m monai.bundle ckpt_export network_def --bundle_root {name} "
-        f"--config_file {name}/configs/inference.json --key_in_ckpt model --use_trace True",
+        f"    volseg predict {folder} IMAGES -o PREDICTIONS",
+        f"    python -m monai.bundle run --config_file {configs} --dataset_dir COHORT",
+        f"    python -m monai.bundle verify_net_in_out network_def --meta_file {meta} --config_file {configs}",
+        f"    python -m monai.bundle ckpt_export network_def --bundle_root {folder} --config_file {configs} "
+        "--key_in_ckpt model --use_trace True",
         "",
         f"`monai.bundle.load(name={name!r}, bundle_dir=FOLDER)` gives the network with its weights; FOLDER holds "
         "this package. `channel_def` of `configs/metadata.json` names the values of the label map.",
@@ -136,10 +146,11 @@ def _commands(name: str) -> str:
 
 
 def _again(name: str) -> str:
+    word = shlex.quote(name)
     return (
         "## Train it further, or anew\n\n"
-        f"`volseg train {name} --dataset_dir COHORT` trains a network of its kind from random weights; "
-        f"`--weights {name}` starts from those of this package. `models/model.pt` is replaced, what was there is moved "
+        f"`volseg train {word} --dataset_dir COHORT` trains a network of its kind from random weights; "
+        f"`--weights {word}` starts from those of this package. `models/model.pt` is replaced, what was there is moved "
         "to `models/earlier/`, and the configs, the metadata and this page are written anew from the new network. Give "
         "`--output_dir` to keep the package as it is; one that was installed with volseg is kept in any case, and its "
         f"trainings go to `data/runs/{name}`. The settings are those of the bundle that it was packed from."

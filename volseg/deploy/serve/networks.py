@@ -92,8 +92,11 @@ def _is_zip(path: Path) -> bool:
 
 def _unpacked(archive: Path, place: Path) -> Path:
     """The bundle in the zip of a package; it is unpacked whole or not at all, and once."""
+    digest = hashlib.sha256()
     with archive.open("rb") as file:
-        folder = place / hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        while block := file.read(2**20):  # Python 3.10 has no hashlib.file_digest
+            digest.update(block)
+    folder = place / digest.hexdigest()[:16]
     if not folder.is_dir():
         place.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=".partial-", dir=place))

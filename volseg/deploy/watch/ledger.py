@@ -312,6 +312,9 @@ class Ledger:
             table.writerows(_row(entry) for entry in self._entries() if _is_final(entry))
 
     def _append(self, entry: Entry) -> None:
+        if not (self.folder / TABLE).is_file():  # somebody has moved it away
+            self._write_table()
+            return
         with (self.folder / TABLE).open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(_row(entry))
 

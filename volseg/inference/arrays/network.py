@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -109,7 +108,7 @@ def packed_network(settings: ArraySettings) -> Path | None:
     path = settings.folder / EXPORTED
     if not settings.own or not path.is_file() or not installed():
         return None
-    metadata = json.loads(bundles.config(settings.folder, "metadata.json").read_text(encoding="utf-8"))
+    metadata = bundles.read_config(settings.folder, "metadata.json")
     stated: Mapping[str, str] = metadata.get("volseg", {}).get("digests", {})
     files = {"models/model.pt": settings.checkpoint, "models/model.xml": path, "models/model.bin": weights_of(path)}
     for name, file in files.items():
@@ -150,7 +149,7 @@ def torch_network(folder: Path, checkpoint: Path) -> nn.Module:
 
     from volseg.inference.lazy_monai import name_modules
 
-    content = json.loads(bundles.config(folder, "inference.json").read_text(encoding="utf-8"))
+    content = bundles.read_config(folder, "inference.json")
     # What a checkpoint's recipe states is data; the bundle's text is volseg's own, see `own_settings`.
     parser = ConfigParser()
     parser.read_config(name_modules({name: content[name] for name in ("imports", "network_def", "network", "labels")}))

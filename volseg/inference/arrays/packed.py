@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -130,7 +129,7 @@ def _is_like_this(facts: Mapping[str, Any]) -> bool:
 
 
 def _of_volseg(settings: ArraySettings) -> Mapping[str, Any]:
-    metadata = json.loads(bundles.config(settings.folder, "metadata.json").read_text(encoding="utf-8"))
+    metadata = bundles.read_config(settings.folder, "metadata.json")
     found: Mapping[str, Any] = metadata.get("volseg", {})
     return found
 

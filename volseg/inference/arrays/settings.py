@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +85,7 @@ def own_settings(
         BundleError: There is no such bundle.
     """
     folder = bundles.find(bundle)
-    content = json.loads(bundles.config(folder, "inference.json").read_text(encoding="utf-8"))
+    content = bundles.read_config(folder, "inference.json")
     if any(content.get(name) != stated for name, stated in _OWN.items()):
         return None
     if content.get("recipe") not in _READ and not _is_packed(content):
