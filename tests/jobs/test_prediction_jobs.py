@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,10 @@ from command import told
 from job_report import contents, report
 from tiny_bundle import write_bundle, write_checkpoint
 
+from volseg.cli import main
 from volseg.cohort import read_uncertainty
 from volseg.inference import PriorRow, write_priors
-from volseg.volume import Volume, write_volume
+from volseg.volume import Volume, read_volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +118,30 @@ def test_shards_make_what_one_run_makes(
     assert sum(part["cases"]["done"] for part in parts) == 5
     assert [part["shard"] for part in parts] == [{"number": 0, "count": 2}, {"number": 1, "count": 2}]
     assert "5 finished before" in predict(capsys, place, tmp_path / "out")[1]
+
+
+def test_a_shard_tells_of_its_own_cases_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
+) -> None:
+    """The document listed the files of all shards, and the bar ended at the share of its own."""
+    moved: list[tuple[int, int]] = []
+
+    @contextmanager
+    def bar(_: str) -> Iterator[Callable[[int, int], None]]:
+        yield lambda done, total: moved.append((done, total))
+
+    monkeypatch.setattr("volseg.cli.bar.bar", bar)
+    files = ("predict", place / "bundle", place / "images", "-o", tmp_path / "out", "--checkpoint", place / "model.pt")
+    listed: list[str] = []
+    for number in range(2):
+        words = (*files, "--device", "cpu", "--engine", "torch", "--json", "--shard", f"{number}/2")
+        with pytest.raises(SystemExit):
+            main([str(word) for word in words])
+        names = json.loads(capsys.readouterr().out)["predictions"]
+        assert all((tmp_path / "out" / name).is_file() for name in names)
+        listed += names
+        assert moved[-1][0] == moved[-1][1]
+    assert sorted(listed) == [f"case{number}.nii.gz" for number in range(5)]
 
 
 def test_wrong_options_are_told(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path) -> None:
