@@ -108,6 +108,56 @@ def test_another_network_or_option_does_everything_anew(
     assert read_uncertainty(output).keys() == read_uncertainty(unbroken).keys()
 
 
+def test_what_a_person_has_changed_in_place_is_kept(
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    place: Path,
+    unbroken: Path,
+    tmp_path: Path,
+) -> None:
+    """A correction that was saved over the prediction was lost with the next run of the day, without a word."""
+    output = tmp_path / "out"
+    shutil.copytree(unbroken, output)
+    expected = contents(unbroken)
+    for number, value in enumerate((1, 2)):
+        drawn = read_volume(output / "case1.nii.gz")
+        write_volume(output / "case1.nii.gz", Volume(np.full_like(drawn.voxels, value), drawn.affine_ras))
+        edit = (output / "case1.nii.gz").read_bytes()
+        text = predict(capsys, place, output)[1]
+        kept = output / "edited" / ("case1.nii.gz", "case1 (2).nii.gz")[number]
+        assert f"case1: its label map is not the one that was predicted; it is kept as {kept}" in caplog.text
+        assert "1 predicted, 4 finished before, 1 failed" in text
+        assert kept.read_bytes() == edit
+        assert contents(output) == expected
+    changed = bytearray((output / "case2.nii.gz").read_bytes())
+    changed[9] ^= 1  # of the same size: the byte of the operating system
+    (output / "case2.nii.gz").write_bytes(changed)
+    shutil.copy(output / "edited" / "case1.nii.gz", output / "damaged.nii.gz")  # drawn where the prediction failed
+    caplog.clear()
+    predict(capsys, place, output)
+    assert caplog.text.count("not the one that was predicted") == 1
+    assert (output / "edited" / "damaged.nii.gz").is_file()
+    predict(capsys, place, output, "--overlap", "0.25")
+    assert (output / "edited" / "case2.nii.gz").read_bytes() == changed
+    assert len(list((output / "edited").iterdir())) == 4
+
+
+def test_a_case_that_fails_now_keeps_no_row_of_before(
+    capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path
+) -> None:
+    """Its label map was removed, and its expected Dice stood in the table, by which `volseg review` orders."""
+    (tmp_path / "images").mkdir()
+    for number in range(2):
+        shutil.copy(place / "images" / f"case{number}.nii.gz", tmp_path / "images")
+    words = ("--checkpoint", place / "model.pt", "-o", tmp_path / "out", "--device", "cpu", "--engine", "torch")
+    assert told(capsys, "predict", place / "bundle", tmp_path / "images", *words)[0] == 0
+    (tmp_path / "images" / "case1.nii.gz").write_bytes(b"no image")
+    code, text = told(capsys, "predict", place / "bundle", tmp_path / "images", *words)
+    assert code == 1, text
+    assert not (tmp_path / "out" / "case1.nii.gz").exists()
+    assert read_uncertainty(tmp_path / "out").keys() == {"case0"}
+
+
 def test_shards_make_what_one_run_makes(
     capsys: pytest.CaptureFixture[str], place: Path, unbroken: Path, tmp_path: Path
 ) -> None:
