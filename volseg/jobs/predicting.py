@@ -19,7 +19,7 @@ from volseg.files import SERIES
 from volseg.inference import check_apart
 from volseg.jobs.job import Job, reason, stamp
 from volseg.jobs.journal import OUTDATED, History, Journal, siblings
-from volseg.jobs.networks import Predicting, doing, source_of
+from volseg.jobs.networks import Predicting, doing, sample_of, source_of
 from volseg.jobs.options import WorkerOptions
 from volseg.jobs.report import write_run_report
 from volseg.jobs.run import RunResult, run_jobs
@@ -149,7 +149,7 @@ def _conclude(
 def _check_sources(output_dir: Path, cases: Cases, history: History) -> None:
     """Refuse a case whose existing output was made from another file of the same name.
 
-    The name of a folder and the sizes of its files identify it even if it was moved.
+    The name of a folder, and the sizes and the middle of its files, identify it even if it was moved.
     """
     for key, images in cases:
         entry = history.get(key)
@@ -157,7 +157,10 @@ def _check_sources(output_dir: Path, cases: Cases, history: History) -> None:
         if not before or not images[0].is_file() or not (output_dir / f"{key}{FILE_ENDING}").is_file():
             continue
         now = source_of(key, images)
-        if now and now["path"] != before["path"] and any(now[one] != before[one] for one in ("folder", "bytes")):
+        if not now or now["path"] == before["path"]:
+            continue
+        other = any(now[one] != before[one] for one in ("folder", "bytes"))
+        if other or before.get("sample", "") not in ("", sample_of(images[0])):
             raise UsageError(
                 f"{output_dir} holds {key}{FILE_ENDING} of another file of the same name, which that of {images[0]} "
                 "would replace; name another folder with -o, or remove it first"
