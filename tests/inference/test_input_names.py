@@ -80,6 +80,28 @@ def test_files_are_grouped_by_the_names_of_the_channels(tmp_path: Path) -> None:
     assert cases[0][1] == [f"{brats[0]}-{word}.nii.gz" for word in ("t2f", "t1n", "t1c", "t2w")]
 
 
+def test_a_name_that_ends_in_a_mark_names_no_channel(tmp_path: Path) -> None:
+    """dcm2niix leaves an empty field as `scan_`; of a network with several channels it was an AttributeError."""
+    touch(tmp_path, "scan_.nii.gz", "scan_t1.nii.gz", "scan_t2.nii.gz")
+    assert found(tmp_path, ["T1", "T2"]) == [
+        ("scan", ["scan_t1.nii.gz", "scan_t2.nii.gz"]),
+        ("scan_", ["scan_.nii.gz"]),
+    ]
+
+
+def test_predictions_are_no_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_labels(tmp_path, LabelTable.of({"liver": 1}), channel_names=["MR"])
+    touch(tmp_path, "a.nii.gz")
+    assert found(tmp_path, 1) == [("a", ["a.nii.gz"])]
+    assert f"{tmp_path} holds predictions of volseg; are these images?" in caplog.text
+
+
+def test_a_pattern_is_told_as_one(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz")
+    with pytest.raises(UsageError, match=r"one file or one folder, got the pattern .*\*\.nii\.gz; name the folder"):
+        find_inputs(tmp_path / "*.nii.gz")
+
+
 # --- one output each
 
 
