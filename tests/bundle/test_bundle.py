@@ -161,6 +161,11 @@ def test_a_bundle_is_found_by_path_and_by_name(tmp_path, monkeypatch):
     (two / "inference.json").unlink()
     with pytest.raises(BundleError, match=r"two is no bundle: it needs train\.json and inference\.json"):
         find("two")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.pt").touch()
+    for network in ("run", "run/model.pt"):
+        with pytest.raises(BundleError, match=f"{network} is a trained network and no bundle; .* with --checkpoint"):
+            find(network)
 
 
 def test_where_there_are_no_bundles_none_is_listed(tmp_path, monkeypatch):

@@ -36,6 +36,15 @@ from volseg.cli import main
         ("convert decathlon a b --workers", "--workers needs a value"),
         ("convert dicom a b --keep-ids=3", "--keep-ids takes no value"),
         ("split x y z", "y z is more than was expected; for example: volseg split"),
+        (
+            "predict unet empty file.txt unet.zip -o c",
+            "file.txt unet.zip is more than was expected; for example: volseg predict swinunetr data/cohort --part "
+            "validation -o data/predictions; name one file, or the folder",
+        ),
+        (
+            "predict unet empty file.txt empty unet.zip -o c",
+            "file.txt, with 2 others, is more than was expected; for example: volseg predict",
+        ),
         ("convert decathlon a b --shard 3", "--shard must be I/N with I from 0 to N - 1, as 0/8, got 3"),
         ("convert decathlon a b --workers 0", "--workers must be at least 1 without --ray, got 0"),
         ("compare empty file.txt -o c", "PREDICTIONS must be two folders or more, after the cohort, got 1"),

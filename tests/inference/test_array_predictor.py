@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_bundle import ROI, network, write_bundle
 
-from volseg.bundle import Recipe
+from volseg.bundle import Recipe, write_safetensors
 from volseg.cli import main
 from volseg.errors import UsageError
 from volseg.inference import ArrayPredictor, Predictor, array_predictor, parse_bytes
@@ -262,3 +262,15 @@ def test_an_image_far_from_the_network_s_grid_is_told_before_the_work_and_beside
             note = predictor.predict([tmp_path / "in" / f"{name}.nii.gz"], key=name).note
             assert told.get(name, "") in note
             assert bool(note) == (name != "thick")
+
+
+def test_a_checkpoint_in_safetensors_predicts_as_that_of_the_training(folder, tmp_path):
+    """It was loaded as a file of `torch.save`, and said to be that of another network."""
+    weights = checkpoint(folder, OVERLAPPING, "percentiles")
+    given = [image(tmp_path, "straight")]
+    maps = []
+    for path in (weights, write_safetensors(weights, tmp_path / "model.safetensors")):
+        loaded = array_predictor([(str(folder / "bundle"), path)], device="cpu", overrides={"precision": "fp32"})
+        maps.append(loaded.with_engine("torch").predict(given, key="a").label_map.voxels)
+    np.testing.assert_array_equal(*maps)
+    assert maps[0].any()

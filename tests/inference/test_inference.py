@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -210,6 +212,30 @@ def test_predictions_never_replace_images(tmp_path: Path) -> None:
             check_output(tmp_path / place, cases)
     with pytest.raises(UsageError, match="must be no cohort"):
         check_output(tmp_path / "cohort", cases)
+
+
+def test_predictions_never_replace_label_maps_of_others(tmp_path: Path) -> None:
+    """References and drawings of a person were removed before the first case was predicted."""
+    cohort, drawn = tmp_path / "cohort", tmp_path / "drawn"
+    for folder in (cohort / "imagesTr", cohort / "labelsTr", drawn):
+        folder.mkdir(parents=True)
+    for file in (cohort / "imagesTr" / "a_0000.nii.gz", cohort / "labelsTr" / "a.nii.gz", drawn / "a.nii.gz"):
+        file.touch()
+    stated = {"channel_names": {"0": "MR"}, **LABELS.to_dataset_json(), "numTraining": 1, "file_ending": ".nii.gz"}
+    (cohort / "dataset.json").write_text(json.dumps(stated))
+    cases = [("a", [cohort / "imagesTr" / "a_0000.nii.gz"])]
+    for place in ("labelsTr", "labelsTs"):
+        with pytest.raises(UsageError, match="must be no folder of a cohort"):
+            check_output(cohort / place, cases)
+    told = r"must hold no label maps that volseg did not predict.*\(a\.nii\.gz\)"
+    with pytest.raises(UsageError, match=told):
+        check_output(drawn, cases)
+    shutil.copy(cohort / "dataset.json", drawn)  # nnU-Net and people copy that of the cohort
+    with pytest.raises(UsageError, match=told):
+        check_output(drawn, cases)
+    check_output(drawn, [("b", cases[0][1])])
+    write_labels(drawn, LABELS, channel_names=["MR"])
+    check_output(drawn, cases)
 
 
 def test_predictions_carry_their_label_table(tmp_path: Path) -> None:

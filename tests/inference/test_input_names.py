@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import unicodedata
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from watch_stub import Clock, watch
 
 import volseg.inference.outputs
 from volseg.bundle import Recipe
+from volseg.cohort import write_labels
 from volseg.deploy.watch import Inbox
 from volseg.deploy.watch.inbox import nifti_key
 from volseg.errors import CheckpointError, UsageError
@@ -76,6 +78,28 @@ def test_files_are_grouped_by_the_names_of_the_channels(tmp_path: Path) -> None:
     cases = found(tmp_path, ["FLAIR", "T1w", "t1gd", "T2w"])
     assert [key for key, _ in cases] == brats
     assert cases[0][1] == [f"{brats[0]}-{word}.nii.gz" for word in ("t2f", "t1n", "t1c", "t2w")]
+
+
+def test_a_name_that_ends_in_a_mark_names_no_channel(tmp_path: Path) -> None:
+    """dcm2niix leaves an empty field as `scan_`; of a network with several channels it was an AttributeError."""
+    touch(tmp_path, "scan_.nii.gz", "scan_t1.nii.gz", "scan_t2.nii.gz")
+    assert found(tmp_path, ["T1", "T2"]) == [
+        ("scan", ["scan_t1.nii.gz", "scan_t2.nii.gz"]),
+        ("scan_", ["scan_.nii.gz"]),
+    ]
+
+
+def test_predictions_are_no_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_labels(tmp_path, LabelTable.of({"liver": 1}), channel_names=["MR"])
+    touch(tmp_path, "a.nii.gz")
+    assert found(tmp_path, 1) == [("a", ["a.nii.gz"])]
+    assert f"{tmp_path} holds predictions of volseg; are these images?" in caplog.text
+
+
+def test_a_pattern_is_told_as_one(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz")
+    with pytest.raises(UsageError, match=r"one file or one folder, got the pattern .*\*\.nii\.gz; name the folder"):
+        find_inputs(tmp_path / "*.nii.gz")
 
 
 # --- one output each
@@ -165,9 +189,30 @@ def test_the_second_file_of_a_name_does_not_replace_the_first(
     assert predict(capsys, place, tmp_path / "case_00001", out)[0] == 0
 
 
+def test_the_second_uncompressed_file_of_a_name_does_not_replace_the_first(
+    capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path
+) -> None:
+    """`A/nifti/ct.nii` and `B/nifti/ct.nii` have one size: the prediction of the first patient was lost."""
+    for number, patient in enumerate("AB"):
+        voxels = read_volume(place / f"files/p_000{number}.nii.gz")
+        write_volume(tmp_path / f"{patient}/nifti/ct.nii.gz", voxels)
+        (tmp_path / patient / "nifti" / "ct.nii").write_bytes(
+            gzip.decompress((tmp_path / patient / "nifti" / "ct.nii.gz").read_bytes())
+        )
+        (tmp_path / patient / "nifti" / "ct.nii.gz").unlink()
+    out = tmp_path / "out"
+    assert predict(capsys, place, tmp_path / "A/nifti", out)[0] == 0
+    first = (out / "ct.nii.gz").read_bytes()
+    code, text = predict(capsys, place, tmp_path / "B/nifti", out)
+    assert code != 0
+    assert "of another file of the same name" in text
+    assert (out / "ct.nii.gz").read_bytes() == first
+    (tmp_path / "A").rename(tmp_path / "moved")
+    assert predict(capsys, place, tmp_path / "moved/nifti", out)[0] == 0
+
+
 def test_predictions_of_another_table_that_would_stay_are_not_made_untrue(place: Path, tmp_path: Path) -> None:
-    table = {"labels": {"background": 0, "liver": 1}}
-    (tmp_path / "dataset.json").write_text(json.dumps(table))
+    write_labels(tmp_path, LabelTable.of({"liver": 1}), channel_names=["MR"])
     touch(tmp_path, "old.nii.gz")
     cases = [("new", [place / "files/p_0000.nii.gz"])]
     check_output(tmp_path, cases, labels=LabelTable.of({"liver": 1}))

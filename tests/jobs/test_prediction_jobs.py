@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,10 @@ from command import told
 from job_report import contents, report
 from tiny_bundle import write_bundle, write_checkpoint
 
+from volseg.cli import main
 from volseg.cohort import read_uncertainty
 from volseg.inference import PriorRow, write_priors
-from volseg.volume import Volume, write_volume
+from volseg.volume import Volume, read_volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +108,56 @@ def test_another_network_or_option_does_everything_anew(
     assert read_uncertainty(output).keys() == read_uncertainty(unbroken).keys()
 
 
+def test_what_a_person_has_changed_in_place_is_kept(
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    place: Path,
+    unbroken: Path,
+    tmp_path: Path,
+) -> None:
+    """A correction that was saved over the prediction was lost with the next run of the day, without a word."""
+    output = tmp_path / "out"
+    shutil.copytree(unbroken, output)
+    expected = contents(unbroken)
+    for number, value in enumerate((1, 2)):
+        drawn = read_volume(output / "case1.nii.gz")
+        write_volume(output / "case1.nii.gz", Volume(np.full_like(drawn.voxels, value), drawn.affine_ras))
+        edit = (output / "case1.nii.gz").read_bytes()
+        text = predict(capsys, place, output)[1]
+        kept = output / "edited" / ("case1.nii.gz", "case1 (2).nii.gz")[number]
+        assert f"case1: its label map is not the one that was predicted; it is kept as {kept}" in caplog.text
+        assert "1 predicted, 4 finished before, 1 failed" in text
+        assert kept.read_bytes() == edit
+        assert contents(output) == expected
+    changed = bytearray((output / "case2.nii.gz").read_bytes())
+    changed[9] ^= 1  # of the same size: the byte of the operating system
+    (output / "case2.nii.gz").write_bytes(changed)
+    shutil.copy(output / "edited" / "case1.nii.gz", output / "damaged.nii.gz")  # drawn where the prediction failed
+    caplog.clear()
+    predict(capsys, place, output)
+    assert caplog.text.count("not the one that was predicted") == 1
+    assert (output / "edited" / "damaged.nii.gz").is_file()
+    predict(capsys, place, output, "--overlap", "0.25")
+    assert (output / "edited" / "case2.nii.gz").read_bytes() == changed
+    assert len(list((output / "edited").iterdir())) == 4
+
+
+def test_a_case_that_fails_now_keeps_no_row_of_before(
+    capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path
+) -> None:
+    """Its label map was removed, and its expected Dice stood in the table, by which `volseg review` orders."""
+    (tmp_path / "images").mkdir()
+    for number in range(2):
+        shutil.copy(place / "images" / f"case{number}.nii.gz", tmp_path / "images")
+    words = ("--checkpoint", place / "model.pt", "-o", tmp_path / "out", "--device", "cpu", "--engine", "torch")
+    assert told(capsys, "predict", place / "bundle", tmp_path / "images", *words)[0] == 0
+    (tmp_path / "images" / "case1.nii.gz").write_bytes(b"no image")
+    code, text = told(capsys, "predict", place / "bundle", tmp_path / "images", *words)
+    assert code == 1, text
+    assert not (tmp_path / "out" / "case1.nii.gz").exists()
+    assert read_uncertainty(tmp_path / "out").keys() == {"case0"}
+
+
 def test_shards_make_what_one_run_makes(
     capsys: pytest.CaptureFixture[str], place: Path, unbroken: Path, tmp_path: Path
 ) -> None:
@@ -114,6 +168,30 @@ def test_shards_make_what_one_run_makes(
     assert sum(part["cases"]["done"] for part in parts) == 5
     assert [part["shard"] for part in parts] == [{"number": 0, "count": 2}, {"number": 1, "count": 2}]
     assert "5 finished before" in predict(capsys, place, tmp_path / "out")[1]
+
+
+def test_a_shard_tells_of_its_own_cases_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
+) -> None:
+    """The document listed the files of all shards, and the bar ended at the share of its own."""
+    moved: list[tuple[int, int]] = []
+
+    @contextmanager
+    def bar(_: str) -> Iterator[Callable[[int, int], None]]:
+        yield lambda done, total: moved.append((done, total))
+
+    monkeypatch.setattr("volseg.cli.bar.bar", bar)
+    files = ("predict", place / "bundle", place / "images", "-o", tmp_path / "out", "--checkpoint", place / "model.pt")
+    listed: list[str] = []
+    for number in range(2):
+        words = (*files, "--device", "cpu", "--engine", "torch", "--json", "--shard", f"{number}/2")
+        with pytest.raises(SystemExit):
+            main([str(word) for word in words])
+        names = json.loads(capsys.readouterr().out)["predictions"]
+        assert all((tmp_path / "out" / name).is_file() for name in names)
+        listed += names
+        assert moved[-1][0] == moved[-1][1]
+    assert sorted(listed) == [f"case{number}.nii.gz" for number in range(5)]
 
 
 def test_wrong_options_are_told(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -367,6 +368,41 @@ def test_weights_that_were_asked_for_and_cannot_be_had_are_an_error(weights: str
     with pytest.raises(CheckpointError, match=cure) as caught:
         build(weights=weights)
     assert "--weights null" in str(caught.value)
+
+
+def test_what_is_wrong_with_a_folder_of_weights_is_told(tmp_path: Path) -> None:
+    """The words of the libraries were passed on: a header that is too large, a report above that is not there."""
+    save_weights("segformer-b0", tmp_path / "whole")
+    content = (tmp_path / "whole" / "model.safetensors").read_bytes()
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    for file, written, told in (
+        ("model.safetensors", content[:3000], "model.safetensors is cut off after 3,000 bytes; copy it again"),
+        ("model.safetensors", content[:-10], "model.safetensors is cut off after"),
+        ("model.safetensors", b"", "model.safetensors is empty; copy it again"),
+        ("model.safetensors", pointer, "model.safetensors is a pointer of Git LFS; get the file itself with `git lfs"),
+        ("pytorch_model.bin", pointer, "pytorch_model.bin is a pointer of Git LFS"),
+        ("pytorch_model.bin", b"", "pytorch_model.bin is empty; copy it again"),
+    ):
+        shutil.copytree(tmp_path / "whole", tmp_path / "broken", dirs_exist_ok=True)
+        (tmp_path / "broken" / "model.safetensors").unlink()
+        (tmp_path / "broken" / file).write_bytes(written)
+        with pytest.raises(CheckpointError, match=f"cannot be had: {told}"):
+            build(weights=tmp_path / "broken")
+        shutil.rmtree(tmp_path / "broken")
+    config = json.loads((tmp_path / "whole" / "config.json").read_text())
+    (tmp_path / "whole" / "config.json").write_text(json.dumps({**config, "decoder_hidden_size": 24}))
+    with pytest.raises(CheckpointError, match=r"its tensors have other sizes than its config\.json states"):
+        build(weights=tmp_path / "whole")
+    with pytest.raises(CheckpointError, match="must be the folder that save_pretrained wrote, got a file"):
+        build(weights=tmp_path / "whole" / "model.safetensors")
+
+
+def test_weights_of_a_network_for_another_task_are_named_as_such(tmp_path: Path) -> None:
+    """With a base_model the cure led to `--base_model null`, and that to an unrecognized class of transformers."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    for base_model in ("segformer-b0", None):
+        with pytest.raises(CheckpointError, match=r"must be a network that segments, got vit.*take one of beit"):
+            SlicewiseNetwork(base_model, in_channels=1, out_channels=2, weights=tmp_path)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -137,6 +137,16 @@ def test_published_weights_are_left_to_the_network_that_knows_them(tmp_path: Pat
     assert start(known, "auto").initialisation == "nvidia/mit-b0"
 
 
+def test_a_file_of_published_weights_is_told_from_one_of_a_training(tmp_path: Path) -> None:
+    """Nothing of it fits by name, and the cure was to name weights of the same kind of network, as they are."""
+    save_file({"segformer.encoder.block.0.weight": torch.zeros(3, 3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "segformer"}')
+    known = network()
+    known.initialisation = "scratch"  # type: ignore[assignment]
+    with pytest.raises(CheckpointError, match=f"name their folder, --weights {re.escape(str(tmp_path))}"):
+        start(known, tmp_path / "model.safetensors")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_bundle_hands_its_weights_on(name: str, tiny_cohort: Path, tmp_path: Path) -> None:
     import json

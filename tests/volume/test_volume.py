@@ -163,9 +163,12 @@ def test_the_fifth_axis_is_the_channel_as_itk_stores_vectors(tmp_path):
     assert {volume.shape for volume in found} == {VOXELS.shape}
 
 
-@pytest.mark.parametrize("dtype", ["complex64", [("R", "u1"), ("G", "u1"), ("B", "u1")]])
-def test_complex_and_coloured_voxels_are_refused(tmp_path, dtype):
-    with pytest.raises(VolumeError, match="expected real numbers"):
+@pytest.mark.parametrize(
+    ("dtype", "cure"),
+    [("complex64", "write their magnitude"), ([("R", "u1"), ("G", "u1"), ("B", "u1")], "one file per channel")],
+)
+def test_complex_and_coloured_voxels_are_refused(tmp_path, dtype, cure):
+    with pytest.raises(VolumeError, match=f"expected real numbers: {cure}"):
         read_volume(as_nibabel(tmp_path / "a.nii", np.zeros((2, 2, 2), dtype)))
 
 

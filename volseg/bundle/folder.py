@@ -20,6 +20,7 @@ _CONFIGS = ("train.json", "inference.json")
 _DATA_DIR = "$volseg.bundle.data_dir(@bundle_root)"
 _CHECKPOINT = re.compile(r"\$@(data_dir|bundle_root) \+ '(/[^'\\]*)'")
 _FOLDER = "bundles"
+_WEIGHTS = (".pt", ".pth", ".safetensors")
 _MODELS = ("models/model.pt", "models/model.safetensors")
 
 
@@ -98,6 +99,11 @@ def find(bundle: str | Path) -> Path:
         is_file = Path(bundle).is_file()
         raise BundleError(
             f"{bundle} is a zip; unpack it, and name the folder" if is_file else f"there is no file {bundle}"
+        )
+    if (Path(bundle).suffix in _WEIGHTS and Path(bundle).is_file()) or (Path(bundle) / "model.pt").is_file():
+        raise BundleError(
+            f"{bundle} is a trained network and no bundle; name the bundle that it was trained with, and this with "
+            "--checkpoint, or to train on with --weights"
         )
     names = [path.name for path in find_all()]
     like = get_close_matches(str(bundle), names, n=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -44,10 +45,25 @@ def explain(error: Any, words: Sequence[str]) -> str:  # noqa: ANN401 - typer br
     if command := re.match(r"No such command '(.*?)'", error.message):
         return _not_there(path, f"command {command[1]}", command[1], context.command.commands)
     if extra := re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", error.message):
-        return f"{extra[1]} is more than was expected; {_usage(context)}; quote patterns and names with spaces"
+        return f"{_told_extra(extra[1])} is more than was expected; {_usage(context)}; {_cure_of_extra(extra[1])}"
     if error.message.startswith("Missing command"):
         return f"a command is missing; `{path} --help` lists them"
     return " ".join(error.format_message().split())
+
+
+def _told_extra(extra: str) -> str:
+    """The words that are too many; of many files that are there the first."""
+    first, *others = extra.split()
+    return f"{first}, with {len(others)} others," if len(others) > 1 and _are_there(extra) else extra
+
+
+def _cure_of_extra(extra: str) -> str:
+    """What to type where words were too many: mostly the shell has put files in the place of a pattern."""
+    return "name one file, or the folder" if _are_there(extra) else "quote patterns and names with spaces"
+
+
+def _are_there(extra: str) -> bool:
+    return all(Path(word).exists() for word in extra.split())
 
 
 def no_option(path: str, option: str, names: Iterable[str]) -> str:

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from volseg.bundle import Recipe
     from volseg.inference import AnyPredictor, PriorRow
     from volseg.jobs import Predicting, RunResult, StatedPredictor
+    from volseg.labels import LabelTable
 
-    Group = tuple[Predicting, AnyPredictor | None, list[tuple[str, Sequence[Path]]]]
-    """Work, its predictor if it is loaded, and the cases that it does."""
+    Group = tuple[Predicting, list[tuple[str, Sequence[Path]]]]
+    """Work, and the cases that it does."""
 
 
 def register(app: typer.Typer) -> None:
@@ -115,8 +116,8 @@ def predict(
     check_apart(images, output)
     asked = options.asked(bundle)
 
-    def load() -> AnyPredictor:
-        return asked.load("cpu" if gpus() or ray else options.device, flips=options.flips)
+    def load(work: Predicting) -> AnyPredictor:
+        return work.load("cpu" if gpus() or ray else options.device, flips=options.flips)
 
     @functools.cache
     def gpus() -> bool:  # workers on GPUs load their own networks; this process then needs none
@@ -128,7 +129,7 @@ def predict(
 
     # All that words and headers tell is told before PyTorch is loaded.
     stated = asked.check(flips=options.flips)
-    predictor = None if stated is not None else load()
+    predictor = None if stated is not None else load(asked)
     found = stated or predictor
     if found is None:
         raise UsageError(f"{bundle} holds no network")
@@ -157,15 +158,16 @@ def predict(
     elif prior_of_any_patient:
         raise UsageError("--prior-of-any-patient needs --prior, which names the earlier days")
     tell_networks([*found.first_networks, *found.networks], input_cohort(inputs))
-    groups: list[Group] = [(asked, predictor, [*cases])]
+    groups: list[Group] = [(asked, [*cases])]
     if adapted is not None:
-        groups = _by_adapted_network(asked, adapted, cases, inputs, flips=options.flips)
-    # Before anything is written: a network that does not fit is told only as it is loaded.
-    loaded = [network or load() for _, network, _ in groups]
-    for (_, _, mine), network in zip(groups, loaded, strict=True):
-        if isinstance(network, ArrayPredictor):
-            network.check_sizes(mine)
-            network.check_network()
+        groups = _by_adapted_network(asked, adapted, cases, inputs, labels=recipe.labels)
+    of_shard = [key for key, _ in cases if key in worker_options.shard]
+    # Before anything is written: a network that does not fit is told only as it is loaded. Those of further patients
+    # are loaded in their turn: all of a clinic together would fill any memory.
+    network = predictor if predictor is not None and groups[0][0] is asked else load(groups[0][0])
+    if isinstance(network, ArrayPredictor):
+        network.check_sizes(cases)
+        network.check_network()
     done = finished_before = first = 0
     seconds = 0.0
     devices: dict[str, int] = {}
@@ -178,22 +180,26 @@ def predict(
             asked.step.check_output(place.folder)
         remove_unproven(place.folder, place.fetched, keys={key for key, _ in cases})
         made_with = asked.of(found).made_with(recipe.labels)
-        if seen := _adaptations(place.folder, found, groups, {key for key, _ in cases}):
+        if seen := _adaptations(place.folder, asked, found, groups, {key for key, _ in cases}):
             made_with[ADAPTED] = seen
         # Cases that are predicted without a prior now have no row of before.
         write_priors(place.folder, prior_rows, forget=() if prior is not None else {key for key, _ in cases})
         write_labels(place.folder, recipe.labels, channel_names=recipe.image_channels, made_with=made_with)
         earlier: list[tuple[Predicting, RunResult]] = []
         started = time.time()
-        for (of_group, given_network, mine), network in zip(groups, loaded, strict=True):
-            work = of_group.of(found if given_network is None else given_network)
+        for number, (of_group, all_of_group) in enumerate(groups):
+            mine = [case for case in all_of_group if case[0] in worker_options.shard]
+            if number and not mine:
+                continue
+            network = load(of_group) if number else network
+            work = of_group.of(found if of_group is asked else network)
             result = predict_cases(
                 work,
                 mine,
                 place.folder,
                 worker_options=worker_options,
                 choose=None if gpus() or ray else _chooser(network, mine, options.overlap),
-                progress=place.watched(_from(progress, first, len(cases))),
+                progress=place.watched(_from(progress, first, len(of_shard))),
                 earlier=earlier,
                 started=started,
             )
@@ -212,7 +218,7 @@ def predict(
             "output": output,
             "done": done,
             "before": finished_before,
-            "predictions": [f"{key}{FILE_ENDING}" for key, _ in cases if key not in failures],
+            "predictions": [f"{key}{FILE_ENDING}" for key in of_shard if key not in failures],
             "devices": devices,
             "notes": notes,
             "seconds": round(seconds, 3),
@@ -256,9 +262,13 @@ def _by_adapted_network(
     cases: Sequence[tuple[str, Sequence[Path]]],
     inputs: Path,
     *,
-    flips: str,
+    labels: LabelTable,
 ) -> list[Group]:
-    """The cases grouped by the network that was adapted to their patient before them; the first group by none."""
+    """The cases grouped by the network that was adapted to their patient before them; the first group by none.
+
+    The labels are those of the network that was named, which `dataset.json` states.
+    """
+    from volseg.bundle import read_recipe
     from volseg.cohort import adapted_networks, network_for
     from volseg.errors import UsageError
     from volseg.inference import input_cohort
@@ -278,20 +288,27 @@ def _by_adapted_network(
             continue
         if path is None:
             typer.echo(f"{len(mine)} cases have no network of their own and are predicted by that of the run", err=True)
-            groups.append((asked, None, mine))
+            groups.append((asked, mine))
             continue
-        own = replace(asked, members=[(asked.members[0][0], path)])
-        groups.append((own, own.load(asked.device, flips=flips), mine))
+        own = read_recipe(path).labels
+        if own.digest != labels.digest:
+            raise UsageError(
+                f"--adapted must hold networks for {', '.join(labels.names)}, as the named one, got {path} for "
+                f"{', '.join(own.names)}; name the run that the named network is of"
+            )
+        groups.append((replace(asked, members=[(asked.members[0][0], path)]), mine))
     return groups
 
 
 def _adaptations(
     folder: Path,
+    asked: Predicting,
     stated: AnyPredictor | StatedPredictor,
     groups: Sequence[Group],
     keys: set[str],
 ) -> list[dict[str, object]]:
     """What the networks have seen, by the cases that each predicts, and what those of before had for other cases."""
+    from volseg.bundle import read_recipe
     from volseg.cohort import ADAPTED, Adaptation, adaptations_of
 
     found = []
@@ -299,9 +316,10 @@ def _adaptations(
         left = None if one.cases is None else tuple(key for key in one.cases if key not in keys)
         if left:
             found.append(replace(one, cases=left).to_json())
-    for _, network, mine in groups:
-        for member in (network or stated).networks:
-            told = member.recipe.facts.get(ADAPTED)
+    for work, mine in groups:
+        own = [read_recipe(path) for _, path in work.members if path is not None]
+        for recipe in [network.recipe for network in stated.networks] if work is asked else own:
+            told = recipe.facts.get(ADAPTED)
             if told:
                 cases = tuple(key for key, _ in mine)
                 found.append(replace(Adaptation.from_json(told), cases=cases).to_json())

@@ -130,9 +130,9 @@ def _by_channel_name(files: Sequence[Path], names: Sequence[str]) -> tuple[list[
         return [], list(files)
     found: dict[tuple[Path, str], dict[str, Path]] = {}
     for file in files:
-        before, mark, word = re.fullmatch(r"(.*?)([_\-.]?)([^_\-.]+)", image_stem(file.name) or file.name).groups()  # type: ignore[union-attr]  # any name fits
-        if mark and fold_channel(word) in wanted:
-            found.setdefault((file.parent, before), {}).setdefault(fold_channel(word), file)
+        parts = re.fullmatch(r"(.*?)[_\-.]([^_\-.]+)", image_stem(file.name) or file.name)
+        if parts and fold_channel(parts[2]) in wanted:
+            found.setdefault((file.parent, parts[1]), {}).setdefault(fold_channel(parts[2]), file)
     whole = {place: of_case for place, of_case in found.items() if len(of_case) == len(wanted)}
     taken = {file for of_case in whole.values() for file in of_case.values()}
     cases = [(before, [of_case[name] for name in wanted]) for (_, before), of_case in whole.items()]

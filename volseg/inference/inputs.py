@@ -12,6 +12,7 @@ from volseg.cohort import Cohort, cohort_note, read_dataset_json
 from volseg.errors import UsageError
 from volseg.inference.file_names import group_files, image_stem, is_segmentation, lone_key, series_in_time, some_names
 from volseg.inference.modality import tell_modalities
+from volseg.inference.outputs import is_predicted
 from volseg.inference.reading import check_one_channel, read_grid
 from volseg.labels import channel_order
 from volseg.volume import (
@@ -78,6 +79,11 @@ def find_inputs(
         _no_modality(modality, path)
         return [_named_file(path, channels)]
     if not path.is_dir():
+        if any(letter in path.name for letter in "*?["):
+            raise UsageError(
+                f"the input must be one file or one folder, got the pattern {path}; name the folder, or one with links "
+                "to the files that are meant"
+            )
         raise UsageError(f"the input must be a file or a folder, got {path}, which is not there; correct the path")
     there = sorted(file for file in path.iterdir() if image_stem(file.name) is not None)
     files = [file for file in there if not is_segmentation(file.name)]
@@ -97,6 +103,8 @@ def find_inputs(
     _no_modality(modality, path)
     if path.name.casefold() in _FOLDERS_OF_MASKS:
         logger.warning("%s is called as a folder of segmentations is; are these images?", path)
+    elif is_predicted(path):
+        logger.warning("%s holds predictions of volseg; are these images?", path)
     stated = tuple(given) or _stated_channels(path)
     order = _order(stated, channels, source=str(path)) if stated else []
     found = group_files(files, channels=channels if not stated or isinstance(channels, int) else stated)

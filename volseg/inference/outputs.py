@@ -8,9 +8,11 @@ from pathlib import Path
 
 from volseg.cohort import FILE_ENDING, Predictions
 from volseg.errors import UsageError
-from volseg.files import ignores_case
+from volseg.files import ignores_case, read_json_object
 from volseg.inference.file_names import some_names
 from volseg.labels import LabelTable
+
+_OF_A_COHORT = {"imagesTr", "imagesTs", "labelsTr", "labelsTs"}
 
 
 def check_output(
@@ -29,8 +31,9 @@ def check_output(
         labels: Labels of the network; existing predictions of other labels that would stay are refused.
 
     Raises:
-        UsageError: The folder holds an image of a case, is a cohort, or is the folder of the inputs; two cases would be
-            written to one file; or `dataset.json` would no longer be true of what is there.
+        UsageError: The folder holds an image of a case, is a cohort or one of its folders, or is the folder of the
+            inputs; it holds label maps of these cases that volseg did not predict; two cases would be written to one
+            file; or `dataset.json` would no longer be true of what is there.
     """
     cases = list(cases)
     place = output_dir.resolve()
@@ -45,15 +48,37 @@ def check_output(
         raise UsageError(
             f"-o must be no cohort, whose dataset.json would be replaced, got {output_dir}; name another folder"
         )
+    if place.name in _OF_A_COHORT and (place.parent / "dataset.json").is_file():
+        raise UsageError(
+            f"-o must be no folder of a cohort, whose files would be replaced, got {output_dir}; name another folder"
+        )
     check_apart(output_dir, cases)
+    if not is_predicted(place):
+        there = [f"{key}{FILE_ENDING}" for key, _ in cases if (place / f"{key}{FILE_ENDING}").is_file()]
+        if there:
+            raise UsageError(
+                f"-o must hold no label maps that volseg did not predict, which predictions would replace, got "
+                f"{output_dir} with some ({some_names(there)}); name another folder"
+            )
     if labels is not None and (place / "dataset.json").is_file():
-        there = Predictions(place)
-        stay = sorted(set(there.keys()) - {key for key, _ in cases})
-        if stay and _meaning(there.labels(option="-o")) != _meaning(labels):
+        before = Predictions(place)
+        stay = sorted(set(before.keys()) - {key for key, _ in cases})
+        if stay and _meaning(before.labels(option="-o")) != _meaning(labels):
             raise UsageError(
                 f"-o must hold no predictions of other labels, got {output_dir} with some ({some_names(stay)}), of "
                 "which its dataset.json would no longer be true; name another folder"
             )
+
+
+def is_predicted(folder: Path) -> bool:
+    """Whether `volseg predict` has written a folder: by a journal, or by a `dataset.json` that is none of a cohort.
+
+    People and nnU-Net copy the `dataset.json` of a cohort beside label maps; only that one counts training cases.
+    """
+    if any((folder / ".volseg").glob("*.jsonl")):
+        return True
+    stated = read_json_object(folder / "dataset.json")
+    return stated is not None and "volseg" in stated and "numTraining" not in stated
 
 
 def check_apart(output_dir: Path, cases: Iterable[tuple[str, Sequence[Path]]]) -> None:

@@ -53,7 +53,7 @@ class RegionOfInterest:
             if value not in expected:
                 raise UsageError(f"--{option} must be {' or '.join(expected)}, got {value}")
         if not 0 <= self.margin_mm < 10_000:
-            raise UsageError(f"--margin-mm must be at least 0 mm, got {self.margin_mm:g}")
+            raise UsageError(f"--margin-mm must be at least 0 mm and below 10,000 mm, got {self.margin_mm:g}")
         if self.labels is not None:
             self.check(self.labels)
 

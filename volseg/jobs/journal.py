@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 # Seconds between two fsyncs. A kill of the process loses nothing that was written; if the machine itself stops, the
 # cases of these seconds are done again.
 _EVERY_S = 0.5
+OUTDATED = "outdated"
+"""Error of the entry of a case that is about to be done anew."""
 # How the first line of every journal begins, see `Entry.to_line`.
 _BEGIN = b'{"key":"'
 
@@ -39,7 +41,7 @@ class Entry:
         worker: Name of the worker.
         attempt: Number of the attempt: 1, or 2 if the first one failed.
         at: Time in seconds since 1970.
-        error: Error of a failed case; `outdated` for a case that is about to be done anew.
+        error: Error of a failed case; `OUTDATED` for a case that is about to be done anew.
         facts: Facts that the work reports of the case.
     """
 

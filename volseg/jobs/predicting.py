@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,15 +17,20 @@ from volseg.cohort import FILE_ENDING, RegionBounds, write_uncertainty
 from volseg.errors import UsageError
 from volseg.files import SERIES
 from volseg.inference import check_apart
-from volseg.jobs.job import Job, reason
-from volseg.jobs.journal import History, Journal, siblings
-from volseg.jobs.networks import Predicting, doing, source_of
+from volseg.jobs.job import Job, reason, stamp
+from volseg.jobs.journal import OUTDATED, History, Journal, siblings
+from volseg.jobs.networks import Predicting, doing, sample_of, source_of
 from volseg.jobs.options import WorkerOptions
 from volseg.jobs.report import write_run_report
 from volseg.jobs.run import RunResult, run_jobs
 
 if TYPE_CHECKING:
     from volseg.inference import AnyPredictor
+
+logger = logging.getLogger(__name__)
+
+EDITED = "edited"
+"""The folder, inside that of the predictions, of label maps that somebody has changed or drawn in their place."""
 
 Cases = Sequence[tuple[str, Sequence[Path]]]
 """Pairs of a key and one file per channel, for each case."""
@@ -72,6 +78,7 @@ def predict_cases(
     with Journal(path) as journal:
         history = History(siblings(path))
         _check_sources(output_dir, mine, history)
+        _keep_edits(output_dir, mine, history, work.digest)
         _forget(output_dir, mine, history, work.digest)
         work = replace(work, engine=_engine_before(history, work.digest) or work.engine)
         predictor = choose(work.engine) if choose and (worker_options.alone or work.engine == "auto") else None
@@ -142,7 +149,7 @@ def _conclude(
 def _check_sources(output_dir: Path, cases: Cases, history: History) -> None:
     """Refuse a case whose existing output was made from another file of the same name.
 
-    The name of a folder and the sizes of its files identify it even if it was moved.
+    The name of a folder, and the sizes and the middle of its files, identify it even if it was moved.
     """
     for key, images in cases:
         entry = history.get(key)
@@ -150,11 +157,38 @@ def _check_sources(output_dir: Path, cases: Cases, history: History) -> None:
         if not before or not images[0].is_file() or not (output_dir / f"{key}{FILE_ENDING}").is_file():
             continue
         now = source_of(key, images)
-        if now and now["path"] != before["path"] and any(now[one] != before[one] for one in ("folder", "bytes")):
+        if not now or now["path"] == before["path"]:
+            continue
+        other = any(now[one] != before[one] for one in ("folder", "bytes"))
+        if other or before.get("sample", "") not in ("", sample_of(images[0])):
             raise UsageError(
                 f"{output_dir} holds {key}{FILE_ENDING} of another file of the same name, which that of {images[0]} "
                 "would replace; name another folder with -o, or remove it first"
             )
+
+
+def _keep_edits(output_dir: Path, cases: Cases, history: History, digest: str) -> None:
+    """Move label maps that are not those that were predicted to `edited/`, before the cases are predicted anew.
+
+    The file of a case that failed was drawn by somebody: whatever was there before the failure has been removed.
+    """
+    for key, _ in cases:
+        entry, path = history.get(key), output_dir / f"{key}{FILE_ENDING}"
+        if entry is None or entry.error == OUTDATED or not path.is_file():
+            continue
+        size, written = path.stat().st_size, entry.outputs[0] if entry.outputs else None
+        same = written is not None and size == written.size
+        if not size or (same and (entry.work == digest or stamp(path) == written)):
+            continue
+        kept = output_dir / EDITED / path.name
+        number = 2
+        while kept.exists():
+            kept = kept.with_name(f"{key} ({number}){FILE_ENDING}")
+            number += 1
+        kept.parent.mkdir(exist_ok=True)
+        path.replace(kept)
+        told = "%s: its label map is not the one that was predicted; it is kept as %s, and the case is predicted anew"
+        logger.warning(told, key, kept)
 
 
 def _forget(output_dir: Path, cases: Cases, history: History, digest: str) -> None:
@@ -181,15 +215,18 @@ def _collect(output_dir: Path, path: Path, digest: str) -> tuple[Counter[str], d
         seen = _sizes(path)
         devices: Counter[str] = Counter()
         rows, notes, bounds = {}, {}, {}
+        gone = []  # whose input has changed, and has failed now
         for entry in History(siblings(path)):
-            if entry.work == digest and entry.error is None:
+            if entry.error is not None:
+                gone.append(entry.key)
+            elif entry.work == digest:
                 rows[entry.key] = entry.facts["uncertainty"]
                 promised = entry.facts.get("bounds") or {}
                 bounds[entry.key] = {name: RegionBounds(**one) for name, one in promised.items()}
                 devices[f"{entry.facts['engine']}, {entry.facts['device']}"] += 1
                 if entry.facts.get("note"):
                     notes[entry.key] = str(entry.facts["note"])
-        write_uncertainty(output_dir, rows, bounds=bounds)
+        write_uncertainty(output_dir, rows, bounds=bounds, forget=gone)
         if _sizes(path) == seen:
             return devices, notes
 

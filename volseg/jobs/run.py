@@ -17,7 +17,7 @@ from pathlib import Path
 from volseg import keywords_of_before
 from volseg.files import PARTIAL, is_partial
 from volseg.jobs.job import Answer, Job, Work, input_digest
-from volseg.jobs.journal import Entry, History, Journal
+from volseg.jobs.journal import OUTDATED, Entry, History, Journal
 from volseg.jobs.workers import Member, WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def _todo(work: Work, jobs: Iterable[Job], journal: Journal, history: History, r
             result.before += 1
             continue
         if entry is not None and entry.error is None:
-            journal.add(Entry(job.key, work.digest, inputs, at=time.time(), error="outdated"), sync=True)
+            journal.add(Entry(job.key, work.digest, inputs, at=time.time(), error=OUTDATED), sync=True)
         for path in job.outputs:
             if path.parent not in leftovers:  # one listing per folder, which may hold a hundred thousand files
                 leftovers[path.parent] = _partials(path.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from volseg.networks.stem import adapt_stem
 
 logger = logging.getLogger(__name__)
 
+_LFS = b"version https://git-lfs"
+_LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself limits it
 # Settings in which published sizes differ.
 _SIZES = ("model_type", "depths", "hidden_sizes", "embed_dim", "hidden_size", "num_hidden_layers")
 
@@ -142,6 +145,11 @@ def _load(weights: str, sizes: Mapping[str, Any]) -> Weights:
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
     folder = Path(weights).expanduser()
+    if folder.is_file():
+        raise CheckpointError(
+            f"{weights} must be the folder that save_pretrained wrote, got a file; name the folder that holds it and "
+            "its config.json, or --weights null"
+        )
     if not folder.is_dir() and (weights.startswith((".", "~", "/")) or weights.count("/") != 1):
         raise CheckpointError(
             f"there is no folder {weights} with weights; give one that save_pretrained wrote, a name on the hub such "
@@ -154,6 +162,7 @@ def _load(weights: str, sizes: Mapping[str, Any]) -> Weights:
             offline = not folder.is_dir() and not _answers(weights)
             config = AutoConfig.from_pretrained(place, local_files_only=offline)
             check_kind(config.model_type)
+            _check_segments(weights, config.model_type)
             _check_sizes(weights, sizes, config.to_dict())
             network, report = AutoModelForSemanticSegmentation.from_pretrained(
                 place, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=offline
@@ -162,11 +171,15 @@ def _load(weights: str, sizes: Mapping[str, Any]) -> Weights:
         raise
     except Exception as error:  # a hub out of reach, a damaged file: errors of many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        if "ignore_mismatched_sizes" in reason:  # whose report of the tensors is suppressed
+            reason = "its tensors have other sizes than its config.json states"
+        if damage := _damage(folder) if folder.is_dir() else None:
+            raise CheckpointError(f"{weights} cannot be had: {damage}, or give --weights null") from error
         cure = (
             "give a folder that save_pretrained wrote"
             if folder.is_dir()
-            else f"check the name and the connection, or fetch them elsewhere with `hf download {weights} --local-dir "
-            "FOLDER` and give --weights FOLDER"
+            else "check the name, of which there is no folder here, and the connection, or fetch them elsewhere with "
+            f"`hf download {weights} --local-dir FOLDER` and give --weights FOLDER"
         )
         raise CheckpointError(f"{weights} cannot be had ({reason}); {cure}, or --weights null") from error
     learned = {name: value for name, value in network.state_dict().items() if name not in report["missing_keys"]}
@@ -185,6 +198,49 @@ def _answers(name: str) -> bool:
     except Exception:  # noqa: BLE001 - no connection, no name service, offline by wish: errors of many kinds
         return False
     return True
+
+
+def _check_segments(weights: str, model_type: str) -> None:
+    """Refuse weights of a network for another task, whose config `transformers` knows."""
+    from transformers.models.auto import modeling_auto as known
+
+    semantic = known.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+    if model_type not in semantic:
+        raise CheckpointError(
+            f"{weights} must be a network that segments, got {model_type}, which gives no logit per pixel; take one of "
+            f"{', '.join(sorted(semantic))}, or --weights null"
+        )
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with the first damaged file of weights in a folder, with its cure; None if all look whole."""
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(len(_LFS))
+        if not size:
+            return f"{path.name} is empty; copy it again"
+        if head == _LFS:
+            return f"{path.name} is a pointer of Git LFS; get the file itself with `git lfs pull`"
+        if path.suffix == ".safetensors" and _is_cut_off(path, size):
+            return f"{path.name} is cut off after {size:,} bytes; copy it again"
+    return None
+
+
+def _is_cut_off(path: Path, size: int) -> bool:
+    """Whether a file of safetensors ends before its tensors do: 8 bytes of a length, a header in JSON, the tensors."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > _LONGEST_HEADER:
+            return False
+        header = file.read(length)
+    if len(header) < length:
+        return True
+    try:
+        told = [one["data_offsets"][1] for name, one in json.loads(header).items() if name != "__metadata__"]
+        return 8 + length + max(told, default=0) > size
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return False
 
 
 def _check_sizes(weights: str, wanted: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:

@@ -108,6 +108,12 @@ def start_from(
     fitting = {name: source.of_shape(name, value.shape) for name, value in own.items() if name not in anew}
     taken = {name: value for name, value in fitting.items() if value is not None}
     if not any(value.numel() > 1 for value in taken.values()):
+        folder = source.path.parent
+        if hasattr(network, "initialisation") and (folder / "config.json").is_file():
+            raise CheckpointError(
+                f"{source.path} must be weights of a training, got a file of published ones; name their folder, "
+                f"--weights {folder}"
+            )
         raise CheckpointError(
             f"nothing in {source.path} fits this {type(network).__name__}: it holds {_example(source.tensors)}, and "
             f"this network has {_example(own)}; name weights of the same kind of network, or leave --weights out"

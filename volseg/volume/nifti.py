@@ -279,9 +279,8 @@ def _parsed(content: bytes, path: Path) -> Any:  # noqa: ANN401 - nibabel's head
     header.copy().check_fix(logger=_SILENT, error_level=40)
     code = int(header["datatype"])
     if code in _NOT_REAL:
-        raise VolumeError(
-            f"{path.name} holds {_NOT_REAL[code]}, expected real numbers: one file per channel of a colour"
-        )
+        cure = "write their magnitude" if _NOT_REAL[code] == _COMPLEX else "one file per channel of a colour"
+        raise VolumeError(f"{path.name} holds {_NOT_REAL[code]}, expected real numbers: {cure}")
     if code not in nibabel.nifti1.data_type_codes.code:
         raise VolumeError(f"{path.name} states the data type {code}, which NIfTI does not know; write it again")
     if not header["vox_offset"] >= size + 4:  # nibabel lets 0 pass and reads the header as voxels

@@ -144,7 +144,6 @@ def torch_network(folder: Path, checkpoint: Path) -> nn.Module:
         CheckpointError: The checkpoint is of another network.
         VolsegError: The network cannot be built.
     """
-    import torch
     from monai.bundle import ConfigParser
 
     from volseg.inference.lazy_monai import name_modules
@@ -159,7 +158,7 @@ def torch_network(folder: Path, checkpoint: Path) -> nn.Module:
         network: nn.Module = parser.get_parsed_content("network")
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise root_error(error) from error
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    state = bundles.read_checkpoint(checkpoint)
     try:
         network.load_state_dict(state["model"])
     except (KeyError, RuntimeError) as error:
