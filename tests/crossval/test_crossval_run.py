@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -26,7 +27,7 @@ import volseg.crossval
 import volseg.crossval.fold
 from volseg.calibration import CALIBRATION, find_calibration
 from volseg.cohort import Cohort, Fold, split_by_patient, write_splits
-from volseg.crossval import CrossvalFolder, CrossvalSettings, FoldTraining, begin, data_of, jobs_of
+from volseg.crossval import CrossvalFolder, CrossvalSettings, FoldTraining, begin, choose_cleanup, data_of, jobs_of
 from volseg.errors import UsageError
 from volseg.jobs import Serial, WorkerOptions
 from volseg.volume import Volume, read_volume, write_volume
@@ -118,6 +119,22 @@ def test_every_case_is_predicted_by_the_fold_that_has_not_seen_it(place, trained
     assert not list((place / "cv").rglob("last.pt"))  # of the optimizer nothing stays
     kept = torch.load(folder.network("one", 0), weights_only=True)
     assert kept.keys() == {"model", "recipe"}
+
+
+def test_cleaned_label_maps_have_the_dice_that_the_network_expected_of_them(place, stub, capsys, monkeypatch):
+    def clean_all(*found, **given):
+        return [replace(one, chosen=True) for one in choose_cleanup(*found, **given)]
+
+    monkeypatch.setattr("volseg.crossval.result.choose_cleanup", clean_all)
+    code, text = run(capsys, names=["one"])
+    assert code == 0, text
+    rows = list(csv.DictReader(CrossvalFolder(place / "cv").table.read_text().splitlines()))
+    expected = {
+        name: {(row["key"], row["region"]): row["expected_dice"] for row in rows if row["candidate"] == name}
+        for name in ("one", "chosen")
+    }
+    assert all(expected["one"].values())
+    assert expected["chosen"] == expected["one"]
 
 
 @pytest.mark.parametrize("where", ["training", "prediction", "done"])

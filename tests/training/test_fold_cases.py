@@ -29,12 +29,14 @@ def image(seed: int, label: np.ndarray) -> np.ndarray:
     return (np.random.default_rng(seed).normal(100, 20, SHAPE) + 30.0 * (label > 0)).astype(np.float32)
 
 
-def cohort_of(folder: Path, labels: dict, images: dict | None = None, *, names=("organ",), mm=1.0) -> Cohort:
+def cohort_of(
+    folder: Path, labels: dict, images: dict | None = None, *, names=("organ",), mm=1.0, up: bool = True
+) -> Cohort:
     """Four cases; `a` and `b` are trained on."""
     for number, key in enumerate(KEYS):
         label = labels.get(key, box())
         voxels = (images or {}).get(key, image(number, label))
-        affine = np.diag([mm, mm, mm, 1.0])
+        affine = np.diag([mm, mm, mm if up else -mm, 1.0])
         write_volume(folder / "imagesTr" / f"{key}_0000.nii.gz", Volume(voxels, affine))
         write_volume(folder / "labelsTr" / f"{key}.nii.gz", Volume(label, affine))
     dataset = {"channel_names": {"0": "MR"}, **LabelTable.exclusive(list(names)).to_dataset_json()}
@@ -88,6 +90,25 @@ def test_a_region_too_thin_for_the_grid_is_named(tmp_path):
     assert told(cohort) == []
     warnings = told(cohort, spacing_mm=(1.0, 1.0, 4.0))
     assert any("lesion has no voxel left on the network's grid of 1x1x4 mm in 1 case (a)" in one for one in warnings)
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["to the head", "to the feet"])
+def test_a_thin_region_of_a_case_that_is_too_large_to_be_preprocessed_is_named(tmp_path, monkeypatch, up):
+    monkeypatch.setattr("volseg.training.checks.images._MOST_SECONDS", 0.0)  # of one case
+    spacing_mm = (1.0, 1.0, 3.5)
+    for first in range(0, SHAPE[2], len(KEYS)):
+        thin = {key: box(z=slice(0, 16)) for key in KEYS}
+        for number, key in enumerate(KEYS):
+            thin[key][2:4, 2:4, first + number] = 2
+        cohort = cohort_of(tmp_path / str(first), thin, names=("organ", "lesion"), up=up)
+        steps = preprocessing(cohort.labels, channels=1, spacing_mm=spacing_mm)
+        items = {
+            key: {"image": [str(cohort.image_paths(key)[0])], "label": str(cohort.label_path(key))} for key in KEYS
+        }
+        lost = {key for key, item in items.items() if not bool((steps({"key": key, **item})["label"] == 2).any())}
+        warnings = [one for one in told(cohort, spacing_mm=spacing_mm) if "has no voxel left" in one]
+        named = {key for key in KEYS for one in warnings if key in one.partition("(")[2].partition(")")[0]}
+        assert named == lost
 
 
 def test_constant_images(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jsonschema
+import numpy as np
 import pytest
 import tiny_bundle
 import torch
@@ -20,11 +21,13 @@ from volseg.bundle import read_recipe
 from volseg.cli import main
 from volseg.cohort import Cohort
 from volseg.errors import BundleError
-from volseg.plan import StepCost, read_plan
+from volseg.plan import Planned, StepCost, plan_normalisation, read_plan, take_fingerprint
 from volseg.report import plan_as_text
 from volseg.report.plan_page import plan_as_html
 from volseg.training import make_plan, train
+from volseg.training.plan_lines import tell_plan
 from volseg.training.step_trial import _MemoryMeter
+from volseg.volume import Volume, read_volume, write_volume
 
 SCHEMA = json.loads((Path(volseg.plan.__file__).parent / "plan.schema.json").read_text())
 SHAPE = (24, 20, 16)
@@ -123,6 +126,33 @@ def test_mirroring_a_cohort_of_two_sides_is_told(tiny_cohort, bundle, tmp_path, 
     assert "windows are mirrored" not in said(capsys)
     train(bundle, overrides={**settings, "flip_axes": [0]}, dry=True)
     assert "warning: windows are mirrored right to left (flip_axes), and kidney_left names a side" in said(capsys)
+
+
+@pytest.mark.parametrize(("given", "told"), [({}, "by the channels' names"), ({"normalisation": "PET"}, "given with")])
+def test_without_a_plan_the_schemes_are_those_of_the_training(given, told, tiny_cohort, bundle, tmp_path, caplog):
+    """A plan takes a CT from 0 to 255 for none; a training that has no plan takes it by its name, and warns."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(tiny_cohort, folder)
+    dataset = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(dataset | {"channel_names": {"0": "CT"}}))
+    for path in (folder / "imagesTr").iterdir():
+        image = read_volume(path)
+        low, high = float(image.voxels.min()), float(image.voxels.max())
+        voxels = np.uint8(255 * (image.voxels.astype(np.float32) - low) / (high - low))
+        write_volume(path, Volume(voxels, image.affine_ras))
+    cohort = Cohort.open(folder)
+    [scheme] = plan_normalisation(take_fingerprint(cohort)).value
+    assert scheme["scheme"] == "mr"
+    values = {"planned": Planned(cohort, None, "tiny"), "bundle_root": str(bundle), "device": "cpu", "fold": 0}
+    settings = ConfigParser()
+    settings.read_config(str(bundle / "train.json"))
+    settings.update({"bundle_root": str(bundle), "dataset_dir": str(folder), "device": "cpu"})
+    with caplog.at_level("INFO", logger="volseg.training"):
+        tell_plan(lambda name: values[name] if name in values else settings.get_parsed_content(name), given, dry=True)
+    [whole] = [one for one in caplog.messages if one.startswith("the whole plan")]
+    line = next(line for line in whole.splitlines() if line.lstrip().startswith("Intensities"))
+    assert ("pet" if given else "ct") in line
+    assert told in whole
 
 
 def test_monai_takes_the_plan_as_a_setting_and_volseg_as_a_config(plan, tiny_cohort, bundle, tmp_path, capsys):

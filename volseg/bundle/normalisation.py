@@ -43,7 +43,8 @@ def fit_normalisation(cohort: Cohort, asked: Asked = "auto", *, fold: int | str 
     `ct`: percentiles 0.5 and 99.5, mean and standard deviation of the voxels of all regions, each case with the same
     weight, as nnU-Net has them; the limits are widened to those percentiles of each region, so that none, however
     small, is cut off. `pet`: the mean of the body, on average over the cases. `rgb`: 255, or the largest value of other
-    numbers than bytes. The other schemes need nothing and read no file. Of a fold of more than 100 cases, 100 are read.
+    numbers than bytes. The other schemes need nothing and read no file. Of more than 100 cases of a fold at most 100
+    are read.
 
     Args:
         cohort: The cases.

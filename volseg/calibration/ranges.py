@@ -13,7 +13,8 @@ Ranges = Mapping[str, tuple[float, float]]
 COMPARABLE_DEFINITION = (
     "Comparable = each number of the scan (spacing, field of view, intensities) and of the prediction (expected Dice, "
     "entropy at the surface, doubt, volume) lies within the range of the calibrated patients, widened on both sides by "
-    "1.4826 times their median absolute deviation. Otherwise no bound is given, and the reason is."
+    "1.4826 times their median absolute deviation, and by a least amount where they are alike; a prediction that is "
+    "surer than theirs is comparable. Otherwise no bound is given, and the reason is."
 )
 _MAD_TO_SIGMA = 1.4826
 # Smallest widening, so that a cohort whose cases are all alike does not withhold every other.

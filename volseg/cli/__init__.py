@@ -1,6 +1,7 @@
 """`volseg …`: parse, call, exit code. One file a command; the logic is elsewhere.
 
-Exit codes: 0 done, 1 some cases failed or the work stopped, 2 wrong use. `--debug` anywhere adds the traceback.
+Exit codes: 0 done, 1 some cases failed or the work stopped, 2 wrong use, 130 Ctrl-C. `--debug` anywhere adds the
+traceback.
 """
 
 from __future__ import annotations

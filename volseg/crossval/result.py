@@ -126,7 +126,7 @@ def conclude(
         told[CHOSEN] = final
     elif (stale := folder.oof(CHOSEN)).is_dir():
         shutil.rmtree(stale)  # of an earlier call that chose a clean-up
-    uncertainty = {name: read_uncertainty(folder.oof(name)) for name in rows}
+    uncertainty = {name: read_uncertainty(folder.oof(name)) for name in told}
     write_table(folder.table, told, folds=folds, uncertainty=uncertainty)
     for name, of_one in told.items():
         details = {"cohort": str(cohort.folder), "predictions": f"out of fold, {name}"}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from volseg.plan import Decision, Planned, fit_roi, sided_names
+from volseg.bundle import asked_schemes
+from volseg.plan import Decision, Plan, Planned, fit_roi, sided_names
 from volseg.report import plan_as_lines, plan_as_text
 from volseg.training.planning import make_plan
 
@@ -42,20 +44,37 @@ def tell_plan(value: Callable[[str], Any], given: Mapping[str, Any], *, dry: boo
             sided[0],
         )
     if dry:
-        plan = planned.plan or make_plan(
-            planned.cohort,
-            [Path(value("bundle_root"))],
-            minutes=float(value("max_minutes")),
-            device=str(value("device")),
-            fold=value("fold") if isinstance(value("fold"), int) else 0,
-            measure=False,
-            fingerprint=planned.fingerprint,
-        )
+        plan = planned.plan
+        if plan is None:
+            made = make_plan(
+                planned.cohort,
+                [Path(value("bundle_root"))],
+                minutes=float(value("max_minutes")),
+                device=str(value("device")),
+                fold=value("fold") if isinstance(value("fold"), int) else 0,
+                measure=False,
+                fingerprint=planned.fingerprint,
+            )
+            plan = _with_own_schemes(made, planned, given)
         logger.info("the whole plan, with the bundle's own settings\n%s", plan_as_text(plan, bundle=planned.bundle))
         return
     if planned.plan is not None:
         for warning in planned.plan.warnings:
             logger.warning("warning: %s", warning)
+
+
+def _with_own_schemes(plan: Plan, planned: Planned, given: Mapping[str, Any]) -> Plan:
+    """The plan with the schemes of intensities that a training without a plan takes, where they are others."""
+    asked = given.get("normalisation", "auto")
+    taken = [one.to_json() for one in asked_schemes(asked, planned.cohort.channel_names)]
+    why = "given with --normalisation" if "normalisation" in given else "by the channels' names alone, without a plan"
+    own = Decision("normalisation", taken, why, "a --plan_file, whose schemes are checked against the values")
+
+    def differs(decision: Decision) -> bool:
+        schemes = [one["scheme"] for one in taken]
+        return decision.name == "normalisation" and [one["scheme"] for one in decision.value] != schemes
+
+    return replace(plan, decisions=tuple(own if differs(one) else one for one in plan.decisions))
 
 
 def _of_user(name: str, value: Any, given: Mapping[str, Any]) -> Decision | None:  # noqa: ANN401 - any setting

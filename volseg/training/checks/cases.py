@@ -15,7 +15,7 @@ from volseg.cohort import Cohort, size_warnings
 from volseg.errors import CohortError, first_names, naming
 from volseg.training.cache import file_digest
 from volseg.training.checks.images import check_images
-from volseg.volume import read_volume
+from volseg.volume import nearest_index, read_volume
 
 LABEL_SECONDS, IMAGE_SECONDS = 3.0, 1.0
 """Seconds for reading labels, and for preprocessing cases, before a training; the message tells what was left out."""
@@ -31,7 +31,7 @@ class _Seen:
     Attributes:
         sizes: Voxels of each region by case.
         asked: Keys of the cases of the side.
-        vanishing: Regions by case that may have no voxel on the network's grid.
+        vanishing: Regions by case that have no voxel on the network's grid.
     """
 
     sizes: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -138,7 +138,7 @@ def check_cases(
             sides.training,
             sides.validation,
             preprocessing=preprocessing,
-            first=[*training.vanishing, *validation.vanishing],
+            vanishing={**training.vanishing, **validation.vanishing},
             sizes={**training.sizes, **validation.sizes},
             spacing_mm=spacing_mm,
             seconds=image_seconds,
@@ -164,10 +164,12 @@ def _read(cohort: Cohort, keys: Sequence[str], spacing_mm: Sequence[float], *, u
             checked = cohort.labels.check(label.voxels)
         sizes = cohort.labels.voxels_of_regions(checked)
         there = [name for name, size in sizes.items() if size]
-        to = _along(cohort, key, spacing_mm)
+        letters = label.grid.orientation
+        to = [float(spacing_mm["RLAPSI".index(letter) // 2]) for letter in letters]
         if max(t / mm for t, mm in zip(to, label.spacing_mm, strict=True)) < _COARSER:
             return key, sizes, []
-        left = cohort.labels.voxels_of_regions(checked[_nearest(checked.shape, label.spacing_mm, to)])
+        ends_first = [letter in "LPI" for letter in letters]
+        left = cohort.labels.voxels_of_regions(checked[_nearest(checked.shape, label.spacing_mm, to, ends_first)])
         return key, sizes, [name for name in there if not left[name]]
 
     order = _spread(keys)
@@ -182,21 +184,18 @@ def _read(cohort: Cohort, keys: Sequence[str], spacing_mm: Sequence[float], *, u
     return seen
 
 
-def _along(cohort: Cohort, key: str, spacing_mm: Sequence[float]) -> list[float]:
-    """The network's spacing in the order of the case's own axes."""
-    positions = [int(p) for p in cohort.rows[key].along_ras([0, 1, 2])]  # the axis of the file along each of RAS
-    back = [0.0, 0.0, 0.0]
-    for ras, own in enumerate(positions):
-        back[own] = float(spacing_mm[ras])
-    return back
+def _nearest(
+    shape: Sequence[int], spacing_mm: Sequence[float], to_mm: Sequence[float], ends_first: Sequence[bool]
+) -> tuple[NDArray[np.intp], ...]:
+    """The indices of the voxels that the network's grid takes along each axis, as in `volseg.plan.SmallRegion`.
 
-
-def _nearest(shape: Sequence[int], spacing_mm: Sequence[float], to_mm: Sequence[float]) -> tuple[NDArray[np.intp], ...]:
-    """The indices of the voxels that a coarser grid, which begins at the first one, takes along each axis."""
+    It begins at the first voxel along right, front and head: at the last one of an axis that runs the other way.
+    """
     picks = []
-    for n, mm, to in zip(shape, spacing_mm, to_mm, strict=True):
-        count = max(1, round(n * mm / to))
-        picks.append(np.clip(np.rint(np.linspace(0, n - 1, count)), 0, n - 1).astype(np.intp))
+    for n, mm, to, turned in zip(shape, spacing_mm, to_mm, ends_first, strict=True):
+        count = max(1, int(np.rint((n - 1) * mm / to + 1)))
+        taken = np.unique(nearest_index(np.arange(count, dtype=np.float64) * (to / mm), n, upwards=True))
+        picks.append(n - 1 - taken if turned else taken)
     return np.ix_(*picks)
 
 

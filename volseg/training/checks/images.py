@@ -26,7 +26,7 @@ def check_images(
     validation: Sequence[str],
     *,
     preprocessing: Callable[[Mapping[str, Any]], Mapping[str, Any]],
-    first: Sequence[str],
+    vanishing: Mapping[str, Sequence[str]],
     sizes: Mapping[str, Mapping[str, int]],
     spacing_mm: Sequence[float],
     seconds: float,
@@ -39,7 +39,8 @@ def check_images(
         validation: Keys of the other side.
         preprocessing: Function from a datalist's item to `image` (C, X, Y, Z) and `label`, see
             `volseg.transforms.preprocessing`.
-        first: Keys of cases that are looked at before others.
+        vanishing: Regions without a voxel on the network's grid by case, as its label tells; these cases come first,
+            and are told where there is no time for them, or they are too large.
         sizes: Voxels of each region by case, if its label was read.
         spacing_mm: Grid of the network.
         seconds: Time for the check, estimated from the sizes of the cases.
@@ -59,7 +60,7 @@ def check_images(
     clipped: dict[str, list[str]] = {}
     empty: dict[str, list[str]] = {}
     vanished: dict[str, list[str]] = {}
-    for key in dict.fromkeys([*first, *turns]):
+    for key in dict.fromkeys([*vanishing, *turns]):
         cost = math.prod(cohort.rows[key].shape) * cohort.channels / _VOXELS_PER_SECOND
         if cost > _MOST_SECONDS or (looked and time.monotonic() + cost > ends):
             continue
@@ -82,6 +83,9 @@ def check_images(
                     clipped.setdefault(name, []).append(key)
                 elif all(_share(channel, mask, channel.min()) >= _AT_LIMIT for channel in image):
                     empty.setdefault(name, []).append(key)
+    for key in [key for key in vanishing if key not in looked]:
+        for name in vanishing[key]:
+            vanished.setdefault(name, []).append(key)
     flat = {key for keys in constant.values() for key in keys}
     if set(training) <= flat:
         raise CohortError(
