@@ -56,7 +56,10 @@ from volseg.cli import main
         ("train unet.zip", "unet.zip is a zip; unpack it, and name the folder"),
         ("train unet --config_file nowhere.json", "there is no file nowhere.json"),
         ("quality s3://a/b -o c", "volseg quality takes folders; `volseg check URL`"),
-        ("export rtstruct nowhere --dicom x -o y", "nowhere is no folder; name the folder that holds the predictions"),
+        (
+            "export rtstruct nowhere --dicom x -o y",
+            "there is no nowhere; name a prediction KEY.nii.gz, or the folder of the predictions",
+        ),
         ("check file.txt", "file.txt is a file; name the folder of a cohort"),
         ("check empty", "empty has no dataset.json, so it is no cohort (nnU-Net raw folder); make one with"),
     ],
