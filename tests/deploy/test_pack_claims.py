@@ -183,7 +183,7 @@ def test_the_ending_of_a_zip_may_be_in_capitals(bundle: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("{", "is not JSON"), ("[]", "must hold a JSON object"), ('{"name": "x"}', "network_data_format")],
+    [("{", "must be JSON, and is not"), ("[]", "must hold a JSON object"), ('{"name": "x"}', "network_data_format")],
 )
 def test_metadata_that_are_none_are_refused(bundle: Path, tmp_path: Path, content: str, told: str) -> None:
     shutil.copytree(bundle, tmp_path / "tiny")
@@ -197,7 +197,7 @@ def test_a_config_that_was_cut_short_is_told_by_its_name(bundle: Path, tmp_path:
     package = pack(bundle, checkpoint=write(tmp_path / "model.pt"), output=tmp_path / "mine")
     (package / "configs" / "inference.json").write_text(broken)
     for read in (own_settings, Predictor.from_bundle):
-        with pytest.raises(BundleError, match=r"configs/inference\.json (is not JSON|must hold a JSON object)"):
+        with pytest.raises(BundleError, match=r"configs/inference\.json (must be JSON, and is not|must hold a JSON object)"):
             read(package)
 
 

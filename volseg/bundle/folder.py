@@ -193,11 +193,19 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     Raises:
         BundleError: The bundle has no such file, or it holds no JSON object: cut short by a copy, or edited wrongly.
     """
-    path = config(folder, name)
+    return read_object(config(folder, name))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The content of a config that is anywhere.
+
+    Raises:
+        BundleError: It holds no JSON object.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BundleError(f"{path} is not JSON ({error}); correct it, or copy the bundle again") from error
+        raise BundleError(f"{path} must be JSON, and is not ({error}); correct it, or copy it again") from error
     if not isinstance(content, dict):
         raise BundleError(f"{path} must hold a JSON object, got {type(content).__name__}; correct it")
     return content

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from volseg.bundle.folder import config, data_dir, find
+from volseg.bundle.folder import config, data_dir, find, read_object
 from volseg.bundle.overrides import lay_overrides
 from volseg.cohort import Cohort, check_prior_alignment
-from volseg.errors import BundleError
 
 _LEAST_FREE = 2**20  # bytes that a disk must have for the smallest of files
 
@@ -46,7 +44,7 @@ def check_training_words(
     whole: dict[str, Any] = {}
     for file in (config(folder, "train.json"), *map(Path, more)):
         if file.suffix == ".json":  # YAML is MONAI's affair
-            whole |= _read(file)
+            whole |= read_object(file)
     if all(Path(file).suffix == ".json" for file in more):
         whole = lay_overrides(whole, {**overrides, "bundle_root": str(folder)}, options=options)
     stated = overrides.get("dataset_dir")
@@ -78,18 +76,3 @@ def check_writable(folder: Path) -> None:
 def _is_path(value: Any) -> TypeGuard[str]:  # noqa: ANN401 - any value
     """Whether a value is a path, not an expression, reference or URL."""
     return isinstance(value, str) and not value.startswith(("$", "@", "%")) and "://" not in value
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The content of a config.
-
-    Raises:
-        BundleError: It is no JSON object.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BundleError(f"{file} must be JSON, and is not ({error}); correct it") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"{file} must hold a JSON object, got {type(content).__name__}")
-    return content
