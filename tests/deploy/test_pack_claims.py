@@ -197,7 +197,9 @@ def test_a_config_that_was_cut_short_is_told_by_its_name(bundle: Path, tmp_path:
     package = pack(bundle, checkpoint=write(tmp_path / "model.pt"), output=tmp_path / "mine")
     (package / "configs" / "inference.json").write_text(broken)
     for read in (own_settings, Predictor.from_bundle):
-        with pytest.raises(BundleError, match=r"configs/inference\.json (must be JSON, and is not|must hold a JSON object)"):
+        with pytest.raises(
+            BundleError, match=r"configs/inference\.json (must be JSON, and is not|must hold a JSON object)"
+        ):
             read(package)
 
 
