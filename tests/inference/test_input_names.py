@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import unicodedata
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -167,6 +167,16 @@ def predict(capsys: pytest.CaptureFixture[str], place: Path, images: Path, out: 
     return told(capsys, "predict", place / "bundle", images, *words)
 
 
+def check_kept(capsys: pytest.CaptureFixture[str], place: Path, first: Path, second: Path, written: Path) -> None:
+    """The prediction of one folder is not replaced by that of another with a file of the same name."""
+    assert predict(capsys, place, first, written.parent)[0] == 0
+    before = written.read_bytes()
+    code, text = predict(capsys, place, second, written.parent)
+    assert code != 0
+    assert "of another file of the same name" in text
+    assert written.read_bytes() == before
+
+
 def test_the_second_file_of_a_name_does_not_replace_the_first(
     capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path
 ) -> None:
@@ -174,12 +184,7 @@ def test_the_second_file_of_a_name_does_not_replace_the_first(
         voxels = read_volume(place / f"files/p_000{number}.nii.gz")
         write_volume(tmp_path / f"case_0000{number}/imaging.nii.gz", voxels)
     out = tmp_path / "out"
-    assert predict(capsys, place, tmp_path / "case_00000", out)[0] == 0
-    first = (out / "imaging.nii.gz").read_bytes()
-    code, text = predict(capsys, place, tmp_path / "case_00001", out)
-    assert code != 0
-    assert "of another file of the same name" in text
-    assert (out / "imaging.nii.gz").read_bytes() == first
+    check_kept(capsys, place, tmp_path / "case_00000", tmp_path / "case_00001", out / "imaging.nii.gz")
     (tmp_path / "case_00000").rename(tmp_path / "moved")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "moved").rename(tmp_path / "elsewhere/case_00000")  # a folder that was moved is the same
@@ -194,19 +199,10 @@ def test_the_second_uncompressed_file_of_a_name_does_not_replace_the_first(
 ) -> None:
     """`A/nifti/ct.nii` and `B/nifti/ct.nii` have one size: the prediction of the first patient was lost."""
     for number, patient in enumerate("AB"):
-        voxels = read_volume(place / f"files/p_000{number}.nii.gz")
-        write_volume(tmp_path / f"{patient}/nifti/ct.nii.gz", voxels)
-        (tmp_path / patient / "nifti" / "ct.nii").write_bytes(
-            gzip.decompress((tmp_path / patient / "nifti" / "ct.nii.gz").read_bytes())
-        )
-        (tmp_path / patient / "nifti" / "ct.nii.gz").unlink()
+        (tmp_path / patient / "nifti").mkdir(parents=True)
+        nibabel.load(place / f"files/p_000{number}.nii.gz").to_filename(tmp_path / patient / "nifti" / "ct.nii")
     out = tmp_path / "out"
-    assert predict(capsys, place, tmp_path / "A/nifti", out)[0] == 0
-    first = (out / "ct.nii.gz").read_bytes()
-    code, text = predict(capsys, place, tmp_path / "B/nifti", out)
-    assert code != 0
-    assert "of another file of the same name" in text
-    assert (out / "ct.nii.gz").read_bytes() == first
+    check_kept(capsys, place, tmp_path / "A/nifti", tmp_path / "B/nifti", out / "ct.nii.gz")
     (tmp_path / "A").rename(tmp_path / "moved")
     assert predict(capsys, place, tmp_path / "moved/nifti", out)[0] == 0
 

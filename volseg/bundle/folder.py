@@ -193,11 +193,11 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     Raises:
         BundleError: The bundle has no such file, or it holds no JSON object: cut short by a copy, or edited wrongly.
     """
-    return read_object(config(folder, name))
+    return read_config_file(config(folder, name))
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The content of a config that is anywhere.
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The content of a config by its path.
 
     Raises:
         BundleError: It holds no JSON object.

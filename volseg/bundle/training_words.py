@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from volseg.bundle.folder import config, data_dir, find, read_object
+from volseg.bundle.folder import config, data_dir, find, read_config_file
 from volseg.bundle.overrides import lay_overrides
 from volseg.cohort import Cohort, check_prior_alignment
 
@@ -44,7 +44,7 @@ def check_training_words(
     whole: dict[str, Any] = {}
     for file in (config(folder, "train.json"), *map(Path, more)):
         if file.suffix == ".json":  # YAML is MONAI's affair
-            whole |= read_object(file)
+            whole |= read_config_file(file)
     if all(Path(file).suffix == ".json" for file in more):
         whole = lay_overrides(whole, {**overrides, "bundle_root": str(folder)}, options=options)
     stated = overrides.get("dataset_dir")

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     )
     from volseg.cohort.sizes import size_warnings
     from volseg.cohort.spreadsheet import decimal, read_rows, restored_keys
-    from volseg.cohort.table import TEST, CaseRow, is_case_table, read_table, read_table_of
+    from volseg.cohort.table import AXIS_NAMES, TEST, CaseRow, is_case_table, read_table, read_table_of
     from volseg.cohort.uncertainty import (
         Uncertainty,
         mean_expected_dice,
@@ -81,6 +81,7 @@ __all__ = [
     "ADAPTED",
     "ALL",
     "ASSUMED",
+    "AXIS_NAMES",
     "BOUND_COLUMNS",
     "CHECK_BYTES",
     "CORRECTIONS",
@@ -322,6 +323,7 @@ _open = opened_at_first_use(
             "restored_keys",
         ),
         "volseg.cohort.table": (
+            "AXIS_NAMES",
             "TEST",
             "CaseRow",
             "is_case_table",

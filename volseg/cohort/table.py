@@ -25,6 +25,8 @@ DAY = "day"
 """A further column: the day from the patient's first one, which orders his sessions whatever their names are."""
 TEST = "test"
 """How the warning begins of a case that stays out of all folds, to be looked at once."""
+AXIS_NAMES = ("right-left", "front-back", "head-feet")
+"""The axes of a volume that is read in RAS, as they are told to users."""
 _RAS_AXIS = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
 

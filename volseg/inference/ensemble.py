@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volseg.bundle import Recipe
+from volseg.cohort import AXIS_NAMES
 from volseg.errors import CheckpointError, UsageError
 from volseg.labels import LabelTable, fold_channel, fold_name
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
-
-_AXES = ("right-left", "front-back", "head-feet")
 
 LogitsFunction = Callable[["Tensor"], "Tensor"]
 Look = LogitsFunction  # its name in version 0.1
@@ -168,6 +167,6 @@ def flip_axes(asked: str, recipes: Sequence[Recipe], *, tell: bool = True) -> tu
         raise UsageError(f"--flips must be none, trained, or axes such as 0 or 0,1, got {asked}")
     axes = tuple(sorted({int(word) for word in words}))
     if tell and trained and (untrained := [axis for axis in axes if axis not in shared]):
-        told = " and ".join(f"{axis} ({_AXES[axis]})" for axis in untrained)
+        told = " and ".join(f"{axis} ({AXIS_NAMES[axis]})" for axis in untrained)
         logger.warning("the network was not trained with mirror images along axis %s: look at the result", told)
     return axes

@@ -167,11 +167,11 @@ def _chosen_series(
             f"the input must be DICOM files where series are chosen, got the cohort {path}; choose with `volseg "
             "convert dicom`"
         )
-    there = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
-    image = next((file.name for file in there if image_stem(file.name) is not None), None)
     try:
         files = list_series(path, modality=modality, choice=one, channels=patterns, resample_channels=resample)
     except UsageError as error:
+        there = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
+        image = next((file.name for file in there if image_stem(file.name) is not None), None)
         if image is None:
             raise
         raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from volseg.cohort import AXIS_NAMES
 from volseg.plan.decision import Decision
 from volseg.plan.fingerprint import Fingerprint
 from volseg.volume import scheme_of_channel
@@ -22,7 +23,6 @@ _TRUNK = (
     *("adrenal", "aorta", "cava", "esophag", "oesophag", "heart", "atri", "ventric", "myocard", "hepat", "splen"),
 )
 _NO_TRUNK = re.compile(r"matri(x|ces)|(lateral|third|fourth|3rd|4th|cerebr|brain)\w*[\W_]*ventric", re.IGNORECASE)
-_AXES = ("right-left", "front-back", "head-feet")
 
 
 def plan_flip_axes(facts: Fingerprint) -> Decision:
@@ -62,13 +62,13 @@ def plan_flip_axes(facts: Fingerprint) -> Decision:
     found = {axis: min(region.symmetry[axis] for region in held) for axis in allowed if facts.shape[axis] > 1}
     axes = [axis for axis, overlap in found.items() if overlap >= _SYMMETRIC]
     if not axes:
-        told = "; ".join(f"{_AXES[axis]} {100 * overlap:.0f} %" for axis, overlap in found.items()) or "no axis"
+        told = "; ".join(f"{AXIS_NAMES[axis]} {100 * overlap:.0f} %" for axis, overlap in found.items()) or "no axis"
         return _none(
             f"the voxels of a region and their mirror image overlap too little ({told}; "
             f"{100 * _SYMMETRIC:.0f} % count)",
             "--flip_axes '[0]', if both sides look alike",
         )
-    told = ", ".join(f"{_AXES[axis]} {100 * found[axis]:.0f} %" for axis in axes)
+    told = ", ".join(f"{AXIS_NAMES[axis]} {100 * found[axis]:.0f} %" for axis in axes)
     return Decision(
         "flip_axes",
         axes,

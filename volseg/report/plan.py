@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from volseg.cohort import AXIS_NAMES
 from volseg.plan import Decision, Plan, shown
 
 _WIDTH = 110
@@ -29,7 +30,6 @@ _TITLES = {
     "val_interval": "Epochs between validations",
 }
 _SHARES = ("background_share", "overlap")
-_AXES = ("right-left", "front-back", "head-feet")
 
 
 def plan_as_lines(decisions: Iterable[Decision]) -> list[str]:
@@ -84,7 +84,7 @@ def value_of(decision: Decision) -> str:
     if decision.name in _SHARES:
         return f"{100 * value:.0f} %"
     if decision.name == "flip_axes":
-        return ", ".join(_AXES[axis] for axis in value) or "none"
+        return ", ".join(AXIS_NAMES[axis] for axis in value) or "none"
     if decision.name == "normalisation":
         return ", ".join(one["scheme"] for one in value)
     if decision.name == "roi_voxels":
